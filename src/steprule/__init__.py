@@ -1,0 +1,69 @@
+"""Write an optimizer's step once, as its paper writes it; run those exact bits at memory speed.
+
+    import numpy as np, steprule as sr
+
+    x = np.zeros(3)
+    opt = sr.Optimizer(x, rule="adam", lr=0.1)
+    opt.step(np.ones(3))
+
+See ``steprule.Optimizer`` (NumPy arrays, in place), ``steprule.minimize`` and ``steprule.scipy``
+(SciPy's conventions), ``steprule.rules`` (the catalogue), ``steprule.rule`` (a rule of your own),
+``steprule.schedules``, and the command ``steprule``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from steprule import errors, rules, schedules
+from steprule.doors.group import Group
+from steprule.doors.numpy import Optimizer
+from steprule.language import maximum, minimum, sign, sqrt, where
+from steprule.rules import Decay, NonNegative, Positive, Range, Rate, Rule, Scalar, cautious, decoupled, l2, maximize, rule
+from steprule.runtime import get_num_threads, set_num_threads
+from steprule.version import __version__
+
+if TYPE_CHECKING:
+    from steprule import scipy
+    from steprule.doors.scipy import minimize
+
+__all__ = [
+    "Decay",
+    "Group",
+    "NonNegative",
+    "Optimizer",
+    "Positive",
+    "Range",
+    "Rate",
+    "Rule",
+    "Scalar",
+    "__version__",
+    "cautious",
+    "decoupled",
+    "errors",
+    "get_num_threads",
+    "l2",
+    "maximize",
+    "maximum",
+    "minimize",
+    "minimum",
+    "rule",
+    "rules",
+    "schedules",
+    "scipy",
+    "set_num_threads",
+    "sign",
+    "sqrt",
+    "where",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the SciPy door when it is first asked for: scipy.optimize takes a third of a second."""
+    if name == "minimize":
+        from steprule.doors.scipy import minimize
+
+        return minimize
+    if name == "scipy":
+        import importlib
+
+        return importlib.import_module("steprule.scipy")
+    raise AttributeError(f"module 'steprule' has no attribute {name!r}")

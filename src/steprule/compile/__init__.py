@@ -1,0 +1,6 @@
+"""From a rule's trace to a frozen plan. Knows no rule and no format by name."""
+
+from steprule.compile.plan import Const, Instruction, Plan, Plane, Ref, Scalar, Store, Value, make_plan
+from steprule.compile.prelude import Prelude
+
+__all__ = ["Const", "Instruction", "Plan", "Plane", "Prelude", "Ref", "Scalar", "Store", "Value", "make_plan"]

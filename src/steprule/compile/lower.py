@@ -1,0 +1,52 @@
+"""Lowering: derived operations become primitive ones, equal expressions become one node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steprule.language.functions import DERIVED
+from steprule.language.node import Node
+
+__all__ = ["Lowering", "postorder"]
+
+
+def postorder(roots: Iterable[Node]) -> list[Node]:
+    """Return every node below the roots once, arguments before what uses them."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack = [(root, False) for root in reversed(list(roots))]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((arg, False) for arg in reversed(node.args))
+    return order
+
+
+class Lowering:
+    """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay."""
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[object, ...], Node] = {}
+        self._lowered: dict[Node, Node] = {}
+
+    def __call__(self, root: Node) -> Node:
+        """Return the lowered, shared form of ``root``."""
+        for node in postorder([root]):
+            if node not in self._lowered:
+                self._lowered[node] = self._lower(node)
+        return self._lowered[root]
+
+    def _lower(self, node: Node) -> Node:
+        args = tuple(self._lowered[arg] for arg in node.args)
+        if node.op in DERIVED:
+            return self(DERIVED[node.op](*args))
+        # repr keeps 0.0 and -0.0, and 1 and 1.0, apart.
+        key = (node.op, node.name, repr(node.value), *map(id, args))
+        if key not in self._shared:
+            same = Node(node.op, args, stage=node.stage, kind=node.kind, name=node.name, value=node.value)
+            self._shared[key] = same
+        return self._shared[key]

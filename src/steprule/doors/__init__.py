@@ -1,0 +1,1 @@
+"""Doors: each adapts one foreign framework to the engine. No arithmetic of a rule lives here."""

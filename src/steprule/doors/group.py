@@ -1,0 +1,163 @@
+"""Parameter groups: hyperparameters that may be schedules, checked whenever they are set."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from steprule.engine import plan
+from steprule.errors import HyperparameterError
+from steprule.formats import FORMATS
+from steprule.rules import Rule
+
+__all__ = ["Group", "GroupValues"]
+
+
+class Group:
+    """Parameters with hyperparameters of their own: ``steprule.Group(params, lr=1e-4)``.
+
+    Pass a list of groups as the parameters of an ``Optimizer``; gradients then come as a list with
+    one structure a group.
+    """
+
+    def __init__(self, params: Any, **hyperparameters: Any) -> None:
+        self.params = params
+        self.hyperparameters = hyperparameters
+
+
+class GroupValues(MutableMapping[str, Any]):
+    """The hyperparameters of one group of an optimizer, by name; numbers, options or schedules.
+
+    A schedule is a callable of the step number t (1 at the first step) that returns a number.
+    Setting an item checks it at once, and the next step uses it.
+    """
+
+    def __init__(self, rule: Rule, given: Mapping[str, Any], place: str) -> None:
+        self._rule = rule
+        self._place = place
+        self._values = rule.resolve(given, place)
+        self.variant = rule.variant(self._values)
+        for name in given:
+            self._check_effect(name)
+        self.scalars = {slot: self._start_of(slot) for slot in rule.slots if slot in rule.scalars}
+        self.start = {slot: self._start_of(slot) for slot in rule.slots if slot not in rule.scalars}
+        """What the element slots hold before the first step."""
+        self._bind()
+        self.row = np.zeros(max(1, self._width), np.float64)
+        """The row of scalars of the current step, which kernels read where it lies."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __delitem__(self, name: str) -> None:
+        raise HyperparameterError(f"{name} cannot be removed; set it to {self._rule.hyperparameters[name].default!r}")
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Set several hyperparameters, all or none of them.
+
+        Raises:
+            HyperparameterError: when a value is out of range, does nothing, or changes which slots
+                the rule keeps.
+        """
+        new = dict(*others, **named)
+        before, variant = self._values, self.variant
+        values = self._rule.resolve({**before, **new}, self._place)
+        for name in new:
+            if name in self._read_once() and values[name] != before[name]:
+                raise HyperparameterError(f"{name} is read before the first step only{self._place}; make a new optimizer")
+        try:
+            self._values, self.variant = values, self._rule.variant(values)
+            self._check_slots(variant)
+            for name in new:
+                if values[name] != before[name]:
+                    self._check_effect(name)
+        except HyperparameterError:
+            self._values, self.variant = before, variant
+            raise
+        self._bind()
+
+    def _bind(self) -> None:
+        """Lay out the prelude's arguments, so that a step fills in only what changes."""
+        # The prelude is the same for every storage format.
+        self._prelude = plan(self._rule, self.variant, FORMATS["float32"]).prelude
+        names = self._prelude.arguments
+        self._arguments: list[Any] = [self._values.get(name) for name in names]
+        self._at_t = names.index("t") if "t" in names else None
+        self._schedules = [(i, name) for i, name in enumerate(names) if callable(self._values.get(name))]
+        self._at_scalars = [(i, name) for i, name in enumerate(names) if name in self.scalars]
+        self._width = len(self._prelude.conditions)
+        self._pack = struct.Struct(f"{self._width}d").pack_into
+
+    def evaluate(self, t: int) -> tuple[float, ...]:
+        """Return the row of scalars of step ``t``, then the new scalar slots. Changes nothing.
+
+        Raises:
+            HyperparameterError: when a schedule returns what is no number in range, or the
+                expressions of the rule have no value.
+        """
+        arguments = self._arguments
+        if self._at_t is not None:
+            arguments[self._at_t] = t
+        for index, name in self._schedules:
+            where = f"{self._place} from its schedule at t={t}"
+            arguments[index] = self._rule.hyperparameters[name].check(self._values[name](t), where)
+        for index, name in self._at_scalars:
+            arguments[index] = self.scalars[name]
+        try:
+            return self._prelude.function(*arguments)
+        except (ArithmeticError, ValueError, TypeError) as error:
+            named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
+            raise HyperparameterError(
+                f"rule {self._rule.name!r} has no value at {named}{self._place}: {error}"
+            ) from None
+
+    def commit(self, results: tuple[float, ...]) -> None:
+        """Make the results of ``evaluate`` current."""
+        self._pack(self.row, 0, *results[: self._width])
+        for name, value in zip(self._prelude.scalar_slots, results[self._width :], strict=True):
+            self.scalars[name] = value
+
+    def _start_of(self, slot: str) -> float:
+        start = self._rule.init.get(slot, 0.0)
+        value = self._values[start] if isinstance(start, str) else start
+        if callable(value):
+            raise HyperparameterError(
+                f"{start} is read before the first step only{self._place}, so a schedule would do nothing; give a number"
+            )
+        return float(value)
+
+    def _read_once(self) -> set[str]:
+        starts = {start for start in self._rule.init.values() if isinstance(start, str)}
+        return starts - self._rule.trace(self.variant).used
+
+    def _check_slots(self, before: Any) -> None:
+        kept, was = self._rule.trace(self.variant).slots, self._rule.trace(before).slots
+        if set(kept) != set(was):
+            raise HyperparameterError(
+                f"this would change the slots that {self._rule.name!r} keeps from {tuple(was)} to {tuple(kept)}"
+                f"{self._place}; make a new optimizer"
+            )
+
+    def _check_effect(self, name: str) -> None:
+        """An option that does nothing is an error, not a silence."""
+        hyper = self._rule.hyperparameters[name]
+        if hyper.is_static or self._values[name] is None or self._values[name] == hyper.default:
+            return
+        if name not in self._rule.trace(self.variant).used | self._read_once():
+            options = ", ".join(f"{n}={self._values[n]!r}" for n, h in self._rule.hyperparameters.items() if h.is_static)
+            raise HyperparameterError(f"{name} does nothing in {self._rule.name!r} with {options}{self._place}; remove it")

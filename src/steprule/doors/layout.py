@@ -1,0 +1,125 @@
+"""Layouts of NumPy arrays: which can be walked in one run of memory, which overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.errors import StructureError
+
+__all__ = ["Array", "check_disjoint", "check_parameter", "Spans", "is_dense", "like", "same_walk"]
+
+Array = NDArray[Any]
+
+
+def _steps(array: Array) -> list[tuple[int, int]]:
+    """Return (stride in bytes, length) of the axes that move, smallest stride first."""
+    return sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1)
+
+
+def is_dense(array: Array) -> bool:
+    """Whether the elements fill one run of aligned memory, from the first on, in any order of axes."""
+    if array.size == 0:
+        return True
+    if not array.flags.aligned or any(s < 0 for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        return False
+    expected = array.itemsize
+    for stride, n in _steps(array):
+        if stride != expected:
+            return False
+        expected *= n
+    return True
+
+
+def same_walk(a: Array, b: Array) -> bool:
+    """Whether element i of one run is element i of the other: equal strides where axes move."""
+    return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
+
+
+def like(parameter: Array, dtype: str, value: float) -> Array:
+    """Return a slot for the parameter: walked in the same order if that is dense, else in C order."""
+    slot: Array = np.empty_like(parameter, dtype=dtype, order="K" if is_dense(parameter) else "C", subok=False)
+    slot[...] = value
+    return slot
+
+
+def check_parameter(leaf: object, place: str) -> Array:
+    """Return the leaf if it is an array that can be updated in place.
+
+    Raises:
+        StructureError: with the place, what is wrong and the remedy.
+    """
+    if not isinstance(leaf, np.ndarray):
+        kind = type(leaf).__name__
+        raise StructureError(f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. Use np.asarray(...)")
+    if not leaf.flags.writeable:
+        raise StructureError(f"{place} is read-only, so it cannot be updated in place. Pass a copy: array.copy()")
+    if _overlaps_itself(leaf):
+        raise StructureError(f"{place} shares memory between its own elements (a broadcast view?). Pass a copy: array.copy()")
+    return leaf
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may share memory: an axis steps by less than what lies inside it."""
+    inside = array.itemsize
+    for stride, n in _steps(array):
+        if stride < inside:
+            return True
+        inside = stride * (n - 1) + inside
+    return False
+
+
+def check_disjoint(arrays: Sequence[Array], places: Sequence[str]) -> None:
+    """Check that no two parameters share memory; an element would be stepped twice.
+
+    Raises:
+        StructureError: naming both.
+    """
+    spans = sorted((*np.lib.array_utils.byte_bounds(array), index) for index, array in enumerate(arrays) if array.size)
+    reach: list[tuple[int, int]] = []
+    for low, high, index in spans:
+        reach = [(end, other) for end, other in reach if end > low]
+        for _, other in reach:
+            if _share(arrays[index], arrays[other]):
+                first, second = sorted((index, other))
+                raise StructureError(
+                    f"{places[second]} overlaps {places[first]} in memory, so its elements would be stepped twice. "
+                    "Pass each parameter once, or a copy"
+                )
+        reach.append((high, index))
+
+
+def _share(a: Array, b: Array) -> bool:
+    try:
+        return bool(np.shares_memory(a, b, max_work=1_000_000))
+    except np.exceptions.TooHardError:
+        return True
+
+
+class Spans:
+    """The memory of the parameters, to find gradients that lie in it.
+
+    With ``f(x, y) = x * y`` the gradients are the parameters, crosswise: stepping x would change
+    the gradient of y on the way.
+    """
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        bounds = sorted(np.lib.array_utils.byte_bounds(array) for array in arrays if array.size)
+        merged: list[list[int]] = []
+        for low, high in bounds:
+            if merged and low < merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], high)
+            else:
+                merged.append([low, high])
+        self._low = np.array([low for low, _ in merged], np.int64)
+        self._high = np.array([high for _, high in merged], np.int64)
+
+    def meet(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return, for each span ``[start, start + size)`` in bytes, whether it touches a parameter."""
+        after = np.searchsorted(self._high, starts, side="right")
+        nearest = self._low[np.minimum(after, len(self._low) - 1)]
+        met: NDArray[np.bool_] = (after < len(self._low)) & (nearest < starts + sizes)
+        return met

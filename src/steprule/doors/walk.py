@@ -1,0 +1,165 @@
+"""Walking parameters, gradients and slots of NumPy arrays with a kernel.
+
+Arrays that fill one run of memory, gradient alike, go into one launch. All others (strided views,
+gradients in another order, gradients that lie in a parameter) are walked by NumPy's buffered
+iterator, a few thousand elements at a time, by the same kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from steprule.doors.group import GroupValues
+from steprule.doors.layout import Array, Spans, is_dense, same_walk
+from steprule.engine import Kernel
+from steprule.errors import StructureError
+from steprule.runtime import Table, get_num_threads
+from steprule.runtime.addresses import address, addresses
+
+__all__ = ["Leaf", "Walk"]
+
+_BUFFER = 8_192
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+
+
+@dataclass
+class Leaf:
+    """One parameter: where it is in the caller's structure, its kernel, group and slots."""
+
+    place: str
+    array: Array
+    kernel: Kernel
+    group: GroupValues
+    slots: list[Array] = field(default_factory=list)
+
+
+class Walk:
+    """Steps the leaves, again and again, with gradients that may lie elsewhere each time."""
+
+    def __init__(self, leaves: Sequence[Leaf]) -> None:
+        self._leaves = leaves
+        self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides) for leaf in leaves]
+        self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not is_dense(leaf.array))
+        self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
+        self._spans = Spans([leaf.array for leaf in leaves])
+        self._apart: frozenset[int] | None = None
+        self._by_referee = any(leaf.kernel.run is not None for leaf in leaves)
+
+    def check(self, grads: Sequence[object]) -> set[int]:
+        """Return which gradients are not walked as their parameter is.
+
+        Raises:
+            StructureError: when one is no array of its parameter's shape and type.
+        """
+        unlike: set[int] = set()
+        for index, (grad, (shape, dtype, strides)) in enumerate(zip(grads, self._expected, strict=True)):
+            if type(grad) is np.ndarray and grad.shape == shape and grad.dtype is dtype and grad.strides == strides:
+                continue
+            leaf = self._leaves[index]
+            _check_gradient(grad, leaf)
+            if not (isinstance(grad, np.ndarray) and same_walk(grad, leaf.array)):
+                unlike.add(index)
+        return unlike
+
+    def run(self, grads: Sequence[Array], unlike: set[int]) -> None:
+        """Step every leaf. The arguments have passed ``check``."""
+        if self._by_referee:
+            self._run_referee([grad.copy() for grad in grads])
+            return
+        apart = self._strided if not unlike else self._strided | (unlike - self._empty)
+        if apart != self._apart:
+            self._lay_out(apart)
+        crossed = self._refresh(grads)
+        if crossed:
+            # The copies lie in no parameter, so this goes one level deep.
+            grads = [grad.copy(order="K") if i in crossed else grad for i, grad in enumerate(grads)]
+            self.run(grads, self.check(grads))
+            return
+        if self._rows:
+            self._table.run(get_num_threads())
+        for index in apart:
+            _step_strided(self._leaves[index], grads[index])
+
+    def _run_referee(self, grads: Sequence[Array]) -> None:
+        for leaf, grad in zip(self._leaves, grads, strict=True):
+            assert leaf.kernel.run is not None
+            leaf.kernel.run(leaf.array, grad, *leaf.slots, leaf.group.row)
+
+    def _lay_out(self, apart: frozenset[int]) -> None:
+        """Make the table of the launch, without the leaves that are walked apart."""
+        self._rows = [i for i in range(len(self._leaves)) if i not in apart and i not in self._empty]
+        rows = [self._leaves[i] for i in self._rows]
+        self._table = Table([leaf.array.size for leaf in rows], 2 + max((len(leaf.slots) for leaf in rows), default=0))
+        for row, leaf in enumerate(rows):
+            self._table.set_row(row, leaf.kernel.address, address(leaf.group.row))
+            fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.slots)]
+            self._table.addresses[row, : len(fixed)] = fixed
+        self._bytes = np.array([leaf.array.nbytes for leaf in rows], np.int64)
+        self._items = np.array([leaf.array.itemsize for leaf in rows], np.int64)
+        self._seen: object = None
+        self._apart = apart
+
+    def _refresh(self, grads: Sequence[Array]) -> set[int]:
+        """Note where the gradients lie now. Return those that lie in a parameter not their own."""
+        if len(grads) == 1 and len(self._rows) == 1:
+            only = address(grads[0])
+            if only == self._seen:
+                return set()
+            found, seen = np.array([only], np.int64), only
+        else:
+            walked = grads if len(self._rows) == len(grads) else [grads[i] for i in self._rows]
+            found = addresses(walked)
+            seen = found.tobytes()
+            if seen == self._seen and not self._apart:
+                return set()
+        crossed = self._crossed(grads, found)
+        if not crossed:
+            self._table.addresses[:, 1] = found
+            self._seen = seen
+        return crossed
+
+    def _crossed(self, grads: Sequence[Array], found: Array) -> set[int]:
+        own = self._table.addresses[:, 0]
+        crossed = {i for i in self._apart or () if self._meets(grads[i])}
+        if self._rows:
+            bad = (self._spans.meet(found, self._bytes) & (found != own)) | (found % self._items != 0)
+            crossed |= {self._rows[row] for row in np.flatnonzero(bad)}
+        return crossed
+
+    def _meets(self, grad: Array) -> bool:
+        low, high = np.lib.array_utils.byte_bounds(grad)
+        return bool(self._spans.meet(np.array([low]), np.array([high - low]))[0])
+
+
+def _check_gradient(grad: object, leaf: Leaf) -> None:
+    place = leaf.place.replace("params", "grads", 1)
+    if grad is None or not isinstance(grad, np.ndarray):
+        kind = "None" if grad is None else f"a {type(grad).__name__}"
+        raise StructureError(f"{place} is {kind}, expected a NumPy array of shape {leaf.array.shape}; nothing was stepped")
+    if grad.shape != leaf.array.shape:
+        raise StructureError(
+            f"{place} has shape {grad.shape}, but the parameter has shape {leaf.array.shape}; nothing was stepped"
+        )
+    if grad.dtype != leaf.array.dtype:
+        raise StructureError(
+            f"{place} has type {grad.dtype}, but the parameter has type {leaf.array.dtype}. "
+            f"Convert it with .astype({leaf.array.dtype.name!r}); nothing was stepped"
+        )
+
+
+def _step_strided(leaf: Leaf, grad: Array) -> None:
+    """Walk one leaf by NumPy's iterator, which copies runs of elements to buffers and back."""
+    arrays = (leaf.array, grad, *leaf.slots)
+    writes = [["readwrite", "contig", "aligned"]] * len(arrays)
+    writes[1] = ["readonly", "contig", "aligned"]
+    flags = ["external_loop", "buffered", "zerosize_ok"]
+    kernel, scalars = _CALL(leaf.kernel.address), address(leaf.group.row)
+    row = np.empty(len(arrays), np.int64)
+    with np.nditer(arrays, flags, writes, order="C", buffersize=_BUFFER) as walk:  # type: ignore[arg-type, call-overload]
+        for buffers in walk:
+            row[:] = [address(buffer) for buffer in buffers]
+            kernel(row.ctypes.data, 0, buffers[0].size, scalars)

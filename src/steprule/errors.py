@@ -1,0 +1,49 @@
+"""The errors of steprule: one base, few kinds, each message with cause, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "HyperparameterError",
+    "ProblemError",
+    "RuleError",
+    "StateError",
+    "StepruleError",
+    "StructureError",
+    "suggest",
+]
+
+
+class StepruleError(Exception):
+    """Base of every error that steprule raises on purpose."""
+
+
+class RuleError(StepruleError, TypeError):
+    """A rule is wrong, or no rule has the name that was asked for."""
+
+
+class HyperparameterError(StepruleError, ValueError):
+    """A hyperparameter is unknown, out of its range, or does nothing."""
+
+
+class StructureError(StepruleError, ValueError):
+    """Parameters or gradients have a wrong structure, shape, type or layout."""
+
+
+class StateError(StepruleError, ValueError):
+    """A state dict does not belong to this optimizer."""
+
+
+class ProblemError(StepruleError, ValueError):
+    """A problem of the race cannot be loaded or breaks its protocol."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest of the ``known`` names, or the list of them."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known: {', '.join(sorted(names))}." if names else ""

@@ -1,0 +1,62 @@
+"""Plain floating-point storage, one plane a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steprule.errors import StructureError
+from steprule.language import Node, where
+
+__all__ = ["FORMATS", "Format", "find", "flush"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A storage type and the type that steps on it are computed in.
+
+    Attributes:
+        name: NumPy's name of the type in memory.
+        compute: NumPy's name of the type of the arithmetic.
+        bytes: the size of one element in memory.
+    """
+
+    name: str
+    compute: str
+    bytes: int
+
+
+FORMATS: dict[str, Format] = {
+    "float16": Format("float16", "float32", 2),
+    "float32": Format("float32", "float32", 4),
+    "float64": Format("float64", "float64", 8),
+}
+
+
+def find(dtype: Any, what: str = "parameter") -> Format:
+    """Return the format of arrays of that type.
+
+    Raises:
+        StructureError: for types that are no floating-point format of ours.
+    """
+    name = getattr(dtype, "name", str(dtype))
+    native = getattr(dtype, "isnative", True)
+    if name in FORMATS and native:
+        return FORMATS[name]
+    order = "" if native else " in foreign byte order"
+    raise StructureError(
+        f"{what} has the type {name}{order}; steps work on {', '.join(FORMATS)}. Convert it with .astype('float32')"
+    )
+
+
+def flush(value: Node, compute: str) -> Node:
+    """Return what a slot keeps of ``value``: zero below the smallest normal number of the type.
+
+    Slots of an element whose gradient stays zero decay into subnormal numbers otherwise, on which
+    processors compute many times slower. NaN is kept.
+    """
+    smallest_normal = float(np.finfo(compute).smallest_normal)
+    kept: Node = where(abs(value) < smallest_normal, 0.0, value)
+    return kept

@@ -1,0 +1,12 @@
+"""The floor of the house: what a rule may say, and what each word of it means.
+
+A rule uses Python's ``+ - * /``, ``**2``, ``abs``, comparisons, ``& | ~`` on conditions, and the
+functions exported here. On arrays they compute; on symbols they build an expression.
+"""
+
+from steprule.language.functions import maximum, minimum, sign, sqrt, where
+from steprule.language.node import Node
+from steprule.language.ops import OPS, Op
+from steprule.language.tracing import trace
+
+__all__ = ["OPS", "Node", "Op", "maximum", "minimum", "sign", "sqrt", "trace", "where"]

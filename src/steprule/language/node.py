@@ -1,0 +1,251 @@
+"""The expression node: what a rule computes with when it is traced instead of run.
+
+A node belongs to one of two stages. ``host`` nodes depend on hyperparameters and the step number
+alone and are computed once a step in Python's float64; ``element`` nodes depend on an array and
+are computed for every element.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NoReturn, TypeAlias
+
+from steprule.errors import RuleError
+from steprule.language.ops import OPS, Kind
+
+__all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "symbol"]
+
+Stage = Literal["host", "element"]
+Operand: TypeAlias = "Node | float"
+
+_CONDITIONS = ("and", "or", "not")
+
+
+class Node:
+    """One value of an expression. Made by operators on other nodes, never by hand.
+
+    ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in
+    ``OPS``, one of the derived ``maximum``, ``minimum`` and ``sign``, and on the host also
+    ``pow``, ``mod`` and ``math.NAME``.
+    """
+
+    __slots__ = ("args", "kind", "name", "op", "stage", "value")
+
+    def __init__(
+        self,
+        op: str,
+        args: tuple[Node, ...] = (),
+        *,
+        stage: Stage,
+        kind: Kind = "float",
+        name: str = "",
+        value: float = 0.0,
+    ) -> None:
+        self.op = op
+        self.args = args
+        self.stage = stage
+        self.kind = kind
+        self.name = name
+        self.value = value
+
+    def __repr__(self) -> str:
+        if self.op == "symbol":
+            return self.name
+        if self.op == "const":
+            return repr(self.value)
+        return f"{self.op}({', '.join(map(repr, self.args))})"
+
+    # Arithmetic.
+    def __add__(self, other: Operand) -> Node:
+        return apply("add", self, other)
+
+    def __radd__(self, other: Operand) -> Node:
+        return apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> Node:
+        return apply("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Node:
+        return apply("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Node:
+        return apply("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Node:
+        return apply("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Node:
+        return apply("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Node:
+        return apply("div", other, self)
+
+    def __pow__(self, exponent: Operand) -> Node:
+        return _power(self, exponent)
+
+    def __rpow__(self, base: Operand) -> Node:
+        return _power(base, self)
+
+    def __mod__(self, other: Operand) -> Node:
+        return _host_only("mod", "%", self, other)
+
+    def __rmod__(self, other: Operand) -> Node:
+        return _host_only("mod", "%", other, self)
+
+    def __neg__(self) -> Node:
+        return apply("neg", self)
+
+    def __pos__(self) -> Node:
+        return self
+
+    def __abs__(self) -> Node:
+        return apply("abs", self)
+
+    # Comparisons and conditions. Equality builds a node, so the hash is the identity.
+    def __lt__(self, other: Operand) -> Node:
+        return apply("lt", self, other)
+
+    def __le__(self, other: Operand) -> Node:
+        return apply("le", self, other)
+
+    def __gt__(self, other: Operand) -> Node:
+        return apply("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Node:
+        return apply("ge", self, other)
+
+    def __eq__(self, other: object) -> Node:  # type: ignore[override]
+        return apply("eq", self, other)
+
+    def __ne__(self, other: object) -> Node:  # type: ignore[override]
+        return apply("ne", self, other)
+
+    __hash__ = object.__hash__
+
+    def __and__(self, other: Operand) -> Node:
+        return apply("and", self, other)
+
+    def __rand__(self, other: Operand) -> Node:
+        return apply("and", other, self)
+
+    def __or__(self, other: Operand) -> Node:
+        return apply("or", self, other)
+
+    def __ror__(self, other: Operand) -> Node:
+        return apply("or", other, self)
+
+    def __invert__(self) -> Node:
+        return apply("not", self)
+
+    # What a symbol has no answer to.
+    def __bool__(self) -> NoReturn:
+        raise RuleError(
+            "Python asked whether a symbol is true (an `if`, `and`, `or`, `min`, `max` or a chained "
+            "comparison), but its value is not known until the step runs. "
+            "Use steprule.where(condition, a, b), or maximum and minimum; "
+            "`if` works on boolean, choice and optional hyperparameters"
+        )
+
+    def __float__(self) -> NoReturn:
+        raise RuleError(
+            "a symbol was turned into a Python number, as the math module does. "
+            "Call math functions in the rule itself, and on hyperparameters and t only"
+        )
+
+    __int__ = __index__ = __float__
+
+    def __iter__(self) -> NoReturn:
+        raise RuleError("a rule is for one element: a symbol has no items to loop over or unpack")
+
+    def __getitem__(self, index: object) -> NoReturn:
+        raise RuleError("a rule is for one element: a symbol cannot be indexed")
+
+    def __array_ufunc__(self, ufunc: Any, *args: object, **kwargs: object) -> NoReturn:
+        raise RuleError(
+            f"np.{ufunc.__name__} is not an operation of rules. Use steprule.sqrt, maximum, "
+            "minimum, where, sign, and Python's operators and abs"
+        )
+
+    def __array__(self, *args: object, **kwargs: object) -> NoReturn:
+        raise RuleError(
+            "a NumPy function was called on a symbol. Use steprule.sqrt, maximum, minimum, where, "
+            "sign, and Python's operators and abs"
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python probing for a protocol, not the rule asking
+            raise AttributeError(name)
+        raise RuleError(
+            f"a symbol has no attribute {name!r}: a rule is for one element, "
+            "without methods of arrays (use sqrt(x), abs(x), x**2)"
+        )
+
+
+def symbol(name: str, stage: Stage) -> Node:
+    """Return the node that stands for an input of the rule."""
+    return Node("symbol", stage=stage, name=name)
+
+
+def constant(value: float) -> Node:
+    """Return the node of a number written in the rule."""
+    return Node("const", stage="host", kind="bool" if isinstance(value, bool) else "float", value=value)
+
+
+def _node(operand: object) -> Node:
+    if isinstance(operand, Node):
+        return operand
+    if isinstance(operand, (bool, int, float)):
+        return constant(operand)
+    raise RuleError(
+        f"{operand!r} (a {type(operand).__name__}) cannot take part in a rule: "
+        "a rule computes with its own arguments and Python numbers"
+    )
+
+
+def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, gives: Kind | None = None) -> Node:
+    """Return the node of ``op`` on the operands, checking kinds."""
+    args = tuple(_node(operand) for operand in operands)
+    takes = takes or OPS[op].takes
+    for arg, kind in zip(args, takes, strict=True):
+        if arg.kind != kind:
+            raise RuleError(_kind_message(op, arg, kind))
+    stage: Stage = "element" if any(arg.stage == "element" for arg in args) else "host"
+    return Node(op, args, stage=stage, kind=gives or OPS[op].gives)
+
+
+def _kind_message(op: str, arg: Node, kind: Kind) -> str:
+    if op in _CONDITIONS:
+        return f"`& | ~` combine conditions, but {arg!r} is a number; compare it first"
+    if kind == "bool":
+        return f"the first argument of where must be a condition (a comparison), not the number {arg!r}"
+    return f"{op} takes numbers, but {arg!r} is a condition; use where(condition, 1.0, 0.0)"
+
+
+def _power(base: Operand, exponent: Operand) -> Node:
+    left, right = _node(base), _node(exponent)
+    if left.stage == right.stage == "host":
+        return Node("pow", (left, right), stage="host")
+    if left.stage == "element" and right.op == "const" and right.value == 2:
+        return apply("mul", left, left)
+    raise RuleError(
+        f"{left!r} ** {right!r} on elements is not exact in every library. Only **2 is an operation "
+        "of rules; write x*x*x for a cube and sqrt(x) for a root"
+    )
+
+
+def _host_only(op: str, spelling: str, left: Operand, right: Operand) -> Node:
+    args = (_node(left), _node(right))
+    if any(arg.stage == "element" for arg in args):
+        raise RuleError(f"`{spelling}` is not an operation on elements, only on hyperparameters and t")
+    return Node(op, args, stage="host")
+
+
+def host_call(function: str, *operands: object) -> Node:
+    """Return the node of ``math.FUNCTION`` on hyperparameters and ``t``."""
+    args = tuple(_node(operand) for operand in operands)
+    if any(arg.stage == "element" for arg in args):
+        remedy = " Use steprule.sqrt." if function == "sqrt" else ""
+        raise RuleError(
+            f"math.{function} was called on an element; its last bit differs between libraries, so "
+            f"rules may use math on hyperparameters and t only.{remedy}"
+        )
+    return Node(f"math.{function}", args, stage="host")

@@ -1,0 +1,91 @@
+"""Running a rule's Python function on symbols instead of arrays."""
+
+from __future__ import annotations
+
+import linecache
+import math
+import traceback
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steprule.errors import RuleError, suggest
+from steprule.language import functions
+from steprule.language.node import Node, host_call
+
+__all__ = ["explain", "symbolic", "trace"]
+
+
+class _SymbolicMath:
+    """The math module as a traced rule sees it: its functions accept host symbols."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _twin(getattr(math, name))
+
+
+def _twin(value: Any) -> Any:
+    """Return what stands for ``value`` while tracing: math and its functions are replaced."""
+    if value is math:
+        return _SymbolicMath()
+    if not (isinstance(value, types.BuiltinFunctionType) and value.__module__ == "math"):
+        return value
+    name = value.__name__
+
+    def call(*args: Any) -> Any:
+        if not any(isinstance(arg, Node) for arg in args):
+            return value(*args)
+        if name == "sqrt":
+            return functions.sqrt(*args) if args[0].stage == "host" else host_call(name, *args)
+        return host_call(name, *args)
+
+    return call
+
+
+def symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a copy of ``function`` that sees ``math`` as functions on symbols.
+
+    ``math.log(symbol)`` would ask the symbol for its float, which it does not have; so the names
+    that a rule took from ``math`` are bound to symbolic twins in the copy.
+    """
+    if not isinstance(function, types.FunctionType):
+        return function
+    code, closure = function.__code__, function.__closure__ or ()
+    names = set(code.co_names) | {name for const in code.co_consts if hasattr(const, "co_names") for name in const.co_names}
+    twins = {name: _twin(function.__globals__[name]) for name in names if name in function.__globals__}
+    cells = tuple(types.CellType(_twin(cell.cell_contents)) for cell in closure)
+    copy = types.FunctionType(code, {**function.__globals__, **twins}, function.__name__, function.__defaults__, cells)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Call ``function`` on symbols and return what it returned, as a tuple.
+
+    Raises:
+        RuleError: with the line of the source, when the function cannot be run on symbols.
+    """
+    try:
+        result = symbolic(function)(*elements, **hosts)
+    except RuleError as error:
+        raise explain(function, title, str(error), error) from None
+    except NameError as error:
+        known = [*function.__code__.co_varnames, "sqrt", "maximum", "minimum", "where", "sign"]
+        hint = suggest(getattr(error, "name", None) or "", known)
+        raise explain(function, title, f"{error}.{hint}", error) from None
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        raise explain(function, title, f"{type(error).__name__}: {error}", error) from None
+    return result if isinstance(result, tuple) else (result,)
+
+
+def explain(function: Callable[..., Any], title: str, message: str, error: BaseException | None = None) -> RuleError:
+    """Return a ``RuleError`` that names the rule, the file, the line and its source."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return RuleError(f"rule {title!r}: {message}")
+    line = code.co_firstlineno
+    for frame, number in traceback.walk_tb(error.__traceback__ if error else None):
+        if frame.f_code is code:
+            line = number
+    source = linecache.getline(code.co_filename, line).strip()
+    quoted = f"\n    {source}" if source else ""
+    return RuleError(f"rule {title!r}, {code.co_filename}, line {line}: {message}{quoted}")

@@ -1,0 +1,37 @@
+"""The rules: one paper, one file. ``steprule.rules.NAME`` is the rule of that name."""
+
+from typing import TYPE_CHECKING
+
+from steprule.rules.catalogue import CATALOGUE, find
+from steprule.rules.combinators import cautious, decoupled, l2, maximize
+from steprule.rules.hyperparameters import Decay, Hyperparameter, NonNegative, Positive, Range, Rate, Scalar
+from steprule.rules.load import load
+from steprule.rules.rule import Rule, rule
+
+# A file and its rule share a name: importing rules/adam.py binds `adam` here to the module, and
+# this puts the rule in its place.
+globals().update(CATALOGUE)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Rule: ...
+
+
+__all__ = [
+    "CATALOGUE",
+    "Decay",
+    "Hyperparameter",
+    "NonNegative",
+    "Positive",
+    "Range",
+    "Rate",
+    "Rule",
+    "Scalar",
+    "cautious",
+    "decoupled",
+    "find",
+    "l2",
+    "load",
+    "maximize",
+    "rule",
+]

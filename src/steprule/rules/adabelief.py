@@ -1,0 +1,22 @@
+"""AdaBelief."""
+
+from steprule.language import sqrt
+from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468")
+def adabelief(
+    theta, g, m, s, *, t, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-16
+):
+    """Adam that divides by the spread of g around its average, not by its size.
+
+    ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
+    that of the authors' code; the text says 1e-8.
+    """
+    m = beta1 * m + (1 - beta1) * g
+    s = beta2 * s + (1 - beta2) * (g - m) ** 2 + eps
+    m_hat = m / (1 - beta1**t)
+    s_hat = s / (1 - beta2**t)
+    theta = theta - lr * m_hat / (sqrt(s_hat) + eps)
+    return theta, m, s

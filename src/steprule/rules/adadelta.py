@@ -1,0 +1,18 @@
+"""AdaDelta."""
+
+from steprule.language import sqrt
+from steprule.rules.hyperparameters import Decay, Positive, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Zeiler 2012, Algorithm 1, arXiv:1212.5701")
+def adadelta(theta, g, E_g2, E_dx2, *, lr: Rate = 1.0, rho: Decay = 0.95, eps: Positive = 1e-6):  # noqa: N803
+    """The step has the units of theta: the RMS of past steps over the RMS of gradients.
+
+    The paper has no ``lr`` (it is 1); torch.optim.Adadelta multiplies by it and has rho = 0.9.
+    """
+    E_g2 = rho * E_g2 + (1 - rho) * g**2  # noqa: N806
+    dx = sqrt(E_dx2 + eps) / sqrt(E_g2 + eps) * g
+    E_dx2 = rho * E_dx2 + (1 - rho) * dx**2  # noqa: N806
+    theta = theta - lr * dx
+    return theta, E_g2, E_dx2

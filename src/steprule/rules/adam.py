@@ -1,0 +1,48 @@
+"""Adam and AdaMax."""
+
+from steprule.language import maximum, sqrt, where
+from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980")
+def adam(
+    theta,
+    g,
+    m,
+    v,
+    *,
+    t,
+    lr: Rate = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    bias_correction: bool = True,
+    eps_inside: bool = False,
+):
+    """Step along an average of gradients over the root of an average of their squares.
+
+    ``bias_correction`` undoes the pull of the zero start (False: the ablation of the paper's
+    section 6.4). ``eps`` is added to the root, or with ``eps_inside`` under it (a common variant).
+    The "epsilon hat" of the paper's section 2 is ``eps`` as a schedule, eps_hat / sqrt(1 - beta2^t).
+    """
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    m_hat = m / (1 - beta1**t) if bias_correction else m
+    v_hat = v / (1 - beta2**t) if bias_correction else v
+    root = sqrt(v_hat + eps) if eps_inside else sqrt(v_hat) + eps
+    theta = theta - lr * m_hat / root
+    return theta, m, v
+
+
+@rule(paper="Kingma & Ba 2015, Algorithm 2, arXiv:1412.6980")
+def adamax(theta, g, m, u, *, t, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Positive | None = None):
+    """Adam with the infinity norm: u is a decayed maximum of |g|.
+
+    The paper has no epsilon; where u is 0 the element has had no gradient and stays. ``eps`` is
+    added to |g| as torch.optim.Adamax does.
+    """
+    m = beta1 * m + (1 - beta1) * g
+    u = maximum(beta2 * u, abs(g) if eps is None else abs(g) + eps)
+    theta = theta - where(u == 0, 0.0, lr / (1 - beta1**t) * m / u)
+    return theta, m, u

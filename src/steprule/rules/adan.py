@@ -1,0 +1,41 @@
+"""Adan."""
+
+from steprule.language import sqrt, where
+from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Xie et al. 2022, Algorithm 1, arXiv:2208.06677")
+def adan(
+    theta,
+    g,
+    m,
+    v,
+    n,
+    g_prev,
+    *,
+    t,
+    lr: Rate = 1e-3,
+    beta1: Decay = 0.98,
+    beta2: Decay = 0.92,
+    beta3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    bias_correction: bool = True,
+):
+    """Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
+
+    The betas are decays, one minus the paper's. ``bias_correction`` is that of the authors' code;
+    the paper's algorithm has none. ``weight_decay`` is the paper's proximal form: the result is
+    divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
+    """
+    change = where(t == 1, 0.0, g - g_prev)
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * change
+    n = beta3 * n + (1 - beta3) * (g + beta2 * change) ** 2
+    m_hat = m / (1 - beta1**t) if bias_correction else m
+    v_hat = v / (1 - beta2**t) if bias_correction else v
+    n_hat = n / (1 - beta3**t) if bias_correction else n
+    theta = theta - lr * (m_hat + beta2 * v_hat) / (sqrt(n_hat) + eps)
+    theta = theta / (1 + lr * weight_decay)
+    return theta, m, v, n, g

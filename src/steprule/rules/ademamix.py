@@ -1,0 +1,44 @@
+"""AdEMAMix."""
+
+import math
+
+from steprule.language import minimum, sqrt
+from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137")
+def ademamix(
+    theta,
+    g,
+    m1,
+    m2,
+    v,
+    *,
+    t,
+    lr: Rate = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    beta3: Decay = 0.9999,
+    alpha: NonNegative = 5.0,
+    eps: NonNegative = 1e-8,
+    warmup: Positive | None = None,
+):
+    """Adam with a second, much slower average of gradients, weighted by alpha.
+
+    ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
+    grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
+    The paper's weight decay is ``decoupled(ademamix)``.
+    """
+    if warmup is not None:
+        done = minimum(t / warmup, 1.0)
+        alpha = alpha * done
+        slow, fast = math.log(beta3), math.log(beta1)
+        beta3 = math.exp(fast * slow / ((1 - done) * slow + done * fast))
+    m1 = beta1 * m1 + (1 - beta1) * g
+    m2 = beta3 * m2 + (1 - beta3) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    m1_hat = m1 / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    theta = theta - lr * (m1_hat + alpha * m2) / (sqrt(v_hat) + eps)
+    return theta, m1, m2, v

@@ -1,0 +1,29 @@
+"""Averaged stochastic gradient descent."""
+
+from steprule.language import maximum, where
+from steprule.rules.hyperparameters import NonNegative, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2010, section 5.3 and its code")
+def asgd(
+    theta,
+    g,
+    ax,
+    *,
+    t,
+    lr: Rate = 1e-2,
+    lambd: NonNegative = 1e-4,
+    alpha: NonNegative = 0.75,
+    t0: NonNegative = 1e6,
+):
+    """Gradient descent with a falling step, and ax, the average of the iterates since step t0.
+
+    The step is lr / (1 + lambd lr (t - 1))^alpha, and theta decays by lambd times it (the L2 term
+    of Bottou's objective; torch.optim.ASGD has the same). Until t0 the average is theta itself.
+    """
+    eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
+    mu = 1 / maximum(1.0, t - 1 - t0)
+    theta = (1 - lambd * eta) * theta - eta * g
+    ax = where(mu == 1, theta, ax + mu * (theta - ax))
+    return theta, ax

@@ -1,0 +1,100 @@
+"""Rules made of rules. Each is an ordinary function; the result compiles to one fused kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from steprule.errors import RuleError
+from steprule.language import sign, where
+from steprule.rules.hyperparameters import Hyperparameter, Range
+from steprule.rules.rule import Rule
+
+__all__ = ["cautious", "decoupled", "l2", "maximize"]
+
+_NON_NEGATIVE = Range(0.0)
+
+
+def _wrap(inner: Rule, name: str, function: Callable[..., Any], doc: str, paper: str, *extra: Hyperparameter) -> Rule:
+    taken = [hyper.name for hyper in extra if hyper.name in inner.hyperparameters]
+    if taken:
+        raise RuleError(f"{name}: rule {inner.name!r} already has a hyperparameter {taken[0]!r}")
+    hyperparameters = {**inner.hyperparameters, **{hyper.name: hyper for hyper in extra}}
+    sources = "; ".join(source for source in (inner.paper, paper) if source)
+    return replace(
+        inner,
+        function=function,
+        name=name,
+        doc=f"{doc}\n\n{inner.doc}".strip(),
+        paper=sources,
+        hyperparameters=hyperparameters,
+        uses_t=True,
+    )
+
+
+def l2(inner: Rule, *, name: str | None = None) -> Rule:
+    """Return ``inner`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
+
+    Adds ``weight_decay`` (default 0.01, at least 0). This is torch's ``Adam(weight_decay=...)``;
+    for AdamW see ``decoupled``.
+    """
+
+    def step(theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
+        return inner(theta, g + weight_decay * theta, *slots, t=t, **hyper)
+
+    decay = Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)
+    return _wrap(inner, name or f"l2({inner.name})", step, "With an L2 penalty in the gradient.", "", decay)
+
+
+def decoupled(inner: Rule, *, name: str | None = None) -> Rule:
+    """Return ``inner`` with decoupled weight decay: ``theta`` shrinks before the step, apart from g.
+
+    Adds ``weight_decay`` (default 0.01, at least 0) and ``scale_by_lr`` (default True): the factor
+    is ``1 - lr * weight_decay``, or ``1 - weight_decay`` when False (the paper's own form, in which
+    the decay follows a schedule of its own).
+
+    Source: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
+    """
+    scalable = "lr" in inner.hyperparameters
+
+    def step(theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any) -> tuple[Any, ...]:
+        shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
+        return inner(shrink * theta, g, *slots, t=t, **hyper)
+
+    extra = [Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)]
+    if scalable:
+        extra.append(Hyperparameter("scale_by_lr", True, choices=(False, True)))
+    doc = "With decoupled weight decay."
+    paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
+    return _wrap(inner, name or f"decoupled({inner.name})", step, doc, paper, *extra)
+
+
+def maximize(inner: Rule, *, name: str | None = None) -> Rule:
+    """Return ``inner`` climbing instead of descending: it sees ``-g``."""
+
+    def step(theta: Any, g: Any, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
+        return inner(theta, -g, *slots, t=t, **hyper)
+
+    return _wrap(inner, name or f"maximize({inner.name})", step, "Maximises: the gradient is negated.", "")
+
+
+def cautious(inner: Rule, *, name: str | None = None) -> Rule:
+    """Return ``inner`` whose step is dropped wherever it would climb along the current gradient.
+
+    An element moves only where ``sign(theta - theta_new) == sign(g)``. The paper also scales the
+    remaining steps by the tensor's share of moved elements; that is a reduction over a tensor,
+    which a rule for one element cannot say, and is left to the learning rate.
+
+    Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
+    """
+
+    def step(theta: Any, g: Any, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
+        new, *rest = inner(theta, g, *slots, t=t, **hyper)
+        agrees = sign(theta - new) * sign(g) > 0
+        # A NaN agrees with nothing; dropping it would hide it from the caller.
+        return where(agrees | (new != new), new, theta), *rest
+
+    doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
+    paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
+    return _wrap(inner, name or f"cautious({inner.name})", step, doc, paper)

@@ -1,0 +1,163 @@
+"""Hyperparameters: their ranges, their kinds, and the check of a value."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+
+from steprule.errors import HyperparameterError, RuleError, suggest
+
+__all__ = [
+    "Decay",
+    "Hyperparameter",
+    "NonNegative",
+    "Positive",
+    "Range",
+    "Rate",
+    "Scalar",
+    "Schedule",
+    "Value",
+]
+
+Value: TypeAlias = "float | bool | str | None"
+Schedule: TypeAlias = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of numbers: ``low <= x < high``, or ``low < x < high`` when ``open_low``."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __contains__(self, x: float) -> bool:
+        above = x > self.low if self.open_low else x >= self.low
+        return above and x < self.high and math.isfinite(x)
+
+    def __str__(self) -> str:
+        if self.low == -math.inf and self.high == math.inf:
+            return "a finite number"
+        if self.high == math.inf:
+            return "a positive number" if self.open_low else f"a number of at least {self.low:g}"
+        return f"a number in {'(' if self.open_low else '['}{self.low:g}, {self.high:g})"
+
+
+Rate = Annotated[float, Range(0.0)]
+"""A learning rate: 0 or more (0 freezes the parameters and lets the slots go on)."""
+Decay = Annotated[float, Range(0.0, 1.0)]
+"""A decay of an exponential average: in [0, 1)."""
+NonNegative = Annotated[float, Range(0.0)]
+"""A number of at least 0."""
+Positive = Annotated[float, Range(0.0, open_low=True)]
+"""A number above 0."""
+
+
+class Scalar:
+    """Annotation of a slot that is one number a tensor, kept and computed on the host in float64."""
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A keyword of a rule: its default and what values it takes.
+
+    Numbers have a ``range`` and may be schedules; ``optional`` ones may be None. Booleans and
+    choices (``choices``), and whether an optional number is None, are fixed when a rule is traced.
+    """
+
+    name: str
+    default: Value
+    range: Range = Range()  # noqa: RUF009  (frozen)
+    choices: tuple[bool | str, ...] = ()
+    optional: bool = False
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the value is fixed when tracing: a boolean or a choice."""
+        return bool(self.choices)
+
+    @property
+    def kind(self) -> str:
+        """What it takes, in words."""
+        if self.choices:
+            return " or ".join(map(repr, self.choices))
+        return f"{self.range}{' or None' if self.optional else ''}"
+
+    def static(self, value: Value | Schedule) -> Value:
+        """Return the part of ``value`` that selects a variant of the rule's trace."""
+        if self.choices:
+            return value if isinstance(value, (bool, str)) else None
+        return None if value is None else "number"
+
+    def statics(self) -> tuple[Value, ...]:
+        """Return every value that ``static`` may take."""
+        if self.choices:
+            return self.choices
+        return (None, "number") if self.optional else ("number",)
+
+    def check(self, value: Any, where: str = "") -> Value:
+        """Return ``value`` as a Python float, bool, str or None.
+
+        A NumPy float64 scalar would promote float32 arrays, so it is turned into a float here.
+
+        Raises:
+            HyperparameterError: when it is of another type or outside the range.
+        """
+        if self.choices:
+            if any(value is choice or (isinstance(choice, str) and value == choice) for choice in self.choices):
+                return value  # type: ignore[no-any-return]
+            hint = suggest(value, [c for c in self.choices if isinstance(c, str)]) if isinstance(value, str) else ""
+            raise HyperparameterError(f"{self.name} must be {self.kind}, got {value!r}{where}.{hint}")
+        if value is None and self.optional:
+            return None
+        number = _as_float(value)
+        if number is None or number not in self.range:
+            raise HyperparameterError(f"{self.name} must be {self.kind}, got {value!r}{where}")
+        return number
+
+
+def _as_float(value: Any) -> float | None:
+    """Return a number or a zero-dimensional array as a float; None for anything else."""
+    if isinstance(value, (bool, str, bytes)) or getattr(value, "shape", ()) != ():
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuleError):
+        return None
+
+
+def declare(name: str, annotation: Any, default: Any) -> Hyperparameter:
+    """Return the hyperparameter that an annotated keyword declares.
+
+    Raises:
+        RuleError: for an annotation that is none of bool, Literal[...], float or Annotated[float, Range].
+        HyperparameterError: for a default outside the range.
+    """
+    annotation, optional = _strip_none(annotation)
+    limits = Range()
+    choices: tuple[bool | str, ...] = ()
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+    elif annotation is bool or isinstance(default, bool):
+        choices = (False, True)
+    elif get_origin(annotation) is Annotated:
+        limits = next((extra for extra in get_args(annotation) if isinstance(extra, Range)), limits)
+    elif annotation not in (float, int, Any):
+        raise RuleError(
+            f"hyperparameter {name!r} has the annotation {annotation!r}; use float, Rate, Decay, NonNegative, "
+            "Positive, bool or Literal[...]"
+        )
+    declared = Hyperparameter(name, None, limits, choices, optional)
+    return Hyperparameter(name, declared.check(default, " as its default"), limits, choices, optional)
+
+
+def _strip_none(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation, False
+    members = [member for member in get_args(annotation) if member is not types.NoneType]
+    if len(members) != 1 or len(get_args(annotation)) != 2:
+        raise RuleError(f"annotation {annotation!r} is a union of several types; only `X | None` has a meaning")
+    return members[0], True

@@ -1,0 +1,74 @@
+"""Rules by specification, as the command line takes them: a name, or a place in the user's code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from steprule.errors import RuleError, suggest
+from steprule.rules.catalogue import find
+from steprule.rules.rule import Rule
+
+__all__ = ["load", "load_file"]
+
+
+def load(spec: str) -> Rule:
+    """Return the rule that ``spec`` names.
+
+    Args:
+        spec: a name of the catalogue (``adam``), a file and a name (``my_rule.py:mine``), a file
+            that defines one rule (``my_rule.py``), or a module and a name (``package.module:mine``).
+
+    Raises:
+        RuleError: when there is none.
+    """
+    place, _, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
+    if place.endswith(".py"):
+        return _pick(load_file(Path(place)), name, place)
+    if name:
+        try:
+            return _pick(importlib.import_module(place), name, place)
+        except ModuleNotFoundError as error:
+            if error.name is None or not place.startswith(error.name):
+                raise
+            raise RuleError(f"no module is called {place!r}; for a file write path/to/file.py:{name}") from None
+    return find(spec)
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a Python file by its path and return the module.
+
+    Raises:
+        RuleError: when there is no such file.
+    """
+    if not path.is_file():
+        raise RuleError(f"there is no file {str(path)!r} (from {Path.cwd()})")
+    name = f"_steprule_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Annotations of the file are looked up through its entry here.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _pick(module: ModuleType, name: str, place: str) -> Rule:
+    rules = {key: value for key, value in vars(module).items() if isinstance(value, Rule)}
+    if name in rules:
+        return rules[name]
+    own = {key: rule for key, rule in rules.items() if getattr(rule.function, "__module__", "") == module.__name__}
+    if not name and len(own) == 1:
+        return next(iter(own.values()))
+    if name:
+        raise RuleError(f"{place} defines no rule {name!r}.{suggest(name, rules)}")
+    if not own:
+        raise RuleError(f"{place} defines no rule; decorate a function with @steprule.rule")
+    raise RuleError(f"{place} defines {len(own)} rules ({', '.join(own)}); say which: {place}:{next(iter(own))}")

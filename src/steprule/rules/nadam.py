@@ -1,0 +1,36 @@
+"""NAdam."""
+
+from steprule.language import sqrt
+from steprule.rules.hyperparameters import Decay, NonNegative, Rate, Scalar
+from steprule.rules.rule import rule
+
+
+@rule(paper="Dozat 2016, Algorithm 8, ICLR workshop", init={"mu_product": 1.0})
+def nadam(
+    theta,
+    g,
+    m,
+    v,
+    mu_product: Scalar,
+    *,
+    t,
+    lr: Rate = 2e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    psi: NonNegative = 4e-3,
+):
+    """Adam with Nesterov's look-ahead and a momentum mu_t that warms up.
+
+    mu_t = beta1 (1 - 0.5 * 0.96^(t psi)); the bias correction of m is one minus the running product
+    of all mu (slot mu_product, one number).
+    """
+    mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+    mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+    mu_product = mu_product * mu
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    m_hat = mu_next / (1 - mu_product * mu_next) * m + (1 - mu) / (1 - mu_product) * g
+    v_hat = v / (1 - beta2**t)
+    theta = theta - lr * m_hat / (sqrt(v_hat) + eps)
+    return theta, m, v, mu_product

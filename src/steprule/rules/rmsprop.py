@@ -1,0 +1,40 @@
+"""RMSProp."""
+
+from steprule.language import maximum, sqrt
+from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eq. 38-45, arXiv:1308.0850")
+def rmsprop(
+    theta,
+    g,
+    v,
+    g_avg,
+    b,
+    *,
+    lr: Rate = 1e-2,
+    rho: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    momentum: Decay | None = None,
+    centered: bool = False,
+    eps_inside: bool = False,
+):
+    """Divide the gradient by the root of an average of its squares.
+
+    ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance;
+    rounding can push it below zero, where it counts as zero. ``momentum`` steps along a heavy ball
+    (slot b) of the scaled gradients. ``eps`` is added to the root (torch), or with ``eps_inside``
+    under it (Graves, TensorFlow). The lecture has rho = 0.9; the default is torch's.
+    """
+    v = rho * v + (1 - rho) * g**2
+    variance = v
+    if centered:
+        g_avg = rho * g_avg + (1 - rho) * g
+        variance = maximum(v - g_avg**2, 0.0)
+    step = g / (sqrt(variance + eps) if eps_inside else sqrt(variance) + eps)
+    if momentum is not None:
+        b = momentum * b + step
+        step = b
+    theta = theta - lr * step
+    return theta, v, g_avg if centered else None, b if momentum is not None else None

@@ -1,0 +1,45 @@
+"""Rprop."""
+
+from typing import Literal
+
+from steprule.language import maximum, minimum, sign, where
+from steprule.rules.hyperparameters import Decay, Positive
+from steprule.rules.rule import rule
+
+
+@rule(
+    paper="Riedmiller & Braun 1993, doi:10.1109/ICNN.1993.298623; variants: Igel & Huesken 2000",
+    init={"delta": "lr"},
+)
+def rprop(
+    theta,
+    g,
+    g_prev,
+    delta,
+    step_prev,
+    *,
+    lr: Positive = 1e-2,
+    eta_minus: Decay = 0.5,
+    eta_plus: Positive = 1.2,
+    delta_min: Positive = 1e-6,
+    delta_max: Positive = 50.0,
+    variant: Literal["irprop-", "rprop-", "rprop+"] = "irprop-",
+):
+    """Each element has its own step size delta, which grows while the sign of g stays and else shrinks.
+
+    ``lr`` is delta before the first step. Where the sign changed, ``"irprop-"`` (torch.optim.Rprop)
+    does not move and forgets the gradient, ``"rprop-"`` moves on with the smaller delta, and
+    ``"rprop+"`` (the original of 1993) takes its last step back (slot step_prev) and forgets.
+    """
+    change = sign(g) * sign(g_prev)
+    grown = minimum(delta * eta_plus, delta_max)
+    shrunk = maximum(delta * eta_minus, delta_min)
+    delta = where(change > 0, grown, where(change < 0, shrunk, delta))
+    if variant != "rprop-":
+        g_prev = where(change < 0, 0.0, g)
+    else:
+        g_prev = g
+    step = -sign(g_prev) * delta
+    if variant == "rprop+":
+        step = where(change < 0, -step_prev, step)
+    return theta + step, g_prev, delta, step if variant == "rprop+" else None

@@ -1,0 +1,33 @@
+"""Yogi."""
+
+from steprule.language import sign, sqrt
+from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.rule import rule
+
+
+@rule(paper="Zaheer et al. 2018, Algorithm 2, NeurIPS 31", init={"v": "initial_accumulator"})
+def yogi(
+    theta,
+    g,
+    m,
+    v,
+    *,
+    t,
+    lr: Rate = 1e-2,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-3,
+    initial_accumulator: NonNegative = 1e-6,
+    bias_correction: bool = False,
+):
+    """Adam whose second moment moves by a bounded amount: v changes by (1 - beta2) g^2 at most.
+
+    The paper has no bias correction; ``bias_correction=True`` is the form of TensorFlow Addons and
+    optax. ``initial_accumulator`` is v before the first step (the paper leaves it open).
+    """
+    m = beta1 * m + (1 - beta1) * g
+    v = v - (1 - beta2) * sign(v - g**2) * g**2
+    m_hat = m / (1 - beta1**t) if bias_correction else m
+    v_hat = v / (1 - beta2**t) if bias_correction else v
+    theta = theta - lr * m_hat / (sqrt(v_hat) + eps)
+    return theta, m, v

@@ -1,0 +1,73 @@
+"""LLVM IR text to machine code, for this machine in memory or for another as assembly."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from typing import Any
+
+import llvmlite.binding as llvm
+
+__all__ = ["assembly", "build"]
+
+_lock = threading.Lock()
+# A fork in the middle of a compilation would leave the child with LLVM's lock held forever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+@functools.cache
+def _host() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    features = llvm.get_host_cpu_features().flatten()
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2, jit=True)
+
+
+def _other(triple: str, cpu: str) -> Any:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=2, reloc="pic")
+
+
+def _optimised(text: str, machine: Any) -> Any:
+    module = llvm.parse_assembly(text)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def build(text: str, *names: str) -> tuple[int, ...]:
+    """Compile a module for this machine and return the addresses of the named functions.
+
+    The code stays in memory until the process ends: a thread may still be inside it when the
+    interpreter shuts down.
+    """
+    with _lock:
+        machine = _host()
+        engine = llvm.create_mcjit_compiler(_optimised(text, machine), machine)
+        engine.finalize_object()
+        addresses = tuple(engine.get_function_address(name) for name in names)
+        engine.detach()
+    return addresses
+
+
+def assembly(text: str, triple: str | None = None, cpu: str = "") -> str:
+    """Return the assembly of a module, for this machine or for another target.
+
+    Args:
+        text: LLVM IR.
+        triple: a target such as ``"aarch64-linux-gnu"``; default: this machine.
+        cpu: a processor of that target, such as ``"x86-64-v2"``.
+    """
+    with _lock:
+        machine = _other(triple, cpu) if triple else _host()
+        text = machine.emit_assembly(_optimised(text, machine))
+    return text

@@ -1,0 +1,89 @@
+"""One launch: a table of rows, each a kernel with its scalars and addresses, cut into chunks."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.runtime.driver import CHUNKS, COUNT, GRAIN, JOB_WORDS, ROWS, WIDTH, YIELD, driver, yield_address
+from steprule.runtime.pool import pool
+
+__all__ = ["Table"]
+
+CHUNK = 16_384
+"""Elements a chunk, at most: some hundred kilobytes, small enough to share evenly."""
+GRAIN_ELEMENTS = 8_192
+"""Elements that a thread takes at a time, at least, where arrays are small."""
+WAKE_ELEMENTS = 32_768
+"""Elements a launch below which waking a worker costs more than it saves."""
+HOLD_ELEMENTS = 4_096
+"""Elements below which releasing the interpreter lock costs more than it gives others."""
+
+_HOLDING = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+
+
+class Table:
+    """Rows of ``(kernel, scalars, addresses...)``, and the chunks ``(row, start, n)`` that cover them.
+
+    Args:
+        sizes: the number of elements of each row.
+        width: the largest number of addresses of a row.
+        chunk: elements a chunk, at most.
+
+    Attributes:
+        addresses: the address columns, to be written by the owner.
+    """
+
+    def __init__(self, sizes: Sequence[int], width: int, chunk: int = CHUNK) -> None:
+        self._rows = np.zeros((len(sizes), 2 + width), np.int64)
+        self.addresses: NDArray[np.int64] = self._rows[:, 2:]
+        self._chunks = _cut(sizes, chunk)
+        self._elements = sum(sizes)
+        self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
+        self._job = self._new_job()
+        self._alone: Callable[[], None] = self._drive
+
+    def set_row(self, row: int, kernel: int, scalars: int) -> None:
+        """Bind a row to the addresses of its kernel and of its scalars."""
+        self._rows[row, :2] = kernel, scalars
+        if len(self._chunks) == 1 and self._elements < HOLD_ELEMENTS:
+            arguments = (self.addresses[row].ctypes.data, 0, self._elements, scalars)
+            self._alone = functools.partial(_HOLDING(kernel), *arguments)
+
+    def run(self, threads: int) -> None:
+        """Run every chunk once, on at most ``threads`` threads, and return when all are done."""
+        workers = min(threads - 1, self._workers)
+        if workers <= 0:
+            self._alone()
+            return
+        job = self._new_job()
+        try:
+            pool().wake(job, workers)
+        finally:
+            # Once a worker may have begun, the launch must end before anyone frees an array.
+            driver().drive(job.ctypes.data, 1)
+
+    def _drive(self) -> None:
+        self._job[0] = self._job[8] = 0
+        drive = driver().drive_held if self._elements < HOLD_ELEMENTS else driver().drive
+        drive(self._job.ctypes.data, 0)
+
+    def _new_job(self) -> NDArray[np.int64]:
+        job = np.zeros(JOB_WORDS, np.int64)
+        job[COUNT] = len(self._chunks)
+        job[CHUNKS] = self._chunks.ctypes.data
+        job[ROWS] = self._rows.ctypes.data
+        job[WIDTH] = self._rows.shape[1]
+        mean = max(1, self._elements // max(1, len(self._chunks)))
+        job[GRAIN] = max(1, GRAIN_ELEMENTS // mean)
+        job[YIELD] = yield_address()
+        return job
+
+
+def _cut(sizes: Sequence[int], chunk: int) -> NDArray[np.int64]:
+    chunks = [(row, start, min(chunk, size - start)) for row, size in enumerate(sizes) for start in range(0, size, chunk)]
+    return np.array(chunks, np.int64).reshape(-1, 3)

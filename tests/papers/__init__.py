@@ -1,0 +1,1 @@
+"""The papers' algorithms as plain loops, to test the library against."""

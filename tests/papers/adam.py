@@ -1,0 +1,39 @@
+"""ADAM: Kingma & Ba 2015, Algorithm 1.
+
+    m_t = beta1 m_{t-1} + (1 - beta1) g_t
+    v_t = beta2 v_{t-1} + (1 - beta2) g_t^2
+    m_hat = m_t / (1 - beta1^t),  v_hat = v_t / (1 - beta2^t)
+    theta_t = theta_{t-1} - lr m_hat / (sqrt(v_hat) + eps)
+
+Without bias_correction m_hat is m and v_hat is v; with eps_inside the root is sqrt(v_hat + eps).
+"""
+
+import math
+
+
+def run(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    bias_correction: bool = True,
+    eps_inside: bool = False,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """Return theta after each step, and the final slots by name."""
+    theta = list(theta)
+    m = [0.0] * len(theta)
+    v = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for t, g in enumerate(gradients, start=1):
+        for i in range(len(theta)):
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            m_hat = m[i] / (1 - beta1**t) if bias_correction else m[i]
+            v_hat = v[i] / (1 - beta2**t) if bias_correction else v[i]
+            root = math.sqrt(v_hat + eps) if eps_inside else math.sqrt(v_hat) + eps
+            theta[i] = theta[i] - lr * m_hat / root
+        path.append(list(theta))
+    return path, {"m": m, "v": v}

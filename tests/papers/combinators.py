@@ -1,0 +1,80 @@
+"""COMBINATORS: what may stand around a rule, written out for one rule each."""
+
+import math
+
+
+def run_l2_sgd_momentum(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    lr: float,
+    mu: float,
+    weight_decay: float,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """L2 penalty, weight_decay / 2 |theta|^2, in the gradient, then Polyak's heavy ball."""
+    theta = list(theta)
+    b = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for g in gradients:
+        for i in range(len(theta)):
+            penalized = g[i] + weight_decay * theta[i]
+            b[i] = mu * b[i] + penalized
+            theta[i] = theta[i] - lr * b[i]
+        path.append(list(theta))
+    return path, {"b": b}
+
+
+def run_maximize_adam(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """Adam (Kingma & Ba 2015, Algorithm 1) that climbs: it descends on -f, whose gradient is -g."""
+    theta = list(theta)
+    m = [0.0] * len(theta)
+    v = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for t, g in enumerate(gradients, start=1):
+        for i in range(len(theta)):
+            m[i] = beta1 * m[i] + (1 - beta1) * -g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            m_hat = m[i] / (1 - beta1**t)
+            v_hat = v[i] / (1 - beta2**t)
+            theta[i] = theta[i] - lr * m_hat / (math.sqrt(v_hat) + eps)
+        path.append(list(theta))
+    return path, {"m": m, "v": v}
+
+
+def run_cautious_adam(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """Adam masked as in Liang et al. 2024 (arXiv:2411.16085), without the rescaling by the share that moves.
+
+    An element moves only where its step, theta_old - theta_new, has the sign of its gradient; m and v always move.
+    """
+    theta = list(theta)
+    m = [0.0] * len(theta)
+    v = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for t, g in enumerate(gradients, start=1):
+        for i in range(len(theta)):
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            m_hat = m[i] / (1 - beta1**t)
+            v_hat = v[i] / (1 - beta2**t)
+            theta_new = theta[i] - lr * m_hat / (math.sqrt(v_hat) + eps)
+            falls, rises = theta[i] > theta_new, theta[i] < theta_new
+            if (falls and g[i] > 0) or (rises and g[i] < 0):
+                theta[i] = theta_new
+        path.append(list(theta))
+    return path, {"m": m, "v": v}
