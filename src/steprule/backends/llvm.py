@@ -40,6 +40,9 @@ _LLVM = {
 
 _SHELL = """\
 ; {title}
+; Once a step, on the host, in float64:
+{prelude}
+
 declare {T} @llvm.fabs.{I}({T})
 declare {T} @llvm.sqrt.{I}({T})
 
@@ -81,6 +84,7 @@ def emit(plan: Plan, name: str = "kernel", vector_bits: int = 512) -> str:
     real = _IR_TYPE[plan.compute]
     return _SHELL.format(
         title=plan.title,
+        prelude="\n".join(f";   {line}" for line in plan.prelude.text.splitlines()),
         T=real,
         I=f"f{8 * _BYTES[real]}",
         name=name,

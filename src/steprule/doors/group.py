@@ -126,9 +126,12 @@ class GroupValues(MutableMapping[str, Any]):
                 f"rule {self._rule.name!r} has no value at {named}{self._place}: {error}"
             ) from None
 
-    def commit(self, results: tuple[float, ...]) -> None:
-        """Make the results of ``evaluate`` current."""
+    def load(self, results: tuple[float, ...]) -> None:
+        """Put the row of ``evaluate`` where kernels read it."""
         self._pack(self.row, 0, *results[: self._width])
+
+    def commit(self, results: tuple[float, ...]) -> None:
+        """Take over the scalar slots of ``evaluate``, once the step is done."""
         for name, value in zip(self._prelude.scalar_slots, results[self._width :], strict=True):
             self.scalars[name] = value
 

@@ -57,7 +57,7 @@ def check_parameter(leaf: object, place: str) -> Array:
         raise StructureError(f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. Use np.asarray(...)")
     if not leaf.flags.writeable:
         raise StructureError(f"{place} is read-only, so it cannot be updated in place. Pass a copy: array.copy()")
-    if _overlaps_itself(leaf):
+    if leaf.size and _overlaps_itself(leaf):
         raise StructureError(f"{place} shares memory between its own elements (a broadcast view?). Pass a copy: array.copy()")
     return leaf
 

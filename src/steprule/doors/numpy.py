@@ -81,8 +81,10 @@ class Optimizer:
         if [group.variant for group in self.groups] != self._variants:
             self._change_kernels()
         for group, result in zip(self.groups, results, strict=True):
-            group.commit(result)
+            group.load(result)
         self._walk.run(leaves, unlike)
+        for group, result in zip(self.groups, results, strict=True):
+            group.commit(result)
         self.t = t
 
     @property

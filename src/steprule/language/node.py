@@ -7,6 +7,7 @@ are computed for every element.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from steprule.errors import RuleError
@@ -25,10 +26,11 @@ class Node:
 
     ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in
     ``OPS``, one of the derived ``maximum``, ``minimum`` and ``sign``, and on the host also
-    ``pow``, ``mod`` and ``math.NAME``.
+    ``pow``, ``mod`` and ``math.NAME``. ``serial`` grows in the order in which a rule computes.
     """
 
-    __slots__ = ("args", "kind", "name", "op", "stage", "value")
+    __slots__ = ("args", "kind", "name", "op", "serial", "stage", "value")
+    _serials = itertools.count()
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Node:
         self.kind = kind
         self.name = name
         self.value = value
+        self.serial = next(self._serials)
 
     def __repr__(self) -> str:
         if self.op == "symbol":
@@ -159,7 +162,10 @@ class Node:
     def __getitem__(self, index: object) -> NoReturn:
         raise RuleError("a rule is for one element: a symbol cannot be indexed")
 
-    def __array_ufunc__(self, ufunc: Any, *args: object, **kwargs: object) -> NoReturn:
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: object, **kwargs: object) -> NoReturn:
+        for arg in args:  # array * symbol arrives here as np.multiply
+            if not isinstance(arg, (Node, bool, int, float)):
+                _node(arg)
         raise RuleError(
             f"np.{ufunc.__name__} is not an operation of rules. Use steprule.sqrt, maximum, "
             "minimum, where, sign, and Python's operators and abs"

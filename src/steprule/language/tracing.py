@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import math
+import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from steprule.errors import RuleError, suggest
 from steprule.language import functions
 from steprule.language.node import Node, host_call
 
-__all__ = ["explain", "symbolic", "trace"]
+__all__ = ["explain", "naming", "symbolic", "trace"]
 
 
 class _SymbolicMath:
@@ -77,12 +79,45 @@ def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts:
     return result if isinstance(result, tuple) else (result,)
 
 
-def explain(function: Callable[..., Any], title: str, message: str, error: BaseException | None = None) -> RuleError:
-    """Return a ``RuleError`` that names the rule, the file, the line and its source."""
+@contextlib.contextmanager
+def naming(labels: dict[Node, str]) -> Iterator[None]:
+    """While active, note in ``labels`` the local variable that each traced expression was last bound to.
+
+    Formulas are drawn with the rule's own names for its intermediate values.
+    """
+
+    def watch(frame: types.FrameType, event: str, _: object) -> None:
+        if event != "return" or frame.f_globals.get("__name__", "").startswith("steprule.language"):
+            return
+        for name, value in frame.f_locals.items():
+            if isinstance(value, Node) and value.op not in ("symbol", "const"):
+                labels.setdefault(value, name)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def explain(
+    function: Callable[..., Any],
+    title: str,
+    message: str,
+    error: BaseException | None = None,
+    *,
+    at_return: bool = False,
+) -> RuleError:
+    """Return a ``RuleError`` that names the rule, the file, the line and its source.
+
+    The line is where ``error`` passed through the rule; else the last one (``at_return``) or the first.
+    """
     code = getattr(function, "__code__", None)
     if code is None:
         return RuleError(f"rule {title!r}: {message}")
-    line = code.co_firstlineno
+    lines = [number for _, _, number in code.co_lines() if number]
+    line = max(lines) if at_return and lines else code.co_firstlineno
     for frame, number in traceback.walk_tb(error.__traceback__ if error else None):
         if frame.f_code is code:
             line = number

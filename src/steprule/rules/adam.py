@@ -39,8 +39,8 @@ def adam(
 def adamax(theta, g, m, u, *, t, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Positive | None = None):
     """Adam with the infinity norm: u is a decayed maximum of |g|.
 
-    The paper has no epsilon; where u is 0 the element has had no gradient and stays. ``eps`` is
-    added to |g| as torch.optim.Adamax does.
+    The paper has no epsilon; where u is 0 there is nothing to divide by and the element stays.
+    ``eps`` is added to |g| as torch.optim.Adamax does.
     """
     m = beta1 * m + (1 - beta1) * g
     u = maximum(beta2 * u, abs(g) if eps is None else abs(g) + eps)

@@ -26,7 +26,8 @@ def adan(
     """Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
 
     The betas are decays, one minus the paper's. ``bias_correction`` is that of the authors' code;
-    the paper's algorithm has none. ``weight_decay`` is the paper's proximal form: the result is
+    the paper's algorithm has none, and starts m and n at the first gradient and its square, where
+    these start at zero. ``weight_decay`` is the paper's proximal form: the result is
     divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
     """
     change = where(t == 1, 0.0, g - g_prev)

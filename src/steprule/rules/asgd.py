@@ -5,7 +5,7 @@ from steprule.rules.hyperparameters import NonNegative, Rate
 from steprule.rules.rule import rule
 
 
-@rule(paper="Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2010, section 5.3 and its code")
+@rule(paper="Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2012, Stochastic Gradient Descent Tricks")
 def asgd(
     theta,
     g,
@@ -17,13 +17,13 @@ def asgd(
     alpha: NonNegative = 0.75,
     t0: NonNegative = 1e6,
 ):
-    """Gradient descent with a falling step, and ax, the average of the iterates since step t0.
+    """Gradient descent with a falling step, and ax, the average of the iterates from step t0 + 2 on.
 
     The step is lr / (1 + lambd lr (t - 1))^alpha, and theta decays by lambd times it (the L2 term
-    of Bottou's objective; torch.optim.ASGD has the same). Until t0 the average is theta itself.
+    of Bottou's objective; torch.optim.ASGD has the same). Until then the average is theta itself.
     """
-    eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
+    gamma = lr / (1 + lambd * lr * (t - 1)) ** alpha
     mu = 1 / maximum(1.0, t - 1 - t0)
-    theta = (1 - lambd * eta) * theta - eta * g
+    theta = (1 - lambd * gamma) * theta - gamma * g
     ax = where(mu == 1, theta, ax + mu * (theta - ax))
     return theta, ax

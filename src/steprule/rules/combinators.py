@@ -65,7 +65,10 @@ def decoupled(inner: Rule, *, name: str | None = None) -> Rule:
     extra = [Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)]
     if scalable:
         extra.append(Hyperparameter("scale_by_lr", True, choices=(False, True)))
-    doc = "With decoupled weight decay."
+    doc = (
+        "With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay\n"
+        "where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own)."
+    )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
     return _wrap(inner, name or f"decoupled({inner.name})", step, doc, paper, *extra)
 

@@ -41,8 +41,10 @@ class Range:
     def __str__(self) -> str:
         if self.low == -math.inf and self.high == math.inf:
             return "a finite number"
+        if self.high == math.inf and self.open_low:
+            return "a positive number" if self.low == 0 else f"a number above {self.low:g}"
         if self.high == math.inf:
-            return "a positive number" if self.open_low else f"a number of at least {self.low:g}"
+            return f"a number of at least {self.low:g}"
         return f"a number in {'(' if self.open_low else '['}{self.low:g}, {self.high:g})"
 
 

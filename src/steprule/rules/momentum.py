@@ -10,7 +10,8 @@ def momentum(theta, g, b, *, t, lr: Rate = 1e-2, mu: Decay = 0.9, dampening: Dec
     """Heavy ball: b sums past gradients, decayed by mu.
 
     ``dampening`` scales what enters b by 1 - dampening, from the second step on (as torch.optim.SGD
-    does; the first gradient enters whole). ``nesterov`` looks ahead: it steps along g + mu b.
+    does; the first gradient enters whole). The learning rate is outside b, as in torch; where it is
+    inside (Polyak), a schedule acts later. ``nesterov`` looks ahead: it steps along g + mu b.
     """
     b = mu * b + where(t == 1, 1.0, 1 - dampening) * g
     step = g + mu * b if nesterov else b

@@ -5,7 +5,7 @@ from steprule.rules.hyperparameters import Decay, NonNegative, Rate, Scalar
 from steprule.rules.rule import rule
 
 
-@rule(paper="Dozat 2016, Algorithm 8, ICLR workshop", init={"mu_product": 1.0})
+@rule(paper="Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8", init={"mu_product": 1.0})
 def nadam(
     theta,
     g,
@@ -22,8 +22,9 @@ def nadam(
 ):
     """Adam with Nesterov's look-ahead and a momentum mu_t that warms up.
 
-    mu_t = beta1 (1 - 0.5 * 0.96^(t psi)); the bias correction of m is one minus the running product
-    of all mu (slot mu_product, one number).
+    mu_t = beta1 (1 - 0.5 * 0.96^(t psi)); m is corrected by one minus the running product of all mu
+    (slot mu_product, one number). m itself decays by the constant beta1, as in Dozat's report and
+    torch.optim.NAdam; in the workshop paper it decays by mu_t.
     """
     mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
     mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))

@@ -24,7 +24,8 @@ def radam(
     """Adam that is plain momentum until the variance of its adaptive rate is tractable.
 
     It adapts once rho_t > ``rho_min``: 4 in the paper; the authors' code and torch.optim.RAdam use
-    5. The paper has no epsilon (eps=0 gives that).
+    5. The paper has no epsilon (eps=0 gives that); it is added to the root of the corrected v here, and to
+    that of v itself in torch.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2

@@ -1,9 +1,9 @@
 """Rprop."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from steprule.language import maximum, minimum, sign, where
-from steprule.rules.hyperparameters import Decay, Positive
+from steprule.rules.hyperparameters import Decay, Positive, Range
 from steprule.rules.rule import rule
 
 
@@ -20,14 +20,14 @@ def rprop(
     *,
     lr: Positive = 1e-2,
     eta_minus: Decay = 0.5,
-    eta_plus: Positive = 1.2,
+    eta_plus: Annotated[float, Range(1.0, open_low=True)] = 1.2,
     delta_min: Positive = 1e-6,
     delta_max: Positive = 50.0,
     variant: Literal["irprop-", "rprop-", "rprop+"] = "irprop-",
 ):
     """Each element has its own step size delta, which grows while the sign of g stays and else shrinks.
 
-    ``lr`` is delta before the first step. Where the sign changed, ``"irprop-"`` (torch.optim.Rprop)
+    ``lr`` is delta before the first step; the bounds hold whenever delta changes. Where the sign changed, ``"irprop-"`` (torch.optim.Rprop)
     does not move and forgets the gradient, ``"rprop-"`` moves on with the smaller delta, and
     ``"rprop+"`` (the original of 1993) takes its last step back (slot step_prev) and forgets.
     """

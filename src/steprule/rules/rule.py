@@ -12,7 +12,7 @@ from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.node import Node, symbol
-from steprule.language.tracing import explain, symbolic, trace
+from steprule.language.tracing import explain, naming, symbolic, trace
 from steprule.rules.hyperparameters import Hyperparameter, Scalar, Value, declare
 
 __all__ = ["Rule", "Trace", "Variant", "rule"]
@@ -108,10 +108,17 @@ class Rule:
     def trace(self, variant: Variant | None = None) -> Trace:
         """Return the expressions of one variant (default: that of the default values)."""
         if variant is None:
-            variant = self.variant({name: hyper.default for name, hyper in self.hyperparameters.items()})
+            variant = self.variant(self.resolve({}))
         if variant not in self._traces:
             raise RuleError(f"rule {self.name!r} has no variant {dict(variant)}")
         return self._traces[variant]
+
+    def named_trace(self, variant: Variant | None = None) -> tuple[Trace, dict[Node, str]]:
+        """Return a fresh trace, and the names that the rule's source gives to its expressions."""
+        labels: dict[Node, str] = {}
+        with naming(labels):
+            trace = self._trace(variant or self.variant(self.resolve({})))
+        return trace, labels
 
     @cached_property
     def _traces(self) -> dict[Variant, Trace]:
@@ -177,10 +184,10 @@ class Rule:
         started = {start for start in self.init.values() if isinstance(start, str)}
         for name, hyper in self.hyperparameters.items():
             if not hyper.is_static and name not in started and not any(name in trace.used for trace in traces):
-                raise self._error(f"hyperparameter {name!r} is declared and never used")
+                raise self._error(f"hyperparameter {name!r} is declared and never used", at_return=False)
 
-    def _error(self, message: str) -> RuleError:
-        return explain(self.function, self.name, message)
+    def _error(self, message: str, *, at_return: bool = True) -> RuleError:
+        return explain(self.function, self.name, message, at_return=at_return)
 
 
 def _symbols(roots: list[Node]) -> frozenset[str]:

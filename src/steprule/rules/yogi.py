@@ -22,8 +22,8 @@ def yogi(
 ):
     """Adam whose second moment moves by a bounded amount: v changes by (1 - beta2) g^2 at most.
 
-    The paper has no bias correction; ``bias_correction=True`` is the form of TensorFlow Addons and
-    optax. ``initial_accumulator`` is v before the first step (the paper leaves it open).
+    The paper has no bias correction; ``bias_correction=True`` is optax's form (which also starts m
+    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the paper leaves it open).
     """
     m = beta1 * m + (1 - beta1) * g
     v = v - (1 - beta2) * sign(v - g**2) * g**2

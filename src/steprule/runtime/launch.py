@@ -32,16 +32,16 @@ class Table:
     Args:
         sizes: the number of elements of each row.
         width: the largest number of addresses of a row.
-        chunk: elements a chunk, at most.
+        chunk: elements a chunk, at most; default ``CHUNK``. The bits do not depend on it.
 
     Attributes:
         addresses: the address columns, to be written by the owner.
     """
 
-    def __init__(self, sizes: Sequence[int], width: int, chunk: int = CHUNK) -> None:
+    def __init__(self, sizes: Sequence[int], width: int, chunk: int | None = None) -> None:
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
         self.addresses: NDArray[np.int64] = self._rows[:, 2:]
-        self._chunks = _cut(sizes, chunk)
+        self._chunks = _cut(sizes, chunk or CHUNK)
         self._elements = sum(sizes)
         self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
         self._job = self._new_job()

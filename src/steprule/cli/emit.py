@@ -1,0 +1,92 @@
+"""``steprule emit``: what really runs."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any
+
+import typer
+
+from steprule import formats
+from steprule.backends import latex, llvm, numpy
+from steprule.engine import plan
+from steprule.errors import HyperparameterError
+from steprule.rules import Rule, load
+
+__all__ = ["emit"]
+
+
+class Target(enum.StrEnum):
+    """What to write the rule in."""
+
+    llvm = "llvm"
+    asm = "asm"
+    numpy = "numpy"
+    latex = "latex"
+
+
+class Dtype(enum.StrEnum):
+    """The type of the parameters."""
+
+    float16 = "float16"
+    float32 = "float32"
+    float64 = "float64"
+
+
+def emit(
+    rule: Annotated[str, typer.Argument(help="A name of the catalogue, file.py:name or module:name.")],
+    target: Annotated[Target, typer.Option("--target", help="llvm IR, machine assembly, NumPy text, or the formula.")] = Target.llvm,
+    options: Annotated[list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Type of the parameters.")] = Dtype.float32,
+    triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
+    cpu: Annotated[str, typer.Option(help="With --triple: a processor, such as x86-64-v2.")] = "",
+) -> None:
+    """Write out a rule as a target runs it."""
+    if target is not Target.asm and (triple or cpu):
+        raise HyperparameterError(f"--triple and --cpu choose a machine for --target asm; {target} has none")
+    if cpu and not triple:
+        raise HyperparameterError("--cpu needs --triple, such as --triple x86_64-linux-gnu")
+    chosen = load(rule)
+    typer.echo(_emit(chosen, chosen.resolve(parse(chosen, options or [])), target, dtype, triple, cpu).rstrip("\n"))
+
+
+def _emit(rule: Rule, values: dict[str, Any], target: Target, dtype: Dtype, triple: str | None, cpu: str) -> str:
+    variant = rule.variant(values)
+    if target is Target.latex:
+        return latex.emit(rule, variant)
+    recipe = plan(rule, variant, formats.FORMATS[dtype])
+    if target is Target.numpy:
+        return numpy.emit(recipe)
+    if target is Target.llvm:
+        return llvm.emit(recipe)
+    from steprule.runtime.jit import assembly
+
+    return assembly(llvm.emit(recipe), triple, cpu)
+
+
+def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
+    """Return the hyperparameters that ``NAME=VALUE`` texts say, for ``rule.resolve`` to check.
+
+    Raises:
+        HyperparameterError: for a text without ``=``, or a value that is no number, option or None.
+    """
+    values: dict[str, Any] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise HyperparameterError(f"{option!r} must be NAME=VALUE, as in nesterov=true")
+        values[name] = _value(rule, name, text)
+    return values
+
+
+def _value(rule: Rule, name: str, text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    hyper = rule.hyperparameters.get(name)
+    if hyper is not None and text in hyper.choices:
+        return text
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return float(text)
+    except ValueError:
+        return text

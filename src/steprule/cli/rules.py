@@ -1,0 +1,63 @@
+"""``steprule rules``: the catalogue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from steprule.backends import latex
+from steprule.engine import plan
+from steprule.formats import FORMATS
+from steprule.rules import CATALOGUE, Rule, load
+
+__all__ = ["rules"]
+
+
+def rules(
+    names: Annotated[list[str] | None, typer.Argument(help="Rules to show in full (a name, or file.py:name).")] = None,
+) -> None:
+    """Show the catalogue: formula, slots, bytes a parameter in float32, paper."""
+    console = Console()
+    if names:
+        for rule in map(load, names):
+            _show(console, rule)
+        return
+    table = Table(title="Rules (default options; `steprule rules NAME` tells all)", show_lines=True)
+    for heading in ("rule", "formula", "slots", "bytes", "paper"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("rule", "bytes"))
+    for rule in CATALOGUE.values():
+        formula = latex.text(rule)
+        table.add_row(rule.name, Text(formula), slots(rule), str(bytes_a_parameter(rule)), escape(rule.paper))
+    console.print(table)
+
+
+def slots(rule: Rule) -> str:
+    """Return the slots that the default options keep, and in parentheses those that others keep."""
+    trace = rule.trace()
+    kept = [slot for slot in rule.slots if slot in trace.slots or slot in trace.scalars]
+    others = [slot for slot in rule.slots if slot not in kept]
+    return " ".join([", ".join(kept), f"({', '.join(others)})" if others else ""]).strip() or "none"
+
+
+def bytes_a_parameter(rule: Rule) -> int:
+    """Return the bytes of a float32 parameter and its slots, with the default options."""
+    recipe = plan(rule, rule.variant(rule.resolve({})), FORMATS["float32"])
+    return 4 * (len(recipe.planes) - 1)
+
+
+def _show(console: Console, rule: Rule) -> None:
+    console.print(f"[bold]{escape(rule.name)}[/bold]  {escape(rule.paper)}\n")
+    console.print(Text(latex.text(rule)))
+    for paragraph in rule.doc.split("\n\n"):
+        console.print(f"\n{escape(' '.join(paragraph.split()))}")
+    console.print()
+    table = Table("hyperparameter", "default", "values")
+    for hyper in rule.hyperparameters.values():
+        table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
+    console.print(table)
+    console.print(f"slots: {slots(rule)}; {bytes_a_parameter(rule)} bytes a float32 parameter, slots included\n")

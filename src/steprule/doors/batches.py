@@ -1,0 +1,70 @@
+"""The batches of a stochastic objective, pass by pass, and the mean of their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from steprule.errors import StructureError
+
+__all__ = ["Batches", "Losses"]
+
+_RECENT = 100
+
+
+class Batches:
+    """What ``data=`` gives.
+
+    Args:
+        data: an iterable that can be walked again and again (a list, an array, a loader), an iterator
+            that is used up in one pass, or a callable that returns an iterable for every pass.
+
+    Attributes:
+        once: whether there is one pass only.
+    """
+
+    def __init__(self, data: Any) -> None:
+        if isinstance(data, Iterable) and not isinstance(data, (str, bytes, Mapping)):
+            self._open: Callable[[], Any] = lambda: data
+            self.once = isinstance(data, Iterator)
+        elif callable(data):
+            self._open, self.once = data, False
+        else:
+            raise StructureError(
+                f"data must be an iterable of batches, or a callable that returns one, got a {type(data).__name__}"
+            )
+
+    def open(self) -> Iterator[Any]:
+        """Begin a pass."""
+        made = self._open()
+        if not isinstance(made, Iterable):
+            raise StructureError(f"data() must return an iterable of batches, got a {type(made).__name__}")
+        return iter(made)
+
+
+class Losses:
+    """The losses of single batches, which are compared only as means over as many as a pass has."""
+
+    def __init__(self) -> None:
+        self._last: list[float] = []
+        self._current: list[float] = []
+
+    def add(self, loss: float) -> None:
+        """Note the loss of the next batch."""
+        self._current.append(loss)
+
+    def end_pass(self) -> float | None:
+        """Return the mean over the pass that ends here; None when it had no batch."""
+        self._last, self._current = self._current, []
+        return sum(self._last) / len(self._last) if self._last else None
+
+    def recent(self, once: bool) -> float:
+        """Return the mean over the last batches, as many as the last whole pass had.
+
+        Before the first pass is over it is the mean of all so far; of data used ``once``, of the last 100.
+        nan when there was no batch.
+        """
+        known = self._last + self._current
+        count = _RECENT if once else len(self._last) or len(known)
+        part = known[-count:]
+        return sum(part) / len(part) if part else float("nan")

@@ -1,0 +1,244 @@
+"""The SciPy door: ``minimize`` with SciPy's conventions, and rules as methods of SciPy's own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from steprule.doors.batches import Batches
+from steprule.doors.box import Box
+from steprule.doors.descent import Descent, StochasticDescent
+from steprule.doors.iterate import Average, Iterate
+from steprule.doors.numpy import Optimizer
+from steprule.doors.objective import Objective, start
+from steprule.doors.settings import Settings, sort_names
+from steprule.errors import HyperparameterError
+from steprule.rules import Rule, find
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["Method", "method", "minimize"]
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    *,
+    rule: str | Rule = "adam",
+    jac: Any = None,
+    bounds: Any = None,
+    callback: Callable[..., object] | None = None,
+    maxiter: int | None = None,
+    gtol: float | None = None,
+    tol: float | None = None,
+    patience: int | None = None,
+    ftol: float | None = None,
+    average: str | float | None = None,
+    data: Any = None,
+    disp: bool = False,
+    finite_diff_rel_step: Any = None,
+    options: Mapping[str, Any] | None = None,
+    **hyperparameters: Any,
+) -> OptimizeResult:
+    """Minimize a function of many variables by a rule of the catalogue, or any other ``Rule``.
+
+    From x_0 = x0, projected onto the bounds, it takes the rule's steps x_k = P(step(x_k-1, g_k-1)) in
+    float64, with P the projection: x is clipped to the bounds, the rule's slots are left alone
+    (Reddi, Kale & Kumar 2018, Algorithm 2, with the Euclidean projection).
+
+    Args:
+        fun: the objective, ``fun(x, *args) -> float``, with x a float64 array of shape (n,) that is its
+            own to change; an array of one element counts as a number. With ``jac=True`` it returns
+            ``(loss, gradient)``; with ``data`` it is ``fun(x, batch, *args)``.
+        x0: the start: numbers of any real type, flattened in C order to shape (n,). It is not changed.
+        args: a tuple of more arguments of ``fun`` and ``jac``; anything else is one argument.
+        rule: a name of the catalogue (``steprule rules`` lists it) or a ``Rule``.
+        jac: True; a callable ``jac(x, *args)`` of shape (n,) (with ``data``: ``jac(x, batch, *args)``);
+            "2-point", "3-point" or "cs" for SciPy's finite differences with relative steps; None for
+            forward differences with the absolute step 1.5e-8, as SciPy's BFGS takes them. Differences
+            stay within the bounds.
+        bounds: a ``scipy.optimize.Bounds``, or (min, max) pairs in which None is no bound.
+        callback: ``callback(xk)``, or ``callback(intermediate_result)`` under that very parameter name,
+            called after each step with the new x, its loss as ``fun`` (with ``data``: the loss of the
+            batch, measured before the step) and ``nit``. StopIteration ends the run.
+        maxiter: steps at most, 10,000 by default. With ``data`` a step is a batch.
+        gtol: converged when the largest element of the gradient is at most this, 1e-5 by default (0:
+            only where it is exactly 0). With bounds it is of the projected gradient, x - P(x - g). The
+            iterate must keep the progress made: a flat place that lies more than a millionth of
+            f(x_0) - f(best) above the best point is passed over. An error with ``data``: one batch's
+            gradient does not vanish at the optimum.
+        tol: SciPy's name for all tolerances; here gtol, where that is not given.
+        patience: converged when so many iterations in a row did not improve the best loss by more than
+            ``ftol`` max(\\|f_best\\|, \\|f\\|, 1). With ``data`` they are passes, and the loss is the mean over a
+            pass. By default there is no such test.
+        ftol: see ``patience``; 2.2e-9 by default, as in SciPy's L-BFGS-B.
+        average: None, for the best point seen; "polyak", for the mean of x_1 to x_nit (Polyak &
+            Juditsky 1992); or a decay in (0, 1), for their exponential average. The gtol test must then
+            hold at the average as well.
+        data: batches for a stochastic objective: an iterable that is walked again pass after pass (a
+            list, an array's rows), an iterator, which is used up in one pass, or a callable that returns
+            an iterable for every pass (to shuffle, say).
+        disp: print a summary as SciPy does; without success it is an ``OptimizeWarning``.
+        finite_diff_rel_step: the relative step of a difference scheme that ``jac`` names.
+        options: SciPy's way to give any of the keywords from ``maxiter`` on, or hyperparameters.
+        hyperparameters: those of the rule, ``lr`` for instance: numbers, or schedules, callables of the
+            step number t (1 at the first step).
+
+    Returns:
+        A ``scipy.optimize.OptimizeResult``:
+
+        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average.
+          With ``data``: the last iterate or the average, since losses of single batches do not compare.
+        - ``fun``, ``jac``: loss and gradient at x; nan for a derivative that was not computed (of a
+          variable that is fixed by its bounds, by differences). With ``data`` there is no ``jac``, and
+          ``fun`` is the mean loss of the last batches, as many as a pass has (of all so far in the first
+          pass, of the last 100 of an iterator), each measured on its way: an estimate.
+        - ``success``: whether a convergence test was met, gtol or patience; nothing else counts.
+        - ``status``: 0 converged, 1 maxiter reached, 2 the iterator of ``data`` ended, 3 a loss, gradient
+          or step was not finite (x is the best, with ``data`` the last, finite point), 99 StopIteration
+          in the callback. ``message`` says it in words.
+        - ``nit``, ``nfev``, ``njev``: steps, calls of fun (differences included), gradients.
+
+    Raises:
+        RuleError: no such rule.
+        HyperparameterError: an option or hyperparameter is unknown, out of range or without effect.
+        StructureError: x0, bounds, or what the functions return has a wrong shape or type.
+
+    Example:
+        >>> import steprule as sr
+        >>> res = sr.minimize(lambda x: ((x - 3) ** 2).sum(), [0.0, 9.0], lr=0.1)
+        >>> res.success, res.x.round(3)
+        (True, array([3., 3.]))
+    """
+    chosen = find(rule)
+    keywords = {
+        "maxiter": maxiter,
+        "gtol": gtol,
+        "tol": tol,
+        "patience": patience,
+        "ftol": ftol,
+        "average": average,
+        "data": data,
+        "disp": disp,
+        "finite_diff_rel_step": finite_diff_rel_step,
+    }
+    given, values = _merge(chosen, keywords, options or {}, hyperparameters)
+    settings = Settings.of(given, given["data"] is not None)
+    x = start(x0)
+    box = Box.of(bounds, x.size)
+    objective = Objective(fun, jac, args, box, x.size, given["finite_diff_rel_step"])
+    optimizer = Optimizer(x, chosen, **values)
+    box.project(x)
+    average_of = None if settings.average is None else Average(settings.average)
+    iterate = Iterate(x, box, optimizer, average_of, callback)
+    if given["data"] is None:
+        result = Descent(iterate, objective, box, settings).solve()
+    else:
+        result = StochasticDescent(iterate, objective, Batches(given["data"]), settings).solve()
+    if given["disp"]:
+        _show(result)
+    return result
+
+
+def method(rule: str | Rule = "adam", **settings: Any) -> Method:
+    """Return a rule as a method for SciPy: ``scipy.optimize.minimize(..., method=method("adam", lr=0.1))``.
+
+    Everything that takes ``minimize``'s ``method`` takes it, ``scipy.optimize.basinhopping`` for one.
+
+    Args:
+        rule: a name of the catalogue, or a ``Rule``.
+        settings: hyperparameters of the rule, and options of ``steprule.minimize`` from ``maxiter`` on.
+            SciPy's ``options`` may give them as well, and take precedence; SciPy's ``tol`` is gtol.
+
+    SciPy itself hands a custom method None for ``jac="2-point"``, ``"3-point"`` or ``"cs"``, so it gets
+    the default differences; ``steprule.minimize`` knows these schemes. ``hess`` and ``hessp`` are not
+    used, which is a RuntimeWarning as with SciPy's own first-order methods.
+
+    Raises:
+        RuleError: no such rule.
+        HyperparameterError: an unknown name or wrong value. Constraints raise it when SciPy calls.
+    """
+    return Method(rule, settings)
+
+
+class Method:
+    """What ``method`` returns: callable as SciPy calls a custom method."""
+
+    def __init__(self, rule: str | Rule, settings: Mapping[str, Any]) -> None:
+        self._rule = find(rule)
+        self._settings = dict(settings)
+        _, hyperparameters = sort_names(self._rule, settings, "method")
+        self._rule.resolve(hyperparameters)
+
+    def __repr__(self) -> str:
+        settings = "".join(f", {name}={value!r}" for name, value in self._settings.items())
+        return f"steprule.scipy.method({self._rule.name!r}{settings})"
+
+    def __call__(
+        self,
+        fun: Callable[..., Any],
+        x0: Any,
+        args: Any = (),
+        *,
+        jac: Any = None,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        callback: Callable[..., object] | None = None,
+        **options: Any,
+    ) -> OptimizeResult:
+        """Minimize; see ``steprule.minimize``."""
+        if constraints is not None and not (isinstance(constraints, (tuple, list, dict)) and not constraints):
+            raise HyperparameterError(
+                f"{self!r} cannot handle constraints; use bounds=, a penalty in fun, or SciPy's SLSQP or trust-constr"
+            )
+        for name, what in (("hess", "Hessian information"), ("hessp", "Hessian-vector product information")):
+            if {"hess": hess, "hessp": hessp}[name] is not None:
+                warnings.warn(f"Method {self!r} does not use {what} ({name}).", RuntimeWarning, stacklevel=3)
+        fun, jac = _without_memory(fun, jac)
+        given = {**self._settings, **options}
+        return minimize(fun, x0, args, rule=self._rule, jac=jac, bounds=bounds, callback=callback, options=given)
+
+
+def _merge(
+    rule: Rule, keywords: Mapping[str, Any], options: Mapping[str, Any], hyperparameters: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all options and all hyperparameters, each given in one place only."""
+    _, values = sort_names(rule, hyperparameters)
+    more, more_values = sort_names(rule, options)
+    set_before = {name for name, value in keywords.items() if value is not None and value is not False} | set(values)
+    twice = sorted(set_before & set(options))
+    if twice:
+        raise HyperparameterError(f"{twice[0]} is given twice, as a keyword and in options; remove one")
+    return {**keywords, **more}, {**values, **more_values}
+
+
+def _without_memory(fun: Any, jac: Any) -> tuple[Any, Any]:
+    """Undo what SciPy makes of ``jac=True``: an object that remembers loss and gradient by x alone.
+
+    With ``data`` it would answer for the batch before wherever x has not moved, at a bound for instance.
+    """
+    from scipy.optimize._optimize import MemoizeJac
+
+    if isinstance(fun, MemoizeJac) and getattr(jac, "__self__", None) is fun:
+        return fun.fun, True
+    return fun, jac
+
+
+def _show(result: OptimizeResult) -> None:
+    """Print a summary in the words of SciPy's BFGS."""
+    if result.success:
+        print(result.message)
+    else:
+        from scipy.optimize import OptimizeWarning
+
+        # Of the three frames, the outermost is the caller of minimize.
+        warnings.warn(result.message, OptimizeWarning, stacklevel=3)
+    print(f"         Current function value: {result.fun:f}")
+    print(f"         Iterations: {result.nit:d}")
+    print(f"         Function evaluations: {result.nfev:d}")
+    print(f"         Gradient evaluations: {result.njev:d}")

@@ -1,0 +1,19 @@
+"""The problems that ship: one file each, with a function ``problem()`` that makes it.
+
+The first line of a file's docstring is its description.
+"""
+
+from typing import Final
+
+__all__ = ["NAMES"]
+
+NAMES: Final = (
+    "digits-logistic",
+    "digits-mlp",
+    "docs-bow",
+    "long-valley",
+    "saddle",
+    "mnist-logistic",
+    "mnist-mlp",
+)
+"""Each name's file is that name with underscores."""

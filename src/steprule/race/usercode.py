@@ -1,0 +1,46 @@
+"""Running the user's code: what it raises is shown as the user's own traceback, short."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import steprule
+from steprule.errors import StepruleError
+
+__all__ = ["user_code"]
+
+_FRAMES = 10
+_FOREIGN = tuple(
+    str(Path(folder).resolve()) for folder in (Path(steprule.__file__).parent, sysconfig.get_path("stdlib"))
+)
+
+
+@contextmanager
+def user_code(doing: str, kind: type[StepruleError]) -> Iterator[None]:
+    """Turn an exception of the user's code into a ``kind`` that quotes the user's frames alone.
+
+    Errors of steprule pass, and so do exceptions without a frame of the user's: those are bugs, and
+    need their whole traceback. The message is made here, since a traceback cannot leave a worker process.
+    """
+    try:
+        yield
+    except StepruleError:
+        raise
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+        if not frames and not isinstance(error, SyntaxError):
+            raise
+        shown = traceback.StackSummary.from_list(frames[-_FRAMES:]).format()
+        lines = [*shown, *traceback.format_exception_only(error)]
+        raise kind(f"{doing} raised an exception\n{''.join(lines).rstrip()}") from None
+
+
+def _is_users(filename: str) -> bool:
+    path = Path(filename)
+    if filename.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return not str(path.resolve()).startswith(_FOREIGN)

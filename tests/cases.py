@@ -1,0 +1,130 @@
+"""The matrix of rules and options, from the catalogue, and the meaning that backends must equal.
+
+`direct` computes a step by calling the rule on NumPy arrays. It uses no plan, no compiler and no
+backend: only the rule, and the two things the design adds to it (storage types, and subnormal slots
+stored as zero).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize
+
+Array = NDArray[Any]
+
+COMPUTE = {"float16": np.float32, "float32": np.float32, "float64": np.float64}
+
+# Values unlike the defaults, so that every hyperparameter has an effect.
+_UNLIKE = {
+    "lr": 0.02,
+    "momentum": 0.8,
+    "eps": 1e-5,
+    "dampening": 0.3,
+    "initial_accumulator": 0.25,
+    "lr_decay": 0.1,
+    "weight_decay": 0.05,
+    "warmup": 7.0,
+    "t0": 3.0,
+    "rho_min": 4.5,
+    "beta1": 0.8,
+    "beta2": 0.95,
+}
+_OPTIONAL = {("adamax", "eps"): 1e-5}
+
+
+def variants(rule: Rule) -> list[dict[str, Any]]:
+    """Return every combination of booleans, choices and optional hyperparameters of a rule."""
+    names = [name for name, hyper in rule.hyperparameters.items() if hyper.is_static or hyper.optional]
+    values = [
+        hyper.choices or (None, _UNLIKE[name])
+        for name, hyper in rule.hyperparameters.items()
+        if hyper.is_static or hyper.optional
+    ]
+    return [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
+
+
+def unlike_defaults(rule: Rule) -> dict[str, Any]:
+    """Return hyperparameters of which none that we list has its default."""
+    numbers = {name for name, hyper in rule.hyperparameters.items() if not hyper.is_static and not hyper.optional}
+    return {name: value for name, value in _UNLIKE.items() if name in numbers}
+
+
+CASES = [
+    pytest_id
+    for rule in CATALOGUE.values()
+    for pytest_id in [(rule.name, options) for options in variants(rule)]
+]
+COMBINED: dict[str, Rule] = {
+    "l2(adam)": l2(CATALOGUE["adam"]),
+    "decoupled(lion)": decoupled(CATALOGUE["lion"]),
+    "maximize(adamax)": maximize(CATALOGUE["adamax"]),
+    "cautious(adamw)": cautious(CATALOGUE["adamw"]),
+    "decoupled(cautious(nadam))": decoupled(cautious(CATALOGUE["nadam"])),
+}
+
+
+def case_id(case: tuple[str, dict[str, Any]]) -> str:
+    """Return a readable id of a case."""
+    name, options = case
+    return "-".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+def flushed(x: Array) -> Array:
+    """Return what a slot keeps: zero below the smallest normal number."""
+    return np.where(np.abs(x) < np.finfo(x.dtype).smallest_normal, x.dtype.type(0), x)
+
+
+class Direct:
+    """Steps an array by calling the rule itself."""
+
+    def __init__(self, rule: Rule, theta: Array, **hyperparameters: Any) -> None:
+        self.rule, self.theta = rule, theta
+        self.values = rule.resolve(hyperparameters)
+        self.compute = COMPUTE[theta.dtype.name]
+        self.t = 0
+        starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
+        numbers = {slot: self.values[start] if isinstance(start, str) else start for slot, start in starts.items()}
+        self.slots: dict[str, Any] = {
+            slot: number if slot in rule.scalars else np.full(theta.shape, number, self.compute)
+            for slot, number in numbers.items()
+        }
+
+    def step(self, g: Array) -> None:
+        """Take one step, replacing theta."""
+        self.t += 1
+        theta = self.theta.astype(self.compute)
+        with np.errstate(all="ignore"):
+            new, *slots = self.rule(theta, g.astype(self.compute), *self.slots.values(), t=self.t, **self.values)
+            self.theta = new.astype(self.theta.dtype)
+        for name, slot in zip(self.rule.slots, slots, strict=True):
+            # A slot that a variant does not keep must not be read: None would raise.
+            kept = slot if slot is None or name in self.rule.scalars else flushed(np.broadcast_to(slot, theta.shape))
+            self.slots[name] = kept
+
+
+def assert_same_bits(a: Array, b: Array, what: str = "") -> None:
+    """Assert that two arrays are equal in every bit; a NaN equals a NaN."""
+    assert a.dtype == b.dtype, what
+    assert a.shape == b.shape, what
+    both_nan = np.isnan(a) & np.isnan(b)
+    bits = np.dtype(f"u{a.itemsize}")
+    same = both_nan | (np.ascontiguousarray(a).view(bits) == np.ascontiguousarray(b).view(bits)).reshape(a.shape)
+    if not same.all():
+        where = np.argwhere(~same)[0]
+        count = int((~same).sum())
+        raise AssertionError(f"{what}: {count} of {a.size} differ, first at {where}: {a[tuple(where)]!r} {b[tuple(where)]!r}")
+
+
+def wild(rng: np.random.Generator, n: int, dtype: str) -> Array:
+    """Return gradients from 1e-30 to 1e30, with zeros of both signs, infinities, NaN and subnormals."""
+    x = rng.standard_normal(n) * 10.0 ** rng.uniform(-30, 30, n)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1e-320, 3e38, 1.0])
+    hit = rng.random(n) < 0.1
+    x[hit] = rng.choice(special, int(hit.sum()))
+    with np.errstate(over="ignore", under="ignore"):
+        return x.astype(dtype)

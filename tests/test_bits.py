@@ -1,0 +1,208 @@
+"""The same bits everywhere: machine code against the rule itself, run by NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.rules import CATALOGUE
+from steprule.runtime import launch
+from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults, wild
+
+RULES = {**CATALOGUE, **COMBINED}
+DTYPES = ["float16", "float32", "float64"]
+
+
+def _agree(rule: sr.Rule, theta: Array, gradients: list[Array], backend: str = "llvm", **values: Any) -> None:
+    """Step a copy by the rule itself and ``theta`` by the backend; compare all bits of all state."""
+    direct = Direct(rule, np.array(theta), **values)
+    optimizer = sr.Optimizer(theta, rule, backend=backend, **values)
+    for t, g in enumerate(gradients, start=1):
+        before = g.copy()
+        optimizer.step(g)
+        direct.step(g)
+        assert_same_bits(theta, direct.theta, f"{rule.name} theta at t={t}")
+        assert_same_bits(g, before, "the gradient, which is only read")
+    for name, slot in optimizer.slots.items():
+        if name in rule.scalars:
+            assert slot == [direct.slots[name]]
+        else:
+            assert_same_bits(slot, direct.slots[name], f"{rule.name} slot {name}")
+
+
+def _wild_run(n: int, dtype: str, steps: int, seed: int = 0) -> tuple[Array, list[Array]]:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(n).astype(dtype), [wild(rng, n, dtype) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_every_rule_and_option(case: tuple[str, dict[str, Any]], dtype: str) -> None:
+    name, options = case
+    theta, gradients = _wild_run(1003, dtype, 12)
+    _agree(CATALOGUE[name], theta, gradients, **{**unlike_defaults(CATALOGUE[name]), **options})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+def test_referee(name: str, dtype: str) -> None:
+    theta, gradients = _wild_run(515, dtype, 8)
+    _agree(RULES[name], theta, gradients, backend="numpy")
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 64, 4097])
+@pytest.mark.parametrize("name", RULES)
+def test_sizes(name: str, n: int) -> None:
+    theta, gradients = _wild_run(n, "float32", 5, seed=n)
+    _agree(RULES[name], theta, gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_million_elements_on_any_number_of_threads(name: str, dtype: str, threads: int) -> None:
+    theta, gradients = _wild_run(1_000_003, dtype, 3)
+    _agree(RULES[name], theta, gradients)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64, 1000, 10**9])
+def test_chunks(chunk: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "CHUNK", chunk)
+    monkeypatch.setattr(launch, "WAKE_ELEMENTS", 1)
+    theta, gradients = _wild_run(2500, "float32", 6)
+    _agree(CATALOGUE["adam"], theta, gradients)
+
+
+def _layouts() -> dict[str, Any]:
+    return {
+        "offset": lambda a: a.ravel()[5:905].reshape(30, 30),
+        "fortran": lambda a: np.asfortranarray(a),
+        "transposed": lambda a: a.reshape(30, 2, 20).transpose(2, 0, 1),
+        "rows": lambda a: a.reshape(40, 30)[::2],
+        "columns": lambda a: a.reshape(30, 40)[:, 3:37:3],
+        "backwards": lambda a: a.reshape(40, 30)[::-1, ::-1],
+        "scalar": lambda a: a.reshape(-1)[7:8].reshape(()),
+        "ones": lambda a: a.reshape(1, 1200, 1),
+    }
+
+
+@pytest.mark.parametrize("gradient", _layouts())
+@pytest.mark.parametrize("parameter", _layouts())
+def test_layouts(parameter: str, gradient: str) -> None:
+    rng = np.random.default_rng(3)
+    theta = _layouts()[parameter](rng.standard_normal(1200).astype(np.float32))
+    shaped = _layouts()[gradient](np.zeros(1200, np.float32))
+    gradients = []
+    for _ in range(4):
+        g = wild(rng, theta.size, "float32").reshape(theta.shape)
+        # The same values, in the memory order of the other layout where the shapes allow it.
+        if shaped.shape == theta.shape:
+            home = _layouts()[gradient](np.zeros(1200, np.float32))
+            home[...] = g
+            g = home
+        gradients.append(g)
+    _agree(CATALOGUE["adam"], theta, gradients)
+
+
+def test_a_strided_view_leaves_its_neighbours_alone() -> None:
+    whole = np.arange(60, dtype=np.float32).reshape(6, 10)
+    view = whole[1::2, 2::3]
+    outside = np.ones_like(whole, bool)
+    outside[1::2, 2::3] = False
+    before = whole.copy()
+    sr.Optimizer(view, "sgd", lr=1.0).step(np.ones_like(view))
+    np.testing.assert_array_equal(whole[outside], before[outside])
+    np.testing.assert_array_equal(view, before[1::2, 2::3] - 1)
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_gradients_that_are_the_parameters(backend: str) -> None:
+    # f(x) = |x|^2 / 2 and f(x, y) = x y: the gradients lie in the parameters themselves.
+    x = np.array([3.0, -1.0])
+    sr.Optimizer(x, "sgd", lr=0.5, backend=backend).step(x)
+    np.testing.assert_array_equal(x, [1.5, -0.5])
+    x, y = np.array([1.0, 2.0]), np.array([10.0, 20.0])
+    sr.Optimizer([x, y], "sgd", lr=0.5, backend=backend).step([y, x])
+    np.testing.assert_array_equal(x, [-4.0, -8.0])
+    np.testing.assert_array_equal(y, [9.5, 19.0])
+
+
+def test_a_gradient_that_lies_across_its_parameter() -> None:
+    memory = np.arange(100, dtype=np.float64)
+    theta, g = memory[:60], memory[20:80]
+    expected = theta - 0.5 * g
+    sr.Optimizer(theta, "sgd", lr=0.5).step(g)
+    np.testing.assert_array_equal(theta, expected)
+
+
+def test_unaligned_memory() -> None:
+    def unaligned(values: Array) -> Array:
+        raw = np.zeros(values.nbytes + 1, np.uint8)
+        view = raw[1:].view(values.dtype)
+        view[...] = values
+        return view
+
+    theta, gradients = _wild_run(333, "float32", 3)
+    _agree(CATALOGUE["adam"], unaligned(theta), [unaligned(g) for g in gradients])
+    _agree(CATALOGUE["adam"], theta, [unaligned(g) for g in gradients])
+
+
+def test_gradients_may_move_and_change_layout_between_steps() -> None:
+    theta, gradients = _wild_run(600, "float32", 8)
+    theta = theta.reshape(20, 30)
+    shaped = [g.reshape(20, 30) for g in gradients]
+    mixed = [np.asfortranarray(g) if i % 3 == 1 else np.repeat(g, 2, 1)[:, ::2] if i % 3 == 2 else g for i, g in enumerate(shaped)]
+    _agree(CATALOGUE["amsgrad"], theta, mixed)
+
+
+@hypothesis.given(
+    theta=hnp.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64]), hnp.array_shapes(max_dims=4, max_side=6, min_dims=0, min_side=0)
+    ),
+    name=st.sampled_from(sorted(RULES)),
+    data=st.data(),
+)
+def test_any_shape_and_value(theta: Array, name: str, data: st.DataObject) -> None:
+    elements = hnp.from_dtype(theta.dtype, allow_nan=True, allow_infinity=True, allow_subnormal=True)
+    gradients = [data.draw(hnp.arrays(theta.dtype, theta.shape, elements=elements)) for _ in range(3)]
+    _agree(RULES[name], theta, gradients)
+
+
+@hypothesis.given(
+    shape=hnp.array_shapes(max_dims=3, max_side=7),
+    name=st.sampled_from(["adam", "rprop", "nadam"]),
+    data=st.data(),
+)
+def test_any_view(shape: tuple[int, ...], name: str, data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    home = rng.standard_normal(shape).astype(np.float32)
+    axes = data.draw(st.permutations(range(len(shape))))
+    index = data.draw(hnp.basic_indices(shape, allow_newaxis=False, allow_ellipsis=False))
+    picked = home[index]
+    theta = np.asarray(home.transpose(axes) if picked.ndim == 0 or data.draw(st.booleans()) else picked)
+    if not isinstance(theta, np.ndarray) or theta.base is None:
+        return
+    gradients = [wild(rng, theta.size, "float32").reshape(theta.shape) for _ in range(2)]
+    gradients.append(np.asfortranarray(gradients[0]))
+    _agree(CATALOGUE[name], theta, gradients)
+
+
+def test_many_arrays_of_all_types_in_one_launch(threads: int) -> None:
+    rng = np.random.default_rng(8)
+    sizes = [0, 1, 7, 1000, 40_000, 3]
+    thetas = {d: [rng.standard_normal(n).astype(d) for n in sizes] for d in DTYPES}
+    direct = {d: [Direct(CATALOGUE["adamw"], a.copy(), lr=0.1) for a in arrays] for d, arrays in thetas.items()}
+    optimizer = sr.Optimizer(thetas, "adamw", lr=0.1)
+    for _ in range(4):
+        grads = {d: [wild(rng, n, d) for n in sizes] for d in DTYPES}
+        optimizer.step(grads)
+        for d in DTYPES:
+            for mine, one, g in zip(thetas[d], direct[d], grads[d], strict=True):
+                one.step(g)
+                assert_same_bits(mine, one.theta, d)

@@ -1,0 +1,240 @@
+"""Laws that the rules obey, whatever the numbers: what the papers prove or say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize
+from tests.cases import Array, assert_same_bits
+
+moderate = st.floats(1e-3, 1e3) | st.floats(-1e3, -1e-3)
+gradients = hnp.arrays(np.float64, (6, 4), elements=moderate)
+
+
+def _run(rule: str | Rule, theta: Array, grads: Array, **values: Any) -> sr.Optimizer:
+    optimizer = sr.Optimizer(theta, rule, **values)
+    for g in grads:
+        optimizer.step(g)
+    return optimizer
+
+
+@pytest.mark.parametrize("name", ["adam", "adamax", "amsgrad", "nadam", "radam", "adabelief"])
+@hypothesis.given(g=hnp.arrays(np.float64, 5, elements=moderate))
+def test_the_first_step_of_the_family_has_a_known_size(name: str, g: Array) -> None:
+    theta = np.zeros(5)
+    sr.Optimizer(theta, name, lr=0.5, eps=1e-300, **({"correction": "after_max"} if name == "amsgrad" else {})).step(g)
+    sized = 0.5 * np.sign(g)
+    expected = {"radam": 0.5 * g, "adabelief": sized / 0.9, "nadam": None}.get(name, sized)
+    if expected is not None:
+        np.testing.assert_allclose(theta, -expected, rtol=1e-12)
+    else:  # the look-ahead makes it larger by a factor of its own, the same for every element
+        np.testing.assert_allclose(theta / sized, np.full(5, theta[0] / sized[0]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamax", "amsgrad", "nadam", "adabelief", "adan", "ademamix"])
+@hypothesis.given(grads=gradients, power=st.integers(-20, 20))
+def test_scaling_the_loss_changes_nothing_without_epsilon(name: str, grads: Array, power: int) -> None:
+    # A power of two scales every intermediate exactly, so the law holds in every bit where the rule
+    # divides by the root of a second moment: with sqrt(4^k v) = 2^k sqrt(v).
+    values = {} if name == "adamax" else {"eps": 0.0}
+    one, two = np.zeros(4), np.zeros(4)
+    _run(name, one, grads, **values)
+    _run(name, two, grads * 2.0**power, **values)
+    assert_same_bits(one, two, name)
+
+
+@pytest.mark.parametrize("name", ["lion", "signum"])
+@hypothesis.given(grads=gradients)
+def test_sign_rules_move_by_the_learning_rate(name: str, grads: Array) -> None:
+    theta = np.zeros(4)
+    optimizer = sr.Optimizer(theta, name, lr=0.125)
+    for g in grads:
+        before = theta.copy()
+        optimizer.step(g)
+        assert set(np.abs(theta - before).tolist()) <= {0.0, 0.125}
+
+
+@hypothesis.given(grads=hnp.arrays(np.float64, (40, 3), elements=moderate), beta1=st.floats(0, 0.95), beta2=st.floats(0.5, 0.999))
+def test_adam_steps_stay_within_the_papers_bound(grads: Array, beta1: float, beta2: float) -> None:
+    # Section 2.1: |step| <= lr (1 - beta1) / sqrt(1 - beta2) if that factor is above 1, else lr; the
+    # corrected moments keep it for a finite t with the corrections of t.
+    theta = np.zeros(3)
+    optimizer = sr.Optimizer(theta, "adam", lr=1.0, beta1=beta1, beta2=beta2, eps=0.0)
+    for t, g in enumerate(grads, start=1):
+        before = theta.copy()
+        optimizer.step(g)
+        # Cauchy-Schwarz on the two weighted averages, exact for every t.
+        i = np.arange(t)
+        a = (1 - beta1) * beta1 ** i.astype(float) / (1 - beta1**t)
+        b = (1 - beta2) * beta2 ** i.astype(float) / (1 - beta2**t)
+        assert (np.abs(theta - before) <= np.sqrt(np.sum(a * a / b)) * (1 + 1e-9)).all()
+
+
+@hypothesis.given(theta=hnp.arrays(np.float64, 4, elements=moderate), decay=st.floats(0, 1), lr=st.floats(0, 1))
+def test_adamw_without_gradient_only_decays(theta: Array, decay: float, lr: float) -> None:
+    zero = np.zeros(4)
+    x = theta.copy()
+    sr.Optimizer(x, "adamw", lr=lr, weight_decay=decay).step(zero)
+    np.testing.assert_array_equal(x, (1 - lr * decay) * theta)
+    x = theta.copy()
+    sr.Optimizer(x, "adamw", lr=lr, weight_decay=decay, scale_by_lr=False).step(zero)
+    np.testing.assert_array_equal(x, (1 - decay) * theta)
+
+
+@hypothesis.given(grads=gradients)
+def test_adam_without_momentum_is_corrected_rmsprop(grads: Array) -> None:
+    a, v = np.zeros(4), np.zeros(4)
+    optimizer = sr.Optimizer(a, "adam", beta1=0.0, beta2=0.9, lr=0.1, eps=1e-8)
+    b = np.zeros(4)
+    for t, g in enumerate(grads, start=1):
+        optimizer.step(g)
+        v = 0.9 * v + 0.1 * g**2
+        b = b - 0.1 * g / (np.sqrt(v / (1 - 0.9**t)) + 1e-8)
+    np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+@hypothesis.given(grads=gradients)
+def test_identities_between_rules(grads: Array) -> None:
+    def final(rule: str | Rule, **values: Any) -> Array:
+        theta = np.ones(4)
+        _run(rule, theta, grads, **values)
+        return theta
+
+    assert_same_bits(final("momentum", mu=0.0, lr=0.25), final("sgd", lr=0.25))
+    assert_same_bits(final("signum", beta=0.0, lr=0.25), final("lion", beta1=0.0, beta2=0.0, lr=0.25))
+    assert_same_bits(final("adamw", weight_decay=0.0), final("adam"))
+    assert_same_bits(final(l2(CATALOGUE["adam"]), weight_decay=0.0), final("adam"))
+    assert_same_bits(final("ademamix", alpha=0.0), final("adam"))
+    np.testing.assert_allclose(final("momentum_ema", lr=1.0), final("momentum", dampening=0.0, lr=0.1), rtol=1e-12)
+    climb = np.ones(4)
+    _run(maximize(CATALOGUE["adam"]), climb, -grads)
+    assert_same_bits(climb, final("adam"))
+
+
+@hypothesis.given(grads=gradients)
+def test_amsgrad_never_lets_its_denominator_fall(grads: Array) -> None:
+    optimizer = sr.Optimizer(np.zeros(4), "amsgrad")
+    before = np.zeros(4)
+    for g in grads:
+        optimizer.step(g)
+        now = optimizer.slots["v_max"]
+        assert (now >= before).all()
+        assert (now >= optimizer.slots["v"]).all()
+        before = now.copy()
+
+
+@hypothesis.given(grads=gradients)
+def test_yogi_changes_v_by_a_bounded_amount(grads: Array) -> None:
+    optimizer = sr.Optimizer(np.zeros(4), "yogi", beta2=0.9)
+    before = np.full(4, 1e-6)
+    for g in grads:
+        optimizer.step(g)
+        assert (np.abs(optimizer.slots["v"] - before) <= 0.1 * g**2 * (1 + 1e-9) + 4e-16 * before).all()
+        before = optimizer.slots["v"].copy()
+
+
+@hypothesis.given(grads=gradients)
+def test_a_cautious_step_never_climbs(grads: Array) -> None:
+    theta = np.zeros(4)
+    optimizer = sr.Optimizer(theta, cautious(CATALOGUE["momentum"]), lr=0.1)
+    for g in grads:
+        before = theta.copy()
+        optimizer.step(g)
+        assert ((theta - before) * g <= 0).all()
+
+
+def test_adagrad_steps_fall_as_one_over_the_root_of_t() -> None:
+    theta = np.zeros(1)
+    optimizer = sr.Optimizer(theta, "adagrad", lr=1.0, eps=0.0)
+    for t in range(1, 50):
+        before = theta.copy()
+        optimizer.step(np.ones(1))
+        np.testing.assert_allclose(before - theta, 1 / np.sqrt(t), rtol=1e-12)
+
+
+def test_adamax_stays_where_there_was_no_gradient() -> None:
+    theta = np.ones(3)
+    optimizer = sr.Optimizer(theta, "adamax")
+    optimizer.step(np.array([0.0, 1.0, 0.0]))
+    optimizer.step(np.array([0.0, 0.0, -1.0]))
+    assert theta[0] == 1.0
+    assert np.isfinite(theta).all()
+    optimizer.step(np.array([np.nan, 0.0, 0.0]))
+    assert np.isnan(theta[0]), "a NaN gradient must not be swallowed"
+
+
+def test_without_correction_the_first_adam_step_is_too_large() -> None:
+    # Section 6.4: with beta2 near 1 and no correction, the first step is lr (1-b1)/sqrt(1-b2).
+    theta = np.zeros(1)
+    sr.Optimizer(theta, "adam", lr=1.0, bias_correction=False, eps=0.0, beta2=0.9999).step(np.array([3.0]))
+    np.testing.assert_allclose(theta, -0.1 / np.sqrt(1e-4), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_zero_learning_rate_moves_slots_only(name: str) -> None:
+    rule = CATALOGUE[name]
+    if rule.hyperparameters["lr"].range.open_low:  # rprop: lr is its first step size
+        with pytest.raises(sr.errors.HyperparameterError):
+            sr.Optimizer(np.ones(3), name, lr=0.0)
+        return
+    theta = np.linspace(1, 2, 3)
+    before = theta.copy()
+    optimizer = _run(name, theta, np.ones((3, 3)), lr=0.0)
+    assert_same_bits(theta, before)
+    slots = [slot for key, slot in optimizer.slots.items() if key not in rule.scalars]
+    assert not slots or any((slot != 0).any() for slot in slots)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slots_never_hold_subnormal_numbers(name: str, dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    theta = rng.standard_normal(200).astype(dtype)
+    optimizer = sr.Optimizer(theta, name)
+    smallest = float(np.finfo(dtype).smallest_normal)
+    for scale in (1e-10, 1e-19, 0.0, 1e-36 if dtype is np.float32 else 1e-300, 0.0, 0.0):
+        optimizer.step((rng.standard_normal(200) * scale).astype(dtype))
+        for key, slot in optimizer.slots.items():
+            if key not in CATALOGUE[name].scalars:
+                assert not ((np.abs(slot) < smallest) & (slot != 0)).any(), key
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in ("rprop",)])
+def test_every_rule_descends_a_bowl(name: str) -> None:
+    lr = {"adadelta": 30.0, "lion": 0.02, "signum": 0.02, "adagrad": 0.5, "asgd": 0.1}.get(name, 0.05)
+    theta = np.array([2.0, -1.5])
+    start = 0.5 * theta @ theta
+    optimizer = sr.Optimizer(theta, name, lr=sr.schedules.cosine(lr, 300))
+    for _ in range(300):
+        optimizer.step(theta.copy())
+    assert 0.5 * theta @ theta < 1e-2 * start
+
+
+def test_reddis_counterexample() -> None:
+    # Reddi, Kale & Kumar 2018, section 3: f_t(x) = 1010 x if t mod 101 = 1, else -10 x, on [-1, 1].
+    # The paper gives neither alpha nor x_1: here lr = 0.5 / sqrt(t), x_1 = 0.
+    def end(rule: str) -> float:
+        x = np.zeros(1)
+        optimizer = sr.Optimizer(x, rule, lr=sr.schedules.inverse_sqrt(0.5), beta1=0.9, beta2=0.99)
+        for t in range(1, 60_001):
+            optimizer.step(np.array([1010.0 if t % 101 == 1 else -10.0]))
+            np.clip(x, -1, 1, out=x)
+        return float(x[0])
+
+    assert end("adam") > 0.9
+    assert end("amsgrad") < -0.9
+
+
+def test_decoupled_decay_commutes_with_the_rule() -> None:
+    theta, plain = np.array([3.0]), np.array([3.0])
+    g = np.array([0.7])
+    sr.Optimizer(theta, decoupled(CATALOGUE["lion"]), lr=0.1, weight_decay=0.5).step(g)
+    sr.Optimizer(plain, "lion", lr=0.1).step(g)
+    np.testing.assert_allclose(theta, plain - 0.1 * 0.5 * 3.0, rtol=1e-15)

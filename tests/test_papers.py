@@ -1,0 +1,77 @@
+"""Every rule and option against its paper, written as a straight float64 loop that imports nothing of ours."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.rules import CATALOGUE, cautious, l2, maximize
+from tests.cases import CASES, Array, case_id, unlike_defaults
+from tests.papers import combinators
+
+# The loops write sums and products in another order, so the last bits differ; nothing else may.
+RELATIVE = 1e-11
+STEPS = 25
+
+
+def _gradients(seed: int = 0, n: int = 9) -> Array:
+    rng = np.random.default_rng(seed)
+    gradients = rng.standard_normal((STEPS, n)) * 10.0 ** rng.uniform(-3, 2, n)
+    gradients[STEPS // 2 :, 0] = 0.0
+    return gradients
+
+
+def _compare(rule: sr.Rule, run: Any, hyperparameters: dict[str, Any], backend: str = "llvm") -> None:
+    gradients = _gradients()
+    theta = np.linspace(-2, 3, gradients.shape[1])
+    path, slots = run(theta.tolist(), gradients.tolist(), **hyperparameters)
+    optimizer = sr.Optimizer(theta, rule, backend=backend, **hyperparameters)
+    for g, expected in zip(gradients, path, strict=True):
+        optimizer.step(g)
+        np.testing.assert_allclose(theta, expected, rtol=RELATIVE, atol=RELATIVE)
+    ours = {name: value for name, value in optimizer.slots.items() if value is not None}
+    assert set(ours) == set(slots)
+    for name, value in slots.items():
+        scale = np.max(np.abs(value))
+        np.testing.assert_allclose(np.ravel(ours[name]), np.ravel(value), rtol=RELATIVE, atol=RELATIVE * scale)
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_rule_equals_its_paper(case: tuple[str, dict[str, Any]]) -> None:
+    name, options = case
+    rule = CATALOGUE[name]
+    run = importlib.import_module(f"tests.papers.{name}").run
+    _compare(rule, run, options)
+    _compare(rule, run, {**unlike_defaults(rule), **options})
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_referee_equals_the_paper(name: str) -> None:
+    rule = CATALOGUE[name]
+    _compare(rule, importlib.import_module(f"tests.papers.{name}").run, {}, backend="numpy")
+
+
+def test_l2_equals_its_loop() -> None:
+    values = {"lr": 0.01, "mu": 0.9, "weight_decay": 0.1}
+    _compare(l2(CATALOGUE["momentum"]), combinators.run_l2_sgd_momentum, values)
+
+
+def test_maximize_equals_its_loop() -> None:
+    _compare(maximize(CATALOGUE["adam"]), combinators.run_maximize_adam, {"lr": 0.01})
+
+
+def test_cautious_equals_its_loop() -> None:
+    _compare(cautious(CATALOGUE["adam"]), combinators.run_cautious_adam, {"lr": 0.01})
+
+
+def test_defaults_are_those_of_the_loops() -> None:
+    import inspect
+
+    for name, rule in CATALOGUE.items():
+        run = importlib.import_module(f"tests.papers.{name}").run
+        theirs = {k: p.default for k, p in inspect.signature(run).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        assert theirs == {k: hyper.default for k, hyper in rule.hyperparameters.items()}, name

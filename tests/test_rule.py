@@ -1,0 +1,245 @@
+"""What a rule is: its declaration, its plain meaning, and the errors of a wrong one."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule import Decay, Rate, Scalar, rule, sqrt, where
+from steprule.errors import HyperparameterError, RuleError
+from steprule.rules import CATALOGUE, load
+
+
+def test_a_rule_carries_its_declaration() -> None:
+    adam = sr.rules.adam
+    assert adam.name == "adam"
+    assert adam.slots == ("m", "v")
+    assert adam.paper.startswith("Kingma & Ba 2015")
+    assert adam.hyperparameters["beta1"].default == 0.9
+    assert str(adam.hyperparameters["beta1"].range) == "a number in [0, 1)"
+
+
+def test_a_rule_computes_on_arrays_as_it_reads() -> None:
+    theta, g, m, v = (np.float32([1, 2]), np.float32([0.5, -4]), np.zeros(2, np.float32), np.zeros(2, np.float32))
+    new, m1, v1 = sr.rules.adam(theta, g, m, v, t=1, lr=0.1)
+    np.testing.assert_allclose(new, [0.9, 2.1], rtol=1e-6)
+    assert new.dtype == m1.dtype == v1.dtype == np.float32
+
+
+def test_a_numpy_scalar_does_not_promote() -> None:
+    theta = np.ones(2, np.float32)
+    (new,) = sr.rules.sgd(theta, theta, lr=np.float64(0.1))
+    assert new.dtype == np.float32
+
+
+def test_catalogue_is_eager_and_named() -> None:
+    for name, entry in CATALOGUE.items():
+        assert getattr(sr.rules, name) is entry
+        assert entry.name == name
+        assert entry.paper
+        assert entry.doc
+
+
+def test_catalogue_files_are_short() -> None:
+    folder = Path(inspect.getfile(sr.rules)).parent
+    machinery = {"__init__", "rule", "combinators", "catalogue", "hyperparameters", "load"}
+    files = [path for path in folder.glob("*.py") if path.stem not in machinery]
+    assert len(files) >= 19
+    assert {path.stem: n for path in files if (n := len(path.read_text().splitlines())) > 60} == {}
+
+
+def test_a_rule_of_ones_own_gets_everything(tmp_path: Path) -> None:
+    @rule(paper="mine", init={"w": "start"})
+    def mine(theta, g, m, w, n: Scalar, *, t, lr: Rate = 0.1, beta: Decay = 0.5, start: float = 2.0, kind: Literal["a", "b"] = "a"):  # type: ignore[no-untyped-def]
+        n = n + math.sqrt(t)
+        m = beta * m + (1 - beta) * g
+        w = w + abs(g) if kind == "a" else w - g
+        return theta - lr * where(m > 0, m, sqrt(w)) / n, m, w, n
+
+    theta, other = np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)
+    a, b = sr.Optimizer(theta, mine, lr=0.2), sr.Optimizer(other, mine, lr=0.2, backend="numpy")
+    for _ in range(4):
+        a.step(np.linspace(-3, 2, 5))
+        b.step(np.linspace(-3, 2, 5))
+    np.testing.assert_array_equal(theta, other)
+    assert a.slots["n"] == [pytest.approx(sum(math.sqrt(t) for t in range(1, 5)))]
+    assert "w: float64" in a.describe()
+    saved = a.state_dict()
+    b.load_state_dict(saved)
+    assert sr.Optimizer(np.zeros(1), sr.decoupled(mine), weight_decay=0.1).rule.name == "decoupled(mine)"
+
+
+def test_math_is_traced_however_it_is_imported() -> None:
+    from math import exp, log1p
+
+    @rule
+    def mine(theta, g, *, t, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return theta - lr * exp(-t) * math.cos(t) * log1p(t) * g
+
+    theta = np.ones(2)
+    optimizer = sr.Optimizer(theta, mine)
+    for t in (1, 2):
+        before = theta.copy()
+        optimizer.step(np.ones(2))
+        np.testing.assert_array_equal(theta, before - 0.1 * math.exp(-t) * math.cos(t) * math.log1p(t))
+
+
+def _attempt(function: Callable[..., Any], **arguments: Any) -> str:
+    with pytest.raises((RuleError, HyperparameterError)) as caught:
+        rule(**arguments)(function) if arguments else rule(function)
+    return str(caught.value)
+
+
+# fmt: off
+def _unknown_name(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * sqr(g)  # type: ignore[name-defined]  # noqa: F821
+
+def _too_few(theta, g, m, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * g
+
+def _branch(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    step = g if g > 0 else -g
+    return theta - lr * step
+
+def _numpy_function(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * np.exp(g)
+
+def _power(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * g**3
+
+def _math_on_elements(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * math.sqrt(g)
+
+def _default_out_of_range(theta, g, *, lr: Rate = -1.0):  # type: ignore[no-untyped-def]
+    return theta - lr * g
+
+def _unused(theta, g, *, lr: Rate = 0.1, beta: Decay = 0.9):  # type: ignore[no-untyped-def]
+    return theta - lr * g
+
+def _read_but_not_kept(theta, g, m, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * m, None
+
+def _never_kept(theta, g, m, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * g, None
+
+def _array(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - np.ones(3) * g * lr
+
+def _condition(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * (g > 0)
+
+def _positional(theta, g, lr=0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * g
+
+def _no_default(theta, g, *, lr):  # type: ignore[no-untyped-def]
+    return theta - lr * g
+
+def _element_scalar(theta, g, s: Scalar, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * g * s, s + g  # type: ignore[operator]
+
+def _constant(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return lr
+
+def _no_gradient(theta):  # type: ignore[no-untyped-def]
+    return theta
+
+def _method(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return theta - lr * g.mean()
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("function", "words", "line"),
+    [
+        (_unknown_name, ["'sqr' is not defined", "'sqrt'"], 1),
+        (_too_few, ["returns 1 values, expected 2 (theta, m)", "m is never returned"], 1),
+        (_branch, ["steprule.where"], 1),
+        (_numpy_function, ["np.exp is not an operation of rules"], 1),
+        (_power, ["g ** 3", "x*x*x"], 1),
+        (_math_on_elements, ["math.sqrt was called on an element", "steprule.sqrt"], 1),
+        (_default_out_of_range, ["lr must be a number of at least 0, got -1.0"], 0),
+        (_unused, ["'beta' is declared and never used"], 0),
+        (_read_but_not_kept, ["'m' is read but returned as None"], 1),
+        (_never_kept, ["'m' is None in every return"], 1),
+        (_array, ["ndarray", "cannot take part in a rule"], 1),
+        (_condition, ["is a condition", "where(condition, 1.0, 0.0)"], 1),
+        (_positional, ["lr=0.1 is not allowed", "after *"], 0),
+        (_no_default, ["'lr' has no default"], 0),
+        (_element_scalar, ["'s' is a Scalar"], 1),
+        (_constant, ["must depend on theta or g"], 1),
+        (_no_gradient, ["expected at least the parameter and the gradient"], 0),
+        (_method, ["no attribute 'mean'"], 1),
+    ],
+)
+def test_a_wrong_rule_fails_when_defined(function: Callable[..., Any], words: list[str], line: int) -> None:
+    message = _attempt(function)
+    number = function.__code__.co_firstlineno + line
+    assert f"rule {function.__name__!r}, {__file__}, line {number}: " in message
+    for word in words:
+        assert word in message
+    source = Path(__file__).read_text().splitlines()[number - 1].strip()
+    assert message.endswith(source)
+
+
+def test_wrong_declarations() -> None:
+    def fine(theta, g, m, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return theta - lr * g, m + g
+
+    assert "'w', which is no slot" in _attempt(fine, init={"w": 1.0})
+    assert "'rate', which is no hyperparameter" in _attempt(fine, init={"m": "rate"})
+    with pytest.raises(RuleError, match="already has a hyperparameter 'weight_decay'"):
+        sr.decoupled(sr.rules.adamw)
+
+
+def test_unknown_rules_and_counts() -> None:
+    with pytest.raises(RuleError, match="Did you mean .*'adamw'"):
+        sr.Optimizer(np.zeros(1), "adamv")
+    with pytest.raises(RuleError, match="takes theta, g, m, v: 4 values, got 2"):
+        sr.rules.adam(np.zeros(1), np.zeros(1))
+
+
+def test_rules_by_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from steprule import rule, Rate\n\n@rule\ndef {0}(theta, g, *, lr: Rate = 0.1):\n    return theta - lr * g\n"
+    (tmp_path / "one.py").write_text(source.format("mine"))
+    two = source.format("first") + "\n@rule\ndef second(theta, g, *, lr: Rate = 0.1):\n    return theta - 2 * lr * g\n"
+    (tmp_path / "two.py").write_text(two)
+    assert load(str(tmp_path / "one.py")).name == "mine"
+    assert load(f"{tmp_path / 'two.py'}:second").name == "second"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load("one:mine").name == "mine"
+    sys.modules.pop("one")
+    for spec, words in {
+        str(tmp_path / "two.py"): "defines 2 rules",
+        f"{tmp_path / 'two.py'}:secnd": "Did you mean 'second'",
+        str(tmp_path / "none.py"): "there is no file",
+        "nosuchmodule:mine": "no module is called",
+        "adaam": "Did you mean .*'adam'",
+    }.items():
+        with pytest.raises(RuleError, match=words):
+            load(spec)
+    (tmp_path / "none.py").write_text("x = 1\n")
+    with pytest.raises(RuleError, match="decorate a function"):
+        load(str(tmp_path / "none.py"))
+
+
+def test_language_on_numbers_and_arrays() -> None:
+    x = np.array([-2.0, -0.0, 0.0, 3.0, np.nan, np.inf])
+    np.testing.assert_array_equal(sr.sign(x), [-1, 0, 0, 1, np.nan, 1])
+    np.testing.assert_array_equal(sr.maximum(x, 0.0), [0, 0, 0, 3, np.nan, np.inf])
+    np.testing.assert_array_equal(sr.minimum(0.0, x), [-2, 0, 0, 0, np.nan, 0])
+    assert sr.maximum(2.0, 3.0) == 3.0
+    assert sr.minimum(2.0, 3.0) == 2.0
+    assert math.isnan(sr.maximum(math.nan, 1.0))
+    assert math.isnan(sr.maximum(1.0, math.nan))
+    assert sr.sqrt(4.0) == 2.0
+    assert sr.where(True, 1.0, 2.0) == 1.0
+    with pytest.raises(RuleError, match="expected numbers, arrays or symbols"):
+        sr.sqrt("x")

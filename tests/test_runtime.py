@@ -1,0 +1,248 @@
+"""The driver and its workers: exactly once, never late, across threads, forks and exits."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.errors import HyperparameterError
+from steprule.runtime import launch, pool
+from steprule.runtime.addresses import address, addresses
+from steprule.runtime.driver import driver
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wake workers for the smallest launches."""
+    monkeypatch.setattr(launch, "WAKE_ELEMENTS", 1)
+    monkeypatch.setattr(launch, "GRAIN_ELEMENTS", 1)
+    monkeypatch.setattr(launch, "CHUNK", 8)
+
+
+def _script(body: str, timeout: float = 120) -> str:
+    """Run a script in a fresh interpreter; a crash shows as its exit code."""
+    head = """
+    import os, sys, threading, time, warnings
+    import numpy as np
+    import steprule as sr
+    from steprule.runtime import launch
+    launch.WAKE_ELEMENTS, launch.GRAIN_ELEMENTS, launch.CHUNK = 1, 1, 1000
+    sr.set_num_threads(4)
+    """
+    script = textwrap.dedent(head) + textwrap.dedent(body)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.usefixtures("eager")
+def test_every_chunk_runs_exactly_once() -> None:
+    sr.set_num_threads(4)
+    arrays = [np.zeros(n) for n in (1, 8, 9, 100, 1000, 0, 3)]
+    optimizer = sr.Optimizer(arrays, "sgd", lr=1.0)
+    for _ in range(2000):
+        optimizer.step([np.ones_like(a) for a in arrays])
+    assert all((a == -2000).all() for a in arrays)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_late_worker_finds_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Any] = []
+    monkeypatch.setattr(pool.Pool, "wake", lambda self, job, workers: jobs.append(job))
+    sr.set_num_threads(2)
+    theta = np.zeros(100)
+    sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones(100))
+    gc.collect()
+    assert len(jobs) == 1
+    # The optimizer, its tables and the gradient are gone; the worker wakes only now.
+    fill = [np.full(100, 7.0) for _ in range(50)]
+    driver().drive(jobs[0].ctypes.data, 0)
+    assert (theta == -1).all()
+    assert all((a == 7).all() for a in fill)
+
+
+@pytest.mark.usefixtures("eager")
+def test_workers_that_wake_late_and_arrays_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = pool._work
+
+    def sleepy(jobs: Any) -> None:
+        class Late:
+            def get(self) -> Any:
+                job = jobs.get()
+                time.sleep(0.0005)
+                return job
+
+        work(Late())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pool, "_work", sleepy)
+    monkeypatch.setattr(pool, "_pool", pool.Pool())
+    sr.set_num_threads(3)
+    for n in range(1500):
+        theta = np.zeros(50 + n % 40)
+        sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones_like(theta))
+        assert (theta == -1).all()
+        del theta
+
+
+@pytest.mark.usefixtures("eager")
+def test_jobs_do_not_pile_up_behind_sleeping_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = threading.Event()
+    monkeypatch.setattr(pool, "_work", lambda jobs: woken.wait())
+    monkeypatch.setattr(pool, "_pool", pool.Pool())
+    sr.set_num_threads(2)
+    theta = np.zeros(100)
+    optimizer = sr.Optimizer(theta, "sgd", lr=1.0)
+    for _ in range(1000):
+        optimizer.step(np.ones(100))
+    assert (theta == -1000).all()
+    assert pool.pool()._queue.qsize() <= 2
+    woken.set()
+
+
+@pytest.mark.slow
+def test_a_million_launches() -> None:
+    _script("""
+    launch.CHUNK = 16
+    theta = np.zeros(64, np.float32)
+    opt = sr.Optimizer(theta, "momentum_ema", lr=1e-9)
+    g = np.ones(64, np.float32)
+    for _ in range(1_000_000):
+        opt.step(g)
+    assert opt.t == 1_000_000
+    # Arrays freed right after a step, gradients new each time.
+    for n in range(100_000):
+        theta = np.zeros(32 + n % 64)
+        sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones_like(theta))
+        assert theta[0] == -1 and theta[-1] == -1
+    """)
+
+
+def test_steps_in_a_forked_child() -> None:
+    _script("""
+    warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads: the very thing under test
+    theta = np.zeros(100_000)
+    opt = sr.Optimizer(theta, "sgd", lr=1.0)
+    opt.step(np.ones_like(theta))
+    stop = threading.Event()
+    busy = sr.Optimizer(np.zeros(50_000), "adam")
+    def churn():
+        g = np.ones(50_000)
+        while not stop.is_set():
+            busy.step(g)
+    thread = threading.Thread(target=churn)
+    thread.start()
+    children = []
+    for _ in range(20):
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(50):
+                opt.step(np.ones_like(theta))
+            fresh = np.zeros(5000, np.float32)
+            sr.Optimizer(fresh, "lion", lr=0.5).step(np.ones_like(fresh))  # compiles in the child
+            os._exit(0 if (theta == -51).all() and (fresh == -0.5).all() else 1)
+        children.append(pid)
+    codes = [os.waitpid(pid, 0)[1] for pid in children]
+    stop.set()
+    thread.join()
+    assert codes == [0] * 20, codes
+    opt.step(np.ones_like(theta))
+    assert (theta == -2).all()
+    """)
+
+
+def test_optimizers_in_many_threads_while_another_pool_is_busy() -> None:
+    _script("""
+    stop = threading.Event()
+    def multiply():
+        a = np.ones((300, 300))
+        while not stop.is_set():
+            a @ a
+    others = [threading.Thread(target=multiply) for _ in range(2)]
+    for other in others:
+        other.start()
+    thetas = [np.zeros(20_000) for _ in range(6)]
+    def train(theta):
+        opt = sr.Optimizer(theta, "sgd", lr=1.0)
+        for _ in range(300):
+            opt.step(np.ones_like(theta))
+    shared, lock = np.zeros(20_000), threading.Lock()
+    common = sr.Optimizer(shared, "sgd", lr=1.0)
+    def together():
+        for _ in range(100):
+            with lock:
+                common.step(np.ones_like(shared))
+    threads = [threading.Thread(target=train, args=(theta,)) for theta in thetas]
+    threads += [threading.Thread(target=together) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    for other in others:
+        other.join()
+    assert all((theta == -300).all() for theta in thetas)
+    assert (shared == -400).all() and common.t == 400
+    """)
+
+
+def test_the_interpreter_may_exit_in_the_middle_of_a_step() -> None:
+    for delay in (0.0, 0.01, 0.05, 0.1):
+        _script(f"""
+        def churn():
+            theta = np.zeros(300_000)
+            opt = sr.Optimizer(theta, "adam")
+            while True:
+                opt.step(np.ones_like(theta))
+        for _ in range(3):
+            threading.Thread(target=churn, daemon=True).start()
+        time.sleep({delay})
+        """)
+
+
+def test_nothing_spins_when_idle() -> None:
+    _script("""
+    theta = np.zeros(1_000_000)
+    opt = sr.Optimizer(theta, "adam")
+    for _ in range(5):
+        opt.step(np.ones_like(theta))
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
+    """)
+
+
+def test_threads_are_checked() -> None:
+    before = sr.get_num_threads()
+    for wrong in (0, -1, 1.5, True, "2"):
+        with pytest.raises(HyperparameterError, match="whole number of at least 1"):
+            sr.set_num_threads(wrong)  # type: ignore[arg-type]
+    assert sr.get_num_threads() == before
+
+
+@pytest.mark.parametrize("make", [np.zeros, lambda n: np.zeros((n, 3)).T[1:], lambda n: np.zeros(n)[::-1]])
+def test_addresses_are_those_of_the_arrays(make: Callable[[int], Any]) -> None:
+    arrays = [make(n) for n in range(1, 9)]
+    expected = [a.__array_interface__["data"][0] for a in arrays]
+    assert [address(a) for a in arrays] == expected
+    assert addresses(arrays).tolist() == expected
+    assert addresses(arrays[:2]).tolist() == expected[:2]
+
+
+def test_addresses_without_the_known_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    from steprule.runtime import addresses as module
+
+    monkeypatch.setattr(module, "_header_holds", lambda: False)
+    arrays = [np.zeros(3) for _ in range(6)]
+    expected = [a.ctypes.data for a in arrays]
+    assert addresses(arrays).tolist() == expected
+    assert [address(a) for a in arrays] == expected
