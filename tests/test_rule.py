@@ -200,7 +200,7 @@ def test_wrong_declarations() -> None:
 
 
 def test_unknown_rules_and_counts() -> None:
-    with pytest.raises(RuleError, match="Did you mean .*'adamw'"):
+    with pytest.raises(RuleError, match="Did you mean .*'adam'"):
         sr.Optimizer(np.zeros(1), "adamv")
     with pytest.raises(RuleError, match="takes theta, g, m, v: 4 values, got 2"):
         sr.rules.adam(np.zeros(1), np.zeros(1))

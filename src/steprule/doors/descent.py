@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from steprule.doors.batches import Batches, Losses
 from steprule.doors.box import Box
-from steprule.doors.iterate import Iterate, Stop, broken
+from steprule.doors.iterate import Iterate, Stop, broken, make_result
 from steprule.doors.objective import Objective, Point
 from steprule.doors.settings import Settings
 from steprule.errors import HyperparameterError, StructureError
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 __all__ = ["Descent", "StochasticDescent"]
 
@@ -55,7 +58,7 @@ class Descent:
         self._best: Point | None = None
         self._answer: Point | None = None
 
-    def solve(self) -> Any:
+    def solve(self) -> OptimizeResult:
         """Return the OptimizeResult of the whole run."""
         stop = self._look() or self._test()
         while stop is None:
@@ -109,7 +112,7 @@ class Descent:
         assert self._settings.gtol is not None
         return self._box.slope(point.x, point.gradient) <= self._settings.gtol
 
-    def _result(self, stop: Stop) -> Any:
+    def _result(self, stop: Stop) -> OptimizeResult:
         point = self._answer or self._best or self._here
         mean = self._iterate.mean()
         if self._answer is None and mean is not None:
@@ -140,7 +143,7 @@ class StochasticDescent:
                 "give a list, or a callable that returns an iterable for every pass"
             )
 
-    def solve(self) -> Any:
+    def solve(self) -> OptimizeResult:
         """Return the OptimizeResult of the whole run."""
         stop = None
         while stop is None:
@@ -185,10 +188,8 @@ class StochasticDescent:
         return None
 
 
-def _result(stop: Stop, iterate: Iterate, objective: Objective, **found: Any) -> Any:
-    from scipy.optimize import OptimizeResult
-
-    return OptimizeResult(
+def _result(stop: Stop, iterate: Iterate, objective: Objective, **found: Any) -> OptimizeResult:
+    return make_result(
         **found,
         success=stop.status == 0,
         status=stop.status,

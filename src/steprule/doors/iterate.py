@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from steprule.doors.box import Box, Vector
 from steprule.doors.numpy import Optimizer
 from steprule.errors import StructureError
 
-__all__ = ["Average", "Iterate", "Stop", "broken"]
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["Average", "Iterate", "Stop", "broken", "make_result"]
 
 
 class Stop(NamedTuple):
@@ -26,6 +29,16 @@ def broken(problem: str, nit: int) -> Stop:
     """Return the stop for what is not finite, found after ``nit`` steps."""
     remedy = "check fun there" if nit == 0 else "x is from before; a smaller lr may help"
     return Stop(3, f"Not finite after {nit} iterations: {problem}; {remedy}.")
+
+
+def make_result(**fields: Any) -> OptimizeResult:
+    """Return SciPy's result with these fields."""
+    import scipy.optimize
+
+    # Its type stubs know no constructor.
+    make: Any = scipy.optimize.OptimizeResult
+    result: OptimizeResult = make(**fields)
+    return result
 
 
 class Average:
@@ -61,8 +74,6 @@ class Iterate:
     """
 
     def __init__(self, x: Vector, box: Box, optimizer: Optimizer, average: Average | None, callback: Any) -> None:
-        from scipy.optimize import OptimizeResult
-
         self.x = x
         self.nit = 0
         self.average = average
@@ -70,12 +81,14 @@ class Iterate:
         self._optimizer = optimizer
         self._callback = _wrap(callback)
         self._before = x.copy()
-        self._make_result = OptimizeResult
+        self._gradient = np.zeros_like(x)
 
     def step(self, gradient: Vector) -> Stop | None:
         """Take one step of the rule and project. Where x is not finite afterwards, it stays and the run stops."""
         self._before[...] = self.x
-        self._optimizer.step(gradient)
+        # From one buffer: the optimizer looks at where a gradient lies only when that is new.
+        self._gradient[...] = gradient
+        self._optimizer.step(self._gradient)
         self._box.project(self.x)
         self.nit += 1
         if np.isfinite(self.x).all():
@@ -101,7 +114,7 @@ class Iterate:
         if self._callback is None:
             return None
         try:
-            self._callback(self._make_result(x=self.x.copy(), fun=loss, nit=self.nit))
+            self._callback(make_result(x=self.x.copy(), fun=loss, nit=self.nit))
         except StopIteration:
             return Stop(99, "`callback` raised `StopIteration`.")
         return None

@@ -224,7 +224,8 @@ def _without_memory(fun: Any, jac: Any) -> tuple[Any, Any]:
     """
     from scipy.optimize._optimize import MemoizeJac
 
-    if isinstance(fun, MemoizeJac) and getattr(jac, "__self__", None) is fun:
+    is_memory = isinstance(fun, MemoizeJac) and getattr(jac, "__self__", None) is fun
+    if is_memory:
         return fun.fun, True
     return fun, jac
 

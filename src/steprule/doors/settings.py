@@ -103,9 +103,9 @@ def _read_ftol(ftol: Any, patience: Any) -> float:
 def _read_average(average: Any) -> str | float | None:
     if average is None or (isinstance(average, str) and average == "polyak"):
         return average
-    is_number = not isinstance(average, (bool, str)) and isinstance(number := _number(average), float)
-    if is_number and 0 < number < 1:
-        return number
+    decay = _number(average)
+    if decay is not None and 0 < decay < 1:
+        return decay
     hint = suggest(average, ["polyak"]) if isinstance(average, str) else ""
     raise HyperparameterError(f"average must be None, 'polyak' or a decay in (0, 1), got {average!r}.{hint}")
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import steprule
 from steprule.errors import HyperparameterError, RuleError
 from steprule.race.usercode import user_code
 from steprule.rules import Rule, load
@@ -28,11 +27,23 @@ class Entrant:
     """A rule by its specification, since workers load it themselves, with fixed hyperparameters."""
 
     spec: str
-    label: str
+    """What loads the rule in any process and folder."""
+    given: str
+    """The specification as the user wrote it."""
+    name: str
     hyperparameters: tuple[tuple[str, Any], ...]
     has_lr: bool
     digest: str
-    """Of the file that defines the rule, when it is not steprule's own."""
+    """Of the user's file, so that runs of its earlier versions are not taken for runs of this one."""
+    by_name: bool = True
+    """Whether the name alone tells it apart from the others."""
+
+    @property
+    def label(self) -> str:
+        """The name, or the specification if that is needed, with the hyperparameters that were set."""
+        settings = ", ".join(f"{key}={value}" for key, value in self.hyperparameters)
+        name = self.name if self.by_name else self.given
+        return f"{name}({settings})" if settings else name
 
 
 def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
@@ -47,7 +58,7 @@ def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
         raise RuleError("no rule to race; give --rules adam,sgd")
     counts = Counter(entrant.label for entrant in parsed)
     # A rule of the user's may be called as one of the catalogue's.
-    named = [replace(e, label=_title(e.spec, e)) if counts[e.label] > 1 else e for e in parsed]
+    named = [replace(entrant, by_name=counts[entrant.label] == 1) for entrant in parsed]
     for label, count in Counter(entrant.label for entrant in named).items():
         if count > 1:
             raise RuleError(f"{label} is given {count} times; name each rule once")
@@ -69,8 +80,8 @@ def _parse(text: str) -> Entrant:
     if "lr" in dict(settings):
         raise HyperparameterError(f"{text}: the race chooses lr; give the learning rates by --lrs")
     rule.resolve(dict(settings), f" of {text}")
-    entrant = Entrant(spec, rule.name, settings, "lr" in rule.hyperparameters, _digest(rule))
-    return replace(entrant, label=_title(rule.name, entrant))
+    absolute, digest = _place(spec)
+    return Entrant(absolute, spec, rule.name, settings, "lr" in rule.hyperparameters, digest)
 
 
 def _setting(item: str, text: str) -> tuple[str, Any]:
@@ -84,20 +95,15 @@ def _setting(item: str, text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _title(name: str, entrant: Entrant) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in entrant.hyperparameters)
-    return f"{name}({settings})" if settings else name
+def _place(spec: str) -> tuple[str, str]:
+    """Return the specification with its file's path made absolute, and a digest of that file.
 
-
-def _digest(rule: Rule) -> str:
-    """Return a digest of the user's file in which the rule stands; empty for steprule's own rules."""
-    try:
-        source = inspect.getsourcefile(inspect.unwrap(rule.function))
-    except TypeError:
-        return ""
-    if source is None or not Path(source).is_file():
-        return ""
-    path = Path(source).resolve()
-    if path.is_relative_to(Path(steprule.__file__).resolve().parent):
-        return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    The digest is of the file that is named, also where its rule is made by a combinator; empty for
+    the catalogue's rules.
+    """
+    place, colon, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
+    if place.endswith(".py"):
+        path = Path(place).resolve()
+        return f"{path}{colon}{name}", hashlib.sha256(path.read_bytes()).hexdigest()
+    source = getattr(sys.modules.get(place), "__file__", None) if colon else None
+    return spec, hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""

@@ -1,0 +1,152 @@
+"""One run: a rule with a learning rate and a seed on a problem. The part that runs in the workers."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from steprule.doors.numpy import Optimizer
+from steprule.errors import ProblemError
+from steprule.race.entrant import load_rule
+from steprule.race.load import Loaded, load_problem, train_loss
+from steprule.race.plan import Task
+from steprule.race.problem import Params
+from steprule.race.usercode import user_code
+from steprule.runtime import get_num_threads, set_num_threads
+
+__all__ = ["Run", "one_thread", "run"]
+
+_BOUND = 1000.0
+"""A loss that has risen by this many times the loss at the start (or by this, if that is below 1) has diverged."""
+_PATH = 500
+"""Points of a path that are kept, at most."""
+_INIT, _BATCHES = 0, 1
+"""What a random stream is for: a number in its seed, so that streams do not overlap."""
+
+
+@dataclass
+class Run:
+    """What one run gave. Times apart, the same task gives the same numbers."""
+
+    steps: int = 0
+    diverged: bool = False
+    train_loss: float | None = None
+    """After the last epoch; None when the run diverged."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """All that ``evaluate`` returned after the last epoch."""
+    history: list[float] = field(default_factory=list)
+    """train_loss before the first epoch and after each; a run that diverges ends early."""
+    path: list[list[float]] = field(default_factory=list)
+    """The parameters step by step, for a problem of one array of two numbers."""
+    step_us: float | None = None
+    """Median time of the optimizer's step, in microseconds, on one thread."""
+    seconds: float = 0.0
+
+    def numbers(self) -> dict[str, Any]:
+        """Return all but the times."""
+        return {name: value for name, value in asdict(self).items() if name not in ("step_us", "seconds")}
+
+
+class _DivergedError(Exception):
+    """The loss is not finite, or above the bound."""
+
+
+def run(task: Task, parent: int | None = None) -> Run:
+    """Return the result of a task. Divergence is a result, not an error.
+
+    Args:
+        task: what to run.
+        parent: the process that waits for the result; when it is killed, this one ends too.
+    """
+    loaded = load_problem(task.problem)
+    with one_thread(), np.errstate(all="ignore"), user_code(f"problem {loaded.name}", ProblemError):
+        return _Training(loaded, task, parent).run()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread here: the sums of a matrix product depend on how threads share it."""
+    from threadpoolctl import threadpool_limits
+
+    before = get_num_threads()
+    set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        set_num_threads(before)
+
+
+class _Training:
+    def __init__(self, loaded: Loaded, task: Task, parent: int | None) -> None:
+        self._loaded, self._task, self._parent = loaded, task, parent
+        self._params: Params = loaded.problem.init(np.random.default_rng([task.seed, _INIT]))
+        rates = {} if task.lr is None else {"lr": task.lr}
+        self._optimizer = Optimizer(self._params, load_rule(task.rule), **rates, **dict(task.hyperparameters))
+        self._is_plane = isinstance(self._params, np.ndarray) and self._params.shape == (2,)
+        self._times: list[int] = []
+        self._result = Run()
+
+    def run(self) -> Run:
+        begin = time.perf_counter()
+        result = self._result
+        try:
+            self._evaluate()
+            start = result.history[0]
+            bound = start + _BOUND * max(1.0, abs(start))
+            for epoch in range(self._task.epochs):
+                self._epoch(epoch, bound)
+                self._evaluate(bound)
+            result.train_loss = result.history[-1]
+        except (_DivergedError, OverflowError, FloatingPointError):
+            # Python's own floats raise where NumPy's give an infinity.
+            result.diverged = True
+            result.metrics = {}
+        result.steps = len(self._times)
+        result.step_us = statistics.median(self._times) / 1e3 if self._times else None
+        result.path = _thin(result.path)
+        result.seconds = time.perf_counter() - begin
+        return result
+
+    def _epoch(self, epoch: int, bound: float) -> None:
+        problem, optimizer = self._loaded.problem, self._optimizer
+        if self._parent is not None and os.getppid() != self._parent:
+            os._exit(1)
+        # A generator an epoch: the order does not depend on what an earlier epoch left undrawn.
+        for batch in problem.batches(np.random.default_rng([self._task.seed, _BATCHES, epoch])):
+            loss, grads = problem.loss_and_grad(self._params, batch)
+            if not float(loss) <= bound:
+                raise _DivergedError
+            self._note_point()
+            begin = time.perf_counter_ns()
+            optimizer.step(grads)
+            self._times.append(time.perf_counter_ns() - begin)
+
+    def _evaluate(self, bound: float = math.inf) -> None:
+        metrics = self._loaded.problem.evaluate(self._params)
+        loss = train_loss(metrics, self._loaded.name)
+        if not (math.isfinite(loss) and loss <= bound):
+            raise _DivergedError
+        self._result.history.append(loss)
+        self._result.metrics = {name: float(value) for name, value in metrics.items()}
+        self._note_point()
+
+    def _note_point(self) -> None:
+        if self._is_plane:
+            point = self._params.tolist()
+            if not self._result.path or self._result.path[-1] != point:
+                self._result.path.append(point)
+
+
+def _thin(path: list[list[float]]) -> list[list[float]]:
+    """Return at most some hundred points of a path, the last one among them."""
+    stride = -(-len(path) // _PATH)
+    return path[::-1][:: max(1, stride)][::-1]

@@ -1,0 +1,120 @@
+"""Running a race: in this process or in workers, interrupted and resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steprule.errors import StepruleError
+from steprule.race.plan import Plan, Task
+from steprule.race.run import Run, run
+from steprule.race.store import Store
+
+__all__ = ["Race", "interruptible", "run_plan"]
+
+
+@dataclass(frozen=True)
+class Race:
+    """What a race gave: its plan, and the runs that are finished."""
+
+    plan: Plan
+    runs: dict[Task, Run]
+    jobs: int
+    seconds: float
+    """Wall time of this invocation, without the runs that were taken from the folder."""
+    resumed: int
+    """Runs that were taken from the folder."""
+    interrupted: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run of the plan is finished."""
+        return len(self.runs) == len(self.plan.tasks)
+
+
+def run_plan(
+    plan: Plan, folder: Path, *, jobs: int | None = None, fresh: bool = False,
+    watch: Callable[[dict[Task, Run]], None] = lambda runs: None,
+) -> Race:
+    """Run what the folder does not hold yet.
+
+    Args:
+        plan: of ``make_plan``.
+        folder: where finished runs are kept, each as soon as it is finished.
+        jobs: worker processes; 1 runs in this process. Default: the processors at hand. The
+            numbers do not depend on it.
+        fresh: forget the runs that the folder holds.
+        watch: called with the finished runs, at the beginning and whenever there is one more.
+
+    Raises:
+        StepruleError: what the problem or a rule raises; finished runs are kept.
+    """
+    store = Store(folder, fresh)
+    runs = {task: found for task in plan.tasks if (found := store.get(task)) is not None}
+    todo = [task for task in plan.tasks if task not in runs]
+    jobs = max(1, min(jobs or _processors(), len(todo)))
+    resumed, begin, interrupted = len(runs), time.perf_counter(), False
+    watch(runs)
+    try:
+        for task, result in _execute(todo, jobs):
+            store.put(task, result)
+            runs[task] = result
+            watch(runs)
+    except KeyboardInterrupt:
+        interrupted = True
+    return Race(plan, runs, jobs, time.perf_counter() - begin, resumed, interrupted)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, where signals can be handled: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in wanted]
+    try:
+        yield
+    finally:
+        for number, handler in zip(wanted, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
+    """Yield each task with its run, as they finish."""
+    if jobs == 1:
+        for task in tasks:
+            yield task, run(task)
+        return
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    try:
+        with parallel_config("loky", inner_max_num_threads=1):
+            # Small batches: a task that has not been handed out yet is not lost with its worker.
+            parallel: Any = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+            yield from parallel(delayed(_work)(task, os.getpid()) for task in tasks)
+    except TerminatedWorkerError:
+        raise StepruleError(
+            "a worker process was killed, perhaps for want of memory. Finished runs are kept; the same command "
+            "goes on from there. Try fewer of them: --jobs 1"
+        ) from None
+
+
+def _work(task: Task, parent: int) -> tuple[Task, Run]:
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return task, run(task, parent)
+
+
+def _processors() -> int:
+    from joblib import cpu_count
+
+    return int(cpu_count())

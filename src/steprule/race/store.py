@@ -1,0 +1,79 @@
+"""The output folder: one file a finished run, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from steprule.errors import StepruleError
+from steprule.race.plan import Task
+from steprule.race.run import Run
+
+__all__ = ["Store", "write_whole"]
+
+
+class Store:
+    """Finished runs in ``folder/runs``, by the key of their task.
+
+    Raises:
+        StepruleError: when the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, fresh: bool = False) -> None:
+        self.folder = folder
+        self._runs = folder / "runs"
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            for path in self._runs.glob("*.json") if fresh else ():
+                path.unlink()
+            # What a kill in the middle of writing left behind.
+            for path in self._runs.glob("*.json.part"):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StepruleError(f"cannot write to the output folder {str(folder)!r}: {error.strerror}. Give --output") from None
+
+    def get(self, task: Task) -> Run | None:
+        """Return the finished run of a task, or None; a file that cannot be read counts as none."""
+        try:
+            saved = json.loads(self._path(task).read_text(encoding="utf-8"))
+            return Run(**saved["run"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, task: Task, run: Run) -> None:
+        """Keep a finished run."""
+        saved = {"task": {**asdict(task), "hyperparameters": dict(task.hyperparameters)}, "run": asdict(run)}
+        write_whole(self._path(task), to_json(saved))
+
+    def _path(self, task: Task) -> Path:
+        return self._runs / f"{task.key}.json"
+
+
+def to_json(value: Any) -> str:
+    """Return JSON that every reader takes: no NaN, no Infinity."""
+    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file aside and rename it, so that nobody finds half of it."""
+    aside = path.with_name(f"{path.name}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        aside.write_bytes(data)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with None for what JSON has no number for."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

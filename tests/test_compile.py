@@ -1,0 +1,172 @@
+"""Plans and machine code: no arithmetic is changed, and every target is exact."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.backends import llvm, numpy
+from steprule.compile.lower import Lowering, postorder
+from steprule.engine import kernel, plan
+from steprule.formats import FORMATS, find
+from steprule.language import OPS
+from steprule.language.functions import DERIVED
+from steprule.language.node import symbol
+from steprule.rules import CATALOGUE, Rule
+from steprule.runtime.jit import assembly
+
+F32 = FORMATS["float32"]
+
+
+def _plan(name: str, dtype: str = "float32", **options: object) -> sr.engine.Plan:  # type: ignore[name-defined]
+    rule = CATALOGUE[name]
+    return plan(rule, rule.variant(rule.resolve(options)), FORMATS[dtype])
+
+
+def test_adams_plan_hoists_what_depends_on_t_alone() -> None:
+    recipe = _plan("adam")
+    assert [plane.name for plane in recipe.planes] == ["theta", "g", "m", "v"]
+    assert len(recipe.stores) == 3
+    row = recipe.prelude.function(**{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "lr": 1e-3, "t": 3})
+    assert set(row) == {0.9, 1 - 0.9, 1 - 0.9**3, 1e-3, 0.999, 1 - 0.999, 1 - 0.999**3, 1e-8}
+
+
+def test_plans_are_equal_and_cached() -> None:
+    assert _plan("adam") is _plan("adam")
+    assert hash(_plan("adam")) == hash(_plan("adam"))
+    assert kernel(CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), F32) is kernel(
+        CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), F32
+    )
+
+
+def test_equal_expressions_are_computed_once() -> None:
+    @sr.rule
+    def twice(theta, g, *, lr: sr.Rate = 0.1):  # type: ignore[no-untyped-def]
+        return theta - lr * sr.sqrt(g * g) - lr * sr.sqrt(g * g)
+
+    recipe = plan(twice, twice.variant(twice.resolve({})), F32)
+    assert [instruction.op for instruction in recipe.body].count("sqrt") == 1
+
+
+def test_zeros_of_either_sign_and_numbers_stay_apart() -> None:
+    x = symbol("x", "element")
+    lower = Lowering()
+    assert lower(x * 0.0) is not lower(x * -0.0)
+    assert lower(x * 2.0) is lower(x * 2.0)
+    assert lower(x - 1.0) is not lower(1.0 - x)
+
+
+def test_deep_rules_do_not_overflow_the_stack() -> None:
+    @sr.rule
+    def deep(theta, g, *, lr: sr.Rate = 0.1):  # type: ignore[no-untyped-def]
+        for _ in range(3000):
+            g = g + 1.0
+        return theta - lr * g
+
+    recipe = plan(deep, deep.variant(deep.resolve({})), F32)
+    assert len(recipe.body) == 3002
+
+
+def test_lowering_leaves_only_primitives() -> None:
+    x = symbol("x", "element")
+    for op in DERIVED:
+        node = getattr(sr, op)(*([x] * (1 if op == "sign" else 2)))
+        assert all(n.op in OPS or n.op in ("symbol", "const") for n in postorder([Lowering()(node)]))
+
+
+@pytest.mark.parametrize("table", [llvm._LLVM, numpy._NUMPY])
+def test_every_backend_spells_every_operation(table: dict[str, str]) -> None:
+    assert set(table) == set(OPS)
+
+
+FUSED = re.compile(r"\bv?f(n?m(add|sub)|ma)\w*\s|\bfml[as]\b|\bfn?m(add|sub)\b|\bv?rcp|\bv?rsqrt|\bfrecpe|\bfrsqrte", re.IGNORECASE)
+TARGETS = [(None, ""), ("x86_64-unknown-linux-gnu", "x86-64-v2"), ("aarch64-unknown-linux-gnu", ""), ("x86_64-unknown-linux-gnu", "znver4")]
+
+
+@pytest.mark.parametrize(("triple", "cpu"), TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_target_fuses_or_approximates(triple: str | None, cpu: str, dtype: str) -> None:
+    for name in ("adam", "radam", "ademamix", "rprop"):
+        text = assembly(llvm.emit(_plan(name, dtype)), triple, cpu)
+        assert not FUSED.search(text), f"{name}: {FUSED.search(text)}"
+
+
+def test_the_search_for_fused_operations_finds_them() -> None:
+    ir = llvm.emit(_plan("sgd")).replace("fmul", "fmul contract").replace("fsub", "fsub contract")
+    assert FUSED.search(assembly(ir, "x86_64-unknown-linux-gnu", "znver4"))
+    assert FUSED.search(assembly(ir, "aarch64-unknown-linux-gnu"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_rule_builds_for_other_machines(name: str) -> None:
+    for triple, cpu in TARGETS[1:]:
+        for dtype in FORMATS:
+            assert "kernel:" in assembly(llvm.emit(_plan(name, dtype)), triple, cpu)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_loops_are_vectorised(name: str) -> None:
+    text = assembly(llvm.emit(_plan(name)), "x86_64-unknown-linux-gnu", "znver4")
+    assert "zmm" in text
+    text = assembly(llvm.emit(_plan(name)), "aarch64-unknown-linux-gnu")
+    assert re.search(r"\bv\d+\.4s", text)
+
+
+def test_constants_are_rounded_once_to_the_compute_type() -> None:
+    @sr.rule
+    def third(theta, g, *, lr: sr.Rate = 1.0):  # type: ignore[no-untyped-def]
+        return theta - lr * (g * (1 / 3)) + 1e-50
+
+    theta = np.zeros(1, np.float32)
+    sr.Optimizer(theta, third).step(np.ones(1, np.float32))
+    assert theta[0] == -np.float32(1 / 3)
+
+
+def test_formats_name_what_is_possible() -> None:
+    assert find(np.dtype(np.float16)).compute == "float32"
+    with pytest.raises(sr.errors.StructureError, match="float16, float32, float64"):
+        find(np.dtype(np.int8))
+
+
+def test_prelude_edges() -> None:
+    @sr.rule
+    def odd(theta, g, *, t, lr: sr.Rate = 1.0, period: sr.Positive = 3.0):  # type: ignore[no-untyped-def]
+        phase = t % period
+        scale = sr.where((phase == 0) | ~(t > 1), 2.0, -abs(-lr))
+        return theta - sr.where(t > 2, scale * g, scale * math.floor(lr + 0.5) * g)
+
+    theta = np.zeros(1)
+    optimizer = sr.Optimizer(theta, odd)
+    moves = []
+    for _ in range(4):
+        before = theta[0]
+        optimizer.step(np.ones(1))
+        moves.append(theta[0] - before)
+    assert moves == [-2.0, 1.0, -2.0, 1.0]
+
+
+def _cold(rule: Rule) -> float:
+    from steprule.runtime.jit import build
+
+    text = llvm.emit(plan(rule, rule.variant(rule.resolve({})), F32))
+    start = time.perf_counter()
+    build(text, "kernel")
+    return time.perf_counter() - start
+
+
+def test_nothing_is_written_to_disk(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    def refuse(file: object, mode: str = "r", *args: object, **kwargs: object) -> object:
+        assert set(mode) <= set("rbt"), f"opened {file} with {mode}"
+        return original(file, mode, *args, **kwargs)  # type: ignore[call-overload]
+
+    original = builtins.open
+    monkeypatch.setattr(builtins, "open", refuse)
+    assert _cold(CATALOGUE["adan"]) > 0

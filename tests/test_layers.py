@@ -1,0 +1,87 @@
+"""The house: imports run one way, and `import steprule` loads no framework and no heavy module."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import steprule
+
+SOURCE = Path(steprule.__file__).parent
+
+# Each room may import from the rooms before it. Rooms of one row do not see each other.
+ROWS = [
+    {"errors", "version"},
+    {"language"},
+    {"rules", "formats", "schedules"},
+    {"compile"},
+    {"backends", "runtime"},
+    {"engine"},
+    {"doors"},
+    {"scipy", "race", "lab"},
+    {"cli"},
+]
+FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+
+HEAVY = ["torch", "jax", "jaxlib", "tensorflow", "sklearn", "matplotlib", "joblib", "scipy", "numba", "pandas", "rich", "typer"]
+
+
+def _room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    """Return the rooms of steprule that a file imports, at any depth of nesting."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            package, *rest = name.split(".")
+            if package == "steprule" and rest:
+                found.add(rest[0])
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    checked = 0
+    for path in SOURCE.rglob("*.py"):
+        room = _room(path.relative_to(SOURCE).parts)
+        if room in ("__init__", "__main__"):
+            continue
+        for other in _imports(path) - {room}:
+            assert other in FLOOR, f"{path}: {other} is in no row"
+            assert FLOOR[other] < FLOOR[room], f"{path}: {room} may not import {other}"
+            checked += 1
+    assert checked > 50
+
+
+def test_an_arrow_that_runs_back_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text("def f():\n    from steprule.engine import kernel\n")
+    assert _imports(file) == {"engine"}
+    assert FLOOR["engine"] > FLOOR["rules"]
+
+
+def _modules_after(statement: str) -> set[str]:
+    script = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_loads_no_framework() -> None:
+    step = "import steprule as sr, numpy as np; sr.Optimizer(np.zeros(3)).step(np.ones(3)); sr.rules.adam; sr.schedules"
+    loaded = _modules_after(step)
+    assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
+    assert "scipy" in _modules_after("import scipy.optimize")
+
+
+def test_files_are_short() -> None:
+    long = {str(path): n for path in SOURCE.rglob("*.py") if (n := len(path.read_text().splitlines())) > 320}
+    assert not long
