@@ -54,11 +54,7 @@ def unlike_defaults(rule: Rule) -> dict[str, Any]:
     return {name: value for name, value in _UNLIKE.items() if name in numbers}
 
 
-CASES = [
-    pytest_id
-    for rule in CATALOGUE.values()
-    for pytest_id in [(rule.name, options) for options in variants(rule)]
-]
+CASES = [pytest_id for rule in CATALOGUE.values() for pytest_id in [(rule.name, options) for options in variants(rule)]]
 COMBINED: dict[str, Rule] = {
     "l2(adam)": l2(CATALOGUE["adam"]),
     "decoupled(lion)": decoupled(CATALOGUE["lion"]),
@@ -117,7 +113,9 @@ def assert_same_bits(a: Array, b: Array, what: str = "") -> None:
     if not same.all():
         where = np.argwhere(~same)[0]
         count = int((~same).sum())
-        raise AssertionError(f"{what}: {count} of {a.size} differ, first at {where}: {a[tuple(where)]!r} {b[tuple(where)]!r}")
+        raise AssertionError(
+            f"{what}: {count} of {a.size} differ, first at {where}: {a[tuple(where)]!r} {b[tuple(where)]!r}"
+        )
 
 
 def wild(rng: np.random.Generator, n: int, dtype: str) -> Array:

@@ -157,13 +157,17 @@ def test_gradients_may_move_and_change_layout_between_steps() -> None:
     theta, gradients = _wild_run(600, "float32", 8)
     theta = theta.reshape(20, 30)
     shaped = [g.reshape(20, 30) for g in gradients]
-    mixed = [np.asfortranarray(g) if i % 3 == 1 else np.repeat(g, 2, 1)[:, ::2] if i % 3 == 2 else g for i, g in enumerate(shaped)]
+    mixed = [
+        np.asfortranarray(g) if i % 3 == 1 else np.repeat(g, 2, 1)[:, ::2] if i % 3 == 2 else g
+        for i, g in enumerate(shaped)
+    ]
     _agree(CATALOGUE["amsgrad"], theta, mixed)
 
 
 @hypothesis.given(
     theta=hnp.arrays(
-        st.sampled_from([np.float16, np.float32, np.float64]), hnp.array_shapes(max_dims=4, max_side=6, min_dims=0, min_side=0)
+        st.sampled_from([np.float16, np.float32, np.float64]),
+        hnp.array_shapes(max_dims=4, max_side=6, min_dims=0, min_side=0),
     ),
     name=st.sampled_from(sorted(RULES)),
     data=st.data(),

@@ -32,7 +32,7 @@ def test_adams_plan_hoists_what_depends_on_t_alone() -> None:
     recipe = _plan("adam")
     assert [plane.name for plane in recipe.planes] == ["theta", "g", "m", "v"]
     assert len(recipe.stores) == 3
-    row = recipe.prelude.function(**{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "lr": 1e-3, "t": 3})
+    row = recipe.prelude.function(beta1=0.9, beta2=0.999, eps=1e-8, lr=1e-3, t=3)
     assert set(row) == {0.9, 1 - 0.9, 1 - 0.9**3, 1e-3, 0.999, 1 - 0.999, 1 - 0.999**3, 1e-8}
 
 
@@ -46,7 +46,7 @@ def test_plans_are_equal_and_cached() -> None:
 
 def test_equal_expressions_are_computed_once() -> None:
     @sr.rule
-    def twice(theta, g, *, lr: sr.Rate = 0.1):  # type: ignore[no-untyped-def]
+    def twice(theta, g, *, lr: sr.Rate = 0.1):
         return theta - lr * sr.sqrt(g * g) - lr * sr.sqrt(g * g)
 
     recipe = plan(twice, twice.variant(twice.resolve({})), F32)
@@ -63,7 +63,7 @@ def test_zeros_of_either_sign_and_numbers_stay_apart() -> None:
 
 def test_deep_rules_do_not_overflow_the_stack() -> None:
     @sr.rule
-    def deep(theta, g, *, lr: sr.Rate = 0.1):  # type: ignore[no-untyped-def]
+    def deep(theta, g, *, lr: sr.Rate = 0.1):
         for _ in range(3000):
             g = g + 1.0
         return theta - lr * g
@@ -84,8 +84,15 @@ def test_every_backend_spells_every_operation(table: dict[str, str]) -> None:
     assert set(table) == set(OPS)
 
 
-FUSED = re.compile(r"\bv?f(n?m(add|sub)|ma)\w*\s|\bfml[as]\b|\bfn?m(add|sub)\b|\bv?rcp|\bv?rsqrt|\bfrecpe|\bfrsqrte", re.IGNORECASE)
-TARGETS = [(None, ""), ("x86_64-unknown-linux-gnu", "x86-64-v2"), ("aarch64-unknown-linux-gnu", ""), ("x86_64-unknown-linux-gnu", "znver4")]
+FUSED = re.compile(
+    r"\bv?f(n?m(add|sub)|ma)\w*\s|\bfml[as]\b|\bfn?m(add|sub)\b|\bv?rcp|\bv?rsqrt|\bfrecpe|\bfrsqrte", re.IGNORECASE
+)
+TARGETS = [
+    (None, ""),
+    ("x86_64-unknown-linux-gnu", "x86-64-v2"),
+    ("aarch64-unknown-linux-gnu", ""),
+    ("x86_64-unknown-linux-gnu", "znver4"),
+]
 
 
 @pytest.mark.parametrize(("triple", "cpu"), TARGETS)
@@ -120,7 +127,7 @@ def test_loops_are_vectorised(name: str) -> None:
 
 def test_constants_are_rounded_once_to_the_compute_type() -> None:
     @sr.rule
-    def third(theta, g, *, lr: sr.Rate = 1.0):  # type: ignore[no-untyped-def]
+    def third(theta, g, *, lr: sr.Rate = 1.0):
         return theta - lr * (g * (1 / 3)) + 1e-50
 
     theta = np.zeros(1, np.float32)
@@ -136,7 +143,7 @@ def test_formats_name_what_is_possible() -> None:
 
 def test_prelude_edges() -> None:
     @sr.rule
-    def odd(theta, g, *, t, lr: sr.Rate = 1.0, period: sr.Positive = 3.0):  # type: ignore[no-untyped-def]
+    def odd(theta, g, *, t, lr: sr.Rate = 1.0, period: sr.Positive = 3.0):
         phase = t % period
         scale = sr.where((phase == 0) | ~(t > 1), 2.0, -abs(-lr))
         return theta - sr.where(t > 2, scale * g, scale * math.floor(lr + 0.5) * g)

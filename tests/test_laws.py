@@ -61,7 +61,9 @@ def test_sign_rules_move_by_the_learning_rate(name: str, grads: Array) -> None:
         assert set(np.abs(theta - before).tolist()) <= {0.0, 0.125}
 
 
-@hypothesis.given(grads=hnp.arrays(np.float64, (40, 3), elements=moderate), beta1=st.floats(0, 0.95), beta2=st.floats(0.5, 0.999))
+@hypothesis.given(
+    grads=hnp.arrays(np.float64, (40, 3), elements=moderate), beta1=st.floats(0, 0.95), beta2=st.floats(0.5, 0.999)
+)
 def test_adam_steps_stay_within_the_papers_bound(grads: Array, beta1: float, beta2: float) -> None:
     # Section 2.1: |step| <= lr (1 - beta1) / sqrt(1 - beta2) if that factor is above 1, else lr; the
     # corrected moments keep it for a finite t with the corrections of t.
@@ -196,7 +198,7 @@ def test_a_zero_learning_rate_moves_slots_only(name: str) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_slots_never_hold_subnormal_numbers(name: str, dtype: type) -> None:
     rng = np.random.default_rng(1)
-    theta = rng.standard_normal(200).astype(dtype)
+    theta: Array = rng.standard_normal(200).astype(dtype)
     optimizer = sr.Optimizer(theta, name)
     smallest = float(np.finfo(dtype).smallest_normal)
     for scale in (1e-10, 1e-19, 0.0, 1e-36 if dtype is np.float32 else 1e-300, 0.0, 0.0):

@@ -25,7 +25,20 @@ ROWS = [
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 
-HEAVY = ["torch", "jax", "jaxlib", "tensorflow", "sklearn", "matplotlib", "joblib", "scipy", "numba", "pandas", "rich", "typer"]
+HEAVY = [
+    "torch",
+    "jax",
+    "jaxlib",
+    "tensorflow",
+    "sklearn",
+    "matplotlib",
+    "joblib",
+    "scipy",
+    "numba",
+    "pandas",
+    "rich",
+    "typer",
+]
 
 
 def _room(parts: tuple[str, ...]) -> str:

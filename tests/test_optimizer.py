@@ -158,7 +158,7 @@ def test_a_resumed_run_equals_a_straight_one_in_every_bit(name: str) -> None:
 
 
 def test_a_state_dict_is_a_copy() -> None:
-    theta, optimizer = _run("adam", 2)
+    _theta, optimizer = _run("adam", 2)
     saved = optimizer.state_dict()
     before = copy.deepcopy(saved)
     optimizer.step([np.ones((4, 3), np.float32), np.ones(5)])
@@ -363,7 +363,7 @@ def test_wrong_hyperparameters(rule: str, values: dict[str, Any], words: str) ->
 
 def test_an_option_that_does_nothing_is_an_error() -> None:
     @sr.rule
-    def plain(theta, g, *, lr: sr.Rate = 0.1, scale: sr.Positive = 1.0, scaled: bool = False):  # type: ignore[no-untyped-def]
+    def plain(theta, g, *, lr: sr.Rate = 0.1, scale: sr.Positive = 1.0, scaled: bool = False):
         return theta - lr * (scale * g if scaled else g)
 
     sr.Optimizer(np.zeros(2), plain, scaled=True, scale=2.0)

@@ -66,6 +66,12 @@ def test_wrong_schedules() -> None:
         schedules.cosine(1.0, 0)
     with pytest.raises(HyperparameterError, match="warmup must be at least 1"):
         schedules.inverse_sqrt(1.0, warmup=0)
-    for parts, ends in ([[], []], [[1.0, 2.0], []], [[1.0, 2.0, 3.0], [5, 5]], [[1.0, 2.0, 3.0], [6, 5]]):
+    wrong: list[tuple[list[float], list[int]]] = [
+        ([], []),
+        ([1.0, 2.0], []),
+        ([1.0, 2.0, 3.0], [5, 5]),
+        ([1.0, 2.0, 3.0], [6, 5]),
+    ]
+    for parts, ends in wrong:
         with pytest.raises(HyperparameterError, match="rising boundaries"):
             schedules.sequence(parts, ends)

@@ -17,7 +17,20 @@ from steprule import errors, rules, schedules
 from steprule.doors.group import Group
 from steprule.doors.numpy import Optimizer
 from steprule.language import maximum, minimum, sign, sqrt, where
-from steprule.rules import Decay, NonNegative, Positive, Range, Rate, Rule, Scalar, cautious, decoupled, l2, maximize, rule
+from steprule.rules import (
+    Decay,
+    NonNegative,
+    Positive,
+    Range,
+    Rate,
+    Rule,
+    Scalar,
+    cautious,
+    decoupled,
+    l2,
+    maximize,
+    rule,
+)
 from steprule.runtime import get_num_threads, set_num_threads
 from steprule.version import __version__
 

@@ -86,7 +86,8 @@ def kernel(rule: Rule, variant: Variant, storage: Format, backend: str = "llvm")
     # Imported late: describing a rule or drawing its formula needs no compiler.
     from steprule.runtime.jit import build
 
-    return Kernel(recipe, slots, *build(llvm.emit(recipe), "kernel"), None)
+    (address,) = build(llvm.emit(recipe), "kernel")
+    return Kernel(recipe, slots, address, None)
 
 
 def _title(rule: Rule, variant: Variant, storage: Format) -> str:

@@ -11,7 +11,16 @@ from steprule.language import Node
 __all__ = ["Style", "equations"]
 
 _SUM, _QUOTIENT, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 5, 6
-_PRECEDENCE = {"add": _SUM, "sub": _SUM, "mul": _PRODUCT, "div": _QUOTIENT, "mod": _QUOTIENT, "neg": _SIGN, "pow": _POWER, "sqrt": _POWER}
+_PRECEDENCE = {
+    "add": _SUM,
+    "sub": _SUM,
+    "mul": _PRODUCT,
+    "div": _QUOTIENT,
+    "mod": _QUOTIENT,
+    "neg": _SIGN,
+    "pow": _POWER,
+    "sqrt": _POWER,
+}
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
 
 
@@ -32,7 +41,9 @@ class Style:
     name: Callable[[str, str], str]
 
 
-def equations(style: Style, inputs: Mapping[str, str], outputs: Mapping[str, Node], labels: Mapping[Node, str]) -> list[tuple[str, str]]:
+def equations(
+    style: Style, inputs: Mapping[str, str], outputs: Mapping[str, Node], labels: Mapping[Node, str]
+) -> list[tuple[str, str]]:
     """Return ``(left, right)`` of each equation of a rule, in an order in which they can be computed.
 
     Args:
@@ -81,7 +92,10 @@ class _Printer:
         first, *rest = node.args
         # a - (b + c), a / (b c) and (-a)^b keep their parentheses; a + b c needs none.
         right = node.op in ("sub", "div", "mod", "neg", "pow")
-        return [self._operand(first, own, strict=node.op in ("neg", "pow", "sqrt")), *(self._operand(arg, own, strict=right) for arg in rest)]
+        return [
+            self._operand(first, own, strict=node.op in ("neg", "pow", "sqrt")),
+            *(self._operand(arg, own, strict=right) for arg in rest),
+        ]
 
     def _operand(self, node: Node, outer: int, strict: bool) -> str:
         text = self(node)

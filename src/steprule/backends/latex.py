@@ -108,10 +108,14 @@ def _text_name(name: str, age: str) -> str:
     if "hat" in suffixes:
         stem += "\u0302"
     rest = [suffix for suffix in suffixes if suffix != "hat"]
-    return stem + "".join(part.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")) if part.isdigit() else f"_{part}" for part in rest)
+    return stem + "".join(
+        part.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")) if part.isdigit() else f"_{part}" for part in rest
+    )
 
 
-_LATEX_STYLE = Style(_WithMath(_LATEX, r"\operatorname{{{}}}({{0}})"), r"\left({0}\right)", frozenset({"div", "sqrt"}), _latex_name)
+_LATEX_STYLE = Style(
+    _WithMath(_LATEX, r"\operatorname{{{}}}({{0}})"), r"\left({0}\right)", frozenset({"div", "sqrt"}), _latex_name
+)
 _TEXT_STYLE = Style(_WithMath(_TEXT, "{}({{0}})"), "({0})", frozenset(), _text_name)
 
 

@@ -37,8 +37,8 @@ def emit(plan: Plan) -> str:
     """Return the text of ``kernel(*planes, scalars)``: one step, in place, on arrays of any layout."""
     names = [_plane(plan, index) for index in range(len(plan.planes))]
     lines = [f"{names[index]} = {names[index]}_.astype({plan.compute})" for index in plan.loads]
-    for index, is_condition in enumerate(plan.prelude.conditions):
-        lines.append(f"s{index} = {'np.bool_' if is_condition else plan.compute}(scalars[{index}])")
+    kinds = ["np.bool_" if is_condition else plan.compute for is_condition in plan.prelude.conditions]
+    lines += [f"s{index} = {kind}(scalars[{index}])" for index, kind in enumerate(kinds)]
     for index, instruction in enumerate(plan.body):
         args = [_ref(plan, ref) for ref in instruction.args]
         lines.append(f"x{index} = {_NUMPY[instruction.op].format(*args)}")

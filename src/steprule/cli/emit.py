@@ -35,8 +35,12 @@ class Dtype(enum.StrEnum):
 
 def emit(
     rule: Annotated[str, typer.Argument(help="A name of the catalogue, file.py:name or module:name.")],
-    target: Annotated[Target, typer.Option("--target", help="llvm IR, machine assembly, NumPy text, or the formula.")] = Target.llvm,
-    options: Annotated[list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")] = None,
+    target: Annotated[
+        Target, typer.Option("--target", help="llvm IR, machine assembly, NumPy text, or the formula.")
+    ] = Target.llvm,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Type of the parameters.")] = Dtype.float32,
     triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
     cpu: Annotated[str, typer.Option(help="With --triple: a processor, such as x86-64-v2.")] = "",

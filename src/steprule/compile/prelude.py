@@ -80,8 +80,8 @@ def _assignments(results: list[Node]) -> tuple[list[str], dict[Node, str]]:
     """Return the lines that name what is used twice, and the text of every node."""
     order = postorder(results)
     uses: dict[Node, int] = dict.fromkeys(order, 0)
-    for node in [arg for node in order for arg in node.args]:
-        uses[node] += 1
+    for arg in [arg for node in order for arg in node.args]:
+        uses[arg] += 1
     lines: list[str] = []
     texts: dict[Node, str] = {}
     for node in order:

@@ -79,7 +79,9 @@ class GroupValues(MutableMapping[str, Any]):
         values = self._rule.resolve({**before, **new}, self._place)
         for name in new:
             if name in self._read_once() and values[name] != before[name]:
-                raise HyperparameterError(f"{name} is read before the first step only{self._place}; make a new optimizer")
+                raise HyperparameterError(
+                    f"{name} is read before the first step only{self._place}; make a new optimizer"
+                )
         try:
             self._values, self.variant = values, self._rule.variant(values)
             self._check_slots(variant)
@@ -128,7 +130,7 @@ class GroupValues(MutableMapping[str, Any]):
 
     def load(self, results: tuple[float, ...]) -> None:
         """Put the row of ``evaluate`` where kernels read it."""
-        self._pack(self.row, 0, *results[: self._width])
+        self._pack(self.row.data, 0, *results[: self._width])
 
     def commit(self, results: tuple[float, ...]) -> None:
         """Take over the scalar slots of ``evaluate``, once the step is done."""
@@ -140,7 +142,8 @@ class GroupValues(MutableMapping[str, Any]):
         value = self._values[start] if isinstance(start, str) else start
         if callable(value):
             raise HyperparameterError(
-                f"{start} is read before the first step only{self._place}, so a schedule would do nothing; give a number"
+                f"{start} is read before the first step only{self._place}, so a schedule would do nothing; "
+                "give a number"
             )
         return float(value)
 
@@ -162,5 +165,9 @@ class GroupValues(MutableMapping[str, Any]):
         if hyper.is_static or self._values[name] is None or self._values[name] == hyper.default:
             return
         if name not in self._rule.trace(self.variant).used | self._read_once():
-            options = ", ".join(f"{n}={self._values[n]!r}" for n, h in self._rule.hyperparameters.items() if h.is_static)
-            raise HyperparameterError(f"{name} does nothing in {self._rule.name!r} with {options}{self._place}; remove it")
+            options = ", ".join(
+                f"{n}={self._values[n]!r}" for n, h in self._rule.hyperparameters.items() if h.is_static
+            )
+            raise HyperparameterError(
+                f"{name} does nothing in {self._rule.name!r} with {options}{self._place}; remove it"
+            )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from steprule.errors import StructureError
 
-__all__ = ["Array", "check_disjoint", "check_parameter", "Spans", "is_dense", "like", "same_walk"]
+__all__ = ["Array", "Spans", "check_disjoint", "check_parameter", "is_dense", "like", "same_walk"]
 
 Array = NDArray[Any]
 
@@ -54,11 +54,15 @@ def check_parameter(leaf: object, place: str) -> Array:
     """
     if not isinstance(leaf, np.ndarray):
         kind = type(leaf).__name__
-        raise StructureError(f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. Use np.asarray(...)")
+        raise StructureError(
+            f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. Use np.asarray(...)"
+        )
     if not leaf.flags.writeable:
         raise StructureError(f"{place} is read-only, so it cannot be updated in place. Pass a copy: array.copy()")
     if leaf.size and _overlaps_itself(leaf):
-        raise StructureError(f"{place} shares memory between its own elements (a broadcast view?). Pass a copy: array.copy()")
+        raise StructureError(
+            f"{place} shares memory between its own elements (a broadcast view?). Pass a copy: array.copy()"
+        )
     return leaf
 
 
@@ -94,7 +98,7 @@ def check_disjoint(arrays: Sequence[Array], places: Sequence[str]) -> None:
 
 def _share(a: Array, b: Array) -> bool:
     try:
-        return bool(np.shares_memory(a, b, max_work=1_000_000))
+        return bool(np.shares_memory(a, b, max_work=1_000_000))  # type: ignore[arg-type]  # any count is allowed
     except np.exceptions.TooHardError:
         return True
 

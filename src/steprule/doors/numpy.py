@@ -47,14 +47,15 @@ class Optimizer:
         RuleError: no such rule or backend.
     """
 
-    def __init__(self, params: Any, rule: str | Rule = "adam", *, backend: str = "llvm", **hyperparameters: Any) -> None:
+    def __init__(
+        self, params: Any, rule: str | Rule = "adam", *, backend: str = "llvm", **hyperparameters: Any
+    ) -> None:
         self.rule = find(rule)
         self._backend = check_backend(backend)
         grouped = _as_groups(params)
         trees = params if grouped is None else [group.params for group in grouped]
         self.groups = tuple(
-            GroupValues(self.rule, {**hyperparameters, **own}, place)
-            for own, place in _hyperparameters_of(grouped)
+            GroupValues(self.rule, {**hyperparameters, **own}, place) for own, place in _hyperparameters_of(grouped)
         )
         self._structure = Structure.of(trees)
         self._leaves = self._make_leaves(trees, grouped is not None)
@@ -167,7 +168,9 @@ def _as_groups(params: Any) -> list[Group] | None:
         return None
     for index, item in enumerate(params):
         if not isinstance(item, Group):
-            raise StructureError(f"params[{index}] is a {type(item).__name__} among groups; wrap it: steprule.Group(...)")
+            raise StructureError(
+                f"params[{index}] is a {type(item).__name__} among groups; wrap it: steprule.Group(...)"
+            )
     return list(params)
 
 

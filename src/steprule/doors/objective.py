@@ -19,6 +19,9 @@ DIFFERENCES = ("2-point", "3-point", "cs")
 _STEP = math.sqrt(np.finfo(np.float64).eps)
 """The absolute step of differences when no scheme is named, as in SciPy's BFGS."""
 
+_NUMBERS = "biufO"
+"""NumPy's kinds of types that may hold real numbers; text that looks like a number is none."""
+
 
 class Point(NamedTuple):
     """What is known at x. ``problem`` says what is not finite there; the gradient may be nan then."""
@@ -87,38 +90,37 @@ class Objective:
         self.njev += 1
         if callable(self._jac):
             return _as_gradient(self._jac(x.copy(), *batch, *self._args), self._n)
-        if not self.unknown.size:
-            return self._differences(x, loss, lambda z: z, (self._box.low, self._box.high), batch)
         gradient = np.zeros(self._n)
         free = np.delete(np.arange(self._n), self.unknown)
         if free.size:
-
-            def whole(z: Any) -> Any:
-                full = x.astype(z.dtype)
-                full[free] = z
-                return full
-
-            ends = (np.asarray(self._box.low)[free], np.asarray(self._box.high)[free])
-            gradient[free] = self._differences(x[free], loss, whole, ends, batch)
+            gradient[free] = self._differences(x, loss, free, batch)
         return gradient
 
-    def _differences(
-        self, z: Vector, loss: float, whole: Callable[[Any], Any], ends: Any, batch: tuple[Any, ...]
-    ) -> Vector:
+    def _differences(self, x: Vector, loss: float, free: Any, batch: tuple[Any, ...]) -> Any:
+        """Return the derivatives by SciPy's differences for the ``free`` variables."""
         # SciPy's public approx_fprime knows no bounds: it would call fun outside of them.
         from scipy.optimize._numdiff import approx_derivative
 
-        is_complex = self._jac == "cs"
-        gradient = approx_derivative(
-            lambda moved: _as_number(self._call(whole(moved), batch), is_complex),
-            z,
+        low, high = np.broadcast_to(self._box.low, self._n), np.broadcast_to(self._box.high, self._n)
+
+        def moved(z: Any) -> Any:
+            point = x.astype(z.dtype)
+            point[free] = z
+            if self._jac == "cs":
+                return _as_complex(self._call(point, batch))
+            # The scheme's own x + h may round to an ulp outside.
+            self._box.project(point)
+            return _as_number(self._call(point, batch))
+
+        return approx_derivative(
+            moved,
+            x[free],
             method=self._jac or "2-point",
             rel_step=self._rel_step,
             abs_step=_STEP if self._jac is None else None,
             f0=np.array([loss]),
-            bounds=ends,
+            bounds=(low[free], high[free]),
         )
-        return np.atleast_1d(np.asarray(gradient, np.float64))
 
 
 def start(x0: Any) -> Vector:
@@ -127,13 +129,7 @@ def start(x0: Any) -> Vector:
     Raises:
         StructureError: when it is empty, or holds anything but finite real numbers.
     """
-    given = np.asarray(x0)
-    if given.dtype.kind == "c":
-        raise StructureError("x0 is complex; optimize its real and imaginary parts side by side")
-    try:
-        x = np.array(given, np.float64).ravel()
-    except (TypeError, ValueError):
-        raise StructureError(f"x0 must be an array of real numbers, got {_describe(x0)}") from None
+    x = _as_floats(x0, "x0").flatten()
     if not x.size:
         raise StructureError("x0 is empty, so there is nothing to optimize")
     bad = np.flatnonzero(~np.isfinite(x))
@@ -168,33 +164,49 @@ def _as_loss(value: Any) -> float:
         raise StructureError(
             "fun returned two values, expected one number; if they are (loss, gradient), pass jac=True"
         )
-    return float(_as_number(value))
+    return _as_number(value)
 
 
-def _as_number(value: Any, allow_complex: bool = False) -> Any:
+def _as_number(value: Any) -> float:
     """Return the one number in ``value``: a Python or NumPy scalar, or an array of size 1."""
     try:
-        number = np.asarray(value).item()
-        if allow_complex and isinstance(number, complex):
-            return number
-        return float(number)
+        array = np.asarray(value)
+        if array.dtype.kind in _NUMBERS:
+            return float(array.item())
     except (TypeError, ValueError):
-        hint = " (is a `return` missing?)" if value is None else ""
-        raise StructureError(f"fun must return one real number, got {_describe(value)}{hint}") from None
+        pass
+    hint = " (is a `return` missing?)" if value is None else ""
+    raise StructureError(f"fun must return one real number, got {_describe(value)}{hint}")
+
+
+def _as_complex(value: Any) -> complex:
+    """Return the one number that fun returned for a complex x."""
+    if not np.iscomplexobj(value) or np.size(value) != 1:
+        raise StructureError(
+            f"with jac='cs' fun must return a complex number for a complex x, got {_describe(value)}; "
+            "use jac='3-point' if it cannot"
+        )
+    return complex(np.asarray(value).item())
 
 
 def _as_gradient(value: Any, n: int) -> Vector:
-    given = np.asarray(value)
-    if given.dtype.kind not in "biufO" or (given.dtype.kind == "O" and given.ndim == 0):
-        raise StructureError(f"the gradient must hold real numbers, got {_describe(value)}")
-    gradient = np.atleast_1d(given)
+    gradient = np.atleast_1d(_as_floats(value, "the gradient"))
     if gradient.shape != (n,):
         remedy = "; return it .ravel()-ed" if gradient.size == n else ""
-        raise StructureError(f"the gradient has shape {given.shape}, but x has shape ({n},){remedy}")
+        raise StructureError(f"the gradient has shape {gradient.shape}, but x has shape ({n},){remedy}")
+    return gradient
+
+
+def _as_floats(value: Any, what: str) -> Vector:
+    """Return real numbers, of any type but text, as a float64 array of their shape."""
     try:
-        return np.ascontiguousarray(gradient, np.float64)
+        array = np.asarray(value)
+        # NumPy makes nan of None, which would pass for a number.
+        if array.dtype.kind in _NUMBERS and not (array.dtype.kind == "O" and any(item is None for item in array.flat)):
+            return np.asarray(array, np.float64)
     except (TypeError, ValueError):
-        raise StructureError(f"the gradient must hold real numbers, got {_describe(value)}") from None
+        pass
+    raise StructureError(f"{what} must be an array of real numbers, got {_describe(value)}")
 
 
 def _problem_of(gradient: Vector) -> str:

@@ -72,7 +72,7 @@ def minimize(
             gradient does not vanish at the optimum.
         tol: SciPy's name for all tolerances; here gtol, where that is not given.
         patience: converged when so many iterations in a row did not improve the best loss by more than
-            ``ftol`` max(\\|f_best\\|, \\|f\\|, 1). With ``data`` they are passes, and the loss is the mean over a
+            ``ftol`` max(|f_best|, |f|, 1). With ``data`` they are passes, and the loss is the mean over a
             pass. By default there is no such test.
         ftol: see ``patience``; 2.2e-9 by default, as in SciPy's L-BFGS-B.
         average: None, for the best point seen; "polyak", for the mean of x_1 to x_nit (Polyak &

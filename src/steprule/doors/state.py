@@ -33,7 +33,8 @@ def save_state(rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequen
             for group in groups
         ],
         "leaves": [
-            {name: slot.copy(order="K") for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True)} for leaf in leaves
+            {name: slot.copy(order="K") for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True)}
+            for leaf in leaves
         ],
     }
 
@@ -44,7 +45,10 @@ def load_state(
     """Take over a state and return its t. Everything is checked before anything is changed."""
     _check_head(state, rule)
     _check_counts(state, groups, leaves)
-    values = [_group_values(saved, group, i, hyperparameters) for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))]
+    values = [
+        _group_values(saved, group, i, hyperparameters)
+        for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
+    ]
     for saved, leaf in zip(state["leaves"], leaves, strict=True):
         _check_leaf(saved, leaf)
     before = [dict(group) for group in groups]
@@ -93,7 +97,9 @@ def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, want
     if not wanted:
         return {}
     if set(saved["hyperparameters"]) != set(group):
-        raise StateError(f"{where} has the hyperparameters {sorted(saved['hyperparameters'])}, expected {sorted(group)}")
+        raise StateError(
+            f"{where} has the hyperparameters {sorted(saved['hyperparameters'])}, expected {sorted(group)}"
+        )
     taken: dict[str, Any] = {}
     for name, value in saved["hyperparameters"].items():
         was_schedule = isinstance(value, Mapping)

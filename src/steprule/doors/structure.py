@@ -77,7 +77,9 @@ class Structure:
         place = f"{what}{keystr(prefix)}"
         assert self.keys is not None
         if not isinstance(tree, Mapping):
-            raise StructureError(f"{place} is a {type(tree).__name__}, but the parameters there are a dict with {self.keys}")
+            raise StructureError(
+                f"{place} is a {type(tree).__name__}, but the parameters there are a dict with {self.keys}"
+            )
         if set(tree) != set(self.keys):
             missing = [key for key in self.keys if key not in tree]
             extra = [key for key in tree if key not in self.keys]
@@ -92,4 +94,3 @@ class Structure:
             )
         if len(tree) != len(self.keys):
             raise StructureError(f"{place} has {len(tree)} items, but the parameters there have {len(self.keys)}")
-

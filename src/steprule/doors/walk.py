@@ -109,7 +109,8 @@ class Walk:
             only = address(grads[0])
             if only == self._seen:
                 return set()
-            found, seen = np.array([only], np.int64), only
+            found = np.array([only], np.int64)
+            seen: object = only
         else:
             walked = grads if len(self._rows) == len(grads) else [grads[i] for i in self._rows]
             found = addresses(walked)
@@ -139,7 +140,9 @@ def _check_gradient(grad: object, leaf: Leaf) -> None:
     place = leaf.place.replace("params", "grads", 1)
     if grad is None or not isinstance(grad, np.ndarray):
         kind = "None" if grad is None else f"a {type(grad).__name__}"
-        raise StructureError(f"{place} is {kind}, expected a NumPy array of shape {leaf.array.shape}; nothing was stepped")
+        raise StructureError(
+            f"{place} is {kind}, expected a NumPy array of shape {leaf.array.shape}; nothing was stepped"
+        )
     if grad.shape != leaf.array.shape:
         raise StructureError(
             f"{place} has shape {grad.shape}, but the parameter has shape {leaf.array.shape}; nothing was stepped"
@@ -159,7 +162,7 @@ def _step_strided(leaf: Leaf, grad: Array) -> None:
     flags = ["external_loop", "buffered", "zerosize_ok"]
     kernel, scalars = _CALL(leaf.kernel.address), address(leaf.group.row)
     row = np.empty(len(arrays), np.int64)
-    with np.nditer(arrays, flags, writes, order="C", buffersize=_BUFFER) as walk:  # type: ignore[arg-type, call-overload]
+    with np.nditer(arrays, flags, writes, order="C", buffersize=_BUFFER) as walk:  # type: ignore[call-overload]
         for buffers in walk:
             row[:] = [address(buffer) for buffer in buffers]
             kernel(row.ctypes.data, 0, buffers[0].size, scalars)

@@ -16,6 +16,7 @@ import numpy as np
 
 from steprule.errors import RuleError
 from steprule.language.node import Node, apply
+from steprule.language.ops import Kind
 
 __all__ = ["DERIVED", "maximum", "minimum", "sign", "sqrt", "where"]
 
@@ -71,7 +72,8 @@ DERIVED: dict[str, Callable[..., Any]] = {"maximum": _maximum, "minimum": _minim
 
 def _derived(op: str, *operands: Any) -> Any:
     if any(isinstance(operand, Node) for operand in operands):
-        return apply(op, *operands, takes=("float",) * len(operands), gives="float")
+        takes: tuple[Kind, ...] = tuple("float" for _ in operands)
+        return apply(op, *operands, takes=takes, gives="float")
     return DERIVED[op](*operands)
 
 

@@ -29,7 +29,8 @@ class Op:
 
 
 def _arithmetic(name: str, arity: int, numpy: Callable[..., Any]) -> Op:
-    return Op(name, ("float",) * arity, "float", numpy)
+    takes: tuple[Kind, ...] = ("float", "float") if arity == 2 else ("float",)
+    return Op(name, takes, "float", numpy)
 
 
 def _comparison(name: str, numpy: Callable[..., Any]) -> Op:

@@ -52,7 +52,9 @@ def symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(function, types.FunctionType):
         return function
     code, closure = function.__code__, function.__closure__ or ()
-    names = set(code.co_names) | {name for const in code.co_consts if hasattr(const, "co_names") for name in const.co_names}
+    names = set(code.co_names) | {
+        name for const in code.co_consts if hasattr(const, "co_names") for name in const.co_names
+    }
     twins = {name: _twin(function.__globals__[name]) for name in names if name in function.__globals__}
     cells = tuple(types.CellType(_twin(cell.cell_contents)) for cell in closure)
     copy = types.FunctionType(code, {**function.__globals__, **twins}, function.__name__, function.__defaults__, cells)

@@ -1,0 +1,48 @@
+"""A fair race of optimizers on a real problem: ``steprule race``.
+
+``race(Settings(...))`` does from Python what the command does; ``Problem`` is what a problem of your
+own has to offer. It needs scikit-learn, matplotlib and joblib: ``pip install 'steprule[race]'``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steprule.race.plan import DEFAULT_RULES, Plan, Settings, make_plan
+from steprule.race.problem import Problem
+from steprule.race.runner import Race, run_plan
+from steprule.race.summary import Row, summarize
+
+__all__ = [
+    "DEFAULT_RULES",
+    "Plan",
+    "Problem",
+    "Race",
+    "Row",
+    "Settings",
+    "make_plan",
+    "race",
+    "run_plan",
+    "summarize",
+    "write",
+]
+
+
+def race(settings: Settings) -> Race:
+    """Run a race, or go on with one, write its results to the output folder, and return it.
+
+    Raises:
+        StepruleError: whatever is wrong with the problem, a rule or a setting.
+    """
+    plan = make_plan(settings)
+    folder = settings.folder(plan.problem.name)
+    done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh)
+    write(done, folder)
+    return done
+
+
+def write(race: Race, folder: Path) -> list[Path]:
+    """Write ``results.json``, the figures and ``report.html``; return where they are, the report last."""
+    from steprule.race.output import write_all
+
+    return write_all(race, folder)

@@ -60,7 +60,9 @@ def load_problem(spec: str) -> Loaded:
         return _loaded(module.problem(), spec, spec, _first_line(module), "")
     path = Path(spec)
     if path.suffix != ".py":
-        hint = f" For a file of your own write {spec}.py." if path.with_suffix(".py").is_file() else suggest(spec, NAMES)
+        hint = (
+            f" For a file of your own write {spec}.py." if path.with_suffix(".py").is_file() else suggest(spec, NAMES)
+        )
         raise ProblemError(f"no problem is called {spec!r}.{hint}")
     return _load_user(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ def init_network(rng: np.random.Generator, sizes: Sequence[int], dtype: Any = np
     Hidden weights are normal with variance 2 / inputs (He et al. 2015, arXiv:1502.01852). The last
     layer and the biases start at zero: every class is equally likely, and the loss is log(classes).
     """
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     weights = [rng.normal(0.0, (2 / n) ** 0.5, (n, m)).astype(dtype) for n, m in pairs[:-1]]
     weights.append(np.zeros(pairs[-1], dtype))
     return {"weights": weights, "biases": [np.zeros(m, dtype) for _, m in pairs]}
@@ -26,7 +27,8 @@ def init_network(rng: np.random.Generator, sizes: Sequence[int], dtype: Any = np
 
 def logits(params: Params, x: Any) -> Array:
     """Return the class scores (samples, classes) of the inputs ``x`` (samples, features), dense or sparse."""
-    return _activations(params, x)[-1]
+    scores: Array = _activations(params, x)[-1]
+    return scores
 
 
 def loss_and_grad(params: Params, x: Any, y: Array, l2: float = 0.0) -> tuple[float, Params]:

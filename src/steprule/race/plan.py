@@ -56,6 +56,10 @@ class Settings:
     fresh: bool = False
     quick: bool = False
 
+    def folder(self, problem: str) -> Path:
+        """Return the output folder."""
+        return self.output or Path("race-results") / problem
+
     def check(self) -> None:
         """Raise ``HyperparameterError`` for a number out of range."""
         for name in ("seeds", "epochs", "jobs"):
@@ -104,8 +108,9 @@ class Plan:
 
     @cached_property
     def tasks(self) -> dict[Task, Entrant]:
-        """Every run, seed by seed, so that an interrupted race has the whole grid for fewer seeds."""
-        rounds = [(lr, seed) for seed in self.seeds for lr in self.lrs]
+        """Every run, seed by seed and from a coarse grid to a fine one: an interrupted race has seen all of the range."""
+        coarse_first = (*self.lrs[::4], *self.lrs[2::4], *self.lrs[1::2])
+        rounds = [(lr, seed) for seed in self.seeds for lr in coarse_first]
         tasks = [
             (self.task(entrant, lr if entrant.has_lr else None, seed), entrant)
             for lr, seed in rounds

@@ -74,7 +74,7 @@ def run(task: Task, parent: int | None = None) -> Run:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread here: the sums of a matrix product depend on how threads share it."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     before = get_num_threads()
     set_num_threads(1)
@@ -89,8 +89,10 @@ class _Training:
     def __init__(self, loaded: Loaded, task: Task, parent: int | None) -> None:
         self._loaded, self._task, self._parent = loaded, task, parent
         self._params: Params = loaded.problem.init(np.random.default_rng([task.seed, _INIT]))
-        rates = {} if task.lr is None else {"lr": task.lr}
-        self._optimizer = Optimizer(self._params, load_rule(task.rule), **rates, **dict(task.hyperparameters))
+        hyperparameters = (
+            dict(task.hyperparameters) if task.lr is None else {"lr": task.lr, **dict(task.hyperparameters)}
+        )
+        self._optimizer = Optimizer(self._params, load_rule(task.rule), **hyperparameters)
         self._is_plane = isinstance(self._params, np.ndarray) and self._params.shape == (2,)
         self._times: list[int] = []
         self._result = Run()

@@ -40,7 +40,11 @@ class Race:
 
 
 def run_plan(
-    plan: Plan, folder: Path, *, jobs: int | None = None, fresh: bool = False,
+    plan: Plan,
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    fresh: bool = False,
     watch: Callable[[dict[Task, Run]], None] = lambda runs: None,
 ) -> Race:
     """Run what the folder does not hold yet.

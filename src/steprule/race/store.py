@@ -16,13 +16,14 @@ __all__ = ["Store", "write_whole"]
 
 
 class Store:
-    """Finished runs in ``folder/runs``, by the key of their task.
-
-    Raises:
-        StepruleError: when the folder cannot be made or written to.
-    """
+    """Finished runs in ``folder/runs``, by the key of their task."""
 
     def __init__(self, folder: Path, fresh: bool = False) -> None:
+        """Make the folder; ``fresh`` removes the runs in it.
+
+        Raises:
+            StepruleError: when the folder cannot be made or written to.
+        """
         self.folder = folder
         self._runs = folder / "runs"
         try:
@@ -33,7 +34,9 @@ class Store:
             for path in self._runs.glob("*.json.part"):
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise StepruleError(f"cannot write to the output folder {str(folder)!r}: {error.strerror}. Give --output") from None
+            raise StepruleError(
+                f"cannot write to the output folder {str(folder)!r}: {error.strerror}. Give --output"
+            ) from None
 
     def get(self, task: Task) -> Run | None:
         """Return the finished run of a task, or None; a file that cannot be read counts as none."""

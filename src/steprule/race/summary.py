@@ -11,11 +11,11 @@ from steprule.race.entrant import Entrant
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
 
-__all__ = ["Point", "Row", "summarize"]
+__all__ = ["EQUAL", "FORGIVING", "NEAR_ZERO", "Point", "Row", "summarize"]
 
 FORGIVING = 0.1
-_NEAR_ZERO = 0.01
-_EQUAL = 1e-12
+NEAR_ZERO = 0.01
+EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Point:
         Medians below 1e-12 of ``scale``, the loss at the start, count as equal: what is left there is rounding.
         """
         on_the_way = [math.fsum(run.history) if run.train_loss is not None else math.inf for run in self.runs]
-        return max(self.median, _EQUAL * scale) if self.median >= 0 else self.median, median(on_the_way)
+        return max(self.median, EQUAL * scale) if self.median >= 0 else self.median, median(on_the_way)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Row:
     points: tuple[Point, ...]
     best: Point | None
     forgiving: float
-    """Share of the grid whose median loss is within ``tolerance`` of the best one."""
+    """Share of the learning rates tried whose median loss is within ``tolerance`` of the best one."""
     tolerance: float
     finished: int
     expected: int
@@ -90,7 +90,7 @@ def summarize(plan: Plan, runs: Mapping[Task, Run]) -> list[Row]:
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the median; of an even number the upper one of the middle two if that is infinite."""
+    """Return the median; infinite where half of the values are, or where there are none."""
     return statistics.median(values) if values else math.inf
 
 
@@ -100,17 +100,18 @@ def _row(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant) -> Row:
     scale = abs(plan.start)
     usable = [point for point in points if math.isfinite(point.median)]
     best = min(usable, key=lambda point: point.rank(scale), default=None)
-    tolerance = FORGIVING * max(abs(best.median), _NEAR_ZERO * scale) if best else 0.0
-    near = sum(point.median <= best.median + tolerance for point in points) if best else 0
+    tolerance = FORGIVING * max(abs(best.median), NEAR_ZERO * scale) if best else 0.0
+    tried = [point for point in points if point.runs]
+    near = sum(point.median <= best.median + tolerance for point in tried) if best else 0
     return Row(
         entrant=entrant,
         points=points,
         best=best,
-        forgiving=near / len(points),
+        forgiving=near / len(tried) if tried else 0.0,
         tolerance=tolerance,
         finished=sum(len(point.runs) for point in points),
         expected=len(grid) * len(plan.seeds),
-        at_edge=best is not None and len(grid) > 2 and best.lr in (grid[0], grid[-1]),
+        at_edge=best is not None and len(tried) == len(grid) > 2 and best.lr in (grid[0], grid[-1]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from steprule.race.summary import Row
+from steprule.race.summary import EQUAL, Row
 
 __all__ = ["HEADINGS", "cells", "loss", "rate"]
 
@@ -12,12 +12,12 @@ HEADINGS = ("rule", "best lr", "training loss", "over the seeds", "test accuracy
 
 
 def loss(value: float) -> str:
-    """Return a loss in three digits."""
+    """Return a loss in two or three digits; what is left below 1e-12 is rounding."""
     if not math.isfinite(value):
         return "diverged"
-    if value == 0:
-        return "0"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+    if 0 <= value < EQUAL:
+        return f"<{EQUAL:.0e}"
+    return f"{value:.3g}" if 1e-2 <= abs(value) < 1e4 else f"{value:.1e}"
 
 
 def rate(lr: float | None) -> str:

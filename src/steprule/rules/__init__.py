@@ -1,4 +1,4 @@
-"""The rules: one paper, one file. ``steprule.rules.NAME`` is the rule of that name."""
+"""What a rule is, and the catalogue: ``steprule.rules.NAME`` is the rule of that name."""
 
 from typing import TYPE_CHECKING
 
@@ -8,8 +8,6 @@ from steprule.rules.hyperparameters import Decay, Hyperparameter, NonNegative, P
 from steprule.rules.load import load
 from steprule.rules.rule import Rule, rule
 
-# A file and its rule share a name: importing rules/adam.py binds `adam` here to the module, and
-# this puts the rule in its place.
 globals().update(CATALOGUE)
 
 if TYPE_CHECKING:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from steprule.errors import RuleError, suggest
-from steprule.rules.adabelief import adabelief
-from steprule.rules.adadelta import adadelta
-from steprule.rules.adagrad import adagrad
-from steprule.rules.adam import adam, adamax
-from steprule.rules.adamw import adamw
-from steprule.rules.adan import adan
-from steprule.rules.ademamix import ademamix
-from steprule.rules.adopt import adopt
-from steprule.rules.amsgrad import amsgrad
-from steprule.rules.asgd import asgd
-from steprule.rules.lion import lion
-from steprule.rules.momentum import momentum, momentum_ema
-from steprule.rules.nadam import nadam
-from steprule.rules.radam import radam
-from steprule.rules.rmsprop import rmsprop
-from steprule.rules.rprop import rprop
+from steprule.rules.papers.adabelief import adabelief
+from steprule.rules.papers.adadelta import adadelta
+from steprule.rules.papers.adagrad import adagrad
+from steprule.rules.papers.adam import adam, adamax
+from steprule.rules.papers.adamw import adamw
+from steprule.rules.papers.adan import adan
+from steprule.rules.papers.ademamix import ademamix
+from steprule.rules.papers.adopt import adopt
+from steprule.rules.papers.amsgrad import amsgrad
+from steprule.rules.papers.asgd import asgd
+from steprule.rules.papers.lion import lion
+from steprule.rules.papers.momentum import momentum, momentum_ema
+from steprule.rules.papers.nadam import nadam
+from steprule.rules.papers.radam import radam
+from steprule.rules.papers.rmsprop import rmsprop
+from steprule.rules.papers.rprop import rprop
+from steprule.rules.papers.sgd import sgd
+from steprule.rules.papers.signum import signum
+from steprule.rules.papers.yogi import yogi
 from steprule.rules.rule import Rule
-from steprule.rules.sgd import sgd
-from steprule.rules.signum import signum
-from steprule.rules.yogi import yogi
 
 __all__ = ["CATALOGUE", "find"]
 

@@ -58,7 +58,9 @@ def decoupled(inner: Rule, *, name: str | None = None) -> Rule:
     """
     scalable = "lr" in inner.hyperparameters
 
-    def step(theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any) -> tuple[Any, ...]:
+    def step(
+        theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
+    ) -> tuple[Any, ...]:
         shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
         return inner(shrink * theta, g, *slots, t=t, **hyper)
 

@@ -58,8 +58,8 @@ Positive = Annotated[float, Range(0.0, open_low=True)]
 """A number above 0."""
 
 
-class Scalar:
-    """Annotation of a slot that is one number a tensor, kept and computed on the host in float64."""
+Scalar = Annotated[Any, "scalar slot"]
+"""Annotation of a slot that is one number a tensor, kept and computed on the host in float64."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Hyperparameter:
 
     name: str
     default: Value
-    range: Range = Range()  # noqa: RUF009  (frozen)
+    range: Range = Range()
     choices: tuple[bool | str, ...] = ()
     optional: bool = False
 

@@ -48,7 +48,8 @@ def load_file(path: Path) -> ModuleType:
         raise RuleError(f"there is no file {str(path)!r} (from {Path.cwd()})")
     name = f"_steprule_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Annotations of the file are looked up through its entry here.
     sys.modules[name] = module

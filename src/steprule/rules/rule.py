@@ -61,7 +61,9 @@ class Rule:
     def __post_init__(self) -> None:
         for slot, start in self.init.items():
             if slot not in self.slots:
-                raise RuleError(f"rule {self.name!r}: init names {slot!r}, which is no slot.{suggest(slot, self.slots)}")
+                raise RuleError(
+                    f"rule {self.name!r}: init names {slot!r}, which is no slot.{suggest(slot, self.slots)}"
+                )
             if isinstance(start, str) and start not in self.hyperparameters:
                 raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is no hyperparameter")
         self._check_variants()
@@ -137,7 +139,10 @@ class Rule:
             symbol(name, "host" if name in self.scalars else "element")
             for name in (self.parameter, self.gradient, *self.slots)
         ]
-        hosts: dict[str, Any] = {name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v for name, v in variant}
+        hosts: dict[str, Any] = {
+            name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
+            for name, v in variant
+        }
         if self.uses_t:
             hosts["t"] = symbol("t", "host")
         outputs = trace(self.function, self.name, elements, hosts)
@@ -148,11 +153,15 @@ class Rule:
         if len(outputs) != len(expected):
             missing = expected[len(outputs) :]
             lacking = f": {', '.join(missing)} is never returned" if missing else ""
-            raise self._error(f"returns {len(outputs)} values, expected {len(expected)} ({', '.join(expected)}){lacking}")
+            raise self._error(
+                f"returns {len(outputs)} values, expected {len(expected)} ({', '.join(expected)}){lacking}"
+            )
         results = {name: self._output(name, value) for name, value in zip(expected, outputs, strict=True)}
         parameter = results.pop(self.parameter)
         if parameter is None or parameter.stage != "element":
-            raise self._error(f"the new {self.parameter} must depend on {self.parameter} or {self.gradient}, got {parameter!r}")
+            raise self._error(
+                f"the new {self.parameter} must depend on {self.parameter} or {self.gradient}, got {parameter!r}"
+            )
         kept = {name: node for name, node in results.items() if node is not None}
         used = _symbols([parameter, *kept.values()])
         for name in self.slots:
@@ -254,7 +263,9 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             elements.append(parameter.name)
         elif parameter.kind is not parameter.KEYWORD_ONLY:
-            raise explain(function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *")
+            raise explain(
+                function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
+            )
         elif parameter.name != "t":
             hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
     if len(elements) < 2:
@@ -266,7 +277,7 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
         hyperparameters=hyperparameters,
         paper=paper,
         doc=inspect.getdoc(function) or "",
-        scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) is Scalar),
+        scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) == Scalar),
         init=init,
         parameter=elements[0],
         gradient=elements[1],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from steprule.runtime.jit import build
 
-__all__ = ["COUNT", "CHUNKS", "GRAIN", "JOB_WORDS", "ROWS", "WIDTH", "YIELD", "Driver", "driver", "yield_address"]
+__all__ = ["CHUNKS", "COUNT", "GRAIN", "JOB_WORDS", "ROWS", "WIDTH", "YIELD", "Driver", "driver", "yield_address"]
 
 # Words of a job. `next` and `done` lie on cache lines of their own.
 COUNT, CHUNKS, ROWS, WIDTH, GRAIN, YIELD, JOB_WORDS = 16, 17, 18, 19, 20, 21, 24

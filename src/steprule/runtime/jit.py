@@ -69,5 +69,4 @@ def assembly(text: str, triple: str | None = None, cpu: str = "") -> str:
     """
     with _lock:
         machine = _other(triple, cpu) if triple else _host()
-        text = machine.emit_assembly(_optimised(text, machine))
-    return text
+        return str(machine.emit_assembly(_optimised(text, machine)))

@@ -16,7 +16,7 @@ def problem() -> Surface:
         slope=lambda x, y: (x, y * (y * y - 1)),
         start=(-1.5, 0.0),
         spread=(0.05, 1e-3),
-        box=((-1.8, 0.8), (-1.5, 1.5)),
+        box=((-1.9, 1.0), (-1.8, 1.8)),
         epochs=20,
         steps=5,
     )

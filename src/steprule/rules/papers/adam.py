@@ -36,7 +36,9 @@ def adam(
 
 
 @rule(paper="Kingma & Ba 2015, Algorithm 2, arXiv:1412.6980")
-def adamax(theta, g, m, u, *, t, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Positive | None = None):
+def adamax(
+    theta, g, m, u, *, t, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Positive | None = None
+):
     """Adam with the infinity norm: u is a decayed maximum of |g|.
 
     The paper has no epsilon; where u is 0 there is nothing to divide by and the element stays.

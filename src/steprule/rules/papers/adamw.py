@@ -1,6 +1,6 @@
 """AdamW: Adam with decoupled weight decay."""
 
-from steprule.rules.adam import adam
 from steprule.rules.combinators import decoupled
+from steprule.rules.papers.adam import adam
 
 adamw = decoupled(adam, name="adamw")

@@ -1,0 +1,1 @@
+"""Benchmarks: one timing harness, one file a question."""

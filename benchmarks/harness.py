@@ -1,0 +1,98 @@
+"""The one timing harness: contestants take turns in one run, and ratios are taken turn by turn.
+
+These machines are shared and noisy: a figure in milliseconds says little, the ratio of two loops
+that ran within the same tenth of a second says much more.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import steprule as sr
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call, turn by turn."""
+
+    name: str
+    seconds: list[float]
+
+    @property
+    def best(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def measure(
+    contestants: Mapping[str, Callable[[], object]], *, turns: int = 15, turn: float = 0.06
+) -> dict[str, Timing]:
+    """Time the contestants in turns of about ``turn`` seconds each, after one call to warm up."""
+    calls: dict[str, int] = {}
+    for name, function in contestants.items():
+        function()
+        start = time.perf_counter()
+        function()
+        calls[name] = max(1, int(turn / max(time.perf_counter() - start, 1e-7)))
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(turns):
+        for name, function in contestants.items():
+            start = time.perf_counter()
+            for _ in range(calls[name]):
+                function()
+            seconds[name].append((time.perf_counter() - start) / calls[name])
+    return {name: Timing(name, values) for name, values in seconds.items()}
+
+
+def ratio(numerator: Timing, denominator: Timing) -> float:
+    """Return the median, over turns, of the ratio of two contestants."""
+    pairs = zip(numerator.seconds, denominator.seconds, strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "processor": llvm.get_host_cpu_name(),
+        "threads": sr.get_num_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "steprule": sr.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def report(question: str, headings: list[str], rows: list[list[str]], timings: Mapping[str, Any]) -> None:
+    """Print the table and keep the raw figures as JSON in ``results/``."""
+    table = Table(*headings, title=question)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    raw = {
+        "question": question,
+        "machine": machine(),
+        "headings": headings,
+        "rows": rows,
+        "timings": {name: asdict(value) if isinstance(value, Timing) else value for name, value in timings.items()},
+    }
+    path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
+    path.write_text(json.dumps(raw, indent=1) + "\n")

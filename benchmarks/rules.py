@@ -1,0 +1,56 @@
+"""How near is every rule of the catalogue to the streaming limit of its own reads and writes?
+
+python -m benchmarks.rules [RULE ...]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import steprule as sr
+from benchmarks.harness import Timing, measure, ratio, report
+from benchmarks.streaming import limit
+from steprule.engine import plan
+from steprule.formats import FORMATS
+
+N = 20_000_000
+
+
+def _one(name: str) -> tuple[list[str], dict[str, Timing]]:
+    rule = sr.rules.CATALOGUE[name]
+    recipe = plan(rule, rule.variant(rule.resolve({})), FORMATS["float32"])
+    written = {store.plane for store in recipe.stores}
+    rng = np.random.default_rng(0)
+    theta, g = (rng.standard_normal(N, np.float32) for _ in range(2))
+    optimizer = sr.Optimizer(theta, rule)
+    optimizer.step(g)
+    arrays = [theta, g, *(optimizer.slots[plane.name] for plane in recipe.planes[2:])]
+    stream = limit(arrays, [i in written for i in range(len(arrays))], sr.get_num_threads())
+    timings = measure({f"{name} limit": stream, name: lambda: optimizer.step(g)}, turns=15)
+    share = 1 / ratio(timings[name], timings[f"{name} limit"])
+    moved = len(recipe.planes) + len(written)
+    best = [f"{timings[key].best * 1e3:.2f}" for key in (name, f"{name} limit")]
+    return [
+        name,
+        f"{len(arrays)} + {len(written)}",
+        *best,
+        f"{4 * moved * N / timings[name].best / 1e9:.1f}",
+        f"{share:.3f}",
+    ], timings
+
+
+def main() -> None:
+    rows: list[list[str]] = []
+    timings: dict[str, Timing] = {}
+    for name in sys.argv[1:] or sr.rules.CATALOGUE:
+        row, measured = _one(name)
+        rows.append(row)
+        timings |= measured
+    headings = ["rule", "reads + writes", "best ms", "limit ms", "GB/s", "share of the limit"]
+    report(f"One step of every rule, {N:,} float32", headings, rows, timings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The figures of a race: curves over epochs, sensitivity to the learning rate, paths in the plane."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from steprule.race.plan import Plan
+from steprule.race.problem import Array
+from steprule.race.summary import Row
+from steprule.race.theme import WIDTH, Style, Theme, bare, new_figure, panel_title, panels, short, spread, styles, title
+from steprule.race.words import rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["curves", "sensitivity"]
+
+_FLOOR = 1e-12
+"""Losses below this share of the loss at the start are drawn there: what is left is rounding."""
+_CEILING = 3.0
+"""Losses above this multiple of the loss at the start are drawn there, as open marks."""
+
+
+def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
+    """Return the training loss over the epochs, each rule at its best learning rate: median and range of the seeds."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(WIDTH, 4.6, theme)
+    shown = [row for row in rows if row.best]
+    longest = max((len(short(row.entrant.label)) for row in shown), default=0)
+    axes = figure.add_axes((0.1, 0.12, 0.71 - 0.0135 * longest, 0.71))
+    bare(axes, theme)
+    looks = styles([entrant.label for entrant in plan.entrants], theme)
+    ends = [_curve(axes, plan, row, looks[row.entrant.label]) for row in shown]
+    _loss_axis(axes, [row.low for row in shown], plan)
+    axes.set_xlim(0, plan.epochs)
+    axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _end_labels(axes, shown, ends, looks, theme)
+    seeds = f"median and range of {len(plan.seeds)} seeds" if len(plan.seeds) > 1 else "one seed"
+    title(figure, "Training loss, each rule at its best learning rate", f"{plan.problem.name} · {seeds}", theme)
+    return figure
+
+
+def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
+    """Return the final training loss over the learning rate: a panel a rule, the others behind it in grey."""
+    from matplotlib.ticker import NullLocator
+
+    shown = [row for row in rows if row.finished and row.entrant.has_lr]
+    lines, columns = panels(len(shown))
+    height = 1.5 + 1.75 * lines
+    figure = new_figure(WIDTH, height, theme)
+    top, bottom = 1 - 0.95 / height, 0.6 / height
+    grid = figure.add_gridspec(lines, columns, left=0.1, right=0.98, top=top, bottom=bottom, hspace=0.42, wspace=0.1)
+    looks = styles([entrant.label for entrant in plan.entrants], theme)
+    first: Axes | None = None
+    for index, row in enumerate(shown):
+        axes = figure.add_subplot(grid[divmod(index, columns)], sharex=first, sharey=first)
+        first = first or axes
+        bare(axes, theme)
+        for other in shown:
+            axes.plot(*_over_lr(other, plan), color=theme.muted, alpha=0.3, linewidth=1.0, zorder=1)
+        _panel(axes, row, plan, looks[row.entrant.label], theme)
+        axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(shown))
+    if first is not None:
+        first.set_xscale("log")
+        first.xaxis.set_minor_locator(NullLocator())
+        _loss_axis(first, [row.low for row in shown], plan)
+    figure.text(0.535, 0.12 / height, "learning rate", color=theme.muted, fontsize=10, ha="center")
+    note = "dot: best · shaded, %: about as good · ring: diverged or far above the start (dotted)"
+    title(figure, "Training loss at the end, over the learning rate", note, theme)
+    return figure
+
+
+def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
+    """Draw the median and the range over the seeds; return where the line ends."""
+    assert row.best is not None
+    floor, top = _FLOOR * abs(plan.start), plan.start + (_CEILING - 1) * abs(plan.start)
+    histories = np.full((len(row.best.runs), plan.epochs + 1), top)
+    for history, run in zip(histories, row.best.runs, strict=True):
+        history[: len(run.history)] = run.history
+    if histories.min() >= 0:
+        histories = histories.clip(floor, top)
+    x, middle = np.arange(plan.epochs + 1), np.median(histories, axis=0)
+    axes.fill_between(x, histories.min(axis=0), histories.max(axis=0), color=style.color, alpha=0.16, linewidth=0)
+    axes.plot(x, middle, color=style.color, linestyle=style.dashes, linewidth=1.9)
+    return float(middle[-1])
+
+
+def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: dict[str, Style], theme: Theme) -> None:
+    """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
+    if not rows:
+        return
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = [float(to_axes.transform((0.0, end))[1]) for end in ends]
+    places = spread(wanted, 0.062, 0.0, 1.0)
+    size = 10 if len(rows) <= 12 else 8
+    for row, end, place in zip(rows, wanted, places, strict=True):
+        assert row.best is not None
+        style = looks[row.entrant.label]
+        axes.plot(
+            [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
+            color=style.color, linestyle=style.dashes, linewidth=1.6,
+        )  # fmt: skip
+        axes.text(
+            1.06,
+            place,
+            short(row.entrant.label),
+            transform=axes.transAxes,
+            color=theme.text,
+            fontsize=size,
+            va="center",
+        )
+        axes.annotate(
+            f"  lr {rate(row.best.lr)}" if row.best.lr is not None else "", (1.0, 0.5), xycoords=axes.texts[-1],
+            color=theme.muted, fontsize=size - 1.5, va="center",
+        )  # fmt: skip
+
+
+def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None:
+    x, y = _over_lr(row, plan)
+    top = plan.start + (_CEILING - 1) * abs(plan.start)
+    lows = [_clip(point.losses[0], plan) for point in row.points if point.runs]
+    highs = [_clip(point.losses[-1], plan) for point in row.points if point.runs]
+    axes.fill_between(x, lows, highs, color=style.color, alpha=0.16, linewidth=0)
+    axes.plot(x, y, color=style.color, linewidth=1.9, zorder=3)
+    lost = y >= top
+    axes.plot(x[~lost], y[~lost], "o", color=style.color, markersize=3.2, zorder=4)
+    axes.plot(
+        x[lost], y[lost], "o", color=style.color, markerfacecolor=theme.paper, markersize=4.6, zorder=4, clip_on=False
+    )
+    axes.axhline(plan.start, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)), zorder=2)
+    if row.best is not None and row.best.lr is not None:
+        limit = row.best.median + row.tolerance
+        for point, (low, high) in zip(row.points, _cells(plan.lrs), strict=True):
+            if point.median <= limit:
+                axes.axvspan(low, high, color=style.color, alpha=0.15, linewidth=0, zorder=0)
+        axes.plot([row.best.lr], [_clip(row.best.median, plan)], "o", color=style.color, markersize=8, zorder=5)
+    share = f"{row.forgiving:.0%}" if row.best else "diverged"
+    panel_title(axes, row.entrant.label, share, theme)
+
+
+def _over_lr(row: Row, plan: Plan) -> tuple[Array, Array]:
+    points = [point for point in row.points if point.runs]
+    return np.array([point.lr for point in points]), np.array([_clip(point.median, plan) for point in points])
+
+
+def _clip(loss: float, plan: Plan) -> float:
+    """Return the loss where it is drawn: not above the ceiling, nor so near zero that only rounding is seen."""
+    top = plan.start + (_CEILING - 1) * abs(plan.start)
+    return min(loss, top) if loss < 0 else min(max(loss, _FLOOR * abs(plan.start)), top)
+
+
+def _cells(lrs: Sequence[float]) -> list[tuple[float, float]]:
+    """Return for each learning rate the interval that is nearer to it than to its neighbours, on a log axis."""
+    middles = [math.sqrt(a * b) for a, b in itertools.pairwise(lrs)]
+    first, last = (lrs[0] ** 2 / middles[0], lrs[-1] ** 2 / middles[-1]) if middles else (lrs[0] / 2, lrs[0] * 2)
+    return list(itertools.pairwise([first, *middles, last]))
+
+
+def _loss_axis(axes: Axes, lows: Sequence[float], plan: Plan) -> None:
+    """Make the axis of losses logarithmic, unless a loss can be zero or less."""
+    if all(low >= 0 for low in lows) and plan.start > 0:
+        axes.set_yscale("log")
+    axes.margins(y=0.06)

@@ -1,0 +1,51 @@
+"""Writing what a race leaves: results, figures, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steprule.race.figures import curves, sensitivity
+from steprule.race.paths import paths
+from steprule.race.plan import Plan
+from steprule.race.report import report
+from steprule.race.results import results
+from steprule.race.runner import Race
+from steprule.race.store import to_json, write_whole
+from steprule.race.summary import Row, summarize
+from steprule.race.theme import DARK, LIGHT, Theme, to_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["write_all"]
+
+_Draw = Callable[[Plan, list[Row], Theme], "Figure"]
+
+
+def write_all(race: Race, folder: Path) -> list[Path]:
+    """Write ``results.json``, a PNG a figure (light) and ``report.html``; return their paths, the report last."""
+    rows = summarize(race.plan, race.runs)
+    contents: dict[str, str | bytes] = {"results.json": to_json(results(race, rows))}
+    pictures: dict[str, dict[str, bytes]] = {}
+    for name, draw in _figures(race, rows).items():
+        pictures[name] = {theme.name: to_png(draw(race.plan, rows, theme)) for theme in (LIGHT, DARK)}
+        contents[f"{name}.png"] = pictures[name]["light"]
+    contents["report.html"] = report(race, rows, pictures)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def _figures(race: Race, rows: list[Row]) -> dict[str, _Draw]:
+    """Return the figures that have something to show."""
+    drawn: dict[str, _Draw] = {}
+    if any(row.best for row in rows):
+        drawn["curves"] = curves
+    if any(row.finished and row.entrant.has_lr for row in rows):
+        drawn["sensitivity"] = sensitivity
+    if race.plan.problem.box and any(row.best and row.best.runs[0].path for row in rows):
+        drawn["paths"] = paths
+    return drawn

@@ -1,0 +1,142 @@
+"""How the figures look: two themes, colours that colour-blind readers tell apart, and bare axes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "WIDTH",
+    "Style",
+    "Theme",
+    "bare",
+    "new_figure",
+    "panel_title",
+    "panels",
+    "short",
+    "spread",
+    "styles",
+    "title",
+    "to_png",
+]
+
+# Okabe & Ito 2008, "Color Universal Design", in an order that keeps neighbours far apart. Black is
+# the text's own colour here, so that it is seen on both themes; yellow is too pale for white.
+_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "text")
+_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_DPI = 200
+_LONGEST = 22
+"""Letters of a label in a figure."""
+WIDTH = 6.4
+"""Inches. Narrow, so that the letters can still be read on a telephone."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a figure."""
+
+    name: str
+    paper: str
+    text: str
+    muted: str
+    grid: str
+
+
+LIGHT = Theme("light", "#ffffff", "#1b1f24", "#5b6470", "#e3e6ea")
+DARK = Theme("dark", "#14171c", "#e8eaed", "#9aa4b1", "#2b3139")
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colour and dashes of one rule."""
+
+    color: str
+    dashes: Any
+
+
+def styles(labels: Sequence[str], theme: Theme) -> dict[str, Style]:
+    """Return a style for each rule: seven colours, then the same ones dashed."""
+    made: dict[str, Style] = {}
+    for index, label in enumerate(labels):
+        color = _OKABE_ITO[index % len(_OKABE_ITO)]
+        dashes = _DASHES[index // len(_OKABE_ITO) % len(_DASHES)]
+        made[label] = Style(theme.text if color == "text" else color, dashes)
+    return made
+
+
+def new_figure(width: float, height: float, theme: Theme) -> Figure:
+    """Return a figure of ``width`` x ``height`` inches. No pyplot: nothing global is changed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor=theme.paper)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def bare(axes: Axes, theme: Theme) -> None:
+    """Leave of the axes what is read: ticks, a pale grid, no box."""
+    axes.set_facecolor(theme.paper)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(theme.muted)
+    axes.grid(axis="y", which="major", color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", color=theme.muted, labelcolor=theme.muted, labelsize=9.5, length=3)
+    axes.tick_params(axis="y", which="both", length=0)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return places in [low, high] near the ``wanted`` ones, in their order and at least ``gap`` apart."""
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(wanted, kind="stable")
+    room = (high - low) / max(1, len(order) - 1)
+    offsets = min(gap, room) * np.arange(len(order))
+    # With the gaps taken out, the nearest places in order are a least-squares fit that never falls.
+    fitted = isotonic_regression(np.asarray(wanted, float)[order] - offsets).x.clip(low, high - offsets[-1])
+    placed = np.empty(len(order))
+    placed[order] = fitted + offsets
+    return [float(place) for place in placed]
+
+
+def panels(count: int) -> tuple[int, int]:
+    """Return (lines, columns) for that many panels, at most three abreast."""
+    columns = min(3, max(1, count))
+    return max(1, -(-count // columns)), columns
+
+
+def short(label: str) -> str:
+    """Return a label that leaves room for the figure."""
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+
+
+def panel_title(axes: Axes, label: str, note: str, theme: Theme) -> None:
+    """Write the rule's name above its panel, and a short note at the right."""
+    size = 10.5 if len(label) <= 14 else 8.5
+    axes.set_title(short(label), color=theme.text, fontsize=size, loc="left", pad=4, fontweight="bold")
+    axes.set_title(note, color=theme.muted, fontsize=9, loc="right", pad=4)
+
+
+def title(figure: Figure, text: str, subtitle: str, theme: Theme) -> None:
+    """Write a title and a line below it at the upper left."""
+    inch = 1 / figure.get_figheight()
+    figure.text(0.02, 1 - 0.34 * inch, text, color=theme.text, fontsize=13, fontweight="bold")
+    figure.text(0.02, 1 - 0.58 * inch, subtitle, color=theme.muted, fontsize=9.5)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as PNG, the same bytes for the same figure."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=_DPI, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return stream.getvalue()
