@@ -19,15 +19,11 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-BLOCKS = [(page, index) for page in PAGES for index in range(len(_blocks(page, "python")))]
-
-
-@pytest.mark.parametrize(("page", "index"), BLOCKS, ids=lambda value: value.name if isinstance(value, Path) else str(value))
-def test_python_blocks_run(page: Path, index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    block = _blocks(page, "python")[index]
-    file = tmp_path / "block.py"
-    file.write_text(block)
+    file = tmp_path / "page.py"
+    file.write_text("\n".join(_blocks(page, "python")))
     runpy.run_path(str(file))
 
 

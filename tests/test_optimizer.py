@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.errors import HyperparameterError, RuleError, StateError, StructureError
+from steprule.errors import HyperparameterError, StateError, StructureError, TargetError
 from steprule.rules import CATALOGUE
 from tests.cases import assert_same_bits
 
@@ -395,7 +395,7 @@ def test_changes_between_steps_are_checked_at_once() -> None:
 
 
 def test_unknown_backends() -> None:
-    with pytest.raises(RuleError, match="no backend is called 'cuda'"):
+    with pytest.raises(TargetError, match="no backend is called 'cuda'"):
         sr.Optimizer(np.zeros(2), backend="cuda")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steprule.backends import llvm, numpy
 from steprule.compile import Plan, Plane, make_plan
-from steprule.errors import RuleError, suggest
+from steprule.errors import TargetError, suggest
 from steprule.formats import Format, flush
 from steprule.language import Node
 from steprule.rules import Rule
@@ -41,10 +41,10 @@ def check_backend(name: str) -> str:
     """Return ``name`` if there is such a backend.
 
     Raises:
-        RuleError: when there is none.
+        TargetError: when there is none.
     """
     if name not in BACKENDS:
-        raise RuleError(f"no backend is called {name!r}.{suggest(name, BACKENDS)}")
+        raise TargetError(f"no backend is called {name!r}.{suggest(name, BACKENDS)}")
     return name
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "StateError",
     "StepruleError",
     "StructureError",
+    "TargetError",
     "suggest",
 ]
 
@@ -34,6 +35,10 @@ class StructureError(StepruleError, ValueError):
 
 class StateError(StepruleError, ValueError):
     """A state dict does not belong to this optimizer."""
+
+
+class TargetError(StepruleError, ValueError):
+    """No backend has that name, or no compiler serves that machine."""
 
 
 class ProblemError(StepruleError, ValueError):

@@ -44,7 +44,8 @@ class Optimizer:
     Raises:
         StructureError: parameters that cannot be updated in place.
         HyperparameterError: unknown, out of range, or without effect.
-        RuleError: no such rule or backend.
+        RuleError: no such rule.
+        TargetError: no such backend.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,12 @@ def _download() -> tuple[Any, Any]:
     from sklearn.datasets import fetch_openml
 
     try:
-        table = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
-    except OSError as error:
-        # URLError, timeouts and refused connections are all OSErrors.
+        with warnings.catch_warnings():
+            # It announces each retry; the message below says all of it once.
+            warnings.simplefilter("ignore", UserWarning)
+            table = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
+    except (OSError, ValueError) as error:
+        # URLError, timeouts and refused connections are OSErrors; what the server refuses or garbles, ValueErrors.
         raise ProblemError(
             f"MNIST could not be downloaded from openml.org ({error}). Run it once where there is a network, "
             "or race digits-mlp or digits-logistic, which ship with scikit-learn"

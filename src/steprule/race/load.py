@@ -18,7 +18,7 @@ import numpy as np
 
 from steprule.doors.numpy import Optimizer
 from steprule.doors.structure import Structure
-from steprule.errors import ProblemError, suggest
+from steprule.errors import ProblemError, StructureError, suggest
 from steprule.race.plane import Box
 from steprule.race.problem import DEFAULT_EPOCHS, DEFAULT_LRS, Problem
 from steprule.race.problems import NAMES
@@ -77,7 +77,6 @@ def check_problem(loaded: Loaded) -> float:
 
     Raises:
         ProblemError: naming the function and what is wrong with what it returned.
-        StructureError: when gradients do not fit the parameters.
     """
     problem, name = loaded.problem, loaded.name
     with user_code(f"problem {name}", ProblemError), np.errstate(all="ignore"):
@@ -92,7 +91,7 @@ def check_problem(loaded: Loaded) -> float:
         result = problem.loss_and_grad(params, batch)
         if not isinstance(result, tuple) or len(result) != 2:
             raise ProblemError(f"problem {name}: loss_and_grad must return (loss, gradients), got {_kind(result)}")
-        Optimizer(params, "sgd", lr=0.0).step(result[1])
+        _check_gradients(params, result[1], name)
     return start
 
 
@@ -143,6 +142,14 @@ def _loaded(problem: Problem, name: str, spec: str, description: str, digest: st
         raise ProblemError(f"problem {name}: epochs must be a whole number of at least 1, got {epochs!r}")
     lrs = tuple(getattr(problem, "lrs", DEFAULT_LRS))
     return Loaded(problem, name, spec, description, epochs, lrs, getattr(problem, "box", None), digest)
+
+
+def _check_gradients(params: Any, grads: Any, name: str) -> None:
+    """Step once by nothing: the optimizer says best what does not fit."""
+    try:
+        Optimizer(params, "sgd", lr=0.0).step(grads)
+    except StructureError as error:
+        raise ProblemError(f"problem {name}: {error}") from None
 
 
 def _check_repeats(first: Any, second: Any, name: str) -> None:

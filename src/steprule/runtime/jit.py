@@ -9,6 +9,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from steprule.errors import TargetError
+
 __all__ = ["assembly", "build"]
 
 _lock = threading.Lock()
@@ -29,7 +31,11 @@ def _host() -> Any:
 def _other(triple: str, cpu: str) -> Any:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=2, reloc="pic")
+    try:
+        target = llvm.Target.from_triple(triple)
+    except RuntimeError as error:
+        raise TargetError(f"{error}; a triple is architecture-vendor-system, such as aarch64-linux-gnu") from None
+    return target.create_target_machine(cpu=cpu, opt=2, reloc="pic")
 
 
 def _optimised(text: str, machine: Any) -> Any:
@@ -66,6 +72,9 @@ def assembly(text: str, triple: str | None = None, cpu: str = "") -> str:
         text: LLVM IR.
         triple: a target such as ``"aarch64-linux-gnu"``; default: this machine.
         cpu: a processor of that target, such as ``"x86-64-v2"``.
+
+    Raises:
+        TargetError: when LLVM knows no such target.
     """
     with _lock:
         machine = _other(triple, cpu) if triple else _host()

@@ -1,0 +1,122 @@
+"""The command line, as a person types it (the race has its own file)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.rules import CATALOGUE
+from tests.cases import Direct, assert_same_bits
+
+
+def _run(*words: str, code: int = 0, cwd: Path | None = None) -> str:
+    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+    command = [sys.executable, "-c", "from steprule.cli import main; main()", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_version_and_help() -> None:
+    assert _run("--version").strip() == f"steprule {sr.__version__}"
+    text = _run("--help")
+    for verb in ("race", "rules", "emit"):
+        assert verb in text
+
+
+def test_the_installed_command_is_this_one() -> None:
+    command = Path(sys.executable).parent / "steprule"
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"steprule {sr.__version__}"
+
+
+def test_rules_lists_the_catalogue() -> None:
+    text = _run("rules")
+    for name in CATALOGUE:
+        assert f" {name} " in text
+    assert "m ← β₁·m + (1 - β₁)·g" in text
+
+
+def test_rules_tells_all_of_one() -> None:
+    text = _run("rules", "amsgrad")
+    assert "'none' or 'after_max' or 'before_max'" in text
+    assert "Reddi, Kale & Kumar 2018" in text
+    assert "16 bytes a float32 parameter" in text
+
+
+@pytest.mark.parametrize("target", ["llvm", "asm", "numpy", "latex"])
+def test_emit_writes_every_target(target: str) -> None:
+    text = _run("emit", "adam", "--target", target)
+    assert {"llvm": "define void @kernel", "asm": "kernel:", "numpy": "def kernel(", "latex": r"\begin{aligned}"}[
+        target
+    ] in text
+
+
+def test_the_emitted_numpy_text_is_the_step() -> None:
+    names: dict[str, object] = {}
+    exec(_run("emit", "adamw", "--target", "numpy", "--set", "scale_by_lr=false"), names)
+    rule = CATALOGUE["adamw"]
+    values = rule.resolve({"scale_by_lr": False})
+    theta, g = np.linspace(-1, 1, 9, dtype=np.float32), np.linspace(3, -2, 9, dtype=np.float32)
+    direct = Direct(rule, theta.copy(), scale_by_lr=False)
+    m, v = np.zeros(9, np.float32), np.zeros(9, np.float32)
+    prelude, kernel = names["prelude"], names["kernel"]
+    assert callable(prelude)
+    assert callable(kernel)
+    arguments = prelude.__code__.co_varnames[: prelude.__code__.co_argcount]
+    kernel(theta, g, m, v, prelude(*[values.get(name, 1) for name in arguments]))
+    direct.step(g)
+    assert_same_bits(theta, direct.theta)
+
+
+def test_emit_takes_options_types_and_machines() -> None:
+    assert "g_{t} + \\mu \\, b_{t}" in _run("emit", "momentum", "--target", "latex", "--set", "nesterov=true")
+    assert "g_{\\mathrm{avg}, t}" in _run(
+        "emit", "rmsprop", "--target", "latex", "--set", "centered=true", "--set", "momentum=0.9"
+    )
+    assert "load half" in _run("emit", "sgd", "--dtype", "float16")
+    assert "fdiv\tv" in _run("emit", "adam", "--target", "asm", "--triple", "aarch64-linux-gnu")
+
+
+def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
+    head = "import steprule as sr\n\n@sr.rule\n"
+    body = "def mine(theta, g, *, lr: sr.Rate = 0.1):\n    return theta - lr * abs(g) * g\n"
+    (tmp_path / "my_rule.py").write_text(head + body)
+    assert "\\left|g_{t}\\right|" in _run("emit", "my_rule.py", "--target", "latex", cwd=tmp_path)
+    assert "mine" in _run("rules", "my_rule.py:mine", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["emit", "adm"], "no rule is called 'adm'. Did you mean 'adam'"),
+        (["emit", "adam", "--set", "lr"], "'lr' must be NAME=VALUE"),
+        (["emit", "adam", "--set", "lr=-1"], "lr must be a number of at least 0, got -1.0"),
+        (["emit", "adam", "--set", "nesterov=true"], "rule 'adam' has no hyperparameter 'nesterov'"),
+        (["emit", "adam", "--triple", "aarch64-linux-gnu"], "--triple and --cpu choose a machine for --target asm"),
+        (["emit", "adam", "--target", "asm", "--cpu", "znver4"], "--cpu needs --triple"),
+        (["emit", "adam", "--target", "asm", "--triple", "nonsense"], "nonsense"),
+        (["emit", "nowhere.py"], "there is no file 'nowhere.py'"),
+        (["rules", "lionn"], "Did you mean 'lion'"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_message(words: list[str], said: str) -> None:
+    text = _run(*words, code=2)
+    assert text.startswith("error: ")
+    assert said in text
+    assert "Traceback" not in text
+
+
+def test_a_wrong_rule_file_is_answered_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(
+        "import steprule as sr\n\n@sr.rule\ndef mine(theta, g):\n    return theta - gg\n"
+    )
+    text = _run("emit", "wrong.py", code=2, cwd=tmp_path)
+    assert "wrong.py, line 5: name 'gg' is not defined" in text
+    assert "Traceback" not in text
