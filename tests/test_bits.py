@@ -153,6 +153,22 @@ def test_unaligned_memory() -> None:
     _agree(CATALOGUE["adam"], theta, [unaligned(g) for g in gradients])
 
 
+def test_kernels_only_see_aligned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    run = launch.Table.run
+
+    def watch(table: launch.Table, threads: int) -> None:
+        seen.extend(table.addresses.ravel().tolist())
+        run(table, threads)
+
+    monkeypatch.setattr(launch.Table, "run", watch)
+    raw = np.zeros(400 * 4 + 1, np.uint8)
+    theta = np.zeros(400, np.float32)
+    sr.Optimizer(theta, "adam").step(raw[1:].view(np.float32))
+    assert seen
+    assert all(address % 4 == 0 for address in seen)
+
+
 def test_gradients_may_move_and_change_layout_between_steps() -> None:
     theta, gradients = _wild_run(600, "float32", 8)
     theta = theta.reshape(20, 30)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_emit_writes_every_target(target: str) -> None:
 
 
 def test_the_emitted_numpy_text_is_the_step() -> None:
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(_run("emit", "adamw", "--target", "numpy", "--set", "scale_by_lr=false"), names)
     rule = CATALOGUE["adamw"]
     values = rule.resolve({"scale_by_lr": False})

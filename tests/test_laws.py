@@ -152,6 +152,13 @@ def test_a_cautious_step_never_climbs(grads: Array) -> None:
         assert ((theta - before) * g <= 0).all()
 
 
+def test_a_cautious_rule_does_not_hide_a_nan() -> None:
+    theta = np.ones(2)
+    sr.Optimizer(theta, cautious(CATALOGUE["adam"])).step(np.array([np.nan, 1.0]))
+    assert np.isnan(theta[0])
+    assert theta[1] < 1
+
+
 def test_adagrad_steps_fall_as_one_over_the_root_of_t() -> None:
     theta = np.zeros(1)
     optimizer = sr.Optimizer(theta, "adagrad", lr=1.0, eps=0.0)

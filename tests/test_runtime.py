@@ -61,14 +61,31 @@ def test_a_late_worker_finds_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pool.Pool, "wake", lambda self, job, workers: jobs.append(job))
     sr.set_num_threads(2)
     theta = np.zeros(100)
-    sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones(100))
+    optimizer = sr.Optimizer(theta, "sgd", lr=1.0)
+    optimizer.step(np.zeros(100))
+    optimizer.step(np.ones(100))
+    del optimizer
     gc.collect()
-    assert len(jobs) == 1
+    # A block that a worker may still hold is never used again.
+    assert len({job.ctypes.data for job in jobs}) == 2
     # The optimizer, its tables and the gradient are gone; the worker wakes only now.
     fill = [np.full(100, 7.0) for _ in range(50)]
-    driver().drive(jobs[0].ctypes.data, 0)
+    for job in jobs:
+        driver().drive(job.ctypes.data, 0)
     assert (theta == -1).all()
     assert all((a == 7).all() for a in fill)
+
+
+def test_a_step_returns_only_when_every_chunk_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two chunks of some hundred microseconds: the caller is through with its own while a worker that
+    # began later is not.
+    monkeypatch.setattr(launch, "CHUNK", 400_000)
+    sr.set_num_threads(2)
+    theta, g = np.zeros(800_000), np.ones(800_000)
+    optimizer = sr.Optimizer(theta, "sgd", lr=1.0)
+    for t in range(1, 201):
+        optimizer.step(g)
+        assert theta[-1] == theta[399_999] == theta[0] == -t
 
 
 @pytest.mark.usefixtures("eager")
@@ -242,6 +259,7 @@ def test_addresses_without_the_known_header(monkeypatch: pytest.MonkeyPatch) -> 
     from steprule.runtime import addresses as module
 
     monkeypatch.setattr(module, "_header_holds", lambda: False)
+    monkeypatch.setattr(module, "_HEADER", 10**9)  # a wrong field, which must not be read
     arrays = [np.zeros(3) for _ in range(6)]
     expected = [a.ctypes.data for a in arrays]
     assert addresses(arrays).tolist() == expected

@@ -22,7 +22,7 @@ __all__ = ["Descent", "StochasticDescent"]
 _MAXITER = Stop(1, "Maximum number of iterations has been exceeded.")
 _DONE = "Optimization terminated successfully"
 _END = object()
-_NO_WORSE = 1e-6
+_GIVEN_AWAY = 1e-6
 """An iterate of vanishing gradient that gave away more than this share of the progress is no answer."""
 
 
@@ -99,7 +99,10 @@ class Descent:
         """Whether the point that would be returned meets gtol; then it is the answer."""
         assert self._best is not None
         here, best = self._here, self._best
-        if not self._meets_gtol(here) or here.loss - best.loss > _NO_WORSE * (self._first - best.loss):
+        # The second term is L-BFGS-B's measure of equal losses: x0 may be the optimum but for rounding.
+        rounding = Settings.ftol * max(abs(here.loss), abs(best.loss), 1.0)
+        worse = here.loss - best.loss > max(_GIVEN_AWAY * (self._first - best.loss), rounding)
+        if worse or not self._meets_gtol(here):
             return False
         mean = self._iterate.mean()
         answer = here if mean is None else self._objective(mean)

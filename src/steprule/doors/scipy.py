@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from steprule.doors.batches import Batches
-from steprule.doors.box import Box
+from steprule.doors.box import Box, Vector
 from steprule.doors.descent import Descent, StochasticDescent
 from steprule.doors.iterate import Average, Iterate
 from steprule.doors.numpy import Optimizer
@@ -66,10 +66,10 @@ def minimize(
             batch, measured before the step) and ``nit``. StopIteration ends the run.
         maxiter: steps at most, 10,000 by default. With ``data`` a step is a batch.
         gtol: converged when the largest element of the gradient is at most this, 1e-5 by default (0:
-            only where it is exactly 0). With bounds it is of the projected gradient, x - P(x - g). The
-            iterate must keep the progress made: a flat place that lies more than a millionth of
-            f(x_0) - f(best) above the best point is passed over. An error with ``data``: one batch's
-            gradient does not vanish at the optimum.
+            only where it is exactly 0). With bounds it is of the projected gradient, x - P(x - g). A flat
+            place is passed over where f is above the best f seen by more than a millionth of
+            f(x_0) - f_best (and by more than rounding, 2.2e-9 max(|f|, 1)). An error with ``data``: one
+            batch's gradient does not vanish at the optimum.
         tol: SciPy's name for all tolerances; here gtol, where that is not given.
         patience: converged when so many iterations in a row did not improve the best loss by more than
             ``ftol`` max(|f_best|, |f|, 1). With ``data`` they are passes, and the loss is the mean over a
@@ -126,18 +126,10 @@ def minimize(
         "finite_diff_rel_step": finite_diff_rel_step,
     }
     given, values = _merge(chosen, keywords, options or {}, hyperparameters)
-    settings = Settings.of(given, given["data"] is not None)
     x = start(x0)
     box = Box.of(bounds, x.size)
     objective = Objective(fun, jac, args, box, x.size, given["finite_diff_rel_step"])
-    optimizer = Optimizer(x, chosen, **values)
-    box.project(x)
-    average_of = None if settings.average is None else Average(settings.average)
-    iterate = Iterate(x, box, optimizer, average_of, callback)
-    if given["data"] is None:
-        result = Descent(iterate, objective, box, settings).solve()
-    else:
-        result = StochasticDescent(iterate, objective, Batches(given["data"]), settings).solve()
+    result = _solver(x, Optimizer(x, chosen, **values), box, objective, callback, given).solve()
     if given["disp"]:
         _show(result)
     return result
@@ -192,16 +184,32 @@ class Method:
         **options: Any,
     ) -> OptimizeResult:
         """Minimize; see ``steprule.minimize``."""
-        if constraints is not None and not (isinstance(constraints, (tuple, list, dict)) and not constraints):
+        is_empty = isinstance(constraints, (tuple, list, dict)) and not constraints
+        if constraints is not None and not is_empty:
             raise HyperparameterError(
                 f"{self!r} cannot handle constraints; use bounds=, a penalty in fun, or SciPy's SLSQP or trust-constr"
             )
-        for name, what in (("hess", "Hessian information"), ("hessp", "Hessian-vector product information")):
-            if {"hess": hess, "hessp": hessp}[name] is not None:
+        unused = (("hess", hess, "Hessian information"), ("hessp", hessp, "Hessian-vector product information"))
+        for name, value, what in unused:
+            if value is not None:
                 warnings.warn(f"Method {self!r} does not use {what} ({name}).", RuntimeWarning, stacklevel=3)
         fun, jac = _without_memory(fun, jac)
         given = {**self._settings, **options}
         return minimize(fun, x0, args, rule=self._rule, jac=jac, bounds=bounds, callback=callback, options=given)
+
+
+def _solver(
+    x: Vector, optimizer: Optimizer, box: Box, objective: Objective, callback: Any, given: Mapping[str, Any]
+) -> Descent | StochasticDescent:
+    """Put a run together; nothing is evaluated yet."""
+    data = given["data"]
+    settings = Settings.of(given, data is not None)
+    box.project(x)
+    average = None if settings.average is None else Average(settings.average)
+    iterate = Iterate(x, box, optimizer, average, callback)
+    if data is None:
+        return Descent(iterate, objective, box, settings)
+    return StochasticDescent(iterate, objective, Batches(data), settings)
 
 
 def _merge(

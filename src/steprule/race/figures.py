@@ -25,6 +25,7 @@ _FLOOR = 1e-12
 """Losses below this share of the loss at the start are drawn there: what is left is rounding."""
 _CEILING = 3.0
 """Losses above this multiple of the loss at the start are drawn there, as open marks."""
+_NARROW = 100.0
 
 
 def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
@@ -166,6 +167,15 @@ def _cells(lrs: Sequence[float]) -> list[tuple[float, float]]:
 
 def _loss_axis(axes: Axes, lows: Sequence[float], plan: Plan) -> None:
     """Make the axis of losses logarithmic, unless a loss can be zero or less."""
-    if all(low >= 0 for low in lows) and plan.start > 0:
-        axes.set_yscale("log")
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
     axes.margins(y=0.06)
+    if not (all(low >= 0 for low in lows) and plan.start > 0):
+        return
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < _NARROW * low:
+        # Powers of ten alone would leave such an axis with a label or two.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(NullFormatter())

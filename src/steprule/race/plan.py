@@ -108,7 +108,7 @@ class Plan:
 
     @cached_property
     def tasks(self) -> dict[Task, Entrant]:
-        """Every run, seed by seed and from a coarse grid to a fine one: an interrupted race has seen all of the range."""
+        """Every run, seed by seed, from a coarse grid to a fine one: half a race has seen all of the range."""
         coarse_first = (*self.lrs[::4], *self.lrs[2::4], *self.lrs[1::2])
         rounds = [(lr, seed) for seed in self.seeds for lr in coarse_first]
         tasks = [
