@@ -20,11 +20,19 @@ def _blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run_and_print_what_they_say(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    file = tmp_path / "page.py"
-    file.write_text("\n".join(_blocks(page, "python")))
-    runpy.run_path(str(file))
+    for index, block in enumerate(_blocks(page, "python")):
+        file = tmp_path / f"block{index}.py"
+        file.write_text(block)
+        # Blocks of a page build on one another.
+        names = runpy.run_path(str(file), names if index else {})
+        said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
+        printed = capsys.readouterr().out
+        if said:
+            assert printed.splitlines() == said
 
 
 def test_the_readme_has_blocks() -> None:

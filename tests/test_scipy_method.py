@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import doctest
-import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,11 +197,3 @@ def test_the_docstring_s_example_runs() -> None:
     failed, tried = doctest.testmod(sys.modules["steprule.doors.scipy"])
     assert tried > 0
     assert failed == 0
-
-
-def test_the_guide_s_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    guide = (Path(__file__).parent.parent / "docs" / "scipy.md").read_text()
-    code = "\n".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL))
-    exec(code, {})
-    # Each print says in a comment what it prints.
-    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*#\s(.*)", code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import re
 import sys
@@ -65,8 +66,12 @@ def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
     return tuple(named)
 
 
-def load_rule(spec: str) -> Rule:
-    """Return the rule of a specification (see ``steprule.rules.load``), quoting the user's frames on errors."""
+@functools.lru_cache(maxsize=64)
+def load_rule(spec: str, digest: str) -> Rule:
+    """Return the rule of a specification (see ``steprule.rules.load``), quoting the user's frames on errors.
+
+    One rule is one compiled kernel, so a file is loaded again only when its ``digest`` is another.
+    """
     with user_code(f"rule {spec}", RuleError):
         return load(spec)
 
@@ -74,14 +79,14 @@ def load_rule(spec: str) -> Rule:
 def _parse(text: str) -> Entrant:
     match = _ENTRY.fullmatch(text)
     assert match is not None
-    spec = match["spec"].strip()
-    rule = load_rule(spec)
+    given = match["spec"].strip()
+    spec, digest = _place(given)
+    rule = load_rule(spec, digest)
     settings = tuple(_setting(item, text) for item in (match["settings"] or "").split(",") if item.strip())
     if "lr" in dict(settings):
         raise HyperparameterError(f"{text}: the race chooses lr; give the learning rates by --lrs")
     rule.resolve(dict(settings), f" of {text}")
-    absolute, digest = _place(spec)
-    return Entrant(absolute, spec, rule.name, settings, "lr" in rule.hyperparameters, digest)
+    return Entrant(spec, given, rule.name, settings, "lr" in rule.hyperparameters, digest)
 
 
 def _setting(item: str, text: str) -> tuple[str, Any]:
@@ -98,12 +103,22 @@ def _setting(item: str, text: str) -> tuple[str, Any]:
 def _place(spec: str) -> tuple[str, str]:
     """Return the specification with its file's path made absolute, and a digest of that file.
 
-    The digest is of the file that is named, also where its rule is made by a combinator; empty for
-    the catalogue's rules.
+    The digest is of the file or module that is named, also where its rule is made by a combinator;
+    empty for the catalogue's rules.
     """
     place, colon, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
-    if place.endswith(".py"):
-        path = Path(place).resolve()
-        return f"{path}{colon}{name}", hashlib.sha256(path.read_bytes()).hexdigest()
-    source = getattr(sys.modules.get(place), "__file__", None) if colon else None
-    return spec, hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
+    if not place.endswith(".py"):
+        return spec, _digest(_source(place, spec)) if colon else ""
+    path = Path(place).resolve()
+    # A file that is not there keeps its name as the user wrote it, for the message.
+    return (f"{path}{colon}{name}", _digest(path)) if path.is_file() else (spec, "")
+
+
+def _source(module: str, spec: str) -> Path | None:
+    load_rule(spec, "")
+    source = getattr(sys.modules.get(module), "__file__", None)
+    return Path(source) if source else None
+
+
+def _digest(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""

@@ -47,24 +47,24 @@ class Loaded:
     """Of the user's file, so that runs of its earlier versions are not taken for runs of this one."""
 
 
-@functools.cache
 def load_problem(spec: str) -> Loaded:
-    """Return the problem of that name, or in that file.
+    """Return the problem of that name, or in that file. A file is loaded again when it has changed.
 
     Raises:
         ProblemError: when there is none, or it breaks the protocol; quoting the user's frames where
             the file raises.
     """
     if spec in NAMES:
-        module = _shipped(spec)
-        return _loaded(module.problem(), spec, spec, _first_line(module), "")
+        return _load(spec, "")
     path = Path(spec)
     if path.suffix != ".py":
         hint = (
             f" For a file of your own write {spec}.py." if path.with_suffix(".py").is_file() else suggest(spec, NAMES)
         )
         raise ProblemError(f"no problem is called {spec!r}.{hint}")
-    return _load_user(path)
+    if not path.is_file():
+        raise ProblemError(f"there is no file {spec!r} (from {Path.cwd()})")
+    return _load(str(path.resolve()), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def describe(name: str) -> str:
@@ -78,21 +78,11 @@ def check_problem(loaded: Loaded) -> float:
     Raises:
         ProblemError: naming the function and what is wrong with what it returned.
     """
-    problem, name = loaded.problem, loaded.name
-    with user_code(f"problem {name}", ProblemError), np.errstate(all="ignore"):
-        params = problem.init(np.random.default_rng(0))
-        _check_repeats(params, problem.init(np.random.default_rng(0)), name)
-        start = train_loss(problem.evaluate(params), name)
-        if not math.isfinite(start):
-            raise ProblemError(f"problem {name} starts at train_loss = {start}; init(rng) must give a finite loss")
-        batch = next(iter(problem.batches(np.random.default_rng(0))), _NOTHING)
-        if batch is _NOTHING:
-            raise ProblemError(f"problem {name}: batches(rng) yields no batch, so nothing would be stepped")
-        result = problem.loss_and_grad(params, batch)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise ProblemError(f"problem {name}: loss_and_grad must return (loss, gradients), got {_kind(result)}")
-        _check_gradients(params, result[1], name)
-    return start
+    with user_code(f"problem {loaded.name}", ProblemError), np.errstate(all="ignore"):
+        try:
+            return _try(loaded.problem, loaded.name)
+        except StructureError as error:
+            raise ProblemError(f"problem {loaded.name}: {error}") from None
 
 
 def train_loss(metrics: Any, name: str) -> float:
@@ -117,10 +107,13 @@ def _shipped(name: str) -> ModuleType:
     return importlib.import_module(f"steprule.race.problems.{name.replace('-', '_')}")
 
 
-def _load_user(path: Path) -> Loaded:
-    if not path.is_file():
-        raise ProblemError(f"there is no file {str(path)!r} (from {Path.cwd()})")
-    path = path.resolve()
+# Data are large: keep those of the last problem only.
+@functools.lru_cache(maxsize=1)
+def _load(spec: str, digest: str) -> Loaded:
+    if spec in NAMES:
+        module = _shipped(spec)
+        return _loaded(module.problem(), spec, spec, _first_line(module), digest)
+    path = Path(spec)
     # A problem may import the files beside it, as a script may.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
@@ -132,8 +125,7 @@ def _load_user(path: Path) -> Loaded:
     missing = [name for name in _FUNCTIONS if not callable(getattr(problem, name, None))]
     if missing:
         raise ProblemError(f"problem {path.name} has no {', '.join(missing)}: {_MANUAL}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _loaded(problem, path.stem, str(path), getattr(problem, "description", "") or _first_line(module), digest)
+    return _loaded(problem, path.stem, spec, getattr(problem, "description", "") or _first_line(module), digest)
 
 
 def _loaded(problem: Problem, name: str, spec: str, description: str, digest: str) -> Loaded:
@@ -144,12 +136,22 @@ def _loaded(problem: Problem, name: str, spec: str, description: str, digest: st
     return Loaded(problem, name, spec, description, epochs, lrs, getattr(problem, "box", None), digest)
 
 
-def _check_gradients(params: Any, grads: Any, name: str) -> None:
-    """Step once by nothing: the optimizer says best what does not fit."""
-    try:
-        Optimizer(params, "sgd", lr=0.0).step(grads)
-    except StructureError as error:
-        raise ProblemError(f"problem {name}: {error}") from None
+def _try(problem: Problem, name: str) -> float:
+    params = problem.init(np.random.default_rng(0))
+    # The optimizer says best what does not fit it.
+    optimizer = Optimizer(params, "sgd", lr=0.0)
+    _check_repeats(params, problem.init(np.random.default_rng(0)), name)
+    start = train_loss(problem.evaluate(params), name)
+    if not math.isfinite(start):
+        raise ProblemError(f"problem {name} starts at train_loss = {start}; init(rng) must give a finite loss")
+    batch = next(iter(problem.batches(np.random.default_rng(0))), _NOTHING)
+    if batch is _NOTHING:
+        raise ProblemError(f"problem {name}: batches(rng) yields no batch, so nothing would be stepped")
+    result = problem.loss_and_grad(params, batch)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ProblemError(f"problem {name}: loss_and_grad must return (loss, gradients), got {_kind(result)}")
+    optimizer.step(result[1])
+    return start
 
 
 def _check_repeats(first: Any, second: Any, name: str) -> None:

@@ -92,7 +92,7 @@ class _Training:
         hyperparameters = (
             dict(task.hyperparameters) if task.lr is None else {"lr": task.lr, **dict(task.hyperparameters)}
         )
-        self._optimizer = Optimizer(self._params, load_rule(task.rule), **hyperparameters)
+        self._optimizer = Optimizer(self._params, load_rule(task.rule, task.rule_digest), **hyperparameters)
         self._is_plane = isinstance(self._params, np.ndarray) and self._params.shape == (2,)
         self._times: list[int] = []
         self._result = Run()

@@ -1,0 +1,303 @@
+"""The problems of the race: gradients, data, and the checks of a problem file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from steprule.doors.structure import Structure
+from steprule.errors import ProblemError
+from steprule.race import Problem, data
+from steprule.race.classifier import Classifier, Split, split
+from steprule.race.corpus import FEATURES, bag_of_words, docstrings
+from steprule.race.load import check_problem, describe, load_problem
+from steprule.race.network import init_network, loss_and_grad
+from steprule.race.problems import NAMES
+
+OFFLINE = [name for name in NAMES if not name.startswith("mnist")]
+
+
+def _check_gradient(loss: Any, params: Any, grads: Any) -> None:
+    """Compare with central differences, element by element. Smooth at the point, so the error is O(h^2)."""
+    structure = Structure.of(params)
+    for array, grad in zip(structure.leaves(params), structure.leaves(grads), strict=True):
+        assert array.shape == grad.shape
+        for index in np.ndindex(array.shape):
+            kept, h = array[index], 1e-6
+            array[index] = kept + h
+            above = loss()
+            array[index] = kept - h
+            below = loss()
+            array[index] = kept
+            assert grad[index] == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gradient_of_a_network(hidden: tuple[int, ...], l2: float, sparse: bool) -> None:
+    rng = np.random.default_rng(1)
+    params = init_network(rng, (6, *hidden, 3), np.float64)
+    for array in [*params["weights"], *params["biases"]]:
+        array += 0.5 * rng.normal(size=array.shape)
+    dense = rng.normal(size=(7, 6)) * (rng.random((7, 6)) < 0.6)
+    x = scipy.sparse.csr_array(dense) if sparse else dense
+    y = rng.integers(0, 3, 7)
+    loss, grads = loss_and_grad(params, x, y, l2)
+    assert loss == loss_and_grad(params, dense, y, l2)[0]
+    _check_gradient(lambda: loss_and_grad(params, x, y, l2)[0], params, grads)
+
+
+@pytest.mark.parametrize("name", ["long-valley", "saddle"])
+def test_gradient_of_a_surface(name: str) -> None:
+    problem = load_problem(name).problem
+    for seed in range(5):
+        point = 2 * np.random.default_rng(seed).normal(size=2)
+        loss, grad = problem.loss_and_grad(point, None)
+        assert loss == problem.evaluate(point)["train_loss"]
+        _check_gradient(lambda point=point: problem.loss_and_grad(point, None)[0], point, grad)
+
+
+def test_minima_of_the_surfaces() -> None:
+    for name, minimum in (("long-valley", [1.0, 1.0]), ("saddle", [0.0, 1.0]), ("saddle", [0.0, -1.0])):
+        loss, grad = load_problem(name).problem.loss_and_grad(np.array(minimum), None)
+        assert loss == 0.0
+        assert grad.tolist() == [0.0, 0.0]
+
+
+def test_loss_of_huge_scores_is_finite() -> None:
+    params = {"weights": [np.eye(2, dtype=np.float32) * 1e4], "biases": [np.zeros(2, np.float32)]}
+    loss, grads = loss_and_grad(params, np.eye(2, dtype=np.float32), np.array([1, 0]))
+    assert loss == pytest.approx(1e4)
+    assert all(np.isfinite(g).all() for g in grads["weights"])
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_problems_that_ship_keep_the_protocol(name: str) -> None:
+    loaded = load_problem(name)
+    assert isinstance(loaded.problem, Problem)
+    assert len(describe(name)) > 20
+    start = check_problem(loaded)
+    if hasattr(loaded.problem, "data"):
+        # All classes are equally likely at the start.
+        classes = int(loaded.problem.data.train_y.max()) + 1
+        assert start == pytest.approx(math.log(classes), rel=1e-6)
+        assert {array.dtype.name for array in loaded.problem.init(np.random.default_rng(0))["weights"]} == {"float32"}
+
+
+def test_every_problem_has_its_file() -> None:
+    folder = Path(data.__file__).parent / "problems"
+    files = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {"--init--"}
+    assert files == set(NAMES)
+
+
+def test_an_epoch_holds_every_sample_once_in_batches_of_128() -> None:
+    problem = load_problem("digits-mlp").problem
+    batches = list(problem.batches(np.random.default_rng(3)))
+    assert [len(y) for _, y in batches[:-1]] == [128] * (len(batches) - 1)
+    rows = np.concatenate([x for x, _ in batches])
+    expected = problem.data.train_x  # type: ignore[attr-defined]
+    assert sorted(map(bytes, rows)) == sorted(map(bytes, expected))
+    other = next(iter(problem.batches(np.random.default_rng(4))))
+    assert not np.array_equal(batches[0][0], other[0])
+
+
+def test_evaluate_is_the_loss_over_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steprule.race.classifier._ROWS", 50)
+    problem = Classifier(data.digits(), hidden=(8,), l2=0.01)
+    params = problem.init(np.random.default_rng(0))
+    params["weights"][-1] += 0.3
+    params["weights"][-1][:, 2] -= 0.1
+    x, y = problem.data.train_x, problem.data.train_y
+    metrics = problem.evaluate(params)
+    assert metrics["train_loss"] == pytest.approx(loss_and_grad(params, x, y, 0.01)[0], rel=1e-5)
+    hidden = np.maximum(problem.data.test_x @ params["weights"][0], 0)
+    right = (hidden @ params["weights"][1]).argmax(axis=1) == problem.data.test_y
+    assert metrics["test_accuracy"] == pytest.approx(right.mean())
+
+
+def test_split_is_always_the_same_and_keeps_shares() -> None:
+    x, y = np.arange(300.0).reshape(100, 3), np.repeat([0, 1], [80, 20])
+    first, second = split(x, y), split(x, y)
+    assert np.array_equal(first.test_x, second.test_x)
+    assert np.bincount(first.test_y).tolist() == [16, 4]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A small folder of sources in the place of the standard library's."""
+    for module, word in (("json", "parsing"), ("random", "drawing"), ("this", "rare")):
+        functions = 40 if module != "this" else 3
+        body = "\n".join(
+            f'def f{i}():\n    """The function number {"x" * (i + 2)} is all about {word} things here."""'
+            for i in range(functions)
+        )
+        (tmp_path / f"{module}.py").write_text(body)
+    (tmp_path / "json.py").write_text((tmp_path / "json.py").read_text() + '\ndef g():\n    """Short."""\n')
+    (tmp_path / "email" / "tests").mkdir(parents=True)
+    (tmp_path / "email" / "tests" / "t.py").write_text((tmp_path / "json.py").read_text())
+    (tmp_path / "email" / "broken.py").write_text("def (:")
+    return tmp_path
+
+
+def test_corpus_takes_modules_with_enough_docstrings(library: Path) -> None:
+    texts, modules = docstrings(library)
+    assert set(modules) == {"json", "random"}
+    assert modules.count("json") == 40
+    assert texts == docstrings(library)[0]
+    x, y = bag_of_words(texts, modules)
+    assert x.shape == (80, FEATURES)
+    assert x.dtype == np.float32
+    assert scipy.sparse.issparse(x)
+    np.testing.assert_allclose(np.sqrt(x.multiply(x).sum(axis=1)), 1, rtol=1e-6)
+    assert y.tolist() == [0] * 40 + [1] * 40
+
+
+def test_corpus_without_sources_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"hardly any in .*digits-mlp"):
+        docstrings(tmp_path)
+
+
+@pytest.fixture
+def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_mnist_is_fetched_once_and_scaled(data_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fetch(name: str, **options: Any) -> SimpleNamespace:
+        calls.append((name, options["version"]))
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (140, 784)).astype(np.float64)
+        pixels[0, 0] = 255
+        return SimpleNamespace(data=pixels, target=np.array([str(i % 10) for i in range(140)], object))
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    first, second = data.mnist(), data.mnist()
+    assert calls == [("mnist_784", 1)]
+    assert np.array_equal(first.train_x, second.train_x)
+    assert first.train_x.shape == (120, 784)
+    assert first.test_y.tolist() == [i % 10 for i in range(120, 140)]
+    assert first.train_x.dtype == np.float32
+    assert first.train_x.max() == 1.0
+    assert [path.name for path in data_home.glob("*.npz")] == ["steprule-mnist.npz"]
+
+
+@pytest.mark.usefixtures("data_home")
+def test_mnist_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(name: str, **options: Any) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
+    with pytest.raises(ProblemError, match=r"could not be downloaded.*not known.*digits-mlp"):
+        data.mnist()
+
+
+GOOD = """
+import numpy as np
+def init(rng): return rng.normal(size=3)
+def batches(rng): yield None
+def loss_and_grad(params, batch): return float(params @ params), 2 * params
+def evaluate(params): return {"train_loss": float(params @ params)}
+"""
+
+
+def _load(path: Path, source: str) -> Any:
+    path.write_text(source)
+    loaded = load_problem(str(path))
+    check_problem(loaded)
+    return loaded
+
+
+def test_a_problem_file_and_its_options(tmp_path: Path) -> None:
+    loaded = _load(tmp_path / "mine.py", '"""Three numbers.\n\nMore."""' + GOOD + "epochs = 7\nlrs = [0.1, 1]\n")
+    assert (loaded.name, loaded.description, loaded.epochs, loaded.lrs) == ("mine", "Three numbers", 7, (0.1, 1))
+    assert Path(loaded.spec).is_absolute()
+    other = _load(tmp_path / "mine.py", GOOD)
+    assert other.epochs == 20
+    assert other.digest != loaded.digest
+
+
+@pytest.mark.parametrize("form", ["problem = Mine()", "problem = Mine", "def problem():\n    return Mine()"])
+def test_a_problem_file_may_hold_an_object(tmp_path: Path, form: str) -> None:
+    lines = [line.replace("(rng)", "(self, rng)").replace("(params", "(self, params") for line in GOOD.splitlines()[2:]]
+    body = "\n".join(f"    {line}" for line in lines).replace("float(self, params", "float(params")
+    _load(tmp_path / "object.py", f"import numpy as np\nclass Mine:\n    epochs = 3\n{body}\n{form}\n")
+
+
+def test_a_problem_file_may_import_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "its_neighbour.py").write_text("SIZE = 3\n")
+    _load(tmp_path / "mine.py", "from its_neighbour import SIZE\n" + GOOD.replace("size=3", "size=SIZE"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("def evaluate", "def evaluates"), r"bad\.py has no evaluate: a problem has init\(rng\)"),
+        (('{"train_loss"', '{"loss"'), r"must return a dict with 'train_loss', got the keys \['loss'\]"),
+        (('return {"train_loss": float(params @ params)}', "return 3.0"), "got a float"),
+        (("float(params @ params)}", '"low"}'), "train_loss must be a number, got 'low'"),
+        (("float(params @ params)}", 'float("nan")}'), "starts at train_loss = nan"),
+        (("yield None", "return []"), r"batches\(rng\) yields no batch"),
+        (("return float(params @ params), 2 * params", "return 1.0"), r"must return \(loss, gradients\), got a float"),
+        (("2 * params", "2 * params[1:]"), r"problem bad: grads has shape \(2,\), but the parameter has shape \(3,\)"),
+        (("2 * params", '(2 * params).astype("f4")'), "has type float32, but the parameter has type float64"),
+        (("rng.normal", "np.random.normal"), "gives other parameters when it is called again"),
+        (("rng.normal(size=3)", "[1, 2]"), r"problem bad: params\[0\] is a int, not a NumPy array"),
+        (("import numpy as np", "epochs = 0"), "epochs must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_a_problem_that_breaks_the_protocol(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(ProblemError, match=message):
+        _load(tmp_path / "bad.py", GOOD.replace(*change))
+
+
+def test_what_a_problem_raises_is_shown_with_its_own_frames(tmp_path: Path) -> None:
+    source = GOOD.replace("return float(params @ params), 2", "return deeper(params), 2")
+    with pytest.raises(ProblemError) as caught:
+        _load(tmp_path / "raises.py", source + "def deeper(params):\n    return np.linalg.inv(params)\n")
+    text = str(caught.value)
+    assert text.startswith("problem raises raised an exception\n")
+    assert text.count('File "') == 2
+    assert text.count("raises.py") == 2
+    assert "in deeper\n    return np.linalg.inv(params)" in text
+    assert "LinAlgError" in text.splitlines()[-1]
+
+
+def test_unknown_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProblemError, match=r"no problem is called 'digits-mpl'. Did you mean 'digits-mlp'"):
+        load_problem("digits-mpl")
+    with pytest.raises(ProblemError, match=r"there is no file 'none.py' \(from "):
+        load_problem("none.py")
+    (tmp_path / "mine.py").write_text(GOOD)
+    with pytest.raises(ProblemError, match=r"write mine\.py"):
+        load_problem("mine")
+
+
+def test_a_syntax_error_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r'wrong\.py", line 2'):
+        _load(tmp_path / "wrong.py", "x = 1\ny = = 2\n")
+
+
+def test_sparse_classifier_learns() -> None:
+    rng = np.random.default_rng(0)
+    x = scipy.sparse.csr_array((rng.random((200, 30)) < 0.1).astype(np.float32))
+    y = np.asarray(x.toarray()[:, 0], np.int64)
+    problem = Classifier(Split(x, y, x, y), l2=1e-3)
+    params = problem.init(rng)
+    before = problem.evaluate(params)["train_loss"]
+    for batch in problem.batches(rng):
+        _, grads = problem.loss_and_grad(params, batch)
+        params["weights"][0] -= grads["weights"][0]
+        params["biases"][0] -= grads["biases"][0]
+    assert problem.evaluate(params)["train_loss"] < 0.6 * before
