@@ -18,6 +18,7 @@ from steprule.language import OPS
 from steprule.language.functions import DERIVED
 from steprule.language.node import symbol
 from steprule.rules import CATALOGUE, Rule
+from steprule.runtime import driver
 from steprule.runtime.jit import assembly
 
 F32 = FORMATS["float32"]
@@ -107,6 +108,13 @@ def test_the_search_for_fused_operations_finds_them() -> None:
     ir = llvm.emit(_plan("sgd")).replace("fmul", "fmul contract").replace("fsub", "fsub contract")
     assert FUSED.search(assembly(ir, "x86_64-unknown-linux-gnu", "znver4"))
     assert FUSED.search(assembly(ir, "aarch64-unknown-linux-gnu"))
+
+
+@pytest.mark.parametrize(("triple", "cpu"), TARGETS)
+def test_the_driver_builds_for_other_machines(triple: str | None, cpu: str) -> None:
+    text = assembly(driver._IR, triple, cpu)
+    assert "drive:" in text
+    assert "gather:" in text
 
 
 @pytest.mark.slow

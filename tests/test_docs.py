@@ -24,11 +24,11 @@ def test_python_blocks_run_and_print_what_they_say(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
     for index, block in enumerate(_blocks(page, "python")):
         file = tmp_path / f"block{index}.py"
         file.write_text(block)
-        # Blocks of a page build on one another.
-        names = runpy.run_path(str(file), names if index else {})
+        names |= runpy.run_path(str(file), names)  # blocks of a page build on one another
         said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
         printed = capsys.readouterr().out
         if said:

@@ -106,7 +106,7 @@ def test_paths_are_kept_for_problems_in_the_plane() -> None:
         'float("nan") if p["b"][0] > 2 else 1.0',
         'float("inf") if p["b"][0] > 2 else 1.0',
         'float(p["b"][0]) ** 4',
-        '0.2 + float(10.0 ** (200 * (p["b"][0] - 1))) ** 2',
+        '0.2 + 10.0 ** (200 * (float(p["b"][0]) - 1))',
     ],
 )
 def test_divergence_is_recorded_and_ends_the_run(quadratic: str, tmp_path: Path, loss: str) -> None:
