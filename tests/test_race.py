@@ -144,6 +144,16 @@ def test_an_error_of_the_problem_in_a_worker_is_the_users_own(quadratic: str, tm
         assert set(re.findall(r'File "(.*?)"', text)) == {quadratic}
 
 
+def test_a_worker_that_is_killed_leaves_the_finished_runs(quadratic: str, tmp_path: Path) -> None:
+    killed = TIRED.replace('assert len(calls) < 4, "tired"', "len(calls) < 8 or __import__('os')._exit(1)")
+    Path(quadratic).write_text(QUADRATIC + killed)
+    settings = Settings(quadratic, rules=("sgd",), lrs=(0.1, 1), seeds=3, jobs=2, output=tmp_path / "out")
+    with pytest.raises(StepruleError, match="a worker process was killed"):
+        race(settings)
+    Path(quadratic).write_text(QUADRATIC)
+    assert len(list((tmp_path / "out" / "runs").iterdir())) < 6
+
+
 def test_learning_at_the_best_rate_gets_below_the_start(tmp_path: Path) -> None:
     settings = Settings("digits-logistic", lrs=(1e-4, 1e-2, 1e-1, 1.0), seeds=1, epochs=4, jobs=1)
     plan = make_plan(settings)

@@ -25,7 +25,7 @@ def race(
     ] = "digits-mlp",
     rules: Annotated[
         list[str] | None,
-        typer.Option(help="Rules, comma-separated: NAME, file.py:NAME, each with (name=value, ...) if wanted."),
+        typer.Option(help="NAME, file.py:NAME or NAME(hyper=value, ...), comma-separated. Default: six classics."),
     ] = None,
     lrs: Annotated[str | None, typer.Option(help="Learning rates: 0.001,0.01 or LOW:HIGH:POINTS (a log grid).")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds. Default 3.")] = None,

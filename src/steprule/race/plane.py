@@ -35,7 +35,7 @@ class Surface:
     box: Box
     epochs: int = 40
     steps: int = 10
-    lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+    lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
 
     def init(self, rng: np.random.Generator) -> Array:
         """Return a point (x, y) in float64."""
