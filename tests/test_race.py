@@ -84,7 +84,7 @@ def test_a_run_is_the_plain_loop(quadratic: str) -> None:
 
 
 def test_one_thread_everywhere() -> None:
-    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_info
 
     sr.set_num_threads(2)
     with one_thread():

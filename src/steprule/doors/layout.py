@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,12 +119,10 @@ class Spans:
                 merged[-1][1] = max(merged[-1][1], high)
             else:
                 merged.append([low, high])
-        self._low = np.array([low for low, _ in merged], np.int64)
-        self._high = np.array([high for _, high in merged], np.int64)
+        self._low = [low for low, _ in merged]
+        self._high = [high for _, high in merged]
 
-    def meet(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return, for each span ``[start, start + size)`` in bytes, whether it touches a parameter."""
-        after = np.searchsorted(self._high, starts, side="right")
-        nearest = self._low[np.minimum(after, len(self._low) - 1)]
-        met: NDArray[np.bool_] = (after < len(self._low)) & (nearest < starts + sizes)
-        return met
+    def meet(self, start: int, size: int) -> bool:
+        """Whether the span ``[start, start + size)`` of bytes touches a parameter."""
+        after = bisect.bisect_right(self._high, start)
+        return after < len(self._low) and self._low[after] < start + size

@@ -98,8 +98,7 @@ class Walk:
             self._table.set_row(row, leaf.kernel.address, address(leaf.group.row))
             fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.slots)]
             self._table.addresses[row, : len(fixed)] = fixed
-        self._bytes = np.array([leaf.array.nbytes for leaf in rows], np.int64)
-        self._items = np.array([leaf.array.itemsize for leaf in rows], np.int64)
+        self._own = [(address(leaf.array), leaf.array.nbytes, leaf.array.itemsize) for leaf in rows]
         self._seen: object = None
         self._apart = apart
 
@@ -124,16 +123,17 @@ class Walk:
         return crossed
 
     def _crossed(self, grads: Sequence[Array], found: Array) -> set[int]:
-        own = self._table.addresses[:, 0]
+        """Return which gradients lie in a parameter other than as that parameter, or out of alignment."""
         crossed = {i for i in self._apart or () if self._meets(grads[i])}
-        if self._rows:
-            bad = (self._spans.meet(found, self._bytes) & (found != own)) | (found % self._items != 0)
-            crossed |= {self._rows[row] for row in np.flatnonzero(bad)}
+        meet = self._spans.meet
+        for index, start, (own, size, item) in zip(self._rows, found.tolist(), self._own, strict=True):
+            if start % item or (start != own and meet(start, size)):
+                crossed.add(index)
         return crossed
 
     def _meets(self, grad: Array) -> bool:
         low, high = np.lib.array_utils.byte_bounds(grad)
-        return bool(self._spans.meet(np.array([low]), np.array([high - low]))[0])
+        return self._spans.meet(low, high - low)
 
 
 def _check_gradient(grad: object, leaf: Leaf) -> None:

@@ -74,7 +74,7 @@ def run(task: Task, parent: int | None = None) -> Run:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread here: the sums of a matrix product depend on how threads share it."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     before = get_num_threads()
     set_num_threads(1)
