@@ -8,20 +8,43 @@ from dataclasses import dataclass
 from steprule.compile.lower import postorder
 from steprule.language import Node
 
-__all__ = ["Style", "equations"]
+__all__ = ["ATOM", "POWER", "PRODUCT", "Style", "equations"]
 
-_SUM, _QUOTIENT, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 5, 6
-_PRECEDENCE = {
-    "add": _SUM,
-    "sub": _SUM,
-    "mul": _PRODUCT,
-    "div": _QUOTIENT,
-    "mod": _QUOTIENT,
-    "neg": _SIGN,
-    "pow": _POWER,
-    "sqrt": _POWER,
+# How tightly an operation holds its operands together. An operand that holds less tightly than its
+# place asks for gets parentheses.
+OR, AND, NOT, COMPARISON, SUM, QUOTIENT, PRODUCT, SIGN, POWER, ATOM = range(1, 11)
+
+_BINDING = {
+    "or": OR,
+    "and": AND,
+    "not": NOT,
+    **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), COMPARISON),
+    "add": SUM,
+    "sub": SUM,
+    "div": QUOTIENT,
+    "mod": QUOTIENT,
+    "mul": PRODUCT,
+    "neg": SIGN,
+    "pow": POWER,
+    "square": POWER,
+    "sqrt": POWER,
 }
-_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
+# What each operand's place asks for; a - (b + c) and a / (b c) keep their parentheses.
+_PLACES = {
+    "or": (OR, OR),
+    "and": (AND, AND),
+    "not": (ATOM,),
+    **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), (SUM, SUM)),
+    "add": (SUM, SUM),
+    "sub": (SUM, QUOTIENT),
+    "div": (QUOTIENT, SIGN),
+    "mod": (QUOTIENT, SIGN),
+    "mul": (PRODUCT, PRODUCT),
+    "neg": (POWER,),
+    "pow": (ATOM, ATOM),
+    "square": (ATOM,),
+    "sqrt": (ATOM,),
+}
 
 
 @dataclass(frozen=True)
@@ -31,14 +54,20 @@ class Style:
     Attributes:
         table: text of each operation, with ``{0}``, ``{1}``, ... for operands.
         bracket: text of a parenthesised operand.
-        closed: operations whose text needs no parentheses, around or inside (a fraction).
+        places: what operands' places ask for, where that is not the usual (a fraction asks nothing).
+        binding: how tightly operations hold, where that is not the usual.
         name: from a name and whether it is the ``"old"`` value, the ``"new"`` one, or neither.
+        function: the text of a function of math, from its name.
+        number: the text of a positive number, and how tightly it holds.
     """
 
     table: Mapping[str, str]
     bracket: str
-    closed: frozenset[str]
+    places: Mapping[str, tuple[int, ...]]
+    binding: Mapping[str, int]
     name: Callable[[str, str], str]
+    function: Callable[[str], str]
+    number: Callable[[float], tuple[str, int]]
 
 
 def equations(
@@ -75,38 +104,27 @@ class _Printer:
         self._inputs = inputs
 
     def __call__(self, node: Node) -> str:
+        return self._write(node)[0]
+
+    def _write(self, node: Node) -> tuple[str, int]:
+        """Return the text of a node, and how tightly it holds together."""
+        style = self._style
         if node in self.known:
-            return self.known[node]
+            return self.known[node], ATOM
         if node.op == "symbol":
-            return self._style.name(node.name, self._inputs.get(node.name, ""))
+            return style.name(node.name, self._inputs.get(node.name, "")), ATOM
         if node.op == "const":
-            return f"{node.value:g}"
-        if node.op == "mul" and node.args[0] is node.args[1]:
-            return self._style.table["square"].format(self._operand(node.args[0], _POWER, strict=True))
-        return self._style.table[node.op].format(*self._operands(node))
+            text, binding = style.number(abs(node.value))
+            return (f"-{text}", min(binding, SIGN)) if node.value < 0 else (text, binding)
+        if node.op.startswith("math."):
+            arguments = ", ".join(self(arg) for arg in node.args)
+            return f"{style.function(node.op.removeprefix('math.'))}({arguments})", ATOM
+        is_square = node.op == "mul" and node.args[0] is node.args[1]
+        op, args = ("square", node.args[:1]) if is_square else (node.op, node.args)
+        places = style.places.get(op) or _PLACES.get(op) or (0,) * len(args)
+        operands = [self._operand(arg, place) for arg, place in zip(args, places, strict=True)]
+        return style.table[op].format(*operands), style.binding.get(op, _BINDING.get(op, ATOM))
 
-    def _operands(self, node: Node) -> list[str]:
-        own = _PRECEDENCE.get(node.op)
-        if own is None or node.op in self._style.closed:
-            return [self(arg) for arg in node.args]
-        first, *rest = node.args
-        # a - (b + c), a / (b c) and (-a)^b keep their parentheses; a + b c needs none.
-        right = node.op in ("sub", "div", "mod", "neg", "pow")
-        return [
-            self._operand(first, own, strict=node.op in ("neg", "pow", "sqrt")),
-            *(self._operand(arg, own, strict=right) for arg in rest),
-        ]
-
-    def _operand(self, node: Node, outer: int, strict: bool) -> str:
-        text = self(node)
-        inner = self._binding(node)
-        return self._style.bracket.format(text) if inner < outer or (strict and inner == outer) else text
-
-    def _binding(self, node: Node) -> int:
-        if node in self.known or node.op in self._style.closed or node.op == "symbol":
-            return _ATOM
-        if node.op == "const":
-            return _SIGN if node.value < 0 else _ATOM
-        if node.op == "mul" and node.args[0] is node.args[1]:
-            return _POWER
-        return 0 if node.op in _COMPARISONS else _PRECEDENCE.get(node.op, _ATOM)
+    def _operand(self, node: Node, place: int) -> str:
+        text, binding = self._write(node)
+        return self._style.bracket.format(text) if binding < place else text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping
 
-from steprule.backends.formula import Style, equations
+from steprule.backends.formula import ATOM, POWER, PRODUCT, Style, equations
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
@@ -16,6 +18,7 @@ _GREEK = {
     "omega": "ω",
 }  # fmt: skip
 _SPELLINGS = {"eps": "epsilon", "lambd": "lambda", "lr": "eta", "weight_decay": "lambda"}
+_FUNCTIONS = {"log": "ln", "exp": "exp"}
 
 _LATEX = {
     "add": "{0} + {1}",
@@ -41,8 +44,6 @@ _LATEX = {
     "maximum": r"\max({0}, {1})",
     "minimum": r"\min({0}, {1})",
     "sign": r"\operatorname{{sign}}({0})",
-    "math.log": r"\ln({0})",
-    "math.exp": r"\exp({0})",
 }
 
 _TEXT = {
@@ -65,25 +66,11 @@ _TEXT = {
     "maximum": "max({0}, {1})",
     "minimum": "min({0}, {1})",
     "sign": "sign({0})",
-    "math.log": "ln({0})",
-    "math.exp": "exp({0})",
 }
-
-
-class _WithMath(dict[str, str]):
-    """A table in which any other function of math is written by its name."""
-
-    def __init__(self, table: dict[str, str], named: str) -> None:
-        super().__init__(table)
-        self._named = named
-
-    def __missing__(self, op: str) -> str:
-        return self._named.format(op.removeprefix("math."))
 
 
 def _parts(name: str) -> tuple[str, list[str]]:
     """Split ``beta1`` into ``beta`` and ``[1]``, ``m_hat`` into ``m`` and ``[hat]``."""
-    name = _SPELLINGS.get(name, name)
     stem, *suffixes = name.split("_")
     match = re.fullmatch(r"([A-Za-z]+?)(\d+)", stem)
     if match:
@@ -91,9 +78,8 @@ def _parts(name: str) -> tuple[str, list[str]]:
     return stem, suffixes
 
 
-def _latex_name(name: str, age: str) -> str:
-    stem, suffixes = _parts(name)
-    stem = _SPELLINGS.get(stem, stem)
+def _latex_name(spellings: Mapping[str, str], name: str, age: str) -> str:
+    stem, suffixes = _parts(spellings.get(name, name))
     base = "\\" + stem if stem in _GREEK else stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
     if "hat" in suffixes:
         base = rf"\hat{{{base}}}"
@@ -102,36 +88,65 @@ def _latex_name(name: str, age: str) -> str:
     return f"{base}_{{{', '.join(below)}}}" if below else base
 
 
-def _text_name(name: str, age: str) -> str:
-    stem, suffixes = _parts(name) if name != "lr_decay" else (name, [])
-    stem = _GREEK.get(_SPELLINGS.get(stem, stem), stem)
-    if "hat" in suffixes:
-        stem += "\u0302"
-    rest = [suffix for suffix in suffixes if suffix != "hat"]
-    return stem + "".join(
-        part.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")) if part.isdigit() else f"_{part}" for part in rest
+def _text_name(spellings: Mapping[str, str], name: str, age: str) -> str:
+    stem, suffixes = _parts(spellings.get(name, name))
+    stem = _GREEK.get(stem, stem) + ("\u0302" if "hat" in suffixes else "")
+    below = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+    return stem + "".join(s.translate(below) if s.isdigit() else f"_{s}" for s in suffixes if s != "hat")
+
+
+def _plain_number(value: float) -> str:
+    return str(int(value)) if value == value // 1 and value < 1e15 else repr(value)
+
+
+def _latex_number(value: float) -> tuple[str, int]:
+    mantissa, _, exponent = _plain_number(value).partition("e")
+    if not exponent:
+        return mantissa, ATOM
+    power = f"10^{{{int(exponent)}}}"
+    return (power, POWER) if mantissa == "1" else (rf"{mantissa} \cdot {power}", PRODUCT)
+
+
+def _latex_function(name: str) -> str:
+    return f"\\{_FUNCTIONS[name]}" if name in _FUNCTIONS else rf"\operatorname{{{name}}}"
+
+
+def _style(spellings: Mapping[str, str], latex: bool) -> Style:
+    if not latex:
+        name = functools.partial(_text_name, spellings)
+        return Style(_TEXT, "({0})", {}, {}, name, lambda f: _FUNCTIONS.get(f, f), lambda x: (_plain_number(x), ATOM))
+    return Style(
+        table=_LATEX,
+        bracket=r"\left({0}\right)",
+        # Bars and braces hold what is inside them; a fraction or a brace as a base does not show its end.
+        places={"div": (0, 0), "pow": (ATOM, 0), "sqrt": (0,)},
+        binding={"div": POWER, "sqrt": ATOM, "where": 0},
+        name=functools.partial(_latex_name, spellings),
+        function=_latex_function,
+        number=_latex_number,
     )
 
 
-_LATEX_STYLE = Style(
-    _WithMath(_LATEX, r"\operatorname{{{}}}({{0}})"), r"\left({0}\right)", frozenset({"div", "sqrt"}), _latex_name
-)
-_TEXT_STYLE = Style(_WithMath(_TEXT, "{}({{0}})"), "({0})", frozenset(), _text_name)
+def _spellings(names: set[str]) -> dict[str, str]:
+    """Return which names are written by their usual symbol: not those whose symbol another name has."""
+    wanted = {name: symbol for name, symbol in _SPELLINGS.items() if name in names and symbol not in names}
+    return {name: symbol for name, symbol in wanted.items() if list(wanted.values()).count(symbol) == 1}
 
 
-def _equations(rule: Rule, variant: Variant | None, style: Style) -> list[tuple[str, str]]:
+def _equations(rule: Rule, variant: Variant | None, latex: bool) -> list[tuple[str, str]]:
     trace, labels = rule.named_trace(variant)
     inputs = {rule.parameter: "old", rule.gradient: "new", **dict.fromkeys(rule.slots, "old")}
     outputs = {**trace.scalars, **trace.slots, rule.parameter: trace.parameter}
+    style = _style(_spellings({*inputs, *rule.hyperparameters, *labels.values()}), latex)
     return equations(style, inputs, outputs, labels)
 
 
 def emit(rule: Rule, variant: Variant | None = None) -> str:
     """Return the formula as an ``aligned`` block: slots and intermediate values, then the parameter."""
-    lines = [f"{left} &= {right}" for left, right in _equations(rule, variant, _LATEX_STYLE)]
+    lines = [f"{left} &= {right}" for left, right in _equations(rule, variant, latex=True)]
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
 def text(rule: Rule, variant: Variant | None = None) -> str:
     """Return the formula in Unicode, an equation a line; ``x ← ...`` gives a name its new value."""
-    return "\n".join(f"{left} ← {right}" for left, right in _equations(rule, variant, _TEXT_STYLE))
+    return "\n".join(f"{left} ← {right}" for left, right in _equations(rule, variant, latex=False))
