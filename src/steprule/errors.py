@@ -21,7 +21,7 @@ class StepruleError(Exception):
     """Base of every error that steprule raises on purpose."""
 
 
-class RuleError(StepruleError, TypeError):
+class RuleError(StepruleError, ValueError):
     """A rule is wrong, or no rule has the name that was asked for."""
 
 

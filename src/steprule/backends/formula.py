@@ -24,6 +24,7 @@ _BINDING = {
     "div": QUOTIENT,
     "mod": QUOTIENT,
     "mul": PRODUCT,
+    "times": PRODUCT,
     "neg": SIGN,
     "pow": POWER,
     "square": POWER,
@@ -39,6 +40,7 @@ _PLACES = {
     "sub": (SUM, QUOTIENT),
     "div": (QUOTIENT, SIGN),
     "mod": (QUOTIENT, SIGN),
+    "floordiv": (QUOTIENT, SIGN),
     "mul": (PRODUCT, PRODUCT),
     "neg": (POWER,),
     "pow": (ATOM, ATOM),
@@ -123,6 +125,10 @@ class _Printer:
         op, args = ("square", node.args[:1]) if is_square else (node.op, node.args)
         places = style.places.get(op) or _PLACES.get(op) or (0,) * len(args)
         operands = [self._operand(arg, place) for arg, place in zip(args, places, strict=True)]
+        if op in ("add", "sub", "mul") and operands[1].startswith("-"):
+            operands[1] = style.bracket.format(operands[1])
+        if op == "mul" and operands[1][0].isdigit():
+            op = "times"  # 0.5 3 would read as one number
         return style.table[op].format(*operands), style.binding.get(op, _BINDING.get(op, ATOM))
 
     def _operand(self, node: Node, place: int) -> str:

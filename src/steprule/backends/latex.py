@@ -25,7 +25,9 @@ _LATEX = {
     "sub": "{0} - {1}",
     "mul": r"{0} \, {1}",
     "div": r"\frac{{{0}}}{{{1}}}",
+    "times": r"{0} \cdot {1}",
     "mod": r"{0} \bmod {1}",
+    "floordiv": r"\left\lfloor {0} / {1} \right\rfloor",
     "pow": "{0}^{{{1}}}",
     "square": "{0}^2",
     "neg": "-{0}",
@@ -50,7 +52,9 @@ _TEXT = {
     **_LATEX,
     "mul": "{0}·{1}",
     "div": "{0} / {1}",
+    "times": "{0}·{1}",
     "mod": "{0} mod {1}",
+    "floordiv": "floor({0} / {1})",
     "pow": "{0}^{1}",
     "square": "{0}²",
     "neg": "-{0}",
@@ -83,7 +87,7 @@ def _latex_name(spellings: Mapping[str, str], name: str, age: str) -> str:
     base = "\\" + stem if stem in _GREEK else stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
     if "hat" in suffixes:
         base = rf"\hat{{{base}}}"
-    below = [s if s.isdigit() or len(s) == 1 else rf"\mathrm{{{s}}}" for s in suffixes if s != "hat"]
+    below = [s if s.isdigit() or len(s) == 1 else rf"\mathrm{{{s}}}" for s in suffixes if s not in ("", "hat")]
     below += {"old": ["t-1"], "new": ["t"]}.get(age, [])
     return f"{base}_{{{', '.join(below)}}}" if below else base
 

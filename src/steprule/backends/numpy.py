@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steprule.compile import Const, Plan, Ref, Value
+from steprule.compile import Const, Plan, Ref, Value, distinct
 
 __all__ = ["emit", "load"]
 
@@ -35,19 +35,14 @@ _NUMPY = {
 
 def emit(plan: Plan) -> str:
     """Return the text of ``kernel(*planes, scalars)``: one step, in place, on arrays of any layout."""
-    names = [_plane(plan, index) for index in range(len(plan.planes))]
-    lines = [f"{names[index]} = {names[index]}_.astype({plan.compute})" for index in plan.loads]
-    kinds = ["np.bool_" if is_condition else plan.compute for is_condition in plan.prelude.conditions]
-    lines += [f"s{index} = {kind}(scalars[{index}])" for index, kind in enumerate(kinds)]
-    for index, instruction in enumerate(plan.body):
-        args = [_ref(plan, ref) for ref in instruction.args]
-        lines.append(f"x{index} = {_NUMPY[instruction.op].format(*args)}")
-    for store in plan.stores:
-        lines.append(f"{names[store.plane]}_[...] = {_ref(plan, store.value)}")
-    arguments = ", ".join([*(f"{name}_" for name in names), "scalars"])
+    writer = _Writer(plan)
+    arguments = ", ".join([*writer.arrays, "scalars"])
     header = [
         f"# {plan.title}",
+        "import math",
+        "",
         "import numpy as np",
+        "from math import inf, nan",
         f"from numpy import {plan.compute}",
         "",
         "",
@@ -55,7 +50,37 @@ def emit(plan: Plan) -> str:
         "",
         f"def kernel({arguments}):",
     ]
-    return "\n".join([*header, *(f"    {line}" for line in lines)]) + "\n"
+    return "\n".join([*header, *(f"    {line}" for line in writer.lines())]) + "\n"
+
+
+class _Writer:
+    """Writes the body of a kernel. A rule may give its slots any names, so ours keep out of their way."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        planes = [plane.name for plane in plan.planes]
+        ours = ["np", "math", "inf", "nan", "scalars", "kernel", "prelude", plan.compute]
+        ours += [f"x{k}" for k in range(len(plan.body))] + [f"s{k}" for k in range(len(plan.prelude.conditions))]
+        self._values = list(distinct(planes, ours).values())
+        self.arrays = list(distinct([f"{name}_" for name in planes], [*ours, *self._values]).values())
+
+    def lines(self) -> list[str]:
+        plan = self._plan
+        lines = [f"{self._values[index]} = {self.arrays[index]}.astype({plan.compute})" for index in plan.loads]
+        kinds = ["np.bool_" if is_condition else plan.compute for is_condition in plan.prelude.conditions]
+        lines += [f"s{index} = {kind}(scalars[{index}])" for index, kind in enumerate(kinds)]
+        for index, instruction in enumerate(plan.body):
+            args = [self._ref(ref) for ref in instruction.args]
+            lines.append(f"x{index} = {_NUMPY[instruction.op].format(*args)}")
+        return [*lines, *(f"{self.arrays[store.plane]}[...] = {self._ref(store.value)}" for store in plan.stores)]
+
+    def _ref(self, ref: Ref) -> str:
+        if isinstance(ref, Const):
+            return f"{self._plan.compute}({ref.value!r})"
+        if isinstance(ref, Value):
+            planes = len(self._plan.planes)
+            return self._values[ref.index] if ref.index < planes else f"x{ref.index - planes}"
+        return f"s{ref.index}"
 
 
 @cache
@@ -71,16 +96,3 @@ def load(plan: Plan) -> Callable[..., None]:
             kernel(*arguments)
 
     return run
-
-
-def _plane(plan: Plan, index: int) -> str:
-    return plan.planes[index].name
-
-
-def _ref(plan: Plan, ref: Ref) -> str:
-    if isinstance(ref, Const):
-        return f"{plan.compute}({ref.value!r})"
-    if isinstance(ref, Value):
-        planes = len(plan.planes)
-        return _plane(plan, ref.index) if ref.index < planes else f"x{ref.index - planes}"
-    return f"s{ref.index}"

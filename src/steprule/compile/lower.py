@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from steprule.language.functions import DERIVED
-from steprule.language.node import Node
+from steprule.language.node import Node, constant
 
 __all__ = ["Lowering", "postorder"]
 
@@ -26,6 +26,22 @@ def postorder(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
+def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
+    """Return what is left of an operation on a condition that is known: ``where(True, a, b)`` is ``a``."""
+    known = [arg for arg in args if arg.op == "const" and arg.kind == "bool"]
+    if not known:
+        return None
+    truth = bool(known[0].value)
+    if op == "where":
+        return args[1] if truth else args[2]
+    if op == "not":
+        return constant(not truth)
+    other = args[0] if known[0] is args[1] else args[1]
+    if op == "and":
+        return other if truth else known[0]
+    return known[0] if truth else other
+
+
 class Lowering:
     """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay."""
 
@@ -44,6 +60,9 @@ class Lowering:
         args = tuple(self._lowered[arg] for arg in node.args)
         if node.op in DERIVED:
             return self(DERIVED[node.op](*args))
+        decided = _decided(node.op, args)
+        if decided is not None:
+            return decided
         # repr keeps 0.0 and -0.0, and 1 and 1.0, apart.
         key = (node.op, node.name, repr(node.value), *map(id, args))
         if key not in self._shared:

@@ -15,7 +15,9 @@ from typing import Any
 from steprule.compile.lower import postorder
 from steprule.language.node import Node
 
-__all__ = ["Prelude", "make_prelude"]
+__all__ = ["Prelude", "distinct", "make_prelude"]
+
+_RESERVED = ("math", "abs", "inf", "nan", "prelude")
 
 _PYTHON = {
     "add": "({0} + {1})",
@@ -23,6 +25,7 @@ _PYTHON = {
     "mul": "({0} * {1})",
     "div": "({0} / {1})",
     "mod": "({0} % {1})",
+    "floordiv": "({0} // {1})",
     "pow": "({0} ** {1})",
     "neg": "(-{0})",
     "abs": "abs({0})",
@@ -69,45 +72,61 @@ def make_prelude(arguments: Iterable[str], row: list[Node], scalar_slots: dict[s
     """Return the prelude that computes the nodes of ``row`` and the new scalar slots."""
     arguments = tuple(arguments)
     results = [*row, *scalar_slots.values()]
-    lines, texts = _assignments(results)
+    names = distinct(arguments, _RESERVED)
+    lines, texts = _assignments(results, names)
     values = "".join(f"{texts[node]}, " for node in results)
     body = "\n".join(f"    {line}" for line in [*lines, f"return ({values})"])
-    text = f"def prelude({', '.join(arguments)}):\n{body}\n"
+    text = f"def prelude({', '.join(names.values())}):\n{body}\n"
     return Prelude(arguments, text, tuple(node.kind == "bool" for node in row), tuple(scalar_slots))
 
 
-def _assignments(results: list[Node]) -> tuple[list[str], dict[Node, str]]:
-    """Return the lines that name what is used twice, and the text of every node."""
+def distinct(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return a Python name for each name: itself, or with underscores where it is taken."""
+    used = set(taken)
+    chosen: dict[str, str] = {}
+    for name in names:
+        spelled = name
+        while spelled in used:
+            spelled += "_"
+        used.add(spelled)
+        chosen[name] = spelled
+    return chosen
+
+
+def _assignments(results: list[Node], names: dict[str, str]) -> tuple[list[str], dict[Node, str]]:
+    """Return the lines that name intermediate values, and the text of every node.
+
+    Named are what is used twice, and the branches of ``where``: both are computed, as they are when
+    the rule is called on numbers.
+    """
     order = postorder(results)
-    uses: dict[Node, int] = dict.fromkeys(order, 0)
-    for arg in [arg for node in order for arg in node.args]:
-        uses[arg] += 1
+    args = [arg for node in order for arg in node.args]
+    named = {node for node in order if node.args and sum(arg is node for arg in args) > 1}
+    named |= {arg for node in order if node.op == "where" for arg in node.args[1:] if arg.args}
     lines: list[str] = []
     texts: dict[Node, str] = {}
     for node in order:
-        text = _text(node, texts)
-        if node.args and uses[node] > 1:
-            lines.append(f"h{len(lines)} = {text.removeprefix('(').removesuffix(')') if _wrapped(text) else text}")
-            text = f"h{len(lines) - 1}"
-        texts[node] = text
+        texts[node] = _text(node, texts, names)
+        if node in named:
+            name = distinct([f"h{len(lines)}"], names.values())[f"h{len(lines)}"]
+            lines.append(f"{name} = {_unwrapped(texts[node])}")
+            texts[node] = name
     return lines, texts
 
 
-def _wrapped(text: str) -> bool:
-    """Whether the outermost parentheses of ``text`` enclose all of it."""
-    if not (text.startswith("(") and text.endswith(")")):
-        return False
+def _unwrapped(text: str) -> str:
+    """Return ``text`` without the parentheses around all of it."""
     depth = 0
     for position, character in enumerate(text):
         depth += (character == "(") - (character == ")")
         if depth == 0:
-            return position == len(text) - 1
-    return False
+            return text[1:-1] if text.startswith("(") and position == len(text) - 1 else text
+    return text
 
 
-def _text(node: Node, texts: dict[Node, str]) -> str:
+def _text(node: Node, texts: dict[Node, str], names: dict[str, str]) -> str:
     if node.op == "symbol":
-        return node.name
+        return names[node.name]
     if node.op == "const":
         return f"({node.value!r})" if node.value < 0 else repr(node.value)
     if node.op.startswith("math."):

@@ -8,7 +8,10 @@ are computed for every element.
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any, Literal, NoReturn, TypeAlias
+
+import numpy as np
 
 from steprule.errors import RuleError
 from steprule.language.ops import OPS, Kind
@@ -26,7 +29,7 @@ class Node:
 
     ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in
     ``OPS``, one of the derived ``maximum``, ``minimum`` and ``sign``, and on the host also
-    ``pow``, ``mod`` and ``math.NAME``. ``serial`` grows in the order in which a rule computes.
+    ``pow``, ``mod``, ``floordiv`` and ``math.NAME``. ``serial`` grows in the order in which a rule computes.
     """
 
     __slots__ = ("args", "kind", "name", "op", "serial", "stage", "value")
@@ -51,11 +54,15 @@ class Node:
         self.serial = next(self._serials)
 
     def __repr__(self) -> str:
+        return self._text(depth=4)
+
+    def _text(self, depth: int) -> str:
+        # Shared parts would be written out again and again: a text of exponential length.
         if self.op == "symbol":
             return self.name
         if self.op == "const":
             return repr(self.value)
-        return f"{self.op}({', '.join(map(repr, self.args))})"
+        return f"{self.op}({', '.join(arg._text(depth - 1) for arg in self.args) if depth else '...'})"
 
     # Arithmetic.
     def __add__(self, other: Operand) -> Node:
@@ -93,6 +100,17 @@ class Node:
 
     def __rmod__(self, other: Operand) -> Node:
         return _host_only("mod", "%", other, self)
+
+    def __floordiv__(self, other: Operand) -> Node:
+        return _host_only("floordiv", "//", self, other)
+
+    def __rfloordiv__(self, other: Operand) -> Node:
+        return _host_only("floordiv", "//", other, self)
+
+    def __xor__(self, other: object) -> NoReturn:
+        raise RuleError("`^` is no operation of rules; a power is written x**2")
+
+    __rxor__ = __xor__
 
     def __neg__(self) -> Node:
         return apply("neg", self)
@@ -150,11 +168,12 @@ class Node:
 
     def __float__(self) -> NoReturn:
         raise RuleError(
-            "a symbol was turned into a Python number, as the math module does. "
-            "Call math functions in the rule itself, and on hyperparameters and t only"
+            "a symbol was turned into a Python number, as float, round, range and the functions of math do. "
+            "On hyperparameters and t, functions of math work where tracing sees them: under a name of the "
+            "module (import math at the top of the file), in the rule or in functions that it calls"
         )
 
-    __int__ = __index__ = __float__
+    __int__ = __index__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
 
     def __iter__(self) -> NoReturn:
         raise RuleError("a rule is for one element: a symbol has no items to loop over or unpack")
@@ -162,10 +181,11 @@ class Node:
     def __getitem__(self, index: object) -> NoReturn:
         raise RuleError("a rule is for one element: a symbol cannot be indexed")
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *args: object, **kwargs: object) -> NoReturn:
-        for arg in args:  # array * symbol arrives here as np.multiply
-            if not isinstance(arg, (Node, bool, int, float)):
-                _node(arg)
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: object, **kwargs: object) -> Node:
+        nodes = [_node(arg) for arg in args]  # refuses arrays: array * symbol arrives here as np.multiply
+        op = next((op.name for op in OPS.values() if op.numpy is ufunc and method == "__call__"), None)
+        if op is not None and not kwargs and any(isinstance(arg, np.generic) for arg in args):
+            return apply(op, *nodes)  # a NumPy number times a symbol
         raise RuleError(
             f"np.{ufunc.__name__} is not an operation of rules. Use steprule.sqrt, maximum, "
             "minimum, where, sign, and Python's operators and abs"
@@ -181,8 +201,9 @@ class Node:
         if name.startswith("__"):  # Python probing for a protocol, not the rule asking
             raise AttributeError(name)
         raise RuleError(
-            f"a symbol has no attribute {name!r}: a rule is for one element, "
-            "without methods of arrays (use sqrt(x), abs(x), x**2)"
+            f"a symbol has no attribute {name!r}: a rule is for one element, without methods of arrays. Use sqrt(x), "
+            "abs(x), x**2, maximum and minimum (to clip); what needs a whole array, such as a mean, is done to the "
+            "gradient before the step"
         )
 
 
@@ -196,11 +217,22 @@ def constant(value: float) -> Node:
     return Node("const", stage="host", kind="bool" if isinstance(value, bool) else "float", value=value)
 
 
+def _plain(number: Any) -> float:
+    """Return a number of any Python or NumPy type as a plain bool, int or float."""
+    if isinstance(number, np.generic):
+        number = number.item()
+    if isinstance(number, (bool, float)):
+        return bool(number) if isinstance(number, bool) else float(number)
+    if abs(number) > sys.float_info.max:
+        raise RuleError(f"a whole number of {len(str(abs(number)))} digits is too large for a rule")
+    return int(number)
+
+
 def _node(operand: object) -> Node:
     if isinstance(operand, Node):
         return operand
-    if isinstance(operand, (bool, int, float)):
-        return constant(operand)
+    if isinstance(operand, (bool, int, float, np.floating, np.integer, np.bool_)):
+        return constant(_plain(operand))
     raise RuleError(
         f"{operand!r} (a {type(operand).__name__}) cannot take part in a rule: "
         "a rule computes with its own arguments and Python numbers"
@@ -254,4 +286,7 @@ def host_call(function: str, *operands: object) -> Node:
             f"math.{function} was called on an element; its last bit differs between libraries, so "
             f"rules may use math on hyperparameters and t only.{remedy}"
         )
-    return Node(f"math.{function}", args, stage="host")
+    if function in ("modf", "frexp"):
+        raise RuleError(f"math.{function} returns two values, which a rule cannot take apart; use x % 1 and math.floor")
+    gives: Kind = "bool" if function in ("isnan", "isinf", "isfinite", "isclose") else "float"
+    return Node(f"math.{function}", args, stage="host", kind=gives)

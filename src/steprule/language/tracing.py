@@ -22,22 +22,26 @@ class _SymbolicMath:
     """The math module as a traced rule sees it: its functions accept host symbols."""
 
     def __getattr__(self, name: str) -> Any:
-        return _twin(getattr(math, name))
+        return _twin(getattr(math, name), {})
 
 
-def _twin(value: Any) -> Any:
-    """Return what stands for ``value`` while tracing: math and its functions are replaced."""
+def _twin(value: Any, seen: dict[Any, Any]) -> Any:
+    """Return what stands for ``value`` while tracing: math, its functions, and functions that may call them."""
     if value is math:
         return _SymbolicMath()
+    if isinstance(value, types.FunctionType) and not value.__module__.startswith("steprule."):
+        return _copy(value, seen)
     if not (isinstance(value, types.BuiltinFunctionType) and value.__module__ == "math"):
         return value
     name = value.__name__
 
-    def call(*args: Any) -> Any:
-        if not any(isinstance(arg, Node) for arg in args):
-            return value(*args)
-        if name == "sqrt":
-            return functions.sqrt(*args) if args[0].stage == "host" else host_call(name, *args)
+    def call(*args: Any, **named: Any) -> Any:
+        if not any(isinstance(arg, Node) for arg in (*args, *named.values())):
+            return value(*args, **named)
+        if named:
+            raise RuleError(f"math.{name} of hyperparameters takes no named arguments in a rule")
+        if name == "sqrt" and args[0].stage == "host":
+            return functions.sqrt(*args)
         return host_call(name, *args)
 
     return call
@@ -47,19 +51,32 @@ def symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a copy of ``function`` that sees ``math`` as functions on symbols.
 
     ``math.log(symbol)`` would ask the symbol for its float, which it does not have; so the names
-    that a rule took from ``math`` are bound to symbolic twins in the copy.
+    that a rule took from ``math`` are bound to symbolic twins in the copy, and in copies of the
+    functions that it calls by name.
     """
-    if not isinstance(function, types.FunctionType):
-        return function
-    code, closure = function.__code__, function.__closure__ or ()
-    names = set(code.co_names) | {
-        name for const in code.co_consts if hasattr(const, "co_names") for name in const.co_names
-    }
-    twins = {name: _twin(function.__globals__[name]) for name in names if name in function.__globals__}
-    cells = tuple(types.CellType(_twin(cell.cell_contents)) for cell in closure)
-    copy = types.FunctionType(code, {**function.__globals__, **twins}, function.__name__, function.__defaults__, cells)
+    return _copy(function, {}) if isinstance(function, types.FunctionType) else function
+
+
+def _copy(function: types.FunctionType, seen: dict[Any, Any]) -> Callable[..., Any]:
+    if function in seen:
+        return seen[function]  # type: ignore[no-any-return]
+    code = function.__code__
+    world = dict(function.__globals__)
+    cells = [types.CellType() for _ in function.__closure__ or ()]
+    copy = types.FunctionType(code, world, function.__name__, function.__defaults__, tuple(cells))
     copy.__kwdefaults__ = function.__kwdefaults__
+    seen[function] = copy
+    world.update({name: _twin(world[name], seen) for name in _names(code) if name in world})
+    for cell, old in zip(cells, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # a name of the enclosing function that is not bound yet
+            cell.cell_contents = _twin(old.cell_contents, seen)
     return copy
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Return the global names that a function may use, those of functions inside it included."""
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -76,8 +93,10 @@ def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts:
         known = [*function.__code__.co_varnames, "sqrt", "maximum", "minimum", "where", "sign"]
         hint = suggest(getattr(error, "name", None) or "", known)
         raise explain(function, title, f"{error}.{hint}", error) from None
-    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
+    except Exception as error:
         raise explain(function, title, f"{type(error).__name__}: {error}", error) from None
+    if isinstance(result, list):
+        return tuple(result)
     return result if isinstance(result, tuple) else (result,)
 
 
