@@ -98,7 +98,12 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
     [
         (["emit", "adm"], "no rule is called 'adm'. Did you mean 'adam'"),
         (["emit", "adam", "--set", "lr"], "'lr' must be NAME=VALUE"),
-        (["emit", "adam", "--set", "lr=-1"], "lr must be a number of at least 0, got -1.0"),
+        (["emit", "rmsprop", "--set", "momentum=-1"], "momentum must be a number in [0, 1) or None, got -1.0"),
+        (["emit", "adam", "--set", "lr=0.1"], "--set lr=0.1 has no effect"),
+        (["emit", "adam", "--target", "latex", "--dtype", "float16"], "--dtype has no effect"),
+        (["emit", "adam(beta2=0.9)"], "options are given apart from it"),
+        (["emit", ":x"], "names no file or module before the colon"),
+        (["rules", "adam", "sdg"], "Did you mean 'sgd'"),
         (["emit", "adam", "--set", "nesterov=true"], "rule 'adam' has no hyperparameter 'nesterov'"),
         (["emit", "adam", "--triple", "aarch64-linux-gnu"], "--triple and --cpu choose a machine for --target asm"),
         (["emit", "adam", "--target", "asm", "--cpu", "znver4"], "--cpu needs --triple"),

@@ -162,8 +162,8 @@ def test_a_state_dict_is_a_copy() -> None:
     saved = optimizer.state_dict()
     before = copy.deepcopy(saved)
     optimizer.step([np.ones((4, 3), np.float32), np.ones(5)])
-    for a, b in zip(saved["leaves"], before["leaves"], strict=True):
-        assert_same_bits(a["m"], b["m"])
+    for place, slots in saved["slots"].items():
+        assert_same_bits(slots["m"], before["slots"][place]["m"])
     assert saved["t"] == 2
 
 
@@ -186,7 +186,7 @@ def _wrong_states() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
         return lambda state: {**state, key: value}
 
     def leaf(slot: str, value: Any) -> Callable[[dict[str, Any]], Any]:
-        return lambda state: {**state, "leaves": [{**state["leaves"][0], slot: value}]}
+        return lambda state: {**state, "slots": {"params": {**state["slots"]["params"], slot: value}}}
 
     def group(**changed: Any) -> Callable[[dict[str, Any]], Any]:
         return lambda state: {**state, "groups": [{**state["groups"][0], **changed}]}
@@ -195,11 +195,18 @@ def _wrong_states() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
         "rule": (change("rule", "lion"), "of rule 'lion'"),
         "version": (change("version", 99), "version 99"),
         "t": (change("t", -1), "whole number of at least 0"),
-        "count": (change("leaves", []), "0 leaves, this optimizer has 1"),
-        "kind": (change("leaves", 3), "must be a list of dicts"),
-        "shape": (leaf("m", np.zeros(4)), r"slot m of the state is float64 \(4,\), expected float64 \(3,\)"),
+        "missing": (change("slots", {}), r"other parameters: it lacks \['params'\]"),
+        "unknown": (change("slots", {"params['w']": {}}), r"has \[\"params\['w'\]\"\] that are not here"),
+        "kind": (change("slots", 3), "must be a dict of dicts"),
+        "groups": (change("groups", []), "0 groups, this optimizer has 1"),
+        "group": (change("groups", [3]), "must be a list of dicts"),
+        "no scalars": (group(scalars=None), "dicts hyperparameters and scalars"),
+        "no hyperparameters": (group(hyperparameters=[1]), "dicts hyperparameters and scalars"),
+        "true": (change("version", True), "version True"),
+        "masked": (leaf("m", np.ma.zeros(3)), "MaskedArray"),
+        "shape": (leaf("m", np.zeros(4)), r"float64 of shape \(4,\), expected float64 of shape \(3,\)"),
         "type": (leaf("m", np.zeros(3, np.float32)), "float32"),
-        "none": (leaf("v", None), "NoneType"),
+        "none": (leaf("v", None), "is a NoneType"),
         "slots": (leaf("w", np.zeros(3)), "slots"),
         "range": (group(hyperparameters={"lr": -1.0}), "hyperparameters"),
         "no dict": (lambda state: 3, "no state dict"),

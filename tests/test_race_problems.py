@@ -14,9 +14,10 @@ import scipy.sparse
 from steprule.doors.structure import Structure
 from steprule.errors import ProblemError
 from steprule.race import Problem, data
+from steprule.race.check import check_problem
 from steprule.race.classifier import Classifier, Split, split
 from steprule.race.corpus import FEATURES, bag_of_words, docstrings
-from steprule.race.load import check_problem, describe, load_problem
+from steprule.race.load import describe, load_problem
 from steprule.race.network import init_network, loss_and_grad
 from steprule.race.problems import NAMES
 

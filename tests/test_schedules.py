@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Callable
 
 import hypothesis
 import hypothesis.strategies as st
@@ -30,9 +32,10 @@ def test_linear_warmup() -> None:
 
 def test_cosine() -> None:
     wave = schedules.cosine(1.0, 100, final=0.2)
-    assert wave(0) == 1.0
-    assert wave(50) == pytest.approx(0.6)
-    assert wave(100) == wave(500) == pytest.approx(0.2)
+    assert wave(1) == 1.0
+    assert wave(51) == pytest.approx(0.6)
+    assert 0.2 < wave(100) < 0.21
+    assert wave(101) == wave(500) == pytest.approx(0.2)
 
 
 def test_step_drop() -> None:
@@ -62,9 +65,9 @@ def test_ranges(value: float, steps: int, t: int) -> None:
 
 
 def test_wrong_schedules() -> None:
-    with pytest.raises(HyperparameterError, match="steps must be at least 1, got 0"):
+    with pytest.raises(HyperparameterError, match="steps must be a whole number of at least 1, got 0"):
         schedules.cosine(1.0, 0)
-    with pytest.raises(HyperparameterError, match="warmup must be at least 1"):
+    with pytest.raises(HyperparameterError, match="warmup must be a whole number of at least 1"):
         schedules.inverse_sqrt(1.0, warmup=0)
     wrong: list[tuple[list[float], list[int]]] = [
         ([], []),
@@ -75,3 +78,37 @@ def test_wrong_schedules() -> None:
     for parts, ends in wrong:
         with pytest.raises(HyperparameterError, match="rising boundaries"):
             schedules.sequence(parts, ends)
+    calls: list[Callable[[], object]] = [
+        lambda: schedules.constant(math.nan),
+        lambda: schedules.cosine("a", 10),  # type: ignore[arg-type]
+        lambda: schedules.cosine(1.0, 10.5),  # type: ignore[arg-type]
+        lambda: schedules.step_drop(1.0, 5),  # type: ignore[arg-type]
+        lambda: schedules.step_drop(1.0, {5: 0.1}, factor=0.5),
+        lambda: schedules.step_drop(1.0, [-5]),
+        lambda: schedules.sequence([1.0, 2.0], [-10]),
+    ]
+    for make in calls:
+        with pytest.raises(HyperparameterError):
+            make()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.constant(0.5),
+        schedules.inverse_sqrt(0.5, warmup=3),
+        schedules.linear_warmup(0.5, 10, start=0.1),
+        schedules.cosine(0.5, 10, final=0.1),
+        schedules.step_drop(0.5, [3, 7]),
+        schedules.sequence([schedules.linear_warmup(0.5, 5), 0.25], [5]),
+    ],
+    ids=repr,
+)
+def test_schedules_can_be_pickled_and_compared(schedule: schedules.Schedule) -> None:
+    copy = pickle.loads(pickle.dumps(schedule))
+    assert copy == schedule
+    assert [copy(t) for t in range(1, 20)] == [schedule(t) for t in range(1, 20)]
+
+
+def test_schedules_show_how_they_were_made() -> None:
+    assert repr(schedules.cosine(0.003, 450)) == "cosine(0.003, 450, 0.0)"

@@ -19,6 +19,7 @@ from steprule.doors.numpy import Optimizer
 from steprule.language import maximum, minimum, sign, sqrt, where
 from steprule.rules import (
     Decay,
+    Fraction,
     NonNegative,
     Positive,
     Range,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decay",
+    "Fraction",
     "Group",
     "NonNegative",
     "Optimizer",
@@ -80,3 +82,8 @@ def __getattr__(name: str) -> Any:
 
         return importlib.import_module("steprule.scipy")
     raise AttributeError(f"module 'steprule' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are imported late included."""
+    return __all__

@@ -84,8 +84,10 @@ def kernel(rule: Rule, variant: Variant, storage: Format, backend: str = "llvm")
     if check_backend(backend) == "numpy":
         return Kernel(recipe, slots, 0, numpy.load(recipe))
     # Imported late: describing a rule or drawing its formula needs no compiler.
-    from steprule.runtime.jit import build
+    from steprule.runtime.jit import build, has_half
 
+    if storage.name == "float16" and not has_half():
+        raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
     (address,) = build(llvm.emit(recipe), "kernel")
     return Kernel(recipe, slots, address, None)
 

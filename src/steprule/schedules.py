@@ -1,7 +1,7 @@
 """Schedules: callables of the step number t (1 at the first step) for any hyperparameter.
 
-Each is ``schedule(t) -> float`` in Python's float64. Schedules of other libraries fit as well,
-optax's for instance, which count their own first step as 0.
+Each is ``schedule(t) -> float`` in Python's float64; it can be compared, copied and pickled, and shows
+how it was made. Schedules of other libraries fit as well; mind that optax's count their first step as 0.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from steprule.errors import HyperparameterError
@@ -18,9 +19,79 @@ __all__ = ["constant", "cosine", "inverse_sqrt", "linear_warmup", "sequence", "s
 Schedule: TypeAlias = Callable[[int], float]
 
 
+class _Shown:
+    """Shows a schedule as the call that makes it."""
+
+    def __repr__(self) -> str:
+        name = type(self).__name__.removeprefix("_")
+        values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+        return f"{name}({', '.join(map(repr, values))})"
+
+
+@dataclass(frozen=True, repr=False)
+class _constant(_Shown):  # noqa: N801  (named as the function that makes it)
+    value: float
+
+    def __call__(self, t: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, repr=False)
+class _inverse_sqrt(_Shown):  # noqa: N801
+    value: float
+    warmup: int
+
+    def __call__(self, t: int) -> float:
+        return self.value * math.sqrt(self.warmup / max(t, self.warmup))
+
+
+@dataclass(frozen=True, repr=False)
+class _linear_warmup(_Shown):  # noqa: N801
+    value: float
+    steps: int
+    start: float
+
+    def __call__(self, t: int) -> float:
+        return self.start + (self.value - self.start) * min(t / self.steps, 1.0)
+
+
+@dataclass(frozen=True, repr=False)
+class _cosine(_Shown):  # noqa: N801
+    value: float
+    steps: int
+    final: float
+
+    def __call__(self, t: int) -> float:
+        done = min((t - 1) / self.steps, 1.0)
+        return self.final + (self.value - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True, repr=False)
+class _step_drop(_Shown):  # noqa: N801
+    value: float
+    drops: tuple[tuple[int, float], ...]
+
+    def __call__(self, t: int) -> float:
+        return self.value * math.prod(factor for step, factor in self.drops if step < t)
+
+
+@dataclass(frozen=True, repr=False)
+class _sequence(_Shown):  # noqa: N801
+    schedules: tuple[Schedule, ...]
+    boundaries: tuple[int, ...]
+
+    def __call__(self, t: int) -> float:
+        index = bisect.bisect_left(self.boundaries, t)
+        return self.schedules[index](t - (self.boundaries[index - 1] if index else 0))
+
+
 def constant(value: float) -> Schedule:
-    """Return the schedule that is always ``value``."""
-    return lambda t: value
+    """Return the schedule that is always ``value``.
+
+    Raises:
+        HyperparameterError: when ``value`` is no finite number.
+    """
+    return _constant(_number("value", value))
 
 
 def inverse_sqrt(value: float, *, warmup: int = 1) -> Schedule:
@@ -28,38 +99,53 @@ def inverse_sqrt(value: float, *, warmup: int = 1) -> Schedule:
 
     With ``warmup=1`` it is ``value / sqrt(t)``, the schedule of the theory and of section 6.1 of
     Kingma & Ba 2015.
+
+    Raises:
+        HyperparameterError: when ``value`` is no finite number or ``warmup`` no whole number from 1.
     """
-    _at_least("warmup", warmup, 1)
-    return lambda t: value * math.sqrt(warmup / max(t, warmup))
+    return _inverse_sqrt(_number("value", value), _count("warmup", warmup))
 
 
 def linear_warmup(value: float, steps: int, *, start: float = 0.0) -> Schedule:
-    """Return the line from ``start`` (at t = 0) to ``value`` (at t = ``steps``), constant afterwards."""
-    _at_least("steps", steps, 1)
-    return lambda t: start + (value - start) * min(t / steps, 1.0)
+    """Return the line from ``start`` (at t = 0) to ``value`` (at t = ``steps``), constant afterwards.
+
+    Raises:
+        HyperparameterError: when a value is no finite number or ``steps`` no whole number from 1.
+    """
+    return _linear_warmup(_number("value", value), _count("steps", steps), _number("start", start))
 
 
 def cosine(value: float, steps: int, *, final: float = 0.0) -> Schedule:
-    """Return half a cosine from ``value`` (at t = 0) down to ``final`` (at t = ``steps`` and after).
+    """Return half a cosine from ``value`` (at the first step) down to ``final`` (after ``steps`` steps).
 
-    ``final + (value - final) * (1 + cos(pi t / steps)) / 2``: Loshchilov & Hutter 2017, eq. 5,
+    ``final + (value - final) * (1 + cos(pi (t - 1) / steps)) / 2``: Loshchilov & Hutter 2017, eq. 5,
     arXiv:1608.03983, without restarts.
+
+    Raises:
+        HyperparameterError: when a value is no finite number or ``steps`` no whole number from 1.
     """
-    _at_least("steps", steps, 1)
-    return lambda t: final + (value - final) * (1 + math.cos(math.pi * min(t / steps, 1.0))) / 2
+    return _cosine(_number("value", value), _count("steps", steps), _number("final", final))
 
 
-def step_drop(value: float, drops: Sequence[int] | Mapping[int, float], *, factor: float = 0.1) -> Schedule:
-    """Return ``value``, multiplied by ``factor`` after each of the steps in ``drops``.
+def step_drop(value: float, drops: Sequence[int] | Mapping[int, float], *, factor: float | None = None) -> Schedule:
+    """Return ``value``, multiplied by ``factor`` (default 0.1) after each of the steps in ``drops``.
 
     ``drops={30: 0.5, 60: 0.1}`` gives each drop a factor of its own.
+
+    Raises:
+        HyperparameterError: for drops that are no whole numbers from 1, or a ``factor`` beside a mapping,
+            where it would do nothing.
     """
-    factors = dict(drops) if isinstance(drops, Mapping) else dict.fromkeys(drops, factor)
-    steps = sorted(factors)
-    products = [value]
-    for step in steps:
-        products.append(products[-1] * factors[step])
-    return lambda t: products[bisect.bisect_left(steps, t)]
+    if isinstance(drops, Mapping):
+        if factor is not None:
+            raise HyperparameterError(f"factor={factor!r} does nothing: drops gives each step a factor of its own")
+        factors = dict(drops)
+    elif isinstance(drops, (list, tuple, range)):
+        factors = dict.fromkeys(drops, 0.1 if factor is None else factor)
+    else:
+        raise HyperparameterError(f"drops must be a list of steps, or a dict of steps and factors, got {drops!r}")
+    pairs = sorted((_count("a step of drops", step), _number("a factor", f)) for step, f in factors.items())
+    return _step_drop(_number("value", value), tuple(pairs))
 
 
 def sequence(schedules: Sequence[Schedule | float], boundaries: Sequence[int]) -> Schedule:
@@ -69,22 +155,24 @@ def sequence(schedules: Sequence[Schedule | float], boundaries: Sequence[int]) -
     ``sequence([linear_warmup(1e-3, 100), cosine(1e-3, 900)], [100])`` is warm-up, then decay.
 
     Raises:
-        HyperparameterError: when there is not one boundary fewer than schedules, in rising order.
+        HyperparameterError: when there is not one boundary fewer than schedules, in rising order from 1.
     """
-    parts = [part if callable(part) else constant(part) for part in schedules]
-    ends = list(boundaries)
-    if not parts or len(ends) != len(parts) - 1 or ends != sorted(set(ends)):
+    parts = tuple(part if callable(part) else constant(part) for part in schedules)
+    ends = tuple(_count("a boundary", end) for end in boundaries)
+    if not parts or len(ends) != len(parts) - 1 or list(ends) != sorted(set(ends)):
         raise HyperparameterError(
-            f"a sequence of {len(parts)} schedules needs {max(len(parts) - 1, 0)} rising boundaries, got {ends}"
+            f"a sequence of {len(parts)} schedules needs {max(len(parts) - 1, 0)} rising boundaries, got {list(ends)}"
         )
-
-    def schedule(t: int) -> float:
-        index = bisect.bisect_left(ends, t)
-        return parts[index](t - (ends[index - 1] if index else 0))
-
-    return schedule
+    return _sequence(parts, ends)
 
 
-def _at_least(name: str, value: float, low: float) -> None:
-    if not value >= low:
-        raise HyperparameterError(f"{name} must be at least {low}, got {value!r}")
+def _number(name: str, value: float) -> float:
+    if isinstance(value, (bool, str)) or not math.isfinite(value):
+        raise HyperparameterError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _count(name: str, value: int) -> int:
+    if isinstance(value, (bool, str)) or value != int(value) or value < 1:
+        raise HyperparameterError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)

@@ -41,7 +41,7 @@ def emit(
     options: Annotated[
         list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Type of the parameters.")] = Dtype.float32,
+    dtype: Annotated[Dtype | None, typer.Option(help="Type of the parameters; default float32.")] = None,
     triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
     cpu: Annotated[str, typer.Option(help="With --triple: a processor, such as x86-64-v2.")] = "",
 ) -> None:
@@ -50,8 +50,14 @@ def emit(
         raise HyperparameterError(f"--triple and --cpu choose a machine for --target asm; {target} has none")
     if cpu and not triple:
         raise HyperparameterError("--cpu needs --triple, such as --triple x86_64-linux-gnu")
+    if target is Target.latex and dtype is not None:
+        raise HyperparameterError("--dtype has no effect on a formula")
     chosen = load(rule)
-    typer.echo(_emit(chosen, chosen.resolve(parse(chosen, options or [])), target, dtype, triple, cpu).rstrip("\n"))
+    typer.echo(
+        _emit(chosen, chosen.resolve(parse(chosen, options or [])), target, dtype or Dtype.float32, triple, cpu).rstrip(
+            "\n"
+        )
+    )
 
 
 def _emit(rule: Rule, values: dict[str, Any], target: Target, dtype: Dtype, triple: str | None, cpu: str) -> str:
@@ -80,7 +86,17 @@ def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
         if not equals:
             raise HyperparameterError(f"{option!r} must be NAME=VALUE, as in nesterov=true")
         values[name] = _value(rule, name, text)
+        hyper = rule.hyperparameters.get(name)
+        if hyper is not None and not hyper.is_static and not hyper.optional:
+            raise HyperparameterError(
+                f"--set {option} has no effect: {name} is given to every step and is no part of the code. "
+                f"Options that are: {', '.join(_options(rule)) or 'none'}"
+            )
     return values
+
+
+def _options(rule: Rule) -> list[str]:
+    return [f"{h.name} ({h.kind})" for h in rule.hyperparameters.values() if h.is_static or h.optional]
 
 
 def _value(rule: Rule, name: str, text: str) -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import textwrap
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,18 +15,21 @@ import typer
 from steprule.errors import HyperparameterError, StepruleError
 
 if TYPE_CHECKING:
-    from steprule.race import Settings
+    from rich.console import Console
+
+    from steprule.race import Race, Settings
 
 __all__ = ["race"]
 
 _NEEDED = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "joblib": "joblib"}
 _INTERRUPTED = 130
+_NOTHING = "Interrupted before the first run was finished; nothing to report."
 
 
 def race(
     problem: Annotated[
-        str, typer.Argument(help="A problem's name (see --list), or a path to a .py file.")
-    ] = "digits-mlp",
+        str | None, typer.Argument(help="A problem's name (see --list), or a path to a .py file. Default: digits-mlp.")
+    ] = None,
     rules: Annotated[
         list[str] | None,
         typer.Option(help="NAME, file.py:NAME or NAME(hyper=value, ...), comma-separated. Default: six classics."),
@@ -30,18 +37,20 @@ def race(
     lrs: Annotated[str | None, typer.Option(help="Learning rates: 0.001,0.01 or LOW:HIGH:POINTS (a log grid).")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds. Default 3.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a run. Default: the problem's.")] = None,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="The first seed. Default 0.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes; the numbers do not depend on it. Default: all.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the results. Default race-results/PROBLEM.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the finished runs in the folder.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A small race: fewer rates, seeds and epochs.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the problems.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Forget the finished runs in the folder.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", metavar="", help="A small race: fewer rates and epochs.")] = False,
+    list_: Annotated[bool, typer.Option("--list", metavar="", help="List the problems.")] = False,
 ) -> None:
     """Race optimizers on a problem: same start, same batches, each rule at its best learning rate.
 
     Interrupted, it keeps the finished runs; the same command goes on.
     """
+    begin = time.perf_counter()
     if list_:
+        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, output, fresh or None, quick or None)
         _list_problems()
         return
     _check_installed()
@@ -49,44 +58,65 @@ def race(
     from steprule.race.runner import interruptible
 
     settings = Settings(
-        problem=problem, rules=tuple(rules or DEFAULT_RULES), lrs=_rates(lrs), seeds=seeds, epochs=epochs, seed=seed,
-        jobs=jobs, output=output, fresh=fresh, quick=quick,
+        problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), lrs=_rates(lrs), seeds=seeds,
+        epochs=epochs, seed=seed or 0, jobs=jobs, output=output, fresh=fresh, quick=quick,
     )  # fmt: skip
     try:
         with interruptible():
-            interrupted = _race(settings)
+            interrupted = _race(settings, begin)
     except KeyboardInterrupt:
+        typer.echo(_NOTHING)
         interrupted = True
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 
-def _race(settings: Settings) -> bool:
-    """Run the race, write and show its results; return whether it was interrupted."""
+def _race(settings: Settings, begin: float) -> bool:
+    """Run the race, write and show its results; return whether it was interrupted.
+
+    Raises:
+        KeyboardInterrupt: before there is a race.
+    """
     from rich.console import Console
 
-    from steprule.race import make_plan, run_plan, summarize, write
-    from steprule.race.live import final_table, watching
+    from steprule.race import make_plan, run_plan
+    from steprule.race.live import busy, watching
 
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         # Where nobody watches, a table is not to be squeezed into the width of a terminal that is none.
         console = Console(width=120)
-    plan = make_plan(settings)
+    with busy(console, "Loading the problem and the rules"):
+        plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
     with watching(plan, console) as watch:
-        done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh, watch=watch)
-    rows = summarize(plan, done.runs)
-    *_, report = write(done, folder)
-    if done.runs:
-        console.print(final_table(rows))
-    counted = f"{len(done.runs)} of {len(plan.tasks)} runs" if not done.is_complete else f"{len(done.runs)} runs"
-    kept = f", {done.resumed} of them from earlier" if done.resumed else ""
-    console.print(f"{plan.problem.name}: {counted}{kept}, {done.seconds:.0f} s.", highlight=False)
-    if done.interrupted:
-        console.print("Interrupted. The same command goes on from here.", highlight=False)
-    typer.echo(f"Report: {report}")
+        done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh, watch=watch, begin=begin)
+    if not done.runs:
+        typer.echo(_NOTHING)
+        return True
+    try:
+        _report(done, folder, console, begin)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted while the report was drawn. The same command draws it; finished runs are kept.")
+        return True
     return done.interrupted
+
+
+def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
+    """Write the results and show the table."""
+    from steprule.race import summarize, write
+    from steprule.race.live import busy, final_table
+
+    with busy(console, "Drawing the report"):
+        *_, report = write(done, folder)
+    console.print(final_table(summarize(done.plan, done.runs), console))
+    expected = len(done.plan.tasks)
+    counted = f"{expected} runs" if done.is_complete else f"{len(done.runs)} of {expected} runs"
+    kept = f", {done.resumed} of them from earlier" if done.resumed else ""
+    typer.echo(f"{done.plan.problem.name}: {counted}{kept}, {time.perf_counter() - begin:.0f} s.")
+    if done.interrupted:
+        typer.echo("Interrupted. The same command goes on from here.")
+    typer.echo(f"Report: {report}")
 
 
 def _rates(text: str | None) -> tuple[float, ...] | None:
@@ -112,12 +142,20 @@ def _log_grid(low: float, high: float, points: int) -> tuple[float, ...]:
     return tuple(float(f"{low * ratio ** (i / (points - 1)):.3g}") for i in range(points))
 
 
+def _check_alone(*others: object) -> None:
+    if any(other is not None for other in others):
+        raise HyperparameterError(
+            "--list only lists the problems, so whatever is given beside it does nothing; drop it"
+        )
+
+
 def _list_problems() -> None:
     from steprule.race.load import describe
     from steprule.race.problems import NAMES
 
+    width = shutil.get_terminal_size().columns
     for name in NAMES:
-        typer.echo(f"{name:16} {describe(name)}")
+        typer.echo(textwrap.fill(f"{name:16} {describe(name)}", width, subsequent_indent=" " * 17))
     typer.echo("\nOr a path to a .py file of your own: see docs/race.md.")
 
 

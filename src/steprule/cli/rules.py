@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -21,19 +22,18 @@ __all__ = ["rules"]
 def rules(
     names: Annotated[list[str] | None, typer.Argument(help="Rules to show in full (a name, or file.py:name).")] = None,
 ) -> None:
-    """Show the catalogue: formula, slots, bytes a parameter in float32, paper."""
+    """Show the catalogue: slots, bytes a parameter, paper and formula of every rule."""
     console = Console()
     if names:
-        for rule in map(load, names):
+        for rule in [load(name) for name in names]:  # all of them before the first is shown
             _show(console, rule)
         return
-    table = Table(title="Rules (default options; `steprule rules NAME` tells all)", show_lines=True)
-    for heading in ("rule", "formula", "slots", "bytes", "paper"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("rule", "bytes"))
     for rule in CATALOGUE.values():
-        formula = latex.text(rule)
-        table.add_row(rule.name, Text(formula), slots(rule), str(bytes_a_parameter(rule)), escape(rule.paper))
-    console.print(table)
+        head = f"[bold]{rule.name}[/bold]  {escape(slots(rule))}; {bytes_a_parameter(rule)} bytes"
+        console.print(f"{head}  [dim]{escape(rule.paper)}[/dim]")
+        console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
+    console.print("Slots in parentheses are kept by some options only; bytes are those of a float32 parameter with its")
+    console.print("slots, by default. `steprule rules NAME` tells all of one rule.")
 
 
 def slots(rule: Rule) -> str:
@@ -54,7 +54,7 @@ def _show(console: Console, rule: Rule) -> None:
     console.print(f"[bold]{escape(rule.name)}[/bold]  {escape(rule.paper)}\n")
     console.print(Text(latex.text(rule)))
     for paragraph in rule.doc.split("\n\n"):
-        console.print(f"\n{escape(' '.join(paragraph.split()))}")
+        console.print(f"\n{escape(' '.join(paragraph.replace('``', '`').split()))}")
     console.print()
     table = Table("hyperparameter", "default", "values")
     for hyper in rule.hyperparameters.values():

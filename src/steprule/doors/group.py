@@ -27,6 +27,10 @@ class Group:
         self.params = params
         self.hyperparameters = hyperparameters
 
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.hyperparameters.items())
+        return f"Group({type(self.params).__name__}{options})"
+
 
 class GroupValues(MutableMapping[str, Any]):
     """The hyperparameters of one group of an optimizer, by name; numbers, options or schedules.
@@ -37,17 +41,14 @@ class GroupValues(MutableMapping[str, Any]):
 
     def __init__(self, rule: Rule, given: Mapping[str, Any], place: str) -> None:
         self._rule = rule
-        self._place = place
+        self.place = place
         self._values = rule.resolve(given, place)
         self.variant = rule.variant(self._values)
         for name in given:
             self._check_effect(name)
-        self.scalars = {slot: self._start_of(slot) for slot in rule.slots if slot in rule.scalars}
-        self.start = {slot: self._start_of(slot) for slot in rule.slots if slot not in rule.scalars}
-        """What the element slots hold before the first step."""
+        self.scalars = {slot: self.start_of(slot) for slot in rule.slots if slot in rule.scalars}
         self._bind()
-        self.row = np.zeros(max(1, self._width), np.float64)
-        """The row of scalars of the current step, which kernels read where it lies."""
+        self.make_row()
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -59,7 +60,21 @@ class GroupValues(MutableMapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return repr(self._values)
+        """Show what differs from the rule's defaults."""
+        defaults = {name: hyper.default for name, hyper in self._rule.hyperparameters.items()}
+        changed = {name: value for name, value in self._values.items() if value != defaults[name]}
+        return "{" + ", ".join(f"{name}={value!r}" for name, value in changed.items()) + "}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is bound to machine code and memory."""
+        return {"rule": self._rule, "values": self._values, "place": self.place, "scalars": self.scalars}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._rule, self._values, self.place = state["rule"], state["values"], state["place"]
+        self.variant = self._rule.variant(self._values)
+        self.scalars = state["scalars"]
+        self._bind()
+        self.make_row()
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.update({name: value})
@@ -75,13 +90,17 @@ class GroupValues(MutableMapping[str, Any]):
                 the rule keeps.
         """
         new = dict(*others, **named)
-        before, variant = self._values, self.variant
-        values = self._rule.resolve({**before, **new}, self._place)
-        for name in new:
-            if name in self._read_once() and values[name] != before[name]:
+        for name in self._read_once() & set(new):
+            if new[name] != self._values[name]:
                 raise HyperparameterError(
-                    f"{name} is read before the first step only{self._place}; make a new optimizer"
+                    f"{name} is read before the first step only{self.place}; make a new optimizer"
                 )
+        self.restore(new)
+
+    def restore(self, new: Mapping[str, Any]) -> None:
+        """Set hyperparameters as ``update`` does, with those that are read before the first step only."""
+        before, variant = self._values, self.variant
+        values = self._rule.resolve({**before, **new}, self.place)
         try:
             self._values, self.variant = values, self._rule.variant(values)
             self._check_slots(variant)
@@ -103,10 +122,18 @@ class GroupValues(MutableMapping[str, Any]):
         self._schedules = [(i, name) for i, name in enumerate(names) if callable(self._values.get(name))]
         self._at_scalars = [(i, name) for i, name in enumerate(names) if name in self.scalars]
         self._width = len(self._prelude.conditions)
-        self._pack = struct.Struct(f"{self._width}d").pack_into
+        self._pack = struct.Struct(f"{self._width}d").pack
 
-    def evaluate(self, t: int) -> tuple[float, ...]:
-        """Return the row of scalars of step ``t``, then the new scalar slots. Changes nothing.
+    def make_row(self) -> None:
+        """Make the row of scalars, which kernels read where it lies, as long as the options need it.
+
+        Not done whenever an option changes: a launch may still point to the row.
+        """
+        self.row = np.zeros(max(1, self._width), np.float64)
+        self._row_bytes = memoryview(self.row.data).cast("B")
+
+    def evaluate(self, t: int) -> tuple[bytes, tuple[float, ...]]:
+        """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
 
         Raises:
             HyperparameterError: when a schedule returns what is no number in range, or the
@@ -116,34 +143,34 @@ class GroupValues(MutableMapping[str, Any]):
         if self._at_t is not None:
             arguments[self._at_t] = t
         for index, name in self._schedules:
-            where = f"{self._place} from its schedule at t={t}"
+            where = f"{self.place} from its schedule at t={t}"
             arguments[index] = self._rule.hyperparameters[name].check(self._values[name](t), where)
         for index, name in self._at_scalars:
             arguments[index] = self.scalars[name]
+        width = self._width
         try:
-            return self._prelude.function(*arguments)
-        except (ArithmeticError, ValueError, TypeError) as error:
+            results = self._prelude.function(*arguments)
+            return self._pack(*results[:width]), tuple(map(float, results[width:]))
+        except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
             raise HyperparameterError(
-                f"rule {self._rule.name!r} has no value at {named}{self._place}: {error}"
+                f"rule {self._rule.name!r} has no value at {named}{self.place}: {error}. Choose other values, or guard "
+                "the expression in the rule (both branches of where are computed)"
             ) from None
 
-    def load(self, results: tuple[float, ...]) -> None:
-        """Put the row of ``evaluate`` where kernels read it."""
-        self._pack(self.row.data, 0, *results[: self._width])
-
-    def commit(self, results: tuple[float, ...]) -> None:
-        """Take over the scalar slots of ``evaluate``, once the step is done."""
-        for name, value in zip(self._prelude.scalar_slots, results[self._width :], strict=True):
+    def commit(self, row: bytes, scalars: tuple[float, ...]) -> None:
+        """Put the row of ``evaluate`` where kernels read it, and take over the scalar slots."""
+        self._row_bytes[: len(row)] = row
+        for name, value in zip(self._prelude.scalar_slots, scalars, strict=True):
             self.scalars[name] = value
 
-    def _start_of(self, slot: str) -> float:
+    def start_of(self, slot: str) -> float:
+        """Return what a slot holds before the first step."""
         start = self._rule.init.get(slot, 0.0)
         value = self._values[start] if isinstance(start, str) else start
         if callable(value):
             raise HyperparameterError(
-                f"{start} is read before the first step only{self._place}, so a schedule would do nothing; "
-                "give a number"
+                f"{start} is read before the first step only{self.place}, so a schedule would do nothing; give a number"
             )
         return float(value)
 
@@ -156,7 +183,7 @@ class GroupValues(MutableMapping[str, Any]):
         if set(kept) != set(was):
             raise HyperparameterError(
                 f"this would change the slots that {self._rule.name!r} keeps from {tuple(was)} to {tuple(kept)}"
-                f"{self._place}; make a new optimizer"
+                f"{self.place}; make a new optimizer"
             )
 
     def _check_effect(self, name: str) -> None:
@@ -169,5 +196,5 @@ class GroupValues(MutableMapping[str, Any]):
                 f"{n}={self._values[n]!r}" for n, h in self._rule.hyperparameters.items() if h.is_static
             )
             raise HyperparameterError(
-                f"{name} does nothing in {self._rule.name!r} with {options}{self._place}; remove it"
+                f"{name} does nothing in {self._rule.name!r} with {options}{self.place}; remove it"
             )

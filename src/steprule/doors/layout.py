@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.errors import StructureError
+from steprule.errors import HyperparameterError, StructureError
 
 __all__ = ["Array", "Spans", "check_disjoint", "check_parameter", "is_dense", "like", "same_walk"]
 
@@ -40,8 +40,19 @@ def same_walk(a: Array, b: Array) -> bool:
     return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
 
-def like(parameter: Array, dtype: str, value: float) -> Array:
-    """Return a slot for the parameter: walked in the same order if that is dense, else in C order."""
+def like(parameter: Array, dtype: str, value: float, what: str) -> Array:
+    """Return a slot for the parameter: walked in the same order if that is dense, else in C order.
+
+    Raises:
+        HyperparameterError: when the type of the slot cannot hold the value it starts at.
+    """
+    limits = np.finfo(dtype)
+    if abs(value) > limits.max:
+        raise HyperparameterError(
+            f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {limits.max}"
+        )
+    if abs(value) < limits.smallest_normal:
+        value = 0.0  # as a step would store it
     slot: Array = np.empty_like(parameter, dtype=dtype, order="K" if is_dense(parameter) else "C", subok=False)
     slot[...] = value
     return slot
@@ -54,10 +65,16 @@ def check_parameter(leaf: object, place: str) -> Array:
         StructureError: with the place, what is wrong and the remedy.
     """
     if not isinstance(leaf, np.ndarray):
+        if hasattr(leaf, "hyperparameters"):
+            raise StructureError(
+                f"{place} is a Group inside a structure; groups come as a list: Optimizer([Group(...), ...])"
+            )
         kind = type(leaf).__name__
         raise StructureError(
             f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. Use np.asarray(...)"
         )
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise StructureError(f"{place} is a masked array, whose mask a step would not see. Pass its data: array.data")
     if not leaf.flags.writeable:
         raise StructureError(f"{place} is read-only, so it cannot be updated in place. Pass a copy: array.copy()")
     if leaf.size and _overlaps_itself(leaf):

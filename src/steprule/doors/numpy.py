@@ -30,7 +30,6 @@ class Optimizer:
             t (1 at the first step).
 
     Attributes:
-        t: the number of steps taken.
         groups: the hyperparameters of each group, to be read and set by name.
 
     Example:
@@ -62,7 +61,30 @@ class Optimizer:
         self._leaves = self._make_leaves(trees, grouped is not None)
         self._variants = [group.variant for group in self.groups]
         self._walk = Walk(self._leaves)
-        self.t = 0
+        self._t = 0
+
+    @property
+    def t(self) -> int:
+        """The number of steps taken."""
+        return self._t
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
+        leaves = [(leaf.place, leaf.given, self.groups.index(leaf.group), leaf.slots) for leaf in self._leaves]
+        own = ("rule", "groups", "_backend", "_structure", "_t")
+        return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        leaves = state.pop("leaves")
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._leaves = []
+        for place, given, index, slots in leaves:
+            group = self.groups[index]
+            chosen = kernel(self.rule, group.variant, formats.find(given.dtype), self._backend)
+            self._leaves.append(Leaf(place, given, chosen, group, slots))
+        self._variants = [group.variant for group in self.groups]
+        self._walk = Walk(self._leaves)
 
     def __repr__(self) -> str:
         return f"Optimizer({self.rule.name}, {len(self._leaves)} arrays, t={self.t}, {list(self.groups)})"
@@ -76,30 +98,34 @@ class Optimizer:
             StructureError: a gradient of another structure, shape or type.
             HyperparameterError: a schedule returned what is no number in range.
         """
-        leaves = self._structure.leaves(grads)
-        unlike = self._walk.check(leaves)
-        t = self.t + 1
+        t = self._t + 1
+        # First, since a schedule is the caller's code and may do anything, to gradients as well.
         results = [group.evaluate(t) for group in self.groups]
         if [group.variant for group in self.groups] != self._variants:
             self._change_kernels()
+        leaves, unlike = self._walk.check(self._structure.leaves(grads))
+        leaves = self._walk.prepare(leaves, unlike)
+        # Nothing fails from here on. What is counted is counted before the arrays move, so that a signal
+        # that arrives meanwhile, and is raised after the launch, finds both done.
+        self._t = t
         for group, result in zip(self.groups, results, strict=True):
-            group.load(result)
-        self._walk.run(leaves, unlike)
-        for group, result in zip(self.groups, results, strict=True):
-            group.commit(result)
-        self.t = t
+            group.commit(*result)
+        self._walk.run(leaves)
 
     @property
     def params(self) -> Any:
         """The parameters, in the structure they were given."""
-        return self._structure.rebuild([leaf.array for leaf in self._leaves])
+        return self._structure.rebuild([leaf.given for leaf in self._leaves])
 
     @property
     def slots(self) -> dict[str, Any]:
-        """The slots by name: arrays in the structure of the parameters; scalar slots a list, one a group."""
-        slots: dict[str, Any] = {}
-        for index, name in enumerate(self._leaves[0].kernel.slots if self._leaves else ()):
-            slots[name] = self._structure.rebuild([leaf.slots[index] for leaf in self._leaves])
+        """The slots by name: arrays in the structure of the parameters; scalar slots a list, one a group.
+
+        None stands where the options of a group do not keep a slot that another's do.
+        """
+        kept = [dict(zip(leaf.kernel.slots, leaf.slots, strict=True)) for leaf in self._leaves]
+        names = [name for name in self.rule.slots if any(name in slots for slots in kept)]
+        slots: dict[str, Any] = {name: self._structure.rebuild([k.get(name) for k in kept]) for name in names}
         for name in sorted(self.rule.scalars):
             slots[name] = [group.scalars[name] for group in self.groups]
         return slots
@@ -136,7 +162,7 @@ class Optimizer:
         Raises:
             StateError: when it does not belong to this optimizer; then nothing is changed.
         """
-        self.t = load_state(state, self.rule, self.groups, self._leaves, hyperparameters)
+        self._t = load_state(state, self.rule, self.groups, self._leaves, hyperparameters)
 
     def _make_leaves(self, trees: Any, grouped: bool) -> list[Leaf]:
         paths = list(self._structure.paths())
@@ -149,7 +175,7 @@ class Optimizer:
         for array, place, kind, path in zip(arrays, places, kinds, paths, strict=True):
             group = self.groups[path[0] if grouped else 0]
             chosen = kernel(self.rule, group.variant, kind, self._backend)
-            slots = [like(array, kind.compute, group.start[slot]) for slot in chosen.slots]
+            slots = [like(array, kind.compute, group.start_of(slot), f"{slot}{group.place}") for slot in chosen.slots]
             made.append(Leaf(place, array, chosen, group, slots))
         return made
 
@@ -158,6 +184,8 @@ class Optimizer:
         for leaf in self._leaves:
             leaf.kernel = kernel(self.rule, leaf.group.variant, formats.find(leaf.array.dtype), self._backend)
         self._variants = [group.variant for group in self.groups]
+        for group in self.groups:
+            group.make_row()
         self._walk = Walk(self._leaves)
 
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from steprule.doors.group import GroupValues
 from steprule.doors.walk import Leaf
-from steprule.errors import StateError
+from steprule.errors import HyperparameterError, StateError
 from steprule.rules import Rule
 
 __all__ = ["load_state", "save_state"]
 
 VERSION = 1
 _SCHEDULE = "schedule"
-_KEYS = ("version", "rule", "t", "groups", "leaves")
+_KEYS = ("version", "rule", "t", "groups", "slots")
 
 
 def save_state(rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequence[Leaf]) -> dict[str, Any]:
@@ -32,10 +32,10 @@ def save_state(rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequen
             }
             for group in groups
         ],
-        "leaves": [
-            {name: slot.copy(order="K") for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True)}
+        "slots": {
+            leaf.place: {name: slot.copy(order="K") for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True)}
             for leaf in leaves
-        ],
+        },
     }
 
 
@@ -49,28 +49,28 @@ def load_state(
         _group_values(saved, group, i, hyperparameters)
         for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
     ]
-    for saved, leaf in zip(state["leaves"], leaves, strict=True):
-        _check_leaf(saved, leaf)
+    for leaf in leaves:
+        _check_leaf(state["slots"][leaf.place], leaf)
     before = [dict(group) for group in groups]
     try:
         for group, new in zip(groups, values, strict=True):
-            group.update(new)
-    except Exception as error:
+            group.restore(new)
+    except HyperparameterError as error:
         for group, old in zip(groups, before, strict=True):
-            group.update(old)
+            group.restore(old)
         raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
     for group, saved in zip(groups, state["groups"], strict=True):
-        group.scalars.update(saved["scalars"])
-    for saved, leaf in zip(state["leaves"], leaves, strict=True):
+        group.scalars.update({name: float(value) for name, value in saved["scalars"].items()})
+    for leaf in leaves:
         for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True):
-            slot[...] = saved[name]
+            slot[...] = state["slots"][leaf.place][name]
     return int(state["t"])
 
 
 def _check_head(state: Mapping[str, Any], rule: Rule) -> None:
     if not isinstance(state, Mapping) or any(key not in state for key in _KEYS):
         raise StateError(f"this is no state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
-    if state["version"] != VERSION:
+    if type(state["version"]) is not int or state["version"] != VERSION:
         raise StateError(f"the state has version {state['version']!r}, this steprule reads version {VERSION}")
     if state["rule"] != rule.name:
         raise StateError(f"the state is of rule {state['rule']!r}, this optimizer's is {rule.name!r}")
@@ -80,26 +80,35 @@ def _check_head(state: Mapping[str, Any], rule: Rule) -> None:
 
 
 def _check_counts(state: Mapping[str, Any], groups: Sequence[GroupValues], leaves: Sequence[Leaf]) -> None:
-    for key, here in (("groups", groups), ("leaves", leaves)):
-        if not isinstance(state[key], (list, tuple)) or not all(isinstance(item, Mapping) for item in state[key]):
-            raise StateError(f"the state's {key} must be a list of dicts")
-        if len(state[key]) != len(here):
-            raise StateError(f"the state has {len(state[key])} {key}, this optimizer has {len(here)}")
+    saved = state["groups"]
+    if not isinstance(saved, (list, tuple)) or not all(isinstance(item, Mapping) for item in saved):
+        raise StateError("the state's groups must be a list of dicts")
+    if len(saved) != len(groups):
+        raise StateError(f"the state has {len(saved)} groups, this optimizer has {len(groups)}")
+    slots = state["slots"]
+    if not isinstance(slots, Mapping) or not all(isinstance(item, Mapping) for item in slots.values()):
+        raise StateError("the state's slots must be a dict of dicts, by parameter")
+    here = {leaf.place for leaf in leaves}
+    if set(slots) != here:
+        missing, unknown = sorted(here - set(slots)), sorted(set(slots) - here)
+        raise StateError(f"the state is of other parameters: it lacks {missing}, and has {unknown} that are not here")
 
 
 def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:
     """Return the hyperparameters to take over for one group."""
     where = f"group {index} of the state"
-    if set(saved) != {"hyperparameters", "scalars"} or set(saved["scalars"]) != set(group.scalars):
-        raise StateError(f"{where} must hold hyperparameters and the scalar slots {sorted(group.scalars)}")
-    if not all(isinstance(value, float) for value in saved["scalars"].values()):
+    parts = (saved.get("hyperparameters"), saved.get("scalars"))
+    if set(saved) != {"hyperparameters", "scalars"} or not all(isinstance(part, Mapping) for part in parts):
+        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars")
+    if set(saved["scalars"]) != set(group.scalars):
+        raise StateError(f"{where} has the scalar slots {sorted(saved['scalars'])}, expected {sorted(group.scalars)}")
+    if not all(isinstance(value, (int, float)) for value in saved["scalars"].values()):
         raise StateError(f"{where} has scalar slots that are no numbers: {saved['scalars']}")
+    if set(saved["hyperparameters"]) != set(group):
+        known = sorted(saved["hyperparameters"])
+        raise StateError(f"{where} has the hyperparameters {known}, expected {sorted(group)}: is it of another rule?")
     if not wanted:
         return {}
-    if set(saved["hyperparameters"]) != set(group):
-        raise StateError(
-            f"{where} has the hyperparameters {sorted(saved['hyperparameters'])}, expected {sorted(group)}"
-        )
     taken: dict[str, Any] = {}
     for name, value in saved["hyperparameters"].items():
         was_schedule = isinstance(value, Mapping)
@@ -119,6 +128,8 @@ def _check_leaf(saved: Mapping[str, Any], leaf: Leaf) -> None:
         raise StateError(f"{leaf.place}: the state has the slots {sorted(saved)}, expected {sorted(leaf.kernel.slots)}")
     for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True):
         array = saved[name]
-        if not isinstance(array, np.ndarray) or array.shape != slot.shape or array.dtype != slot.dtype:
-            got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise StateError(f"{leaf.place}: slot {name} of the state is {got}, expected {slot.dtype} {slot.shape}")
+        if type(array) is not np.ndarray or array.shape != slot.shape or array.dtype != slot.dtype:
+            got = f"{array.dtype} of shape {array.shape}" if type(array) is np.ndarray else f"a {type(array).__name__}"
+            raise StateError(
+                f"{leaf.place}: slot {name} of the state is {got}, expected {slot.dtype} of shape {slot.shape}"
+            )

@@ -32,7 +32,7 @@ class Structure:
         if isinstance(tree, Mapping):
             return cls(tuple(tree), dict, tuple(cls.of(tree[key]) for key in tree))
         if isinstance(tree, (list, tuple)):
-            kind = tuple if isinstance(tree, tuple) else list
+            kind = type(tree) if hasattr(tree, "_fields") else tuple if isinstance(tree, tuple) else list
             return cls(tuple(range(len(tree))), kind, tuple(map(cls.of, tree)))
         return cls(None, object)
 
@@ -71,7 +71,10 @@ class Structure:
         if self.keys is None:
             return next(leaves)
         built = [child._rebuild(leaves) for child in self.children]
-        return dict(zip(self.keys, built, strict=True)) if self.kind is dict else self.kind(built)
+        if self.kind is dict:
+            return dict(zip(self.keys, built, strict=True))
+        # A named tuple takes its items one by one.
+        return self.kind(*built) if hasattr(self.kind, "_fields") else self.kind(built)
 
     def _check_mapping(self, tree: Any, what: str, prefix: Path) -> None:
         place = f"{what}{keystr(prefix)}"

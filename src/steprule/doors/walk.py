@@ -8,8 +8,10 @@ iterator, a few thousand elements at a time, by the same kernel.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.runtime import Table, get_num_threads
 from steprule.runtime.addresses import address, addresses
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Leaf", "Walk"]
 
@@ -28,13 +31,21 @@ _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, 
 
 @dataclass
 class Leaf:
-    """One parameter: where it is in the caller's structure, its kernel, group and slots."""
+    """One parameter: where it is in the caller's structure, its kernel, group and slots.
+
+    ``array`` is a plain view of the caller's ``given``: a subclass may change what `*` means. The weak
+    reference keeps NumPy from moving the memory in ``given.resize``.
+    """
 
     place: str
-    array: Array
+    given: Array
     kernel: Kernel
     group: GroupValues
-    slots: list[Array] = field(default_factory=list)
+    slots: list[Array]
+
+    def __post_init__(self) -> None:
+        self.array: Array = self.given if type(self.given) is np.ndarray else self.given.view(np.ndarray)
+        self._held = weakref.ref(self.given)
 
 
 class Walk:
@@ -42,47 +53,66 @@ class Walk:
 
     def __init__(self, leaves: Sequence[Leaf]) -> None:
         self._leaves = leaves
-        self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides) for leaf in leaves]
+        self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.given) for leaf in leaves]
         self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not is_dense(leaf.array))
         self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
-        self._spans = Spans([leaf.array for leaf in leaves])
+        self._spans = Spans([array for leaf in leaves for array in (leaf.array, *leaf.slots)])
         self._apart: frozenset[int] | None = None
         self._by_referee = any(leaf.kernel.run is not None for leaf in leaves)
 
-    def check(self, grads: Sequence[object]) -> set[int]:
-        """Return which gradients are not walked as their parameter is.
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a walk holds addresses of arrays and cannot be copied; make a new one")
+
+    def check(self, grads: Sequence[Any]) -> tuple[list[Array], set[int]]:
+        """Return the gradients as plain arrays, and which of them are not walked as their parameter is.
 
         Raises:
-            StructureError: when one is no array of its parameter's shape and type.
+            StructureError: when one is no array of its parameter's shape and type, or a parameter has
+                become read-only.
         """
+        plain = list(grads)
         unlike: set[int] = set()
-        for index, (grad, (shape, dtype, strides)) in enumerate(zip(grads, self._expected, strict=True)):
+        for index, (grad, (shape, dtype, strides, given)) in enumerate(zip(grads, self._expected, strict=True)):
+            if not given.flags.writeable or given.shape != shape:
+                _check_given(self._leaves[index])
             if type(grad) is np.ndarray and grad.shape == shape and grad.dtype is dtype and grad.strides == strides:
                 continue
             leaf = self._leaves[index]
-            _check_gradient(grad, leaf)
-            if not (isinstance(grad, np.ndarray) and same_walk(grad, leaf.array)):
+            plain[index] = _check_gradient(grad, leaf)
+            if not same_walk(plain[index], leaf.array):
                 unlike.add(index)
-        return unlike
+        return plain, unlike
 
-    def run(self, grads: Sequence[Array], unlike: set[int]) -> None:
-        """Step every leaf. The arguments have passed ``check``."""
+    def prepare(self, grads: Sequence[Array], unlike: set[int]) -> list[Array]:
+        """Lay out the launch for gradients that have passed ``check``, and return those to step with.
+
+        A gradient that lies in the memory of a parameter or slot is copied: the step of one leaf would
+        change the gradient of another. What can fail, fails here.
+        """
         if self._by_referee:
-            self._run_referee([grad.copy() for grad in grads])
-            return
+            return [grad.copy() for grad in grads]
         apart = self._strided if not unlike else self._strided | (unlike - self._empty)
         if apart != self._apart:
             self._lay_out(apart)
         crossed = self._refresh(grads)
-        if crossed:
-            # The copies lie in no parameter, so this goes one level deep.
-            grads = [grad.copy(order="K") if i in crossed else grad for i, grad in enumerate(grads)]
-            self.run(grads, self.check(grads))
+        if not crossed:
+            return list(grads)
+        copies, unlike = self.check([grad.copy(order="K") if i in crossed else grad for i, grad in enumerate(grads)])
+        return self.prepare(copies, unlike)  # copies lie in nobody's memory: this goes one level deep
+
+    def run(self, grads: Sequence[Array]) -> None:
+        """Step every leaf along what ``prepare`` returned."""
+        if self._by_referee:
+            with uninterrupted():
+                self._run_referee(grads)
             return
         if self._rows:
             self._table.run(get_num_threads())
-        for index in apart:
-            _step_strided(self._leaves[index], grads[index])
+        if self._apart:
+            # A signal in the middle would leave a leaf half stepped.
+            with uninterrupted():
+                for index in self._apart:
+                    _step_strided(self._leaves[index], grads[index])
 
     def _run_referee(self, grads: Sequence[Array]) -> None:
         for leaf, grad in zip(self._leaves, grads, strict=True):
@@ -136,22 +166,38 @@ class Walk:
         return self._spans.meet(low, high - low)
 
 
-def _check_gradient(grad: object, leaf: Leaf) -> None:
+def _check_given(leaf: Leaf) -> None:
+    if leaf.given.shape != leaf.array.shape:
+        raise StructureError(
+            f"{leaf.place} had shape {leaf.array.shape} when the optimizer was made and has {leaf.given.shape} now; "
+            "nothing was stepped. Make a new optimizer"
+        )
+    raise StructureError(f"{leaf.place} has become read-only; nothing was stepped. Use array.flags.writeable = True")
+
+
+def _check_gradient(grad: object, leaf: Leaf) -> Array:
     place = leaf.place.replace("params", "grads", 1)
-    if grad is None or not isinstance(grad, np.ndarray):
+    if not isinstance(grad, np.ndarray):
         kind = "None" if grad is None else f"a {type(grad).__name__}"
         raise StructureError(
-            f"{place} is {kind}, expected a NumPy array of shape {leaf.array.shape}; nothing was stepped"
+            f"{place} is {kind}, expected a NumPy array of shape {leaf.array.shape}; nothing was stepped. "
+            "Use np.asarray(...)"
+        )
+    if isinstance(grad, np.ma.MaskedArray):
+        raise StructureError(
+            f"{place} is a masked array; nothing was stepped. Say what masked elements are: .filled(0)"
         )
     if grad.shape != leaf.array.shape:
         raise StructureError(
-            f"{place} has shape {grad.shape}, but the parameter has shape {leaf.array.shape}; nothing was stepped"
+            f"{place} has shape {grad.shape}, but the parameter has shape {leaf.array.shape}; nothing was stepped. "
+            "A gradient has one number for every number of its parameter"
         )
     if grad.dtype != leaf.array.dtype:
         raise StructureError(
-            f"{place} has type {grad.dtype}, but the parameter has type {leaf.array.dtype}. "
-            f"Convert it with .astype({leaf.array.dtype.name!r}); nothing was stepped"
+            f"{place} has type {grad.dtype}, but the parameter has type {leaf.array.dtype}; nothing was stepped. "
+            f"Convert it with .astype({leaf.array.dtype.name!r})"
         )
+    return grad.view(np.ndarray)
 
 
 def _step_strided(leaf: Leaf, grad: Array) -> None:

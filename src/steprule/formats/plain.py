@@ -20,18 +20,16 @@ class Format:
     Attributes:
         name: NumPy's name of the type in memory.
         compute: NumPy's name of the type of the arithmetic.
-        bytes: the size of one element in memory.
     """
 
     name: str
     compute: str
-    bytes: int
 
 
 FORMATS: dict[str, Format] = {
-    "float16": Format("float16", "float32", 2),
-    "float32": Format("float32", "float32", 4),
-    "float64": Format("float64", "float64", 8),
+    "float16": Format("float16", "float32"),
+    "float32": Format("float32", "float32"),
+    "float64": Format("float64", "float64"),
 }
 
 

@@ -6,6 +6,7 @@ own has to offer. It needs scikit-learn, matplotlib and joblib: ``pip install 's
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from steprule.race.plan import DEFAULT_RULES, Plan, Settings, make_plan
@@ -34,15 +35,19 @@ def race(settings: Settings) -> Race:
     Raises:
         StepruleError: whatever is wrong with the problem, a rule or a setting.
     """
+    begin = time.perf_counter()
     plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
-    done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh)
+    done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh, begin=begin)
     write(done, folder)
     return done
 
 
 def write(race: Race, folder: Path) -> list[Path]:
-    """Write ``results.json``, the figures and ``report.html``; return where they are, the report last."""
+    """Write ``results.json``, the figures and ``report.html``; return where they are, the report last.
+
+    A race without a finished run has nothing to report: nothing is written, and the list is empty.
+    """
     from steprule.race.output import write_all
 
     return write_all(race, folder)

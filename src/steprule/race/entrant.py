@@ -17,7 +17,7 @@ from steprule.errors import HyperparameterError, RuleError
 from steprule.race.usercode import user_code
 from steprule.rules import Rule, load
 
-__all__ = ["Entrant", "entrants", "load_rule"]
+__all__ = ["Entrant", "entrants", "labelled", "load_rule"]
 
 _ENTRY = re.compile(r"(?P<spec>.+?)(?:\((?P<settings>[^()]*=[^()]*)\))?")
 _COMMA = re.compile(r",(?![^()]*\))")
@@ -42,16 +42,20 @@ class Entrant:
     @property
     def label(self) -> str:
         """The name, or the specification if that is needed, with the hyperparameters that were set."""
-        settings = ", ".join(f"{key}={value}" for key, value in self.hyperparameters)
-        name = self.name if self.by_name else self.given
-        return f"{name}({settings})" if settings else name
+        return labelled(self.name if self.by_name else self.given, self.hyperparameters)
+
+
+def labelled(name: str, hyperparameters: tuple[tuple[str, Any], ...]) -> str:
+    """Return the name with the hyperparameters that were set, such as ``adam(beta2=0.9)``."""
+    settings = ", ".join(f"{key}={value}" for key, value in hyperparameters)
+    return f"{name}({settings})" if settings else name
 
 
 def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
     """Return the entrants that the texts name, each ``RULE`` or ``RULE(name=value, ...)``, comma-separated.
 
     Raises:
-        RuleError: no such rule, or the same entrant twice.
+        RuleError: no such rule, the same entrant twice, or a parenthesis too many or too few.
         HyperparameterError: unknown, out of range, or ``lr``, which the race chooses.
     """
     parsed = [_parse(part.strip()) for text in texts for part in _COMMA.split(text) if part.strip()]
@@ -77,6 +81,9 @@ def load_rule(spec: str, digest: str) -> Rule:
 
 
 def _parse(text: str) -> Entrant:
+    if text.count("(") != text.count(")"):
+        wrong = "the parenthesis is not closed" if text.count("(") > text.count(")") else "there is a ) without a ("
+        raise RuleError(f"{text}: {wrong}. Write for example adam(beta2=0.99, eps=1e-6)")
     match = _ENTRY.fullmatch(text)
     assert match is not None
     given = match["spec"].strip()

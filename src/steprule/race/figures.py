@@ -26,6 +26,8 @@ _FLOOR = 1e-12
 _CEILING = 3.0
 """Losses above this multiple of the loss at the start are drawn there, as open marks."""
 _NARROW = 100.0
+_WIDEST = 10**0.26
+"""A factor to either side of a learning rate. A bit more than a quarter of a decade, as 0.003 / 0.001 is 3."""
 
 
 def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
@@ -35,13 +37,14 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     figure = new_figure(WIDTH, 4.6, theme)
     shown = [row for row in rows if row.best]
     longest = max((len(short(row.entrant.label)) for row in shown), default=0)
-    axes = figure.add_axes((0.1, 0.12, 0.71 - 0.0135 * longest, 0.71))
+    axes = figure.add_axes((0.125, 0.12, 0.685 - 0.0135 * longest, 0.71))
     bare(axes, theme)
     looks = styles([entrant.label for entrant in plan.entrants], theme)
     ends = [_curve(axes, plan, row, looks[row.entrant.label]) for row in shown]
     _loss_axis(axes, [row.low for row in shown], plan)
     axes.set_xlim(0, plan.epochs)
     axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
+    axes.set_ylabel("training loss", color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _end_labels(axes, shown, ends, looks, theme)
     seeds = f"median and range of {len(plan.seeds)} seeds" if len(plan.seeds) > 1 else "one seed"
@@ -55,10 +58,10 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
 
     shown = [row for row in rows if row.finished and row.entrant.has_lr]
     lines, columns = panels(len(shown))
-    height = 1.5 + 1.75 * lines
+    height = 1.7 + 1.75 * lines
     figure = new_figure(WIDTH, height, theme)
-    top, bottom = 1 - 0.95 / height, 0.6 / height
-    grid = figure.add_gridspec(lines, columns, left=0.1, right=0.98, top=top, bottom=bottom, hspace=0.42, wspace=0.1)
+    top, bottom = 1 - 1.15 / height, 0.6 / height
+    grid = figure.add_gridspec(lines, columns, left=0.125, right=0.98, top=top, bottom=bottom, hspace=0.42, wspace=0.1)
     looks = styles([entrant.label for entrant in plan.entrants], theme)
     first: Axes | None = None
     for index, row in enumerate(shown):
@@ -73,10 +76,18 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
         first.set_xscale("log")
         first.xaxis.set_minor_locator(NullLocator())
         _loss_axis(first, [row.low for row in shown], plan)
-    figure.text(0.535, 0.12 / height, "learning rate", color=theme.muted, fontsize=10, ha="center")
-    note = "dot: best · shaded, %: about as good · ring: diverged or far above the start (dotted)"
+    _names_of_axes(figure, (top + bottom) / 2, theme)
+    note = "large dot: best · ring: diverged, or far above the loss at the start (dotted)"
+    if any(row.forgiving is not None for row in shown):
+        note += "\nshaded: within 10 % of the best or 0.1 % of the start (share of the grid tried, %)"
     title(figure, "Training loss at the end, over the learning rate", note, theme)
     return figure
+
+
+def _names_of_axes(figure: Figure, middle: float, theme: Theme) -> None:
+    """Name the axes that all panels share, once."""
+    figure.text(0.55, 0.12 / figure.get_figheight(), "learning rate", color=theme.muted, fontsize=10, ha="center")
+    figure.text(0.02, middle, "training loss", color=theme.muted, fontsize=10, va="center", rotation="vertical")
 
 
 def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
@@ -138,13 +149,20 @@ def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None
     )
     axes.axhline(plan.start, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)), zorder=2)
     if row.best is not None and row.best.lr is not None:
-        limit = row.best.median + row.tolerance
-        for point, (low, high) in zip(row.points, _cells(plan.lrs), strict=True):
-            if point.median <= limit:
-                axes.axvspan(low, high, color=style.color, alpha=0.15, linewidth=0, zorder=0)
+        _shade(axes, row, plan, style)
         axes.plot([row.best.lr], [_clip(row.best.median, plan)], "o", color=style.color, markersize=8, zorder=5)
-    share = f"{row.forgiving:.0%}" if row.best else "diverged"
-    panel_title(axes, row.entrant.label, share, theme)
+    share = "" if row.forgiving is None else f"{row.forgiving:.0%}"
+    panel_title(axes, row.entrant.label, share if row.best else "diverged", theme)
+
+
+def _shade(axes: Axes, row: Row, plan: Plan, style: Style) -> None:
+    """Shade the learning rates that count as forgiving, where that share is shown."""
+    if row.best is None or row.forgiving is None:
+        return
+    limit = row.best.median + row.tolerance
+    for point, (low, high) in zip(row.points, _cells(plan.lrs), strict=True):
+        if point.median <= limit:
+            axes.axvspan(low, high, color=style.color, alpha=0.15, linewidth=0, zorder=0)
 
 
 def _over_lr(row: Row, plan: Plan) -> tuple[Array, Array]:
@@ -159,10 +177,13 @@ def _clip(loss: float, plan: Plan) -> float:
 
 
 def _cells(lrs: Sequence[float]) -> list[tuple[float, float]]:
-    """Return for each learning rate the interval that is nearer to it than to its neighbours, on a log axis."""
-    middles = [math.sqrt(a * b) for a, b in itertools.pairwise(lrs)]
-    first, last = (lrs[0] ** 2 / middles[0], lrs[-1] ** 2 / middles[-1]) if middles else (lrs[0] / 2, lrs[0] * 2)
-    return list(itertools.pairwise([first, *middles, last]))
+    """Return for each learning rate half a step of the grid to either side, on a log axis.
+
+    At most a quarter of a decade, the half step of the usual grid: a coarse grid tells nothing about what is between.
+    """
+    steps = [math.sqrt(b / a) for a, b in itertools.pairwise(lrs)]
+    left, right = [steps[0], *steps], [*steps, steps[-1]]
+    return [(lr / min(a, _WIDEST), lr * min(b, _WIDEST)) for lr, a, b in zip(lrs, left, right, strict=True)]
 
 
 def _loss_axis(axes: Axes, lows: Sequence[float], plan: Plan) -> None:

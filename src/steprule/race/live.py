@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -15,11 +15,24 @@ from rich.text import Text
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
 from steprule.race.summary import Row, summarize
-from steprule.race.words import HEADINGS, cells, loss, rate
+from steprule.race.words import HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
 
-__all__ = ["final_table", "watching"]
+__all__ = ["busy", "final_table", "watching"]
 
 Watch = Callable[[dict[Task, Run]], None]
+
+_DROPPED = ("µs a step", "forgiving", "test accuracy", "runs")
+"""Columns that a narrow terminal can do without, the first one first."""
+
+
+@contextmanager
+def busy(console: Console, doing: str) -> Iterator[None]:
+    """Say what takes a moment, where there is a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(doing):
+        yield
 
 
 @contextmanager
@@ -32,39 +45,66 @@ def watching(plan: Plan, console: Console) -> Iterator[Watch]:
         TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), console=console,
     )  # fmt: skip
-    bar = progress.add_task(plan.problem.name, total=len(plan.tasks))
+    name = plan.problem.name
+    bar = progress.add_task(name, total=len(plan.tasks))
+    first: list[int] = []
     with Live(progress, console=console, refresh_per_second=8, transient=True) as live:
 
         def watch(runs: dict[Task, Run]) -> None:
-            progress.update(bar, completed=len(runs))
+            first.append(len(runs))
+            # Nothing moves until the processes have imported what they need.
+            waiting = len(runs) == first[0] < len(plan.tasks)
+            progress.update(bar, completed=len(runs), description=f"{name}: starting workers" if waiting else name)
             live.update(Group(progress, _best_so_far(summarize(plan, runs))))
 
         yield watch
 
 
-def final_table(rows: list[Row]) -> Table:
-    """Return the table of the race, and below it what its marks mean."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    shown = [row for row in rows if row.finished]
-    columns = list(zip(*(cells(row) for row in shown), strict=True))
-    kept = [i for i, column in enumerate(columns) if i < 3 or any(cell != "–" for cell in column)]
-    for i in kept:
-        table.add_column(HEADINGS[i], justify="left" if i == 0 else "right", no_wrap=True)
-    for place, row in enumerate(shown):
-        texts = cells(row)
-        table.add_row(*(Text(texts[i]) for i in kept), style="bold" if place == 0 and row.best else "")
-    if any(row.at_edge for row in shown):
-        table.caption = "* at the edge of the grid: a better rate may lie outside; widen it by --lrs"
-        table.caption_justify = "left"
+def final_table(rows: Sequence[Row], console: Console) -> Table:
+    """Return the table of the race as wide as the console, and below it what its marks mean.
+
+    Where it does not fit, the range of the seeds goes below the loss; then columns go.
+    """
+    table = _table(rows, stacked=False, without=())
+    for dropped in range(len(_DROPPED) + 1):
+        if console.measure(table).maximum <= console.width:
+            break
+        table = _table(rows, stacked=True, without=_DROPPED[:dropped])
     return table
 
 
-def _best_so_far(rows: list[Row]) -> Table:
+def _table(rows: Sequence[Row], *, stacked: bool, without: Sequence[str]) -> Table:
+    written = loss_format(rows)
+    texts = [cells(row, written) for row in rows]
+    kept = [i for i in columns(rows, texts) if HEADINGS[i] not in without and not (stacked and i == RANGE)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(rows, without), caption_justify="left")
+    for i in kept:
+        heading = "\n".join(HEADINGS[i].rsplit(" ", 1)) if stacked else HEADINGS[i]
+        # A long name may fold: numbers may not.
+        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+    for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        shown = [Text(text[i]) for i in kept]
+        if stacked and text[RANGE] != "–":
+            shown[kept.index(LOSS)].append(f"\n{text[RANGE]}", style="not bold dim")
+        table.add_row(*shown, style="bold" if place == 0 and row.best else "")
+    return table
+
+
+def _caption(rows: Sequence[Row], without: Sequence[str]) -> str | None:
+    lines = ["* at the edge of the grid: a better rate may lie outside; widen it by --lrs"]
+    lines = lines if any(row.at_edge for row in rows) else []
+    if without:
+        lines.append("The report has more columns than fit here.")
+    return "\n".join(lines) or None
+
+
+def _best_so_far(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("rule", no_wrap=True)
+    table.add_column("rule", overflow="fold")
     for heading in ("runs", "best lr so far", "training loss"):
         table.add_column(heading, justify="right", no_wrap=True)
+    written = loss_format(rows)
     for row in rows:
-        found = (rate(row.best.lr), loss(row.best.median)) if row.best else ("–", "–")
+        found = (rate(row.best.lr), written(row.best.median)) if row.best else ("–", "–")
         table.add_row(Text(row.entrant.label), f"{row.finished}/{row.expected}", *found)
     return table

@@ -25,7 +25,12 @@ _Draw = Callable[[Plan, list[Row], Theme], "Figure"]
 
 
 def write_all(race: Race, folder: Path) -> list[Path]:
-    """Write ``results.json``, a PNG a figure (light) and ``report.html``; return their paths, the report last."""
+    """Write ``results.json``, a PNG a figure (light) and ``report.html``; return their paths, the report last.
+
+    Without a finished run nothing is written: the page would be headings.
+    """
+    if not race.runs:
+        return []
     rows = summarize(race.plan, race.runs)
     contents: dict[str, str | bytes] = {"results.json": to_json(results(race, rows))}
     pictures: dict[str, dict[str, bytes]] = {}

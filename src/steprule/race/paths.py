@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from steprule.race.load import train_loss
+from steprule.race.check import metrics_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
@@ -22,6 +22,7 @@ __all__ = ["paths"]
 
 _SIDE = 121
 _LEVELS = 14
+_NOTE = "ring: start · dot: end · a line cut at the frame went on outside"
 
 
 def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
@@ -43,7 +44,7 @@ def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
         _contours(axes, surface, theme)
         _path(axes, row, looks[row.entrant.label], theme)
         axes.set(xlim=(left, right), ylim=(low, high))
-    title(figure, "Paths, each rule at its best learning rate", f"{plan.problem.name} · ring: start, dot: end", theme)
+    title(figure, "Paths, each rule at its best learning rate", f"{plan.problem.name} · {_NOTE}", theme)
     return figure
 
 
@@ -53,7 +54,7 @@ def _surface(plan: Plan) -> tuple[Array, Array, Array]:
     x, y = (np.linspace(*side, _SIDE) for side in plan.problem.box)
     evaluate = plan.problem.problem.evaluate
     with np.errstate(all="ignore"):
-        z = np.array([[train_loss(evaluate(np.array([a, b])), plan.problem.name) for a in x] for b in y])
+        z = np.array([[metrics_of(evaluate(np.array([a, b])), plan.problem.name)["train_loss"] for a in x] for b in y])
     above = z - np.nanmin(z)
     return x, y, np.log(above + 1e-3 * np.nanmedian(above) + 1e-300)
 

@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, ProblemError
+from steprule.race.check import check_problem
 from steprule.race.entrant import Entrant, entrants
-from steprule.race.load import Loaded, check_problem, load_problem
+from steprule.race.load import Loaded, load_problem
 from steprule.version import __version__
 
 __all__ = ["DEFAULT_RULES", "Plan", "Settings", "Task", "make_plan", "versions"]
 
 DEFAULT_RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw")
-_QUICK_SEEDS, _QUICK_EPOCHS = 2, 8
+_SEEDS = 3
+_QUICK_RATES, _QUICK_EPOCHS = 3, 8
 _PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
@@ -42,7 +44,7 @@ class Settings:
         jobs: worker processes. Default: the processors at hand.
         output: folder of the results. Default ``race-results/PROBLEM``.
         fresh: forget the runs that are in the folder.
-        quick: two seeds, every third learning rate and an eighth of the epochs, unless given.
+        quick: every third learning rate and an eighth of the epochs, unless given.
     """
 
     problem: str = "digits-mlp"
@@ -68,6 +70,8 @@ class Settings:
                 raise HyperparameterError(f"{name} must be at least 1, got {value}")
         if self.seed < 0:
             raise HyperparameterError(f"seed must be at least 0, got {self.seed}")
+        if self.quick and self.lrs is not None and self.epochs is not None:
+            raise HyperparameterError("quick does nothing beside lrs and epochs: it chooses fewer of both")
         if self.lrs is not None and (not self.lrs or not all(math.isfinite(lr) and lr > 0 for lr in self.lrs)):
             raise HyperparameterError(f"learning rates must be positive numbers, got {list(self.lrs)}")
 
@@ -145,16 +149,18 @@ def make_plan(settings: Settings) -> Plan:
     settings.check()
     field = entrants(settings.rules)
     problem = load_problem(settings.problem)
-    lrs, epochs, seeds = settings.lrs or _checked_grid(problem), settings.epochs, settings.seeds
+    lrs, epochs = settings.lrs or _checked_grid(problem), settings.epochs
+    if settings.lrs and not any(entrant.has_lr for entrant in field):
+        raise HyperparameterError("learning rates (--lrs) do nothing: no rule of this race has one")
     if settings.quick:
-        lrs = settings.lrs or lrs[1::3]
+        # The second of three, so that the few rates left lie in the middle of the grid.
+        lrs = settings.lrs or lrs[1::_QUICK_RATES] or lrs
         epochs = epochs or max(1, problem.epochs // _QUICK_EPOCHS)
-        seeds = seeds or _QUICK_SEEDS
     return Plan(
         problem=problem,
         entrants=field,
         lrs=tuple(sorted(set(map(float, lrs)))),
-        seeds=tuple(range(settings.seed, settings.seed + (seeds or 3))),
+        seeds=tuple(range(settings.seed, settings.seed + (settings.seeds or _SEEDS))),
         epochs=epochs or problem.epochs,
         start=check_problem(problem),
     )

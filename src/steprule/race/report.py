@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -13,8 +13,8 @@ from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.summary import FORGIVING, NEAR_ZERO, Row
 from steprule.race.theme import LIGHT, Style, styles
-from steprule.race.words import HEADINGS, cells, rate
-from steprule.race.words import loss as written
+from steprule.race.words import ACCURACY, HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
+from steprule.race.words import FORGIVING as SHARE
 from steprule.version import __version__
 
 __all__ = ["Pictures", "report"]
@@ -22,12 +22,16 @@ __all__ = ["Pictures", "report"]
 Pictures = Mapping[str, Mapping[str, bytes]]
 """PNGs by figure (``curves``, ``sensitivity``, ``paths``) and theme (``light``, ``dark``)."""
 
+_Written = Callable[[float], str]
+
+_HEADINGS = {"curves": "The way down", "sensitivity": "How forgiving each rule is", "paths": "Paths"}
 _CAPTIONS = {
     "curves": "Training loss over the epochs. Lines are medians, bands reach from the lowest to the highest seed.",
     "sensitivity": "Training loss after the last epoch over the learning rate, each rule in front of the others. "
-    "The shaded part is what the table counts as forgiving.",
+    "Dotted: the loss at the start. Shaded, where at least five rates were tried: what the table counts as forgiving.",
     "paths": "The way of each rule from the start of the first seed. Paler ground is lower in the light theme, "
-    "darker ground in the dark one.",
+    "darker ground in the dark one. Where a line is cut at the frame, the rule left the part of the plane that is "
+    "drawn; it went on outside, and came back where the line does. Without a dot, it ended outside.",
 }
 
 
@@ -36,27 +40,27 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
     plan = race.plan
     name = plan.problem.name
     page = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
-    scale = abs(plan.start)
+    written = loss_format(rows)
+    sections = {name: _section(name, pictures) for name in _CAPTIONS}
+    sections["sensitivity"] += _grid(race, rows, written)
     return page.substitute(
         title=escape(f"Optimizers on {name}"),
         description=escape(plan.problem.description) + ("." if plan.problem.description else ""),
         warning=_warning(race),
-        finding=_finding(rows, len(plan.seeds)),
-        table=_table(race, rows),
+        finding=_finding(rows, len(plan.seeds), written),
+        table=_table(race, rows, written),
         edge=_edge(rows),
-        curves=_figure("curves", pictures),
-        sensitivity=_figure("sensitivity", pictures),
-        paths=f"<h2>Paths</h2>{_figure('paths', pictures)}" if "paths" in pictures else "",
-        grid=_grid(race, rows),
-        start=_loss(plan.start),
-        margin=_loss(FORGIVING * NEAR_ZERO * scale),
-        settings=_settings(race),
+        **sections,
+        start=_number(written(plan.start)),
+        margin=_number(written(FORGIVING * NEAR_ZERO * abs(plan.start))),
+        settings=_settings(race, written),
         version=escape(__version__),
     )
 
 
-def _loss(value: float) -> str:
-    return escape(written(value))
+def _number(text: str) -> str:
+    """Return a number that no line breaks in two, as browsers do after the hyphen of 3.7e-05."""
+    return f'<span class="number">{escape(text)}</span>'
 
 
 def _warning(race: Race) -> str:
@@ -69,17 +73,16 @@ def _warning(race: Race) -> str:
     )
 
 
-def _finding(rows: list[Row], seeds: int) -> str:
+def _finding(rows: list[Row], seeds: int, written: _Written) -> str:
     ranked = [row for row in rows if row.best is not None]
     if not ranked:
-        return "No run is finished without diverging."
+        return "Every run that is finished has diverged."
     first = ranked[0]
     assert first.best is not None
     over = f"the median of {seeds} seeds" if seeds > 1 else "one seed"
     at = "" if first.best.lr is None else f" at a learning rate of {rate(first.best.lr)}"
-    text = (
-        f"<b>{escape(first.entrant.label)}</b> has the lowest training loss: {_loss(first.best.median)}{at} ({over})."
-    )
+    lowest = _number(written(first.best.median))
+    text = f"<b>{escape(first.entrant.label)}</b> has the lowest training loss: {lowest}{at} ({over})."
     alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= first.high]
     if alike:
         text += f" Over the seeds, its range overlaps with that of {_list(alike)}."
@@ -90,19 +93,19 @@ def _list(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _table(race: Race, rows: list[Row]) -> str:
-    shown = [row for row in rows if row.finished]
+def _table(race: Race, rows: list[Row], written: _Written) -> str:
     looks = styles([entrant.label for entrant in race.plan.entrants], LIGHT)
-    texts = [cells(row) for row in shown]
-    # The range stands below the loss here, which leaves six columns for a narrow screen.
-    kept = [i for i in range(len(HEADINGS)) if i != 3 and (i < 3 or any(text[i] != "–" for text in texts))]
+    texts = [cells(row, written) for row in rows]
+    # The range stands below the loss here, which leaves a narrow screen fewer columns.
+    kept = [i for i in columns(rows, texts) if i != RANGE]
     head = "".join(f"<th>{escape(HEADINGS[i])}</th>" for i in kept)
+    marked = _marked(rows, texts)
     lines = []
-    for row, text in zip(shown, texts, strict=True):
+    for row, text in zip(rows, texts, strict=True):
         made = [f"<td>{_swatch(looks[row.entrant.label])}{escape(text[0])}</td>"]
         for i in kept[1:]:
-            small = f"<small>{escape(text[3])}</small>" if i == 2 and text[3] != "–" else ""
-            best = ' class="best"' if i in (2, 4, 5) and _is_best(i, row, shown) else ""
+            small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
+            best = ' class="best"' if (row.entrant.label, i) in marked else ""
             made.append(f"<td{best}>{escape(text[i])}{small}</td>")
         lines.append(f"<tr>{''.join(made)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
@@ -115,14 +118,22 @@ def _swatch(style: Style) -> str:
     return f'<span class="swatch" style="{fill}"></span>'
 
 
-def _is_best(column: int, row: Row, rows: list[Row]) -> bool:
-    if row.best is None:
-        return False
-    if column == 2:
-        return row is rows[0]
-    if column == 4:
-        return row.accuracy == max((other.accuracy for other in rows if other.accuracy is not None), default=None)
-    return row.entrant.has_lr and row.forgiving == max(other.forgiving for other in rows if other.entrant.has_lr)
+def _marked(rows: Sequence[Row], texts: Sequence[tuple[str, ...]]) -> set[tuple[str, int]]:
+    """Return (rule, column) of the cells to mark: the best one, unless another reads the same."""
+    keys: dict[int, Callable[[Row], float | None]] = {
+        LOSS: lambda row: -row.best.median if row.best else None,
+        ACCURACY: lambda row: row.accuracy,
+        SHARE: lambda row: row.forgiving if row.best else None,
+    }
+    marked = set()
+    for column, key in keys.items():
+        values = [(value, text) for row, text in zip(rows, texts, strict=True) if (value := key(row)) is not None]
+        if not values:
+            continue
+        _, best = max(values)
+        if sum(text[column] == best[column] for text in texts) == 1:
+            marked.add((best[0], column))
+    return marked
 
 
 def _edge(rows: list[Row]) -> str:
@@ -134,27 +145,34 @@ def _edge(rows: list[Row]) -> str:
     )
 
 
-def _grid(race: Race, rows: list[Row]) -> str:
+def _grid(race: Race, rows: list[Row], written: _Written) -> str:
     rated = [row for row in rows if row.entrant.has_lr]
+    if not rated:
+        return ""
     head = "".join(f"<th>{rate(lr)}</th>" for lr in race.plan.lrs)
     lines = []
     for row in rated:
         made = []
         for point in row.points:
             lost = not math.isfinite(point.median)
-            text = "·" if not point.runs else "×" if lost else _loss(point.median)
+            text = "·" if not point.runs else "×" if lost else escape(written(point.median))
             kind = "lost" if lost else "best" if point is row.best else ""
             made.append(f'<td class="{kind}">{text}</td>')
         lines.append(f"<tr><td>{escape(row.entrant.label)}</td>{''.join(made)}</tr>")
     return (
-        f'<table class="grid"><thead><tr><th>learning rate</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
+        '<details><summary>Every learning rate as a table</summary><div class="scroll"><table class="grid">'
+        f"<thead><tr><th>learning rate</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        '<p class="note">Median training loss after the last epoch over the finished seeds; × where half of the '
+        "runs or more diverged, · where none is finished.</p></details>"
     )
 
 
+def _section(name: str, pictures: Pictures) -> str:
+    """Return heading and figure; nothing where there is no such picture."""
+    return f"<h2>{_HEADINGS[name]}</h2>{_figure(name, pictures)}" if name in pictures else ""
+
+
 def _figure(name: str, pictures: Pictures) -> str:
-    if name not in pictures:
-        return ""
     light, dark = (_inline(pictures[name][theme]) for theme in ("light", "dark"))
     caption = _CAPTIONS[name]
     return (
@@ -167,9 +185,9 @@ def _inline(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _settings(race: Race) -> str:
+def _settings(race: Race, written: _Written) -> str:
     plan = race.plan
-    done = f"{race.seconds:.0f} s on {race.jobs} process{'es' if race.jobs > 1 else ''}"
+    done = f"{race.seconds:.0f} s without drawing, on {race.jobs} process{'es' if race.jobs > 1 else ''}"
     if race.resumed:
         done += f", and {race.resumed} runs of an earlier time"
     facts = {

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from steprule.doors.numpy import Optimizer
-from steprule.errors import ProblemError
-from steprule.race.entrant import load_rule
-from steprule.race.load import Loaded, load_problem, train_loss
+from steprule.errors import ProblemError, StepruleError, StructureError
+from steprule.race.check import metrics_of, misfit
+from steprule.race.entrant import labelled, load_rule
+from steprule.race.load import Loaded, load_problem
 from steprule.race.plan import Task
 from steprule.race.problem import Params
 from steprule.race.usercode import user_code
@@ -65,10 +66,33 @@ def run(task: Task, parent: int | None = None) -> Run:
     Args:
         task: what to run.
         parent: the process that waits for the result; when it is killed, this one ends too.
+
+    Raises:
+        StepruleError: what the problem or the rule raises, with the run, the epoch and the batch.
     """
-    loaded = load_problem(task.problem)
-    with one_thread(), np.errstate(all="ignore"), user_code(f"problem {loaded.name}", ProblemError):
-        return _Training(loaded, task, parent).run()
+    loaded, place = load_problem(task.problem), _Place()
+    try:
+        with one_thread(), np.errstate(all="ignore"), user_code(f"problem {loaded.name}", ProblemError):
+            return _Training(loaded, task, parent, place).run()
+    except StepruleError as error:
+        raise type(error)(f"{error}\nwhile racing {_words(task)}{place}") from None
+
+
+@dataclass
+class _Place:
+    """How far a run has come, for the message of what ends it."""
+
+    epoch: int = 0
+    batch: int = 0
+
+    def __str__(self) -> str:
+        batch = f", batch {self.batch}" if self.batch else ""
+        return f", epoch {self.epoch}{batch}" if self.epoch else ""
+
+
+def _words(task: Task) -> str:
+    rule = labelled(task.rule.rpartition("/")[2], task.hyperparameters)
+    return f"{rule}{'' if task.lr is None else f', lr {task.lr:.3g}'}, seed {task.seed}"
 
 
 @contextmanager
@@ -86,8 +110,8 @@ def one_thread() -> Iterator[None]:
 
 
 class _Training:
-    def __init__(self, loaded: Loaded, task: Task, parent: int | None) -> None:
-        self._loaded, self._task, self._parent = loaded, task, parent
+    def __init__(self, loaded: Loaded, task: Task, parent: int | None, place: _Place) -> None:
+        self._loaded, self._task, self._parent, self._place = loaded, task, parent, place
         self._params: Params = loaded.problem.init(np.random.default_rng([task.seed, _INIT]))
         hyperparameters = (
             dict(task.hyperparameters) if task.lr is None else {"lr": task.lr, **dict(task.hyperparameters)}
@@ -119,7 +143,8 @@ class _Training:
         return result
 
     def _epoch(self, epoch: int, bound: float) -> None:
-        problem, optimizer = self._loaded.problem, self._optimizer
+        problem, optimizer, place = self._loaded.problem, self._optimizer, self._place
+        place.epoch, place.batch = epoch + 1, 1
         if self._parent is not None and os.getppid() != self._parent:
             os._exit(1)
         # A generator an epoch: the order does not depend on what an earlier epoch left undrawn.
@@ -129,16 +154,21 @@ class _Training:
                 raise _DivergedError
             self._note_point()
             begin = time.perf_counter_ns()
-            optimizer.step(grads)
+            try:
+                optimizer.step(grads)
+            except StructureError as error:
+                raise ProblemError(misfit(error, self._loaded.name)) from None
             self._times.append(time.perf_counter_ns() - begin)
+            place.batch += 1
+        place.batch = 0
 
     def _evaluate(self, bound: float = math.inf) -> None:
-        metrics = self._loaded.problem.evaluate(self._params)
-        loss = train_loss(metrics, self._loaded.name)
+        metrics = metrics_of(self._loaded.problem.evaluate(self._params), self._loaded.name)
+        loss = metrics["train_loss"]
         if not (math.isfinite(loss) and loss <= bound):
             raise _DivergedError
         self._result.history.append(loss)
-        self._result.metrics = {name: float(value) for name, value in metrics.items()}
+        self._result.metrics = metrics
         self._note_point()
 
     def _note_point(self) -> None:

@@ -28,7 +28,7 @@ class Race:
     runs: dict[Task, Run]
     jobs: int
     seconds: float
-    """Wall time of this invocation, without the runs that were taken from the folder."""
+    """Wall time from the beginning of the work until the last run was finished or the race interrupted."""
     resumed: int
     """Runs that were taken from the folder."""
     interrupted: bool
@@ -46,6 +46,7 @@ def run_plan(
     jobs: int | None = None,
     fresh: bool = False,
     watch: Callable[[dict[Task, Run]], None] = lambda runs: None,
+    begin: float | None = None,
 ) -> Race:
     """Run what the folder does not hold yet.
 
@@ -56,15 +57,17 @@ def run_plan(
             numbers do not depend on it.
         fresh: forget the runs that the folder holds.
         watch: called with the finished runs, at the beginning and whenever there is one more.
+        begin: when the work began, of ``time.perf_counter``. Default: now.
 
     Raises:
         StepruleError: what the problem or a rule raises; finished runs are kept.
     """
+    begin = time.perf_counter() if begin is None else begin
     store = Store(folder, fresh)
     runs = {task: found for task in plan.tasks if (found := store.get(task)) is not None}
     todo = [task for task in plan.tasks if task not in runs]
     jobs = max(1, min(jobs or _processors(), len(todo)))
-    resumed, begin, interrupted = len(runs), time.perf_counter(), False
+    resumed, interrupted = len(runs), False
     watch(runs)
     try:
         for task, result in _execute(todo, jobs):
@@ -104,7 +107,9 @@ def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
         with parallel_config("loky", inner_max_num_threads=1):
             # Small batches: a task that has not been handed out yet is not lost with its worker.
             parallel: Any = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-            yield from parallel(delayed(_work)(task, os.getpid()) for task in tasks)
+            with _deaf_children():
+                results = parallel(delayed(_work)(task, os.getpid()) for task in tasks)
+            yield from results
     except TerminatedWorkerError:
         raise StepruleError(
             "a worker process was killed, perhaps for want of memory. Finished runs are kept; the same command "
@@ -112,8 +117,25 @@ def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
         ) from None
 
 
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, which reaches every process of a terminal: this one alone answers it.
+
+    A worker that hears it while it still imports fills the terminal with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        # A Ctrl-C of the meantime arrives now.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(task: Task, parent: int) -> tuple[Task, Run]:
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+    # Where a process cannot be started deaf.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return task, run(task, parent)
 

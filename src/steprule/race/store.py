@@ -35,7 +35,8 @@ class Store:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StepruleError(
-                f"cannot write to the output folder {str(folder)!r}: {error.strerror}. Give --output"
+                f"cannot write to the output folder {str(folder)!r}: {_reason(folder, error)}. Choose another "
+                "folder by --output"
             ) from None
 
     def get(self, task: Task) -> Run | None:
@@ -69,6 +70,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _reason(folder: Path, error: OSError) -> str:
+    return "it is a file" if folder.is_file() else str(error.strerror)
 
 
 def _finite(value: Any) -> Any:

@@ -11,11 +11,13 @@ from steprule.race.entrant import Entrant
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
 
-__all__ = ["EQUAL", "FORGIVING", "NEAR_ZERO", "Point", "Row", "summarize"]
+__all__ = ["EQUAL", "FEWEST_RATES", "FORGIVING", "NEAR_ZERO", "Point", "Row", "summarize"]
 
 FORGIVING = 0.1
 NEAR_ZERO = 0.01
 EQUAL = 1e-12
+FEWEST_RATES = 5
+"""Learning rates that must have been tried for a share of them to tell anything."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class Row:
     entrant: Entrant
     points: tuple[Point, ...]
     best: Point | None
-    forgiving: float
-    """Share of the learning rates tried whose median loss is within ``tolerance`` of the best one."""
+    forgiving: float | None
+    """Share of the learning rates tried whose median loss is within ``tolerance`` of the best one.
+
+    None where fewer than five were tried: with three of them, every rule has a third or two.
+    """
     tolerance: float
     finished: int
     expected: int
@@ -107,7 +112,7 @@ def _row(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant) -> Row:
         entrant=entrant,
         points=points,
         best=best,
-        forgiving=near / len(tried) if tried else 0.0,
+        forgiving=near / len(tried) if len(tried) >= FEWEST_RATES else None,
         tolerance=tolerance,
         finished=sum(len(point.runs) for point in points),
         expected=len(grid) * len(plan.seeds),

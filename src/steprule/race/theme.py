@@ -129,10 +129,10 @@ def panel_title(axes: Axes, label: str, note: str, theme: Theme) -> None:
 
 
 def title(figure: Figure, text: str, subtitle: str, theme: Theme) -> None:
-    """Write a title and a line below it at the upper left."""
+    """Write a title and a line or two below it at the upper left."""
     inch = 1 / figure.get_figheight()
     figure.text(0.02, 1 - 0.34 * inch, text, color=theme.text, fontsize=13, fontweight="bold")
-    figure.text(0.02, 1 - 0.58 * inch, subtitle, color=theme.muted, fontsize=9.5)
+    figure.text(0.02, 1 - 0.45 * inch, subtitle, color=theme.muted, fontsize=9.5, va="top", linespacing=1.4)
 
 
 def to_png(figure: Figure) -> bytes:

@@ -24,19 +24,26 @@ def user_code(doing: str, kind: type[StepruleError]) -> Iterator[None]:
     """Turn an exception of the user's code into a ``kind`` that quotes the user's frames alone.
 
     Errors of steprule pass, and so do exceptions without a frame of the user's: those are bugs, and
-    need their whole traceback. The message is made here, since a traceback cannot leave a worker process.
+    need their whole traceback. A SystemExit counts as an exception: it would end the race without a word.
+    The message is made here, since a traceback cannot leave a worker process.
     """
     try:
         yield
     except StepruleError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
         if not frames and not isinstance(error, SyntaxError):
             raise
         shown = traceback.StackSummary.from_list(frames[-_FRAMES:]).format()
         lines = [*shown, *traceback.format_exception_only(error)]
-        raise kind(f"{doing} raised an exception\n{''.join(lines).rstrip()}") from None
+        raise kind(f"{doing} {_what_happened(error, bool(frames))}\n{''.join(lines).rstrip()}") from None
+
+
+def _what_happened(error: BaseException, has_run: bool) -> str:
+    if isinstance(error, SystemExit):
+        return "ended the program"
+    return "raised an exception" if has_run else "is not valid Python"
 
 
 def _is_users(filename: str) -> bool:

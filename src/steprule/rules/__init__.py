@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import cautious, decoupled, l2, maximize
-from steprule.rules.hyperparameters import Decay, Hyperparameter, NonNegative, Positive, Range, Rate, Scalar
+from steprule.rules.hyperparameters import Decay, Fraction, Hyperparameter, NonNegative, Positive, Range, Rate, Scalar
 from steprule.rules.load import load
 from steprule.rules.rule import Rule, rule
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CATALOGUE",
     "Decay",
+    "Fraction",
     "Hyperparameter",
     "NonNegative",
     "Positive",

@@ -62,6 +62,10 @@ def find(rule: str | Rule) -> Rule:
     """
     if isinstance(rule, Rule):
         return rule
+    if callable(rule):
+        raise RuleError(f"{rule!r} is a function, not yet a rule: decorate it with @steprule.rule")
+    if not isinstance(rule, str):
+        raise RuleError(f"a rule is a name of the catalogue or a Rule, got {rule!r}")
     if rule in CATALOGUE:
         return CATALOGUE[rule]
-    raise RuleError(f"no rule is called {rule!r}.{suggest(rule, CATALOGUE)}")
+    raise RuleError(f"no rule is called {rule!r}.{suggest(rule.lower(), CATALOGUE)}")

@@ -16,7 +16,24 @@ __all__ = ["cautious", "decoupled", "l2", "maximize"]
 _NON_NEGATIVE = Range(0.0)
 
 
-def _wrap(inner: Rule, name: str, function: Callable[..., Any], doc: str, paper: str, *extra: Hyperparameter) -> Rule:
+def _given(rule: str | Rule) -> Rule:
+    """Return the rule, by its name in the catalogue or as it is."""
+    if isinstance(rule, Rule):
+        return rule
+    from steprule.rules.catalogue import find  # late: the catalogue itself is made with combinators
+
+    return find(rule)
+
+
+def _wrap(
+    maker: Callable[..., Rule],
+    inner: Rule,
+    name: str,
+    function: Callable[..., Any],
+    doc: str,
+    paper: str,
+    *extra: Hyperparameter,
+) -> Rule:
     taken = [hyper.name for hyper in extra if hyper.name in inner.hyperparameters]
     if taken:
         raise RuleError(f"{name}: rule {inner.name!r} already has a hyperparameter {taken[0]!r}")
@@ -30,25 +47,28 @@ def _wrap(inner: Rule, name: str, function: Callable[..., Any], doc: str, paper:
         paper=sources,
         hyperparameters=hyperparameters,
         uses_t=True,
+        made_by=(maker, (inner, name)),
     )
 
 
-def l2(inner: Rule, *, name: str | None = None) -> Rule:
-    """Return ``inner`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
+def l2(rule: str | Rule, name: str | None = None) -> Rule:
+    """Return ``rule`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
 
     Adds ``weight_decay`` (default 0.01, at least 0). This is torch's ``Adam(weight_decay=...)``;
     for AdamW see ``decoupled``.
     """
 
+    inner = _given(rule)
+
     def step(theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
         return inner(theta, g + weight_decay * theta, *slots, t=t, **hyper)
 
     decay = Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)
-    return _wrap(inner, name or f"l2({inner.name})", step, "With an L2 penalty in the gradient.", "", decay)
+    return _wrap(l2, inner, name or f"l2({inner.name})", step, "With an L2 penalty in the gradient.", "", decay)
 
 
-def decoupled(inner: Rule, *, name: str | None = None) -> Rule:
-    """Return ``inner`` with decoupled weight decay: ``theta`` shrinks before the step, apart from g.
+def decoupled(rule: str | Rule, name: str | None = None) -> Rule:
+    """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, apart from g.
 
     Adds ``weight_decay`` (default 0.01, at least 0) and ``scale_by_lr`` (default True): the factor
     is ``1 - lr * weight_decay``, or ``1 - weight_decay`` when False (the paper's own form, in which
@@ -56,6 +76,7 @@ def decoupled(inner: Rule, *, name: str | None = None) -> Rule:
 
     Source: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
+    inner = _given(rule)
     scalable = "lr" in inner.hyperparameters
 
     def step(
@@ -72,20 +93,22 @@ def decoupled(inner: Rule, *, name: str | None = None) -> Rule:
         "where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own)."
     )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
-    return _wrap(inner, name or f"decoupled({inner.name})", step, doc, paper, *extra)
+    return _wrap(decoupled, inner, name or f"decoupled({inner.name})", step, doc, paper, *extra)
 
 
-def maximize(inner: Rule, *, name: str | None = None) -> Rule:
-    """Return ``inner`` climbing instead of descending: it sees ``-g``."""
+def maximize(rule: str | Rule, name: str | None = None) -> Rule:
+    """Return ``rule`` climbing instead of descending: it sees ``-g``."""
+
+    inner = _given(rule)
 
     def step(theta: Any, g: Any, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
         return inner(theta, -g, *slots, t=t, **hyper)
 
-    return _wrap(inner, name or f"maximize({inner.name})", step, "Maximises: the gradient is negated.", "")
+    return _wrap(maximize, inner, name or f"maximize({inner.name})", step, "Maximises: the gradient is negated.", "")
 
 
-def cautious(inner: Rule, *, name: str | None = None) -> Rule:
-    """Return ``inner`` whose step is dropped wherever it would climb along the current gradient.
+def cautious(rule: str | Rule, name: str | None = None) -> Rule:
+    """Return ``rule`` whose step is dropped wherever it would climb along the current gradient.
 
     An element moves only where ``sign(theta - theta_new) == sign(g)``. The paper also scales the
     remaining steps by the tensor's share of moved elements; that is a reduction over a tensor,
@@ -93,6 +116,8 @@ def cautious(inner: Rule, *, name: str | None = None) -> Rule:
 
     Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
     """
+
+    inner = _given(rule)
 
     def step(theta: Any, g: Any, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
         new, *rest = inner(theta, g, *slots, t=t, **hyper)
@@ -102,4 +127,4 @@ def cautious(inner: Rule, *, name: str | None = None) -> Rule:
 
     doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
     paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
-    return _wrap(inner, name or f"cautious({inner.name})", step, doc, paper)
+    return _wrap(cautious, inner, name or f"cautious({inner.name})", step, doc, paper)

@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+
+import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
 
 __all__ = [
     "Decay",
+    "Fraction",
     "Hyperparameter",
     "NonNegative",
     "Positive",
     "Range",
     "Rate",
     "Scalar",
-    "Schedule",
     "Value",
 ]
 
 Value: TypeAlias = "float | bool | str | None"
-Schedule: TypeAlias = Callable[[int], float]
 
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of numbers: ``low <= x < high``, or ``low < x < high`` when ``open_low``."""
+    """An interval of finite numbers: ``low <= x < high``.
+
+    ``open_low`` leaves ``low`` out, ``closed_high`` takes ``high`` in.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
+    closed_high: bool = False
 
     def __contains__(self, x: float) -> bool:
         above = x > self.low if self.open_low else x >= self.low
-        return above and x < self.high and math.isfinite(x)
+        below = x <= self.high if self.closed_high else x < self.high
+        return above and below and math.isfinite(x)
 
     def __str__(self) -> str:
         if self.low == -math.inf and self.high == math.inf:
@@ -45,13 +50,16 @@ class Range:
             return "a positive number" if self.low == 0 else f"a number above {self.low:g}"
         if self.high == math.inf:
             return f"a number of at least {self.low:g}"
-        return f"a number in {'(' if self.open_low else '['}{self.low:g}, {self.high:g})"
+        left, right = "(" if self.open_low else "[", "]" if self.closed_high else ")"
+        return f"a number in {left}{self.low:g}, {self.high:g}{right}"
 
 
 Rate = Annotated[float, Range(0.0)]
 """A learning rate: 0 or more (0 freezes the parameters and lets the slots go on)."""
 Decay = Annotated[float, Range(0.0, 1.0)]
 """A decay of an exponential average: in [0, 1)."""
+Fraction = Annotated[float, Range(0.0, 1.0, closed_high=True)]
+"""A share of something: in [0, 1]."""
 NonNegative = Annotated[float, Range(0.0)]
 """A number of at least 0."""
 Positive = Annotated[float, Range(0.0, open_low=True)]
@@ -88,10 +96,10 @@ class Hyperparameter:
             return " or ".join(map(repr, self.choices))
         return f"{self.range}{' or None' if self.optional else ''}"
 
-    def static(self, value: Value | Schedule) -> Value:
+    def static(self, value: object) -> Value:
         """Return the part of ``value`` that selects a variant of the rule's trace."""
         if self.choices:
-            return value if isinstance(value, (bool, str)) else None
+            return value  # type: ignore[return-value]  # checked to be one of the choices
         return None if value is None else "number"
 
     def statics(self) -> tuple[Value, ...]:
@@ -108,6 +116,8 @@ class Hyperparameter:
         Raises:
             HyperparameterError: when it is of another type or outside the range.
         """
+        if isinstance(value, np.bool_):
+            value = bool(value)
         if self.choices:
             if any(value is choice or (isinstance(choice, str) and value == choice) for choice in self.choices):
                 return value  # type: ignore[no-any-return]
@@ -123,11 +133,13 @@ class Hyperparameter:
 
 def _as_float(value: Any) -> float | None:
     """Return a number or a zero-dimensional array as a float; None for anything else."""
-    if isinstance(value, (bool, str, bytes)) or getattr(value, "shape", ()) != ():
+    if isinstance(value, (bool, np.bool_, str, bytes)) or getattr(value, "shape", ()) != ():
+        return None
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "iuf":
         return None
     try:
         return float(value)
-    except (TypeError, ValueError, RuleError):
+    except (TypeError, ValueError, OverflowError, RuleError):
         return None
 
 
@@ -143,6 +155,10 @@ def declare(name: str, annotation: Any, default: Any) -> Hyperparameter:
     choices: tuple[bool | str, ...] = ()
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
+        if not all(isinstance(choice, str) for choice in choices):
+            raise RuleError(f"hyperparameter {name!r} has the choices {choices}; choices are strings")
+    elif annotation == Scalar:
+        raise RuleError(f"hyperparameter {name!r} is annotated Scalar, which is for slots: put it before the *")
     elif annotation is bool or isinstance(default, bool):
         choices = (False, True)
     elif get_origin(annotation) is Annotated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,11 @@ def load(spec: str) -> Rule:
     Raises:
         RuleError: when there is none.
     """
-    place, _, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
+    place, _, name = (spec, "", "") if spec.endswith(".py") or ":" not in spec else spec.rpartition(":")
+    if "(" in spec:
+        raise RuleError(f"{spec!r} is no rule's name; options are given apart from it")
+    if ":" in spec and not place:
+        raise RuleError(f"{spec!r} names no file or module before the colon")
     if place.endswith(".py"):
         return _pick(load_file(Path(place)), name, place)
     if name:
@@ -46,12 +51,12 @@ def load_file(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise RuleError(f"there is no file {str(path)!r} (from {Path.cwd()})")
-    name = f"_steprule_user_{path.stem}"
+    name = f"_steprule_user_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Annotations of the file are looked up through its entry here.
+    # Dataclasses and pickle look a module up by its name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
+
+import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.node import Node, symbol
@@ -57,8 +60,11 @@ class Rule:
     parameter: str = "theta"
     gradient: str = "g"
     uses_t: bool = True
+    made_by: tuple[Any, ...] = ()
+    """The combinator and its arguments, for a rule made of another: how to make it again."""
 
     def __post_init__(self) -> None:
+        self._look_like_a_function()
         for slot, start in self.init.items():
             if slot not in self.slots:
                 raise RuleError(
@@ -68,8 +74,35 @@ class Rule:
                 raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is no hyperparameter")
         self._check_variants()
 
+    def _look_like_a_function(self) -> None:
+        """Let help, completion and pickle treat the rule as the function that it was."""
+        for name in ("__module__", "__qualname__"):
+            object.__setattr__(self, name, getattr(self.function, name, ""))
+        object.__setattr__(self, "__name__", self.name)
+        object.__setattr__(self, "__doc__", self.doc)
+        options = [f"{hyper.name}={hyper.default!r}" for hyper in self.hyperparameters.values()]
+        object.__setattr__(self, "__text_signature__", f"({', '.join((*self._elements, '*', 't=1', *options))})")
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        from steprule.rules.catalogue import CATALOGUE, find  # late: the catalogue imports this module
+
+        if CATALOGUE.get(self.name) is self:
+            return find, (self.name,)
+        # One's own rule is pickled by its name in its module, as functions are.
+        return self.made_by or str(self.function.__qualname__)
+
+    def __copy__(self) -> Rule:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Rule:
+        return self
+
+    @property
+    def _elements(self) -> tuple[str, ...]:
+        return (self.parameter, self.gradient, *self.slots)
+
     def __repr__(self) -> str:
-        return f"<rule {self.name}({', '.join((self.parameter, self.gradient, *self.slots))})>"
+        return f"<rule {self.name}({', '.join(self._elements)})>"
 
     def __call__(self, *elements: Any, t: Any = 1, **hyperparameters: Any) -> tuple[Any, ...]:
         """Return the new parameter and slots, computed on arrays of any kind (or traced on symbols).
@@ -79,12 +112,16 @@ class Rule:
             t: the step number, 1 at the first step.
             hyperparameters: numbers, booleans or choices; defaults otherwise.
         """
-        names = (self.parameter, self.gradient, *self.slots)
+        names = self._elements
         if len(elements) != len(names):
-            raise RuleError(f"rule {self.name!r} takes {', '.join(names)}: {len(names)} values, got {len(elements)}")
+            raise RuleError(
+                f"rule {self.name!r} takes {', '.join(names)}: {len(names)} values, got {len(elements)}. "
+                f"Hyperparameters alone go to an optimizer: Optimizer(params, {self.name!r}, lr=...)"
+            )
         keywords = dict(self.resolve(hyperparameters))
         if self.uses_t:
-            keywords["t"] = t
+            keywords["t"] = _plain(t)
+        elements = tuple(_plain(x) if n in self.scalars else x for n, x in zip(names, elements, strict=True))
         function = self.function
         if isinstance(t, Node) or any(isinstance(element, Node) for element in elements):
             function = symbolic(function)
@@ -96,9 +133,12 @@ class Rule:
         values: dict[str, Any] = {name: hyper.default for name, hyper in self.hyperparameters.items()}
         for name, value in given.items():
             if name not in values:
-                hint = suggest(name, values) if values else " It has none."
-                raise HyperparameterError(f"rule {self.name!r} has no hyperparameter {name!r}{where}.{hint}")
+                raise HyperparameterError(
+                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{_hint(name, values)}"
+                )
             hyper = self.hyperparameters[name]
+            if callable(value) and not hyper.is_static:
+                _check_schedule(name, value, where)
             is_deferred = isinstance(value, Node) or (callable(value) and not hyper.is_static)
             values[name] = value if is_deferred else hyper.check(value, where)
         return values
@@ -135,10 +175,7 @@ class Rule:
         return {(v := tuple(zip(names, values, strict=True))): self._trace(v) for values in variants}
 
     def _trace(self, variant: Variant) -> Trace:
-        elements = [
-            symbol(name, "host" if name in self.scalars else "element")
-            for name in (self.parameter, self.gradient, *self.slots)
-        ]
+        elements = [symbol(name, "host" if name in self.scalars else "element") for name in self._elements]
         hosts: dict[str, Any] = {
             name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
             for name, v in variant
@@ -153,6 +190,8 @@ class Rule:
         if len(outputs) != len(expected):
             missing = expected[len(outputs) :]
             lacking = f": {', '.join(missing)} is never returned" if missing else ""
+            if len(outputs) == 1 and outputs[0] is None:
+                raise self._error(f"returns nothing, expected {', '.join(expected)}")
             raise self._error(
                 f"returns {len(outputs)} values, expected {len(expected)} ({', '.join(expected)}){lacking}"
             )
@@ -164,6 +203,9 @@ class Rule:
             )
         kept = {name: node for name, node in results.items() if node is not None}
         used = _symbols([parameter, *kept.values()])
+        foreign = used - {*self._elements, *self.hyperparameters, "t"}
+        if foreign:
+            raise self._error(f"depends on {', '.join(sorted(foreign))}, which belongs to another rule")
         for name in self.slots:
             if name not in kept and name in used:
                 raise self._error(f"slot {name!r} is read but returned as None, so its next value is unknown")
@@ -197,6 +239,39 @@ class Rule:
 
     def _error(self, message: str, *, at_return: bool = True) -> RuleError:
         return explain(self.function, self.name, message, at_return=at_return)
+
+
+# What other libraries call a hyperparameter, or where it is to be found.
+_ELSEWHERE = {
+    "learning_rate": "It is called 'lr'.",
+    "step_size": "It is called 'lr'.",
+    "epsilon": "It is called 'eps'.",
+    "betas": "They are called 'beta1' and 'beta2'.",
+    "weight_decay": "steprule.decoupled(rule) adds it (adamw is decoupled(adam)), or steprule.l2(rule).",
+    "maximize": "steprule.maximize(rule) does that.",
+    "amsgrad": "That is a rule of its own, 'amsgrad'.",
+}
+
+
+def _hint(name: str, known: Mapping[str, Any]) -> str:
+    if not known:
+        return " It has none."
+    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, known)
+
+
+def _check_schedule(name: str, schedule: Callable[..., Any], where: str) -> None:
+    try:
+        inspect.signature(schedule).bind(1)
+    except TypeError as error:
+        message = f"{name} must be a number or a schedule, a callable of the step number t; {schedule!r}"
+        raise HyperparameterError(f"{message} cannot be called with t alone{where}: {error}") from None
+    except ValueError:  # a callable without a signature
+        return
+
+
+def _plain(number: Any) -> Any:
+    """Return a NumPy number as Python's, which does not promote arrays."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 def _symbols(roots: list[Node]) -> frozenset[str]:
@@ -251,25 +326,13 @@ def rule(
 
 
 def _declare(function: Callable[..., Any], paper: str, name: str | None, init: Mapping[str, float | str]) -> Rule:
+    if not isinstance(function, types.FunctionType):
+        raise RuleError(f"a rule is made of a plain function (def or lambda), got {function!r}")
     title = name or function.__name__
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise explain(function, title, f"unknown annotation: {error}") from None
-    elements: list[str] = []
-    hyperparameters: dict[str, Hyperparameter] = {}
-    parameters = inspect.signature(function).parameters
-    for parameter in parameters.values():
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
-            elements.append(parameter.name)
-        elif parameter.kind is not parameter.KEYWORD_ONLY:
-            raise explain(
-                function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
-            )
-        elif parameter.name != "t":
-            hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
-    if len(elements) < 2:
-        raise explain(function, title, f"takes {elements}, expected at least the parameter and the gradient")
+    if not title.isprintable():
+        raise RuleError(f"the name of a rule is printable text, got {title!r}")
+    elements, hyperparameters = _signature(function, title)
+    hints = _hints(function, title)
     return Rule(
         function=function,
         name=title,
@@ -281,8 +344,38 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
         init=init,
         parameter=elements[0],
         gradient=elements[1],
-        uses_t="t" in parameters,
+        uses_t="t" in inspect.signature(function).parameters,
     )
+
+
+def _hints(function: types.FunctionType, title: str) -> Mapping[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise explain(function, title, f"unknown annotation: {error}; import its name at the top of the file") from None
+
+
+def _signature(function: types.FunctionType, title: str) -> tuple[list[str], dict[str, Hyperparameter]]:
+    """Return the names of the elements, and the hyperparameters."""
+    hints = _hints(function, title)
+    elements: list[str] = []
+    hyperparameters: dict[str, Hyperparameter] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
+            elements.append(parameter.name)
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            raise explain(
+                function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
+            )
+        elif parameter.name != "t":
+            hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
+    if len(elements) < 2:
+        raise explain(function, title, f"takes {elements}, expected at least the parameter and the gradient")
+    if elements[0] in ("self", "cls"):
+        raise explain(function, title, "a rule is a plain function, not a method: it has no self")
+    if "t" in elements:
+        raise explain(function, title, "t is the step number: name it after the *, and the slot otherwise")
+    return elements, hyperparameters
 
 
 def _hyperparameter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ import llvmlite.binding as llvm
 
 from steprule.errors import TargetError
 
-__all__ = ["assembly", "build"]
+__all__ = ["assembly", "build", "has_half"]
 
 _lock = threading.Lock()
 # A fork in the middle of a compilation would leave the child with LLVM's lock held forever.
@@ -48,6 +49,16 @@ def _optimised(text: str, machine: Any) -> Any:
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module
+
+
+@functools.cache
+def has_half() -> bool:
+    """Whether this machine converts float16 in hardware.
+
+    Without, LLVM calls functions of a compiler's runtime library, which a JIT has not at hand.
+    """
+    features = llvm.get_host_cpu_features()
+    return bool(features.get("f16c", False)) or platform.machine().lower() in ("aarch64", "arm64")
 
 
 def build(text: str, *names: str) -> tuple[int, ...]:

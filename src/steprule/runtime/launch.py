@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.runtime.addresses import address
 from steprule.runtime.driver import CHUNKS, COUNT, GRAIN, JOB_WORDS, ROWS, WIDTH, YIELD, driver, yield_address
 from steprule.runtime.pool import get_num_threads, pool
 
@@ -51,6 +53,9 @@ class Table:
         self._job = self._new_job()
         self._alone: Callable[[], None] = self._drive
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
+
     def set_row(self, row: int, kernel: int, scalars: int) -> None:
         """Bind a row to the addresses of its kernel and of its scalars."""
         self._rows[row, :2] = kernel, scalars
@@ -65,11 +70,13 @@ class Table:
             self._alone()
             return
         job = self._new_job()
+        drive, at = driver().drive, address(job)
         try:
             pool().wake(job, workers)
         finally:
-            # Once a worker may have begun, the launch must end before anyone frees an array.
-            driver().drive(job.ctypes.data, 1)
+            # Once a worker may have begun, the launch must end before anyone frees an array; nothing
+            # may come between.
+            drive(at, 1)
 
     def _drive(self) -> None:
         self._job[0] = self._job[8] = 0

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 from steprule.errors import HyperparameterError
+from steprule.runtime.addresses import address
 from steprule.runtime.driver import driver
 
 __all__ = ["Pool", "get_num_threads", "pool", "set_num_threads"]
@@ -34,7 +35,10 @@ class Pool:
         with self._lock:
             while self._workers < workers:
                 name = f"steprule-{self._workers}"
-                threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True).start()
+                try:
+                    threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True).start()
+                except RuntimeError:  # no more threads to be had: the caller does the work
+                    return
                 self._workers += 1
 
 
@@ -42,7 +46,7 @@ def _work(jobs: queue.SimpleQueue[Any]) -> None:
     drive = driver().drive
     while True:
         job = jobs.get()
-        drive(job.ctypes.data, 0)
+        drive(address(job), 0)
         # Sleeping with the last job in hand would keep its memory alive.
         del job
 
