@@ -33,8 +33,18 @@ _UNLIKE = {
     "rho_min": 4.5,
     "beta1": 0.8,
     "beta2": 0.95,
+    "beta3": 0.7,
+    "beta": 0.6,
+    "mu": 0.75,
+    "rho": 0.85,
+    "psi": 0.02,
+    "lambd": 0.03,
+    "alpha": 0.6,
+    "eta_minus": 0.4,
+    "eta_plus": 1.3,
+    "delta_min": 0.004,
+    "delta_max": 0.09,
 }
-_OPTIONAL = {("adamax", "eps"): 1e-5}
 
 
 def variants(rule: Rule) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def test_the_installed_command_is_this_one() -> None:
 def test_rules_lists_the_catalogue() -> None:
     text = _run("rules")
     for name in CATALOGUE:
-        assert f" {name} " in text
+        assert f"\n{name}  " in f"\n{text}"
     assert "m ← β₁·m + (1 - β₁)·g" in text
 
 

@@ -7,7 +7,7 @@ import math
 import pickle
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.errors import HyperparameterError, StateError, StructureError, TargetError
+from steprule.errors import HyperparameterError, RuleError, StateError, StructureError, TargetError
 from steprule.rules import CATALOGUE
-from tests.cases import assert_same_bits
+from tests.cases import assert_same_bits, variants
 
 
 def _nest() -> dict[str, Any]:
@@ -414,3 +414,150 @@ def test_an_empty_structure_steps() -> None:
     grouped.step([[], np.ones(2)])
     assert grouped.t == 1
     assert "0 parameters" in optimizer.describe()
+
+
+def test_masked_arrays_are_refused() -> None:
+    with pytest.raises(StructureError, match="masked array"):
+        sr.Optimizer(np.ma.zeros(3))
+    optimizer = sr.Optimizer(np.zeros(3))
+    with pytest.raises(StructureError, match=r"filled\(0\)"):
+        optimizer.step(np.ma.ones(3))
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_options_that_keep_the_slots_may_change_between_steps(name: str) -> None:
+    rule = CATALOGUE[name]
+    options = variants(rule)
+    for before in options:
+        for after in options:
+            if set(rule.trace(rule.variant(rule.resolve(before))).slots) != set(
+                rule.trace(rule.variant(rule.resolve(after))).slots
+            ):
+                continue
+            theta, expected = np.ones(3), np.ones(3)
+            optimizer = sr.Optimizer(theta, rule, **before)
+            referee = sr.Optimizer(expected, rule, backend="numpy", **before)
+            for one in (optimizer, referee):
+                one.step(np.ones(3))
+                one.groups[0].update(after)
+                one.groups[0].update(before)
+                one.groups[0].update(after)
+                one.step(np.full(3, 0.5))
+            assert_same_bits(theta, expected, f"{before} -> {after}")
+
+
+def test_states_are_matched_by_the_name_of_the_parameter() -> None:
+    saver = sr.Optimizer({"w": np.zeros(2), "b": np.zeros(2)}, "adam")
+    saver.step({"w": np.ones(2), "b": np.full(2, 5.0)})
+    loader = sr.Optimizer({"b": np.zeros(2), "w": np.zeros(2)}, "adam")
+    loader.load_state_dict(saver.state_dict())
+    np.testing.assert_array_equal(loader.slots["m"]["b"], saver.slots["m"]["b"])
+    assert loader.slots["m"]["b"][0] > loader.slots["m"]["w"][0]
+
+
+def test_what_is_read_once_comes_with_the_state() -> None:
+    saved = sr.Optimizer(np.zeros(2), "adagrad", initial_accumulator=0.5).state_dict()
+    optimizer = sr.Optimizer(np.zeros(2), "adagrad")
+    optimizer.load_state_dict(saved)
+    assert optimizer.groups[0]["initial_accumulator"] == 0.5
+    np.testing.assert_array_equal(optimizer.slots["G"], [0.5, 0.5])
+
+
+def test_slots_of_groups_that_keep_different_ones() -> None:
+    optimizer = sr.Optimizer([sr.Group(np.zeros(2), centered=True), sr.Group(np.zeros(3))], "rmsprop")
+    slots = optimizer.slots
+    assert set(slots) == {"v", "g_avg"}
+    assert slots["g_avg"][0].shape == (2,)
+    assert slots["g_avg"][1] is None
+
+
+def test_slots_start_as_a_step_would_store_them() -> None:
+    optimizer = sr.Optimizer(np.zeros(2, np.float32), "adagrad", initial_accumulator=1e-40)
+    assert not optimizer.slots["G"].any()
+    with pytest.raises(HyperparameterError, match="more than float32 can hold"):
+        sr.Optimizer(np.zeros(2, np.float32), "adagrad", initial_accumulator=1e300)
+
+
+def test_a_schedule_may_not_free_the_gradient_that_was_checked() -> None:
+    g = np.ones(1000)
+
+    def lr(t: int) -> float:
+        if t == 2:
+            g.resize(0, refcheck=False)
+        return 0.1
+
+    optimizer = sr.Optimizer(np.zeros(1000), "sgd", lr=lr)
+    optimizer.step(g)
+    with pytest.raises(StructureError, match=r"shape \(0,\)"):
+        optimizer.step(g)
+    assert optimizer.t == 1
+
+
+def test_t_and_unknown_attributes_cannot_be_set() -> None:
+    optimizer = sr.Optimizer(np.zeros(2))
+    with pytest.raises(AttributeError):
+        optimizer.t = 5  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        optimizer.lr = 5  # type: ignore[attr-defined]
+
+
+def test_named_tuples_stay_what_they_are() -> None:
+    class Layer(NamedTuple):
+        w: Any
+        b: Any
+
+    params = Layer(np.zeros(2), np.zeros(1))
+    optimizer = sr.Optimizer(params, "sgd", lr=1.0)
+    optimizer.step(Layer(np.ones(2), np.ones(1)))
+    assert isinstance(optimizer.params, Layer)
+    assert optimizer.params.b[0] == -1
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learning_rate": 0.1}, "It is called 'lr'"),
+        ({"weight_decay": 0.1}, r"adamw is decoupled\(adam\)"),
+        ({"lr": lambda: 0.1}, "cannot be called with t alone"),
+        ({"lr": "0.1"}, "got '0.1'"),
+        ({"lr": np.array("1")}, "lr must be"),
+        ({"lr": 10**400}, "lr must be"),
+        ({"lr": np.True_}, "got True"),
+    ],
+)
+def test_more_wrong_hyperparameters(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(HyperparameterError, match=words):
+        sr.Optimizer(np.zeros(2), "adam", **values)
+
+
+def test_numpys_booleans_and_numbers_are_taken() -> None:
+    theta = np.zeros(2, np.float32)
+    optimizer = sr.Optimizer(theta, "momentum", nesterov=np.True_, lr=np.float64(0.5), mu=np.array(0.5))
+    optimizer.step(np.ones(2, np.float32))
+    assert theta.tolist() == [-0.75, -0.75]
+
+
+def test_wrong_rules_say_what_is_wanted() -> None:
+    def plain(theta: Any, g: Any) -> Any:
+        return theta - g
+
+    for rule, words in [(["adam"], "a name of the catalogue or a Rule"), (plain, "decorate it with @steprule.rule")]:
+        with pytest.raises(RuleError, match=words):
+            sr.Optimizer(np.zeros(2), rule)  # type: ignore[arg-type]
+    with pytest.raises(RuleError, match="Did you mean 'adamw'"):
+        sr.Optimizer(np.zeros(2), "AdamW")
+    with pytest.raises(RuleError, match="go to an optimizer"):
+        sr.rules.adam(lr=0.1)
+
+
+def test_a_processor_without_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    from steprule.runtime import jit
+
+    @sr.rule
+    def fresh(theta, g, *, lr: sr.Rate = 0.1):
+        return theta - lr * g
+
+    monkeypatch.setattr(jit, "has_half", lambda: False)
+    with pytest.raises(TargetError, match="no float16 conversions"):
+        sr.Optimizer(np.zeros(2, np.float16), fresh)
+    sr.Optimizer(np.zeros(2, np.float16), fresh, backend="numpy").step(np.ones(2, np.float16))

@@ -29,8 +29,9 @@ def rules(
             _show(console, rule)
         return
     for rule in CATALOGUE.values():
-        head = f"[bold]{rule.name}[/bold]  {escape(slots(rule))}; {bytes_a_parameter(rule)} bytes"
-        console.print(f"{head}  [dim]{escape(rule.paper)}[/dim]")
+        kept = f"slots {slots(rule)}" if rule.slots else "no slots"
+        console.print(f"[bold]{rule.name}[/bold]  {bytes_a_parameter(rule)} bytes, {escape(kept)}")
+        console.print(Padding(f"[dim]{escape(rule.paper)}[/dim]", (0, 0, 0, 2)))
         console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
     console.print("Slots in parentheses are kept by some options only; bytes are those of a float32 parameter with its")
     console.print("slots, by default. `steprule rules NAME` tells all of one rule.")

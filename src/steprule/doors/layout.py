@@ -46,12 +46,10 @@ def like(parameter: Array, dtype: str, value: float, what: str) -> Array:
     Raises:
         HyperparameterError: when the type of the slot cannot hold the value it starts at.
     """
-    limits = np.finfo(dtype)
-    if abs(value) > limits.max:
-        raise HyperparameterError(
-            f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {limits.max}"
-        )
-    if abs(value) < limits.smallest_normal:
+    largest, smallest = float(np.finfo(dtype).max), float(np.finfo(dtype).smallest_normal)
+    if abs(value) > largest:
+        raise HyperparameterError(f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {largest}")
+    if abs(value) < smallest:
         value = 0.0  # as a step would store it
     slot: Array = np.empty_like(parameter, dtype=dtype, order="K" if is_dense(parameter) else "C", subok=False)
     slot[...] = value

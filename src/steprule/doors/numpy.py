@@ -47,6 +47,9 @@ class Optimizer:
         TargetError: no such backend.
     """
 
+    # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
+    __slots__ = ("__weakref__", "_backend", "_leaves", "_structure", "_t", "_variants", "_walk", "groups", "rule")
+
     def __init__(
         self, params: Any, rule: str | Rule = "adam", *, backend: str = "llvm", **hyperparameters: Any
     ) -> None:

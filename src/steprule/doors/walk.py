@@ -44,7 +44,7 @@ class Leaf:
     slots: list[Array]
 
     def __post_init__(self) -> None:
-        self.array: Array = self.given if type(self.given) is np.ndarray else self.given.view(np.ndarray)
+        self.array: Array = self.given.view(np.ndarray)
         self._held = weakref.ref(self.given)
 
 

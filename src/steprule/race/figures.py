@@ -26,8 +26,8 @@ _FLOOR = 1e-12
 _CEILING = 3.0
 """Losses above this multiple of the loss at the start are drawn there, as open marks."""
 _NARROW = 100.0
-_WIDEST = 10**0.26
-"""A factor to either side of a learning rate. A bit more than a quarter of a decade, as 0.003 / 0.001 is 3."""
+_WIDEST = 2.0
+"""What is shaded around a learning rate, as a factor to either side, at most."""
 
 
 def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
@@ -47,8 +47,8 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     axes.set_ylabel("training loss", color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _end_labels(axes, shown, ends, looks, theme)
-    seeds = f"median and range of {len(plan.seeds)} seeds" if len(plan.seeds) > 1 else "one seed"
-    title(figure, "Training loss, each rule at its best learning rate", f"{plan.problem.name} · {seeds}", theme)
+    note = f"{plan.problem.name} · {_seeds(shown)}"
+    title(figure, "Training loss, each rule at its best learning rate", note, theme)
     return figure
 
 
@@ -82,6 +82,13 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
         note += "\nshaded: within 10 % of the best or 0.1 % of the start (share of the grid tried, %)"
     title(figure, "Training loss at the end, over the learning rate", note, theme)
     return figure
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """Return what a line stands for; in a race that was interrupted, rules differ in how many seeds are finished."""
+    counts = {len(row.best.runs) for row in rows if row.best}
+    most = max(counts, default=1)
+    return f"median and range of {'up to ' if len(counts) > 1 else ''}{most} seeds" if most > 1 else "one seed"
 
 
 def _names_of_axes(figure: Figure, middle: float, theme: Theme) -> None:
@@ -179,7 +186,7 @@ def _clip(loss: float, plan: Plan) -> float:
 def _cells(lrs: Sequence[float]) -> list[tuple[float, float]]:
     """Return for each learning rate half a step of the grid to either side, on a log axis.
 
-    At most a quarter of a decade, the half step of the usual grid: a coarse grid tells nothing about what is between.
+    At most a factor of two, about the half step of the usual grid: a coarse grid does not tell what is between.
     """
     steps = [math.sqrt(b / a) for a, b in itertools.pairwise(lrs)]
     left, right = [steps[0], *steps], [*steps, steps[-1]]

@@ -65,9 +65,11 @@ def final_table(rows: Sequence[Row], console: Console) -> Table:
 
     Where it does not fit, the range of the seeds goes below the loss; then columns go.
     """
+    # The console's own options would measure no more than its width.
+    unbound = console.options.update(max_width=10_000)
     table = _table(rows, stacked=False, without=())
     for dropped in range(len(_DROPPED) + 1):
-        if console.measure(table).maximum <= console.width:
+        if console.measure(table, options=unbound).maximum <= console.width:
             break
         table = _table(rows, stacked=True, without=_DROPPED[:dropped])
     return table
@@ -81,7 +83,7 @@ def _table(rows: Sequence[Row], *, stacked: bool, without: Sequence[str]) -> Tab
     for i in kept:
         heading = "\n".join(HEADINGS[i].rsplit(" ", 1)) if stacked else HEADINGS[i]
         # A long name may fold: numbers may not.
-        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold", min_width=4)
     for place, (row, text) in enumerate(zip(rows, texts, strict=True)):
         shown = [Text(text[i]) for i in kept]
         if stacked and text[RANGE] != "–":

@@ -11,7 +11,7 @@ from string import Template
 
 from steprule.race.plan import versions
 from steprule.race.runner import Race
-from steprule.race.summary import FORGIVING, NEAR_ZERO, Row
+from steprule.race.summary import EQUAL, FORGIVING, NEAR_ZERO, Row
 from steprule.race.theme import LIGHT, Style, styles
 from steprule.race.words import ACCURACY, HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
 from steprule.race.words import FORGIVING as SHARE
@@ -45,9 +45,9 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
     sections["sensitivity"] += _grid(race, rows, written)
     return page.substitute(
         title=escape(f"Optimizers on {name}"),
-        description=escape(plan.problem.description) + ("." if plan.problem.description else ""),
+        description=_sentence(plan.problem.description),
         warning=_warning(race),
-        finding=_finding(rows, len(plan.seeds), written),
+        finding=_finding(rows, written),
         table=_table(race, rows, written),
         edge=_edge(rows),
         **sections,
@@ -56,6 +56,10 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
         settings=_settings(race, written),
         version=escape(__version__),
     )
+
+
+def _sentence(text: str) -> str:
+    return escape(text if text.endswith((".", "!", "?")) or not text else f"{text}.")
 
 
 def _number(text: str) -> str:
@@ -73,17 +77,18 @@ def _warning(race: Race) -> str:
     )
 
 
-def _finding(rows: list[Row], seeds: int, written: _Written) -> str:
+def _finding(rows: list[Row], written: _Written) -> str:
     ranked = [row for row in rows if row.best is not None]
     if not ranked:
         return "Every run that is finished has diverged."
     first = ranked[0]
     assert first.best is not None
+    seeds = len(first.best.runs)
     over = f"the median of {seeds} seeds" if seeds > 1 else "one seed"
     at = "" if first.best.lr is None else f" at a learning rate of {rate(first.best.lr)}"
     lowest = _number(written(first.best.median))
     text = f"<b>{escape(first.entrant.label)}</b> has the lowest training loss: {lowest}{at} ({over})."
-    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= first.high]
+    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= max(first.high, EQUAL)]
     if alike:
         text += f" Over the seeds, its range overlaps with that of {_list(alike)}."
     return text
@@ -102,7 +107,7 @@ def _table(race: Race, rows: list[Row], written: _Written) -> str:
     marked = _marked(rows, texts)
     lines = []
     for row, text in zip(rows, texts, strict=True):
-        made = [f"<td>{_swatch(looks[row.entrant.label])}{escape(text[0])}</td>"]
+        made = [f"<td><span class="rule">{_swatch(looks[row.entrant.label])}{escape(text[0])}</span></td>"]
         for i in kept[1:]:
             small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
             best = ' class="best"' if (row.entrant.label, i) in marked else ""

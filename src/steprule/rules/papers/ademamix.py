@@ -34,7 +34,7 @@ def ademamix(
         done = minimum(t / warmup, 1.0)
         alpha = alpha * done
         slow, fast = math.log(beta3), math.log(beta1)
-        beta3 = math.exp(fast * slow / ((1 - done) * slow + done * fast))
+        beta3 = minimum(math.exp(fast * slow / ((1 - done) * slow + done * fast)), beta3)
     m1 = beta1 * m1 + (1 - beta1) * g
     m2 = beta3 * m2 + (1 - beta3) * g
     v = beta2 * v + (1 - beta2) * g**2
