@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,34 @@ def batches(rng):
 
 
 def test_an_error_of_the_problem_in_a_worker_is_the_users_own(quadratic: str, tmp_path: Path) -> None:
-    Path(quadratic).write_text(QUADRATIC + TIRED)
     for jobs in (1, 2):
+        # Another content: a file that is loaded already has been called already.
+        Path(quadratic).write_text(f"{QUADRATIC}{TIRED}# {jobs}\n")
         with pytest.raises(ProblemError) as caught:
             race(Settings(quadratic, rules=("sgd",), lrs=(0.1, 1), seeds=2, jobs=jobs, output=tmp_path / "out"))
         text = str(caught.value)
-        assert text.splitlines()[-1] == "AssertionError: tired"
+        error, place = text.splitlines()[-2:]
+        assert error == "AssertionError: tired"
+        assert re.fullmatch(r"while racing sgd, lr (0\.1|1), seed [01], epoch \d, batch 1", place)
         assert set(re.findall(r'File "(.*?)"', text)) == {quadratic}
+
+
+def test_gradients_that_stop_fitting_are_placed(quadratic: str, tmp_path: Path) -> None:
+    longer = "\n_grad = loss_and_grad\ndef loss_and_grad(p, b):\n    loss, g = _grad(p, b)\n"
+    longer += (
+        "    return loss, g if p['b'][0] == init(np.random.default_rng([4, 0]))['b'][0] else {**g, 'b': g['b'][:1]}\n"
+    )
+    Path(quadratic).write_text(QUADRATIC + longer)
+    with pytest.raises(ProblemError) as caught:
+        run(Task(quadratic, "", "adam", "", (("beta2", 0.9),), 0.001, 4, 2))
+    text = str(caught.value)
+    assert text.startswith("problem quadratic: the gradients of loss_and_grad do not fit: grads['b'] has shape (1,)")
+    assert text.splitlines()[-1] == "while racing adam(beta2=0.9), lr 0.001, seed 4, epoch 1, batch 2"
+
+
+def test_the_clock_begins_with_the_work(quadratic: str, tmp_path: Path) -> None:
+    plan = make_plan(Settings(quadratic, rules=("sgd",), lrs=(0.1,), seeds=1))
+    assert run_plan(plan, tmp_path, jobs=1, begin=time.perf_counter() - 1000).seconds >= 1000
 
 
 def test_a_worker_that_is_killed_leaves_the_finished_runs(quadratic: str, tmp_path: Path) -> None:

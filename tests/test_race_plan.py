@@ -31,7 +31,7 @@ def test_the_default_race() -> None:
     assert min(ratios) > 2.99
     assert max(ratios) < 3.4
     quick = make_plan(Settings(quick=True))
-    assert (len(quick.lrs), quick.seeds, quick.epochs) == (3, (0, 1), 6)
+    assert (len(quick.lrs), quick.seeds, quick.epochs) == (3, (0, 1, 2), 6)
 
 
 def test_tasks_go_from_a_coarse_grid_to_a_fine_one(quadratic: str) -> None:
@@ -60,6 +60,9 @@ def test_entrants_with_hyperparameters() -> None:
         ("adam(lr=1)", HyperparameterError, "the race chooses lr; give the learning rates by --lrs"),
         ("adam,sgd,adam", RuleError, "adam is given 2 times"),
         (" , ", RuleError, "no rule to race"),
+        ("adam(beta2=0.9", RuleError, r"^adam\(beta2=0.9: the parenthesis is not closed\."),
+        ("sgd,adam(beta2=0.9,lion", RuleError, "the parenthesis is not closed"),
+        ("adam beta2=0.9)", RuleError, r"there is a \) without a \("),
     ],
 )
 def test_wrong_entrants(text: str, kind: type[StepruleError], message: str) -> None:
@@ -76,11 +79,20 @@ def test_wrong_entrants(text: str, kind: type[StepruleError], message: str) -> N
         ({"seed": -1}, "seed must be at least 0"),
         ({"lrs": (0.1, -0.1)}, r"learning rates must be positive numbers, got \[0.1, -0.1\]"),
         ({"lrs": (math.nan,)}, "learning rates must be positive"),
+        ({"quick": True, "lrs": (0.1,), "epochs": 3}, "quick does nothing beside lrs and epochs"),
     ],
 )
 def test_wrong_settings(change: dict[str, Any], message: str) -> None:
     with pytest.raises(HyperparameterError, match=message):
         make_plan(replace(Settings("saddle"), **change))
+
+
+def test_learning_rates_for_rules_that_have_none(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(RULE)
+    settings = Settings("saddle", rules=(f"{tmp_path}/own.py:adam",))
+    assert len(make_plan(settings).tasks) == 3
+    with pytest.raises(HyperparameterError, match="do nothing: no rule of this race has one"):
+        make_plan(replace(settings, lrs=(0.1,)))
 
 
 RULE = """
@@ -119,7 +131,7 @@ def test_a_run_is_used_again_only_if_its_numbers_are_the_same(quadratic: str, tm
         return next(iter(make_plan(settings).tasks)).key
 
     first = key(base)
-    assert key(replace(base, jobs=2, output=tmp_path, quick=True, epochs=4)) == first
+    assert key(replace(base, jobs=2, output=tmp_path, epochs=4)) == first
     different = [
         key(replace(base, lrs=(0.2,))),
         key(replace(base, seed=1)),

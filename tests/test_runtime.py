@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import subprocess
 import sys
 import textwrap
@@ -175,6 +176,108 @@ def test_steps_in_a_forked_child() -> None:
     opt.step(np.ones_like(theta))
     assert (theta == -2).all()
     """)
+
+
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    _script("""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    theta = np.zeros(100_000)
+    opt = sr.Optimizer(theta, "sgd", lr=1.0)
+    opt.step(np.ones_like(theta))
+    def workers():
+        return sorted(t.name for t in threading.enumerate() if t.name.startswith("steprule"))
+    assert workers() == ["steprule-0", "steprule-1", "steprule-2"], workers()
+    pid = os.fork()
+    if pid == 0:
+        before = workers()
+        opt.step(np.ones_like(theta))
+        os._exit(0 if before == [] and len(workers()) == 3 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    """)
+
+
+def test_a_fork_waits_for_a_compilation() -> None:
+    _script("""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from steprule.runtime import jit
+    held = threading.Event()
+    def compile_for_long():
+        with jit._lock:
+            held.set()
+            time.sleep(0.3)
+    threading.Thread(target=compile_for_long).start()
+    held.wait()
+    pid = os.fork()
+    if pid == 0:
+        theta = np.zeros(10)
+        sr.Optimizer(theta, "lion", lr=1.0).step(np.ones(10))
+        os._exit(0 if (theta == -1).all() else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    """)
+
+
+def test_ctrl_c_leaves_t_and_the_parameters_in_step() -> None:
+    _script(
+        """
+    import signal
+    for name, theta in {
+        "dense": np.zeros(1_000_000),
+        "strided": np.zeros((400, 2000))[:, ::2],
+        "small": np.zeros(100),
+    }.items():
+        opt = sr.Optimizer(theta, "sgd", lr=1.0)
+        g = np.ones_like(theta)
+        opt.step(g)
+        hits = 0
+        for trial in range(120):
+            signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (trial % 40))
+            try:
+                while True:
+                    opt.step(g)
+            except KeyboardInterrupt:
+                hits += 1
+            # Whatever the moment, all elements have taken the same number of steps. The one window
+            # left is the microsecond between counting and the launch.
+            assert theta.min() == theta.max(), name
+            assert opt.t in (-theta.flat[0], -theta.flat[0] + 1), (name, opt.t, theta.flat[0])
+            if opt.t != -theta.flat[0]:
+                theta -= 1
+        assert hits == 120
+    """.replace(
+            "import signal\n",
+            "import signal\n    signal.signal(signal.SIGALRM, lambda *a: os.kill(os.getpid(), signal.SIGINT))\n",
+            1,
+        )
+    )
+
+
+def test_a_signal_during_a_block_comes_after_it() -> None:
+    from steprule.runtime.interrupts import uninterrupted
+
+    order: list[str] = []
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            order.append("the rest of the block")
+    except KeyboardInterrupt:
+        order.append("the interrupt")
+    assert order == ["the rest of the block", "the interrupt"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_threads_to_be_had_the_caller_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(pool, "_pool", pool.Pool())
+    sr.set_num_threads(4)
+    theta = np.zeros(100)
+    optimizer = sr.Optimizer(theta, "sgd", lr=1.0)
+    optimizer.step(np.ones(100))
+    assert (theta == -1).all()
+    assert optimizer.t == 1
 
 
 def test_optimizers_in_many_threads_while_another_pool_is_busy() -> None:

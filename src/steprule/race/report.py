@@ -107,7 +107,7 @@ def _table(race: Race, rows: list[Row], written: _Written) -> str:
     marked = _marked(rows, texts)
     lines = []
     for row, text in zip(rows, texts, strict=True):
-        made = [f"<td><span class="rule">{_swatch(looks[row.entrant.label])}{escape(text[0])}</span></td>"]
+        made = [f'<td><span class="rule">{_swatch(looks[row.entrant.label])}{escape(text[0])}</span></td>']
         for i in kept[1:]:
             small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
             best = ' class="best"' if (row.entrant.label, i) in marked else ""

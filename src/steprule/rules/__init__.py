@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import cautious, decoupled, l2, maximize
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Fraction, Hyperparameter, NonNegative, Positive, Range, Rate, Scalar
 from steprule.rules.load import load
-from steprule.rules.rule import Rule, rule
+from steprule.rules.rule import Rule
 
 globals().update(CATALOGUE)
 

@@ -1,8 +1,8 @@
 """AdaBelief."""
 
 from steprule.language import sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468")

@@ -1,8 +1,8 @@
 """AdaDelta."""
 
 from steprule.language import sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Positive, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Zeiler 2012, Algorithm 1, arXiv:1212.5701")

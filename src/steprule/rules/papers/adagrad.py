@@ -1,8 +1,8 @@
 """AdaGrad."""
 
 from steprule.language import sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Duchi, Hazan & Singer 2011, Figure 1 (diagonal), JMLR 12", init={"G": "initial_accumulator"})

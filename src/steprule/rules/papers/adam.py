@@ -1,8 +1,8 @@
 """Adam and AdaMax."""
 
 from steprule.language import maximum, sqrt, where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980")

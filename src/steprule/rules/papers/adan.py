@@ -1,8 +1,8 @@
 """Adan."""
 
 from steprule.language import sqrt, where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Xie et al. 2022, Algorithm 1, arXiv:2208.06677")

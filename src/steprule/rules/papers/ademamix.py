@@ -3,8 +3,8 @@
 import math
 
 from steprule.language import minimum, sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137")

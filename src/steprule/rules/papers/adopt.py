@@ -1,8 +1,8 @@
 """ADOPT."""
 
 from steprule.language import maximum, minimum, sqrt, where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Positive, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853")

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from steprule.language import maximum, sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Reddi, Kale & Kumar 2018, Algorithm 2, arXiv:1904.09237")

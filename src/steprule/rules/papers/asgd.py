@@ -1,8 +1,8 @@
 """Averaged stochastic gradient descent."""
 
 from steprule.language import maximum, where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2012, Stochastic Gradient Descent Tricks")

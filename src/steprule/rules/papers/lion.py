@@ -1,8 +1,8 @@
 """Lion."""
 
 from steprule.language import sign
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Chen et al. 2023, Algorithm 2, arXiv:2302.06675")

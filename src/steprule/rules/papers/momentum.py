@@ -1,8 +1,8 @@
 """Gradient descent with momentum: the heavy ball, and the exponential average."""
 
 from steprule.language import where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Polyak 1964, doi:10.1016/0041-5553(64)90137-5; Nesterov form: Sutskever et al. 2013, PMLR 28(3)")

@@ -1,8 +1,8 @@
 """NAdam."""
 
 from steprule.language import sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Rate, Scalar
-from steprule.rules.rule import rule
 
 
 @rule(paper="Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8", init={"mu_product": 1.0})

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 from steprule.language import sqrt, where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Range, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Liu et al. 2020, Algorithm 2, arXiv:1908.03265")

@@ -1,8 +1,8 @@
 """RMSProp."""
 
 from steprule.language import maximum, sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eq. 38-45, arXiv:1308.0850")

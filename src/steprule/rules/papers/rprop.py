@@ -3,8 +3,8 @@
 from typing import Annotated, Literal
 
 from steprule.language import maximum, minimum, sign, where
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Positive, Range
-from steprule.rules.rule import rule
 
 
 @rule(

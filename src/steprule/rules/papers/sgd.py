@@ -1,7 +1,7 @@
 """Gradient descent."""
 
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Robbins & Monro 1951, doi:10.1214/aoms/1177729586")

@@ -1,8 +1,8 @@
 """Signum: signSGD with momentum."""
 
 from steprule.language import sign
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Bernstein et al. 2018, Algorithm 2, arXiv:1802.04434")

@@ -1,8 +1,8 @@
 """Yogi."""
 
 from steprule.language import sign, sqrt
+from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Rate
-from steprule.rules.rule import rule
 
 
 @rule(paper="Zaheer et al. 2018, Algorithm 2, NeurIPS 31", init={"v": "initial_accumulator"})

@@ -1,0 +1,115 @@
+"""Declaring a rule: from a plain function and its signature to a checked ``Rule``."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from steprule.errors import HyperparameterError, RuleError
+from steprule.language.tracing import explain
+from steprule.rules.hyperparameters import Hyperparameter, Scalar, declare
+from steprule.rules.rule import Rule
+
+__all__ = ["rule"]
+
+
+@overload
+def rule(function: Callable[..., Any], /) -> Rule: ...
+@overload
+def rule(
+    *, paper: str = "", name: str | None = None, init: Mapping[str, float | str] | None = None
+) -> Callable[[Callable[..., Any]], Rule]: ...
+def rule(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    paper: str = "",
+    name: str | None = None,
+    init: Mapping[str, float | str] | None = None,
+) -> Rule | Callable[[Callable[..., Any]], Rule]:
+    """Make a rule of a function ``(parameter, gradient, *slots, *, t, **hyperparameters)``.
+
+    The signature is the declaration: first the parameter, then the gradient, then the slots
+    (annotated ``Scalar`` for one number on the host); keyword-only names are hyperparameters with
+    default and range; ``t``, if named, is the step number. It returns the new parameter and slots;
+    a slot returned as None is not kept.
+
+    Args:
+        paper: where the rule comes from.
+        name: default: the function's name.
+        init: what slots hold before the first step, a number or a hyperparameter's name. Default 0.
+
+    Raises:
+        RuleError: at once, with the line of the source, when the rule is wrong.
+        HyperparameterError: when a default is outside its range.
+    """
+    if function is None:
+        return lambda decorated: _declare(decorated, paper, name, init or {})
+    return _declare(function, paper, name, init or {})
+
+
+def _declare(function: Callable[..., Any], paper: str, name: str | None, init: Mapping[str, float | str]) -> Rule:
+    if not isinstance(function, types.FunctionType):
+        raise RuleError(f"a rule is made of a plain function (def or lambda), got {function!r}")
+    title = name or function.__name__
+    if not title.isprintable():
+        raise RuleError(f"the name of a rule is printable text, got {title!r}")
+    elements, hyperparameters = _signature(function, title)
+    hints = _hints(function, title)
+    return Rule(
+        function=function,
+        name=title,
+        slots=tuple(elements[2:]),
+        hyperparameters=hyperparameters,
+        paper=paper,
+        doc=inspect.getdoc(function) or "",
+        scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) == Scalar),
+        init=init,
+        parameter=elements[0],
+        gradient=elements[1],
+        uses_t="t" in inspect.signature(function).parameters,
+    )
+
+
+def _hints(function: types.FunctionType, title: str) -> Mapping[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise explain(function, title, f"unknown annotation: {error}; import its name at the top of the file") from None
+
+
+def _signature(function: types.FunctionType, title: str) -> tuple[list[str], dict[str, Hyperparameter]]:
+    """Return the names of the elements, and the hyperparameters."""
+    hints = _hints(function, title)
+    elements: list[str] = []
+    hyperparameters: dict[str, Hyperparameter] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
+            elements.append(parameter.name)
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            raise explain(
+                function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
+            )
+        elif parameter.name != "t":
+            hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
+    if len(elements) < 2:
+        raise explain(function, title, f"takes {elements}, expected at least the parameter and the gradient")
+    if elements[0] in ("self", "cls"):
+        raise explain(function, title, "a rule is a plain function, not a method: it has no self")
+    if "t" in elements:
+        raise explain(function, title, "t is the step number: name it after the *, and the slot otherwise")
+    return elements, hyperparameters
+
+
+def _hyperparameter(
+    function: Callable[..., Any], title: str, parameter: inspect.Parameter, hints: Mapping[str, Any]
+) -> Hyperparameter:
+    if parameter.default is parameter.empty:
+        raise explain(function, title, f"hyperparameter {parameter.name!r} has no default")
+    try:
+        return declare(parameter.name, hints.get(parameter.name, float), parameter.default)
+    except (RuleError, HyperparameterError) as error:
+        raise type(error)(str(explain(function, title, str(error)))) from None

@@ -1,0 +1,129 @@
+"""Formulas say what is computed: read back, they give the same values."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+import steprule as sr
+from steprule.backends import latex
+from steprule.rules import CATALOGUE
+
+_SYMBOLS = {"²": "**2", "·": "*", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
+
+
+def _python(rule: sr.Rule, text: str) -> str:
+    """Return the Python of one side of an equation in Unicode."""
+    text = re.sub(r"(\w)\u0302([₀-₉]*)", r"\1\2_hat", text)
+    text = text.translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
+    known = {"epsilon": "eps", "eta": "lr", "lambda": "lambd" if "lambd" in rule.hyperparameters else "weight_decay"}
+    for name, letter in latex._GREEK.items():
+        own = name in rule.hyperparameters or name in rule.slots
+        text = text.replace(f"{letter}_", f"{name}_").replace(letter, name if own else known.get(name, name))
+    text = re.sub(r"√(\w+)", r"sqrt(\1)", text).replace("√", "sqrt")
+    # A bar opens where an operand may begin, and closes elsewhere.
+    text = re.sub(r"(^|[(+\-*/·^<>=,] ?|if |else |and |or )\|", r"\1abs(", text)
+    while re.search(r"abs\(\|", text):
+        text = text.replace("abs(|", "abs(abs(")
+    text = text.replace("|", ")")
+    for symbol, word in _SYMBOLS.items():
+        text = text.replace(symbol, word)
+    return re.sub(r"(?<=[\w)]) = ", " == ", text)
+
+
+def _read_back(rule: sr.Rule, values: dict[str, Any]) -> float:
+    """Compute the new parameter from the formula's text, in floats."""
+    names: dict[str, Any] = {"sqrt": math.sqrt, "abs": abs, "max": max, "min": min, "ln": math.log, **values}
+    names |= {"exp": math.exp, "sign": lambda x: (x > 0) - (x < 0)}
+    for line in latex.text(rule).splitlines():
+        left, _, right = line.partition(" ← ")
+        names[_python(rule, left)] = eval(_python(rule, right), {}, names)
+    return float(names["theta"])
+
+
+def _numbers() -> st.SearchStrategy[str]:
+    """Return expressions of theta, g, m and t, as Python text."""
+    leaves = st.sampled_from(["theta", "g", "m", "t", "0.5", "2.0", "-1.5", "3.0"])
+
+    def grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        pair = st.tuples(inner, inner)
+        condition = pair.map(lambda p: f"(({p[0]}) > ({p[1]}))")
+        joined = st.tuples(condition, st.sampled_from(["&", "|"]), condition).map(lambda p: f"({p[0]} {p[1]} {p[2]})")
+        both = st.tuples(joined, st.sampled_from(["&", "|"]), condition).map(lambda p: f"({p[0]} {p[1]} {p[2]})")
+        return st.one_of(
+            st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
+            pair.map(lambda p: f"({p[0]} / (2.0 + ({p[1]}) * ({p[1]})))"),
+            pair.map(lambda p: f"({p[0]} / ((2.0 + abs({p[1]})) * 3.0))"),
+            inner.map(lambda a: f"(-({a}))"),
+            inner.map(lambda a: f"(theta * 0 + {a})**2"),
+            inner.map(lambda a: f"sqrt(theta * 0 + 1.0 + abs({a}))"),
+            st.tuples(condition | both, inner, inner).map(lambda p: f"where({p[0]}, {p[1]} + 0 * g, {p[2]} + 0 * g)"),
+        )
+
+    return st.recursive(leaves, grow, max_leaves=8)
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(text=_numbers(), seed=st.integers(0, 9))
+def test_a_formula_read_back_gives_the_value(text: str, seed: int) -> None:
+    source = f"def own(theta, g, m, *, t, lr: Rate = 0.1):\n    return theta - lr * ({text}) * (1.0 + 0 * t), m + g\n"
+    names: dict[str, Any] = {"Rate": sr.Rate, "sqrt": sr.sqrt, "where": sr.where, "abs": abs}
+    exec(source, names)
+    rule = sr.rule(names["own"])
+    values = {"theta": 0.3 + seed, "g": -1.7 * (seed - 4), "m": 0.9, "t": 2, "lr": 0.25}
+    expected, _ = names["own"](values["theta"], values["g"], values["m"], t=2, lr=0.25)
+    assert _read_back(rule, values) == pytest.approx(expected, rel=1e-9, abs=1e-9), latex.text(rule)
+
+
+def _own(body: str, options: str = "lr: Rate = 0.1") -> sr.Rule:
+    names: dict[str, Any] = {"Rate": sr.Rate, "math": math, "where": sr.where, "sqrt": sr.sqrt}
+    exec(f"def own(theta, g, m, *, t, {options}):\n    return theta - {body} * t, m + g\n", names)
+    return sr.rule(names["own"])
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "tex"),
+    [
+        ("lr * g / (m * theta)", "η·g / (m·θ)", r"\frac{\eta \, g_{t}}{m_{t-1} \, \theta_{t-1}}"),
+        ("lr * (g / m)**2", "(g / m)²", r"\left(\frac{g_{t}}{m_{t-1}}\right)^2"),
+        ("lr * math.pow(t, 0.5) * g", "pow(t, 0.5)", r"\operatorname{pow}(t, 0.5)"),
+        ("lr * math.floor(t / 2) * g", "floor(t / 2)", r"\operatorname{floor}(\frac{t}{2})"),
+        ("lr * math.log(t) * g", "ln(t)", r"\ln(t)"),
+        ("lr * (g + 1e-8)", "1e-08", "10^{-8}"),
+        ("lr * (g + 2.5e-8)", "2.5e-08", r"2.5 \cdot 10^{-8}"),
+        ("lr * (g + 1.0000001)", "1.0000001", "1.0000001"),
+        ("lr * (g - -1.0 * m)", "g - (-1·m)", r"g_{t} - \left(-1 \, m_{t-1}\right)"),
+        ("lr * 0.5 * 0.96**t * g", "0.5·0.96^t", r"0.5 \cdot 0.96^{t}"),
+        ("lr * (-0.5)**t * g", "(-0.5)^t", r"\left(-0.5\right)^{t}"),
+    ],
+)
+def test_what_could_mislead(body: str, text: str, tex: str) -> None:
+    rule = _own(body)
+    assert text in latex.text(rule)
+    assert tex in latex.emit(rule)
+
+
+def test_two_names_never_share_a_symbol() -> None:
+    rule = _own("lr * eta * g", "lr: Rate = 0.1, eta: Rate = 0.2")
+    assert "lr·η" in latex.text(rule)
+    assert r"\mathrm{lr} \, \eta" in latex.emit(rule)
+    both = latex.text(sr.decoupled(CATALOGUE["asgd"]))
+    assert "lambd" in both
+    assert "weight_decay" in both
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("t", [1, 9])
+def test_the_catalogues_formulas_read_back(name: str, t: int) -> None:
+    rule = CATALOGUE[name]
+    kept = rule.trace()
+    slots = {slot: 0.4 if slot in kept.slots or slot in kept.scalars else None for slot in rule.slots}
+    values = {"theta": 0.7, "g": -1.3, **slots}
+    new, *_ = rule(*values.values(), t=t)
+    options = {hyper.name: hyper.default for hyper in rule.hyperparameters.values()}
+    assert _read_back(rule, {**values, **options, "t": t}) == pytest.approx(new, rel=1e-12)

@@ -1,0 +1,367 @@
+"""Rules of one's own, as people write them: any names, helpers, constants, closures; and their mistakes."""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule import Rate, Scalar, rule, sqrt, where
+from steprule.errors import HyperparameterError, RuleError
+from tests.cases import Array, Direct, assert_same_bits, wild
+
+
+def _check(own: sr.Rule, steps: int = 4, **values: Any) -> Array:
+    """Step by machine code, by the referee and by the rule itself, and compare all bits."""
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(50).astype(np.float32)
+    direct = Direct(own, start.copy(), **values)
+    arrays = {backend: start.copy() for backend in ("llvm", "numpy")}
+    optimizers = {backend: sr.Optimizer(array, own, backend=backend, **values) for backend, array in arrays.items()}
+    for _ in range(steps):
+        g = wild(rng, 50, "float32")
+        direct.step(g)
+        for backend, array in arrays.items():
+            optimizers[backend].step(g)
+            assert_same_bits(array, direct.theta, f"{own.name} by {backend}")
+            for slot, value in optimizers[backend].slots.items():
+                if slot not in own.scalars:
+                    assert_same_bits(value, direct.slots[slot], f"{own.name} slot {slot} by {backend}")
+    return direct.theta
+
+
+# Names that generated code uses, too.
+
+
+def test_names_that_generated_code_uses() -> None:
+    @rule
+    def awkward(
+        np,
+        scalars,
+        s0,
+        x0,
+        m,
+        m_,
+        float32,
+        kernel,
+        *,
+        t,
+        h0: Rate = 0.1,
+        h1: Rate = 0.2,
+        abs: Rate = 0.3,
+        nan: Rate = 0.4,
+    ):
+        twice = (1 - h0**t) * (1 - h0**t)
+        shared = (1 + h1 * t) / (2 + h1 * t)
+        s0 = s0 * shared + scalars * twice
+        x0 = x0 * nan + s0
+        m = m + x0 * abs
+        m_ = m_ - m
+        float32 = float32 + m_ * twice
+        kernel = kernel * shared - float32
+        return np - h0 * kernel * (1 - abs) * (1 - abs), s0, x0, m, m_, float32, kernel
+
+    _check(awkward)
+
+
+def test_an_inner_name_math_or_prelude() -> None:
+    @rule
+    def awkward(theta, g, prelude, *, math: Rate = 0.1, inf: Rate = 0.2):
+        prelude = prelude * inf + g
+        return theta - math * sqrt(inf) * prelude, prelude
+
+    _check(awkward)
+
+
+# Constants and conditions.
+
+
+def test_conditions_that_are_known_when_tracing() -> None:
+    @rule
+    def own(theta, g, *, lr: Rate = 0.1, flag: bool = False, off: bool = True):
+        step = where(flag, g, g * 0.5)
+        step = where((g > 0) & flag, step, step * 2)
+        step = where((g > 1) | off, step, step * 3)
+        return theta - lr * where(True, step, g)
+
+    for flag in (False, True):
+        for off in (False, True):
+            _check(own, flag=flag, off=off)
+
+
+def test_constants_of_any_kind() -> None:
+    # On arrays a NumPy float64 would promote float32; in a rule it is the number that it holds.
+    def make(big: Any, third: Any, two: Any, half: Any) -> sr.Rule:
+        @rule
+        def own(theta, g, *, lr: Rate = 0.1):
+            step = third * g + g * big - two * (g * third)
+            step = where(abs(g) < math.inf, step, math.nan)
+            return theta - half * lr * sr.minimum(step, 1e30)
+
+        return own
+
+    ends = []
+    for own in (make(2.5, 1 / 3, 2, 0.5), make(np.float32(2.5), np.float64(1 / 3), np.int64(2), np.float16(0.5))):
+        theta = np.linspace(-3, 3, 40, dtype=np.float32)
+        sr.Optimizer(theta, own).step(np.linspace(5, -9, 40, dtype=np.float32))
+        ends.append(theta)
+    assert_same_bits(ends[0], ends[1])
+    _check(make(2.5, 1 / 3, 2, 0.5))
+
+
+def test_math_in_helpers_and_closures() -> None:
+    def decayed(rate: Any, t: Any) -> Any:
+        return rate * math.exp(-t / 10)
+
+    @functools.wraps(decayed)
+    def wrapped(*args: Any) -> Any:
+        return decayed(*args)
+
+    @rule
+    def own(theta, g, *, t, lr: Rate = 0.1):
+        return theta - wrapped(lr, t) * max((lambda: math.sqrt(t) + math.floor(t / 2),), key=id)() * g
+
+    _check(own)
+
+
+def test_recursive_helpers() -> None:
+    def power(x: Any, n: int) -> Any:
+        return x if n == 1 else x * power(x, n - 1)
+
+    @rule
+    def own(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * sr.sign(g) * power(abs(g), 3)
+
+    _check(own)
+
+
+def test_whole_numbers_of_steps() -> None:
+    @rule
+    def own(theta, g, *, t, lr: Rate = 0.1):
+        return theta - lr * (t // 2 + t % 3 + 7 // t) * g
+
+    _check(own)
+
+
+def test_functions_of_math_that_ask() -> None:
+    @rule
+    def own(theta, g, *, t, lr: Rate = 0.1):
+        return theta - where(math.isclose(t, 2.0), 2 * lr, lr) * g
+
+    _check(own)
+
+
+def test_a_list_is_returned_as_well_as_a_tuple() -> None:
+    @rule
+    def own(theta, g, m, *, lr: Rate = 0.1):
+        m = m + g
+        return [theta - lr * m, m]
+
+    _check(own)
+
+
+def test_a_scalar_slot_of_whole_numbers_is_saved_and_loaded() -> None:
+    @rule
+    def own(theta, g, n: Scalar, *, t, lr: Rate = 0.1):
+        return theta - lr * g * n, t
+
+    optimizer = sr.Optimizer(np.zeros(2), own)
+    optimizer.step(np.ones(2))
+    other = sr.Optimizer(np.zeros(2), own)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.slots["n"] == [1.0]
+
+
+def test_numpys_step_numbers_do_not_promote() -> None:
+    x = np.ones(2, np.float32)
+    new, *_ = sr.rules.nadam(x, x, x, x, np.float64(1.0), t=np.int64(3))
+    assert new.dtype == np.float32
+
+
+def test_a_rule_in_a_cell_of_a_notebook(tmp_path: Path) -> None:
+    import linecache
+
+    source = textwrap.dedent("""
+        from steprule import rule, Rate
+        @rule
+        def mine(theta, g, *, lr: Rate = 0.1):
+            return theta - lr * gg
+    """)
+    linecache.cache["<cell 7>"] = (len(source), None, source.splitlines(True), "<cell 7>")
+    with pytest.raises(RuleError, match="rule 'mine', <cell 7>, line 5: name 'gg' is not defined") as caught:
+        exec(compile(source, "<cell 7>", "exec"), {"__name__": "__main__"})
+    assert str(caught.value).endswith("return theta - lr * gg")
+
+
+# Mistakes.
+
+
+class _Holder:
+    def method(self, theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g
+
+
+def _many_booleans() -> Callable[..., Any]:
+    options = ", ".join(f"o{i}: bool = False" for i in range(8))
+    names: dict[str, Any] = {}
+    exec(f"def many(theta, g, *, {options}):\n    return theta - g\n", names)
+    return names["many"]  # type: ignore[no-any-return]
+
+
+def _defined_too_early() -> sr.Rule:
+    @rule
+    def early(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * helper(g)
+
+    def helper(x: Any) -> Any:
+        return x * 2
+
+    return early
+
+
+def _mistakes() -> dict[str, tuple[Callable[[], Any], str]]:
+    def define(function: Callable[..., Any], **how: Any) -> Callable[[], Any]:
+        return lambda: rule(**how)(function)
+
+    other: list[Any] = []
+
+    @rule
+    def _leaks(theta, g, *, lr: Rate = 0.1, leaked: Rate = 0.5):
+        other.append(leaked)
+        return theta - lr * g * leaked
+
+    def foreign(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g * other[0]
+
+    def undefined_log(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * math.log(0) * g
+
+    def nothing(theta, g, *, lr: Rate = 0.1):
+        theta = theta - lr * g
+
+    def slot_t(theta, g, t, *, lr: Rate = 0.1):
+        return theta - lr * g, t
+
+    def chosen_numbers(theta, g, *, lr: Rate = 0.1, w: Literal[1, 2] = 1):
+        return theta - lr * g * w
+
+    def scalar_option(theta, g, *, lr: Scalar = 0.1):
+        return theta - lr * g
+
+    def rounded(theta, g, *, t, lr: Rate = 0.1):
+        return theta - lr * round(t) * g
+
+    def indexed(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g[0]
+
+    def looped(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * sum(x for x in g)
+
+    def numbers_and(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * (g & theta)
+
+    def modulo(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * (g % 2)
+
+    def caret(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g ^ 2
+
+    def norm(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g / np.linalg.norm(g)
+
+    def clipped(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g.clip(-1, 1)
+
+    def huge(theta, g, *, lr: Rate = 0.1):
+        return theta - 10**400 * lr * g
+
+    def two_types(theta, g, *, lr: int | float | str = 0.1):
+        return theta - lr * g
+
+    def text(theta, g, *, lr: str = "x"):
+        return theta - g
+
+    def taken_apart(theta, g, *, t, lr: Rate = 0.1):
+        return theta - math.modf(t)[0] * lr * g
+
+    def endless(theta, g, *, lr: Rate = 0.1):
+        return endless(theta, g, lr=lr)
+
+    return {
+        "partial": (lambda: rule(functools.partial(foreign, lr=1.0)), "made of a plain function"),
+        "builtin": (lambda: rule(max), "made of a plain function"),
+        "rule": (lambda: rule(sr.rules.sgd), "made of a plain function"),
+        "bound method": (lambda: rule(_Holder().method), "made of a plain function"),
+        "method": (define(_Holder.method), "not a method"),
+        "foreign": (define(foreign), "leaked, which belongs to another rule"),
+        "log of zero": (define(undefined_log), "ValueError: .*"),
+        "too early": (_defined_too_early, "helper"),
+        "nothing": (define(nothing), "returns nothing, expected theta"),
+        "slot t": (define(slot_t), "t is the step number"),
+        "numbers as choices": (define(chosen_numbers), "choices are strings"),
+        "scalar option": (define(scalar_option), "which is for slots"),
+        "round": (define(rounded), "float, round, range"),
+        "index": (define(indexed), "cannot be indexed"),
+        "loop": (define(looped), "no items to loop over"),
+        "and": (define(numbers_and), "combine conditions"),
+        "modulo": (define(modulo), "only on hyperparameters and t"),
+        "caret": (define(caret), "a power is written x"),
+        "norm": (define(norm), "rule 'norm'"),
+        "clip": (define(clipped), r"maximum and minimum \(to clip\)"),
+        "huge": (define(huge), "401 digits"),
+        "union": (define(two_types), "only `X | None` has a meaning"),
+        "annotation": (define(text), "use float, Rate, Decay"),
+        "modf": (define(taken_apart), "returns two values"),
+        "many": (define(_many_booleans()), "more than 128 combinations"),
+        "endless": (define(endless), "RecursionError"),
+        "name": (define(foreign, name="a\nb"), "printable"),
+    }
+
+
+@pytest.mark.parametrize("mistake", _mistakes())
+def test_mistakes_are_named(mistake: str) -> None:
+    make, words = _mistakes()[mistake]
+    with pytest.raises((RuleError, HyperparameterError), match=words):
+        make()
+
+
+def test_both_branches_of_where_are_computed_on_the_host() -> None:
+    @rule
+    def own(theta, g, *, t, lr: Rate = 0.1):
+        return theta - lr * where(t == 1, 0.0, 1 / (t - 1)) * g
+
+    with pytest.raises(ZeroDivisionError):
+        own(np.ones(2), np.ones(2), t=1)
+    with pytest.raises(HyperparameterError, match=r"no value at lr=0.1, t=1: .*division by zero.*both branches"):
+        sr.Optimizer(np.ones(2), own).step(np.ones(2))
+
+
+def test_complex_numbers_are_no_scalars() -> None:
+    @rule
+    def own(theta, g, *, t, lr: Rate = 0.1):
+        return theta - lr * (1.5 - t) ** 0.5 * g
+
+    theta = np.ones(2)
+    optimizer = sr.Optimizer(theta, own)
+    optimizer.step(np.ones(2))
+    with pytest.raises(HyperparameterError, match="no value at"):
+        optimizer.step(np.ones(2))
+    assert optimizer.t == 1
+
+
+def test_messages_stay_short_however_often_a_value_is_shared() -> None:
+    def doubled(theta, g, *, lr: Rate = 0.1):
+        for _ in range(200):
+            g = g + g
+        return theta - lr * (g**3)
+
+    with pytest.raises(RuleError) as caught:
+        rule(doubled)
+    assert len(str(caught.value)) < 1000
