@@ -108,6 +108,10 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
         (["emit", "adam", "--triple", "aarch64-linux-gnu"], "--triple and --cpu choose a machine for --target asm"),
         (["emit", "adam", "--target", "asm", "--cpu", "znver4"], "--cpu needs --triple"),
         (["emit", "adam", "--target", "asm", "--triple", "nonsense"], "nonsense"),
+        (
+            ["emit", "adam", "--target", "asm", "--triple", "aarch64-linux-gnu", "--cpu", "nope"],
+            "'nope' is no processor of aarch64-linux-gnu",
+        ),
         (["emit", "nowhere.py"], "there is no file 'nowhere.py'"),
         (["rules", "lionn"], "Did you mean 'lion'"),
     ],

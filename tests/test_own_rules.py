@@ -126,7 +126,10 @@ def test_math_in_helpers_and_closures() -> None:
 
     @rule
     def own(theta, g, *, t, lr: Rate = 0.1):
-        return theta - wrapped(lr, t) * max((lambda: math.sqrt(t) + math.floor(t / 2),), key=id)() * g
+        def inner() -> Any:
+            return math.sqrt(t) + math.floor(t / 2)
+
+        return theta - wrapped(lr, t) * inner() * g
 
     _check(own)
 

@@ -123,6 +123,64 @@ def test_interrupted_it_reports_what_there_is(slow: Path, number: signal.Signals
     assert "Interrupted. The same command goes on from here." in out
     assert f"{saved['finished']} of 12 runs" in (slow / "out" / "report.html").read_text()
     assert "Traceback" not in out + err
+    assert re.search(r"slow: \d+ of 12 runs, \d+ s\.\n", out)
+    assert re.search(r" \d/6 ?\n", out)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
+def test_ctrl_c_before_the_first_run_is_finished(slow: Path) -> None:
+    (slow / "slow.py").write_text(QUADRATIC + SLOW.replace("0.05", "1"))
+    process = subprocess.Popen(
+        [*COMMAND, *WORDS, "--jobs", "2"], cwd=slow, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    # It is made before the workers start.
+    while not (slow / "out" / "runs").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert out == "Interrupted before the first run was finished; nothing to report.\n"
+    assert [path.name for path in (slow / "out").iterdir()] == ["runs"]
+
+
+DEAF = """
+_evaluate = evaluate
+def evaluate(p):
+    import signal
+    from pathlib import Path
+    Path("deaf").write_text(str(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    return _evaluate(p)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked")
+def test_workers_do_not_hear_ctrl_c_from_their_first_moment(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "spy.py").write_text(QUADRATIC + DEAF)
+    _run("spy.py", "--rules", "sgd", "--lrs", "0.1,1", "--seeds", "1", "--jobs", "2", cwd=tmp_path)
+    assert (tmp_path / "deaf").read_text() == "True"
+    _run("spy.py", "--rules", "sgd", "--lrs", "0.1,1", "--seeds", "1", "--jobs", "1", "--fresh", cwd=tmp_path)
+    assert (tmp_path / "deaf").read_text() == "False"
+
+
+def test_interrupted_while_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steprule.race.write", interrupt)
+    with pytest.raises(typer.Exit) as caught:
+        verb.race("saddle", ["sgd"], lrs="0.1", seeds=1, jobs=1, output=tmp_path)
+    assert caught.value.exit_code == 130
+    assert capsys.readouterr().out.startswith("Interrupted while the report was drawn.")
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_what_is_wrong_is_said_in_a_few_lines(tmp_path: Path) -> None:
@@ -135,16 +193,38 @@ def test_what_is_wrong_is_said_in_a_few_lines(tmp_path: Path) -> None:
     for words, message in (
         (["digits-mpl"], "Did you mean 'digits-mlp'"),
         (["saddle", "--rules", "adm"], "Did you mean 'adam'"),
+        (["momentum", "--rules", "adam,sgd"], "separate rules by commas, without spaces"),
+        (["saddle", "--output", "raises.py"], "'raises.py': it is a file. Choose another folder by --output"),
         (["saddle", "--lrs", "1:2"], "--lrs takes numbers (0.001,0.01) or LOW:HIGH:POINTS (1e-4:1:9), got '1:2'"),
     ):
         assert message in _run(*words, cwd=tmp_path, code=2)
     assert not (tmp_path / "race-results").exists()
 
 
-def test_list_shows_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_problem(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
     verb.race(list_=True)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[: len(NAMES)]] == list(NAMES)
+    assert [line.split()[0] for line in lines if line[:1] not in ("", " ")][: len(NAMES)] == list(NAMES)
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"problem": "saddle"}, {"rules": ["adam"]}, {"seeds": 0}, {"seed": 0}, {"output": Path("x")}, {"fresh": True},
+     {"quick": True}],
+)  # fmt: skip
+def test_options_beside_the_list_do_nothing(given: dict[str, Any]) -> None:
+    with pytest.raises(StepruleError, match="--list only lists the problems"):
+        verb.race(**given, list_=True)
+
+
+def test_the_table_is_as_wide_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = ["saddle", "--quick", "--rules", "sgd,adam(beta2=0.9)", "--output", "out"]
+    assert max(map(len, _run(*words, cwd=tmp_path).splitlines())) <= 60
+    monkeypatch.delenv("COLUMNS")
+    assert "over the seeds" in _run(*words, cwd=tmp_path)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +247,10 @@ def test_wrong_learning_rates(text: str) -> None:
         verb._rates(text)
 
 
-def test_interrupting_before_anything_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(settings: object) -> bool:
+def test_interrupting_before_anything_has_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(settings: object, begin: float) -> bool:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
         return False
@@ -179,3 +261,4 @@ def test_interrupting_before_anything_has_begun(monkeypatch: pytest.MonkeyPatch)
         verb.race("saddle")
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().out == "Interrupted before the first run was finished; nothing to report.\n"

@@ -1,91 +1,29 @@
-"""What a race makes of its runs: the table, results.json, the figures, the page."""
+"""What a race leaves: results.json, the figures, the page."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import steprule as sr
 from steprule.race import Race, Settings, make_plan, race, summarize, write
 from steprule.race.figures import _cells, curves, sensitivity
-from steprule.race.live import final_table
-from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
-from steprule.race.summary import Row
 from steprule.race.theme import LIGHT, spread, styles
-from steprule.race.words import cells, loss, loss_format
-from tests.race_cases import QUADRATIC, write_quadratic
+from steprule.race.words import cells
+from tests.race_cases import QUADRATIC, runs_of, sgd_plan, shown, write_quadratic
 
 
 @pytest.fixture
 def quadratic(tmp_path: Path) -> str:
     return write_quadratic(tmp_path)
-
-
-def _plan(quadratic: str, lrs: tuple[float, ...], seeds: int, start: float = 2.0) -> Plan:
-    return replace(make_plan(Settings(quadratic, rules=("sgd",), lrs=lrs, seeds=seeds)), start=start)
-
-
-def _runs(plan: Plan, losses: dict[float, list[float | None]]) -> dict[Task, Run]:
-    tasks = {(task.lr, task.seed): task for task in plan.tasks}
-    return {
-        tasks[lr, seed]: Run(10, loss is None, loss, {"test_accuracy": 0.5}, [2.0, loss or 3.0], [], 4.0)
-        for lr, of_seeds in losses.items()
-        for seed, loss in enumerate(of_seeds)
-    }
-
-
-def test_the_best_rate_has_the_lowest_median_over_the_seeds(quadratic: str) -> None:
-    plan = _plan(quadratic, (0.1, 1.0, 10.0), 3)
-    (row,) = summarize(plan, _runs(plan, {0.1: [0.5, 0.6, 0.7], 1.0: [0.1, 0.65, 0.66], 10.0: [0.01, None, None]}))
-    assert row.best is not None
-    assert (row.best.lr, row.best.median, row.low, row.high) == (0.1, 0.6, 0.5, 0.7)
-    assert row.at_edge
-    assert cells(row) == ("sgd", "0.1*", "0.600", "0.500 to 0.700", "50.0%", "–", "4", "9/9")
-
-
-def test_forgiving_near_zero_is_measured_by_the_start(quadratic: str) -> None:
-    plan = _plan(quadratic, (0.1, 1.0, 10.0, 20.0, 30.0), 1)
-    # One percent of the start is 0.02, and ten percent of that 0.002.
-    runs = _runs(plan, {0.1: [1e-9], 1.0: [0.0019], 10.0: [0.0021], 20.0: [1.0], 30.0: [None]})
-    (row,) = summarize(plan, runs)
-    assert row.tolerance == pytest.approx(0.002)
-    assert row.forgiving == 2 / 5
-    assert cells(row)[5] == "40%"
-    # A share of four rates would not tell rules apart.
-    runs.popitem()
-    (row,) = summarize(plan, runs)
-    assert row.forgiving is None
-    assert cells(row)[5] == "–"
-
-
-def test_losses_that_are_rounding_are_equal_and_the_earlier_one_wins(quadratic: str) -> None:
-    plan = _plan(quadratic, (0.1, 1.0), 1)
-    runs = _runs(plan, {0.1: [1e-20], 1.0: [1e-30]})
-    for task, found in runs.items():
-        found.history.insert(1, 1.0 if task.lr == 1.0 else 0.5)
-    (row,) = summarize(plan, runs)
-    assert row.best is not None
-    assert row.best.lr == 0.1
-    assert cells(row)[2] == "<1e-12"
-
-
-def test_rules_that_diverge_everywhere_come_last(quadratic: str) -> None:
-    plan = make_plan(Settings(quadratic, rules=("sgd", "adam"), lrs=(0.1,), seeds=1))
-    first, second = plan.tasks
-    rows = summarize(plan, {first: Run(diverged=True, history=[1.0]), second: Run(1, False, 0.5, {}, [1.0, 0.5])})
-    assert [row.entrant.label for row in rows] == ["adam", "sgd"]
-    assert cells(rows[1])[2] == "diverged"
 
 
 def test_a_race_that_has_not_begun_leaves_no_report(quadratic: str, tmp_path: Path) -> None:
@@ -102,7 +40,7 @@ def test_an_unfinished_race_says_how_much_of_each_rule_is_there(quadratic: str, 
     assert [(row.entrant.label, cells(row)[2], cells(row)[7]) for row in rows] == [
         ("sgd", "0.500", "1/4"), ("adam", "diverged so far", "1/4"), ("lion", "no run yet", "0/4"),
     ]  # fmt: skip
-    assert "1/4" in _shown(rows, 120)
+    assert "1/4" in shown(rows, 120)
     html = write(Race(plan, runs, 1, 0.0, 0, True), tmp_path)[-1].read_text()
     assert "<th>runs</th>" in html
     assert "2 of 12 runs" in html
@@ -116,48 +54,6 @@ def test_where_all_have_diverged_no_heading_is_left_alone(quadratic: str, tmp_pa
     assert "Every run that is finished has diverged." in html
     assert "The way down" not in html
     assert "<th>runs</th>" not in html
-
-
-def _shown(rows: list[Row], width: int) -> str:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(final_table(rows, console))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
-    return str(text)
-
-
-def test_the_table_folds_into_a_narrow_terminal(quadratic: str) -> None:
-    plan = make_plan(Settings(quadratic, rules=("adam(beta2=0.99)",), lrs=(1, 2, 3, 4, 5), seeds=3))
-    losses = iter([1.25e-4, 2.25e-4, 0.05] * 5)
-    runs = {task: Run(1, False, next(losses), {"test_accuracy": 0.5}, [1.0], [], 4.0) for task in plan.tasks}
-    rows = summarize(plan, runs)
-    wide = _shown(rows, 120)
-    assert "over the seeds" in wide
-    assert len(wide.splitlines()) == 5 + 1
-    middle = _shown(rows, 80)
-    assert "over the seeds" not in middle
-    for narrow, kept in ((middle, True), (_shown(rows, 60), False)):
-        for text in ("adam(beta2=0.99)", "1*", "2.2e-04\n", "1.2e-04 to 5.0e-02"):
-            assert text.rstrip() in narrow
-        assert (" 4 " in narrow, "100%" in narrow) == (kept, kept)
-        assert ("The report has more columns" in narrow) is not kept
-
-
-@pytest.mark.parametrize(
-    ("value", "plain", "scientific"),
-    [(0.1234, "0.123", "1.2e-01"), (0.5, "0.500", "5.0e-01"), (12.0, "12.0", "1.2e+01"), (123.4, "123", "1.2e+02"),
-     (4321.0, "4321", "4.3e+03"), (54321.0, "5.4e+04", "5.4e+04"), (-0.5, "-0.500", "-5.0e-01"),
-     (1e-13, "<1e-12", "<1e-12"), (math.inf, "diverged", "diverged")],
-)  # fmt: skip
-def test_how_losses_are_written(value: float, plain: str, scientific: str) -> None:
-    assert (loss(value), loss(value, scientific=True)) == (plain, scientific)
-
-
-@pytest.mark.parametrize(("losses", "first"), [([0.1, 0.05, 0.2], "0.100"), ([0.1, 0.1, 9e-4], "1.0e-01")])
-def test_a_table_has_one_format_of_losses(quadratic: str, losses: list[float | None], first: str) -> None:
-    plan = _plan(quadratic, (0.1,), 3)
-    rows = summarize(plan, _runs(plan, {0.1: losses}))
-    assert loss_format(rows)(0.1) == first
 
 
 def test_the_best_cell_is_marked_only_where_no_other_reads_the_same(quadratic: str, tmp_path: Path) -> None:
@@ -182,8 +78,8 @@ def test_what_is_shaded_is_half_a_step_of_the_grid_and_at_most_a_factor_of_two()
 
 @pytest.mark.parametrize(("count", "shaded"), [(5, True), (4, False)])
 def test_sensitivity_is_shaded_where_the_share_is_told(quadratic: str, count: int, shaded: bool) -> None:
-    plan = _plan(quadratic, tuple(float(i + 1) for i in range(count)), 1)
-    rows = summarize(plan, _runs(plan, {lr: [lr] for lr in plan.lrs}))
+    plan = sgd_plan(quadratic, tuple(float(i + 1) for i in range(count)), 1)
+    rows = summarize(plan, runs_of(plan, {lr: [lr] for lr in plan.lrs}))
     figure = sensitivity(plan, rows, LIGHT)
     words = " ".join(text.get_text() for text in figure.texts)
     assert ("share of the grid tried" in words) is shaded

@@ -73,8 +73,11 @@ class Walk:
         plain = list(grads)
         unlike: set[int] = set()
         for index, (grad, (shape, dtype, strides, given)) in enumerate(zip(grads, self._expected, strict=True)):
-            if not given.flags.writeable or given.shape != shape:
-                _check_given(self._leaves[index])
+            if not given.flags.writeable:
+                place = self._leaves[index].place
+                raise StructureError(
+                    f"{place} has become read-only; nothing was stepped. Set array.flags.writeable = True"
+                )
             if type(grad) is np.ndarray and grad.shape == shape and grad.dtype is dtype and grad.strides == strides:
                 continue
             leaf = self._leaves[index]
@@ -164,15 +167,6 @@ class Walk:
     def _meets(self, grad: Array) -> bool:
         low, high = np.lib.array_utils.byte_bounds(grad)
         return self._spans.meet(low, high - low)
-
-
-def _check_given(leaf: Leaf) -> None:
-    if leaf.given.shape != leaf.array.shape:
-        raise StructureError(
-            f"{leaf.place} had shape {leaf.array.shape} when the optimizer was made and has {leaf.given.shape} now; "
-            "nothing was stepped. Make a new optimizer"
-        )
-    raise StructureError(f"{leaf.place} has become read-only; nothing was stepped. Use array.flags.writeable = True")
 
 
 def _check_gradient(grad: object, leaf: Leaf) -> Array:

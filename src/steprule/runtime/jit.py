@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import tempfile
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -36,7 +38,24 @@ def _other(triple: str, cpu: str) -> Any:
         target = llvm.Target.from_triple(triple)
     except RuntimeError as error:
         raise TargetError(f"{error}; a triple is architecture-vendor-system, such as aarch64-linux-gnu") from None
-    return target.create_target_machine(cpu=cpu, opt=2, reloc="pic")
+    machine, said = _with_stderr(lambda: target.create_target_machine(cpu=cpu, opt=2, reloc="pic"))
+    if "not a recognized processor" in said:
+        raise TargetError(f"{cpu!r} is no processor of {triple} that LLVM knows; leave it out for a generic one")
+    return machine
+
+
+def _with_stderr(make: Callable[[], Any]) -> tuple[Any, str]:
+    """Return a result and what was written to standard error meanwhile: LLVM says there what it ignores."""
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            result = make()
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+        file.seek(0)
+        return result, file.read().decode(errors="replace")
 
 
 def _optimised(text: str, machine: Any) -> Any:
