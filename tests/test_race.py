@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from steprule.errors import ProblemError, StepruleError
 from steprule.race import DEFAULT_RULES, Settings, make_plan, race, run_plan, summarize
 from steprule.race.plan import Task
 from steprule.race.run import Run, one_thread, run
+from steprule.race.runner import _deferred, interruptible
 from steprule.race.store import Store
 from tests.race_cases import QUADRATIC, numbers_of, write_quadratic
 
@@ -159,6 +162,16 @@ def test_gradients_that_stop_fitting_are_placed(quadratic: str, tmp_path: Path) 
     text = str(caught.value)
     assert text.startswith("problem quadratic: the gradients of loss_and_grad do not fit: grads['b'] has shape (1,)")
     assert text.splitlines()[-1] == "while racing adam(beta2=0.9), lr 0.001, seed 4, epoch 1, batch 2"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_workers_start_is_answered_afterwards(number: signal.Signals) -> None:
+    after = False
+    with pytest.raises(KeyboardInterrupt), interruptible(), _deferred():
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        after = True
+    assert after
 
 
 def test_the_clock_begins_with_the_work(quadratic: str, tmp_path: Path) -> None:

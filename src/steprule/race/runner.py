@@ -19,6 +19,8 @@ from steprule.race.store import Store
 
 __all__ = ["Race", "interruptible", "run_plan"]
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass(frozen=True)
 class Race:
@@ -85,12 +87,11 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in wanted]
+    before = [signal.signal(number, signal.default_int_handler) for number in _ENDING]
     try:
         yield
     finally:
-        for number, handler in zip(wanted, before, strict=True):
+        for number, handler in zip(_ENDING, before, strict=True):
             signal.signal(number, handler)
 
 
@@ -126,12 +127,36 @@ def _deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    from multiprocessing.resource_tracker import ensure_running
+
+    # When it starts it lets the signal through, so it has to run before. (It is Python's own; joblib needs it.)
+    ensure_running()
+    with _deferred():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _deferred() -> Iterator[None]:
+    """Answer Ctrl-C and SIGTERM afterwards: in the middle, a process that was just started would wait for its task.
+
+    A blocked signal would not do, since the other threads of this process still take it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = [(number, signal.signal(number, lambda number, frame: caught.append(number))) for number in _ENDING]
     try:
         yield
     finally:
-        # A Ctrl-C of the meantime arrives now.
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before:
+            signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
 
 
 def _work(task: Task, parent: int) -> tuple[Task, Run]:
