@@ -130,3 +130,20 @@ def test_a_wrong_rule_file_is_answered_with_its_line(tmp_path: Path) -> None:
     text = _run("emit", "wrong.py", code=2, cwd=tmp_path)
     assert "wrong.py, line 5: name 'gg' is not defined" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def broken(:\n", ["is not valid Python", "def broken(:"]),
+        ("import math\n\nmath.sqrt(-1.0)\n", ["raised an exception", "line 3", "ValueError"]),
+        ("raise SystemExit(3)\n", ["ended the program"]),
+    ],
+)
+def test_a_rule_file_that_raises_shows_the_users_traceback(tmp_path: Path, source: str, words: list[str]) -> None:
+    (tmp_path / "mine.py").write_text(source)
+    text = _run("emit", "mine.py", code=2, cwd=tmp_path)
+    for word in ["rule file 'mine.py'", *words]:
+        assert word in text
+    assert "typer" not in text
+    assert "steprule/" not in text

@@ -14,7 +14,7 @@ SOURCE = Path(steprule.__file__).parent
 # Each room may import from the rooms before it. Rooms of one row do not see each other.
 ROWS = [
     {"errors", "version"},
-    {"language"},
+    {"language", "usercode"},
     {"rules", "formats", "schedules"},
     {"compile"},
     {"backends", "runtime"},

@@ -166,12 +166,17 @@ def test_gradients_that_stop_fitting_are_placed(quadratic: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_workers_start_is_answered_afterwards(number: signal.Signals) -> None:
-    after = False
-    with pytest.raises(KeyboardInterrupt), interruptible(), _deferred():
-        os.kill(os.getpid(), number)
-        time.sleep(0.01)
-        after = True
-    assert after
+    reached = []
+
+    def interrupted_within() -> None:
+        with interruptible(), _deferred():
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_within()
+    assert reached
 
 
 def test_the_clock_begins_with_the_work(quadratic: str, tmp_path: Path) -> None:

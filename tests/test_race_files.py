@@ -106,12 +106,12 @@ def test_a_function_that_makes_the_problem_takes_nothing(tmp_path: Path) -> None
 @pytest.mark.parametrize("function", ["loss_and_grad", "evaluate"])
 @pytest.mark.parametrize(
     ("change", "place"),
-    [("p['a'][1][0] += 1", "params['a'][1]"), ("p['b'] = -p['b']", "params['b']"), ("p['b'][1] = np.nan", "")],
+    [("p['a'][1][0] += 1", "params['a'][1]"), ("p['b'] = -p['b']", "params['b']"), ("p['b'][0] = np.nan", "")],
 )
 def test_a_problem_that_changes_its_parameters(tmp_path: Path, function: str, change: str, place: str) -> None:
     lines = [
         "import numpy as np",
-        "def init(rng): return {'a': [np.zeros(2), rng.normal(size=2)], 'b': np.full(2, np.inf)}",
+        "def init(rng): return {'a': [np.zeros(2), rng.normal(size=2)], 'b': np.array([np.inf, np.nan])}",
         "def batches(rng): yield 1",
         "def loss_and_grad(p, b): return 1.0, p",
         "def evaluate(p): return {'train_loss': 1.0}",

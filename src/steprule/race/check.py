@@ -14,7 +14,7 @@ from steprule.errors import ProblemError, StructureError
 from steprule.race.load import Loaded
 from steprule.race.problem import Array, Params, Problem
 from steprule.race.signature import check_signature
-from steprule.race.usercode import user_code
+from steprule.usercode import user_code
 
 __all__ = ["check_problem", "metrics_of", "misfit"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.race.usercode import user_code
 from steprule.rules import Rule, load
+from steprule.usercode import user_code
 
 __all__ = ["Entrant", "entrants", "labelled", "load_rule"]
 

@@ -18,9 +18,9 @@ from steprule.race.plane import Box
 from steprule.race.problem import DEFAULT_EPOCHS, DEFAULT_LRS, Problem
 from steprule.race.problems import NAMES
 from steprule.race.signature import check_signature
-from steprule.race.usercode import user_code
 from steprule.rules import CATALOGUE
 from steprule.rules.load import load_file
+from steprule.usercode import user_code
 
 __all__ = ["Loaded", "describe", "load_problem"]
 

@@ -20,8 +20,8 @@ from steprule.race.entrant import labelled, load_rule
 from steprule.race.load import Loaded, load_problem
 from steprule.race.plan import Task
 from steprule.race.problem import Params
-from steprule.race.usercode import user_code
 from steprule.runtime import get_num_threads, set_num_threads
+from steprule.usercode import user_code
 
 __all__ = ["Run", "one_thread", "run"]
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from steprule.errors import RuleError, suggest
 from steprule.rules.catalogue import find
 from steprule.rules.rule import Rule
+from steprule.usercode import user_code
 
 __all__ = ["load", "load_file"]
 
@@ -24,7 +25,7 @@ def load(spec: str) -> Rule:
             that defines one rule (``my_rule.py``), or a module and a name (``package.module:mine``).
 
     Raises:
-        RuleError: when there is none.
+        RuleError: when there is none, or the file raises; then with the user's own traceback.
     """
     place, _, name = (spec, "", "") if spec.endswith(".py") or ":" not in spec else spec.rpartition(":")
     if "(" in spec:
@@ -32,7 +33,9 @@ def load(spec: str) -> Rule:
     if ":" in spec and not place:
         raise RuleError(f"{spec!r} names no file or module before the colon")
     if place.endswith(".py"):
-        return _pick(load_file(Path(place)), name, place)
+        with user_code(f"rule file {place!r}", RuleError):
+            module = load_file(Path(place))
+        return _pick(module, name, place)
     if name:
         try:
             return _pick(importlib.import_module(place), name, place)

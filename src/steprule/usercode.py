@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import steprule
 from steprule.errors import StepruleError
 
 __all__ = ["user_code"]
 
 _FRAMES = 10
-_FOREIGN = tuple(
-    str(Path(folder).resolve()) for folder in (Path(steprule.__file__).parent, sysconfig.get_path("stdlib"))
-)
+_FOREIGN = tuple(str(Path(folder).resolve()) for folder in (Path(__file__).parent, sysconfig.get_path("stdlib")))
 
 
 @contextmanager
