@@ -142,6 +142,21 @@ def test_gradients_that_are_the_parameters(backend: str) -> None:
     np.testing.assert_array_equal(y, [9.5, 19.0])
 
 
+@pytest.mark.parametrize("n", [3, 64, 65, 200])
+def test_one_of_many_gradients_lies_in_a_parameter(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for crossing in (0, n // 2, n - 1):
+        thetas = [rng.standard_normal(5) for _ in range(n)]
+        grads = [rng.standard_normal(5) for _ in range(n)]
+        other = (crossing + 1) % n
+        grads[crossing] = thetas[other]
+        expected = [theta - 0.5 * g for theta, g in zip(thetas, grads, strict=True)]
+        optimizer = sr.Optimizer(thetas, "sgd", lr=0.5)
+        optimizer.step(grads)
+        for theta, want in zip(thetas, expected, strict=True):
+            np.testing.assert_array_equal(theta, want)
+
+
 def test_a_gradient_that_lies_across_its_parameter() -> None:
     memory = np.arange(100, dtype=np.float64)
     theta, g = memory[:60], memory[20:80]

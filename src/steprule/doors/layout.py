@@ -136,8 +136,16 @@ class Spans:
                 merged.append([low, high])
         self._low = [low for low, _ in merged]
         self._high = [high for _, high in merged]
+        self._begins = np.array([*self._low, np.iinfo(np.int64).max])  # nothing begins after the last
+        self._ends = np.array(self._high, np.int64)
 
     def meet(self, start: int, size: int) -> bool:
-        """Whether the span ``[start, start + size)`` of bytes touches a parameter."""
+        """Whether the span ``[start, start + size)`` of bytes touches one of the arrays."""
         after = bisect.bisect_right(self._high, start)
         return after < len(self._low) and self._low[after] < start + size
+
+    def meet_each(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return ``meet`` of many spans; a call costs as much as ``meet`` of some dozen."""
+        after = np.searchsorted(self._ends, starts, side="right")
+        met: NDArray[np.bool_] = self._begins[after] < starts + sizes
+        return met

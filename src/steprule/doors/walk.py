@@ -26,6 +26,7 @@ from steprule.runtime.interrupts import uninterrupted
 __all__ = ["Leaf", "Walk"]
 
 _BUFFER = 8_192
+_MANY = 64  # rows above which NumPy's calls cost less than a loop
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -131,7 +132,9 @@ class Walk:
             self._table.set_row(row, leaf.kernel.address, address(leaf.group.row))
             fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.slots)]
             self._table.addresses[row, : len(fixed)] = fixed
-        self._own = [(address(leaf.array), leaf.array.nbytes, leaf.array.itemsize) for leaf in rows]
+        own = np.array([(address(a), a.nbytes, a.itemsize) for a in (leaf.array for leaf in rows)], np.int64)
+        columns = own.reshape(-1, 3).T
+        self._own: Any = columns if len(rows) > _MANY else columns.tolist()
         self._seen: object = None
         self._apart = apart
 
@@ -158,10 +161,14 @@ class Walk:
     def _crossed(self, grads: Sequence[Array], found: Array) -> set[int]:
         """Return which gradients lie in a parameter other than as that parameter, or out of alignment."""
         crossed = {i for i in self._apart or () if self._meets(grads[i])}
+        own, sizes, items = self._own
+        if len(own) > _MANY:
+            bad = (found % items != 0) | ((found != own) & self._spans.meet_each(found, sizes))
+            return crossed | {self._rows[row] for row in np.flatnonzero(bad)}
         meet = self._spans.meet
-        for index, start, (own, size, item) in zip(self._rows, found.tolist(), self._own, strict=True):
-            if start % item or (start != own and meet(start, size)):
-                crossed.add(index)
+        for row, (start, at, size, item) in enumerate(zip(found.tolist(), own, sizes, items, strict=True)):
+            if start % item or (start != at and meet(start, size)):
+                crossed.add(self._rows[row])
         return crossed
 
     def _meets(self, grad: Array) -> bool:
