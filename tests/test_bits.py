@@ -224,9 +224,9 @@ def test_kernels_only_see_aligned_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     seen: list[int] = []
     run = launch.Table.run
 
-    def watch(table: launch.Table, threads: int) -> None:
+    def watch(table: launch.Table) -> None:
         seen.extend(table.addresses.ravel().tolist())
-        run(table, threads)
+        run(table)
 
     monkeypatch.setattr(launch.Table, "run", watch)
     raw = np.zeros(400 * 4 + 1, np.uint8)

@@ -147,3 +147,38 @@ def test_a_rule_file_that_raises_shows_the_users_traceback(tmp_path: Path, sourc
         assert word in text
     assert "typer" not in text
     assert "steprule/" not in text
+
+
+def test_modules_that_raise_or_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "pkg.py").write_text("import pk\n")
+    (tmp_path / "rule (1).py").write_text("import steprule as sr\n\n@sr.rule\ndef f(theta, g):\n    return theta - g\n")
+    environment_words = {
+        "raises:f": "ZeroDivisionError",
+        "pkg:f": "No module named 'pk'",
+        "nowhere:f": "no module is called 'nowhere'",
+        "./:x": "names no file or module",
+        "..a:b": "names no file or module",
+    }
+    for spec, words in environment_words.items():
+        text = _run("emit", spec, code=2, cwd=tmp_path)
+        assert words in text, spec
+        assert "steprule/" not in text
+    assert "def kernel" in _run("emit", "rule (1).py", "--target", "numpy", cwd=tmp_path)
+
+
+def test_output_that_is_not_unicode() -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "steprule", "rules", "adam"]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"Kingma" in done.stdout
+
+
+def test_a_users_folder_beside_the_package_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steprule import usercode
+
+    package, beside = tmp_path / "steprule", tmp_path / "steprule_rules"
+    monkeypatch.setattr(usercode, "_FOREIGN", (package,))
+    assert usercode._is_users(str(beside / "mine.py"))
+    assert not usercode._is_users(str(package / "engine.py"))

@@ -98,9 +98,18 @@ def test_rules_are_themselves_when_copied_and_pickled() -> None:
 
 def test_addresses_are_never_copied() -> None:
     optimizer = sr.Optimizer(np.zeros(3))
-    for part in (optimizer._walk, optimizer._walk._spans and optimizer._walk):
+    optimizer.step(np.ones(3))
+    for part in (optimizer._walk, optimizer._walk._table):
         with pytest.raises(TypeError, match="cannot be copied"):
             copy.deepcopy(part)
+    with pytest.raises(TypeError, match=r"use copy\.deepcopy"):
+        copy.copy(optimizer)
+
+
+def test_a_rule_made_twice_is_one_rule() -> None:
+    assert sr.cautious("adam") is sr.cautious(CATALOGUE["adam"])
+    assert pickle.loads(pickle.dumps(sr.cautious("adam"))) is sr.cautious("adam")
+    assert sr.cautious("adam", "mine") is not sr.cautious("adam")
 
 
 def test_memory_that_is_stepped_cannot_be_moved() -> None:

@@ -127,3 +127,39 @@ def test_the_catalogues_formulas_read_back(name: str, t: int) -> None:
     new, *_ = rule(*values.values(), t=t)
     options = {hyper.name: hyper.default for hyper in rule.hyperparameters.values()}
     assert _read_back(rule, {**values, **options, "t": t}) == pytest.approx(new, rel=1e-12)
+
+
+def test_a_name_is_given_to_one_value_only() -> None:
+    def corrected(v: Any, b: Any, t: Any) -> Any:
+        c = 1 - b**t
+        return v / c
+
+    @sr.rule
+    def own(theta, g, m, v, *, t, lr: sr.Rate = 0.1, b1: sr.Decay = 0.9, b2: sr.Decay = 0.99):
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        return theta - lr * corrected(m, b1, t) / (sr.sqrt(corrected(v, b2, t)) + 1e-3), m, v
+
+    values = {"theta": 0.7, "g": -1.3, "m": 0.4, "v": 0.3}
+    new, *_ = own(*values.values(), t=3)
+    text = latex.text(own).replace("b₁", "b1").replace("b₂", "b2")
+    assert "c ←" in text
+    assert _read_back(own, {**values, "lr": 0.1, "b1": 0.9, "b2": 0.99, "t": 3}) == pytest.approx(new, rel=1e-12)
+
+
+_COMBINATORS = [sr.l2, sr.decoupled, sr.maximize, sr.cautious]
+
+
+@pytest.mark.parametrize("outer", _COMBINATORS)
+@pytest.mark.parametrize("inner", _COMBINATORS)
+@pytest.mark.parametrize("name", ["momentum", "lion", "sgd"])
+def test_formulas_of_combinators_read_back(outer: Any, inner: Any, name: str) -> None:
+    if (outer is inner and outer in (sr.l2, sr.decoupled)) or {outer, inner} == {sr.l2, sr.decoupled}:
+        return  # both bring a weight_decay
+    rule = outer(inner(name))
+    left = [line.partition(" ← ")[0] for line in latex.text(rule).splitlines()]
+    assert len(set(left)) == len(left), left
+    values = {"theta": 0.7, "g": -1.3, **dict.fromkeys(rule.slots, 0.4)}
+    options = {hyper.name: hyper.default for hyper in rule.hyperparameters.values()}
+    new, *_ = rule(*values.values(), t=2)
+    assert _read_back(rule, {**values, **options, "t": 2}) == pytest.approx(new, rel=1e-12)

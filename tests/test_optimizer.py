@@ -561,3 +561,95 @@ def test_a_processor_without_half_precision(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(TargetError, match="no float16 conversions"):
         sr.Optimizer(np.zeros(2, np.float16), fresh)
     sr.Optimizer(np.zeros(2, np.float16), fresh, backend="numpy").step(np.ones(2, np.float16))
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_schedule_may_change_options_of_its_own_step(start: bool, groups: int) -> None:
+    # Options that a schedule sets hold for the step that it runs for, in every group and every bit.
+    thetas, expected = [np.ones(3) for _ in range(groups)], [np.ones(3) for _ in range(groups)]
+
+    def lr(t: int) -> float:
+        if t == 2:
+            optimizer.groups[0]["bias_correction"] = not start
+        return 0.1
+
+    made = [sr.Group(theta) for theta in thetas]
+    made[-1].hyperparameters["lr"] = lr
+    optimizer = sr.Optimizer(made, "adam", lr=0.1, bias_correction=start)
+    plain = sr.Optimizer([sr.Group(theta) for theta in expected], "adam", lr=0.1, bias_correction=start)
+    for t in (1, 2, 3):
+        optimizer.step([np.full(3, 0.5)] * groups)
+        if t == 2:
+            plain.groups[0]["bias_correction"] = not start
+        plain.step([np.full(3, 0.5)] * groups)
+    for theta, want in zip(thetas, expected, strict=True):
+        assert_same_bits(theta, want)
+
+
+def test_a_schedule_that_makes_another_one_is_refused() -> None:
+    def lr(t: int) -> float:
+        optimizer.groups[0]["eps"] = lambda t: 1e-8
+        return 0.1
+
+    theta = np.ones(3)
+    optimizer = sr.Optimizer(theta, "adam", lr=lr)
+    with pytest.raises(HyperparameterError, match="eps became a schedule while the schedules ran"):
+        optimizer.step(np.ones(3))
+    assert optimizer.t == 0
+    assert (theta == 1).all()
+
+
+def test_a_failure_in_the_launch_takes_the_count_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from steprule.runtime import launch
+
+    theta = np.ones(3)
+    optimizer = sr.Optimizer(theta, "nadam")
+    optimizer.step(np.ones(3))
+    before = copy.deepcopy(optimizer.state_dict())
+
+    def fail(table: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch.Table, "run", fail)
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step(np.ones(3))
+    assert repr(optimizer.state_dict()) == repr(before)
+    optimizer.step(np.ones(3))
+    assert optimizer.t == 2
+
+
+def test_keys_that_look_alike_are_refused() -> None:
+    class Key:
+        def __repr__(self) -> str:
+            return "key"
+
+    with pytest.raises(StructureError, match="keys of a dict must differ in repr"):
+        sr.Optimizer({Key(): np.zeros(1), Key(): np.zeros(1)})
+
+
+def test_numbers_of_other_array_libraries() -> None:
+    class Other:
+        shape = ()
+
+        def __init__(self, value: Any, dtype: str) -> None:
+            self.value, self.dtype = value, dtype
+
+        def __float__(self) -> float:
+            return float(self.value)
+
+    assert sr.Optimizer(np.zeros(2), lr=Other(0.5, "torch.float32")).groups[0]["lr"] == 0.5
+    with pytest.raises(HyperparameterError, match="lr must be"):
+        sr.Optimizer(np.zeros(2), lr=Other(True, "bool"))
+    with pytest.raises(HyperparameterError, match="lr must be"):
+        sr.Optimizer(np.zeros(2), "rprop").groups[0]["lr"] = np.ones(2)
+
+
+def test_a_scalar_slot_too_large_for_a_float_changes_nothing() -> None:
+    saved = sr.Optimizer(np.zeros(2), "nadam", lr=0.25).state_dict()
+    saved["groups"][0]["scalars"]["mu_product"] = 10**400
+    optimizer = sr.Optimizer(np.zeros(2), "nadam", lr=0.5)
+    with pytest.raises(StateError, match="no numbers"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.groups[0]["lr"] == 0.5

@@ -368,3 +368,37 @@ def test_messages_stay_short_however_often_a_value_is_shared() -> None:
     with pytest.raises(RuleError) as caught:
         rule(doubled)
     assert len(str(caught.value)) < 1000
+
+
+def test_combinators_leave_names_of_hyperparameters_alone() -> None:
+    @rule
+    def own(w, grad, m, *, g: Rate = 0.5, theta: Rate = 0.25, self: Rate = 2.0):
+        m = theta * m + grad
+        return w - g * m * self, m
+
+    for combine in (sr.l2, sr.decoupled, sr.maximize, sr.cautious):
+        _check(combine(own))
+
+
+def test_a_rule_made_by_exec_calls_its_helpers() -> None:
+    names: dict[str, Any] = {"rule": rule, "Rate": Rate}
+    names.pop("__name__", None)
+    source = """
+    import math
+    def helper(x):
+        return math.exp(-x) * helper.k
+    helper.k = 2.0
+    @rule
+    def own(theta, g, *, lr: Rate = 0.1):
+        return theta - helper(lr) * g
+    """
+    exec(textwrap.dedent(source), names)
+    _check(names["own"])
+
+
+@pytest.mark.parametrize("name", ["params", "rule", "backend"])
+def test_names_that_an_optimizer_takes_are_refused(name: str) -> None:
+    names: dict[str, Any] = {"Rate": Rate}
+    exec(f"def own(theta, g, *, {name}: Rate = 0.1):\n    return theta - {name} * g\n", names)
+    with pytest.raises(RuleError, match=f"'{name}' is an argument of Optimizer"):
+        rule(names["own"])

@@ -223,26 +223,25 @@ def test_ctrl_c_leaves_t_and_the_parameters_in_step() -> None:
     for name, theta in {
         "dense": np.zeros(1_000_000),
         "strided": np.zeros((400, 2000))[:, ::2],
-        "small": np.zeros(100),
+        "small": np.zeros(10),
+        "many": [np.zeros(100) for _ in range(100)],
+        "both": [np.zeros(300_000), np.zeros((100, 200))[:, ::2]],
     }.items():
-        opt = sr.Optimizer(theta, "sgd", lr=1.0)
-        g = np.ones_like(theta)
+        leaves = theta if isinstance(theta, list) else [theta]
+        opt = sr.Optimizer(leaves, "sgd", lr=1.0)
+        g = [np.ones_like(leaf) for leaf in leaves]
         opt.step(g)
         hits = 0
-        for trial in range(120):
+        for trial in range(150):
             signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (trial % 40))
             try:
                 while True:
                     opt.step(g)
             except KeyboardInterrupt:
                 hits += 1
-            # Whatever the moment, all elements have taken the same number of steps. The one window
-            # left is the microsecond between counting and the launch.
-            assert theta.min() == theta.max(), name
-            assert opt.t in (-theta.flat[0], -theta.flat[0] + 1), (name, opt.t, theta.flat[0])
-            if opt.t != -theta.flat[0]:
-                theta -= 1
-        assert hits == 120
+            # Whatever the moment, all elements have taken the same number of steps, and it is t.
+            assert {float(x) for leaf in leaves for x in (leaf.min(), leaf.max())} == {float(-opt.t)}, (name, opt.t)
+        assert hits == 150
     """.replace(
             "import signal\n",
             "import signal\n    signal.signal(signal.SIGALRM, lambda *a: os.kill(os.getpid(), signal.SIGINT))\n",

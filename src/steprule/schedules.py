@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeAlias
@@ -157,6 +158,8 @@ def sequence(schedules: Sequence[Schedule | float], boundaries: Sequence[int]) -
     Raises:
         HyperparameterError: when there is not one boundary fewer than schedules, in rising order from 1.
     """
+    if not isinstance(schedules, (list, tuple)) or not isinstance(boundaries, (list, tuple, range)):
+        raise HyperparameterError(f"a sequence takes two lists, got {schedules!r} and {boundaries!r}")
     parts = tuple(part if callable(part) else constant(part) for part in schedules)
     ends = tuple(_count("a boundary", end) for end in boundaries)
     if not parts or len(ends) != len(parts) - 1 or list(ends) != sorted(set(ends)):
@@ -166,13 +169,14 @@ def sequence(schedules: Sequence[Schedule | float], boundaries: Sequence[int]) -
     return _sequence(parts, ends)
 
 
-def _number(name: str, value: float) -> float:
-    if isinstance(value, (bool, str)) or not math.isfinite(value):
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise HyperparameterError(f"{name} must be a finite number, got {value!r}")
     return float(value)
 
 
-def _count(name: str, value: int) -> int:
-    if isinstance(value, (bool, str)) or value != int(value) or value < 1:
+def _count(name: str, value: object) -> int:
+    number = _number(name, value)
+    if not number.is_integer() or number < 1:
         raise HyperparameterError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return int(value)
+    return int(number)

@@ -13,7 +13,7 @@ from steprule.errors import StepruleError
 __all__ = ["user_code"]
 
 _FRAMES = 10
-_FOREIGN = tuple(str(Path(folder).resolve()) for folder in (Path(__file__).parent, sysconfig.get_path("stdlib")))
+_FOREIGN = tuple(Path(folder).resolve() for folder in (Path(__file__).parent, sysconfig.get_path("stdlib")))
 
 
 @contextmanager
@@ -47,4 +47,4 @@ def _is_users(filename: str) -> bool:
     path = Path(filename)
     if filename.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
         return False
-    return not str(path.resolve()).startswith(_FOREIGN)
+    return not any(path.resolve().is_relative_to(folder) for folder in _FOREIGN)

@@ -86,11 +86,13 @@ def equations(
     printer = _Printer(style, inputs)
     results = {node: name for name, node in outputs.items() if node.op not in ("symbol", "const")}
     lines: list[tuple[str, str]] = []
+    taken: set[str] = set()
     # In the order of the rule's source: an old value is used before its name gets the new one.
     for node in sorted(postorder(outputs.values()), key=lambda node: node.serial):
         label = results.get(node) or labels.get(node, "")
-        if not label or (node not in results and (label in inputs or label in outputs)):
-            continue
+        if not label or (node not in results and (label in taken or label in inputs or label in outputs)):
+            continue  # a second value of the same name is written out where it is used
+        taken.add(label)
         left = style.name(label, "new" if node in results else "")
         lines.append((left, printer(node)))
         printer.known[node] = left

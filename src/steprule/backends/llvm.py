@@ -46,7 +46,7 @@ _SHELL = """\
 declare {T} @llvm.fabs.{I}({T})
 declare {T} @llvm.sqrt.{I}({T})
 
-define void @{name}(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
+define void @kernel(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
 entry:
 {entry}
   %end = add i64 %start, %n
@@ -64,7 +64,7 @@ done:
   ret void
 }}
 
-attributes #0 = {{ nounwind "prefer-vector-width"="{width}" }}
+attributes #0 = {{ nounwind "prefer-vector-width"="512" }}
 ; Elements do not depend on one another, so the vectoriser needs no check for overlapping arrays.
 !0 = distinct !{{}}
 !1 = distinct !{{!1, !2, !3}}
@@ -73,22 +73,14 @@ attributes #0 = {{ nounwind "prefer-vector-width"="{width}" }}
 """
 
 
-def emit(plan: Plan, name: str = "kernel", vector_bits: int = 512) -> str:
-    """Return the IR of the module that defines the kernel ``name``.
-
-    Args:
-        plan: what to compute.
-        name: the symbol of the function.
-        vector_bits: the widest vectors that LLVM may prefer.
-    """
+def emit(plan: Plan) -> str:
+    """Return the IR of the module that defines the function ``kernel``."""
     real = _IR_TYPE[plan.compute]
     return _SHELL.format(
         title=plan.title,
         prelude="\n".join(f";   {line}" for line in plan.prelude.text.splitlines()),
         T=real,
         I=f"f{8 * _BYTES[real]}",
-        name=name,
-        width=vector_bits,
         entry="\n".join(f"  {line}" for line in _entry(plan, real)),
         loop="\n".join(f"  {line}" for line in _loop(plan, real)),
     )

@@ -78,7 +78,7 @@ def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
     """Return the hyperparameters that ``NAME=VALUE`` texts say, for ``rule.resolve`` to check.
 
     Raises:
-        HyperparameterError: for a text without ``=``, or a value that is no number, option or None.
+        HyperparameterError: for a text without ``=``, or an option that is no part of the code.
     """
     values: dict[str, Any] = {}
     for option in options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -41,6 +42,9 @@ def _options(
 
 def main() -> None:
     """Run the command; an error that steprule foresees is one message, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # formulas are Unicode, terminals need not be
     try:
         app()
     except StepruleError as error:

@@ -12,6 +12,7 @@ from steprule.engine import plan
 from steprule.errors import HyperparameterError
 from steprule.formats import FORMATS
 from steprule.rules import Rule
+from steprule.rules.hyperparameters import Value
 
 __all__ = ["Group", "GroupValues"]
 
@@ -90,8 +91,9 @@ class GroupValues(MutableMapping[str, Any]):
                 the rule keeps.
         """
         new = dict(*others, **named)
+        values = self._rule.resolve({**self._values, **new}, self.place)
         for name in self._read_once() & set(new):
-            if new[name] != self._values[name]:
+            if values[name] != self._values[name]:
                 raise HyperparameterError(
                     f"{name} is read before the first step only{self.place}; make a new optimizer"
                 )
@@ -132,19 +134,31 @@ class GroupValues(MutableMapping[str, Any]):
         self.row = np.zeros(max(1, self._width), np.float64)
         self._row_bytes = memoryview(self.row.data).cast("B")
 
-    def evaluate(self, t: int) -> tuple[bytes, tuple[float, ...]]:
+    def scheduled(self, t: int) -> dict[str, Value]:
+        """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
+
+        Raises:
+            HyperparameterError: when one returns what is no number in range.
+        """
+        where = f"{self.place} from its schedule at t={t}"
+        schedules = [(name, self._values[name]) for _, name in self._schedules]
+        return {name: self._rule.hyperparameters[name].check(schedule(t), where) for name, schedule in schedules}
+
+    def evaluate(self, t: int, scheduled: Mapping[str, Value]) -> tuple[bytes, tuple[float, ...]]:
         """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
 
         Raises:
-            HyperparameterError: when a schedule returns what is no number in range, or the
-                expressions of the rule have no value.
+            HyperparameterError: when the expressions of the rule have no value.
         """
         arguments = self._arguments
         if self._at_t is not None:
             arguments[self._at_t] = t
         for index, name in self._schedules:
-            where = f"{self.place} from its schedule at t={t}"
-            arguments[index] = self._rule.hyperparameters[name].check(self._values[name](t), where)
+            if name not in scheduled:
+                raise HyperparameterError(
+                    f"{name} became a schedule while the schedules ran{self.place}; set it between steps"
+                )
+            arguments[index] = scheduled[name]
         for index, name in self._at_scalars:
             arguments[index] = self.scalars[name]
         width = self._width

@@ -120,7 +120,7 @@ def _share(a: Array, b: Array) -> bool:
 
 
 class Spans:
-    """The memory of the parameters, to find gradients that lie in it.
+    """The memory of the parameters and slots, to find gradients that lie in it.
 
     With ``f(x, y) = x * y`` the gradients are the parameters, crosswise: stepping x would change
     the gradient of y on the way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from steprule import formats
 from steprule.doors.group import Group, GroupValues
@@ -77,6 +77,9 @@ class Optimizer:
         own = ("rule", "groups", "_backend", "_structure", "_t")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a shallow copy of an optimizer would share its slots and not its t; use copy.deepcopy")
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         leaves = state.pop("leaves")
         for name, value in state.items():
@@ -102,18 +105,25 @@ class Optimizer:
             HyperparameterError: a schedule returned what is no number in range.
         """
         t = self._t + 1
-        # First, since a schedule is the caller's code and may do anything, to gradients as well.
-        results = [group.evaluate(t) for group in self.groups]
+        # First, since a schedule is the caller's code and may do anything, to gradients and options as well.
+        scheduled = [group.scheduled(t) for group in self.groups]
         if [group.variant for group in self.groups] != self._variants:
             self._change_kernels()
+        results = [group.evaluate(t, values) for group, values in zip(self.groups, scheduled, strict=True)]
         leaves, unlike = self._walk.check(self._structure.leaves(grads))
         leaves = self._walk.prepare(leaves, unlike)
-        # Nothing fails from here on. What is counted is counted before the arrays move, so that a signal
-        # that arrives meanwhile, and is raised after the launch, finds both done.
-        self._t = t
-        for group, result in zip(self.groups, results, strict=True):
-            group.commit(*result)
-        self._walk.run(leaves)
+        before = [dict(group.scalars) for group in self.groups]
+        try:
+            self._t = t
+            for group, result in zip(self.groups, results, strict=True):
+                group.commit(*result)
+            self._walk.run(leaves)
+        except BaseException:  # a signal: either the step has been taken, or nothing has
+            if not self._walk.is_done:
+                self._t = t - 1
+                for group, scalars in zip(self.groups, before, strict=True):
+                    group.scalars.update(scalars)
+            raise
 
     @property
     def params(self) -> Any:
@@ -170,6 +180,11 @@ class Optimizer:
     def _make_leaves(self, trees: Any, grouped: bool) -> list[Leaf]:
         paths = list(self._structure.paths())
         places = [f"params{keystr(path)}" for path in paths]
+        twice = {place for place in places if places.count(place) > 1} if len(set(places)) < len(places) else set()
+        if twice:
+            raise StructureError(
+                f"several parameters are called {sorted(twice)[0]}: keys of a dict must differ in repr"
+            )
         leaves = zip(self._structure.leaves(trees, "params"), places, strict=True)
         arrays = [check_parameter(leaf, place) for leaf, place in leaves]
         kinds = [formats.find(array.dtype, place) for array, place in zip(arrays, places, strict=True)]

@@ -60,7 +60,7 @@ def load_state(
             group.restore(old)
         raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
     for group, saved in zip(groups, state["groups"], strict=True):
-        group.scalars.update({name: float(value) for name, value in saved["scalars"].items()})
+        group.scalars.update(saved["scalars"])
     for leaf in leaves:
         for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True):
             slot[...] = state["slots"][leaf.place][name]
@@ -102,7 +102,7 @@ def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, want
         raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars")
     if set(saved["scalars"]) != set(group.scalars):
         raise StateError(f"{where} has the scalar slots {sorted(saved['scalars'])}, expected {sorted(group.scalars)}")
-    if not all(isinstance(value, (int, float)) for value in saved["scalars"].values()):
+    if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in saved["scalars"].values()):
         raise StateError(f"{where} has scalar slots that are no numbers: {saved['scalars']}")
     if set(saved["hyperparameters"]) != set(group):
         known = sorted(saved["hyperparameters"])

@@ -1,8 +1,8 @@
 """Walking parameters, gradients and slots of NumPy arrays with a kernel.
 
 Arrays that fill one run of memory, gradient alike, go into one launch. All others (strided views,
-gradients in another order, gradients that lie in a parameter) are walked by NumPy's buffered
-iterator, a few thousand elements at a time, by the same kernel.
+gradients in another order, unaligned parameters) are walked by NumPy's buffered iterator, a few thousand
+elements at a time, by the same kernel. A gradient that lies in a parameter or slot is copied first.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Walk:
         self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
         self._spans = Spans([array for leaf in leaves for array in (leaf.array, *leaf.slots)])
         self._apart: frozenset[int] | None = None
+        self._walked = True
         self._by_referee = any(leaf.kernel.run is not None for leaf in leaves)
 
     def __reduce__(self) -> NoReturn:
@@ -93,6 +94,7 @@ class Walk:
         A gradient that lies in the memory of a parameter or slot is copied: the step of one leaf would
         change the gradient of another. What can fail, fails here.
         """
+        self._walked = False
         if self._by_referee:
             return [grad.copy() for grad in grads]
         apart = self._strided if not unlike else self._strided | (unlike - self._empty)
@@ -100,23 +102,30 @@ class Walk:
             self._lay_out(apart)
         crossed = self._refresh(grads)
         if not crossed:
+            self._table.prepare(get_num_threads())
             return list(grads)
         copies, unlike = self.check([grad.copy(order="K") if i in crossed else grad for i, grad in enumerate(grads)])
         return self.prepare(copies, unlike)  # copies lie in nobody's memory: this goes one level deep
 
     def run(self, grads: Sequence[Array]) -> None:
         """Step every leaf along what ``prepare`` returned."""
-        if self._by_referee:
-            with uninterrupted():
-                self._run_referee(grads)
+        if not self._by_referee and not self._apart:
+            self._table.run()
             return
-        if self._rows:
-            self._table.run(get_num_threads())
-        if self._apart:
-            # A signal in the middle would leave a leaf half stepped.
-            with uninterrupted():
-                for index in self._apart:
+        # A signal in the middle would leave some leaves stepped and others not.
+        with uninterrupted():
+            if self._by_referee:
+                self._run_referee(grads)
+            else:
+                self._table.run()
+                for index in self._apart or ():
                     _step_strided(self._leaves[index], grads[index])
+            self._walked = True
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the step that was prepared has been taken."""
+        return self._walked or (not (self._by_referee or self._apart) and self._table.is_done)
 
     def _run_referee(self, grads: Sequence[Array]) -> None:
         for leaf, grad in zip(self._leaves, grads, strict=True):
@@ -139,7 +148,7 @@ class Walk:
         self._apart = apart
 
     def _refresh(self, grads: Sequence[Array]) -> set[int]:
-        """Note where the gradients lie now. Return those that lie in a parameter not their own."""
+        """Note where the gradients lie now. Return those that must be copied; see ``_crossed``."""
         if len(grads) == 1 and len(self._rows) == 1:
             only = address(grads[0])
             if only == self._seen:
@@ -159,7 +168,7 @@ class Walk:
         return crossed
 
     def _crossed(self, grads: Sequence[Array], found: Array) -> set[int]:
-        """Return which gradients lie in a parameter other than as that parameter, or out of alignment."""
+        """Return which gradients lie in a parameter or slot (other than as their own parameter), or are unaligned."""
         crossed = {i for i in self._apart or () if self._meets(grads[i])}
         own, sizes, items = self._own
         if len(own) > _MANY:

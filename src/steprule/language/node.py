@@ -170,7 +170,7 @@ class Node:
         raise RuleError(
             "a symbol was turned into a Python number, as float, round, range and the functions of math do. "
             "On hyperparameters and t, functions of math work where tracing sees them: under a name of the "
-            "module (import math at the top of the file), in the rule or in functions that it calls"
+            "module (import math at the top of the file), in the rule or in functions that it calls by a plain name"
         )
 
     __int__ = __index__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
@@ -217,7 +217,7 @@ def constant(value: float) -> Node:
     return Node("const", stage="host", kind="bool" if isinstance(value, bool) else "float", value=value)
 
 
-def _plain(number: Any) -> float:
+def _plain_number(number: Any) -> float:
     """Return a number of any Python or NumPy type as a plain bool, int or float."""
     if isinstance(number, np.generic):
         number = number.item()
@@ -232,7 +232,7 @@ def _node(operand: object) -> Node:
     if isinstance(operand, Node):
         return operand
     if isinstance(operand, (bool, int, float, np.floating, np.integer, np.bool_)):
-        return constant(_plain(operand))
+        return constant(_plain_number(operand))
     raise RuleError(
         f"{operand!r} (a {type(operand).__name__}) cannot take part in a rule: "
         "a rule computes with its own arguments and Python numbers"

@@ -29,7 +29,7 @@ def _twin(value: Any, seen: dict[Any, Any]) -> Any:
     """Return what stands for ``value`` while tracing: math, its functions, and functions that may call them."""
     if value is math:
         return _SymbolicMath()
-    if isinstance(value, types.FunctionType) and not value.__module__.startswith("steprule."):
+    if isinstance(value, types.FunctionType) and not (value.__module__ or "").startswith("steprule."):
         return _copy(value, seen)
     if not (isinstance(value, types.BuiltinFunctionType) and value.__module__ == "math"):
         return value
@@ -65,6 +65,7 @@ def _copy(function: types.FunctionType, seen: dict[Any, Any]) -> Callable[..., A
     cells = [types.CellType() for _ in function.__closure__ or ()]
     copy = types.FunctionType(code, world, function.__name__, function.__defaults__, tuple(cells))
     copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)
     seen[function] = copy
     world.update({name: _twin(world[name], seen) for name in _names(code) if name in world})
     for cell, old in zip(cells, function.__closure__ or (), strict=True):
@@ -102,13 +103,15 @@ def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts:
 
 @contextlib.contextmanager
 def naming(labels: dict[Node, str]) -> Iterator[None]:
-    """While active, note in ``labels`` the local variable that each traced expression was last bound to.
+    """While active, note in ``labels`` a local variable that each traced expression is bound to.
 
-    Formulas are drawn with the rule's own names for its intermediate values.
+    Formulas are drawn with the rule's own names for its intermediate values. The first function that
+    returns with a value in hand names it.
     """
 
     def watch(frame: types.FrameType, event: str, _: object) -> None:
-        if event != "return" or frame.f_globals.get("__name__", "").startswith("steprule.language"):
+        module = frame.f_globals.get("__name__") or ""
+        if event != "return" or module.startswith(("steprule.language", "steprule.rules.rule")):
             return
         for name, value in frame.f_locals.items():
             if isinstance(value, Node) and value.op not in ("symbol", "const"):

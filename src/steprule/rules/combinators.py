@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,23 +52,35 @@ def _wrap(
     )
 
 
-def l2(rule: str | Rule, name: str | None = None) -> Rule:
+def _combinator(make: Callable[[Rule, str], Rule]) -> Callable[..., Rule]:
+    """Let a combinator take a rule's name as well, and make each rule once, since each is a kernel."""
+    made = functools.cache(make)
+
+    @functools.wraps(make)
+    def combine(rule: str | Rule, name: str | None = None) -> Rule:
+        inner = _given(rule)
+        return made(inner, name or f"{make.__name__}({inner.name})")
+
+    return combine
+
+
+@_combinator
+def l2(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
 
     Adds ``weight_decay`` (default 0.01, at least 0). This is torch's ``Adam(weight_decay=...)``;
     for AdamW see ``decoupled``.
     """
 
-    inner = _given(rule)
-
-    def step(theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
-        return inner(theta, g + weight_decay * theta, *slots, t=t, **hyper)
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
+        return rule(theta, g + weight_decay * theta, *slots, t=t, **hyper)
 
     decay = Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)
-    return _wrap(l2, inner, name or f"l2({inner.name})", step, "With an L2 penalty in the gradient.", "", decay)
+    return _wrap(l2, rule, name, step, "With an L2 penalty in the gradient.", "", decay)
 
 
-def decoupled(rule: str | Rule, name: str | None = None) -> Rule:
+@_combinator
+def decoupled(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, apart from g.
 
     Adds ``weight_decay`` (default 0.01, at least 0) and ``scale_by_lr`` (default True): the factor
@@ -76,14 +89,13 @@ def decoupled(rule: str | Rule, name: str | None = None) -> Rule:
 
     Source: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
-    inner = _given(rule)
-    scalable = "lr" in inner.hyperparameters
+    scalable = "lr" in rule.hyperparameters
 
     def step(
-        theta: Any, g: Any, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
+        theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
     ) -> tuple[Any, ...]:
         shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
-        return inner(shrink * theta, g, *slots, t=t, **hyper)
+        return rule(shrink * theta, g, *slots, t=t, **hyper)
 
     extra = [Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)]
     if scalable:
@@ -93,21 +105,21 @@ def decoupled(rule: str | Rule, name: str | None = None) -> Rule:
         "where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own)."
     )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
-    return _wrap(decoupled, inner, name or f"decoupled({inner.name})", step, doc, paper, *extra)
+    return _wrap(decoupled, rule, name, step, doc, paper, *extra)
 
 
-def maximize(rule: str | Rule, name: str | None = None) -> Rule:
+@_combinator
+def maximize(rule: Rule, name: str) -> Rule:
     """Return ``rule`` climbing instead of descending: it sees ``-g``."""
 
-    inner = _given(rule)
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
+        return rule(theta, -g, *slots, t=t, **hyper)
 
-    def step(theta: Any, g: Any, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
-        return inner(theta, -g, *slots, t=t, **hyper)
-
-    return _wrap(maximize, inner, name or f"maximize({inner.name})", step, "Maximises: the gradient is negated.", "")
+    return _wrap(maximize, rule, name, step, "Maximises: the gradient is negated.", "")
 
 
-def cautious(rule: str | Rule, name: str | None = None) -> Rule:
+@_combinator
+def cautious(rule: Rule, name: str) -> Rule:
     """Return ``rule`` whose step is dropped wherever it would climb along the current gradient.
 
     An element moves only where ``sign(theta - theta_new) == sign(g)``. The paper also scales the
@@ -117,14 +129,12 @@ def cautious(rule: str | Rule, name: str | None = None) -> Rule:
     Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
     """
 
-    inner = _given(rule)
-
-    def step(theta: Any, g: Any, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
-        new, *rest = inner(theta, g, *slots, t=t, **hyper)
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
+        new, *rest = rule(theta, g, *slots, t=t, **hyper)
         agrees = sign(theta - new) * sign(g) > 0
         # A NaN agrees with nothing; dropping it would hide it from the caller.
         return where(agrees | (new != new), new, theta), *rest
 
     doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
     paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
-    return _wrap(cautious, inner, name or f"cautious({inner.name})", step, doc, paper)
+    return _wrap(cautious, rule, name, step, doc, paper)

@@ -93,6 +93,10 @@ def _signature(function: types.FunctionType, title: str) -> tuple[list[str], dic
             raise explain(
                 function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
             )
+        elif parameter.name in ("params", "rule", "backend"):
+            raise explain(
+                function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
+            )
         elif parameter.name != "t":
             hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
     if len(elements) < 2:

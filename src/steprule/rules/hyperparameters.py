@@ -135,7 +135,8 @@ def _as_float(value: Any) -> float | None:
     """Return a number or a zero-dimensional array as a float; None for anything else."""
     if isinstance(value, (bool, np.bool_, str, bytes)) or getattr(value, "shape", ()) != ():
         return None
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "iuf":
+    # Booleans and texts of array libraries have a float, too.
+    if not any(kind in str(getattr(value, "dtype", "float")) for kind in ("float", "int")):
         return None
     try:
         return float(value)

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from types import ModuleType
 
-from steprule.errors import RuleError, suggest
+from steprule.errors import RuleError, StepruleError, suggest
 from steprule.rules.catalogue import find
 from steprule.rules.rule import Rule
 from steprule.usercode import user_code
@@ -28,9 +28,9 @@ def load(spec: str) -> Rule:
         RuleError: when there is none, or the file raises; then with the user's own traceback.
     """
     place, _, name = (spec, "", "") if spec.endswith(".py") or ":" not in spec else spec.rpartition(":")
-    if "(" in spec:
+    if "(" in spec and not place.endswith(".py"):
         raise RuleError(f"{spec!r} is no rule's name; options are given apart from it")
-    if ":" in spec and not place:
+    if name and not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
         raise RuleError(f"{spec!r} names no file or module before the colon")
     if place.endswith(".py"):
         with user_code(f"rule file {place!r}", RuleError):
@@ -38,12 +38,24 @@ def load(spec: str) -> Rule:
         return _pick(module, name, place)
     if name:
         try:
-            return _pick(importlib.import_module(place), name, place)
-        except ModuleNotFoundError as error:
-            if error.name is None or not place.startswith(error.name):
-                raise
+            with user_code(f"module {place!r}", RuleError):
+                return _pick(_import(place), name, place)
+        except _NoModuleError:
             raise RuleError(f"no module is called {place!r}; for a file write path/to/file.py:{name}") from None
     return find(spec)
+
+
+class _NoModuleError(StepruleError):
+    """The module itself is missing, not one that it imports."""
+
+
+def _import(place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{place}.".startswith(f"{error.name}."):
+            raise _NoModuleError from None
+        raise
 
 
 def load_file(path: Path) -> ModuleType:

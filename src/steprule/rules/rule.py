@@ -42,7 +42,8 @@ class Rule:
     """An optimizer's step for one element, as its paper writes it.
 
     Called on arrays it computes: ``rule(theta, g, *slots, t=1, **hyperparameters)`` returns the new
-    ``theta`` and the new slots. That is its meaning; every backend gives the same bits.
+    ``theta`` and the new slots. That is its meaning; every backend gives the same bits, but for what
+    storing adds: subnormal slots become zero, and float16 is computed in float32.
     """
 
     function: Callable[..., Any]
@@ -102,7 +103,7 @@ class Rule:
     def __repr__(self) -> str:
         return f"<rule {self.name}({', '.join(self._elements)})>"
 
-    def __call__(self, *elements: Any, t: Any = 1, **hyperparameters: Any) -> tuple[Any, ...]:
+    def __call__(self, /, *elements: Any, t: Any = 1, **hyperparameters: Any) -> tuple[Any, ...]:
         """Return the new parameter and slots, computed on arrays of any kind (or traced on symbols).
 
         Args:

@@ -15,9 +15,23 @@ from dataclasses import dataclass
 
 from steprule.runtime.jit import build
 
-__all__ = ["CHUNKS", "COUNT", "GRAIN", "JOB_WORDS", "ROWS", "WIDTH", "YIELD", "Driver", "driver", "yield_address"]
+__all__ = [
+    "CHUNKS",
+    "COUNT",
+    "DONE",
+    "GRAIN",
+    "JOB_WORDS",
+    "NEXT",
+    "ROWS",
+    "WIDTH",
+    "YIELD",
+    "Driver",
+    "driver",
+    "yield_address",
+]
 
 # Words of a job. `next` and `done` lie on cache lines of their own.
+NEXT, DONE = 0, 8
 COUNT, CHUNKS, ROWS, WIDTH, GRAIN, YIELD, JOB_WORDS = 16, 17, 18, 19, 20, 21, 24
 
 _IR = f"""
@@ -39,7 +53,7 @@ define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
 
 define void @drive(ptr %job, i64 %wait) {{
 entry:
-  %done.at = getelementptr i64, ptr %job, i64 8
+  %done.at = getelementptr i64, ptr %job, i64 {DONE}
   %count.at = getelementptr i64, ptr %job, i64 {COUNT}
   %count = load i64, ptr %count.at
   %chunks.at = getelementptr i64, ptr %job, i64 {CHUNKS}

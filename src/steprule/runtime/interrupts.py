@@ -31,3 +31,5 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         if late and callable(handler):
             handler(*late[0])
+        elif late and handler is signal.SIG_DFL:
+            signal.raise_signal(signal.SIGINT)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule.runtime.addresses import address
-from steprule.runtime.driver import CHUNKS, COUNT, GRAIN, JOB_WORDS, ROWS, WIDTH, YIELD, driver, yield_address
+from steprule.runtime.driver import (
+    CHUNKS,
+    COUNT,
+    DONE,
+    GRAIN,
+    JOB_WORDS,
+    NEXT,
+    ROWS,
+    WIDTH,
+    YIELD,
+    driver,
+    yield_address,
+)
 from steprule.runtime.pool import get_num_threads, pool
 
 __all__ = ["Table"]
@@ -29,8 +39,6 @@ WAKE_ELEMENTS = 32_768
 """Elements a launch below which waking a worker costs more than it saves."""
 HOLD_ELEMENTS = 4_096
 """Elements below which releasing the interpreter lock costs more than it gives others."""
-
-_HOLDING = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 class Table:
@@ -50,8 +58,10 @@ class Table:
         self._chunks = _cut(sizes, CHUNK or _chunk(sum(sizes)))
         self._elements = sum(sizes)
         self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
-        self._job = self._new_job()
-        self._alone: Callable[[], None] = self._drive
+        self._own = self._new_job()
+        """The job of launches that wake nobody: no worker ever holds it, so it is used again."""
+        self._job = self._own
+        self._waking = 0
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
@@ -59,29 +69,34 @@ class Table:
     def set_row(self, row: int, kernel: int, scalars: int) -> None:
         """Bind a row to the addresses of its kernel and of its scalars."""
         self._rows[row, :2] = kernel, scalars
-        if len(self._chunks) == 1 and self._elements < HOLD_ELEMENTS:
-            arguments = (self.addresses[row].ctypes.data, 0, self._elements, scalars)
-            self._alone = functools.partial(_HOLDING(kernel), *arguments)
 
-    def run(self, threads: int) -> None:
-        """Run every chunk once, on at most ``threads`` threads, and return when all are done."""
-        workers = min(threads - 1, self._workers)
-        if workers <= 0:
-            self._alone()
+    def prepare(self, threads: int) -> None:
+        """Make a launch ready, on at most ``threads`` threads; from now on it is not done."""
+        self._waking = min(threads - 1, self._workers)
+        if self._waking > 0:
+            self._job = self._new_job()
+        else:
+            self._job = self._own
+            self._own[NEXT] = self._own[DONE] = 0
+
+    def run(self) -> None:
+        """Run every chunk once, and return when all are done."""
+        job, held = self._job, self._elements < HOLD_ELEMENTS
+        drive, at = driver().drive_held if held else driver().drive, address(job)
+        if self._waking <= 0:
+            drive(at, 0)
             return
-        job = self._new_job()
-        drive, at = driver().drive, address(job)
         try:
-            pool().wake(job, workers)
+            pool().wake(job, self._waking)
         finally:
             # Once a worker may have begun, the launch must end before anyone frees an array; nothing
             # may come between.
             drive(at, 1)
 
-    def _drive(self) -> None:
-        self._job[0] = self._job[8] = 0
-        drive = driver().drive_held if self._elements < HOLD_ELEMENTS else driver().drive
-        drive(self._job.ctypes.data, 0)
+    @property
+    def is_done(self) -> bool:
+        """Whether the launch that was prepared has run."""
+        return bool(self._job[DONE] == len(self._chunks))
 
     def _new_job(self) -> NDArray[np.int64]:
         job = np.zeros(JOB_WORDS, np.int64)
