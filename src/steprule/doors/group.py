@@ -140,9 +140,15 @@ class GroupValues(MutableMapping[str, Any]):
         Raises:
             HyperparameterError: when one returns what is no number in range.
         """
-        where = f"{self.place} from its schedule at t={t}"
-        schedules = [(name, self._values[name]) for _, name in self._schedules]
-        return {name: self._rule.hyperparameters[name].check(schedule(t), where) for name, schedule in schedules}
+        if not self._schedules:
+            return {}
+        values: dict[str, Value] = {}
+        for name, schedule in [(name, self._values[name]) for _, name in self._schedules]:
+            value, hyper = schedule(t), self._rule.hyperparameters[name]
+            if type(value) is not float or value not in hyper.range:
+                value = hyper.check(value, f"{self.place} from its schedule at t={t}")
+            values[name] = value
+        return values
 
     def evaluate(self, t: int, scheduled: Mapping[str, Value]) -> tuple[bytes, tuple[float, ...]]:
         """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.

@@ -112,7 +112,7 @@ class Optimizer:
         results = [group.evaluate(t, values) for group, values in zip(self.groups, scheduled, strict=True)]
         leaves, unlike = self._walk.check(self._structure.leaves(grads))
         leaves = self._walk.prepare(leaves, unlike)
-        before = [dict(group.scalars) for group in self.groups]
+        before = [dict(group.scalars) for group in self.groups] if self.rule.scalars else ()
         try:
             self._t = t
             for group, result in zip(self.groups, results, strict=True):
@@ -121,7 +121,7 @@ class Optimizer:
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if not self._walk.is_done:
                 self._t = t - 1
-                for group, scalars in zip(self.groups, before, strict=True):
+                for group, scalars in zip(self.groups, before, strict=False):
                     group.scalars.update(scalars)
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -60,8 +61,11 @@ class Table:
         self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
         self._own = self._new_job()
         """The job of launches that wake nobody: no worker ever holds it, so it is used again."""
+        self._own_words = memoryview(self._own.data)
         self._job = self._own
         self._waking = 0
+        held = self._elements < HOLD_ELEMENTS
+        self._alone = functools.partial(driver().drive_held if held else driver().drive, address(self._own), 0)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
@@ -77,15 +81,15 @@ class Table:
             self._job = self._new_job()
         else:
             self._job = self._own
-            self._own[NEXT] = self._own[DONE] = 0
+            self._own_words[NEXT] = self._own_words[DONE] = 0
 
     def run(self) -> None:
         """Run every chunk once, and return when all are done."""
-        job, held = self._job, self._elements < HOLD_ELEMENTS
-        drive, at = driver().drive_held if held else driver().drive, address(job)
         if self._waking <= 0:
-            drive(at, 0)
+            self._alone()
             return
+        job = self._job
+        drive, at = driver().drive, address(job)
         try:
             pool().wake(job, self._waking)
         finally:
