@@ -28,7 +28,7 @@ def _one(name: str) -> tuple[list[str], dict[str, Timing]]:
     optimizer.step(g)
     arrays = [theta, g, *(optimizer.slots[plane.name] for plane in recipe.planes[2:])]
     stream = limit(arrays, [i in written for i in range(len(arrays))], sr.get_num_threads())
-    timings = measure({f"{name} limit": stream, name: lambda: optimizer.step(g)}, turns=41)
+    timings = measure({f"{name} limit": stream, name: lambda: optimizer.step(g)}, turns=25)
     share = 1 / ratio(timings[name], timings[f"{name} limit"])
     moved = len(recipe.planes) + len(written)
     best = [f"{timings[key].best * 1e3:.2f}" for key in (name, f"{name} limit")]
