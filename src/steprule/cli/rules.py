@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -48,7 +49,7 @@ def slots(rule: Rule) -> str:
 def bytes_a_parameter(rule: Rule) -> int:
     """Return the bytes of a float32 parameter and its slots, with the default options."""
     recipe = plan(rule, rule.variant(rule.resolve({})), FORMATS["float32"])
-    return 4 * (len(recipe.planes) - 1)
+    return sum(np.dtype(plane.dtype).itemsize for plane in recipe.planes if plane.name != rule.gradient)
 
 
 def _show(console: Console, rule: Rule) -> None:

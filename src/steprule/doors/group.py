@@ -49,7 +49,6 @@ class GroupValues(MutableMapping[str, Any]):
             self._check_effect(name)
         self.scalars = {slot: self.start_of(slot) for slot in rule.slots if slot in rule.scalars}
         self._bind()
-        self.make_row()
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -75,7 +74,6 @@ class GroupValues(MutableMapping[str, Any]):
         self.variant = self._rule.variant(self._values)
         self.scalars = state["scalars"]
         self._bind()
-        self.make_row()
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.update({name: value})
@@ -129,7 +127,7 @@ class GroupValues(MutableMapping[str, Any]):
     def make_row(self) -> None:
         """Make the row of scalars, which kernels read where it lies, as long as the options need it.
 
-        Not done whenever an option changes: a launch may still point to the row.
+        For the owner of the launch, who points it to the row: not done whenever an option changes.
         """
         self.row = np.zeros(max(1, self._width), np.float64)
         self._row_bytes = memoryview(self.row.data).cast("B")

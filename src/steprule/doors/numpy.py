@@ -11,7 +11,7 @@ from steprule.doors.layout import check_disjoint, check_parameter, like
 from steprule.doors.state import load_state, save_state
 from steprule.doors.structure import Structure, keystr
 from steprule.doors.walk import Leaf, Walk
-from steprule.engine import check_backend, kernel
+from steprule.engine import Kernel, check_backend, kernel
 from steprule.errors import StructureError
 from steprule.rules import Rule, find
 
@@ -62,9 +62,8 @@ class Optimizer:
         )
         self._structure = Structure.of(trees)
         self._leaves = self._make_leaves(trees, grouped is not None)
-        self._variants = [group.variant for group in self.groups]
-        self._walk = Walk(self._leaves)
         self._t = 0
+        self._lay_out()
 
     @property
     def t(self) -> int:
@@ -87,10 +86,8 @@ class Optimizer:
         self._leaves = []
         for place, given, index, slots in leaves:
             group = self.groups[index]
-            chosen = kernel(self.rule, group.variant, formats.find(given.dtype), self._backend)
-            self._leaves.append(Leaf(place, given, chosen, group, slots))
-        self._variants = [group.variant for group in self.groups]
-        self._walk = Walk(self._leaves)
+            self._leaves.append(Leaf(place, given, self._kernel(group, formats.find(given.dtype)), group, slots))
+        self._lay_out()
 
     def __repr__(self) -> str:
         return f"Optimizer({self.rule.name}, {len(self._leaves)} arrays, t={self.t}, {list(self.groups)})"
@@ -192,15 +189,22 @@ class Optimizer:
         made: list[Leaf] = []
         for array, place, kind, path in zip(arrays, places, kinds, paths, strict=True):
             group = self.groups[path[0] if grouped else 0]
-            chosen = kernel(self.rule, group.variant, kind, self._backend)
+            chosen = self._kernel(group, kind)
             slots = [like(array, kind.compute, group.start_of(slot), f"{slot}{group.place}") for slot in chosen.slots]
             made.append(Leaf(place, array, chosen, group, slots))
         return made
 
+    def _kernel(self, group: GroupValues, kind: formats.Format) -> Kernel:
+        return kernel(self.rule, group.variant, kind, self._backend)
+
     def _change_kernels(self) -> None:
         """Follow a group whose options (nesterov, say) were changed between steps."""
         for leaf in self._leaves:
-            leaf.kernel = kernel(self.rule, leaf.group.variant, formats.find(leaf.array.dtype), self._backend)
+            leaf.kernel = self._kernel(leaf.group, formats.find(leaf.array.dtype))
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Bind the leaves to rows of scalars as long as the options of the groups need them."""
         self._variants = [group.variant for group in self.groups]
         for group in self.groups:
             group.make_row()

@@ -15,7 +15,7 @@ from steprule.errors import RuleError, suggest
 from steprule.language import functions
 from steprule.language.node import Node, host_call
 
-__all__ = ["explain", "naming", "symbolic", "trace"]
+__all__ = ["as_tuple", "explain", "naming", "symbolic", "trace"]
 
 
 class _SymbolicMath:
@@ -96,9 +96,12 @@ def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts:
         raise explain(function, title, f"{error}.{hint}", error) from None
     except Exception as error:
         raise explain(function, title, f"{type(error).__name__}: {error}", error) from None
-    if isinstance(result, list):
-        return tuple(result)
-    return result if isinstance(result, tuple) else (result,)
+    return as_tuple(result)
+
+
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    """Return what a rule's function returned as a tuple: of several values, or of one."""
+    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
 
 @contextlib.contextmanager

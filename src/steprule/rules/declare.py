@@ -57,8 +57,8 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
     title = name or function.__name__
     if not title.isprintable():
         raise RuleError(f"the name of a rule is printable text, got {title!r}")
-    elements, hyperparameters = _signature(function, title)
     hints = _hints(function, title)
+    elements, hyperparameters = _signature(function, title, hints)
     return Rule(
         function=function,
         name=title,
@@ -81,9 +81,10 @@ def _hints(function: types.FunctionType, title: str) -> Mapping[str, Any]:
         raise explain(function, title, f"unknown annotation: {error}; import its name at the top of the file") from None
 
 
-def _signature(function: types.FunctionType, title: str) -> tuple[list[str], dict[str, Hyperparameter]]:
+def _signature(
+    function: types.FunctionType, title: str, hints: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Hyperparameter]]:
     """Return the names of the elements, and the hyperparameters."""
-    hints = _hints(function, title)
     elements: list[str] = []
     hyperparameters: dict[str, Hyperparameter] = {}
     for parameter in inspect.signature(function).parameters.values():

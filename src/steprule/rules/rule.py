@@ -13,7 +13,7 @@ import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.node import Node, symbol
-from steprule.language.tracing import explain, naming, symbolic, trace
+from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.rules.hyperparameters import Hyperparameter, Value
 
 __all__ = ["Rule", "Trace", "Variant"]
@@ -79,8 +79,6 @@ class Rule:
             object.__setattr__(self, name, getattr(self.function, name, ""))
         object.__setattr__(self, "__name__", self.name)
         object.__setattr__(self, "__doc__", self.doc)
-        options = [f"{hyper.name}={hyper.default!r}" for hyper in self.hyperparameters.values()]
-        object.__setattr__(self, "__text_signature__", f"({', '.join((*self._elements, '*', 't=1', *options))})")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         from steprule.rules.catalogue import CATALOGUE, find  # late: the catalogue imports this module
@@ -124,10 +122,7 @@ class Rule:
         function = self.function
         if isinstance(t, Node) or any(isinstance(element, Node) for element in elements):
             function = symbolic(function)
-        result = function(*elements, **keywords)
-        if isinstance(result, (tuple, list)):
-            return tuple(result)
-        return (result,)
+        return as_tuple(function(*elements, **keywords))
 
     def resolve(self, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """Return all hyperparameters: those ``given``, checked, and defaults. Schedules and symbols pass."""

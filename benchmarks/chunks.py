@@ -1,0 +1,44 @@
+"""How large should a chunk be? Each makes the processor's prefetchers start anew on every array.
+
+python -m benchmarks.chunks
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import steprule as sr
+from benchmarks.harness import Timing, measure, ratio, report
+from benchmarks.streaming import limit
+from steprule.runtime import launch
+
+N = 10_000_000
+CHUNKS = (8_192, 16_384, 65_536, 262_144, 1_048_576)
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    rows: list[list[str]] = []
+    timings: dict[str, Timing] = {}
+    for name in ("sgd", "adam"):
+        theta, g = (rng.standard_normal(N, np.float32) for _ in range(2))
+        steps = {}
+        for chunk in CHUNKS:
+            launch.CHUNK = chunk
+            optimizer = sr.Optimizer(theta, name)
+            optimizer.step(g)
+            steps[f"{name} {chunk}"] = partial(optimizer.step, g)
+        arrays = [theta, g, *optimizer.slots.values()]
+        stream = limit(arrays, [array is not g for array in arrays], sr.get_num_threads())
+        measured = measure({f"{name} limit": stream, **steps}, turns=21)
+        shares = [f"{1 / ratio(measured[key], measured[f'{name} limit']):.2f}" for key in steps]
+        rows.append([name, *shares])
+        timings |= measured
+    headings = ["rule", *(f"{chunk:,}" for chunk in CHUNKS)]
+    report(f"Share of the streaming limit by elements a chunk, {N:,} float32", headings, rows, timings)
+
+
+if __name__ == "__main__":
+    main()
