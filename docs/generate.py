@@ -45,6 +45,7 @@ milliseconds say little, ratios much more. The streaming limit is a loop in C wi
 _QUESTIONS = {
     "one_large": "The limit reads four arrays and writes three: 28 bytes an element.\n",
     "rules": "Each rule beside a limit with its own number of reads and writes.\n",
+    "chunks": "Larger ones would not share evenly among threads; see docs/decisions/machine-code.md.\n",
     "small": "What is left when there is little to move: Python, and the launch.\n",
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so steps keep their speed.\n",
     "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",

@@ -31,8 +31,8 @@ CHUNK: int | None = None
 """Elements a chunk, at most; None: as many as ``_chunk`` finds. The bits do not depend on it."""
 SMALL_CHUNK, LARGE_CHUNK = 16_384, 262_144
 """Every chunk makes the processor's prefetchers start anew on each array: over ten million elements ``sgd``
-reaches 0.93 of the streaming limit with chunks of 16,384, and all of it with 262,144. Smaller ones share
-evenly."""
+reaches 0.92 of the streaming limit with chunks of 16,384, and 0.97 with 262,144 (benchmarks/chunks.py).
+Smaller ones share evenly."""
 CHUNKS_A_THREAD = 8
 """Chunks that a launch has for each thread, at least, where they stay above ``SMALL_CHUNK``."""
 GRAIN_ELEMENTS = 8_192
