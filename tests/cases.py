@@ -10,14 +10,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (gives NumPy the type bfloat16)
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize
+from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 
 Array = NDArray[Any]
 
-COMPUTE = {"float16": np.float32, "float32": np.float32, "float64": np.float64}
+COMPUTE = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 
 # Values unlike the defaults, so that every hyperparameter has an effect.
 _UNLIKE = {
@@ -28,6 +29,7 @@ _UNLIKE = {
     "initial_accumulator": 0.25,
     "lr_decay": 0.1,
     "weight_decay": 0.05,
+    "grad_scale": 3.0,
     "warmup": 7.0,
     "t0": 3.0,
     "rho_min": 4.5,
@@ -69,6 +71,7 @@ COMBINED: dict[str, Rule] = {
     "l2(adam)": l2(CATALOGUE["adam"]),
     "decoupled(lion)": decoupled(CATALOGUE["lion"]),
     "maximize(adamax)": maximize(CATALOGUE["adamax"]),
+    "unscaled(l2(momentum))": unscaled(l2(CATALOGUE["momentum"])),
     "cautious(adamw)": cautious(CATALOGUE["adamw"]),
     "decoupled(cautious(nadam))": decoupled(cautious(CATALOGUE["nadam"])),
 }

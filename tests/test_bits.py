@@ -18,7 +18,7 @@ from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults, wild
 
 RULES = {**CATALOGUE, **COMBINED}
-DTYPES = ["float16", "float32", "float64"]
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
 def _agree(rule: sr.Rule, theta: Array, gradients: list[Array], backend: str = "llvm", **values: Any) -> None:

@@ -98,7 +98,7 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
     [
         (["emit", "adm"], "no rule is called 'adm'. Did you mean 'adam'"),
         (["emit", "adam", "--set", "lr"], "'lr' must be NAME=VALUE"),
-        (["emit", "rmsprop", "--set", "momentum=-1"], "momentum must be a number in [0, 1) or None, got -1.0"),
+        (["emit", "rmsprop", "--set", "momentum=-1"], "momentum must be a number of at least 0 or None, got -1.0"),
         (["emit", "adam", "--set", "lr=0.1"], "--set lr=0.1 has no effect"),
         (["emit", "adam", "--target", "latex", "--dtype", "float16"], "--dtype has no effect"),
         (["emit", "adam(beta2=0.9)"], "options are given apart from it"),

@@ -20,7 +20,7 @@ ROWS = [
     {"backends", "runtime"},
     {"engine"},
     {"doors"},
-    {"scipy", "race", "lab"},
+    {"scipy", "torch", "race", "lab"},
     {"cli"},
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

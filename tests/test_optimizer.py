@@ -430,9 +430,8 @@ def test_options_that_keep_the_slots_may_change_between_steps(name: str) -> None
     options = variants(rule)
     for before in options:
         for after in options:
-            if set(rule.trace(rule.variant(rule.resolve(before))).slots) != set(
-                rule.trace(rule.variant(rule.resolve(after))).slots
-            ):
+            kept, wanted = (rule.trace(rule.variant(rule.resolve(options))) for options in (before, after))
+            if {*kept.slots, *kept.scalars} != {*wanted.slots, *wanted.scalars}:
                 continue
             theta, expected = np.ones(3), np.ones(3)
             optimizer = sr.Optimizer(theta, rule, **before)

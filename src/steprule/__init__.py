@@ -7,8 +7,8 @@
     opt.step(np.ones(3))
 
 See ``steprule.Optimizer`` (NumPy arrays, in place), ``steprule.minimize`` and ``steprule.scipy``
-(SciPy's conventions), ``steprule.rules`` (the catalogue), ``steprule.rule`` (a rule of your own),
-``steprule.schedules``, and the command ``steprule``.
+(SciPy's conventions), ``steprule.torch`` (PyTorch's optimizers), ``steprule.rules`` (the catalogue),
+``steprule.rule`` (a rule of your own), ``steprule.schedules``, and the command ``steprule``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,13 @@ from steprule.rules import (
     l2,
     maximize,
     rule,
+    unscaled,
 )
 from steprule.runtime import get_num_threads, set_num_threads
 from steprule.version import __version__
 
 if TYPE_CHECKING:
-    from steprule import scipy
+    from steprule import scipy, torch
     from steprule.doors.scipy import minimize
 
 __all__ = [
@@ -67,20 +68,22 @@ __all__ = [
     "set_num_threads",
     "sign",
     "sqrt",
+    "torch",
+    "unscaled",
     "where",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the SciPy door when it is first asked for: scipy.optimize takes a third of a second."""
+    """Import a door when it is first asked for: scipy.optimize takes a third of a second, torch more."""
     if name == "minimize":
         from steprule.doors.scipy import minimize
 
         return minimize
-    if name == "scipy":
+    if name in ("scipy", "torch"):
         import importlib
 
-        return importlib.import_module("steprule.scipy")
+        return importlib.import_module(f"steprule.{name}")
     raise AttributeError(f"module 'steprule' has no attribute {name!r}")
 
 

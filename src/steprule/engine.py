@@ -62,7 +62,8 @@ def plan(rule: Rule, variant: Variant, storage: Format) -> Plan:
     )
 
     def encode(name: str, node: Node) -> Node:
-        return node if name == rule.parameter else flush(node, storage.compute)
+        kept: Node = node if name == rule.parameter else flush(node, storage.compute)
+        return kept
 
     elements = {plane.name for plane in inputs}
     return make_plan(

@@ -6,6 +6,8 @@
     theta_t = theta_{t-1} - lr m_hat / (sqrt(v_hat) + eps)
 
 Without bias_correction m_hat is m and v_hat is v; with eps_inside the root is sqrt(v_hat + eps).
+With eps_hat (end of section 2): alpha_t = lr sqrt(1 - beta2^t) / (1 - beta1^t), theta_t = theta_{t-1} - alpha_t m_t /
+(sqrt(v_t) + eps), or sqrt(v_t + eps) with eps_inside.
 """
 
 import math
@@ -21,6 +23,7 @@ def run(
     eps: float = 1e-8,
     bias_correction: bool = True,
     eps_inside: bool = False,
+    eps_hat: bool = False,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -34,6 +37,10 @@ def run(
             m_hat = m[i] / (1 - beta1**t) if bias_correction else m[i]
             v_hat = v[i] / (1 - beta2**t) if bias_correction else v[i]
             root = math.sqrt(v_hat + eps) if eps_inside else math.sqrt(v_hat) + eps
-            theta[i] = theta[i] - lr * m_hat / root
+            if eps_hat and bias_correction:
+                alpha_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+                theta[i] = theta[i] - alpha_t * m[i] / (math.sqrt(v[i] + eps) if eps_inside else math.sqrt(v[i]) + eps)
+            else:
+                theta[i] = theta[i] - lr * m_hat / root
         path.append(list(theta))
     return path, {"m": m, "v": v}

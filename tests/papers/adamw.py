@@ -7,6 +7,7 @@
 
 The paper's lambda is not multiplied by alpha (scale_by_lr=False, eta_t = 1); torch.optim.AdamW multiplies it by
 the learning rate (scale_by_lr=True). The decay is written first here; it sees theta_{t-1} either way.
+With eps_hat as in the end of Kingma & Ba's section 2: eps is added to sqrt(v) before its correction.
 """
 
 import math
@@ -22,6 +23,7 @@ def run(
     eps: float = 1e-8,
     bias_correction: bool = True,
     eps_inside: bool = False,
+    eps_hat: bool = False,
     weight_decay: float = 0.01,
     scale_by_lr: bool = True,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
@@ -41,6 +43,10 @@ def run(
             m_hat = m[i] / (1 - beta1**t) if bias_correction else m[i]
             v_hat = v[i] / (1 - beta2**t) if bias_correction else v[i]
             root = math.sqrt(v_hat + eps) if eps_inside else math.sqrt(v_hat) + eps
-            theta[i] = theta[i] - lr * m_hat / root
+            if eps_hat and bias_correction:
+                alpha_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+                theta[i] = theta[i] - alpha_t * m[i] / (math.sqrt(v[i] + eps) if eps_inside else math.sqrt(v[i]) + eps)
+            else:
+                theta[i] = theta[i] - lr * m_hat / root
         path.append(list(theta))
     return path, {"m": m, "v": v}

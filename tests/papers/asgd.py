@@ -6,7 +6,7 @@
     ax_t = ax_{t-1} + mu_t (theta_t - ax_{t-1})
 
 The count in mu_t is torch.optim.ASGD's: mu is 1 up to t = t0 + 2, the first iterate that the average keeps (in
-Bottou's code it is t0 + 1).
+Bottou's code it is t0 + 1). With lagged, eta and mu are those that the next step will use.
 """
 
 
@@ -18,6 +18,7 @@ def run(
     lambd: float = 1e-4,
     alpha: float = 0.75,
     t0: float = 1e6,
+    lagged: bool = False,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -30,4 +31,8 @@ def run(
             theta[i] = theta[i] - eta * (lambd * theta[i] + g[i])
             ax[i] = theta[i] if mu == 1 else ax[i] + mu * (theta[i] - ax[i])
         path.append(list(theta))
-    return path, {"ax": ax}
+    slots: dict[str, list[float] | float] = {"ax": ax}
+    if lagged:
+        n = len(gradients)
+        slots |= {"eta": lr / (1 + lambd * lr * n) ** alpha, "mu": 1 / max(1.0, n - t0)}
+    return path, slots

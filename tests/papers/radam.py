@@ -7,8 +7,8 @@
                 theta_t = theta_{t-1} - lr r_t m_hat l_t
     else:       theta_t = theta_{t-1} - lr m_hat
 
-The paper has no epsilon. It is added to the corrected root here, as in Adam; torch.optim.RAdam adds it to
-sqrt(v_t) before the correction (the same for eps = 0).
+The paper has no epsilon. It is added to the corrected root here, as in Adam; with eps_hat to sqrt(v_t) before the
+correction, as torch.optim.RAdam does (the same for eps = 0).
 """
 
 import math
@@ -23,6 +23,7 @@ def run(
     beta2: float = 0.999,
     eps: float = 1e-8,
     rho_min: float = 4.0,
+    eps_hat: bool = False,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -39,6 +40,8 @@ def run(
             if rho > rho_min:
                 r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
                 root = math.sqrt(v[i] / (1 - beta2**t)) + eps
+                if eps_hat:
+                    root = (math.sqrt(v[i]) + eps) / math.sqrt(1 - beta2**t)
                 theta[i] = theta[i] - lr * r * m_hat / root
             else:
                 theta[i] = theta[i] - lr * m_hat

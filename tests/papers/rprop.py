@@ -8,8 +8,7 @@
     g_{t-1} g_t = 0:  dw = -sign(g_t) delta
     w_{t+1} = w_t + dw
 
-step_prev is dw, what was added to theta. delta is not clipped where it does not change (torch.optim.Rprop clips it
-at every step: the same where lr lies within the bounds).
+step_prev is dw, what was added to theta. delta_0 = lr is brought within the bounds as well.
 """
 
 
@@ -40,6 +39,7 @@ def run(
     for g in gradients:
         for i in range(len(theta)):
             g_i = g[i]
+            delta[i] = min(max(delta[i], delta_min), delta_max)
             agreement = sign(g_prev[i]) * sign(g_i)
             if agreement > 0:
                 delta[i] = min(eta_plus * delta[i], delta_max)

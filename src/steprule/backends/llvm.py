@@ -15,8 +15,8 @@ from steprule.compile import Const, Plan, Ref, Value
 
 __all__ = ["emit"]
 
-_IR_TYPE = {"float16": "half", "float32": "float", "float64": "double"}
-_BYTES = {"half": 2, "float": 4, "double": 8}
+_IR_TYPE = {"float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double"}
+_BYTES = {"half": 2, "i16": 2, "float": 4, "double": 8}
 
 _LLVM = {
     "add": "fadd {T} {0}, {1}",
@@ -37,6 +37,27 @@ _LLVM = {
     "not": "xor i1 {0}, true",
     "where": "select i1 {0}, {T} {1}, {T} {2}",
 }
+
+# bfloat16 is the upper half of a float32. In integers, since processors' own conversion takes subnormals for zero.
+_FROM_BFLOAT = (
+    "%l{x} = {access}",
+    "%l{x}.wide = zext i16 %l{x} to i32",
+    "%l{x}.high = shl i32 %l{x}.wide, 16",
+    "%v{x} = bitcast i32 %l{x}.high to float",
+)
+# To nearest, ties to even: add half of the last place kept, less one where that place is even. NaN would carry into
+# infinity, so it is chosen apart.
+_TO_BFLOAT = (
+    "%r{x}.bits = bitcast float {value} to i32",
+    "%r{x}.shifted = lshr i32 %r{x}.bits, 16",
+    "%r{x}.odd = and i32 %r{x}.shifted, 1",
+    "%r{x}.half = add i32 %r{x}.odd, 32767",
+    "%r{x}.sum = add i32 %r{x}.bits, %r{x}.half",
+    "%r{x}.high = lshr i32 %r{x}.sum, 16",
+    "%r{x}.nan = fcmp uno float {value}, {value}",
+    "%r{x}.kept = select i1 %r{x}.nan, i32 32704, i32 %r{x}.high",
+    "%r{x} = trunc i32 %r{x}.kept to i16",
+)
 
 _SHELL = """\
 ; {title}
@@ -129,11 +150,15 @@ def _load(index: int, stored: str, real: str) -> list[str]:
     access = f"load {stored}, ptr %e{index}, align {_BYTES[stored]}, !llvm.access.group !0"
     if stored == real:
         return [f"%v{index} = {access}"]
+    if stored == "i16":
+        return [line.format(x=index, access=access) for line in _FROM_BFLOAT]
     return [f"%l{index} = {access}", f"%v{index} = fpext {stored} %l{index} to {real}"]
 
 
 def _store(index: int, value: str, stored: str, real: str) -> list[str]:
     narrow = [] if stored == real else [f"%r{index} = fptrunc {real} {value} to {stored}"]
+    if stored == "i16":
+        narrow = [line.format(x=index, value=value) for line in _TO_BFLOAT]
     value = value if stored == real else f"%r{index}"
     return [*narrow, f"store {stored} {value}, ptr %e{index}, align {_BYTES[stored]}, !llvm.access.group !0"]
 

@@ -29,6 +29,7 @@ class Dtype(enum.StrEnum):
     """The type of the parameters."""
 
     float16 = "float16"
+    bfloat16 = "bfloat16"
     float32 = "float32"
     float64 = "float64"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steprule.engine import plan
 from steprule.errors import HyperparameterError
@@ -47,7 +48,7 @@ class GroupValues(MutableMapping[str, Any]):
         self.variant = rule.variant(self._values)
         for name in given:
             self._check_effect(name)
-        self.scalars = {slot: self.start_of(slot) for slot in rule.slots if slot in rule.scalars}
+        self.scalars = {slot: self.start_of(slot) for slot in rule.trace(self.variant).scalars}
         self._bind()
 
     def __getitem__(self, name: str) -> Any:
@@ -129,8 +130,12 @@ class GroupValues(MutableMapping[str, Any]):
 
         For the owner of the launch, who points it to the row: not done whenever an option changes.
         """
-        self.row = np.zeros(max(1, self._width), np.float64)
+        self.row = self.new_row()
         self._row_bytes = memoryview(self.row.data).cast("B")
+
+    def new_row(self) -> NDArray[np.float64]:
+        """Return a row that holds what ``evaluate`` returns."""
+        return np.zeros(max(1, self._width), np.float64)
 
     def scheduled(self, t: int) -> dict[str, Value]:
         """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
@@ -197,7 +202,7 @@ class GroupValues(MutableMapping[str, Any]):
         return starts - self._rule.trace(self.variant).used
 
     def _check_slots(self, before: Any) -> None:
-        kept, was = self._rule.trace(self.variant).slots, self._rule.trace(before).slots
+        kept, was = ({**trace.slots, **trace.scalars} for trace in map(self._rule.trace, (self.variant, before)))
         if set(kept) != set(was):
             raise HyperparameterError(
                 f"this would change the slots that {self._rule.name!r} keeps from {tuple(was)} to {tuple(kept)}"

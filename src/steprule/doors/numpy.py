@@ -137,7 +137,8 @@ class Optimizer:
         names = [name for name in self.rule.slots if any(name in slots for slots in kept)]
         slots: dict[str, Any] = {name: self._structure.rebuild([k.get(name) for k in kept]) for name in names}
         for name in sorted(self.rule.scalars):
-            slots[name] = [group.scalars[name] for group in self.groups]
+            if any(name in group.scalars for group in self.groups):
+                slots[name] = [group.scalars.get(name) for group in self.groups]
         return slots
 
     def describe(self) -> str:

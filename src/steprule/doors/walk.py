@@ -7,7 +7,6 @@ elements at a time, by the same kernel. A gradient that lies in a parameter or s
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, Spans, is_dense, same_walk
+from steprule.doors.strided import step_strided
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.runtime import Table, get_num_threads
@@ -25,9 +25,7 @@ from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Leaf", "Walk"]
 
-_BUFFER = 8_192
 _MANY = 64  # rows above which NumPy's calls cost less than a loop
-_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 @dataclass
@@ -119,7 +117,8 @@ class Walk:
             else:
                 self._table.run()
                 for index in self._apart or ():
-                    _step_strided(self._leaves[index], grads[index])
+                    leaf = self._leaves[index]
+                    step_strided(leaf.kernel.address, address(leaf.group.row), [leaf.array, grads[index], *leaf.slots])
             self._walked = True
 
     @property
@@ -208,17 +207,3 @@ def _check_gradient(grad: object, leaf: Leaf) -> Array:
             f"Convert it with .astype({leaf.array.dtype.name!r})"
         )
     return grad.view(np.ndarray)
-
-
-def _step_strided(leaf: Leaf, grad: Array) -> None:
-    """Walk one leaf by NumPy's iterator, which copies runs of elements to buffers and back."""
-    arrays = (leaf.array, grad, *leaf.slots)
-    writes = [["readwrite", "contig", "aligned"]] * len(arrays)
-    writes[1] = ["readonly", "contig", "aligned"]
-    flags = ["external_loop", "buffered", "zerosize_ok"]
-    kernel, scalars = _CALL(leaf.kernel.address), address(leaf.group.row)
-    row = np.empty(len(arrays), np.int64)
-    with np.nditer(arrays, flags, writes, order="C", buffersize=_BUFFER) as walk:  # type: ignore[call-overload]
-        for buffers in walk:
-            row[:] = [address(buffer) for buffer in buffers]
-            kernel(row.ctypes.data, 0, buffers[0].size, scalars)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import StructureError
-from steprule.language import Node, where
+from steprule.language import where
 
 __all__ = ["FORMATS", "Format", "find", "flush"]
 
@@ -28,6 +28,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "float16": Format("float16", "float32"),
+    "bfloat16": Format("bfloat16", "float32"),
     "float32": Format("float32", "float32"),
     "float64": Format("float64", "float64"),
 }
@@ -49,12 +50,11 @@ def find(dtype: Any, what: str = "parameter") -> Format:
     )
 
 
-def flush(value: Node, compute: str) -> Node:
-    """Return what a slot keeps of ``value``: zero below the smallest normal number of the type.
+def flush(value: Any, compute: str) -> Any:
+    """Return what a slot keeps of ``value``, symbol or array: zero below the smallest normal number of the type.
 
     Slots of an element whose gradient stays zero decay into subnormal numbers otherwise, on which
     processors compute many times slower. NaN is kept.
     """
     smallest_normal = float(np.finfo(compute).smallest_normal)
-    kept: Node = where(abs(value) < smallest_normal, 0.0, value)
-    return kept
+    return where(abs(value) < smallest_normal, 0.0, value)

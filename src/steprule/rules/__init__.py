@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from steprule.rules.catalogue import CATALOGUE, find
-from steprule.rules.combinators import cautious, decoupled, l2, maximize
+from steprule.rules.combinators import cautious, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, Fraction, Hyperparameter, NonNegative, Positive, Range, Rate, Scalar
 from steprule.rules.load import load
@@ -34,4 +34,5 @@ __all__ = [
     "load",
     "maximize",
     "rule",
+    "unscaled",
 ]

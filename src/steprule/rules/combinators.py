@@ -12,9 +12,10 @@ from steprule.language import sign, where
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Rule
 
-__all__ = ["cautious", "decoupled", "l2", "maximize"]
+__all__ = ["cautious", "decoupled", "l2", "maximize", "unscaled"]
 
 _NON_NEGATIVE = Range(0.0)
+_POSITIVE = Range(0.0, open_low=True)
 
 
 def _given(rule: str | Rule) -> Rule:
@@ -116,6 +117,24 @@ def maximize(rule: Rule, name: str) -> Rule:
         return rule(theta, -g, *slots, t=t, **hyper)
 
     return _wrap(maximize, rule, name, step, "Maximises: the gradient is negated.", "")
+
+
+@_combinator
+def unscaled(rule: Rule, name: str) -> Rule:
+    """Return ``rule`` for gradients of a scaled loss: it sees ``g / grad_scale``.
+
+    Adds ``grad_scale`` (default 1.0, above 0). A loss in float16 is scaled up, so that small gradients
+    do not vanish; the step takes the scale out again without a pass over the gradients of its own.
+
+    Source: Micikevicius et al. 2018, Section 3.2, arXiv:1710.03740.
+    """
+
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, grad_scale: Any, **hyper: Any) -> tuple[Any, ...]:
+        return rule(theta, g / grad_scale, *slots, t=t, **hyper)
+
+    scale = Hyperparameter("grad_scale", 1.0, _POSITIVE)
+    paper = "scale: Micikevicius et al. 2018, Section 3.2, arXiv:1710.03740"
+    return _wrap(unscaled, rule, name, step, "For gradients of a scaled loss: g is divided by the scale.", paper, scale)
 
 
 @_combinator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -43,7 +43,7 @@ class Rule:
 
     Called on arrays it computes: ``rule(theta, g, *slots, t=1, **hyperparameters)`` returns the new
     ``theta`` and the new slots. That is its meaning; every backend gives the same bits, but for what
-    storing adds: subnormal slots become zero, and float16 is computed in float32.
+    storing adds: subnormal slots become zero, and float16 and bfloat16 are computed in float32.
     """
 
     function: Callable[..., Any]
@@ -115,7 +115,12 @@ class Rule:
                 f"rule {self.name!r} takes {', '.join(names)}: {len(names)} values, got {len(elements)}. "
                 f"Hyperparameters alone go to an optimizer: Optimizer(params, {self.name!r}, lr=...)"
             )
-        keywords = dict(self.resolve(hyperparameters))
+        return self.compute(elements, t, self.resolve(hyperparameters))
+
+    def compute(self, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what a call returns, for all hyperparameters, unchecked: they may be tensors that want a gradient."""
+        names = self._elements
+        keywords = dict(values)
         if self.uses_t:
             keywords["t"] = _plain(t)
         elements = tuple(_plain(x) if n in self.scalars else x for n, x in zip(names, elements, strict=True))

@@ -1,5 +1,7 @@
 """Adam and AdaMax."""
 
+import math
+
 from steprule.language import maximum, sqrt, where
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
@@ -19,18 +21,22 @@ def adam(
     eps: NonNegative = 1e-8,
     bias_correction: bool = True,
     eps_inside: bool = False,
+    eps_hat: bool = False,
 ):
     """Step along an average of gradients over the root of an average of their squares.
 
     ``bias_correction`` undoes the pull of the zero start (False: the ablation of the paper's
     section 6.4). ``eps`` is added to the root, or with ``eps_inside`` under it (a common variant).
-    The "epsilon hat" of the paper's section 2 is ``eps`` as a schedule, eps_hat / sqrt(1 - beta2^t).
+    ``eps_hat`` adds it to the root of v before the correction, as the faster order at the end of
+    the paper's section 2 does (torch.optim.SparseAdam).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     m_hat = m / (1 - beta1**t) if bias_correction else m
     v_hat = v / (1 - beta2**t) if bias_correction else v
     root = sqrt(v_hat + eps) if eps_inside else sqrt(v_hat) + eps
+    if eps_hat and bias_correction:
+        root = (sqrt(v + eps) if eps_inside else sqrt(v) + eps) / math.sqrt(1 - beta2**t)
     theta = theta - lr * m_hat / root
     return theta, m, v
 

@@ -2,11 +2,13 @@
 
 from steprule.language import where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, Rate
+from steprule.rules.hyperparameters import Decay, Fraction, NonNegative, Rate
 
 
 @rule(paper="Polyak 1964, doi:10.1016/0041-5553(64)90137-5; Nesterov form: Sutskever et al. 2013, PMLR 28(3)")
-def momentum(theta, g, b, *, t, lr: Rate = 1e-2, mu: Decay = 0.9, dampening: Decay = 0.0, nesterov: bool = False):
+def momentum(
+    theta, g, b, *, t, lr: Rate = 1e-2, mu: NonNegative = 0.9, dampening: Fraction = 0.0, nesterov: bool = False
+):
     """Heavy ball: b sums past gradients, decayed by mu.
 
     ``dampening`` scales what enters b by 1 - dampening, from the second step on (as torch.optim.SGD

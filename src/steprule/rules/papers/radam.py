@@ -1,5 +1,6 @@
 """RAdam."""
 
+import math
 from typing import Annotated
 
 from steprule.language import sqrt, where
@@ -20,21 +21,22 @@ def radam(
     beta2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     rho_min: Annotated[float, Range(4.0)] = 4.0,
+    eps_hat: bool = False,
 ):
     """Adam that is plain momentum until the variance of its adaptive rate is tractable.
 
     It adapts once rho_t > ``rho_min``: 4 in the paper; the authors' code and torch.optim.RAdam use
-    5. The paper has no epsilon (eps=0 gives that); it is added to the root of the corrected v here, and to
-    that of v itself in torch.
+    5. The paper has no epsilon (eps=0 gives that); it is added to the root of the corrected v, or with
+    ``eps_hat`` to that of v before its correction (torch.optim.RAdam).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     m_hat = m / (1 - beta1**t)
-    v_hat = v / (1 - beta2**t)
+    root = (sqrt(v) + eps) / math.sqrt(1 - beta2**t) if eps_hat else sqrt(v / (1 - beta2**t)) + eps
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
     tractable = rho > rho_min
     x, y = where(tractable, rho, 5.0), where(tractable, rho_inf, 5.0)  # 5: anything that divides
     r = sqrt((x - 4) * (x - 2) * y / ((y - 4) * (y - 2) * x))
-    theta = theta - lr * where(tractable, r * m_hat / (sqrt(v_hat) + eps), m_hat)
+    theta = theta - lr * where(tractable, r * m_hat / root, m_hat)
     return theta, m, v

@@ -2,7 +2,7 @@
 
 from steprule.language import maximum, sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
 
 
 @rule(paper="Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eq. 38-45, arXiv:1308.0850")
@@ -14,9 +14,9 @@ def rmsprop(
     b,
     *,
     lr: Rate = 1e-2,
-    rho: Decay = 0.99,
+    rho: Fraction = 0.99,
     eps: NonNegative = 1e-8,
-    momentum: Decay | None = None,
+    momentum: NonNegative | None = None,
     centered: bool = False,
     eps_inside: bool = False,
 ):

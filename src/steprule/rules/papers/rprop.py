@@ -27,15 +27,14 @@ def rprop(
 ):
     """Each element has its own step size delta, which grows while the sign of g stays and else shrinks.
 
-    ``lr`` is delta before the first step; the bounds hold whenever delta changes. Where the sign
+    ``lr`` is delta before the first step; the bounds hold from that step on. Where the sign
     changed, ``"irprop-"`` (torch.optim.Rprop) does not move and forgets the gradient, ``"rprop-"``
     moves on with the smaller delta, and ``"rprop+"`` (the original of 1993) takes its last step back
     (slot step_prev) and forgets.
     """
     change = sign(g) * sign(g_prev)
-    grown = minimum(delta * eta_plus, delta_max)
-    shrunk = maximum(delta * eta_minus, delta_min)
-    delta = where(change > 0, grown, where(change < 0, shrunk, delta))
+    delta = where(change > 0, delta * eta_plus, where(change < 0, delta * eta_minus, delta))
+    delta = minimum(maximum(delta, delta_min), delta_max)
     g_prev = where(change < 0, 0.0, g) if variant != "rprop-" else g
     step = -sign(g_prev) * delta
     if variant == "rprop+":

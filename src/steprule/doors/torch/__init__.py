@@ -1,0 +1,1 @@
+"""The PyTorch door: optimizers of torch that step by rules."""

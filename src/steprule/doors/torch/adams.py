@@ -1,0 +1,205 @@
+"""torch.optim's Adam and its relatives, with its names, arguments and defaults; each names its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from steprule import rules
+from steprule.doors.torch.base import Base, Number, Params, given
+from steprule.doors.torch.options import Choice, Naming, dressed
+from steprule.errors import HyperparameterError
+
+__all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"]
+
+_MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
+
+
+class Adam(Base):
+    """Adam: rule ``adam``; with ``amsgrad`` rule ``amsgrad``, whose maximum is corrected for bias afterwards.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``max_exp_avg_sq`` with ``amsgrad``.
+    """
+
+    _naming = Naming({**_MOMENTS, "v_max": "max_exp_avg_sq"})
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        super().__init__(params, given(locals()))
+
+    def _rule(self, group: Mapping[str, Any]) -> Choice:
+        if len({isinstance(beta, Tensor) for beta in group["betas"]}) > 1:
+            raise HyperparameterError("betas must be either both floats or both Tensors")
+        for index, beta in enumerate(group["betas"]):
+            if isinstance(beta, Tensor) and beta.numel() != 1:
+                raise HyperparameterError(f"Tensor betas[{index}] must be 1-element, got shape {tuple(beta.shape)}")
+        if group["amsgrad"]:
+            return dressed(rules.amsgrad, group), {"correction": "after_max"}
+        return dressed(rules.adam, group), {}
+
+    def _takes_sparse(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
+        raise RuntimeError("Adam does not support sparse gradients, please consider SparseAdam instead")
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.01 by default: rule ``adamw``. State as ``Adam``."""
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(params, **given(locals()), decoupled_weight_decay=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over another optimizer's parts; the decay stays decoupled, as torch's does."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True
+
+
+class Adamax(Base):
+    """AdaMax, with an epsilon added to |g|: rule ``adamax``. State: ``step``, ``exp_avg``, ``exp_inf``."""
+
+    _naming = Naming({"m": "exp_avg", "u": "exp_inf"})
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(params, given(locals()))
+
+    def _rule(self, group: Mapping[str, Any]) -> Choice:
+        return dressed(rules.adamax, group), {"eps": None} if group["eps"] == 0 else {}
+
+
+class NAdam(Base):
+    """NAdam: rule ``nadam``, ``momentum_decay`` is its psi.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``mu_product`` in float64.
+    """
+
+    _naming = Naming(_MOMENTS, {"psi": "momentum_decay"})
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(params, given(locals()))
+
+    def _rule(self, group: Mapping[str, Any]) -> Choice:
+        return dressed(rules.nadam, group), {}
+
+
+class RAdam(Base):
+    """RAdam, adaptive from rho_t > 5 on, epsilon added to the root of v itself: rule ``radam``.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``.
+    """
+
+    _naming = Naming(_MOMENTS)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(params, given(locals()))
+
+    def _rule(self, group: Mapping[str, Any]) -> Choice:
+        return dressed(rules.radam, group), {"rho_min": 5.0, "eps_hat": True}
+
+
+class SparseAdam(Base):
+    """Adam on the touched rows of sparse gradients alone; the others stay, and so do their moments.
+
+    Rule ``adam`` with ``eps_hat``. State: ``step``, ``exp_avg``, ``exp_avg_sq``.
+    """
+
+    _naming = Naming(_MOMENTS)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, given(locals()))
+        places = [
+            (param, [g, p]) for g, group in enumerate(self.param_groups) for p, param in enumerate(group["params"])
+        ]
+        sparse = [place for param, place in places if param.is_sparse]
+        complex_ = [place for param, place in places if param.is_complex()]
+        if sparse:
+            raise ValueError(f"Sparse params at indices {sparse}: SparseAdam requires dense parameter tensors")
+        if complex_:
+            raise ValueError(f"Complex params at indices {complex_}: SparseAdam does not support complex parameters")
+
+    def _rule(self, group: Mapping[str, Any]) -> Choice:
+        for option, words in (("lr", "Invalid learning rate"), ("eps", "Invalid epsilon value")):
+            if not group[option] > 0:
+                raise HyperparameterError(f"{words}: {group[option]}. {option} must be a positive number")
+        return dressed(rules.adam, group), {"eps_hat": True}
+
+    def _takes_dense(self, grad: Tensor) -> Tensor:
+        raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")
+
+    def _takes_sparse(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
+        return grad

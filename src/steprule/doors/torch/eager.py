@@ -1,0 +1,93 @@
+"""The rule itself on torch's tensors: for other devices, tensor subclasses, and gradients through the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule import formats
+from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.rows import Slots, check_gradient, state_dtype
+from steprule.rules import Rule
+
+__all__ = ["differentiable_step", "eager_step"]
+
+
+def eager_step(param: Tensor, grad: Tensor, options: GroupOptions, state: Slots) -> Callable[[], None]:
+    """Check one parameter, and return what steps it.
+
+    Raises:
+        StructureError: when the gradient is not like it.
+    """
+    check_gradient(param, grad)
+    rule, values = options.rule, dict(options.values)
+
+    def step() -> None:
+        with torch.no_grad():
+            new, slots, scalars = _computed(rule, values, param, grad, state)
+            _reals(param).copy_(new)
+            for name, value in slots.items():
+                _reals(state.slots[name]).copy_(value)
+            _count(state, scalars)
+
+    return step
+
+
+def differentiable_step(
+    param: Tensor, grad: Tensor, options: GroupOptions, state: Slots, inner: dict[str, Any], names: Mapping[str, str]
+) -> Callable[[], None]:
+    """Compute the step of one parameter with a graph, and return what takes it over.
+
+    Hyperparameters that are tensors stay tensors. The slots in ``inner`` are replaced, since the graph holds the old.
+
+    Raises:
+        RuntimeError: when the parameter is a leaf that wants a gradient: then no graph can go through it.
+        StructureError: when the gradient is not like it.
+    """
+    check_gradient(param, grad)
+    if param.is_leaf and param.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    values = {**options.values, **options.tensors()}
+    new, slots, scalars = _computed(options.rule, values, param.clone(), grad, state)
+
+    def step() -> None:
+        _reals(param).copy_(new)
+        for name, value in slots.items():
+            inner[names.get(name, name)] = torch.view_as_complex(value) if param.is_complex() else value
+        with torch.no_grad():
+            _count(state, scalars)
+
+    return step
+
+
+def _computed(
+    rule: Rule, values: dict[str, Any], param: Tensor, grad: Tensor, state: Slots
+) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
+    """Return the new parameter, slots and scalar slots, all as real numbers."""
+    compute = state_dtype(param.dtype)
+    kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
+    kept |= {name: scalar.item() for name, scalar in state.scalars.items()}
+    elements = [_reals(param).to(_real(compute)), _reals(grad).to(_real(compute))]
+    new, *rest = rule.compute([*elements, *(kept.get(slot) for slot in rule.slots)], state.t + 1, values)
+    results = dict(zip(rule.slots, rest, strict=True))
+    name_of = str(_real(compute)).removeprefix("torch.")
+    slots = {slot: formats.flush(results[slot], name_of) for slot in state.slots}
+    return new, slots, {name: float(results[name]) for name in state.scalars}
+
+
+def _count(state: Slots, scalars: dict[str, float]) -> None:
+    if state.step is not None:
+        state.step.fill_(state.t + 1)
+    for name, value in scalars.items():
+        state.scalars[name].fill_(value)
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _real(dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_real() if dtype.is_complex else dtype

@@ -1,0 +1,235 @@
+"""One launch over the parameters that lie in this machine's memory, to be used again while nothing moves."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards
+
+from steprule.doors.layout import Spans
+from steprule.doors.strided import step_strided
+from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.rows import Row
+from steprule.doors.torch.watch import Numbers, Watch, Watched
+from steprule.runtime import Table
+from steprule.runtime.addresses import address
+from steprule.runtime.interrupts import uninterrupted
+
+__all__ = ["Cohort", "Evaluated", "Launch", "cohorts_of"]
+
+Evaluated = tuple[bytes, tuple[float, ...]]
+"""A row of scalars, and the new scalar slots."""
+
+
+@dataclass(eq=False)
+class Cohort:
+    """Parameters of one group with one step count and the same scalar slots: they share a row of scalars.
+
+    Attributes:
+        rows: their places among the rows of the launch.
+        t: the steps taken.
+        scalars: the scalar slots.
+    """
+
+    options: GroupOptions
+    t: int
+    scalars: dict[str, float]
+    rows: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.row = self.options.values.new_row()
+        self._bytes = memoryview(self.row.data).cast("B")
+
+    def evaluate(self) -> Evaluated:
+        """Return what the next step needs. Changes nothing.
+
+        Raises:
+            HyperparameterError: when the expressions of the rule have no value.
+        """
+        values = self.options.values
+        values.scalars = self.scalars
+        return values.evaluate(self.t + 1, {})
+
+    def take(self, evaluated: Evaluated) -> None:
+        """Take over what ``evaluate`` returned."""
+        row, scalars = evaluated
+        self._bytes[: len(row)] = row
+        self.t += 1
+        if scalars:
+            self.scalars = dict(zip(self.scalars, scalars, strict=True))
+
+
+def cohorts_of(rows: Sequence[Row]) -> list[Cohort]:
+    """Return the cohorts of the rows."""
+    cohorts: dict[tuple[int, int, tuple[float, ...]], Cohort] = {}
+    for index, row in enumerate(rows):
+        scalars = {name: tensor.item() for name, tensor in row.scalars.items()}
+        key = (id(row.options), row.t, tuple(scalars.values()))
+        if key not in cohorts:
+            cohorts[key] = Cohort(row.options, row.t, scalars)
+        cohorts[key].rows.append(index)
+    return list(cohorts.values())
+
+
+class Launch:
+    """Steps rows, all that can be walked as they lie in one launch.
+
+    Args:
+        rows: in the order of the optimizer's parameters.
+        cohorts: of these rows.
+        watched: what the launch depends on.
+        others: what else must be done in the same step, and cannot fail.
+
+    Attributes:
+        is_reusable: whether ``holds`` may find that the launch serves another step.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], cohorts: Sequence[Cohort], watched: Watched, others: Sequence[Callable[[], None]]
+    ) -> None:
+        self.cohorts, self._others = cohorts, others
+        self._params = [row.param for row in rows if not row.param.is_inference()]
+        self._counts = Counts(rows, cohorts)
+        self._spans = Spans([array for row in rows for array in (row.arrays[0], *row.arrays[2:])])
+        scalars = {index: address(cohort.row) for cohort in cohorts for index in cohort.rows}
+        filled = [(row, scalars[index]) for index, row in enumerate(rows) if row.arrays[0].size]
+        shared = _overlapping([row.arrays[0] for row, _ in filled])
+        apart = [i for i, (row, _) in enumerate(filled) if i in shared or not row.is_direct or self._crosses(row)]
+        self._apart = [(row.kernel.address, at, self._apart_from(row)) for row, at in (filled[i] for i in apart)]
+        direct = [filled[i] for i in range(len(filled)) if i not in set(apart)]
+        self._table = _table(direct)
+        self._own = np.array([_extent(row.arrays[0]) for row, _ in direct], np.int64).reshape(-1, 3).T
+        self._seen = b""
+        self._all_done = False
+        self.is_reusable = not apart and not others
+        if self.is_reusable:
+            present = [row.place for row, _ in direct]
+            self._watch = Watch(watched, present, self._counts.numbers)
+            self._guards: Any = TensorGuards(*watched.grads, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+            self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
+
+    def holds(self, states: list[Any], grads: list[Any]) -> bool:
+        """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
+        present = [grad for grad in grads if grad is not None] if self._any_absent else grads
+        if len(present) != self._grads or not self._guards.check(*present):
+            return False
+        if not self._watch.holds(states, grads):
+            return False
+        found = self._watch.found
+        seen = found.tobytes()
+        if seen == self._seen:
+            return True
+        own, sizes, items = self._own
+        if ((found % items != 0) | ((found != own) & self._spans.meet_each(found, sizes))).any():
+            return False
+        self._table.addresses[:, 1] = found
+        self._seen = seen
+        return True
+
+    def run(self, evaluated: Sequence[Evaluated]) -> None:
+        """Take the step, given what each cohort's ``evaluate`` returned: counts, scalar slots, then the arrays."""
+        self._table.prepare(torch.get_num_threads())
+        before = [(cohort.t, cohort.scalars) for cohort in self.cohorts]
+        self._all_done = False
+        try:
+            for cohort, values in zip(self.cohorts, evaluated, strict=True):
+                cohort.take(values)
+            self._counts.write(self.cohorts)
+            self._move()
+        except BaseException:  # a signal: either the step has been taken, or nothing has
+            if not self._is_done:
+                for cohort, (t, scalars) in zip(self.cohorts, before, strict=True):
+                    cohort.t, cohort.scalars = t, scalars
+                self._counts.write(self.cohorts)
+            raise
+
+    def _move(self) -> None:
+        # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
+        torch.autograd.graph.increment_version(self._params)
+        if self.is_reusable:
+            self._table.run()
+            return
+        # A signal in the middle would leave some parameters stepped and others not.
+        with uninterrupted():
+            self._table.run()
+            for kernel, scalars, arrays in self._apart:
+                step_strided(kernel, scalars, arrays)
+            for do in self._others:
+                do()
+            self._all_done = True
+
+    @property
+    def _is_done(self) -> bool:
+        return self._all_done or (self.is_reusable and self._table.is_done)
+
+    def _crosses(self, row: Row) -> bool:
+        """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""
+        low, high = np.lib.array_utils.byte_bounds(row.arrays[1])
+        return address(row.arrays[0]) != low and self._spans.meet(low, high - low)
+
+    def _apart_from(self, row: Row) -> list[NDArray[Any]]:
+        """Return the arrays of a row, with a copy of a gradient that lies in a parameter or slot."""
+        low, high = np.lib.array_utils.byte_bounds(row.arrays[1])
+        param, grad, *slots = row.arrays
+        return [param, grad.copy() if self._spans.meet(low, high - low) else grad, *slots]
+
+
+class Counts:
+    """The step counts and scalar slots of all rows: tensors of the optimizer's state, written together."""
+
+    def __init__(self, rows: Sequence[Row], cohorts: Sequence[Cohort]) -> None:
+        tensors: list[Tensor] = []
+        parts: list[tuple[int, str, int]] = []
+        for index, cohort in enumerate(cohorts):
+            own = [rows[place] for place in cohort.rows]
+            steps = [row.step for row in own if row.step is not None]
+            for name, group in [("", steps), *((name, [row.scalars[name] for row in own]) for name in cohort.scalars)]:
+                tensors += group
+                parts.append((index, name, len(group)))
+        self.numbers = Numbers(tensors)
+        ends = itertools.accumulate(n for _, _, n in parts)
+        self._parts = [
+            (index, name, self.numbers.part(end - n, end))
+            for (index, name, n), end in zip(parts, ends, strict=True)
+            if n
+        ]
+
+    def write(self, cohorts: Sequence[Cohort]) -> None:
+        """Let the tensors hold what the cohorts say."""
+        for index, name, columns in self._parts:
+            cohort = cohorts[index]
+            for column in columns:
+                column.fill(cohort.scalars[name] if name else cohort.t)
+        self.numbers.write()
+
+
+def _table(rows: Sequence[tuple[Row, int]]) -> Table:
+    table = Table([row.arrays[0].size for row, _ in rows], max((len(row.arrays) for row, _ in rows), default=2))
+    for index, (row, scalars) in enumerate(rows):
+        table.set_row(index, row.kernel.address, scalars)
+        table.addresses[index, : len(row.arrays)] = [address(array) for array in row.arrays]
+    return table
+
+
+def _extent(array: NDArray[Any]) -> tuple[int, int, int]:
+    return address(array), array.nbytes, array.itemsize
+
+
+def _overlapping(params: Sequence[NDArray[Any]]) -> set[int]:
+    """Return which parameters may share memory with another. They are stepped one after the other, as by torch."""
+    bounds = sorted((*np.lib.array_utils.byte_bounds(array), index) for index, array in enumerate(params))
+    found: set[int] = set()
+    reach, last = 0, -1
+    for low, high, index in bounds:
+        if low < reach:
+            found |= {index, last}
+        if high > reach:
+            reach, last = high, index
+    return found

@@ -1,0 +1,89 @@
+"""Looking at many tensors in one call: has anything moved since the last step, and where do the gradients lie?
+
+In Python each question about a tensor costs 50 nanoseconds, and a thousand small parameters have a dozen questions
+each. Machine code asks torch's stable C interface (``aoti_torch_get_data_ptr`` and its like take a pointer to the
+tensor's handle, which is a word of the Python object) and Python's (``PyDict_GetItemWithError``, ``PyList_GetItem``).
+The place of the handle is found by its value, ``tensor._cdata``. Where it is not found, or torch lacks the functions,
+``look`` finds nothing as it was, and every step is laid out anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steprule.doors.torch.watch_ir import WORDS, module
+from steprule.runtime.jit import build
+
+__all__ = ["WORDS", "dtype_code", "is_available", "look", "write"]
+
+_PYTHON = ("PyList_Size", "PyList_GetItem", "PyDict_GetItemWithError")
+_TORCH = tuple(f"aoti_torch_get_{what}" for what in ("data_ptr", "dtype", "dim", "sizes", "strides"))
+
+
+def is_available() -> bool:
+    """Whether this torch and this Python can be asked."""
+    return _compiled() is not None
+
+
+@functools.cache
+def dtype_code(dtype: torch.dtype) -> int:
+    """Return torch's number of a type; 0 where it cannot be asked."""
+    function = getattr(_library(), f"aoti_torch_dtype_{str(dtype).removeprefix('torch.')}", None)
+    return int(function()) if function else 0
+
+
+def look(watch: int, states: list[Any], grads: list[Any]) -> bool:
+    """Return whether all that the watch at that address names is as it was, and note the gradients' addresses."""
+    compiled = _compiled()
+    return compiled is not None and compiled[0](watch, states, grads, None) == 1
+
+
+def write(watch: int) -> None:
+    """Write the numbers of the watch (step counts and scalar slots) where they belong."""
+    compiled = _compiled()
+    assert compiled is not None
+    compiled[1](watch)
+
+
+@functools.cache
+def _compiled() -> tuple[Callable[..., int], Callable[..., None]] | None:
+    offset, library = _offset(), _library()
+    if offset is None or library is None or sys.implementation.name != "cpython":
+        return None
+    homes = {**dict.fromkeys(_PYTHON, ctypes.pythonapi), **dict.fromkeys(_TORCH, library)}
+    if not all(hasattr(home, name) for name, home in homes.items()):
+        return None
+    functions = {name: ctypes.cast(getattr(home, name), ctypes.c_void_p).value or 0 for name, home in homes.items()}
+    looking, writing = build(module(offset, functions), "look", "write")
+    pointer, thing = ctypes.c_void_p, ctypes.py_object
+    return (
+        ctypes.PYFUNCTYPE(ctypes.c_int64, pointer, thing, thing, thing)(looking),
+        ctypes.PYFUNCTYPE(None, pointer)(writing),
+    )
+
+
+def _offset() -> int | None:
+    """Return where in a tensor's Python object its handle is, found by value in two kinds of tensors."""
+    found: set[int] = set()
+    for tensor in (torch.zeros(3), torch.nn.Parameter(torch.zeros(2))):
+        words = (ctypes.c_size_t * (torch.Tensor.__basicsize__ // 8)).from_address(id(tensor))
+        places = [index for index, word in enumerate(words) if word == tensor._cdata]
+        if len(places) != 1:
+            return None
+        found.add(8 * places[0])
+    return found.pop() if len(found) == 1 else None
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """Return the library that exports torch's C interface, which is loaded already."""
+    folder = Path(torch.__file__).parent / "lib"
+    files = [folder / name for name in ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll")]
+    return next((ctypes.CDLL(str(file)) for file in files if file.exists()), None)

@@ -1,0 +1,176 @@
+"""From an entry of ``param_groups`` to a rule with its hyperparameters, in torch's names and words."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from steprule.doors.group import GroupValues
+from steprule.errors import HyperparameterError
+from steprule.rules import Rule, decoupled, l2, maximize, unscaled
+
+__all__ = ["Choice", "GroupOptions", "Naming", "check_keys", "dressed", "hyperparameters"]
+
+Choice = tuple[Rule, dict[str, Any]]
+"""A rule, and the options of it that torch has no name for."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a class of torch calls the parts of its rule, where the names differ.
+
+    Attributes:
+        slots: names of slots.
+        options: names of hyperparameters, or their places in a tuple.
+        counts: whether there is a step count. Without, a parameter whose slots are there has been stepped.
+    """
+
+    slots: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
+    counts: bool = True
+
+    def known(self, rule: Rule) -> set[str]:
+        """Return every key of a state that this class may keep."""
+        return {"step", *(self.slots.get(slot, slot) for slot in rule.slots)}
+
+    def place(self, hyperparameter: str) -> tuple[str, int | None]:
+        """Return the option that holds a hyperparameter, and its place in it if that is a tuple."""
+        option = {**_TUPLES, **self.options}.get(hyperparameter, hyperparameter)
+        return option if isinstance(option, tuple) else (option, None)
+
+
+_TUPLES = {"beta1": ("betas", 0), "beta2": ("betas", 1), "beta3": ("betas", 2)}
+_WORDS = {
+    "lr": "Invalid learning rate: {}",
+    "eps": "Invalid epsilon value: {}",
+    "betas": "Invalid beta parameter at index {index}: {}",
+    "etas": "Invalid eta values: {all}",
+}
+_NEAR = 0.85
+_MISSING = object()
+
+
+def dressed(rule: Rule, group: Mapping[str, Any]) -> Rule:
+    """Return ``rule`` with the weight decay and the direction that the group asks for."""
+    if group.get("weight_decay", 0) != 0:
+        rule = decoupled(rule) if group.get("decoupled_weight_decay") else l2(rule)
+    return maximize(rule) if group.get("maximize") else rule
+
+
+def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, where: str) -> dict[str, Any]:
+    """Return the checked hyperparameters of a group.
+
+    Raises:
+        HyperparameterError: in torch's words, with the range.
+    """
+    rule, values = choice[0], dict(choice[1])
+    for name, hyper in rule.hyperparameters.items():
+        if name in values:
+            continue
+        value = _value(name, group, naming)
+        if value is _MISSING:
+            continue
+        if callable(value) and not isinstance(value, Tensor):
+            raise HyperparameterError(
+                f"{name} must be a number, got {value!r}{where}. Schedules come from torch.optim.lr_scheduler here"
+            )
+        try:
+            values[name] = hyper.check(_number(value))
+        except HyperparameterError as error:
+            raise HyperparameterError(f"{_in_words(name, value, group, naming)}. {error}{where}") from None
+    return values
+
+
+def _value(name: str, group: Mapping[str, Any], naming: Naming) -> Any:
+    """Return what the group has for a hyperparameter of the rule."""
+    key, index = naming.place(name)
+    if key not in group:
+        return _MISSING
+    return group[key] if index is None else group[key][index]
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
+def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -> str:
+    """Return what torch says of a bad value."""
+    key, index = naming.place(name)
+    words = _WORDS.get(key, f"Invalid {key} value: {{}}")
+    members = group[key] if index is not None else ()
+    return words.format(_number(value), index=index, all=", ".join(map(str, members)))
+
+
+def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a key of a group that is a misspelt option. Other foreign keys are the caller's notes, as in torch.
+
+    Raises:
+        HyperparameterError: naming the option that was meant.
+    """
+    known = [*known, "params", "param_names"]
+    for key in given:
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=_NEAR)
+        if key not in known and near:
+            raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?")
+
+
+class GroupOptions:
+    """The rule and hyperparameters of one group of an optimizer, which anyone may change between steps.
+
+    Args:
+        choose: from a group to its rule.
+        naming: torch's names.
+        group: the group, to be read at every step.
+        index: its place, for messages.
+    """
+
+    def __init__(
+        self, choose: Callable[[Mapping[str, Any]], Choice], naming: Naming, group: dict[str, Any], index: int
+    ) -> None:
+        self._choose, self._naming, self.group = choose, naming, group
+        self._where = f" (group {index})"
+        self._seen: tuple[Any, ...] = ()
+        self._params = group["params"]
+        self._get = operator.itemgetter(*group, "params")  # named twice, so that it returns a tuple for any group
+        self.rule, self.values = self._resolve(None)
+
+    def refresh(self, scale: Tensor | None) -> bool:
+        """Follow the group, and the scale of its gradients. Return whether another kernel is needed.
+
+        Raises:
+            HyperparameterError: when an option has no longer a meaning.
+        """
+        seen = (scale, *self._get(self.group))
+        if len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen)):
+            return False
+        before = self.values, self.values.variant, self._params
+        self.rule, self.values = self._resolve(scale)
+        self._params = self.group["params"]
+        # A tensor may be given another value where it lies, so it is read again at every step.
+        self._seen = () if any(isinstance(value, Tensor) for value in seen) else seen
+        return self.values is not before[0] or self.values.variant != before[1] or self._params is not before[2]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the hyperparameters that the group has as tensors, for gradients with respect to them."""
+        return {
+            name: value
+            for name in self.rule.hyperparameters
+            if isinstance(value := _value(name, self.group, self._naming), Tensor)
+        }
+
+    def _resolve(self, scale: Tensor | None) -> tuple[Rule, GroupValues]:
+        choice = self._choose(self.group)
+        given = hyperparameters(choice, self.group, self._naming, self._where)
+        rule = choice[0]
+        if scale is not None:
+            rule, given = unscaled(rule), {**given, "grad_scale": float(scale)}
+        values = getattr(self, "values", None)
+        if values is None or self.rule is not rule or rule.variant(rule.resolve(given)) != values.variant:
+            return rule, GroupValues(rule, given, self._where)
+        values.restore({name: value for name, value in given.items() if value != values[name]})
+        return rule, values

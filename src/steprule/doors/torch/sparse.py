@@ -1,0 +1,31 @@
+"""Sparse gradients: what they touch of a parameter and its slots is gathered, stepped, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from steprule.doors.torch.rows import Slots
+
+__all__ = ["gather"]
+
+
+def gather(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:
+    """Return copies of what the gradient touches, of the parameter and its slots, and what puts them back.
+
+    Entries of the gradient with equal indices are summed first: a step is not linear.
+    """
+    grad = grad.coalesce()
+    at = tuple(grad.indices())
+    homes = [param.detach(), *state.slots.values()]
+    touched = [home[at] for home in homes]
+    slots = dict(zip(state.slots, touched[1:], strict=True))
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for home, new in zip(homes, touched, strict=True):
+                home[at] = new
+
+    return touched[0], grad.values(), Slots(slots, state.scalars, state.step, state.t), put_back

@@ -1,0 +1,158 @@
+"""The columns of a watch: what a cached launch depends on, for ``native.look``."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steprule.doors.torch import native
+from steprule.runtime.addresses import address
+
+__all__ = ["Numbers", "Watch"]
+
+Words = NDArray[np.int64]
+
+
+class Numbers:
+    """Zero-dimensional tensors of float32 and float64 (step counts, scalar slots), written together.
+
+    Attributes:
+        columns: where they lie and what they hold, for a watch.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        kinds = (("short", torch.float32, np.float32), ("long", torch.float64, np.float64))
+        self._places = {name: [i for i, t in enumerate(tensors) if t.dtype == kind] for name, kind, _ in kinds}
+        self.columns: dict[str, NDArray[Any]] = {}
+        for name, _, kind in kinds:
+            own = [tensors[i] for i in self._places[name]]
+            self.columns[f"{name}_pointers"] = np.array([tensor.data_ptr() for tensor in own], np.int64)
+            self.columns[f"{name}_values"] = np.array([tensor.item() for tensor in own], kind)
+        self._job = _job(self.columns)
+        self._at = address(self._job)
+
+    def part(self, start: int, end: int) -> list[NDArray[Any]]:
+        """Return where the values of some of the tensors are, to be set before ``write``."""
+        cuts = {name: [bisect.bisect_left(places, i) for i in (start, end)] for name, places in self._places.items()}
+        return [self.columns[f"{name}_values"][low:high] for name, (low, high) in cuts.items() if high > low]
+
+    def write(self) -> None:
+        """Write the values into the tensors."""
+        if native.is_available():
+            native.write(self._at)
+            return
+        for name, places in self._places.items():
+            for place, value in zip(places, self.columns[f"{name}_values"].tolist(), strict=True):
+                self._tensors[place].fill_(value)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a launch depends on.
+
+    Attributes:
+        lists: the parameters of each group.
+        states: the values of the optimizer's state, in order.
+        slots: a dict of the state, a key, and the tensor there.
+        params: those with a gradient.
+        grads: their gradients, which are not kept.
+        absent: the places of parameters without a gradient.
+    """
+
+    lists: Sequence[list[Tensor]]
+    states: Sequence[dict[str, Any]]
+    slots: Sequence[tuple[dict[str, Any], str, Tensor]]
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    absent: Sequence[int]
+
+
+class Watch:
+    """Notices when anything that a launch depends on is no longer as it was.
+
+    Checked in one call: the parameters of each group, the states' dicts and the tensors in them, where all these
+    tensors lie, type, shape and strides of the parameters, the step counts, and which gradients are there. The
+    gradients' own type and shape are not checked here.
+
+    Args:
+        watched: all this.
+        present: the places of the gradients whose addresses are wanted.
+        numbers: the step counts and scalar slots.
+
+    Attributes:
+        found: the addresses of the gradients at ``present``, after ``holds``.
+    """
+
+    def __init__(self, watched: Watched, present: Sequence[int], numbers: Numbers) -> None:
+        self._kept = (watched.lists, watched.states, watched.slots, watched.params, numbers)
+        self._states = len(watched.states)
+        self.found: Words = np.zeros(len(present), np.int64)
+        tensors = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
+        metas = [np.array([*p.shape, *p.stride()], np.int64) for p in watched.params]
+        lists = [_ids(items) for items in watched.lists]
+        self._also_kept = (metas, lists)
+        columns: dict[str, NDArray[Any]] = {
+            "list_objects": _ids(watched.lists),
+            "list_sizes": np.array([len(items) for items in watched.lists], np.int64),
+            "list_items": _addresses(lists),
+            "state_items": _ids(watched.states),
+            "slot_dicts": _ids([home for home, _, _ in watched.slots]),
+            "slot_keys": _ids([key for _, key, _ in watched.slots]),
+            "slot_items": _ids([tensor for _, _, tensor in watched.slots]),
+            "tensor_objects": _ids(tensors),
+            "tensor_pointers": np.array([tensor.data_ptr() for tensor in tensors], np.int64),
+            "param_objects": _ids(watched.params),
+            "param_dtypes": np.array([native.dtype_code(p.dtype) for p in watched.params], np.int64),
+            "param_dims": np.array([p.dim() for p in watched.params], np.int64),
+            "param_metas": _addresses(metas),
+            **numbers.columns,
+            "absent_places": np.array(watched.absent, np.int64),
+            "grad_places": np.array(present, np.int64),
+            "grad_pointers": self.found,
+        }
+        self._columns = columns
+        self._job = _job(columns)
+        self._at = address(self._job)
+
+    def holds(self, states: list[Any], grads: list[Any]) -> bool:
+        """Whether all is as it was, given the values of the optimizer's state and all gradients."""
+        return len(states) == self._states and native.look(self._at, states, grads)
+
+
+def _job(columns: Mapping[str, NDArray[Any]]) -> Words:
+    job = np.zeros(len(native.WORDS), np.int64)
+    for name, index in native.WORDS.items():
+        if name in columns:
+            job[index] = address(columns[name])
+        elif _COUNTED.get(name) in columns:
+            job[index] = len(columns[_COUNTED[name]])
+    return job
+
+
+_COUNTED = {
+    "lists": "list_objects",
+    "states": "state_items",
+    "slots": "slot_dicts",
+    "tensors": "tensor_objects",
+    "params": "param_objects",
+    "shorts": "short_pointers",
+    "longs": "long_pointers",
+    "absent": "absent_places",
+    "grads": "grad_places",
+}
+
+
+def _ids(objects: Sequence[object]) -> Words:
+    return np.fromiter(map(id, objects), np.int64, len(objects))
+
+
+def _addresses(arrays: Sequence[NDArray[Any]]) -> Words:
+    return np.fromiter(map(address, arrays), np.int64, len(arrays))

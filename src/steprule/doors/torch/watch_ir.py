@@ -1,0 +1,232 @@
+"""The machine code of ``native.look`` and ``native.write``, as LLVM IR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["WORDS", "module"]
+
+# Words of a watch: for each check its number of items, then the addresses of its columns.
+WORDS = {
+    name: index
+    for index, name in enumerate(
+        [
+            *("lists", "list_objects", "list_sizes", "list_items"),
+            *("states", "state_items"),
+            *("slots", "slot_dicts", "slot_keys", "slot_items"),
+            *("tensors", "tensor_objects", "tensor_pointers"),
+            *("params", "param_objects", "param_dtypes", "param_dims", "param_metas"),
+            *("shorts", "short_pointers", "short_values"),
+            *("longs", "long_pointers", "long_values"),
+            *("absent", "absent_places"),
+            *("grads", "grad_places", "grad_pointers"),
+        ]
+    )
+}
+
+# What `look` calls, in order: a check, the word of its number of items, and its other arguments.
+_CALLS = (
+    ("lists", "lists", "list_objects list_sizes list_items"),
+    ("items", "states", "%states state_items"),
+    ("slots", "slots", "slot_dicts slot_keys slot_items"),
+    ("tensors", "tensors", "tensor_objects tensor_pointers"),
+    ("params", "params", "param_objects param_dtypes param_dims param_metas"),
+    ("shorts", "shorts", "short_pointers short_values"),
+    ("longs", "longs", "long_pointers long_values"),
+    ("absent", "absent", "%grads absent_places %none"),
+    ("grads", "grads", "%grads grad_places grad_pointers %none"),
+)
+
+# A check is 1 where its body finds %ok for every i below %n, and 0 at the first that is not. The body has %NAME.v, the
+# item of each column with a type, and %handle, torch's handle of the tensor object %objects.v.
+_CHECK = """
+define internal i64 @{name}({arguments}, i64 %n) {{
+entry:
+  %word = alloca i64
+  %any = icmp sgt i64 %n, 0
+  br i1 %any, label %loop, label %good
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %more ]
+{items}{body}
+  br i1 %ok, label %more, label %bad
+more:
+  %next = add i64 %i, 1
+  %again = icmp slt i64 %next, %n
+  br i1 %again, label %loop, label %good
+good:
+  ret i64 1
+bad:
+  ret i64 0
+}}
+"""
+_ITEM = """\
+  %{column}.p = getelementptr {kind}, ptr %{column}, i64 %i
+  %{column}.v = load {kind}, ptr %{column}.p
+"""
+_HANDLE = "  %handle = getelementptr i8, ptr %objects.v, i64 {offset}\n"
+
+# name: columns (with the type of their items, if the body wants them) and body.
+_CHECKS = {
+    "items": (
+        "list items:ptr",
+        """\
+  %found = call ptr @PyList_GetItem(ptr %list, i64 %i)
+  %ok = icmp eq ptr %found, %items.v""",
+    ),
+    "lists": (
+        "objects:ptr sizes:i64 items:ptr",
+        """\
+  %size = call i64 @PyList_Size(ptr %objects.v)
+  %fits = icmp eq i64 %size, %sizes.v
+  %safe = select i1 %fits, i64 %size, i64 0
+  %all = call i64 @items(ptr %objects.v, ptr %items.v, i64 %safe)
+  %same = icmp ne i64 %all, 0
+  %ok = and i1 %fits, %same""",
+    ),
+    "slots": (
+        "dicts:ptr keys:ptr items:ptr",
+        """\
+  %found = call ptr @PyDict_GetItemWithError(ptr %dicts.v, ptr %keys.v)
+  %ok = icmp eq ptr %found, %items.v""",
+    ),
+    "tensors": (
+        "objects:ptr pointers:i64",
+        """\
+  %failed = call i32 @aoti_torch_get_data_ptr(ptr %handle, ptr %word)
+  %found = load i64, ptr %word
+  %same = icmp eq i64 %found, %pointers.v
+  %fine = icmp eq i32 %failed, 0
+  %ok = and i1 %fine, %same""",
+    ),
+    "words": ("left:i64 right:i64", "  %ok = icmp eq i64 %left.v, %right.v"),
+    # A meta holds the sizes of all axes, then the strides.
+    "params": (
+        "objects:ptr dtypes:i64 dims:i64 metas:ptr",
+        """\
+  %dtype.failed = call i32 @aoti_torch_get_dtype(ptr %handle, ptr %word)
+  %dtype = load i32, ptr %word
+  %dtype.wide = zext i32 %dtype to i64
+  %dtype.same = icmp eq i64 %dtype.wide, %dtypes.v
+  %dim.failed = call i32 @aoti_torch_get_dim(ptr %handle, ptr %word)
+  %dim = load i64, ptr %word
+  %dim.same = icmp eq i64 %dim, %dims.v
+  %safe = select i1 %dim.same, i64 %dim, i64 0
+  %size.failed = call i32 @aoti_torch_get_sizes(ptr %handle, ptr %word)
+  %sizes = load ptr, ptr %word
+  %sizes.same = call i64 @words(ptr %sizes, ptr %metas.v, i64 %safe)
+  %stride.failed = call i32 @aoti_torch_get_strides(ptr %handle, ptr %word)
+  %strides = load ptr, ptr %word
+  %rest = getelementptr i64, ptr %metas.v, i64 %dims.v
+  %strides.same = call i64 @words(ptr %strides, ptr %rest, i64 %safe)
+  %axes = and i64 %sizes.same, %strides.same
+  %axes.same = icmp ne i64 %axes, 0
+  %head = and i1 %dtype.same, %dim.same
+  %ok = and i1 %head, %axes.same""",
+    ),
+    "shorts": (
+        "pointers:ptr values:i32",
+        """\
+  %found = load i32, ptr %pointers.v
+  %ok = icmp eq i32 %found, %values.v""",
+    ),
+    "longs": (
+        "pointers:ptr values:i64",
+        """\
+  %found = load i64, ptr %pointers.v
+  %ok = icmp eq i64 %found, %values.v""",
+    ),
+    "absent": (
+        "grads places:i64 none",
+        """\
+  %found = call ptr @PyList_GetItem(ptr %grads, i64 %places.v)
+  %ok = icmp eq ptr %found, %none""",
+    ),
+    "grads": (
+        "list places:i64 pointers none",
+        """\
+  %objects.v = call ptr @PyList_GetItem(ptr %list, i64 %places.v)
+  %there = icmp ne ptr %objects.v, %none
+  br i1 %there, label %read, label %bad
+read:
+{handle}\
+  %to = getelementptr i64, ptr %pointers, i64 %i
+  %failed = call i32 @aoti_torch_get_data_ptr(ptr %handle, ptr %to)
+  %ok = icmp eq i32 %failed, 0""",
+    ),
+}
+
+_WRITE = """
+define internal void @write.{name}s(ptr %watch) {{
+entry:
+{words}
+  %any = icmp sgt i64 %{name}s.v, 0
+  br i1 %any, label %loop, label %over
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %from = getelementptr {kind}, ptr %{name}_values.v, i64 %i
+  %value = load {kind}, ptr %from
+  %at = getelementptr ptr, ptr %{name}_pointers.v, i64 %i
+  %to = load ptr, ptr %at
+  store {kind} %value, ptr %to
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %{name}s.v
+  br i1 %more, label %loop, label %over
+over:
+  ret void
+}}
+"""
+
+
+def module(offset: int, functions: Mapping[str, int]) -> str:
+    """Return the module that defines ``look`` and ``write``.
+
+    Args:
+        offset: where a tensor's Python object keeps its handle, in bytes.
+        functions: the addresses of the functions called, by name.
+    """
+    checks = [_check(name, columns, body, offset) for name, (columns, body) in _CHECKS.items()]
+    writes = [_write("short", "i32"), _write("long", "i64")]
+    both = "  call void @write.shorts(ptr %watch)\n  call void @write.longs(ptr %watch)\n  ret void\n"
+    text = "".join([*checks, _look(), *writes, f"define void @write(ptr %watch) {{\n{both}}}\n"])
+    for name, address in functions.items():
+        text = text.replace(f"@{name}(", f"inttoptr (i64 {address} to ptr)(")
+    return text
+
+
+def _check(name: str, columns: str, body: str, offset: int) -> str:
+    pairs = [column.partition(":") for column in columns.split()]
+    handle = _HANDLE.format(offset=offset)
+    items = "".join(_ITEM.format(column=column, kind=kind) for column, _, kind in pairs if kind)
+    if "%objects.v" in items:
+        items += handle
+    arguments = ", ".join(f"ptr %{column}" for column, _, _ in pairs)
+    return _CHECK.format(name=name, arguments=arguments, items=items, body=body.replace("{handle}", handle))
+
+
+def _word(name: str, kind: str, register: str) -> str:
+    """Load a word of the watch."""
+    return f"""\
+  %{register}.p = getelementptr i64, ptr %watch, i64 {WORDS[name]}
+  %{register}.v = load {kind}, ptr %{register}.p"""
+
+
+def _look() -> str:
+    lines = ["\ndefine i64 @look(ptr %watch, ptr %states, ptr %grads, ptr %none) {", "check0:"]
+    for k, (check, count, arguments) in enumerate(_CALLS):
+        names = arguments.split()
+        lines += [_word(name, "ptr", f"{name}{k}") for name in names if not name.startswith("%")]
+        values = [f"ptr {name if name.startswith('%') else f'%{name}{k}.v'}" for name in names]
+        lines += [
+            _word(count, "i64", f"n{k}"),
+            f"  %r{k} = call i64 @{check}({', '.join(values)}, i64 %n{k}.v)",
+            f"  %ok{k} = icmp ne i64 %r{k}, 0",
+            f"  br i1 %ok{k}, label %check{k + 1}, label %bad",
+            f"check{k + 1}:",
+        ]
+    return "\n".join([*lines, "  ret i64 1", "bad:", "  ret i64 0", "}", ""])
+
+
+def _write(name: str, kind: str) -> str:
+    words = [_word(f"{name}s", "i64", f"{name}s")]
+    words += [_word(word, "ptr", word) for word in (f"{name}_pointers", f"{name}_values")]
+    return _WRITE.format(name=name, kind=kind, words="\n".join(words))

@@ -1,0 +1,39 @@
+"""PyTorch's optimizers, by the rules of steprule: ``from steprule.torch import AdamW``.
+
+Names, arguments, defaults, errors and state dicts are those of torch.optim. ``foreach=`` and ``fused=`` are accepted
+and mean nothing: every step is one fused pass over all parameters. So is ``capturable=``, on the CPU. States are
+float32 for float16 and bfloat16 parameters.
+
+    import torch
+    from steprule.torch import AdamW
+
+    model = torch.nn.Linear(3, 1)
+    optimizer = AdamW(model.parameters(), lr=3e-4)
+"""
+
+from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
+from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
+from steprule.doors.torch.more import ADOPT, AdaBelief, Adan, AdEMAMix, Lion, Optimizer, Signum, Yogi
+
+__all__ = [
+    "ADOPT",
+    "ASGD",
+    "SGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Adan",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "Signum",
+    "SparseAdam",
+    "Yogi",
+]
