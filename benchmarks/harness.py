@@ -79,6 +79,7 @@ def machine() -> dict[str, Any]:
         "threads": sr.get_num_threads(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        **({"torch": sys.modules["torch"].__version__} if "torch" in sys.modules else {}),
         "steprule": sr.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }

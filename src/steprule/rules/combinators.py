@@ -74,7 +74,7 @@ def l2(rule: Rule, name: str) -> Rule:
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
-        return rule(theta, g + weight_decay * theta, *slots, t=t, **hyper)
+        return rule.compute([theta, g + weight_decay * theta, *slots], t, hyper)
 
     decay = Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)
     return _wrap(l2, rule, name, step, "With an L2 penalty in the gradient.", "", decay)
@@ -96,7 +96,7 @@ def decoupled(rule: Rule, name: str) -> Rule:
         theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
     ) -> tuple[Any, ...]:
         shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
-        return rule(shrink * theta, g, *slots, t=t, **hyper)
+        return rule.compute([shrink * theta, g, *slots], t, hyper)
 
     extra = [Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)]
     if scalable:
@@ -114,7 +114,7 @@ def maximize(rule: Rule, name: str) -> Rule:
     """Return ``rule`` climbing instead of descending: it sees ``-g``."""
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
-        return rule(theta, -g, *slots, t=t, **hyper)
+        return rule.compute([theta, -g, *slots], t, hyper)
 
     return _wrap(maximize, rule, name, step, "Maximises: the gradient is negated.", "")
 
@@ -130,7 +130,7 @@ def unscaled(rule: Rule, name: str) -> Rule:
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, grad_scale: Any, **hyper: Any) -> tuple[Any, ...]:
-        return rule(theta, g / grad_scale, *slots, t=t, **hyper)
+        return rule.compute([theta, g / grad_scale, *slots], t, hyper)
 
     scale = Hyperparameter("grad_scale", 1.0, _POSITIVE)
     paper = "scale: Micikevicius et al. 2018, Section 3.2, arXiv:1710.03740"
@@ -149,7 +149,7 @@ def cautious(rule: Rule, name: str) -> Rule:
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
-        new, *rest = rule(theta, g, *slots, t=t, **hyper)
+        new, *rest = rule.compute([theta, g, *slots], t, hyper)
         agrees = sign(theta - new) * sign(g) > 0
         # A NaN agrees with nothing; dropping it would hide it from the caller.
         return where(agrees | (new != new), new, theta), *rest

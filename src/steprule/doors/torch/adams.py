@@ -181,6 +181,9 @@ class SparseAdam(Base):
         eps: float = 1e-8,
         maximize: bool = False,
     ) -> None:
+        for option, value, words in (("lr", lr, "learning rate"), ("eps", eps, "epsilon value")):
+            if not isinstance(value, Tensor) and not value > 0:  # later 0 is fine: schedules begin there
+                raise HyperparameterError(f"Invalid {words}: {value}. {option} must be a positive number")
         super().__init__(params, given(locals()))
         places = [
             (param, [g, p]) for g, group in enumerate(self.param_groups) for p, param in enumerate(group["params"])
@@ -193,9 +196,6 @@ class SparseAdam(Base):
             raise ValueError(f"Complex params at indices {complex_}: SparseAdam does not support complex parameters")
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        for option, words in (("lr", "Invalid learning rate"), ("eps", "Invalid epsilon value")):
-            if not group[option] > 0:
-                raise HyperparameterError(f"{words}: {group[option]}. {option} must be a positive number")
         return dressed(rules.adam, group), {"eps_hat": True}
 
     def _takes_dense(self, grad: Tensor) -> Tensor:

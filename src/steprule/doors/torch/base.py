@@ -160,8 +160,9 @@ class Base(torch.optim.Optimizer):
         cohorts = cohorts_of(layout.rows)
         evaluated = [cohort.evaluate() for cohort in cohorts]
         for param, entry, fresh in layout.entries:
-            entry.update(fresh)
-            self.state[param] = entry
+            if fresh:
+                entry.update(fresh)
+                self.state[param] = entry
         lists = [group["params"] for group in self.param_groups]
         launch = Launch(layout.rows, cohorts, layout.watched(lists, list(self.state.values())), layout.others)
         launch.run(evaluated)
@@ -190,7 +191,8 @@ class Base(torch.optim.Optimizer):
         self._launch, self._options = None, []
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                if name != "differentiable":  # torch adds it to the defaults of all, and to the groups of none
+                    group.setdefault(name, value)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

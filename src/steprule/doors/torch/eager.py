@@ -10,27 +10,22 @@ from torch import Tensor
 
 from steprule import formats
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.rows import Slots, check_gradient, state_dtype
+from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.rules import Rule
 
 __all__ = ["differentiable_step", "eager_step"]
 
 
 def eager_step(param: Tensor, grad: Tensor, options: GroupOptions, state: Slots) -> Callable[[], None]:
-    """Check one parameter, and return what steps it.
-
-    Raises:
-        StructureError: when the gradient is not like it.
-    """
-    check_gradient(param, grad)
+    """Return what steps one parameter."""
     rule, values = options.rule, dict(options.values)
 
     def step() -> None:
         with torch.no_grad():
             new, slots, scalars = _computed(rule, values, param, grad, state)
-            _reals(param).copy_(new)
+            param.copy_(_like(param, new))
             for name, value in slots.items():
-                _reals(state.slots[name]).copy_(value)
+                state.slots[name].copy_(_like(param, value))
             _count(state, scalars)
 
     return step
@@ -45,18 +40,16 @@ def differentiable_step(
 
     Raises:
         RuntimeError: when the parameter is a leaf that wants a gradient: then no graph can go through it.
-        StructureError: when the gradient is not like it.
     """
-    check_gradient(param, grad)
     if param.is_leaf and param.requires_grad and torch.is_grad_enabled():
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     values = {**options.values, **options.tensors()}
     new, slots, scalars = _computed(options.rule, values, param.clone(), grad, state)
 
     def step() -> None:
-        _reals(param).copy_(new)
+        param.copy_(_like(param, new))
         for name, value in slots.items():
-            inner[names.get(name, name)] = torch.view_as_complex(value) if param.is_complex() else value
+            inner[names.get(name, name)] = _like(param, value)
         with torch.no_grad():
             _count(state, scalars)
 
@@ -86,7 +79,11 @@ def _count(state: Slots, scalars: dict[str, float]) -> None:
 
 
 def _reals(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _like(param: Tensor, reals: Tensor) -> Tensor:
+    return torch.view_as_complex(reals.contiguous()) if param.is_complex() else reals
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

@@ -108,7 +108,7 @@ class Launch:
         self._own = np.array([_extent(row.arrays[0]) for row, _ in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
         self._all_done = False
-        self.is_reusable = not apart and not others
+        self.is_reusable = bool(rows) and not apart and not others
         if self.is_reusable:
             present = [row.place for row, _ in direct]
             self._watch = Watch(watched, present, self._counts.numbers)
@@ -118,7 +118,12 @@ class Launch:
     def holds(self, states: list[Any], grads: list[Any]) -> bool:
         """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
         present = [grad for grad in grads if grad is not None] if self._any_absent else grads
-        if len(present) != self._grads or not self._guards.check(*present):
+        if len(present) != self._grads:
+            return False
+        try:
+            if not self._guards.check(*present):
+                return False
+        except TypeError:  # a None where there was a gradient
             return False
         if not self._watch.holds(states, grads):
             return False

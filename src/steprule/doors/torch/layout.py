@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.options import GroupOptions, Naming
-from steprule.doors.torch.rows import Row, Slots, is_plain, make_row
+from steprule.doors.torch.rows import Row, Slots, check_gradient, is_plain, make_row
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
@@ -31,11 +31,16 @@ class Layout:
         self._kept: list[tuple[dict[str, Any], Slots]] = []
 
     def add(self, param: Tensor, grad: Tensor, place: int, options: GroupOptions, entry: Any) -> None:
-        """Add a parameter with a gradient, and what is there of its state."""
+        """Add a parameter with a gradient, and what is there of its state.
+
+        Raises:
+            StructureError, StateError, RuntimeError: when they do not belong together.
+        """
         entry = {} if entry is None else entry
         given, grad = grad, self._read(grad, options.group)
         # A copy is another one at the next step.
         self.is_reusable = self.is_reusable and grad is given
+        check_gradient(param, grad)
         state, fresh = check_entry(entry, param, options, self._naming)
         self.entries.append((param, entry, fresh))
         if options.group.get("differentiable"):

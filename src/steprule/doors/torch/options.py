@@ -95,7 +95,7 @@ def _value(name: str, group: Mapping[str, Any], naming: Naming) -> Any:
 
 
 def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    return value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -> str:

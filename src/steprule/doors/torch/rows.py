@@ -15,7 +15,7 @@ from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, kernel
 from steprule.errors import StructureError
 
-__all__ = ["Row", "Slots", "as_array", "is_plain", "make_row", "state_dtype"]
+__all__ = ["Row", "Slots", "as_array", "check_gradient", "is_plain", "make_row", "state_dtype"]
 
 Array = NDArray[Any]
 
@@ -104,12 +104,12 @@ def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, sta
 
     Raises:
         RuntimeError: when elements of the parameter share memory.
-        StructureError: when the gradient is not like it.
     """
-    check_gradient(param, grad)
     chosen = kernel(options.rule, options.values.variant, formats.FORMATS[_STORAGE[param.dtype]])
     arrays = [as_array(tensor) for tensor in (param, grad, *(state.slots[name] for name in chosen.slots))]
-    if any(stride == 0 and n > 1 for stride, n in zip(arrays[0].strides, arrays[0].shape, strict=True)):
+    if param.numel() and any(
+        stride == 0 and n > 1 for stride, n in zip(arrays[0].strides, arrays[0].shape, strict=True)
+    ):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."

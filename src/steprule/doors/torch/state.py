@@ -120,7 +120,7 @@ def _number(entry: Mapping[str, Any], key: str, dtype: torch.dtype, start: float
         value = value.item()
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise StateError(f"{key} must be one number, got {value!r}")
-    fresh[key] = torch.tensor(start if value is None else float(value), dtype=dtype)
+    fresh[key] = torch.tensor(start if value is None else float(value), dtype=dtype, device="cpu")
     return fresh[key]
 
 

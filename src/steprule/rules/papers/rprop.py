@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from steprule.language import maximum, minimum, sign, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, Positive, Range
+from steprule.rules.hyperparameters import Positive, Range
 
 
 @rule(
@@ -19,7 +19,7 @@ def rprop(
     step_prev,
     *,
     lr: Positive = 1e-2,
-    eta_minus: Decay = 0.5,
+    eta_minus: Annotated[float, Range(0.0, 1.0, open_low=True)] = 0.5,
     eta_plus: Annotated[float, Range(1.0, open_low=True)] = 1.2,
     delta_min: Positive = 1e-6,
     delta_max: Positive = 50.0,
