@@ -1,0 +1,255 @@
+"""The launch of the PyTorch door is used again while nothing has moved, and laid out anew when anything has."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from steprule.doors.torch import native
+from steprule.doors.torch.base import Base
+from steprule.torch import SGD, Adam, NAdam
+
+SHAPES = [(3, 4), (5,), (1,), (), (2, 3, 2, 2), (70_000,)]
+
+
+@pytest.fixture
+def layouts(monkeypatch: pytest.MonkeyPatch) -> list[Base]:
+    """Collect the optimizers that lay out a step."""
+    seen: list[Base] = []
+    lay_out = Base._step_anew
+
+    def watched(self: Base, grads: list[Tensor | None]) -> None:
+        seen.append(self)
+        lay_out(self, grads)
+
+    monkeypatch.setattr(Base, "_step_anew", watched)
+    return seen
+
+
+def made(make: Callable[..., Base] = Adam, **options: Any) -> tuple[Base, list[torch.nn.Parameter]]:
+    generator = torch.Generator().manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+    return make(params, **options), params
+
+
+def gradients(params: list[torch.nn.Parameter], t: int) -> None:
+    generator = torch.Generator().manual_seed(t)
+    for param in params:
+        param.grad = torch.randn(param.shape, generator=generator).to(param.dtype)
+
+
+def everything(optimizer: Base, params: list[torch.nn.Parameter]) -> list[Tensor]:
+    states = [optimizer.state[param] for param in params if param in optimizer.state]
+    return [*(p.detach().clone() for p in params), *(t.clone() for state in states for t in state.values())]
+
+
+def assert_equal(a: list[Tensor], b: list[Tensor]) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [SGD, Adam, NAdam])
+def test_a_steady_loop_is_laid_out_once(make: Callable[..., Base], layouts: list[Base]) -> None:
+    optimizer, params = made(make, lr=torch.tensor(0.1))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    for t in range(6):
+        optimizer.zero_grad(set_to_none=t % 2 == 0)
+        gradients(params, t)
+        optimizer.step()
+        scheduler.step()
+    assert len(layouts) == 1
+
+
+def _replace_a_slot(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.state[params[0]]["exp_avg"] = torch.full_like(params[0], 0.5)
+
+
+def _replace_a_state(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.state[params[1]] = {key: value + 1 for key, value in optimizer.state[params[1]].items()}
+
+
+def _forget_a_state(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    del optimizer.state[params[1]]
+
+
+def _move_a_slot(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.state[params[0]]["exp_avg_sq"].data = optimizer.state[params[0]]["exp_avg_sq"] * 2
+
+
+def _share_a_slot(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.state[params[5]]["exp_avg"].share_memory_()
+
+
+def _set_a_step_count(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.state[params[2]]["step"].fill_(40.0)
+
+
+def _replace_a_step_count(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.state[params[2]]["step"] = torch.tensor(2.0)
+
+
+def _move_a_parameter(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    params[0].data = params[0].data.clone() + 1
+
+
+def _transpose_a_parameter(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    params[0].data = params[0].data.view(4, 3)
+    for name in ("exp_avg", "exp_avg_sq"):
+        state = optimizer.state[params[0]]
+        state[name] = state[name].view(4, 3)
+
+
+def _turn_a_parameter(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    """The same memory and the same shape, in other strides."""
+    params[4].data = params[4].data.as_strided((2, 3, 2, 2), (12, 4, 1, 2))
+
+
+def _swap_a_parameter(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    torch.utils.swap_tensors(params[1], torch.nn.Parameter(torch.arange(5.0)))
+
+
+def _widen_a_parameter(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    params[1].data = params[1].data.double()
+
+
+def _replace_the_list(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.param_groups[0]["params"] = optimizer.param_groups[0]["params"][1:]
+
+
+def _change_the_list(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    """Another parameter of one element, equal to the old, which a comparison of tensors would not tell apart."""
+    new = torch.nn.Parameter(params[2].detach().clone())
+    params[2] = optimizer.param_groups[0]["params"][2] = new
+
+
+def _replace_the_group(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.param_groups[0] = {**optimizer.param_groups[0], "lr": 0.5}
+
+
+def _add_a_group(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    params.append(torch.nn.Parameter(torch.ones(4)))
+    optimizer.add_param_group({"params": [params[-1]], "lr": 0.25})
+
+
+def _ask_for_another_kernel(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    optimizer.param_groups[0]["weight_decay"] = 0.1
+
+
+def _load(optimizer: Base, params: list[torch.nn.Parameter]) -> None:
+    other, others = made()
+    gradients(others, 7)
+    other.step()
+    optimizer.load_state_dict(other.state_dict())
+
+
+CHANGES = [
+    _replace_a_slot,
+    _replace_a_state,
+    _forget_a_state,
+    _move_a_slot,
+    _share_a_slot,
+    _set_a_step_count,
+    _replace_a_step_count,
+    _move_a_parameter,
+    _transpose_a_parameter,
+    _turn_a_parameter,
+    _swap_a_parameter,
+    _widen_a_parameter,
+    _replace_the_list,
+    _change_the_list,
+    _replace_the_group,
+    _add_a_group,
+    _ask_for_another_kernel,
+    _load,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
+def test_whatever_moves_is_noticed(change: Callable[[Base, Any], None], layouts: list[Base]) -> None:
+    (optimizer, params), (twin, untouched) = made(), made()
+    for t in range(5):
+        gradients(params, t)
+        gradients(untouched, t)
+        optimizer.step()
+        twin._launch = None  # the twin lays out every step anew
+        twin.step()
+        assert_equal(everything(optimizer, params), everything(twin, untouched))
+        if t == 2:
+            assert layouts.count(optimizer) == 1
+            change(optimizer, params)
+            change(twin, untouched)
+    # A parameter that was turned is not walked as its gradients and slots are: then every step is laid out.
+    assert layouts.count(optimizer) == (3 if change is _turn_a_parameter else 2)
+
+
+GRADIENTS: dict[str, Callable[[Tensor], Tensor | None]] = {
+    "missing": lambda grad: None,
+    "transposed": lambda grad: grad.t().contiguous().t(),
+    "expanded": lambda grad: grad[:1].expand(3, 4),
+    "negative": lambda grad: torch.complex(grad, grad).conj().imag,
+    "its own parameter's memory": lambda grad: grad,
+}
+
+
+@pytest.mark.parametrize("kind", GRADIENTS)
+def test_a_gradient_of_another_kind_is_noticed(kind: str, layouts: list[Base]) -> None:
+    (optimizer, params), (twin, untouched) = made(), made()
+    for t in range(6):
+        for own in (params, untouched):
+            gradients(own, t)
+            grad = own[0].grad
+            assert grad is not None
+            own[0].grad = GRADIENTS[kind](grad) if t in (2, 3) else grad
+            if kind.startswith("its own") and t in (2, 3):
+                own[0].grad = own[0].data
+        if untouched[0].grad is not None:
+            untouched[0].grad = untouched[0].grad.clone(memory_format=torch.contiguous_format)
+        optimizer.step()
+        twin.step()
+        assert_equal(everything(optimizer, params), everything(twin, untouched))
+    assert len(layouts) >= 3 or kind.startswith("its own")
+
+
+def test_a_crossed_gradient_is_read_before_it_is_stepped() -> None:
+    a, b = (torch.nn.Parameter(torch.arange(1.0, 9.0) * k) for k in (1, -3))
+    c, d = (torch.nn.Parameter(p.detach().clone()) for p in (a, b))
+    one, other = SGD([a, b], lr=0.1), SGD([c, d], lr=0.1)
+    for _ in range(3):
+        a.grad, b.grad = b.data, a.data
+        c.grad, d.grad = d.data.clone(), c.data.clone()
+        one.step()
+        other.step()
+        assert_equal([a.data, b.data], [c.data, d.data])
+
+
+def test_without_the_interface_of_torch_the_bits_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, layouts: list[Base]
+) -> None:
+    assert native.is_available()
+    (optimizer, params), (twin, others) = made(NAdam), made(NAdam)
+    for t in range(3):
+        gradients(params, t)
+        optimizer.step()
+    monkeypatch.setattr(native, "_compiled", lambda: None)
+    for t in range(3):
+        gradients(others, t)
+        twin.step()
+    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert (layouts.count(optimizer), layouts.count(twin)) == (1, 3)
+
+
+def test_gradients_are_not_kept_alive() -> None:
+    optimizer, params = made()
+    for t in range(3):
+        gradients(params, t)
+        alive = [weakref.ref(param.grad) for param in params]
+        optimizer.step()
+        optimizer.zero_grad()
+        assert not any(reference() is not None for reference in alive)
