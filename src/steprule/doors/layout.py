@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule.errors import HyperparameterError, StructureError
 
-__all__ = ["Array", "Spans", "check_disjoint", "check_parameter", "is_dense", "like", "same_walk"]
+__all__ = ["Array", "Spans", "check_disjoint", "check_parameter", "fill_a_run", "is_dense", "like", "same_walk"]
 
 Array = NDArray[Any]
 
@@ -27,15 +27,29 @@ def is_dense(array: Array) -> bool:
         return True
     if not array.flags.aligned or any(s < 0 for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         return False
-    expected = array.itemsize
-    for stride, n in _steps(array):
+    return fill_a_run(array.shape, array.strides, array.itemsize)
+
+
+def fill_a_run(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether elements at these strides fill one run of memory, in any order of axes."""
+    expected = itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, shape, strict=True) if n > 1):
         if stride != expected:
             return False
         expected *= n
     return True
 
 
-def same_walk(a: Array, b: Array) -> bool:
+class Strided(Protocol):
+    """Whatever has a shape and strides."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+
+
+def same_walk(a: Strided, b: Strided) -> bool:
     """Whether element i of one run is element i of the other: equal strides where axes move."""
     return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
@@ -120,16 +134,15 @@ def _share(a: Array, b: Array) -> bool:
 
 
 class Spans:
-    """The memory of the parameters and slots, to find gradients that lie in it.
+    """The memory of the parameters and slots, from the addresses where they begin and end, to find gradients in it.
 
     With ``f(x, y) = x * y`` the gradients are the parameters, crosswise: stepping x would change
     the gradient of y on the way.
     """
 
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        bounds = sorted(np.lib.array_utils.byte_bounds(array) for array in arrays if array.size)
+    def __init__(self, bounds: Iterable[tuple[int, int]]) -> None:
         merged: list[list[int]] = []
-        for low, high in bounds:
+        for low, high in sorted(bounds):
             if merged and low < merged[-1][1]:
                 merged[-1][1] = max(merged[-1][1], high)
             else:

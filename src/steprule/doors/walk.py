@@ -55,7 +55,8 @@ class Walk:
         self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.given) for leaf in leaves]
         self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not is_dense(leaf.array))
         self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
-        self._spans = Spans([array for leaf in leaves for array in (leaf.array, *leaf.slots)])
+        arrays = [array for leaf in leaves for array in (leaf.array, *leaf.slots) if array.size]
+        self._spans = Spans(map(np.lib.array_utils.byte_bounds, arrays))
         self._apart: frozenset[int] | None = None
         self._walked = True
         self._by_referee = any(leaf.kernel.run is not None for leaf in leaves)

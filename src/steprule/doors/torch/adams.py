@@ -181,10 +181,11 @@ class SparseAdam(Base):
         eps: float = 1e-8,
         maximize: bool = False,
     ) -> None:
+        options = given(locals())
         for option, value, words in (("lr", lr, "learning rate"), ("eps", eps, "epsilon value")):
             if not isinstance(value, Tensor) and not value > 0:  # later 0 is fine: schedules begin there
                 raise HyperparameterError(f"Invalid {words}: {value}. {option} must be a positive number")
-        super().__init__(params, given(locals()))
+        super().__init__(params, options)
         places = [
             (param, [g, p]) for g, group in enumerate(self.param_groups) for p, param in enumerate(group["params"])
         ]

@@ -79,7 +79,7 @@ def _count(state: Slots, scalars: dict[str, float]) -> None:
 
 
 def _reals(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
 
 
 def _like(param: Tensor, reals: Tensor) -> Tensor:

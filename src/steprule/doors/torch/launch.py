@@ -16,7 +16,7 @@ from torch._C._dynamo.guards import TensorGuards
 from steprule.doors.layout import Spans
 from steprule.doors.strided import step_strided
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.rows import Row
+from steprule.doors.torch.rows import Memory, Row
 from steprule.doors.torch.watch import Numbers, Watch, Watched
 from steprule.runtime import Table
 from steprule.runtime.addresses import address
@@ -97,22 +97,26 @@ class Launch:
         self.cohorts, self._others = cohorts, others
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, cohorts)
-        self._spans = Spans([array for row in rows for array in (row.arrays[0], *row.arrays[2:])])
+        self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
         scalars = {index: address(cohort.row) for cohort in cohorts for index in cohort.rows}
-        filled = [(row, scalars[index]) for index, row in enumerate(rows) if row.arrays[0].size]
-        shared = _overlapping([row.arrays[0] for row, _ in filled])
-        apart = [i for i, (row, _) in enumerate(filled) if i in shared or not row.is_direct or self._crosses(row)]
-        self._apart = [(row.kernel.address, at, self._apart_from(row)) for row, at in (filled[i] for i in apart)]
-        direct = [filled[i] for i in range(len(filled)) if i not in set(apart)]
+        filled = [(row, scalars[index]) for index, row in enumerate(rows) if row.memories[0].size]
+        shared = _overlapping([row.memories[0].bounds for row, _ in filled])
+        apart = {i for i, (row, _) in enumerate(filled) if i in shared or not row.is_direct or self._crosses(row)}
+        self._apart = [(row, at, self._arrays(row)) for row, at in (filled[i] for i in sorted(apart))]
+        direct = [item for i, item in enumerate(filled) if i not in apart]
         self._table = _table(direct)
-        self._own = np.array([_extent(row.arrays[0]) for row, _ in direct], np.int64).reshape(-1, 3).T
+        self._own = np.array([_extent(row.memories[0]) for row, _ in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
         self._all_done = False
         self.is_reusable = bool(rows) and not apart and not others
         if self.is_reusable:
             present = [row.place for row, _ in direct]
             self._watch = Watch(watched, present, self._counts.numbers)
-            self._guards: Any = TensorGuards(*watched.grads, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+            # Only these tell of a sign or a conjugation that is due; where no complex number is, the others have none.
+            kept = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
+            self._complex = [tensor for tensor in kept if tensor.is_complex()]
+            guarded = [*self._complex, *watched.grads]
+            self._guards: Any = TensorGuards(*guarded, dynamic_dims_sizes=None, dynamic_dims_strides=None)
             self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
 
     def holds(self, states: list[Any], grads: list[Any]) -> bool:
@@ -121,7 +125,7 @@ class Launch:
         if len(present) != self._grads:
             return False
         try:
-            if not self._guards.check(*present):
+            if not self._guards.check(*self._complex, *present):
                 return False
         except TypeError:  # a None where there was a gradient
             return False
@@ -164,8 +168,8 @@ class Launch:
         # A signal in the middle would leave some parameters stepped and others not.
         with uninterrupted():
             self._table.run()
-            for kernel, scalars, arrays in self._apart:
-                step_strided(kernel, scalars, arrays)
+            for row, scalars, arrays in self._apart:
+                step_strided(row.kernel.address, scalars, arrays)
             for do in self._others:
                 do()
             self._all_done = True
@@ -176,13 +180,13 @@ class Launch:
 
     def _crosses(self, row: Row) -> bool:
         """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""
-        low, high = np.lib.array_utils.byte_bounds(row.arrays[1])
-        return address(row.arrays[0]) != low and self._spans.meet(low, high - low)
+        own, (low, high) = row.memories[0].address, row.memories[1].bounds
+        return own != low and self._spans.meet(low, high - low)
 
-    def _apart_from(self, row: Row) -> list[NDArray[Any]]:
+    def _arrays(self, row: Row) -> list[NDArray[Any]]:
         """Return the arrays of a row, with a copy of a gradient that lies in a parameter or slot."""
-        low, high = np.lib.array_utils.byte_bounds(row.arrays[1])
-        param, grad, *slots = row.arrays
+        low, high = row.memories[1].bounds
+        param, grad, *slots = (memory.array() for memory in row.memories)
         return [param, grad.copy() if self._spans.meet(low, high - low) else grad, *slots]
 
 
@@ -216,23 +220,25 @@ class Counts:
 
 
 def _table(rows: Sequence[tuple[Row, int]]) -> Table:
-    table = Table([row.arrays[0].size for row, _ in rows], max((len(row.arrays) for row, _ in rows), default=2))
+    table = Table([row.memories[0].size for row, _ in rows], max((len(row.memories) for row, _ in rows), default=2))
     for index, (row, scalars) in enumerate(rows):
         table.set_row(index, row.kernel.address, scalars)
-        table.addresses[index, : len(row.arrays)] = [address(array) for array in row.arrays]
+        table.addresses[index, : len(row.memories)] = [memory.address for memory in row.memories]
     return table
 
 
-def _extent(array: NDArray[Any]) -> tuple[int, int, int]:
-    return address(array), array.nbytes, array.itemsize
+def _extent(memory: Memory) -> tuple[int, int, int]:
+    return memory.address, memory.nbytes, memory.itemsize
 
 
-def _overlapping(params: Sequence[NDArray[Any]]) -> set[int]:
-    """Return which parameters may share memory with another. They are stepped one after the other, as by torch."""
-    bounds = sorted((*np.lib.array_utils.byte_bounds(array), index) for index, array in enumerate(params))
+def _overlapping(params: Sequence[tuple[int, int]]) -> set[int]:
+    """Return which parameters may share memory with another, given where they begin and end.
+
+    They are stepped one after the other, as by torch.
+    """
     found: set[int] = set()
     reach, last = 0, -1
-    for low, high, index in bounds:
+    for (low, high), index in sorted((bounds, index) for index, bounds in enumerate(params)):
         if low < reach:
             found |= {index, last}
         if high > reach:

@@ -50,7 +50,7 @@ class Layout:
         put_back = None
         if grad.is_sparse:
             param, grad, state, put_back = gather(param, grad, state)
-        if is_plain(param) and is_plain(grad):
+        if all(map(is_plain, (param, grad, *state.slots.values()))):
             self.rows.append(make_row(param, grad, place, options, state))
             self._grads.append(grad)
             self._kept.append((entry, state))

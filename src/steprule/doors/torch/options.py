@@ -69,6 +69,9 @@ def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, wh
         HyperparameterError: in torch's words, with the range.
     """
     rule, values = choice[0], dict(choice[1])
+    for key, n in _lengths(rule, naming).items():
+        if len(group.get(key, range(n))) != n:
+            raise HyperparameterError(f"{key} must be {n} numbers, got {group[key]!r}{where}")
     for name, hyper in rule.hyperparameters.items():
         if name in values:
             continue
@@ -84,6 +87,12 @@ def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, wh
         except HyperparameterError as error:
             raise HyperparameterError(f"{_in_words(name, value, group, naming)}. {error}{where}") from None
     return values
+
+
+def _lengths(rule: Rule, naming: Naming) -> dict[str, int]:
+    """Return how many numbers each option has that is a tuple."""
+    places = [naming.place(name) for name in rule.hyperparameters]
+    return {key: 1 + max(i for k, i in places if k == key and i is not None) for key, i in places if i is not None}
 
 
 def _value(name: str, group: Mapping[str, Any], naming: Naming) -> Any:

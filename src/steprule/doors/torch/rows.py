@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule import formats
-from steprule.doors.layout import is_dense, same_walk
+from steprule.doors.layout import fill_a_run, same_walk
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, kernel
 from steprule.errors import StructureError
 
-__all__ = ["Row", "Slots", "as_array", "check_gradient", "is_plain", "make_row", "state_dtype"]
-
-Array = NDArray[Any]
+__all__ = ["Memory", "Row", "Slots", "check_gradient", "is_plain", "make_row", "state_dtype"]
 
 _STORAGE = {
     torch.float16: "float16",
@@ -26,6 +25,14 @@ _STORAGE = {
     torch.float64: "float64",
     torch.complex64: "float32",
     torch.complex128: "float64",
+}
+_KIND = {
+    torch.float16: "<f2",
+    torch.bfloat16: "<i2",
+    torch.float32: "<f4",
+    torch.float64: "<f8",
+    torch.complex64: "<f4",
+    torch.complex128: "<f8",
 }
 _STATE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
@@ -47,6 +54,57 @@ class Slots:
     t: int
 
 
+class Memory:
+    """Where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits.
+
+    Attributes:
+        shape, strides: those of the real numbers, strides in bytes.
+    """
+
+    __slots__ = ("address", "itemsize", "kind", "shape", "size", "strides")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.kind = _KIND[tensor.dtype]
+        self.itemsize = int(self.kind[2:])
+        self.address, self.size = tensor.data_ptr(), tensor.numel()
+        shape, strides, item = tensor.shape, tensor.stride(), tensor.itemsize
+        self.shape: tuple[int, ...] = tuple(shape)
+        self.strides = tuple([stride * item for stride in strides])
+        if item != self.itemsize:  # the parts of a complex number
+            self.size *= 2
+            self.shape, self.strides = (*self.shape, 2), (*self.strides, self.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the elements alone."""
+        return self.size * self.itemsize
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The addresses where it begins, and where it ends."""
+        if not self.size:
+            return self.address, self.address
+        last = sum([stride * (n - 1) for stride, n in zip(self.strides, self.shape, strict=True)])
+        return self.address, self.address + last + self.itemsize
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the elements fill one run of aligned memory."""
+        return self.address % self.itemsize == 0 and fill_a_run(self.shape, self.strides, self.itemsize)
+
+    def array(self) -> NDArray[Any]:
+        """Return the memory as an array, for as long as the tensor lives.
+
+        Not by ``tensor.numpy()``: it makes the storage one that cannot be resized, as sharding frees parameters.
+        """
+        return np.asarray(self)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        data = (self.address, False)
+        return {"data": data, "shape": self.shape, "strides": self.strides, "typestr": self.kind, "version": 3}
+
+
 @dataclass(eq=False)
 class Row:
     """A parameter that a kernel steps.
@@ -57,18 +115,19 @@ class Row:
         t: the steps taken.
         step: where that is kept, if it is.
         scalars: the scalar slots, by the rule's names.
-        arrays: the parameter, the gradient and the slots as arrays of real numbers.
+        memories: of the parameter, the gradient and the slots.
         is_direct: whether element i of the memory is element i of them all.
     """
 
     param: Tensor
+    grad: Tensor
     place: int
     options: GroupOptions
     kernel: Kernel
     t: int
     step: Tensor | None
     scalars: dict[str, Tensor]
-    arrays: list[Array]
+    memories: list[Memory]
     is_direct: bool
 
 
@@ -89,16 +148,6 @@ def is_plain(tensor: Tensor) -> bool:
     return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def as_array(tensor: Tensor) -> Array:
-    """Return the memory of a plain tensor as an array of real numbers; bfloat16 as its bits."""
-    tensor = tensor.detach()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    elif tensor.dtype is torch.bfloat16:
-        tensor = tensor.view(torch.int16)
-    return tensor.numpy()
-
-
 def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots) -> Row:
     """Lay out one parameter.
 
@@ -106,17 +155,15 @@ def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, sta
         RuntimeError: when elements of the parameter share memory.
     """
     chosen = kernel(options.rule, options.values.variant, formats.FORMATS[_STORAGE[param.dtype]])
-    arrays = [as_array(tensor) for tensor in (param, grad, *(state.slots[name] for name in chosen.slots))]
-    if param.numel() and any(
-        stride == 0 and n > 1 for stride, n in zip(arrays[0].strides, arrays[0].shape, strict=True)
-    ):
+    memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[name] for name in chosen.slots))]
+    own = memories[0]
+    if own.size and any(stride == 0 and n > 1 for stride, n in zip(own.strides, own.shape, strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
-    is_direct = is_dense(arrays[0]) and all(same_walk(arrays[0], array) for array in arrays[1:])
-    is_direct = is_direct and all(array.flags.aligned for array in arrays)
-    return Row(param, place, options, chosen, state.t, state.step, state.scalars, arrays, is_direct)
+    same = all(same_walk(own, other) and other.address % other.itemsize == 0 for other in memories[1:])
+    return Row(param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, same and own.is_dense)
 
 
 def check_gradient(param: Tensor, grad: Tensor) -> None:

@@ -79,8 +79,8 @@ class Watch:
     """Notices when anything that a launch depends on is no longer as it was.
 
     Checked in one call: the parameters of each group, the states' dicts and the tensors in them, where all these
-    tensors lie, type, shape and strides of the parameters, the step counts, and which gradients are there. The
-    gradients' own type and shape are not checked here.
+    tensors lie, their types, shapes and strides, the step counts, and which gradients are there. The gradients' own
+    types and shapes are not checked here.
 
     Args:
         watched: all this.
@@ -96,7 +96,8 @@ class Watch:
         self._states = len(watched.states)
         self.found: Words = np.zeros(len(present), np.int64)
         tensors = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
-        metas = [np.array([*p.shape, *p.stride()], np.int64) for p in watched.params]
+        shaped = [tensor for tensor in tensors if tensor.dim()]
+        metas = [np.array([*tensor.shape, *tensor.stride()], np.int64) for tensor in shaped]
         lists = [_ids(items) for items in watched.lists]
         self._also_kept = (metas, lists)
         columns: dict[str, NDArray[Any]] = {
@@ -109,10 +110,10 @@ class Watch:
             "slot_items": _ids([tensor for _, _, tensor in watched.slots]),
             "tensor_objects": _ids(tensors),
             "tensor_pointers": np.array([tensor.data_ptr() for tensor in tensors], np.int64),
-            "param_objects": _ids(watched.params),
-            "param_dtypes": np.array([native.dtype_code(p.dtype) for p in watched.params], np.int64),
-            "param_dims": np.array([p.dim() for p in watched.params], np.int64),
-            "param_metas": _addresses(metas),
+            "shaped_objects": _ids(shaped),
+            "shaped_dtypes": np.array([native.dtype_code(tensor.dtype) for tensor in shaped], np.int64),
+            "shaped_dims": np.array([tensor.dim() for tensor in shaped], np.int64),
+            "shaped_metas": _addresses(metas),
             **numbers.columns,
             "absent_places": np.array(watched.absent, np.int64),
             "grad_places": np.array(present, np.int64),
@@ -142,7 +143,7 @@ _COUNTED = {
     "states": "state_items",
     "slots": "slot_dicts",
     "tensors": "tensor_objects",
-    "params": "param_objects",
+    "shaped": "shaped_objects",
     "shorts": "short_pointers",
     "longs": "long_pointers",
     "absent": "absent_places",

@@ -15,7 +15,7 @@ WORDS = {
             *("states", "state_items"),
             *("slots", "slot_dicts", "slot_keys", "slot_items"),
             *("tensors", "tensor_objects", "tensor_pointers"),
-            *("params", "param_objects", "param_dtypes", "param_dims", "param_metas"),
+            *("shaped", "shaped_objects", "shaped_dtypes", "shaped_dims", "shaped_metas"),
             *("shorts", "short_pointers", "short_values"),
             *("longs", "long_pointers", "long_values"),
             *("absent", "absent_places"),
@@ -30,7 +30,7 @@ _CALLS = (
     ("items", "states", "%states state_items"),
     ("slots", "slots", "slot_dicts slot_keys slot_items"),
     ("tensors", "tensors", "tensor_objects tensor_pointers"),
-    ("params", "params", "param_objects param_dtypes param_dims param_metas"),
+    ("shaped", "shaped", "shaped_objects shaped_dtypes shaped_dims shaped_metas"),
     ("shorts", "shorts", "short_pointers short_values"),
     ("longs", "longs", "long_pointers long_values"),
     ("absent", "absent", "%grads absent_places %none"),
@@ -100,7 +100,7 @@ _CHECKS = {
     ),
     "words": ("left:i64 right:i64", "  %ok = icmp eq i64 %left.v, %right.v"),
     # A meta holds the sizes of all axes, then the strides.
-    "params": (
+    "shaped": (
         "objects:ptr dtypes:i64 dims:i64 metas:ptr",
         """\
   %dtype.failed = call i32 @aoti_torch_get_dtype(ptr %handle, ptr %word)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from steprule.language import maximum, minimum, sign, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Positive, Range
+from steprule.rules.hyperparameters import NonNegative, Range, Rate
 
 
 @rule(
@@ -18,11 +18,11 @@ def rprop(
     delta,
     step_prev,
     *,
-    lr: Positive = 1e-2,
+    lr: Rate = 1e-2,
     eta_minus: Annotated[float, Range(0.0, 1.0, open_low=True)] = 0.5,
     eta_plus: Annotated[float, Range(1.0, open_low=True)] = 1.2,
-    delta_min: Positive = 1e-6,
-    delta_max: Positive = 50.0,
+    delta_min: NonNegative = 1e-6,
+    delta_max: NonNegative = 50.0,
     variant: Literal["irprop-", "rprop-", "rprop+"] = "irprop-",
 ):
     """Each element has its own step size delta, which grows while the sign of g stays and else shrinks.
