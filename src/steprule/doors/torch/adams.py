@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from steprule import rules
@@ -168,10 +169,11 @@ class RAdam(Base):
 class SparseAdam(Base):
     """Adam on the touched rows of sparse gradients alone; the others stay, and so do their moments.
 
-    Rule ``adam`` with ``eps_hat``. State: ``step``, ``exp_avg``, ``exp_avg_sq``.
+    Rule ``adam`` with ``eps_hat``. State: ``step`` in float64, ``exp_avg``, ``exp_avg_sq``.
     """
 
-    _naming = Naming(_MOMENTS)
+    # torch has an int, and computes with what it is given: in float32 its next step after ours would be 1e-5 off.
+    _naming = Naming(_MOMENTS, count_dtype=torch.float64)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from steprule.doors.group import GroupValues
@@ -28,11 +29,13 @@ class Naming:
         slots: names of slots.
         options: names of hyperparameters, or their places in a tuple.
         counts: whether there is a step count. Without, a parameter whose slots are there has been stepped.
+        count_dtype: the type of step counts, if it is not torch's usual one.
     """
 
     slots: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
     counts: bool = True
+    count_dtype: torch.dtype | None = None
 
     def known(self, rule: Rule) -> set[str]:
         """Return every key of a state that this class may keep."""

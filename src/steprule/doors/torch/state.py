@@ -46,7 +46,7 @@ def check_entry(
     }
     if not naming.counts:
         return Slots(slots, scalars, None, 0 if started or not slots else 1), fresh
-    step = _number(entry, "step", _step_dtype(), 0.0, fresh)
+    step = _number(entry, "step", naming.count_dtype or _step_dtype(), 0.0, fresh)
     t = step.item()
     if not (math.isfinite(t) and t >= 0 and t == int(t)):
         raise StateError(f"step must be a whole number of at least 0, got {t!r}")
@@ -115,7 +115,7 @@ def _number(entry: Mapping[str, Any], key: str, dtype: torch.dtype, start: float
     value = entry.get(key)
     if isinstance(value, Tensor) and value.numel() == 1:
         kept = value.dim() == 0 and value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
-        if kept and (key == "step" or value.dtype == dtype):
+        if kept and ((key == "step" and dtype == torch.float32) or value.dtype == dtype):
             return value
         value = value.item()
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
