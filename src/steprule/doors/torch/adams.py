@@ -45,9 +45,10 @@ class Adam(Base):
         super().__init__(params, given(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        if len({isinstance(beta, Tensor) for beta in group["betas"]}) > 1:
+        betas = group["betas"] if isinstance(group["betas"], (tuple, list)) else ()
+        if len({isinstance(beta, Tensor) for beta in betas}) > 1:
             raise HyperparameterError("betas must be either both floats or both Tensors")
-        for index, beta in enumerate(group["betas"]):
+        for index, beta in enumerate(betas):
             if isinstance(beta, Tensor) and beta.numel() != 1:
                 raise HyperparameterError(f"Tensor betas[{index}] must be 1-element, got shape {tuple(beta.shape)}")
         if group["amsgrad"]:

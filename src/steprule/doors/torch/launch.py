@@ -78,6 +78,10 @@ def cohorts_of(rows: Sequence[Row]) -> list[Cohort]:
     return list(cohorts.values())
 
 
+_Bound = tuple[Row, int]
+"""A row, and the address of its scalars."""
+
+
 class Launch:
     """Steps rows, all that can be walked as they lie in one launch.
 
@@ -98,26 +102,33 @@ class Launch:
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
-        scalars = {index: address(cohort.row) for cohort in cohorts for index in cohort.rows}
-        filled = [(row, scalars[index]) for index, row in enumerate(rows) if row.memories[0].size]
-        shared = _overlapping([row.memories[0].bounds for row, _ in filled])
-        apart = {i for i, (row, _) in enumerate(filled) if i in shared or not row.is_direct or self._crosses(row)}
-        self._apart = [(row, at, self._arrays(row)) for row, at in (filled[i] for i in sorted(apart))]
-        direct = [item for i, item in enumerate(filled) if i not in apart]
+        direct, apart = self._sorted(rows)
+        self._apart = [(row, scalars, self._arrays(row)) for row, scalars in apart]
         self._table = _table(direct)
-        self._own = np.array([_extent(row.memories[0]) for row, _ in direct], np.int64).reshape(-1, 3).T
-        self._seen = b""
         self._all_done = False
         self.is_reusable = bool(rows) and not apart and not others
         if self.is_reusable:
-            present = [row.place for row, _ in direct]
-            self._watch = Watch(watched, present, self._counts.numbers)
-            # Only these tell of a sign or a conjugation that is due; where no complex number is, the others have none.
-            kept = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
-            self._complex = [tensor for tensor in kept if tensor.is_complex()]
-            guarded = [*self._complex, *watched.grads]
-            self._guards: Any = TensorGuards(*guarded, dynamic_dims_sizes=None, dynamic_dims_strides=None)
-            self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
+            self._prepare_to_hold([row for row, _ in direct], watched)
+
+    def _sorted(self, rows: Sequence[Row]) -> tuple[list[_Bound], list[_Bound]]:
+        """Return the rows that can be walked as they lie, and the others, each with the address of its scalars."""
+        scalars = {index: address(cohort.row) for cohort in self.cohorts for index in cohort.rows}
+        filled = [(row, scalars[index]) for index, row in enumerate(rows) if row.memories[0].size]
+        shared = _overlapping([row.memories[0].bounds for row, _ in filled])
+        apart = [i in shared or not row.is_direct or self._crosses(row) for i, (row, _) in enumerate(filled)]
+        pairs = list(zip(filled, apart, strict=True))
+        return [item for item, is_apart in pairs if not is_apart], [item for item, is_apart in pairs if is_apart]
+
+    def _prepare_to_hold(self, direct: Sequence[Row], watched: Watched) -> None:
+        self._own = np.array([_extent(row.memories[0]) for row in direct], np.int64).reshape(-1, 3).T
+        self._seen = b""
+        self._watch = Watch(watched, [row.place for row in direct], self._counts.numbers)
+        # Only these tell of a sign or a conjugation that is due; where no complex number is, the others have none.
+        kept = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
+        self._complex = [tensor for tensor in kept if tensor.is_complex()]
+        guarded = [*self._complex, *watched.grads]
+        self._guards: Any = TensorGuards(*guarded, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+        self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
 
     def holds(self, states: list[Any], grads: list[Any]) -> bool:
         """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
@@ -219,7 +230,7 @@ class Counts:
         self.numbers.write()
 
 
-def _table(rows: Sequence[tuple[Row, int]]) -> Table:
+def _table(rows: Sequence[_Bound]) -> Table:
     table = Table([row.memories[0].size for row, _ in rows], max((len(row.memories) for row, _ in rows), default=2))
     for index, (row, scalars) in enumerate(rows):
         table.set_row(index, row.kernel.address, scalars)

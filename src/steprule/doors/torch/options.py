@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,8 @@ def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, wh
     """
     rule, values = choice[0], dict(choice[1])
     for key, n in _lengths(rule, naming).items():
-        if len(group.get(key, range(n))) != n:
+        members = group.get(key, range(n))
+        if not isinstance(members, Sequence) or len(members) != n:
             raise HyperparameterError(f"{key} must be {n} numbers, got {group[key]!r}{where}")
     for name, hyper in rule.hyperparameters.items():
         if name in values:
