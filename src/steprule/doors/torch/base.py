@@ -43,6 +43,7 @@ class Base(torch.optim.Optimizer):
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self._options: list[GroupOptions] = []
         self._launch: Launch | None = None
+        _check_params(params)
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
         super().__init__(params, defaults)
 
@@ -69,8 +70,9 @@ class Base(torch.optim.Optimizer):
             HyperparameterError: when an option is out of range or misspelt.
         """
         if isinstance(param_group, dict):
-            check_keys(param_group, self.defaults)
-            self._check({**self.defaults, **param_group}, f" (group {len(self.param_groups)})")
+            where = f" (group {len(self.param_groups)})"
+            check_keys(param_group, self.defaults, where)
+            self._check({**self.defaults, **param_group}, where)
         super().add_param_group(param_group)
         self._launch = None
 
@@ -164,7 +166,9 @@ class Base(torch.optim.Optimizer):
                 entry.update(fresh)
                 self.state[param] = entry
         lists = [group["params"] for group in self.param_groups]
-        launch = Launch(layout.rows, cohorts, layout.watched(lists, list(self.state.values())), layout.others)
+        launch = Launch(
+            layout.rows, cohorts, layout.watched(lists, list(self.state.values())), layout.eager, layout.put_back
+        )
         launch.run(evaluated)
         self._launch = launch if launch.is_reusable and layout.is_reusable else None
 
@@ -204,10 +208,17 @@ class Base(torch.optim.Optimizer):
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
         """
-        state_dict = state_dict.copy()
+        if not isinstance(state_dict, Mapping):
+            raise StateError(f"a state dict is a dict, got a {type(state_dict).__name__}")
+        state_dict = dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
+        if not {"state", "param_groups"} <= set(state_dict):
+            raise StateError(
+                "this is no state dict of an optimizer, which has 'state' and 'param_groups': it has "
+                f"{sorted(map(str, state_dict))[:6]}. Of a checkpoint, load the optimizer's part"
+            )
         groups = self._loaded_groups(state_dict["param_groups"])
         self.__setstate__({"state": self._loaded_state(state_dict, groups), "param_groups": groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
@@ -248,3 +259,13 @@ class Base(torch.optim.Optimizer):
             else:
                 state[key] = entry
         return state
+
+
+def _check_params(params: Any) -> None:
+    """Raise the TypeError that torch would, with what to pass instead."""
+    if isinstance(params, torch.nn.Module):
+        raise TypeError(f"params is a module, {type(params).__name__}; pass its .parameters()")
+    if isinstance(params, (int, float)):
+        raise TypeError(f"params come first and then lr, got {params!r} for params")
+    if isinstance(params, dict):
+        raise TypeError("params is a dict; pass its .values(), or named tensors: its .items()")

@@ -82,8 +82,12 @@ def _reals(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
 
 
-def _like(param: Tensor, reals: Tensor) -> Tensor:
-    return torch.view_as_complex(reals.contiguous()) if param.is_complex() else reals
+def _like(kept: Tensor, reals: Tensor) -> Tensor:
+    """Return numbers as what is kept has them.
+
+    Of its type already: ``copy_`` of float32 into a float16 tensor with a sign that is due loses the sign (torch 2.13).
+    """
+    return torch.view_as_complex(reals.contiguous()) if kept.is_complex() else reals.to(kept.dtype)
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

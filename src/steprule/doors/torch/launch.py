@@ -89,16 +89,22 @@ class Launch:
         rows: in the order of the optimizer's parameters.
         cohorts: of these rows.
         watched: what the launch depends on.
-        others: what else must be done in the same step, and cannot fail.
+        before: what is done first: steps by torch, of which the first may fail, and then nothing has moved.
+        after: what is done last, and cannot fail.
 
     Attributes:
         is_reusable: whether ``holds`` may find that the launch serves another step.
     """
 
     def __init__(
-        self, rows: Sequence[Row], cohorts: Sequence[Cohort], watched: Watched, others: Sequence[Callable[[], None]]
+        self,
+        rows: Sequence[Row],
+        cohorts: Sequence[Cohort],
+        watched: Watched,
+        before: Sequence[Callable[[], None]],
+        after: Sequence[Callable[[], None]],
     ) -> None:
-        self.cohorts, self._others = cohorts, others
+        self.cohorts, self._before, self._after = cohorts, before, after
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
@@ -106,7 +112,7 @@ class Launch:
         self._apart = [(row, scalars, self._arrays(row)) for row, scalars in apart]
         self._table = _table(direct)
         self._all_done = False
-        self.is_reusable = bool(rows) and not apart and not others
+        self.is_reusable = bool(rows) and not apart and not before and not after
         if self.is_reusable:
             self._prepare_to_hold([row for row, _ in direct], watched)
 
@@ -178,10 +184,12 @@ class Launch:
             return
         # A signal in the middle would leave some parameters stepped and others not.
         with uninterrupted():
+            for do in self._before:
+                do()
             self._table.run()
             for row, scalars, arrays in self._apart:
                 step_strided(row.kernel.address, scalars, arrays)
-            for do in self._others:
+            for do in self._after:
                 do()
             self._all_done = True
 

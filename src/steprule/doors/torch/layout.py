@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.options import GroupOptions, Naming
-from steprule.doors.torch.rows import Row, Slots, check_gradient, is_plain, make_row
+from steprule.doors.torch.rows import Row, Slots, check_parameter, is_plain, make_row
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
@@ -23,7 +23,8 @@ class Layout:
     def __init__(self, naming: Naming, read: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> None:
         self._naming, self._read = naming, read
         self.rows: list[Row] = []
-        self.others: list[Callable[[], None]] = []
+        self.eager: list[Callable[[], None]] = []
+        self.put_back: list[Callable[[], None]] = []
         self.entries: list[tuple[Tensor, dict[str, Any], dict[str, Tensor]]] = []
         self.absent: list[int] = []
         self.is_reusable = True
@@ -40,12 +41,12 @@ class Layout:
         given, grad = grad, self._read(grad, options.group)
         # A copy is another one at the next step.
         self.is_reusable = self.is_reusable and grad is given
-        check_gradient(param, grad)
+        check_parameter(param, grad)
         state, fresh = check_entry(entry, param, options, self._naming)
         self.entries.append((param, entry, fresh))
         if options.group.get("differentiable"):
             names = self._naming.slots
-            self.others.append(differentiable_step(param, grad, options, state, entry, names))
+            self.eager.append(differentiable_step(param, grad, options, state, entry, names))
             return
         put_back = None
         if grad.is_sparse:
@@ -55,9 +56,9 @@ class Layout:
             self._grads.append(grad)
             self._kept.append((entry, state))
         else:
-            self.others.append(eager_step(param, grad, options, state))
+            self.eager.append(eager_step(param, grad, options, state))
         if put_back is not None:
-            self.others.append(put_back)
+            self.put_back.append(put_back)
 
     def watched(self, lists: list[list[Tensor]], states: list[dict[str, Any]]) -> Watched:
         """Return what the launch of the rows depends on."""

@@ -6,7 +6,7 @@ import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +36,12 @@ class Naming:
     options: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
     counts: bool = True
     count_dtype: torch.dtype | None = None
+
+    taken: ClassVar[set[str]] = set()
+    """The names of slots of all classes, to tell another optimizer's state from what callers keep there."""
+
+    def __post_init__(self) -> None:
+        self.taken.update(self.slots.values())
 
     def known(self, rule: Rule) -> set[str]:
         """Return every key of a state that this class may keep."""
@@ -88,8 +94,9 @@ def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, wh
             )
         try:
             values[name] = hyper.check(_number(value))
-        except HyperparameterError as error:
-            raise HyperparameterError(f"{_in_words(name, value, group, naming)}. {error}{where}") from None
+        except HyperparameterError:
+            words = _in_words(name, value, group, naming)
+            raise HyperparameterError(f"{words}; expected {hyper.kind}{where}") from None
     return values
 
 
@@ -116,10 +123,13 @@ def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -
     key, index = naming.place(name)
     words = _WORDS.get(key, f"Invalid {key} value: {{}}")
     members = group[key] if index is not None else ()
-    return words.format(_number(value), index=index, all=", ".join(map(str, members)))
+    number = _number(value)
+    return words.format(
+        repr(number) if isinstance(number, str) else number, index=index, all=", ".join(map(str, members))
+    )
 
 
-def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
     """Refuse a key of a group that is a misspelt option. Other foreign keys are the caller's notes, as in torch.
 
     Raises:
@@ -129,7 +139,7 @@ def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
     for key in given:
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=_NEAR)
         if key not in known and near:
-            raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?")
+            raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?{where}")
 
 
 class GroupOptions:
@@ -158,7 +168,10 @@ class GroupOptions:
         Raises:
             HyperparameterError: when an option has no longer a meaning.
         """
-        seen = (scale, *self._get(self.group))
+        try:
+            seen = (scale, *self._get(self.group))
+        except KeyError as error:
+            raise HyperparameterError(f"the parameter group has lost its option {error}{self._where}") from None
         if len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen)):
             return False
         before = self.values, self.values.variant, self._params

@@ -16,7 +16,7 @@ from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, kernel
 from steprule.errors import StructureError
 
-__all__ = ["Memory", "Row", "Slots", "check_gradient", "is_plain", "make_row", "state_dtype"]
+__all__ = ["Memory", "Row", "Slots", "check_parameter", "is_plain", "make_row", "state_dtype"]
 
 _STORAGE = {
     torch.float16: "float16",
@@ -34,7 +34,6 @@ _KIND = {
     torch.complex64: "<f4",
     torch.complex128: "<f8",
 }
-_STATE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
 @dataclass(eq=False)
@@ -58,7 +57,7 @@ class Memory:
     """Where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits.
 
     Attributes:
-        shape, strides: those of the real numbers, strides in bytes.
+        shape, strides: those of the real numbers; strides in numbers, as torch's are, not in bytes.
     """
 
     __slots__ = ("address", "itemsize", "kind", "shape", "size", "strides")
@@ -67,12 +66,11 @@ class Memory:
         self.kind = _KIND[tensor.dtype]
         self.itemsize = int(self.kind[2:])
         self.address, self.size = tensor.data_ptr(), tensor.numel()
-        shape, strides, item = tensor.shape, tensor.stride(), tensor.itemsize
-        self.shape: tuple[int, ...] = tuple(shape)
-        self.strides = tuple([stride * item for stride in strides])
-        if item != self.itemsize:  # the parts of a complex number
+        self.shape: tuple[int, ...] = tuple(tensor.shape)
+        self.strides: tuple[int, ...] = tensor.stride()
+        if tensor.dtype.is_complex:
             self.size *= 2
-            self.shape, self.strides = (*self.shape, 2), (*self.strides, self.itemsize)
+            self.shape, self.strides = (*self.shape, 2), (*[2 * stride for stride in self.strides], 1)
 
     @property
     def nbytes(self) -> int:
@@ -85,12 +83,12 @@ class Memory:
         if not self.size:
             return self.address, self.address
         last = sum([stride * (n - 1) for stride, n in zip(self.strides, self.shape, strict=True)])
-        return self.address, self.address + last + self.itemsize
+        return self.address, self.address + (last + 1) * self.itemsize
 
     @property
     def is_dense(self) -> bool:
         """Whether the elements fill one run of aligned memory."""
-        return self.address % self.itemsize == 0 and fill_a_run(self.shape, self.strides, self.itemsize)
+        return self.address % self.itemsize == 0 and fill_a_run(self.shape, self.strides, 1)
 
     def array(self) -> NDArray[Any]:
         """Return the memory as an array, for as long as the tensor lives.
@@ -101,8 +99,8 @@ class Memory:
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        data = (self.address, False)
-        return {"data": data, "shape": self.shape, "strides": self.strides, "typestr": self.kind, "version": 3}
+        data, strides = (self.address, False), tuple([stride * self.itemsize for stride in self.strides])
+        return {"data": data, "shape": self.shape, "strides": strides, "typestr": self.kind, "version": 3}
 
 
 @dataclass(eq=False)
@@ -133,7 +131,9 @@ class Row:
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the type of the slots of a parameter of that type."""
-    return _STATE.get(dtype, dtype)
+    if dtype.is_complex:
+        return torch.complex128 if dtype is torch.complex128 else torch.complex64
+    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -149,29 +149,32 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots) -> Row:
-    """Lay out one parameter.
-
-    Raises:
-        RuntimeError: when elements of the parameter share memory.
-    """
+    """Lay out one parameter."""
     chosen = kernel(options.rule, options.values.variant, formats.FORMATS[_STORAGE[param.dtype]])
     memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[name] for name in chosen.slots))]
     own = memories[0]
-    if own.size and any(stride == 0 and n > 1 for stride, n in zip(own.strides, own.shape, strict=True)):
-        raise RuntimeError(
-            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-            "Please clone() the tensor before performing the operation."
-        )
     same = all(same_walk(own, other) and other.address % other.itemsize == 0 for other in memories[1:])
     return Row(param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, same and own.is_dense)
 
 
-def check_gradient(param: Tensor, grad: Tensor) -> None:
-    """Check that a gradient is of its parameter's shape and type.
+def check_parameter(param: Tensor, grad: Tensor) -> None:
+    """Check that a parameter can be stepped, along a gradient of its shape and type.
 
     Raises:
-        StructureError: when it is not.
+        RuntimeError: in torch's words, when its elements share memory.
+        StructureError: otherwise.
     """
+    if not (param.is_floating_point() or param.is_complex()):
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)} has the type {param.dtype}, on which no rule steps; nothing "
+            "was stepped. Leave it out of the optimizer's parameters"
+        )
+    axes = zip(param.stride(), param.shape, strict=True) if param.layout is torch.strided and param.numel() else ()
+    if any(stride == 0 and n > 1 for stride, n in axes):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
     if grad.shape != param.shape or grad.dtype != param.dtype:
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)} and type {param.dtype} has a gradient of shape "

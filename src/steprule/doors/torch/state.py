@@ -62,16 +62,17 @@ def load_entry(
         StateError: when the entry does not belong to the parameter.
     """
     given = {key: value for key, value in entry.items() if value is not None}
-    expected = {naming.slots.get(slot, slot) for slot in options.rule.trace(options.values.variant).slots}
-    lacks = expected - set(given) if given or naming.counts else set()
-    if given and (lacks or not set(given) & naming.known(options.rule)):
+    if not given:
+        return {}
+    slots = {naming.slots.get(slot, slot) for slot in options.rule.trace(options.values.variant).slots}
+    expected = slots | ({"step"} if naming.counts else set())
+    foreign = (set(given) & Naming.taken) - naming.known(options.rule)
+    if expected - set(given) or foreign or not set(given) & naming.known(options.rule):
         raise StateError(
             f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
             "other options?"
         )
-    if not given:
-        return {}
-    placed = {key: _placed(value, param) if key in expected else copy.deepcopy(value) for key, value in given.items()}
+    placed = {key: _placed(value, param) if key in slots else copy.deepcopy(value) for key, value in given.items()}
     try:
         _, fresh = check_entry(placed, param, options, naming)
     except StateError as error:
