@@ -37,7 +37,8 @@ from steprule.runtime import get_num_threads, set_num_threads
 from steprule.version import __version__
 
 if TYPE_CHECKING:
-    from steprule import scipy, torch
+    from steprule import scipy
+    from steprule import torch as torch
     from steprule.doors.scipy import minimize
 
 __all__ = [
@@ -68,7 +69,6 @@ __all__ = [
     "set_num_threads",
     "sign",
     "sqrt",
-    "torch",
     "unscaled",
     "where",
 ]

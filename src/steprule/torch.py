@@ -2,7 +2,7 @@
 
 Names, arguments, defaults, errors and state dicts are those of torch.optim. ``foreach=`` and ``fused=`` are accepted
 and mean nothing: every step is one fused pass over all parameters. So is ``capturable=``, on the CPU. States are
-float32 for float16 and bfloat16 parameters.
+float32 for float16 and bfloat16 parameters. ``lr_scheduler`` and ``swa_utils`` are torch's own.
 
     import torch
     from steprule.torch import AdamW
@@ -10,6 +10,14 @@ float32 for float16 and bfloat16 parameters.
     model = torch.nn.Linear(3, 1)
     optimizer = AdamW(model.parameters(), lr=3e-4)
 """
+
+from typing import Any
+
+try:
+    from torch.optim import lr_scheduler as lr_scheduler
+    from torch.optim import swa_utils as swa_utils
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("steprule.torch needs PyTorch: pip install 'steprule[torch]'", name=error.name) from None
 
 from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
@@ -37,3 +45,11 @@ __all__ = [
     "SparseAdam",
     "Yogi",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Say where to find what torch.optim has and this module has not."""
+    import torch.optim
+
+    hint = f"; use torch.optim.{name}" if hasattr(torch.optim, name) else ""
+    raise AttributeError(f"steprule.torch has no {name!r}{hint}", name=name)

@@ -250,6 +250,7 @@ _ELSEWHERE = {
     "betas": "They are called 'beta1' and 'beta2'.",
     "weight_decay": "steprule.decoupled(rule) adds it (adamw is decoupled(adam)), or steprule.l2(rule).",
     "maximize": "steprule.maximize(rule) does that.",
+    "momentum": "The rule 'momentum' has it, as mu.",
     "amsgrad": "That is a rule of its own, 'amsgrad'.",
 }
 

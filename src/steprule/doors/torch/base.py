@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
+from steprule.doors.torch.arguments import documented
 from steprule.doors.torch.launch import Launch, cohorts_of
 from steprule.doors.torch.layout import Layout
 from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_keys, hyperparameters
@@ -39,6 +40,11 @@ class Base(torch.optim.Optimizer):
     """
 
     _naming = Naming()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
+            cls.__doc__ = documented(cls)
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self._options: list[GroupOptions] = []

@@ -40,6 +40,10 @@ class Optimizer(Base):
     def __init__(
         self, params: Params, rule: str | Rule = "adam", *, differentiable: bool = False, **hyperparameters: Any
     ) -> None:
+        if isinstance(rule, dict):  # as torch's base class takes defaults
+            raise TypeError(
+                "rule is a name or a Rule, got a dict; to write an optimizer, subclass torch.optim.Optimizer"
+            )
         self.rule = rules.find(rule)
         options = self.rule.resolve(hyperparameters)
         super().__init__(params, {**options, "differentiable": differentiable})

@@ -1,0 +1,61 @@
+"""What the arguments of all classes mean, said once and written into each class's docstring."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+__all__ = ["documented"]
+
+_MEANINGS = {
+    "params": "tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.",
+    "lr": "the learning rate, at least 0: a number, or a tensor of one number, which is read at every step.",
+    "betas": "the decays of the averages, each in [0, 1).",
+    "eps": "is added to the root that divides; at least 0.",
+    "weight_decay": "at least 0. An L2 penalty in the gradient, or decoupled where the class says so.",
+    "decoupled_weight_decay": "whether theta shrinks by lr weight_decay before the step, apart from the gradient.",
+    "momentum": "how much of the running sum or average of gradients is kept; at least 0.",
+    "dampening": "the share of a gradient, from the second on, that does not enter the momentum.",
+    "nesterov": "whether to step along the gradient and the momentum after it.",
+    "amsgrad": "whether to divide by the largest second moment so far.",
+    "centered": "whether to divide by a variance, with the squared average of gradients subtracted.",
+    "rho": "the decay of the averages of squares, in [0, 1].",
+    "lr_decay": "divides lr by 1 + (t - 1) lr_decay; at least 0.",
+    "initial_accumulator_value": "what the sums of squares start at; at least 0.",
+    "initial_accumulator": "what the second moment starts at; at least 0.",
+    "momentum_decay": "psi: how fast the momentum warms up; at least 0.",
+    "etas": "the factors of the step sizes: where the sign of g changed, in (0, 1), and where it did not, above 1.",
+    "step_sizes": "the bounds of the step sizes.",
+    "lambd": "the decay of theta, times the step size; at least 0.",
+    "t0": "the step after which the average begins.",
+    "clip": "whether to bound the divided gradient by (t - 1)^(1/4).",
+    "warmup": "the steps over which alpha and the slow decay rise; None: both are constant.",
+    "bias_correction": "whether to correct the averages for their start.",
+    "maximize": "climb instead of descending.",
+    "differentiable": "let autograd go through the step. Slow: the rule runs on tensors.",
+    "foreach": "ignored: every step is one fused pass.",
+    "fused": "ignored: every step is one fused pass.",
+    "capturable": "ignored on the CPU.",
+}
+_SPECIAL = {
+    ("ASGD", "alpha"): "the power of t by which the step size falls; at least 0.",
+    ("AdEMAMix", "alpha"): "the weight of the slow average; at least 0.",
+    ("RMSprop", "alpha"): "the decay of the averages, in [0, 1].",
+    ("Adamax", "eps"): "is added to |g|; at least 0.",
+    ("Adan", "weight_decay"): "at least 0. The proximal one: theta is divided by 1 + lr weight_decay.",
+    ("Signum", "momentum"): "the decay of the average of gradients, in [0, 1).",
+}
+_END = """
+Raises:
+    HyperparameterError: a ValueError, in torch's words, for a value out of range.
+"""
+
+
+def documented(cls: type[Any]) -> str:
+    """Return the docstring of a class with its arguments, their defaults and its errors."""
+    lines = [inspect.cleandoc(cls.__doc__ or ""), "", "Args:"]
+    for name, parameter in inspect.signature(cls).parameters.items():
+        meaning = _SPECIAL.get((cls.__name__, name)) or _MEANINGS[name]
+        default = "" if parameter.default is parameter.empty else f" Default {parameter.default!r}."
+        lines.append(f"    {name}: {meaning}{default}")
+    return "\n".join([*lines, _END])
