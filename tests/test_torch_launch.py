@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 import weakref
+from collections import UserDict
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from steprule.doors.torch import native
+from steprule.doors.torch import launch, native
 from steprule.doors.torch.base import Base
+from steprule.runtime import Table
 from steprule.torch import SGD, Adam, NAdam
 
 SHAPES = [(3, 4), (5,), (1,), (), (2, 3, 2, 2), (70_000,)]
@@ -23,7 +29,7 @@ def layouts(monkeypatch: pytest.MonkeyPatch) -> list[Base]:
     seen: list[Base] = []
     lay_out = Base._step_anew
 
-    def watched(self: Base, grads: list[Tensor | None]) -> None:
+    def watched(self: Base, grads: Any) -> None:
         seen.append(self)
         lay_out(self, grads)
 
@@ -253,3 +259,154 @@ def test_gradients_are_not_kept_alive() -> None:
         optimizer.step()
         optimizer.zero_grad()
         assert not any(reference() is not None for reference in alive)
+
+
+def test_options_changed_where_they_lie_are_seen() -> None:
+    betas = (torch.tensor(0.9), torch.tensor(0.99))
+    edits: list[tuple[dict[str, Any], Callable[[Any], object]]] = [
+        ({"betas": betas}, lambda group: group["betas"][0].fill_(0.1)),
+        ({"betas": [0.9, 0.99]}, lambda group: group["betas"].__setitem__(0, 0.1)),
+        ({"lr": np.array(0.1)}, lambda group: group["lr"].fill(0.5)),
+    ]
+    for options, change in edits:
+        (optimizer, params), (twin, others) = made(**options), made(**copy.deepcopy(options))
+        for t in range(4):
+            gradients(params, t)
+            gradients(others, t)
+            if t == 2:
+                change(optimizer.param_groups[0])
+                change(twin.param_groups[0])
+            optimizer.step()
+            twin._options, twin._launch = [], None
+            twin.step()
+        assert_equal(everything(optimizer, params), everything(twin, others))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("make", [SGD, Adam, NAdam])
+def test_an_interrupt_before_anything_moved_leaves_everything(
+    make: Callable[..., Base], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"momentum": 0.9, "dampening": 0.5} if make is SGD else {}
+    (optimizer, params), (twin, others) = made(make, **options), made(make, **options)
+    for t in range(steps):
+        for own, mine in ((optimizer, params), (twin, others)):
+            gradients(mine, t)
+            own.step()
+    before, keys = everything(optimizer, params), len(optimizer.state)
+
+    def interrupt(self: Table) -> None:
+        raise KeyboardInterrupt
+
+    optimizer.param_groups[0]["maximize"] = True
+    gradients(params, steps)
+    monkeypatch.setattr(Table, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    monkeypatch.undo()
+    assert_equal(everything(optimizer, params), before)
+    assert len(optimizer.state) == keys
+    twin.param_groups[0]["maximize"] = True
+    for t in range(steps, steps + 3):
+        for own, mine in ((optimizer, params), (twin, others)):
+            gradients(mine, t)
+            own.step()
+    assert_equal(everything(optimizer, params), everything(twin, others))
+
+
+@pytest.mark.parametrize("after", range(40))
+def test_an_interrupt_at_any_line_leaves_a_step_whole_or_untaken(after: int) -> None:
+    """A signal is raised at the nth line of ours in a step that asks for another kernel."""
+    (optimizer, params), (twin, others) = made(SGD, momentum=0.9), made(SGD, momentum=0.9)
+    for own, mine in ((optimizer, params), (twin, others)):
+        gradients(mine, 0)
+        own.step()
+        own.param_groups[0]["maximize"] = True
+    gradients(params, 1)
+    lines = 0
+
+    def watch(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if "/doors/torch/" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == 7 * after:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return watch
+
+    sys.settrace(watch)
+    try:
+        optimizer.step()
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.settrace(None)
+    assert interrupted == (0 < 7 * after <= lines)
+    if interrupted and torch.equal(params[0], others[0]):
+        optimizer.step()  # it had not been taken
+    for t in (1, 2, 3):
+        gradients(others, t)
+        twin.step()
+        if t > 1:
+            gradients(params, t)
+            optimizer.step()
+    assert_equal(everything(optimizer, params), everything(twin, others))
+
+
+def test_what_only_looks_like_a_list_or_a_dict_will_do(layouts: list[Base]) -> None:
+    (optimizer, params), (twin, others) = made(), made()
+    optimizer.param_groups[0]["params"] = tuple(params)
+    for t in range(4):
+        for own, mine in ((optimizer, params), (twin, others)):
+            gradients(mine, t)
+            own.step()
+        if t == 1:
+            optimizer.state[params[0]] = UserDict(optimizer.state[params[0]])
+    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert layouts.count(optimizer) == 4
+
+
+def test_a_parameter_that_stands_in_a_group_twice_is_stepped_twice_as_by_torch() -> None:
+    results = []
+    for make in (torch.optim.Adam, Adam):
+        param = torch.nn.Parameter(torch.ones(3))
+        with pytest.warns(UserWarning, match="duplicate parameters"):
+            optimizer = make([param, param], lr=0.1)
+        for t in range(3):
+            gradients([param], t)
+            optimizer.step()
+        results.append([param.detach(), optimizer.state[param]["step"]])
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_without_guards_of_torch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch, layouts: list[Base]) -> None:
+    (optimizer, params), (twin, others) = made(), made()
+    monkeypatch.setattr(launch, "_tensor_guards", lambda: None)
+    for t in range(3):
+        gradients(params, t)
+        optimizer.step()
+    monkeypatch.undo()
+    for t in range(3):
+        gradients(others, t)
+        twin.step()
+    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert layouts.count(optimizer) == 3
+
+
+class Tagged(torch.Tensor):
+    """A subclass from a module that is not torch's."""
+
+
+def test_the_rule_runs_on_subclasses_of_tensors() -> None:
+    plain = torch.nn.Parameter(torch.linspace(-1, 1, 5))
+    tagged = plain.detach().clone().as_subclass(Tagged)
+    results = []
+    for param in (plain.detach().clone(), tagged):
+        optimizer = Adam([param], differentiable=True)
+        param.grad = torch.ones(5).as_subclass(type(param))
+        optimizer.step()
+        results.append(param.as_subclass(torch.Tensor))
+    assert_equal(results[:1], results[1:])

@@ -153,8 +153,15 @@ class GroupValues(MutableMapping[str, Any]):
             values[name] = value
         return values
 
-    def evaluate(self, t: int, scheduled: Mapping[str, Value]) -> tuple[bytes, tuple[float, ...]]:
+    def evaluate(
+        self, t: int, scheduled: Mapping[str, Value], scalars: Mapping[str, float] | None = None
+    ) -> tuple[bytes, tuple[float, ...]]:
         """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
+
+        Args:
+            t: the number of the step.
+            scheduled: what ``scheduled`` returned.
+            scalars: the scalar slots; default: the group's own.
 
         Raises:
             HyperparameterError: when the expressions of the rule have no value.
@@ -169,7 +176,7 @@ class GroupValues(MutableMapping[str, Any]):
                 )
             arguments[index] = scheduled[name]
         for index, name in self._at_scalars:
-            arguments[index] = self.scalars[name]
+            arguments[index] = (scalars or self.scalars)[name]
         width = self._width
         try:
             results = self._prelude.function(*arguments)

@@ -24,10 +24,11 @@ __all__ = ["DERIVED", "maximum", "minimum", "sign", "sqrt", "where"]
 def _namespace(*operands: Any) -> Any:
     """Return the array module (NumPy, torch or jax.numpy) of the first array, importing nothing."""
     for operand in operands:
-        root = type(operand).__module__.partition(".")[0]
-        if root == "torch":
+        # A subclass's own module is the caller's.
+        roots = {kind.__module__.partition(".")[0] for kind in type(operand).__mro__}
+        if "torch" in roots:
             return sys.modules["torch"]
-        if root in ("jax", "jaxlib"):
+        if roots & {"jax", "jaxlib"}:
             return sys.modules["jax.numpy"]
         if isinstance(operand, (np.ndarray, np.generic)):
             return np

@@ -63,9 +63,7 @@ def find(rule: str | Rule) -> Rule:
     if isinstance(rule, Rule):
         return rule
     if callable(rule):
-        name = getattr(rule, "__name__", "")
-        hint = suggest(name.lower(), CATALOGUE) if isinstance(rule, type) else " Decorate it with @steprule.rule"
-        raise RuleError(f"{rule!r} is a {type(rule).__name__}, not yet a rule.{hint}")
+        raise RuleError(f"{rule!r} is a function, not yet a rule: decorate it with @steprule.rule")
     if not isinstance(rule, str):
         raise RuleError(f"a rule is a name of the catalogue or a Rule, got {rule!r}")
     if rule in CATALOGUE:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -25,6 +25,8 @@ __all__ = ["Base", "Number", "Params", "given"]
 
 Params = torch_optimizer.ParamsT
 Number = float | Tensor
+Item = tuple[int, Tensor | None, Tensor, GroupOptions]
+"""A parameter: its place, its gradient, itself, and its group."""
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class Base(torch.optim.Optimizer):
         self._refresh()
         grads = [param.grad for group in self.param_groups for param in group["params"]]
         launch = self._launch
-        if launch is not None and launch.holds(list(self.state.values()), grads):
+        if launch is not None and launch.holds(self._options, list(self.state.values()), grads):
             launch.run([cohort.evaluate() for cohort in launch.cohorts])
         else:
             self._launch = None
@@ -149,34 +151,37 @@ class Base(torch.optim.Optimizer):
         """Follow the options of the groups, which anyone may change between steps."""
         groups = self.param_groups
         if [id(options.group) for options in self._options] != list(map(id, groups)):
-            self._launch = None
-            self._options = [GroupOptions(self._rule, self._naming, group, i) for i, group in enumerate(groups)]
+            self._options = self._options_of(groups)
         scale = self.__dict__.get("grad_scale")
         for options in self._options:
-            if options.refresh(scale):
-                self._launch = None
+            options.refresh(scale)
 
-    def _step_anew(self, grads: list[Tensor | None]) -> None:
+    def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
+        return [GroupOptions(self._rule, self._naming, self.defaults, group, i) for i, group in enumerate(groups)]
+
+    def _step_anew(self, grads: Sequence[Tensor | None]) -> None:
         """Lay out a step, take it, and keep its layout for the next if it can serve again."""
-        layout = Layout(self._naming, self._read)
         params = [(param, options) for options in self._options for param in options.group["params"]]
-        for place, ((param, options), grad) in enumerate(zip(params, grads, strict=True)):
+        items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
+        launches = [self._step_once(items) for items in _rounds(items)]
+        self._launch = launches[0] if len(launches) == 1 else None
+
+    def _step_once(self, items: Sequence[Item]) -> Launch | None:
+        layout = Layout(self._naming, self._read, self.state)
+        for place, grad, param, options in items:
             if grad is None:
                 layout.absent.append(place)
             else:
-                layout.add(param, grad, place, options, self.state.get(param))
+                layout.add(param, grad, place, options)
         cohorts = cohorts_of(layout.rows)
         evaluated = [cohort.evaluate() for cohort in cohorts]
-        for param, entry, fresh in layout.entries:
-            if fresh:
-                entry.update(fresh)
-                self.state[param] = entry
-        lists = [group["params"] for group in self.param_groups]
-        launch = Launch(
-            layout.rows, cohorts, layout.watched(lists, list(self.state.values())), layout.eager, layout.put_back
-        )
-        launch.run(evaluated)
-        self._launch = launch if launch.is_reusable and layout.is_reusable else None
+        launch = Launch(layout.rows, cohorts, layout.eager, layout.put_back)
+        launch.run(evaluated, layout.entries)
+        watched = layout.watched(self._options) if launch.is_direct else None
+        if watched is None:
+            return None
+        launch.keep(layout.rows, watched)
+        return launch
 
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         """Return a gradient as it can be read: with a sign or conjugation that is due carried out, a copy."""
@@ -254,8 +259,7 @@ class Base(torch.optim.Optimizer):
 
     def _loaded_state(self, state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> dict[Any, Any]:
         keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-        options = [GroupOptions(self._rule, self._naming, group, index) for index, group in enumerate(groups)]
-        params = [(param, own) for own in options for param in own.group["params"]]
+        params = [(param, own) for own in self._options_of(groups) for param in own.group["params"]]
         at = dict(zip(keys, params, strict=True))
         state: dict[Any, Any] = defaultdict(dict)
         for key, entry in state_dict["state"].items():
@@ -265,6 +269,19 @@ class Base(torch.optim.Optimizer):
             else:
                 state[key] = entry
         return state
+
+
+def _rounds(items: Iterable[Item]) -> list[list[Item]]:
+    """Return the parameters in rounds that have each once: one that stands in a group twice is stepped twice."""
+    rounds: list[list[Item]] = []
+    times: Counter[int] = Counter()
+    for item in items:
+        param = item[2]
+        if times[id(param)] == len(rounds):
+            rounds.append([])
+        rounds[times[id(param)]].append(item)
+        times[id(param)] += 1
+    return rounds
 
 
 def _check_params(params: Any) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch._C._dynamo.guards import TensorGuards
 
+from steprule.doors.group import GroupValues
 from steprule.doors.layout import Spans
 from steprule.doors.strided import step_strided
+from steprule.doors.torch.layout import Entries
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Memory, Row
 from steprule.doors.torch.watch import Numbers, Watch, Watched
+from steprule.rules.rule import Variant
 from steprule.runtime import Table
 from steprule.runtime.addresses import address
 from steprule.runtime.interrupts import uninterrupted
@@ -53,9 +55,7 @@ class Cohort:
         Raises:
             HyperparameterError: when the expressions of the rule have no value.
         """
-        values = self.options.values
-        values.scalars = self.scalars
-        return values.evaluate(self.t + 1, {})
+        return self.options.values.evaluate(self.t + 1, {}, self.scalars)
 
     def take(self, evaluated: Evaluated) -> None:
         """Take over what ``evaluate`` returned."""
@@ -78,6 +78,14 @@ def cohorts_of(rows: Sequence[Row]) -> list[Cohort]:
     return list(cohorts.values())
 
 
+def _tensor_guards() -> Any:
+    try:
+        from torch._C._dynamo.guards import TensorGuards
+    except ImportError:  # private to torch: without it every step is laid out anew
+        return None
+    return TensorGuards
+
+
 _Bound = tuple[Row, int]
 """A row, and the address of its scalars."""
 
@@ -88,19 +96,17 @@ class Launch:
     Args:
         rows: in the order of the optimizer's parameters.
         cohorts: of these rows.
-        watched: what the launch depends on.
         before: what is done first: steps by torch, of which the first may fail, and then nothing has moved.
         after: what is done last, and cannot fail.
 
     Attributes:
-        is_reusable: whether ``holds`` may find that the launch serves another step.
+        is_direct: whether all is done in the one launch, which then may be kept for another step.
     """
 
     def __init__(
         self,
         rows: Sequence[Row],
         cohorts: Sequence[Cohort],
-        watched: Watched,
         before: Sequence[Callable[[], None]],
         after: Sequence[Callable[[], None]],
     ) -> None:
@@ -112,9 +118,7 @@ class Launch:
         self._apart = [(row, scalars, self._arrays(row)) for row, scalars in apart]
         self._table = _table(direct)
         self._all_done = False
-        self.is_reusable = bool(rows) and not apart and not before and not after
-        if self.is_reusable:
-            self._prepare_to_hold([row for row, _ in direct], watched)
+        self.is_direct = not apart and not before and not after
 
     def _sorted(self, rows: Sequence[Row]) -> tuple[list[_Bound], list[_Bound]]:
         """Return the rows that can be walked as they lie, and the others, each with the address of its scalars."""
@@ -125,26 +129,26 @@ class Launch:
         pairs = list(zip(filled, apart, strict=True))
         return [item for item, is_apart in pairs if not is_apart], [item for item, is_apart in pairs if is_apart]
 
-    def _prepare_to_hold(self, direct: Sequence[Row], watched: Watched) -> None:
+    def keep(self, rows: Sequence[Row], watched: Watched) -> None:
+        """Make ready for ``holds``. The rows are not kept: their gradients' memory is not ours."""
+        direct = [row for row in rows if row.memories[0].size]
         self._own = np.array([_extent(row.memories[0]) for row in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
+        self._stamps = [(own, *own.stamp) for own in watched.options]
         self._watch = Watch(watched, [row.place for row in direct], self._counts.numbers)
-        # Only these tell of a sign or a conjugation that is due; where no complex number is, the others have none.
+        # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
+        # is due where it lies, by `.data =`, is not noticed.
         kept = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
         self._complex = [tensor for tensor in kept if tensor.is_complex()]
-        guarded = [*self._complex, *watched.grads]
-        self._guards: Any = TensorGuards(*guarded, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+        self._guards = _guards([*self._complex, *watched.grads])
         self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
 
-    def holds(self, states: list[Any], grads: list[Any]) -> bool:
+    def holds(self, options: Sequence[GroupOptions], states: list[Any], grads: list[Any]) -> bool:
         """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
-        present = [grad for grad in grads if grad is not None] if self._any_absent else grads
-        if len(present) != self._grads:
+        if len(options) != len(self._stamps) or not all(map(_is_as_stamped, options, self._stamps)):
             return False
-        try:
-            if not self._guards.check(*self._complex, *present):
-                return False
-        except TypeError:  # a None where there was a gradient
+        present = [grad for grad in grads if grad is not None] if self._any_absent else grads
+        if len(present) != self._grads or not self._guards(*self._complex, *present):
             return False
         if not self._watch.holds(states, grads):
             return False
@@ -159,12 +163,19 @@ class Launch:
         self._seen = seen
         return True
 
-    def run(self, evaluated: Sequence[Evaluated]) -> None:
-        """Take the step, given what each cohort's ``evaluate`` returned: counts, scalar slots, then the arrays."""
+    def run(self, evaluated: Sequence[Evaluated], entries: Entries | None = None) -> None:
+        """Take the step: fresh state, counts, scalar slots, then the arrays.
+
+        Args:
+            evaluated: what each cohort's ``evaluate`` returned.
+            entries: what comes into the optimizer's state.
+        """
         self._table.prepare(torch.get_num_threads())
         before = [(cohort.t, cohort.scalars) for cohort in self.cohorts]
         self._all_done = False
         try:
+            if entries is not None:
+                entries.put()
             for cohort, values in zip(self.cohorts, evaluated, strict=True):
                 cohort.take(values)
             self._counts.write(self.cohorts)
@@ -174,28 +185,30 @@ class Launch:
                 for cohort, (t, scalars) in zip(self.cohorts, before, strict=True):
                     cohort.t, cohort.scalars = t, scalars
                 self._counts.write(self.cohorts)
+                if entries is not None:
+                    entries.take_back()
             raise
 
     def _move(self) -> None:
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
-        if self.is_reusable:
+        if self.is_direct:
             self._table.run()
             return
         # A signal in the middle would leave some parameters stepped and others not.
         with uninterrupted():
             for do in self._before:
                 do()
-            self._table.run()
             for row, scalars, arrays in self._apart:
                 step_strided(row.kernel.address, scalars, arrays)
+            self._table.run()
             for do in self._after:
                 do()
             self._all_done = True
 
     @property
     def _is_done(self) -> bool:
-        return self._all_done or (self.is_reusable and self._table.is_done)
+        return self._all_done or (self.is_direct and self._table.is_done)
 
     def _crosses(self, row: Row) -> bool:
         """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""
@@ -207,6 +220,27 @@ class Launch:
         low, high = row.memories[1].bounds
         param, grad, *slots = (memory.array() for memory in row.memories)
         return [param, grad.copy() if self._spans.meet(low, high - low) else grad, *slots]
+
+
+def _is_as_stamped(own: GroupOptions, stamp: tuple[GroupOptions, GroupValues, Variant, list[Tensor]]) -> bool:
+    values, variant, params = own.stamp
+    return own is stamp[0] and values is stamp[1] and variant == stamp[2] and params is stamp[3]
+
+
+def _guards(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+    """Return what tells whether tensors are of the types, shapes, strides and devices that these are."""
+    kind = _tensor_guards()
+    if kind is None:
+        return lambda *tensors: False
+    guards = kind(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+
+    def check(*tensors: Any) -> bool:
+        try:
+            return bool(guards.check(*tensors))
+        except TypeError:  # a None where there was a gradient
+            return False
+
+    return check
 
 
 class Counts:

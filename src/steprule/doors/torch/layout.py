@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -17,33 +17,66 @@ from steprule.doors.torch.watch import Watched
 __all__ = ["Layout"]
 
 
+class Entries:
+    """What a step adds to the optimizer's state, put in place when it runs, and taken back if it does not."""
+
+    def __init__(self, state: dict[Tensor, dict[str, Any]]) -> None:
+        self._state = state
+        self._added: list[tuple[Tensor, dict[str, Any], dict[str, Tensor], dict[str, Any]]] = []
+
+    def add(self, param: Tensor, entry: dict[str, Any], fresh: dict[str, Tensor]) -> None:
+        """Note what comes into an entry, and what was there before."""
+        if fresh:
+            self._added.append((param, entry, fresh, dict(entry)))
+
+    def put(self) -> None:
+        """Put all in place."""
+        for param, entry, fresh, _ in self._added:
+            entry.update(fresh)
+            self._state[param] = entry
+
+    def take_back(self) -> None:
+        """Let all be as it was."""
+        for param, entry, _, before in self._added:
+            entry.clear()
+            entry.update(before)
+            if not before:
+                self._state.pop(param, None)
+
+
 class Layout:
     """What a step consists of, collected parameter by parameter. Nothing is changed."""
 
-    def __init__(self, naming: Naming, read: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> None:
-        self._naming, self._read = naming, read
+    def __init__(
+        self,
+        naming: Naming,
+        read: Callable[[Tensor, Mapping[str, Any]], Tensor],
+        state: dict[Tensor, dict[str, Any]],
+    ) -> None:
+        self._naming, self._read, self._state = naming, read, state
         self.rows: list[Row] = []
         self.eager: list[Callable[[], None]] = []
         self.put_back: list[Callable[[], None]] = []
-        self.entries: list[tuple[Tensor, dict[str, Any], dict[str, Tensor]]] = []
+        self.entries = Entries(state)
         self.absent: list[int] = []
         self.is_reusable = True
         self._grads: list[Tensor] = []
         self._kept: list[tuple[dict[str, Any], Slots]] = []
 
-    def add(self, param: Tensor, grad: Tensor, place: int, options: GroupOptions, entry: Any) -> None:
-        """Add a parameter with a gradient, and what is there of its state.
+    def add(self, param: Tensor, grad: Tensor, place: int, options: GroupOptions) -> None:
+        """Add a parameter with a gradient.
 
         Raises:
             StructureError, StateError, RuntimeError: when they do not belong together.
         """
+        entry = self._state.get(param)
         entry = {} if entry is None else entry
         given, grad = grad, self._read(grad, options.group)
         # A copy is another one at the next step.
         self.is_reusable = self.is_reusable and grad is given
         check_parameter(param, grad)
         state, fresh = check_entry(entry, param, options, self._naming)
-        self.entries.append((param, entry, fresh))
+        self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
             names = self._naming.slots
             self.eager.append(differentiable_step(param, grad, options, state, entry, names))
@@ -60,8 +93,12 @@ class Layout:
         if put_back is not None:
             self.put_back.append(put_back)
 
-    def watched(self, lists: list[list[Tensor]], states: list[dict[str, Any]]) -> Watched:
-        """Return what the launch of the rows depends on."""
+    def watched(self, options: Sequence[GroupOptions]) -> Watched | None:
+        """Return what the launch of the rows depends on; None if it cannot serve again."""
+        lists, states = [own.group["params"] for own in options], list(self._state.values())
+        # Machine code looks into lists and dicts, and would not understand what only looks like them.
+        if not self.rows or not self.is_reusable or {*map(type, lists)} != {list} or {*map(type, states)} - {dict}:
+            return None
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
         for entry, state in self._kept:
             named = {**state.slots, **state.scalars}
@@ -69,4 +106,5 @@ class Layout:
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]
-        return Watched(lists, states, slots, [row.param for row in self.rows], self._grads, self.absent)
+        params = [row.param for row in self.rows]
+        return Watched(options, lists, states, slots, params, self._grads, self.absent)

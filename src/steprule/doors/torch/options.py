@@ -6,7 +6,7 @@ import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from steprule.doors.group import GroupValues
 from steprule.errors import HyperparameterError
 from steprule.rules import Rule, decoupled, l2, maximize, unscaled
+from steprule.rules.rule import Variant
 
 __all__ = ["Choice", "GroupOptions", "Naming", "check_keys", "dressed", "hyperparameters"]
 
@@ -36,12 +37,6 @@ class Naming:
     options: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
     counts: bool = True
     count_dtype: torch.dtype | None = None
-
-    taken: ClassVar[set[str]] = set()
-    """The names of slots of all classes, to tell another optimizer's state from what callers keep there."""
-
-    def __post_init__(self) -> None:
-        self.taken.update(self.slots.values())
 
     def known(self, rule: Rule) -> set[str]:
         """Return every key of a state that this class may keep."""
@@ -136,9 +131,9 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
         HyperparameterError: naming the option that was meant.
     """
     known = [*known, "params", "param_names"]
-    for key in given:
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=_NEAR)
-        if key not in known and near:
+    for key in map(str, given):
+        near = difflib.get_close_matches(key, known, n=1, cutoff=_NEAR)
+        if key not in known and near and not (key in near[0] or near[0] in key):  # no_weight_decay is a note
             raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?{where}")
 
 
@@ -148,22 +143,38 @@ class GroupOptions:
     Args:
         choose: from a group to its rule.
         naming: torch's names.
+        options: the keys of the group that matter.
         group: the group, to be read at every step.
         index: its place, for messages.
+
+    Attributes:
+        rule: what the group steps by, since the last ``refresh``.
+        values: the hyperparameters.
     """
 
     def __init__(
-        self, choose: Callable[[Mapping[str, Any]], Choice], naming: Naming, group: dict[str, Any], index: int
+        self,
+        choose: Callable[[Mapping[str, Any]], Choice],
+        naming: Naming,
+        options: Iterable[str],
+        group: dict[str, Any],
+        index: int,
     ) -> None:
         self._choose, self._naming, self.group = choose, naming, group
         self._where = f" (group {index})"
         self._seen: tuple[Any, ...] = ()
-        self._params = group["params"]
-        self._get = operator.itemgetter(*group, "params")  # named twice, so that it returns a tuple for any group
-        self.rule, self.values = self._resolve(None)
+        # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
+        keys = [key for key in options if key in group or key != "differentiable"]
+        self._get = operator.itemgetter(*keys, "params", "params")  # twice, so that it always returns a tuple
+        self.rule, self.values = self._resolve(None, None)
 
-    def refresh(self, scale: Tensor | None) -> bool:
-        """Follow the group, and the scale of its gradients. Return whether another kernel is needed.
+    @property
+    def stamp(self) -> tuple[GroupValues, Variant, list[Tensor]]:
+        """What a launch depends on: it serves as long as these are the same."""
+        return self.values, self.values.variant, self.group["params"]
+
+    def refresh(self, scale: Tensor | None) -> None:
+        """Follow the group, and the scale of its gradients.
 
         Raises:
             HyperparameterError: when an option has no longer a meaning.
@@ -173,13 +184,10 @@ class GroupOptions:
         except KeyError as error:
             raise HyperparameterError(f"the parameter group has lost its option {error}{self._where}") from None
         if len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen)):
-            return False
-        before = self.values, self.values.variant, self._params
-        self.rule, self.values = self._resolve(scale)
-        self._params = self.group["params"]
-        # A tensor may be given another value where it lies, so it is read again at every step.
-        self._seen = () if any(isinstance(value, Tensor) for value in seen) else seen
-        return self.values is not before[0] or self.values.variant != before[1] or self._params is not before[2]
+            return
+        self.rule, self.values = self._resolve(scale, self.values)
+        # What can be changed where it lies (a tensor, a list) is read again at every step.
+        self._seen = seen if all(map(_is_fixed, seen[:-2])) else ()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the hyperparameters that the group has as tensors, for gradients with respect to them."""
@@ -189,14 +197,19 @@ class GroupOptions:
             if isinstance(value := _value(name, self.group, self._naming), Tensor)
         }
 
-    def _resolve(self, scale: Tensor | None) -> tuple[Rule, GroupValues]:
+    def _resolve(self, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
         choice = self._choose(self.group)
         given = hyperparameters(choice, self.group, self._naming, self._where)
         rule = choice[0]
         if scale is not None:
             rule, given = unscaled(rule), {**given, "grad_scale": float(scale)}
-        values = getattr(self, "values", None)
         if values is None or self.rule is not rule or rule.variant(rule.resolve(given)) != values.variant:
             return rule, GroupValues(rule, given, self._where)
         values.restore({name: value for name, value in given.items() if value != values[name]})
         return rule, values
+
+
+def _is_fixed(value: object) -> bool:
+    return (
+        value is None or type(value) in (float, bool, int, str) or (type(value) is tuple and all(map(_is_fixed, value)))
+    )

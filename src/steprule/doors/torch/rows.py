@@ -145,7 +145,13 @@ def is_plain(tensor: Tensor) -> bool:
         and tensor.layout is torch.strided
         and not (tensor.is_conj() or tensor.is_neg())
     )
-    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return plain and not _is_wrapped(tensor)
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    """Whether torch.func is at work on the tensor, which then has no memory of its own."""
+    functorch = getattr(torch._C, "_functorch", None)
+    return functorch is not None and bool(functorch.is_functorch_wrapped_tensor(tensor))
 
 
 def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots) -> Row:

@@ -66,8 +66,7 @@ def load_entry(
         return {}
     slots = {naming.slots.get(slot, slot) for slot in options.rule.trace(options.values.variant).slots}
     expected = slots | ({"step"} if naming.counts else set())
-    foreign = (set(given) & Naming.taken) - naming.known(options.rule)
-    if expected - set(given) or foreign or not set(given) & naming.known(options.rule):
+    if expected - set(given) or not set(given) & naming.known(options.rule):
         raise StateError(
             f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
             "other options?"

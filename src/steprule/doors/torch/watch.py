@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.doors.torch import native
+from steprule.doors.torch.options import GroupOptions
 from steprule.runtime.addresses import address
 
 __all__ = ["Numbers", "Watch"]
@@ -59,6 +60,7 @@ class Watched:
     """What a launch depends on.
 
     Attributes:
+        options: the groups.
         lists: the parameters of each group.
         states: the values of the optimizer's state, in order.
         slots: a dict of the state, a key, and the tensor there.
@@ -67,6 +69,7 @@ class Watched:
         absent: the places of parameters without a gradient.
     """
 
+    options: Sequence[GroupOptions]
     lists: Sequence[list[Tensor]]
     states: Sequence[dict[str, Any]]
     slots: Sequence[tuple[dict[str, Any], str, Tensor]]
