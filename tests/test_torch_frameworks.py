@@ -74,18 +74,23 @@ def _sentences() -> Any:
 
 
 def _trained(
-    folder: Path, kind: Any, checkpoint: str | None = None, dtype: torch.dtype = torch.float32, **options: Any
-) -> Any:
+    folder: Path, kind: Any, checkpoint: str | None = None, *,
+    dtype: torch.dtype = torch.float32, as_class: bool = False, **options: Any,
+) -> Any:  # fmt: skip
+    """Train with an optimizer and a schedule of ours, or let the trainer make both ``as_class`` and arguments say."""
     set_seed(3)
     config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=29, n_positions=8, bos_token_id=0, eos_token_id=0)
     model: Any = GPT2LMHeadModel(config)  # with dropout, and one matrix at both ends
     optimizer = kind(model.to(dtype).parameters())
+    schedule = OneCycleLR(optimizer, max_lr=1e-2, total_steps=STEPS, cycle_momentum=False)
+    made: Any = {"optimizers": (optimizer, schedule)}
+    if as_class:
+        made = {"optimizer_cls_and_kwargs": (kind.func, kind.keywords)}
     arguments = TrainingArguments(
         str(folder), max_steps=STEPS, per_device_train_batch_size=8, save_steps=HALF, logging_steps=1, use_cpu=True,
         report_to="none", disable_tqdm=True, log_level="error", dataloader_pin_memory=False, **options,
     )  # fmt: skip
-    schedule: Any = OneCycleLR(optimizer, max_lr=1e-2, total_steps=STEPS, cycle_momentum=False)
-    trainer = Trainer(model, arguments, train_dataset=_sentences(), optimizers=(optimizer, schedule))
+    trainer = Trainer(model, arguments, train_dataset=_sentences(), **made)
     trainer.train(resume_from_checkpoint=checkpoint)
     return trainer
 
@@ -96,7 +101,7 @@ def _losses(trainer: Any) -> Tensor:
     return torch.tensor(losses, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}], ids=["plain", "accumulating"])
+@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}, {"as_class": True, "weight_decay": 0.1}])
 def test_a_trainer_run_equals_that_of_torch(options: dict[str, Any], tmp_path: Path) -> None:
     ours = _trained(tmp_path / "ours", ADAMW, dtype=torch.float64, **options)
     theirs = _trained(tmp_path / "theirs", TORCH_ADAMW, dtype=torch.float64, **options)

@@ -25,7 +25,7 @@ def eager_step(param: Tensor, grad: Tensor, options: GroupOptions, state: Slots)
             new, slots, scalars = _computed(rule, values, param, grad, state)
             param.copy_(_like(param, new))
             for name, value in slots.items():
-                state.slots[name].copy_(_like(param, value))
+                state.slots[name].copy_(_like(state.slots[name], value))
             _count(state, scalars)
 
     return step
@@ -49,7 +49,7 @@ def differentiable_step(
     def step() -> None:
         param.copy_(_like(param, new))
         for name, value in slots.items():
-            inner[names.get(name, name)] = _like(param, value)
+            inner[names.get(name, name)] = _like(state.slots[name], value)
         with torch.no_grad():
             _count(state, scalars)
 
