@@ -1,0 +1,76 @@
+"""What does a step cost where tensors are small: 1,000 of 1,000, and one of 10, through PyTorch?
+
+python -m benchmarks.torch_small [CLASS ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+
+from benchmarks.harness import Timing, measure, report
+from benchmarks.torch_large import CLASSES, contestants, headings, row
+
+COUNT, SIZE = 1000, 1000
+
+
+def _parameters(count: int, size: int) -> list[torch.nn.Parameter]:
+    torch.manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(size)) for _ in range(count)]
+    _give(params, _gradients(params))
+    return params
+
+
+def _gradients(params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [torch.randn(param.shape) for param in params]
+
+
+def _give(params: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+    for param, g in zip(params, gradients, strict=True):
+        param.grad = g
+
+
+def _elsewhere(params: Sequence[torch.Tensor], step: Callable[[], object]) -> Callable[[], None]:
+    """Return a step whose gradients lie elsewhere each time, as after ``zero_grad`` and a backward pass."""
+    gradients, turn = [_gradients(params) for _ in range(2)], 0
+
+    def with_others() -> None:
+        nonlocal turn
+        turn = 1 - turn
+        _give(params, gradients[turn])
+        step()
+
+    return with_others
+
+
+def _one(name: str, count: int, size: int, moving: bool) -> dict[str, Timing]:
+    params = _parameters(count, size)
+    steps: dict[str, Callable[[], object]] = {
+        mode: optimizer.step for mode, optimizer in contestants(name, params).items()
+    }
+    if moving:
+        steps = {mode: _elsewhere(params, step) for mode, step in steps.items()}
+        steps["giving the gradients alone"] = _elsewhere(params, lambda: None)
+    return measure(steps, turns=15)
+
+
+def main() -> None:
+    rows: list[list[str]] = []
+    timings: dict[str, Timing] = {}
+    cases = [
+        (f"{COUNT:,} x {SIZE:,}", COUNT, SIZE, False),
+        (f"{COUNT:,} x {SIZE:,}, gradients elsewhere each step", COUNT, SIZE, True),
+        ("1 x 10", 1, 10, False),
+    ]
+    for name in sys.argv[1:] or CLASSES:
+        for what, count, size, moving in cases:
+            measured = _one(name, count, size, moving)
+            rows.append(row(f"{name}, {what}", measured, 1e6))
+            timings |= {f"{name}, {what}, {mode}": timing for mode, timing in measured.items()}
+    report("One step of small tensors through PyTorch", headings("best us"), rows, timings)
+
+
+if __name__ == "__main__":
+    main()
