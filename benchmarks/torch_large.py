@@ -57,7 +57,7 @@ def _one(name: str) -> dict[str, Timing]:
     torch.manual_seed(0)
     param = torch.nn.Parameter(torch.randn(N))
     param.grad = torch.randn(N)
-    return measure({mode: optimizer.step for mode, optimizer in contestants(name, [param]).items()}, turns=21)
+    return measure({mode: optimizer.step for mode, optimizer in contestants(name, [param]).items()}, turns=11)
 
 
 def main() -> None:

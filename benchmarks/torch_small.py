@@ -53,7 +53,7 @@ def _one(name: str, count: int, size: int, moving: bool) -> dict[str, Timing]:
     if moving:
         steps = {mode: _elsewhere(params, step) for mode, step in steps.items()}
         steps["giving the gradients alone"] = _elsewhere(params, lambda: None)
-    return measure(steps, turns=15)
+    return measure(steps, turns=9)
 
 
 def main() -> None:

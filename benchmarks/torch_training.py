@@ -20,7 +20,7 @@ import steprule.torch
 from benchmarks.harness import Timing, ratio, report
 from examples.train_gpt import GPT, Config
 
-TURNS, TURN = 7, 0.3
+TURNS, TURN = 15, 0.4
 PAUSE = 0.05
 MODELS = {
     "small": Config(vocabulary=97),

@@ -50,6 +50,14 @@ _QUESTIONS = {
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so steps keep their speed.\n",
     "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",
     "memory": "No temporary of the size of a parameter.\n",
+    "torch_large": "Through PyTorch. Torch's optimizers step the same parameters and slots.\n",
+    "torch_small": "Through PyTorch. What is left is looking at tensors: has anything moved?\n",
+    "torch_zero_gradients": "How much torch's fused form slows down on subnormal numbers depends on the processor.\n",
+    "torch_memory": "The two slots are made in these steps. A transposed gradient is walked where it lies.\n",
+    "torch_training": (
+        "Forward and backward are torch's, and differ by noise alone. The step right after a backward shares the\n"
+        "processors with OpenMP's threads, which still spin; after a pause they sleep.\n"
+    ),
 }
 
 
@@ -98,8 +106,18 @@ def figures() -> dict[str, str]:
         "times": f"{float(large['times faster than NumPy']):.0f}",
         "share": f"{100 * float(large['share of the limit (limit / steprule)']):.0f} %",
         "tiny": f"{float(small['1 x 10']):.0f} microseconds",
+        "torch_large": _torch("torch_large", "Adam"),
+        "torch_many": _torch("torch_small", "Adam, 1,000 x 1,000"),
         "many": f"{float(small['1,000 x 1,000, the same gradients']) / 1000:.1f} ms",
     }
+
+
+def _torch(benchmark: str, case: str) -> str:
+    """Return how many times faster than torch's fused and default forms."""
+    raw = json.loads((RESULTS / f"{benchmark}.json").read_text())
+    row = dict(zip(raw["headings"], next(row for row in raw["rows"] if row[0] == case), strict=True))
+    fused, default = (float(row[f"times faster than {mode}"]) for mode in ("fused", "default"))
+    return f"{fused:.1f} times faster ({default:.0f} times)"
 
 
 def race() -> str:

@@ -213,7 +213,7 @@ def _check(name: str, columns: str, body: str, offset: int) -> str:
     pairs = [column.partition(":") for column in columns.split()]
     handle = _HANDLE.format(offset=offset)
     items = "".join(_ITEM.format(column=column, kind=kind) for column, _, kind in pairs if kind)
-    if "%objects.v" in items and "lists" != name:
+    if "%objects.v" in items and name != "lists":
         items += handle + _AHEAD.format(offset=offset)
     arguments = ", ".join(f"ptr %{column}" for column, _, _ in pairs)
     return _CHECK.format(name=name, arguments=arguments, items=items, body=body.replace("{handle}", handle))
