@@ -15,10 +15,10 @@ from functools import partial
 from statistics import mean
 
 import torch
+from examples.train_gpt import GPT, Config
 
 import steprule.torch
 from benchmarks.harness import Timing, ratio, report
-from examples.train_gpt import GPT, Config
 
 TURNS, TURN = 15, 0.4
 PAUSE = 0.05

@@ -7,6 +7,7 @@ python -m benchmarks.torch_zero_gradients
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -16,7 +17,10 @@ from benchmarks.harness import Timing, measure, ratio, report
 
 N = 5_000_000
 STEPS = 1_100
-ADAM = {"steprule": steprule.torch.Adam, "torch, fused": partial(torch.optim.Adam, fused=True)}
+ADAM: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "steprule": steprule.torch.Adam,
+    "torch, fused": partial(torch.optim.Adam, fused=True),
+}
 
 
 def _optimizer(mode: str) -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
