@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE, cautious, l2, maximize
+from steprule.rules import CATALOGUE, cautious, l2, maximize, unscaled
 from tests.cases import CASES, Array, case_id, unlike_defaults
 from tests.papers import combinators
 
@@ -62,6 +62,10 @@ def test_l2_equals_its_loop() -> None:
 
 def test_maximize_equals_its_loop() -> None:
     _compare(maximize(CATALOGUE["adam"]), combinators.run_maximize_adam, {"lr": 0.01})
+
+
+def test_unscaled_equals_its_loop() -> None:
+    _compare(unscaled(CATALOGUE["sgd"]), combinators.run_unscaled_sgd, {"lr": 0.1, "grad_scale": 1000.0})
 
 
 def test_cautious_equals_its_loop() -> None:

@@ -78,3 +78,16 @@ def run_cautious_adam(
                 theta[i] = theta_new
         path.append(list(theta))
     return path, {"m": m, "v": v}
+
+
+def run_unscaled_sgd(
+    theta: list[float], gradients: list[list[float]], *, lr: float, grad_scale: float
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """Gradient descent (Robbins & Monro 1951) along gradients of a loss times grad_scale."""
+    theta = list(theta)
+    path: list[list[float]] = []
+    for g in gradients:
+        for i in range(len(theta)):
+            theta[i] = theta[i] - lr * (g[i] / grad_scale)
+        path.append(list(theta))
+    return path, {}
