@@ -189,9 +189,10 @@ def test_without_correction_the_first_adam_step_is_too_large() -> None:
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_zero_learning_rate_moves_slots_only(name: str) -> None:
     rule = CATALOGUE[name]
-    if rule.hyperparameters["lr"].range.open_low:  # rprop: lr is its first step size
-        with pytest.raises(sr.errors.HyperparameterError):
-            sr.Optimizer(np.ones(3), name, lr=0.0)
+    if rule.init.get("delta") == "lr":  # rprop: lr is its first step size, which is brought within the bounds
+        theta = np.linspace(1, 2, 3)
+        _run(name, theta, np.ones((1, 3)), lr=0.0)
+        assert_same_bits(theta, np.linspace(1, 2, 3) - rule.hyperparameters["delta_min"].default)
         return
     theta = np.linspace(1, 2, 3)
     before = theta.copy()
