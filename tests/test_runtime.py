@@ -233,8 +233,8 @@ def test_ctrl_c_leaves_t_and_the_parameters_in_step() -> None:
         opt.step(g)
         hits = 0
         for trial in range(150):
-            signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (trial % 40))
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.00005 * (trial % 40))
                 while True:
                     opt.step(g)
             except KeyboardInterrupt:
