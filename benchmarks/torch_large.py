@@ -24,7 +24,7 @@ OPTIONS = {"SGD": {"lr": 1e-3, "momentum": 0.9}}
 def contestants(name: str, params: Sequence[torch.Tensor]) -> dict[str, torch.optim.Optimizer]:
     """Return the class of steprule and torch's in every mode, over the same parameters and the same slots.
 
-    In memory of their own they would also differ by where it lies: by a tenth, at 20 million elements.
+    In memory of their own they might also differ by where it lies.
     """
     options = OPTIONS.get(name, {})
     theirs = getattr(torch.optim, name)
