@@ -55,8 +55,8 @@ _QUESTIONS = {
     "torch_zero_gradients": "How much torch's fused form slows down on subnormal numbers depends on the processor.\n",
     "torch_memory": "The two slots are made in these steps. A transposed gradient is walked where it lies.\n",
     "torch_training": (
-        "Forward and backward are torch's, and vary by more than a step takes. The step right after a backward shares the\n"
-        "processors with OpenMP's threads, which still spin; after a pause they sleep.\n"
+        "Forward and backward are torch's, and vary by more than a step takes. The step right after a backward\n"
+        "shares the processors with OpenMP's threads, which still spin; after a pause they sleep.\n"
     ),
 }
 
