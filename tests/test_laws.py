@@ -29,7 +29,8 @@ def _run(rule: str | Rule, theta: Array, grads: Array, **values: Any) -> sr.Opti
 @hypothesis.given(g=hnp.arrays(np.float64, 5, elements=moderate))
 def test_the_first_step_of_the_family_has_a_known_size(name: str, g: Array) -> None:
     theta = np.zeros(5)
-    sr.Optimizer(theta, name, lr=0.5, eps=1e-300, **({"correction": "after_max"} if name == "amsgrad" else {})).step(g)
+    options: dict[str, Any] = {"correction": "after_max"} if name == "amsgrad" else {}
+    sr.Optimizer(theta, name, lr=0.5, eps=1e-300, **options).step(g)
     sized = 0.5 * np.sign(g)
     expected = {"radam": 0.5 * g, "adabelief": sized / 0.9, "nadam": None}.get(name, sized)
     if expected is not None:

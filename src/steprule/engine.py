@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from steprule.backends import llvm, numpy
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.backends import llvm
+from steprule.backends import numpy as referee
 from steprule.compile import Plan, Plane, make_plan
 from steprule.errors import TargetError, suggest
-from steprule.formats import Format, flush
+from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
 from steprule.language import Node
+from steprule.language.node import symbol
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
-__all__ = ["BACKENDS", "Kernel", "check_backend", "kernel", "plan"]
+__all__ = ["BACKENDS", "Kernel", "check_backend", "decode", "encode", "kernel", "plan", "plane_name"]
 
 BACKENDS = ("llvm", "numpy")
 """What a step may run on: machine code (the default), or the referee."""
@@ -26,15 +32,36 @@ class Kernel:
 
     Attributes:
         plan: what it computes; its planes are the order of addresses or arrays.
-        slots: the element slots that it keeps, in that order.
+        ways: how the parameter and the slots are kept, by name.
         address: the machine code, of the convention of ``backends/llvm.py``; 0 for the referee.
         run: the referee's ``run(*arrays, scalars)``; None for machine code.
     """
 
     plan: Plan
-    slots: tuple[str, ...]
+    ways: Mapping[str, Kept]
     address: int
     run: Callable[..., None] | None
+
+    @property
+    def kept(self) -> tuple[Plane, ...]:
+        """The planes beside the parameter and the gradient: the slots', and what else is kept of the parameter."""
+        return self.plan.planes[2:]
+
+    @property
+    def slots(self) -> dict[str, Kept]:
+        """How each slot is kept."""
+        parameter = self.plan.planes[0].name
+        return {name: way for name, way in self.ways.items() if name != parameter}
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether it must know the place of an element in C order, for its group or its random bits."""
+        return self.plan.has_groups or bool(self.plan.inputs)
+
+
+def plane_name(value: str, suffix: str) -> str:
+    """Return the name of one plane of a value."""
+    return f"{value}.{suffix}" if suffix else value
 
 
 def check_backend(name: str) -> str:
@@ -49,54 +76,123 @@ def check_backend(name: str) -> str:
 
 
 @functools.cache
-def plan(rule: Rule, variant: Variant, storage: Format) -> Plan:
+def plan(rule: Rule, variant: Variant, storage: Format | Storage) -> Plan:
     """Return the plan of one variant of a rule for parameters stored in that format.
 
-    Gradients are of the parameter's type, slots of the compute type.
+    Gradients are of the parameter's type, slots of the compute type where the storage does not say otherwise. The
+    planes are the parameter's, the gradient, what is kept beside the parameter, and each slot's, named after it:
+    ``m``, and ``m.scale`` where it has a scale.
     """
+    if isinstance(storage, Format):
+        return plan(rule, variant, Storage(storage))
     trace = rule.trace(variant)
-    inputs = (
-        Plane(rule.parameter, storage.name),
-        Plane(rule.gradient, storage.name),
-        *(Plane(slot, storage.compute) for slot in trace.slots),
-    )
-
-    def encode(name: str, node: Node) -> Node:
-        kept: Node = node if name == rule.parameter else flush(node, storage.compute)
-        return kept
-
-    elements = {plane.name for plane in inputs}
+    ways = ways_of(rule, variant, storage)
+    # A gradient is read as a parameter of its type is.
+    read = {**ways, rule.gradient: Storage(storage.parameter).of_parameter()}
+    planes = {name: _planes_of(name, way) for name, way in read.items()}
+    draws = RandomBits()
+    outputs: dict[str, Node] = {}
+    for name, node in {rule.parameter: trace.parameter, **trace.slots}.items():
+        new = ways[name].encode(node, draws)
+        outputs |= {plane.name: new[suffix] for suffix, plane in planes[name].items()}
+    first, *beside = planes[rule.parameter].values()
     return make_plan(
         title=_title(rule, variant, storage),
-        compute=storage.compute,
-        inputs=inputs,
-        outputs={rule.parameter: trace.parameter, **trace.slots},
-        scalar_slots=dict(trace.scalars),
-        arguments=tuple(sorted(trace.used - elements)),
-        encode=encode,
+        compute=storage.parameter.compute,
+        planes=(
+            first,
+            *planes[rule.gradient].values(),
+            *beside,
+            *(plane for slot in trace.slots for plane in planes[slot].values()),
+        ),
+        decoded={name: way.decode(_symbols_of(planes[name])) for name, way in read.items()},
+        outputs=outputs,
+        scalar_slots=trace.scalars,
+        arguments=tuple(sorted(trace.used - set(read))),
     )
+
+
+def ways_of(rule: Rule, variant: Variant, storage: Storage) -> dict[str, Kept]:
+    """Return how the parameter and each slot are kept, by name."""
+    slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
+    return {rule.parameter: storage.of_parameter(), **slots}
+
+
+def _planes_of(name: str, way: Kept) -> dict[str, Plane]:
+    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per) for p in way.parts}
+
+
+def _symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
+    return {suffix: symbol(plane.name, plane.per, plane.kind) for suffix, plane in planes.items()}
 
 
 @functools.cache
-def kernel(rule: Rule, variant: Variant, storage: Format, backend: str = "llvm") -> Kernel:
+def kernel(rule: Rule, variant: Variant, storage: Format | Storage, backend: str = "llvm") -> Kernel:
     """Return the kernel of one variant of a rule, compiled on first use."""
-    recipe = plan(rule, variant, storage)
-    slots = tuple(plane.name for plane in recipe.planes[2:])
+    if isinstance(storage, Format):
+        return kernel(rule, variant, Storage(storage), backend)
+    recipe, ways = plan(rule, variant, storage), ways_of(rule, variant, storage)
     if check_backend(backend) == "numpy":
-        return Kernel(recipe, slots, 0, numpy.load(recipe))
+        return Kernel(recipe, ways, 0, referee.load(recipe))
     # Imported late: describing a rule or drawing its formula needs no compiler.
     from steprule.runtime.jit import build, has_half
 
-    if storage.name == "float16" and not has_half():
+    if any(plane.dtype == "float16" for plane in recipe.planes) and not has_half():
         raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
     (address,) = build(llvm.emit(recipe), "kernel")
-    return Kernel(recipe, slots, address, None)
+    return Kernel(recipe, ways, address, None)
 
 
-def _title(rule: Rule, variant: Variant, storage: Format) -> str:
+@functools.cache
+def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
+    """Return the referee's ``run(numbers, *planes, scalars)`` that fills the planes, or the numbers."""
+    planes = _planes_of("x", way)
+    number = Plane("number", "float32")
+    if encodes:
+        outputs = {planes[k].name: node for k, node in way.encode(symbol("number", "element"), HalfWay()).items()}
+    else:
+        outputs = {"number": way.decode(_symbols_of(planes))}
+    return referee.load(make_plan(way.id, "float32", (number, *planes.values()), {}, outputs, {}, ()))
+
+
+def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return the planes, by suffix, that keep these numbers, rounded to nearest."""
+    planes = {part.suffix: np.zeros(shape_of(part, numbers.shape), part.dtype) for part in way.parts}
+    _convert(way, True, numbers, planes)
+    return planes
+
+
+def decode(way: Kept, planes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return the numbers that planes, by suffix, hold."""
+    numbers = np.zeros(planes[""].shape, np.float32)
+    _convert(way, False, numbers, planes)
+    return numbers
+
+
+_BLOCK = 65_536
+
+
+def _convert(way: Kept, encodes: bool, numbers: NDArray[np.float32], planes: Mapping[str, NDArray[Any]]) -> None:
+    """Convert some rows at a time, so that intermediate values stay small."""
+    run, parts = _converter(way, encodes), [planes[part.suffix] for part in way.parts]
+    if not numbers.size:
+        return
+    if numbers.ndim < 2:
+        run(numbers, *parts, ())
+        return
+    step = max(1, _BLOCK // (numbers.size // len(numbers)))
+    for start in range(0, len(numbers), step):
+        rows = slice(start, start + step)
+        run(numbers[rows], *(part[rows] for part in parts), ())
+
+
+def _title(rule: Rule, variant: Variant, storage: Storage) -> str:
     changed = [
         f"{name}={'...' if value == 'number' else value!r}"
         for name, value in variant
         if value != rule.hyperparameters[name].static(rule.hyperparameters[name].default)
     ]
-    return f"{rule.name}({', '.join(changed)}) on {storage.name}" if changed else f"{rule.name} on {storage.name}"
+    title = f"{rule.name}({', '.join(changed)})" if changed else rule.name
+    weights = f" ({storage.weights})" if storage.weights != "nearest" else ""
+    slots = "".join(f", {slot} in {name}" for slot, name in storage.slots)
+    return f"{title} on {storage.parameter.name}{weights}{slots}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from steprule.compile import Const, Plan, Ref, Store, Value, distinct
+from steprule.formats import GROUP
 
 __all__ = ["emit", "load"]
 
@@ -30,26 +31,65 @@ _NUMPY = {
     "or": "{0} | {1}",
     "not": "~{0}",
     "where": "np.where({0}, {1}, {2})",
+    "bits": "{0}.view(np.uint32)",
+    "real": "{0}.view(np.float32)",
+    "whole": "{0}.view(np.int32).astype(np.float32)",
+    "half": "{0}.astype(np.float16).astype(np.float32)",
+    "word_add": "{0} + {1}",
+    "word_sub": "{0} - {1}",
+    "word_mul": "{0} * {1}",
+    "word_and": "{0} & {1}",
+    "word_or": "{0} | {1}",
+    "word_xor": "{0} ^ {1}",
+    "shift_left": "{0} << {1}",
+    "shift_right": "{0} >> {1}",
+    "word_maximum": "np.maximum({0}.view(np.int32), {1}.view(np.int32)).view(np.uint32)",
+    "word_minimum": "np.minimum({0}.view(np.int32), {1}.view(np.int32)).view(np.uint32)",
+    "word_lt": "{0} < {1}",
+    "word_eq": "{0} == {1}",
+    "word_where": "np.where({0}, {1}, {2})",
+}
+_GROUP_MAX = "np.max(np.where(live, {0}, np.uint32(0)), axis=-1, keepdims=True)"
+_INPUTS = {
+    "index": "index",
+    "stream": "np.uint32(stream)",
+    "key0": "np.uint32(scalars[{row}])",
+    "key1": "np.uint32(scalars[{row} + 1])",
 }
 
+_INDEX = """\
+first, stream = origin
+index = np.arange(first, first + {array}.size, dtype=np.uint64).astype(np.uint32).reshape({array}.shape)"""
+_HELPERS = f"""\
+def to_groups(x):
+    rows = x.reshape(rows_of(x), -1)
+    groups = np.zeros((len(rows), -(-rows.shape[1] // {GROUP}) * {GROUP}), x.dtype)
+    groups[:, : rows.shape[1]] = rows
+    return groups.reshape(len(rows), -1, {GROUP})
 
-_BFLOAT = """\
-def from_bfloat16(x):
-    return (x.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+def from_groups(groups, x):
+    rows = np.broadcast_to(groups, (*groups.shape[:2], {GROUP})).reshape(rows_of(x), -1)
+    return rows[:, : x.size // len(rows)].reshape(x.shape)
 
 
-def to_bfloat16(x):
-    bits = x.view(np.uint32)
-    half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return np.where(x != x, np.uint32(0x7FC0), (bits + half) >> np.uint32(16)).astype(np.uint16)
+def rows_of(x):
+    return x.shape[0] if x.ndim > 1 else 1
+
 
 """
+_OURS = ("np", "math", "inf", "nan", "scalars", "kernel", "prelude", "to_groups", "from_groups", "rows_of")
 
 
 def emit(plan: Plan) -> str:
-    """Return the text of ``kernel(*planes, scalars)``: one step, in place, on arrays of any layout."""
+    """Return the text of ``kernel(*planes, scalars)``: one step, in place, on arrays of any layout.
+
+    Where the plan reads an index, ``kernel`` takes ``origin`` as well: the index of the first element and the number
+    of the tensor's stream of random bits. Groups are along rows of the first axis, or the whole of an array that has
+    no other.
+    """
     writer = _Writer(plan)
-    arguments = ", ".join([*writer.arrays, "scalars"])
+    arguments = ", ".join([*writer.arrays, "scalars", *(["origin=(0, 0)"] if plan.inputs else [])])
     header = [
         f"# {plan.title}",
         "import math",
@@ -61,7 +101,7 @@ def emit(plan: Plan) -> str:
         "",
         plan.prelude.text,
         "",
-        *([_BFLOAT] if any(plane.dtype == "bfloat16" for plane in plan.planes) else []),
+        *([_HELPERS] if plan.has_groups else []),
         f"def kernel({arguments}):",
     ]
     return "\n".join([*header, *(f"    {line}" for line in writer.lines())]) + "\n"
@@ -72,46 +112,54 @@ class _Writer:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        planes = [plane.name for plane in plan.planes]
-        ours = [
-            "np",
-            "math",
-            "inf",
-            "nan",
-            "scalars",
-            "kernel",
-            "prelude",
-            "from_bfloat16",
-            "to_bfloat16",
-            plan.compute,
-        ]
+        planes = [plane.name.replace(".", "_") for plane in plan.planes]
+        ours = [*_OURS, "origin", "first", "stream", "index", "live", plan.compute]
         ours += [f"x{k}" for k in range(len(plan.body))] + [f"s{k}" for k in range(len(plan.prelude.conditions))]
         self._values = list(distinct(planes, ours).values())
         self.arrays = list(distinct([f"{name}_" for name in planes], [*ours, *self._values]).values())
 
     def lines(self) -> list[str]:
         plan = self._plan
-        lines = [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
+        lines: list[str] = []
+        if plan.inputs:
+            lines += _INDEX.format(array=self.arrays[0]).splitlines()
+        if plan.has_groups:
+            lines.append(f"live = to_groups(np.ones({self.arrays[0]}.shape, bool))")
+            lines += ["index = to_groups(index)"] if plan.inputs else []
+        lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
         kinds = ["np.bool_" if is_condition else plan.compute for is_condition in plan.prelude.conditions]
         lines += [f"s{index} = {kind}(scalars[{index}])" for index, kind in enumerate(kinds)]
         for index, instruction in enumerate(plan.body):
             args = [self._ref(ref) for ref in instruction.args]
-            lines.append(f"x{index} = {_NUMPY[instruction.op].format(*args)}")
+            spelt = {**_NUMPY, **_INPUTS, "group_max": _GROUP_MAX}[instruction.op]
+            lines.append(f"x{index} = {spelt.format(*args, row=len(kinds))}")
         return [*lines, *(self._store(store) for store in plan.stores)]
 
     def _load(self, index: int) -> str:
-        if self._plan.planes[index].dtype == "bfloat16":
-            return f"from_bfloat16({self.arrays[index]})"
-        return f"{self.arrays[index]}.astype({self._plan.compute})"
+        plane, array = self._plan.planes[index], self.arrays[index]
+        if plane.kind == "int":
+            # Words are unsigned; a sign is extended on the way.
+            seen = f"{array}.view(np.{plane.dtype})"
+            text = f"{seen}.astype(np.uint32)" if plane.dtype[0] == "u" else f"{seen}.astype(np.int32).view(np.uint32)"
+        else:
+            text = f"{array}.astype({self._plan.compute})"
+        if plane.per == "group":
+            return f"{text}.reshape(live.shape[0], live.shape[1], 1)"
+        return f"to_groups({text})" if self._plan.has_groups else text
 
     def _store(self, store: Store) -> str:
-        if self._plan.planes[store.plane].dtype == "bfloat16":
-            return f"{self.arrays[store.plane]}.view(np.uint16)[...] = to_bfloat16({self._ref(store.value)})"
-        return f"{self.arrays[store.plane]}[...] = {self._ref(store.value)}"
+        plane, array, value = self._plan.planes[store.plane], self.arrays[store.plane], self._ref(store.value)
+        if plane.per == "group":
+            value = f"{value}.reshape({array}.shape)"
+        elif self._plan.has_groups:
+            value = f"from_groups({value}, {array})"
+        if plane.kind == "int":
+            return f"{array}.view(np.{plane.dtype})[...] = ({value}).astype(np.{plane.dtype})"
+        return f"{array}[...] = {value}"
 
     def _ref(self, ref: Ref) -> str:
         if isinstance(ref, Const):
-            return f"{self._plan.compute}({ref.value!r})"
+            return f"np.uint32({int(ref.value)})" if ref.kind == "int" else f"{self._plan.compute}({ref.value!r})"
         if isinstance(ref, Value):
             planes = len(self._plan.planes)
             return self._values[ref.index] if ref.index < planes else f"x{ref.index - planes}"
@@ -125,9 +173,9 @@ def load(plan: Plan) -> Callable[..., None]:
     exec(compile(emit(plan), f"<numpy kernel of {plan.title}>", "exec"), namespace)
     kernel = namespace["kernel"]
 
-    def run(*arguments: Any) -> None:
+    def run(*arguments: Any, **named: Any) -> None:
         # Infinities and NaN are values like others here, as they are in machine code.
         with np.errstate(all="ignore"):
-            kernel(*arguments)
+            kernel(*arguments, **named)
 
     return run

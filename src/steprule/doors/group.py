@@ -11,26 +11,39 @@ from numpy.typing import NDArray
 
 from steprule.engine import plan
 from steprule.errors import HyperparameterError
-from steprule.formats import FORMATS
+from steprule.formats import FORMATS, keys
 from steprule.rules import Rule
 from steprule.rules.hyperparameters import Value
 
 __all__ = ["Group", "GroupValues"]
+
+_PACK_KEYS = struct.Struct("2d").pack
+_FORMATS = ("states", "weights", "min_elements")
 
 
 class Group:
     """Parameters with hyperparameters of their own: ``steprule.Group(params, lr=1e-4)``.
 
     Pass a list of groups as the parameters of an ``Optimizer``; gradients then come as a list with
-    one structure a group.
+    one structure a group. ``states``, ``weights`` and ``min_elements`` may differ from the optimizer's, too.
+
+    Args:
+        params: an array, or nested lists, tuples and dicts of arrays.
+        first_row: for arrays that are the rows from there on of larger ones, whose other rows someone else steps:
+            random rounding then gives the bits that it would give to the whole arrays.
+        hyperparameters: those of the rule.
     """
 
-    def __init__(self, params: Any, **hyperparameters: Any) -> None:
+    def __init__(self, params: Any, *, first_row: int = 0, **hyperparameters: Any) -> None:
+        if isinstance(first_row, bool) or not isinstance(first_row, int) or first_row < 0:
+            raise HyperparameterError(f"first_row must be a whole number of at least 0, got {first_row!r}")
         self.params = params
+        self.first_row = first_row
+        self.formats = {name: hyperparameters.pop(name) for name in _FORMATS if name in hyperparameters}
         self.hyperparameters = hyperparameters
 
     def __repr__(self) -> str:
-        options = "".join(f", {name}={value!r}" for name, value in self.hyperparameters.items())
+        options = "".join(f", {name}={value!r}" for name, value in {**self.hyperparameters, **self.formats}.items())
         return f"Group({type(self.params).__name__}{options})"
 
 
@@ -40,6 +53,11 @@ class GroupValues(MutableMapping[str, Any]):
     A schedule is a callable of the step number t (1 at the first step) that returns a number.
     Setting an item checks it at once, and the next step uses it.
     """
+
+    seed: int | None = None
+    """What random bits depend on; None where there are none."""
+    first_row = 0
+    """Where the group's arrays begin in larger ones."""
 
     def __init__(self, rule: Rule, given: Mapping[str, Any], place: str) -> None:
         self._rule = rule
@@ -68,12 +86,14 @@ class GroupValues(MutableMapping[str, Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is bound to machine code and memory."""
-        return {"rule": self._rule, "values": self._values, "place": self.place, "scalars": self.scalars}
+        own = {"rule": self._rule, "values": self._values, "place": self.place, "scalars": self.scalars}
+        return {**own, "seed": self.seed, "first_row": self.first_row}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._rule, self._values, self.place = state["rule"], state["values"], state["place"]
         self.variant = self._rule.variant(self._values)
         self.scalars = state["scalars"]
+        self.seed, self.first_row = state["seed"], state["first_row"]
         self._bind()
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -135,7 +155,7 @@ class GroupValues(MutableMapping[str, Any]):
 
     def new_row(self) -> NDArray[np.float64]:
         """Return a row that holds what ``evaluate`` returns."""
-        return np.zeros(max(1, self._width), np.float64)
+        return np.zeros(self._width + 2, np.float64)
 
     def scheduled(self, t: int) -> dict[str, Value]:
         """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
@@ -157,6 +177,8 @@ class GroupValues(MutableMapping[str, Any]):
         self, t: int, scheduled: Mapping[str, Value], scalars: Mapping[str, float] | None = None
     ) -> tuple[bytes, tuple[float, ...]]:
         """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
+
+        Where random bits are asked for, the row ends with the keys of the step.
 
         Args:
             t: the number of the step.
@@ -180,13 +202,14 @@ class GroupValues(MutableMapping[str, Any]):
         width = self._width
         try:
             results = self._prelude.function(*arguments)
-            return self._pack(*results[:width]), tuple(map(float, results[width:]))
+            row, new = self._pack(*results[:width]), tuple(map(float, results[width:]))
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
             raise HyperparameterError(
                 f"rule {self._rule.name!r} has no value at {named}{self.place}: {error}. Choose other values, or guard "
                 "the expression in the rule (both branches of where are computed)"
             ) from None
+        return row if self.seed is None else row + _PACK_KEYS(*keys(self.seed, t)), new
 
     def commit(self, row: bytes, scalars: tuple[float, ...]) -> None:
         """Put the row of ``evaluate`` where kernels read it, and take over the scalar slots."""

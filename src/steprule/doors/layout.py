@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,8 @@ def same_walk(a: Strided, b: Strided) -> bool:
     return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
 
-def like(parameter: Array, dtype: str, value: float, what: str) -> Array:
-    """Return a slot for the parameter: walked in the same order if that is dense, else in C order.
+def like(parameter: Array, dtype: str, value: float, what: str, order: Literal["C", "K"]) -> Array:
+    """Return a slot for the parameter, in its own order of axes ("K") or in C order.
 
     Raises:
         HyperparameterError: when the type of the slot cannot hold the value it starts at.
@@ -65,7 +65,7 @@ def like(parameter: Array, dtype: str, value: float, what: str) -> Array:
         raise HyperparameterError(f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {largest}")
     if abs(value) < smallest:
         value = 0.0  # as a step would store it
-    slot: Array = np.empty_like(parameter, dtype=dtype, order="K" if is_dense(parameter) else "C", subok=False)
+    slot: Array = np.empty_like(parameter, dtype=dtype, order=order, subok=False)
     slot[...] = value
     return slot
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from steprule import formats
+from steprule.doors.describe import describe
 from steprule.doors.group import Group, GroupValues
-from steprule.doors.layout import check_disjoint, check_parameter, like
+from steprule.doors.layout import check_disjoint, check_parameter
+from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.state import load_state, save_state
 from steprule.doors.structure import Structure, keystr
-from steprule.doors.walk import Leaf, Walk
+from steprule.doors.walk import Walk
 from steprule.engine import Kernel, check_backend, kernel
-from steprule.errors import StructureError
+from steprule.errors import HyperparameterError, StructureError
+from steprule.formats import MIN_ELEMENTS, Formats, Storage
 from steprule.rules import Rule, find
 
 __all__ = ["Optimizer"]
@@ -26,6 +29,12 @@ class Optimizer:
             or a list of ``Group``. They must be writeable and must not overlap.
         rule: a name of the catalogue, or any ``Rule``.
         backend: ``"llvm"``, or ``"numpy"`` for the referee (slow, the same bits).
+        states: the format of the slots: ``"float32"``, ``"bfloat16"`` or ``"8bit"``; or a dict of these by slot.
+            ``"float32"`` stands for float64 where the parameter is float64. docs/formats.md compares them.
+        weights: how float16 and bfloat16 parameters are kept: rounded to ``"nearest"``, ``"stochastic"`` (up or down
+            by chance, right in the mean), or with further bits beside them, ``"split24"`` (8) or ``"split32"`` (16).
+        min_elements: arrays with fewer elements, or of fewer than two dimensions, keep float32 slots; 0: none do.
+        seed: what random rounding depends on besides the step, the array and the element. Default 0.
         hyperparameters: those of the rule; numbers may be schedules, callables of the step number
             t (1 at the first step).
 
@@ -51,19 +60,61 @@ class Optimizer:
     __slots__ = ("__weakref__", "_backend", "_leaves", "_structure", "_t", "_variants", "_walk", "groups", "rule")
 
     def __init__(
-        self, params: Any, rule: str | Rule = "adam", *, backend: str = "llvm", **hyperparameters: Any
+        self,
+        params: Any,
+        rule: str | Rule = "adam",
+        *,
+        backend: str = "llvm",
+        states: str | Mapping[str, str] = "float32",
+        weights: str = "nearest",
+        min_elements: int = MIN_ELEMENTS,
+        seed: int | None = None,
+        **hyperparameters: Any,
     ) -> None:
         self.rule = find(rule)
         self._backend = check_backend(backend)
         grouped = _as_groups(params)
         trees = params if grouped is None else [group.params for group in grouped]
+        groups = [Group(params)] if grouped is None else grouped
+        places = [""] if grouped is None else [f" (group {index})" for index in range(len(groups))]
         self.groups = tuple(
-            GroupValues(self.rule, {**hyperparameters, **own}, place) for own, place in _hyperparameters_of(grouped)
+            GroupValues(self.rule, {**hyperparameters, **group.hyperparameters}, place)
+            for group, place in zip(groups, places, strict=True)
         )
         self._structure = Structure.of(trees)
-        self._leaves = self._make_leaves(trees, grouped is not None)
+        wanted = {"states": states, "weights": weights, "min_elements": min_elements}
+        formats = [
+            Formats.of(**{**wanted, **group.formats}, slots=self._slot_names(), where=place)
+            for group, place in zip(groups, places, strict=True)
+        ]
+        self._leaves = self._make_leaves(trees, grouped is not None, formats)
+        for group, values in zip(groups, self.groups, strict=True):
+            values.first_row = group.first_row
+        self._seed_groups(seed, formats)
         self._t = 0
         self._lay_out()
+
+    def _slot_names(self) -> list[str]:
+        return [slot for slot in self.rule.slots if slot not in self.rule.scalars]
+
+    def _seed_groups(self, seed: int | None, formats: Sequence[Formats]) -> None:
+        """Give the groups that round by chance their seed.
+
+        Raises:
+            HyperparameterError: for an option that has no effect on any parameter.
+        """
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
+            raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+        for leaf in self._leaves:
+            if leaf.kernel.plan.inputs:
+                leaf.group.seed = seed or 0
+        if seed is not None and all(group.seed is None for group in self.groups):
+            raise HyperparameterError(f"seed={seed} has no effect: nothing is rounded by chance here; remove it")
+        asked = {chosen.weights for chosen in formats} - {"nearest"}
+        if asked and self._leaves and all(leaf.storage.weights == "nearest" for leaf in self._leaves):
+            raise HyperparameterError(
+                f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it"
+            )
 
     @property
     def t(self) -> int:
@@ -72,7 +123,9 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
-        leaves = [(leaf.place, leaf.given, self.groups.index(leaf.group), leaf.slots) for leaf in self._leaves]
+        leaves = [
+            (leaf.place, leaf.given, self.groups.index(leaf.group), leaf.storage, leaf.kept) for leaf in self._leaves
+        ]
         own = ("rule", "groups", "_backend", "_structure", "_t")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
@@ -84,9 +137,9 @@ class Optimizer:
         for name, value in state.items():
             setattr(self, name, value)
         self._leaves = []
-        for place, given, index, slots in leaves:
+        for number, (place, given, index, storage, kept) in enumerate(leaves):
             group = self.groups[index]
-            self._leaves.append(Leaf(place, given, self._kernel(group, formats.find(given.dtype)), group, slots))
+            self._leaves.append(Leaf(place, number, given, self._kernel(group, storage), storage, group, kept))
         self._lay_out()
 
     def __repr__(self) -> str:
@@ -131,51 +184,45 @@ class Optimizer:
     def slots(self) -> dict[str, Any]:
         """The slots by name: arrays in the structure of the parameters; scalar slots a list, one a group.
 
-        None stands where the options of a group do not keep a slot that another's do.
+        Slots of fewer bits are given as the float32 numbers that they hold, in arrays of their own. None stands where
+        the options of a group do not keep a slot that another's do.
         """
-        kept = [dict(zip(leaf.kernel.slots, leaf.slots, strict=True)) for leaf in self._leaves]
-        names = [name for name in self.rule.slots if any(name in slots for slots in kept)]
-        slots: dict[str, Any] = {name: self._structure.rebuild([k.get(name) for k in kept]) for name in names}
+        names = [name for name in self.rule.slots if any(name in leaf.kernel.slots for leaf in self._leaves)]
+        slots: dict[str, Any] = {n: self._structure.rebuild([leaf.slot(n) for leaf in self._leaves]) for n in names}
         for name in sorted(self.rule.scalars):
             if any(name in group.scalars for group in self.groups):
                 slots[name] = [group.scalars.get(name) for group in self.groups]
         return slots
 
     def describe(self) -> str:
-        """Return what each parameter really uses, as a table: shape, types, slots and bytes."""
-        rows = [("parameter", "shape", "type", "slots", "bytes a parameter")]
-        total = elements = 0
-        for leaf in self._leaves:
-            size = leaf.array.itemsize + sum(slot.itemsize for slot in leaf.slots)
-            total, elements = total + size * leaf.array.size, elements + leaf.array.size
-            slots = ", ".join(f"{n}: {s.dtype}" for n, s in zip(leaf.kernel.slots, leaf.slots, strict=True))
-            rows.append((leaf.place, str(leaf.array.shape), leaf.array.dtype.name, slots or "none", str(size)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        mean = f", {total / elements:.1f} bytes a parameter" if elements else ""
-        summary = f"{self.rule.name} by {self._backend}: {elements:,} parameters, {total:,} bytes with slots{mean}"
-        return "\n".join([summary, *lines])
+        """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
+        return describe(f"{self.rule.name} by {self._backend}", self._leaves)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, decode: bool = False) -> dict[str, Any]:
         """Return a copy of all that a later run needs to go on in every bit: slots, t, hyperparameters.
 
-        Arrays are NumPy arrays; schedules are not stored, only that there is one.
-        """
-        return save_state(self.rule, self.t, self.groups, self._leaves)
+        Arrays are NumPy arrays, slots of fewer bits as they are kept: codes and scales; schedules are not stored, only
+        that there is one.
 
-    def load_state_dict(self, state: Mapping[str, Any], *, hyperparameters: bool = True) -> None:
+        Args:
+            decode: give slots of fewer bits as float32 numbers, for other libraries.
+        """
+        return save_state(self.rule, self.t, self.groups, self._leaves, decode)
+
+    def load_state_dict(self, state: Mapping[str, Any], *, hyperparameters: bool = True, convert: bool = False) -> None:
         """Go on from a ``state_dict()``.
 
         Args:
             state: what ``state_dict`` returned, for the same rule, shapes and groups.
             hyperparameters: also take the hyperparameters from it; False keeps the current ones.
+            convert: take slots in other formats, too: decoded, and rounded to nearest in the format here.
 
         Raises:
             StateError: when it does not belong to this optimizer; then nothing is changed.
         """
-        self._t = load_state(state, self.rule, self.groups, self._leaves, hyperparameters)
+        self._t = load_state(state, self.rule, self.groups, self._leaves, hyperparameters, convert)
 
-    def _make_leaves(self, trees: Any, grouped: bool) -> list[Leaf]:
+    def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:
         paths = list(self._structure.paths())
         places = [f"params{keystr(path)}" for path in paths]
         twice = {place for place in places if places.count(place) > 1} if len(set(places)) < len(places) else set()
@@ -188,20 +235,22 @@ class Optimizer:
         kinds = [formats.find(array.dtype, place) for array, place in zip(arrays, places, strict=True)]
         check_disjoint(arrays, places)
         made: list[Leaf] = []
-        for array, place, kind, path in zip(arrays, places, kinds, paths, strict=True):
-            group = self.groups[path[0] if grouped else 0]
-            chosen = self._kernel(group, kind)
-            slots = [like(array, kind.compute, group.start_of(slot), f"{slot}{group.place}") for slot in chosen.slots]
-            made.append(Leaf(place, array, chosen, group, slots))
+        for number, (array, place, kind, path) in enumerate(zip(arrays, places, kinds, paths, strict=True)):
+            index = path[0] if grouped else 0
+            group = self.groups[index]
+            kept = self.rule.trace(group.variant).slots
+            storage = wanted[index].storage(kind, array.shape, kept, place)
+            chosen = self._kernel(group, storage)
+            made.append(Leaf(place, number, array, chosen, storage, group, make_kept(array, chosen, group)))
         return made
 
-    def _kernel(self, group: GroupValues, kind: formats.Format) -> Kernel:
-        return kernel(self.rule, group.variant, kind, self._backend)
+    def _kernel(self, group: GroupValues, storage: Storage) -> Kernel:
+        return kernel(self.rule, group.variant, storage, self._backend)
 
     def _change_kernels(self) -> None:
         """Follow a group whose options (nesterov, say) were changed between steps."""
         for leaf in self._leaves:
-            leaf.kernel = self._kernel(leaf.group, formats.find(leaf.array.dtype))
+            leaf.kernel = self._kernel(leaf.group, leaf.storage)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -224,10 +273,3 @@ def _as_groups(params: Any) -> list[Group] | None:
                 f"params[{index}] is a {type(item).__name__} among groups; wrap it: steprule.Group(...)"
             )
     return list(params)
-
-
-def _hyperparameters_of(groups: list[Group] | None) -> list[tuple[dict[str, Any], str]]:
-    """Return each group's own hyperparameters, and how messages name it."""
-    if groups is None:
-        return [({}, "")]
-    return [(group.hyperparameters, f" (group {index})") for index, group in enumerate(groups)]

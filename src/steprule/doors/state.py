@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 
 from steprule.doors.group import GroupValues
-from steprule.doors.walk import Leaf
+from steprule.doors.leaf import Leaf
+from steprule.doors.planes import read_planes
 from steprule.errors import HyperparameterError, StateError
 from steprule.rules import Rule
 
 __all__ = ["load_state", "save_state"]
 
-VERSION = 1
+VERSION = 2
 _SCHEDULE = "schedule"
 _KEYS = ("version", "rule", "t", "groups", "slots")
+_OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
+"""What a group's part has, in version 1 and since version 2, where formats are told."""
 
 
-def save_state(rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequence[Leaf]) -> dict[str, Any]:
+def save_state(
+    rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequence[Leaf], decode: bool
+) -> dict[str, Any]:
     """Return the state as plain dicts, lists, numbers and copied arrays."""
     return {
         "version": VERSION,
@@ -29,18 +34,36 @@ def save_state(rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequen
             {
                 "hyperparameters": {name: {_SCHEDULE: True} if callable(v) else v for name, v in group.items()},
                 "scalars": dict(group.scalars),
+                "seed": group.seed,
             }
             for group in groups
         ],
-        "slots": {
-            leaf.place: {name: slot.copy(order="K") for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True)}
-            for leaf in leaves
-        },
+        "slots": {leaf.place: _decoded_slots(leaf) if decode else _planes(leaf) for leaf in leaves},
+        "formats": {leaf.place: _formats(leaf, decode) for leaf in leaves},
     }
 
 
+def _planes(leaf: Leaf) -> dict[str, Any]:
+    return {name: plane.copy(order="K") for name, plane in leaf.planes.items()}
+
+
+def _decoded_slots(leaf: Leaf) -> dict[str, Any]:
+    return {name: np.array(leaf.slot(name), order="K") for name in leaf.kernel.slots}
+
+
+def _formats(leaf: Leaf, decode: bool = False) -> dict[str, str]:
+    if decode:
+        return {name: way.id if way.is_plain else "float32" for name, way in leaf.kernel.slots.items()}
+    return {name: way.id for name, way in leaf.kernel.ways.items() if len(way.parts) > 1 or name in leaf.kernel.slots}
+
+
 def load_state(
-    state: Mapping[str, Any], rule: Rule, groups: Sequence[GroupValues], leaves: Sequence[Leaf], hyperparameters: bool
+    state: Mapping[str, Any],
+    rule: Rule,
+    groups: Sequence[GroupValues],
+    leaves: Sequence[Leaf],
+    hyperparameters: bool,
+    convert: bool,
 ) -> int:
     """Take over a state and return its t. Everything is checked before anything is changed."""
     _check_head(state, rule)
@@ -49,8 +72,7 @@ def load_state(
         _group_values(saved, group, i, hyperparameters)
         for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
     ]
-    for leaf in leaves:
-        _check_leaf(state["slots"][leaf.place], leaf)
+    planes = [read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert) for leaf in leaves]
     before = [dict(group) for group in groups]
     try:
         for group, new in zip(groups, values, strict=True):
@@ -61,17 +83,30 @@ def load_state(
         raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
     for group, saved in zip(groups, state["groups"], strict=True):
         group.scalars.update(saved["scalars"])
-    for leaf in leaves:
-        for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True):
-            slot[...] = state["slots"][leaf.place][name]
+        if group.seed is not None and saved.get("seed") is not None:
+            group.seed = saved["seed"]
+    for leaf, new_planes in zip(leaves, planes, strict=True):
+        for name, plane in leaf.planes.items():
+            plane[...] = new_planes[name]
     return int(state["t"])
+
+
+def _formats_in(state: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
+    """Return the formats that the state tells for a parameter; before version 2 there was one."""
+    if state["version"] == 1:
+        return dict.fromkeys(leaf.kernel.slots, leaf.storage.parameter.compute)
+    formats = state.get("formats")
+    if not isinstance(formats, Mapping) or not isinstance(formats.get(leaf.place), Mapping):
+        raise StateError(f"the state does not tell the formats of {leaf.place}, in a dict 'formats'")
+    told: Mapping[str, Any] = formats[leaf.place]
+    return told
 
 
 def _check_head(state: Mapping[str, Any], rule: Rule) -> None:
     if not isinstance(state, Mapping) or any(key not in state for key in _KEYS):
         raise StateError(f"this is no state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
-    if type(state["version"]) is not int or state["version"] != VERSION:
-        raise StateError(f"the state has version {state['version']!r}, this steprule reads version {VERSION}")
+    if type(state["version"]) is not int or not 1 <= state["version"] <= VERSION:
+        raise StateError(f"the state has version {state['version']!r}, this steprule reads versions 1 to {VERSION}")
     if state["rule"] != rule.name:
         raise StateError(f"the state is of rule {state['rule']!r}, this optimizer's is {rule.name!r}")
     t = state["t"]
@@ -98,8 +133,11 @@ def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, want
     """Return the hyperparameters to take over for one group."""
     where = f"group {index} of the state"
     parts = (saved.get("hyperparameters"), saved.get("scalars"))
-    if set(saved) != {"hyperparameters", "scalars"} or not all(isinstance(part, Mapping) for part in parts):
-        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars")
+    if set(saved) not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
+        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
+    seed = saved.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
+        raise StateError(f"{where} has the seed {seed!r}, which is no whole number from 0 to 2**63 - 1")
     if set(saved["scalars"]) != set(group.scalars):
         raise StateError(f"{where} has the scalar slots {sorted(saved['scalars'])}, expected {sorted(group.scalars)}")
     if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in saved["scalars"].values()):
@@ -121,15 +159,3 @@ def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, want
         if not was_schedule:
             taken[name] = value
     return taken
-
-
-def _check_leaf(saved: Mapping[str, Any], leaf: Leaf) -> None:
-    if set(saved) != set(leaf.kernel.slots):
-        raise StateError(f"{leaf.place}: the state has the slots {sorted(saved)}, expected {sorted(leaf.kernel.slots)}")
-    for name, slot in zip(leaf.kernel.slots, leaf.slots, strict=True):
-        array = saved[name]
-        if type(array) is not np.ndarray or array.shape != slot.shape or array.dtype != slot.dtype:
-            got = f"{array.dtype} of shape {array.shape}" if type(array) is np.ndarray else f"a {type(array).__name__}"
-            raise StateError(
-                f"{leaf.place}: slot {name} of the state is {got}, expected {slot.dtype} of shape {slot.shape}"
-            )

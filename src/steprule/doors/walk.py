@@ -2,49 +2,30 @@
 
 Arrays that fill one run of memory, gradient alike, go into one launch. All others (strided views,
 gradients in another order, unaligned parameters) are walked by NumPy's buffered iterator, a few thousand
-elements at a time, by the same kernel. A gradient that lies in a parameter or slot is copied first.
+elements at a time, by the same kernel; or by copies of some rows where the kernel must know the place of an element. A
+gradient that lies in a parameter or slot is copied first.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
-from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, Spans, is_dense, same_walk
-from steprule.doors.strided import step_strided
+from steprule.doors.leaf import Leaf, words_of
+from steprule.doors.strided import step_in_blocks, step_strided
 from steprule.engine import Kernel
 from steprule.errors import StructureError
+from steprule.formats import GROUP, rows_of
 from steprule.runtime import Table, get_num_threads
 from steprule.runtime.addresses import address, addresses
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["Leaf", "Walk"]
+__all__ = ["Walk", "units_of"]
 
 _MANY = 64  # rows above which NumPy's calls cost less than a loop
-
-
-@dataclass
-class Leaf:
-    """One parameter: where it is in the caller's structure, its kernel, group and slots.
-
-    ``array`` is a plain view of the caller's ``given``: a subclass may change what `*` means. The weak
-    reference keeps NumPy from moving the memory in ``given.resize``.
-    """
-
-    place: str
-    given: Array
-    kernel: Kernel
-    group: GroupValues
-    slots: list[Array]
-
-    def __post_init__(self) -> None:
-        self.array: Array = self.given.view(np.ndarray)
-        self._held = weakref.ref(self.given)
 
 
 class Walk:
@@ -53,9 +34,9 @@ class Walk:
     def __init__(self, leaves: Sequence[Leaf]) -> None:
         self._leaves = leaves
         self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.given) for leaf in leaves]
-        self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not is_dense(leaf.array))
+        self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not _in_one_run(leaf))
         self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
-        arrays = [array for leaf in leaves for array in (leaf.array, *leaf.slots) if array.size]
+        arrays = [array for leaf in leaves for array in (leaf.array, *leaf.kept) if array.size]
         self._spans = Spans(map(np.lib.array_utils.byte_bounds, arrays))
         self._apart: frozenset[int] | None = None
         self._walked = True
@@ -119,7 +100,7 @@ class Walk:
                 self._table.run()
                 for index in self._apart or ():
                     leaf = self._leaves[index]
-                    step_strided(leaf.kernel.address, address(leaf.group.row), [leaf.array, grads[index], *leaf.slots])
+                    _step_apart(leaf, grads[index])
             self._walked = True
 
     @property
@@ -130,17 +111,19 @@ class Walk:
     def _run_referee(self, grads: Sequence[Array]) -> None:
         for leaf, grad in zip(self._leaves, grads, strict=True):
             assert leaf.kernel.run is not None
-            leaf.kernel.run(leaf.array, grad, *leaf.slots, leaf.group.row)
+            named = {"origin": leaf.origin} if leaf.kernel.plan.inputs else {}
+            leaf.kernel.run(leaf.array, grad, *leaf.kept, leaf.group.row, **named)
 
     def _lay_out(self, apart: frozenset[int]) -> None:
         """Make the table of the launch, without the leaves that are walked apart."""
         self._rows = [i for i in range(len(self._leaves)) if i not in apart and i not in self._empty]
         rows = [self._leaves[i] for i in self._rows]
-        self._table = Table([leaf.array.size for leaf in rows], 2 + max((len(leaf.slots) for leaf in rows), default=0))
+        fixed = [_row_of(leaf) for leaf in rows]
+        units = [units_of(leaf.kernel, leaf.array.shape) for leaf in rows]
+        self._table = Table([n for n, _ in units], max(map(len, fixed), default=2), [unit for _, unit in units])
         for row, leaf in enumerate(rows):
             self._table.set_row(row, leaf.kernel.address, address(leaf.group.row))
-            fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.slots)]
-            self._table.addresses[row, : len(fixed)] = fixed
+            self._table.addresses[row, : len(fixed[row])] = fixed[row]
         own = np.array([(address(a), a.nbytes, a.itemsize) for a in (leaf.array for leaf in rows)], np.int64)
         columns = own.reshape(-1, 3).T
         self._own: Any = columns if len(rows) > _MANY else columns.tolist()
@@ -183,6 +166,30 @@ class Walk:
     def _meets(self, grad: Array) -> bool:
         low, high = np.lib.array_utils.byte_bounds(grad)
         return self._spans.meet(low, high - low)
+
+
+def units_of(kernel: Kernel, shape: Sequence[int]) -> tuple[int, int]:
+    """Return what the kernel counts of an array of this shape, and how many elements it counts as one."""
+    rows, length, groups = rows_of(shape)
+    return (rows * groups, min(GROUP, max(1, length))) if kernel.plan.has_groups else (rows * length, 1)
+
+
+def _in_one_run(leaf: Leaf) -> bool:
+    return is_dense(leaf.array) and (leaf.array.flags.c_contiguous or not leaf.kernel.needs_order)
+
+
+def _row_of(leaf: Leaf) -> list[int]:
+    """Return addresses and words of a row of the launch; the gradient's are filled in later."""
+    fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.kept)]
+    return fixed + words_of(leaf.kernel, leaf.array.shape, leaf.origin)
+
+
+def _step_apart(leaf: Leaf, grad: Array) -> None:
+    arrays, scalars = [leaf.array, grad, *leaf.kept], address(leaf.group.row)
+    if leaf.kernel.needs_order:
+        step_in_blocks(leaf.kernel, scalars, arrays, words_of(leaf.kernel, leaf.array.shape, leaf.origin))
+    else:
+        step_strided(leaf.kernel.address, scalars, arrays)
 
 
 def _check_gradient(grad: object, leaf: Leaf) -> Array:

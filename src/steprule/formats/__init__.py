@@ -1,5 +1,28 @@
-"""How a number is kept between steps: its type in memory, and what storing it does to the value."""
+"""How a number is kept between steps: its planes in memory, and the way there and back."""
 
+from steprule.formats.draws import HalfWay, RandomBits, keys, stream
+from steprule.formats.kept import GROUP, Kept, Part, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, find, flush
+from steprule.formats.storage import MIN_ELEMENTS, STATES, WEIGHT_FORMATS, Formats, Storage, saved_way
 
-__all__ = ["FORMATS", "Format", "find", "flush"]
+__all__ = [
+    "FORMATS",
+    "GROUP",
+    "MIN_ELEMENTS",
+    "STATES",
+    "WEIGHT_FORMATS",
+    "Format",
+    "Formats",
+    "HalfWay",
+    "Kept",
+    "Part",
+    "RandomBits",
+    "Storage",
+    "find",
+    "flush",
+    "keys",
+    "rows_of",
+    "saved_way",
+    "shape_of",
+    "stream",
+]

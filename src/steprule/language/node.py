@@ -1,8 +1,8 @@
 """The expression node: what a rule computes with when it is traced instead of run.
 
-A node belongs to one of two stages. ``host`` nodes depend on hyperparameters and the step number
-alone and are computed once a step in Python's float64; ``element`` nodes depend on an array and
-are computed for every element.
+A node belongs to a stage. ``host`` nodes depend on hyperparameters and the step number alone and are computed once a
+step in Python's float64; ``element`` nodes depend on an array and are computed for every element. Between them are
+``group`` nodes, of storage formats: one value for a group of neighbouring elements.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import numpy as np
 
 from steprule.errors import RuleError
-from steprule.language.ops import OPS, Kind
+from steprule.language.ops import OF_WORDS, OPS, Kind
 
 __all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "symbol"]
 
-Stage = Literal["host", "element"]
+Stage = Literal["host", "group", "element"]
 Operand: TypeAlias = "Node | float"
 
 _CONDITIONS = ("and", "or", "not")
@@ -107,10 +107,18 @@ class Node:
     def __rfloordiv__(self, other: Operand) -> Node:
         return _host_only("floordiv", "//", other, self)
 
-    def __xor__(self, other: object) -> NoReturn:
-        raise RuleError("`^` is no operation of rules; a power is written x**2")
+    def __xor__(self, other: object) -> Node:
+        if self.kind != "int":
+            raise RuleError("`^` is no operation of rules; a power is written x**2")
+        return apply("xor", self, other)
 
     __rxor__ = __xor__
+
+    def __lshift__(self, other: int) -> Node:
+        return apply("shift_left", self, other)
+
+    def __rshift__(self, other: int) -> Node:
+        return apply("shift_right", self, other)
 
     def __neg__(self) -> Node:
         return apply("neg", self)
@@ -207,9 +215,9 @@ class Node:
         )
 
 
-def symbol(name: str, stage: Stage) -> Node:
+def symbol(name: str, stage: Stage, kind: Kind = "float") -> Node:
     """Return the node that stands for an input of the rule."""
-    return Node("symbol", stage=stage, name=name)
+    return Node("symbol", stage=stage, kind=kind, name=name)
 
 
 def constant(value: float) -> Node:
@@ -242,17 +250,30 @@ def _node(operand: object) -> Node:
 def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, gives: Kind | None = None) -> Node:
     """Return the node of ``op`` on the operands, checking kinds."""
     args = tuple(_node(operand) for operand in operands)
+    if op in OF_WORDS and any(arg.kind == "int" for arg in args):
+        op, takes, gives = OF_WORDS[op], None, None
     takes = takes or OPS[op].takes
+    args = tuple(_as_word(arg) if kind == "int" else arg for arg, kind in zip(args, takes, strict=True))
     for arg, kind in zip(args, takes, strict=True):
         if arg.kind != kind:
             raise RuleError(_kind_message(op, arg, kind))
-    stage: Stage = "element" if any(arg.stage == "element" for arg in args) else "host"
+    stages = {arg.stage for arg in args}
+    stage: Stage = "element" if "element" in stages else "group" if "group" in stages else "host"
     return Node(op, args, stage=stage, kind=gives or OPS[op].gives)
+
+
+def _as_word(node: Node) -> Node:
+    """Return a whole number that is written out as a word."""
+    if node.op == "const" and node.kind == "float" and node.value == int(node.value):
+        return Node("const", stage="host", kind="int", value=int(node.value) % 2**32)
+    return node
 
 
 def _kind_message(op: str, arg: Node, kind: Kind) -> str:
     if op in _CONDITIONS:
         return f"`& | ~` combine conditions, but {arg!r} is a number; compare it first"
+    if kind == "int":
+        return f"{op} takes the bits of numbers, but {arg!r} is a number or a condition"
     if kind == "bool":
         return f"the first argument of where must be a condition (a comparison), not the number {arg!r}"
     return f"{op} takes numbers, but {arg!r} is a condition; use where(condition, 1.0, 0.0)"

@@ -3,6 +3,10 @@
 Every operation is either exact or correctly rounded by IEEE 754, so a backend that spells it
 faithfully gives the same bits. ``exp``, ``log`` and ``pow`` are absent on purpose: their last bit
 differs between libraries.
+
+Rules compute with numbers (``float``) and conditions (``bool``). Storage formats also take numbers apart: ``int`` is
+the 32 bits of a word, on which arithmetic wraps around. NumPy holds it as uint32; ``<`` compares words as such, while
+``maximum``, ``minimum`` and ``whole`` take them as signed integers.
 """
 
 from __future__ import annotations
@@ -13,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["OPS", "Kind", "Op"]
+__all__ = ["OF_WORDS", "OPS", "Kind", "Op"]
 
-Kind = Literal["float", "bool"]
+Kind = Literal["float", "int", "bool"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,38 @@ def _comparison(name: str, numpy: Callable[..., Any]) -> Op:
     return Op(name, ("float", "float"), "bool", numpy)
 
 
+def _word(name: str, numpy: Callable[..., Any], gives: Kind = "int") -> Op:
+    return Op(name, ("int", "int"), gives, numpy)
+
+
+def _bits(x: Any) -> Any:
+    return x.view(np.uint32)
+
+
+def _real(x: Any) -> Any:
+    return x.view(np.float32)
+
+
+def _half(x: Any) -> Any:
+    return x.astype(np.float16).astype(x.dtype)
+
+
+def _signed(x: Any) -> Any:
+    return x.view(np.int32)
+
+
+def _word_maximum(a: Any, b: Any) -> Any:
+    return np.maximum(_signed(a), _signed(b)).view(np.uint32)
+
+
+def _word_minimum(a: Any, b: Any) -> Any:
+    return np.minimum(_signed(a), _signed(b)).view(np.uint32)
+
+
+def _whole(x: Any) -> Any:
+    return _signed(x).astype(np.float32)
+
+
 _ALL = (
     _arithmetic("add", 2, np.add),
     _arithmetic("sub", 2, np.subtract),
@@ -55,6 +91,38 @@ _ALL = (
     Op("or", ("bool", "bool"), "bool", np.logical_or),
     Op("not", ("bool",), "bool", np.logical_not),
     Op("where", ("bool", "float", "float"), "float", np.where),
+    Op("bits", ("float",), "int", _bits),
+    Op("real", ("int",), "float", _real),
+    Op("whole", ("int",), "float", _whole),
+    Op("half", ("float",), "float", _half),
+    _word("word_add", np.add),
+    _word("word_sub", np.subtract),
+    _word("word_mul", np.multiply),
+    _word("word_and", np.bitwise_and),
+    _word("word_or", np.bitwise_or),
+    _word("word_xor", np.bitwise_xor),
+    _word("shift_left", np.left_shift),
+    _word("shift_right", np.right_shift),
+    _word("word_maximum", _word_maximum),
+    _word("word_minimum", _word_minimum),
+    _word("word_lt", np.less, "bool"),
+    _word("word_eq", np.equal, "bool"),
+    Op("word_where", ("bool", "int", "int"), "int", np.where),
 )
 
 OPS: dict[str, Op] = {op.name: op for op in _ALL}
+
+OF_WORDS = {
+    "add": "word_add",
+    "sub": "word_sub",
+    "mul": "word_mul",
+    "and": "word_and",
+    "or": "word_or",
+    "xor": "word_xor",
+    "maximum": "word_maximum",
+    "minimum": "word_minimum",
+    "lt": "word_lt",
+    "eq": "word_eq",
+    "where": "word_where",
+}
+"""What the operators of Python mean where an operand is a word."""

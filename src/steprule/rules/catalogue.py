@@ -6,7 +6,8 @@ from steprule.errors import RuleError, suggest
 from steprule.rules.papers.adabelief import adabelief
 from steprule.rules.papers.adadelta import adadelta
 from steprule.rules.papers.adagrad import adagrad
-from steprule.rules.papers.adam import adam, adamax
+from steprule.rules.papers.adam import adam
+from steprule.rules.papers.adamax import adamax
 from steprule.rules.papers.adamw import adamw
 from steprule.rules.papers.adan import adan
 from steprule.rules.papers.ademamix import ademamix

@@ -10,10 +10,12 @@ from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.tracing import explain
-from steprule.rules.hyperparameters import Hyperparameter, Scalar, declare
+from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Scalar, declare
 from steprule.rules.rule import Rule
 
 __all__ = ["rule"]
+
+_ARGUMENTS = ("params", "rule", "backend", "states", "weights", "min_elements", "seed")
 
 
 @overload
@@ -33,8 +35,9 @@ def rule(
     """Make a rule of a function ``(parameter, gradient, *slots, *, t, **hyperparameters)``.
 
     The signature is the declaration: first the parameter, then the gradient, then the slots
-    (annotated ``Scalar`` for one number on the host); keyword-only names are hyperparameters with
-    default and range; ``t``, if named, is the step number. It returns the new parameter and slots;
+    (annotated ``Scalar`` for one number on the host, ``NonNegative`` where they are never below zero,
+    which formats of few bits make use of); keyword-only names are hyperparameters with default and
+    range; ``t``, if named, is the step number. It returns the new parameter and slots;
     a slot returned as None is not kept.
 
     Args:
@@ -67,6 +70,7 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
         paper=paper,
         doc=inspect.getdoc(function) or "",
         scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) == Scalar),
+        non_negative=frozenset(slot for slot in elements[2:] if hints.get(slot) == NonNegative),
         init=init,
         parameter=elements[0],
         gradient=elements[1],
@@ -94,7 +98,7 @@ def _signature(
             raise explain(
                 function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
             )
-        elif parameter.name in ("params", "rule", "backend"):
+        elif parameter.name in _ARGUMENTS:
             raise explain(
                 function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
             )

@@ -54,6 +54,8 @@ class Rule:
     doc: str = ""
     scalars: frozenset[str] = frozenset()
     """The slots that are one number on the host."""
+    non_negative: frozenset[str] = frozenset()
+    """The slots that are never below zero."""
     init: Mapping[str, float | str] = field(default_factory=dict)
     """What slots hold before the first step: a number, or the name of a hyperparameter. Default 0."""
     parameter: str = "theta"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from steprule import rules
 from steprule.doors.torch.base import Base, Number, Params, given
+from steprule.doors.torch.formats import FormatOptions
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.errors import HyperparameterError
 
@@ -41,6 +42,7 @@ class Adam(Base):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -76,6 +78,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, **given(locals()), decoupled_weight_decay=True)
 
@@ -103,6 +106,7 @@ class Adamax(Base):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -132,6 +136,7 @@ class NAdam(Base):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -160,6 +165,7 @@ class RAdam(Base):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 

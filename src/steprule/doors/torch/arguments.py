@@ -36,6 +36,11 @@ _MEANINGS = {
     "foreach": "ignored: every step is one fused pass.",
     "fused": "ignored: every step is one fused pass.",
     "capturable": "ignored on the CPU.",
+    "formats": (
+        '`states` ("float32", "bfloat16", "8bit", or a dict of these by slot), `weights` of 16-bit parameters '
+        '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors, and those of '
+        "fewer than two dimensions, keep float32 states) and `seed` (0) of random rounding."
+    ),
 }
 _SPECIAL = {
     ("ASGD", "alpha"): "the power of t by which the step size falls; at least 0.",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
-from itertools import chain
 from typing import Any
 
 import torch
@@ -15,11 +13,12 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
 from steprule.doors.torch.arguments import documented
+from steprule.doors.torch.formats import CODING, DEFAULTS, described, formats_of
 from steprule.doors.torch.launch import Launch, cohorts_of
 from steprule.doors.torch.layout import Layout
+from steprule.doors.torch.loading import decoded_state_dict, loaded_groups, loaded_state
 from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_keys, hyperparameters
-from steprule.doors.torch.state import load_entry
-from steprule.errors import HyperparameterError, StateError
+from steprule.errors import HyperparameterError, StateError, suggest
 
 __all__ = ["Base", "Number", "Params", "given"]
 
@@ -31,7 +30,13 @@ Item = tuple[int, Tensor | None, Tensor, GroupOptions]
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options among the arguments of an ``__init__``, from its ``locals()``."""
-    return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
+    own = {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__", "formats")}
+    formats = arguments.get("formats", {})
+    for name in formats:
+        if name not in DEFAULTS:
+            kind = type(arguments["self"]).__name__
+            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *DEFAULTS])}")
+    return {**own, **formats}
 
 
 class Base(torch.optim.Optimizer):
@@ -52,6 +57,8 @@ class Base(torch.optim.Optimizer):
         self._options: list[GroupOptions] = []
         self._launch: Launch | None = None
         _check_params(params)
+        if any(name in defaults for name in DEFAULTS):
+            defaults = {**DEFAULTS, **defaults, "coding": CODING}
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
         super().__init__(params, defaults)
 
@@ -70,6 +77,11 @@ class Base(torch.optim.Optimizer):
             raise HyperparameterError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}{where}")
         choice = self._rule(group)
         GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
+        formats_of(group, choice[0], self._naming.slots, where)
+        if group.get("coding", CODING) != CODING:
+            raise HyperparameterError(
+                f"states are coded as {group['coding']!r}{where}, which this steprule cannot read; it writes {CODING!r}"
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with options of its own.
@@ -79,7 +91,9 @@ class Base(torch.optim.Optimizer):
         """
         if isinstance(param_group, dict):
             where = f" (group {len(self.param_groups)})"
-            check_keys(param_group, self.defaults, where)
+            check_keys(param_group, [*self.defaults, *DEFAULTS], where)
+            if any(name in param_group for name in DEFAULTS):
+                param_group = {**DEFAULTS, "coding": CODING, **self.defaults, **param_group}
             self._check({**self.defaults, **param_group}, where)
         super().add_param_group(param_group)
         self._launch = None
@@ -210,11 +224,15 @@ class Base(torch.optim.Optimizer):
                     group.setdefault(name, value)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], *, convert: bool = False) -> None:
         """Go on from a ``state_dict()``, of this class or of torch's of the same name.
 
         Slots are copied, and keep their own type (torch casts them to the parameter's): a narrower one is widened,
-        which loses nothing.
+        which loses nothing. Formats are options of groups, and like the other options come from the state dict.
+
+        Args:
+            state_dict: what ``state_dict`` returned.
+            convert: keep the formats of this optimizer, and take slots in others: decoded, and rounded to nearest.
 
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
@@ -230,45 +248,22 @@ class Base(torch.optim.Optimizer):
                 "this is no state dict of an optimizer, which has 'state' and 'param_groups': it has "
                 f"{sorted(map(str, state_dict))[:6]}. Of a checkpoint, load the optimizer's part"
             )
-        groups = self._loaded_groups(state_dict["param_groups"])
-        self.__setstate__({"state": self._loaded_state(state_dict, groups), "param_groups": groups})
+        groups = loaded_groups(self.param_groups, state_dict["param_groups"], self.defaults, self._check, convert)
+        options = self._options_of(groups)
+        state = loaded_state(state_dict, options, self._naming, convert)
+        self.__setstate__({"state": state, "param_groups": groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
-    def _loaded_groups(self, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if len(self.param_groups) != len(saved):
-            raise StateError(
-                f"loaded state dict has a different number of parameter groups: {len(saved)}, expected "
-                f"{len(self.param_groups)}"
-            )
-        groups = []
-        for index, (group, old) in enumerate(zip(saved, self.param_groups, strict=True)):
-            if len(group["params"]) != len(old["params"]):
-                raise StateError(
-                    "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
-                    f"{len(group['params'])} parameters, expected {len(old['params'])} (group {index})"
-                )
-            names = {"param_names": old["param_names"]} if "param_names" in old else {}
-            new = {**self.defaults, **names, **deepcopy(group), "params": old["params"]}
-            try:
-                self._check(new, f" (group {index})")
-            except HyperparameterError as error:
-                raise StateError(f"the options of the loaded state dict do not fit: {error}") from None
-            groups.append(new)
-        return groups
+    def float32_state_dict(self) -> dict[str, Any]:
+        """Return ``state_dict()`` with all states as float32 and no options of formats, for torch.optim and others."""
+        self._refresh()
+        return decoded_state_dict(self.state_dict(), self._options, self._naming)
 
-    def _loaded_state(self, state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> dict[Any, Any]:
-        keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-        params = [(param, own) for own in self._options_of(groups) for param in own.group["params"]]
-        at = dict(zip(keys, params, strict=True))
-        state: dict[Any, Any] = defaultdict(dict)
-        for key, entry in state_dict["state"].items():
-            if key in at:
-                param, own = at[key]
-                state[param] = load_entry(entry, param, own, self._naming, f"the state of parameter {key!r}")
-            else:
-                state[key] = entry
-        return state
+    def describe(self) -> str:
+        """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
+        self._refresh()
+        return described(self._options, f"{type(self).__name__}")
 
 
 def _rounds(items: Iterable[Item]) -> list[list[Item]]:

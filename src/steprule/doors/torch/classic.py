@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from steprule import rules
 from steprule.doors.torch.base import Base, Number, Params, given
+from steprule.doors.torch.formats import FormatOptions
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError
@@ -38,6 +39,7 @@ class SGD(Base):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -69,6 +71,7 @@ class RMSprop(Base):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -97,6 +100,7 @@ class Adagrad(Base):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
         self._refresh()
@@ -134,6 +138,7 @@ class Adadelta(Base):
         capturable: bool = False,
         maximize: bool = False,
         differentiable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -165,6 +170,7 @@ class Rprop(Base):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -190,6 +196,7 @@ class ASGD(Base):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Spans
-from steprule.doors.strided import step_strided
+from steprule.doors.strided import step_in_blocks, step_strided
 from steprule.doors.torch.layout import Entries
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Memory, Row
 from steprule.doors.torch.watch import Numbers, Watch, Watched
+from steprule.doors.walk import units_of
+from steprule.formats import Formats
 from steprule.rules.rule import Variant
 from steprule.runtime import Table
 from steprule.runtime.addresses import address
@@ -200,7 +202,10 @@ class Launch:
             for do in self._before:
                 do()
             for row, scalars, arrays in self._apart:
-                step_strided(row.kernel.address, scalars, arrays)
+                if row.kernel.needs_order:
+                    step_in_blocks(row.kernel, scalars, arrays, row.words)
+                else:
+                    step_strided(row.kernel.address, scalars, arrays)
             self._table.run()
             for do in self._after:
                 do()
@@ -222,9 +227,10 @@ class Launch:
         return [param, grad.copy() if self._spans.meet(low, high - low) else grad, *slots]
 
 
-def _is_as_stamped(own: GroupOptions, stamp: tuple[GroupOptions, GroupValues, Variant, list[Tensor]]) -> bool:
-    values, variant, params = own.stamp
-    return own is stamp[0] and values is stamp[1] and variant == stamp[2] and params is stamp[3]
+def _is_as_stamped(own: GroupOptions, stamp: tuple[GroupOptions, GroupValues, Variant, Formats, list[Tensor]]) -> bool:
+    values, variant, formats, params = own.stamp
+    same = own is stamp[0] and values is stamp[1] and params is stamp[4]
+    return same and variant == stamp[2] and formats == stamp[3]
 
 
 def _guards(tensors: Sequence[Tensor]) -> Callable[..., bool]:
@@ -273,11 +279,19 @@ class Counts:
 
 
 def _table(rows: Sequence[_Bound]) -> Table:
-    table = Table([row.memories[0].size for row, _ in rows], max((len(row.memories) for row, _ in rows), default=2))
+    units = [_units(row) for row, _ in rows]
+    width = max((len(row.memories) + len(row.words) for row, _ in rows), default=2)
+    table = Table([n for n, _ in units], width, [unit for _, unit in units])
     for index, (row, scalars) in enumerate(rows):
         table.set_row(index, row.kernel.address, scalars)
-        table.addresses[index, : len(row.memories)] = [memory.address for memory in row.memories]
+        fixed = [*(memory.address for memory in row.memories), *row.words]
+        table.addresses[index, : len(fixed)] = fixed
     return table
+
+
+def _units(row: Row) -> tuple[int, int]:
+    """Return what the kernel of a row counts, and how many elements it counts as one. Complex numbers are two."""
+    return units_of(row.kernel, row.memories[0].shape)
 
 
 def _extent(memory: Memory) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from steprule.doors.torch.eager import differentiable_step, eager_step
+from steprule.doors.torch.formats import PARAM, check_kept, key_of
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Row, Slots, check_parameter, is_plain, make_row
 from steprule.doors.torch.sparse import gather
@@ -78,20 +79,30 @@ class Layout:
         state, fresh = check_entry(entry, param, options, self._naming)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
+            check_kept(state.storage, param)
             names = self._naming.slots
             self.eager.append(differentiable_step(param, grad, options, state, entry, names))
             return
         put_back = None
         if grad.is_sparse:
+            check_kept(state.storage, param)
             param, grad, state, put_back = gather(param, grad, state)
         if all(map(is_plain, (param, grad, *state.slots.values()))):
             self.rows.append(make_row(param, grad, place, options, state))
             self._grads.append(grad)
             self._kept.append((entry, state))
         else:
+            check_kept(state.storage, param)
             self.eager.append(eager_step(param, grad, options, state))
         if put_back is not None:
             self.put_back.append(put_back)
+
+    def _key(self, plane: str, state: Slots) -> str:
+        """Return the key of a plane, or of a scalar slot, in an entry of the state."""
+        value, _, suffix = plane.partition(".")
+        if suffix == "low":
+            return f"{PARAM}_low"
+        return key_of(self._naming.slots.get(value, value), dict(state.storage.slots).get(value, "float32"), suffix)
 
     def watched(self, options: Sequence[GroupOptions]) -> Watched | None:
         """Return what the launch of the rows depends on; None if it cannot serve again."""
@@ -102,7 +113,7 @@ class Layout:
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
         for entry, state in self._kept:
             named = {**state.slots, **state.scalars}
-            keys = {self._naming.slots.get(name, name): tensor for name, tensor in named.items()}
+            keys = {self._key(name, state): tensor for name, tensor in named.items()}
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]

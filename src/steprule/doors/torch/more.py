@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from steprule import rules
 from steprule.doors.torch.base import Base, Number, Params, given
+from steprule.doors.torch.formats import DEFAULTS, FormatOptions
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.rules import Rule, maximize
 
@@ -20,6 +21,7 @@ class Optimizer(Base):
         params: tensors, named tensors, or groups, as for every optimizer of torch.
         rule: default Adam.
         differentiable: let autograd go through the step.
+        states, weights, min_elements, seed: how states and 16-bit parameters are kept, as for the other classes.
         hyperparameters: the rule's own, by its names (``lr``, ``beta1``, ...), numbers or tensors of one number.
             Groups may have others.
 
@@ -45,8 +47,9 @@ class Optimizer(Base):
                 "rule is a name or a Rule, got a dict; to write an optimizer, subclass torch.optim.Optimizer"
             )
         self.rule = rules.find(rule)
+        formats = {name: hyperparameters.pop(name) for name in DEFAULTS if name in hyperparameters}
         options = self.rule.resolve(hyperparameters)
-        super().__init__(params, {**options, "differentiable": differentiable})
+        super().__init__(params, {**options, "differentiable": differentiable, **formats})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs."""
@@ -74,6 +77,7 @@ class Lion(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -100,6 +104,7 @@ class AdaBelief(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -128,6 +133,7 @@ class Yogi(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -156,6 +162,7 @@ class Adan(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -183,6 +190,7 @@ class ADOPT(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -214,6 +222,7 @@ class AdEMAMix(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -239,6 +248,7 @@ class Signum(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
+        **formats: Unpack[FormatOptions],
     ) -> None:
         super().__init__(params, given(locals()))
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from steprule.doors.group import GroupValues
+from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.errors import HyperparameterError
+from steprule.formats import Formats
 from steprule.rules import Rule, decoupled, l2, maximize, unscaled
 from steprule.rules.rule import Variant
 
@@ -150,7 +152,10 @@ class GroupOptions:
     Attributes:
         rule: what the group steps by, since the last ``refresh``.
         values: the hyperparameters.
+        formats: how states and parameters are kept.
     """
+
+    formats: Formats
 
     def __init__(
         self,
@@ -163,15 +168,22 @@ class GroupOptions:
         self._choose, self._naming, self.group = choose, naming, group
         self._where = f" (group {index})"
         self._seen: tuple[Any, ...] = ()
-        # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
-        keys = [key for key in options if key in group or key != "differentiable"]
-        self._get = operator.itemgetter(*keys, "params", "params")  # twice, so that it always returns a tuple
+        self._names = tuple(options)
+        self._look()
         self.rule, self.values = self._resolve(None, None)
 
+    def _look(self) -> None:
+        """Find out which options the group has: formats that are the defaults need not be there."""
+        # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
+        keys = [key for key in self._names if key in self.group or key != "differentiable"]
+        keys += [key for key in DEFAULTS if key in self.group and key not in keys]
+        self._get = operator.itemgetter(*keys, "params", "params")  # twice, so that it always returns a tuple
+        self._size = len(self.group)
+
     @property
-    def stamp(self) -> tuple[GroupValues, Variant, list[Tensor]]:
+    def stamp(self) -> tuple[GroupValues, Variant, Formats, list[Tensor]]:
         """What a launch depends on: it serves as long as these are the same."""
-        return self.values, self.values.variant, self.group["params"]
+        return self.values, self.values.variant, self.formats, self.group["params"]
 
     def refresh(self, scale: Tensor | None) -> None:
         """Follow the group, and the scale of its gradients.
@@ -179,6 +191,8 @@ class GroupOptions:
         Raises:
             HyperparameterError: when an option has no longer a meaning.
         """
+        if len(self.group) != self._size:
+            self._look()
         try:
             seen = (scale, *self._get(self.group))
         except KeyError as error:
@@ -203,9 +217,12 @@ class GroupOptions:
         rule = choice[0]
         if scale is not None:
             rule, given = unscaled(rule), {**given, "grad_scale": float(scale)}
+        formats, seed = formats_of(self.group, choice[0], self._naming.slots, self._where)
         if values is None or self.rule is not rule or rule.variant(rule.resolve(given)) != values.variant:
-            return rule, GroupValues(rule, given, self._where)
-        values.restore({name: value for name, value in given.items() if value != values[name]})
+            values = GroupValues(rule, given, self._where)
+        else:
+            values.restore({name: value for name, value in given.items() if value != values[name]})
+        self.formats, values.seed = formats, seed if formats.by_chance else None
         return rule, values
 
 

@@ -10,22 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule import formats
 from steprule.doors.layout import fill_a_run, same_walk
+from steprule.doors.leaf import words_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, kernel
 from steprule.errors import StructureError
+from steprule.formats import Storage, stream
 
 __all__ = ["Memory", "Row", "Slots", "check_parameter", "is_plain", "make_row", "state_dtype"]
 
-_STORAGE = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.float64: "float64",
-    torch.complex64: "float32",
-    torch.complex128: "float64",
-}
 _KIND = {
     torch.float16: "<f2",
     torch.bfloat16: "<i2",
@@ -33,6 +26,9 @@ _KIND = {
     torch.float64: "<f8",
     torch.complex64: "<f4",
     torch.complex128: "<f8",
+    torch.uint8: "|u1",
+    torch.int8: "|i1",
+    torch.int16: "<i2",
 }
 
 
@@ -41,16 +37,18 @@ class Slots:
     """The state of one parameter by the rule's names.
 
     Attributes:
-        slots: the element slots, like the parameter.
+        slots: the planes of the slots, and what is kept beside the parameter. Those of plain numbers are like it.
         scalars: the scalar slots, of no dimension.
         step: the step count, where torch keeps one.
         t: the steps taken.
+        storage: the formats.
     """
 
     slots: dict[str, Tensor]
     scalars: dict[str, Tensor]
     step: Tensor | None
     t: int
+    storage: Storage
 
 
 class Memory:
@@ -113,7 +111,8 @@ class Row:
         t: the steps taken.
         step: where that is kept, if it is.
         scalars: the scalar slots, by the rule's names.
-        memories: of the parameter, the gradient and the slots.
+        memories: of the parameter, the gradient and the planes that are kept.
+        words: what the kernel needs to know of the places of elements.
         is_direct: whether element i of the memory is element i of them all.
     """
 
@@ -126,6 +125,7 @@ class Row:
     step: Tensor | None
     scalars: dict[str, Tensor]
     memories: list[Memory]
+    words: list[int]
     is_direct: bool
 
 
@@ -140,7 +140,7 @@ def is_plain(tensor: Tensor) -> bool:
     """Whether the tensor's numbers lie in this machine's memory as they are."""
     plain = (
         tensor.device.type == "cpu"
-        and tensor.dtype in _STORAGE
+        and tensor.dtype in _KIND
         and type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
         and tensor.layout is torch.strided
         and not (tensor.is_conj() or tensor.is_neg())
@@ -156,11 +156,15 @@ def _is_wrapped(tensor: Tensor) -> bool:
 
 def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots) -> Row:
     """Lay out one parameter."""
-    chosen = kernel(options.rule, options.values.variant, formats.FORMATS[_STORAGE[param.dtype]])
-    memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[name] for name in chosen.slots))]
+    chosen = kernel(options.rule, options.values.variant, state.storage)
+    memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[plane.name] for plane in chosen.kept))]
     own = memories[0]
-    same = all(same_walk(own, other) and other.address % other.itemsize == 0 for other in memories[1:])
-    return Row(param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, same and own.is_dense)
+    # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
+    alike = [m for m, plane in zip(memories[1:], chosen.plan.planes[1:], strict=True) if plane.per == "element"]
+    direct = own.is_dense and all(same_walk(own, other) and other.address % other.itemsize == 0 for other in alike)
+    direct = direct and (param.is_contiguous() or not chosen.needs_order)
+    words = words_of(chosen, param.shape, (0, stream(place)))
+    return Row(param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, words, direct)
 
 
 def check_parameter(param: Tensor, grad: Tensor) -> None:

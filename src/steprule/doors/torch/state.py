@@ -7,12 +7,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from steprule.doors.torch.convert import converted
+from steprule.doors.torch.formats import PARAM, key_of, storage_of, torch_dtype
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Slots, state_dtype
+from steprule.engine import encode, plane_name, ways_of
 from steprule.errors import StateError
+from steprule.formats import GROUP, Kept, Part, shape_of
+from steprule.rules import Rule
 
 __all__ = ["check_entry", "load_entry"]
 
@@ -27,36 +33,95 @@ def check_entry(
     Raises:
         StateError: when the entry does not belong to the parameter.
     """
-    trace = options.rule.trace(options.values.variant)
+    rule, trace = options.rule, options.rule.trace(options.values.variant)
+    storage = storage_of(options.formats, param, rule, options.values.variant)
     fresh: dict[str, Tensor] = {}
-    started = False
-    slots: dict[str, Tensor] = {}
-    for slot in trace.slots:
-        key = naming.slots.get(slot, slot)
-        if entry.get(key) is None:
-            started = True
-            fresh[key] = slots[slot] = _start(param, options.values.start_of(slot))
-            continue
-        slots[slot] = _fitting(entry[key], param, key)
-        if slots[slot] is not entry[key]:
-            fresh[key] = slots[slot]
+    planes: dict[str, Tensor] = {}
+    for value, way in ways_of(rule, options.values.variant, storage).items():
+        key, is_slot = (PARAM, False) if value == rule.parameter else (naming.slots.get(value, value), True)
+        _check_format(entry, key, way, is_slot)
+        start = options.values.start_of(value) if is_slot else 0.0
+        found, new = _planes(entry, key, way, param, is_slot, start)
+        planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
+        fresh |= new
+    started = any(naming.slots.get(slot, slot) in {key.removesuffix("_8bit") for key in fresh} for slot in trace.slots)
     scalars = {
         slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh)
         for slot in trace.scalars
     }
     if not naming.counts:
-        return Slots(slots, scalars, None, 0 if started or not slots else 1), fresh
+        return Slots(planes, scalars, None, 0 if started or not trace.slots else 1, storage), fresh
     step = _number(entry, "step", naming.count_dtype or _step_dtype(), 0.0, fresh)
     t = step.item()
     if not (math.isfinite(t) and t >= 0 and t == int(t)):
         raise StateError(f"step must be a whole number of at least 0, got {t!r}")
-    return Slots(slots, scalars, step, int(t)), fresh
+    return Slots(planes, scalars, step, int(t), storage), fresh
+
+
+def _check_format(entry: Mapping[str, Any], key: str, way: Kept, is_slot: bool) -> None:
+    """Refuse an entry that has the value in another format: starting anew beside it would be a silent loss."""
+    own = {key_of(key, way.name, part.suffix) for part in way.parts if part.suffix or is_slot}
+    known = {f"{key}_8bit", f"{key}_scale", *([key] if is_slot else [f"{key}_low"])}
+    foreign = sorted(name for name in known - own if entry.get(name) is not None)
+    # A widening of plain numbers is told from another format by its type, elsewhere.
+    if foreign:
+        raise StateError(f"the state has {foreign[0]}, but {key} is kept as {way.name} here. {_REMEDY}")
+
+
+_REMEDY = "Use the formats of the state (states=, weights=), or load it with convert=True, which rounds"
+
+
+def _planes(
+    entry: Mapping[str, Any], key: str, way: Kept, param: Tensor, is_slot: bool, start: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the planes of a value by suffix, and those that are new by key."""
+    if way.is_plain:
+        if not is_slot:
+            return {}, {}
+        if entry.get(key) is None:
+            tensor = _start(param, start)
+            return {"": tensor}, {key: tensor}
+        tensor = _fitting(entry[key], param, key)
+        return {"": tensor}, {} if tensor is entry[key] else {key: tensor}
+    parts = {part.suffix: part for part in way.parts if part.suffix or is_slot}
+    keys = {suffix: key_of(key, way.name, suffix) for suffix in parts}
+    lacking = [name for name in keys.values() if entry.get(name) is None]
+    if len(lacking) == len(keys):
+        new = {keys[suffix]: tensor for suffix, tensor in _start_planes(param, parts, way, start).items()}
+        return {suffix: new[keys[suffix]] for suffix in keys}, new
+    if lacking:
+        raise StateError(f"the state has no {lacking[0]}, which belongs to {key} in the format {way.name}")
+    for suffix, part in parts.items():
+        _check_plane(entry[keys[suffix]], part, param, keys[suffix])
+    return {suffix: entry[name] for suffix, name in keys.items()}, {}
+
+
+def _start_planes(param: Tensor, parts: Mapping[str, Part], way: Kept, start: float) -> dict[str, Tensor]:
+    shapes = {suffix: shape_of(part, param.shape) for suffix, part in parts.items()}
+    fresh = {suffix: torch.zeros(shapes[suffix], dtype=torch_dtype(part.dtype)) for suffix, part in parts.items()}
+    if start:
+        for suffix, plane in encode(way, np.full(GROUP, start, np.float32)).items():
+            number = int(plane.ravel()[0])
+            # As bits: torch fills bfloat16 with numbers.
+            fresh[suffix].view(torch.int16 if plane.itemsize == 2 else torch.uint8).fill_(number)
+    return fresh
+
+
+def _check_plane(value: Any, part: Part, param: Tensor, key: str) -> None:
+    shape, kind = shape_of(part, param.shape), torch_dtype(part.dtype)
+    fits = isinstance(value, Tensor) and tuple(value.shape) == shape and value.dtype == kind
+    if not fits or value.device != param.device or not value.is_contiguous():
+        got = f"{value.dtype} of shape {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else value
+        raise StateError(f"{key} is {got!s}, expected {kind} of shape {shape} on {param.device}, contiguous. {_REMEDY}")
 
 
 def load_entry(
-    entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming, place: str
+    entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming, place: str, convert: bool = False
 ) -> dict[str, Any]:
     """Return a copy of a saved entry, with every slot in the parameter's layout and on its device.
+
+    Args:
+        convert: take slots in other formats, decoded, and rounded to nearest in the format here.
 
     Raises:
         StateError: when the entry does not belong to the parameter.
@@ -64,25 +129,43 @@ def load_entry(
     given = {key: value for key, value in entry.items() if value is not None}
     if not given:
         return {}
-    slots = {naming.slots.get(slot, slot) for slot in options.rule.trace(options.values.variant).slots}
+    rule, variant = options.rule, options.values.variant
+    ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
+    if convert:
+        given = converted(given, param, rule, ways, naming.slots)
+    slots = {
+        key_of(naming.slots.get(v, v), w.name, p.suffix) for v, w in ways.items() if v in rule.slots for p in w.parts
+    }
+    low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
     expected = slots | ({"step"} if naming.counts else set())
-    if expected - set(given) or not set(given) & naming.known(options.rule):
+    unknown = not set(given) & (naming.known(rule) | slots | low)
+    if (expected - set(given) or unknown) and not _in_other_formats(given, naming, rule):
         raise StateError(
             f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
             "other options?"
         )
-    placed = {key: _placed(value, param) if key in slots else copy.deepcopy(value) for key, value in given.items()}
     try:
+        placed = {k: _placed(v, param) if k in slots | low else copy.deepcopy(v) for k, v in given.items()}
         _, fresh = check_entry(placed, param, options, naming)
     except StateError as error:
         raise StateError(f"{place}: {error}") from None
     return {**placed, **fresh}
 
 
+def _in_other_formats(given: Mapping[str, Any], naming: Naming, rule: Rule) -> bool:
+    """Whether every slot is there in some format; what does not fit is told more exactly later."""
+    keys = [naming.slots.get(slot, slot) for slot in rule.slots if slot not in rule.scalars]
+    found = [key in given or f"{key}_8bit" in given for key in keys]
+    return bool(keys) and all(found)
+
+
 def _placed(value: Any, param: Tensor) -> Any:
-    """Return a copy of a slot like the parameter, of the slot's own type."""
-    if not isinstance(value, Tensor) or value.shape != param.shape:
+    """Return a copy of a slot on the parameter's device: plain numbers in its layout, codes as they are."""
+    if not isinstance(value, Tensor):
         return value
+    coded = value.dtype in (torch.uint8, torch.int8, torch.int16)
+    if coded or value.shape != param.shape:
+        return value.detach().to(param.device).clone(memory_format=torch.contiguous_format) if coded else value
     dense = value.to_dense() if value.is_sparse else value
     like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
     return like.copy_(dense.detach())

@@ -7,7 +7,16 @@ from steprule.rules.hyperparameters import Decay, NonNegative, Rate
 
 @rule(paper="Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468")
 def adabelief(
-    theta, g, m, s, *, t, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-16
+    theta,
+    g,
+    m,
+    s: NonNegative,
+    *,
+    t,
+    lr: Rate = 1e-3,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
 ):
     """Adam that divides by the spread of g around its average, not by its size.
 

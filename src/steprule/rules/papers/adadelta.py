@@ -6,7 +6,16 @@ from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
 
 
 @rule(paper="Zeiler 2012, Algorithm 1, arXiv:1212.5701")
-def adadelta(theta, g, E_g2, E_dx2, *, lr: Rate = 1.0, rho: Fraction = 0.95, eps: NonNegative = 1e-6):  # noqa: N803
+def adadelta(
+    theta,
+    g,
+    E_g2: NonNegative,  # noqa: N803  (the paper's symbols)
+    E_dx2: NonNegative,  # noqa: N803
+    *,
+    lr: Rate = 1.0,
+    rho: Fraction = 0.95,
+    eps: NonNegative = 1e-6,
+):
     """The step has the units of theta: the RMS of past steps over the RMS of gradients.
 
     The paper has no ``lr`` (it is 1); torch.optim.Adadelta multiplies by it and has rho = 0.9.

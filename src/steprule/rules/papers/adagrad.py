@@ -9,7 +9,7 @@ from steprule.rules.hyperparameters import NonNegative, Rate
 def adagrad(
     theta,
     g,
-    G,  # noqa: N803  (the paper's symbol)
+    G: NonNegative,  # noqa: N803  (the paper's symbol)
     *,
     t,
     lr: Rate = 1e-2,

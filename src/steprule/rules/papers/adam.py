@@ -1,10 +1,10 @@
-"""Adam and AdaMax."""
+"""Adam."""
 
 import math
 
-from steprule.language import maximum, sqrt, where
+from steprule.language import sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
+from steprule.rules.hyperparameters import Decay, NonNegative, Rate
 
 
 @rule(paper="Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980")
@@ -12,7 +12,7 @@ def adam(
     theta,
     g,
     m,
-    v,
+    v: NonNegative,
     *,
     t,
     lr: Rate = 1e-3,
@@ -39,18 +39,3 @@ def adam(
         root = (sqrt(v + eps) if eps_inside else sqrt(v) + eps) / math.sqrt(1 - beta2**t)
     theta = theta - lr * m_hat / root
     return theta, m, v
-
-
-@rule(paper="Kingma & Ba 2015, Algorithm 2, arXiv:1412.6980")
-def adamax(
-    theta, g, m, u, *, t, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Positive | None = None
-):
-    """Adam with the infinity norm: u is a decayed maximum of |g|.
-
-    The paper has no epsilon; where u is 0 there is nothing to divide by and the element stays.
-    ``eps`` is added to |g| as torch.optim.Adamax does.
-    """
-    m = beta1 * m + (1 - beta1) * g
-    u = maximum(beta2 * u, abs(g) if eps is None else abs(g) + eps)
-    theta = theta - where(u == 0, 0.0, lr / (1 - beta1**t) * m / u)
-    return theta, m, u

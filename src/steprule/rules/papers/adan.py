@@ -11,7 +11,7 @@ def adan(
     g,
     m,
     v,
-    n,
+    n: NonNegative,
     g_prev,
     *,
     t,

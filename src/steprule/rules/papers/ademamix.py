@@ -13,7 +13,7 @@ def ademamix(
     g,
     m1,
     m2,
-    v,
+    v: NonNegative,
     *,
     t,
     lr: Rate = 1e-3,

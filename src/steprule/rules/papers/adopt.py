@@ -2,7 +2,7 @@
 
 from steprule.language import maximum, minimum, sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, Positive, Rate
+from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
 
 
 @rule(paper="Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853")
@@ -10,7 +10,7 @@ def adopt(
     theta,
     g,
     m,
-    v,
+    v: NonNegative,
     *,
     t,
     lr: Rate = 1e-3,

@@ -10,7 +10,7 @@ def nadam(
     theta,
     g,
     m,
-    v,
+    v: NonNegative,
     mu_product: Scalar,
     *,
     t,

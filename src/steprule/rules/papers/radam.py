@@ -13,7 +13,7 @@ def radam(
     theta,
     g,
     m,
-    v,
+    v: NonNegative,
     *,
     t,
     lr: Rate = 1e-3,

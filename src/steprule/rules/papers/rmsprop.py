@@ -9,7 +9,7 @@ from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
 def rmsprop(
     theta,
     g,
-    v,
+    v: NonNegative,
     g_avg,
     b,
     *,

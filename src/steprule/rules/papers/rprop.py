@@ -15,7 +15,7 @@ def rprop(
     theta,
     g,
     g_prev,
-    delta,
+    delta: NonNegative,
     step_prev,
     *,
     lr: Rate = 1e-2,

@@ -10,7 +10,7 @@ def yogi(
     theta,
     g,
     m,
-    v,
+    v: NonNegative,
     *,
     t,
     lr: Rate = 1e-2,

@@ -1,0 +1,210 @@
+"""How LLVM IR spells a plan: the table of operations, and the lines of one element or one group."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from steprule.compile import Const, Plan, Ref, Value
+
+__all__ = ["WORDS", "Code", "indented"]
+
+WORDS = ("row_length", "groups_a_row", "first_index", "stream")
+"""What follows the addresses, as 64-bit integers: the elements of a row of the first axis, the groups of a row, the
+number that random bits give to the first element, and the number of the tensor's stream of them."""
+
+_IR_TYPE = {
+    "float16": "half",
+    "float32": "float",
+    "float64": "double",
+    "uint8": "i8",
+    "int8": "i8",
+    "uint16": "i16",
+    "int16": "i16",
+}
+_BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2}
+_OF_KIND = {"int": "i32", "bool": "i1"}
+
+_LLVM = {
+    "add": "fadd {T} {0}, {1}",
+    "sub": "fsub {T} {0}, {1}",
+    "mul": "fmul {T} {0}, {1}",
+    "div": "fdiv {T} {0}, {1}",
+    "neg": "fneg {T} {0}",
+    "abs": "call {T} @llvm.fabs.{I}({T} {0})",
+    "sqrt": "call {T} @llvm.sqrt.{I}({T} {0})",
+    "lt": "fcmp olt {T} {0}, {1}",
+    "le": "fcmp ole {T} {0}, {1}",
+    "gt": "fcmp ogt {T} {0}, {1}",
+    "ge": "fcmp oge {T} {0}, {1}",
+    "eq": "fcmp oeq {T} {0}, {1}",
+    "ne": "fcmp une {T} {0}, {1}",
+    "and": "and i1 {0}, {1}",
+    "or": "or i1 {0}, {1}",
+    "not": "xor i1 {0}, true",
+    "where": "select i1 {0}, {T} {1}, {T} {2}",
+    "bits": "bitcast float {0} to i32",
+    "real": "bitcast i32 {0} to float",
+    "whole": "sitofp i32 {0} to float",
+    "half": "fptrunc float {0} to half\n{x} = fpext half {x}.half to float",
+    "word_add": "add i32 {0}, {1}",
+    "word_sub": "sub i32 {0}, {1}",
+    "word_mul": "mul i32 {0}, {1}",
+    "word_and": "and i32 {0}, {1}",
+    "word_or": "or i32 {0}, {1}",
+    "word_xor": "xor i32 {0}, {1}",
+    "shift_left": "shl i32 {0}, {1}",
+    "shift_right": "lshr i32 {0}, {1}",
+    "word_maximum": "call i32 @llvm.smax.i32(i32 {0}, i32 {1})",
+    "word_minimum": "call i32 @llvm.smin.i32(i32 {0}, i32 {1})",
+    "word_lt": "icmp ult i32 {0}, {1}",
+    "word_eq": "icmp eq i32 {0}, {1}",
+    "word_where": "select i1 {0}, i32 {1}, i32 {2}",
+}
+# The words that a kernel is given. An element's index is cut to 32 bits: beyond, random bits repeat.
+_INPUTS = {
+    "index": "add i32 %at.low{P}, %first",
+    "stream": "add i32 %stream.word, 0",
+    "key0": "add i32 %key0.word, 0",
+    "key1": "add i32 %key1.word, 0",
+}
+
+
+def indented(lines: list[str]) -> str:
+    """Return the text of lines within a function."""
+    return "\n".join(f"  {line}" for line in lines)
+
+
+class Code:
+    """Writes the parts of a kernel, for either shell."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._real = _IR_TYPE[plan.compute]
+
+    def entry(self) -> list[str]:
+        """Load addresses, words and scalars, and round the scalars to the compute type."""
+        lines: list[str] = []
+        for index in self._touched():
+            lines += [
+                f"%a{index} = getelementptr ptr, ptr %addresses, i64 {index}",
+                f"%p{index} = load ptr, ptr %a{index}, !invariant.load !4",
+            ]
+        for index, is_condition in enumerate(self.plan.prelude.conditions):
+            lines += self._scalar(index)
+            if is_condition:
+                lines.append(f"%s{index} = fcmp une double %d{index}, 0.0")
+            elif self._real == "float":
+                lines.append(f"%s{index} = fptrunc double %d{index} to float")
+            else:
+                lines.append(f"%s{index} = bitcast double %d{index} to double")
+        return lines + self._words()
+
+    def _scalar(self, index: int) -> list[str]:
+        return [
+            f"%q{index} = getelementptr double, ptr %scalars, i64 {index}",
+            f"%d{index} = load double, ptr %q{index}, !invariant.load !4",
+        ]
+
+    def _words(self) -> list[str]:
+        """Load the words that the plan needs."""
+        planes, row = len(self.plan.planes), len(self.plan.prelude.conditions)
+        wanted = [*(WORDS[:2] if self.plan.has_groups else ()), *(WORDS[2:] if self.plan.inputs else ())]
+        lines: list[str] = []
+        for word in wanted:
+            place = planes + WORDS.index(word)
+            lines += [
+                f"%w.{word} = getelementptr i64, ptr %addresses, i64 {place}",
+                f"%{word} = load i64, ptr %w.{word}, !invariant.load !4",
+            ]
+        if not self.plan.inputs:
+            return lines
+        lines += ["%first = trunc i64 %first_index to i32", "%stream.word = trunc i64 %stream to i32"]
+        for key in (0, 1):
+            lines += [*self._scalar(row + key), f"%key{key}.word = fptoui double %d{row + key} to i32"]
+        return lines
+
+    def elements(self, phase: int) -> list[str]:
+        """One element in one phase: loads, body, stores. Its place is ``%at`` with the phase's number."""
+        return self._at(f"%at{phase}", phase, ", !llvm.access.group !0")
+
+    def group(self, phase: int) -> list[str]:
+        """One group in one phase, at ``%group``: loads, body, stores."""
+        return self._at("%group", phase, "")
+
+    def _at(self, place: str, phase: int, access: str) -> list[str]:
+        elements = [(index, self._stored(index)) for index in self._touched(phase)]
+        lines = [f"%e{i}.{phase} = getelementptr {kind}, ptr %p{i}, i64 {place}" for i, kind in elements]
+        for index in self.plan.loads:
+            if self.plan.phase_of(index) == phase:
+                lines += self._load(index, phase, access)
+        return [*lines, *self.instructions(phase), *self._stores(phase, access)]
+
+    def instructions(self, phase: int) -> list[str]:
+        """The body of one phase, but for maxima over a group."""
+        lines: list[str] = []
+        for number, instruction in enumerate(self.plan.body):
+            if instruction.phase != phase or instruction.op == "group_max":
+                continue
+            name = f"%v{len(self.plan.planes) + number}"
+            args = [self.ref(ref, phase) for ref in instruction.args]
+            text = (_LLVM | _INPUTS)[instruction.op].format(
+                *args, T=self._real, I=f"f{8 * _BYTES[self._real]}", x=name, P=phase
+            )
+            first, *rest = text.split("\n")
+            lines += [f"{name}{'.half' if rest else ''} = {first}", *rest]
+        return lines
+
+    def ref(self, ref: Ref, phase: int) -> str:
+        """Return how an operand is written in a phase."""
+        if isinstance(ref, Const) and ref.kind == "int":
+            return str(int(ref.value))
+        if isinstance(ref, Const):
+            # IR writes floats as the bits of a double; the number must be exact in the compute type.
+            return f"0x{struct.pack('>d', float(np.dtype(self.plan.compute).type(ref.value))).hex().upper()}"
+        if not isinstance(ref, Value):
+            return f"%s{ref.index}"
+        home = self.plan.phase_of(ref.index)
+        is_elsewhere = home != phase and self.plan.phases[home] == "element" and not self._is_maximum(ref.index)
+        return f"%v{ref.index}.{phase}" if is_elsewhere else f"%v{ref.index}"
+
+    def type_of(self, index: int) -> str:
+        """Return the type of a value."""
+        return _OF_KIND.get(self.plan.kind_of(Value(index)), self._real)
+
+    def _is_maximum(self, index: int) -> bool:
+        body = index - len(self.plan.planes)
+        return body >= 0 and self.plan.body[body].op == "group_max"
+
+    def _load(self, index: int, phase: int, access: str) -> list[str]:
+        plane, stored = self.plan.planes[index], self._stored(index)
+        load = f"load {stored}, ptr %e{index}.{phase}, align {_BYTES[stored]}{access}"
+        if stored == self._real:
+            return [f"%v{index} = {load}"]
+        if plane.kind == "int":
+            extend = "zext" if plane.dtype.startswith("u") else "sext"
+            return [f"%l{index} = {load}", f"%v{index} = {extend} {stored} %l{index} to i32"]
+        return [f"%l{index} = {load}", f"%v{index} = fpext {stored} %l{index} to {self._real}"]
+
+    def _stores(self, phase: int, access: str) -> list[str]:
+        lines: list[str] = []
+        for store in self.plan.stores:
+            if store.phase != phase:
+                continue
+            index, stored, value = store.plane, self._stored(store.plane), self.ref(store.value, phase)
+            if stored != self._real:
+                kind = self.plan.planes[index].kind
+                cut = f"trunc i32 {value}" if kind == "int" else f"fptrunc {self._real} {value}"
+                lines.append(f"%r{index} = {cut} to {stored}")
+                value = f"%r{index}"
+            lines.append(f"store {stored} {value}, ptr %e{index}.{phase}, align {_BYTES[stored]}{access}")
+        return lines
+
+    def _stored(self, index: int) -> str:
+        return _IR_TYPE[self.plan.planes[index].dtype]
+
+    def _touched(self, phase: int | None = None) -> list[int]:
+        """Return the planes that are loaded or stored, in one phase or in any."""
+        loads = {i for i in self.plan.loads if phase in (None, self.plan.phase_of(i))}
+        return sorted(loads | {store.plane for store in self.plan.stores if phase in (None, store.phase)})

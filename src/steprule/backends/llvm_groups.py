@@ -1,0 +1,150 @@
+"""The shell of kernels whose plans have groups: a group's numbers, a loop over its elements, and so on by turns.
+
+What one loop leaves to the next lies in tiles of one group on the stack, in the processor's first cache. A full group
+has loops of its own with a constant number of turns; the last group of a row may be shorter.
+"""
+
+from __future__ import annotations
+
+from steprule.backends.llvm_code import Code, indented
+from steprule.compile import Plan, Ref, Value
+from steprule.formats import GROUP
+
+__all__ = ["shell"]
+
+_SHELL = """\
+define internal void @step(ptr %addresses, i64 %group, i64 %offset, i64 %count, ptr %scalars) alwaysinline #0 {{
+entry:
+{tiles}
+{entry}
+  %offset.low = trunc i64 %offset to i32
+{phases}
+  ret void
+}}
+
+define void @kernel(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
+entry:
+  %w.length = getelementptr i64, ptr %addresses, i64 {planes}
+  %length = load i64, ptr %w.length, !invariant.load !4
+  %w.groups = getelementptr i64, ptr %addresses, i64 {next}
+  %groups = load i64, ptr %w.groups, !invariant.load !4
+  %row.start = udiv i64 %start, %groups
+  %place.start = urem i64 %start, %groups
+  %end = add i64 %start, %n
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %loop, label %done
+
+loop:
+  %group = phi i64 [ %start, %entry ], [ %group.next, %stepped ]
+  %row = phi i64 [ %row.start, %entry ], [ %row.next, %stepped ]
+  %place = phi i64 [ %place.start, %entry ], [ %place.next, %stepped ]
+  %above = mul i64 %row, %length
+  %before = mul i64 %place, {GROUP}
+  %offset = add i64 %above, %before
+  %left = sub i64 %length, %before
+  %full = icmp sge i64 %left, {GROUP}
+  br i1 %full, label %whole, label %part
+
+whole:
+  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 {GROUP}, ptr %scalars)
+  br label %stepped
+
+part:
+  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 %left, ptr %scalars)
+  br label %stepped
+
+stepped:
+  %place.one = add i64 %place, 1
+  %wraps = icmp eq i64 %place.one, %groups
+  %place.next = select i1 %wraps, i64 0, i64 %place.one
+  %row.one = add i64 %row, 1
+  %row.next = select i1 %wraps, i64 %row.one, i64 %row
+  %group.next = add i64 %group, 1
+  %more = icmp slt i64 %group.next, %end
+  br i1 %more, label %loop, label %done
+
+done:
+  ret void
+}}
+"""
+_ELEMENTS = """\
+  br label %loop{p}
+
+loop{p}:
+  %i{p} = phi i64 [ 0, %{before} ], [ %next{p}, %loop{p} ]
+{starts}
+  %at{p} = add i64 %offset, %i{p}
+  %i.low{p} = trunc i64 %i{p} to i32
+  %at.low{p} = add i32 %offset.low, %i.low{p}
+{body}
+  %next{p} = add nsw i64 %i{p}, 1
+  %more{p} = icmp slt i64 %next{p}, %count
+  br i1 %more{p}, label %loop{p}, label %after{p}, !llvm.loop !{loop}
+
+after{p}:"""
+
+
+def shell(plan: Plan, code: Code) -> str:
+    """Return the functions of a kernel over groups."""
+    left = _left(plan)
+    parts: list[str] = []
+    before = "entry"
+    for phase, per in enumerate(plan.phases):
+        if per == "group":
+            parts.append(indented(code.group(phase)))
+        else:
+            parts.append(_elements(plan, code, phase, before, left))
+            before = f"after{phase}"
+    return _SHELL.format(
+        tiles=indented([f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left]),
+        entry=indented(code.entry()),
+        phases="\n".join(parts),
+        planes=len(plan.planes),
+        next=len(plan.planes) + 1,
+        GROUP=GROUP,
+    )
+
+
+def _elements(plan: Plan, code: Code, phase: int, before: str, left: list[int]) -> str:
+    """Return the loop over the elements of a group in one phase."""
+    maxima = [
+        (len(plan.planes) + number, code.ref(instruction.args[0], phase))
+        for number, instruction in enumerate(plan.body)
+        if instruction.op == "group_max" and instruction.phase == phase
+    ]
+    body = [line for index in left if _reads_again(plan, index, phase) for line in _load(code, index, phase)]
+    body += code.elements(phase)
+    body += [line for index in left if plan.phase_of(index) == phase for line in _store(code, index, phase)]
+    body += [f"%v{v} = call i32 @llvm.umax.i32(i32 %m{v}, i32 {word})" for v, word in maxima]
+    starts = [f"%m{v} = phi i32 [ 0, %{before} ], [ %v{v}, %loop{phase} ]" for v, _ in maxima]
+    return _ELEMENTS.format(p=phase, before=before, starts=indented(starts), body=indented(body), loop=5 + phase)
+
+
+def _left(plan: Plan) -> list[int]:
+    """Return the values that one loop over the elements leaves to a later one."""
+    values = range(len(plan.planes) + len(plan.body))
+    return [i for i in values if any(_reads_again(plan, i, phase) for phase in range(len(plan.phases)))]
+
+
+def _reads_again(plan: Plan, index: int, phase: int) -> bool:
+    """Whether a phase needs a value of the elements that an earlier one has computed."""
+    home, body = plan.phase_of(index), index - len(plan.planes)
+    if home >= phase or plan.phases[home] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
+        return False
+    refs: list[Ref] = [ref for instruction in plan.body if instruction.phase == phase for ref in instruction.args]
+    refs += [store.value for store in plan.stores if store.phase == phase]
+    return any(isinstance(ref, Value) and ref.index == index for ref in refs)
+
+
+def _store(code: Code, index: int, phase: int) -> list[str]:
+    store = f"store {code.type_of(index)} %v{index}, ptr %t{index}.{phase}, !llvm.access.group !0"
+    return [_in_tile(code, index, phase), store]
+
+
+def _load(code: Code, index: int, phase: int) -> list[str]:
+    load = f"%v{index}.{phase} = load {code.type_of(index)}, ptr %t{index}.{phase}, !llvm.access.group !0"
+    return [_in_tile(code, index, phase), load]
+
+
+def _in_tile(code: Code, index: int, phase: int) -> str:
+    return f"%t{index}.{phase} = getelementptr {code.type_of(index)}, ptr %tile{index}, i64 %i{phase}"

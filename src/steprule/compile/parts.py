@@ -1,0 +1,130 @@
+"""What a plan is made of, and the plan: a frozen, target-independent recipe of one fused step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from steprule.compile.prelude import Prelude
+from steprule.language.ops import OPS, Kind
+from steprule.language.words import INPUTS
+
+__all__ = ["Const", "Instruction", "Per", "Plan", "Plane", "Ref", "Scalar", "Store", "Value"]
+
+Per = Literal["element", "group"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An operand that differs from element to element: a loaded plane, then results of the body."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """An operand from the row of hoisted scalars, rounded once to the compute type."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Const:
+    """A number written in the rule, rounded once to the compute type; or a word (kind ``int``)."""
+
+    value: float
+    kind: Kind = "float"
+
+
+Ref: TypeAlias = Value | Scalar | Const
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One array that the kernel walks: its name, NumPy's name of its type, and what it has a number for.
+
+    Planes of integers hold words: unsigned ones are extended with zeros, signed ones with their sign.
+    """
+
+    name: str
+    dtype: str
+    per: Per = "element"
+
+    @property
+    def kind(self) -> Kind:
+        """What loading gives."""
+        return "float" if self.dtype.startswith("float") else "int"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One operation; its result is the next value. ``phase`` is its place in the plan's phases."""
+
+    op: str
+    args: tuple[Ref, ...]
+    phase: int = 0
+
+
+@dataclass(frozen=True)
+class Store:
+    """Write a value into a plane, rounded to the plane's type, or its lowest bits."""
+
+    plane: int
+    value: Ref
+    phase: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every backend is given: loads, body and stores, and the host prelude.
+
+    Values 0 to ``len(planes) - 1`` are the planes, numbers converted to the compute type on loading; value
+    ``len(planes) + k`` is the result of ``body[k]``.
+
+    A plan without groups has one phase and is for one element: all its loads come before all its stores. A plan with
+    groups is for one group, whose phases follow each other: an ``element`` phase runs for every element of the group,
+    a ``group`` phase once. ``group_max`` belongs to the element phase of its operand; its result is there for the
+    phases after it. Planes are loaded in the first phase of their kind.
+    """
+
+    title: str
+    compute: str
+    planes: tuple[Plane, ...]
+    body: tuple[Instruction, ...]
+    stores: tuple[Store, ...]
+    prelude: Prelude
+    phases: tuple[Per, ...] = ("element",)
+
+    @property
+    def loads(self) -> tuple[int, ...]:
+        """The planes that are read."""
+        refs = [ref for instruction in self.body for ref in instruction.args] + [s.value for s in self.stores]
+        used = {ref.index for ref in refs if isinstance(ref, Value)}
+        return tuple(index for index in range(len(self.planes)) if index in used)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether the plan is for groups of elements."""
+        return any(plane.per == "group" for plane in self.planes)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Which of ``language.words.INPUTS`` it reads: random bits depend on them."""
+        return tuple(name for name in INPUTS if any(name == instruction.op for instruction in self.body))
+
+    def phase_of(self, index: int) -> int:
+        """Return the phase in which a value comes to be."""
+        if index >= len(self.planes):
+            return self.body[index - len(self.planes)].phase
+        return self.phases.index(self.planes[index].per)
+
+    def kind_of(self, ref: Ref) -> Kind:
+        """Return what kind of value a reference is to."""
+        if isinstance(ref, Const):
+            return ref.kind
+        if isinstance(ref, Scalar):
+            return "bool" if self.prelude.conditions[ref.index] else "float"
+        if ref.index < len(self.planes):
+            return self.planes[ref.index].kind
+        op = self.body[ref.index - len(self.planes)].op
+        return OPS[op].gives if op in OPS else "int"

@@ -1,0 +1,96 @@
+"""One parameter of the NumPy door: its array, its kernel, and the planes of what is kept for it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from steprule.doors.group import GroupValues
+from steprule.doors.layout import Array, is_dense, like
+from steprule.engine import Kernel, decode, encode, plane_name
+from steprule.formats import GROUP, Kept, Storage, rows_of, shape_of, stream
+
+__all__ = ["Leaf", "decoded", "make_kept", "words_of"]
+
+
+@dataclass
+class Leaf:
+    """One parameter.
+
+    ``array`` is a plain view of the caller's ``given``: a subclass may change what `*` means. The weak
+    reference keeps NumPy from moving the memory in ``given.resize``.
+
+    Attributes:
+        place: where it is in the caller's structure.
+        number: its place among the parameters, which its random bits depend on.
+        storage: the formats of its values.
+        kept: the planes beside the parameter, as the kernel orders them.
+    """
+
+    place: str
+    number: int
+    given: Array
+    kernel: Kernel
+    storage: Storage
+    group: GroupValues
+    kept: list[Array]
+
+    def __post_init__(self) -> None:
+        self.array: Array = self.given.view(np.ndarray)
+        self._held = weakref.ref(self.given)
+
+    @property
+    def planes(self) -> dict[str, Array]:
+        """The kept planes by name."""
+        return {plane.name: array for plane, array in zip(self.kernel.kept, self.kept, strict=True)}
+
+    def slot(self, name: str) -> Array | None:
+        """Return a slot: where it lies if it is kept as it is, else decoded to a new float32 array."""
+        way = self.kernel.slots.get(name)
+        if way is None:
+            return None
+        return self.planes[name] if way.is_plain else decoded(way, name, self.planes)
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The index of the first element, and the stream of random bits."""
+        row = rows_of(self.array.shape)[1] if self.array.ndim > 1 else 1
+        return self.group.first_row * row, stream(self.number)
+
+
+def decoded(way: Kept, name: str, planes: Mapping[str, Array]) -> Array:
+    """Return the numbers of a value as float32."""
+    return decode(way, {part.suffix: planes[plane_name(name, part.suffix)] for part in way.parts})
+
+
+def words_of(kernel: Kernel, shape: Sequence[int], origin: tuple[int, int]) -> list[int]:
+    """Return what follows the addresses of a kernel's row, if it needs that."""
+    return [*rows_of(shape)[1:], *origin] if kernel.needs_order else []
+
+
+def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
+    """Return the planes of a parameter before the first step."""
+    order: Literal["C", "K"] = "C" if kernel.needs_order or not is_dense(array) else "K"
+    planes: dict[str, Array] = {}
+    for name, way in kernel.ways.items():
+        if name not in kernel.slots:
+            fresh = {p.suffix: np.zeros(shape_of(p, array.shape), p.dtype) for p in way.parts if p.suffix}
+        elif way.is_plain:
+            fresh = {"": like(array, way.parts[0].dtype, group.start_of(name), f"{name}{group.place}", order)}
+        else:
+            fresh = _constant(way, array.shape, group.start_of(name))
+        planes |= {plane_name(name, suffix): plane for suffix, plane in fresh.items()}
+    return [planes[plane.name] for plane in kernel.kept]
+
+
+def _constant(way: Kept, shape: Sequence[int], value: float) -> dict[str, Array]:
+    """Return the planes that hold one number everywhere: those of one group, again and again."""
+    fresh = {part.suffix: np.zeros(shape_of(part, shape), part.dtype) for part in way.parts}
+    if value:
+        for suffix, plane in encode(way, np.full(GROUP, value, np.float32)).items():
+            fresh[suffix][...] = plane.ravel()[0]
+    return fresh

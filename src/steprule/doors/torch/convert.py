@@ -1,0 +1,95 @@
+"""States in other formats: decoded to float32, and rounded from it. On request only, since it rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steprule.doors.torch.formats import PARAM, key_of, torch_dtype
+from steprule.engine import decode, encode
+from steprule.errors import StateError
+from steprule.formats import FORMATS, Kept, Storage, shape_of
+from steprule.rules import Rule
+
+__all__ = ["converted", "decoded_entry"]
+
+
+def converted(
+    entry: Mapping[str, Any], param: Tensor, rule: Rule, ways: Mapping[str, Kept], names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return an entry of a state with every slot in the format that ``ways`` says."""
+    new = dict(entry)
+    for slot, way in ways.items():
+        if slot == rule.parameter:
+            parts = {key_of(PARAM, way.name, part.suffix): torch_dtype(part.dtype) for part in way.parts if part.suffix}
+            low = new.get(f"{PARAM}_low")
+            if low is not None and parts.get(f"{PARAM}_low") != low.dtype:
+                del new[f"{PARAM}_low"]
+            continue
+        key = names.get(slot, slot)
+        if _is_in(new, key, way):
+            continue
+        numbers = _numbers(new, key, slot in rule.non_negative, param)
+        if numbers is None:
+            continue
+        for name in (key, f"{key}_8bit", f"{key}_scale"):
+            new.pop(name, None)
+        if way.is_plain:
+            new[key] = _tensor(numbers, torch.float32)
+        else:
+            planes = encode(way, numbers)
+            kinds = {part.suffix: torch_dtype(part.dtype) for part in way.parts}
+            new |= {key_of(key, way.name, suffix): _tensor(plane, kinds[suffix]) for suffix, plane in planes.items()}
+    return new
+
+
+def decoded_entry(entry: Mapping[str, Any], param: Tensor, rule: Rule, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it."""
+    kept = [slot for slot in rule.slots if slot not in rule.scalars]
+    plain = Storage(FORMATS["float32"])
+    ways = {slot: plain.of_slot(slot, slot in rule.non_negative) for slot in kept}
+    new = converted(entry, param, rule, ways, names)
+    new.pop(f"{PARAM}_low", None)
+    return new
+
+
+def _is_in(entry: Mapping[str, Any], key: str, way: Kept) -> bool:
+    if way.name == "8bit":
+        return f"{key}_8bit" in entry
+    value = entry.get(key)
+    is_narrow = isinstance(value, Tensor) and value.dtype == torch.bfloat16
+    return isinstance(value, Tensor) and is_narrow == (not way.is_plain)
+
+
+def _numbers(entry: Mapping[str, Any], key: str, non_negative: bool, param: Tensor) -> NDArray[np.float32] | None:
+    """Return a slot as float32, from whatever format it is in; None if it is not there."""
+    codes, scale = entry.get(f"{key}_8bit"), entry.get(f"{key}_scale")
+    if codes is None or scale is None:
+        value = entry.get(key)
+        if not isinstance(value, Tensor) or value.is_complex():
+            return None
+        return _array((value.to_dense() if value.is_sparse else value).to(torch.float32))
+    way = Storage(FORMATS["float32"], "nearest", ((key, "8bit"),)).of_slot(key, non_negative)
+    planes = {"": codes, "scale": scale}
+    for part in way.parts:
+        plane, shape = planes[part.suffix], shape_of(part, param.shape)
+        if not isinstance(plane, Tensor) or tuple(plane.shape) != shape or plane.dtype != torch_dtype(part.dtype):
+            raise StateError(f"{key_of(key, way.name, part.suffix)} is not of type {part.dtype} and shape {shape}")
+    return decode(way, {suffix: _array(plane) for suffix, plane in planes.items()})
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """Return a copy as an array. Of the tensor's own memory it would make a storage that cannot be resized."""
+    array: NDArray[Any] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format).numpy()
+    return array
+
+
+def _tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    own = torch.empty(array.shape, dtype=dtype)
+    bits = array.view(np.int16) if array.dtype == np.uint16 else array
+    return own.copy_(torch.from_numpy(bits).view(dtype))

@@ -1,0 +1,160 @@
+"""The options of memory formats in the PyTorch door: what a group asks for, and what its tensors get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule.doors.describe import Line, table, words
+from steprule.doors.group import GroupValues
+from steprule.engine import ways_of
+from steprule.errors import HyperparameterError, StructureError
+from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, shape_of
+from steprule.rules import Rule
+from steprule.rules.rule import Variant
+
+__all__ = [
+    "CODING",
+    "DEFAULTS",
+    "PARAM",
+    "STORAGE",
+    "FormatOptions",
+    "check_kept",
+    "described",
+    "formats_of",
+    "key_of",
+    "storage_of",
+    "torch_dtype",
+]
+
+
+class FormatOptions(TypedDict, total=False):
+    """How states and 16-bit parameters are kept.
+
+    Attributes:
+        states: ``"float32"`` (default), ``"bfloat16"`` or ``"8bit"``, or a dict of these by slot.
+        weights: of float16 and bfloat16 parameters: ``"nearest"`` (default), ``"stochastic"``, ``"split24"``,
+            ``"split32"``.
+        min_elements: tensors with fewer elements, or of fewer than two dimensions, keep float32 states. Default 4096;
+            0: none do.
+        seed: what random rounding depends on besides the step, the tensor and the element. Default 0.
+    """
+
+    states: str | Mapping[str, str]
+    weights: str
+    min_elements: int
+    seed: int
+
+
+DEFAULTS: dict[str, Any] = {"states": "float32", "weights": "nearest", "min_elements": MIN_ELEMENTS, "seed": 0}
+PARAM = "param"
+"""What keys of a state call the parameter itself."""
+CODING = f"groups of {GROUP}, 1"
+"""What codes and scales in a state dict mean; the option ``coding`` of groups whose formats are not the defaults."""
+
+STORAGE = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
+_TORCH = {"uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "uint16": torch.bfloat16}
+
+
+def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], where: str) -> tuple[Formats, int]:
+    """Return the checked formats of a group, and its seed.
+
+    Args:
+        group: with or without the options.
+        rule: its rule.
+        names: what torch calls the slots; states may be given by either name.
+        where: how messages name the group.
+
+    Raises:
+        HyperparameterError: for a format, a slot or a seed that does not exist.
+    """
+    own = {**DEFAULTS, **{name: group[name] for name in DEFAULTS if name in group}}
+    seed, states = own.pop("seed"), own["states"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}{where}")
+    if isinstance(states, Mapping):
+        slots = {key: slot for slot, key in names.items()}
+        own["states"] = {slots.get(key, key): name for key, name in states.items()}
+    kept = [slot for slot in rule.slots if slot not in rule.scalars]
+    if not kept and isinstance(states, str):  # SGD has a slot with momentum, and none without
+        own["states"] = {}
+    return Formats.of(**own, slots=kept, where=where), seed
+
+
+def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) -> Storage:
+    """Return how a tensor is kept. Complex ones keep slots of their own precision.
+
+    Raises:
+        StructureError: when slots of fewer bits were asked for a tensor of float64.
+    """
+    if param.is_complex() or param.dtype not in STORAGE:
+        return Storage(FORMATS["float64" if param.dtype in (torch.complex128, torch.float64) else "float32"])
+    what = f"a parameter of shape {tuple(param.shape)}"
+    return formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
+
+
+def check_kept(storage: Storage, param: Tensor) -> None:
+    """Check that a tensor whose formats need a kernel is one that kernels walk.
+
+    Raises:
+        StructureError: for tensors on other devices, subclasses, and sparse or differentiable steps.
+    """
+    if storage.slots or storage.weights != "nearest":
+        asked = ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
+            f"asked ({asked}): this takes dense tensors in this machine's memory, dense gradients, and no "
+            "differentiable=True. Give it to a group with states='float32' and weights='nearest'"
+        )
+
+
+def key_of(key: str, name: str, suffix: str) -> str:
+    """Return the key of a plane in a state, by the name of the format.
+
+    Codes have a key of their own: torch.optim would take them for numbers.
+    """
+    if suffix:
+        return f"{key}_{suffix}"
+    return f"{key}_8bit" if name == "8bit" else key
+
+
+def torch_dtype(dtype: str) -> torch.dtype:
+    """Return torch's type of a plane that does not hold plain numbers. The upper halves of float32 are bfloat16."""
+    return _TORCH[dtype]
+
+
+class _Group(Protocol):
+    """What ``described`` needs of a group."""
+
+    group: dict[str, Any]
+    formats: Formats
+    rule: Rule
+    values: GroupValues
+
+
+def described(groups: Sequence[_Group], title: str) -> str:
+    """Return the table of what each parameter of the groups uses."""
+    lines: list[Line] = []
+    for index, own in enumerate(groups):
+        params = own.group["params"]
+        names = own.group.get("param_names") or [f"group {index}, {place}" for place in range(len(params))]
+        variant = own.values.variant
+        lines += [_line(n, p, own.formats, own.rule, variant) for n, p in zip(names, params, strict=True)]
+    return table(title, lines)
+
+
+def _line(name: str, param: Tensor, formats: Formats, rule: Rule, variant: Variant) -> Line:
+    storage = storage_of(formats, param, rule, variant)
+    ways = ways_of(rule, variant, storage)
+    slots = {slot: way.name for slot, way in ways.items() if slot != rule.parameter}
+    own = param.numel() * param.element_size()
+    kept = [part for value, way in ways.items() for part in way.parts if value != rule.parameter or part.suffix]
+    nbytes = sum(prod(shape_of(part, param.shape)) * np.dtype(part.dtype).itemsize for part in kept)
+    total = own + nbytes * (2 if param.is_complex() else 1)
+    kind = str(param.dtype).removeprefix("torch.")
+    return Line(name, tuple(param.shape), kind, words(slots, storage.weights), param.numel(), total, own)

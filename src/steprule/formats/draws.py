@@ -1,0 +1,86 @@
+"""Random bits for rounding: a function of the seed, the step, the tensor and the element, and of nothing else.
+
+So they do not depend on threads, chunks or the order in which elements are walked, and a run can be repeated.
+"""
+
+from __future__ import annotations
+
+from steprule.language import Node
+from steprule.language.words import word_input
+
+__all__ = ["Draws", "HalfWay", "RandomBits", "keys", "stream"]
+
+_MASK = 2**64 - 1
+
+
+def keys(seed: int, t: int) -> tuple[int, int]:
+    """Return the two 32-bit keys of a step."""
+    word = _mixed(_mixed(seed & _MASK) ^ (t & _MASK))
+    return word >> 32, word & 0xFFFFFFFF
+
+
+def stream(number: int) -> int:
+    """Return the 32-bit word that keeps the random bits of a tensor, given its number, apart from those of others."""
+    return _mixed(number) & 0xFFFFFFFF
+
+
+def _mixed(x: int) -> int:
+    """Return the next number of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195)."""
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+class Draws:
+    """What decides which way a number is rounded, in the language of rules."""
+
+    def take(self, places: int) -> Node | int:
+        """Return a word of so many bits, to be added to a number before these places are cut off."""
+        raise NotImplementedError
+
+
+class HalfWay(Draws):
+    """Rounds to nearest, halves away from zero."""
+
+    def take(self, places: int) -> Node | int:
+        """Return one half."""
+        return 1 << (places - 1)
+
+
+class RandomBits(Draws):
+    """Rounds up with the probability of what is cut off, so that the mean of what is kept is the number.
+
+    Every value of an element has half a word of random bits; 8 bits or fewer come from the lowest of the first word,
+    which hardly count in the half that they are part of.
+    """
+
+    def __init__(self) -> None:
+        self._words: list[Node] = []
+        self._halves = 0
+
+    def take(self, places: int) -> Node | int:
+        """Return random bits, at most 16."""
+        if places <= 8:
+            shared: Node = self._word(0) & (2**places - 1)
+            return shared
+        word = self._word(self._halves // 2)
+        self._halves += 1
+        low: Node = word & (2**places - 1)
+        return low if self._halves % 2 else word >> (32 - places)
+
+    def _word(self, number: int) -> Node:
+        while len(self._words) <= number:
+            self._words.append(_random_word(len(self._words)))
+        return self._words[number]
+
+
+def _random_word(number: int) -> Node:
+    """Return a word of an element: its index times the golden ratio, keyed and mixed by one multiplication.
+
+    The keys make the bits of one element at different steps independent; the mixing those of neighbours at one step.
+    """
+    index, tensor, key0, key1 = map(word_input, ("index", "stream", "key0", "key1"))
+    x = index * 0x9E3779B1 + (key0 + number * 0x85EBCA77)
+    x = (x ^ (x >> 16) ^ (key1 ^ tensor)) * 0x7FEB352D
+    return x ^ (x >> 16)

@@ -1,0 +1,88 @@
+"""How one value of every element is kept between steps: its planes, and the way there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+from steprule.formats.draws import Draws
+from steprule.formats.plain import flush
+
+__all__ = ["GROUP", "Kept", "Part", "Parts", "plain", "rows_of", "shape_of"]
+
+GROUP = 128
+"""Elements that share a scale, at most: neighbours in a row of dimension 0."""
+
+Parts = Mapping[str, Any]
+"""The planes of a value, or what stands for them, by their suffix."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One plane: what its name adds to the value's, NumPy's name of its type, and what it has a number for."""
+
+    suffix: str
+    dtype: str
+    per: Literal["element", "group"] = "element"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A way to keep a value.
+
+    Attributes:
+        name: what it is called in options, tables and checkpoints.
+        parts: its planes.
+        decode: from the planes to the number.
+        encode: from the number to the planes. What is rounded is rounded as the draws say.
+        coding: how the planes are to be read, where the name does not tell.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    decode: Callable[[Parts], Any]
+    encode: Callable[[Any, Draws], dict[str, Any]]
+    coding: str = ""
+
+    @property
+    def id(self) -> str:
+        """What a checkpoint says of it: planes of another ``id`` mean something else."""
+        return self.coding or self.name
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its one plane holds the numbers as they are."""
+        return len(self.parts) == 1 and self.parts[0].dtype.startswith("float")
+
+
+def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the rows of an array, the elements of a row, and the groups of a row.
+
+    Rows are those of the first axis, so that parts of an array along it keep their groups; an array of fewer than two
+    dimensions is one row.
+    """
+    rows = shape[0] if len(shape) > 1 else 1
+    length = prod(shape) // rows if rows else 0
+    return rows, length, -(-length // GROUP)
+
+
+def shape_of(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a plane for an array of this shape."""
+    rows, _, groups = rows_of(shape)
+    return tuple(shape) if part.per == "element" else (rows, groups)
+
+
+def plain(dtype: str, flushes: bool) -> Kept:
+    """Return one plane of a floating-point type, rounded to nearest.
+
+    Args:
+        dtype: ``float16``, ``float32`` or ``float64``.
+        flushes: whether numbers below the smallest normal one become zero, as in slots.
+    """
+
+    def encode(value: Any, draws: Draws) -> dict[str, Any]:
+        return {"": flush(value, dtype) if flushes else value}
+
+    return Kept(dtype, (Part("", dtype),), lambda parts: parts[""], encode)

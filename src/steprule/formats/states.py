@@ -1,0 +1,141 @@
+"""Slots in fewer bits: bfloat16, and 8 bits with an exponent for every group of neighbours.
+
+Rounded to nearest, an average that moves by less than half a step of its format stands still: with beta2 = 0.999 the
+second moment can neither grow nor decay. So what is cut off decides by chance which way a number is rounded, and the
+mean is right (docs/formats.md has the measurements).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from steprule.formats.draws import Draws
+from steprule.formats.kept import GROUP, Kept, Part, Parts
+from steprule.formats.plain import flush
+from steprule.language import maximum, minimum, where
+from steprule.language.words import bits, group_max, real, whole
+
+__all__ = ["BFLOAT16", "NON_NEGATIVE_8BIT", "SIGNED_8BIT"]
+
+_ONE = 0x3F800000
+_INFINITY, _NAN, _LARGEST, _NORMAL = 0x7F800000, 0x7FC00000, 0x7F7FFFFF, 0x00800000
+_MAGNITUDE = 0x7FFFFFFF
+_SIGN = 0x80000000
+
+
+def _encode_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+    """Keep the upper half. A finite number stays finite."""
+    word = bits(flush(value, "float32"))
+    size = word & _MAGNITUDE
+    rounded = minimum(size + draws.take(16), _LARGEST)
+    rounded = where(size < _INFINITY, rounded, where(value == value, size, _NAN))
+    return {"": (rounded | (word & _SIGN)) >> 16}
+
+
+BFLOAT16 = Kept("bfloat16", (Part("", "uint16"),), lambda parts: real(parts[""] << 16), _encode_bfloat16)
+
+
+class _Curve:
+    """Where the codes of a group lie: denser near its largest number, and down to a 2^12th or a 2^24th of it.
+
+    With 2^e the power of two above the largest magnitude of the group, x = |value| / 2^e lies in (0, 1). Read as an
+    integer, a float's bits are a piecewise linear logarithm; halved (``root`` 1) or quartered (``root`` 2) they are
+    the bits of a piecewise linear square root or fourth root y of x. A code is y in steps of ``2**-size``; between two
+    codes x is linear in y, but where a power of two lies between them. All is done in integers, so nothing over- or
+    underflows, and a code's number is encoded as that code again.
+
+    Args:
+        size: bits of a code.
+        root: how often the square root is taken.
+        least: the smallest code of a number that is not zero.
+    """
+
+    def __init__(self, size: int, root: int, least: int) -> None:
+        self._size, self._root = size, root
+        self.below = 23 - size  # binary places that are cut off
+        self.least = _ONE + (least << self.below)
+        self._zero = _ONE - (_ONE >> root)
+        # The largest number of the group stays below the last code, so that rounding up needs no limit.
+        last = int(np.float32(1 - 2.0**-size).view(np.uint32))
+        self._top = (last - self._zero) << root
+
+    def place(self, word: Any, scale: Any) -> Any:
+        """Return 1 + y as bits: a code with ``below`` binary places more, above the constant bits of a one."""
+        least = ((scale + 1) << 23) - self._top
+        x = maximum(word, least) - least
+        return bits(real((x >> self._root) + self._zero) + 1.0)
+
+    def word(self, code: Any, scale: Any) -> Any:
+        """Return the bits of a code's number; those of some number for code 0."""
+        # Beside the largest exponent the last code would be infinity; four units down it is a number.
+        above = where(scale == 254, _INFINITY - 4, (scale + 1) << 23)
+        steps = self._zero + (self._size << 23)  # of y in the bits of 2**size y
+        return (bits(whole(code)) << self._root) + (above - self._top - (steps << self._root))
+
+
+def _ordinary(word: Any) -> Any:
+    """Return a word that is the bits of a normal number, and 0 for others: zero, smaller ones, and not finite ones."""
+    return where((word - _NORMAL) < _INFINITY - _NORMAL, word, 0)
+
+
+def _scale(word: Any) -> Any:
+    """Return the exponent of the largest number of the group, as a float's bits have it; 0 where there is none."""
+    return group_max(word) >> 23
+
+
+_UNKNOWN = 1
+"""The code of what is not finite. It takes no part in the scale, so its neighbours are as they are."""
+_SIGNED = _Curve(size=7, root=1, least=2)
+
+
+def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
+    """Codes: 2 to 127 a magnitude, 0 zero, 1 NaN; 128 more is the sign.
+
+    What lies below the least code becomes zero: no number grows to more than twice itself.
+    """
+    word = bits(value)
+    size = word & _MAGNITUDE
+    known = _ordinary(size)
+    scale = _scale(known)
+    place = _SIGNED.place(known, scale)
+    code = (place + draws.take(_SIGNED.below)) >> _SIGNED.below
+    code = where(place < _SIGNED.least, 0, code & 0x7F)
+    code = where(size < _INFINITY, code, _UNKNOWN)
+    return {"": code | ((word >> 24) & 0x80), "scale": scale}
+
+
+def _decode_signed(parts: Parts) -> Any:
+    size = parts[""] & 0x7F
+    word = where(size == 0, 0, _SIGNED.word(size, parts["scale"]))
+    return real(where(size == _UNKNOWN, _NAN, word) | ((parts[""] & 0x80) << 24))
+
+
+_NON_NEGATIVE = _Curve(size=8, root=2, least=4)
+
+
+def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
+    """Codes: 4 to 255 a number, 0 zero, 1 infinity, also for NaN and for what is negative, which there must not be.
+
+    No number falls to less than half of itself, and none to zero: dividing by its root would make a huge step. A step
+    divided by infinity is none.
+    """
+    word = bits(value + 0.0)  # of -0.0 as of 0.0
+    known = _ordinary(word)
+    scale = _scale(known)
+    place = _NON_NEGATIVE.place(known, scale)
+    code = maximum((place + draws.take(_NON_NEGATIVE.below)) >> _NON_NEGATIVE.below, _NON_NEGATIVE.least >> 15)
+    code = where(known == 0, 0, code & 0xFF)
+    return {"": where(word < _INFINITY, code, _UNKNOWN), "scale": scale}
+
+
+def _decode_non_negative(parts: Parts) -> Any:
+    code = parts[""]
+    word = where(code == 0, 0, _NON_NEGATIVE.word(code, parts["scale"]))
+    return real(where(code == _UNKNOWN, _INFINITY, word))
+
+
+_PARTS = (Part("", "uint8"), Part("scale", "uint8", "group"))
+SIGNED_8BIT = Kept("8bit", _PARTS, _decode_signed, _encode_signed, f"8bit signed {GROUP}")
+NON_NEGATIVE_8BIT = Kept("8bit", _PARTS, _decode_non_negative, _encode_non_negative, f"8bit non-negative {GROUP}")

@@ -1,0 +1,144 @@
+"""Which format each value of a parameter has: what was asked for, and what a tensor is fit for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from steprule.errors import HyperparameterError, StructureError, suggest
+from steprule.formats.kept import Kept, plain
+from steprule.formats.plain import Format
+from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
+from steprule.formats.weights import WEIGHTS, weights
+
+__all__ = ["MIN_ELEMENTS", "STATES", "WEIGHT_FORMATS", "Formats", "Storage", "saved_way"]
+
+STATES = ("float32", "bfloat16", "8bit")
+"""The formats of slots. ``float32`` stands for the type that steps are computed in, float64 for float64 parameters."""
+WEIGHT_FORMATS = tuple(WEIGHTS["bfloat16"])
+MIN_ELEMENTS = 4096
+"""Elements below which slots stay float32: there is little to save, and one number of a small tensor may mean much."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a kernel keeps a parameter and its slots.
+
+    Attributes:
+        parameter: the parameter's type.
+        weights: how its numbers are rounded to it, and what is kept besides.
+        slots: the formats of slots that are not kept in the type of the arithmetic.
+    """
+
+    parameter: Format
+    weights: str = "nearest"
+    slots: tuple[tuple[str, str], ...] = ()
+
+    def of_parameter(self) -> Kept:
+        """Return how the parameter is kept."""
+        return weights(self.parameter.name, self.weights)
+
+    def of_slot(self, slot: str, non_negative: bool) -> Kept:
+        """Return how a slot is kept."""
+        name = dict(self.slots).get(slot, "float32")
+        if name == "8bit":
+            return NON_NEGATIVE_8BIT if non_negative else SIGNED_8BIT
+        return BFLOAT16 if name == "bfloat16" else plain(self.parameter.compute, flushes=True)
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What was asked for, for the parameters of an optimizer or a group.
+
+    Attributes:
+        states: the format of every slot, by name; those that are not named are float32.
+        weights: how parameters of 16 bits are kept.
+        min_elements: tensors with fewer elements, or of fewer than two dimensions, keep float32 slots; 0: none do.
+    """
+
+    states: tuple[tuple[str, str], ...] = ()
+    weights: str = "nearest"
+    min_elements: int = MIN_ELEMENTS
+
+    @classmethod
+    def of(
+        cls, states: str | Mapping[str, str], weights: str, min_elements: int, slots: Sequence[str], where: str = ""
+    ) -> Formats:
+        """Return the checked choice for a rule with these slots.
+
+        Raises:
+            HyperparameterError: for a format or a slot that does not exist.
+        """
+        by_slot = states if isinstance(states, Mapping) else dict.fromkeys(slots, states)
+        for slot, name in by_slot.items():
+            if slot not in slots:
+                raise HyperparameterError(
+                    f"states names {slot!r}, which is no slot{where}; slots are {', '.join(slots) or 'none'}."
+                    f"{suggest(str(slot), slots)}"
+                )
+            _check("states", name, STATES, where)
+        if not isinstance(states, Mapping):
+            _check("states", states, STATES, where)
+            if states != "float32" and not slots:
+                raise HyperparameterError(f"states={states!r} has no effect: the rule keeps no slots{where}; remove it")
+        _check("weights", weights, WEIGHT_FORMATS, where)
+        if isinstance(min_elements, bool) or not isinstance(min_elements, int) or min_elements < 0:
+            raise HyperparameterError(f"min_elements must be a whole number of at least 0, got {min_elements!r}{where}")
+        low = tuple((slot, name) for slot, name in by_slot.items() if name != "float32")
+        if not low and min_elements != MIN_ELEMENTS:
+            raise HyperparameterError(
+                f"min_elements={min_elements} has no effect where all states are float32{where}; remove it"
+            )
+        return cls(low, weights, min_elements)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the defaults was asked for."""
+        return not self.states and self.weights == "nearest"
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether anything is rounded by chance."""
+        return bool(self.states) or self.weights in ("stochastic", "split24")
+
+    def storage(self, parameter: Format, shape: Sequence[int], kept: Iterable[str], what: str) -> Storage:
+        """Return how a parameter is kept.
+
+        Args:
+            parameter: its type.
+            shape: its shape.
+            kept: the slots that the rule keeps in this variant.
+            what: how messages name it.
+
+        Raises:
+            StructureError: when slots of fewer bits were asked for a parameter of float64.
+        """
+        names = set(kept)
+        slots = tuple((slot, name) for slot, name in self.states if slot in names)
+        if slots and parameter.compute != "float32":
+            raise StructureError(
+                f"{what} has the type {parameter.name}, whose slots are {parameter.compute}: states={slots[0][1]!r} is "
+                "for float32, float16 and bfloat16 parameters. Convert it with .astype('float32'), or give it to a "
+                "group of its own with states='float32'"
+            )
+        if self.min_elements and (prod(shape) < self.min_elements or len(shape) < 2):
+            slots = ()
+        return Storage(parameter, self.weights if parameter.name in WEIGHTS else "nearest", slots)
+
+
+def saved_way(id_: str, parameter: Format, *, is_slot: bool) -> Kept | None:
+    """Return what a checkpoint means by the ``id`` of a way to keep a value; None if it is unknown."""
+    if is_slot:
+        known = [plain(parameter.compute, flushes=True)]
+        known += [BFLOAT16, SIGNED_8BIT, NON_NEGATIVE_8BIT] if parameter.compute == "float32" else []
+    else:
+        known = list(WEIGHTS.get(parameter.name, {}).values())
+    return next((way for way in known if way.id == id_), None)
+
+
+def _check(option: str, name: object, choices: Sequence[str], where: str) -> None:
+    if name not in choices:
+        raise HyperparameterError(
+            f"{option} must be one of {', '.join(choices)}, got {name!r}{where}.{suggest(str(name), choices)}"
+        )

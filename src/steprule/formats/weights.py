@@ -1,0 +1,134 @@
+"""Parameters in 16 bits: rounded to nearest, by chance, or with further bits kept beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steprule.formats.draws import Draws
+from steprule.formats.kept import Kept, Part, Parts, plain
+from steprule.language import where
+from steprule.language.words import bits, half, real, whole
+
+__all__ = ["WEIGHTS", "weights"]
+
+_MAGNITUDE, _SIGN, _NAN = 0x7FFFFFFF, 0x80000000, 0x7FC00000
+_BFLOAT16 = Part("", "uint16")
+
+
+def _word_of(value: Any) -> Any:
+    """Return the bits of a number; of a NaN those that no rounding turns into another number."""
+    return where(value == value, bits(value), _NAN)
+
+
+def _nearest_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+    """Round to nearest, ties to even: add half of the last place kept, less one where that place is even."""
+    word = _word_of(value)
+    return {"": (word + (((word >> 16) & 1) + 0x7FFF)) >> 16}
+
+
+def _stochastic_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+    return {"": (_word_of(value) + draws.take(16)) >> 16}
+
+
+def _widened(parts: Parts) -> Any:
+    return real(parts[""] << 16)
+
+
+def _split32_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+    return _split(_word_of(value), 0)
+
+
+def _split24_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+    return _split(_word_of(value) + draws.take(8), 8)
+
+
+def _split(word: Any, shift: int) -> dict[str, Any]:
+    """Return the nearest bfloat16, and its signed distance from the word without its lowest ``shift`` bits."""
+    word = word & (2**32 - 2**shift) if shift else word
+    high = (word + 0x8000) >> 16
+    return {"": high, "low": (word - (high << 16)) >> shift}
+
+
+def _joined32_bfloat16(parts: Parts) -> Any:
+    return real((parts[""] << 16) + parts["low"])
+
+
+def _joined24_bfloat16(parts: Parts) -> Any:
+    return real((parts[""] << 16) + (parts["low"] << 8))
+
+
+_SMALLEST_NORMAL_HALF = 0x38800000
+"""The bits of 2^-14. Below, float16 has numbers at equal distances, of 2^-24."""
+_MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000
+"""A number to which small integers, of either sign, are added in the last bits."""
+
+
+def _stochastic_float16(value: Any, draws: Draws) -> dict[str, Any]:
+    """Add random bits where float16 ends: 13 places above a float32's end, or 13 below 2^-24."""
+    word = bits(value)
+    size = word & _MAGNITUDE
+    is_small = size < _SMALLEST_NORMAL_HALF
+    fixed = bits(real(size) * 2.0**24 + 1024.0)
+    cut = (where(is_small, fixed, size) + draws.take(13)) & (2**32 - 2**13)
+    rounded = where(is_small, bits((real(cut) - 1024.0) * 2.0**-24), cut)
+    return {"": where(value == value, real(rounded | (word & _SIGN)), value)}
+
+
+def _distance_float16(value: Any, kept: Any, scale: float) -> Any:
+    """Return how far a number is from the float16 beside it, in a float32's last places, or in ``1 / scale``."""
+    small = bits((value - kept) * scale + _MAGIC) - _MAGIC_BITS
+    return where(_is_small_half(kept), small, bits(value) - bits(kept))
+
+
+def _is_small_half(kept: Any) -> Any:
+    return (bits(kept) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF
+
+
+def _split32_float16(value: Any, draws: Draws) -> dict[str, Any]:
+    kept = half(value)
+    return {"": kept, "low": _distance_float16(value, kept, 2.0**39)}
+
+
+def _split24_float16(value: Any, draws: Draws) -> dict[str, Any]:
+    kept = half(value)
+    distance = _distance_float16(value, kept, 2.0**37)
+    # Shifted as an unsigned number: 2^13 keeps it positive.
+    low = ((distance + (2**13 + draws.take(5))) >> 5) - 2**8
+    return {"": kept, "low": where(low == 128, 127, low)}
+
+
+def _joined_float16(kept: Any, low: Any, shift: int, scale: float) -> Any:
+    small = kept + whole(low) * (1 / scale)
+    near = where(_is_small_half(kept), small, real(bits(kept) + (low << shift if shift else low)))
+    return where((bits(kept) & _MAGNITUDE) < 0x7F800000, near, kept)
+
+
+def _joined32_float16(parts: Parts) -> Any:
+    return _joined_float16(parts[""], parts["low"], 0, 2.0**39)
+
+
+def _joined24_float16(parts: Parts) -> Any:
+    return _joined_float16(parts[""], parts["low"], 5, 2.0**32)
+
+
+_HALF = Part("", "float16")
+WEIGHTS: dict[str, dict[str, Kept]] = {
+    "bfloat16": {
+        "nearest": Kept("nearest", (_BFLOAT16,), _widened, _nearest_bfloat16),
+        "stochastic": Kept("stochastic", (_BFLOAT16,), _widened, _stochastic_bfloat16),
+        "split24": Kept("split24", (_BFLOAT16, Part("low", "int8")), _joined24_bfloat16, _split24_bfloat16),
+        "split32": Kept("split32", (_BFLOAT16, Part("low", "int16")), _joined32_bfloat16, _split32_bfloat16),
+    },
+    "float16": {
+        "nearest": plain("float16", flushes=False),
+        "stochastic": Kept("stochastic", (_HALF,), lambda parts: parts[""], _stochastic_float16),
+        "split24": Kept("split24", (_HALF, Part("low", "int8")), _joined24_float16, _split24_float16),
+        "split32": Kept("split32", (_HALF, Part("low", "int16")), _joined32_float16, _split32_float16),
+    },
+}
+"""How parameters of 16 bits are kept, by their type and the option ``weights``."""
+
+
+def weights(dtype: str, how: str) -> Kept:
+    """Return how parameters of a type are kept; wider ones as they are."""
+    return WEIGHTS[dtype][how] if dtype in WEIGHTS else plain(dtype, flushes=False)
