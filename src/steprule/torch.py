@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
 from steprule.doors.torch.more import ADOPT, AdaBelief, Adan, AdEMAMix, Lion, Optimizer, Signum, Yogi
+from steprule.doors.torch.release import Handle, step_in_backward
 
 __all__ = [
     "ADOPT",
@@ -35,6 +36,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "Handle",
     "Lion",
     "NAdam",
     "Optimizer",
@@ -44,6 +46,7 @@ __all__ = [
     "Signum",
     "SparseAdam",
     "Yogi",
+    "step_in_backward",
 ]
 
 

@@ -24,6 +24,8 @@ __all__ = ["Base", "Number", "Params", "given"]
 
 Params = torch_optimizer.ParamsT
 Number = float | Tensor
+Places = dict[Tensor, list[tuple[int, GroupOptions]]]
+"""Where each parameter stands."""
 Item = tuple[int, Tensor | None, Tensor, GroupOptions]
 """A parameter: its place, its gradient, itself, and its group."""
 
@@ -47,6 +49,8 @@ class Base(torch.optim.Optimizer):
     """
 
     _naming = Naming()
+    _released: type[Tensor] | None = None
+    """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -56,6 +60,7 @@ class Base(torch.optim.Optimizer):
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self._options: list[GroupOptions] = []
         self._launch: Launch | None = None
+        self._places: tuple[list[GroupOptions], Places] | None = None
         _check_params(params)
         if any(name in defaults for name in DEFAULTS):
             defaults = {**DEFAULTS, **defaults, "coding": CODING}
@@ -89,6 +94,8 @@ class Base(torch.optim.Optimizer):
         Raises:
             HyperparameterError: when an option is out of range or misspelt.
         """
+        if self._released is not None:
+            raise RuntimeError("step_in_backward is at work, and would not see a new group; remove() its handle first")
         if isinstance(param_group, dict):
             where = f" (group {len(self.param_groups)})"
             check_keys(param_group, [*self.defaults, *DEFAULTS], where)
@@ -153,6 +160,8 @@ class Base(torch.optim.Optimizer):
     def _advance(self) -> None:
         self._refresh()
         grads = [param.grad for group in self.param_groups for param in group["params"]]
+        if self._released is not None:
+            grads = [None if type(grad) is self._released else grad for grad in grads]
         launch = self._launch
         if launch is not None and launch.holds(self._options, list(self.state.values()), grads):
             launch.run([cohort.evaluate() for cohort in launch.cohorts])
@@ -160,6 +169,16 @@ class Base(torch.optim.Optimizer):
             self._launch = None
             with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
                 self._step_anew(grads)
+
+    @torch.no_grad()
+    def _step_alone(self, param: Tensor) -> None:
+        """Step one parameter, wherever it stands in the groups."""
+        self._refresh()
+        if self._places is None or self._places[0] is not self._options:
+            self._places = (self._options, _places(self._options))
+        self._launch = None
+        for place, own in self._places[1].get(param, ()):
+            self._step_once([(place, param.grad, param, own)])
 
     def _refresh(self) -> None:
         """Follow the options of the groups, which anyone may change between steps."""
@@ -217,7 +236,7 @@ class Base(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle's, a copy's or a state dict's parts, with defaults for options it does not have."""
         super().__setstate__(state)
-        self._launch, self._options = None, []
+        self._launch, self._options, self._places = None, [], None
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 if name != "differentiable":  # torch adds it to the defaults of all, and to the groups of none
@@ -264,6 +283,14 @@ class Base(torch.optim.Optimizer):
         """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
         self._refresh()
         return described(self._options, f"{type(self).__name__}")
+
+
+def _places(options: Sequence[GroupOptions]) -> Places:
+    places: Places = {}
+    params = ((param, own) for own in options for param in own.group["params"])
+    for place, (param, own) in enumerate(params):
+        places.setdefault(param, []).append((place, own))
+    return places
 
 
 def _rounds(items: Iterable[Item]) -> list[list[Item]]:

@@ -1,0 +1,129 @@
+"""Gradient release: each parameter is stepped as soon as its gradient is complete, and the gradient is freed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.doors.torch.base import Base
+
+__all__ = ["Handle", "step_in_backward"]
+
+
+class SpentGradient(torch.Tensor):
+    """What stands in ``param.grad`` after its step: no memory, and an error for whoever would use it.
+
+    None would be silence: ``clip_grad_norm_`` skips it, and a second backward would begin a new gradient.
+    """
+
+    @staticmethod
+    def __new__(cls, param: Tensor) -> SpentGradient:
+        """Return a stand-in for the gradient of a parameter."""
+        made: SpentGradient = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, param.shape, dtype=param.dtype, device=param.device
+        )
+        return made
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"<gradient of shape {tuple(self.shape)}, spent and freed by step_in_backward>"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.").partition(".")[0]
+        raise RuntimeError(
+            f"{name} was called on a gradient that step_in_backward has used and freed: its parameter was stepped in "
+            "the backward pass. Gradient accumulation, clipping by a global norm, GradScaler and zero_grad("
+            "set_to_none=False) need all gradients at once. Call zero_grad() before every backward, or remove() the "
+            "handle of step_in_backward and step as usual"
+        )
+
+
+class Handle:
+    """Gradient release at work. ``remove()`` ends it; so does leaving a ``with`` statement."""
+
+    def __init__(self, optimizer: Base) -> None:
+        self._optimizer = optimizer
+        self._params = [param for group in optimizer.param_groups for param in group["params"] if param.requires_grad]
+        hook = self._hook()
+        self._hooks = [param.register_post_accumulate_grad_hook(hook) for param in dict.fromkeys(self._params)]
+        optimizer._released = SpentGradient
+
+    def _hook(self) -> Callable[[Tensor], None]:
+        def step(param: Tensor) -> None:
+            self._optimizer._step_alone(param)
+            param.grad = SpentGradient(param)
+
+        return step
+
+    def remove(self) -> None:
+        """Step in ``optimizer.step()`` again. Doing so twice does nothing more."""
+        for hook in self._hooks:
+            hook.remove()
+        for param in self._params if self._hooks else ():
+            if type(param.grad) is SpentGradient:
+                param.grad = None
+        self._hooks = []
+        self._optimizer._released = None
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+def step_in_backward(optimizer: Base) -> Handle:
+    """Step each parameter within ``backward()``, as soon as its gradient is complete, and free the gradient.
+
+    So at no time are there gradients of more than a few parameters. The loop stays as it is: ``optimizer.step()``
+    steps what the backward pass has not, which is nothing, and ``zero_grad()`` before the next backward is needed.
+    The numbers are those of the usual loop. Hooks of ``optimizer.step()`` are not called in the backward pass.
+
+    Args:
+        optimizer: one of this module's.
+
+    Returns:
+        A handle whose ``remove()`` ends it.
+
+    Raises:
+        TypeError: for other optimizers.
+        RuntimeError: where it would be wrong: with ``differentiable=True``, where gradients are there already, and in
+            a job of several processes, whose gradients are complete only later. In the backward pass: for a gradient
+            that is added to a spent one.
+
+    Example:
+        >>> import torch, steprule.torch
+        >>> w = torch.nn.Parameter(torch.zeros(3))
+        >>> optimizer = steprule.torch.Adam([w], lr=0.1)
+        >>> handle = steprule.torch.step_in_backward(optimizer)
+        >>> w.sum().backward()
+        >>> w.data
+        tensor([-0.1000, -0.1000, -0.1000])
+    """
+    if not isinstance(optimizer, Base):
+        raise TypeError(f"step_in_backward takes an optimizer of steprule.torch, got a {type(optimizer).__name__}")
+    if optimizer._released is not None:
+        raise RuntimeError("step_in_backward is at work on this optimizer already; remove() its handle first")
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        raise RuntimeError("step_in_backward does not work with differentiable=True: the graph needs the gradients")
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    if any(param.grad is not None for param in params):
+        raise RuntimeError("there are gradients already, which would be added to; call zero_grad() first")
+    if (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and torch.distributed.get_world_size() > 1
+    ):
+        raise RuntimeError(
+            "step_in_backward steps along the gradients of this process, before they are summed over the "
+            f"{torch.distributed.get_world_size()} processes of this job; step as usual"
+        )
+    return Handle(optimizer)
+
+
+def _processes() -> int:
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
