@@ -106,6 +106,7 @@ def plan(rule: Rule, variant: Variant, storage: Format | Storage) -> Plan:
             *(plane for slot in trace.slots for plane in planes[slot].values()),
         ),
         decoded={name: way.decode(_symbols_of(planes[name])) for name, way in read.items()},
+        computed={rule.parameter: trace.parameter, **trace.slots},
         outputs=outputs,
         scalar_slots=trace.scalars,
         arguments=tuple(sorted(trace.used - set(read))),
@@ -152,7 +153,7 @@ def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
         outputs = {planes[k].name: node for k, node in way.encode(symbol("number", "element"), HalfWay()).items()}
     else:
         outputs = {"number": way.decode(_symbols_of(planes))}
-    return referee.load(make_plan(way.id, "float32", (number, *planes.values()), {}, outputs, {}, ()))
+    return referee.load(make_plan(way.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ()))
 
 
 def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

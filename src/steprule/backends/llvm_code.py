@@ -144,9 +144,13 @@ class Code:
     def instructions(self, phase: int) -> list[str]:
         """The body of one phase, but for maxima over a group."""
         lines: list[str] = []
+        part = "the rule"
         for number, instruction in enumerate(self.plan.body):
             if instruction.phase != phase or instruction.op == "group_max":
                 continue
+            if instruction.part != part:
+                part = instruction.part
+                lines.append(f"; {part}")
             name = f"%v{len(self.plan.planes) + number}"
             args = [self.ref(ref, phase) for ref in instruction.args]
             text = (_LLVM | _INPUTS)[instruction.op].format(

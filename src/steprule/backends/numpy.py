@@ -129,7 +129,11 @@ class _Writer:
         lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
         kinds = ["np.bool_" if is_condition else plan.compute for is_condition in plan.prelude.conditions]
         lines += [f"s{index} = {kind}(scalars[{index}])" for index, kind in enumerate(kinds)]
+        part = "the rule"
         for index, instruction in enumerate(plan.body):
+            if instruction.part != part:
+                part = instruction.part
+                lines.append(f"# {part}")
             args = [self._ref(ref) for ref in instruction.args]
             spelt = {**_NUMPY, **_INPUTS, "group_max": _GROUP_MAX}[instruction.op]
             lines.append(f"x{index} = {spelt.format(*args, row=len(kinds))}")

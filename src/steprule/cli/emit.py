@@ -9,9 +9,11 @@ import typer
 
 from steprule import formats
 from steprule.backends import latex, llvm, numpy
+from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError
 from steprule.rules import Rule, load
+from steprule.rules.rule import Variant
 
 __all__ = ["emit"]
 
@@ -23,6 +25,15 @@ class Target(enum.StrEnum):
     asm = "asm"
     numpy = "numpy"
     latex = "latex"
+
+
+class Weights(enum.StrEnum):
+    """How parameters of 16 bits are kept."""
+
+    nearest = "nearest"
+    stochastic = "stochastic"
+    split24 = "split24"
+    split32 = "split32"
 
 
 class Dtype(enum.StrEnum):
@@ -43,6 +54,12 @@ def emit(
         list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")
     ] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="Type of the parameters; default float32.")] = None,
+    states: Annotated[
+        list[str] | None, typer.Option(help="Format of the slots: 8bit, bfloat16 or float32; or of one, as in v=8bit.")
+    ] = None,
+    weights: Annotated[
+        Weights | None, typer.Option(help="How float16 and bfloat16 parameters are kept; default nearest.")
+    ] = None,
     triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
     cpu: Annotated[str, typer.Option(help="With --triple: a processor, such as x86-64-v2.")] = "",
 ) -> None:
@@ -51,21 +68,34 @@ def emit(
         raise HyperparameterError(f"--triple and --cpu choose a machine for --target asm; {target} has none")
     if cpu and not triple:
         raise HyperparameterError("--cpu needs --triple, such as --triple x86_64-linux-gnu")
-    if target is Target.latex and dtype is not None:
-        raise HyperparameterError("--dtype has no effect on a formula")
     chosen = load(rule)
-    typer.echo(
-        _emit(chosen, chosen.resolve(parse(chosen, options or [])), target, dtype or Dtype.float32, triple, cpu).rstrip(
-            "\n"
-        )
-    )
-
-
-def _emit(rule: Rule, values: dict[str, Any], target: Target, dtype: Dtype, triple: str | None, cpu: str) -> str:
-    variant = rule.variant(values)
+    variant = chosen.variant(chosen.resolve(parse(chosen, options or [])))
     if target is Target.latex:
-        return latex.emit(rule, variant)
-    recipe = plan(rule, variant, formats.FORMATS[dtype])
+        given = [name for name, value in (("dtype", dtype), ("states", states), ("weights", weights)) if value]
+        if given:
+            raise HyperparameterError(f"--{given[0]} has no effect on a formula")
+        typer.echo(latex.emit(chosen, variant))
+        return
+    storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
+    typer.echo(_emit(plan(chosen, variant, storage), target, triple, cpu).rstrip("\n"))
+
+
+def _storage(rule: Rule, variant: Variant, dtype: Dtype, states: list[str], weights: Weights) -> formats.Storage:
+    """Return the formats of a matrix that is large enough for all of them."""
+    kept = list(rule.trace(variant).slots)
+    pairs = [text.partition("=") for text in states]
+    if any(equals for _, equals, _ in pairs) and not all(equals for _, equals, _ in pairs):
+        raise HyperparameterError(f"--states is one format, or SLOT=FORMAT once for each slot, got {states}")
+    whole = pairs[-1][0] if pairs and not pairs[-1][1] else "float32"
+    wanted = {slot: name for slot, equals, name in pairs if equals} or whole
+    chosen = formats.Formats.of(wanted, weights, formats.MIN_ELEMENTS, kept)
+    kind = formats.FORMATS[dtype]
+    if weights is not Weights.nearest and dtype not in (Dtype.float16, Dtype.bfloat16):
+        raise HyperparameterError(f"--weights {weights} is for --dtype bfloat16 and float16, not {dtype}")
+    return chosen.storage(kind, (formats.MIN_ELEMENTS, formats.GROUP), kept, "--dtype")
+
+
+def _emit(recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
     if target is Target.numpy:
         return numpy.emit(recipe)
     if target is Target.llvm:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from steprule.backends import latex
 from steprule.engine import plan
-from steprule.formats import FORMATS
+from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage
 from steprule.rules import CATALOGUE, Rule, load
 
 __all__ = ["rules"]
@@ -48,8 +48,27 @@ def slots(rule: Rule) -> str:
 
 def bytes_a_parameter(rule: Rule) -> int:
     """Return the bytes of a float32 parameter and its slots, with the default options."""
-    recipe = plan(rule, rule.variant(rule.resolve({})), FORMATS["float32"])
-    return sum(np.dtype(plane.dtype).itemsize for plane in recipe.planes if plane.name != rule.gradient)
+    return round(_bytes(rule, Storage(FORMATS["float32"])))
+
+
+def _bytes(rule: Rule, storage: Storage) -> float:
+    recipe = plan(rule, rule.variant(rule.resolve({})), storage)
+    sizes = [np.dtype(plane.dtype).itemsize / (GROUP if plane.per == "group" else 1) for plane in recipe.planes]
+    return sum(size for size, plane in zip(sizes, recipe.planes, strict=True) if plane.name != rule.gradient)
+
+
+def bytes_by_format(rule: Rule) -> list[tuple[str, str, float]]:
+    """Return the bytes of a parameter with its slots in the formats that are offered: states, weights, bytes."""
+    slots = list(rule.trace().slots)
+    rows = []
+    for states in STATES if slots else STATES[:1]:
+        kept = tuple((slot, states) for slot in slots) if states != "float32" else ()
+        rows.append((states, "float32", _bytes(rule, Storage(FORMATS["float32"], "nearest", kept))))
+        rows += [
+            (states, f"bfloat16, {weights}", _bytes(rule, Storage(FORMATS["bfloat16"], weights, kept)))
+            for weights in WEIGHT_FORMATS
+        ]
+    return rows
 
 
 def _show(console: Console, rule: Rule) -> None:
@@ -63,3 +82,14 @@ def _show(console: Console, rule: Rule) -> None:
         table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
     console.print(table)
     console.print(f"slots: {slots(rule)}; {bytes_a_parameter(rule)} bytes a float32 parameter, slots included\n")
+    console.print(_formats(rule))
+
+
+def _formats(rule: Rule) -> Table:
+    """Return the table of bytes a parameter: states down, weights across."""
+    found = {(states, weights): size for states, weights, size in bytes_by_format(rule)}
+    columns = list(dict.fromkeys(weights for _, weights in found))
+    table = Table("bytes a parameter, with states in", *columns)
+    for states in dict.fromkeys(states for states, _ in found):
+        table.add_row(states, *(f"{found[states, column]:.2f}".removesuffix(".00") for column in columns))
+    return table

@@ -58,11 +58,15 @@ class Plane:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One operation; its result is the next value. ``phase`` is its place in the plan's phases."""
+    """One operation; its result is the next value.
+
+    ``phase`` is its place in the plan's phases, ``part`` says what it belongs to: decoding, the rule, or encoding.
+    """
 
     op: str
     args: tuple[Ref, ...]
     phase: int = 0
+    part: str = ""
 
 
 @dataclass(frozen=True)

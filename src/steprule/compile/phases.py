@@ -28,11 +28,14 @@ class Phases:
         phases: what each phase runs for.
     """
 
-    def __init__(self, planes: Sequence[Plane], stored: Mapping[str, Node]) -> None:
+    def __init__(self, planes: Sequence[Plane], stored: Mapping[str, Node], parts: Mapping[Node, str]) -> None:
         self._index = {plane.name: index for index, plane in enumerate(planes)}
         self._per = {plane.name: plane.per for plane in planes}
         self._stored = stored
-        order = postorder(stored.values())
+        self._parts = parts
+        # What belongs together stands together; of what is used nothing comes after its use.
+        sections = {part: place for place, part in enumerate(dict.fromkeys(parts.values()))}
+        order = sorted(postorder(stored.values()), key=lambda node: sections[parts[node]])
         self._steps = _steps(order)
         self._from_one = _followers(order)
         found = {*self._steps.values(), *((0, plane.per) for plane in planes)}
@@ -76,7 +79,7 @@ class Phases:
     def _add(self, node: Node, step: Step) -> None:
         args = tuple(self.ref(arg, step) for arg in node.args)
         self._values[node, step] = len(self._index) + len(self.body)
-        self.body.append(Instruction(node.op, args, self.place(step)))
+        self.body.append(Instruction(node.op, args, self.place(step), self._parts[node]))
 
     def _home(self, node: Node) -> Step:
         """Return the step in which a value is computed first. A maximum is taken where its elements are."""

@@ -22,16 +22,18 @@ class SpentGradient(torch.Tensor):
     @staticmethod
     def __new__(cls, param: Tensor) -> SpentGradient:
         """Return a stand-in for the gradient of a parameter."""
-        made: SpentGradient = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: SpentGradient = torch.Tensor._make_wrapper_subclass(
             cls, param.shape, dtype=param.dtype, device=param.device
         )
         return made
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"<gradient of shape {tuple(self.shape)}, spent and freed by step_in_backward>"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         name = str(func).removeprefix("aten.").partition(".")[0]
         raise RuntimeError(
             f"{name} was called on a gradient that step_in_backward has used and freed: its parameter was stepped in "
@@ -112,14 +114,11 @@ def step_in_backward(optimizer: Base) -> Handle:
     params = [param for group in optimizer.param_groups for param in group["params"]]
     if any(param.grad is not None for param in params):
         raise RuntimeError("there are gradients already, which would be added to; call zero_grad() first")
-    if (
-        torch.distributed.is_available()
-        and torch.distributed.is_initialized()
-        and torch.distributed.get_world_size() > 1
-    ):
+    processes = _processes()
+    if processes > 1:
         raise RuntimeError(
-            "step_in_backward steps along the gradients of this process, before they are summed over the "
-            f"{torch.distributed.get_world_size()} processes of this job; step as usual"
+            f"step_in_backward steps along the gradients of this process, before they are summed over the {processes} "
+            "processes of this job; step as usual"
         )
     return Handle(optimizer)
 
