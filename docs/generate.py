@@ -50,6 +50,15 @@ _QUESTIONS = {
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so steps keep their speed.\n",
     "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",
     "memory": "No temporary of the size of a parameter.\n",
+    "formats_large": (
+        "Through PyTorch. Moved: what must be read and written, with a gradient of the parameter's type. Where a format\n"
+        "is below the limit of the memory, it is arithmetic that takes the time.\n"
+    ),
+    "formats_memory": "Each row in processes of its own; gradients are two of the four, or two, bytes a parameter.\n",
+    "formats_quality": (
+        "Difference of the logarithm of the final training loss to float32 (or as the row says), with paired seeds.\n"
+    ),
+    "formats_codes": "Why these codes, and why rounding by chance: slots of Adam coded after every step, in NumPy.\n",
     "torch_large": "Through PyTorch. Torch's optimizers step the same parameters and slots.\n",
     "torch_small": "Through PyTorch. What is left is looking at tensors: has anything moved?\n",
     "torch_zero_gradients": "How much torch's fused form slows down on subnormal numbers depends on the processor.\n",
