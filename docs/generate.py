@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from steprule.backends import latex
-from steprule.cli.rules import bytes_a_parameter, slots
+from steprule.cli.rules import bytes_a_parameter, least_bytes, slots
 from steprule.rules import CATALOGUE, Rule
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,8 @@ _HEAD = """# The catalogue
 Generated from the rules by `docs/generate.py`; do not edit. Formulas are those of the default
 options, drawn from the traced rule itself; `steprule emit RULE --target latex --set OPTION=VALUE`
 draws another variant. An index t - 1 marks what was kept from the step before, $\\eta$ is `lr`, and
-slots start at zero unless the entry says otherwise. Bytes are those of a float32 parameter with its slots.
+slots start at zero unless the entry says otherwise. Bytes are those of a float32 parameter with its slots; in
+8 bits, those of a bfloat16 parameter with 8 bits beside it and its slots in 8 bits ([formats](formats.md)).
 """
 
 
@@ -80,16 +81,18 @@ def _entry(rule: Rule) -> str:
     lines += ["| hyperparameter | default | values |", "|---|---|---|"]
     lines += [f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values()]
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
-    lines.append(f"\nSlots: {slots(rule)}{starts}. {bytes_a_parameter(rule)} bytes a parameter.\n")
+    sizes = f"{bytes_a_parameter(rule)} bytes a parameter, {least_bytes(rule)} in 8 bits"
+    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}.\n")
     return "\n".join(lines)
 
 
 def table() -> str:
     """Return the table of the README."""
-    lines = ["| rule | slots | bytes | source |", "|---|---|---|---|"]
+    lines = ["| rule | slots | bytes | in 8 bits | source |", "|---|---|---|---|---|"]
     for rule in CATALOGUE.values():
         link = f"[`{rule.name}`](docs/rules.md#{rule.name})"
-        lines.append(f"| {link} | {slots(rule)} | {bytes_a_parameter(rule)} | {rule.paper} |")
+        sizes = f"{bytes_a_parameter(rule)} | {least_bytes(rule)}"
+        lines.append(f"| {link} | {slots(rule)} | {sizes} | {rule.paper} |")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
 from steprule.doors.torch.more import ADOPT, AdaBelief, Adan, AdEMAMix, Lion, Optimizer, Signum, Yogi
-from steprule.doors.torch.release import Handle, step_in_backward
+from steprule.doors.torch.release import step_in_backward
 
 __all__ = [
     "ADOPT",
@@ -36,7 +36,6 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
-    "Handle",
     "Lion",
     "NAdam",
     "Optimizer",

@@ -31,11 +31,13 @@ def rules(
         return
     for rule in CATALOGUE.values():
         kept = f"slots {slots(rule)}" if rule.slots else "no slots"
-        console.print(f"[bold]{rule.name}[/bold]  {bytes_a_parameter(rule)} bytes, {escape(kept)}")
+        least = least_bytes(rule)
+        console.print(f"[bold]{rule.name}[/bold]  {bytes_a_parameter(rule)} bytes ({least} in 8 bits), {escape(kept)}")
         console.print(Padding(f"[dim]{escape(rule.paper)}[/dim]", (0, 0, 0, 2)))
         console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
     console.print("Slots in parentheses are kept by some options only; bytes are those of a float32 parameter with its")
-    console.print("slots, by default. `steprule rules NAME` tells all of one rule.")
+    console.print("slots, by default; in 8 bits, those of a bfloat16 parameter with 8 bits beside it and 8-bit slots.")
+    console.print("`steprule rules NAME` tells all of one rule.")
 
 
 def slots(rule: Rule) -> str:
@@ -55,6 +57,12 @@ def _bytes(rule: Rule, storage: Storage) -> float:
     recipe = plan(rule, rule.variant(rule.resolve({})), storage)
     sizes = [np.dtype(plane.dtype).itemsize / (GROUP if plane.per == "group" else 1) for plane in recipe.planes]
     return sum(size for size, plane in zip(sizes, recipe.planes, strict=True) if plane.name != rule.gradient)
+
+
+def least_bytes(rule: Rule) -> str:
+    """Return the bytes of a parameter with 8-bit slots and split24 weights, in a matrix."""
+    kept = tuple((slot, "8bit") for slot in rule.trace().slots)
+    return f"{_bytes(rule, Storage(FORMATS['bfloat16'], 'split24', kept)):.2f}"
 
 
 def bytes_by_format(rule: Rule) -> list[tuple[str, str, float]]:
