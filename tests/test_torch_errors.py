@@ -17,6 +17,7 @@ import steprule.torch as door
 from steprule.errors import HyperparameterError
 from tests.torch_cases import (
     ALL,
+    CLASSES,
     DENSE_ALL,
     INFO,
     TORCH_NAMES,
@@ -158,7 +159,7 @@ def test_betas_of_two_elements_are_refused_in_the_words_that_torch_has_for_them(
         ours("Adam", [parameter()], betas=tuple(betas))
 
 
-@pytest.mark.parametrize("name", [name for name in door.__all__ if name not in ("Adan", "AdEMAMix", "Optimizer")])
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in ("Adan", "AdEMAMix", "Optimizer")])
 def test_more_betas_than_a_class_has_are_refused(name: str) -> None:
     if "betas" not in inspect.signature(getattr(door, name)).parameters:
         with pytest.raises(TypeError, match="betas"):
@@ -191,7 +192,7 @@ def test_an_int_is_a_beta() -> None:
     ids=lambda v: case_id(v) or "words",
 )
 def test_the_other_classes_use_the_same_words(options: dict[str, Any], words: str) -> None:
-    names = [name for name in door.__all__ if name not in (*TORCH_NAMES, "Optimizer")]
+    names = [name for name in CLASSES if name not in (*TORCH_NAMES, "Optimizer")]
     tried = [name for name in names if set(options) <= set(inspect.signature(getattr(door, name)).parameters)]
     assert tried
     for name in tried:
@@ -222,7 +223,7 @@ def test_gradients_of_the_wrong_layout_are_refused_in_torchs_words(name: str) ->
     assert messages[0] in messages[1]
 
 
-@pytest.mark.parametrize("name", [name for name in door.__all__ if name not in (*TORCH_NAMES, "Optimizer")])
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in (*TORCH_NAMES, "Optimizer")])
 def test_the_other_classes_refuse_sparse_gradients(name: str) -> None:
     p = parameter()
     p.grad = sparse_like(p)
@@ -254,7 +255,7 @@ WRONG_PARAMETERS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("what", WRONG_PARAMETERS)
-@pytest.mark.parametrize("name", door.__all__)
+@pytest.mark.parametrize("name", CLASSES)
 def test_wrong_parameters_are_refused_in_torchs_words(name: str, what: str) -> None:
     with pytest.raises((TypeError, ValueError, KeyError)) as theirs:
         torch.optim.Adam(WRONG_PARAMETERS[what]())

@@ -17,6 +17,7 @@ import steprule.torch as door
 from steprule.errors import StateError
 from tests.torch_cases import (
     ALL,
+    CLASSES,
     EXTRA,
     INFO,
     RICH,
@@ -381,4 +382,4 @@ def test_loading_copies_the_state() -> None:
 
 
 def test_the_extra_classes_are_covered() -> None:
-    assert {name for name, _ in RICH} | {name for name, _ in EXTRA} | {"Optimizer"} == set(door.__all__)
+    assert {name for name, _ in RICH} | {name for name, _ in EXTRA} | {"Optimizer"} == set(CLASSES)

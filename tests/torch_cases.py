@@ -34,7 +34,8 @@ def _optim_db() -> list[Any]:
     return list(optim_db)
 
 
-TORCH_NAMES = tuple(name for name in door.__all__ if name != "Optimizer" and hasattr(torch.optim, name))
+CLASSES = tuple(name for name in door.__all__ if isinstance(getattr(door, name), type))
+TORCH_NAMES = tuple(name for name in CLASSES if name != "Optimizer" and hasattr(torch.optim, name))
 INFO = {info.optim_cls.__name__: info for info in _optim_db() if info.optim_cls.__name__ in TORCH_NAMES}
 DENSE_NAMES = tuple(name for name in TORCH_NAMES if not INFO[name].only_supports_sparse_grads)
 
