@@ -55,8 +55,8 @@ class Kernel:
 
     @property
     def needs_order(self) -> bool:
-        """Whether it must know the place of an element in C order, for its group or its random bits."""
-        return self.plan.has_groups or bool(self.plan.inputs)
+        """Whether it walks C order alone: for groups, for random bits, or since the planes beside a value have it."""
+        return self.plan.has_groups or bool(self.plan.inputs) or any(len(way.parts) > 1 for way in self.ways.values())
 
 
 def plane_name(value: str, suffix: str) -> str:

@@ -62,15 +62,15 @@ first, stream = origin
 index = np.arange(first, first + {array}.size, dtype=np.uint64).astype(np.uint32).reshape({array}.shape)"""
 _HELPERS = f"""\
 def to_groups(x):
-    rows = x.reshape(rows_of(x), -1)
+    rows = x.reshape(rows_of(x), x.size // max(1, rows_of(x)))
     groups = np.zeros((len(rows), -(-rows.shape[1] // {GROUP}) * {GROUP}), x.dtype)
     groups[:, : rows.shape[1]] = rows
-    return groups.reshape(len(rows), -1, {GROUP})
+    return groups.reshape(len(rows), groups.shape[1] // {GROUP}, {GROUP})
 
 
 def from_groups(groups, x):
-    rows = np.broadcast_to(groups, (*groups.shape[:2], {GROUP})).reshape(rows_of(x), -1)
-    return rows[:, : x.size // len(rows)].reshape(x.shape)
+    rows = np.broadcast_to(groups, (*groups.shape[:2], {GROUP})).reshape(len(groups), {GROUP} * groups.shape[1])
+    return rows[:, : x.size // max(1, len(rows))].reshape(x.shape)
 
 
 def rows_of(x):

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from steprule.errors import HyperparameterError, StructureError
 
-__all__ = ["Array", "Spans", "check_disjoint", "check_parameter", "fill_a_run", "is_dense", "like", "same_walk"]
+__all__ = [
+    "Array",
+    "Spans",
+    "check_disjoint",
+    "check_parameter",
+    "check_start",
+    "fill_a_run",
+    "is_dense",
+    "like",
+    "same_walk",
+]
 
 Array = NDArray[Any]
 
@@ -60,14 +70,23 @@ def like(parameter: Array, dtype: str, value: float, what: str, order: Literal["
     Raises:
         HyperparameterError: when the type of the slot cannot hold the value it starts at.
     """
-    largest, smallest = float(np.finfo(dtype).max), float(np.finfo(dtype).smallest_normal)
-    if abs(value) > largest:
-        raise HyperparameterError(f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {largest}")
-    if abs(value) < smallest:
+    check_start(value, dtype, what)
+    if abs(value) < float(np.finfo(dtype).smallest_normal):
         value = 0.0  # as a step would store it
     slot: Array = np.empty_like(parameter, dtype=dtype, order=order, subok=False)
     slot[...] = value
     return slot
+
+
+def check_start(value: float, dtype: str, what: str) -> None:
+    """Check that a type can hold what a slot starts at.
+
+    Raises:
+        HyperparameterError: when it cannot.
+    """
+    largest = float(np.finfo(dtype).max)
+    if abs(value) > largest:
+        raise HyperparameterError(f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {largest}")
 
 
 def check_parameter(leaf: object, place: str) -> Array:

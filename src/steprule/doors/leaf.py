@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from steprule.doors.group import GroupValues
-from steprule.doors.layout import Array, is_dense, like
+from steprule.doors.layout import Array, check_start, is_dense, like
 from steprule.engine import Kernel, decode, encode, plane_name
 from steprule.formats import GROUP, Kept, Storage, rows_of, shape_of, stream
 
-__all__ = ["Leaf", "decoded", "make_kept", "words_of"]
+__all__ = ["Leaf", "constant_parts", "decoded", "make_kept", "words_of"]
 
 
 @dataclass
@@ -82,15 +82,17 @@ def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
         elif way.is_plain:
             fresh = {"": like(array, way.parts[0].dtype, group.start_of(name), f"{name}{group.place}", order)}
         else:
-            fresh = _constant(way, array.shape, group.start_of(name))
+            constant = constant_parts(way, group.start_of(name), f"{name}{group.place}")
+            fresh = {p.suffix: np.full(shape_of(p, array.shape), constant[p.suffix], p.dtype) for p in way.parts}
         planes |= {plane_name(name, suffix): plane for suffix, plane in fresh.items()}
     return [planes[plane.name] for plane in kernel.kept]
 
 
-def _constant(way: Kept, shape: Sequence[int], value: float) -> dict[str, Array]:
-    """Return the planes that hold one number everywhere: those of one group, again and again."""
-    fresh = {part.suffix: np.zeros(shape_of(part, shape), part.dtype) for part in way.parts}
-    if value:
-        for suffix, plane in encode(way, np.full(GROUP, value, np.float32)).items():
-            fresh[suffix][...] = plane.ravel()[0]
-    return fresh
+def constant_parts(way: Kept, value: float, what: str) -> dict[str, int]:
+    """Return what each plane holds everywhere where a value is the same number everywhere.
+
+    Raises:
+        HyperparameterError: when float32 cannot hold the number.
+    """
+    check_start(value, "float32", what)
+    return {suffix: int(plane.ravel()[0]) for suffix, plane in encode(way, np.full(GROUP, value, np.float32)).items()}

@@ -15,7 +15,7 @@ from steprule.doors.structure import Structure, keystr
 from steprule.doors.walk import Walk
 from steprule.engine import Kernel, check_backend, kernel
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import MIN_ELEMENTS, Formats, Storage
+from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects
 from steprule.rules import Rule, find
 
 __all__ = ["Optimizer"]
@@ -88,16 +88,19 @@ class Optimizer:
             for group, place in zip(groups, places, strict=True)
         ]
         self._leaves = self._make_leaves(trees, grouped is not None, formats)
+        given = {"min_elements": min_elements} if min_elements != MIN_ELEMENTS else {}
+        given |= {"seed": seed} if seed is not None else {}
+        check_effects(given, formats, [leaf.storage for leaf in self._leaves])
         for group, values in zip(groups, self.groups, strict=True):
             values.first_row = group.first_row
-        self._seed_groups(seed, formats)
+        self._seed_groups(seed)
         self._t = 0
         self._lay_out()
 
     def _slot_names(self) -> list[str]:
         return [slot for slot in self.rule.slots if slot not in self.rule.scalars]
 
-    def _seed_groups(self, seed: int | None, formats: Sequence[Formats]) -> None:
+    def _seed_groups(self, seed: int | None) -> None:
         """Give the groups that round by chance their seed.
 
         Raises:
@@ -108,13 +111,11 @@ class Optimizer:
         for leaf in self._leaves:
             if leaf.kernel.plan.inputs:
                 leaf.group.seed = seed or 0
-        if seed is not None and all(group.seed is None for group in self.groups):
-            raise HyperparameterError(f"seed={seed} has no effect: nothing is rounded by chance here; remove it")
-        asked = {chosen.weights for chosen in formats} - {"nearest"}
-        if asked and self._leaves and all(leaf.storage.weights == "nearest" for leaf in self._leaves):
-            raise HyperparameterError(
-                f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it"
-            )
+        for group in self.groups:
+            if group.first_row and group.seed is None:
+                raise HyperparameterError(
+                    f"first_row={group.first_row} has no effect: nothing is rounded by chance{group.place}; remove it"
+                )
 
     @property
     def t(self) -> int:

@@ -49,7 +49,7 @@ def step_in_blocks(kernel: Kernel, scalars: int, arrays: Sequence[Array], words:
     step = _BUFFER // GROUP * GROUP if whole else max(1, _BUFFER // max(1, length))
     for start in range(0, len(param) if param.ndim else 1, step):
         part = slice(start, start + step) if param.ndim else ()
-        own, along = np.array(param[part], order="C"), np.ascontiguousarray(grad[part])
+        own, along = np.array(param[part], order="C"), np.require(grad[part], requirements=["C", "A"])
         before = start if whole else start * length
         for place, block in enumerate((own, along)):
             table[place] = address(block) - before * block.itemsize

@@ -3,7 +3,7 @@
 from steprule.formats.draws import HalfWay, RandomBits, keys, stream
 from steprule.formats.kept import GROUP, Kept, Part, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, find, flush
-from steprule.formats.storage import MIN_ELEMENTS, STATES, WEIGHT_FORMATS, Formats, Storage, saved_way
+from steprule.formats.storage import MIN_ELEMENTS, STATES, WEIGHT_FORMATS, Formats, Storage, check_effects, saved_way
 
 __all__ = [
     "FORMATS",
@@ -18,6 +18,7 @@ __all__ = [
     "Part",
     "RandomBits",
     "Storage",
+    "check_effects",
     "find",
     "flush",
     "keys",

@@ -29,9 +29,8 @@ def _encode_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
     """Keep the upper half. A finite number stays finite."""
     word = bits(flush(value, "float32"))
     size = word & _MAGNITUDE
-    rounded = minimum(size + draws.take(16), _LARGEST)
-    rounded = where(size < _INFINITY, rounded, where(value == value, size, _NAN))
-    return {"": (rounded | (word & _SIGN)) >> 16}
+    rounded = minimum(size + draws.take(16), _LARGEST) | (word & _SIGN)
+    return {"": where(size < _INFINITY, rounded, where(value == value, word, _NAN)) >> 16}
 
 
 BFLOAT16 = Kept("bfloat16", (Part("", "uint16"),), lambda parts: real(parts[""] << 16), _encode_bfloat16)
@@ -91,7 +90,7 @@ _SIGNED = _Curve(size=7, root=1, least=2)
 
 
 def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
-    """Codes: 2 to 127 a magnitude, 0 zero, 1 NaN; 128 more is the sign.
+    """Codes: 2 to 127 a magnitude, 0 zero; 128 more is the sign. 1 is NaN, of no sign.
 
     What lies below the least code becomes zero: no number grows to more than twice itself.
     """
@@ -101,9 +100,8 @@ def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
     scale = _scale(known)
     place = _SIGNED.place(known, scale)
     code = (place + draws.take(_SIGNED.below)) >> _SIGNED.below
-    code = where(place < _SIGNED.least, 0, code & 0x7F)
-    code = where(size < _INFINITY, code, _UNKNOWN)
-    return {"": code | ((word >> 24) & 0x80), "scale": scale}
+    code = where(place < _SIGNED.least, 0, code & 0x7F) | ((word >> 24) & 0x80)
+    return {"": where(size < _INFINITY, code, _UNKNOWN), "scale": scale}
 
 
 def _decode_signed(parts: Parts) -> Any:

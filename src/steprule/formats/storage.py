@@ -12,7 +12,7 @@ from steprule.formats.plain import Format
 from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
 from steprule.formats.weights import WEIGHTS, weights
 
-__all__ = ["MIN_ELEMENTS", "STATES", "WEIGHT_FORMATS", "Formats", "Storage", "saved_way"]
+__all__ = ["MIN_ELEMENTS", "STATES", "WEIGHT_FORMATS", "Formats", "Storage", "check_effects", "saved_way"]
 
 STATES = ("float32", "bfloat16", "8bit")
 """The formats of slots. ``float32`` stands for the type that steps are computed in, float64 for float64 parameters."""
@@ -34,6 +34,11 @@ class Storage:
     parameter: Format
     weights: str = "nearest"
     slots: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every value is one plane of numbers, rounded to nearest."""
+        return not self.slots and self.weights == "nearest"
 
     def of_parameter(self) -> Kept:
         """Return how the parameter is kept."""
@@ -86,10 +91,6 @@ class Formats:
         if isinstance(min_elements, bool) or not isinstance(min_elements, int) or min_elements < 0:
             raise HyperparameterError(f"min_elements must be a whole number of at least 0, got {min_elements!r}{where}")
         low = tuple((slot, name) for slot, name in by_slot.items() if name != "float32")
-        if not low and min_elements != MIN_ELEMENTS:
-            raise HyperparameterError(
-                f"min_elements={min_elements} has no effect where all states are float32{where}; remove it"
-            )
         return cls(low, weights, min_elements)
 
     @property
@@ -119,12 +120,36 @@ class Formats:
         if slots and parameter.compute != "float32":
             raise StructureError(
                 f"{what} has the type {parameter.name}, whose slots are {parameter.compute}: states={slots[0][1]!r} is "
-                "for float32, float16 and bfloat16 parameters. Convert it with .astype('float32'), or give it to a "
-                "group of its own with states='float32'"
+                "for float32, float16 and bfloat16 parameters. Convert it to float32, or give it to a group of its own "
+                "with states='float32'"
             )
         if self.min_elements and (prod(shape) < self.min_elements or len(shape) < 2):
             slots = ()
         return Storage(parameter, self.weights if parameter.name in WEIGHTS else "nearest", slots)
+
+
+def check_effects(given: Mapping[str, object], formats: Sequence[Formats], storages: Sequence[Storage]) -> None:
+    """Refuse options that have no effect on any parameter.
+
+    Args:
+        given: the options that were given, those that are defaults left out.
+        formats: of every group.
+        storages: of every parameter.
+
+    Raises:
+        HyperparameterError: naming the option.
+    """
+    asked = {chosen.weights for chosen in formats} - {"nearest"}
+    if asked and storages and all(storage.weights == "nearest" for storage in storages):
+        raise HyperparameterError(
+            f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it"
+        )
+    if "min_elements" in given and not any(chosen.states for chosen in formats):
+        raise HyperparameterError(
+            f"min_elements={given['min_elements']} has no effect where all states are float32; remove it"
+        )
+    if "seed" in given and not any(chosen.by_chance for chosen in formats):
+        raise HyperparameterError(f"seed={given['seed']} has no effect: nothing is rounded by chance here; remove it")
 
 
 def saved_way(id_: str, parameter: Format, *, is_slot: bool) -> Kept | None:

@@ -11,11 +11,9 @@ from typing import Any, overload
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.tracing import explain
 from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Scalar, declare
-from steprule.rules.rule import Rule
+from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
-
-_ARGUMENTS = ("params", "rule", "backend", "states", "weights", "min_elements", "seed")
 
 
 @overload
@@ -98,7 +96,7 @@ def _signature(
             raise explain(
                 function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
             )
-        elif parameter.name in _ARGUMENTS:
+        elif parameter.name in ARGUMENTS:
             raise explain(
                 function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
             )

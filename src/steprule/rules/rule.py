@@ -16,7 +16,7 @@ from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.rules.hyperparameters import Hyperparameter, Value
 
-__all__ = ["Rule", "Trace", "Variant"]
+__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
 
 Variant = tuple[tuple[str, Value], ...]
 """The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
@@ -244,6 +244,8 @@ class Rule:
         return explain(self.function, self.name, message, at_return=at_return)
 
 
+ARGUMENTS = ("params", "rule", "backend", "states", "weights", "min_elements", "seed")
+"""The arguments of optimizers, which are no names for hyperparameters."""
 # What other libraries call a hyperparameter, or where it is to be found.
 _ELSEWHERE = {
     "learning_rate": "It is called 'lr'.",
@@ -260,7 +262,7 @@ _ELSEWHERE = {
 def _hint(name: str, known: Mapping[str, Any]) -> str:
     if not known:
         return " It has none."
-    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, known)
+    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, [*known, *ARGUMENTS])
 
 
 def _check_schedule(name: str, schedule: Callable[..., Any], where: str) -> None:

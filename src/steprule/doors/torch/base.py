@@ -13,7 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
 from steprule.doors.torch.arguments import documented
-from steprule.doors.torch.formats import CODING, DEFAULTS, described, formats_of
+from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of
 from steprule.doors.torch.launch import Launch, cohorts_of
 from steprule.doors.torch.layout import Layout
 from steprule.doors.torch.loading import decoded_state_dict, loaded_groups, loaded_state
@@ -66,6 +66,7 @@ class Base(torch.optim.Optimizer):
             defaults = {**DEFAULTS, **defaults, "coding": CODING}
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
         super().__init__(params, defaults)
+        check_formats(self._options_of(self.param_groups), defaults)
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         """Return the rule of a group, and the options of it that torch has no name for."""

@@ -30,6 +30,8 @@ def converted(
             low = new.get(f"{PARAM}_low")
             if low is not None and parts.get(f"{PARAM}_low") != low.dtype:
                 del new[f"{PARAM}_low"]
+            for name, kind in parts.items():
+                new.setdefault(name, torch.zeros(param.shape, dtype=kind, device=param.device))
             continue
         key = names.get(slot, slot)
         if _is_in(new, key, way):
@@ -48,13 +50,20 @@ def converted(
     return new
 
 
-def decoded_entry(entry: Mapping[str, Any], param: Tensor, rule: Rule, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it."""
+def decoded_entry(
+    entry: Mapping[str, Any], param: Tensor, rule: Rule, names: Mapping[str, str], counts: bool
+) -> dict[str, Any]:
+    """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it.
+
+    ``counts`` says whether torch's class has a step count.
+    """
     kept = [slot for slot in rule.slots if slot not in rule.scalars]
     plain = Storage(FORMATS["float32"])
     ways = {slot: plain.of_slot(slot, slot in rule.non_negative) for slot in kept}
     new = converted(entry, param, rule, ways, names)
     new.pop(f"{PARAM}_low", None)
+    if not counts:
+        new.pop("step", None)
     return new
 
 
@@ -90,6 +99,6 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
-    own = torch.empty(array.shape, dtype=dtype)
+    own = torch.empty(array.shape, dtype=dtype, device="cpu")
     bits = array.view(np.int16) if array.dtype == np.uint16 else array
     return own.copy_(torch.from_numpy(bits).view(dtype))

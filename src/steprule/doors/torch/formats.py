@@ -14,7 +14,7 @@ from steprule.doors.describe import Line, table, words
 from steprule.doors.group import GroupValues
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, shape_of
+from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, check_effects, shape_of
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
@@ -24,6 +24,7 @@ __all__ = [
     "PARAM",
     "STORAGE",
     "FormatOptions",
+    "check_formats",
     "check_kept",
     "described",
     "formats_of",
@@ -80,6 +81,8 @@ def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], w
     if isinstance(states, Mapping):
         slots = {key: slot for slot, key in names.items()}
         own["states"] = {slots.get(key, key): name for key, name in states.items()}
+        if len(own["states"]) < len(states):
+            raise HyperparameterError(f"states names a slot twice, by torch's name and the rule's: {states}{where}")
     kept = [slot for slot in rule.slots if slot not in rule.scalars]
     if not kept and isinstance(states, str):  # SGD has a slot with momentum, and none without
         own["states"] = {}
@@ -126,6 +129,21 @@ def key_of(key: str, name: str, suffix: str) -> str:
 def torch_dtype(dtype: str) -> torch.dtype:
     """Return torch's type of a plane that does not hold plain numbers. The upper halves of float32 are bfloat16."""
     return _TORCH[dtype]
+
+
+def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
+    """Refuse formats that no parameter can have, and options without effect.
+
+    Raises:
+        StructureError: for states of fewer bits on float64.
+        HyperparameterError: for an option without effect on any parameter.
+    """
+    if all(own.formats.is_plain for own in groups) and not any(name in given for name in DEFAULTS):
+        return
+    params = [(param, own) for own in groups for param in own.group["params"]]
+    storages = [storage_of(own.formats, p, own.rule, own.values.variant) for p, own in params if p.is_floating_point()]
+    changed = {name: given[name] for name, value in DEFAULTS.items() if name in given and given[name] != value}
+    check_effects(changed, [own.formats for own in groups], storages)
 
 
 class _Group(Protocol):

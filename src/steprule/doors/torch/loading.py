@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from steprule.doors.torch.convert import decoded_entry
-from steprule.doors.torch.formats import DEFAULTS
+from steprule.doors.torch.formats import CODING, DEFAULTS
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import load_entry
 from steprule.errors import HyperparameterError, StateError
@@ -47,6 +47,10 @@ def loaded_groups(
             )
         own = {"param_names": old["param_names"]} if "param_names" in old else {}
         taken = deepcopy(dict(group))
+        if taken.get("coding", CODING) != CODING:
+            raise StateError(
+                f"the states are coded as {taken['coding']!r} (group {index}), this steprule reads {CODING!r}"
+            )
         if convert:
             taken = {name: value for name, value in taken.items() if name not in _FORMATS}
         # A state dict without formats, as torch.optim's, leaves them as they are here.
@@ -87,7 +91,7 @@ def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOption
     keys = chain.from_iterable(group["params"] for group in groups)
     at = dict(zip(keys, ((param, own) for own in options for param in own.group["params"]), strict=True))
     state = {
-        key: decoded_entry(entry, at[key][0], at[key][1].rule, naming.slots) if key in at else entry
+        key: decoded_entry(entry, at[key][0], at[key][1].rule, naming.slots, naming.counts) if key in at else entry
         for key, entry in state_dict["state"].items()
     }
     return {**state_dict, "state": state, "param_groups": groups}

@@ -135,7 +135,8 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
     known = [*known, "params", "param_names"]
     for key in map(str, given):
         near = difflib.get_close_matches(key, known, n=1, cutoff=_NEAR)
-        if key not in known and near and near[0] not in key:  # no_weight_decay is a note
+        if key not in known and near and (near[0] not in key or len(key) < len(near[0]) + 2):
+            # no_weight_decay is a note, states_ is not
             raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?{where}")
 
 

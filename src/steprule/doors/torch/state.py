@@ -7,17 +7,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from steprule.doors.leaf import constant_parts
 from steprule.doors.torch.convert import converted
 from steprule.doors.torch.formats import PARAM, key_of, storage_of, torch_dtype
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Slots, state_dtype
-from steprule.engine import encode, plane_name, ways_of
+from steprule.engine import plane_name, ways_of
 from steprule.errors import StateError
-from steprule.formats import GROUP, Kept, Part, shape_of
+from steprule.formats import Kept, Part, shape_of
 from steprule.rules import Rule
 
 __all__ = ["check_entry", "load_entry"]
@@ -35,13 +35,16 @@ def check_entry(
     """
     rule, trace = options.rule, options.rule.trace(options.values.variant)
     storage = storage_of(options.formats, param, rule, options.values.variant)
+    counts = naming.counts or options.formats.by_chance
     fresh: dict[str, Tensor] = {}
     planes: dict[str, Tensor] = {}
     for value, way in ways_of(rule, options.values.variant, storage).items():
         key, is_slot = (PARAM, False) if value == rule.parameter else (naming.slots.get(value, value), True)
         _check_format(entry, key, way, is_slot)
         start = options.values.start_of(value) if is_slot else 0.0
-        found, new = _planes(entry, key, way, param, is_slot, start)
+        found, new = _planes(entry, key, way, param, is_slot, start, is_ordered=not storage.is_plain)
+        if not is_slot and new and entry:
+            raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {_REMEDY}")
         planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
         fresh |= new
     started = any(naming.slots.get(slot, slot) in {key.removesuffix("_8bit") for key in fresh} for slot in trace.slots)
@@ -49,7 +52,7 @@ def check_entry(
         slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh)
         for slot in trace.scalars
     }
-    if not naming.counts:
+    if not counts:
         return Slots(planes, scalars, None, 0 if started or not trace.slots else 1, storage), fresh
     step = _number(entry, "step", naming.count_dtype or _step_dtype(), 0.0, fresh)
     t = step.item()
@@ -72,22 +75,23 @@ _REMEDY = "Use the formats of the state (states=, weights=), or load it with con
 
 
 def _planes(
-    entry: Mapping[str, Any], key: str, way: Kept, param: Tensor, is_slot: bool, start: float
+    entry: Mapping[str, Any], key: str, way: Kept, param: Tensor, is_slot: bool, start: float, *, is_ordered: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the planes of a value by suffix, and those that are new by key."""
+    """Return the planes of a value by suffix, and those that are new by key.
+
+    ``is_ordered`` says that the kernel walks C order alone, whatever the parameter's strides are.
+    """
     if way.is_plain:
         if not is_slot:
             return {}, {}
-        if entry.get(key) is None:
-            tensor = _start(param, start)
-            return {"": tensor}, {key: tensor}
-        tensor = _fitting(entry[key], param, key)
-        return {"": tensor}, {} if tensor is entry[key] else {key: tensor}
+        tensor = _start(param, start) if entry.get(key) is None else _fitting(entry[key], param, key)
+        tensor = tensor.contiguous() if is_ordered else tensor
+        return {"": tensor}, {} if tensor is entry.get(key) else {key: tensor}
     parts = {part.suffix: part for part in way.parts if part.suffix or is_slot}
     keys = {suffix: key_of(key, way.name, suffix) for suffix in parts}
     lacking = [name for name in keys.values() if entry.get(name) is None]
     if len(lacking) == len(keys):
-        new = {keys[suffix]: tensor for suffix, tensor in _start_planes(param, parts, way, start).items()}
+        new = {keys[suffix]: tensor for suffix, tensor in _start_planes(param, parts, way, start, key).items()}
         return {suffix: new[keys[suffix]] for suffix in keys}, new
     if lacking:
         raise StateError(f"the state has no {lacking[0]}, which belongs to {key} in the format {way.name}")
@@ -96,14 +100,14 @@ def _planes(
     return {suffix: entry[name] for suffix, name in keys.items()}, {}
 
 
-def _start_planes(param: Tensor, parts: Mapping[str, Part], way: Kept, start: float) -> dict[str, Tensor]:
-    shapes = {suffix: shape_of(part, param.shape) for suffix, part in parts.items()}
-    fresh = {suffix: torch.zeros(shapes[suffix], dtype=torch_dtype(part.dtype)) for suffix, part in parts.items()}
-    if start:
-        for suffix, plane in encode(way, np.full(GROUP, start, np.float32)).items():
-            number = int(plane.ravel()[0])
-            # As bits: torch fills bfloat16 with numbers.
-            fresh[suffix].view(torch.int16 if plane.itemsize == 2 else torch.uint8).fill_(number)
+def _start_planes(param: Tensor, parts: Mapping[str, Part], way: Kept, start: float, key: str) -> dict[str, Tensor]:
+    fresh: dict[str, Tensor] = {}
+    constant = constant_parts(way, start, key) if start else {}
+    for suffix, part in parts.items():
+        kind, shape = torch_dtype(part.dtype), shape_of(part, param.shape)
+        fresh[suffix] = torch.zeros(shape, dtype=kind, device=param.device)
+        # As bits: torch fills bfloat16 with numbers.
+        fresh[suffix].view(torch.int16 if kind.itemsize == 2 else torch.uint8).fill_(constant.get(suffix, 0))
     return fresh
 
 
@@ -133,11 +137,12 @@ def load_entry(
     ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
     if convert:
         given = converted(given, param, rule, ways, naming.slots)
-    slots = {
-        key_of(naming.slots.get(v, v), w.name, p.suffix) for v, w in ways.items() if v in rule.slots for p in w.parts
-    }
+        if options.formats.by_chance and not naming.counts:
+            given.setdefault("step", torch.ones(()))  # it was not counted; only where the slots start does it matter
+    named = {naming.slots.get(value, value): way for value, way in ways.items() if value in rule.slots}
+    slots = {name for key, way in named.items() for name in _keys(key, way)}
     low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
-    expected = slots | ({"step"} if naming.counts else set())
+    expected = slots | ({"step"} if naming.counts or options.formats.by_chance else set())
     unknown = not set(given) & (naming.known(rule) | slots | low)
     if (expected - set(given) or unknown) and not _in_other_formats(given, naming, rule):
         raise StateError(
@@ -145,7 +150,8 @@ def load_entry(
             "other options?"
         )
     try:
-        placed = {k: _placed(v, param) if k in slots | low else copy.deepcopy(v) for k, v in given.items()}
+        coded = low | {k for key, way in named.items() if not way.is_plain for k in _keys(key, way)}
+        placed = {k: _placed(v, param, k in coded) if k in slots | low else copy.deepcopy(v) for k, v in given.items()}
         _, fresh = check_entry(placed, param, options, naming)
     except StateError as error:
         raise StateError(f"{place}: {error}") from None
@@ -159,13 +165,16 @@ def _in_other_formats(given: Mapping[str, Any], naming: Naming, rule: Rule) -> b
     return bool(keys) and all(found)
 
 
-def _placed(value: Any, param: Tensor) -> Any:
-    """Return a copy of a slot on the parameter's device: plain numbers in its layout, codes as they are."""
-    if not isinstance(value, Tensor):
+def _keys(key: str, way: Kept) -> set[str]:
+    return {key_of(key, way.name, part.suffix) for part in way.parts}
+
+
+def _placed(value: Any, param: Tensor, is_coded: bool) -> Any:
+    """Return a copy of a plane on the parameter's device: of plain numbers in its layout, of codes in C order."""
+    if isinstance(value, Tensor) and is_coded and not value.is_sparse:
+        return value.detach().to(param.device).clone(memory_format=torch.contiguous_format)
+    if not isinstance(value, Tensor) or value.shape != param.shape:
         return value
-    coded = value.dtype in (torch.uint8, torch.int8, torch.int16)
-    if coded or value.shape != param.shape:
-        return value.detach().to(param.device).clone(memory_format=torch.contiguous_format) if coded else value
     dense = value.to_dense() if value.is_sparse else value
     like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
     return like.copy_(dense.detach())
