@@ -61,7 +61,7 @@ def _others() -> dict[str, tuple[Callable[[], Any], float]]:
         others[name] = optimizer.step, 3.0 * dtype.itemsize
     # torchao says on standard error which of its GPU libraries it could not load.
     with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
-        from torchao.optim import AdamW8bit
+        from torchao.optim import AdamW8bit  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
         others["torchao AdamW8bit, float32"] = AdamW8bit([_parameter(FLOAT32)]).step, 4.0 + 2 * (1 + 4 / 256)
     return others

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from steprule.doors.leaf import Leaf
+from steprule.formats import Storage
 
 __all__ = ["Line", "describe", "table"]
 
@@ -40,14 +41,15 @@ def _line(leaf: Leaf) -> Line:
     array = leaf.array
     nbytes = array.nbytes + sum(plane.nbytes for plane in leaf.kept)
     slots = {name: way.name for name, way in leaf.kernel.slots.items()}
-    kept = words(slots, leaf.storage.weights)
+    kept = words(slots, leaf.storage)
     return Line(leaf.place, array.shape, array.dtype.name, kept, array.size, nbytes, array.nbytes)
 
 
-def words(slots: dict[str, str], weights: str) -> str:
+def words(slots: Mapping[str, str], storage: Storage) -> str:
     """Return the formats of a parameter's values in words."""
-    parts = [] if weights == "nearest" else [f"weights: {weights}"]
-    return ", ".join([*parts, *(f"{name}: {way}" for name, way in slots.items())]) or "none"
+    parts = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
+    text = ", ".join([*parts, *(f"{name}: {way}" for name, way in slots.items())]) or "none"
+    return f"{text} (small)" if storage.is_small else text
 
 
 def table(title: str, lines: Iterable[Line]) -> str:

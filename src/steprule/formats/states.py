@@ -37,41 +37,41 @@ BFLOAT16 = Kept("bfloat16", (Part("", "uint16"),), lambda parts: real(parts[""] 
 
 
 class _Curve:
-    """Where the codes of a group lie: denser near its largest number, and down to a 2^12th or a 2^24th of it.
+    """Where the codes of a group lie: denser near its largest number, and down to a 2^20th or a 2^24th of it.
 
     With 2^e the power of two above the largest magnitude of the group, x = |value| / 2^e lies in (0, 1). Read as an
-    integer, a float's bits are a piecewise linear logarithm; halved (``root`` 1) or quartered (``root`` 2) they are
-    the bits of a piecewise linear square root or fourth root y of x. A code is y in steps of ``2**-size``; between two
-    codes x is linear in y, but where a power of two lies between them. All is done in integers, so nothing over- or
-    underflows, and a code's number is encoded as that code again.
+    integer, a float's bits are a piecewise linear logarithm; a quarter of them is the bits of a piecewise linear
+    fourth root y of x. A code is y in steps of ``2**-size``; between two codes x is linear in y, but where a power of
+    two lies between them. All is done in integers, so nothing over- or underflows, and a code's number is encoded as
+    that code again. A number that is not zero has a code of at least 4, where codes are a factor of 2 apart.
 
     Args:
         size: bits of a code.
-        root: how often the square root is taken.
-        least: the smallest code of a number that is not zero.
     """
 
-    def __init__(self, size: int, root: int, least: int) -> None:
-        self._size, self._root = size, root
+    _ROOT = 2  # twice a square root
+    _ZERO = _ONE - (_ONE >> _ROOT)
+
+    def __init__(self, size: int) -> None:
+        self._size = size
         self.below = 23 - size  # binary places that are cut off
-        self.least = _ONE + (least << self.below)
-        self._zero = _ONE - (_ONE >> root)
+        self.least = _ONE + (4 << self.below)
         # The largest number of the group stays below the last code, so that rounding up needs no limit.
         last = int(np.float32(1 - 2.0**-size).view(np.uint32))
-        self._top = (last - self._zero) << root
+        self._top = (last - self._ZERO) << self._ROOT
 
     def place(self, word: Any, scale: Any) -> Any:
         """Return 1 + y as bits: a code with ``below`` binary places more, above the constant bits of a one."""
         least = ((scale + 1) << 23) - self._top
         x = maximum(word, least) - least
-        return bits(real((x >> self._root) + self._zero) + 1.0)
+        return bits(real((x >> self._ROOT) + self._ZERO) + 1.0)
 
     def word(self, code: Any, scale: Any) -> Any:
         """Return the bits of a code's number; those of some number for code 0."""
         # Beside the largest exponent the last code would be infinity; four units down it is a number.
         above = where(scale == 254, _INFINITY - 4, (scale + 1) << 23)
-        steps = self._zero + (self._size << 23)  # of y in the bits of 2**size y
-        return (bits(whole(code)) << self._root) + (above - self._top - (steps << self._root))
+        steps = self._ZERO + (self._size << 23)  # of y in the bits of 2**size y
+        return (bits(whole(code)) << self._ROOT) + (above - self._top - (steps << self._ROOT))
 
 
 def _ordinary(word: Any) -> Any:
@@ -86,11 +86,11 @@ def _scale(word: Any) -> Any:
 
 _UNKNOWN = 1
 """The code of what is not finite. It takes no part in the scale, so its neighbours are as they are."""
-_SIGNED = _Curve(size=7, root=1, least=2)
+_SIGNED = _Curve(size=7)
 
 
 def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
-    """Codes: 2 to 127 a magnitude, 0 zero; 128 more is the sign. 1 is NaN, of no sign.
+    """Codes: 4 to 127 a magnitude, 0 zero; 128 more is the sign. 1 is NaN, of no sign.
 
     What lies below the least code becomes zero: no number grows to more than twice itself.
     """
@@ -110,7 +110,7 @@ def _decode_signed(parts: Parts) -> Any:
     return real(where(size == _UNKNOWN, _NAN, word) | ((parts[""] & 0x80) << 24))
 
 
-_NON_NEGATIVE = _Curve(size=8, root=2, least=4)
+_NON_NEGATIVE = _Curve(size=8)
 
 
 def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
     known = _ordinary(word)
     scale = _scale(known)
     place = _NON_NEGATIVE.place(known, scale)
-    code = maximum((place + draws.take(_NON_NEGATIVE.below)) >> _NON_NEGATIVE.below, _NON_NEGATIVE.least >> 15)
+    code = maximum((place + draws.take(15)) >> 15, _NON_NEGATIVE.least >> 15)
     code = where(known == 0, 0, code & 0xFF)
     return {"": where(word < _INFINITY, code, _UNKNOWN), "scale": scale}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from steprule.errors import HyperparameterError, StructureError, suggest
@@ -29,11 +29,13 @@ class Storage:
         parameter: the parameter's type.
         weights: how its numbers are rounded to it, and what is kept besides.
         slots: the formats of slots that are not kept in the type of the arithmetic.
+        is_small: whether fewer bits were asked for, and the tensor is too small for them.
     """
 
     parameter: Format
     weights: str = "nearest"
     slots: tuple[tuple[str, str], ...] = ()
+    is_small: bool = field(default=False, compare=False)
 
     @property
     def is_plain(self) -> bool:
@@ -123,9 +125,9 @@ class Formats:
                 "for float32, float16 and bfloat16 parameters. Convert it to float32, or give it to a group of its own "
                 "with states='float32'"
             )
-        if self.min_elements and (prod(shape) < self.min_elements or len(shape) < 2):
-            slots = ()
-        return Storage(parameter, self.weights if parameter.name in WEIGHTS else "nearest", slots)
+        is_small = bool(self.min_elements) and (prod(shape) < self.min_elements or len(shape) < 2)
+        weights = self.weights if parameter.name in WEIGHTS else "nearest"
+        return Storage(parameter, weights, () if is_small else slots, is_small and bool(slots))
 
 
 def check_effects(given: Mapping[str, object], formats: Sequence[Formats], storages: Sequence[Storage]) -> None:

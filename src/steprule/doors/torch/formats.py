@@ -175,4 +175,4 @@ def _line(name: str, param: Tensor, formats: Formats, rule: Rule, variant: Varia
     nbytes = sum(prod(shape_of(part, param.shape)) * np.dtype(part.dtype).itemsize for part in kept)
     total = own + nbytes * (2 if param.is_complex() else 1)
     kind = str(param.dtype).removeprefix("torch.")
-    return Line(name, tuple(param.shape), kind, words(slots, storage.weights), param.numel(), total, own)
+    return Line(name, tuple(param.shape), kind, words(slots, storage), param.numel(), total, own)
