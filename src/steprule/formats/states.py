@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from steprule.formats.draws import Draws
 from steprule.formats.kept import GROUP, Kept, Part, Parts
 from steprule.formats.plain import flush
@@ -41,9 +39,10 @@ class _Curve:
 
     With 2^e the power of two above the largest magnitude of the group, x = |value| / 2^e lies in (0, 1). Read as an
     integer, a float's bits are a piecewise linear logarithm; a quarter of them is the bits of a piecewise linear
-    fourth root y of x. A code is y in steps of ``2**-size``; between two codes x is linear in y, but where a power of
-    two lies between them. All is done in integers, so nothing over- or underflows, and a code's number is encoded as
-    that code again. A number that is not zero has a code of at least 4, where codes are a factor of 2 apart.
+    fourth root y of x. Code c stands for y = (c + 1) / ``2**size``: the last is 2^e itself, every power of two has a
+    code, and between two codes x is linear in y, so that rounding y by chance keeps the mean of x. All is done in
+    integers, so nothing over- or underflows, and a code's number is encoded as that code again. A number that is not
+    zero has a code of at least 3, where codes are a factor of 2 apart.
 
     Args:
         size: bits of a code.
@@ -55,33 +54,31 @@ class _Curve:
     def __init__(self, size: int) -> None:
         self._size = size
         self.below = 23 - size  # binary places that are cut off
-        self.least = _ONE + (4 << self.below)
-        # The largest number of the group stays below the last code, so that rounding up needs no limit.
-        last = int(np.float32(1 - 2.0**-size).view(np.uint32))
-        self._top = (last - self._ZERO) << self._ROOT
+        self.least = _ONE + (3 << self.below)
+        # The exponent of a group whose least code is the smallest normal number: groups of smaller ones have it, too.
+        self._lowest = 4 * (size - 2)
+
+    def scale(self, word: Any) -> Any:
+        """Return the exponent of the largest number of the group, as a float's bits have it."""
+        return maximum(group_max(word) >> 23, self._lowest)
 
     def place(self, word: Any, scale: Any) -> Any:
-        """Return 1 + y as bits: a code with ``below`` binary places more, above the constant bits of a one."""
-        least = ((scale + 1) << 23) - self._top
+        """Return a code with ``below`` binary places more, above the bits of a one: 1 + y as bits, less a step."""
+        least = (scale << 23) - (126 << 23)
         x = maximum(word, least) - least
-        return bits(real((x >> self._ROOT) + self._ZERO) + 1.0)
+        return bits(real((x >> self._ROOT) + self._ZERO) + 1.0) - (1 << self.below)
 
     def word(self, code: Any, scale: Any) -> Any:
         """Return the bits of a code's number; those of some number for code 0."""
         # Beside the largest exponent the last code would be infinity; four units down it is a number.
         above = where(scale == 254, _INFINITY - 4, (scale + 1) << 23)
         steps = self._ZERO + (self._size << 23)  # of y in the bits of 2**size y
-        return (bits(whole(code)) << self._ROOT) + (above - self._top - (steps << self._ROOT))
+        return (bits(whole(code + 1)) << self._ROOT) + (above - _ONE - (steps << self._ROOT))
 
 
 def _ordinary(word: Any) -> Any:
     """Return a word that is the bits of a normal number, and 0 for others: zero, smaller ones, and not finite ones."""
     return where((word - _NORMAL) < _INFINITY - _NORMAL, word, 0)
-
-
-def _scale(word: Any) -> Any:
-    """Return the exponent of the largest number of the group, as a float's bits have it; 0 where there is none."""
-    return group_max(word) >> 23
 
 
 _UNKNOWN = 1
@@ -90,14 +87,14 @@ _SIGNED = _Curve(size=7)
 
 
 def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
-    """Codes: 4 to 127 a magnitude, 0 zero; 128 more is the sign. 1 is NaN, of no sign.
+    """Codes: 3 to 127 a magnitude, 0 zero; 128 more is the sign. 1 is NaN, of no sign.
 
     What lies below the least code becomes zero: no number grows to more than twice itself.
     """
     word = bits(value)
     size = word & _MAGNITUDE
     known = _ordinary(size)
-    scale = _scale(known)
+    scale = _SIGNED.scale(known)
     place = _SIGNED.place(known, scale)
     code = (place + draws.take(_SIGNED.below)) >> _SIGNED.below
     code = where(place < _SIGNED.least, 0, code & 0x7F) | ((word >> 24) & 0x80)
@@ -114,14 +111,14 @@ _NON_NEGATIVE = _Curve(size=8)
 
 
 def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
-    """Codes: 4 to 255 a number, 0 zero, 1 infinity, also for NaN and for what is negative, which there must not be.
+    """Codes: 3 to 255 a number, 0 zero, 1 infinity, also for NaN and for what is negative, which there must not be.
 
     No number falls to less than half of itself, and none to zero: dividing by its root would make a huge step. A step
     divided by infinity is none.
     """
     word = bits(value + 0.0)  # of -0.0 as of 0.0
     known = _ordinary(word)
-    scale = _scale(known)
+    scale = _NON_NEGATIVE.scale(known)
     place = _NON_NEGATIVE.place(known, scale)
     code = maximum((place + draws.take(15)) >> 15, _NON_NEGATIVE.least >> 15)
     code = where(known == 0, 0, code & 0xFF)

@@ -81,12 +81,17 @@ def _distance_float16(value: Any, kept: Any, scale: float) -> Any:
 
 
 def _is_small_half(kept: Any) -> Any:
-    return (bits(kept) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF
+    """Whether the distance is counted in steps of one size: below 2^-14, and there, since a number may lie below it."""
+    return (bits(kept) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF + 1
+
+
+def _is_finite(kept: Any) -> Any:
+    return (bits(kept) & _MAGNITUDE) < 0x7F800000
 
 
 def _split32_float16(value: Any, draws: Draws) -> dict[str, Any]:
     kept = half(value)
-    return {"": kept, "low": _distance_float16(value, kept, 2.0**39)}
+    return {"": kept, "low": where(_is_finite(kept), _distance_float16(value, kept, 2.0**39), 0)}
 
 
 def _split24_float16(value: Any, draws: Draws) -> dict[str, Any]:
@@ -94,13 +99,13 @@ def _split24_float16(value: Any, draws: Draws) -> dict[str, Any]:
     distance = _distance_float16(value, kept, 2.0**37)
     # Shifted as an unsigned number: 2^13 keeps it positive.
     low = ((distance + (2**13 + draws.take(5))) >> 5) - 2**8
-    return {"": kept, "low": where(low == 128, 127, low)}
+    return {"": kept, "low": where(_is_finite(kept), where(low == 128, 127, low), 0)}
 
 
 def _joined_float16(kept: Any, low: Any, shift: int, scale: float) -> Any:
     small = kept + whole(low) * (1 / scale)
     near = where(_is_small_half(kept), small, real(bits(kept) + (low << shift if shift else low)))
-    return where((bits(kept) & _MAGNITUDE) < 0x7F800000, near, kept)
+    return where(_is_finite(kept), near, kept)
 
 
 def _joined32_float16(parts: Parts) -> Any:

@@ -13,7 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
 from steprule.doors.torch.arguments import documented
-from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of
+from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.launch import Launch, cohorts_of
 from steprule.doors.torch.layout import Layout
 from steprule.doors.torch.loading import decoded_state_dict, loaded_groups, loaded_state
@@ -103,8 +103,19 @@ class Base(torch.optim.Optimizer):
             if any(name in param_group for name in DEFAULTS):
                 param_group = {**DEFAULTS, "coding": CODING, **self.defaults, **param_group}
             self._check({**self.defaults, **param_group}, where)
+            self._check_params_of(param_group, where)
         super().add_param_group(param_group)
         self._launch = None
+
+    def _check_params_of(self, group: Mapping[str, Any], where: str) -> None:
+        """Refuse parameters that cannot have the formats of their group, before it is added."""
+        rule, _ = self._rule(whole := {**self.defaults, **group})
+        formats, _ = formats_of(whole, rule, self._naming.slots, where)
+        params = group.get("params", ())
+        for param in [params] if isinstance(params, Tensor) else params if isinstance(params, (list, tuple)) else ():
+            tensor = param[1] if isinstance(param, tuple) else param
+            if formats.states and isinstance(tensor, Tensor) and tensor.is_floating_point():
+                storage_of(formats, tensor, rule, rule.variant(rule.resolve({})))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:

@@ -78,7 +78,10 @@ def _is_in(entry: Mapping[str, Any], key: str, way: Kept) -> bool:
 def _numbers(entry: Mapping[str, Any], key: str, non_negative: bool, param: Tensor) -> NDArray[np.float32] | None:
     """Return a slot as float32, from whatever format it is in; None if it is not there."""
     codes, scale = entry.get(f"{key}_8bit"), entry.get(f"{key}_scale")
-    if codes is None or scale is None:
+    if (codes is None) != (scale is None):
+        lacking = f"{key}_8bit" if codes is None else f"{key}_scale"
+        raise StateError(f"the state has no {lacking}, without which the rest of {key} means nothing: it is damaged")
+    if codes is None:
         value = entry.get(key)
         if not isinstance(value, Tensor) or value.is_complex():
             return None
@@ -88,7 +91,11 @@ def _numbers(entry: Mapping[str, Any], key: str, non_negative: bool, param: Tens
     for part in way.parts:
         plane, shape = planes[part.suffix], shape_of(part, param.shape)
         if not isinstance(plane, Tensor) or tuple(plane.shape) != shape or plane.dtype != torch_dtype(part.dtype):
-            raise StateError(f"{key_of(key, way.name, part.suffix)} is not of type {part.dtype} and shape {shape}")
+            got = f"{plane.dtype} of shape {tuple(plane.shape)}" if isinstance(plane, Tensor) else repr(plane)
+            raise StateError(
+                f"{key_of(key, way.name, part.suffix)} is {got}, expected {part.dtype} of shape {shape}: the state is "
+                "damaged, or of another parameter"
+            )
     return decode(way, {suffix: _array(plane) for suffix, plane in planes.items()})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.engine import plane_name, ways_of
 from steprule.errors import StateError
 from steprule.formats import Kept, Part, shape_of
-from steprule.rules import Rule
 
 __all__ = ["check_entry", "load_entry"]
 
@@ -47,14 +46,17 @@ def check_entry(
             raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {_REMEDY}")
         planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
         fresh |= new
-    started = any(naming.slots.get(slot, slot) in {key.removesuffix("_8bit") for key in fresh} for slot in trace.slots)
+    keys = [naming.slots.get(slot, slot) for slot in trace.slots]
+    started = any(entry.get(key) is None and entry.get(f"{key}_8bit") is None for key in keys)
     scalars = {
         slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh)
         for slot in trace.scalars
     }
     if not counts:
         return Slots(planes, scalars, None, 0 if started or not trace.slots else 1, storage), fresh
-    step = _number(entry, "step", naming.count_dtype or _step_dtype(), 0.0, fresh)
+    # What was not counted before has been stepped if its slots are there.
+    begun = 0.0 if naming.counts or started or not trace.slots else 1.0
+    step = _number(entry, "step", naming.count_dtype or _step_dtype(), begun, fresh)
     t = step.item()
     if not (math.isfinite(t) and t >= 0 and t == int(t)):
         raise StateError(f"step must be a whole number of at least 0, got {t!r}")
@@ -136,7 +138,10 @@ def load_entry(
     rule, variant = options.rule, options.values.variant
     ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
     if convert:
-        given = converted(given, param, rule, ways, naming.slots)
+        try:
+            given = converted(given, param, rule, ways, naming.slots)
+        except StateError as error:
+            raise StateError(f"{place}: {error}") from None
         if options.formats.by_chance and not naming.counts:
             given.setdefault("step", torch.ones(()))  # it was not counted; only where the slots start does it matter
     named = {naming.slots.get(value, value): way for value, way in ways.items() if value in rule.slots}
@@ -144,7 +149,7 @@ def load_entry(
     low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
     expected = slots | ({"step"} if naming.counts or options.formats.by_chance else set())
     unknown = not set(given) & (naming.known(rule) | slots | low)
-    if (expected - set(given) or unknown) and not _in_other_formats(given, naming, rule):
+    if (expected - set(given) or unknown) and not _in_other_formats(given, naming, rule.trace(variant).slots):
         raise StateError(
             f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
             "other options?"
@@ -158,9 +163,9 @@ def load_entry(
     return {**placed, **fresh}
 
 
-def _in_other_formats(given: Mapping[str, Any], naming: Naming, rule: Rule) -> bool:
+def _in_other_formats(given: Mapping[str, Any], naming: Naming, kept: Iterable[str]) -> bool:
     """Whether every slot is there in some format; what does not fit is told more exactly later."""
-    keys = [naming.slots.get(slot, slot) for slot in rule.slots if slot not in rule.scalars]
+    keys = [naming.slots.get(slot, slot) for slot in kept]
     found = [key in given or f"{key}_8bit" in given for key in keys]
     return bool(keys) and all(found)
 

@@ -1,0 +1,433 @@
+"""Storage formats in kernels: machine code against the referee, the referee against plain loops over words."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from steprule.compile import Plan
+from steprule.engine import kernel, plan
+from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage, keys, stream
+from steprule.language import where
+from steprule.rules import CATALOGUE, Rule
+from steprule.rules.declare import rule as declared
+from steprule.rules.hyperparameters import NonNegative
+from tests.cases import CASES, Array, assert_same_bits, case_id, flushed, unlike_defaults, wild
+from tests.papers import formats as papers
+
+STORED = [(dtype, way) for dtype in ("bfloat16", "float16") for way in WEIGHT_FORMATS] + [("float32", "nearest")]
+MATRIX = [(state, dtype, way) for dtype, way in STORED for state in STATES]
+SHAPES = [(1, 1), (3, 5), (7, 128), (5, 129), (2, 1000), (300,), (), (2, 3, 50)]
+BESIDE = 64
+FILL = 0xA5
+
+
+def storage_of(rule: Rule, state: str, dtype: str = "float32", way: str = "nearest", **mixed: str) -> Storage:
+    """Return a storage with all element slots in one format, but for those named."""
+    slots = [slot for slot in rule.slots if slot not in rule.scalars]
+    return Storage(FORMATS[dtype], way, tuple((slot, mixed.get(slot, state)) for slot in slots))
+
+
+def rows_and_groups(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return how many rows an array has, how long they are, and how many groups are in each."""
+    rows = shape[0] if len(shape) > 1 else 1
+    length = int(np.prod(shape, dtype=int)) // rows
+    return rows, length, -(-length // GROUP)
+
+
+def guarded(shape: tuple[int, ...], dtype: str) -> Array:
+    """Return zeros with bytes before and after them that nobody may write."""
+    size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
+    memory = np.full(size + 2 * BESIDE, FILL, np.uint8)
+    memory[BESIDE : BESIDE + size] = 0
+    return memory[BESIDE : BESIDE + size].view(dtype).reshape(shape)
+
+
+def assert_guards(array: Array) -> None:
+    memory: Any = array
+    while memory.base is not None:
+        memory = memory.base
+    assert (memory[:BESIDE] == FILL).all(), "written before the start"
+    assert (memory[-BESIDE:] == FILL).all(), "written behind the end"
+
+
+def to_bfloat16(x: Array) -> Array:
+    return x.astype(ml_dtypes.bfloat16).view(np.uint16)
+
+
+class Run:
+    """One tensor in its planes, stepped by a kernel."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        storage: Storage,
+        shape: tuple[int, ...],
+        backend: str = "llvm",
+        *,
+        seed: int = 0,
+        first: int = 0,
+        number: int = 0,
+        **values: Any,
+    ) -> None:
+        self.rule, self.storage, self.shape = rule, storage, shape
+        self.values = rule.resolve(values)
+        self.seed, self.first, self.stream, self.t = seed, first, stream(number), 0
+        self.variant = rule.variant(self.values)
+        rows, _, groups = rows_and_groups(shape)
+        self.planes = {
+            plane.name: guarded(shape if plane.per == "element" else (rows, groups), plane.dtype)
+            for plane in plan(rule, self.variant, storage).planes
+        }
+        starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
+        self.start = {slot: self.values[x] if isinstance(x, str) else x for slot, x in starts.items()}
+        self.scalars = {slot: self.start[slot] for slot in rule.slots if slot in rule.scalars}
+        self._kernel = kernel(rule, self.variant, storage, backend) if backend else None
+
+    def set(self, **given: Any) -> Run:
+        """Give planes their values: words as they are, numbers rounded to the parameter's type."""
+        for name, value in given.items():
+            plane = self.planes[name.replace("__", ".")]
+            value = np.broadcast_to(value, plane.shape)
+            if plane.dtype == np.uint16 and value.dtype.kind == "f":
+                value = to_bfloat16(value)
+            with np.errstate(over="ignore"):
+                plane[...] = value.astype(plane.dtype)
+        return self
+
+    def step(self, g: Array | None = None, parts: Sequence[tuple[int, int]] | None = None) -> Run:
+        """Take one step, in one call or in several."""
+        self.t += 1
+        if g is not None:
+            self.set(**{self.rule.gradient: g})
+        before = self.planes[self.rule.gradient].copy()
+        row = self._row()
+        assert self._kernel is not None
+        if self._kernel.run is None:
+            self._call(self._kernel.plan, self._kernel.address, row, parts)
+        else:
+            origin = {"origin": (self.first, self.stream)} if self._kernel.plan.inputs else {}
+            self._kernel.run(*self.planes.values(), row, **origin)
+        for array in self.planes.values():
+            assert_guards(array)
+        assert self.planes[self.rule.gradient].tobytes() == before.tobytes(), "the gradient is only read"
+        return self
+
+    def _row(self) -> Array:
+        prelude = plan(self.rule, self.variant, self.storage).prelude
+        hosts = {**self.values, **self.scalars, "t": self.t}
+        numbers = prelude.function(*(hosts[name] for name in prelude.arguments))
+        count = len(prelude.conditions)
+        self.scalars.update(zip(prelude.scalar_slots, numbers[count:], strict=True))
+        return np.array([*numbers[:count], *keys(self.seed, self.t)], np.float64)
+
+    def _call(self, recipe: Plan, address: int, row: Array, parts: Sequence[tuple[int, int]] | None) -> None:
+        rows, length, groups = rows_and_groups(self.shape)
+        pointers = [array.ctypes.data for array in self.planes.values()]
+        words = np.array([*pointers, length, groups, self.first, self.stream], np.int64)
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
+        for start, n in parts or [(0, rows * (groups if recipe.has_groups else length))]:
+            function(words.ctypes.data, start, n, row.ctypes.data)
+
+    def assert_equal(self, other: Run, what: str = "") -> None:
+        """Assert that all planes are equal in every bit; a NaN equals a NaN where a plane holds numbers."""
+        assert list(self.planes) == list(other.planes)
+        for name, array in self.planes.items():
+            assert_same_bits(array, other.planes[name], f"{self.rule.name} {name} {what}")
+        assert self.scalars == other.scalars
+
+
+def some_parts(rng: np.random.Generator, total: int) -> list[tuple[int, int]]:
+    """Return runs that cover 0 to total, in any order, some of them empty."""
+    cuts = np.sort(rng.integers(0, total + 1, 3))
+    edges = [0, *cuts.tolist(), total]
+    parts = [(a, b - a) for a, b in itertools.pairwise(edges)]
+    return [parts[i] for i in rng.permutation(len(parts))]
+
+
+def some_bits(array: Array, rng: np.random.Generator, share: float = 1.0) -> None:
+    """Fill a share of an array with any bits: NaN with any payload, codes and distances that do not come about."""
+    bits = rng.integers(0, 256, (array.size, array.itemsize), np.uint8).view(array.dtype).reshape(array.shape)
+    np.copyto(array, bits, where=rng.random(array.shape) < share)
+
+
+def any_planes(run: Run, rng: np.random.Generator) -> None:
+    """Fill all planes but the gradient's with any bits, and scales with some."""
+    for name, array in run.planes.items():
+        if name.endswith(".scale"):
+            array[...] = rng.choice([0, 1, 20, 100, 120, 127, 130, 200, 253, 254], array.shape)
+        elif name != run.rule.gradient:
+            some_bits(array, rng)
+
+
+def assert_machine_code_is_the_referee(
+    rule: Rule, storage: Storage, shapes: Any, steps: int = 3, **values: Any
+) -> None:
+    rng = np.random.default_rng(zlib.crc32(f"{rule.name}{storage}".encode()))
+    for shape in shapes:
+        for from_any in (False, True):
+            origin = {"seed": 5, "first": int(rng.choice([0, 1000, 2**32 - 3])), "number": 3}
+            code = Run(rule, storage, shape, "llvm", **origin, **values)
+            referee = Run(rule, storage, shape, "numpy", **origin, **values)
+            code.set(**{rule.parameter: rng.standard_normal(shape) * 10.0 ** rng.uniform(-5, 2, shape)})
+            if from_any:
+                any_planes(code, rng)
+            for name, array in code.planes.items():
+                referee.planes[name][...] = array
+            rows, length, groups = rows_and_groups(shape)
+            recipe = plan(rule, code.variant, storage)
+            for t in range(1, steps + 1):
+                g = wild(rng, rows * length, "float32").reshape(shape) * 10.0 ** rng.choice([0, -20])
+                code.set(**{rule.gradient: g})
+                if from_any:
+                    some_bits(code.planes[rule.gradient], rng, 0.2)
+                referee.planes[rule.gradient][...] = code.planes[rule.gradient]
+                code.step(parts=some_parts(rng, rows * (groups if recipe.has_groups else length)))
+                code.assert_equal(referee.step(), f"{shape} t={t} {from_any=}")
+
+
+def matrix_id(case: tuple[str, str, str]) -> str:
+    return "-".join(case)
+
+
+# Each rule meets some five storages in the fast run; each storage meets some four rules, and its neighbours the others.
+COVERING = [(name, MATRIX[(5 * i + 11 * k) % len(MATRIX)]) for i, name in enumerate(CATALOGUE) for k in range(5)]
+
+
+@pytest.mark.parametrize(("name", "case"), COVERING, ids=lambda x: x if isinstance(x, str) else matrix_id(x))
+def test_machine_code_is_the_referee(name: str, case: tuple[str, str, str]) -> None:
+    some = CATALOGUE[name]
+    chosen = zlib.crc32(name.encode() + matrix_id(case).encode()) % 4
+    assert_machine_code_is_the_referee(some, storage_of(some, *case), SHAPES[chosen::2], **unlike_defaults(some))
+
+
+def test_the_fast_run_covers_every_rule_and_storage() -> None:
+    assert {name for name, _ in COVERING} == set(CATALOGUE)
+    assert {case for _, case in COVERING} == set(MATRIX)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MATRIX, ids=matrix_id)
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_machine_code_is_the_referee_everywhere(name: str, case: tuple[str, str, str]) -> None:
+    some = CATALOGUE[name]
+    assert_machine_code_is_the_referee(some, storage_of(some, *case), SHAPES, 5, **unlike_defaults(some))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_machine_code_is_the_referee_with_every_option(case: tuple[str, dict[str, Any]]) -> None:
+    name, options = case
+    some, values = CATALOGUE[name], {**unlike_defaults(CATALOGUE[name]), **options}
+    for storage in (
+        storage_of(some, "8bit", "bfloat16", "split24"),
+        storage_of(some, "bfloat16", "float16", "stochastic"),
+    ):
+        assert_machine_code_is_the_referee(some, storage, [(5, 129)], **values)
+
+
+# The referee against plain loops.
+
+
+def words_of(x: Array) -> list[int]:
+    words: list[int] = np.ascontiguousarray(x, np.float32).view(np.uint32).ravel().tolist()
+    return words
+
+
+def reals_of(words: Sequence[int], shape: tuple[int, ...]) -> Array:
+    return np.array(words, np.uint32).view(np.float32).reshape(shape)
+
+
+def state_of(storage: Storage, slot: str) -> str:
+    return dict(storage.slots).get(slot, "float32")
+
+
+class Loops:
+    """The same tensor stepped by the rule itself on NumPy arrays, all numbers kept by the loops of tests.papers."""
+
+    def __init__(self, run: Run) -> None:
+        self.rule, self.storage, self.run, self.t = run.rule, run.storage, run, 0
+        self.planes = {name: array.copy() for name, array in run.planes.items()}
+        self.scalars = dict(run.scalars)
+        _, length, groups = rows_and_groups(run.shape)
+        size = int(np.prod(run.shape, dtype=int))
+        self.groups = [i // length * groups + i % length // GROUP for i in range(size)]
+
+    def parameter(self, name: str, way: str) -> Array:
+        """Return what a parameter or gradient stands for."""
+        array, dtype = self.planes[name], self.storage.parameter.name
+        if dtype == "float32":
+            return array.copy()
+        low = self.planes.get(f"{name}.low")
+        lows = [0] * array.size if low is None else low.ravel().tolist()
+        decode = papers.decode_bfloat16 if dtype == "bfloat16" else papers.decode_float16
+        pairs = zip(array.view(np.uint16).ravel().tolist(), lows, strict=True)
+        return reals_of([decode(high, low, way) for high, low in pairs], array.shape)
+
+    def slot(self, name: str) -> Array:
+        """Return what a slot's planes stand for."""
+        array, state = self.planes[name], state_of(self.storage, name)
+        if state == "float32":
+            return array.copy()
+        if state == "bfloat16":
+            return reals_of([papers.decode_state(x) for x in array.ravel().tolist()], array.shape)
+        scales = self.planes[f"{name}.scale"].ravel().tolist()
+        decode = papers.decode_non_negative if name in self.rule.non_negative else papers.decode_signed
+        codes = zip(array.ravel().tolist(), self.groups, strict=True)
+        return reals_of([decode(code, scales[group]) for code, group in codes], array.shape)
+
+    def step(self, g: Array) -> Loops:
+        """Take one step."""
+        self.t += 1
+        kept = {name for name in self.rule.slots if name in self.planes}
+        old = [self.slot(n) if n in kept else self.scalars.get(n) for n in self.rule.slots]
+        theta = self.parameter(self.rule.parameter, self.storage.weights)
+        self.planes[self.rule.gradient][...] = g
+        read = self.parameter(self.rule.gradient, "nearest")
+        with np.errstate(all="ignore"):
+            new, *slots = self.rule(theta, read, *old, t=self.t, **self.run.values)
+        origin = (self.run.stream, keys(self.run.seed, self.t))
+        draws = [papers.Draws(self.run.first + i, *origin) for i in range(theta.size)]
+        self._keep_parameter(new, draws)
+        for name, slot in zip(self.rule.slots, slots, strict=True):
+            if name in kept:
+                self._keep_slot(name, np.broadcast_to(slot, theta.shape).astype(np.float32), draws)
+            elif slot is not None:
+                self.scalars[name] = slot
+        return self
+
+    def _keep_parameter(self, x: Array, draws: list[papers.Draws]) -> None:
+        name, dtype, way = self.rule.parameter, self.storage.parameter.name, self.storage.weights
+        if dtype == "float32":
+            self.planes[name] = x
+            return
+        encode = papers.encode_bfloat16 if dtype == "bfloat16" else papers.encode_float16
+        pairs = [encode(word, way, draw) for word, draw in zip(words_of(x), draws, strict=True)]
+        high, low = np.array(pairs).reshape(*x.shape, 2)[..., 0], np.array(pairs).reshape(*x.shape, 2)[..., 1]
+        self.planes[name] = high.astype(np.uint16).view(self.planes[name].dtype)
+        if f"{name}.low" in self.planes:
+            self.planes[f"{name}.low"] = low.astype(self.planes[f"{name}.low"].dtype)
+
+    def _keep_slot(self, name: str, x: Array, draws: list[papers.Draws]) -> None:
+        state, positive, words = state_of(self.storage, name), name in self.rule.non_negative, words_of(x)
+        if state == "float32":
+            self.planes[name] = flushed(x)
+        elif state == "bfloat16":
+            kept = [papers.encode_state(word, draw) for word, draw in zip(words, draws, strict=True)]
+            self.planes[name] = np.array(kept, np.uint16).reshape(x.shape)
+        else:
+            members: dict[int, list[int]] = {group: [] for group in self.groups}
+            for word, group in zip(words, self.groups, strict=True):
+                members[group].append(word)
+            scales = [papers.scale_of(group, positive) for group in members.values()]
+            encode = papers.encode_non_negative if positive else papers.encode_signed
+            codes = [encode(w, scales[group], draw) for w, group, draw in zip(words, self.groups, draws, strict=True)]
+            self.planes[name] = np.array(codes, np.uint8).reshape(x.shape)
+            self.planes[f"{name}.scale"] = np.array(scales, np.uint8).reshape(self.planes[f"{name}.scale"].shape)
+
+    def assert_equal(self, run: Run, what: str = "") -> None:
+        """Assert that all planes have the same bits, but for the signs of NaN in bfloat16."""
+        for name, array in self.planes.items():
+            mine, other = array, run.planes[name]
+            if name in self.rule.slots and mine.dtype == np.uint16:
+                mine, other = (np.where((x & 0x7FFF) > 0x7F80, 0x7FC0, x) for x in (mine, other))
+            assert_same_bits(mine, other, f"{self.rule.name} {name} {what}")
+
+
+def assert_the_loops_agree(run: Run, gradients: Sequence[Array]) -> None:
+    loops = Loops(run)
+    for t, g in enumerate(gradients, start=1):
+        run.step(g)
+        loops.step(run.planes[run.rule.gradient]).assert_equal(run, f"t={t}")
+    assert run.scalars == loops.scalars
+
+
+def some_gradients(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return gradients of which some rows are wild and some are not."""
+    n = int(np.prod(shape, dtype=int))
+    tame = rng.standard_normal(n) * 10.0 ** rng.uniform(-4, 2, n)
+    is_wild = np.broadcast_to(rng.random(shape[:1] + (1,) * (len(shape) - 1)) < 0.5, shape)
+    return np.where(is_wild, wild(rng, n, "float32").reshape(shape), tame.reshape(shape)).astype(np.float32)
+
+
+def assert_the_loops_agree_on(name: str, case: tuple[str, str, str], **options: Any) -> None:
+    some, rng = CATALOGUE[name], np.random.default_rng(zlib.crc32(name.encode()))
+    for shape in ((3, 131), (7,), ()):
+        values = {**unlike_defaults(some), **options}
+        run = Run(some, storage_of(some, *case), shape, "numpy", seed=9, first=2**32 - 200, number=2, **values)
+        run.set(theta=rng.standard_normal(shape) * 10.0 ** rng.uniform(-6, 1, shape))
+        assert_the_loops_agree(run, [some_gradients(rng, shape) for _ in range(3)])
+
+
+@pytest.mark.parametrize("case", MATRIX, ids=matrix_id)
+@pytest.mark.parametrize("name", ["adam", "lion", "rmsprop", "sgd"])
+def test_the_referee_is_the_loops(name: str, case: tuple[str, str, str]) -> None:
+    assert_the_loops_agree_on(name, case, **({"momentum": 0.9, "centered": True} if name == "rmsprop" else {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MATRIX, ids=matrix_id)
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_referee_is_the_loops_everywhere(name: str, case: tuple[str, str, str]) -> None:
+    assert_the_loops_agree_on(name, case)
+
+
+@declared
+def keep(theta, g, x, m, v: NonNegative):
+    """Keep x in every way."""
+    return where(g == 0, x, theta), x, x, x
+
+
+@declared
+def show(theta, g, x, m, v: NonNegative):
+    """Show what is kept: of the parameter in x, of a slot in the parameter."""
+    return where(g == 0, theta, where(g > 0, m, v)), theta, m, v
+
+
+def some_words(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Return float32 numbers whose rows reach different exponents, with all that is special about a mantissa."""
+    tops = np.array([0, 1, 2, 12, 22, 23, 24, 30, 90, 102, 103, 104, 112, 113, 114, 120, 127, 142, 143, 200, 253, 254])
+    top = np.resize(tops, (shape[0], 1))
+    exponent = np.maximum(top - rng.integers(0, 30, shape) * rng.integers(0, 2, shape), 0)
+    edges = [0, 1, 0x7FFFFF, 0x7FFFFE, 0xFFF, 0x1000, 0x1001, 0x3000, 0x7FFF, 0x8000, 0x8001, 0x18000, 0x180, 0x10]
+    mantissa = np.where(rng.random(shape) < 0.5, rng.integers(0, 1 << 23, shape), rng.choice(edges, shape))
+    words = rng.integers(0, 2, shape) << 31 | exponent << 23 | mantissa
+    special = rng.choice([0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F812345, 0xFFFFFFFF], shape)
+    return np.where(rng.random(shape) < 0.04, special, words).astype(np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("case", MATRIX, ids=matrix_id)
+def test_any_numbers_are_kept_as_the_loops_keep_them(case: tuple[str, str, str], backend: str) -> None:
+    run = Run(keep, storage_of(keep, *case, x="float32"), (44, 150), backend, seed=4, first=2**32 - 2000, number=1)
+    run.planes["x"][...] = some_words(np.random.default_rng(1), (44, 150))
+    assert_the_loops_agree(run, [np.zeros(run.shape)])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_every_code_and_scale_stands_for_what_the_loops_say(backend: str) -> None:
+    codes, scales = np.arange(256), np.arange(255)[:, None]
+    for slot, sign in (("m", 1), ("v", -1)):
+        run = Run(show, storage_of(show, "8bit", x="float32"), (255, 256), backend)
+        run.set(m=codes, v=codes, m__scale=scales, v__scale=scales)
+        expected = Loops(run).slot(slot)
+        run.step(np.full(run.shape, sign))
+        assert_same_bits(run.planes["theta"], expected)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize(("dtype", "way"), STORED)
+def test_any_bits_of_a_parameter_stand_for_what_the_loops_say(dtype: str, way: str, backend: str) -> None:
+    run = Run(show, storage_of(show, "float32", dtype, way), (1 << 16,), backend)
+    any_planes(run, np.random.default_rng(0))
+    if dtype != "float32":
+        run.planes["theta"].view(np.uint16)[...] = np.arange(1 << 16)
+    expected = flushed(Loops(run).parameter("theta", way))
+    assert_same_bits(run.step(np.zeros(run.shape)).planes["x"], expected)

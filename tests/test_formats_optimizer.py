@@ -1,0 +1,228 @@
+"""Memory formats in the NumPy door: the same bits however a step is run, resumed, sharded or refused."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.doors import strided
+from steprule.formats import GROUP
+from steprule.rules import CATALOGUE
+from steprule.runtime import launch
+from tests.cases import COMBINED, Array, assert_same_bits, wild
+
+RULES = {**CATALOGUE, **COMBINED}
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+SMALLEST: dict[str, Any] = {"states": "8bit", "weights": "split24", "min_elements": 0}
+# Type of the parameters and formats; together they have every format of both.
+COMBINATIONS: list[tuple[str, dict[str, Any]]] = [
+    ("float32", {"states": "8bit", "min_elements": 0}),
+    ("float32", {"states": "bfloat16", "min_elements": 0}),
+    ("bfloat16", SMALLEST),
+    ("bfloat16", {"states": "bfloat16", "weights": "stochastic", "min_elements": 0}),
+    ("bfloat16", {"weights": "split32"}),
+    ("float16", {"states": "8bit", "weights": "stochastic", "min_elements": 0}),
+    ("float16", {"states": "bfloat16", "weights": "split24", "min_elements": 0}),
+    ("float16", {"weights": "split32"}),
+]
+SHAPES: list[tuple[int, ...]] = [(), (0,), (2, 0, 3), (1,), (300,), (3, 5), (7, 128), (2, 129), (3, 2, 70)]
+
+
+def combination_id(value: Any) -> str | None:
+    """Return the readable id of formats; pytest makes that of other values."""
+    if not isinstance(value, dict):
+        return None
+    return "-".join(str(value[name]) for name in ("states", "weights") if name in value)
+
+
+def fitting(rule: sr.Rule, formats: dict[str, Any]) -> dict[str, Any]:
+    """Return the formats without those of slots, for a rule that has none."""
+    if set(rule.slots) - set(rule.scalars):
+        return formats
+    return {name: value for name, value in formats.items() if name == "weights"}
+
+
+def assert_same_plane(a: Array, b: Array, coding: str, what: str) -> None:
+    """Assert that planes are equal in every bit; a NaN equals a NaN, also as a code."""
+    if a.dtype.kind == "f":
+        assert_same_bits(a, b, what)
+        return
+    assert (a.dtype, a.shape) == (b.dtype, b.shape), what
+    for plane in (a, b) if coding.startswith("8bit signed") and a.dtype == np.uint8 else ():
+        plane[plane == 129] = 1
+    for plane in (a, b) if coding == "bfloat16" else ():
+        plane[(plane & 0x7FFF) > 0x7F80] = 0x7FC0
+    assert np.array_equal(a, b), f"{what}: {int((a != b).sum())} of {a.size} differ"
+
+
+def assert_same_state(a: sr.Optimizer, b: sr.Optimizer, what: str = "") -> None:
+    """Assert that two optimizers have the same parameters and the same planes."""
+    for one, other in zip(a._structure.leaves(a.params), b._structure.leaves(b.params), strict=True):
+        assert_same_bits(np.asarray(one), np.asarray(other), f"{what} theta")
+    first, second = a.state_dict(), b.state_dict()
+    assert (first["t"], first["formats"]) == (second["t"], second["formats"])
+    for place, planes in first["slots"].items():
+        for name, plane in planes.items():
+            coding = first["formats"][place].get(name, "")
+            assert_same_plane(plane, second["slots"][place][name], coding, f"{what} {place} {name}")
+
+
+def arrays(dtype: str, shapes: list[tuple[int, ...]], seed: int = 0) -> list[Array]:
+    """Return parameters of these shapes."""
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+
+
+def gradients(dtype: str, shapes: list[tuple[int, ...]], t: int) -> list[Array]:
+    """Return gradients that depend on t alone."""
+    rng = np.random.default_rng([7, t])
+    return [wild(rng, int(np.prod(shape)), dtype).reshape(shape) for shape in shapes]
+
+
+def _pair(params: Any, rule: Any = "adam", **options: Any) -> tuple[sr.Optimizer, sr.Optimizer]:
+    """Return an optimizer, and the referee over copies in C order."""
+    copies = [np.array(p, order="C") for p in params]
+    return sr.Optimizer(params, rule, **options), sr.Optimizer(copies, rule, backend="numpy", **options)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_equals_the_referee(name: str) -> None:
+    for dtype, formats in (COMBINATIONS[2], COMBINATIONS[6]):
+        mine, referee = _pair(arrays(dtype, SHAPES), RULES[name], **fitting(RULES[name], formats))
+        for t in range(3):
+            grads = gradients(dtype, SHAPES, t)
+            mine.step(grads)
+            referee.step(grads)
+        assert_same_state(mine, referee, f"{name} {dtype}")
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (2, 0, 3)], ids=str)
+def test_arrays_of_no_elements(shape: tuple[int, ...], backend: str) -> None:
+    optimizer = sr.Optimizer(np.zeros(shape, BFLOAT16), "adam", backend=backend, **SMALLEST)
+    optimizer.step(np.zeros(shape, BFLOAT16))
+    assert optimizer.slots["m"].shape == shape
+    optimizer.load_state_dict(optimizer.state_dict(decode=True), convert=True)
+    assert optimizer.t == 1
+
+
+@pytest.mark.parametrize(("dtype", "formats"), COMBINATIONS, ids=combination_id)
+@pytest.mark.parametrize("chunk", [1, 64, 10**9])
+def test_threads_and_chunks(
+    chunk: int, dtype: str, formats: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "CHUNK", chunk)
+    monkeypatch.setattr(launch, "WAKE_ELEMENTS", 1)
+    shapes = [(40, 129), (3, 1000), *((n, 5) for n in range(1, 70)), (300,), ()]
+    mine, referee = _pair(arrays(dtype, shapes), **formats)
+    for t in range(3):
+        mine.step(gradients(dtype, shapes, t))
+        referee.step(gradients(dtype, shapes, t))
+    assert_same_state(mine, referee)
+
+
+def _home(layout: str, dtype: str) -> Array:
+    """Return zeros of shape (24, 10, 60) that lie in memory in that way."""
+    size = np.dtype(dtype).itemsize
+    homes: dict[str, Callable[[], Array]] = {
+        "C": lambda: np.zeros((24, 10, 60), dtype),
+        "Fortran": lambda: np.zeros((24, 10, 60), dtype, order="F"),
+        "transposed": lambda: np.zeros((10, 24, 60), dtype).transpose(1, 0, 2),
+        "columns": lambda: np.zeros((24, 10, 200), dtype)[:, :, 1:181:3],
+        "backwards": lambda: np.zeros((24, 10, 60), dtype)[::-1, :, ::-1],
+        "unaligned": lambda: np.zeros(14_400 * size + 1, np.uint8)[1:].view(dtype).reshape(24, 10, 60),
+    }
+    return homes[layout]()
+
+
+LAYOUTS = ["C", "Fortran", "transposed", "columns", "backwards", "unaligned"]
+ORDERED = [("bfloat16", SMALLEST), ("bfloat16", {"weights": "split32"}), ("float32", {"states": {"m": "8bit"}})]
+
+
+@pytest.mark.parametrize(("dtype", "formats"), ORDERED, ids=["smallest", "split32", "mixed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_parameters_and_gradients(layout: str, dtype: str, formats: dict[str, Any]) -> None:
+    # Every gradient has another layout, so what is kept must not depend on how a step was walked.
+    theta = _home(layout, dtype)
+    theta[...] = arrays(dtype, [theta.shape])[0]
+    mine, referee = _pair([theta], **formats)
+    for t, along in enumerate([layout, *LAYOUTS, layout]):
+        g = _home(along, dtype)
+        g[...] = gradients(dtype, [g.shape], t)[0]
+        before = g.copy()
+        mine.step([g])
+        referee.step([before])
+        assert_same_bits(g, before, "the gradient, which is only read")
+        assert_same_state(mine, referee, f"gradient {along}")
+
+
+@pytest.mark.parametrize("n", [1, GROUP - 1, GROUP, GROUP + 1, 8192, 8193, 20_000])
+def test_strided_vectors(n: int) -> None:
+    for theta in (np.zeros(2 * n, np.float32)[::2], np.zeros(n, np.float32)[::-1]):
+        theta[...] = arrays("float32", [(n,)])[0]
+        mine, referee = _pair([theta], states="8bit", min_elements=0)
+        for t in range(2):
+            mine.step(gradients("float32", [(n,)], t))
+            referee.step(gradients("float32", [(n,)], t))
+        assert_same_state(mine, referee, str(theta.strides))
+
+
+@pytest.mark.parametrize(("dtype", "formats"), ORDERED, ids=["smallest", "split32", "mixed"])
+def test_gradients_in_the_memory_of_parameters(dtype: str, formats: dict[str, Any]) -> None:
+    whole = arrays(dtype, [(64, 200)])[0]
+    even, odd, square, across = whole[:, ::2], whole[:, 1::2], *arrays(dtype, [(64, 64), (6400,)], 1)
+    mine, referee = _pair([even, odd, square, across[:6000].reshape(60, 100)], **formats)
+    for _ in range(3):
+        along = [odd, even, square.T, across[400:].reshape(60, 100)]
+        copies = [g.copy() for g in along]
+        mine.step(along)
+        referee.step(copies)
+        assert_same_state(mine, referee)
+
+
+def test_kernels_see_aligned_gradients_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    bound = strided._CALL
+
+    def call(address: int) -> Callable[..., None]:
+        run = bound(address)
+
+        def watch(table: int, *rest: int) -> None:
+            seen.extend(ctypes.cast(table, ctypes.POINTER(ctypes.c_int64))[:2])
+            run(table, *rest)
+
+        return watch
+
+    monkeypatch.setattr(strided, "_CALL", call)
+    g = np.zeros(64 * 64 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(64, 64)
+    sr.Optimizer(np.zeros((64, 128), np.float32)[:, ::2], "adam", states="8bit", min_elements=0).step(g)
+    assert seen
+    assert all(address % 4 == 0 for address in seen)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11])
+def test_shards_step_to_the_bits_of_the_whole(cut: int) -> None:
+    shapes = [(12, 5, 60), (12, 7)]
+    whole = sr.Optimizer(arrays("bfloat16", shapes), "adamw", seed=7, **SMALLEST)
+    parts = [slice(0, cut), slice(cut, None)]
+    own = [[p[part].copy() for p in arrays("bfloat16", shapes)] for part in parts]
+    shards = [
+        sr.Optimizer([sr.Group(params, first_row=part.start)], "adamw", seed=7, **SMALLEST)
+        for params, part in zip(own, parts, strict=True)
+    ]
+    for t in range(4):
+        grads = gradients("bfloat16", shapes, t)
+        whole.step(grads)
+        for shard, part in zip(shards, parts, strict=True):
+            shard.step([[g[part] for g in grads]])
+    for index, theta in enumerate(whole.params):
+        assert_same_bits(np.concatenate([params[index] for params in own]), theta)
+        planes = [shard.state_dict()["slots"][f"params[0][{index}]"] for shard in shards]
+        for name, plane in whole.state_dict()["slots"][f"params[{index}]"].items():
+            assert_same_plane(np.concatenate([part[name] for part in planes]), plane, "8bit signed", name)
