@@ -101,10 +101,10 @@ class Study:
 
 STUDIES = {
     "digits-mlp": Study(
-        {"adam": 3e-3, "adamw": 3e-3, "lion": 3e-4, "rmsprop": 3e-3, "amsgrad": 3e-3, "ademamix": 3e-3}, 20, 0
+        {"adam": 3e-3, "adamw": 3e-3, "lion": 3e-4, "rmsprop": 3e-3, "amsgrad": 3e-3, "ademamix": 3e-3}, 12, 0
     ),
     "docs-bow": Study(
-        {"adam": 1e-1, "adamw": 1e-1, "lion": 3e-2, "rmsprop": 1e-1, "amsgrad": 3e-2, "ademamix": 1e-1}, 10
+        {"adam": 1e-1, "adamw": 1e-1, "lion": 3e-2, "rmsprop": 1e-1, "amsgrad": 3e-2, "ademamix": 1e-1}, 5
     ),
     "small GPT": Study({"AdamW": 3e-3}, 5),
 }

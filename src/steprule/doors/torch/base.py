@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,16 +17,13 @@ from steprule.doors.torch.launch import Launch, cohorts_of
 from steprule.doors.torch.layout import Layout
 from steprule.doors.torch.loading import decoded_state_dict, loaded_groups, loaded_state
 from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_keys, hyperparameters
+from steprule.doors.torch.places import Item, Places, check_params, places_of, rounds
 from steprule.errors import HyperparameterError, StateError, suggest
 
 __all__ = ["Base", "Number", "Params", "given"]
 
 Params = torch_optimizer.ParamsT
 Number = float | Tensor
-Places = dict[Tensor, list[tuple[int, GroupOptions]]]
-"""Where each parameter stands."""
-Item = tuple[int, Tensor | None, Tensor, GroupOptions]
-"""A parameter: its place, its gradient, itself, and its group."""
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +57,7 @@ class Base(torch.optim.Optimizer):
         self._options: list[GroupOptions] = []
         self._launch: Launch | None = None
         self._places: tuple[list[GroupOptions], Places] | None = None
-        _check_params(params)
+        check_params(params)
         if any(name in defaults for name in DEFAULTS):
             defaults = {**DEFAULTS, **defaults, "coding": CODING}
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
@@ -187,7 +183,7 @@ class Base(torch.optim.Optimizer):
         """Step one parameter, wherever it stands in the groups."""
         self._refresh()
         if self._places is None or self._places[0] is not self._options:
-            self._places = (self._options, _places(self._options))
+            self._places = (self._options, places_of(self._options))
         self._launch = None
         for place, own in self._places[1].get(param, ()):
             self._step_once([(place, param.grad, param, own)])
@@ -208,7 +204,7 @@ class Base(torch.optim.Optimizer):
         """Lay out a step, take it, and keep its layout for the next if it can serve again."""
         params = [(param, options) for options in self._options for param in options.group["params"]]
         items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
-        launches = [self._step_once(items) for items in _rounds(items)]
+        launches = [self._step_once(items) for items in rounds(items)]
         self._launch = launches[0] if len(launches) == 1 else None
 
     def _step_once(self, items: Sequence[Item]) -> Launch | None:
@@ -295,34 +291,3 @@ class Base(torch.optim.Optimizer):
         """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
         self._refresh()
         return described(self._options, f"{type(self).__name__}")
-
-
-def _places(options: Sequence[GroupOptions]) -> Places:
-    places: Places = {}
-    params = ((param, own) for own in options for param in own.group["params"])
-    for place, (param, own) in enumerate(params):
-        places.setdefault(param, []).append((place, own))
-    return places
-
-
-def _rounds(items: Iterable[Item]) -> list[list[Item]]:
-    """Return the parameters in rounds that have each once: one that stands in a group twice is stepped twice."""
-    rounds: list[list[Item]] = []
-    times: Counter[int] = Counter()
-    for item in items:
-        param = item[2]
-        if times[id(param)] == len(rounds):
-            rounds.append([])
-        rounds[times[id(param)]].append(item)
-        times[id(param)] += 1
-    return rounds
-
-
-def _check_params(params: Any) -> None:
-    """Raise the TypeError that torch would, with what to pass instead."""
-    if isinstance(params, torch.nn.Module):
-        raise TypeError(f"params is a module, {type(params).__name__}; pass its .parameters()")
-    if isinstance(params, (int, float)):
-        raise TypeError(f"params come first and then lr, got {params!r} for params")
-    if isinstance(params, dict):
-        raise TypeError("params is a dict; pass its .values(), or named tensors: its .items()")

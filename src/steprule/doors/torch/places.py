@@ -1,0 +1,51 @@
+"""Where parameters stand in the groups of an optimizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.doors.torch.options import GroupOptions
+
+__all__ = ["Item", "Places", "check_params", "places_of", "rounds"]
+
+Places = dict[Tensor, list[tuple[int, GroupOptions]]]
+"""Where each parameter stands."""
+Item = tuple[int, Tensor | None, Tensor, GroupOptions]
+"""A parameter: its place, its gradient, itself, and its group."""
+
+
+def places_of(options: Sequence[GroupOptions]) -> Places:
+    """Return where each parameter stands; the same one may stand in several places."""
+    places: Places = {}
+    params = ((param, own) for own in options for param in own.group["params"])
+    for place, (param, own) in enumerate(params):
+        places.setdefault(param, []).append((place, own))
+    return places
+
+
+def rounds(items: Iterable[Item]) -> list[list[Item]]:
+    """Return the parameters in rounds that have each once: one that stands in a group twice is stepped twice."""
+    found: list[list[Item]] = []
+    times: Counter[int] = Counter()
+    for item in items:
+        param = item[2]
+        if times[id(param)] == len(found):
+            found.append([])
+        found[times[id(param)]].append(item)
+        times[id(param)] += 1
+    return found
+
+
+def check_params(params: Any) -> None:
+    """Raise the TypeError that torch would, with what to pass instead."""
+    if isinstance(params, torch.nn.Module):
+        raise TypeError(f"params is a module, {type(params).__name__}; pass its .parameters()")
+    if isinstance(params, (int, float)):
+        raise TypeError(f"params come first and then lr, got {params!r} for params")
+    if isinstance(params, dict):
+        raise TypeError("params is a dict; pass its .values(), or named tensors: its .items()")
