@@ -380,10 +380,10 @@ FAIR = [
     *(("theta", "bfloat16", "stochastic", x) for x in (1 + 0.3 / 128, -1 - 0.9 / 128, 3.3e-5, -2.00001, 1e30)),
     *(("theta", "float16", "stochastic", x) for x in (1 + 0.3 / 1024, -0.1, 6.2e-5, 60001.0)),
     *(("theta", "float16", "stochastic", x * SPACE_16) for x in (0.01, 0.3, -0.5, 3.7, -100.2, 1023.4)),
-    *(("theta", "bfloat16", "split24", x) for x in (1 + 0.3 / 2**15, -3.000001, 1e-20)),
-    *(("theta", "float16", "split24", x) for x in (1 + 0.3 / 2**18, -3.000001, 1e-3)),
+    *(("theta", "bfloat16", "split24", x) for x in (1 + 0.3 / 2**15, -3.000001, 1e-20, 1 + 127.3 / 2**15)),
+    *(("theta", "float16", "split24", x) for x in (1 + 0.3 / 2**18, -3.000001, 1e-3, -1 - 127.3 / 2**18)),
     # Below 2^-14 the remainder beyond 2^-37 is rounded to the nearest.
-    *(("theta", "float16", "split24", x * 2.0**-37) for x in (99, 2469, -1701, -637209, 8382991)),
+    *(("theta", "float16", "split24", x * 2.0**-37) for x in (99, 2469, -1701, 4075, -637209, 8382991)),
     *(("m", "bfloat16", "", x) for x in (1 + 0.3 / 128, -1 - 0.9 / 128, 3.3e-5, -1.00001, 1.2e-38)),
     *(("v", "bfloat16", "", x) for x in (1 + 0.3 / 128, 7e-12)),
     *(("m", "8bit", "", x) for x in (1.01, -1.3, 0.77, -0.3, 0.051, -0.0123, 0.003, 0.97, -1e-4, 3.9e-3, 2.3e-6)),
@@ -431,6 +431,30 @@ def test_rounding_is_fair_over_steps(what: str, form: str, way: str, x: float) -
     assert np.abs(errors).max() <= ERRORS
     assert abs(errors.mean()) <= ERRORS / math.sqrt(errors.size)
     assert abs((errors**2).mean() - 1) <= ERRORS * math.sqrt(2 / errors.size)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "way", "unit", "steps"),
+    [
+        ("bfloat16", "stochastic", 2.0**-7, 100),
+        ("bfloat16", "split24", 2.0**-15, 2000),
+        ("float16", "stochastic", 2.0**-10, 100),
+        ("float16", "split24", 2.0**-18, 2000),
+        ("float16", "stochastic", SPACE_16, 100),
+        ("float16", "split24", 2.0**-32, 2000),
+    ],
+)
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_small_steps_add_up(dtype: str, way: str, unit: float, steps: int, direction: float, side: float) -> None:
+    """Steps of 5/16 of what is kept: 1000 parameters have moved by their sum, within 5 standard errors."""
+    sgd, shape, start = CATALOGUE["sgd"], (8, 125), side * (1.5 if unit > SPACE_16 else 300 * SPACE_16)
+    run = Run(sgd, storage_of(sgd, "float32", dtype, way), shape, lr=unit * 5 / 16).set(theta=np.full(shape, start))
+    for _ in range(steps):
+        run.step(np.full(shape, -direction))
+    moved = (_plain(shown_parameter(run)) - start) / (direction * unit)
+    error = math.sqrt(steps * 5 / 16 * 11 / 16 / moved.size)
+    assert abs(moved.mean() - steps * 5 / 16) <= ERRORS * error
 
 
 # Random words.

@@ -208,8 +208,21 @@ def encode_float16(word: int, way: str, draws: Draws) -> tuple[int, int]:
         return 0x7E00, 0
     if way == "stochastic":
         return _stochastic_half(word, random), 0
+    if way == "split24":
+        return _split24_half(word, random)
     high = half_of(x)
-    return high, 0 if way == "nearest" else _distance(word, high, way, random)
+    return high, 0 if way == "nearest" else _distance(word, high)
+
+
+def _split24_half(word: int, random: int) -> tuple[int, int]:
+    """Round at random to 8 places beyond those of float16, then to the nearest float16, ties away from zero."""
+    magnitude, sign = word & MAGNITUDE, word >> 31 << 15
+    is_small = magnitude < word_of(2.0**-14)
+    places = round(real_of(magnitude) * 2.0**37) if is_small else magnitude
+    places = (places + random) >> 5
+    near = (places + 128) >> 8
+    high = half_of(near * 2.0**-24) if is_small else half_of(real_of(min(near << 13, INF)))
+    return high | sign, 0 if high == 0x7C00 else places - (near << 8)
 
 
 def _stochastic_half(word: int, random: int) -> int:
@@ -222,15 +235,13 @@ def _stochastic_half(word: int, random: int) -> int:
     return half_of(real_of(magnitude)) | sign
 
 
-def _distance(word: int, high: int, way: str, random: int) -> int:
+def _distance(word: int, high: int) -> int:
     near = from_half(high)
     if abs(near) == float("inf"):
         return 0
     if abs(near) <= 2.0**-14:
-        distance = round((real_of(word) - near) * 2.0 ** (37 if way == "split24" else 39))
-    else:
-        distance = (word & MAGNITUDE) - (word_of(near) & MAGNITUDE)
-    return min((distance + random) >> 5, 127) if way == "split24" else distance
+        return round((real_of(word) - near) * 2.0**39)
+    return (word & MAGNITUDE) - (word_of(near) & MAGNITUDE)
 
 
 def decode_float16(high: int, low: int, way: str) -> int:
@@ -238,6 +249,8 @@ def decode_float16(high: int, low: int, way: str) -> int:
     near = from_half(high)
     if near != near or abs(near) == float("inf") or not way.startswith("split"):
         return word_of(near)
+    if abs(near) <= 2.0**-14 and way == "split24":
+        return word_of(abs(near) + low * 2.0**-32) | high >> 15 << 31
     if abs(near) <= 2.0**-14:
-        return word_of(near + low * 2.0 ** (-32 if way == "split24" else -39))
+        return word_of(near + low * 2.0**-39)
     return word_of(near) + (low << 5 if way == "split24" else low)

@@ -37,6 +37,13 @@ class Storage:
     slots: tuple[tuple[str, str], ...] = ()
     is_small: bool = field(default=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if self.slots and self.parameter.compute != "float32":
+            raise StructureError(
+                f"slots of {self.parameter.name} parameters are {self.parameter.compute}; {self.slots[0][1]} is for slots "
+                "that are computed in float32"
+            )
+
     @property
     def is_plain(self) -> bool:
         """Whether every value is one plane of numbers, rounded to nearest."""

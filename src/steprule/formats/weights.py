@@ -63,20 +63,27 @@ _MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000
 """A number to which small integers, of either sign, are added in the last bits."""
 
 
+def _fixed_float16(value: Any) -> Any:
+    """Return a magnitude with 13 places beyond those of float16: a float32's bits, or from 2^-14 down fixed ones."""
+    size = bits(value) & _MAGNITUDE
+    return where(size < _SMALLEST_NORMAL_HALF, bits(real(size) * 2.0**24 + 1024.0), size)
+
+
+def _cut_float16(fixed: Any, value: Any) -> Any:
+    """Return the float16 that is left without these places, with the sign of ``value``, or its NaN."""
+    cut = fixed & (2**32 - 2**13)
+    is_small = (bits(value) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF
+    size = where(is_small, bits((real(cut) - 1024.0) * 2.0**-24), cut)
+    return where(value == value, real(size | (bits(value) & _SIGN)), value)
+
+
 def _stochastic_float16(value: Any, draws: Draws) -> dict[str, Any]:
-    """Add random bits where float16 ends: 13 places above a float32's end, or 13 below 2^-24."""
-    word = bits(value)
-    size = word & _MAGNITUDE
-    is_small = size < _SMALLEST_NORMAL_HALF
-    fixed = bits(real(size) * 2.0**24 + 1024.0)
-    cut = (where(is_small, fixed, size) + draws.take(13)) & (2**32 - 2**13)
-    rounded = where(is_small, bits((real(cut) - 1024.0) * 2.0**-24), cut)
-    return {"": where(value == value, real(rounded | (word & _SIGN)), value)}
+    return {"": _cut_float16(_fixed_float16(value) + draws.take(13), value)}
 
 
-def _distance_float16(value: Any, kept: Any, scale: float) -> Any:
-    """Return how far a number is from the float16 beside it, in a float32's last places, or in ``1 / scale``."""
-    small = bits((value - kept) * scale + _MAGIC) - _MAGIC_BITS
+def _distance_float16(value: Any, kept: Any) -> Any:
+    """Return how far a number is from the float16 beside it, in a float32's last places, or in 2^-39."""
+    small = bits((value - kept) * 2.0**39 + _MAGIC) - _MAGIC_BITS
     return where(_is_small_half(kept), small, bits(value) - bits(kept))
 
 
@@ -91,29 +98,28 @@ def _is_finite(kept: Any) -> Any:
 
 def _split32_float16(value: Any, draws: Draws) -> dict[str, Any]:
     kept = half(value)
-    return {"": kept, "low": where(_is_finite(kept), _distance_float16(value, kept, 2.0**39), 0)}
+    return {"": kept, "low": where(_is_finite(kept), _distance_float16(value, kept), 0)}
 
 
 def _split24_float16(value: Any, draws: Draws) -> dict[str, Any]:
-    kept = half(value)
-    distance = _distance_float16(value, kept, 2.0**37)
-    # Shifted as an unsigned number: 2^13 keeps it positive.
-    low = ((distance + (2**13 + draws.take(5))) >> 5) - 2**8
-    return {"": kept, "low": where(_is_finite(kept), where(low == 128, 127, low), 0)}
-
-
-def _joined_float16(kept: Any, low: Any, shift: int, scale: float) -> Any:
-    small = kept + whole(low) * (1 / scale)
-    near = where(_is_small_half(kept), small, real(bits(kept) + (low << shift if shift else low)))
-    return where(_is_finite(kept), near, kept)
+    """Round by chance to 8 places beyond float16's, then to the nearest float16: the distance has 8 bits."""
+    fixed = (_fixed_float16(value) + draws.take(5)) & (2**32 - 2**5)
+    nearest = fixed + 2**12
+    kept = _cut_float16(nearest, value)
+    low = (fixed - (nearest & (2**32 - 2**13))) >> 5
+    return {"": kept, "low": where(_is_finite(half(kept)), low, 0)}
 
 
 def _joined32_float16(parts: Parts) -> Any:
-    return _joined_float16(parts[""], parts["low"], 0, 2.0**39)
+    kept, low = parts[""], parts["low"]
+    near = where(_is_small_half(kept), kept + whole(low) * 2.0**-39, real(bits(kept) + low))
+    return where(_is_finite(kept), near, kept)
 
 
 def _joined24_float16(parts: Parts) -> Any:
-    return _joined_float16(parts[""], parts["low"], 5, 2.0**32)
+    kept, low = parts[""], parts["low"]
+    small = bits(real(bits(kept) & _MAGNITUDE) + whole(low) * 2.0**-32) | (bits(kept) & _SIGN)
+    return where(_is_finite(kept), real(where(_is_small_half(kept), small, bits(kept) + (low << 5))), kept)
 
 
 _HALF = Part("", "float16")
