@@ -42,7 +42,8 @@ LETTERS = 2_000_000
 CLIP = 1.0
 VALIDATE_EVERY, VALIDATION_BATCHES = 100, 16
 # Not SparseAdam: it wants the gradients of sparse embeddings.
-OPTIMIZERS = sorted(set(steprule.torch.__all__) - {"Optimizer", "SparseAdam"})
+CLASSES = {name for name in steprule.torch.__all__ if isinstance(getattr(steprule.torch, name), type)}
+OPTIMIZERS = sorted(CLASSES - {"Optimizer", "SparseAdam"})
 
 
 @dataclass(frozen=True)

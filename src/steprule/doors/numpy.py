@@ -83,29 +83,26 @@ class Optimizer:
         )
         self._structure = Structure.of(trees)
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
+        slots = [slot for slot in self.rule.slots if slot not in self.rule.scalars]
         formats = [
-            Formats.of(**{**wanted, **group.formats}, slots=self._slot_names(), where=place)
+            Formats.of(**{**wanted, **group.formats}, slots=slots, where=place)
             for group, place in zip(groups, places, strict=True)
         ]
         self._leaves = self._make_leaves(trees, grouped is not None, formats)
         given = {"min_elements": min_elements} if min_elements != MIN_ELEMENTS else {}
-        given |= {"seed": seed} if seed is not None else {}
-        check_effects(given, formats, [leaf.storage for leaf in self._leaves])
-        for group, values in zip(groups, self.groups, strict=True):
-            values.first_row = group.first_row
-        self._seed_groups(seed)
+        check_effects({**given, **({} if seed is None else {"seed": seed})}, formats, [x.storage for x in self._leaves])
+        self._seed_groups(seed, groups)
         self._t = 0
         self._lay_out()
 
-    def _slot_names(self) -> list[str]:
-        return [slot for slot in self.rule.slots if slot not in self.rule.scalars]
-
-    def _seed_groups(self, seed: int | None) -> None:
-        """Give the groups that round by chance their seed.
+    def _seed_groups(self, seed: int | None, given: Sequence[Group]) -> None:
+        """Give the groups that round by chance their seed, and where they begin.
 
         Raises:
             HyperparameterError: for an option that has no effect on any parameter.
         """
+        for group, values in zip(given, self.groups, strict=True):
+            values.first_row = group.first_row
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
             raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
         for leaf in self._leaves:
