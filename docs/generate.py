@@ -52,8 +52,8 @@ _QUESTIONS = {
     "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",
     "memory": "No temporary of the size of a parameter.\n",
     "formats_large": (
-        "Through PyTorch. Moved: what must be read and written, with a gradient of the parameter's type. Where a format\n"
-        "is below the limit of the memory, it is arithmetic that takes the time.\n"
+        "Through PyTorch. Moved: what must be read and written, with a gradient of the parameter's type. Where a\n"
+        "format is below the limit of the memory, it is arithmetic that takes the time.\n"
     ),
     "formats_memory": "Each row in processes of its own; gradients are two of the four, or two, bytes a parameter.\n",
     "formats_quality": (

@@ -101,8 +101,8 @@ class Optimizer:
         Raises:
             HyperparameterError: for an option that has no effect on any parameter.
         """
-        for group, values in zip(given, self.groups, strict=True):
-            values.first_row = group.first_row
+        for own, values in zip(given, self.groups, strict=True):
+            values.first_row = own.first_row
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
             raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
         for leaf in self._leaves:

@@ -40,8 +40,8 @@ class Storage:
     def __post_init__(self) -> None:
         if self.slots and self.parameter.compute != "float32":
             raise StructureError(
-                f"slots of {self.parameter.name} parameters are {self.parameter.compute}; {self.slots[0][1]} is for slots "
-                "that are computed in float32"
+                f"slots of {self.parameter.name} parameters are {self.parameter.compute}; {self.slots[0][1]} is for "
+                "slots that are computed in float32"
             )
 
     @property
