@@ -113,7 +113,8 @@ def plan(rule: Rule, variant: Variant, storage: Format | Storage) -> Plan:
     )
 
 
-def ways_of(rule: Rule, variant: Variant, storage: Storage) -> dict[str, Kept]:
+@functools.cache
+def ways_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Kept]:
     """Return how the parameter and each slot are kept, by name."""
     slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
     return {rule.parameter: storage.of_parameter(), **slots}

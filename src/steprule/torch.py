@@ -2,7 +2,7 @@
 
 Names, arguments, defaults, errors and state dicts are those of torch.optim. ``foreach=`` and ``fused=`` are accepted
 and mean nothing: every step is one fused pass over all parameters. So is ``capturable=``, on the CPU. States are
-float32 for float16 and bfloat16 parameters. ``lr_scheduler`` and ``swa_utils`` are torch's own.
+float32 for float16 and bfloat16 parameters, or as ``states=`` says. ``lr_scheduler`` and ``swa_utils`` are torch's own.
 
     import torch
     from steprule.torch import AdamW

@@ -15,7 +15,7 @@ from steprule.doors.structure import Structure, keystr
 from steprule.doors.walk import Walk
 from steprule.engine import Kernel, check_backend, kernel
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects
+from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects, check_seed
 from steprule.rules import Rule, find
 
 __all__ = ["Optimizer"]
@@ -103,8 +103,8 @@ class Optimizer:
         """
         for own, values in zip(given, self.groups, strict=True):
             values.first_row = own.first_row
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
-            raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+        if seed is not None:
+            check_seed(seed)
         for leaf in self._leaves:
             if leaf.kernel.plan.inputs:
                 leaf.group.seed = seed or 0

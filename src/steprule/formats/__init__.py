@@ -3,7 +3,16 @@
 from steprule.formats.draws import HalfWay, RandomBits, keys, stream
 from steprule.formats.kept import GROUP, Kept, Part, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, find, flush
-from steprule.formats.storage import MIN_ELEMENTS, STATES, WEIGHT_FORMATS, Formats, Storage, check_effects, saved_way
+from steprule.formats.storage import (
+    MIN_ELEMENTS,
+    STATES,
+    WEIGHT_FORMATS,
+    Formats,
+    Storage,
+    check_effects,
+    check_seed,
+    saved_way,
+)
 
 __all__ = [
     "FORMATS",
@@ -19,6 +28,7 @@ __all__ = [
     "RandomBits",
     "Storage",
     "check_effects",
+    "check_seed",
     "find",
     "flush",
     "keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -74,6 +75,7 @@ def shape_of(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape) if part.per == "element" else (rows, groups)
 
 
+@functools.cache
 def plain(dtype: str, flushes: bool) -> Kept:
     """Return one plane of a floating-point type, rounded to nearest.
 

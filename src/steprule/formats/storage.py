@@ -12,7 +12,7 @@ from steprule.formats.plain import Format
 from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
 from steprule.formats.weights import WEIGHTS, weights
 
-__all__ = ["MIN_ELEMENTS", "STATES", "WEIGHT_FORMATS", "Formats", "Storage", "check_effects", "saved_way"]
+__all__ = ["MIN_ELEMENTS", "STATES", "WEIGHT_FORMATS", "Formats", "Storage", "check_effects", "check_seed", "saved_way"]
 
 STATES = ("float32", "bfloat16", "8bit")
 """The formats of slots. ``float32`` stands for the type that steps are computed in, float64 for float64 parameters."""
@@ -159,6 +159,16 @@ def check_effects(given: Mapping[str, object], formats: Sequence[Formats], stora
         )
     if "seed" in given and not any(chosen.by_chance for chosen in formats):
         raise HyperparameterError(f"seed={given['seed']} has no effect: nothing is rounded by chance here; remove it")
+
+
+def check_seed(seed: object, where: str = "") -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        HyperparameterError: with the value.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}{where}")
 
 
 def saved_way(id_: str, parameter: Format, *, is_slot: bool) -> Kept | None:

@@ -14,7 +14,7 @@ from steprule.doors.describe import Line, table, words
 from steprule.doors.group import GroupValues
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, check_effects, shape_of
+from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
@@ -76,8 +76,7 @@ def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], w
     """
     own = {**DEFAULTS, **{name: group[name] for name in DEFAULTS if name in group}}
     seed, states = own.pop("seed"), own["states"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}{where}")
+    check_seed(seed, where)
     if isinstance(states, Mapping):
         slots = {key: slot for slot, key in names.items()}
         own["states"] = {slots.get(key, key): name for key, name in states.items()}
@@ -96,7 +95,7 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
         StructureError: when slots of fewer bits were asked for a tensor of float64.
     """
     if param.is_complex() or param.dtype not in STORAGE:
-        return Storage(FORMATS["float64" if param.dtype in (torch.complex128, torch.float64) else "float32"])
+        return Storage(FORMATS["float64" if param.dtype is torch.complex128 else "float32"])
     what = f"a parameter of shape {tuple(param.shape)}"
     return formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
 
@@ -107,7 +106,7 @@ def check_kept(storage: Storage, param: Tensor) -> None:
     Raises:
         StructureError: for tensors on other devices, subclasses, and sparse or differentiable steps.
     """
-    if storage.slots or storage.weights != "nearest":
+    if not storage.is_plain:
         asked = ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
