@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from steprule.backends import llvm
 from steprule.backends import numpy as referee
 from steprule.compile import Plan, Plane, make_plan
-from steprule.errors import TargetError, suggest
+from steprule.errors import HyperparameterError, TargetError, suggest
 from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
 from steprule.language import Node
 from steprule.language.node import symbol
 from steprule.rules import Rule
-from steprule.rules.rule import Variant
+from steprule.rules.guard import UNGUARDED, Guard, update_ratio
+from steprule.rules.rule import Trace, Variant
 
-__all__ = ["BACKENDS", "Kernel", "check_backend", "decode", "encode", "kernel", "plan", "plane_name"]
+__all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name"]
 
+Task = Literal["step", "norm", "ratio"]
+"""What a kernel does; see ``plan``."""
 BACKENDS = ("llvm", "numpy")
 """What a step may run on: machine code (the default), or the referee."""
 
@@ -54,6 +57,11 @@ class Kernel:
         return {name: way for name, way in self.ways.items() if name != parameter}
 
     @property
+    def place_of_sums(self) -> int:
+        """Where in a row, after the addresses and other words, the address of its sums is."""
+        return len(self.plan.planes) + llvm.WORDS.index("sums")
+
+    @property
     def needs_order(self) -> bool:
         """Whether it walks C order alone: for groups, for random bits, or since the planes beside a value have it."""
         return self.plan.has_groups or bool(self.plan.inputs) or any(len(way.parts) > 1 for way in self.ways.values())
@@ -76,28 +84,38 @@ def check_backend(name: str) -> str:
 
 
 @functools.cache
-def plan(rule: Rule, variant: Variant, storage: Format | Storage) -> Plan:
+def plan(
+    rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard = UNGUARDED, task: Task = "step"
+) -> Plan:
     """Return the plan of one variant of a rule for parameters stored in that format.
 
     Gradients are of the parameter's type, slots of the compute type where the storage does not say otherwise. The
     planes are the parameter's, the gradient, what is kept beside the parameter, and each slot's, named after it:
-    ``m``, and ``m.scale`` where it has a scale.
+    ``m``, and ``m.scale`` where it has a scale. They are the same for all tasks:
+
+    - ``"step"`` writes the parameter and the slots;
+    - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and as given, where its values are clipped;
+    - ``"ratio"`` sums the squares of ``rules.guard.update_ratio``.
+
+    Raises:
+        HyperparameterError: for a ratio of a rule that has no second moment.
     """
     if isinstance(storage, Format):
-        return plan(rule, variant, Storage(storage))
+        return plan(rule, variant, Storage(storage), guard, task)
     trace = rule.trace(variant)
     ways = ways_of(rule, variant, storage)
     # A gradient is read as a parameter of its type is.
     read = {**ways, rule.gradient: Storage(storage.parameter).of_parameter()}
     planes = {name: _planes_of(name, way) for name, way in read.items()}
-    draws = RandomBits()
-    outputs: dict[str, Node] = {}
-    for name, node in {rule.parameter: trace.parameter, **trace.slots}.items():
-        new = ways[name].encode(node, draws)
-        outputs |= {plane.name: new[suffix] for suffix, plane in planes[name].items()}
+    decoded = {name: way.decode(_symbols_of(planes[name])) for name, way in read.items()}
+    given = decoded[rule.gradient]
+    decoded[rule.gradient] = guard.gradient(given, guard.symbols)
+    if guard.clips_update:
+        decoded["lr"] = guard.rate(symbol("lr", "host"), guard.symbols)
     first, *beside = planes[rule.parameter].values()
+    steps = task == "step"
     return make_plan(
-        title=_title(rule, variant, storage),
+        title=_title(rule, variant, storage) if steps else f"{task} of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
         planes=(
             first,
@@ -105,12 +123,39 @@ def plan(rule: Rule, variant: Variant, storage: Format | Storage) -> Plan:
             *beside,
             *(plane for slot in trace.slots for plane in planes[slot].values()),
         ),
-        decoded={name: way.decode(_symbols_of(planes[name])) for name, way in read.items()},
-        computed={rule.parameter: trace.parameter, **trace.slots},
-        outputs=outputs,
-        scalar_slots=trace.scalars,
-        arguments=tuple(sorted(trace.used - set(read))),
+        decoded=decoded,
+        computed={rule.parameter: trace.parameter, **trace.slots} if steps else {},
+        outputs=_outputs(rule, trace, ways, planes) if steps else {},
+        scalar_slots=trace.scalars if steps else {},
+        arguments=(*sorted(trace.used - set(read)), *guard),
+        sums=[] if steps else [(node, True) for node in _measured(rule, variant, guard, given, task)],
     )
+
+
+def _outputs(
+    rule: Rule, trace: Trace, ways: Mapping[str, Kept], planes: Mapping[str, Mapping[str, Plane]]
+) -> dict[str, Node]:
+    """Return the new value of each plane."""
+    draws = RandomBits()
+    outputs: dict[str, Node] = {}
+    for name, node in {rule.parameter: trace.parameter, **trace.slots}.items():
+        new = ways[name].encode(node, draws)
+        outputs |= {plane.name: new[suffix] for suffix, plane in planes[name].items()}
+    return outputs
+
+
+def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Task) -> list[Node]:
+    """Return what a task that does not step sums the squares of."""
+    if task == "norm":
+        clipped = guard.measured(given, guard.symbols)
+        return [clipped, given] if guard.clips_value else [clipped]
+    ratio = update_ratio(rule, variant)
+    if ratio is None:
+        raise HyperparameterError(
+            f"update_clip compares the gradient to the root of its average square, which rule {rule.name!r} does not "
+            "keep (a non-negative slot v); remove it, or use clip_norm"
+        )
+    return [ratio]
 
 
 @functools.cache
@@ -129,11 +174,18 @@ def _symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
 
 
 @functools.cache
-def kernel(rule: Rule, variant: Variant, storage: Format | Storage, backend: str = "llvm") -> Kernel:
+def kernel(
+    rule: Rule,
+    variant: Variant,
+    storage: Format | Storage,
+    backend: str = "llvm",
+    guard: Guard = UNGUARDED,
+    task: Task = "step",
+) -> Kernel:
     """Return the kernel of one variant of a rule, compiled on first use."""
     if isinstance(storage, Format):
-        return kernel(rule, variant, Storage(storage), backend)
-    recipe, ways = plan(rule, variant, storage), ways_of(rule, variant, storage)
+        return kernel(rule, variant, Storage(storage), backend, guard, task)
+    recipe, ways = plan(rule, variant, storage, guard, task), ways_of(rule, variant, storage)
     if check_backend(backend) == "numpy":
         return Kernel(recipe, ways, 0, referee.load(recipe))
     # Imported late: describing a rule or drawing its formula needs no compiler.

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CheckpointError",
     "HyperparameterError",
+    "NonFiniteError",
     "ProblemError",
     "RuleError",
     "StateError",
@@ -37,8 +39,16 @@ class StateError(StepruleError, ValueError):
     """A state dict does not belong to this optimizer."""
 
 
+class CheckpointError(StepruleError, ValueError):
+    """A checkpoint is damaged, is no checkpoint, or cannot hold what it was given."""
+
+
 class TargetError(StepruleError, ValueError):
     """No backend has that name, or no compiler serves that machine."""
+
+
+class NonFiniteError(StepruleError, ArithmeticError):
+    """A gradient has elements that are infinite or NaN, and the optimizer was told not to step along it."""
 
 
 class ProblemError(StepruleError, ValueError):

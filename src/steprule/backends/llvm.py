@@ -3,13 +3,13 @@
 The calling convention of every kernel is ``void kernel(ptr addresses, i64 start, i64 n, ptr scalars)``:
 ``addresses`` points to one pointer a plane and then to the ``WORDS``, ``scalars`` to the row of float64 scalars and
 then to the two keys of random bits, which are whole numbers. ``start`` and ``n`` count elements, or groups in a plan
-that has groups. No fast-math flag appears, so LLVM keeps every rounding as written and vectorises only what gives the
+that has groups; in a plan that has sums ``start`` is a multiple of a block. No fast-math flag appears, so LLVM keeps every rounding as written and vectorises only what gives the
 same bits.
 """
 
 from __future__ import annotations
 
-from steprule.backends import llvm_groups
+from steprule.backends import llvm_groups, llvm_sums
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
@@ -70,7 +70,11 @@ def emit(plan: Plan) -> str:
     code = Code(plan)
     if plan.has_groups:
         body = llvm_groups.shell(plan, code)
+    elif plan.sums:
+        body = llvm_sums.tiles(code)
     else:
         body = _SHELL.format(entry=indented(code.entry()), loop=indented(code.elements(0)))
+    if plan.sums:
+        body = llvm_sums.wrapped(plan, body)
     loops = "".join(f"!{n} = distinct !{{!{n}, !2, !3}}\n" for n in range(5, 5 + len(plan.phases)) if plan.has_groups)
     return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)

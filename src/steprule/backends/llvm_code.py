@@ -6,13 +6,14 @@ import struct
 
 import numpy as np
 
-from steprule.compile import Const, Plan, Ref, Value
+from steprule.compile import LANES, Const, Plan, Ref, Sum, Value
 
 __all__ = ["WORDS", "Code", "indented"]
 
-WORDS = ("row_length", "groups_a_row", "first_index", "stream")
+WORDS = ("row_length", "groups_a_row", "first_index", "stream", "sums")
 """What follows the addresses, as 64-bit integers: the elements of a row of the first axis, the groups of a row, the
-number that random bits give to the first element, and the number of the tensor's stream of them."""
+number that random bits give to the first element, the number of the tensor's stream of them, and the address of the
+sums, one row of float64 a block."""
 
 _IR_TYPE = {
     "float16": "half",
@@ -110,7 +111,7 @@ class Code:
     def _words(self) -> list[str]:
         """Load the words that the plan needs."""
         planes, row = len(self.plan.planes), len(self.plan.prelude.conditions)
-        wanted = [*(WORDS[:2] if self.plan.has_groups else ()), *(WORDS[2:] if self.plan.inputs else ())]
+        wanted = [*(WORDS[:2] if self.plan.has_groups else ()), *(WORDS[2:4] if self.plan.inputs else ())]
         lines: list[str] = []
         for word in wanted:
             place = planes + WORDS.index(word)
@@ -159,6 +160,34 @@ class Code:
             first, *rest = text.split("\n")
             lines += [f"{name}{'.half' if rest else ''} = {first}", *rest]
         return lines
+
+    def sums(self, phase: int) -> list[str]:
+        """Add to the lanes of the sums of one phase; the lane is ``%i`` with the phase's number."""
+        lines: list[str] = []
+        for number, result in enumerate(self.plan.sums):
+            if result.phase != phase:
+                continue
+            lines += self._widened(number, result, phase)
+            lines += [
+                f"%j{number} = add i64 %i{phase}, {number * LANES}",
+                f"%b{number} = getelementptr double, ptr %sums, i64 %j{number}",
+                f"%o{number} = load double, ptr %b{number}, align 8, !llvm.access.group !0",
+                f"%n{number} = fadd double %o{number}, %d.{number}",
+                f"store double %n{number}, ptr %b{number}, align 8, !llvm.access.group !0",
+            ]
+        return lines
+
+    def _widened(self, number: int, result: Sum, phase: int) -> list[str]:
+        """Give what is added to a sum the name ``%d.`` with its number."""
+        value = self.ref(result.value, phase)
+        if self.plan.kind_of(result.value) == "bool":
+            return [f"%d.{number} = uitofp i1 {value} to double"]
+        wide = (
+            f"fpext float {value} to double" if self._real == "float" else f"select i1 true, double {value}, double 0.0"
+        )
+        if not result.is_squared:
+            return [f"%d.{number} = {wide}"]
+        return [f"%u{number} = {wide}", f"%d.{number} = fmul double %u{number}, %u{number}"]
 
     def ref(self, ref: Ref, phase: int) -> str:
         """Return how an operand is written in a phase."""

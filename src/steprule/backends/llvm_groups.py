@@ -13,7 +13,7 @@ from steprule.formats import GROUP
 __all__ = ["shell"]
 
 _SHELL = """\
-define internal void @step(ptr %addresses, i64 %group, i64 %offset, i64 %count, ptr %scalars) alwaysinline #0 {{
+define internal void @step(ptr %addresses, i64 %group, i64 %offset, i64 %count, ptr %scalars{sums}) alwaysinline #0 {{
 entry:
 {tiles}
 {entry}
@@ -22,7 +22,7 @@ entry:
   ret void
 }}
 
-define void @kernel(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
+define {name}(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars{sums}) #0 {{
 entry:
   %w.length = getelementptr i64, ptr %addresses, i64 {planes}
   %length = load i64, ptr %w.length, !invariant.load !4
@@ -46,11 +46,11 @@ loop:
   br i1 %full, label %whole, label %part
 
 whole:
-  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 {GROUP}, ptr %scalars)
+  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 {GROUP}, ptr %scalars{sums})
   br label %stepped
 
 part:
-  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 %left, ptr %scalars)
+  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 %left, ptr %scalars{sums})
   br label %stepped
 
 stepped:
@@ -102,6 +102,8 @@ def shell(plan: Plan, code: Code) -> str:
         planes=len(plan.planes),
         next=len(plan.planes) + 1,
         GROUP=GROUP,
+        name="internal void @run" if plan.sums else "void @kernel",
+        sums=", ptr %sums" if plan.sums else "",
     )
 
 
@@ -113,7 +115,7 @@ def _elements(plan: Plan, code: Code, phase: int, before: str, left: list[int]) 
         if instruction.op == "group_max" and instruction.phase == phase
     ]
     body = [line for index in left if _reads_again(plan, index, phase) for line in _load(code, index, phase)]
-    body += code.elements(phase)
+    body += [*code.elements(phase), *code.sums(phase)]
     body += [line for index in left if plan.phase_of(index) == phase for line in _store(code, index, phase)]
     body += [f"%v{v} = call i32 @llvm.umax.i32(i32 %m{v}, i32 {word})" for v, word in maxima]
     starts = [f"%m{v} = phi i32 [ 0, %{before} ], [ %v{v}, %loop{phase} ]" for v, _ in maxima]
@@ -133,6 +135,7 @@ def _reads_again(plan: Plan, index: int, phase: int) -> bool:
         return False
     refs: list[Ref] = [ref for instruction in plan.body if instruction.phase == phase for ref in instruction.args]
     refs += [store.value for store in plan.stores if store.phase == phase]
+    refs += [result.value for result in plan.sums if result.phase == phase]
     return any(isinstance(ref, Value) and ref.index == index for ref in refs)
 
 

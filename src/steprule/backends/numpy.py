@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steprule.compile import Const, Plan, Ref, Store, Value, distinct
+from steprule.compile import BLOCK, LANES, Const, Plan, Ref, Store, Sum, Value, distinct
 from steprule.formats import GROUP
 
 __all__ = ["emit", "load"]
@@ -78,18 +78,40 @@ def rows_of(x):
 
 
 """
-_OURS = ("np", "math", "inf", "nan", "scalars", "kernel", "prelude", "to_groups", "from_groups", "rows_of")
+_SUMS = f"""\
+def to_lanes(x):
+    lanes = np.zeros(-(-x.size // {LANES}) * {LANES})
+    lanes[: x.size] = x.ravel()
+    return lanes.reshape(len(lanes) // {LANES}, {LANES})
+
+
+def block_sums(lanes):
+    for start in range(0, len(lanes), {BLOCK // LANES}):
+        total = np.zeros({LANES})
+        for tile in lanes[start : start + {BLOCK // LANES}]:
+            total = total + tile
+        while len(total) > 1:
+            total = total[: len(total) // 2] + total[len(total) // 2 :]
+        yield total[0]
+
+
+"""
+_OURS = (
+    *("np", "math", "inf", "nan", "scalars", "kernel", "prelude", "to_groups", "from_groups", "rows_of"),
+    *("to_lanes", "block_sums", "sums"),
+)
 
 
 def emit(plan: Plan) -> str:
     """Return the text of ``kernel(*planes, scalars)``: one step, in place, on arrays of any layout.
 
     Where the plan reads an index, ``kernel`` takes ``origin`` as well: the index of the first element and the number
-    of the tensor's stream of random bits. Groups are along rows of the first axis, or the whole of an array that has
-    no other.
+    of the tensor's stream of random bits. Where it has sums, it takes ``sums`` and fills it, a row a block, over the
+    elements in C order: the arrays should be given in the order of their memory. Groups are along rows of the first
+    axis, or the whole of an array that has no other.
     """
     writer = _Writer(plan)
-    arguments = ", ".join([*writer.arrays, "scalars", *(["origin=(0, 0)"] if plan.inputs else [])])
+    arguments = ", ".join([*writer.arrays, "scalars", *_named(plan)])
     header = [
         f"# {plan.title}",
         "import math",
@@ -102,9 +124,15 @@ def emit(plan: Plan) -> str:
         plan.prelude.text,
         "",
         *([_HELPERS] if plan.has_groups else []),
+        *([_SUMS] if plan.sums else []),
         f"def kernel({arguments}):",
     ]
     return "\n".join([*header, *(f"    {line}" for line in writer.lines())]) + "\n"
+
+
+def _named(plan: Plan) -> list[str]:
+    """Return what the kernel takes besides arrays and scalars."""
+    return [*(["origin=(0, 0)"] if plan.inputs else []), *(["sums"] if plan.sums else [])]
 
 
 class _Writer:
@@ -137,6 +165,7 @@ class _Writer:
             args = [self._ref(ref) for ref in instruction.args]
             spelt = {**_NUMPY, **_INPUTS, "group_max": _GROUP_MAX}[instruction.op]
             lines.append(f"x{index} = {spelt.format(*args, row=len(kinds))}")
+        lines += [f"sums[:, {number}] = list({self._sum(result)})" for number, result in enumerate(plan.sums)]
         return [*lines, *(self._store(store) for store in plan.stores)]
 
     def _load(self, index: int) -> str:
@@ -160,6 +189,15 @@ class _Writer:
         if plane.kind == "int":
             return f"{array}.view(np.{plane.dtype})[...] = ({value}).astype(np.{plane.dtype})"
         return f"{array}[...] = {value}"
+
+    def _sum(self, result: Sum) -> str:
+        # A value that does not depend on its element is the same number for all.
+        wide = f"np.broadcast_to({self._ref(result.value)}, {self._shape()}).astype(np.float64)"
+        lanes = f"np.where(live, {wide}, 0.0).reshape(-1, {LANES})" if self._plan.has_groups else f"to_lanes({wide})"
+        return f"block_sums({lanes}{' ** 2' if result.is_squared else ''})"
+
+    def _shape(self) -> str:
+        return "live.shape" if self._plan.has_groups else f"{self.arrays[0]}.shape"
 
     def _ref(self, ref: Ref) -> str:
         if isinstance(ref, Const):

@@ -1,10 +1,12 @@
 """From a rule's trace to a frozen plan. Knows no rule and no format by name."""
 
-from steprule.compile.parts import Const, Instruction, Plan, Plane, Ref, Scalar, Store, Value
+from steprule.compile.parts import BLOCK, LANES, Const, Instruction, Plan, Plane, Ref, Scalar, Store, Sum, Value
 from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, distinct
 
 __all__ = [
+    "BLOCK",
+    "LANES",
     "Const",
     "Instruction",
     "Plan",
@@ -13,6 +15,7 @@ __all__ = [
     "Ref",
     "Scalar",
     "Store",
+    "Sum",
     "Value",
     "distinct",
     "make_plan",

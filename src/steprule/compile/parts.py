@@ -9,9 +9,13 @@ from steprule.compile.prelude import Prelude
 from steprule.language.ops import OPS, Kind
 from steprule.language.words import INPUTS
 
-__all__ = ["Const", "Instruction", "Per", "Plan", "Plane", "Ref", "Scalar", "Store", "Value"]
+__all__ = ["BLOCK", "LANES", "Const", "Instruction", "Per", "Plan", "Plane", "Ref", "Scalar", "Store", "Sum", "Value"]
 
 Per = Literal["element", "group"]
+LANES, BLOCK = 128, 16_384
+"""A plan's sums are taken in float64, in one order whatever the threads and chunks are: every ``BLOCK`` elements have a
+partial sum. In a block, element i (in a plan with groups: element i of its group) adds to lane ``i % LANES``; at the
+end the upper half of the lanes is added to the lower, until one is left."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,15 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """A sum over elements, in float64: of a value, of its square, or of how often a condition holds."""
+
+    value: Ref
+    is_squared: bool = False
+    phase: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
     """What every backend is given: loads, body and stores, and the host prelude.
 
@@ -89,6 +102,8 @@ class Plan:
     groups is for one group, whose phases follow each other: an ``element`` phase runs for every element of the group,
     a ``group`` phase once. ``group_max`` belongs to the element phase of its operand; its result is there for the
     phases after it. Planes are loaded in the first phase of their kind.
+
+    Sums are over all elements of a launch's row, and may stand beside stores: a step that is looked at.
     """
 
     title: str
@@ -98,11 +113,13 @@ class Plan:
     stores: tuple[Store, ...]
     prelude: Prelude
     phases: tuple[Per, ...] = ("element",)
+    sums: tuple[Sum, ...] = ()
 
     @property
     def loads(self) -> tuple[int, ...]:
         """The planes that are read."""
-        refs = [ref for instruction in self.body for ref in instruction.args] + [s.value for s in self.stores]
+        refs = [ref for instruction in self.body for ref in instruction.args]
+        refs += [store.value for store in self.stores] + [result.value for result in self.sums]
         used = {ref.index for ref in refs if isinstance(ref, Value)}
         return tuple(index for index in range(len(self.planes)) if index in used)
 

@@ -61,9 +61,9 @@ class Phases:
         return self._order.index(step)
 
     def step_of_store(self, plane: str) -> Step:
-        """Return when a plane can be written."""
+        """Return when a plane can be written, or a sum be taken."""
         level = self._steps.get(self._stored[plane], (0, "element"))[0]
-        return level, self._per[plane]
+        return level, self._per.get(plane, "element")  # a sum is over elements
 
     def ref(self, node: Node, step: Step) -> Ref:
         """Return how an instruction of a step refers to a value."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from steprule.compile.lower import Lowering, postorder
-from steprule.compile.parts import Plan, Plane, Store
+from steprule.compile.parts import Plan, Plane, Store, Sum
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.node import Node
@@ -23,8 +23,9 @@ def make_plan(
     outputs: Mapping[str, Node],
     scalar_slots: Mapping[str, Node],
     arguments: tuple[str, ...],
+    sums: Sequence[tuple[Node, bool]] = (),
 ) -> Plan:
-    """Return the plan that computes ``outputs`` from the ``planes``.
+    """Return the plan that computes ``outputs`` and ``sums`` from the ``planes``.
 
     Args:
         title: shown in emitted code.
@@ -35,24 +36,34 @@ def make_plan(
         outputs: the new value of each plane that is written, by its name.
         scalar_slots: the new value of each scalar slot.
         arguments: the names that the prelude takes.
+        sums: what is summed over the elements, and whether it is squared.
     """
     lower = Lowering(decoded)
     stored = {name: lower(node) for name, node in outputs.items()}
     hosts = {name: lower(node) for name, node in scalar_slots.items()}
-    split = Phases(planes, stored, _parts(lower, decoded, computed, stored))
+    summed = {f"sum {index}": lower(node) for index, (node, _) in enumerate(sums)}
+    split = Phases(planes, {**stored, **summed}, _parts(lower, decoded, computed, stored, summed))
     names = [plane.name for plane in planes]
     stores = tuple(
         Store(names.index(name), split.ref(node, split.step_of_store(name)), split.place(split.step_of_store(name)))
         for name, node in stored.items()
     )
+    results = tuple(
+        Sum(split.ref(node, split.step_of_store(name)), squared, split.place(split.step_of_store(name)))
+        for (name, node), (_, squared) in zip(summed.items(), sums, strict=True)
+    )
     prelude = make_prelude(arguments, split.row, hosts)
-    return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases)
+    return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
 
 
 def _parts(
-    lower: Lowering, decoded: Mapping[str, Node], computed: Mapping[str, Node], stored: Mapping[str, Node]
+    lower: Lowering,
+    decoded: Mapping[str, Node],
+    computed: Mapping[str, Node],
+    stored: Mapping[str, Node],
+    summed: Mapping[str, Node],
 ) -> dict[Node, str]:
-    """Return what each expression belongs to, in the order in which a kernel reads: decode, rule, encode."""
+    """Return what each expression belongs to, in the order in which a kernel reads: decode, rule, encode, sums."""
     parts: dict[Node, str] = {}
     sections = [(f"decode {name}", node) for name, node in decoded.items()]
     sections += [("the rule", node) for node in computed.values()]
@@ -66,4 +77,6 @@ def _parts(
     for name, node in stored.items():
         for found in postorder([node]):
             parts.setdefault(found, f"encode {name.partition('.')[0]}")
+    for found in postorder(summed.values()):
+        parts.setdefault(found, "sums")
     return parts

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import plan
-from steprule.errors import HyperparameterError
-from steprule.formats import FORMATS, keys
+from steprule.doors.evaluate import Evaluated, Evaluation
+from steprule.engine import Task, plan
+from steprule.errors import HyperparameterError, StructureError
+from steprule.formats import FORMATS
 from steprule.rules import Rule
+from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.hyperparameters import Value
 
-__all__ = ["Group", "GroupValues"]
+__all__ = ["Group", "GroupValues", "as_groups"]
 
-_PACK_KEYS = struct.Struct("2d").pack
 _FORMATS = ("states", "weights", "min_elements")
+_NONE: Mapping[str, float] = {}
 
 
 class Group:
@@ -59,8 +60,8 @@ class GroupValues(MutableMapping[str, Any]):
     first_row = 0
     """Where the group's arrays begin in larger ones."""
 
-    def __init__(self, rule: Rule, given: Mapping[str, Any], place: str) -> None:
-        self._rule = rule
+    def __init__(self, rule: Rule, given: Mapping[str, Any], place: str, guard: Guard = UNGUARDED) -> None:
+        self._rule, self.guard = rule, guard
         self.place = place
         self._values = rule.resolve(given, place)
         self.variant = rule.variant(self._values)
@@ -87,13 +88,13 @@ class GroupValues(MutableMapping[str, Any]):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is bound to machine code and memory."""
         own = {"rule": self._rule, "values": self._values, "place": self.place, "scalars": self.scalars}
-        return {**own, "seed": self.seed, "first_row": self.first_row}
+        return {**own, "seed": self.seed, "first_row": self.first_row, "guard": self.guard}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._rule, self._values, self.place = state["rule"], state["values"], state["place"]
         self.variant = self._rule.variant(self._values)
         self.scalars = state["scalars"]
-        self.seed, self.first_row = state["seed"], state["first_row"]
+        self.seed, self.first_row, self.guard = state["seed"], state["first_row"], state["guard"]
         self._bind()
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -134,16 +135,17 @@ class GroupValues(MutableMapping[str, Any]):
         self._bind()
 
     def _bind(self) -> None:
-        """Lay out the prelude's arguments, so that a step fills in only what changes."""
-        # The prelude is the same for every storage format.
-        self._prelude = plan(self._rule, self.variant, FORMATS["float32"]).prelude
-        names = self._prelude.arguments
-        self._arguments: list[Any] = [self._values.get(name) for name in names]
-        self._at_t = names.index("t") if "t" in names else None
-        self._schedules = [(i, name) for i, name in enumerate(names) if callable(self._values.get(name))]
-        self._at_scalars = [(i, name) for i, name in enumerate(names) if name in self.scalars]
-        self._width = len(self._prelude.conditions)
-        self._pack = struct.Struct(f"{self._width}d").pack
+        """Lay out the arguments of the step's prelude; those of other tasks when they are asked for."""
+        self._evaluations: dict[Task, Evaluation] = {}
+        self._step = self._evaluation("step")
+
+    def _evaluation(self, task: Task) -> Evaluation:
+        if task not in self._evaluations:
+            # The prelude is the same for every storage format.
+            prelude = plan(self._rule, self.variant, FORMATS["float32"], self.guard, task).prelude
+            what = f"rule {self._rule.name!r}{self.place}"
+            self._evaluations[task] = Evaluation(prelude, self._values, self.scalars, set(self.guard), what)
+        return self._evaluations[task]
 
     def make_row(self) -> None:
         """Make the row of scalars, which kernels read where it lies, as long as the options need it.
@@ -153,9 +155,9 @@ class GroupValues(MutableMapping[str, Any]):
         self.row = self.new_row()
         self._row_bytes = memoryview(self.row.data).cast("B")
 
-    def new_row(self) -> NDArray[np.float64]:
+    def new_row(self, task: Task = "step") -> NDArray[np.float64]:
         """Return a row that holds what ``evaluate`` returns."""
-        return np.zeros(self._width + 2, np.float64)
+        return self._evaluation(task).new_row()
 
     def scheduled(self, t: int) -> dict[str, Value]:
         """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
@@ -163,10 +165,10 @@ class GroupValues(MutableMapping[str, Any]):
         Raises:
             HyperparameterError: when one returns what is no number in range.
         """
-        if not self._schedules:
+        if not self._step.schedules:
             return {}
         values: dict[str, Value] = {}
-        for name, schedule in [(name, self._values[name]) for _, name in self._schedules]:
+        for name, schedule in [(name, self._values[name]) for _, name in self._step.schedules]:
             value, hyper = schedule(t), self._rule.hyperparameters[name]
             if type(value) is not float or value not in hyper.range:
                 value = hyper.check(value, f"{self.place} from its schedule at t={t}")
@@ -174,8 +176,13 @@ class GroupValues(MutableMapping[str, Any]):
         return values
 
     def evaluate(
-        self, t: int, scheduled: Mapping[str, Value], scalars: Mapping[str, float] | None = None
-    ) -> tuple[bytes, tuple[float, ...]]:
+        self,
+        t: int,
+        scheduled: Mapping[str, Value],
+        scalars: Mapping[str, float] | None = None,
+        numbers: Mapping[str, float] = _NONE,
+        task: Task = "step",
+    ) -> Evaluated:
         """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
 
         Where random bits are asked for, the row ends with the keys of the step.
@@ -184,37 +191,19 @@ class GroupValues(MutableMapping[str, Any]):
             t: the number of the step.
             scheduled: what ``scheduled`` returned.
             scalars: the scalar slots; default: the group's own.
+            numbers: those of the guard, by name.
+            task: whose row it is.
 
         Raises:
             HyperparameterError: when the expressions of the rule have no value.
         """
-        arguments = self._arguments
-        if self._at_t is not None:
-            arguments[self._at_t] = t
-        for index, name in self._schedules:
-            if name not in scheduled:
-                raise HyperparameterError(
-                    f"{name} became a schedule while the schedules ran{self.place}; set it between steps"
-                )
-            arguments[index] = scheduled[name]
-        for index, name in self._at_scalars:
-            arguments[index] = (scalars or self.scalars)[name]
-        width = self._width
-        try:
-            results = self._prelude.function(*arguments)
-            row, new = self._pack(*results[:width]), tuple(map(float, results[width:]))
-        except (ArithmeticError, ValueError, TypeError, struct.error) as error:
-            named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
-            raise HyperparameterError(
-                f"rule {self._rule.name!r} has no value at {named}{self.place}: {error}. Choose other values, or guard "
-                "the expression in the rule (both branches of where are computed)"
-            ) from None
-        return row if self.seed is None else row + _PACK_KEYS(*keys(self.seed, t)), new
+        evaluation = self._step if task == "step" else self._evaluation(task)
+        return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed)
 
     def commit(self, row: bytes, scalars: tuple[float, ...]) -> None:
         """Put the row of ``evaluate`` where kernels read it, and take over the scalar slots."""
         self._row_bytes[: len(row)] = row
-        for name, value in zip(self._prelude.scalar_slots, scalars, strict=True):
+        for name, value in zip(self._step.scalar_slots, scalars, strict=True):
             self.scalars[name] = value
 
     def start_of(self, slot: str) -> float:
@@ -251,3 +240,17 @@ class GroupValues(MutableMapping[str, Any]):
             raise HyperparameterError(
                 f"{name} does nothing in {self._rule.name!r} with {options}{self.place}; remove it"
             )
+
+
+def as_groups(params: Any) -> list[Group] | None:
+    """Return the groups if ``params`` is a list of them, None if it is a plain structure."""
+    if isinstance(params, Group):
+        return [params]
+    if not isinstance(params, (list, tuple)) or not any(isinstance(item, Group) for item in params):
+        return None
+    for index, item in enumerate(params):
+        if not isinstance(item, Group):
+            raise StructureError(
+                f"params[{index}] is a {type(item).__name__} among groups; wrap it: steprule.Group(...)"
+            )
+    return list(params)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, check_start, is_dense, like
@@ -29,6 +30,7 @@ class Leaf:
         number: its place among the parameters, which its random bits depend on.
         storage: the formats of its values.
         kept: the planes beside the parameter, as the kernel orders them.
+        row: the row of scalars that its kernel reads: its group's, or its own.
     """
 
     place: str
@@ -38,6 +40,8 @@ class Leaf:
     storage: Storage
     group: GroupValues
     kept: list[Array]
+
+    row: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.array: Array = self.given.view(np.ndarray)

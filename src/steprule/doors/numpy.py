@@ -7,13 +7,15 @@ from typing import Any, NoReturn
 
 from steprule import formats
 from steprule.doors.describe import describe
-from steprule.doors.group import Group, GroupValues
+from steprule.doors.group import Group, GroupValues, as_groups
+from steprule.doors.guarded import Guarded
+from steprule.doors.guards import Guards
 from steprule.doors.layout import check_disjoint, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.state import load_state, save_state
 from steprule.doors.structure import Structure, keystr
 from steprule.doors.walk import Walk
-from steprule.engine import Kernel, check_backend, kernel
+from steprule.engine import Kernel, Task, check_backend, kernel
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects, check_seed
 from steprule.rules import Rule, find
@@ -35,11 +37,20 @@ class Optimizer:
             by chance, right in the mean), or with further bits beside them, ``"split24"`` (8) or ``"split32"`` (16).
         min_elements: arrays with fewer elements, or of fewer than two dimensions, keep float32 slots; 0: none do.
         seed: what random rounding depends on besides the step, the array and the element. Default 0.
+        clip_norm: before the step the gradients are scaled so that their norm, over all groups, is at most this: by
+            ``min(1, clip_norm / (norm + 1e-6))``. They are read once for it and not written.
+        clip_value: elements of gradients are brought into ``[-clip_value, clip_value]``, before the norm is taken.
+        nonfinite: what happens when a gradient has infinite or NaN elements: ``"propagate"`` (default), ``"skip"`` the
+            step, which leaves parameters, slots and t as they are, or ``"raise"``.
+        max_skips: after so many skipped steps in a row the next one raises. Default 10.
+        update_clip: the learning rate of each array is divided by ``max(1, RMS)``, the root mean square of
+            ``g / sqrt(max(v_hat, eps**2))`` (StableAdamW: Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013).
         hyperparameters: those of the rule; numbers may be schedules, callables of the step number
             t (1 at the first step).
 
     Attributes:
         groups: the hyperparameters of each group, to be read and set by name.
+        guards: ``clip_norm`` and the options after it.
 
     Example:
         >>> import numpy as np, steprule as sr
@@ -57,7 +68,10 @@ class Optimizer:
     """
 
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
-    __slots__ = ("__weakref__", "_backend", "_leaves", "_structure", "_t", "_variants", "_walk", "groups", "rule")
+    __slots__ = (
+        *("__weakref__", "_backend", "_guarded", "_leaves", "_structure", "_t", "_variants", "_walk"),
+        *("groups", "guards", "rule"),
+    )
 
     def __init__(
         self,
@@ -69,18 +83,33 @@ class Optimizer:
         weights: str = "nearest",
         min_elements: int = MIN_ELEMENTS,
         seed: int | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "propagate",
+        max_skips: int | None = None,
+        update_clip: bool = False,
         **hyperparameters: Any,
     ) -> None:
         self.rule = find(rule)
         self._backend = check_backend(backend)
-        grouped = _as_groups(params)
+        grouped = as_groups(params)
         trees = params if grouped is None else [group.params for group in grouped]
         groups = [Group(params)] if grouped is None else grouped
         places = [""] if grouped is None else [f" (group {index})" for index in range(len(groups))]
+        self.guards = Guards(
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            nonfinite=nonfinite,
+            max_skips=max_skips,
+            update_clip=update_clip,
+        )
+        guard = self.guards.guard()
         self.groups = tuple(
-            GroupValues(self.rule, {**hyperparameters, **group.hyperparameters}, place)
+            GroupValues(self.rule, {**hyperparameters, **group.hyperparameters}, place, guard)
             for group, place in zip(groups, places, strict=True)
         )
+        for values in self.groups:
+            self.guards.check_rule(self.rule, values.variant, values.place)
         self._structure = Structure.of(trees)
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
         slots = [slot for slot in self.rule.slots if slot not in self.rule.scalars]
@@ -124,7 +153,7 @@ class Optimizer:
         leaves = [
             (leaf.place, leaf.given, self.groups.index(leaf.group), leaf.storage, leaf.kept) for leaf in self._leaves
         ]
-        own = ("rule", "groups", "_backend", "_structure", "_t")
+        own = ("rule", "groups", "guards", "_backend", "_structure", "_t")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
     def __copy__(self) -> NoReturn:
@@ -157,14 +186,23 @@ class Optimizer:
         scheduled = [group.scheduled(t) for group in self.groups]
         if [group.variant for group in self.groups] != self._variants:
             self._change_kernels()
-        results = [group.evaluate(t, values) for group, values in zip(self.groups, scheduled, strict=True)]
         leaves, unlike = self._walk.check(self._structure.leaves(grads))
         leaves = self._walk.prepare(leaves, unlike)
+        if self._guarded is None:
+            results = [group.evaluate(t, values) for group, values in zip(self.groups, scheduled, strict=True)]
+            rows: Sequence[bytes] = ()
+        else:
+            judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart)
+            if judged is None:
+                return
+            results, rows = judged
         before = [dict(group.scalars) for group in self.groups] if self.rule.scalars else ()
         try:
             self._t = t
             for group, result in zip(self.groups, results, strict=True):
                 group.commit(*result)
+            for leaf, row in zip(self._leaves, rows, strict=False):
+                memoryview(leaf.row.data).cast("B")[: len(row)] = row
             self._walk.run(leaves)
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if not self._walk.is_done:
@@ -172,6 +210,11 @@ class Optimizer:
                 for group, scalars in zip(self.groups, before, strict=False):
                     group.scalars.update(scalars)
             raise
+
+    @property
+    def skipped(self) -> int:
+        """The steps that were skipped since their gradients were not finite."""
+        return self.guards.skipped
 
     @property
     def params(self) -> Any:
@@ -242,8 +285,11 @@ class Optimizer:
             made.append(Leaf(place, number, array, chosen, storage, group, make_kept(array, chosen, group)))
         return made
 
-    def _kernel(self, group: GroupValues, storage: Storage) -> Kernel:
-        return kernel(self.rule, group.variant, storage, self._backend)
+    def _kernel(self, group: GroupValues, storage: Storage, task: Task = "step") -> Kernel:
+        return kernel(self.rule, group.variant, storage, self._backend, group.guard, task)
+
+    def _kernel_of(self, leaf: Leaf, task: Task) -> Kernel:
+        return self._kernel(leaf.group, leaf.storage, task)
 
     def _change_kernels(self) -> None:
         """Follow a group whose options (nesterov, say) were changed between steps."""
@@ -256,18 +302,9 @@ class Optimizer:
         self._variants = [group.variant for group in self.groups]
         for group in self.groups:
             group.make_row()
+        for leaf in self._leaves:
+            leaf.row = leaf.group.new_row() if self.guards.update_clip else leaf.group.row
         self._walk = Walk(self._leaves)
-
-
-def _as_groups(params: Any) -> list[Group] | None:
-    """Return the groups if ``params`` is a list of them, None if it is a plain structure."""
-    if isinstance(params, Group):
-        return [params]
-    if not isinstance(params, (list, tuple)) or not any(isinstance(item, Group) for item in params):
-        return None
-    for index, item in enumerate(params):
-        if not isinstance(item, Group):
-            raise StructureError(
-                f"params[{index}] is a {type(item).__name__} among groups; wrap it: steprule.Group(...)"
-            )
-    return list(params)
+        self._guarded: Guarded | None = None
+        if self.guards.measures or self.guards.update_clip:
+            self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)

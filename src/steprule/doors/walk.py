@@ -16,14 +16,13 @@ import numpy as np
 from steprule.doors.layout import Array, Spans, is_dense, same_walk
 from steprule.doors.leaf import Leaf, words_of
 from steprule.doors.strided import step_in_blocks, step_strided
-from steprule.engine import Kernel
+from steprule.doors.sums import units_of
 from steprule.errors import StructureError
-from steprule.formats import GROUP, rows_of
 from steprule.runtime import Table, get_num_threads
 from steprule.runtime.addresses import address, addresses
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["Walk", "units_of"]
+__all__ = ["Walk", "in_one_run", "row_of"]
 
 _MANY = 64  # rows above which NumPy's calls cost less than a loop
 
@@ -34,7 +33,7 @@ class Walk:
     def __init__(self, leaves: Sequence[Leaf]) -> None:
         self._leaves = leaves
         self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.given) for leaf in leaves]
-        self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not _in_one_run(leaf))
+        self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not in_one_run(leaf))
         self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
         arrays = [array for leaf in leaves for array in (leaf.array, *leaf.kept) if array.size]
         self._spans = Spans(map(np.lib.array_utils.byte_bounds, arrays))
@@ -104,6 +103,11 @@ class Walk:
             self._walked = True
 
     @property
+    def apart(self) -> frozenset[int]:
+        """The leaves that are not in the launch that was prepared, other than empty ones."""
+        return self._apart or frozenset()
+
+    @property
     def is_done(self) -> bool:
         """Whether the step that was prepared has been taken."""
         return self._walked or (not (self._by_referee or self._apart) and self._table.is_done)
@@ -112,17 +116,17 @@ class Walk:
         for leaf, grad in zip(self._leaves, grads, strict=True):
             assert leaf.kernel.run is not None
             named = {"origin": leaf.origin} if leaf.kernel.plan.inputs else {}
-            leaf.kernel.run(leaf.array, grad, *leaf.kept, leaf.group.row, **named)
+            leaf.kernel.run(leaf.array, grad, *leaf.kept, leaf.row, **named)
 
     def _lay_out(self, apart: frozenset[int]) -> None:
         """Make the table of the launch, without the leaves that are walked apart."""
         self._rows = [i for i in range(len(self._leaves)) if i not in apart and i not in self._empty]
         rows = [self._leaves[i] for i in self._rows]
-        fixed = [_row_of(leaf) for leaf in rows]
+        fixed = [row_of(leaf) for leaf in rows]
         units = [units_of(leaf.kernel, leaf.array.shape) for leaf in rows]
         self._table = Table([n for n, _ in units], max(map(len, fixed), default=2), [unit for _, unit in units])
         for row, leaf in enumerate(rows):
-            self._table.set_row(row, leaf.kernel.address, address(leaf.group.row))
+            self._table.set_row(row, leaf.kernel.address, address(leaf.row))
             self._table.addresses[row, : len(fixed[row])] = fixed[row]
         own = np.array([(address(a), a.nbytes, a.itemsize) for a in (leaf.array for leaf in rows)], np.int64)
         columns = own.reshape(-1, 3).T
@@ -168,24 +172,19 @@ class Walk:
         return self._spans.meet(low, high - low)
 
 
-def units_of(kernel: Kernel, shape: Sequence[int]) -> tuple[int, int]:
-    """Return what the kernel counts of an array of this shape, and how many elements it counts as one."""
-    rows, length, groups = rows_of(shape)
-    return (rows * groups, min(GROUP, max(1, length))) if kernel.plan.has_groups else (rows * length, 1)
-
-
-def _in_one_run(leaf: Leaf) -> bool:
+def in_one_run(leaf: Leaf) -> bool:
+    """Whether a kernel can walk the parameter as it lies."""
     return is_dense(leaf.array) and (leaf.array.flags.c_contiguous or not leaf.kernel.needs_order)
 
 
-def _row_of(leaf: Leaf) -> list[int]:
+def row_of(leaf: Leaf) -> list[int]:
     """Return addresses and words of a row of the launch; the gradient's are filled in later."""
     fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.kept)]
     return fixed + words_of(leaf.kernel, leaf.array.shape, leaf.origin)
 
 
 def _step_apart(leaf: Leaf, grad: Array) -> None:
-    arrays, scalars = [leaf.array, grad, *leaf.kept], address(leaf.group.row)
+    arrays, scalars = [leaf.array, grad, *leaf.kept], address(leaf.row)
     if leaf.kernel.needs_order:
         step_in_blocks(leaf.kernel, scalars, arrays, words_of(leaf.kernel, leaf.array.shape, leaf.origin))
     else:

@@ -244,7 +244,10 @@ class Rule:
         return explain(self.function, self.name, message, at_return=at_return)
 
 
-ARGUMENTS = ("params", "rule", "backend", "states", "weights", "min_elements", "seed")
+ARGUMENTS = (
+    *("params", "rule", "backend", "states", "weights", "min_elements", "seed"),
+    *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
+)
 """The arguments of optimizers, which are no names for hyperparameters."""
 # What other libraries call a hyperparameter, or where it is to be found.
 _ELSEWHERE = {

@@ -50,17 +50,24 @@ class Table:
         sizes: what a row's kernel counts: its elements, or groups of them.
         width: the largest number of addresses, and words after them, of a row.
         units: the elements that each row's kernel counts as one.
+        multiple: what is counted of a row starts a chunk at multiples of this alone.
 
     Attributes:
         addresses: the address columns, to be written by the owner.
     """
 
-    def __init__(self, sizes: Sequence[int], width: int, units: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        width: int,
+        units: Sequence[int] | None = None,
+        multiple: Sequence[int] | None = None,
+    ) -> None:
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
         self.addresses: NDArray[np.int64] = self._rows[:, 2:]
         units = units or [1] * len(sizes)
         self._elements = sum(size * unit for size, unit in zip(sizes, units, strict=True))
-        self._chunks = _cut(sizes, units, CHUNK or _chunk(self._elements))
+        self._chunks = _cut(sizes, units, CHUNK or _chunk(self._elements), multiple or [1] * len(sizes))
         self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
         self._own = self._new_job()
         """The job of launches that wake nobody: no worker ever holds it, so it is used again."""
@@ -122,10 +129,11 @@ def _chunk(elements: int) -> int:
     return min(max(even, SMALL_CHUNK), LARGE_CHUNK)
 
 
-def _cut(sizes: Sequence[int], units: Sequence[int], chunk: int) -> NDArray[np.int64]:
+def _cut(sizes: Sequence[int], units: Sequence[int], chunk: int, multiple: Sequence[int]) -> NDArray[np.int64]:
+    steps = (max(chunk // unit // least, 1) * least for unit, least in zip(units, multiple, strict=True))
     chunks = [
         (row, start, min(step, size - start))
-        for row, (size, step) in enumerate(zip(sizes, (max(1, chunk // unit) for unit in units), strict=True))
+        for row, (size, step) in enumerate(zip(sizes, steps, strict=True))
         for start in range(0, size, step)
     ]
     return np.array(chunks, np.int64).reshape(-1, 3)

@@ -15,11 +15,11 @@ from torch import Tensor
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Spans
 from steprule.doors.strided import step_in_blocks, step_strided
+from steprule.doors.sums import units_of
 from steprule.doors.torch.layout import Entries
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Memory, Row
 from steprule.doors.torch.watch import Numbers, Watch, Watched
-from steprule.doors.walk import units_of
 from steprule.formats import Formats
 from steprule.rules.rule import Variant
 from steprule.runtime import Table

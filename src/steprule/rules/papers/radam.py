@@ -32,7 +32,8 @@ def radam(
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     m_hat = m / (1 - beta1**t)
-    root = (sqrt(v) + eps) / math.sqrt(1 - beta2**t) if eps_hat else sqrt(v / (1 - beta2**t)) + eps
+    v_hat = v / (1 - beta2**t)
+    root = (sqrt(v) + eps) / math.sqrt(1 - beta2**t) if eps_hat else sqrt(v_hat) + eps
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
     tractable = rho > rho_min

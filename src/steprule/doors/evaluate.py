@@ -1,0 +1,95 @@
+"""The host's part of a step for one group: a prelude with the arguments that the group's values give it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.compile import Prelude
+from steprule.errors import HyperparameterError
+from steprule.formats import keys
+from steprule.rules.hyperparameters import Value
+
+__all__ = ["Evaluated", "Evaluation"]
+
+_PACK_KEYS = struct.Struct("2d").pack
+
+Evaluated = tuple[bytes, tuple[float, ...]]
+"""A row of scalars as bytes, and the new scalar slots."""
+
+
+class Evaluation:
+    """A prelude whose arguments are laid out, so that a step fills in only what changes.
+
+    Args:
+        prelude: the function from hyperparameters, t, scalar slots and the numbers of a guard to a row of scalars.
+        values: the hyperparameters; schedules among them have a value of their own every step.
+        scalars: the names of the scalar slots.
+        guard: the names of the guard's numbers.
+        what: the rule and the group, for messages.
+
+    Attributes:
+        schedules: the arguments that are schedules, by place and name.
+        scalar_slots: the slots whose new values follow the row.
+    """
+
+    def __init__(
+        self, prelude: Prelude, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
+    ) -> None:
+        self._prelude, self._what, self.scalar_slots = prelude, what, prelude.scalar_slots
+        names = prelude.arguments
+        self._arguments: list[Any] = [values.get(name) for name in names]
+        self._at_t = names.index("t") if "t" in names else None
+        self.schedules = [(i, name) for i, name in enumerate(names) if callable(values.get(name))]
+        self._at_scalars = [(i, name) for i, name in enumerate(names) if name in scalars]
+        self._at_guard = [(i, name) for i, name in enumerate(names) if name in guard]
+        self._width = len(prelude.conditions)
+        self._pack = struct.Struct(f"{self._width}d").pack
+
+    def new_row(self) -> NDArray[np.float64]:
+        """Return a row that holds what a call returns, with the keys of random bits."""
+        return np.zeros(self._width + 2, np.float64)
+
+    def __call__(
+        self,
+        t: int,
+        scheduled: Mapping[str, Value],
+        scalars: Mapping[str, float],
+        guard: Mapping[str, float],
+        seed: int | None,
+    ) -> Evaluated:
+        """Return the row of scalars of step ``t``, and the new scalar slots.
+
+        Where there is a seed, the row ends with the keys of the step.
+
+        Raises:
+            HyperparameterError: when the expressions of the rule have no value.
+        """
+        arguments = self._arguments
+        if self._at_t is not None:
+            arguments[self._at_t] = t
+        for index, name in self.schedules:
+            if name not in scheduled:
+                raise HyperparameterError(
+                    f"{name} became a schedule while the schedules ran ({self._what}); set it between steps"
+                )
+            arguments[index] = scheduled[name]
+        for index, name in self._at_scalars:
+            arguments[index] = scalars[name]
+        for index, name in self._at_guard:
+            arguments[index] = guard[name]
+        width = self._width
+        try:
+            results = self._prelude.function(*arguments)
+            row, new = self._pack(*results[:width]), tuple(map(float, results[width:]))
+        except (ArithmeticError, ValueError, TypeError, struct.error) as error:
+            named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
+            raise HyperparameterError(
+                f"{self._what} has no value at {named}: {error}. Choose other values, or guard the expression in the "
+                "rule (both branches of where are computed)"
+            ) from None
+        return row if seed is None else row + _PACK_KEYS(*keys(seed, t)), new

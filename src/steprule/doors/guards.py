@@ -1,0 +1,186 @@
+"""Guarded steps: what is asked for, and what is decided about a step before anything is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from steprule.errors import HyperparameterError, NonFiniteError, suggest
+from steprule.rules import Rule
+from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FACTOR, Guard, update_ratio
+from steprule.rules.hyperparameters import Hyperparameter, Range
+from steprule.rules.rule import Variant
+
+__all__ = ["GUARDS", "Gradients", "Guards", "NonFinite", "update_factor"]
+
+GUARDS: Mapping[str, Any] = {
+    "clip_norm": None,
+    "clip_value": None,
+    "nonfinite": "propagate",
+    "max_skips": None,
+    "update_clip": False,
+}
+"""The options of optimizers, with what they are when they are not given."""
+_NONFINITE = ("propagate", "skip", "raise")
+_MAX_SKIPS = 10
+_TINY = 1e-6
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """A gradient with elements that are infinite or NaN."""
+
+    name: str
+    count: int
+    size: int
+
+
+class Gradients(Protocol):
+    """The gradients of a step, to be looked at more closely where a sum of squares does not tell."""
+
+    def nonfinite(self) -> list[NonFinite]:
+        """Return the gradients that have elements that are not finite."""
+        ...
+
+    def norm(self) -> float:
+        """Return the norm of all, where their squares are too large for float64."""
+        ...
+
+
+def _alone(numbers: Sequence[float]) -> Sequence[float]:
+    return numbers
+
+
+class Guards:
+    """The guards of one optimizer, and how often they have refused a step.
+
+    Attributes:
+        clip_norm, clip_value, nonfinite, max_skips, update_clip: the options.
+        skipped: the steps that were skipped.
+        in_a_row: those of them since the last that was taken.
+        share: adds up numbers over the processes that hold parts of one model.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite: str = "propagate",
+        max_skips: int | None = None,
+        update_clip: bool = False,
+    ) -> None:
+        self.clip_norm = _size("clip_norm", clip_norm)
+        self.clip_value = _size("clip_value", clip_value)
+        if nonfinite not in _NONFINITE:
+            raise HyperparameterError(
+                f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}.{suggest(nonfinite, _NONFINITE)}"
+            )
+        if not isinstance(update_clip, bool):
+            raise HyperparameterError(f"update_clip must be True or False, got {update_clip!r}")
+        if max_skips is not None and nonfinite != "skip":
+            raise HyperparameterError(f"max_skips={max_skips!r} does nothing without nonfinite='skip'; remove it")
+        if max_skips is not None and (type(max_skips) is not int or max_skips < 0):
+            raise HyperparameterError(f"max_skips must be a whole number of at least 0, got {max_skips!r}")
+        self.nonfinite, self.update_clip = nonfinite, update_clip
+        self.max_skips = _MAX_SKIPS if max_skips is None else max_skips
+        self.skipped = self.in_a_row = 0
+        self.share: Callable[[Sequence[float]], Sequence[float]] = _alone
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether steps are taken as they come."""
+        return not (self.measures or self.update_clip or self.clip_value is not None)
+
+    @property
+    def measures(self) -> bool:
+        """Whether all gradients are read before a step."""
+        return self.clip_norm is not None or self.nonfinite != "propagate"
+
+    def guard(self, *, unscales: bool = False) -> Guard:
+        """Return what kernels do."""
+        return Guard(unscales, self.clip_value is not None, self.clip_norm is not None, self.update_clip)
+
+    def numbers(self, scale: float = 1.0, factor: float = 1.0, update: float = 1.0) -> dict[str, float]:
+        """Return the numbers that kernels take."""
+        value = math.inf if self.clip_value is None else self.clip_value
+        return {GRAD_SCALE: scale, CLIP_VALUE: value, CLIP_FACTOR: factor, UPDATE_FACTOR: update}
+
+    def check_rule(self, rule: Rule, variant: Variant, where: str) -> None:
+        """Refuse ``update_clip`` for a rule that has no second moment or no learning rate.
+
+        Raises:
+            HyperparameterError: naming the rule.
+        """
+        if self.update_clip and ("lr" not in rule.hyperparameters or update_ratio(rule, variant) is None):
+            raise HyperparameterError(
+                f"update_clip compares the gradient to the root of its average square, which rule {rule.name!r} does "
+                f"not keep (a non-negative slot v){where}; remove it, or use clip_norm"
+            )
+
+    def decide(self, sums: Sequence[float], gradients: Gradients) -> float | None:
+        """Return what the gradients are multiplied by, or None for a step that is skipped.
+
+        Args:
+            sums: the squares of the gradient to be clipped, summed; then, where ``clip_value`` changes it, of the
+                gradient as it was given.
+            gradients: to be looked at more closely.
+
+        Raises:
+            NonFiniteError: as ``nonfinite`` says.
+        """
+        sums = self.share(sums)
+        if self.nonfinite != "propagate" and not math.isfinite(sums[-1]):
+            found = gradients.nonfinite()
+            if self.share([float(len(found))])[0]:
+                self._refuse(found)
+                return None
+        self.in_a_row = 0
+        if self.clip_norm is None:
+            return 1.0
+        norm = math.sqrt(sums[0])
+        if math.isinf(norm):
+            norm = math.sqrt(self.share([gradients.norm() ** 2])[0]) if self.share is not _alone else gradients.norm()
+        factor = self.clip_norm / (norm + _TINY)
+        return 1.0 if factor >= 1 else factor  # NaN stays
+
+    def _refuse(self, found: Sequence[NonFinite]) -> None:
+        what = _described(found)
+        if self.nonfinite == "raise":
+            raise NonFiniteError(
+                f"{what}; nothing was stepped. Look for what overflowed (a learning rate too high, a loss in float16), "
+                "or pass nonfinite='skip'"
+            )
+        if self.in_a_row >= self.max_skips:
+            raise NonFiniteError(
+                f"{what}, as in the {self.in_a_row} steps before, which were skipped (max_skips={self.max_skips}); "
+                "nothing was stepped. The run does not recover: go back to a checkpoint, with a lower learning rate"
+            )
+        self.skipped += 1
+        self.in_a_row += 1
+
+
+def update_factor(squares: float, size: int) -> float:
+    """Return what the learning rate of a tensor is multiplied by, given the sum of its squared update ratios.
+
+    ``1 / max(1, RMS)``. Where the RMS is not finite, a gradient is not: nothing is clipped then, so that the other
+    elements do not suffer.
+    """
+    rms = math.sqrt(squares / size) if size else 0.0
+    return 1 / rms if 1 < rms < math.inf else 1.0
+
+
+def _size(name: str, value: object) -> float | None:
+    hyper = Hyperparameter(name, None, Range(0.0, open_low=True), optional=True)
+    return hyper.check(value)  # type: ignore[return-value]  # no choices: a number or None
+
+
+def _described(found: Sequence[NonFinite]) -> str:
+    if not found:
+        return "the gradients of another process have elements that are not finite"
+    named = [f"{bad.name} ({bad.count:,} of {bad.size:,} elements)" for bad in found[:_NAMED]]
+    more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+    return f"not finite: the gradient{'s' if len(found) > 1 else ''} of {', '.join(named)}{more}"

@@ -1,0 +1,90 @@
+"""Measuring the gradients and slots of NumPy arrays before a step: one task's sums for every parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.doors.group import GroupValues
+from steprule.doors.layout import Array, same_walk
+from steprule.doors.leaf import Leaf, words_of
+from steprule.doors.sums import Summed, Sums, blocks_of, total
+from steprule.doors.walk import in_one_run, row_of
+from steprule.engine import Kernel, Task
+from steprule.runtime import get_num_threads
+from steprule.runtime.addresses import address, addresses
+
+__all__ = ["Measure"]
+
+
+class Measure:
+    """Takes the sums of one task, again and again.
+
+    Args:
+        leaves: the parameters.
+        kernels: the kernel of the task for each of them.
+        task: what is summed.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf], kernels: Sequence[Kernel], task: Task) -> None:
+        self._leaves, self._kernels = leaves, kernels
+        self._rows = {id(leaf.group): leaf.group.new_row(task) for leaf in leaves}
+        self._apart: frozenset[int] | None = None
+
+    def set_row(self, group: GroupValues, row: bytes) -> None:
+        """Let the kernels of a group read these scalars."""
+        memoryview(self._rows[id(group)].data).cast("B")[: len(row)] = row
+
+    def run(self, grads: Sequence[Array], apart: frozenset[int]) -> NDArray[np.float64]:
+        """Return the sums of each parameter, a line each.
+
+        Args:
+            grads: as a walk has prepared them.
+            apart: those that are not walked as they lie; they are copied.
+        """
+        found = np.zeros((len(self._leaves), len(self._kernels[0].plan.sums) if self._kernels else 1))
+        if any(kernel.run is not None for kernel in self._kernels):
+            for index, grad in enumerate(grads):
+                found[index] = self._by_referee(index, grad)
+            return found
+        if apart != self._apart:
+            self._lay_out(apart)
+        if self._direct:
+            self._sums.table.addresses[:, 1] = addresses([grads[index] for index in self._direct])
+            self._sums.run(get_num_threads())
+            found[self._direct] = self._sums.each()
+        for index in apart:
+            found[index] = self._by_copies(index, grads[index])
+        return found
+
+    def _lay_out(self, apart: frozenset[int]) -> None:
+        self._direct = [i for i, leaf in enumerate(self._leaves) if i not in apart and leaf.array.size]
+        rows = [self._summed(i, row_of(self._leaves[i])) for i in self._direct]
+        self._sums, self._apart = Sums(rows), apart
+
+    def _summed(self, index: int, fixed: Sequence[int]) -> Summed:
+        leaf = self._leaves[index]
+        return Summed(self._kernels[index], address(self._rows[id(leaf.group)]), fixed, leaf.array.shape)
+
+    def _by_copies(self, index: int, grad: Array) -> NDArray[np.float64]:
+        leaf = self._leaves[index]
+        arrays = [np.require(array, requirements=["C", "A"]) for array in (leaf.array, grad, *leaf.kept)]
+        words = words_of(leaf.kernel, leaf.array.shape, leaf.origin)
+        sums = Sums([self._summed(index, [*map(address, arrays), *words])])
+        sums.run(1)
+        line: NDArray[np.float64] = sums.each()[0]
+        return line
+
+    def _by_referee(self, index: int, grad: Array) -> NDArray[np.float64]:
+        leaf, kernel = self._leaves[index], self._kernels[index]
+        sums = np.zeros((blocks_of(kernel, leaf.array.shape), len(kernel.plan.sums)))
+        arrays = [leaf.array, grad, *leaf.kept]
+        if in_one_run(leaf) and same_walk(grad, leaf.array) and not kernel.needs_order:
+            order = np.argsort([-stride for stride in leaf.array.strides], kind="stable")
+            arrays = [array.transpose(order) for array in arrays]
+        assert kernel.run is not None
+        named: Mapping[str, object] = {"origin": leaf.origin} if kernel.plan.inputs else {}
+        kernel.run(*arrays, self._rows[id(leaf.group)], **named, sums=sums)
+        return np.array([total(column.tolist()) for column in sums.T])

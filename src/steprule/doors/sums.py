@@ -1,0 +1,96 @@
+"""Sums over the elements of many arrays, in one launch: in float64, in an order of their own, whatever the threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.compile import BLOCK, LANES
+from steprule.engine import Kernel
+from steprule.formats import GROUP, rows_of
+from steprule.runtime import Table
+from steprule.runtime.addresses import address
+
+__all__ = ["Summed", "Sums", "blocks_of", "total", "units_of"]
+
+
+@dataclass(frozen=True)
+class Summed:
+    """One row of the launch: a kernel with sums over arrays that it can walk as they lie.
+
+    Attributes:
+        scalars: the address of the kernel's row of scalars.
+        fixed: the addresses of the planes, and what follows them.
+        shape: of the parameter.
+    """
+
+    kernel: Kernel
+    scalars: int
+    fixed: Sequence[int]
+    shape: Sequence[int]
+
+
+class Sums:
+    """A launch that takes sums.
+
+    Attributes:
+        table: where addresses can be changed between launches.
+    """
+
+    def __init__(self, rows: Sequence[Summed]) -> None:
+        units = [units_of(row.kernel, row.shape) for row in rows]
+        blocks = [blocks_of(row.kernel, row.shape) for row in rows]
+        ends = np.cumsum(blocks).tolist()
+        self._starts = [end - n for end, n in zip(ends, blocks, strict=True)]
+        places = zip(self._starts, ends, strict=True)
+        self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
+        width = max((row.kernel.place_of_sums + 1 for row in rows), default=2)
+        multiple = [_block(row.kernel) for row in rows]
+        self.table = Table([n for n, _ in units], width, [unit for _, unit in units], multiple)
+        count = len(rows[0].kernel.plan.sums) if rows else 1
+        self._out = np.zeros((sum(blocks), count))
+        for index, (row, start) in enumerate(zip(rows, self._starts, strict=True)):
+            self.table.set_row(index, row.kernel.address, row.scalars)
+            self.table.addresses[index, : len(row.fixed)] = row.fixed
+            at = address(self._out) + start * count * self._out.itemsize
+            self.table.addresses[index, row.kernel.place_of_sums] = at
+
+    def run(self, threads: int) -> None:
+        """Take the sums."""
+        self.table.prepare(threads)
+        self.table.run()
+
+    def each(self) -> NDArray[np.float64]:
+        """Return the sums of each row, a line a row: of its blocks' sums, added up without rounding but at the end."""
+        lines = self._out[self._starts]
+        for index, start, end in self._long:
+            lines[index] = [total(part.tolist()) for part in self._out[start:end].T]
+        return lines
+
+
+def total(numbers: Sequence[float]) -> float:
+    """Return the sum of numbers that are not negative, rounded once."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return math.inf
+
+
+def units_of(kernel: Kernel, shape: Sequence[int]) -> tuple[int, int]:
+    """Return what the kernel counts of an array of this shape, and how many elements it counts as one."""
+    rows, length, groups = rows_of(shape)
+    return (rows * groups, min(GROUP, max(1, length))) if kernel.plan.has_groups else (rows * length, 1)
+
+
+def blocks_of(kernel: Kernel, shape: Sequence[int]) -> int:
+    """Return how many partial sums the kernel writes for an array of this shape."""
+    return -(-units_of(kernel, shape)[0] // _block(kernel))
+
+
+def _block(kernel: Kernel) -> int:
+    """Return how much of what the kernel counts has one partial sum."""
+    return BLOCK // LANES if kernel.plan.has_groups else BLOCK

@@ -1,0 +1,110 @@
+"""What is done to a gradient before a rule sees it, and to the learning rate: the loss's scale, and clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steprule.language import maximum, minimum, sqrt
+from steprule.language.node import Node, symbol
+from steprule.rules.rule import Rule, Variant
+
+__all__ = [
+    "CLIP_FACTOR",
+    "CLIP_VALUE",
+    "GRAD_SCALE",
+    "UNGUARDED",
+    "UPDATE_FACTOR",
+    "Guard",
+    "update_ratio",
+]
+
+# The underscores keep these out of the way of a rule's own hyperparameters.
+GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR, UPDATE_FACTOR = "_grad_scale", "_clip_value", "_clip_factor", "_update_factor"
+_SMALLEST = 1.1754943508222875e-38
+_MOMENTS = ("v", "n")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Which of these are done, in this order; the numbers come with every step.
+
+    Attributes:
+        unscales: the gradient is divided by the scale of the loss.
+        clips_value: each element is brought to at most ``clip_value`` in size.
+        clips_norm: the gradient is multiplied by the factor that brings the norm of all to ``clip_norm``.
+        clips_update: the learning rate is multiplied by a factor of the tensor; see ``update_ratio``.
+    """
+
+    unscales: bool = False
+    clips_value: bool = False
+    clips_norm: bool = False
+    clips_update: bool = False
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names of the numbers that it takes."""
+        given = {GRAD_SCALE: self.unscales, CLIP_VALUE: self.clips_value, CLIP_FACTOR: self.clips_norm}
+        return (name for name, is_used in {**given, UPDATE_FACTOR: self.clips_update}.items() if is_used)
+
+    def measured(self, g: Any, numbers: Mapping[str, Any]) -> Any:
+        """Return the gradient whose norm is clipped."""
+        if self.unscales:
+            g = g / numbers[GRAD_SCALE]
+        if self.clips_value:
+            g = minimum(maximum(g, -numbers[CLIP_VALUE]), numbers[CLIP_VALUE])
+        return g
+
+    def gradient(self, g: Any, numbers: Mapping[str, Any]) -> Any:
+        """Return the gradient that the rule sees."""
+        g = self.measured(g, numbers)
+        return g * numbers[CLIP_FACTOR] if self.clips_norm else g
+
+    def rate(self, lr: Any, numbers: Mapping[str, Any]) -> Any:
+        """Return the learning rate that the rule sees."""
+        return lr * numbers[UPDATE_FACTOR]
+
+    @property
+    def symbols(self) -> dict[str, Node]:
+        """The numbers, as symbols of the host."""
+        return {name: symbol(name, "host") for name in self}
+
+
+UNGUARDED = Guard()
+
+
+def _second_moment(rule: Rule, variant: Variant) -> Node | None:
+    """Return the average of squared gradients whose root the rule divides by; None if it has none.
+
+    That is what the rule calls ``v_hat``, or its largest so far, or the new slot ``v`` (Adan's is ``n``). Only slots
+    that are declared non-negative are meant.
+    """
+    trace, labels = rule.named_trace(variant)
+    nodes: dict[str, Node] = {}
+    for node, name in labels.items():  # the innermost rule's names come first
+        nodes.setdefault(name, node)
+    for slot in _MOMENTS:
+        if slot in trace.slots and slot in rule.non_negative:
+            found = (nodes.get(f"{slot}_hat"), trace.slots.get(f"{slot}_max"), trace.slots[slot])
+            return next(node for node in found if node is not None)
+    return None
+
+
+def update_ratio(rule: Rule, variant: Variant) -> Node | None:
+    """Return ``g / sqrt(max(v_hat, eps**2))``, whose root mean square over a tensor should not be above 1.
+
+    None for rules without a second moment. Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
+    """
+    moment = _second_moment(rule, variant)
+    if moment is None:
+        return None
+    floor = maximum(symbol("eps", "host") ** 2, _SMALLEST) if "eps" in rule.hyperparameters else _SMALLEST
+    ratio: Node = _gradient_of(rule, variant) / sqrt(maximum(moment, floor))
+    return ratio
+
+
+def _gradient_of(rule: Rule, variant: Variant) -> Node:
+    """Return the gradient as the rule's own formula sees it, after combinators."""
+    _, labels = rule.named_trace(variant)
+    named = (node for node, name in labels.items() if name == "g")
+    return next(named, symbol(rule.gradient, "element"))
