@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.doors.torch.base import Base, Number, Params, given
-from steprule.doors.torch.formats import FormatOptions
+from steprule.doors.torch.arguments import given
+from steprule.doors.torch.base import Base, Number, Params
+from steprule.doors.torch.guards import Options
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.errors import HyperparameterError
 
@@ -42,7 +43,7 @@ class Adam(Base):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -78,7 +79,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, **given(locals()), decoupled_weight_decay=True)
 
@@ -106,7 +107,7 @@ class Adamax(Base):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -136,7 +137,7 @@ class NAdam(Base):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -165,7 +166,7 @@ class RAdam(Base):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 

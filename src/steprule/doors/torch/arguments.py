@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["documented"]
+from steprule.doors.guards import GUARDS
+from steprule.doors.torch.formats import DEFAULTS
+from steprule.doors.torch.guards import PROCESS_GROUP
+from steprule.errors import suggest
+
+__all__ = ["OPTIONS", "documented", "given"]
+
+OPTIONS = (*DEFAULTS, *GUARDS, PROCESS_GROUP)
+"""What every class takes besides torch's arguments."""
 
 _MEANINGS = {
     "params": "tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.",
@@ -36,10 +45,12 @@ _MEANINGS = {
     "foreach": "ignored: every step is one fused pass.",
     "fused": "ignored: every step is one fused pass.",
     "capturable": "ignored on the CPU.",
-    "formats": (
+    "options": (
         '`states` ("float32", "bfloat16", "8bit", or a dict of these by slot), `weights` of 16-bit parameters '
         '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors, and those of '
-        "fewer than two dimensions, keep float32 states) and `seed` (0) of random rounding."
+        "fewer than two dimensions, keep float32 states) and `seed` (0) of random rounding; and, for all groups "
+        'together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), '
+        "`update_clip` and `process_group`: see docs/guards.md."
     ),
 }
 _SPECIAL = {
@@ -64,3 +75,14 @@ def documented(cls: type[Any]) -> str:
         default = "" if parameter.default is parameter.empty else f" Default {parameter.default!r}."
         lines.append(f"    {name}: {meaning}{default}")
     return "\n".join([*lines, _END])
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options among the arguments of an ``__init__``, from its ``locals()``."""
+    own = {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__", "options")}
+    options = arguments.get("options", {})
+    for name in options:
+        if name not in OPTIONS:
+            kind = type(arguments["self"]).__name__
+            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *OPTIONS])}")
+    return {**own, **options}

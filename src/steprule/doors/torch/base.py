@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,30 +12,21 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
+from steprule.doors.guards import Gradients, Guards
 from steprule.doors.torch.arguments import documented
 from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
-from steprule.doors.torch.launch import Launch, cohorts_of
+from steprule.doors.torch.guards import Given, check_group, guards_of
+from steprule.doors.torch.launch import Launch
 from steprule.doors.torch.layout import Layout
-from steprule.doors.torch.loading import decoded_state_dict, loaded_groups, loaded_state
+from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
 from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_keys, hyperparameters
 from steprule.doors.torch.places import Item, Places, check_params, places_of, rounds
-from steprule.errors import HyperparameterError, StateError, suggest
+from steprule.errors import HyperparameterError
 
-__all__ = ["Base", "Number", "Params", "given"]
+__all__ = ["Base", "Number", "Params"]
 
 Params = torch_optimizer.ParamsT
 Number = float | Tensor
-
-
-def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among the arguments of an ``__init__``, from its ``locals()``."""
-    own = {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__", "formats")}
-    formats = arguments.get("formats", {})
-    for name in formats:
-        if name not in DEFAULTS:
-            kind = type(arguments["self"]).__name__
-            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *DEFAULTS])}")
-    return {**own, **formats}
 
 
 class Base(torch.optim.Optimizer):
@@ -48,6 +40,10 @@ class Base(torch.optim.Optimizer):
     _released: type[Tensor] | None = None
     """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
 
+    skipped = property(
+        operator.attrgetter("guards.skipped"), doc="The steps skipped for gradients that were not finite."
+    )
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
@@ -58,6 +54,8 @@ class Base(torch.optim.Optimizer):
         self._launch: Launch | None = None
         self._places: tuple[list[GroupOptions], Places] | None = None
         check_params(params)
+        self.guards: Guards = guards_of(defaults)
+        """``clip_norm``, ``nonfinite`` and the other options of guarded steps."""
         if any(name in defaults for name in DEFAULTS):
             defaults = {**DEFAULTS, **defaults, "coding": CODING}
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
@@ -78,7 +76,8 @@ class Base(torch.optim.Optimizer):
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise HyperparameterError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}{where}")
         choice = self._rule(group)
-        GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
+        values = GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
+        self.guards.check_rule(choice[0], values.variant, where)
         formats_of(group, choice[0], self._naming.slots, where)
         if group.get("coding", CODING) != CODING:
             raise HyperparameterError(
@@ -95,6 +94,7 @@ class Base(torch.optim.Optimizer):
             raise RuntimeError("step_in_backward is at work, and would not see a new group; remove() its handle first")
         if isinstance(param_group, dict):
             where = f" (group {len(self.param_groups)})"
+            check_group(param_group, where)
             check_keys(param_group, [*self.defaults, *DEFAULTS], where)
             if any(name in param_group for name in DEFAULTS):
                 param_group = {**DEFAULTS, "coding": CODING, **self.defaults, **param_group}
@@ -172,11 +172,16 @@ class Base(torch.optim.Optimizer):
             grads = [None if type(grad) is self._released else grad for grad in grads]
         launch = self._launch
         if launch is not None and launch.holds(self._options, list(self.state.values()), grads):
-            launch.run([cohort.evaluate() for cohort in launch.cohorts])
+            factor = launch.factor(self._given(grads))
+            if factor is not None:
+                launch.run(launch.evaluate(factor))
         else:
             self._launch = None
             with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
                 self._step_anew(grads)
+
+    def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
+        return Given(self._options, grads, self._read, self.guards.clip_value)
 
     @torch.no_grad()
     def _step_alone(self, param: Tensor) -> None:
@@ -198,26 +203,41 @@ class Base(torch.optim.Optimizer):
             options.refresh(scale)
 
     def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
-        return [GroupOptions(self._rule, self._naming, self.defaults, group, i) for i, group in enumerate(groups)]
+        own = (self._rule, self._naming, self.defaults)
+        return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
 
     def _step_anew(self, grads: Sequence[Tensor | None]) -> None:
         """Lay out a step, take it, and keep its layout for the next if it can serve again."""
         params = [(param, options) for options in self._options for param in options.group["params"]]
         items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
-        launches = [self._step_once(items) for items in rounds(items)]
+        factor: float | None = None
+        launches: list[Launch | None] = []
+        for turn in rounds(items):
+            layout = self._laid_out(turn)
+            launch = Launch(layout, self.guards)
+            if not launches:  # every gradient is in the first round
+                factor = launch.factor(self._given(grads))
+            if factor is None:
+                return
+            launches.append(self._take(launch, layout, factor))
         self._launch = launches[0] if len(launches) == 1 else None
 
-    def _step_once(self, items: Sequence[Item]) -> Launch | None:
+    def _step_once(self, items: Sequence[Item]) -> None:
+        layout = self._laid_out(items)
+        self._take(Launch(layout, self.guards), layout, 1.0)
+
+    def _laid_out(self, items: Sequence[Item]) -> Layout:
         layout = Layout(self._naming, self._read, self.state)
         for place, grad, param, options in items:
             if grad is None:
                 layout.absent.append(place)
             else:
                 layout.add(param, grad, place, options)
-        cohorts = cohorts_of(layout.rows)
-        evaluated = [cohort.evaluate() for cohort in cohorts]
-        launch = Launch(layout.rows, cohorts, layout.eager, layout.put_back)
-        launch.run(evaluated, layout.entries)
+        return layout
+
+    def _take(self, launch: Launch, layout: Layout, factor: float) -> Launch | None:
+        """Take the step of a launch, and return it if it may serve again."""
+        launch.run(launch.evaluate(factor), layout.entries)
         watched = layout.watched(self._options) if launch.is_direct else None
         if watched is None:
             return None
@@ -240,6 +260,10 @@ class Base(torch.optim.Optimizer):
             RuntimeError: when the rule has no meaning for rows that were not touched.
         """
         raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs."""
+        return {**super().__getstate__(), "guards": self.guards}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle's, a copy's or a state dict's parts, with defaults for options it does not have."""
@@ -264,17 +288,11 @@ class Base(torch.optim.Optimizer):
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
         """
-        if not isinstance(state_dict, Mapping):
-            raise StateError(f"a state dict is a dict, got a {type(state_dict).__name__}")
-        state_dict = dict(state_dict)
+        state_dict = checked_dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
-        if not {"state", "param_groups"} <= set(state_dict):
-            raise StateError(
-                "this is no state dict of an optimizer, which has 'state' and 'param_groups': it has "
-                f"{sorted(map(str, state_dict))[:6]}. Of a checkpoint, load the optimizer's part"
-            )
+        check_parts(state_dict)
         groups = loaded_groups(self.param_groups, state_dict["param_groups"], self.defaults, self._check, convert)
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)

@@ -8,8 +8,9 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from steprule import rules
-from steprule.doors.torch.base import Base, Number, Params, given
-from steprule.doors.torch.formats import FormatOptions
+from steprule.doors.torch.arguments import given
+from steprule.doors.torch.base import Base, Number, Params
+from steprule.doors.torch.guards import Options
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError
@@ -39,7 +40,7 @@ class SGD(Base):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -71,7 +72,7 @@ class RMSprop(Base):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -100,13 +101,13 @@ class Adagrad(Base):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
         self._refresh()
-        for options in self._options:
-            for param in options.group["params"]:
-                self.state[param].update(check_entry({}, param, options, self._naming)[1])
+        for own in self._options:
+            for param in own.group["params"]:
+                self.state[param].update(check_entry({}, param, own, self._naming)[1])
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         return dressed(rules.adagrad, group), {}
@@ -138,7 +139,7 @@ class Adadelta(Base):
         capturable: bool = False,
         maximize: bool = False,
         differentiable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -170,7 +171,7 @@ class Rprop(Base):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -196,7 +197,7 @@ class ASGD(Base):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 

@@ -11,18 +11,17 @@ from torch import Tensor
 from steprule import formats
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
-from steprule.rules import Rule
 
 __all__ = ["differentiable_step", "eager_step"]
 
 
 def eager_step(param: Tensor, grad: Tensor, options: GroupOptions, state: Slots) -> Callable[[], None]:
     """Return what steps one parameter."""
-    rule, values = options.rule, dict(options.values)
+    values = dict(options.values)
 
     def step() -> None:
         with torch.no_grad():
-            new, slots, scalars = _computed(rule, values, param, grad, state)
+            new, slots, scalars = _computed(options, values, param, grad, state)
             param.copy_(_like(param, new))
             for name, value in slots.items():
                 state.slots[name].copy_(_like(state.slots[name], value))
@@ -44,7 +43,7 @@ def differentiable_step(
     if param.is_leaf and param.requires_grad and torch.is_grad_enabled():
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     values = {**options.values, **options.tensors()}
-    new, slots, scalars = _computed(options.rule, values, param.clone(), grad, state)
+    new, slots, scalars = _computed(options, values, param.clone(), grad, state)
 
     def step() -> None:
         param.copy_(_like(param, new))
@@ -57,13 +56,15 @@ def differentiable_step(
 
 
 def _computed(
-    rule: Rule, values: dict[str, Any], param: Tensor, grad: Tensor, state: Slots
+    options: GroupOptions, values: dict[str, Any], param: Tensor, grad: Tensor, state: Slots
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
     """Return the new parameter, slots and scalar slots, all as real numbers."""
+    rule = options.rule
     compute = state_dtype(param.dtype)
     kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
     kept |= {name: scalar.item() for name, scalar in state.scalars.items()}
-    elements = [_reals(param).to(_real(compute)), _reals(grad).to(_real(compute))]
+    given = options.values.guard.gradient(_reals(grad).to(_real(compute)), options.numbers)
+    elements = [_reals(param).to(_real(compute)), given]
     new, *rest = rule.compute([*elements, *(kept.get(slot) for slot in rule.slots)], state.t + 1, values)
     results = dict(zip(rule.slots, rest, strict=True))
     name_of = str(_real(compute)).removeprefix("torch.")

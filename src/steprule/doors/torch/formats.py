@@ -29,6 +29,7 @@ __all__ = [
     "described",
     "formats_of",
     "key_of",
+    "names_of",
     "storage_of",
     "torch_dtype",
 ]
@@ -100,12 +101,17 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
     return formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
 
 
-def check_kept(storage: Storage, param: Tensor) -> None:
-    """Check that a tensor whose formats need a kernel is one that kernels walk.
+def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:
+    """Check that a tensor whose formats or guards need a kernel is one that kernels walk.
 
     Raises:
         StructureError: for tensors on other devices, subclasses, and sparse or differentiable steps.
     """
+    if clips_update:
+        raise StructureError(
+            f"update_clip takes tensors in this machine's memory; a parameter of shape {tuple(param.shape)} is a "
+            f"{type(param).__name__} on {param.device}; nothing was stepped. Use clip_norm"
+        )
     if not storage.is_plain:
         asked = ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
         raise StructureError(
@@ -145,6 +151,11 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
     check_effects(changed, [own.formats for own in groups], storages)
 
 
+def names_of(group: Mapping[str, Any], index: int) -> list[str]:
+    """Return what tables and messages call the parameters of a group."""
+    return list(group.get("param_names") or [f"group {index}, {place}" for place in range(len(group["params"]))])
+
+
 class _Group(Protocol):
     """What ``described`` needs of a group."""
 
@@ -159,7 +170,7 @@ def described(groups: Sequence[_Group], title: str) -> str:
     lines: list[Line] = []
     for index, own in enumerate(groups):
         params = own.group["params"]
-        names = own.group.get("param_names") or [f"group {index}, {place}" for place in range(len(params))]
+        names = names_of(own.group, index)
         variant = own.values.variant
         lines += [_line(n, p, own.formats, own.rule, variant) for n, p in zip(names, params, strict=True)]
     return table(title, lines)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,72 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steprule.doors.evaluate import Evaluated
 from steprule.doors.group import GroupValues
+from steprule.doors.guards import Gradients, Guards
 from steprule.doors.layout import Spans
 from steprule.doors.strided import step_in_blocks, step_strided
 from steprule.doors.sums import units_of
-from steprule.doors.torch.layout import Entries
+from steprule.doors.torch.cohorts import Cohort, Counts, cohorts_of
+from steprule.doors.torch.judge import Judge
+from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.measure import Bound
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Memory, Row
-from steprule.doors.torch.watch import Numbers, Watch, Watched
+from steprule.doors.torch.watch import Watch, Watched
 from steprule.formats import Formats
 from steprule.rules.rule import Variant
 from steprule.runtime import Table
 from steprule.runtime.addresses import address
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["Cohort", "Evaluated", "Launch", "cohorts_of"]
-
-Evaluated = tuple[bytes, tuple[float, ...]]
-"""A row of scalars, and the new scalar slots."""
-
-
-@dataclass(eq=False)
-class Cohort:
-    """Parameters of one group with one step count and the same scalar slots: they share a row of scalars.
-
-    Attributes:
-        rows: their places among the rows of the launch.
-        t: the steps taken.
-        scalars: the scalar slots.
-    """
-
-    options: GroupOptions
-    t: int
-    scalars: dict[str, float]
-    rows: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.row = self.options.values.new_row()
-        self._bytes = memoryview(self.row.data).cast("B")
-
-    def evaluate(self) -> Evaluated:
-        """Return what the next step needs. Changes nothing.
-
-        Raises:
-            HyperparameterError: when the expressions of the rule have no value.
-        """
-        return self.options.values.evaluate(self.t + 1, {}, self.scalars)
-
-    def take(self, evaluated: Evaluated) -> None:
-        """Take over what ``evaluate`` returned."""
-        row, scalars = evaluated
-        self._bytes[: len(row)] = row
-        self.t += 1
-        if scalars:
-            self.scalars = dict(zip(self.scalars, scalars, strict=True))
-
-
-def cohorts_of(rows: Sequence[Row]) -> list[Cohort]:
-    """Return the cohorts of the rows."""
-    cohorts: dict[tuple[int, int, tuple[float, ...]], Cohort] = {}
-    for index, row in enumerate(rows):
-        scalars = {name: tensor.item() for name, tensor in row.scalars.items()}
-        key = (id(row.options), row.t, tuple(scalars.values()))
-        if key not in cohorts:
-            cohorts[key] = Cohort(row.options, row.t, scalars)
-        cohorts[key].rows.append(index)
-    return list(cohorts.values())
+__all__ = ["Launch"]
 
 
 def _tensor_guards() -> Any:
@@ -88,48 +40,46 @@ def _tensor_guards() -> Any:
     return TensorGuards
 
 
-_Bound = tuple[Row, int]
-"""A row, and the address of its scalars."""
-
-
 class Launch:
     """Steps rows, all that can be walked as they lie in one launch.
 
     Args:
-        rows: in the order of the optimizer's parameters.
-        cohorts: of these rows.
-        before: what is done first: steps by torch, of which the first may fail, and then nothing has moved.
-        after: what is done last, and cannot fail.
+        layout: what the step consists of. Steps by torch come first, of which the first may fail, and then nothing has
+            moved; what is put back comes last, and cannot fail.
+        guards: what decides about steps.
 
     Attributes:
+        cohorts: of the rows.
         is_direct: whether all is done in the one launch, which then may be kept for another step.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        cohorts: Sequence[Cohort],
-        before: Sequence[Callable[[], None]],
-        after: Sequence[Callable[[], None]],
-    ) -> None:
-        self.cohorts, self._before, self._after = cohorts, before, after
+    def __init__(self, layout: Layout, guards: Guards) -> None:
+        rows = layout.rows
+        self.cohorts, self._before, self._after = cohorts_of(rows), layout.eager, layout.put_back
         self._params = [row.param for row in rows if not row.param.is_inference()]
-        self._counts = Counts(rows, cohorts)
+        self._counts = Counts(rows, self.cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
         direct, apart = self._sorted(rows)
-        self._apart = [(row, scalars, self._arrays(row)) for row, scalars in apart]
-        self._table = _table(direct)
+        judged = guards.measures or guards.update_clip
+        self._judge = Judge(guards, direct, apart, layout.eager_grads) if judged else None
+        self._apart = [(row, self._scalars(row, cohort), self._arrays(row)) for row, cohort in apart]
+        self._table = _table([(row, self._scalars(row, cohort)) for row, cohort in direct])
         self._all_done = False
-        self.is_direct = not apart and not before and not after
+        self.is_direct = not apart and not self._before and not self._after
 
-    def _sorted(self, rows: Sequence[Row]) -> tuple[list[_Bound], list[_Bound]]:
-        """Return the rows that can be walked as they lie, and the others, each with the address of its scalars."""
-        scalars = {index: address(cohort.row) for cohort in self.cohorts for index in cohort.rows}
-        filled = [(row, scalars[index]) for index, row in enumerate(rows) if row.memories[0].size]
+    def _sorted(self, rows: Sequence[Row]) -> tuple[list[Bound], list[Bound]]:
+        """Return the rows that can be walked as they lie, and the others."""
+        cohorts = {index: cohort for cohort in self.cohorts for index in cohort.rows}
+        filled = [(row, cohorts[index]) for index, row in enumerate(rows) if row.memories[0].size]
         shared = _overlapping([row.memories[0].bounds for row, _ in filled])
         apart = [i in shared or not row.is_direct or self._crosses(row) for i, (row, _) in enumerate(filled)]
         pairs = list(zip(filled, apart, strict=True))
         return [item for item, is_apart in pairs if not is_apart], [item for item, is_apart in pairs if is_apart]
+
+    def _scalars(self, row: Row, cohort: Cohort) -> int:
+        """Return the address of the scalars that a row reads."""
+        own = self._judge.scalars.get(id(row)) if self._judge is not None else None
+        return address(cohort.row) if own is None else own
 
     def keep(self, rows: Sequence[Row], watched: Watched) -> None:
         """Make ready for ``holds``. The rows are not kept: their gradients' memory is not ours."""
@@ -162,14 +112,30 @@ class Launch:
         if ((found % items != 0) | ((found != own) & self._spans.meet_each(found, sizes))).any():
             return False
         self._table.addresses[:, 1] = found
+        if self._judge is not None:
+            self._judge.look(found)
         self._seen = seen
         return True
+
+    def factor(self, gradients: Gradients) -> float | None:
+        """Return what the gradients are multiplied by; None if the step is to be skipped.
+
+        Raises:
+            NonFiniteError: as the options say.
+        """
+        return 1.0 if self._judge is None else self._judge.factor(gradients)
+
+    def evaluate(self, factor: float) -> list[Evaluated]:
+        """Return what each cohort's ``evaluate`` does, and make ready what else the step reads. Changes nothing."""
+        if self._judge is None:
+            return [cohort.evaluate() for cohort in self.cohorts]
+        return self._judge.evaluate(self.cohorts, factor)
 
     def run(self, evaluated: Sequence[Evaluated], entries: Entries | None = None) -> None:
         """Take the step: fresh state, counts, scalar slots, then the arrays.
 
         Args:
-            evaluated: what each cohort's ``evaluate`` returned.
+            evaluated: what ``evaluate`` returned.
             entries: what comes into the optimizer's state.
         """
         self._table.prepare(torch.get_num_threads())
@@ -181,6 +147,8 @@ class Launch:
             for cohort, values in zip(self.cohorts, evaluated, strict=True):
                 cohort.take(values)
             self._counts.write(self.cohorts)
+            if self._judge is not None:
+                self._judge.commit()
             self._move()
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if not self._is_done:
@@ -249,36 +217,7 @@ def _guards(tensors: Sequence[Tensor]) -> Callable[..., bool]:
     return check
 
 
-class Counts:
-    """The step counts and scalar slots of all rows: tensors of the optimizer's state, written together."""
-
-    def __init__(self, rows: Sequence[Row], cohorts: Sequence[Cohort]) -> None:
-        tensors: list[Tensor] = []
-        parts: list[tuple[int, str, int]] = []
-        for index, cohort in enumerate(cohorts):
-            own = [rows[place] for place in cohort.rows]
-            steps = [row.step for row in own if row.step is not None]
-            for name, group in [("", steps), *((name, [row.scalars[name] for row in own]) for name in cohort.scalars)]:
-                tensors += group
-                parts.append((index, name, len(group)))
-        self.numbers = Numbers(tensors)
-        ends = itertools.accumulate(n for _, _, n in parts)
-        self._parts = [
-            (index, name, self.numbers.part(end - n, end))
-            for (index, name, n), end in zip(parts, ends, strict=True)
-            if n
-        ]
-
-    def write(self, cohorts: Sequence[Cohort]) -> None:
-        """Let the tensors hold what the cohorts say."""
-        for index, name, columns in self._parts:
-            cohort = cohorts[index]
-            for column in columns:
-                column.fill(cohort.scalars[name] if name else cohort.t)
-        self.numbers.write()
-
-
-def _table(rows: Sequence[_Bound]) -> Table:
+def _table(rows: Sequence[tuple[Row, int]]) -> Table:
     units = [_units(row) for row, _ in rows]
     width = max((len(row.memories) + len(row.words) for row, _ in rows), default=2)
     table = Table([n for n, _ in units], width, [unit for _, unit in units])

@@ -57,6 +57,7 @@ class Layout:
         self._naming, self._read, self._state = naming, read, state
         self.rows: list[Row] = []
         self.eager: list[Callable[[], None]] = []
+        self.eager_grads: list[tuple[Tensor, GroupOptions]] = []
         self.put_back: list[Callable[[], None]] = []
         self.entries = Entries(state)
         self.absent: list[int] = []
@@ -92,8 +93,9 @@ class Layout:
             self._grads.append(grad)
             self._kept.append((entry, state))
         else:
-            check_kept(state.storage, param)
+            check_kept(state.storage, param, clips_update=options.values.guard.clips_update)
             self.eager.append(eager_step(param, grad, options, state))
+            self.eager_grads.append((grad, options))
         if put_back is not None:
             self.put_back.append(put_back)
 

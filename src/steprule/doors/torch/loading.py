@@ -14,9 +14,33 @@ from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import load_entry
 from steprule.errors import HyperparameterError, StateError
 
-__all__ = ["decoded_state_dict", "loaded_groups", "loaded_state"]
+__all__ = ["check_parts", "checked_dict", "decoded_state_dict", "loaded_groups", "loaded_state"]
 
 _FORMATS = (*DEFAULTS, "coding")
+
+
+def checked_dict(state_dict: object) -> dict[str, Any]:
+    """Return a shallow copy of a state dict.
+
+    Raises:
+        StateError: when it is none.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise StateError(f"a state dict is a dict, got a {type(state_dict).__name__}")
+    return dict(state_dict)
+
+
+def check_parts(state_dict: Mapping[str, Any]) -> None:
+    """Check that a dict has the parts of an optimizer's state dict.
+
+    Raises:
+        StateError: with what it has.
+    """
+    if not {"state", "param_groups"} <= set(state_dict):
+        raise StateError(
+            "this is no state dict of an optimizer, which has 'state' and 'param_groups': it has "
+            f"{sorted(map(str, state_dict))[:6]}. Of a checkpoint, load the optimizer's part"
+        )
 
 
 def loaded_groups(

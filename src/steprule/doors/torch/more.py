@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from steprule import rules
-from steprule.doors.torch.base import Base, Number, Params, given
-from steprule.doors.torch.formats import DEFAULTS, FormatOptions
+from steprule.doors.torch.arguments import OPTIONS, given
+from steprule.doors.torch.base import Base, Number, Params
+from steprule.doors.torch.guards import Options
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.rules import Rule, maximize
 
@@ -22,6 +23,7 @@ class Optimizer(Base):
         rule: default Adam.
         differentiable: let autograd go through the step.
         states, weights, min_elements, seed: how states and 16-bit parameters are kept, as for the other classes.
+        clip_norm, clip_value, nonfinite, max_skips, update_clip, process_group: guarded steps, as for the others.
         hyperparameters: the rule's own, by its names (``lr``, ``beta1``, ...), numbers or tensors of one number.
             Groups may have others.
 
@@ -47,9 +49,9 @@ class Optimizer(Base):
                 "rule is a name or a Rule, got a dict; to write an optimizer, subclass torch.optim.Optimizer"
             )
         self.rule = rules.find(rule)
-        formats = {name: hyperparameters.pop(name) for name in DEFAULTS if name in hyperparameters}
+        beside = {name: hyperparameters.pop(name) for name in OPTIONS if name in hyperparameters}
         options = self.rule.resolve(hyperparameters)
-        super().__init__(params, {**options, "differentiable": differentiable, **formats})
+        super().__init__(params, {**options, "differentiable": differentiable, **beside})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs."""
@@ -77,7 +79,7 @@ class Lion(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -104,7 +106,7 @@ class AdaBelief(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -133,7 +135,7 @@ class Yogi(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -162,7 +164,7 @@ class Adan(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -190,7 +192,7 @@ class ADOPT(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -222,7 +224,7 @@ class AdEMAMix(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 
@@ -248,7 +250,7 @@ class Signum(Base):
         foreach: bool | None = None,
         fused: bool | None = None,
         capturable: bool = False,
-        **formats: Unpack[FormatOptions],
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(params, given(locals()))
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from steprule.doors.group import GroupValues
+from steprule.doors.guards import Guards
 from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
-from steprule.rules import Rule, decoupled, l2, maximize, unscaled
+from steprule.rules import Rule, decoupled, l2, maximize
 from steprule.rules.rule import Variant
 
 __all__ = ["Choice", "GroupOptions", "Naming", "check_keys", "dressed", "hyperparameters"]
@@ -149,14 +150,19 @@ class GroupOptions:
         options: the keys of the group that matter.
         group: the group, to be read at every step.
         index: its place, for messages.
+        guards: what is done to gradients before the rule sees them.
 
     Attributes:
         rule: what the group steps by, since the last ``refresh``.
         values: the hyperparameters.
         formats: how states and parameters are kept.
+        scale: that of the loss, as ``GradScaler`` told.
+        numbers: those of the guard; the factor of ``clip_norm`` is set before every step.
     """
 
     formats: Formats
+    scale: float
+    numbers: dict[str, float]
 
     def __init__(
         self,
@@ -165,8 +171,9 @@ class GroupOptions:
         options: Iterable[str],
         group: dict[str, Any],
         index: int,
+        guards: Guards,
     ) -> None:
-        self._choose, self._naming, self.group = choose, naming, group
+        self._choose, self._naming, self.group, self._guards = choose, naming, group, guards
         self._where = f" (group {index})"
         self._seen: tuple[Any, ...] = ()
         self._names = tuple(options)
@@ -204,6 +211,10 @@ class GroupOptions:
         # What can be changed where it lies (a tensor, a list) is read again at every step.
         self._seen = seen if all(map(_is_fixed, seen[:-2])) else ()
 
+    def set_factor(self, factor: float) -> None:
+        """Set what the gradients of the next step are multiplied by."""
+        self.numbers = self._guards.numbers(self.scale, factor)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the hyperparameters that the group has as tensors, for gradients with respect to them."""
         return {
@@ -215,12 +226,13 @@ class GroupOptions:
     def _resolve(self, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
         choice = self._choose(self.group)
         given = hyperparameters(choice, self.group, self._naming, self._where)
-        rule = choice[0]
-        if scale is not None:
-            rule, given = unscaled(rule), {**given, "grad_scale": float(scale)}
-        formats, seed = formats_of(self.group, choice[0], self._naming.slots, self._where)
-        if values is None or self.rule is not rule or rule.variant(rule.resolve(given)) != values.variant:
-            values = GroupValues(rule, given, self._where)
+        rule, guard = choice[0], self._guards.guard(unscales=scale is not None)
+        self.scale = 1.0 if scale is None else float(scale)
+        self.set_factor(1.0)
+        formats, seed = formats_of(self.group, rule, self._naming.slots, self._where)
+        is_same = values is not None and self.rule is rule and values.guard == guard
+        if values is None or not is_same or rule.variant(rule.resolve(given)) != values.variant:
+            values = GroupValues(rule, given, self._where, guard)
         else:
             values.restore({name: value for name, value in given.items() if value != values[name]})
         self.formats, values.seed = formats, seed if formats.by_chance else None

@@ -92,9 +92,9 @@ def step_in_backward(optimizer: Base) -> Handle:
 
     Raises:
         TypeError: for other optimizers.
-        RuntimeError: where it would be wrong: with ``differentiable=True``, where gradients are there already, and in
-            a job of several processes, whose gradients are complete only later. In the backward pass: for a gradient
-            that is added to a spent one.
+        RuntimeError: where it would be wrong: with ``differentiable=True``, with guards that need all gradients
+            (``clip_norm``, ``nonfinite``), where gradients are there already, and in a job of several processes, whose
+            gradients are complete only later. In the backward pass: for a gradient that is added to a spent one.
 
     Example:
         >>> import torch, steprule.torch
@@ -111,6 +111,11 @@ def step_in_backward(optimizer: Base) -> Handle:
         raise RuntimeError("step_in_backward is at work on this optimizer already; remove() its handle first")
     if any(group.get("differentiable") for group in optimizer.param_groups):
         raise RuntimeError("step_in_backward does not work with differentiable=True: the graph needs the gradients")
+    if optimizer.guards.measures:
+        raise RuntimeError(
+            "step_in_backward does not work with clip_norm and nonfinite='skip' or 'raise', which need all gradients "
+            "before the step; use clip_value and update_clip, or step as usual"
+        )
     params = [param for group in optimizer.param_groups for param in group["params"]]
     if any(param.grad is not None for param in params):
         raise RuntimeError("there are gradients already, which would be added to; call zero_grad() first")

@@ -13,7 +13,7 @@ from torch import Tensor
 from steprule.doors.layout import fill_a_run, same_walk
 from steprule.doors.leaf import words_of
 from steprule.doors.torch.options import GroupOptions
-from steprule.engine import Kernel, kernel
+from steprule.engine import Kernel, Task, kernel
 from steprule.errors import StructureError
 from steprule.formats import Storage, stream
 
@@ -114,6 +114,7 @@ class Row:
         memories: of the parameter, the gradient and the planes that are kept.
         words: what the kernel needs to know of the places of elements.
         is_direct: whether element i of the memory is element i of them all.
+        storage: the formats.
     """
 
     param: Tensor
@@ -127,6 +128,12 @@ class Row:
     memories: list[Memory]
     words: list[int]
     is_direct: bool
+    storage: Storage
+
+    def kernel_of(self, task: Task) -> Kernel:
+        """Return the kernel of another task, over the same memories."""
+        values = self.options.values
+        return kernel(self.options.rule, values.variant, self.storage, "llvm", values.guard, task)
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -156,7 +163,7 @@ def _is_wrapped(tensor: Tensor) -> bool:
 
 def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots) -> Row:
     """Lay out one parameter."""
-    chosen = kernel(options.rule, options.values.variant, state.storage)
+    chosen = kernel(options.rule, options.values.variant, state.storage, "llvm", options.values.guard, "step")
     memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[plane.name] for plane in chosen.kept))]
     own = memories[0]
     # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
@@ -164,7 +171,9 @@ def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, sta
     direct = own.is_dense and all(same_walk(own, other) and other.address % other.itemsize == 0 for other in alike)
     direct = direct and (param.is_contiguous() or not chosen.needs_order)
     words = words_of(chosen, param.shape, (0, stream(place)))
-    return Row(param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, words, direct)
+    return Row(
+        param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, words, direct, state.storage
+    )
 
 
 def check_parameter(param: Tensor, grad: Tensor) -> None:

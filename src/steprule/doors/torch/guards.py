@@ -1,0 +1,151 @@
+"""Guarded steps of the PyTorch door: the options, and the gradients of a step as a decision looks at them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule.doors.guarded import norm_of
+from steprule.doors.guards import GUARDS, Guards, NonFinite
+from steprule.doors.torch.formats import FormatOptions, names_of
+from steprule.doors.torch.options import GroupOptions
+from steprule.errors import HyperparameterError
+
+__all__ = ["PROCESS_GROUP", "Given", "GuardOptions", "Options", "check_group", "guards_of", "squares"]
+
+PROCESS_GROUP = "process_group"
+
+
+class GuardOptions(TypedDict, total=False):
+    """What is done about gradients that are too large or not finite, for all groups together.
+
+    Attributes:
+        clip_norm: scale the gradients so that their norm is at most this. Default None: not.
+        clip_value: bring their elements into ``[-clip_value, clip_value]``, before the norm is taken. Default None.
+        nonfinite: for infinite or NaN elements: ``"propagate"`` (default), ``"skip"`` the step, or ``"raise"``.
+        max_skips: after so many skipped steps in a row the next one raises. Default 10.
+        update_clip: divide the learning rate of each tensor by ``max(1, RMS)`` of ``g / sqrt(max(v_hat, eps**2))``.
+        process_group: of processes whose optimizers hold different parts of one model in plain tensors: norms and
+            decisions are those of all. DTensors need no such group.
+    """
+
+    clip_norm: float | None
+    clip_value: float | None
+    nonfinite: str
+    max_skips: int | None
+    update_clip: bool
+    process_group: Any
+
+
+class Options(FormatOptions, GuardOptions, total=False):
+    """The options that every class has beside torch's."""
+
+
+class _Shared:
+    """Adds up numbers over the processes of a group."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    def __call__(self, numbers: Sequence[float]) -> Sequence[float]:
+        distributed = torch.distributed
+        device = "cuda" if distributed.get_backend(self._group) == "nccl" else "cpu"
+        sums = torch.tensor(numbers, dtype=torch.float64, device=device)
+        distributed.all_reduce(sums, group=self._group)
+        return sums.tolist()
+
+
+def guards_of(defaults: dict[str, Any]) -> Guards:
+    """Take the options out of the defaults of an optimizer.
+
+    Raises:
+        HyperparameterError: for a value out of range, or an option that does nothing.
+    """
+    group = defaults.pop(PROCESS_GROUP, None)
+    guards = Guards(**{name: defaults.pop(name) for name in GUARDS if name in defaults})
+    if group is not None:
+        if not guards.measures:
+            raise HyperparameterError("process_group does nothing without clip_norm and nonfinite; remove it")
+        guards.share = _Shared(group)
+    if defaults.get("differentiable") and (guards.measures or guards.update_clip):
+        raise HyperparameterError(
+            "differentiable=True does not go with clip_norm, nonfinite and update_clip, whose factors have no "
+            "gradient; scale the gradients before the step"
+        )
+    return guards
+
+
+def check_group(group: Mapping[str, Any], where: str) -> None:
+    """Refuse the options in a group: they are of the whole optimizer.
+
+    Raises:
+        HyperparameterError: naming the option.
+    """
+    for name in (*GUARDS, PROCESS_GROUP):
+        if name in group:
+            raise HyperparameterError(f"{name} is for all groups together{where}; give it to the optimizer itself")
+
+
+def squares(grad: Tensor, options: GroupOptions) -> list[float]:
+    """Return what kernels of the task ``norm`` sum, for a gradient that no kernel walks. DTensors count whole."""
+    guard, reals = options.values.guard, torch.view_as_real(grad) if grad.is_complex() else grad
+    kind = torch.float32 if grad.device.type == "mps" else torch.float64
+    given = [guard.measured(reals, options.numbers), *([reals] if guard.clips_value else [])]
+    norms = [torch.linalg.vector_norm(tensor, dtype=kind) for tensor in given]
+    return [_whole(norm) ** 2 for norm in norms]
+
+
+def _whole(tensor: Tensor) -> float:
+    """Return a number; of a sharded tensor, that of all shards together."""
+    return float(_full(tensor).item())
+
+
+def _full(tensor: Tensor) -> Tensor:
+    gathered = getattr(tensor, "full_tensor", None)  # of a DTensor
+    return tensor if gathered is None else gathered()
+
+
+class Given:
+    """The gradients of a step, as ``Guards.decide`` looks at them.
+
+    Args:
+        options: the groups.
+        grads: of all parameters, None where there is none.
+        read: returns a gradient as it is read.
+        size: ``clip_value``.
+    """
+
+    def __init__(
+        self,
+        options: Sequence[GroupOptions],
+        grads: Sequence[Tensor | None],
+        read: Callable[[Tensor, Mapping[str, Any]], Tensor],
+        size: float | None,
+    ) -> None:
+        self._options, self._grads, self._read = options, grads, read
+        self._size = math.inf if size is None else size
+
+    def nonfinite(self) -> list[NonFinite]:
+        """Return the gradients that have elements that are not finite."""
+        counts = [(name, _whole((~torch.isfinite(grad)).sum()), grad.numel()) for name, _, grad in self._all()]
+        return [NonFinite(name, int(count), size) for name, count, size in counts if count]
+
+    def norm(self) -> float:
+        """Return the norm of all, where their squares are too large for float64."""
+        arrays = []
+        for _, own, grad in self._all():
+            wide = (torch.view_as_real(grad) if grad.is_complex() else grad).to(torch.float64) / own.scale
+            arrays.append(np.asarray(_full(wide.clamp(-self._size, self._size)).cpu()))
+        return norm_of(arrays)
+
+    def _all(self) -> Iterator[tuple[str, GroupOptions, Tensor]]:
+        names = [(name, own) for i, own in enumerate(self._options) for name in names_of(own.group, i)]
+        for (name, own), grad in zip(names, self._grads, strict=True):
+            if grad is not None:
+                read = self._read(grad.detach(), own.group)
+                yield name, own, read.coalesce().values() if read.is_sparse else read
