@@ -19,11 +19,12 @@ from steprule.language import Node
 from steprule.language.node import symbol
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard, update_ratio
+from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
-__all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name"]
+__all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name", "watched"]
 
-Task = Literal["step", "norm", "ratio"]
+Task = Literal["step", "watch", "norm", "ratio"]
 """What a kernel does; see ``plan``."""
 BACKENDS = ("llvm", "numpy")
 """What a step may run on: machine code (the default), or the referee."""
@@ -94,6 +95,7 @@ def plan(
     ``m``, and ``m.scale`` where it has a scale. They are the same for all tasks:
 
     - ``"step"`` writes the parameter and the slots;
+    - ``"watch"`` does so, and sums what ``watched`` names;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and as given, where its values are clipped;
     - ``"ratio"`` sums the squares of ``rules.guard.update_ratio``.
 
@@ -113,9 +115,16 @@ def plan(
     if guard.clips_update:
         decoded["lr"] = guard.rate(symbol("lr", "host"), guard.symbols)
     first, *beside = planes[rule.parameter].values()
-    steps = task == "step"
+    steps = task in ("step", "watch")
+    encoded = _encoded(trace, rule, ways) if steps else {}
+    sums: list[tuple[Node, bool]] = []
+    if task == "watch":
+        reads = _reads(rule, variant, storage, given, encoded)
+        sums = [(read.node, read.is_squared) for read in reads.values()]
+    elif not steps:
+        sums = [(node, True) for node in _measured(rule, variant, guard, given, task)]
     return make_plan(
-        title=_title(rule, variant, storage) if steps else f"{task} of {_title(rule, variant, storage)}",
+        title=_title(rule, variant, storage) if task == "step" else f"{task} of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
         planes=(
             first,
@@ -125,23 +134,35 @@ def plan(
         ),
         decoded=decoded,
         computed={rule.parameter: trace.parameter, **trace.slots} if steps else {},
-        outputs=_outputs(rule, trace, ways, planes) if steps else {},
+        outputs={plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()},
         scalar_slots=trace.scalars if steps else {},
         arguments=(*sorted(trace.used - set(read)), *guard),
-        sums=[] if steps else [(node, True) for node in _measured(rule, variant, guard, given, task)],
+        sums=sums,
     )
 
 
-def _outputs(
-    rule: Rule, trace: Trace, ways: Mapping[str, Kept], planes: Mapping[str, Mapping[str, Plane]]
-) -> dict[str, Node]:
-    """Return the new value of each plane."""
+@functools.cache
+def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
+    """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
+    given = symbol(rule.gradient, "element")
+    encoded = _encoded(rule.trace(variant), rule, ways_of(rule, variant, storage))
+    return tuple(_reads(rule, variant, storage, given, encoded))
+
+
+def _reads(
+    rule: Rule, variant: Variant, storage: Storage, given: Node, encoded: Mapping[str, Mapping[str, Node]]
+) -> dict[str, Read]:
+    ways = ways_of(rule, variant, storage)
+    low = [name for name, way in ways.items() if name == rule.parameter or not way.is_plain]
+    return readings(rule, variant, given, {name: ways[name].reloaded(encoded[name]) for name in low})
+
+
+def _encoded(trace: Trace, rule: Rule, ways: Mapping[str, Kept]) -> dict[str, Mapping[str, Node]]:
+    """Return the new planes of each value, by suffix."""
     draws = RandomBits()
-    outputs: dict[str, Node] = {}
-    for name, node in {rule.parameter: trace.parameter, **trace.slots}.items():
-        new = ways[name].encode(node, draws)
-        outputs |= {plane.name: new[suffix] for suffix, plane in planes[name].items()}
-    return outputs
+    return {
+        name: ways[name].encode(node, draws) for name, node in {rule.parameter: trace.parameter, **trace.slots}.items()
+    }
 
 
 def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Task) -> list[Node]:

@@ -132,7 +132,7 @@ def emit(plan: Plan) -> str:
 
 def _named(plan: Plan) -> list[str]:
     """Return what the kernel takes besides arrays and scalars."""
-    return [*(["origin=(0, 0)"] if plan.inputs else []), *(["sums"] if plan.sums else [])]
+    return [*(["sums"] if plan.sums else []), *(["origin=(0, 0)"] if plan.inputs else [])]
 
 
 class _Writer:

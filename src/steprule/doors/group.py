@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from steprule.doors.evaluate import Evaluated, Evaluation
 from steprule.engine import Task, plan
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS
+from steprule.formats import FORMATS, check_seed
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.hyperparameters import Value
 
-__all__ = ["Group", "GroupValues", "as_groups"]
+__all__ = ["Group", "GroupValues", "as_groups", "seed_groups"]
 
 _FORMATS = ("states", "weights", "min_elements")
 _NONE: Mapping[str, float] = {}
@@ -254,3 +254,24 @@ def as_groups(params: Any) -> list[Group] | None:
                 f"params[{index}] is a {type(item).__name__} among groups; wrap it: steprule.Group(...)"
             )
     return list(params)
+
+
+def seed_groups(
+    seed: int | None, given: Sequence[Group], groups: Sequence[GroupValues], drawing: Sequence[GroupValues]
+) -> None:
+    """Give the groups that round by chance their seed, and all of them where they begin.
+
+    Raises:
+        HyperparameterError: for an option that has no effect on any parameter.
+    """
+    if seed is not None:
+        check_seed(seed)
+    for own, values in zip(given, groups, strict=True):
+        values.first_row = own.first_row
+    for values in drawing:
+        values.seed = seed or 0
+    for values in groups:
+        if values.first_row and values.seed is None:
+            raise HyperparameterError(
+                f"first_row={values.first_row} has no effect: nothing is rounded by chance{values.place}; remove it"
+            )

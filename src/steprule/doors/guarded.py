@@ -45,7 +45,12 @@ class Guarded:
         return Measure(self._leaves, [kernel_of(leaf, task) for leaf in self._leaves], task)
 
     def judge(
-        self, t: int, scheduled: Sequence[Mapping[str, Value]], grads: Sequence[Array], apart: frozenset[int]
+        self,
+        t: int,
+        scheduled: Sequence[Mapping[str, Value]],
+        grads: Sequence[Array],
+        apart: frozenset[int],
+        task: Task,
     ) -> tuple[list[Evaluated], list[bytes]] | None:
         """Return what each group's ``evaluate`` does for the step, and the rows of parameters with rows of their own.
 
@@ -56,6 +61,7 @@ class Guarded:
             scheduled: what the schedules of each group say.
             grads: as a walk has prepared them.
             apart: those that are not walked as they lie.
+            task: that of the step.
 
         Raises:
             NonFiniteError: as the options say.
@@ -70,9 +76,10 @@ class Guarded:
             return None
         numbers = self._guards.numbers(factor=factor)
         shared = [
-            group.evaluate(t, values, None, numbers) for group, values in zip(self._groups, scheduled, strict=True)
+            group.evaluate(t, values, None, numbers, task)
+            for group, values in zip(self._groups, scheduled, strict=True)
         ]
-        return shared, self._rows(t, scheduled, grads, apart, factor, shared)
+        return shared, self._rows(t, scheduled, grads, apart, factor, shared, task)
 
     def _rows(
         self,
@@ -82,6 +89,7 @@ class Guarded:
         apart: frozenset[int],
         factor: float,
         shared: Sequence[Evaluated],
+        task: Task,
     ) -> list[bytes]:
         """Return the row of scalars of each parameter, where the learning rate differs from tensor to tensor."""
         if self._ratio is None:
@@ -95,7 +103,7 @@ class Guarded:
             own, row = update_factor(squares, leaf.array.size), shared[place][0]
             if own != 1:
                 numbers = self._guards.numbers(factor=factor, update=own)
-                row, _ = leaf.group.evaluate(t, scheduled[place], None, numbers)
+                row, _ = leaf.group.evaluate(t, scheduled[place], None, numbers, task)
             rows.append(row)
         return rows
 
@@ -103,8 +111,11 @@ class Guarded:
         self, measure: Measure, task: Task, t: int, scheduled: Sequence[Mapping[str, Value]], factor: float
     ) -> None:
         numbers = self._guards.numbers(factor=factor)
-        for group, values in zip(self._groups, scheduled, strict=True):
-            measure.set_row(group, group.evaluate(t, values, None, numbers, task)[0])
+        rows = {
+            id(group): group.evaluate(t, values, None, numbers, task)[0]
+            for group, values in zip(self._groups, scheduled, strict=True)
+        }
+        measure.set_rows([rows[id(leaf.group)] for leaf in self._leaves])
 
     def names(self) -> list[str]:
         """Return what messages call the parameters."""

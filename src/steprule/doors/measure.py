@@ -1,4 +1,4 @@
-"""Measuring the gradients and slots of NumPy arrays before a step: one task's sums for every parameter."""
+"""Sums over the gradients and slots of NumPy arrays, before a step or while it is taken: one task's, by parameter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, same_walk
 from steprule.doors.leaf import Leaf, words_of
 from steprule.doors.sums import Summed, Sums, blocks_of, total
@@ -30,12 +29,13 @@ class Measure:
 
     def __init__(self, leaves: Sequence[Leaf], kernels: Sequence[Kernel], task: Task) -> None:
         self._leaves, self._kernels = leaves, kernels
-        self._rows = {id(leaf.group): leaf.group.new_row(task) for leaf in leaves}
+        self._rows = [leaf.group.new_row(task) for leaf in leaves]
         self._apart: frozenset[int] | None = None
 
-    def set_row(self, group: GroupValues, row: bytes) -> None:
-        """Let the kernels of a group read these scalars."""
-        memoryview(self._rows[id(group)].data).cast("B")[: len(row)] = row
+    def set_rows(self, rows: Sequence[bytes]) -> None:
+        """Let the kernels read these scalars, a row a parameter."""
+        for own, row in zip(self._rows, rows, strict=True):
+            memoryview(own.data).cast("B")[: len(row)] = row
 
     def run(self, grads: Sequence[Array], apart: frozenset[int]) -> NDArray[np.float64]:
         """Return the sums of each parameter, a line each.
@@ -66,14 +66,18 @@ class Measure:
 
     def _summed(self, index: int, fixed: Sequence[int]) -> Summed:
         leaf = self._leaves[index]
-        return Summed(self._kernels[index], address(self._rows[id(leaf.group)]), fixed, leaf.array.shape)
+        return Summed(self._kernels[index], address(self._rows[index]), fixed, leaf.array.shape)
 
     def _by_copies(self, index: int, grad: Array) -> NDArray[np.float64]:
         leaf = self._leaves[index]
-        arrays = [np.require(array, requirements=["C", "A"]) for array in (leaf.array, grad, *leaf.kept)]
+        own = [leaf.array, grad, *leaf.kept]
+        arrays = [np.require(array, requirements=["C", "A"]) for array in own]
         words = words_of(leaf.kernel, leaf.array.shape, leaf.origin)
         sums = Sums([self._summed(index, [*map(address, arrays), *words])])
         sums.run(1)
+        for store in self._kernels[index].plan.stores:
+            if arrays[store.plane] is not own[store.plane]:
+                own[store.plane][...] = arrays[store.plane]
         line: NDArray[np.float64] = sums.each()[0]
         return line
 
@@ -86,5 +90,5 @@ class Measure:
             arrays = [array.transpose(order) for array in arrays]
         assert kernel.run is not None
         named: Mapping[str, object] = {"origin": leaf.origin} if kernel.plan.inputs else {}
-        kernel.run(*arrays, self._rows[id(leaf.group)], **named, sums=sums)
+        kernel.run(*arrays, self._rows[index], **named, sums=sums)
         return np.array([total(column.tolist()) for column in sums.T])

@@ -7,17 +7,19 @@ from typing import Any, NoReturn
 
 from steprule import formats
 from steprule.doors.describe import describe
-from steprule.doors.group import Group, GroupValues, as_groups
+from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
 from steprule.doors.guarded import Guarded
 from steprule.doors.guards import Guards
 from steprule.doors.layout import check_disjoint, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
+from steprule.doors.readings import Reading, Watcher
 from steprule.doors.state import load_state, save_state
 from steprule.doors.structure import Structure, keystr
 from steprule.doors.walk import Walk
+from steprule.doors.watched import WatchedStep
 from steprule.engine import Kernel, Task, check_backend, kernel
-from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects, check_seed
+from steprule.errors import StructureError
+from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects
 from steprule.rules import Rule, find
 
 __all__ = ["Optimizer"]
@@ -69,7 +71,8 @@ class Optimizer:
 
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
     __slots__ = (
-        *("__weakref__", "_backend", "_guarded", "_leaves", "_structure", "_t", "_variants", "_walk"),
+        *("__weakref__", "_backend", "_guarded", "_leaves", "_monitor", "_structure", "_t", "_variants"),
+        *("_walk", "_watched"),
         *("groups", "guards", "rule"),
     )
 
@@ -120,28 +123,10 @@ class Optimizer:
         self._leaves = self._make_leaves(trees, grouped is not None, formats)
         given = {"min_elements": min_elements} if min_elements != MIN_ELEMENTS else {}
         check_effects({**given, **({} if seed is None else {"seed": seed})}, formats, [x.storage for x in self._leaves])
-        self._seed_groups(seed, groups)
+        seed_groups(seed, groups, self.groups, [leaf.group for leaf in self._leaves if leaf.kernel.plan.inputs])
         self._t = 0
+        self._monitor: Watcher | None = None
         self._lay_out()
-
-    def _seed_groups(self, seed: int | None, given: Sequence[Group]) -> None:
-        """Give the groups that round by chance their seed, and where they begin.
-
-        Raises:
-            HyperparameterError: for an option that has no effect on any parameter.
-        """
-        for own, values in zip(given, self.groups, strict=True):
-            values.first_row = own.first_row
-        if seed is not None:
-            check_seed(seed)
-        for leaf in self._leaves:
-            if leaf.kernel.plan.inputs:
-                leaf.group.seed = seed or 0
-        for group in self.groups:
-            if group.first_row and group.seed is None:
-                raise HyperparameterError(
-                    f"first_row={group.first_row} has no effect: nothing is rounded by chance{group.place}; remove it"
-                )
 
     @property
     def t(self) -> int:
@@ -163,6 +148,7 @@ class Optimizer:
         leaves = state.pop("leaves")
         for name, value in state.items():
             setattr(self, name, value)
+        self._monitor = None
         self._leaves = []
         for number, (place, given, index, storage, kept) in enumerate(leaves):
             group = self.groups[index]
@@ -188,28 +174,37 @@ class Optimizer:
             self._change_kernels()
         leaves, unlike = self._walk.check(self._structure.leaves(grads))
         leaves = self._walk.prepare(leaves, unlike)
+        task: Task = "watch" if self._monitor is not None and self._monitor.is_due() else "step"
         if self._guarded is None:
-            results = [group.evaluate(t, values) for group, values in zip(self.groups, scheduled, strict=True)]
+            pairs = zip(self.groups, scheduled, strict=True)
+            results = [group.evaluate(t, values, task=task) for group, values in pairs]
             rows: Sequence[bytes] = ()
         else:
-            judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart)
+            judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart, task)
             if judged is None:
                 return
             results, rows = judged
         before = [dict(group.scalars) for group in self.groups] if self.rule.scalars else ()
+        readings: list[Reading] | None = None
         try:
             self._t = t
-            for group, result in zip(self.groups, results, strict=True):
-                group.commit(*result)
-            for leaf, row in zip(self._leaves, rows, strict=False):
-                memoryview(leaf.row.data).cast("B")[: len(row)] = row
-            self._walk.run(leaves)
+            for group, (row, scalars) in zip(self.groups, results, strict=True):
+                group.commit(row if task == "step" else b"", scalars)
+            if task == "step":
+                for leaf, row in zip(self._leaves, rows, strict=False):
+                    leaf.set_row(row)
+                self._walk.run(leaves)
+            else:
+                parts = (leaves, self._walk.apart, results, rows, scheduled)
+                readings = self._walk.run_by(lambda: self._watched.run(t, *parts))
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if not self._walk.is_done:
                 self._t = t - 1
-                for group, scalars in zip(self.groups, before, strict=False):
-                    group.scalars.update(scalars)
+                for group, old in zip(self.groups, before, strict=False):
+                    group.scalars.update(old)
             raise
+        if self._monitor is not None:
+            self._monitor.take(readings)
 
     @property
     def skipped(self) -> int:
@@ -306,5 +301,6 @@ class Optimizer:
             leaf.row = leaf.group.new_row() if self.guards.update_clip else leaf.group.row
         self._walk = Walk(self._leaves)
         self._guarded: Guarded | None = None
+        self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of)
         if self.guards.measures or self.guards.update_clip:
             self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)

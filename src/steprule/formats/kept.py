@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+import numpy as np
+
 from steprule.formats.draws import Draws
 from steprule.formats.plain import flush
+from steprule.language.words import half
 
 __all__ = ["GROUP", "Kept", "Part", "Parts", "plain", "rows_of", "shape_of"]
 
@@ -56,6 +59,18 @@ class Kept:
     def is_plain(self) -> bool:
         """Whether its one plane holds the numbers as they are."""
         return len(self.parts) == 1 and self.parts[0].dtype.startswith("float")
+
+    def reloaded(self, encoded: Parts) -> Any:
+        """Return the number that the planes hold once they are stored, which cuts words and rounds to float16."""
+        return self.decode({part.suffix: _loaded(encoded[part.suffix], part.dtype) for part in self.parts})
+
+
+def _loaded(value: Any, dtype: str) -> Any:
+    if dtype.startswith("float"):
+        return half(value) if dtype == "float16" else value
+    kept = 8 * np.dtype(dtype).itemsize
+    low = value & (2**kept - 1)
+    return low if dtype.startswith("u") else (low ^ 2 ** (kept - 1)) - 2 ** (kept - 1)
 
 
 def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:

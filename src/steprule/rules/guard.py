@@ -14,15 +14,19 @@ __all__ = [
     "CLIP_FACTOR",
     "CLIP_VALUE",
     "GRAD_SCALE",
+    "SMALLEST",
     "UNGUARDED",
     "UPDATE_FACTOR",
     "Guard",
+    "named_nodes",
+    "second_moment",
     "update_ratio",
 ]
 
 # The underscores keep these out of the way of a rule's own hyperparameters.
 GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR, UPDATE_FACTOR = "_grad_scale", "_clip_value", "_clip_factor", "_update_factor"
-_SMALLEST = 1.1754943508222875e-38
+SMALLEST = 1.1754943508222875e-38
+"""The smallest normal number of float32."""
 _MOMENTS = ("v", "n")
 
 
@@ -73,16 +77,13 @@ class Guard:
 UNGUARDED = Guard()
 
 
-def _second_moment(rule: Rule, variant: Variant) -> Node | None:
+def second_moment(rule: Rule, variant: Variant) -> Node | None:
     """Return the average of squared gradients whose root the rule divides by; None if it has none.
 
     That is what the rule calls ``v_hat``, or its largest so far, or the new slot ``v`` (Adan's is ``n``). Only slots
     that are declared non-negative are meant.
     """
-    trace, labels = rule.named_trace(variant)
-    nodes: dict[str, Node] = {}
-    for node, name in labels.items():  # the innermost rule's names come first
-        nodes.setdefault(name, node)
+    trace, nodes = rule.trace(variant), named_nodes(rule, variant)
     for slot in _MOMENTS:
         if slot in trace.slots and slot in rule.non_negative:
             found = (nodes.get(f"{slot}_hat"), trace.slots.get(f"{slot}_max"), trace.slots[slot])
@@ -95,16 +96,22 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
 
     None for rules without a second moment. Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
     """
-    moment = _second_moment(rule, variant)
+    moment = second_moment(rule, variant)
     if moment is None:
         return None
-    floor = maximum(symbol("eps", "host") ** 2, _SMALLEST) if "eps" in rule.hyperparameters else _SMALLEST
+    floor = maximum(symbol("eps", "host") ** 2, SMALLEST) if "eps" in rule.hyperparameters else SMALLEST
     ratio: Node = _gradient_of(rule, variant) / sqrt(maximum(moment, floor))
     return ratio
 
 
+def named_nodes(rule: Rule, variant: Variant) -> dict[str, Node]:
+    """Return the expressions that the rule has names for; of a rule made of rules the innermost names count."""
+    nodes: dict[str, Node] = {}
+    for node, name in rule.named_trace(variant)[1].items():
+        nodes.setdefault(name, node)
+    return nodes
+
+
 def _gradient_of(rule: Rule, variant: Variant) -> Node:
     """Return the gradient as the rule's own formula sees it, after combinators."""
-    _, labels = rule.named_trace(variant)
-    named = (node for node, name in labels.items() if name == "g")
-    return next(named, symbol(rule.gradient, "element"))
+    return named_nodes(rule, variant).get("g", symbol(rule.gradient, "element"))

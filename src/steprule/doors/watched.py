@@ -1,0 +1,96 @@
+"""Steps of the NumPy door that are read while they are taken."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+from steprule.doors.evaluate import Evaluated
+from steprule.doors.group import GroupValues
+from steprule.doors.layout import Array
+from steprule.doors.leaf import Leaf
+from steprule.doors.measure import Measure
+from steprule.doors.readings import Reading, formats_in
+from steprule.engine import Kernel, Task, watched
+from steprule.rules import Rule
+from steprule.rules.hyperparameters import Value
+
+__all__ = ["WatchedStep"]
+
+
+class WatchedStep:
+    """Takes steps by kernels that also sum what they do.
+
+    Args:
+        rule: the rule.
+        leaves: the parameters.
+        groups: their groups.
+        kernel_of: the kernel of a task for a parameter.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        leaves: Sequence[Leaf],
+        groups: Sequence[GroupValues],
+        kernel_of: Callable[[Leaf, Task], Kernel],
+    ) -> None:
+        self._rule, self._leaves, self._groups, self._kernel_of = rule, leaves, groups, kernel_of
+
+    @functools.cached_property
+    def _names(self) -> list[tuple[str, ...]]:
+        return [watched(self._rule, leaf.group.variant, leaf.storage) for leaf in self._leaves]
+
+    @functools.cached_property
+    def _measures(self) -> list[tuple[list[int], Measure]]:
+        """One launch for all parameters with equally many sums."""
+        alike: dict[int, list[int]] = {}
+        for index, names in enumerate(self._names):
+            alike.setdefault(len(names), []).append(index)
+        kernels = [self._kernel_of(leaf, "watch") for leaf in self._leaves]
+        return [
+            (places, Measure([self._leaves[i] for i in places], [kernels[i] for i in places], "watch"))
+            for places in alike.values()
+        ]
+
+    def run(
+        self,
+        t: int,
+        grads: Sequence[Array],
+        apart: frozenset[int],
+        results: Sequence[Evaluated],
+        rows: Sequence[bytes],
+        scheduled: Sequence[Mapping[str, Value]],
+    ) -> list[Reading]:
+        """Take the step, and return what it did.
+
+        Args:
+            t: its number.
+            grads: as a walk has prepared them.
+            apart: those that are not walked as they lie.
+            results: what each group's ``evaluate`` returned for the task.
+            rows: the rows of scalars of parameters with rows of their own.
+            scheduled: what the schedules of each group say.
+        """
+        shared = {id(group): row for group, (row, _) in zip(self._groups, results, strict=True)}
+        own = list(rows) or [shared[id(leaf.group)] for leaf in self._leaves]
+        lines: list[list[float]] = [[]] * len(self._leaves)
+        for places, measure in self._measures:
+            measure.set_rows([own[i] for i in places])
+            inside = frozenset(k for k, i in enumerate(places) if i in apart)
+            for i, line in zip(places, measure.run([grads[i] for i in places], inside).tolist(), strict=True):
+                lines[i] = line
+        values = {id(group): {**group, **told} for group, told in zip(self._groups, scheduled, strict=True)}
+        return [
+            Reading(
+                leaf.place,
+                leaf.array.shape,
+                str(leaf.array.dtype),
+                formats_in(leaf.kernel),
+                self._rule.name,
+                t,
+                values[id(leaf.group)],
+                dict(zip(names, line, strict=True)),
+            )
+            for leaf, names, line in zip(self._leaves, self._names, lines, strict=True)
+        ]

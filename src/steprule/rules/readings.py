@@ -1,0 +1,126 @@
+"""What is read of a step while it is taken: sums over the elements of a parameter, for a look inside."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from steprule.language import sqrt, where
+from steprule.language.node import Node, constant, symbol
+from steprule.rules.guard import SMALLEST, named_nodes, second_moment, update_ratio
+from steprule.rules.rule import Rule, Variant
+
+__all__ = ["BELOW", "Read", "readings"]
+
+BELOW = tuple(range(-12, 4))
+"""The powers of 4, times the learning rate, below which the sizes of steps are counted."""
+_IDLE = 1e-4
+_MOMENTA = ("m", "m1")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is summed: a value, its square, or how often a condition holds."""
+
+    node: Node
+    is_squared: bool = False
+
+
+def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Node]) -> dict[str, Read]:
+    """Return what is summed over the elements of a parameter, by name.
+
+    Args:
+        rule: what steps.
+        variant: its choices.
+        given: the gradient as it is given.
+        stored: what the parameter, and the slots that are kept in fewer bits, hold after the step.
+
+    Returns:
+        - ``gradient``, ``weight``: squares of the gradient, and of the parameter before the step;
+        - ``nonfinite``, ``zeros``: elements of the gradient that are not finite, or zero;
+        - ``update``: squares of what the stored parameter moves;
+        - ``moved``, ``frozen``: elements that the rule moves, and of these those that stay as they are stored;
+        - ``below 4^k``: elements whose step, without decoupled decay, is smaller than ``lr * 4**k``;
+        - ``epsilon``: elements whose step is more than halved by ``eps``;
+        - ``ratio``: squares of ``rules.guard.update_ratio``;
+        - ``signal``: ``|m_hat| / sqrt(v_hat)``;
+        - ``idle``: elements without a gradient whose momentum has died away;
+        - ``error SLOT``, ``square SLOT``: squares of what a slot in fewer bits is off by, and of its exact value.
+
+        Those that the rule has nothing for are left out.
+    """
+    theta, new = symbol(rule.parameter, "element"), rule.trace(variant).parameter
+    kept = stored[rule.parameter]
+    found = {
+        "gradient": Read(given, is_squared=True),
+        "nonfinite": Read(given - given != 0.0),
+        "zeros": Read(given == 0.0),
+        "weight": Read(theta, is_squared=True),
+        "update": Read(kept - theta, is_squared=True),
+        "moved": Read(new != theta),
+        "frozen": Read((new != theta) & (kept == theta)),
+    }
+    slots = rule.trace(variant).slots
+    for name, node in stored.items():
+        if name in slots:
+            found[f"error {name}"] = Read(node - slots[name], is_squared=True)
+            found[f"square {name}"] = Read(slots[name], is_squared=True)
+    found |= _steps(rule, variant) | _moments(rule, variant, given)
+    return {name: read for name, read in found.items() if read.node.stage != "host"}
+
+
+def _steps(rule: Rule, variant: Variant) -> dict[str, Read]:
+    """Return what is read of the sizes of steps."""
+    step = _step(rule, rule.trace(variant).parameter)
+    lr = symbol("lr", "host") if "lr" in rule.trace(variant).used else constant(1.0)
+    found = {f"below 4^{power}": Read(abs(step) < lr * 4.0**power) for power in BELOW}
+    without = _without_epsilon(step)
+    if without is not None:
+        found["epsilon"] = Read(abs(step) < 0.5 * abs(without))
+    return found
+
+
+def _step(rule: Rule, new: Node) -> Node:
+    """Return what a rule subtracts from the parameter; decoupled decay is in what it subtracts from."""
+    return new.args[1] if new.op == "sub" else symbol(rule.parameter, "element") - new
+
+
+def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
+    """Return what is read of the averages that the rule keeps."""
+    found: dict[str, Read] = {}
+    slots, moment, ratio = rule.trace(variant).slots, second_moment(rule, variant), update_ratio(rule, variant)
+    if ratio is not None:
+        found["ratio"] = Read(ratio, is_squared=True)
+    momentum = next((slot for slot in _MOMENTA if slot in slots), None)
+    if momentum is None:
+        return found
+    mean = named_nodes(rule, variant).get(f"{momentum}_hat", slots[momentum])
+    if moment is None:
+        found["idle"] = Read((given == 0.0) & (mean == 0.0))
+        return found
+    root = sqrt(moment)
+    found["signal"] = Read(where(moment >= SMALLEST, abs(mean) / sqrt(where(moment >= SMALLEST, moment, 1.0)), 0.0))
+    found["idle"] = Read((given == 0.0) & (abs(mean) <= _IDLE * root))
+    return found
+
+
+def _without_epsilon(root: Node) -> Node | None:
+    """Return an expression with 0 for ``eps``; None where it has none, or where the host may divide by it."""
+    done: dict[Node, Node] = {}
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        waiting = [arg for arg in node.args if arg not in done]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        args = tuple(done[arg] for arg in node.args)
+        if all(map(operator.is_, args, node.args)):
+            done[node] = constant(0.0) if node.op == "symbol" and node.name == "eps" else node
+        elif node.stage == "host":
+            return None
+        else:
+            done[node] = Node(node.op, args, stage=node.stage, kind=node.kind, name=node.name, value=node.value)
+    return None if done[root] is root else done[root]
