@@ -13,11 +13,12 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Gradients, Guards
+from steprule.doors.readings import Reading, Watcher
 from steprule.doors.torch.arguments import documented
-from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
+from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, names_of, storage_of
 from steprule.doors.torch.guards import Given, check_group, guards_of
 from steprule.doors.torch.launch import Launch
-from steprule.doors.torch.layout import Layout
+from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
 from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_keys, hyperparameters
 from steprule.doors.torch.places import Item, Places, check_params, places_of, rounds
@@ -37,6 +38,7 @@ class Base(torch.optim.Optimizer):
     """
 
     _naming = Naming()
+    _monitor: Watcher | None = None
     _released: type[Tensor] | None = None
     """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
 
@@ -173,12 +175,26 @@ class Base(torch.optim.Optimizer):
         launch = self._launch
         if launch is not None and launch.holds(self._options, list(self.state.values()), grads):
             factor = launch.factor(self._given(grads))
-            if factor is not None:
-                launch.run(launch.evaluate(factor))
+            if factor is None:
+                return
+            readings = self._run(launch, factor, None)
         else:
             self._launch = None
             with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
-                self._step_anew(grads)
+                anew = self._step_anew(grads)
+            if anew is None:
+                return
+            readings = anew
+        if self._monitor is not None:
+            self._monitor.take(readings or None)
+
+    def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
+        """Take the step of a launch, and return what is read of it: nothing where it is not due."""
+        if self._monitor is None or not self._monitor.is_due():
+            launch.run(launch.evaluate(factor), entries)
+            return []
+        names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
+        return launch.read(launch.evaluate(factor, "watch"), names, entries)
 
     def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
         return Given(self._options, grads, self._read, self.guards.clip_value)
@@ -206,43 +222,32 @@ class Base(torch.optim.Optimizer):
         own = (self._rule, self._naming, self.defaults)
         return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
 
-    def _step_anew(self, grads: Sequence[Tensor | None]) -> None:
-        """Lay out a step, take it, and keep its layout for the next if it can serve again."""
+    def _step_anew(self, grads: Sequence[Tensor | None]) -> list[Reading] | None:
+        """Lay out a step, take it, and keep its layout for the next if it can serve again.
+
+        Returns what is read of the step, or None if it is skipped.
+        """
         params = [(param, options) for options in self._options for param in options.group["params"]]
         items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
         factor: float | None = None
         launches: list[Launch | None] = []
+        readings: list[Reading] = []
         for turn in rounds(items):
-            layout = self._laid_out(turn)
+            layout = Layout(self._naming, self._read, self.state, turn)
             launch = Launch(layout, self.guards)
             if not launches:  # every gradient is in the first round
                 factor = launch.factor(self._given(grads))
             if factor is None:
-                return
-            launches.append(self._take(launch, layout, factor))
+                return None
+            readings += self._run(launch, factor, layout.entries)
+            launches.append(launch if launch.keep(layout, self._options) else None)
         self._launch = launches[0] if len(launches) == 1 else None
+        return readings
 
     def _step_once(self, items: Sequence[Item]) -> None:
-        layout = self._laid_out(items)
-        self._take(Launch(layout, self.guards), layout, 1.0)
-
-    def _laid_out(self, items: Sequence[Item]) -> Layout:
-        layout = Layout(self._naming, self._read, self.state)
-        for place, grad, param, options in items:
-            if grad is None:
-                layout.absent.append(place)
-            else:
-                layout.add(param, grad, place, options)
-        return layout
-
-    def _take(self, launch: Launch, layout: Layout, factor: float) -> Launch | None:
-        """Take the step of a launch, and return it if it may serve again."""
-        launch.run(launch.evaluate(factor), layout.entries)
-        watched = layout.watched(self._options) if launch.is_direct else None
-        if watched is None:
-            return None
-        launch.keep(layout.rows, watched)
-        return launch
+        layout = Layout(self._naming, self._read, self.state, items)
+        launch = Launch(layout, self.guards)
+        launch.run(launch.evaluate(1.0), layout.entries)
 
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         """Return a gradient as it can be read: with a sign or conjugation that is due carried out, a copy."""

@@ -12,8 +12,9 @@ from steprule.doors.guards import Gradients, Guards, update_factor
 from steprule.doors.sums import total
 from steprule.doors.torch.cohorts import Cohort
 from steprule.doors.torch.guards import squares
-from steprule.doors.torch.measure import Bound, Measure
+from steprule.doors.torch.measure import Apart, Bound, Measure
 from steprule.doors.torch.options import GroupOptions
+from steprule.engine import Task
 from steprule.runtime.addresses import address
 
 __all__ = ["Judge"]
@@ -33,15 +34,16 @@ class Judge:
         self,
         guards: Guards,
         direct: Sequence[Bound],
-        apart: Sequence[Bound],
+        apart: Sequence[Apart],
         eager: Sequence[tuple[Tensor, GroupOptions]],
     ) -> None:
         self._guards, self._eager = guards, eager
         self._norm = Measure("norm", direct, apart) if guards.measures else None
         self._ratio = Measure("ratio", direct, apart) if guards.update_clip else None
-        pairs = [*direct, *apart] if guards.update_clip else []
+        pairs = [*direct, *((row, cohort) for row, cohort, _ in apart)] if guards.update_clip else []
         self._own = [(cohort, row.memories[0].size, cohort.options.values.new_row()) for row, cohort in pairs]
-        self._pending: list[bytes] = []
+        self.pending: list[bytes] = []
+        """What ``evaluate`` found for rows that have scalars of their own."""
         self.scalars = {id(row): address(own) for (row, _), (_, _, own) in zip(pairs, self._own, strict=True)}
         """The addresses of the rows of scalars, of rows that have their own."""
 
@@ -59,28 +61,30 @@ class Judge:
         """
         if self._norm is None:
             return 1.0
+        self._norm.evaluate()
         lines = [*self._norm.run().tolist(), *(squares(grad, options) for grad, options in self._eager)]
         columns = 2 if self._guards.clip_value is not None else 1
         return self._guards.decide([total([line[k] for line in lines]) for k in range(columns)], gradients)
 
-    def evaluate(self, cohorts: Sequence[Cohort], factor: float) -> list[Evaluated]:
+    def evaluate(self, cohorts: Sequence[Cohort], factor: float, task: Task) -> list[Evaluated]:
         """Return what each cohort's ``evaluate`` does for gradients that are multiplied by ``factor``."""
         for options in (*(cohort.options for cohort in cohorts), *(options for _, options in self._eager)):
             options.set_factor(factor)
-        evaluated = [cohort.evaluate() for cohort in cohorts]
-        self._pending = []
+        evaluated = [cohort.evaluate(task=task) for cohort in cohorts]
+        self.pending = []
         if self._ratio is None:
             return evaluated
+        self._ratio.evaluate()
         shared = {id(cohort): row for cohort, (row, _) in zip(cohorts, evaluated, strict=True)}
         for (cohort, size, _), (sums,) in zip(self._own, self._ratio.run().tolist(), strict=True):
             own, row = update_factor(sums, size), shared[id(cohort)]
             if own != 1:
                 numbers = self._guards.numbers(cohort.options.scale, factor, own)
-                row, _ = cohort.evaluate(numbers)
-            self._pending.append(row)
+                row, _ = cohort.evaluate(numbers, task)
+            self.pending.append(row)
         return evaluated
 
     def commit(self) -> None:
         """Put the rows of scalars where kernels read them."""
-        for (_, _, own), row in zip(self._own, self._pending, strict=False):
+        for (_, _, own), row in zip(self._own, self.pending, strict=False):
             memoryview(own.data).cast("B")[: len(row)] = row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,15 +15,18 @@ from steprule.doors.evaluate import Evaluated
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Gradients, Guards
 from steprule.doors.layout import Spans
+from steprule.doors.readings import Reading
 from steprule.doors.strided import step_in_blocks, step_strided
 from steprule.doors.sums import units_of
 from steprule.doors.torch.cohorts import Cohort, Counts, cohorts_of
 from steprule.doors.torch.judge import Judge
 from steprule.doors.torch.layout import Entries, Layout
-from steprule.doors.torch.measure import Bound
+from steprule.doors.torch.measure import Apart, Bound
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Memory, Row
 from steprule.doors.torch.watch import Watch, Watched
+from steprule.doors.torch.watched import WatchedRows
+from steprule.engine import Task
 from steprule.formats import Formats
 from steprule.rules.rule import Variant
 from steprule.runtime import Table
@@ -59,31 +63,40 @@ class Launch:
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, self.cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
-        direct, apart = self._sorted(rows)
+        self._direct, self._apart = self._sorted(rows)
         judged = guards.measures or guards.update_clip
-        self._judge = Judge(guards, direct, apart, layout.eager_grads) if judged else None
-        self._apart = [(row, self._scalars(row, cohort), self._arrays(row)) for row, cohort in apart]
-        self._table = _table([(row, self._scalars(row, cohort)) for row, cohort in direct])
+        self._judge = Judge(guards, self._direct, self._apart, layout.eager_grads) if judged else None
+        self._table = _table([(row, self._scalars(row, cohort)) for row, cohort in self._direct])
         self._all_done = False
-        self.is_direct = not apart and not self._before and not self._after
+        self.is_direct = not self._apart and not self._before and not self._after
+        self._watched: WatchedRows | None = None
 
-    def _sorted(self, rows: Sequence[Row]) -> tuple[list[Bound], list[Bound]]:
+    def _sorted(self, rows: Sequence[Row]) -> tuple[list[Bound], list[Apart]]:
         """Return the rows that can be walked as they lie, and the others."""
         cohorts = {index: cohort for cohort in self.cohorts for index in cohort.rows}
         filled = [(row, cohorts[index]) for index, row in enumerate(rows) if row.memories[0].size]
         shared = _overlapping([row.memories[0].bounds for row, _ in filled])
         apart = [i in shared or not row.is_direct or self._crosses(row) for i, (row, _) in enumerate(filled)]
         pairs = list(zip(filled, apart, strict=True))
-        return [item for item, is_apart in pairs if not is_apart], [item for item, is_apart in pairs if is_apart]
+        others = [(row, cohort, self._arrays(row)) for (row, cohort), is_apart in pairs if is_apart]
+        return [item for item, is_apart in pairs if not is_apart], others
 
     def _scalars(self, row: Row, cohort: Cohort) -> int:
         """Return the address of the scalars that a row reads."""
         own = self._judge.scalars.get(id(row)) if self._judge is not None else None
         return address(cohort.row) if own is None else own
 
-    def keep(self, rows: Sequence[Row], watched: Watched) -> None:
-        """Make ready for ``holds``. The rows are not kept: their gradients' memory is not ours."""
+    def keep(self, layout: Layout, options: Sequence[GroupOptions]) -> bool:
+        """Make ready for ``holds``, and return whether it may serve again."""
+        watched = layout.watched(options) if self.is_direct else None
+        if watched is not None:
+            self._keep(layout.rows, watched)
+        return watched is not None
+
+    def _keep(self, rows: Sequence[Row], watched: Watched) -> None:
+        """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
         direct = [row for row in rows if row.memories[0].size]
+        self._direct = [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in self._direct]
         self._own = np.array([_extent(row.memories[0]) for row in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
         self._stamps = [(own, *own.stamp) for own in watched.options]
@@ -125,18 +138,39 @@ class Launch:
         """
         return 1.0 if self._judge is None else self._judge.factor(gradients)
 
-    def evaluate(self, factor: float) -> list[Evaluated]:
+    def evaluate(self, factor: float, task: Task = "step") -> list[Evaluated]:
         """Return what each cohort's ``evaluate`` does, and make ready what else the step reads. Changes nothing."""
         if self._judge is None:
-            return [cohort.evaluate() for cohort in self.cohorts]
-        return self._judge.evaluate(self.cohorts, factor)
+            return [cohort.evaluate(task=task) for cohort in self.cohorts]
+        return self._judge.evaluate(self.cohorts, factor, task)
 
-    def run(self, evaluated: Sequence[Evaluated], entries: Entries | None = None) -> None:
+    def read(
+        self, evaluated: Sequence[Evaluated], names: Sequence[str], entries: Entries | None = None
+    ) -> list[Reading]:
+        """Take the step as ``run`` does, and return what it did. ``evaluated`` is that of the task ``"watch"``."""
+        if self._watched is None:
+            owns = bool(self._judge is not None and self._judge.scalars)
+            self._watched = WatchedRows(self._direct, self._apart, owns=owns)
+        shared = {id(cohort): row for cohort, (row, _) in zip(self.cohorts, evaluated, strict=True)}
+        pending = self._judge.pending if self._judge is not None else []
+        self._watched.make_ready(self._table.addresses[:, 1], pending, shared)
+        readings: list[Reading] = []
+        watched = self._watched
+        self.run([(b"", scalars) for _, scalars in evaluated], entries, lambda: readings.extend(watched.run(names)))
+        return readings
+
+    def run(
+        self,
+        evaluated: Sequence[Evaluated],
+        entries: Entries | None = None,
+        instead: Callable[[], None] | None = None,
+    ) -> None:
         """Take the step: fresh state, counts, scalar slots, then the arrays.
 
         Args:
             evaluated: what ``evaluate`` returned.
             entries: what comes into the optimizer's state.
+            instead: what steps the rows, if it is not the launch's own table.
         """
         self._table.prepare(torch.get_num_threads())
         before = [(cohort.t, cohort.scalars) for cohort in self.cohorts]
@@ -147,9 +181,9 @@ class Launch:
             for cohort, values in zip(self.cohorts, evaluated, strict=True):
                 cohort.take(values)
             self._counts.write(self.cohorts)
-            if self._judge is not None:
+            if self._judge is not None and instead is None:
                 self._judge.commit()
-            self._move()
+            self._move(instead)
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if not self._is_done:
                 for cohort, (t, scalars) in zip(self.cohorts, before, strict=True):
@@ -159,25 +193,29 @@ class Launch:
                     entries.take_back()
             raise
 
-    def _move(self) -> None:
+    def _move(self, instead: Callable[[], None] | None) -> None:
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
-        if self.is_direct:
+        if self.is_direct and instead is None:
             self._table.run()
             return
         # A signal in the middle would leave some parameters stepped and others not.
         with uninterrupted():
             for do in self._before:
                 do()
-            for row, scalars, arrays in self._apart:
-                if row.kernel.needs_order:
-                    step_in_blocks(row.kernel, scalars, arrays, row.words)
-                else:
-                    step_strided(row.kernel.address, scalars, arrays)
-            self._table.run()
+            (instead or self._step_rows)()
             for do in self._after:
                 do()
             self._all_done = True
+
+    def _step_rows(self) -> None:
+        for row, cohort, arrays in self._apart:
+            scalars = self._scalars(row, cohort)
+            if row.kernel.needs_order:
+                step_in_blocks(row.kernel, scalars, arrays, row.words)
+            else:
+                step_strided(row.kernel.address, scalars, arrays)
+        self._table.run()
 
     @property
     def _is_done(self) -> bool:

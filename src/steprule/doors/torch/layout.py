@@ -10,6 +10,7 @@ from torch import Tensor
 from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.formats import PARAM, check_kept, key_of
 from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.doors.torch.places import Item
 from steprule.doors.torch.rows import Row, Slots, check_parameter, is_plain, make_row
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
@@ -46,13 +47,24 @@ class Entries:
 
 
 class Layout:
-    """What a step consists of, collected parameter by parameter. Nothing is changed."""
+    """What a step consists of, collected parameter by parameter. Nothing is changed.
+
+    Args:
+        naming: torch's names.
+        read: returns a gradient as it is read.
+        state: the optimizer's.
+        items: the parameters.
+
+    Raises:
+        StructureError, StateError, RuntimeError: for gradients and states that do not fit.
+    """
 
     def __init__(
         self,
         naming: Naming,
         read: Callable[[Tensor, Mapping[str, Any]], Tensor],
         state: dict[Tensor, dict[str, Any]],
+        items: Sequence[Item],
     ) -> None:
         self._naming, self._read, self._state = naming, read, state
         self.rows: list[Row] = []
@@ -64,13 +76,13 @@ class Layout:
         self.is_reusable = True
         self._grads: list[Tensor] = []
         self._kept: list[tuple[dict[str, Any], Slots]] = []
+        for place, grad, param, options in items:
+            if grad is None:
+                self.absent.append(place)
+            else:
+                self._add(param, grad, place, options)
 
-    def add(self, param: Tensor, grad: Tensor, place: int, options: GroupOptions) -> None:
-        """Add a parameter with a gradient.
-
-        Raises:
-            StructureError, StateError, RuntimeError: when they do not belong together.
-        """
+    def _add(self, param: Tensor, grad: Tensor, place: int, options: GroupOptions) -> None:
         entry = self._state.get(param)
         entry = {} if entry is None else entry
         given, grad = grad, self._read(grad, options.group)

@@ -1,8 +1,9 @@
-"""Measuring gradients and states of tensors before a step: one task's sums for every row of a launch."""
+"""Sums over gradients and states of tensors, before a step or while it is taken: one task's, by row of a launch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from steprule.doors.torch.rows import Row
 from steprule.engine import Task
 from steprule.runtime.addresses import address
 
-__all__ = ["Bound", "Measure"]
+__all__ = ["Apart", "Bound", "Measure"]
 
 Bound = tuple[Row, Cohort]
 """A row, and the cohort whose scalars it reads."""
+Apart = tuple[Row, Cohort, list[NDArray[Any]]]
+"""A row that is not walked as it lies, its cohort, and its arrays; the gradient's may be a copy."""
 
 
 class Measure:
@@ -26,36 +29,53 @@ class Measure:
     Args:
         task: what is summed.
         direct: rows that are walked as they lie.
-        apart: rows that are not: they are copied.
+        apart: rows that are not: their arrays are copied where they are not in C order.
+        owns: whether every row of the launch has scalars of its own, not its cohort's.
     """
 
-    def __init__(self, task: Task, direct: Sequence[Bound], apart: Sequence[Bound]) -> None:
-        self._task = task
-        self._cohorts = {id(cohort): cohort for _, cohort in (*direct, *apart)}
-        self._rows = {key: cohort.options.values.new_row(task) for key, cohort in self._cohorts.items()}
-        self._apart = apart
-        walked = [(pair, [memory.address for memory in pair[0].memories]) for pair in direct]
-        self._sums = Sums([self._summed(pair, addresses) for pair, addresses in walked])
+    def __init__(self, task: Task, direct: Sequence[Bound], apart: Sequence[Apart], *, owns: bool = False) -> None:
+        self._task, self._apart = task, apart
+        self._cohorts = [*(cohort for _, cohort in direct), *(cohort for _, cohort, _ in apart)]
+        made: dict[int, NDArray[np.float64]] = {}
+        keys = [index if owns else id(cohort) for index, cohort in enumerate(self._cohorts)]
+        for key, cohort in zip(keys, self._cohorts, strict=True):
+            if key not in made:
+                made[key] = cohort.options.values.new_row(task)
+        self._rows = [made[key] for key in keys]
+        walked = zip(direct, self._rows, strict=False)
+        self._sums = Sums([self._summed(row, [m.address for m in row.memories], own) for (row, _), own in walked])
 
     def look(self, addresses: NDArray[np.int64]) -> None:
         """Let the gradients of the rows that are walked as they lie be at these addresses."""
         self._sums.table.addresses[:, 1] = addresses
 
+    def evaluate(self) -> None:
+        """Let the kernels read the scalars of the next step of their cohorts."""
+        rows = {id(cohort): cohort.evaluate(task=self._task)[0] for cohort in self._cohorts}
+        self.set_rows([rows[id(cohort)] for cohort in self._cohorts])
+
+    def set_rows(self, rows: Sequence[bytes]) -> None:
+        """Let the kernels read these scalars, a row each."""
+        for own, row in zip(self._rows, rows, strict=True):
+            memoryview(own.data).cast("B")[: len(row)] = row
+
     def run(self) -> NDArray[np.float64]:
         """Return the sums, a line a row: those walked as they lie, then the others."""
-        for key, cohort in self._cohorts.items():
-            row, _ = cohort.evaluate(task=self._task)
-            memoryview(self._rows[key].data).cast("B")[: len(row)] = row
         self._sums.run(torch.get_num_threads())
-        return np.concatenate([self._sums.each(), *(self._by_copies(pair) for pair in self._apart)])
+        others = self._rows[len(self._rows) - len(self._apart) :]
+        copied = [self._by_copies(item, row) for item, row in zip(self._apart, others, strict=True)]
+        return np.concatenate([self._sums.each(), *copied])
 
-    def _summed(self, pair: Bound, addresses: Sequence[int]) -> Summed:
-        row, cohort = pair
+    def _summed(self, row: Row, addresses: Sequence[int], scalars: NDArray[np.float64]) -> Summed:
         fixed = [*addresses, *row.words]
-        return Summed(row.kernel_of(self._task), address(self._rows[id(cohort)]), fixed, row.memories[0].shape)
+        return Summed(row.kernel_of(self._task), address(scalars), fixed, row.memories[0].shape)
 
-    def _by_copies(self, pair: Bound) -> NDArray[np.float64]:
-        arrays = [np.require(memory.array(), requirements=["C", "A"]) for memory in pair[0].memories]
-        sums = Sums([self._summed(pair, [address(array) for array in arrays])])
+    def _by_copies(self, item: Apart, scalars: NDArray[np.float64]) -> NDArray[np.float64]:
+        row, _, own = item
+        arrays = [np.require(array, requirements=["C", "A"]) for array in own]
+        sums = Sums([self._summed(row, [address(array) for array in arrays], scalars)])
         sums.run(1)
+        for store in row.kernel_of(self._task).plan.stores:
+            if arrays[store.plane] is not own[store.plane]:
+                own[store.plane][...] = arrays[store.plane]
         return sums.each()

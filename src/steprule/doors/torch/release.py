@@ -116,6 +116,8 @@ def step_in_backward(optimizer: Base) -> Handle:
             "step_in_backward does not work with clip_norm and nonfinite='skip' or 'raise', which need all gradients "
             "before the step; use clip_value and update_clip, or step as usual"
         )
+    if optimizer._monitor is not None:
+        raise RuntimeError("a Monitor reads whole steps, and step_in_backward has none; close() the monitor first")
     params = [param for group in optimizer.param_groups for param in group["params"]]
     if any(param.grad is not None for param in params):
         raise RuntimeError("there are gradients already, which would be added to; call zero_grad() first")

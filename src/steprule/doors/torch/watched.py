@@ -1,0 +1,80 @@
+"""Steps of the PyTorch door that are read while they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.doors.readings import Reading, formats_in
+from steprule.doors.torch.measure import Apart, Bound, Measure
+from steprule.doors.torch.rows import Row
+from steprule.engine import watched
+
+__all__ = ["WatchedRows"]
+
+
+class WatchedRows:
+    """Steps the rows of a launch by kernels that also sum what they do.
+
+    Args:
+        direct: rows that are walked as they lie.
+        apart: rows that are not.
+        owns: whether every row has scalars of its own.
+    """
+
+    def __init__(self, direct: Sequence[Bound], apart: Sequence[Apart], *, owns: bool) -> None:
+        self._bound = [*direct, *((row, cohort) for row, cohort, _ in apart)]
+        self._names = [_names(row) for row, _ in self._bound]
+        alike: dict[int, list[int]] = {}
+        for index, names in enumerate(self._names):
+            alike.setdefault(len(names), []).append(index)
+        # One launch sums as many numbers for each of its rows.
+        self._measures: list[tuple[list[int], Measure]] = []
+        for places in alike.values():
+            inside = [direct[i] for i in places if i < len(direct)]
+            outside = [apart[i - len(direct)] for i in places if i >= len(direct)]
+            self._measures.append((places, Measure("watch", inside, outside, owns=owns)))
+        self._direct = len(direct)
+
+    def make_ready(self, addresses: NDArray[np.int64], rows: Sequence[bytes], shared: dict[int, bytes]) -> None:
+        """Set what the step reads.
+
+        Args:
+            addresses: of the gradients of rows that are walked as they lie.
+            rows: the scalars of each row, where each has its own.
+            shared: else those of its cohort, by its id.
+        """
+        own = list(rows) or [shared[id(cohort)] for _, cohort in self._bound]
+        for places, measure in self._measures:
+            measure.look(addresses[[i for i in places if i < self._direct]])
+            measure.set_rows([own[i] for i in places])
+
+    def run(self, names: Sequence[str]) -> list[Reading]:
+        """Take the step, and return what it did.
+
+        Args:
+            names: what messages call the parameters of the optimizer.
+        """
+        lines: list[list[float]] = [[]] * len(self._bound)
+        for places, measure in self._measures:
+            for i, line in zip(places, measure.run().tolist(), strict=True):
+                lines[i] = line
+        return [
+            Reading(
+                names[row.place],
+                row.memories[0].shape,
+                str(row.param.dtype).removeprefix("torch."),
+                formats_in(row.kernel),
+                row.options.rule.name,
+                cohort.t,
+                dict(row.options.values),
+                dict(zip(sums, line, strict=True)),
+            )
+            for (row, cohort), sums, line in zip(self._bound, self._names, lines, strict=True)
+        ]
+
+
+def _names(row: Row) -> tuple[str, ...]:
+    return watched(row.options.rule, row.options.values.variant, row.storage)
