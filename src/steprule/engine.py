@@ -97,7 +97,7 @@ def plan(
     - ``"step"`` writes the parameter and the slots;
     - ``"watch"`` does so, and sums what ``watched`` names;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and as given, where its values are clipped;
-    - ``"ratio"`` sums the squares of ``rules.guard.update_ratio``.
+    - ``"ratio"`` sums ``rules.guard.update_ratio``.
 
     Raises:
         HyperparameterError: for a ratio of a rule that has no second moment.
@@ -122,7 +122,7 @@ def plan(
         reads = _reads(rule, variant, storage, given, encoded)
         sums = [(read.node, read.is_squared) for read in reads.values()]
     elif not steps:
-        sums = [(node, True) for node in _measured(rule, variant, guard, given, task)]
+        sums = [(node, task == "norm") for node in _measured(rule, variant, guard, given, task)]
     return make_plan(
         title=_title(rule, variant, storage) if task == "step" else f"{task} of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
@@ -166,7 +166,7 @@ def _encoded(trace: Trace, rule: Rule, ways: Mapping[str, Kept]) -> dict[str, Ma
 
 
 def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Task) -> list[Node]:
-    """Return what a task that does not step sums the squares of."""
+    """Return what a task that does not step sums, or sums the squares of."""
     if task == "norm":
         clipped = guard.measured(given, guard.symbols)
         return [clipped, given] if guard.clips_value else [clipped]

@@ -111,11 +111,8 @@ class Guarded:
         self, measure: Measure, task: Task, t: int, scheduled: Sequence[Mapping[str, Value]], factor: float
     ) -> None:
         numbers = self._guards.numbers(factor=factor)
-        rows = {
-            id(group): group.evaluate(t, values, None, numbers, task)[0]
-            for group, values in zip(self._groups, scheduled, strict=True)
-        }
-        measure.set_rows([rows[id(leaf.group)] for leaf in self._leaves])
+        pairs = zip(self._groups, scheduled, strict=True)
+        measure.set_shared({id(group): group.evaluate(t, values, None, numbers, task)[0] for group, values in pairs})
 
     def names(self) -> list[str]:
         """Return what messages call the parameters."""

@@ -25,17 +25,25 @@ class Measure:
         leaves: the parameters.
         kernels: the kernel of the task for each of them.
         task: what is summed.
+        owns: whether every parameter has scalars of its own, not its group's.
     """
 
-    def __init__(self, leaves: Sequence[Leaf], kernels: Sequence[Kernel], task: Task) -> None:
+    def __init__(self, leaves: Sequence[Leaf], kernels: Sequence[Kernel], task: Task, *, owns: bool = False) -> None:
         self._leaves, self._kernels = leaves, kernels
-        self._rows = [leaf.group.new_row(task) for leaf in leaves]
+        keys = [index if owns else id(leaf.group) for index, leaf in enumerate(leaves)]
+        self._made = {key: leaf.group.new_row(task) for key, leaf in dict(zip(keys, leaves, strict=True)).items()}
+        self._rows = [self._made[key] for key in keys]
         self._apart: frozenset[int] | None = None
 
-    def set_rows(self, rows: Sequence[bytes]) -> None:
+    def set_shared(self, rows: Mapping[int, bytes]) -> None:
+        """Let the kernels read these scalars, by the id of the group."""
+        for key, own in self._made.items():
+            _fill(own, rows[key])
+
+    def set_own(self, rows: Sequence[bytes]) -> None:
         """Let the kernels read these scalars, a row a parameter."""
         for own, row in zip(self._rows, rows, strict=True):
-            memoryview(own.data).cast("B")[: len(row)] = row
+            _fill(own, row)
 
     def run(self, grads: Sequence[Array], apart: frozenset[int]) -> NDArray[np.float64]:
         """Return the sums of each parameter, a line each.
@@ -92,3 +100,7 @@ class Measure:
         named: Mapping[str, object] = {"origin": leaf.origin} if kernel.plan.inputs else {}
         kernel.run(*arrays, self._rows[index], **named, sums=sums)
         return np.array([total(column.tolist()) for column in sums.T])
+
+
+def _fill(own: NDArray[np.float64], row: bytes) -> None:
+    memoryview(own.data).cast("B")[: len(row)] = row

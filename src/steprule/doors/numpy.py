@@ -301,6 +301,6 @@ class Optimizer:
             leaf.row = leaf.group.new_row() if self.guards.update_clip else leaf.group.row
         self._walk = Walk(self._leaves)
         self._guarded: Guarded | None = None
-        self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of)
+        self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of, owns=self.guards.update_clip)
         if self.guards.measures or self.guards.update_clip:
             self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)

@@ -45,15 +45,16 @@ class Sums:
         units = [units_of(row.kernel, row.shape) for row in rows]
         blocks = [blocks_of(row.kernel, row.shape) for row in rows]
         ends = np.cumsum(blocks).tolist()
-        self._starts = [end - n for end, n in zip(ends, blocks, strict=True)]
-        places = zip(self._starts, ends, strict=True)
+        starts = [end - n for end, n in zip(ends, blocks, strict=True)]
+        self._starts = np.array(starts, np.int64)
+        places = zip(starts, ends, strict=True)
         self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
         width = max((row.kernel.place_of_sums + 1 for row in rows), default=2)
         multiple = [_block(row.kernel) for row in rows]
         self.table = Table([n for n, _ in units], width, [unit for _, unit in units], multiple)
         count = len(rows[0].kernel.plan.sums) if rows else 1
         self._out = np.zeros((sum(blocks), count))
-        for index, (row, start) in enumerate(zip(rows, self._starts, strict=True)):
+        for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
             self.table.set_row(index, row.kernel.address, row.scalars)
             self.table.addresses[index, : len(row.fixed)] = row.fixed
             at = address(self._out) + start * count * self._out.itemsize

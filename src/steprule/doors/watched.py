@@ -26,6 +26,7 @@ class WatchedStep:
         leaves: the parameters.
         groups: their groups.
         kernel_of: the kernel of a task for a parameter.
+        owns: whether every parameter has scalars of its own.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class WatchedStep:
         leaves: Sequence[Leaf],
         groups: Sequence[GroupValues],
         kernel_of: Callable[[Leaf, Task], Kernel],
+        *,
+        owns: bool,
     ) -> None:
+        self._owns = owns
         self._rule, self._leaves, self._groups, self._kernel_of = rule, leaves, groups, kernel_of
 
     @functools.cached_property
@@ -49,7 +53,7 @@ class WatchedStep:
             alike.setdefault(len(names), []).append(index)
         kernels = [self._kernel_of(leaf, "watch") for leaf in self._leaves]
         return [
-            (places, Measure([self._leaves[i] for i in places], [kernels[i] for i in places], "watch"))
+            (places, Measure([self._leaves[i] for i in places], [kernels[i] for i in places], "watch", owns=self._owns))
             for places in alike.values()
         ]
 
@@ -73,10 +77,12 @@ class WatchedStep:
             scheduled: what the schedules of each group say.
         """
         shared = {id(group): row for group, (row, _) in zip(self._groups, results, strict=True)}
-        own = list(rows) or [shared[id(leaf.group)] for leaf in self._leaves]
         lines: list[list[float]] = [[]] * len(self._leaves)
         for places, measure in self._measures:
-            measure.set_rows([own[i] for i in places])
+            if rows:
+                measure.set_own([rows[i] for i in places])
+            else:
+                measure.set_shared(shared)
             inside = frozenset(k for k, i in enumerate(places) if i in apart)
             for i, line in zip(places, measure.run([grads[i] for i in places], inside).tolist(), strict=True):
                 lines[i] = line

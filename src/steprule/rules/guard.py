@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steprule.language import maximum, minimum, sqrt
+from steprule.language import maximum, minimum
 from steprule.language.node import Node, symbol
 from steprule.rules.rule import Rule, Variant
 
@@ -92,7 +92,7 @@ def second_moment(rule: Rule, variant: Variant) -> Node | None:
 
 
 def update_ratio(rule: Rule, variant: Variant) -> Node | None:
-    """Return ``g / sqrt(max(v_hat, eps**2))``, whose root mean square over a tensor should not be above 1.
+    """Return ``g**2 / max(v_hat, eps**2)``, whose mean over a tensor should not be above 1.
 
     None for rules without a second moment. Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
     """
@@ -100,7 +100,7 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
     if moment is None:
         return None
     floor = maximum(symbol("eps", "host") ** 2, SMALLEST) if "eps" in rule.hyperparameters else SMALLEST
-    ratio: Node = _gradient_of(rule, variant) / sqrt(maximum(moment, floor))
+    ratio: Node = _gradient_of(rule, variant) ** 2 / maximum(moment, floor)
     return ratio
 
 

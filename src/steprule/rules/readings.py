@@ -43,7 +43,7 @@ def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Nod
         - ``moved``, ``frozen``: elements that the rule moves, and of these those that stay as they are stored;
         - ``below 4^k``: elements whose step, without decoupled decay, is smaller than ``lr * 4**k``;
         - ``epsilon``: elements whose step is more than halved by ``eps``;
-        - ``ratio``: squares of ``rules.guard.update_ratio``;
+        - ``ratio``: ``rules.guard.update_ratio``;
         - ``signal``: ``|m_hat| / sqrt(v_hat)``;
         - ``idle``: elements without a gradient whose momentum has died away;
         - ``error SLOT``, ``square SLOT``: squares of what a slot in fewer bits is off by, and of its exact value.
@@ -91,7 +91,7 @@ def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
     found: dict[str, Read] = {}
     slots, moment, ratio = rule.trace(variant).slots, second_moment(rule, variant), update_ratio(rule, variant)
     if ratio is not None:
-        found["ratio"] = Read(ratio, is_squared=True)
+        found["ratio"] = Read(ratio)
     momentum = next((slot for slot in _MOMENTA if slot in slots), None)
     if momentum is None:
         return found

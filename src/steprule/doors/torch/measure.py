@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,12 @@ class Measure:
 
     def __init__(self, task: Task, direct: Sequence[Bound], apart: Sequence[Apart], *, owns: bool = False) -> None:
         self._task, self._apart = task, apart
-        self._cohorts = [*(cohort for _, cohort in direct), *(cohort for _, cohort, _ in apart)]
-        made: dict[int, NDArray[np.float64]] = {}
-        keys = [index if owns else id(cohort) for index, cohort in enumerate(self._cohorts)]
-        for key, cohort in zip(keys, self._cohorts, strict=True):
-            if key not in made:
-                made[key] = cohort.options.values.new_row(task)
-        self._rows = [made[key] for key in keys]
+        cohorts = [*(cohort for _, cohort in direct), *(cohort for _, cohort, _ in apart)]
+        keys = [index if owns else id(cohort) for index, cohort in enumerate(cohorts)]
+        by_key = dict(zip(keys, cohorts, strict=True))
+        made = {key: (cohort, cohort.options.values.new_row(task)) for key, cohort in by_key.items()}
+        self._made = list(made.values())
+        self._rows = [made[key][1] for key in keys]
         walked = zip(direct, self._rows, strict=False)
         self._sums = Sums([self._summed(row, [m.address for m in row.memories], own) for (row, _), own in walked])
 
@@ -51,20 +50,27 @@ class Measure:
 
     def evaluate(self) -> None:
         """Let the kernels read the scalars of the next step of their cohorts."""
-        rows = {id(cohort): cohort.evaluate(task=self._task)[0] for cohort in self._cohorts}
-        self.set_rows([rows[id(cohort)] for cohort in self._cohorts])
+        for cohort, own in self._made:
+            _fill(own, cohort.evaluate(task=self._task)[0])
 
-    def set_rows(self, rows: Sequence[bytes]) -> None:
+    def set_shared(self, rows: Mapping[int, bytes]) -> None:
+        """Let the kernels read these scalars, by the id of the cohort."""
+        for cohort, own in self._made:
+            _fill(own, rows[id(cohort)])
+
+    def set_own(self, rows: Sequence[bytes]) -> None:
         """Let the kernels read these scalars, a row each."""
         for own, row in zip(self._rows, rows, strict=True):
-            memoryview(own.data).cast("B")[: len(row)] = row
+            _fill(own, row)
 
     def run(self) -> NDArray[np.float64]:
         """Return the sums, a line a row: those walked as they lie, then the others."""
         self._sums.run(torch.get_num_threads())
         others = self._rows[len(self._rows) - len(self._apart) :]
         copied = [self._by_copies(item, row) for item, row in zip(self._apart, others, strict=True)]
-        return np.concatenate([self._sums.each(), *copied])
+        lines = [self._sums.each(), *copied]
+        filled = [line for line in lines if len(line)]
+        return np.concatenate(filled) if filled else lines[0]
 
     def _summed(self, row: Row, addresses: Sequence[int], scalars: NDArray[np.float64]) -> Summed:
         fixed = [*addresses, *row.words]
@@ -79,3 +85,7 @@ class Measure:
             if arrays[store.plane] is not own[store.plane]:
                 own[store.plane][...] = arrays[store.plane]
         return sums.each()
+
+
+def _fill(own: NDArray[np.float64], row: bytes) -> None:
+    memoryview(own.data).cast("B")[: len(row)] = row

@@ -46,10 +46,12 @@ class WatchedRows:
             rows: the scalars of each row, where each has its own.
             shared: else those of its cohort, by its id.
         """
-        own = list(rows) or [shared[id(cohort)] for _, cohort in self._bound]
         for places, measure in self._measures:
             measure.look(addresses[[i for i in places if i < self._direct]])
-            measure.set_rows([own[i] for i in places])
+            if rows:
+                measure.set_own([rows[i] for i in places])
+            else:
+                measure.set_shared(shared)
 
     def run(self, names: Sequence[str]) -> list[Reading]:
         """Take the step, and return what it did.
