@@ -63,8 +63,8 @@ _QUESTIONS = {
     "torch_large": "Through PyTorch. Torch's optimizers step the same parameters and slots.\n",
     "torch_small": "Through PyTorch. What is left is looking at tensors: has anything moved?\n",
     "torch_guards": (
-        "Through PyTorch. The norm reads 4 bytes an element beside the step's 28, update_clip 8; torch reads 4 for the\n"
-        "norm, and reads and writes 4 to scale the gradients.\n"
+        "Through PyTorch. The norm reads 4 bytes an element beside the step's 28, update_clip 8. Torch reads 4 for\n"
+        "the norm, and reads and writes 4 to scale the gradients.\n"
     ),
     "torch_zero_gradients": "How much torch's fused form slows down on subnormal numbers depends on the processor.\n",
     "torch_memory": "The two slots are made in these steps. A transposed gradient is walked where it lies.\n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -141,8 +141,9 @@ class _Given:
 
 def norm_of(arrays: Sequence[Array]) -> float:
     """Return the norm of all arrays together, where their squares are too large for float64."""
-    largest = functools.reduce(np.fmax, [np.max(np.abs(array), initial=0.0) for array in arrays], np.float64(0))
-    if not 0 < largest < np.inf or any(np.isnan(array).any() for array in arrays):
-        return float(sum(np.sum(np.abs(array)) for array in arrays))  # infinite, NaN or zero as they are
-    squares = [np.sum(np.square(array / largest, dtype=np.float64)) for array in arrays]
-    return float(largest) * float(np.sqrt(sum(squares)))
+    with np.errstate(all="ignore"):
+        largest = float(np.max([np.max(np.abs(array), initial=0.0) for array in arrays], initial=0.0))
+        if not 0 < largest < math.inf:  # NaN stays, and so does an infinity
+            return largest
+        squares = [float(np.sum(np.square(array / largest, dtype=np.float64))) for array in arrays]
+    return largest * math.sqrt(sum(squares))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from steprule.errors import HyperparameterError, NonFiniteError, suggest
+from steprule.errors import HyperparameterError, NonFiniteError, StateError, suggest
 from steprule.rules import Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FACTOR, Guard, update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["GUARDS", "Gradients", "Guards", "NonFinite", "update_factor"]
+__all__ = ["GUARDS", "Gradients", "Guards", "HasGuards", "NonFinite", "update_factor"]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -161,6 +161,34 @@ class Guards:
             )
         self.skipped += 1
         self.in_a_row += 1
+
+
+class HasGuards:
+    """What optimizers of all doors have of their guards."""
+
+    __slots__ = ()
+    guards: Guards
+
+    @property
+    def skipped(self) -> int:
+        """The steps that were skipped since their gradients were not finite."""
+        return self.guards.skipped
+
+    def _checkpoint_extra(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside states and hyperparameters."""
+        return {"guard": {"skipped": self.guards.skipped, "in_a_row": self.guards.in_a_row}}
+
+    def _take_checkpoint_extra(self, extra: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept; one without it starts counting anew.
+
+        Raises:
+            StateError: for what is no count.
+        """
+        told = extra.get("guard", {})
+        counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [told]
+        if len(counts) != 2 or any(type(count) is not int or count < 0 for count in counts):
+            raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected whole numbers")
+        self.guards.skipped, self.guards.in_a_row = counts
 
 
 def update_factor(squares: float, size: int) -> float:

@@ -9,7 +9,7 @@ from steprule import formats
 from steprule.doors.describe import describe
 from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
 from steprule.doors.guarded import Guarded
-from steprule.doors.guards import Guards
+from steprule.doors.guards import Guards, HasGuards
 from steprule.doors.layout import check_disjoint, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.readings import Reading, Watcher
@@ -25,7 +25,7 @@ from steprule.rules import Rule, find
 __all__ = ["Optimizer"]
 
 
-class Optimizer:
+class Optimizer(HasGuards):
     """Steps NumPy arrays in place by a rule, in one fused pass over all of them.
 
     Args:
@@ -207,11 +207,6 @@ class Optimizer:
             self._monitor.take(readings)
 
     @property
-    def skipped(self) -> int:
-        """The steps that were skipped since their gradients were not finite."""
-        return self.guards.skipped
-
-    @property
     def params(self) -> Any:
         """The parameters, in the structure they were given."""
         return self._structure.rebuild([leaf.given for leaf in self._leaves])
@@ -302,5 +297,5 @@ class Optimizer:
         self._walk = Walk(self._leaves)
         self._guarded: Guarded | None = None
         self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of, owns=self.guards.update_clip)
-        if self.guards.measures or self.guards.update_clip:
+        if not self.guards.is_plain:
             self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)

@@ -76,7 +76,7 @@ class Walk:
         """
         self._walked = False
         if self._by_referee:
-            return [grad.copy() for grad in grads]
+            return [grad.copy(order="K") for grad in grads]  # its sums are taken in the order of memory
         apart = self._strided if not unlike else self._strided | (unlike - self._empty)
         if apart != self._apart:
             self._lay_out(apart)

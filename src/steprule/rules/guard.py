@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steprule.language import maximum, minimum
+from steprule.language import maximum, minimum, where
 from steprule.language.node import Node, symbol
 from steprule.rules.rule import Rule, Variant
 
@@ -14,7 +14,6 @@ __all__ = [
     "CLIP_FACTOR",
     "CLIP_VALUE",
     "GRAD_SCALE",
-    "SMALLEST",
     "UNGUARDED",
     "UPDATE_FACTOR",
     "Guard",
@@ -25,8 +24,6 @@ __all__ = [
 
 # The underscores keep these out of the way of a rule's own hyperparameters.
 GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR, UPDATE_FACTOR = "_grad_scale", "_clip_value", "_clip_factor", "_update_factor"
-SMALLEST = 1.1754943508222875e-38
-"""The smallest normal number of float32."""
 _MOMENTS = ("v", "n")
 
 
@@ -99,8 +96,10 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
     moment = second_moment(rule, variant)
     if moment is None:
         return None
-    floor = maximum(symbol("eps", "host") ** 2, SMALLEST) if "eps" in rule.hyperparameters else SMALLEST
-    ratio: Node = _gradient_of(rule, variant) ** 2 / maximum(moment, floor)
+    square = _gradient_of(rule, variant) ** 2
+    if "eps" in rule.hyperparameters:
+        moment = maximum(moment, symbol("eps", "host") ** 2)
+    ratio: Node = where(square == 0.0, 0.0, square / moment)  # 0 / 0 where eps is 0
     return ratio
 
 

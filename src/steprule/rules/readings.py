@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steprule.language import sqrt, where
 from steprule.language.node import Node, constant, symbol
-from steprule.rules.guard import SMALLEST, named_nodes, second_moment, update_ratio
+from steprule.rules.guard import named_nodes, second_moment, update_ratio
 from steprule.rules.rule import Rule, Variant
 
 __all__ = ["BELOW", "Read", "readings"]
@@ -100,7 +100,7 @@ def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
         found["idle"] = Read((given == 0.0) & (mean == 0.0))
         return found
     root = sqrt(moment)
-    found["signal"] = Read(where(moment >= SMALLEST, abs(mean) / sqrt(where(moment >= SMALLEST, moment, 1.0)), 0.0))
+    found["signal"] = Read(where(root > 0.0, abs(mean) / root, 0.0))
     found["idle"] = Read((given == 0.0) & (abs(mean) <= _IDLE * root))
     return found
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from steprule import rules
 from steprule.doors.torch.arguments import given
 from steprule.doors.torch.base import Base, Number, Params
-from steprule.doors.torch.guards import Options
+from steprule.doors.torch.guards import OF_GUARDS, GuardOptions, Options
 from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.errors import HyperparameterError
 
@@ -190,12 +190,13 @@ class SparseAdam(Base):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         maximize: bool = False,
+        **options: Unpack[GuardOptions],
     ) -> None:
-        options = given(locals())
+        chosen = given(locals(), OF_GUARDS)
         for option, value, words in (("lr", lr, "learning rate"), ("eps", eps, "epsilon value")):
             if not isinstance(value, Tensor) and not value > 0:  # later 0 is fine: schedules begin there
                 raise HyperparameterError(f"Invalid {words}: {value}. {option} must be a positive number")
-        super().__init__(params, options)
+        super().__init__(params, chosen)
         places = [
             (param, [g, p]) for g, group in enumerate(self.param_groups) for p, param in enumerate(group["params"])
         ]

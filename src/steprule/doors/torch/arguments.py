@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steprule.doors.guards import GUARDS
 from steprule.doors.torch.formats import DEFAULTS
-from steprule.doors.torch.guards import PROCESS_GROUP
+from steprule.doors.torch.guards import OF_GUARDS
 from steprule.errors import suggest
 
 __all__ = ["OPTIONS", "documented", "given"]
 
-OPTIONS = (*DEFAULTS, *GUARDS, PROCESS_GROUP)
+OPTIONS = (*DEFAULTS, *OF_GUARDS)
 """What every class takes besides torch's arguments."""
 
 _MEANINGS = {
@@ -54,6 +53,10 @@ _MEANINGS = {
     ),
 }
 _SPECIAL = {
+    ("SparseAdam", "options"): (
+        'for all groups together: `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` '
+        "(10), `update_clip` and `process_group`: see docs/guards.md."
+    ),
     ("ASGD", "alpha"): "the power of t by which the step size falls; at least 0.",
     ("AdEMAMix", "alpha"): "the weight of the slow average; at least 0.",
     ("RMSprop", "alpha"): "the decay of the averages, in [0, 1].",
@@ -77,12 +80,16 @@ def documented(cls: type[Any]) -> str:
     return "\n".join([*lines, _END])
 
 
-def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among the arguments of an ``__init__``, from its ``locals()``."""
+def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[str, Any]:
+    """Return the options among the arguments of an ``__init__``, from its ``locals()``.
+
+    Raises:
+        TypeError: for one that is not among the ``known``.
+    """
     own = {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__", "options")}
     options = arguments.get("options", {})
     for name in options:
-        if name not in OPTIONS:
+        if name not in known:
             kind = type(arguments["self"]).__name__
-            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *OPTIONS])}")
+            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *known])}")
     return {**own, **options}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
-from steprule.doors.guards import Gradients, Guards
+from steprule.doors.guards import Gradients, Guards, HasGuards
 from steprule.doors.readings import Reading, Watcher
 from steprule.doors.torch.arguments import documented
 from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, names_of, storage_of
@@ -30,7 +29,7 @@ Params = torch_optimizer.ParamsT
 Number = float | Tensor
 
 
-class Base(torch.optim.Optimizer):
+class Base(HasGuards, torch.optim.Optimizer):
     """A torch optimizer that steps by a rule. Subclasses say which, and what torch calls its parts.
 
     Tensors on the CPU are stepped in one launch, in place. On other devices, for tensor subclasses and with
@@ -41,10 +40,6 @@ class Base(torch.optim.Optimizer):
     _monitor: Watcher | None = None
     _released: type[Tensor] | None = None
     """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
-
-    skipped = property(
-        operator.attrgetter("guards.skipped"), doc="The steps skipped for gradients that were not finite."
-    )
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

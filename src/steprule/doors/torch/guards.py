@@ -16,9 +16,11 @@ from steprule.doors.torch.formats import FormatOptions, names_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.errors import HyperparameterError
 
-__all__ = ["PROCESS_GROUP", "Given", "GuardOptions", "Options", "check_group", "guards_of", "squares"]
+__all__ = ["OF_GUARDS", "Given", "GuardOptions", "Options", "check_group", "guards_of", "squares"]
 
 PROCESS_GROUP = "process_group"
+OF_GUARDS = (*GUARDS, PROCESS_GROUP)
+"""The names of the options."""
 
 
 class GuardOptions(TypedDict, total=False):
@@ -86,7 +88,7 @@ def check_group(group: Mapping[str, Any], where: str) -> None:
     Raises:
         HyperparameterError: naming the option.
     """
-    for name in (*GUARDS, PROCESS_GROUP):
+    for name in OF_GUARDS:
         if name in group:
             raise HyperparameterError(f"{name} is for all groups together{where}; give it to the optimizer itself")
 
