@@ -96,7 +96,7 @@ def plan(
 
     - ``"step"`` writes the parameter and the slots;
     - ``"watch"`` does so, and sums what ``watched`` names;
-    - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and as given, where its values are clipped;
+    - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped;
     - ``"ratio"`` sums ``rules.guard.update_ratio``.
 
     Raises:
@@ -169,7 +169,7 @@ def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Tas
     """Return what a task that does not step sums, or sums the squares of."""
     if task == "norm":
         clipped = guard.measured(given, guard.symbols)
-        return [clipped, given] if guard.clips_value else [clipped]
+        return [clipped, guard.unscaled(given, guard.symbols)] if guard.clips_value else [clipped]
     ratio = update_ratio(rule, variant)
     if ratio is None:
         raise HyperparameterError(

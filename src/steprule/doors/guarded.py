@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from steprule.doors.evaluate import Evaluated
 from steprule.doors.group import GroupValues
-from steprule.doors.guards import Guards, NonFinite, update_factor
+from steprule.doors.guards import DOWN, Guards, NonFinite, update_factor
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.measure import Measure
@@ -17,7 +16,7 @@ from steprule.doors.sums import total
 from steprule.engine import Kernel, Task
 from steprule.rules.hyperparameters import Value
 
-__all__ = ["Guarded", "norm_of"]
+__all__ = ["Guarded", "small_squares"]
 
 
 class Guarded:
@@ -135,15 +134,11 @@ class _Given:
         named = zip(self._guarded.names(), counts, strict=True)
         return [NonFinite(name, count, size) for name, (count, size) in named if count]
 
-    def norm(self) -> float:
-        return norm_of([self._guarded.clipped(grad) for grad in self._grads])
+    def squares(self) -> float:
+        return small_squares([self._guarded.clipped(grad) for grad in self._grads])
 
 
-def norm_of(arrays: Sequence[Array]) -> float:
-    """Return the norm of all arrays together, where their squares are too large for float64."""
+def small_squares(arrays: Sequence[Array]) -> float:
+    """Return the sum of squares of arrays times ``DOWN``."""
     with np.errstate(all="ignore"):
-        largest = float(np.max([np.max(np.abs(array), initial=0.0) for array in arrays], initial=0.0))
-        if not 0 < largest < math.inf:  # NaN stays, and so does an infinity
-            return largest
-        squares = [float(np.sum(np.square(array / largest, dtype=np.float64))) for array in arrays]
-    return largest * math.sqrt(sum(squares))
+        return float(sum(np.sum(np.square(array * np.float64(DOWN))) for array in arrays))

@@ -13,7 +13,7 @@ from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FAC
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["GUARDS", "Gradients", "Guards", "HasGuards", "NonFinite", "update_factor"]
+__all__ = ["DOWN", "GUARDS", "Gradients", "Guards", "HasGuards", "NonFinite", "update_factor"]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -26,6 +26,8 @@ GUARDS: Mapping[str, Any] = {
 _NONFINITE = ("propagate", "skip", "raise")
 _MAX_SKIPS = 10
 _TINY = 1e-6
+DOWN = 2.0**-600
+"""Makes squares of large float64 numbers small enough."""
 _NAMED = 5
 
 
@@ -45,8 +47,8 @@ class Gradients(Protocol):
         """Return the gradients that have elements that are not finite."""
         ...
 
-    def norm(self) -> float:
-        """Return the norm of all, where their squares are too large for float64."""
+    def squares(self) -> float:
+        """Return the sum of squares of all gradients times ``DOWN``: those whose own are too large for float64."""
         ...
 
 
@@ -141,10 +143,9 @@ class Guards:
         self.in_a_row = 0
         if self.clip_norm is None:
             return 1.0
-        norm = math.sqrt(sums[0])
-        if math.isinf(norm):
-            norm = math.sqrt(self.share([gradients.norm() ** 2])[0]) if self.share is not _alone else gradients.norm()
-        factor = self.clip_norm / (norm + _TINY)
+        factor = self.clip_norm / (math.sqrt(sums[0]) + _TINY)
+        if math.isinf(sums[0]):
+            factor = self.clip_norm * DOWN / math.sqrt(self.share([gradients.squares()])[0])
         return 1.0 if factor >= 1 else factor  # NaN stays
 
     def _refuse(self, found: Sequence[NonFinite]) -> None:

@@ -48,10 +48,13 @@ class Guard:
         given = {GRAD_SCALE: self.unscales, CLIP_VALUE: self.clips_value, CLIP_FACTOR: self.clips_norm}
         return (name for name, is_used in {**given, UPDATE_FACTOR: self.clips_update}.items() if is_used)
 
+    def unscaled(self, g: Any, numbers: Mapping[str, Any]) -> Any:
+        """Return the gradient of the loss itself, which must be finite."""
+        return g / numbers[GRAD_SCALE] if self.unscales else g
+
     def measured(self, g: Any, numbers: Mapping[str, Any]) -> Any:
         """Return the gradient whose norm is clipped."""
-        if self.unscales:
-            g = g / numbers[GRAD_SCALE]
+        g = self.unscaled(g, numbers)
         if self.clips_value:
             g = minimum(maximum(g, -numbers[CLIP_VALUE]), numbers[CLIP_VALUE])
         return g

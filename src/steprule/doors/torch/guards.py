@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.guarded import norm_of
+from steprule.doors.guarded import small_squares
 from steprule.doors.guards import GUARDS, Guards, NonFinite
 from steprule.doors.torch.formats import FormatOptions, names_of
 from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
 
 __all__ = ["OF_GUARDS", "Given", "GuardOptions", "Options", "check_group", "guards_of", "squares"]
@@ -95,9 +96,10 @@ def check_group(group: Mapping[str, Any], where: str) -> None:
 
 def squares(grad: Tensor, options: GroupOptions) -> list[float]:
     """Return what kernels of the task ``norm`` sum, for a gradient that no kernel walks. DTensors count whole."""
-    guard, reals = options.values.guard, torch.view_as_real(grad) if grad.is_complex() else grad
+    guard, reals = options.values.guard, _reals(grad)
     kind = torch.float32 if grad.device.type == "mps" else torch.float64
-    given = [guard.measured(reals, options.numbers), *([reals] if guard.clips_value else [])]
+    given = [guard.measured(reals, options.numbers)]
+    given += [guard.unscaled(reals, options.numbers)] if guard.clips_value else []
     norms = [torch.linalg.vector_norm(tensor, dtype=kind) for tensor in given]
     return [_whole(norm) ** 2 for norm in norms]
 
@@ -105,6 +107,10 @@ def squares(grad: Tensor, options: GroupOptions) -> list[float]:
 def _whole(tensor: Tensor) -> float:
     """Return a number; of a sharded tensor, that of all shards together."""
     return float(_full(tensor).item())
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -133,21 +139,20 @@ class Given:
         self._size = math.inf if size is None else size
 
     def nonfinite(self) -> list[NonFinite]:
-        """Return the gradients that have elements that are not finite."""
-        counts = [(name, _whole((~torch.isfinite(grad)).sum()), grad.numel()) for name, _, grad in self._all()]
+        """Return the gradients that have elements that are not finite, once the scale is taken out."""
+        counts = [(name, _whole((~torch.isfinite(grad)).sum()), grad.numel()) for name, grad in self._all()]
         return [NonFinite(name, int(count), size) for name, count, size in counts if count]
 
-    def norm(self) -> float:
-        """Return the norm of all, where their squares are too large for float64."""
-        arrays = []
-        for _, own, grad in self._all():
-            wide = (torch.view_as_real(grad) if grad.is_complex() else grad).to(torch.float64) / own.scale
-            arrays.append(np.asarray(_full(wide.clamp(-self._size, self._size)).cpu()))
-        return norm_of(arrays)
+    def squares(self) -> float:
+        """Return the sum of squares of all gradients times ``DOWN``."""
+        clipped = [(_reals(grad).to(torch.float64)).clamp(-self._size, self._size) for _, grad in self._all()]
+        return small_squares([np.asarray(_full(grad).cpu()) for grad in clipped])
 
-    def _all(self) -> Iterator[tuple[str, GroupOptions, Tensor]]:
+    def _all(self) -> Iterator[tuple[str, Tensor]]:
+        """Return the gradients by name, as the step takes them, but not clipped."""
         names = [(name, own) for i, own in enumerate(self._options) for name in names_of(own.group, i)]
         for (name, own), grad in zip(names, self._grads, strict=True):
             if grad is not None:
                 read = self._read(grad.detach(), own.group)
-                yield name, own, read.coalesce().values() if read.is_sparse else read
+                read = read.coalesce().values() if read.is_sparse else read
+                yield name, read if own.scale == 1 else read.to(state_dtype(read.dtype)) / own.scale
