@@ -132,3 +132,14 @@ def test_parameters_that_change_are_noticed() -> None:
     theta.shape = (2, 3)
     optimizer.step([np.ones(6), np.ones(6)])  # the memory is the same
     np.testing.assert_array_equal(theta, np.full((2, 3), -1.0))
+
+
+def test_a_copy_keeps_groups_with_equal_options_apart() -> None:
+    own = [np.ones(3), np.ones(3)]
+    optimizer = sr.Optimizer([sr.Group(own[0]), sr.Group(own[1])], "sgd", lr=0.1)
+    twin = copy.deepcopy(optimizer)
+    twin.groups[1]["lr"] = 1.0
+    twin.step([np.ones(3), np.ones(3)])
+    first, second = twin.params
+    np.testing.assert_array_equal(first, np.full(3, 0.9))
+    np.testing.assert_array_equal(second, np.zeros(3))

@@ -14,13 +14,13 @@ SOURCE = Path(steprule.__file__).parent
 # Each room may import from the rooms before it. Rooms of one row do not see each other.
 ROWS = [
     {"errors", "version"},
-    {"language", "usercode"},
+    {"language", "usercode", "checkpoint"},
     {"rules", "formats", "schedules"},
     {"compile"},
     {"backends", "runtime"},
     {"engine"},
     {"doors"},
-    {"scipy", "torch", "race", "lab"},
+    {"scipy", "torch", "convert", "race", "lab", "monitor"},
     {"cli"},
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -38,6 +38,7 @@ HEAVY = [
     "pandas",
     "rich",
     "typer",
+    "safetensors",
 ]
 
 

@@ -37,14 +37,17 @@ from steprule.runtime import get_num_threads, set_num_threads
 from steprule.version import __version__
 
 if TYPE_CHECKING:
-    from steprule import scipy
+    from steprule import convert, scipy
     from steprule import torch as torch
+    from steprule.doors.checkpoint.api import load, save
     from steprule.doors.scipy import minimize
+    from steprule.monitor import Monitor
 
 __all__ = [
     "Decay",
     "Fraction",
     "Group",
+    "Monitor",
     "NonNegative",
     "Optimizer",
     "Positive",
@@ -54,16 +57,19 @@ __all__ = [
     "Scalar",
     "__version__",
     "cautious",
+    "convert",
     "decoupled",
     "errors",
     "get_num_threads",
     "l2",
+    "load",
     "maximize",
     "maximum",
     "minimize",
     "minimum",
     "rule",
     "rules",
+    "save",
     "schedules",
     "scipy",
     "set_num_threads",
@@ -80,7 +86,15 @@ def __getattr__(name: str) -> Any:
         from steprule.doors.scipy import minimize
 
         return minimize
-    if name in ("scipy", "torch"):
+    if name == "Monitor":
+        from steprule.monitor import Monitor
+
+        return Monitor
+    if name in ("load", "save"):
+        from steprule.doors.checkpoint import api
+
+        return getattr(api, name)
+    if name in ("convert", "scipy", "torch"):
         import importlib
 
         return importlib.import_module(f"steprule.{name}")

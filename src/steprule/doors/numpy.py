@@ -135,9 +135,9 @@ class Optimizer(HasGuards):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
-        leaves = [
-            (leaf.place, leaf.given, self.groups.index(leaf.group), leaf.storage, leaf.kept) for leaf in self._leaves
-        ]
+        # By identity: groups are mappings, and those with the same options are equal.
+        places = {id(group): place for place, group in enumerate(self.groups)}
+        leaves = [(leaf.place, leaf.given, places[id(leaf.group)], leaf.storage, leaf.kept) for leaf in self._leaves]
         own = ("rule", "groups", "guards", "_backend", "_structure", "_t")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 

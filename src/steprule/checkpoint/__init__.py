@@ -1,0 +1,23 @@
+"""Named arrays on disk: exact, atomic, checked; no optimizer, no framework, no pickle."""
+
+from steprule.checkpoint.background import Pending, settle, start
+from steprule.checkpoint.plain import Json, decode, encode
+from steprule.checkpoint.read import File, read, verify
+from steprule.checkpoint.stored import Stored, snapshot, stored
+from steprule.checkpoint.write import write
+
+__all__ = [
+    "File",
+    "Json",
+    "Pending",
+    "Stored",
+    "decode",
+    "encode",
+    "read",
+    "settle",
+    "snapshot",
+    "start",
+    "stored",
+    "verify",
+    "write",
+]

@@ -1,0 +1,1 @@
+"""Checkpoints of optimizers: ``save`` and ``load``, and what every door makes of them."""

@@ -1,0 +1,235 @@
+"""What a checkpoint says of an optimizer, in no door's words: its document and named arrays, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from steprule.checkpoint import Json, Stored, decode, encode
+from steprule.errors import CheckpointError
+
+__all__ = ["Content", "Group", "Parameter", "document_of", "read_content"]
+
+SCHEMA = 1
+_KEYS = ("schema", "class", "rule", "groups", "parameters", "params", "extra", "complex")
+
+
+@dataclass
+class Group:
+    """One group of parameters.
+
+    Attributes:
+        rule: what it steps by, in full: ``decoupled(adam)`` for ``adamw``.
+        hyperparameters: by the rule's names; ``{"schedule": True}`` where there is a schedule.
+        seed: of random rounding; None where there is none.
+        first_row: where its arrays begin in larger ones.
+        options: of PyTorch's groups, in its own names, encoded.
+    """
+
+    rule: str
+    hyperparameters: dict[str, Any]
+    seed: int | None = None
+    first_row: int = 0
+    options: dict[str, Json] | None = None
+
+
+@dataclass
+class Parameter:
+    """One parameter and its state.
+
+    Attributes:
+        name: what the optimizer calls it; None where it has no names.
+        shape: its shape.
+        dtype: its type, as NumPy or torch names it.
+        group: the place of its group.
+        t: the steps taken; None where they are not counted.
+        scalars: its scalar slots.
+        formats: how each value is kept that has planes, as state dicts tell it.
+        planes: what is kept, by name; empty before the first step where slots are made in it.
+    """
+
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    group: int
+    t: int | None
+    scalars: dict[str, float] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    planes: dict[str, Stored] = field(default_factory=dict)
+
+
+@dataclass
+class Content:
+    """What a checkpoint holds.
+
+    Attributes:
+        made_by: the optimizer's class.
+        rule: what it steps by; of several groups the first's.
+        groups, parameters: in order.
+        params: the numbers of parameters that were asked for, by name.
+        has_own: whether ``params`` are those of the optimizer.
+        extra: what the caller added; arrays are ``Stored``.
+        more: what further parts of the optimizer keep.
+    """
+
+    made_by: str
+    rule: str
+    groups: list[Group]
+    parameters: list[Parameter]
+    params: dict[str, Stored] = field(default_factory=dict)
+    has_own: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """What the arrays of each parameter are called: its name, or its place."""
+        return labels_of([parameter.name for parameter in self.parameters])
+
+    @property
+    def t(self) -> int | None:
+        """The steps taken, if all parameters have taken as many."""
+        counts = {parameter.t for parameter in self.parameters}
+        return counts.pop() if len(counts) == 1 else None
+
+
+def labels_of(names: Sequence[str | None]) -> list[str]:
+    """Return a name for every parameter: names if all have one of their own, else places."""
+    is_named = None not in names and len(set(names)) == len(names)
+    return [str(name) if is_named else str(place) for place, name in enumerate(names)]
+
+
+def document_of(content: Content) -> tuple[dict[str, Json], dict[str, Stored]]:
+    """Return the document of a checkpoint and its arrays.
+
+    Raises:
+        CheckpointError: for values that a document cannot hold.
+    """
+    labels = content.labels
+    slots = zip(labels, content.parameters, strict=True)
+    tensors = {f"slots/{label}/{name}": one for label, own in slots for name, one in own.planes.items()}
+    tensors |= {f"params/{name}": one for name, one in content.params.items()}
+    tensors |= {f"extra/{name}": one for name, one in content.extra.items() if isinstance(one, Stored)}
+    values = {name: value for name, value in content.extra.items() if not isinstance(value, Stored)}
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "class": content.made_by,
+        "rule": content.rule,
+        "groups": [_group_json(group, f"group {i}") for i, group in enumerate(content.groups)],
+        "parameters": [_parameter_json(parameter) for parameter in content.parameters],
+        "params": {"own": content.has_own, "names": list(content.params)} if content.params else None,
+        "extra": {"values": encode(values, "extra"), "arrays": [k for k in content.extra if k not in values]},
+        "complex": [name for name, one in tensors.items() if one.is_complex],
+    }
+    clash = sorted(set(document) & set(content.more))
+    assert not clash, clash
+    return {**document, **{name: encode(value, name) for name, value in content.more.items()}}, tensors
+
+
+def _group_json(group: Group, what: str) -> dict[str, Any]:
+    own = {"rule": group.rule, "hyperparameters": encode(group.hyperparameters, f"the hyperparameters of {what}")}
+    own |= {"seed": group.seed, "first_row": group.first_row}
+    return own if group.options is None else {**own, "options": group.options}
+
+
+def _parameter_json(own: Parameter) -> dict[str, Any]:
+    told = {"name": own.name, "shape": list(own.shape), "dtype": own.dtype, "group": own.group, "t": own.t}
+    return {**told, "scalars": encode(own.scalars, "scalars"), "formats": own.formats, "planes": list(own.planes)}
+
+
+def read_content(document: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Content:
+    """Return what a document and its arrays say.
+
+    Raises:
+        CheckpointError: when they do not fit together, or are of a later schema.
+    """
+    schema = document.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise CheckpointError(f"the document has schema {schema!r}, this steprule reads {SCHEMA}. Update it")
+    complex_ = set(_list(document, "complex", str))
+    left = {n: Stored(one.dtype, one.shape, one.get, True) if n in complex_ else one for n, one in tensors.items()}
+    if not complex_ <= set(left) or any(
+        left[n].shape[-1:] != (2,) or left[n].dtype not in ("F32", "F64") for n in complex_
+    ):
+        raise CheckpointError("the document tells complex numbers that are not there")
+    groups = [_read_group(told) for told in _list(document, "groups", dict)]
+    parameters = [_read_parameter(told, len(groups)) for told in _list(document, "parameters", dict)]
+    content = Content(_get(document, "class", str), _get(document, "rule", str), groups, parameters)
+    for label, own, told in zip(content.labels, parameters, document["parameters"], strict=True):
+        own.planes = {name: _take(left, f"slots/{label}/{name}") for name in _list(told, "planes", str)}
+    if document.get("params") is not None:
+        told = _get(document, "params", dict)
+        content.params = {name: _take(left, f"params/{name}") for name in _list(told, "names", str)}
+        content.has_own = _get(told, "own", bool)
+        if content.has_own and list(content.params) != content.labels:
+            raise CheckpointError("the parameters stored are not those that the document tells")
+    told = _get(document, "extra", dict)
+    content.extra = _object(told.get("values"), "extra")
+    content.extra |= {name: _take(left, f"extra/{name}") for name in _list(told, "arrays", str)}
+    if left:
+        raise CheckpointError(f"the file has tensors that the document does not tell: {sorted(left)[:3]}")
+    content.more = {name: decode(value) for name, value in document.items() if name not in _KEYS}
+    return content
+
+
+def _read_group(told: Mapping[str, Any]) -> Group:
+    seed = told.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
+        raise CheckpointError(f"the seed {seed!r} is no whole number from 0 to 2**63 - 1")
+    options = told.get("options")
+    if options is not None and not isinstance(options, dict):
+        raise CheckpointError(f"the options of a group are {options!r}, expected an object")
+    hyperparameters = _object(told.get("hyperparameters"), "hyperparameters")
+    return Group(_get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options)
+
+
+def _read_parameter(told: Mapping[str, Any], groups: int) -> Parameter:
+    name, t = told.get("name"), told.get("t")
+    shape = tuple(_list(told, "shape", int))
+    if not (name is None or isinstance(name, str)) or not all(n >= 0 for n in shape):
+        raise CheckpointError(f"a parameter has the name {name!r} and the shape {shape}")
+    group = _count(told, "group")
+    if group >= groups:
+        raise CheckpointError(f"a parameter is of group {group}, and there are {groups}")
+    scalars, formats = _object(told.get("scalars"), "scalars"), _object(told.get("formats"), "formats")
+    if not all(type(value) is float for value in scalars.values()):
+        raise CheckpointError(f"scalar slots must be numbers, got {scalars}")
+    if not all(isinstance(value, str) for value in formats.values()):
+        raise CheckpointError(f"formats must be texts, got {formats}")
+    dtype = _get(told, "dtype", str)
+    return Parameter(name, shape, dtype, group, t if t is None else _count(told, "t"), scalars, formats)
+
+
+def _get(told: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = told.get(key)
+    if type(value) is not kind:
+        raise CheckpointError(f"the document has {value!r} as its {key}, expected a {kind.__name__}")
+    return value
+
+
+def _count(told: Mapping[str, Any], key: str) -> int:
+    value: int = _get(told, key, int)
+    if not 0 <= value < 2**63:
+        raise CheckpointError(f"the document has {value!r} as its {key}, expected a whole number of at least 0")
+    return value
+
+
+def _list(told: Mapping[str, Any], key: str, kind: type) -> list[Any]:
+    values: list[Any] = _get(told, key, list)
+    if not all(type(value) is kind for value in values):
+        raise CheckpointError(f"the document has {values!r} as its {key}, expected a list of {kind.__name__}")
+    return values
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    found = decode(value)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"the document has {value!r} as its {what}, expected an object")
+    return found
+
+
+def _take(left: dict[str, Stored], name: str) -> Stored:
+    if name not in left:
+        raise CheckpointError(f"the document tells a tensor {name!r}, which the file has not, or tells it twice")
+    return left.pop(name)

@@ -1,0 +1,156 @@
+"""Which parameter of a checkpoint is which of an optimizer: by name, else by place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
+from steprule.errors import StateError
+from steprule.rules import CATALOGUE, Rule, decoupled, l2
+
+__all__ = ["check_groups", "check_params", "fitted", "formula_of", "matched", "name_of"]
+
+
+def matched(
+    content: Content, names: Sequence[str | None], shapes: Sequence[Sequence[int]], dtypes: Sequence[str]
+) -> list[int]:
+    """Return, for every parameter here, its place in the checkpoint.
+
+    By name, where both sides have names and these are the same; else by place.
+
+    Args:
+        content: of the checkpoint.
+        names, shapes, dtypes: of the parameters here.
+
+    Raises:
+        StateError: when their number, a shape or a type differs.
+    """
+    saved = content.parameters
+    there = [own.name for own in saved]
+    by_name = _is_named(names) and _is_named(there) and set(names) == set(there)
+    if len(saved) != len(names):
+        raise StateError(
+            f"the checkpoint has {len(saved)} parameters, this optimizer has {len(names)}{_difference(names, there)}"
+        )
+    places = [there.index(name) for name in names] if by_name and list(names) != there else list(range(len(names)))
+    for label, place, shape, dtype in zip(labels_of(names), places, shapes, dtypes, strict=True):
+        own = saved[place]
+        if own.shape != tuple(shape) or own.dtype != dtype:
+            raise StateError(
+                f"parameter {label} is {dtype} of shape {tuple(shape)}, but in the checkpoint {own.dtype} of shape "
+                f"{own.shape}{'' if by_name else _difference(names, there)}"
+            )
+    return places
+
+
+def _is_named(names: Sequence[str | None]) -> bool:
+    return None not in names and len(set(names)) == len(names)
+
+
+def _difference(here: Sequence[str | None], there: Sequence[str | None]) -> str:
+    """Return how the names differ, if both have names."""
+    if not (_is_named(here) and _is_named(there)) or set(here) == set(there):
+        return ""
+    lacks, has = (sorted(map(str, set(a) - set(b))) for a, b in ((here, there), (there, here)))
+    return f". By name, the checkpoint lacks {_some(lacks)}, and has {_some(has)} that are not here"
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" or "none"
+
+
+def check_groups(saved: Sequence[Parameter], here: Sequence[int], count: int, content: Content) -> None:
+    """Check that parameters are grouped as they were.
+
+    Args:
+        saved: the parameters of the checkpoint, in the order of those here.
+        here: the groups of those here.
+        count: how many groups there are here.
+
+    Raises:
+        StateError: when they are not.
+    """
+    if len(content.groups) != count:
+        raise StateError(f"the checkpoint has {len(content.groups)} parameter groups, this optimizer has {count}")
+    for own, group in zip(saved, here, strict=True):
+        if own.group != group:
+            raise StateError(
+                f"parameter {own.name} is in group {group} here, and in group {own.group} of the checkpoint. Make the "
+                "groups as they were"
+            )
+
+
+def fitted(group: Group, rule: Rule, current: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return the hyperparameters that a group of a checkpoint has for a rule.
+
+    They are the checkpoint's if the rule is. A rule without weight decay is also the one with a decay of 0.
+
+    Args:
+        group: of the checkpoint.
+        rule: of the optimizer.
+        current: what its group has now.
+        index: the group's place, for messages.
+
+    Raises:
+        StateError: when it is another rule.
+    """
+    if group.rule == formula_of(rule):
+        return group.hyperparameters
+    inner = _inner(rule)
+    if inner is not None and formula_of(inner) == group.rule:
+        added = {name: current[name] for name in rule.hyperparameters if name not in inner.hyperparameters}
+        return {**group.hyperparameters, **added, "weight_decay": 0.0}
+    is_decayed = "weight_decay" not in rule.hyperparameters and any(
+        formula_of(decay(rule)) == group.rule for decay in (l2, decoupled)
+    )
+    if is_decayed and group.hyperparameters.get("weight_decay") == 0:
+        return {name: value for name, value in group.hyperparameters.items() if name in rule.hyperparameters}
+    raise StateError(
+        f"the checkpoint is of rule {group.rule!r} (group {index}), this optimizer's is {formula_of(rule)!r}"
+    )
+
+
+def formula_of(rule: Rule) -> str:
+    """Return what a rule is made of: ``decoupled(adam)`` for ``adamw``, whatever it is called."""
+    if not rule.made_by:
+        return rule.name
+    maker, (inner, *_) = rule.made_by
+    return f"{maker.__name__}({formula_of(inner)})"
+
+
+def name_of(rule: Rule) -> str:
+    """Return the name of a rule, that of the catalogue if it is there."""
+    formula = formula_of(rule)
+    return next((name for name, known in CATALOGUE.items() if formula_of(known) == formula), rule.name)
+
+
+def _inner(rule: Rule) -> Rule | None:
+    """Return what weight decay was added to, if it was."""
+    if not rule.made_by:
+        return None
+    maker, (inner, *_) = rule.made_by
+    return inner if maker in (l2, decoupled) else None
+
+
+def check_params(content: Content, targets: Mapping[str, tuple[Sequence[int], str]]) -> None:
+    """Check that the parameters stored are those to be filled, before any is.
+
+    Args:
+        content: of the checkpoint.
+        targets: the shape of each, and its type in the format's words.
+
+    Raises:
+        StateError: when they differ.
+    """
+    if not content.params and targets:
+        raise StateError("the checkpoint has no parameters; save them with it: steprule.save(..., params=True)")
+    if set(content.params) != set(targets):
+        words = _difference(list(targets), list(content.params))
+        raise StateError(f"the parameters stored are not those to be filled{words}")
+    for name, (shape, dtype) in targets.items():
+        one = content.params[name]
+        if one.shape != tuple(shape) or one.dtype != dtype:
+            raise StateError(
+                f"{name} is {dtype} of shape {tuple(shape)}, but was stored as {one.dtype} of shape {one.shape}"
+            )

@@ -1,0 +1,86 @@
+"""What ``steprule.load`` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from steprule.checkpoint import Stored
+from steprule.doors.checkpoint.content import Content
+from steprule.doors.layout import Array
+
+__all__ = ["Checkpoint"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        path: where it was read.
+        made_by: the optimizer's class.
+        rule: what it steps by.
+        t: the steps taken; None if parameters differ, or are not counted.
+        groups: the hyperparameters of each group, by the rule's names; ``{"schedule": True}`` for a schedule.
+        names: of the parameters; their places where they have none.
+        shapes, dtypes: of the parameters.
+        formats: how each parameter's values are kept, by parameter and slot.
+        slots: the arrays that are kept for each parameter, as they are: codes and scales where slots have fewer
+            bits, uint16 for bfloat16.
+        params: the parameters stored, by name; uint16 for bfloat16.
+        extra: what else was stored.
+    """
+
+    path: Path
+    made_by: str
+    rule: str
+    t: int | None
+    groups: list[dict[str, Any]]
+    names: list[str]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    formats: dict[str, dict[str, str]]
+    slots: dict[str, dict[str, Array]]
+    params: dict[str, Array]
+    extra: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: Path, content: Content) -> Checkpoint:
+        """Return what the content of a file shows."""
+        own = dict(zip(content.labels, content.parameters, strict=True))
+        return cls(
+            path,
+            content.made_by,
+            content.rule,
+            content.t,
+            [group.hyperparameters for group in content.groups],
+            content.labels,
+            {name: one.shape for name, one in own.items()},
+            {name: one.dtype for name, one in own.items()},
+            {name: one.formats for name, one in own.items()},
+            {name: {plane: array.array() for plane, array in one.planes.items()} for name, one in own.items()},
+            {name: one.array() for name, one in content.params.items()},
+            {name: value.array() if isinstance(value, Stored) else value for name, value in content.extra.items()},
+        )
+
+    def __repr__(self) -> str:
+        size = sum(array.nbytes for planes in self.slots.values() for array in planes.values())
+        also = "".join(f", {name}" for name in ("params", "extra") if getattr(self, name))
+        return f"Checkpoint({self.rule}, {len(self.names)} parameters, t={self.t}, {size:,} bytes of state{also})"
+
+    def describe(self) -> str:
+        """Return a table: what each parameter is, how its slots are kept, and their bytes."""
+        rows = [("parameter", "shape", "type", "slots", "bytes")]
+        for name in self.names:
+            shape = " x ".join(map(str, self.shapes[name])) or "one number"
+            kept = ", ".join(f"{slot}: {way}" for slot, way in self.formats[name].items()) or "none"
+            rows.append((name, shape, self.dtypes[name], kept, f"{self._bytes(name):,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(word.ljust(n) for word, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        total = sum(prod(shape) for shape in self.shapes.values())
+        return "\n".join([f"{self.made_by}, rule {self.rule}, t={self.t}, {total:,} elements", *lines])
+
+    def _bytes(self, name: str) -> int:
+        return sum(array.nbytes for array in self.slots[name].values())

@@ -1,0 +1,121 @@
+"""optax's states: named tuples of trees, found in whatever they are nested in, read and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from steprule.doors.checkpoint.content import Content
+from steprule.doors.foreign.names import names_for
+from steprule.doors.foreign.states import State, array_of, states_of, taken
+from steprule.doors.numpy import Optimizer
+from steprule.errors import StateError, StructureError
+
+__all__ = ["from_optax", "to_optax"]
+
+
+def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dict[str, Any]:
+    """Return a state dict for an optimizer from a state of optax.
+
+    The parameters must have the same structure in both, and keys are matched by name. The hyperparameters stay those
+    of the optimizer.
+
+    Args:
+        state: what ``init`` or ``update`` of optax returned; arrays of any library that NumPy can read.
+        optimizer: of arrays, not in groups; ``load_state_dict`` of it takes the result.
+        t: the steps taken, for states that do not count them.
+
+    Raises:
+        StateError: when it is of another rule or of other parameters.
+    """
+    content, _ = states_of(_checked(optimizer))
+    names, fields = _names(content)
+    found = _found(state, fields)
+    count = int(found.count) if "count" in found._fields else t
+    if count is None:
+        raise StateError(f"{type(found).__name__} does not count steps; give t=")
+    if t is not None and t != count:
+        raise StateError(f"{type(found).__name__} has counted {count} steps, and t={t} was given; leave it away")
+    try:
+        trees = {slot: optimizer._structure.leaves(getattr(found, name), name) for slot, name in names.items()}
+    except StructureError as error:
+        raise StateError(f"the state is of other parameters: {error}") from None
+    states = [
+        State(count, {slot: array_of(leaves[place]) for slot, leaves in trees.items()})
+        for place in range(len(content.parameters))
+    ]
+    return taken(states, optimizer)
+
+
+def to_optax(optimizer: Optimizer, like: Any) -> Any:
+    """Return a state of optax with the slots and the step count of an optimizer, as NumPy arrays.
+
+    Args:
+        optimizer: of arrays, not in groups.
+        like: a state of the optax optimizer (``init(params)``), in which the slots are replaced.
+
+    Raises:
+        StateError: when optax has no such rule, or ``like`` is of another.
+    """
+    content, states = states_of(_checked(optimizer))
+    names, fields = _names(content)
+    _found(like, fields)
+    new: dict[str, Any] = {
+        name: optimizer._structure.rebuild([state.slots[slot] for state in states]) for slot, name in names.items()
+    }
+
+    def replaced(old: Any) -> Any:
+        if "count" not in old._fields:
+            return old._replace(**new)
+        return old._replace(**new, count=np.asarray(optimizer.t, np.asarray(old.count).dtype))
+
+    return _mapped(like, fields, replaced)
+
+
+def _checked(optimizer: Any) -> Optimizer:
+    if not isinstance(optimizer, Optimizer) or len(optimizer.groups) > 1:
+        raise TypeError("states of optax go to and from a steprule.Optimizer without groups")
+    return optimizer
+
+
+def _names(content: Content) -> tuple[Mapping[str, str], set[str]]:
+    names = names_for(content.groups[0], "optax")
+    return names, set(names.values())
+
+
+def _is_wanted(state: Any, fields: set[str]) -> bool:
+    own = set(getattr(state, "_fields", ()))
+    return isinstance(state, tuple) and own in (fields, fields | {"count"})
+
+
+def _found(state: Any, fields: set[str]) -> Any:
+    """Return the one named tuple with these fields.
+
+    Raises:
+        StateError: when there is none, or more than one.
+    """
+    found = list(_tuples(state, fields))
+    if len(found) != 1:
+        raise StateError(f"the state has {len(found)} named tuples with the fields {sorted(fields)}, expected one")
+    return found[0]
+
+
+def _tuples(state: Any, fields: set[str]) -> Iterator[Any]:
+    if _is_wanted(state, fields):
+        yield state
+    elif isinstance(state, (tuple, list, Mapping)):
+        for child in state.values() if isinstance(state, Mapping) else state:
+            yield from _tuples(child, fields)
+
+
+def _mapped(state: Any, fields: set[str], change: Callable[[Any], Any]) -> Any:
+    if _is_wanted(state, fields):
+        return change(state)
+    if isinstance(state, Mapping):
+        return {key: _mapped(child, fields, change) for key, child in state.items()}
+    if isinstance(state, (tuple, list)):
+        children = [_mapped(child, fields, change) for child in state]
+        return type(state)(*children) if hasattr(state, "_fields") else type(state)(children)
+    return state

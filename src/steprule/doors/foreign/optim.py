@@ -1,0 +1,107 @@
+"""torch.optim's state dicts: read for an optimizer of arrays, and made of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+from steprule.doors.checkpoint.door import is_of_torch
+from steprule.doors.foreign.names import NAMES, Library, names_for
+from steprule.doors.foreign.states import State, array_of, states_of, taken
+from steprule.errors import StateError
+
+__all__ = ["entries_of", "from_torch", "to_torch", "with_entries"]
+
+
+def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
+    """Return a state dict for an optimizer from one of torch.optim, or of steprule.torch with float32 states.
+
+    Classes of steprule.torch load such dicts themselves; for them it is returned as it is. Parameters are matched by
+    place. The hyperparameters stay those of the optimizer.
+
+    Args:
+        state: what ``state_dict()`` of torch's optimizer returned.
+        optimizer: whose ``load_state_dict`` the result is for.
+
+    Raises:
+        StateError: when it is of another rule or of other parameters.
+    """
+    if is_of_torch(optimizer):
+        return dict(state)
+    content, here = states_of(optimizer)
+    entries = entries_of(state, len(here))
+    states = []
+    for place, (entry, own, now) in enumerate(zip(entries, content.parameters, here, strict=True)):
+        names = names_for(content.groups[own.group], "torch")
+        lacking = sorted({names.get(slot, slot) for slot in (*now.slots, *now.scalars)} - set(entry))
+        if entry and lacking:
+            raise StateError(
+                f"the state of parameter {place} has {sorted(map(str, entry))}, and no {lacking[0]}: is it of another "
+                "optimizer, or of other options?"
+            )
+        states.append(_state(entry, names, now) if entry else State(0))
+    return taken(states, optimizer)
+
+
+def _state(entry: Mapping[str, Any], names: Mapping[str, str], now: State) -> State:
+    t = int(entry["step"]) if "step" in entry else None
+    slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in now.slots}
+    return State(t, slots, {slot: float(entry[names.get(slot, slot)]) for slot in now.scalars})
+
+
+def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a state dict that torch.optim's optimizer of the same rule can load, with float32 states.
+
+    Args:
+        optimizer: of arrays, or one of steprule.torch (whose ``float32_state_dict`` this is).
+        like: the ``state_dict()`` of torch's optimizer, whose groups and hyperparameters it keeps; for arrays.
+
+    Raises:
+        StateError: when torch.optim has no such rule.
+    """
+    if is_of_torch(optimizer):
+        made: dict[str, Any] = optimizer.float32_state_dict()
+        return made
+    if like is None:
+        raise TypeError("give like=, the state_dict() of torch's optimizer: arrays do not tell its groups")
+    torch = importlib.import_module("torch")
+
+    def entry(state: State, names: Mapping[str, str]) -> dict[str, Any]:
+        arrays = {names.get(slot, slot): torch.from_numpy(array) for slot, array in state.slots.items()}
+        numbers = {
+            names.get(slot, slot): torch.tensor(value, dtype=torch.float64) for slot, value in state.scalars.items()
+        }
+        counted = {} if names is NAMES["momentum"].torch else {"step": torch.tensor(float(state.t or 0))}
+        return {**counted, **arrays, **numbers}
+
+    return with_entries(optimizer, like, "torch", entry)
+
+
+def entries_of(state: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return the entries of a state dict in the order of its parameters; empty ones for those that were not stepped.
+
+    Raises:
+        StateError: when it is no state dict, or of another number of parameters.
+    """
+    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
+        raise StateError("this is no state dict of a torch optimizer, which has 'state' and 'param_groups'")
+    keys = list(chain.from_iterable(group["params"] for group in state["param_groups"]))
+    if len(keys) != count:
+        raise StateError(f"the state is of {len(keys)} parameters, this optimizer has {count}")
+    return [{k: v for k, v in state["state"].get(key, {}).items() if v is not None} for key in keys]
+
+
+def with_entries(optimizer: Any, like: Mapping[str, Any], library: Library, entry: Any) -> dict[str, Any]:
+    """Return a state dict like another with the states of an optimizer, each made by ``entry(state, names)``."""
+    content, states = states_of(optimizer)
+    entries_of(like, len(states))
+    keys = chain.from_iterable(group["params"] for group in like["param_groups"])
+    groups = [content.groups[own.group] for own in content.parameters]
+    made = {
+        key: entry(state, names_for(group, library))
+        for key, state, group in zip(keys, states, groups, strict=True)
+        if state.slots
+    }
+    return {**like, "state": made}

@@ -1,0 +1,127 @@
+"""The options of torch's groups in a checkpoint: as they are, or made of a rule's hyperparameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.checkpoint import Json, decode, encode
+from steprule.doors.checkpoint.content import Group
+from steprule.doors.checkpoint.match import fitted
+from steprule.doors.torch.base import Base
+from steprule.doors.torch.options import hyperparameters
+from steprule.errors import CheckpointError, HyperparameterError, StateError
+
+__all__ = ["encoded_options", "options_for"]
+
+_NOT_OPTIONS = ("params", "param_names")
+_KINDS = {
+    str(kind).removeprefix("torch."): kind
+    for kind in (torch.bool, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+_SWITCHES = ("amsgrad", "decoupled_weight_decay", "maximize")
+"""Options that choose the rule, and are no hyperparameters of it."""
+
+
+def encoded_options(group: Mapping[str, Any], index: int) -> dict[str, Json]:
+    """Return the options of a group as JSON.
+
+    Raises:
+        CheckpointError: for one that JSON cannot hold.
+    """
+    own = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
+    return {name: encode(value, f"option {name!r} of group {index}", _number) for name, value in own.items()}
+
+
+def _number(value: Any) -> Json | None:
+    """Return a tensor of one number as JSON."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.dtype not in _KINDS.values():
+        return None
+    number = encode(value.detach().item(), "a tensor")
+    return {"$tensor": [str(value.dtype).removeprefix("torch."), list(value.shape), number]}
+
+
+def _tensor(mark: str, told: Any) -> Tensor:
+    if mark != "$tensor" or not isinstance(told, list) or len(told) != 3:
+        raise CheckpointError(f"the options of a group have {mark!r}, which means nothing to this steprule")
+    name, shape, number = told
+    kind, value = _KINDS.get(name) if isinstance(name, str) else None, decode(number)
+    if kind is not None and type(value) in (bool, int, float) and shape in ([], [1], [1, 1]):
+        with suppress(OverflowError, RuntimeError):
+            return torch.full(shape, value, dtype=kind)
+    raise CheckpointError(f"the options of a group have a tensor of {told}, which is none of one number")
+
+
+def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: int, is_own: bool) -> dict[str, Any]:
+    """Return the options with which a group goes on as a checkpoint's does.
+
+    Args:
+        saved: the group of the checkpoint.
+        optimizer: whose group it is to be.
+        group: as it is now.
+        index: its place, for messages.
+        is_own: whether the checkpoint is of the same class, so that its options are meant.
+
+    Raises:
+        StateError: when the class cannot step by the rule, or with the hyperparameters.
+    """
+    if is_own and saved.options is not None:
+        return {name: decode(value, _tensor) for name, value in saved.options.items() if name not in _NOT_OPTIONS}
+    for name, value in saved.hyperparameters.items():
+        if isinstance(value, Mapping):
+            raise StateError(
+                f"{name} was a schedule when group {index} was saved. Schedules come from torch.optim.lr_scheduler "
+                "here: load with hyperparameters=False"
+            )
+    wrong = f"the checkpoint is of rule {saved.rule!r} (group {index})"
+    for options in _candidates(saved, optimizer, group):
+        try:
+            choice = optimizer._rule(options)
+            here = choice[0].resolve(hyperparameters(choice, options, optimizer._naming, ""))
+            told = fitted(saved, choice[0], here, index)
+        except (StateError, HyperparameterError):
+            continue
+        differing = sorted(name for name in here if name not in told or here[name] != told[name])
+        if not differing:
+            seed = {} if saved.seed is None else {"seed": saved.seed}
+            return {**options, **seed} if "states" in options or "weights" in options else options
+        name = differing[0]
+        wrong += f" with {name}={told.get(name)!r}"
+    raise StateError(f"{wrong}, which {type(optimizer).__name__} cannot be; load it with steprule.torch.Optimizer")
+
+
+def _candidates(saved: Group, optimizer: Base, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the options that may mean what a checkpoint says."""
+    now = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
+    # torch says 0 for what is left out, the rules None.
+    for absent in (None, 0.0):
+        told = {n: absent if value is None else value for n, value in saved.hyperparameters.items()}
+        if "weight_decay" in now:
+            told.setdefault("weight_decay", 0.0)
+        options = _named(told, optimizer, now)
+        switches = [name for name in _SWITCHES if name in now and name not in told]
+        for chosen in itertools.product((False, True), repeat=len(switches)):
+            yield {**options, **dict(zip(switches, chosen, strict=True))}
+
+
+def _named(told: Mapping[str, Any], optimizer: Base, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a group with hyperparameters in torch's names; those without a name are left out."""
+    options = dict(now)
+    for name, value in told.items():
+        key, place = optimizer._naming.place(name)
+        if key not in options:
+            continue
+        if place is None:
+            options[key] = value
+        else:
+            members = list(options[key])
+            members[place] = value
+            options[key] = tuple(members)
+    if "momentum" in now and "mu" not in told and optimizer._naming.options.get("mu") == "momentum":
+        options["momentum"] = 0  # plain gradient descent
+    return options

@@ -1,0 +1,41 @@
+"""What is found to be wrong with a run, in words and with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Diagnoses", "Diagnosis"]
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One illness of a run.
+
+    Attributes:
+        illness: its name.
+        parameters: those that have it.
+        what: what was seen, in one sentence.
+        evidence: the numbers behind it.
+        remedy: what to try.
+    """
+
+    illness: str
+    parameters: tuple[str, ...]
+    what: str
+    evidence: Mapping[str, float] = field(hash=False)
+    remedy: str
+
+    def __str__(self) -> str:
+        more = len(self.parameters) - _NAMED
+        named = ", ".join(self.parameters[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+        return f"{self.illness} ({named}): {self.what} {self.remedy}"
+
+
+class Diagnoses(list[Diagnosis]):
+    """What was found; empty for a healthy run."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "nothing found"

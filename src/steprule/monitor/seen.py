@@ -1,0 +1,99 @@
+"""One parameter in one reading, as illnesses look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, prod, sqrt
+
+from steprule.doors.readings import Reading
+from steprule.monitor.statistics import QUANTISATION, Row
+
+__all__ = ["Seen"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One parameter in one reading.
+
+    Attributes:
+        reading: the sums.
+        row: the statistics.
+        peak: the highest learning rate that it has had.
+        before: the learning rate of the reading before, or this one's.
+        is_whole: whether all of its elements are stepped: a sparse gradient touches other rows each time.
+        clips: whether updates are clipped.
+    """
+
+    reading: Reading
+    row: Row
+    peak: float
+    before: float
+    is_whole: bool
+    clips: bool
+
+    @cached_property
+    def size(self) -> int:
+        """Its elements."""
+        return prod(self.reading.shape)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it has two dimensions or more: vectors start at zero or one, and their ratios say little."""
+        return len(self.reading.shape) >= 2
+
+    @property
+    def full_step(self) -> float | None:
+        """The learning rate over the root mean square of the weights."""
+        norm, lr = self.row["weight_norm"], self.row["lr"]
+        return lr * sqrt(self.size) / norm if lr is not None and norm else None
+
+    @property
+    def decay(self) -> float | None:
+        """What v decays by."""
+        values = self.reading.hyperparameters
+        decay = values.get("beta2", values.get("rho"))
+        return float(decay) if decay is not None else None
+
+    @property
+    def is_adopt(self) -> bool:
+        """Whether the rule is ADOPT, whose m is divided by the root of v already, and whose v leaves this gradient out.
+
+        So |m| over the root of v says nothing, and gradients over it are large for long after a small first one.
+        """
+        return "adopt" in self.reading.rule
+
+    @property
+    def noise(self) -> float | None:
+        """The signal-to-noise ratio, where it is one."""
+        noise: float | None = self.row["signal_to_noise"]
+        return None if self.is_adopt else noise
+
+    @property
+    def excess(self) -> float | None:
+        """The update RMS over what steady gradients make of it, 1 unless v starts at zero and is not corrected.
+
+        None for sparse gradients: of rows that are seldom touched v knows less than t says. And where updates are
+        clipped, which is what one does about it.
+        """
+        rms, decay, values = self.row["update_rms"], self.decay, self.reading.hyperparameters
+        if rms is None or decay is None or self.clips or self.is_adopt or not self.is_whole:
+            return None
+        is_corrected = (
+            "rho" not in values and values.get("bias_correction", True) and values.get("correction") != "none"
+        )
+        return float(rms if is_corrected else rms * sqrt(1 - decay**self.reading.t))
+
+    @property
+    def live_epsilon(self) -> float | None:
+        """The share of elements that epsilon rules, of those that have had a gradient of late."""
+        sums = self.reading.sums
+        live = self.size - sums.get("idle", 0.0)
+        return min(sums["epsilon"] / live, 1.0) if live and "epsilon" in sums else None
+
+    @property
+    def worst_slot(self) -> tuple[str, float] | None:
+        """The slot in fewer bits with the largest relative error, by its key in the row."""
+        errors = {key: value for key, value in self.row.items() if key.startswith(QUANTISATION)}
+        known = {key: value for key, value in errors.items() if value is not None and isfinite(value)}
+        return max(known.items(), key=lambda item: item[1]) if known else None
