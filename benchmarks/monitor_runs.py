@@ -288,7 +288,7 @@ HEALTHY = (
     Run("SGD, momentum", on_digits("SGD", lr=0.1, momentum=0.9)),
     Run("SGD, momentum, all at once", on_digits("SGD", None, lr=0.1, momentum=0.9), steps=500, every=20),
     Run("Lion", on_digits("Lion", lr=3e-4)),
-    Run("ADOPT, all at once", on_digits("ADOPT", None), steps=500, every=20),
+    Run("ADOPT, clipped", on_digits("ADOPT", clip=True)),
     Run("AdEMAMix", on_digits("AdEMAMix")),
     Run("AdaBelief", on_digits("AdaBelief")),
     Run("RMSprop", on_digits("RMSprop", lr=1e-3), steps=500),

@@ -66,6 +66,10 @@ _QUESTIONS = {
         "Through PyTorch. The norm reads 4 bytes an element beside the step's 28, update_clip 8. Torch reads 4 for\n"
         "the norm, and reads and writes 4 to scale the gradients.\n"
     ),
+    "monitor": (
+        "A step that is read sums some 25 numbers more an element; the last column is at every=50, with a backward.\n"
+    ),
+    "checkpoints": "A save checks every byte, syncs and renames; the copy only writes, syncs and renames.\n",
     "torch_zero_gradients": "How much torch's fused form slows down on subnormal numbers depends on the processor.\n",
     "torch_memory": "The two slots are made in these steps. A transposed gradient is walked where it lies.\n",
     "torch_training": (

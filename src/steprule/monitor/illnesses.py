@@ -97,13 +97,14 @@ def _nonfinite(seen: Seen) -> float | None:
 
 
 def _too_high(seen: Seen) -> float | None:
-    if seen.noise is None:
+    noise = seen.row["signal_to_noise"]
+    if noise is None:
         return _above(seen.row["update_ratio"], LARGE_UPDATE)
-    return _both(_above(seen.full_step, FULL_STEP), _below(seen.noise, CONTRADICTION))
+    return _both(_above(seen.full_step, FULL_STEP), _below(noise, CONTRADICTION))
 
 
 def _too_high_evidence(seen: Seen) -> dict[str, Any]:
-    full = {} if seen.noise is None else {"full_step": seen.full_step}
+    full = {} if seen.row["signal_to_noise"] is None else {"full_step": seen.full_step}
     return _rows("lr", "update_ratio", "signal_to_noise")(seen) | full
 
 
@@ -122,7 +123,7 @@ def _too_low(seen: Seen) -> float | None:
         return None
     if (seen.row["frozen_share"] or 0) >= FROZEN or (seen.live_epsilon or 0) >= EPSILON:
         return None  # then that is why
-    return _both(_below(seen.row["update_ratio"], TINY_UPDATE), _above(seen.noise, AGREEMENT))
+    return _both(_below(seen.row["update_ratio"], TINY_UPDATE), _above(seen.row["signal_to_noise"], AGREEMENT))
 
 
 def _frozen(seen: Seen) -> float | None:

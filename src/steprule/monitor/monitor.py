@@ -41,7 +41,7 @@ class Monitor:
         >>> opt = sr.Optimizer(np.ones(3), rule="adam", lr=0.1)
         >>> monitor = sr.Monitor(opt, every=10)
         >>> opt.step(np.ones(3))
-        >>> monitor.latest[0]["update_ratio"]
+        >>> round(monitor.latest[0]["update_ratio"], 3)
         0.1
         >>> print(monitor.diagnose())
         nothing found

@@ -56,20 +56,6 @@ class Seen:
         return float(decay) if decay is not None else None
 
     @property
-    def is_adopt(self) -> bool:
-        """Whether the rule is ADOPT, whose m is divided by the root of v already, and whose v leaves this gradient out.
-
-        So |m| over the root of v says nothing, and gradients over it are large for long after a small first one.
-        """
-        return "adopt" in self.reading.rule
-
-    @property
-    def noise(self) -> float | None:
-        """The signal-to-noise ratio, where it is one."""
-        noise: float | None = self.row["signal_to_noise"]
-        return None if self.is_adopt else noise
-
-    @property
     def excess(self) -> float | None:
         """The update RMS over what steady gradients make of it, 1 unless v starts at zero and is not corrected.
 
@@ -77,7 +63,7 @@ class Seen:
         clipped, which is what one does about it.
         """
         rms, decay, values = self.row["update_rms"], self.decay, self.reading.hyperparameters
-        if rms is None or decay is None or self.clips or self.is_adopt or not self.is_whole:
+        if rms is None or decay is None or self.clips or not self.is_whole:
             return None
         is_corrected = (
             "rho" not in values and values.get("bias_correction", True) and values.get("correction") != "none"

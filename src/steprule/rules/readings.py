@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from steprule.language import sqrt, where
 from steprule.language.node import Node, constant, symbol
 from steprule.rules.guard import named_nodes, second_moment, update_ratio
-from steprule.rules.rule import Rule, Variant
+from steprule.rules.rule import Rule, Variant, symbols_in
 
 __all__ = ["BELOW", "Read", "readings"]
 
@@ -44,7 +44,7 @@ def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Nod
         - ``below 4^k``: elements whose step, without decoupled decay, is smaller than ``lr * 4**k``;
         - ``epsilon``: elements whose step is more than halved by ``eps``;
         - ``ratio``: ``rules.guard.update_ratio``;
-        - ``signal``: ``|m_hat| / sqrt(v_hat)``;
+        - ``signal``: ``|m_hat| / sqrt(v_hat)``, or ``|m_hat|`` where m averages what was divided already;
         - ``idle``: elements without a gradient whose momentum has died away;
         - ``error SLOT``, ``square SLOT``: squares of what a slot in fewer bits is off by, and of its exact value.
 
@@ -90,7 +90,10 @@ def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
     """Return what is read of the averages that the rule keeps."""
     found: dict[str, Read] = {}
     slots, moment, ratio = rule.trace(variant).slots, second_moment(rule, variant), update_ratio(rule, variant)
-    if ratio is not None:
+    # ADOPT divides by the v of the step before: its ratio is large for long after a small first gradient.
+    if ratio is not None and any(
+        _depends(rule.trace(variant).parameter, slots[slot]) for slot in rule.non_negative & set(slots)
+    ):
         found["ratio"] = Read(ratio)
     momentum = next((slot for slot in _MOMENTA if slot in slots), None)
     if momentum is None:
@@ -99,10 +102,24 @@ def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
     if moment is None:
         found["idle"] = Read((given == 0.0) & (mean == 0.0))
         return found
-    root = sqrt(moment)
+    # It also averages what is divided already.
+    root = constant(1.0) if symbols_in([slots[momentum]]) & rule.non_negative else sqrt(moment)
     found["signal"] = Read(where(root > 0.0, abs(mean) / root, 0.0))
     found["idle"] = Read((given == 0.0) & (abs(mean) <= _IDLE * root))
     return found
+
+
+def _depends(root: Node, on: Node) -> bool:
+    """Whether an expression has another one in it."""
+    stack, seen = [root], set[Node]()
+    while stack:
+        node = stack.pop()
+        if node is on:
+            return True
+        if node not in seen:
+            seen.add(node)
+            stack += node.args
+    return False
 
 
 def _without_epsilon(root: Node) -> Node | None:

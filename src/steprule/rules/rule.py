@@ -16,7 +16,7 @@ from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.rules.hyperparameters import Hyperparameter, Value
 
-__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
+__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
 
 Variant = tuple[tuple[str, Value], ...]
 """The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
@@ -205,7 +205,7 @@ class Rule:
                 f"the new {self.parameter} must depend on {self.parameter} or {self.gradient}, got {parameter!r}"
             )
         kept = {name: node for name, node in results.items() if node is not None}
-        used = _symbols([parameter, *kept.values()])
+        used = symbols_in([parameter, *kept.values()])
         foreign = used - {*self._elements, *self.hyperparameters, "t"}
         if foreign:
             raise self._error(f"depends on {', '.join(sorted(foreign))}, which belongs to another rule")
@@ -283,7 +283,7 @@ def _plain(number: Any) -> Any:
     return number.item() if isinstance(number, np.generic) else number
 
 
-def _symbols(roots: list[Node]) -> frozenset[str]:
+def symbols_in(roots: list[Node]) -> frozenset[str]:
     """Return the names of the symbols that the expressions depend on."""
     seen: set[Node] = set()
     names: set[str] = set()
