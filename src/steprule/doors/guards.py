@@ -93,6 +93,11 @@ class Guards:
         self.share: Callable[[Sequence[float]], Sequence[float]] = _alone
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The options by name."""
+        return {name: getattr(self, name) for name in GUARDS}
+
+    @property
     def is_plain(self) -> bool:
         """Whether steps are taken as they come."""
         return not (self.measures or self.update_clip or self.clip_value is not None)
@@ -177,18 +182,32 @@ class HasGuards:
 
     def _checkpoint_extra(self) -> dict[str, Any]:
         """Return what a checkpoint keeps beside states and hyperparameters."""
-        return {"guard": {"skipped": self.guards.skipped, "in_a_row": self.guards.in_a_row}}
+        guards = self.guards
+        return {"guard": {**guards.options, "skipped": guards.skipped, "in_a_row": guards.in_a_row}}
 
-    def _take_checkpoint_extra(self, extra: Mapping[str, Any]) -> None:
+    def _take_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> None:
         """Go on from what a checkpoint kept; one without it starts counting anew.
 
+        Args:
+            extra: what ``_checkpoint_extra`` returned.
+            hyperparameters: whether the options must be those of the checkpoint.
+
         Raises:
-            StateError: for what is no count.
+            StateError: for other guards, and for what is no count; then nothing is changed.
         """
         told = extra.get("guard", {})
         counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [told]
         if len(counts) != 2 or any(type(count) is not int or count < 0 for count in counts):
             raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected whole numbers")
+        options = self.guards.options
+        other = {name: told[name] for name, value in options.items() if name in told and told[name] != value}
+        if other and hyperparameters:
+            saved = ", ".join(f"{name}={value!r}" for name, value in other.items())
+            own = ", ".join(f"{name}={options[name]!r}" for name in other)
+            raise StateError(
+                f"the run was saved with {saved}, and this optimizer has {own}. Make it with the same options, or load "
+                "with hyperparameters=False, which keeps its own"
+            )
         self.guards.skipped, self.guards.in_a_row = counts
 
 
