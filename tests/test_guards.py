@@ -536,7 +536,8 @@ def moments_of(name: str, options: dict[str, Any], gradients: list[list[float]])
         "amsgrad": lambda: paper.largest_averages(gradients, beta2, o["correction"]),
         "yogi": lambda: paper.additive(gradients, beta2, o["initial_accumulator"], o["bias_correction"]),
         "rmsprop": lambda: paper.averages(gradients, beta2, False),
-        "adopt": lambda: paper.from_the_first(gradients, beta2),
+        # ADOPT divides by what the step before left, at first by nothing.
+        "adopt": lambda: [[0.0] * len(gradients[0]), *paper.from_the_first(gradients, beta2)[:-1]],
         "adan": lambda: paper.ahead(gradients, beta2, o["beta3"], o["bias_correction"]),
     }
     usual = lambda: paper.averages(gradients, beta2, o.get("bias_correction", True))  # noqa: E731
@@ -771,3 +772,57 @@ def test_a_norm_beyond_float64_is_clipped() -> None:
     theta = np.zeros(2)
     sr.Optimizer(theta, "sgd", lr=1.0, clip_norm=1.0).step(np.array([1.7e308, 1.7e308]))
     np.testing.assert_allclose(theta, -np.sqrt(0.5), rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"])
+def test_options_are_fixed(name: str) -> None:
+    optimizer = sr.Optimizer(np.zeros(3), "adam", clip_norm=1.0, nonfinite="skip")
+    before = getattr(optimizer.guards, name)
+    with pytest.raises(AttributeError, match=f"{name} is fixed when the optimizer is made"):
+        setattr(optimizer.guards, name, -1)
+    assert getattr(optimizer.guards, name) == before
+
+
+def test_options_are_refused_in_groups() -> None:
+    for name, value in (("clip_norm", 1.0), ("nonfinite", "skip"), ("backend", "numpy"), ("seed", 3)):
+        with pytest.raises(HyperparameterError, match=f"{name} is for all groups together"):
+            sr.Group([np.zeros(3)], **{name: value})  # type: ignore[arg-type]
+
+
+@sr.rule()
+def with_choices(
+    theta: Any,
+    g: Any,
+    v: sr.NonNegative,
+    *,
+    lr: sr.Rate = 1e-3,
+    beta: sr.Decay = 0.9,
+    eps: sr.NonNegative = 1e-8,
+    uses_eps: bool = False,
+    uses_lr: bool = True,
+) -> Any:
+    v = beta * v + (1 - beta) * g**2
+    root = sr.sqrt(v) + eps if uses_eps else sr.sqrt(v)
+    return theta - (lr if uses_lr else 1.0) * g / root, v
+
+
+def test_a_variant_without_epsilon_clips_its_updates() -> None:
+    theta = np.zeros(2)
+    sr.Optimizer(theta, with_choices, update_clip=True, lr=1.0).step(np.array([1.0, 1.0]))
+    np.testing.assert_allclose(theta, -1.0, rtol=1e-15)  # 1 / sqrt(0.1), divided by as much
+
+
+def test_a_variant_without_lr_is_refused_at_once_and_later() -> None:
+    with pytest.raises(HyperparameterError, match="update_clip lowers lr, which rule 'with_choices' does not use"):
+        sr.Optimizer(np.zeros(2), with_choices, update_clip=True, uses_lr=False)
+    theta = np.zeros(2)
+    optimizer = sr.Optimizer(theta, with_choices, update_clip=True)
+    optimizer.groups[0]["uses_lr"] = False
+    for _ in range(2):
+        with pytest.raises(HyperparameterError, match="update_clip lowers lr"):
+            optimizer.step(np.ones(2))
+    assert not theta.any()
+    assert optimizer.t == 0
+    optimizer.groups[0]["uses_lr"] = True
+    optimizer.step(np.ones(2))
+    np.testing.assert_allclose(theta, -1e-3, rtol=1e-14)

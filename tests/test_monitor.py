@@ -387,3 +387,38 @@ def test_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = types.SimpleNamespace(DataFrame=lambda rows: ("a frame of", rows))
     monkeypatch.setitem(sys.modules, "pandas", stand_in)
     assert monitor.frame() == ("a frame of", monitor.rows)
+
+
+def test_a_monitor_that_read_nothing_says_so() -> None:
+    optimizer = sr.Optimizer(np.ones(3), "adam")
+    monitor = sr.Monitor(optimizer)
+    assert str(monitor.diagnose()).startswith("nothing was read yet")
+    optimizer.step(np.ones(3))
+    assert str(monitor.diagnose()) == "nothing found"
+
+
+def test_a_rate_that_may_be_none_is_read() -> None:
+    @sr.rule()
+    def maybe(theta: Any, g: Any, *, lr: sr.Rate | None = None) -> Any:
+        return theta - (0.1 if lr is None else lr) * g
+
+    optimizer = sr.Optimizer(np.ones(3), maybe)
+    monitor = sr.Monitor(optimizer)
+    optimizer.step(np.ones(3))
+    assert monitor.latest[0]["update_ratio"] == pytest.approx(0.1)
+
+
+def test_a_signal_after_the_step_loses_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = sr.Optimizer(np.ones(3), "adam")
+    monitor = sr.Monitor(optimizer, every=1)
+    run_by = type(optimizer._walk).run_by
+
+    def interrupted(walk: Any, launch: Any) -> None:
+        run_by(walk, launch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(optimizer._walk), "run_by", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(np.ones(3))
+    assert optimizer.t == 1
+    assert [row["step"] for row in monitor.rows] == [1]

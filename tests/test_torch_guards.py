@@ -705,3 +705,27 @@ def test_a_gradient_that_overflows_without_its_scale_is_not_finite(nonfinite: st
             scaler.step(optimizer)
     assert not param.any()
     assert optimizer.skipped == (nonfinite == "skip")
+
+
+def test_a_parameter_that_stands_twice_has_one_gradient() -> None:
+    param = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = door.SGD([param, param], lr=1.0, clip_norm=1.0)
+    param.grad = torch.full((4,), 1e200, dtype=torch.float64)
+    optimizer.step()
+    torch.testing.assert_close(param.detach(), torch.full((4,), -1.0, dtype=torch.float64), rtol=1e-14, atol=0)
+
+
+def test_an_option_put_into_a_group_later_is_refused() -> None:
+    param = nn.Parameter(torch.zeros(4))
+    optimizer = door.SGD([param], lr=1.0)
+    optimizer.param_groups[0]["clip_norm"] = 1e-9
+    param.grad = torch.ones(4)
+    with pytest.raises(HyperparameterError, match="clip_norm is for all groups together"):
+        optimizer.step()
+    assert not param.any()
+
+
+def test_a_process_group_is_one() -> None:
+    with pytest.raises(HyperparameterError, match=r"process_group is what torch\.distributed\.new_group returns"):
+        door.SGD([nn.Parameter(torch.zeros(4))], lr=1.0, clip_norm=1.0, process_group="world")

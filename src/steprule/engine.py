@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from steprule.backends import llvm
 from steprule.backends import numpy as referee
 from steprule.compile import Plan, Plane, make_plan
-from steprule.errors import HyperparameterError, TargetError, suggest
+from steprule.errors import TargetError, suggest
 from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
 from steprule.language import Node
 from steprule.language.node import symbol
@@ -98,9 +98,6 @@ def plan(
     - ``"watch"`` does so, and sums what ``watched`` names;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped;
     - ``"ratio"`` sums ``rules.guard.update_ratio``.
-
-    Raises:
-        HyperparameterError: for a ratio of a rule that has no second moment.
     """
     if isinstance(storage, Format):
         return plan(rule, variant, Storage(storage), guard, task)
@@ -117,12 +114,6 @@ def plan(
     first, *beside = planes[rule.parameter].values()
     steps = task in ("step", "watch")
     encoded = _encoded(trace, rule, ways) if steps else {}
-    sums: list[tuple[Node, bool]] = []
-    if task == "watch":
-        reads = _reads(rule, variant, storage, given, encoded)
-        sums = [(read.node, read.is_squared) for read in reads.values()]
-    elif not steps:
-        sums = [(node, task == "norm") for node in _measured(rule, variant, guard, given, task)]
     return make_plan(
         title=_title(rule, variant, storage) if task == "step" else f"{task} of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
@@ -137,8 +128,26 @@ def plan(
         outputs={plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()},
         scalar_slots=trace.scalars if steps else {},
         arguments=(*sorted(trace.used - set(read)), *guard),
-        sums=sums,
+        sums=_summed(rule, variant, storage, guard, given, encoded, task),
     )
+
+
+def _summed(
+    rule: Rule,
+    variant: Variant,
+    storage: Storage,
+    guard: Guard,
+    given: Node,
+    encoded: Mapping[str, Mapping[str, Node]],
+    task: Task,
+) -> list[tuple[Node, bool]]:
+    """Return what a task sums, and whether it is squared."""
+    if task == "step":
+        return []
+    if task == "watch":
+        reads = _reads(rule, variant, storage, given, encoded)
+        return [(read.node, read.is_squared) for read in reads.values()]
+    return [(node, task == "norm") for node in _measured(rule, variant, guard, given, task)]
 
 
 @functools.cache
@@ -171,11 +180,7 @@ def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Tas
         clipped = guard.measured(given, guard.symbols)
         return [clipped, guard.unscaled(given, guard.symbols)] if guard.clips_value else [clipped]
     ratio = update_ratio(rule, variant)
-    if ratio is None:
-        raise HyperparameterError(
-            f"update_clip compares the gradient to the root of its average square, which rule {rule.name!r} does not "
-            "keep (a non-negative slot v); remove it, or use clip_norm"
-        )
+    assert ratio is not None  # guards have been checked
     return [ratio]
 
 

@@ -182,9 +182,8 @@ class Code:
         value = self.ref(result.value, phase)
         if self.plan.kind_of(result.value) == "bool":
             return [f"%d.{number} = uitofp i1 {value} to double"]
-        wide = (
-            f"fpext float {value} to double" if self._real == "float" else f"select i1 true, double {value}, double 0.0"
-        )
+        # IR has no copy: a float64 value is cast to what it is.
+        wide = f"fpext float {value} to double" if self._real == "float" else f"bitcast double {value} to double"
         if not result.is_squared:
             return [f"%d.{number} = {wide}"]
         return [f"%u{number} = {wide}", f"%d.{number} = fmul double %u{number}, %u{number}"]

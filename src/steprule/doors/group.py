@@ -15,6 +15,7 @@ from steprule.formats import FORMATS, check_seed
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.hyperparameters import Value
+from steprule.rules.rule import ARGUMENTS
 
 __all__ = ["Group", "GroupValues", "as_groups", "seed_groups"]
 
@@ -38,6 +39,9 @@ class Group:
     def __init__(self, params: Any, *, first_row: int = 0, **hyperparameters: Any) -> None:
         if isinstance(first_row, bool) or not isinstance(first_row, int) or first_row < 0:
             raise HyperparameterError(f"first_row must be a whole number of at least 0, got {first_row!r}")
+        for name in hyperparameters:
+            if name in ARGUMENTS and name not in _FORMATS:
+                raise HyperparameterError(f"{name} is for all groups together; give it to the Optimizer itself")
         self.params = params
         self.first_row = first_row
         self.formats = {name: hyperparameters.pop(name) for name in _FORMATS if name in hyperparameters}

@@ -8,7 +8,7 @@ import numpy as np
 
 from steprule.doors.evaluate import Evaluated
 from steprule.doors.group import GroupValues
-from steprule.doors.guards import DOWN, Guards, NonFinite, update_factor
+from steprule.doors.guards import Guards, NonFinite, small_squares, update_factor
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.measure import Measure
@@ -16,7 +16,18 @@ from steprule.doors.sums import total
 from steprule.engine import Kernel, Task
 from steprule.rules.hyperparameters import Value
 
-__all__ = ["Guarded", "small_squares"]
+__all__ = ["Guarded", "evaluate"]
+
+
+def evaluate(
+    groups: Sequence[GroupValues],
+    t: int,
+    scheduled: Sequence[Mapping[str, Value]],
+    numbers: Mapping[str, float],
+    task: Task,
+) -> list[Evaluated]:
+    """Return what each group's ``evaluate`` does."""
+    return [group.evaluate(t, values, None, numbers, task) for group, values in zip(groups, scheduled, strict=True)]
 
 
 class Guarded:
@@ -74,10 +85,7 @@ class Guarded:
         if factor is None:
             return None
         numbers = self._guards.numbers(factor=factor)
-        shared = [
-            group.evaluate(t, values, None, numbers, task)
-            for group, values in zip(self._groups, scheduled, strict=True)
-        ]
+        shared = evaluate(self._groups, t, scheduled, numbers, task)
         return shared, self._rows(t, scheduled, grads, apart, factor, shared, task)
 
     def _rows(
@@ -136,9 +144,3 @@ class _Given:
 
     def squares(self) -> float:
         return small_squares([self._guarded.clipped(grad) for grad in self._grads])
-
-
-def small_squares(arrays: Sequence[Array]) -> float:
-    """Return the sum of squares of arrays times ``DOWN``."""
-    with np.errstate(all="ignore"):
-        return float(sum(np.sum(np.square(array * np.float64(DOWN))) for array in arrays))

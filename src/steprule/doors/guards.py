@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from steprule.errors import HyperparameterError, NonFiniteError, StateError, suggest
 from steprule.rules import Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FACTOR, Guard, update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["DOWN", "GUARDS", "Gradients", "Guards", "HasGuards", "NonFinite", "update_factor"]
+__all__ = ["DOWN", "GUARDS", "Gradients", "Guards", "HasGuards", "NonFinite", "small_squares", "update_factor"]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -85,12 +88,19 @@ class Guards:
             raise HyperparameterError(f"update_clip must be True or False, got {update_clip!r}")
         if max_skips is not None and nonfinite != "skip":
             raise HyperparameterError(f"max_skips={max_skips!r} does nothing without nonfinite='skip'; remove it")
-        if max_skips is not None and (type(max_skips) is not int or max_skips < 0):
+        is_count = isinstance(max_skips, int | np.integer) and not isinstance(max_skips, bool)
+        if max_skips is not None and not (is_count and max_skips >= 0):
             raise HyperparameterError(f"max_skips must be a whole number of at least 0, got {max_skips!r}")
         self.nonfinite, self.update_clip = nonfinite, update_clip
-        self.max_skips = _MAX_SKIPS if max_skips is None else max_skips
+        self.max_skips = _MAX_SKIPS if max_skips is None else int(max_skips)
         self.skipped = self.in_a_row = 0
         self.share: Callable[[Sequence[float]], Sequence[float]] = _alone
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Kernels are chosen by the options: a new value would be ignored in silence.
+        if name in GUARDS and hasattr(self, name):
+            raise AttributeError(f"{name} is fixed when the optimizer is made; make a new one with {name}={value!r}")
+        super().__setattr__(name, value)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -98,7 +108,7 @@ class Guards:
         return {name: getattr(self, name) for name in GUARDS}
 
     @property
-    def is_plain(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether steps are taken as they come."""
         return not (self.measures or self.update_clip or self.clip_value is not None)
 
@@ -122,11 +132,20 @@ class Guards:
         Raises:
             HyperparameterError: naming the rule.
         """
-        if self.update_clip and ("lr" not in rule.hyperparameters or update_ratio(rule, variant) is None):
+        if not self.update_clip:
+            return
+        if "lr" not in rule.trace(variant).used:
+            raise HyperparameterError(f"update_clip lowers lr, which rule {rule.name!r} does not use{where}; remove it")
+        if update_ratio(rule, variant) is None:
             raise HyperparameterError(
                 f"update_clip compares the gradient to the root of its average square, which rule {rule.name!r} does "
                 f"not keep (a non-negative slot v){where}; remove it, or use clip_norm"
             )
+
+    def check_rules(self, rule: Rule, groups: Sequence[tuple[Variant, str]]) -> None:
+        """Do so for groups, given their variants and how messages name them."""
+        for variant, where in groups:
+            self.check_rule(rule, variant, where)
 
     def decide(self, sums: Sequence[float], gradients: Gradients) -> float | None:
         """Return what the gradients are multiplied by, or None for a step that is skipped.
@@ -219,6 +238,12 @@ def update_factor(squares: float, size: int) -> float:
     """
     rms = math.sqrt(squares / size) if size else 0.0
     return 1 / rms if 1 < rms < math.inf else 1.0
+
+
+def small_squares(arrays: Sequence[NDArray[Any]]) -> float:
+    """Return the sum of squares of arrays times ``DOWN``."""
+    with np.errstate(all="ignore"):
+        return float(sum(np.sum(np.square(array * np.float64(DOWN))) for array in arrays))
 
 
 def _size(name: str, value: object) -> float | None:

@@ -47,10 +47,6 @@ class Leaf:
         self.array: Array = self.given.view(np.ndarray)
         self._held = weakref.ref(self.given)
 
-    def set_row(self, row: bytes) -> None:
-        """Let the kernel read these scalars."""
-        memoryview(self.row.data).cast("B")[: len(row)] = row
-
     @property
     def planes(self) -> dict[str, Array]:
         """The kept planes by name."""

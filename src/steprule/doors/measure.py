@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.doors.evaluate import fill
 from steprule.doors.layout import Array, same_walk
 from steprule.doors.leaf import Leaf, words_of
 from steprule.doors.sums import Summed, Sums, blocks_of, total
@@ -38,12 +39,12 @@ class Measure:
     def set_shared(self, rows: Mapping[int, bytes]) -> None:
         """Let the kernels read these scalars, by the id of the group."""
         for key, own in self._made.items():
-            _fill(own, rows[key])
+            fill(own, rows[key])
 
     def set_own(self, rows: Sequence[bytes]) -> None:
         """Let the kernels read these scalars, a row a parameter."""
         for own, row in zip(self._rows, rows, strict=True):
-            _fill(own, row)
+            fill(own, row)
 
     def run(self, grads: Sequence[Array], apart: frozenset[int]) -> NDArray[np.float64]:
         """Return the sums of each parameter, a line each.
@@ -100,7 +101,3 @@ class Measure:
         named: Mapping[str, object] = {"origin": leaf.origin} if kernel.plan.inputs else {}
         kernel.run(*arrays, self._rows[index], **named, sums=sums)
         return np.array([total(column.tolist()) for column in sums.T])
-
-
-def _fill(own: NDArray[np.float64], row: bytes) -> None:
-    memoryview(own.data).cast("B")[: len(row)] = row

@@ -7,10 +7,11 @@ from typing import Any, NoReturn
 
 from steprule import formats
 from steprule.doors.describe import describe
+from steprule.doors.evaluate import Evaluated, fill
 from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
-from steprule.doors.guarded import Guarded
+from steprule.doors.guarded import Guarded, evaluate
 from steprule.doors.guards import Guards, HasGuards
-from steprule.doors.layout import check_disjoint, check_parameter
+from steprule.doors.layout import Array, check_disjoint, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.readings import Reading, Watcher
 from steprule.doors.state import load_state, save_state
@@ -21,6 +22,7 @@ from steprule.engine import Kernel, Task, check_backend, kernel
 from steprule.errors import StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects
 from steprule.rules import Rule, find
+from steprule.rules.hyperparameters import Value
 
 __all__ = ["Optimizer"]
 
@@ -111,8 +113,7 @@ class Optimizer(HasGuards):
             GroupValues(self.rule, {**hyperparameters, **group.hyperparameters}, place, guard)
             for group, place in zip(groups, places, strict=True)
         )
-        for values in self.groups:
-            self.guards.check_rule(self.rule, values.variant, values.place)
+        self.guards.check_rules(self.rule, [(group.variant, group.place) for group in self.groups])
         self._structure = Structure.of(trees)
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
         slots = [slot for slot in self.rule.slots if slot not in self.rule.scalars]
@@ -166,6 +167,7 @@ class Optimizer(HasGuards):
         Raises:
             StructureError: a gradient of another structure, shape or type.
             HyperparameterError: a schedule returned what is no number in range.
+            NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
         """
         t = self._t + 1
         # First, since a schedule is the caller's code and may do anything, to gradients and options as well.
@@ -176,35 +178,48 @@ class Optimizer(HasGuards):
         leaves = self._walk.prepare(leaves, unlike)
         task: Task = "watch" if self._monitor is not None and self._monitor.is_due() else "step"
         if self._guarded is None:
-            pairs = zip(self.groups, scheduled, strict=True)
-            results = [group.evaluate(t, values, task=task) for group, values in pairs]
-            rows: Sequence[bytes] = ()
-        else:
-            judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart, task)
-            if judged is None:
-                return
-            results, rows = judged
+            self._take(t, scheduled, leaves, task, evaluate(self.groups, t, scheduled, {}, task), ())
+            return
+        judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart, task)
+        if judged is not None:
+            self._take(t, scheduled, leaves, task, *judged)
+
+    def _take(
+        self,
+        t: int,
+        scheduled: Sequence[Mapping[str, Value]],
+        grads: Sequence[Array],
+        task: Task,
+        results: Sequence[Evaluated],
+        rows: Sequence[bytes],
+    ) -> None:
+        """Count the step, move the arrays, and tell the monitor."""
         before = [dict(group.scalars) for group in self.groups] if self.rule.scalars else ()
-        readings: list[Reading] | None = None
+        readings: list[Reading] = []
         try:
             self._t = t
             for group, (row, scalars) in zip(self.groups, results, strict=True):
                 group.commit(row if task == "step" else b"", scalars)
             if task == "step":
                 for leaf, row in zip(self._leaves, rows, strict=False):
-                    leaf.set_row(row)
-                self._walk.run(leaves)
+                    fill(leaf.row, row)
+                self._walk.run(grads)
             else:
-                parts = (leaves, self._walk.apart, results, rows, scheduled)
-                readings = self._walk.run_by(lambda: self._watched.run(t, *parts))
+                parts = (grads, self._walk.apart, results, rows, scheduled)
+                self._walk.run_by(lambda: readings.extend(self._watched.run(t, *parts)))
         except BaseException:  # a signal: either the step has been taken, or nothing has
-            if not self._walk.is_done:
+            if self._walk.is_done:
+                self._tell(readings)
+            else:
                 self._t = t - 1
                 for group, old in zip(self.groups, before, strict=False):
                     group.scalars.update(old)
             raise
+        self._tell(readings)
+
+    def _tell(self, readings: Sequence[Reading]) -> None:
         if self._monitor is not None:
-            self._monitor.take(readings)
+            self._monitor.take(readings or None)
 
     @property
     def params(self) -> Any:
@@ -283,6 +298,7 @@ class Optimizer(HasGuards):
 
     def _change_kernels(self) -> None:
         """Follow a group whose options (nesterov, say) were changed between steps."""
+        self.guards.check_rules(self.rule, [(group.variant, group.place) for group in self.groups])
         for leaf in self._leaves:
             leaf.kernel = self._kernel(leaf.group, leaf.storage)
         self._lay_out()
@@ -297,5 +313,5 @@ class Optimizer(HasGuards):
         self._walk = Walk(self._leaves)
         self._guarded: Guarded | None = None
         self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of, owns=self.guards.update_clip)
-        if not self.guards.is_plain:
+        if not self.guards.is_idle:
             self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)

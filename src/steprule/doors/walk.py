@@ -9,7 +9,7 @@ gradient that lies in a parameter or slot is copied first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Walk", "in_one_run", "row_of"]
 
-_Result = TypeVar("_Result")
 _MANY = 64  # rows above which NumPy's calls cost less than a loop
 
 
@@ -103,12 +102,11 @@ class Walk:
                     _step_apart(leaf, grads[index])
             self._walked = True
 
-    def run_by(self, launch: Callable[[], _Result]) -> _Result:
-        """Step every leaf by another launch, of what ``prepare`` returned, and return its result."""
+    def run_by(self, launch: Callable[[], None]) -> None:
+        """Step every leaf by another launch, of what ``prepare`` returned."""
         with uninterrupted():
-            result = launch()
+            launch()
             self._walked = True
-        return result
 
     @property
     def apart(self) -> frozenset[int]:

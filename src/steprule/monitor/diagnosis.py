@@ -35,7 +35,15 @@ class Diagnosis:
 
 
 class Diagnoses(list[Diagnosis]):
-    """What was found; empty for a healthy run."""
+    """What was found; empty for a healthy run.
+
+    Attributes:
+        is_read: whether there was anything to judge.
+    """
+
+    is_read = True
 
     def __str__(self) -> str:
+        if not self.is_read:
+            return "nothing was read yet: no step, or no parameter that a kernel of this machine's memory steps"
         return "\n".join(map(str, self)) or "nothing found"

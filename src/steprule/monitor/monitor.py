@@ -78,7 +78,7 @@ class Monitor:
         self._history.append(taken)
         self._window.append(readings)
         for reading in readings:
-            lr = reading.hyperparameters.get("lr", 0.0)
+            lr = reading.hyperparameters.get("lr") or 0.0
             self._peaks[reading.name] = max(lr, self._peaks.get(reading.name, lr))
         if self._writers:
             for row in taken.rows():
@@ -109,7 +109,9 @@ class Monitor:
 
     def diagnose(self) -> Diagnoses:
         """Return what is wrong with the run, judged by the last readings; printed, it says so in words."""
-        return diagnose(look_back(self._window, self._peaks, self._clips))
+        found = diagnose(look_back(self._window, self._peaks, self._clips))
+        found.is_read = bool(self._window)
+        return found
 
     def close(self) -> None:
         """Detach from the optimizer. What was read stays."""

@@ -17,6 +17,7 @@ __all__ = [
     "UNGUARDED",
     "UPDATE_FACTOR",
     "Guard",
+    "is_timely",
     "named_nodes",
     "second_moment",
     "update_ratio",
@@ -80,15 +81,32 @@ UNGUARDED = Guard()
 def second_moment(rule: Rule, variant: Variant) -> Node | None:
     """Return the average of squared gradients whose root the rule divides by; None if it has none.
 
-    That is what the rule calls ``v_hat``, or its largest so far, or the new slot ``v`` (Adan's is ``n``). Only slots
-    that are declared non-negative are meant.
+    That is what the rule calls ``v_hat``, or its largest so far, or the new slot ``v`` (Adan's is ``n``); or the slot
+    as it was, where the step does not use the new one (ADOPT). Only slots that are declared non-negative are meant.
     """
     trace, nodes = rule.trace(variant), named_nodes(rule, variant)
     for slot in _MOMENTS:
         if slot in trace.slots and slot in rule.non_negative:
+            if not is_timely(rule, variant):
+                return symbol(slot, "element")
             found = (nodes.get(f"{slot}_hat"), trace.slots.get(f"{slot}_max"), trace.slots[slot])
             return next(node for node in found if node is not None)
     return None
+
+
+def is_timely(rule: Rule, variant: Variant) -> bool:
+    """Whether the step divides by averages that have this step's gradient in them."""
+    trace = rule.trace(variant)
+    averages = [node for slot, node in trace.slots.items() if slot in rule.non_negative]
+    stack, seen = [trace.parameter], set[Node]()
+    while stack:
+        node = stack.pop()
+        if any(node is average for average in averages):
+            return True
+        if node not in seen:
+            seen.add(node)
+            stack += node.args
+    return False
 
 
 def update_ratio(rule: Rule, variant: Variant) -> Node | None:
@@ -100,7 +118,7 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
     if moment is None:
         return None
     square = _gradient_of(rule, variant) ** 2
-    if "eps" in rule.hyperparameters:
+    if "eps" in rule.trace(variant).used:
         moment = maximum(moment, symbol("eps", "host") ** 2)
     ratio: Node = where(square == 0.0, 0.0, square / moment)  # 0 / 0 where eps is 0
     return ratio

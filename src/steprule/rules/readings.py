@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steprule.language import sqrt, where
 from steprule.language.node import Node, constant, symbol
-from steprule.rules.guard import named_nodes, second_moment, update_ratio
+from steprule.rules.guard import is_timely, named_nodes, second_moment, update_ratio
 from steprule.rules.rule import Rule, Variant, symbols_in
 
 __all__ = ["BELOW", "Read", "readings"]
@@ -90,10 +90,8 @@ def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
     """Return what is read of the averages that the rule keeps."""
     found: dict[str, Read] = {}
     slots, moment, ratio = rule.trace(variant).slots, second_moment(rule, variant), update_ratio(rule, variant)
-    # ADOPT divides by the v of the step before: its ratio is large for long after a small first gradient.
-    if ratio is not None and any(
-        _depends(rule.trace(variant).parameter, slots[slot]) for slot in rule.non_negative & set(slots)
-    ):
+    # Over an average without this step's gradient (ADOPT) it is large for long after a small first one.
+    if ratio is not None and is_timely(rule, variant):
         found["ratio"] = Read(ratio)
     momentum = next((slot for slot in _MOMENTA if slot in slots), None)
     if momentum is None:
@@ -107,19 +105,6 @@ def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
     found["signal"] = Read(where(root > 0.0, abs(mean) / root, 0.0))
     found["idle"] = Read((given == 0.0) & (abs(mean) <= _IDLE * root))
     return found
-
-
-def _depends(root: Node, on: Node) -> bool:
-    """Whether an expression has another one in it."""
-    stack, seen = [root], set[Node]()
-    while stack:
-        node = stack.pop()
-        if node is on:
-            return True
-        if node not in seen:
-            seen.add(node)
-            stack += node.args
-    return False
 
 
 def _without_epsilon(root: Node) -> Node | None:

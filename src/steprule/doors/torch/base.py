@@ -15,11 +15,11 @@ from steprule.doors.guards import Gradients, Guards, HasGuards
 from steprule.doors.readings import Reading, Watcher
 from steprule.doors.torch.arguments import documented
 from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, names_of, storage_of
-from steprule.doors.torch.guards import Given, check_group, guards_of
+from steprule.doors.torch.guards import Given, guards_of
 from steprule.doors.torch.launch import Launch
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
-from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_keys, hyperparameters
+from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_group, check_keys, hyperparameters
 from steprule.doors.torch.places import Item, Places, check_params, places_of, rounds
 from steprule.errors import HyperparameterError
 
@@ -123,6 +123,7 @@ class Base(HasGuards, torch.optim.Optimizer):
         Raises:
             StructureError, StateError, HyperparameterError, RuntimeError: for gradients, states and options that do
                 not fit; then nothing was changed.
+            NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
         """
         if torch.compiler.is_compiling():
             return self._step_uncompiled(closure)
@@ -185,11 +186,18 @@ class Base(HasGuards, torch.optim.Optimizer):
 
     def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
         """Take the step of a launch, and return what is read of it: nothing where it is not due."""
-        if self._monitor is None or not self._monitor.is_due():
-            launch.run(launch.evaluate(factor), entries)
-            return []
-        names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
-        return launch.read(launch.evaluate(factor, "watch"), names, entries)
+        readings: list[Reading] = []
+        try:
+            if self._monitor is None or not self._monitor.is_due():
+                launch.run(launch.evaluate(factor), entries)
+            else:
+                names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
+                launch.read(launch.evaluate(factor, "watch"), names, entries, readings)
+        except BaseException:  # a signal, after the step was taken
+            if self._monitor is not None and launch.is_done:
+                self._monitor.take(readings or None)
+            raise
+        return readings
 
     def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
         return Given(self._options, grads, self._read, self.guards.clip_value)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.guarded import small_squares
-from steprule.doors.guards import GUARDS, Guards, NonFinite
+from steprule.doors.guards import GUARDS, Guards, NonFinite, small_squares
 from steprule.doors.torch.formats import FormatOptions, names_of
-from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.options import PROCESS_GROUP, GroupOptions
 from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
 
-__all__ = ["OF_GUARDS", "Given", "GuardOptions", "Options", "check_group", "guards_of", "squares"]
-
-PROCESS_GROUP = "process_group"
-OF_GUARDS = (*GUARDS, PROCESS_GROUP)
-"""The names of the options."""
+__all__ = ["Given", "GuardOptions", "Options", "guards_of", "squares"]
 
 
 class GuardOptions(TypedDict, total=False):
@@ -62,6 +57,15 @@ class _Shared:
         distributed.all_reduce(sums, group=self._group)
         return sums.tolist()
 
+    def __deepcopy__(self, memo: object) -> _Shared:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an optimizer with process_group= cannot be pickled: a process group belongs to its process. Save its "
+            "state_dict(), or by steprule.save"
+        )
+
 
 def guards_of(defaults: dict[str, Any]) -> Guards:
     """Take the options out of the defaults of an optimizer.
@@ -72,6 +76,10 @@ def guards_of(defaults: dict[str, Any]) -> Guards:
     group = defaults.pop(PROCESS_GROUP, None)
     guards = Guards(**{name: defaults.pop(name) for name in GUARDS if name in defaults})
     if group is not None:
+        if not isinstance(group, getattr(torch.distributed, "ProcessGroup", ())):
+            raise HyperparameterError(
+                f"process_group is what torch.distributed.new_group returns, or dist.group.WORLD; got {group!r}"
+            )
         if not guards.measures:
             raise HyperparameterError("process_group does nothing without clip_norm and nonfinite; remove it")
         guards.share = _Shared(group)
@@ -81,17 +89,6 @@ def guards_of(defaults: dict[str, Any]) -> Guards:
             "gradient; scale the gradients before the step"
         )
     return guards
-
-
-def check_group(group: Mapping[str, Any], where: str) -> None:
-    """Refuse the options in a group: they are of the whole optimizer.
-
-    Raises:
-        HyperparameterError: naming the option.
-    """
-    for name in OF_GUARDS:
-        if name in group:
-            raise HyperparameterError(f"{name} is for all groups together{where}; give it to the optimizer itself")
 
 
 def squares(grad: Tensor, options: GroupOptions) -> list[float]:
@@ -151,8 +148,11 @@ class Given:
     def _all(self) -> Iterator[tuple[str, Tensor]]:
         """Return the gradients by name, as the step takes them, but not clipped."""
         names = [(name, own) for i, own in enumerate(self._options) for name in names_of(own.group, i)]
-        for (name, own), grad in zip(names, self._grads, strict=True):
-            if grad is not None:
+        params = [param for own in self._options for param in own.group["params"]]
+        seen: set[int] = set()
+        for (name, own), param, grad in zip(names, params, self._grads, strict=True):
+            if grad is not None and id(param) not in seen:  # one that stands in two places has one gradient
+                seen.add(id(param))
                 read = self._read(grad.detach(), own.group)
                 read = read.coalesce().values() if read.is_sparse else read
                 yield name, read if own.scale == 1 else read.to(state_dtype(read.dtype)) / own.scale

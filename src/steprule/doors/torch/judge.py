@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from steprule.doors.evaluate import Evaluated
+from steprule.doors.evaluate import Evaluated, fill
 from steprule.doors.guards import Gradients, Guards, update_factor
 from steprule.doors.sums import total
 from steprule.doors.torch.cohorts import Cohort
@@ -87,4 +87,4 @@ class Judge:
     def commit(self) -> None:
         """Put the rows of scalars where kernels read them."""
         for (_, _, own), row in zip(self._own, self.pending, strict=False):
-            memoryview(own.data).cast("B")[: len(row)] = row
+            fill(own, row)

@@ -145,19 +145,21 @@ class Launch:
         return self._judge.evaluate(self.cohorts, factor, task)
 
     def read(
-        self, evaluated: Sequence[Evaluated], names: Sequence[str], entries: Entries | None = None
-    ) -> list[Reading]:
-        """Take the step as ``run`` does, and return what it did. ``evaluated`` is that of the task ``"watch"``."""
+        self,
+        evaluated: Sequence[Evaluated],
+        names: Sequence[str],
+        entries: Entries | None,
+        readings: list[Reading],
+    ) -> None:
+        """Take the step as ``run`` does, and add what it did. ``evaluated`` is that of the task ``"watch"``."""
         if self._watched is None:
             owns = bool(self._judge is not None and self._judge.scalars)
             self._watched = WatchedRows(self._direct, self._apart, owns=owns)
         shared = {id(cohort): row for cohort, (row, _) in zip(self.cohorts, evaluated, strict=True)}
         pending = self._judge.pending if self._judge is not None else []
         self._watched.make_ready(self._table.addresses[:, 1], pending, shared)
-        readings: list[Reading] = []
         watched = self._watched
         self.run([(b"", scalars) for _, scalars in evaluated], entries, lambda: readings.extend(watched.run(names)))
-        return readings
 
     def run(
         self,
@@ -185,7 +187,7 @@ class Launch:
                 self._judge.commit()
             self._move(instead)
         except BaseException:  # a signal: either the step has been taken, or nothing has
-            if not self._is_done:
+            if not self.is_done:
                 for cohort, (t, scalars) in zip(self.cohorts, before, strict=True):
                     cohort.t, cohort.scalars = t, scalars
                 self._counts.write(self.cohorts)
@@ -218,7 +220,8 @@ class Launch:
         self._table.run()
 
     @property
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
+        """Whether the step has been taken."""
         return self._all_done or (self.is_direct and self._table.is_done)
 
     def _crosses(self, row: Row) -> bool:

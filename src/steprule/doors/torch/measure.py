@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steprule.doors.evaluate import fill
 from steprule.doors.sums import Summed, Sums
 from steprule.doors.torch.cohorts import Cohort
 from steprule.doors.torch.rows import Row
@@ -51,17 +52,17 @@ class Measure:
     def evaluate(self) -> None:
         """Let the kernels read the scalars of the next step of their cohorts."""
         for cohort, own in self._made:
-            _fill(own, cohort.evaluate(task=self._task)[0])
+            fill(own, cohort.evaluate(task=self._task)[0])
 
     def set_shared(self, rows: Mapping[int, bytes]) -> None:
         """Let the kernels read these scalars, by the id of the cohort."""
         for cohort, own in self._made:
-            _fill(own, rows[id(cohort)])
+            fill(own, rows[id(cohort)])
 
     def set_own(self, rows: Sequence[bytes]) -> None:
         """Let the kernels read these scalars, a row each."""
         for own, row in zip(self._rows, rows, strict=True):
-            _fill(own, row)
+            fill(own, row)
 
     def run(self) -> NDArray[np.float64]:
         """Return the sums, a line a row: those walked as they lie, then the others."""
@@ -85,7 +86,3 @@ class Measure:
             if arrays[store.plane] is not own[store.plane]:
                 own[store.plane][...] = arrays[store.plane]
         return sums.each()
-
-
-def _fill(own: NDArray[np.float64], row: bytes) -> None:
-    memoryview(own.data).cast("B")[: len(row)] = row

@@ -12,14 +12,24 @@ import torch
 from torch import Tensor
 
 from steprule.doors.group import GroupValues
-from steprule.doors.guards import Guards
+from steprule.doors.guards import GUARDS, Guards
 from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
 from steprule.rules import Rule, decoupled, l2, maximize
 from steprule.rules.rule import Variant
 
-__all__ = ["Choice", "GroupOptions", "Naming", "check_keys", "dressed", "hyperparameters"]
+__all__ = [
+    "OF_GUARDS",
+    "PROCESS_GROUP",
+    "Choice",
+    "GroupOptions",
+    "Naming",
+    "check_group",
+    "check_keys",
+    "dressed",
+    "hyperparameters",
+]
 
 Choice = tuple[Rule, dict[str, Any]]
 """A rule, and the options of it that torch has no name for."""
@@ -51,6 +61,9 @@ class Naming:
         return option if isinstance(option, tuple) else (option, None)
 
 
+PROCESS_GROUP = "process_group"
+OF_GUARDS = (*GUARDS, PROCESS_GROUP)
+"""The names of the options of guards."""
 _TUPLES = {"beta1": ("betas", 0), "beta2": ("betas", 1), "beta3": ("betas", 2)}
 _WORDS = {
     "lr": "Invalid learning rate: {}",
@@ -141,6 +154,17 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?{where}")
 
 
+def check_group(group: Mapping[str, Any], where: str) -> None:
+    """Refuse options of guards in a group: they are of the whole optimizer.
+
+    Raises:
+        HyperparameterError: naming the option.
+    """
+    for name in OF_GUARDS:
+        if name in group:
+            raise HyperparameterError(f"{name} is for all groups together{where}; give it to the optimizer itself")
+
+
 class GroupOptions:
     """The rule and hyperparameters of one group of an optimizer, which anyone may change between steps.
 
@@ -182,6 +206,7 @@ class GroupOptions:
 
     def _look(self) -> None:
         """Find out which options the group has: formats that are the defaults need not be there."""
+        check_group(self.group, self._where)
         # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
         keys = [key for key in self._names if key in self.group or key != "differentiable"]
         keys += [key for key in DEFAULTS if key in self.group and key not in keys]
@@ -233,6 +258,7 @@ class GroupOptions:
         is_same = values is not None and self.rule is rule and values.guard == guard
         if values is None or not is_same or rule.variant(rule.resolve(given)) != values.variant:
             values = GroupValues(rule, given, self._where, guard)
+            self._guards.check_rule(rule, values.variant, self._where)
         else:
             values.restore({name: value for name, value in given.items() if value != values[name]})
         self.formats, values.seed = formats, seed if formats.by_chance else None
