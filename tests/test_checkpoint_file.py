@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import safetensors.numpy
 
 from steprule.checkpoint import Stored, read, snapshot, stored, write
 from steprule.checkpoint import write as _write_of_package
+from steprule.checkpoint.plain import parse
 from steprule.checkpoint.rotate import rotate
 from steprule.checkpoint.stored import BLOCK, DTYPES, blocks
 from steprule.errors import CheckpointError
@@ -207,7 +210,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "npy": (lambda p: np.save(p.open("wb"), np.zeros(3)), "an array of np.save"),
     "pickle": (lambda p: p.write_bytes(b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00}\x94."), "a pickle"),
     "huge": (lambda p: p.write_bytes(struct.pack("<Q", 2**60) + bytes(100)), "1152921504606846976"),
-    "directory": (lambda p: p.mkdir(), "no file"),
+    "directory": (lambda p: p.mkdir(), "it is a directory, and no file in it was named"),
 }
 
 
@@ -281,10 +284,56 @@ def test_without_hard_links_an_older_one_stays_as_well(tmp_path: Path, monkeypat
 
 def test_a_symbolic_link_stays(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    (tmp_path / "latest").symlink_to(tmp_path / "there" / "x")
-    _save(tmp_path / "latest", 1)
-    assert (tmp_path / "latest").is_symlink()
-    _assert_complete(tmp_path / "there" / "x", 1)
+    real, link = tmp_path / "there" / "x", tmp_path / "latest"
+    link.symlink_to(real)
+    _save(link, 1)
+    _save(link, 2, keep=1)
+    assert link.is_symlink()
+    _assert_complete(real, 2)
+    real.write_bytes(real.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"there.x\.1 is complete"):
+        read(link)
+    real.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint; .*there.x\.1 is complete"):
+        read(link)
+
+
+def test_fewer_older_ones_are_kept_than_before(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for number in range(6):
+        _save(path, number, keep=5)
+    (tmp_path / "x.4").write_text("notes of somebody else")
+    (tmp_path / "x.7").write_bytes((tmp_path / "x.5").read_bytes())  # not of this row: there is no x.6
+    _save(path, 6)
+    assert len(os.listdir(tmp_path)) == 7, "keep=0 removes none"
+    _save(path, 7, keep=2)
+    assert sorted(os.listdir(tmp_path)) == ["x", "x.1", "x.2", "x.4", "x.7"]
+    for name, number in {"x": 7, "x.1": 6, "x.2": 4}.items():
+        _assert_complete(tmp_path / name, number)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_the_permissions_of_the_old_file_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "x", []
+    old = os.umask(0o022)
+    try:
+        _save(path)
+        assert path.stat().st_mode & 0o777 == 0o644
+        real = os.write
+
+        def watched(file: int, block: Any) -> int:
+            seen.append(os.fstat(file).st_mode & 0o077)
+            return real(file, block)
+
+        monkeypatch.setattr(os, "write", watched)
+        for mode in (0o600, 0o660, 0o444):
+            path.chmod(mode)
+            _save(path, mode, keep=1)
+            _assert_complete(path, mode)
+            assert path.stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(old)
+    assert set(seen) == {0}, "nobody else reads it while it is written"
 
 
 # Writing that fails.
@@ -342,14 +391,42 @@ def test_an_error_of_the_disk_at_any_call_leaves_the_old_file(tmp_path: Path, co
         _save(path, 0)
         with pytest.MonkeyPatch.context() as patch:
             Calls(patch, at, fail)
-            with pytest.raises(OSError, match=r"stays as it was\. [FL]") as caught:
+            with pytest.raises(OSError, match=r"\. [FL]") as caught:
                 _save(path, 1, keep=1)
         assert caught.value.errno == code
         is_last = (at, name) == list(_disk_errors())[-1]  # the directory, when all is in place
+        words = "the new file is there, but may be lost when power fails" if is_last else "stays as it was"
+        assert words in str(caught.value)
         _assert_complete(path, 1 if is_last else 0)
         assert {place.name for place in tmp_path.iterdir()} <= {"x", "x.1"}, "no litter"
         tried += 1
     assert tried > 8
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows syncs and locks nothing of this kind")
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_directories_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    real = os.fsync
+
+    def sync(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    _save(tmp_path / "x", 1)
+    _assert_complete(tmp_path / "x", 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(FileExistsError, match=r"it is a pipe.*stays as it was\. Save to another name"):
+        _save(tmp_path / "x")
+    assert stat.S_ISFIFO((tmp_path / "x").stat().st_mode)
+    assert os.listdir(tmp_path) == ["x"]
+    with pytest.raises(CheckpointError, match="it is a pipe"):
+        read(tmp_path / "x")
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,3 +675,35 @@ def test_files_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Pa
     os.close(file)
     _save(tmp_path / "x")
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux tells them")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_without_locks_it_is_saved_and_the_files_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    other = tmp_path / ".steprule-0.tmp"
+    other.write_text("")
+
+    def fails(*args: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(writing.fcntl, "flock", fails)
+    opened = len(os.listdir("/proc/self/fd"))
+    if code == errno.EIO:
+        with pytest.raises(OSError, match="stays as it was"):
+            _save(tmp_path / "x", 1)
+        assert os.listdir(tmp_path) == [other.name]
+    else:
+        _save(tmp_path / "x", 1)
+        _assert_complete(tmp_path / "x", 1)
+        assert sorted(os.listdir(tmp_path)) == [other.name, "x"]
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_a_key_that_is_there_twice_among_many_is_found_at_once() -> None:
+    pairs = ",".join(f'"{n}":0' for n in range(100_000))
+    start = time.perf_counter()
+    with pytest.raises(CheckpointError, match="the key '99999' is there twice"):
+        parse(f'{{{pairs},"99999":1}}', "it")
+    assert time.perf_counter() - start < 5

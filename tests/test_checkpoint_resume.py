@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,12 @@ import numpy as np
 import pytest
 
 import steprule as sr
+from steprule.checkpoint import snapshot
 from steprule.checkpoint import write as _write
 from steprule.errors import CheckpointError, StateError
 from steprule.rules import CATALOGUE
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults
+from tests.test_checkpoint_fuzz import as_text, parts, put, sealed
 from tests.test_formats_optimizer import COMBINATIONS, assert_same_state, combination_id, fitting
 
 HALF = 100
@@ -175,11 +179,46 @@ def test_counts_of_skipped_steps_come_along_and_go_back_with_a_failure(tmp_path:
     saved, other = (made("adam", nonfinite="skip") for _ in range(2))
     saved.step({name: np.full_like(array, np.nan) for name, array in saved.params.items()})
     sr.save(tmp_path / "x", saved)
-    with pytest.raises(StateError):
-        sr.load(tmp_path / "x", coded := made("adam", nonfinite="skip", states="8bit", min_elements=0))
-    assert coded.skipped == 0
+    coded = made("adam", clip_norm=0.5, nonfinite="skip", states="8bit", min_elements=0)
+    for _ in range(2):
+        coded.step({name: np.full_like(array, np.nan) for name, array in coded.params.items()})
+    with pytest.raises(StateError, match="kept as 8bit"):
+        sr.load(tmp_path / "x", coded, hyperparameters=False)
+    assert coded.skipped == 2
     sr.load(tmp_path / "x", other)
     assert (other.skipped, other.t) == (1, 0)
+
+
+def test_other_guards_are_refused(tmp_path: Path) -> None:
+    sr.save(tmp_path / "x", train(made("adamw", clip_norm=0.1, nonfinite="skip"), 3), True)
+    plain = made("adamw", lr=0.25)
+    before = everything(plain)
+    with pytest.raises(StateError, match=r"saved with .*clip_norm=0\.1.*nonfinite='skip'.*hyperparameters=False"):
+        sr.load(tmp_path / "x", plain, True)
+    assert everything(plain) == before
+    sr.load(tmp_path / "x", plain, True, hyperparameters=False)
+    assert (plain.t, plain.groups[0]["lr"]) == (3, 0.25)
+    sr.load(tmp_path / "x", made("adamw", clip_norm=0.1, nonfinite="skip"), True)
+
+
+def test_a_file_that_tells_no_guards_fits_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sr.Optimizer, "_checkpoint_extra", lambda self: {})
+        sr.save(tmp_path / "x", train(made("adam"), 2))
+    guarded = made("adam", clip_norm=0.1, nonfinite="skip")
+    sr.load(tmp_path / "x", guarded)
+    assert (guarded.t, guarded.skipped) == (2, 0)
+
+
+def test_the_seed_belongs_to_the_state(tmp_path: Path) -> None:
+    coded: dict[str, Any] = {"states": "8bit", "min_elements": 0}
+    straight = train(made("adam", **coded, seed=3), 5)
+    sr.save(tmp_path / "x", straight, True)
+    for options in ({"hyperparameters": False}, {"convert": True}):
+        resumed = blank(straight, "adam", **coded, seed=4)
+        sr.load(tmp_path / "x", resumed, True, **options)
+        assert resumed.groups[0].seed == 3
+        assert everything(resumed) == everything(straight)
 
 
 # Which is which.
@@ -202,6 +241,19 @@ def test_else_by_place(tmp_path: Path) -> None:
     for array, other in zip(listed.params, saved.params.values(), strict=True):
         assert_same_bits(array, other)
     assert_same_bits(listed.slots["v"][0], saved.slots["v"]["a"])
+
+
+def test_an_empty_key_is_a_name(tmp_path: Path) -> None:
+    saved = sr.Optimizer({"": np.ones(3, np.float32), "b": np.full(3, 2, np.float32)}, "adam")
+    saved.step({"": np.ones(3, np.float32), "b": np.full(3, 5, np.float32)})
+    sr.save(tmp_path / "x", saved, True)
+    turned = sr.Optimizer({"b": np.zeros(3, np.float32), "": np.zeros(3, np.float32)}, "adam")
+    assert sr.load(tmp_path / "x", turned, True).names == ["", "b"]
+    for name in ("", "b"):
+        assert_same_bits(turned.params[name], saved.params[name])
+        assert_same_bits(turned.slots["m"][name], saved.slots["m"][name])
+    sr.save(tmp_path / "x", sr.Optimizer(np.ones(3)))
+    assert sr.load(tmp_path / "x").names == ["0"]
 
 
 def test_names_of_nested_places(tmp_path: Path) -> None:
@@ -252,8 +304,12 @@ REFUSED: list[tuple[Any, str]] = [
         r"parameter a is float32 of shape \(130, 3\)",
     ),
     (
-        lambda: sr.Optimizer({k: np.zeros(s, np.float32) for k, s in zip("xby", SHAPES.values(), strict=True)}, "lion"),
+        lambda: sr.Optimizer({k: np.zeros(s, np.float32) for k, s in zip("xyz", SHAPES.values(), strict=True)}, "lion"),
         "of rule 'adam'",
+    ),
+    (
+        lambda: sr.Optimizer({k: np.zeros(s, np.float32) for k, s in zip("xby", SHAPES.values(), strict=True)}, "adam"),
+        r"x: nothing was loaded: some parameters have other names.*lacks x, y, and has a, c that are not here. Name",
     ),
     (
         lambda: sr.Optimizer([sr.Group([np.zeros((3, 130), "f")]), sr.Group([np.zeros(5, "f"), np.zeros((), "f")])]),
@@ -313,6 +369,44 @@ def test_parameters_by_name_fill_what_is_given(tmp_path: Path) -> None:
         assert not any(array.astype(float).any() for array in wrong.values())
 
 
+def test_targets_that_cannot_be_filled_are_found_before_anything_changes(tmp_path: Path) -> None:
+    saved = train(made("adam"), 3)
+    arrays = {"a": np.ones(4), "b": np.ones((2, 3)), "t": np.array(["a", "b"])}
+    sr.save(tmp_path / "x", saved, {"a": arrays["a"], "b": arrays["b"]})
+    locked = np.zeros((2, 3))
+    locked.flags.writeable = False
+    shared = np.lib.stride_tricks.as_strided(np.zeros(3), (2, 3), (0, 8))
+    wrong = {"b is read-only": locked, "b shares memory": shared, "b is of type object": np.full((2, 3), None)}
+    for words, array in wrong.items():
+        targets = {"a": np.zeros(4), "b": array}
+        optimizer = made("adam")
+        before = everything(optimizer)
+        with pytest.raises(StateError, match=f"x: nothing was loaded: {words}"):
+            sr.load(tmp_path / "x", optimizer, targets)
+        assert everything(optimizer) == before
+        assert not targets["a"].any()
+
+
+def test_what_the_optimizer_refuses_fills_nothing(tmp_path: Path) -> None:
+    sr.save(tmp_path / "x", train(made("adam"), 3), {"a": np.ones(4)})
+    target = {"a": np.zeros(4)}
+    with pytest.raises(StateError, match="kept as 8bit"):
+        sr.load(tmp_path / "x", made("adam", states="8bit", min_elements=0), target)
+    assert not target["a"].any()
+
+
+def test_bits_of_bfloat16_fill_an_array_of_them(tmp_path: Path) -> None:
+    array = np.array([1.5, -2.0, 1e30], ml_dtypes.bfloat16)
+    sr.save(tmp_path / "x", made("adam"), {"h": array})
+    for kind in ("<u2", ">u2"):
+        bits = np.zeros(3, kind)
+        sr.load(tmp_path / "x", params={"h": bits})
+        assert bits.astype("<u2").tobytes() == array.tobytes()
+    for kind in ("i2", "f2"):
+        with pytest.raises(StateError, match="was stored as BF16"):
+            sr.load(tmp_path / "x", params={"h": np.zeros(3, kind)})
+
+
 def test_parameters_that_were_not_stored_are_missed(tmp_path: Path) -> None:
     sr.save(tmp_path / "x", made("adam"))
     with pytest.raises(StateError, match=r"has no parameters; save them with it.*params=True"):
@@ -342,7 +436,8 @@ EXTRA: dict[str, Any] = {
     "loss": 0.1,
     "limits": (float("inf"), -float("inf"), -0.0, 5e-324),
     "nested": {"a": [1, None, True, "ü\n\u2028", ()], "$float": {"$dict": 1}, "": {}},
-    "huge": 2**200,
+    "huge": 10**4300 - 1,
+    "keys": {1: 2, (1, "a"): None, False: {-1.5: float("inf")}, None: [Counter({30: 1, 80: 2}), Counter()]},
 }
 
 
@@ -360,6 +455,42 @@ def test_further_values_come_back_as_they_were(tmp_path: Path) -> None:
         assert (extra[name].dtype, extra[name].tolist()) == (array.dtype, array.tolist())
 
 
+def test_scalars_of_numpy_come_back_as_numbers(tmp_path: Path) -> None:
+    extra: dict[str, Any] = {
+        "n": np.int64(-3),
+        "x": [np.float32(0.1), np.float64(0.1), np.float16(np.inf)],
+        "yes": np.bool_(True),
+    }
+    sr.save(tmp_path / "x", made("adam"), **extra)
+    told = sr.load(tmp_path / "x").extra
+    assert repr(told) == repr({"n": -3, "x": [float(np.float32(0.1)), 0.1, float("inf")], "yes": True})
+
+
+def test_long_values_are_cut_in_messages(tmp_path: Path) -> None:
+    sr.save(tmp_path / "x", made("adam"))
+    header, document, rest = parts(tmp_path / "x")
+    changes: list[dict[str, Any]] = [{"schema": "9" * 10_000}, {"class": ["9" * 10_000]}, {"groups": ["9" * 10_000]}]
+    for change in changes:
+        header["__metadata__"]["document"] = as_text({**document, **change})
+        put(tmp_path / "x", sealed(as_text(header).encode(), rest))
+        with pytest.raises(CheckpointError, match=r"9999\.\.\.") as caught:
+            sr.load(tmp_path / "x")
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "made_of", [{"$dict": [[[1], 2]]}, {"$dict": [[1, 2], [1, 3]]}, {"$dict": [1]}, {"$counter": 3}, {"$tensor": [1]}]
+)
+def test_values_that_mean_nothing_are_refused(tmp_path: Path, made_of: Any) -> None:
+    sr.save(tmp_path / "x", made("adam"), a=1)
+    header, document, rest = parts(tmp_path / "x")
+    document["extra"]["values"]["a"] = made_of
+    header["__metadata__"]["document"] = as_text(document)
+    put(tmp_path / "x", sealed(as_text(header).encode(), rest))
+    with pytest.raises(CheckpointError, match=r"x: the document has .*; nothing was loaded"):
+        sr.load(tmp_path / "x")
+
+
 _LOOP: list[Any] = []
 _LOOP.append(_LOOP)
 
@@ -367,16 +498,17 @@ _LOOP.append(_LOOP)
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({1: 2}, "extra.*'bad'.* is a dict with keys that are no texts"),
-        (object(), "is a object; nothing was written"),
-        ([np.zeros(3)], "is a ndarray; .*save.*name=array"),
-        (np.float32(1), "is a float32"),
-        (b"bytes", "is a bytes"),
+        ({"a": {frozenset(): 2}}, r"the key frozenset\(\) of extra\['bad'\]\['a'\] is of type frozenset"),
+        (object(), "is of type object; nothing was written"),
+        ([np.zeros(3)], "is of type ndarray; .*save.*name=array"),
+        (np.complex64(1), "is of type complex64"),
+        ([10**4300], r"extra\['bad'\]\[0\] is a number of more than 4,300 digits; nothing was written. .*hex"),
+        (b"bytes", "is of type bytes"),
         (_LOOP, "nested too deep, or holds itself"),
         ("\ud800", "no Unicode"),
         (np.array([None]), "bad is of type object"),
     ],
-    ids=["keys", "object", "array in list", "scalar", "bytes", "loop", "surrogate", "objects"],
+    ids=["keys", "object", "array in list", "scalar", "digits", "bytes", "loop", "surrogate", "objects"],
 )
 def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path: Path, value: Any, words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
@@ -400,12 +532,15 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         optimizer = made("adam")
 
     cases: list[tuple[Callable[[], Any], type[Exception], str]] = [
-        (lambda: sr.save(tmp_path / "x", object()), TypeError, r"builtins.object; pass a steprule.Optimizer"),
+        (lambda: sr.save(tmp_path / "x", object()), TypeError, r"of type builtins.object; pass a steprule"),
         (lambda: sr.save(tmp_path / "x", Wrapper()), TypeError, r"pass its \.optimizer"),
-        (lambda: sr.save(tmp_path / "x", made("adam"), 3), TypeError, "params is a int; pass True"),
-        (lambda: sr.save(tmp_path / "x", made("adam"), {"a": 3}), TypeError, r"params\['a'\] is a int"),
+        (lambda: sr.save(tmp_path / "x", made("adam"), 3), TypeError, "params is of type int; pass True"),
+        (lambda: sr.save(tmp_path / "x", made("adam"), {"a": 3}), TypeError, r"params\['a'\] is of type int"),
         (lambda: sr.save(tmp_path / "x", made("adam"), keep=-1), CheckpointError, "keep must be a whole number"),
-        (lambda: sr.load(tmp_path / "x"), FileNotFoundError, "there is no checkpoint"),
+        (lambda: sr.load(tmp_path / "x"), FileNotFoundError, "there is no checkpoint: "),
+        (lambda: sr.load(""), CheckpointError, "the path is empty; give the name of a file"),
+        (lambda: sr.save("", made("adam")), CheckpointError, "the path is empty; give the name of a file"),
+        (lambda: sr.load("."), CheckpointError, "it is a directory, and no file in it was named"),
     ]
     for call, kind, words in cases:
         with pytest.raises(kind, match=words):
@@ -445,6 +580,78 @@ def test_a_background_save_holds_what_was_there_when_it_was_asked_for(
     assert everything(other) == before
 
 
+def test_a_relative_path_is_that_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    from steprule.doors.checkpoint import api
+
+    def late(*args: Any) -> None:
+        gate.wait(30)
+        _write(*args)
+
+    monkeypatch.setattr(api, "write", late)
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "before")
+    handle = sr.save("x", made("adam"), background=True)
+    monkeypatch.chdir(tmp_path / "after")
+    gate.set()
+    assert handle is not None
+    handle.result()
+    assert (os.listdir(tmp_path / "before"), os.listdir(tmp_path / "after")) == (["x"], [])
+
+
+def test_there_is_never_more_than_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steprule.doors.checkpoint import api
+
+    copies: list[int] = [0]
+    most: list[int] = []
+
+    def counted(tensors: Any) -> Any:
+        copies[0] += 1
+        most.append(copies[0])
+        return snapshot(tensors)
+
+    def slow(*args: Any) -> None:
+        time.sleep(0.02)
+        _write(*args)
+        copies[0] -= 1
+
+    monkeypatch.setattr(api, "snapshot", counted)
+    monkeypatch.setattr(api, "write", slow)
+
+    def work(own: int) -> None:
+        for n in range(4):
+            sr.save(tmp_path / f"{own}.{n}", made("adam"), background=True)
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sr.load(tmp_path / "0.0")
+    assert most == [1] * 12
+    assert len(os.listdir(tmp_path)) == 12
+
+
+def test_an_error_holds_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steprule.doors.checkpoint import api
+
+    held: list[Any] = []
+
+    def watched(tensors: Any) -> Any:
+        taken = snapshot(tensors)
+        held.extend(weakref.ref(one) for one in taken.values())
+        return taken
+
+    monkeypatch.setattr(api, "snapshot", watched)
+    handle = sr.save(tmp_path / "none" / "x", made("adam"), background=True)
+    assert handle is not None
+    with pytest.raises(FileNotFoundError):
+        handle.result()
+    assert held
+    assert not any(reference() for reference in held)
+
+
 def test_load_and_save_wait_for_a_save_of_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from steprule.doors.checkpoint import api
 
@@ -462,14 +669,21 @@ def test_load_and_save_wait_for_a_save_of_the_same_file(tmp_path: Path, monkeypa
 def test_an_error_that_nobody_asked_for_surfaces_at_the_next_call(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     path = tmp_path / "there" / "x"
-    calls: list[Callable[[], Any]] = [lambda: sr.load(path), lambda: sr.save(path, made("adam"))]
+    sr.save(tmp_path / "other", made("adam"))
+    calls: list[Callable[[], Any]] = [
+        lambda: sr.load(path),
+        lambda: sr.save(path, made("adam")),
+        lambda: sr.load(tmp_path / "other"),
+        lambda: sr.save(tmp_path / "other", made("adam")),
+        lambda: sr.save(tmp_path / "other", made("adam"), background=True),
+    ]
     for call in calls:
         (tmp_path / "there").rename(tmp_path / "gone")
         sr.save(path, made("adam"), background=True)
         time.sleep(0.05)
         with pytest.raises(FileNotFoundError, match="Make the directory first") as caught:
             call()
-        assert "background=True" in caught.value.__notes__[0]
+        assert f"save({str(path)!r}, ..., background=True)" in caught.value.__notes__[0]
         (tmp_path / "gone").rename(tmp_path / "there")
         sr.save(path, made("adam"))  # told once
     handle = sr.save(tmp_path / "none" / "x", made("adam"), background=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 import subprocess
@@ -125,6 +126,49 @@ def test_a_scheduler_goes_on(tmp_path: Path) -> None:
     for one in (scheduler, again):
         one.step()
     assert everything(resumed) == everything(optimizer)
+
+
+def _schedules() -> dict[str, Any]:
+    rates = torch.optim.lr_scheduler
+    return {
+        "steps": lambda o: rates.MultiStepLR(o, [2, 4, 4], gamma=0.3),
+        "cosine": lambda o: rates.CosineAnnealingWarmRestarts(o, 3),
+        "plateau": lambda o: rates.ReduceLROnPlateau(o, patience=1),
+        "chain": lambda o: rates.SequentialLR(o, [rates.ConstantLR(o), rates.MultiStepLR(o, [1, 3])], [2]),
+    }
+
+
+@pytest.mark.parametrize("as_tensor", [False, True], ids=["number", "tensor"])
+@pytest.mark.parametrize("kind", _schedules())
+def test_every_kind_of_schedule_goes_on(tmp_path: Path, kind: str, as_tensor: bool) -> None:
+    def made() -> tuple[Any, Any]:
+        optimizer = door.AdamW(params_of(), lr=torch.tensor(0.1) if as_tensor else 0.1)
+        return optimizer, _schedules()[kind](optimizer)
+
+    def run(optimizer: Any, schedule: Any, start: int, stop: int) -> None:
+        for t in range(start, stop):
+            train(optimizer, t, t + 1)
+            schedule.step(*([1.0] if kind == "plateau" else []))
+
+    straight, stopped, resumed = made(), made(), made()
+    run(*stopped, 0, 3)
+    sr.save(tmp_path / "x", stopped[0], True, schedule=stopped[1].state_dict())
+    found = sr.load(tmp_path / "x", resumed[0], True).extra["schedule"]
+    assert repr(found) == repr(stopped[1].state_dict())
+    resumed[1].load_state_dict(found)
+    run(*resumed, 3, 6)
+    run(*straight, 0, 6)
+    assert everything(resumed[0]) == everything(straight[0])
+
+
+def test_tensors_of_one_number_are_arrays_where_nobody_imported_torch(tmp_path: Path) -> None:
+    sr.save(
+        tmp_path / "x", door.AdamW(params_of()), a=[torch.tensor(0.1), torch.tensor([7]), torch.tensor(1.5).bfloat16()]
+    )
+    code = "import sys, steprule as sr; print(sr.load(sys.argv[1]).extra, 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path / "x")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "{'a': [array(0.1, dtype=float32), array([7]), array(1.5, dtype=float32)]} False\n"
 
 
 def test_parameters_that_were_never_stepped_and_that_lag_behind(tmp_path: Path) -> None:
@@ -287,8 +331,82 @@ def test_formats_are_converted_on_request(tmp_path: Path) -> None:
     arrays = sr.Optimizer([param.detach().numpy() for param in params_of()], "adam")
     arrays.step([np.ones_like(param) for param in arrays.params])
     sr.save(tmp_path / "x", arrays)
-    with pytest.raises(StateError, match="kept as 8bit here"):
+    with pytest.raises(StateError, match="m is kept as '8bit signed 128' here, in the checkpoint as 'float32'"):
         sr.load(tmp_path / "x", coded)
+
+
+FORMATS: list[dict[str, Any]] = [
+    {},
+    {"states": "8bit", "min_elements": 0},
+    {"states": "bfloat16", "min_elements": 0},
+    {"states": {"exp_avg": "8bit"}, "min_elements": 0},
+]
+
+
+def test_other_formats_are_refused_in_both_directions(tmp_path: Path) -> None:
+    for saved, here in itertools.permutations(FORMATS, 2):
+        optimizer = door.AdamW(params_of(), lr=0.5, **saved)
+        train(optimizer, 0, 2)
+        sr.save(tmp_path / "x", optimizer)
+        other = door.AdamW(params_of(), **here)
+        before = everything(other)
+        with pytest.raises(StateError, match=r"nothing was loaded: parameter 0: [mv] is kept as .*convert=True"):
+            sr.load(tmp_path / "x", other)
+        assert everything(other) == before
+        sr.load(tmp_path / "x", other, convert=True)
+        assert other.param_groups[0]["lr"] == 0.5
+        assert other.param_groups[0].get("states", "float32") == here.get("states", "float32")
+        train(other, 2, 3)
+
+
+def test_the_seed_belongs_to_the_state(tmp_path: Path) -> None:
+    straight = door.AdamW(params_of(torch.bfloat16), **SMALLEST)
+    train(straight, 0, 3)
+    sr.save(tmp_path / "x", straight, True)
+    train(straight, 3, 6)
+    for options in ({}, {"hyperparameters": False}, {"convert": True}):
+        resumed = door.AdamW(params_of(torch.bfloat16), **{**SMALLEST, "seed": 5})
+        sr.load(tmp_path / "x", resumed, True, **options)
+        assert resumed.param_groups[0]["seed"] == 11
+        train(resumed, 3, 6)
+        assert everything(resumed) == everything(straight)
+
+
+def test_other_guards_are_refused(tmp_path: Path) -> None:
+    guarded = door.AdamW(params_of(), clip_norm=0.1, nonfinite="skip")
+    train(guarded, 0, 2)
+    sr.save(tmp_path / "x", guarded, True)
+    plain = door.AdamW(params_of(), lr=0.25)
+    before = everything(plain)
+    with pytest.raises(StateError, match=r"saved with .*clip_norm=0\.1.*hyperparameters=False"):
+        sr.load(tmp_path / "x", plain, True)
+    assert everything(plain) == before
+    sr.load(tmp_path / "x", plain, True, hyperparameters=False)
+    assert plain.param_groups[0]["lr"] == 0.25
+    assert frozen(plain.state_dict()["state"]) == frozen(guarded.state_dict()["state"])
+
+
+def test_targets_that_cannot_be_filled_are_found_before_anything_changes(tmp_path: Path) -> None:
+    saved = door.AdamW(params_of())
+    train(saved, 0, 2)
+    sr.save(tmp_path / "x", saved, {"a": torch.ones(4), "b": torch.ones(2, 3)})
+    with torch.inference_mode():
+        inference = torch.zeros(2, 3)
+    wrong = {
+        "made in inference mode": inference,
+        "one number seen as many": torch.zeros(1, 3).expand(2, 3),
+        "of layout torch.sparse_coo": torch.zeros(2, 3).to_sparse(),
+    }
+    for words, tensor in wrong.items():
+        first, optimizer = torch.zeros(4), door.AdamW(params_of())
+        before = everything(optimizer)
+        with pytest.raises(StateError, match=f"x: nothing was loaded: b is {words}"):
+            sr.load(tmp_path / "x", optimizer, {"a": first, "b": tensor})
+        assert everything(optimizer) == before
+        assert not first.any()
+    with torch.inference_mode():
+        sr.load(tmp_path / "x", params={"a": torch.zeros(4), "b": inference})
+        assert inference.all()
 
 
 # Tensors.
@@ -375,7 +493,7 @@ def test_tensors_that_no_file_can_hold(tmp_path: Path, tensor: Tensor, words: st
 def test_options_and_states_that_no_file_can_hold(tmp_path: Path) -> None:
     optimizer = door.Adam(params_of())
     optimizer.param_groups[0]["note"] = object()
-    with pytest.raises(CheckpointError, match="option 'note' of group 0 is a object; nothing was written"):
+    with pytest.raises(CheckpointError, match="option 'note' of group 0 is of type object; nothing was written"):
         sr.save(tmp_path / "x", optimizer)
     del optimizer.param_groups[0]["note"]
     train(optimizer, 0, 1)

@@ -1,9 +1,9 @@
 """Named arrays on disk: exact, atomic, checked; no optimizer, no framework, no pickle."""
 
 from steprule.checkpoint.background import Pending, settle, start
-from steprule.checkpoint.plain import Json, decode, encode
+from steprule.checkpoint.plain import Json, decode, encode, short
 from steprule.checkpoint.read import File, read, verify
-from steprule.checkpoint.stored import Stored, snapshot, stored
+from steprule.checkpoint.stored import Stored, snapshot, stored, type_of
 from steprule.checkpoint.write import write
 
 __all__ = [
@@ -15,9 +15,11 @@ __all__ = [
     "encode",
     "read",
     "settle",
+    "short",
     "snapshot",
     "start",
     "stored",
+    "type_of",
     "verify",
     "write",
 ]

@@ -1,4 +1,4 @@
-"""Writing in a thread, with errors that surface at the next call for the same file."""
+"""Writing in a thread, one file at a time, with errors that surface at the next call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,56 +52,78 @@ class Pending:
         try:
             self._work()
         except BaseException as error:
+            _forget_frames(error)
             self._error = error
         del self._work  # with the copies of the arrays
 
 
-_last: dict[Path, Pending] = {}
+def _forget_frames(error: BaseException | None) -> None:
+    """Let an error hold no copies of arrays: it may be kept for long."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+_last: Pending | None = None
+"""The save that is under way, or the last one; there are never two, so that there is never more than one copy."""
 _lock = threading.Lock()
 
 
-def settle(path: Path) -> None:
-    """Wait for a save of this file that is under way, and raise its error if nobody has asked for it.
+def settle() -> None:
+    """Wait for the save that is under way, and raise its error if nobody has asked for it.
 
     Raises:
         OSError, CheckpointError: why it failed.
     """
     with _lock:
-        pending = _last.pop(_key(path), None)
+        _settle()
+
+
+def _settle() -> None:
+    global _last
+    pending = _last
     if pending is None or (pending.done() and pending._asked):
         return
     try:
         pending.result()
     except BaseException as error:
-        error.add_note("This was raised by an earlier save(..., background=True) to the same file.")
+        if pending.done():
+            error.add_note(f"This was raised by an earlier save({str(pending.path)!r}, ..., background=True).")
         raise
+    finally:
+        if pending.done():
+            _last = None
 
 
-def start(path: Path, work: Callable[[], None]) -> Pending:
-    """Begin to write, and return at once."""
-    pending = Pending(path, work)
+def start(path: Path, prepare: Callable[[], Callable[[], None]]) -> Pending:
+    """Begin to write, and return at once.
+
+    Args:
+        path: what is written.
+        prepare: copies everything and returns what writes it; called when no other copy is there.
+
+    Raises:
+        OSError, CheckpointError: why the save before failed, if nobody has asked for it; then nothing is begun.
+    """
+    global _last
     with _lock:
-        _last[_key(path)] = pending
+        _settle()
+        pending = Pending(path, prepare())
         pending._thread.start()
+        _last = pending
     return pending
-
-
-def _key(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _tell_lost() -> None:
     """Tell at exit of what failed and nobody asked for."""
-    for path, pending in _last.items():
-        if pending._error is not None and not pending._asked:
-            print(f"steprule: {path} was not saved: {pending._error}", file=sys.stderr)
+    if _last is not None and _last._error is not None and not _last._asked:
+        print(f"steprule: {_last.path} was not saved: {_last._error}", file=sys.stderr)
 
 
 def _forget() -> None:
-    """In the child of a fork: the threads stayed with the parent."""
-    global _lock
-    _lock = threading.Lock()
-    _last.clear()
+    """In the child of a fork: the thread stayed with the parent."""
+    global _lock, _last
+    _lock, _last = threading.Lock(), None
 
 
 atexit.register(_tell_lost)

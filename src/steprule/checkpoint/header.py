@@ -8,7 +8,6 @@ CRC-32 of the length and the header with eight zeros in its place; ``checksums``
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Mapping
@@ -16,14 +15,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
-
-from steprule.checkpoint.plain import Json, parse, text
-from steprule.checkpoint.stored import DTYPES, Stored
+from steprule.checkpoint.plain import Json, parse, short, text
+from steprule.checkpoint.stored import DTYPES, SIZES, Stored
 from steprule.errors import CheckpointError
 from steprule.version import __version__
 
-__all__ = ["LARGEST", "Entry", "Header", "Layout", "parse_header"]
+__all__ = ["LARGEST", "Entry", "Header", "Layout", "is_begun", "parse_header"]
 
 LARGEST = 100_000_000
 """Bytes of a header at most, as other readers of the format have it."""
@@ -65,14 +62,19 @@ class Layout:
     """
 
     def __init__(self, tensors: Mapping[str, Stored], document: Json) -> None:
-        self.document = text(document)
-        order = sorted(tensors, key=lambda name: -np.dtype(DTYPES[tensors[name].dtype]).itemsize)
+        order = sorted(tensors, key=lambda name: -SIZES[tensors[name].dtype])
         self.entries: dict[str, Entry] = {}
         end = 0
         for name in order:
             one = tensors[name]
             start, end = end, end + one.nbytes
             self.entries[name] = Entry(one.dtype, one.shape, start, end)
+        told = {
+            name: {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": (entry.start, entry.end)}
+            for name, entry in self.entries.items()
+        }
+        # Thousands of tensors take JSON a while: what does not depend on checksums is made once.
+        self._rest = f',"document":{text(text(document))}}}{"," if told else ""}{text(told)[1:]}'
         self.size = len(self.header(dict.fromkeys(order, 0)))
         if self.size - 8 > LARGEST:
             raise CheckpointError(
@@ -83,17 +85,18 @@ class Layout:
     def header(self, checksums: Mapping[str, int]) -> bytes:
         """Return the length and the header, for the checksums of all tensors."""
         hexadecimal = {name: f"{checksums[name]:08x}" for name in self.entries}
-        own = [_ZEROS, "steprule", VERSION, __version__, text(hexadecimal), self.document]
-        tensors = {
-            name: {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": (entry.start, entry.end)}
-            for name, entry in self.entries.items()
-        }
-        whole = {"__metadata__": dict(zip(_KEYS, own, strict=True)), **tensors}
-        words = json.dumps(whole, separators=(",", ":"), allow_nan=False).encode()
+        own = ["steprule", VERSION, __version__, text(hexadecimal)]
+        words = _FIRST + _ZEROS.encode() + b'",' + text(dict(zip(_KEYS[1:-1], own, strict=True)))[1:-1].encode()
+        words += self._rest.encode()
         words += b" " * (-len(words) % 8)
         raw = struct.pack("<Q", len(words)) + words
         at = 8 + len(_FIRST)
         return raw[:at] + b"%08x" % zlib.crc32(raw) + raw[at + 8 :]
+
+
+def is_begun(first: bytes) -> bool:
+    """Whether a file that begins with these bytes was written here."""
+    return first[8:].startswith(_FIRST)
 
 
 def parse_header(raw: bytes, rest: int) -> Header:
@@ -135,26 +138,28 @@ def _check_metadata(metadata: Any) -> None:
         raise CheckpointError(f"__metadata__ is not of a checkpoint of steprule: it lacks {lacking or ['format']}")
     if metadata["version"] != VERSION:
         raise CheckpointError(
-            f"the file has version {metadata['version']!r}, written by steprule {metadata['steprule']}; this steprule "
-            f"reads version {VERSION}. Update it"
+            f"the file has version {short(metadata['version'])}, by steprule {short(metadata['steprule'])}; this "
+            f"steprule reads version {VERSION}. Update it"
         )
 
 
 def _entry(name: str, told: Any) -> Entry:
     if not isinstance(told, dict) or set(told) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError(f"tensor {name!r} must have dtype, shape and data_offsets, got {_short(told)}")
+        raise CheckpointError(f"tensor {short(name)} must have dtype, shape and data_offsets, got {short(told)}")
     dtype, shape, offsets = told["dtype"], told["shape"], told["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CheckpointError(f"tensor {name!r} has the type {_short(dtype)}, which this steprule does not know")
+        raise CheckpointError(f"tensor {short(name)} has the type {short(dtype)}, which this steprule does not know")
     if not _are_counts(shape) or len(shape) > _AXES:
-        raise CheckpointError(f"tensor {name!r} has the shape {_short(shape)}, expected at most {_AXES} whole numbers")
+        raise CheckpointError(
+            f"tensor {short(name)} has the shape {short(shape)}, expected at most {_AXES} whole numbers"
+        )
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"tensor {name!r} has the data_offsets {_short(offsets)}, expected two whole numbers")
-    item = np.dtype(DTYPES[dtype]).itemsize
+        raise CheckpointError(f"tensor {short(name)} has the data_offsets {short(offsets)}, expected two whole numbers")
+    item = SIZES[dtype]
     # An array without elements may have huge other axes, which NumPy refuses.
     if prod(max(1, n) for n in shape) * item >= 2**63 or prod(shape) * item != offsets[1] - offsets[0]:
-        size = _short(offsets[1] - offsets[0])
-        raise CheckpointError(f"tensor {name!r} has {size} bytes, which is not {dtype} of shape {_short(shape)}")
+        size = short(offsets[1] - offsets[0])
+        raise CheckpointError(f"tensor {short(name)} has {size} bytes, which is not {dtype} of shape {short(shape)}")
     return Entry(dtype, tuple(shape), *offsets)
 
 
@@ -169,14 +174,12 @@ def _check_places(entries: Mapping[str, Entry], rest: int) -> None:
         if entry.start != end:
             words = "overlaps the one before it" if entry.start < end else "leaves a hole before it"
             raise CheckpointError(
-                f"tensor {name!r} begins at byte {_short(entry.start)}, which {words}: expected {end}"
+                f"tensor {short(name)} begins at byte {short(entry.start)}, which {words}: expected {end}"
             )
         end = entry.end
     if end != rest:
         words = "truncated" if end > rest else "longer than it should be"
-        raise CheckpointError(
-            f"the file is {words}: its tensors have {_short(end)} bytes, the file has {rest} for them"
-        )
+        raise CheckpointError(f"the file is {words}: its tensors have {short(end)} bytes, the file has {rest} for them")
 
 
 def _checksums(told: str, entries: Mapping[str, Entry]) -> dict[str, int]:
@@ -185,16 +188,7 @@ def _checksums(told: str, entries: Mapping[str, Entry]) -> dict[str, int]:
         raise CheckpointError("the list of checksums is not of the tensors that the file has")
     for name, value in found.items():
         if not isinstance(value, str) or len(value) != 8 or not set(value) <= set("0123456789abcdef"):
-            raise CheckpointError(f"tensor {name!r} has the checksum {_short(value)}, expected 8 hexadecimal digits")
+            raise CheckpointError(
+                f"tensor {short(name)} has the checksum {short(value)}, expected 8 hexadecimal digits"
+            )
     return {name: int(value, 16) for name, value in found.items()}
-
-
-def _short(value: Any) -> str:
-    """Return a value as a message can hold it; a number of thousands of digits has no text."""
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return "more than 10^30"
-    try:
-        words = repr(value)
-    except ValueError:
-        return "more than 10^30"
-    return words if len(words) <= 80 else f"{words[:77]}..."

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from steprule.errors import CheckpointError
 
-__all__ = ["Json", "decode", "encode", "parse", "text"]
+__all__ = ["Json", "decode", "encode", "parse", "short", "text"]
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 _MARK = "$"
 """What a key begins with that stands for something else than itself."""
+_DIGITS = 4300
+_LARGEST = 10**_DIGITS
+"""From where on Python writes no number as text, since reading it takes time with the square of its digits."""
 
 
-def encode(value: Any, what: str, other: Callable[[Any], Json | None] = lambda value: None) -> Json:
+def encode(value: Any, what: str, other: Callable[[Any], Json | None] | None = None) -> Json:
     """Return a value as JSON that strict parsers read: ``{"$float": "nan"}``, ``{"$tuple": [...]}``.
 
     Args:
-        value: None, bool, int, float, str, lists, tuples, and dicts with keys that are texts.
+        value: None, bool, int, float, str, NumPy's scalars of these, lists, tuples, and dicts.
         what: how messages name it.
         other: what to make of other values; None if nothing.
 
@@ -29,7 +35,7 @@ def encode(value: Any, what: str, other: Callable[[Any], Json | None] = lambda v
         CheckpointError: for other values, and for nests too deep.
     """
     try:
-        return _encode(value, what, other)
+        return _encode(value, what, other or _nothing)
     except RecursionError:
         raise CheckpointError(f"{what} is nested too deep, or holds itself; nothing was written") from None
 
@@ -38,30 +44,55 @@ def _encode(value: Any, what: str, other: Callable[[Any], Json | None]) -> Json:
     if value is None or isinstance(value, (bool, str)):
         return _text(value, what) if isinstance(value, str) else value
     if isinstance(value, int):
-        return int(value)
+        return _whole(int(value), what)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
     if isinstance(value, (list, tuple)):
         items = [_encode(item, f"{what}[{i}]", other) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"$tuple": items}
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        items_of = {_text(key, what): _encode(item, f"{what}[{key!r}]", other) for key, item in value.items()}
-        return {"$dict": list(map(list, items_of.items()))} if any(k.startswith(_MARK) for k in items_of) else items_of
+    if isinstance(value, Mapping):
+        return _object(value, what, other)
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value.itemsize <= 8:
+        return _encode(value.item(), what, other)
     found = other(value)
     if found is not None:
         return found
-    kind = "a dict with keys that are no texts" if isinstance(value, Mapping) else f"a {type(value).__name__}"
     raise CheckpointError(
-        f"{what} is {kind}; nothing was written. A checkpoint holds None, bools, numbers, texts, lists, tuples "
-        "and dicts with text keys, and arrays by names of their own: save(..., name=array)"
+        f"{what} is of type {type(value).__name__}; nothing was written. A checkpoint holds None, bools, numbers, "
+        "texts, lists, tuples and dicts, and arrays by names of their own: save(..., name=array)"
     )
+
+
+def _object(value: Mapping[Any, Any], what: str, other: Callable[[Any], Json | None]) -> Json:
+    """Return a mapping: as an object where its keys are texts, else as pairs."""
+    is_plain = all(isinstance(key, str) and not key.startswith(_MARK) for key in value)
+    if is_plain and not isinstance(value, Counter):
+        return {_text(key, what): _encode(item, f"{what}[{key!r}]", other) for key, item in value.items()}
+    pairs = [
+        [_encode(key, f"the key {short(key)} of {what}", _nothing), _encode(item, f"{what}[{key!r}]", other)]
+        for key, item in value.items()
+    ]
+    # Schedulers of torch ask theirs for what no dict has.
+    return {"$counter" if isinstance(value, Counter) else "$dict": pairs}
+
+
+def _nothing(value: Any) -> Json | None:
+    return None
+
+
+def _whole(value: int, what: str) -> int:
+    if abs(value) >= _LARGEST:
+        raise CheckpointError(
+            f"{what} is a number of more than {_DIGITS:,} digits; nothing was written. Save it as a text: hex(...)"
+        )
+    return value
 
 
 def _text(value: str, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise CheckpointError(f"{what} has a text that is no Unicode: {value!r}; nothing was written") from None
+        raise CheckpointError(f"{what} has a text that is no Unicode: {short(value)}; nothing was written") from None
     return str(value)
 
 
@@ -88,15 +119,26 @@ def decode(value: Json, other: Callable[[str, Any], Any] | None = None) -> Any:
             return float(str(inner))
         if key == "$tuple" and isinstance(inner, list):
             return tuple(decode(item, other) for item in inner)
-        if key == "$dict" and isinstance(inner, list) and all(_is_item(item) for item in inner):
-            return {name: decode(item, other) for name, item in inner}
+        if key in ("$dict", "$counter") and isinstance(inner, list):
+            found = _pairs(inner, other)
+            return found if key == "$dict" else Counter(found)
         if other is not None:
             return other(key, inner)
     raise CheckpointError(f"the document has {key!r}, which means nothing to this steprule")
 
 
-def _is_item(item: Any) -> bool:
-    return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
+def _pairs(items: list[Any], other: Callable[[str, Any], Any] | None) -> dict[Any, Any]:
+    """Return a dict of its pairs."""
+    if not all(isinstance(item, list) and len(item) == 2 for item in items):
+        raise CheckpointError("the document has a dict whose items are no pairs")
+    keys = [decode(key) for key, _ in items]
+    try:
+        is_once = len(set(keys)) == len(keys)
+    except TypeError:
+        raise CheckpointError("the document has a dict with keys that can be none, such as lists") from None
+    if not is_once:
+        raise CheckpointError("the document has a dict with a key twice")
+    return {key: decode(item, other) for key, (_, item) in zip(keys, items, strict=True)}
 
 
 def text(value: Json) -> str:
@@ -123,11 +165,24 @@ def parse(source: str, what: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {short(key)} is there twice")
+            seen.add(key)
     return found
 
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def short(value: Any) -> str:
+    """Return a value as a message can hold it; a number of thousands of digits has no text."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "more than 10^30"
+    try:
+        words = repr(value)
+    except ValueError:
+        return "more than 10^30"
+    return words if len(words) <= 80 else f"{words[:77]}..."

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from steprule.checkpoint.checksum import Checksums
 from steprule.checkpoint.header import LARGEST, Header, parse_header
+from steprule.checkpoint.plain import short
 from steprule.checkpoint.rotate import olders
 from steprule.checkpoint.stored import BLOCK, DTYPES, Stored, bytes_of
 from steprule.errors import CheckpointError
@@ -42,11 +43,11 @@ def read(path: Path) -> File:
     try:
         return _read(path)
     except (CheckpointError, FileNotFoundError) as error:
-        found = _complete(path)
+        found = _complete(Path(os.path.realpath(path)))
         words = f" {found} is complete: load that" if found else ""
         if isinstance(error, CheckpointError):
             raise CheckpointError(f"{path}: {error}; nothing was loaded.{words}") from None
-        raise FileNotFoundError(error.errno, f"there is no checkpoint.{words}", str(path)) from None
+        raise FileNotFoundError(error.errno, f"there is no checkpoint{words and ';'}{words}", str(path)) from None
 
 
 def verify(path: Path) -> None:
@@ -88,8 +89,11 @@ def _held(array: NDArray[Any], dtype: str) -> Stored:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[io.FileIO, Header]]:
     """Open a file behind its header."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise CheckpointError("it is no file")
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise CheckpointError("it is a directory, and no file in it was named")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError("it is a pipe, a socket or a device, and no file")
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(8)
@@ -131,14 +135,14 @@ def _fill(file: io.FileIO, block: memoryview, name: str) -> None:
     while block:
         count = file.readinto(block)
         if not count:
-            raise CheckpointError(f"it ended within {name}: it is truncated")
+            raise CheckpointError(f"it ended within {short(name)}: it is truncated")
         block = block[count:]
 
 
 def _check(sums: Checksums, header: Header) -> None:
     wrong = [name for name, told in header.checksums.items() if sums.found[name] != told]
     if wrong:
-        raise CheckpointError(f"it is damaged: {wrong[0]} does not have the checksum that it was written with")
+        raise CheckpointError(f"it is damaged: {short(wrong[0])} does not have the checksum that it was written with")
 
 
 def _complete(path: Path) -> Path | None:

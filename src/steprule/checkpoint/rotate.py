@@ -1,12 +1,15 @@
-"""Older checkpoints beside the newest: ``path.1`` is the newest of them, ``path.N`` the oldest."""
+"""Older checkpoints beside the newest: ``path.1`` is the newest of them, ``path.N`` the oldest, and no more stay."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["older", "olders", "rotate"]
+from steprule.checkpoint.header import is_begun
+
+__all__ = ["older", "olders", "prune", "rotate"]
 
 _SPARE = ".steprule-older"
 
@@ -22,6 +25,25 @@ def olders(path: Path) -> Iterator[Path]:
     while (place := older(path, number)).exists():
         yield place
         number += 1
+
+
+def prune(path: Path, keep: int) -> None:
+    """Remove the older ones beyond ``keep``, which an earlier save was told to keep; with 0 none.
+
+    What lies there and is no checkpoint is somebody else's, and stays.
+    """
+    number = keep + 1
+    while keep and (place := older(path, number)).exists():
+        number += 1
+        # The new checkpoint is in place: that an old one cannot be removed is no reason to fail.
+        with suppress(OSError):
+            if place.is_file() and _is_ours(place):
+                place.unlink()
+
+
+def _is_ours(place: Path) -> bool:
+    with open(place, "rb") as file:
+        return is_begun(file.read(64))
 
 
 def rotate(path: Path, keep: int) -> None:

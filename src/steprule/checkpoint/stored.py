@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from steprule.errors import CheckpointError
 
-__all__ = ["BLOCK", "DTYPES", "Stored", "blocks", "bytes_of", "snapshot", "stored"]
+__all__ = ["BLOCK", "DTYPES", "SIZES", "Stored", "blocks", "bytes_of", "snapshot", "stored", "type_of"]
 
 BLOCK = 4 << 20
 """Bytes that are copied, checked and written at once: no array is copied as a whole."""
@@ -38,9 +38,10 @@ DTYPES = {
     "F8_E5M2FNUZ": "|u1",
 }
 """What arrays of each type of the format are in NumPy, little-endian."""
+SIZES = {name: np.dtype(kind).itemsize for name, kind in DTYPES.items()}
+"""Bytes of an element of each type."""
 
-_BITS = {"bfloat16": "BF16"}
-_PLAIN = {text: name for name, text in reversed(DTYPES.items()) if name not in ("BF16",) and not name.startswith("F8")}
+_PLAIN = {np.dtype(kind): name for name, kind in reversed(DTYPES.items()) if name != "BF16" and name[:2] != "F8"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Stored:
     @property
     def nbytes(self) -> int:
         """The bytes of the array."""
-        return prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
+        return prod(self.shape) * SIZES[self.dtype]
 
     def array(self) -> NDArray[Any]:
         """Return the array, complex where it is one."""
@@ -85,21 +86,28 @@ def stored(array: NDArray[Any], what: str, dtype: str | None = None) -> Stored:
         CheckpointError: for arrays of objects, texts and other types that the format has not.
     """
     plain = array.view(np.ndarray)
-    if plain.dtype.kind == "c" and plain.dtype.itemsize <= 16:
-        parts = plain[..., None].view(f"f{plain.dtype.itemsize // 2}")
-        return Stored(stored(parts, what).dtype, parts.shape, lambda: _little(parts), is_complex=True)
-    bits = _BITS.get(plain.dtype.name)
-    if bits is not None:
-        words = plain.view(np.uint16)
-        return Stored(bits, words.shape, lambda: words)
-    name = dtype or _PLAIN.get(plain.dtype.newbyteorder("<").str)
-    if name is None or np.ma.isMaskedArray(array):
+    name = dtype or type_of(plain.dtype)
+    if name is None or isinstance(array, np.ma.MaskedArray):
         kind = "a masked array" if np.ma.isMaskedArray(array) else f"of type {plain.dtype}"
         raise CheckpointError(
             f"{what} is {kind}, which a checkpoint cannot hold; nothing was written. Convert it to numbers: "
             "np.asarray(..., dtype)"
         )
+    if plain.dtype.kind == "c":
+        parts = plain[..., None].view(f"{plain.dtype.str[0]}f{plain.dtype.itemsize // 2}")
+        return Stored(name, parts.shape, lambda: _little(parts), is_complex=True)
+    if name == "BF16":
+        words = plain.view(np.uint16)
+        return Stored(name, words.shape, lambda: words)
     return Stored(name, plain.shape, lambda: _little(plain))
+
+
+def type_of(dtype: np.dtype[Any]) -> str | None:
+    """Return the type of arrays in the format's words, of complex ones that of the parts; None if it has none."""
+    if dtype.kind == "c":
+        return {8: "F32", 16: "F64"}.get(dtype.itemsize)
+    name = _PLAIN.get(dtype) or _PLAIN.get(dtype.newbyteorder("<"))
+    return "BF16" if name is None and dtype.name == "bfloat16" else name
 
 
 def snapshot(tensors: Mapping[str, Stored]) -> dict[str, Stored]:

@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from steprule.checkpoint.checksum import Checksums
 from steprule.checkpoint.header import Layout
 from steprule.checkpoint.plain import Json
-from steprule.checkpoint.rotate import rotate
+from steprule.checkpoint.rotate import prune, rotate
 from steprule.checkpoint.stored import Stored, blocks
 
 __all__ = ["write"]
@@ -33,7 +34,11 @@ _REMEDIES = {
     errno.ENOENT: "Make the directory first",
     errno.ENOTDIR: "Make the directory first",
     errno.EISDIR: "Give the name of a file in it",
+    errno.EEXIST: "Save to another name",
 }
+_STAYS = "what was there before stays as it was"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+_NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def write(path: Path, tensors: Mapping[str, Stored], document: Json, keep: int = 0) -> None:
@@ -43,33 +48,72 @@ def write(path: Path, tensors: Mapping[str, Stored], document: Json, keep: int =
     was killed while it wrote is removed by the next one that writes to the directory.
 
     Args:
-        path: where to; a symbolic link stays, and what it leads to is replaced.
+        path: where to; a symbolic link stays, and what it leads to is replaced. The new file has the permissions of
+            the old one.
         tensors: by name. They must not change meanwhile.
         document: what they are.
-        keep: how many older checkpoints stay, as ``path.1`` (the newest) to ``path.N``.
+        keep: how many older checkpoints stay, as ``path.1`` (the newest) to ``path.N``. Those beyond are removed; 0
+            touches none.
 
     Raises:
         CheckpointError: for names and values that the format cannot hold.
-        OSError: when it cannot be written; then what was there stays, and nothing is left behind.
+        OSError: when it cannot be written; then what was there stays, and nothing is left behind. Or when it has been
+            written, and the directory cannot be synced; the message says which.
     """
     layout = Layout(tensors, document)
-    target = Path(os.path.realpath(path))
+    target, is_there = Path(os.path.realpath(path)), False
     try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        mode = _mode(target)
         _remove_stale(target.parent)
-        with _aside(target.parent) as (file, place):
+        with _aside(target.parent, mode) as (file, place):
             _fill(file, layout, tensors)
+            _permit(file, mode)
             os.fsync(file)
             with _directory(target.parent) as directory:
                 rotate(target, keep)
                 os.replace(place, target)
-                if directory is not None:
-                    os.fsync(directory)
+                is_there = True
+                _sync(directory)
+                prune(target, keep)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "Look after the disk, or save elsewhere")
-        words = f"{error.strerror or error}; what was there before stays as it was. {remedy}"
-        raise OSError(error.errno, words, str(path)) from error
+        state = "the new file is there, but may be lost when power fails" if is_there else _STAYS
+        raise OSError(error.errno, f"{error.strerror or error}; {state}. {remedy}", str(path)) from error
+
+
+def _mode(target: Path) -> int | None:
+    """Return the permissions of the file that is to be replaced; None if there is none.
+
+    Raises:
+        OSError: when there is something that is no file; a pipe or a device would be gone after the rename.
+    """
+    try:
+        found = os.stat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found):
+        raise FileExistsError(errno.EEXIST, "it is a pipe, a socket or a device, and no file")
+    return found & 0o777
+
+
+def _permit(file: int, mode: int | None) -> None:
+    """Let the new file be read by whom the old one was read by."""
+    if mode is not None and hasattr(os, "fchmod"):
+        with suppress(OSError):  # file systems without permissions
+            os.fchmod(file, mode)
+
+
+def _sync(directory: int | None) -> None:
+    """Let a rename be on the disk."""
+    if directory is None:
+        return
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:  # some file systems sync no directories
+            raise
 
 
 def _fill(file: int, layout: Layout, tensors: Mapping[str, Stored]) -> None:
@@ -94,9 +138,10 @@ def _write(file: int, block: memoryview) -> None:
 
 
 @contextmanager
-def _aside(directory: Path) -> Iterator[tuple[int, Path]]:
+def _aside(directory: Path, mode: int | None) -> Iterator[tuple[int, Path]]:
     """Make a file that is removed in the end, if it is still there; locked, so that others leave it alone."""
-    place, file = _create(directory)
+    # Not to be read by others before it has the permissions of the old one.
+    place, file = _create(directory, 0o666 if mode is None else 0o600)
     try:
         yield file, place
     finally:
@@ -105,15 +150,21 @@ def _aside(directory: Path) -> Iterator[tuple[int, Path]]:
             place.unlink()
 
 
-def _create(directory: Path) -> tuple[Path, int]:
+def _create(directory: Path, mode: int) -> tuple[Path, int]:
     while True:
         place = directory / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
-        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        _lock(file)
-        # Between these two lines another process may have taken it for the file of a dead one.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(place), os.fstat(file)):
-                return place, file
+        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        try:
+            _lock(file)
+            # Before it was locked another process may have taken it for the file of a dead one.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(place), os.fstat(file)):
+                    return place, file
+        except BaseException:
+            os.close(file)
+            with suppress(OSError):
+                place.unlink()
+            raise
         os.close(file)
 
 
@@ -125,8 +176,7 @@ def _remove_stale(directory: Path) -> None:
         with suppress(OSError):
             file = os.open(directory / name, os.O_RDWR)
             try:
-                _lock(file, wait=False)
-                if fcntl is not None:
+                if _lock(file, wait=False):
                     (directory / name).unlink()
             finally:
                 os.close(file)
@@ -134,9 +184,21 @@ def _remove_stale(directory: Path) -> None:
                 (directory / name).unlink()
 
 
-def _lock(file: int, *, wait: bool = True) -> None:
-    if fcntl is not None:
+def _lock(file: int, *, wait: bool = True) -> bool:
+    """Lock a file; return whether that can be done here. Where it cannot, nobody tells the living from the dead.
+
+    Raises:
+        BlockingIOError: when another holds it, and this was not to wait.
+    """
+    if fcntl is None:
+        return False
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from steprule.checkpoint import Pending, Stored, read, settle, snapshot, start, stored, write
+from steprule.checkpoint import Json, Pending, Stored, read, settle, short, snapshot, start, stored, write
 from steprule.doors.checkpoint import arrays
 from steprule.doors.checkpoint.content import Content, document_of, read_content
 from steprule.doors.checkpoint.door import door_of, is_tensor, torch_door
-from steprule.doors.checkpoint.match import check_params
+from steprule.doors.checkpoint.fill import pairs_of
 from steprule.doors.checkpoint.result import Checkpoint
-from steprule.errors import CheckpointError
+from steprule.errors import CheckpointError, StateError
 
 __all__ = ["load", "save"]
 
@@ -39,11 +41,12 @@ def save(
         optimizer: a ``steprule.Optimizer``, or one of ``steprule.torch``.
         params: numbers of parameters to store as well: True for the optimizer's own, a module, or a dict of arrays
             or tensors by name. None: they are stored elsewhere.
-        keep: how many older checkpoints stay beside it, as ``path.1`` (the newest) to ``path.N``.
+        keep: how many older checkpoints stay beside it, as ``path.1`` (the newest) to ``path.N``; those beyond are
+            removed. 0: none is made, moved or removed.
         background: copy everything, return at once, and write in a thread. An error is raised by the handle's
-            ``result()``, else by the next ``save`` or ``load`` of the path, which also waits for this one.
-        extra: what else is to be stored: None, numbers, texts, lists, tuples and dicts of these; and arrays or tensors,
-            each by a name of its own.
+            ``result()``, else by the next ``save`` or ``load`` of whatever path, which also waits for this one.
+        extra: what else is to be stored: None, numbers, texts, lists, tuples and dicts of these; tensors of one number;
+            and arrays or tensors, each by a name of its own.
 
     Returns:
         With ``background`` a handle, which has ``done()`` and ``result(timeout=None)``; else None.
@@ -53,10 +56,11 @@ def save(
         OSError: when it cannot be written; then the file that was there stays.
         TypeError: for an optimizer of another library.
     """
-    door, place = door_of(optimizer), Path(os.fspath(path))
+    # A thread would take a relative path for one in the directory that is the current one by then.
+    door, place = door_of(optimizer), Path(os.path.realpath(_path(path)))
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-        raise CheckpointError(f"keep must be a whole number of at least 0, got {keep!r}; nothing was written")
-    settle(place)
+        raise CheckpointError(f"keep must be a whole number of at least 0, got {short(keep)}; nothing was written")
+    settle()
     content = door.content_of(optimizer)
     content.has_own = params is True
     named = _params_of(door, optimizer, params)
@@ -64,12 +68,12 @@ def save(
     content.extra = {name: _stored(value, name) if _is_array(value) else value for name, value in extra.items()}
     if hasattr(optimizer, "_checkpoint_extra"):
         content.more = optimizer._checkpoint_extra()
-    document, tensors = document_of(content)
+    document, tensors = document_of(content, _number)
     if not background:
         write(place, tensors, document, keep)
         return None
-    taken = snapshot(tensors)
-    return start(place, lambda: write(place, taken, document, keep))
+    # No lambda: the frame of one, which a failure keeps, would keep the copies with it.
+    return start(place, lambda: partial(write, place, snapshot(tensors), document, keep))
 
 
 def load(
@@ -82,8 +86,8 @@ def load(
 ) -> Checkpoint:
     """Read a checkpoint, and let an optimizer go on from it. Nothing is changed by a load that fails.
 
-    Parameters are matched by name where both sides have names and these are the same, else by place. Nothing in a file
-    is executed.
+    Parameters are matched by name where both sides have names, and by place where one has none, or no name is on both
+    sides. Nothing in a file is executed.
 
     Args:
         path: where it is.
@@ -91,10 +95,12 @@ def load(
         params: what to fill with the stored parameters, in place: True for the optimizer's own, a module, or a dict of
             arrays or tensors by name. None: nothing.
         convert: take slots in other formats, too: decoded, and rounded to nearest in the format here.
-        hyperparameters: also take the hyperparameters; False keeps the current ones.
+        hyperparameters: also take the hyperparameters, and refuse a run with other guards; False keeps the current
+            ones. The seed of random rounding belongs to the state and always comes from the file.
 
     Returns:
-        What the file holds: rule, step count, groups, slots, parameters, and what was stored besides.
+        What the file holds: rule, step count, groups, slots, parameters, and what was stored besides. It takes as much
+        memory as the file has bytes, for as long as it is kept.
 
     Raises:
         CheckpointError: for a file that is damaged or no checkpoint.
@@ -102,21 +108,37 @@ def load(
         OSError: when there is no such file, or it cannot be read.
         TypeError: for an optimizer of another library.
     """
-    place = Path(os.fspath(path))
+    place = Path(_path(path))
     door = arrays if optimizer is None else door_of(optimizer)
-    settle(place)
+    settle()
     file = read(place)
     try:
-        content = read_content(file.document, file.tensors)
+        content = read_content(file.document, file.tensors, _number_of)
     except CheckpointError as error:
         raise CheckpointError(f"{place}: {error}; nothing was loaded") from None
     targets = _params_of(door, optimizer, params)
-    pairs = _pairs(content, door, optimizer, targets, params is True)
-    if optimizer is not None:
-        _resume(door, optimizer, content, convert, hyperparameters)
-    for target, one in pairs:
-        _filler(target)(target, one)
-    return Checkpoint.of(place, content)
+    checkpoint = Checkpoint.of(place, content)
+    try:
+        pairs = pairs_of(content, door, optimizer, targets, params is True)
+        if optimizer is not None:
+            _resume(door, optimizer, content, convert, hyperparameters)
+    except StateError as error:
+        raise StateError(f"{place}: nothing was loaded: {error}") from None
+    for fill, target, one in pairs:
+        fill(target, one)
+    return checkpoint
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    """Return a path as a text.
+
+    Raises:
+        CheckpointError: for an empty one, which would mean the current directory.
+    """
+    words = os.fspath(path)
+    if not words:
+        raise CheckpointError("the path is empty; give the name of a file")
+    return words
 
 
 def _resume(door: Any, optimizer: Any, content: Content, convert: bool, hyperparameters: bool) -> None:
@@ -125,12 +147,12 @@ def _resume(door: Any, optimizer: Any, content: Content, convert: bool, hyperpar
     state = door.state_of(content, optimizer, convert, hyperparameters)
     before = optimizer._checkpoint_extra() if has_more else {}
     if has_more:
-        optimizer._take_checkpoint_extra(content.more)
+        optimizer._take_checkpoint_extra(content.more, hyperparameters)
     try:
         door.go_on(optimizer, state, convert, hyperparameters)
     except BaseException:
         if has_more:
-            optimizer._take_checkpoint_extra(before)
+            optimizer._take_checkpoint_extra(before, False)
         raise
 
 
@@ -145,8 +167,21 @@ def _stored(value: Any, name: str) -> Stored:
     return stored(value, name)
 
 
-def _filler(target: Any) -> Callable[[Any, Stored], None]:
-    return torch_door().fill if is_tensor(target) else arrays.fill
+def _number(value: Any) -> Json | None:
+    """Return a tensor of one number within further values as JSON; None for what is none."""
+    if not is_tensor(value):
+        return None
+    found: Json = torch_door().number_json(value)
+    return found
+
+
+def _number_of(mark: str, told: Any) -> Any:
+    """Return a tensor of one number that was within further values: an array where nobody has imported torch.
+
+    Raises:
+        CheckpointError: when it is none.
+    """
+    return (torch_door() if "torch" in sys.modules else arrays).number_of(mark, told)
 
 
 def _params_of(door: Any, optimizer: Any, params: Any) -> dict[str, Any]:
@@ -165,30 +200,10 @@ def _params_of(door: Any, optimizer: Any, params: Any) -> dict[str, Any]:
     if callable(getattr(params, "state_dict", None)):
         params = params.state_dict()
     if not isinstance(params, Mapping):
-        raise TypeError(f"params is a {type(params).__name__}; pass True, a module, or a dict of arrays by name")
+        raise TypeError(f"params is of type {type(params).__name__}; pass True, a module, or a dict of arrays by name")
     for name, value in params.items():
         if not isinstance(name, str) or not _is_array(value):
             raise TypeError(
-                f"params[{name!r}] is a {type(value).__name__}, expected an array or a tensor by a text, its name"
+                f"params[{name!r}] is of type {type(value).__name__}, expected an array or a tensor by a text, its name"
             )
     return dict(params)
-
-
-def _pairs(
-    content: Content, door: Any, optimizer: Any, targets: Mapping[str, Any], is_own: bool
-) -> list[tuple[Any, Stored]]:
-    """Return what is to be filled with what, all of it checked.
-
-    Raises:
-        StateError: when they do not fit.
-    """
-    if not targets:
-        return []
-    if is_own and content.has_own:
-        order = door.places_of(content, optimizer)
-        own = list(content.params.values())
-        by_label = {label: own[place] for label, place in zip(targets, order, strict=True)}
-        content = Content(content.made_by, content.rule, [], [], by_label)
-    looks = {name: _stored(target, name) for name, target in targets.items()}
-    check_params(content, {name: (look.shape, look.dtype) for name, look in looks.items()})
-    return [(target, content.params[name]) for name, target in targets.items()]

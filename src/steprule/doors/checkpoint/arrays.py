@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from steprule.checkpoint import Stored, stored
+from steprule.checkpoint import Stored, decode, short, stored, type_of
 from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
 from steprule.doors.checkpoint.match import check_groups, fitted, formula_of, matched, name_of
 from steprule.doors.group import GroupValues
-from steprule.doors.layout import Array
+from steprule.doors.layout import Array, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.numpy import Optimizer
 from steprule.doors.state import VERSION
-from steprule.errors import HyperparameterError, StateError
+from steprule.errors import CheckpointError, HyperparameterError, StateError, StructureError
 from steprule.rules import Rule
 
-__all__ = ["content_of", "fill", "go_on", "names_of", "own_arrays", "places_of", "state_of"]
+__all__ = ["content_of", "fill", "go_on", "look", "names_of", "number_of", "own_arrays", "places_of", "state_of"]
+
+_NUMBERS = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
 
 def content_of(optimizer: Optimizer) -> Content:
     """Return what a checkpoint says of an optimizer; arrays are the optimizer's own."""
     groups = [_group(formula_of(optimizer.rule), values) for values in optimizer.groups]
-    names = names_of(optimizer)
-    parameters = [_parameter(optimizer, leaf, name) for leaf, name in zip(optimizer._leaves, names, strict=True)]
+    leaves = zip(optimizer._leaves, names_of(optimizer), _indices(optimizer), strict=True)
+    parameters = [_parameter(optimizer, leaf, name, group) for leaf, name, group in leaves]
     return Content("steprule.Optimizer", name_of(optimizer.rule), groups, parameters)
 
 
 def names_of(optimizer: Optimizer) -> list[str | None]:
     """Return the names of parameters: their keys, ``layers.0.w``; of an array alone None."""
-    paths = [".".join(map(str, path)) or None for path in optimizer._structure.paths()]
+    # An array alone has an empty path; the key "" is a name.
+    paths = [".".join(map(str, path)) if path else None for path in optimizer._structure.paths()]
     return paths if len(set(paths)) == len(paths) else [None] * len(paths)
 
 
@@ -46,13 +50,12 @@ def _group(rule: str, values: GroupValues) -> Group:
     return Group(rule, told, values.seed, values.first_row)
 
 
-def _parameter(optimizer: Optimizer, leaf: Leaf, name: str | None) -> Parameter:
+def _parameter(optimizer: Optimizer, leaf: Leaf, name: str | None, group: int) -> Parameter:
     # Two bytes without a sign are the upper half of a float32 here.
     planes = {
         plane: stored(array, f"{leaf.place}: {plane}", "BF16" if array.dtype == np.uint16 else None)
         for plane, array in leaf.planes.items()
     }
-    group = _index(optimizer, leaf)
     scalars = dict(leaf.group.scalars)
     dtype = leaf.storage.parameter.name
     return Parameter(name, leaf.array.shape, dtype, group, optimizer.t, scalars, _formats(leaf), planes)
@@ -83,8 +86,7 @@ def state_of(content: Content, optimizer: Optimizer, convert: bool, hyperparamet
     leaves = optimizer._leaves
     saved = [content.parameters[place] for place in places_of(content, optimizer)]
     t = _common_t(saved)
-    indices = [_index(optimizer, leaf) for leaf in leaves]
-    check_groups(saved, indices, len(optimizer.groups), content)
+    check_groups(saved, _indices(optimizer), len(optimizer.groups), content)
     slots = {
         leaf.place: {name: one.array() for name, one in own.planes.items()} or _fresh(leaf)
         for leaf, own in zip(leaves, saved, strict=True)
@@ -104,14 +106,15 @@ def state_of(content: Content, optimizer: Optimizer, convert: bool, hyperparamet
     }
 
 
-def _index(optimizer: Optimizer, leaf: Leaf) -> int:
-    """Return the place of a parameter's group; groups of the same options are equal, and not the same."""
-    return next(index for index, group in enumerate(optimizer.groups) if group is leaf.group)
+def _indices(optimizer: Optimizer) -> list[int]:
+    """Return the place of every parameter's group; groups of the same options are equal, and not the same."""
+    places = {id(group): index for index, group in enumerate(optimizer.groups)}
+    return [places[id(leaf.group)] for leaf in optimizer._leaves]
 
 
 def _formats(leaf: Leaf) -> dict[str, str]:
-    ways = leaf.kernel.ways
-    return {name: way.id for name, way in ways.items() if len(way.parts) > 1 or name in leaf.kernel.slots}
+    ways, slots = leaf.kernel.ways, leaf.kernel.slots
+    return {name: way.id for name, way in ways.items() if len(way.parts) > 1 or name in slots}
 
 
 def _fresh(leaf: Leaf) -> dict[str, Array]:
@@ -139,7 +142,8 @@ def _common_t(saved: Sequence[Parameter]) -> int:
 
 
 def _name(saved: Sequence[Parameter], place: int) -> str:
-    return saved[place].name or str(place)
+    name = saved[place].name
+    return str(place) if name is None else name
 
 
 def _group_state(content: Content, optimizer: Optimizer, index: int, members: Sequence[Parameter]) -> dict[str, Any]:
@@ -189,9 +193,40 @@ def _bits(scalars: Mapping[str, float]) -> dict[str, bytes]:
     return {name: struct.pack("<d", value) for name, value in sorted(scalars.items())}
 
 
+def look(array: Array, name: str) -> tuple[list[str], tuple[int, ...]]:
+    """Return the types in the format's words that an array can be filled with, the first its own, and the shape.
+
+    Raises:
+        StateError: when it cannot be filled.
+    """
+    try:
+        check_parameter(array, name)
+    except StructureError as error:
+        raise StateError(str(error)) from None
+    own = type_of(array.dtype)
+    if own is None:
+        raise StateError(f"{name} is of type {array.dtype}, which no checkpoint holds")
+    # Two bytes without a sign are what NumPy has for the bits of bfloat16.
+    return [own, "BF16"] if own == "U16" else [own], (*array.shape, 2) if array.dtype.kind == "c" else array.shape
+
+
 def fill(array: Array, one: Stored) -> None:
     """Put stored numbers into an array of their type."""
-    if one.dtype == "BF16":
-        array.view(np.uint16)[...] = one.get()
-    else:
-        array[...] = one.array()
+    plain = array.view(np.ndarray)
+    if one.dtype == "BF16" and plain.dtype.kind != "u":
+        plain = plain.view(np.uint16)
+    plain[...] = one.array()
+
+
+def number_of(mark: str, told: Any) -> Array:
+    """Return an array of what was a tensor of one number; float32 for bfloat16, which NumPy has not.
+
+    Raises:
+        CheckpointError: when it is none.
+    """
+    if mark == "$tensor" and isinstance(told, list) and len(told) == 3:
+        name, shape, number = told[0], told[1], decode(told[2])
+        if name in _NUMBERS and type(number) in (bool, int, float) and shape in ([], [1], [1, 1]):
+            with suppress(OverflowError, ValueError), np.errstate(all="ignore"):
+                return np.full(shape, number, "float32" if name == "bfloat16" else name)
+    raise CheckpointError(f"the document has {short(mark)} with {short(told)}, which means nothing to this steprule")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steprule.checkpoint import Json, Stored, decode, encode
+from steprule.checkpoint import Json, Stored, decode, encode, short
 from steprule.errors import CheckpointError
 
 __all__ = ["Content", "Group", "Parameter", "document_of", "read_content"]
@@ -100,8 +100,12 @@ def labels_of(names: Sequence[str | None]) -> list[str]:
     return [str(name) if is_named else str(place) for place, name in enumerate(names)]
 
 
-def document_of(content: Content) -> tuple[dict[str, Json], dict[str, Stored]]:
+def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[dict[str, Json], dict[str, Stored]]:
     """Return the document of a checkpoint and its arrays.
+
+    Args:
+        content: what it holds.
+        other: makes JSON of further values that have none of their own; None if it has none either.
 
     Raises:
         CheckpointError: for values that a document cannot hold.
@@ -119,7 +123,7 @@ def document_of(content: Content) -> tuple[dict[str, Json], dict[str, Stored]]:
         "groups": [_group_json(group, f"group {i}") for i, group in enumerate(content.groups)],
         "parameters": [_parameter_json(parameter) for parameter in content.parameters],
         "params": {"own": content.has_own, "names": list(content.params)} if content.params else None,
-        "extra": {"values": encode(values, "extra"), "arrays": [k for k in content.extra if k not in values]},
+        "extra": {"values": encode(values, "extra", other), "arrays": [k for k in content.extra if k not in values]},
         "complex": [name for name, one in tensors.items() if one.is_complex],
     }
     clash = sorted(set(document) & set(content.more))
@@ -138,15 +142,22 @@ def _parameter_json(own: Parameter) -> dict[str, Any]:
     return {**told, "scalars": encode(own.scalars, "scalars"), "formats": own.formats, "planes": list(own.planes)}
 
 
-def read_content(document: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Content:
+def read_content(
+    document: Mapping[str, Any], tensors: Mapping[str, Stored], other: Callable[[str, Any], Any]
+) -> Content:
     """Return what a document and its arrays say.
+
+    Args:
+        document: of the file.
+        tensors: of the file, by name.
+        other: makes a further value of a mark and what goes with it, as ``decode`` takes it.
 
     Raises:
         CheckpointError: when they do not fit together, or are of a later schema.
     """
     schema = document.get("schema")
     if type(schema) is not int or schema != SCHEMA:
-        raise CheckpointError(f"the document has schema {schema!r}, this steprule reads {SCHEMA}. Update it")
+        raise CheckpointError(f"the document has schema {short(schema)}, this steprule reads {SCHEMA}. Update it")
     complex_ = set(_list(document, "complex", str))
     left = {n: Stored(one.dtype, one.shape, one.get, True) if n in complex_ else one for n, one in tensors.items()}
     if not complex_ <= set(left) or any(
@@ -165,10 +176,10 @@ def read_content(document: Mapping[str, Any], tensors: Mapping[str, Stored]) -> 
         if content.has_own and list(content.params) != content.labels:
             raise CheckpointError("the parameters stored are not those that the document tells")
     told = _get(document, "extra", dict)
-    content.extra = _object(told.get("values"), "extra")
+    content.extra = _object(told.get("values"), "extra", other)
     content.extra |= {name: _take(left, f"extra/{name}") for name in _list(told, "arrays", str)}
     if left:
-        raise CheckpointError(f"the file has tensors that the document does not tell: {sorted(left)[:3]}")
+        raise CheckpointError(f"the file has tensors that the document does not tell: {short(sorted(left)[:3])}")
     content.more = {name: decode(value) for name, value in document.items() if name not in _KEYS}
     return content
 
@@ -176,10 +187,10 @@ def read_content(document: Mapping[str, Any], tensors: Mapping[str, Stored]) -> 
 def _read_group(told: Mapping[str, Any]) -> Group:
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise CheckpointError(f"the seed {seed!r} is no whole number from 0 to 2**63 - 1")
+        raise CheckpointError(f"the seed {short(seed)} is no whole number from 0 to 2**63 - 1")
     options = told.get("options")
     if options is not None and not isinstance(options, dict):
-        raise CheckpointError(f"the options of a group are {options!r}, expected an object")
+        raise CheckpointError(f"the options of a group are {short(options)}, expected an object")
     hyperparameters = _object(told.get("hyperparameters"), "hyperparameters")
     return Group(_get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options)
 
@@ -188,15 +199,15 @@ def _read_parameter(told: Mapping[str, Any], groups: int) -> Parameter:
     name, t = told.get("name"), told.get("t")
     shape = tuple(_list(told, "shape", int))
     if not (name is None or isinstance(name, str)) or not all(n >= 0 for n in shape):
-        raise CheckpointError(f"a parameter has the name {name!r} and the shape {shape}")
+        raise CheckpointError(f"a parameter has the name {short(name)} and the shape {short(shape)}")
     group = _count(told, "group")
     if group >= groups:
         raise CheckpointError(f"a parameter is of group {group}, and there are {groups}")
     scalars, formats = _object(told.get("scalars"), "scalars"), _object(told.get("formats"), "formats")
     if not all(type(value) is float for value in scalars.values()):
-        raise CheckpointError(f"scalar slots must be numbers, got {scalars}")
+        raise CheckpointError(f"scalar slots must be numbers, got {short(scalars)}")
     if not all(isinstance(value, str) for value in formats.values()):
-        raise CheckpointError(f"formats must be texts, got {formats}")
+        raise CheckpointError(f"formats must be texts, got {short(formats)}")
     dtype = _get(told, "dtype", str)
     return Parameter(name, shape, dtype, group, t if t is None else _count(told, "t"), scalars, formats)
 
@@ -204,32 +215,32 @@ def _read_parameter(told: Mapping[str, Any], groups: int) -> Parameter:
 def _get(told: Mapping[str, Any], key: str, kind: type) -> Any:
     value = told.get(key)
     if type(value) is not kind:
-        raise CheckpointError(f"the document has {value!r} as its {key}, expected a {kind.__name__}")
+        raise CheckpointError(f"the document has {short(value)} as its {key}, expected the type {kind.__name__}")
     return value
 
 
 def _count(told: Mapping[str, Any], key: str) -> int:
     value: int = _get(told, key, int)
     if not 0 <= value < 2**63:
-        raise CheckpointError(f"the document has {value!r} as its {key}, expected a whole number of at least 0")
+        raise CheckpointError(f"the document has {short(value)} as its {key}, expected a whole number of at least 0")
     return value
 
 
 def _list(told: Mapping[str, Any], key: str, kind: type) -> list[Any]:
     values: list[Any] = _get(told, key, list)
     if not all(type(value) is kind for value in values):
-        raise CheckpointError(f"the document has {values!r} as its {key}, expected a list of {kind.__name__}")
+        raise CheckpointError(f"the document has {short(values)} as its {key}, expected a list of {kind.__name__}")
     return values
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
-    found = decode(value)
-    if not isinstance(found, dict):
-        raise CheckpointError(f"the document has {value!r} as its {what}, expected an object")
+def _object(value: Any, what: str, other: Callable[[str, Any], Any] | None = None) -> dict[str, Any]:
+    found = decode(value, other)
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise CheckpointError(f"the document has {short(value)} as its {what}, expected an object with texts as keys")
     return found
 
 
 def _take(left: dict[str, Stored], name: str) -> Stored:
     if name not in left:
-        raise CheckpointError(f"the document tells a tensor {name!r}, which the file has not, or tells it twice")
+        raise CheckpointError(f"the document tells a tensor {short(name)}, which the file has not, or tells it twice")
     return left.pop(name)

@@ -24,7 +24,7 @@ def door_of(optimizer: Any) -> Any:
         return torch_door()
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
     remedy = "its .optimizer" if hasattr(optimizer, "optimizer") else "a steprule.Optimizer, or one of steprule.torch"
-    raise TypeError(f"optimizer is a {kind}; pass {remedy}")
+    raise TypeError(f"optimizer is of type {kind}; pass {remedy}")
 
 
 def is_of_torch(optimizer: Any) -> bool:

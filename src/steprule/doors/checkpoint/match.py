@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steprule.checkpoint import short
 from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
 from steprule.errors import StateError
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
-__all__ = ["check_groups", "check_params", "fitted", "formula_of", "matched", "name_of"]
+__all__ = ["check_groups", "difference", "fitted", "formula_of", "matched", "name_of"]
 
 
 def matched(
@@ -17,29 +18,35 @@ def matched(
 ) -> list[int]:
     """Return, for every parameter here, its place in the checkpoint.
 
-    By name, where both sides have names and these are the same; else by place.
+    By name, where both sides have names; by place where one has none, or no name is on both sides.
 
     Args:
         content: of the checkpoint.
         names, shapes, dtypes: of the parameters here.
 
     Raises:
-        StateError: when their number, a shape or a type differs.
+        StateError: when their number, some of their names, a shape or a type differs.
     """
     saved = content.parameters
     there = [own.name for own in saved]
-    by_name = _is_named(names) and _is_named(there) and set(names) == set(there)
     if len(saved) != len(names):
         raise StateError(
-            f"the checkpoint has {len(saved)} parameters, this optimizer has {len(names)}{_difference(names, there)}"
+            f"the checkpoint has {len(saved)} parameters, this optimizer has {len(names)}{difference(names, there)}"
         )
-    places = [there.index(name) for name in names] if by_name and list(names) != there else list(range(len(names)))
+    by_name = _is_named(names) and _is_named(there) and not set(names).isdisjoint(there)
+    if by_name and set(names) != set(there):
+        # By place a parameter would get the state of another, though its own is there.
+        raise StateError(
+            f"some parameters have other names than in the checkpoint{difference(names, there)}. Name them as they were"
+        )
+    at = {name: place for place, name in enumerate(there)}
+    places = [at[name] for name in names] if by_name else list(range(len(names)))
     for label, place, shape, dtype in zip(labels_of(names), places, shapes, dtypes, strict=True):
         own = saved[place]
         if own.shape != tuple(shape) or own.dtype != dtype:
             raise StateError(
                 f"parameter {label} is {dtype} of shape {tuple(shape)}, but in the checkpoint {own.dtype} of shape "
-                f"{own.shape}{'' if by_name else _difference(names, there)}"
+                f"{own.shape}{difference(names, there)}"
             )
     return places
 
@@ -48,7 +55,7 @@ def _is_named(names: Sequence[str | None]) -> bool:
     return None not in names and len(set(names)) == len(names)
 
 
-def _difference(here: Sequence[str | None], there: Sequence[str | None]) -> str:
+def difference(here: Sequence[str | None], there: Sequence[str | None]) -> str:
     """Return how the names differ, if both have names."""
     if not (_is_named(here) and _is_named(there)) or set(here) == set(there):
         return ""
@@ -76,8 +83,8 @@ def check_groups(saved: Sequence[Parameter], here: Sequence[int], count: int, co
     for own, group in zip(saved, here, strict=True):
         if own.group != group:
             raise StateError(
-                f"parameter {own.name} is in group {group} here, and in group {own.group} of the checkpoint. Make the "
-                "groups as they were"
+                f"parameter {short(own.name)} is in group {group} here, and in group {own.group} of the checkpoint. "
+                "Make the groups as they were"
             )
 
 
@@ -107,7 +114,7 @@ def fitted(group: Group, rule: Rule, current: Mapping[str, Any], index: int) -> 
     if is_decayed and group.hyperparameters.get("weight_decay") == 0:
         return {name: value for name, value in group.hyperparameters.items() if name in rule.hyperparameters}
     raise StateError(
-        f"the checkpoint is of rule {group.rule!r} (group {index}), this optimizer's is {formula_of(rule)!r}"
+        f"the checkpoint is of rule {short(group.rule)} (group {index}), this optimizer's is {formula_of(rule)!r}"
     )
 
 
@@ -131,26 +138,3 @@ def _inner(rule: Rule) -> Rule | None:
         return None
     maker, (inner, *_) = rule.made_by
     return inner if maker in (l2, decoupled) else None
-
-
-def check_params(content: Content, targets: Mapping[str, tuple[Sequence[int], str]]) -> None:
-    """Check that the parameters stored are those to be filled, before any is.
-
-    Args:
-        content: of the checkpoint.
-        targets: the shape of each, and its type in the format's words.
-
-    Raises:
-        StateError: when they differ.
-    """
-    if not content.params and targets:
-        raise StateError("the checkpoint has no parameters; save them with it: steprule.save(..., params=True)")
-    if set(content.params) != set(targets):
-        words = _difference(list(targets), list(content.params))
-        raise StateError(f"the parameters stored are not those to be filled{words}")
-    for name, (shape, dtype) in targets.items():
-        one = content.params[name]
-        if one.shape != tuple(shape) or one.dtype != dtype:
-            raise StateError(
-                f"{name} is {dtype} of shape {tuple(shape)}, but was stored as {one.dtype} of shape {one.shape}"
-            )

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.checkpoint import Stored
+from steprule.checkpoint import short
 from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
 from steprule.doors.checkpoint.match import check_groups, formula_of, matched, name_of
 from steprule.doors.torch.base import Base
+from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for
-from steprule.doors.torch.formats import DEFAULTS, PARAM, STORAGE, key_of, storage_of
+from steprule.doors.torch.checkpoint_tensors import fill, look, stored_tensor, tensor_of
+from steprule.doors.torch.formats import CODING, DEFAULTS, PARAM, STORAGE, key_of, storage_of
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.rows import Memory, is_plain
 from steprule.engine import plane_name, ways_of
-from steprule.errors import CheckpointError, StateError
+from steprule.errors import StateError
 from steprule.formats import FORMATS, Kept, saved_way
 
 __all__ = [
@@ -26,92 +26,17 @@ __all__ = [
     "content_of",
     "fill",
     "go_on",
+    "look",
     "names_of",
+    "number_json",
+    "number_of",
     "own_arrays",
     "places_of",
     "state_of",
     "stored_tensor",
 ]
 
-# What arrays hold the bits of, where NumPy has no such type.
-_BITS = {
-    torch.bfloat16: ("BF16", torch.int16, np.uint16),
-    torch.float8_e4m3fn: ("F8_E4M3", torch.uint8, np.uint8),
-    torch.float8_e5m2: ("F8_E5M2", torch.uint8, np.uint8),
-    torch.float8_e4m3fnuz: ("F8_E4M3FNUZ", torch.uint8, np.uint8),
-    torch.float8_e5m2fnuz: ("F8_E5M2FNUZ", torch.uint8, np.uint8),
-}
-_PLAIN = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.uint16: "U16",
-    torch.int16: "I16",
-    torch.uint32: "U32",
-    torch.int32: "I32",
-    torch.uint64: "U64",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.complex64: "F32",
-    torch.complex128: "F64",
-}
 _FORMATS = (*DEFAULTS, "coding")
-
-
-def stored_tensor(tensor: Tensor, what: str) -> Stored:
-    """Return how a file holds a tensor. In this machine's memory nothing is copied; others when their turn comes.
-
-    Raises:
-        CheckpointError: for tensors that are not dense, have no data, or are of a type that the format has not.
-    """
-    own = tensor.detach()
-    words = _why_not(own)
-    if words:
-        raise CheckpointError(f"{what} is {words}; nothing was written")
-    shape = (*own.shape, 2) if own.is_complex() else tuple(own.shape)
-    dtype = _BITS[own.dtype][0] if own.dtype in _BITS else _PLAIN[own.dtype]
-    return Stored(dtype, shape, lambda: _array(own), own.is_complex())
-
-
-def _why_not(tensor: Tensor) -> str:
-    """Return why a file cannot hold a tensor; empty if it can."""
-    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"a {type(tensor).__name__}. Save the tensor of each process itself: tensor.to_local()"
-    if tensor.layout is not torch.strided or tensor.is_quantized:
-        return f"of layout {tensor.layout}. Convert it: tensor.to_dense()"
-    if tensor.is_meta:
-        return "on the device 'meta', and has no numbers"
-    if tensor.dtype not in _BITS and tensor.dtype not in _PLAIN:
-        return f"of type {tensor.dtype}, which a checkpoint cannot hold. Convert it"
-    return ""
-
-
-def _array(tensor: Tensor) -> Any:
-    """Return the numbers of a tensor, of complex ones with a last axis of parts, and else the bits."""
-    bits = _BITS.get(tensor.dtype)
-    if is_plain(tensor):
-        array = Memory(tensor).array()
-        return array if bits is None else array.view(bits[2])
-    # A copy: of the tensor's own memory numpy() would make a storage that cannot be resized.
-    copy = tensor.resolve_conj().resolve_neg().cpu().clone(memory_format=torch.contiguous_format)
-    copy = torch.view_as_real(copy) if copy.is_complex() else copy
-    return copy.numpy() if bits is None else copy.view(bits[1]).numpy().view(bits[2])
-
-
-def _tensor(one: Stored) -> Tensor:
-    """Return a tensor of stored numbers, in their memory."""
-    for dtype, (name, bits, _) in _BITS.items():
-        if name == one.dtype:
-            return torch.from_numpy(one.get().view(np.int16 if bits is torch.int16 else np.uint8)).view(dtype)
-    return torch.from_numpy(one.array())
-
-
-def fill(tensor: Tensor, one: Stored) -> None:
-    """Put stored numbers into a tensor of their type."""
-    with torch.no_grad():
-        tensor.copy_(_tensor(one))
 
 
 def content_of(optimizer: Base) -> Content:
@@ -213,6 +138,10 @@ def places_of(content: Content, optimizer: Base) -> list[int]:
 def go_on(optimizer: Base, state: dict[str, Any], convert: bool, hyperparameters: bool) -> None:
     """Take over a state dict of ``state_of``."""
     optimizer.load_state_dict(state, convert=convert)
+    # With convert the formats stay, and the seed with them; but random bits belong to the state.
+    for group, told in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        if "seed" in told:
+            group["seed"] = told["seed"]
 
 
 def state_of(content: Content, optimizer: Base, convert: bool, hyperparameters: bool) -> dict[str, Any]:
@@ -225,14 +154,17 @@ def state_of(content: Content, optimizer: Base, convert: bool, hyperparameters: 
     here = optimizer.param_groups
     check_groups(saved, [index for index, group in enumerate(here) for _ in group["params"]], len(here), content)
     groups = [
-        _group_state(content, optimizer, index, convert) if hyperparameters else dict(group)
-        for index, group in enumerate(here)
+        _group_state(content, optimizer, index) if hyperparameters else dict(group) for index, group in enumerate(here)
     ]
     options = _checked(optimizer, groups)
+    for group, own, told in zip(groups, options, content.groups, strict=True):
+        if own.values.seed is not None and told.seed is not None:
+            group["seed"] = told.seed
     items = [(param, own) for own in options for param in own.group["params"]]
     labels = labels_of(names_of(optimizer))
     entries = [
-        _entry(optimizer, one, own, param, label) for one, (param, own), label in zip(saved, items, labels, strict=True)
+        _entry(optimizer, one, own, param, label, convert)
+        for one, (param, own), label in zip(saved, items, labels, strict=True)
     ]
     places = iter(range(len(items)))
     packed = [{**_bare(group), "params": [next(places) for _ in group["params"]]} for group in groups]
@@ -243,13 +175,14 @@ def _bare(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name not in ("params", "param_names")}
 
 
-def _group_state(content: Content, optimizer: Base, index: int, convert: bool) -> dict[str, Any]:
-    """Return a group with the options that it goes on with."""
+def _group_state(content: Content, optimizer: Base, index: int) -> dict[str, Any]:
+    """Return a group with the options that it goes on with; its formats stay."""
     group = optimizer.param_groups[index]
     new = options_for(content.groups[index], optimizer, group, index, content.made_by == class_of(optimizer))
-    if convert:
-        new = {name: value for name, value in new.items() if name not in _FORMATS}
-        new |= {name: group[name] for name in _FORMATS if name in group}
+    if new.get("coding", CODING) != CODING:
+        raise StateError(f"the states are coded as {short(new['coding'])}, this steprule reads {CODING!r}")
+    new = {name: value for name, value in new.items() if name not in _FORMATS}
+    new |= {name: group[name] for name in _FORMATS if name in group}
     return {**optimizer.defaults, **new, "params": group["params"]}
 
 
@@ -261,8 +194,25 @@ def _checked(optimizer: Base, groups: Sequence[dict[str, Any]]) -> list[GroupOpt
         raise StateError(f"the options of the checkpoint do not fit this optimizer: {error}") from None
 
 
-def _entry(optimizer: Base, own: Parameter, options: GroupOptions, param: Tensor, label: str) -> dict[str, Any]:
+def _check_formats(own: Parameter, param: Tensor, options: GroupOptions, label: str) -> None:
+    """Check that values are kept as they were: widened they would go on with other bits."""
+    ways = _ways(param, options).items()
+    here = {value: way.id for value, way in ways if value != options.rule.parameter or len(way.parts) > 1}
+    for value in (*here, *own.formats):
+        was, now = own.formats.get(value, "nearest"), here.get(value, "nearest")
+        if was != now:
+            raise StateError(
+                f"parameter {label}: {value} is kept as {now!r} here, in the checkpoint as {short(was)}. Make "
+                "the optimizer with the same states and weights, or load with convert=True, which rounds"
+            )
+
+
+def _entry(
+    optimizer: Base, own: Parameter, options: GroupOptions, param: Tensor, label: str, convert: bool
+) -> dict[str, Any]:
     """Return an entry of a state dict, in torch's names."""
+    if own.formats and not convert:
+        _check_formats(own, param, options, label)
     naming, parameter = optimizer._naming, options.rule.parameter
     if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not naming.counts):
         return {}
@@ -272,10 +222,12 @@ def _entry(optimizer: Base, own: Parameter, options: GroupOptions, param: Tensor
         key, is_slot = (PARAM, False) if value == parameter else (naming.slots.get(value, value), True)
         way = saved_way(id_, kind, is_slot=is_slot)
         if way is None:
-            raise StateError(f"{label}: the checkpoint has {value} in the format {id_!r}, unknown to this steprule")
+            raise StateError(
+                f"{label}: the checkpoint has {value} in the format {short(id_)}, unknown to this steprule"
+            )
         for part in way.parts:
             if (part.suffix or is_slot) and (plane := plane_name(value, part.suffix)) in own.planes:
-                entry[key_of(key, way.name, part.suffix)] = _tensor(own.planes[plane])
+                entry[key_of(key, way.name, part.suffix)] = tensor_of(own.planes[plane])
     entry |= {naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}
     if not (naming.counts or options.formats.by_chance):
         return entry

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from steprule.checkpoint import Json, decode, encode
+from steprule.checkpoint import Json, decode, encode, short
 from steprule.doors.checkpoint.content import Group
 from steprule.doors.checkpoint.match import fitted
 from steprule.doors.torch.base import Base
+from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.options import hyperparameters
-from steprule.errors import CheckpointError, HyperparameterError, StateError
+from steprule.errors import HyperparameterError, StateError
 
 __all__ = ["encoded_options", "options_for"]
 
 _NOT_OPTIONS = ("params", "param_names")
-_KINDS = {
-    str(kind).removeprefix("torch."): kind
-    for kind in (torch.bool, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-}
 _SWITCHES = ("amsgrad", "decoupled_weight_decay", "maximize")
 """Options that choose the rule, and are no hyperparameters of it."""
 
@@ -35,26 +28,7 @@ def encoded_options(group: Mapping[str, Any], index: int) -> dict[str, Json]:
         CheckpointError: for one that JSON cannot hold.
     """
     own = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
-    return {name: encode(value, f"option {name!r} of group {index}", _number) for name, value in own.items()}
-
-
-def _number(value: Any) -> Json | None:
-    """Return a tensor of one number as JSON."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or value.dtype not in _KINDS.values():
-        return None
-    number = encode(value.detach().item(), "a tensor")
-    return {"$tensor": [str(value.dtype).removeprefix("torch."), list(value.shape), number]}
-
-
-def _tensor(mark: str, told: Any) -> Tensor:
-    if mark != "$tensor" or not isinstance(told, list) or len(told) != 3:
-        raise CheckpointError(f"the options of a group have {mark!r}, which means nothing to this steprule")
-    name, shape, number = told
-    kind, value = _KINDS.get(name) if isinstance(name, str) else None, decode(number)
-    if kind is not None and type(value) in (bool, int, float) and shape in ([], [1], [1, 1]):
-        with suppress(OverflowError, RuntimeError):
-            return torch.full(shape, value, dtype=kind)
-    raise CheckpointError(f"the options of a group have a tensor of {told}, which is none of one number")
+    return {name: encode(value, f"option {name!r} of group {index}", number_json) for name, value in own.items()}
 
 
 def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: int, is_own: bool) -> dict[str, Any]:
@@ -71,14 +45,14 @@ def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: 
         StateError: when the class cannot step by the rule, or with the hyperparameters.
     """
     if is_own and saved.options is not None:
-        return {name: decode(value, _tensor) for name, value in saved.options.items() if name not in _NOT_OPTIONS}
+        return {name: decode(value, number_of) for name, value in saved.options.items() if name not in _NOT_OPTIONS}
     for name, value in saved.hyperparameters.items():
         if isinstance(value, Mapping):
             raise StateError(
                 f"{name} was a schedule when group {index} was saved. Schedules come from torch.optim.lr_scheduler "
                 "here: load with hyperparameters=False"
             )
-    wrong = f"the checkpoint is of rule {saved.rule!r} (group {index})"
+    wrong = f"the checkpoint is of rule {short(saved.rule)} (group {index})"
     for options in _candidates(saved, optimizer, group):
         try:
             choice = optimizer._rule(options)
@@ -88,10 +62,9 @@ def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: 
             continue
         differing = sorted(name for name in here if name not in told or here[name] != told[name])
         if not differing:
-            seed = {} if saved.seed is None else {"seed": saved.seed}
-            return {**options, **seed} if "states" in options or "weights" in options else options
+            return options
         name = differing[0]
-        wrong += f" with {name}={told.get(name)!r}"
+        wrong += f" with {name}={short(told.get(name))}"
     raise StateError(f"{wrong}, which {type(optimizer).__name__} cannot be; load it with steprule.torch.Optimizer")
 
 

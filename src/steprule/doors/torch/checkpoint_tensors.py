@@ -1,0 +1,116 @@
+"""Tensors as a checkpoint holds them, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule.checkpoint import Stored
+from steprule.doors.torch.rows import Memory, is_plain
+from steprule.errors import CheckpointError, StateError
+
+__all__ = ["fill", "look", "stored_tensor", "tensor_of"]
+
+# What arrays hold the bits of, where NumPy has no such type.
+_BITS = {
+    torch.bfloat16: ("BF16", torch.int16, np.uint16),
+    torch.float8_e4m3fn: ("F8_E4M3", torch.uint8, np.uint8),
+    torch.float8_e5m2: ("F8_E5M2", torch.uint8, np.uint8),
+    torch.float8_e4m3fnuz: ("F8_E4M3FNUZ", torch.uint8, np.uint8),
+    torch.float8_e5m2fnuz: ("F8_E5M2FNUZ", torch.uint8, np.uint8),
+}
+_PLAIN = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.complex64: "F32",
+    torch.complex128: "F64",
+}
+
+
+def stored_tensor(tensor: Tensor, what: str) -> Stored:
+    """Return how a file holds a tensor. In this machine's memory nothing is copied; others when their turn comes.
+
+    Raises:
+        CheckpointError: for tensors that are not dense, have no data, or are of a type that the format has not.
+    """
+    own = tensor.detach()
+    words = _why_not(own)
+    if words:
+        raise CheckpointError(f"{what} is {words}; nothing was written")
+    return Stored(_type_of(own), _shape_of(own), lambda: _array(own), own.is_complex())
+
+
+def _type_of(tensor: Tensor) -> str:
+    return _BITS[tensor.dtype][0] if tensor.dtype in _BITS else _PLAIN[tensor.dtype]
+
+
+def _shape_of(tensor: Tensor) -> tuple[int, ...]:
+    return (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)
+
+
+def _why_not(tensor: Tensor) -> str:
+    """Return why a file cannot hold a tensor; empty if it can."""
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"a {type(tensor).__name__}. Save the tensor of each process itself: tensor.to_local()"
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return f"of layout {tensor.layout}. Convert it: tensor.to_dense()"
+    if tensor.is_meta:
+        return "on the device 'meta', and has no numbers"
+    if tensor.dtype not in _BITS and tensor.dtype not in _PLAIN:
+        return f"of type {tensor.dtype}, which a checkpoint cannot hold. Convert it"
+    return ""
+
+
+def _array(tensor: Tensor) -> Any:
+    """Return the numbers of a tensor, of complex ones with a last axis of parts, and else the bits."""
+    bits = _BITS.get(tensor.dtype)
+    if is_plain(tensor):
+        array = Memory(tensor).array()
+        return array if bits is None else array.view(bits[2])
+    # A copy: of the tensor's own memory numpy() would make a storage that cannot be resized.
+    copy = tensor.resolve_conj().resolve_neg().cpu().clone(memory_format=torch.contiguous_format)
+    copy = torch.view_as_real(copy) if copy.is_complex() else copy
+    return copy.numpy() if bits is None else copy.view(bits[1]).numpy().view(bits[2])
+
+
+def tensor_of(one: Stored) -> Tensor:
+    """Return a tensor of stored numbers, in their memory."""
+    for dtype, (name, bits, _) in _BITS.items():
+        if name == one.dtype:
+            return torch.from_numpy(one.get().view(np.int16 if bits is torch.int16 else np.uint8)).view(dtype)
+    return torch.from_numpy(one.array())
+
+
+def look(tensor: Tensor, name: str) -> tuple[list[str], tuple[int, ...]]:
+    """Return the types in the format's words that a tensor can be filled with, and the shape.
+
+    Raises:
+        StateError: when it cannot be filled.
+    """
+    words = _why_not(tensor.detach())
+    if not words and tensor.is_inference() and not torch.is_inference_mode_enabled():
+        words = "made in inference mode, and cannot be changed outside it. Load within torch.inference_mode()"
+    if not words and any(step == 0 and n > 1 for step, n in zip(tensor.stride(), tensor.shape, strict=True)):
+        words = "one number seen as many (expand), and cannot be filled. Pass a copy: tensor.clone()"
+    if words:
+        raise StateError(f"{name} is {words}")
+    return [_type_of(tensor)], _shape_of(tensor)
+
+
+def fill(tensor: Tensor, one: Stored) -> None:
+    """Put stored numbers into a tensor of their type."""
+    with torch.no_grad():
+        tensor.copy_(tensor_of(one))
