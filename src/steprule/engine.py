@@ -51,8 +51,8 @@ class Kernel:
         """The planes beside the parameter and the gradient: the slots', and what else is kept of the parameter."""
         return self.plan.planes[2:]
 
-    @property
-    def slots(self) -> dict[str, Kept]:
+    @functools.cached_property
+    def slots(self) -> Mapping[str, Kept]:
         """How each slot is kept."""
         parameter = self.plan.planes[0].name
         return {name: way for name, way in self.ways.items() if name != parameter}
