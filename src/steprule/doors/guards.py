@@ -231,7 +231,7 @@ class HasGuards:
 
 
 def update_factor(squares: float, size: int) -> float:
-    """Return what the learning rate of a tensor is multiplied by, given the sum of its squared update ratios.
+    """Return what the learning rate of a tensor is multiplied by, given the sum of ``rules.guard.update_ratio``.
 
     ``1 / max(1, RMS)``. Where the RMS is not finite, a gradient is not: nothing is clipped then, so that the other
     elements do not suffer.

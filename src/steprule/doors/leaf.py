@@ -40,7 +40,6 @@ class Leaf:
     storage: Storage
     group: GroupValues
     kept: list[Array]
-
     row: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from steprule.doors.evaluate import fill
 from steprule.doors.layout import Array, same_walk
 from steprule.doors.leaf import Leaf, words_of
-from steprule.doors.sums import Summed, Sums, blocks_of, total
+from steprule.doors.sums import Summed, Sums, blocks_of, sum_copies, total
 from steprule.doors.walk import in_one_run, row_of
 from steprule.engine import Kernel, Task
 from steprule.runtime import get_num_threads
@@ -79,15 +79,9 @@ class Measure:
 
     def _by_copies(self, index: int, grad: Array) -> NDArray[np.float64]:
         leaf = self._leaves[index]
-        own = [leaf.array, grad, *leaf.kept]
-        arrays = [np.require(array, requirements=["C", "A"]) for array in own]
-        words = words_of(leaf.kernel, leaf.array.shape, leaf.origin)
-        sums = Sums([self._summed(index, [*map(address, arrays), *words])])
-        sums.run(1)
-        for store in self._kernels[index].plan.stores:
-            if arrays[store.plane] is not own[store.plane]:
-                own[store.plane][...] = arrays[store.plane]
-        line: NDArray[np.float64] = sums.each()[0]
+        shape = leaf.array.shape
+        own, words = [leaf.array, grad, *leaf.kept], words_of(leaf.kernel, shape, leaf.origin)
+        line: NDArray[np.float64] = sum_copies(self._kernels[index], address(self._rows[index]), own, words, shape)[0]
         return line
 
     def _by_referee(self, index: int, grad: Array) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from steprule.formats import GROUP, rows_of
 from steprule.runtime import Table
 from steprule.runtime.addresses import address
 
-__all__ = ["Summed", "Sums", "blocks_of", "total", "units_of"]
+__all__ = ["Summed", "Sums", "alike", "blocks_of", "sum_copies", "total", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,35 @@ class Sums:
         for index, start, end in self._long:
             lines[index] = [total(part.tolist()) for part in self._out[start:end].T]
         return lines
+
+
+def sum_copies(
+    kernel: Kernel, scalars: int, own: Sequence[NDArray[Any]], words: Sequence[int], shape: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the sums of a row whose arrays are not walked as they lie, by copies in C order; a kernel may write them.
+
+    Args:
+        kernel: machine code with sums.
+        scalars: the address of its row of scalars.
+        own: the arrays of its planes.
+        words: what follows their addresses.
+        shape: of the parameter.
+    """
+    arrays = [np.require(array, requirements=["C", "A"]) for array in own]
+    sums = Sums([Summed(kernel, scalars, [*map(address, arrays), *words], shape)])
+    sums.run(1)
+    for store in kernel.plan.stores:
+        if arrays[store.plane] is not own[store.plane]:
+            own[store.plane][...] = arrays[store.plane]
+    return sums.each()
+
+
+def alike(names: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Return the places of parameters with equally many sums: one launch sums as many numbers for each of its rows."""
+    found: dict[int, list[int]] = {}
+    for place, own in enumerate(names):
+        found.setdefault(len(own), []).append(place)
+    return list(found.values())
 
 
 def total(numbers: Sequence[float]) -> float:

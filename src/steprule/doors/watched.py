@@ -11,6 +11,7 @@ from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.measure import Measure
 from steprule.doors.readings import Reading, formats_in
+from steprule.doors.sums import alike
 from steprule.engine import Kernel, Task, watched
 from steprule.rules import Rule
 from steprule.rules.hyperparameters import Value
@@ -48,13 +49,10 @@ class WatchedStep:
     @functools.cached_property
     def _measures(self) -> list[tuple[list[int], Measure]]:
         """One launch for all parameters with equally many sums."""
-        alike: dict[int, list[int]] = {}
-        for index, names in enumerate(self._names):
-            alike.setdefault(len(names), []).append(index)
         kernels = [self._kernel_of(leaf, "watch") for leaf in self._leaves]
         return [
             (places, Measure([self._leaves[i] for i in places], [kernels[i] for i in places], "watch", owns=self._owns))
-            for places in alike.values()
+            for places in alike(self._names)
         ]
 
     def run(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from steprule.doors.evaluate import fill
-from steprule.doors.sums import Summed, Sums
+from steprule.doors.sums import Summed, Sums, sum_copies
 from steprule.doors.torch.cohorts import Cohort
 from steprule.doors.torch.rows import Row
 from steprule.engine import Task
@@ -79,10 +79,4 @@ class Measure:
 
     def _by_copies(self, item: Apart, scalars: NDArray[np.float64]) -> NDArray[np.float64]:
         row, _, own = item
-        arrays = [np.require(array, requirements=["C", "A"]) for array in own]
-        sums = Sums([self._summed(row, [address(array) for array in arrays], scalars)])
-        sums.run(1)
-        for store in row.kernel_of(self._task).plan.stores:
-            if arrays[store.plane] is not own[store.plane]:
-                own[store.plane][...] = arrays[store.plane]
-        return sums.each()
+        return sum_copies(row.kernel_of(self._task), address(scalars), own, row.words, row.memories[0].shape)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.doors.readings import Reading, formats_in
+from steprule.doors.sums import alike
 from steprule.doors.torch.measure import Apart, Bound, Measure
 from steprule.doors.torch.rows import Row
 from steprule.engine import watched
@@ -27,12 +28,8 @@ class WatchedRows:
     def __init__(self, direct: Sequence[Bound], apart: Sequence[Apart], *, owns: bool) -> None:
         self._bound = [*direct, *((row, cohort) for row, cohort, _ in apart)]
         self._names = [_names(row) for row, _ in self._bound]
-        alike: dict[int, list[int]] = {}
-        for index, names in enumerate(self._names):
-            alike.setdefault(len(names), []).append(index)
-        # One launch sums as many numbers for each of its rows.
         self._measures: list[tuple[list[int], Measure]] = []
-        for places in alike.values():
+        for places in alike(self._names):
             inside = [direct[i] for i in places if i < len(direct)]
             outside = [apart[i - len(direct)] for i in places if i >= len(direct)]
             self._measures.append((places, Measure("watch", inside, outside, owns=owns)))
