@@ -39,6 +39,7 @@ HEAVY = [
     "rich",
     "typer",
     "safetensors",
+    "triton",
 ]
 
 

@@ -1,0 +1,228 @@
+"""A plan as Triton text: one launch over chunks of all tensors that step by it.
+
+``kernel(table, gradients, chunks, taken)`` takes addresses as 64-bit integers:
+
+- ``table``: a row of 64-bit integers a tensor: the addresses of its planes, the ``WORDS``, the address of its row of
+  float64 scalars (then the two keys of random bits), and what is counted of it: elements, or groups of them;
+- ``gradients``: the address of each tensor's gradient, which alone move from step to step;
+- ``chunks``: pairs of 32-bit integers, the row of the table and the number of the chunk in its tensor;
+- ``taken``: of a number that is 0 where the step is not to be taken.
+
+Every program has one chunk. Where it is whole and its planes are aligned to 16 bytes, loads and stores are as wide as
+they can be. Offsets have 64 bits. ``enable_fp_fusion=False`` must be given at compilation: multiply-adds round twice.
+"""
+
+from __future__ import annotations
+
+from steprule.backends.triton_code import Code
+from steprule.compile import BLOCK, LANES, Plan
+from steprule.formats import GROUP
+
+__all__ = ["WORDS", "chunk_of", "emit", "threads_of", "width_of"]
+
+WORDS = ("row_length", "groups_a_row", "first_index", "stream", "sums", "scalars", "count")
+"""What follows the addresses in a row of the table."""
+CHUNK, THREADS = 1024, 256
+"""Elements of a chunk, and threads: 4 elements a thread, 16 bytes of float32. With more, stores of float32 and of
+narrower planes would want different elements in a thread, and go through shared memory."""
+UNROLL = 8
+"""Tiles whose loads are in flight at a time, where sums alone are taken."""
+
+_HEAD = '''\
+"""{title}
+
+Once a step, in float64:
+{prelude}
+"""
+
+import triton
+import triton.language as tl
+
+'''
+_STEP = """\
+
+@triton.jit
+def step({arguments}, WHOLE: tl.constexpr):
+{start}
+    if WHOLE:
+{whole}
+    else:
+{part}
+"""
+_KERNEL = """\
+
+@triton.jit
+def kernel(table, gradients, chunks, taken, GUARDED: tl.constexpr):
+    chunk = tl.program_id(0)
+    row = tl.load(chunks.to(tl.pointer_type(tl.int32)) + 2 * chunk).to(tl.int64)
+    number = tl.load(chunks.to(tl.pointer_type(tl.int32)) + 2 * chunk + 1).to(tl.int64)
+    words = table.to(tl.pointer_type(tl.int64)) + row * {width}
+    count = tl.load(words + {count})
+    if GUARDED:
+        count = tl.where(tl.load(taken.to(tl.pointer_type(tl.float64))) != 0.0, count, 0)
+{entry}
+{call}
+"""
+
+
+def width_of(plan: Plan) -> int:
+    """Return the integers of a row of the table."""
+    return len(plan.planes) + len(WORDS)
+
+
+def chunk_of(plan: Plan) -> int:
+    """Return what a chunk has at most of what is counted: elements, or groups."""
+    elements = BLOCK if plan.sums else CHUNK
+    return elements // GROUP if plan.has_groups else elements
+
+
+def threads_of(plan: Plan) -> int:
+    """Return the threads of a program. Each of those that sum has four lanes, and walks a block alone."""
+    return LANES // 4 if plan.sums else THREADS
+
+
+def emit(plan: Plan) -> str:
+    """Return the text of the module that defines ``kernel``."""
+    code = Code(plan)
+    head = _HEAD.format(title=plan.title, prelude="\n".join(f"    {line}" for line in plan.prelude.text.splitlines()))
+    writer = _Sums(code) if plan.sums else _Groups(code) if plan.has_groups else _Elements(code)
+    return head + writer.text()
+
+
+class _Elements:
+    """The shell of plans for one element: a chunk of neighbours."""
+
+    def __init__(self, code: Code) -> None:
+        self._code, self._plan = code, code.plan
+
+    def text(self) -> str:
+        """Return the functions."""
+        return self._step() + self._kernel()
+
+    @property
+    def _arguments(self) -> list[str]:
+        plan = self._plan
+        names = [f"a{index}" for index in self._code.touched] + [f"s{k}" for k in range(len(plan.prelude.conditions))]
+        names += ["length", "groups"] if plan.has_groups else []
+        names += ["first", "stream", "key0", "key1"] if plan.inputs else []
+        return [*names, *(["out"] if plan.sums else []), "number", "count"]
+
+    def _step(self) -> str:
+        return _STEP.format(
+            arguments=", ".join(self._arguments),
+            start=_indented(1, self._start()),
+            whole=_indented(2, self._way(masked=False)),
+            part=_indented(2, self._way(masked=True)),
+        )
+
+    def _start(self) -> list[str]:
+        return [f"begin = number * {chunk_of(self._plan)}"]
+
+    def _way(self, *, masked: bool) -> list[str]:
+        code = self._code
+        lines = [*code.pointers(aligned=not masked), *self._places(masked=masked)]
+        return [*lines, *code.body(masked=masked), *code.stores(masked=masked)]
+
+    def _places(self, *, masked: bool) -> list[str]:
+        lines = [f"at = begin + tl.arange(0, {CHUNK})"]
+        return [*lines, "live = at < count"] if masked else lines
+
+    def _kernel(self) -> str:
+        plan, code = self._plan, self._code
+        word = {name: len(plan.planes) + k for k, name in enumerate(WORDS)}
+        lines = [
+            f"a{index} = tl.load(gradients.to(tl.pointer_type(tl.int64)) + row)"
+            if index == 1
+            else f"a{index} = tl.load(words + {index})"
+            for index in code.touched
+        ]
+        if plan.has_groups:
+            lines += [f"length = tl.load(words + {word['row_length']})"]
+            lines += [f"groups = tl.load(words + {word['groups_a_row']})"]
+        if plan.inputs:
+            lines += [f"first = tl.load(words + {word['first_index']}).to(tl.uint32)"]
+            lines += [f"stream = tl.load(words + {word['stream']}).to(tl.uint32)"]
+        if plan.sums:
+            lines.append(f"out = tl.load(words + {word['sums']}).to(tl.pointer_type(tl.float64))")
+            lines.append(f"out += number * {len(plan.sums)}")
+        if plan.prelude.conditions or plan.inputs:
+            lines.append(f"scalars = tl.load(words + {word['scalars']}).to(tl.pointer_type(tl.float64))")
+        return _KERNEL.format(
+            width=width_of(plan),
+            count=word["count"],
+            entry=_indented(1, [*lines, *code.scalars()]),
+            call=_indented(1, self._call()),
+        )
+
+    def _call(self) -> list[str]:
+        addresses = " | ".join(f"a{index}" for index in self._code.touched)
+        arguments = ", ".join(self._arguments)
+        return [
+            f"whole = ({addresses}) % 16 == 0",
+            *self._is_whole(),
+            "if whole:",
+            f"    step({arguments}, True)",
+            "else:",
+            f"    step({arguments}, False)",
+        ]
+
+    def _is_whole(self) -> list[str]:
+        return [f"whole = whole & ((number + 1) * {chunk_of(self._plan)} <= count)"]
+
+
+class _Groups(_Elements):
+    """The shell of plans for a group of elements: a tile of groups, one a line.
+
+    Where all groups are full they lie one after the other; else the last of each row of the tensor is shorter.
+    """
+
+    def _places(self, *, masked: bool) -> list[str]:
+        return _tile(chunk_of(self._plan), masked=masked)
+
+    def _is_whole(self) -> list[str]:
+        return [*super()._is_whole(), f"whole = whole & (length % {GROUP} == 0)"]
+
+
+class _Sums(_Elements):
+    """The shell of plans with sums: a program has a block, and walks it in tiles of one element a lane."""
+
+    def _way(self, *, masked: bool) -> list[str]:
+        code, plan = self._code, self._plan
+        shape = f"(1, {LANES})" if plan.has_groups else f"({LANES},)"
+        turn = [*self._turn(masked=masked), *code.body(masked=masked), *code.sums(), *code.stores(masked=masked)]
+        lines = [*code.pointers(aligned=not masked)]
+        lines += [f"sum{k} = tl.zeros({shape}, tl.float64)" for k in range(len(plan.sums))]
+        # A kernel that also steps has loads enough.
+        turns = f"tl.range(0, {BLOCK // LANES}, loop_unroll_factor={1 if plan.stores else UNROLL})"
+        lines += [f"for turn in {turns}:", *(f"    {line}" for line in turn)]
+        return [*lines, *code.totals()]
+
+    def _turn(self, *, masked: bool) -> list[str]:
+        if self._plan.has_groups:
+            lines = [f"begin = number * {LANES} + turn", *_tile(1, masked=masked)]
+        else:
+            lines = [f"at = begin + turn * {LANES} + tl.arange(0, {LANES})"]
+            lines += ["live = at < count"] if masked else []
+        return lines if masked else [*lines, "live = tl.full(at.shape, True, tl.int1)"]
+
+    def _is_whole(self) -> list[str]:
+        more = [f"whole = whole & (length % {GROUP} == 0)"] if self._plan.has_groups else []
+        return [*super()._is_whole(), *more]
+
+
+def _tile(groups: int, *, masked: bool) -> list[str]:
+    """Return the places of the elements of some groups, from ``begin`` on."""
+    lines = [f"lane = tl.arange(0, {GROUP})[None, :]", f"group = begin + tl.arange(0, {groups})[:, None]"]
+    if not masked:
+        return [*lines, f"at = group * {GROUP} + lane", f"live = lane < {GROUP}"]
+    return [
+        *lines,
+        "is_group = group < count",
+        f"left = length - group % groups * {GROUP}",
+        f"at = group // groups * length + group % groups * {GROUP} + lane",
+        "live = is_group & (lane < left)",
+    ]
+
+
+def _indented(depth: int, lines: list[str]) -> str:
+    return "\n".join("    " * depth + line for line in lines)

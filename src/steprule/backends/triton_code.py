@@ -1,0 +1,178 @@
+"""How Triton spells a plan: the table of operations, and the lines of one block of elements."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steprule.compile import LANES, Const, Plan, Ref, Scalar, Value
+
+__all__ = ["Code"]
+
+_TYPES = {
+    "float16": "tl.float16",
+    "float32": "tl.float32",
+    "float64": "tl.float64",
+    "uint8": "tl.uint8",
+    "int8": "tl.int8",
+    "uint16": "tl.uint16",
+    "int16": "tl.int16",
+}
+_SIGNED = ".to(tl.int32, bitcast=True)"
+_WORD = ".to(tl.uint32, bitcast=True)"
+
+_TRITON = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "abs": "tl.abs({0})",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "not": "{0} == 0",
+    "where": "tl.where({0}, {1}, {2})",
+    "bits": f"{{0}}{_WORD}",
+    "real": "{0}.to(tl.float32, bitcast=True)",
+    "whole": f"{{0}}{_SIGNED}.to(tl.float32)",
+    "half": "{0}.to(tl.float16).to(tl.float32)",
+    "word_add": "{0} + {1}",
+    "word_sub": "{0} - {1}",
+    "word_mul": "{0} * {1}",
+    "word_and": "{0} & {1}",
+    "word_or": "{0} | {1}",
+    "word_xor": "{0} ^ {1}",
+    "shift_left": "{0} << {1}",
+    "shift_right": "{0} >> {1}",
+    "word_maximum": f"tl.maximum({{0}}{_SIGNED}, {{1}}{_SIGNED}){_WORD}",
+    "word_minimum": f"tl.minimum({{0}}{_SIGNED}, {{1}}{_SIGNED}){_WORD}",
+    "word_lt": "{0} < {1}",
+    "word_eq": "{0} == {1}",
+    "word_where": "tl.where({0}, {1}, {2})",
+    "group_max": "tl.max(tl.where(live, {0}, zero), axis=1, keep_dims=True)",
+    "index": "at.to(tl.uint32) + first",
+    "stream": "stream",
+    "key0": "key0",
+    "key1": "key1",
+}
+# Triton's own minus takes from +0, and loses the sign of a zero; its / and sqrt of float32 are approximations.
+_OF_TYPE = {
+    "float32": {
+        "neg": "({0}.to(tl.uint32, bitcast=True) ^ 0x80000000).to(tl.float32, bitcast=True)",
+        "div": "tl.div_rn({0}, {1})",
+        "sqrt": "tl.sqrt_rn({0})",
+    },
+    "float64": {
+        "neg": "({0}.to(tl.uint64, bitcast=True) ^ 0x8000000000000000).to(tl.float64, bitcast=True)",
+        "div": "{0} / {1}",
+        "sqrt": "tl.sqrt({0})",
+    },
+}
+
+
+class Code:
+    """Writes the parts of a kernel, for every shell.
+
+    The lines expect the names ``p0``, ``p1``, ... (pointers to the first element of each plane), ``s0``, ... (scalars),
+    ``at`` (the elements' places), ``live`` (which of them there are), ``group`` and ``is_group`` (the same of groups),
+    and the words of random bits.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._spelt = {**_TRITON, **_OF_TYPE[plan.compute]}
+
+    @property
+    def touched(self) -> list[int]:
+        """The planes that are loaded or stored."""
+        return sorted({*self.plan.loads, *(store.plane for store in self.plan.stores)})
+
+    def pointers(self, *, aligned: bool) -> list[str]:
+        """Make pointers of the addresses ``a0``, ``a1``, ...; a promise about them must stand where they are made."""
+        types = {index: f"tl.pointer_type({_TYPES[self.plan.planes[index].dtype]})" for index in self.touched}
+        if not aligned:
+            return [f"p{index} = a{index}.to({kind})" for index, kind in types.items()]
+        return [f"p{index} = tl.multiple_of(a{index}.to({kind}), 16)" for index, kind in types.items()]
+
+    def scalars(self) -> list[str]:
+        """Load the scalars at ``scalars``, rounded to the compute type, and the keys of random bits after them."""
+        kind, conditions = _TYPES[self.plan.compute], self.plan.prelude.conditions
+        lines = [
+            f"s{index} = tl.load(scalars + {index})" + (" != 0.0" if is_condition else f".to({kind})")
+            for index, is_condition in enumerate(conditions)
+        ]
+        if self.plan.inputs:  # as 64-bit integers: not every target converts large numbers to unsigned words alike
+            lines += [f"key{k} = tl.load(scalars + {len(conditions) + k}).to(tl.int64).to(tl.uint32)" for k in (0, 1)]
+        return lines
+
+    def body(self, *, masked: bool) -> list[str]:
+        """Load, compute and store, phase by phase. Masked: only what is live."""
+        lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
+        lines += [f"v{index} = {self._load(index, masked)}" for index in self.plan.loads]
+        part = ""
+        for number, instruction in enumerate(self.plan.body):
+            if instruction.part != part:
+                part = instruction.part
+                lines.append(f"# {part}")
+            args = [self.ref(ref) for ref in instruction.args]
+            lines.append(f"v{len(self.plan.planes) + number} = {self._spelt[instruction.op].format(*args)}")
+        return lines
+
+    def stores(self, *, masked: bool) -> list[str]:
+        """Write the results."""
+        lines = []
+        for store in self.plan.stores:
+            plane = self.plan.planes[store.plane]
+            place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+            value = f"{self.ref(store.value)}.to({_TYPES[plane.dtype]})"
+            lines.append(f"tl.store(p{store.plane} + {place}, {value}{f', {live}' if masked else ''})")
+        return lines
+
+    def sums(self) -> list[str]:
+        """Add to the lanes ``sum0``, ``sum1``, ..."""
+        lines = []
+        for number, result in enumerate(self.plan.sums):
+            wide = f"{self.ref(result.value)}.to(tl.float64)"
+            lines.append(f"wide = tl.where(live, {wide}, 0.0)")
+            lines.append(f"sum{number} += wide{' * wide' if result.is_squared else ''}")
+        return lines
+
+    def totals(self) -> list[str]:
+        """Add the upper half of the lanes to the lower until one is left, and write the sums."""
+        lines = []
+        for number in range(len(self.plan.sums)):
+            lines.append(f"left = tl.reshape(sum{number}, ({LANES},))")
+            half = LANES // 2
+            while half:
+                lines.append(f"left = tl.sum(tl.reshape(left, (2, {half})), axis=0)")  # of two: in one order
+                half //= 2
+            lines.append(f"tl.store(out + {number} + tl.arange(0, 1), left)")
+        return lines
+
+    def ref(self, ref: Ref) -> str:
+        """Return how an operand is written."""
+        if isinstance(ref, Value):
+            return f"v{ref.index}"
+        if isinstance(ref, Scalar):
+            return f"s{ref.index}"
+        return self._constant(ref)
+
+    def _constant(self, const: Const) -> str:
+        if const.kind == "int":
+            return f"tl.full((), {int(const.value) & 0xFFFFFFFF}, tl.uint32)"
+        value = float(np.dtype(self.plan.compute).type(const.value))
+        text = repr(value) if np.isfinite(value) else f'float("{value}")'
+        return f"tl.full((), {text}, {_TYPES[self.plan.compute]})"
+
+    def _load(self, index: int, masked: bool) -> str:
+        plane = self.plan.planes[index]
+        place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+        text = f"tl.load(p{index} + {place}{f', {live}, other=0' if masked else ''})"
+        if plane.dtype == self.plan.compute:
+            return text
+        if plane.kind == "float":
+            return f"{text}.to({_TYPES[self.plan.compute]})"
+        return f"{text}.to(tl.uint32)" if plane.dtype.startswith("u") else f"{text}.to(tl.int32){_WORD}"

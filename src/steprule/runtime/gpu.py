@@ -1,0 +1,47 @@
+"""Triton: from text to kernels, and to the machine code of any GPU. Needs no GPU, but to run them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import linecache
+from typing import Any
+
+__all__ = ["compiled", "load", "options"]
+
+
+@functools.cache
+def load(text: str) -> Any:
+    """Return the function ``kernel`` of a module of Triton."""
+    # Triton reads the source of its functions again, and asks the line cache for it, as tracebacks do.
+    name = f"<steprule {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    namespace: dict[str, Any] = {"__name__": "steprule.kernels"}
+    exec(compile(text, name, "exec"), namespace)
+    return namespace["kernel"]
+
+
+def options(threads: int, warp_size: int) -> dict[str, Any]:
+    """Return what every kernel is compiled with: multiply-adds that round once would change the bits."""
+    return {"num_warps": max(1, threads // warp_size), "enable_fp_fusion": False}
+
+
+def compiled(text: str, target: str, threads: int, constants: dict[str, Any] | None = None) -> Any:
+    """Return Triton's compiled kernel for a GPU that need not be there: ``.asm["ptx"]`` and the like.
+
+    Args:
+        text: a module that defines ``kernel``.
+        target: ``sm_90``, or an AMD architecture such as ``gfx942``.
+        threads: of a program.
+        constants: those of the kernel's arguments that are constants; the others are addresses.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    gpu = GPUTarget("cuda", int(target[3:]), 32) if target.startswith("sm_") else GPUTarget("hip", target, 64)
+    constants = constants or {}
+    kernel = load(text)
+    signature = {name: "constexpr" if name in constants else "i64" for name in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    return triton.compile(source, target=gpu, options=options(threads, gpu.warp_size))
