@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.backends import llvm
+from steprule.backends import llvm, triton
 from steprule.backends import numpy as referee
 from steprule.compile import Plan, Plane, make_plan
 from steprule.errors import TargetError, suggest
@@ -27,7 +27,7 @@ __all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "k
 Task = Literal["step", "watch", "norm", "ratio"]
 """What a kernel does; see ``plan``."""
 BACKENDS = ("llvm", "numpy")
-"""What a step may run on: machine code (the default), or the referee."""
+"""What a step of arrays in this machine's memory may run on: machine code (the default), or the referee."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,14 @@ class Kernel:
         ways: how the parameter and the slots are kept, by name.
         address: the machine code, of the convention of ``backends/llvm.py``; 0 for the referee.
         run: the referee's ``run(*arrays, scalars)``; None for machine code.
+        function: Triton's kernel, of the convention of ``backends/triton.py``; None on this machine's processor.
     """
 
     plan: Plan
     ways: Mapping[str, Kept]
-    address: int
-    run: Callable[..., None] | None
+    address: int = 0
+    run: Callable[..., None] | None = None
+    function: Any = None
 
     @property
     def kept(self) -> tuple[Plane, ...]:
@@ -208,19 +210,28 @@ def kernel(
     guard: Guard = UNGUARDED,
     task: Task = "step",
 ) -> Kernel:
-    """Return the kernel of one variant of a rule, compiled on first use."""
+    """Return the kernel of one variant of a rule, compiled on first use.
+
+    Args:
+        rule, variant, storage, guard, task: see ``plan``.
+        backend: one of ``BACKENDS``, or ``"triton"`` for tensors on a GPU.
+    """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, task)
     recipe, ways = plan(rule, variant, storage, guard, task), ways_of(rule, variant, storage)
+    if backend == "triton":
+        from steprule.runtime import gpu
+
+        return Kernel(recipe, ways, function=gpu.load(triton.emit(recipe)))
     if check_backend(backend) == "numpy":
-        return Kernel(recipe, ways, 0, referee.load(recipe))
+        return Kernel(recipe, ways, run=referee.load(recipe))
     # Imported late: describing a rule or drawing its formula needs no compiler.
     from steprule.runtime.jit import build, has_half
 
     if any(plane.dtype == "float16" for plane in recipe.planes) and not has_half():
         raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
     (address,) = build(llvm.emit(recipe), "kernel")
-    return Kernel(recipe, ways, address, None)
+    return Kernel(recipe, ways, address)
 
 
 @functools.cache

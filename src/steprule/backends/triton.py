@@ -51,8 +51,8 @@ def step({arguments}, WHOLE: tl.constexpr):
 """
 _KERNEL = """\
 
-@triton.jit
-def kernel(table, gradients, chunks, taken, GUARDED: tl.constexpr):
+@triton.jit(do_not_specialize=["table", "gradients", "chunks", "taken"])
+def kernel(table: tl.int64, gradients: tl.int64, chunks: tl.int64, taken: tl.int64, GUARDED: tl.constexpr):
     chunk = tl.program_id(0)
     row = tl.load(chunks.to(tl.pointer_type(tl.int32)) + 2 * chunk).to(tl.int64)
     number = tl.load(chunks.to(tl.pointer_type(tl.int32)) + 2 * chunk + 1).to(tl.int64)

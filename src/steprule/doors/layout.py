@@ -20,6 +20,7 @@ __all__ = [
     "fill_a_run",
     "is_dense",
     "like",
+    "overlapping",
     "same_walk",
 ]
 
@@ -181,3 +182,18 @@ class Spans:
         after = np.searchsorted(self._ends, starts, side="right")
         met: NDArray[np.bool_] = self._begins[after] < starts + sizes
         return met
+
+
+def overlapping(params: Sequence[tuple[int, int]]) -> set[int]:
+    """Return which parameters may share memory with another, given where they begin and end.
+
+    They are stepped one after the other, as by torch.
+    """
+    found: set[int] = set()
+    reach, last = 0, -1
+    for (low, high), index in sorted((bounds, index) for index, bounds in enumerate(params)):
+        if low < reach:
+            found |= {index, last}
+        if high > reach:
+            reach, last = high, index
+    return found

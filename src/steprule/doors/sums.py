@@ -16,7 +16,7 @@ from steprule.formats import GROUP, rows_of
 from steprule.runtime import Table
 from steprule.runtime.addresses import address
 
-__all__ = ["Summed", "Sums", "alike", "blocks_of", "sum_copies", "total", "units_of"]
+__all__ = ["Blocks", "Summed", "Sums", "alike", "blocks_of", "sum_copies", "total", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,30 @@ class Summed:
     shape: Sequence[int]
 
 
+class Blocks:
+    """Which partial sums belong to which row.
+
+    Args:
+        counts: the blocks of each row.
+
+    Attributes:
+        starts: the first block of each row.
+    """
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        ends = np.cumsum(counts, dtype=np.int64)
+        self.starts: NDArray[np.int64] = ends - np.array(counts, np.int64)
+        places = zip(self.starts.tolist(), ends.tolist(), strict=True)
+        self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
+
+    def totals(self, out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sums of each row, a line a row: of its blocks' sums, added up without rounding but at the end."""
+        lines = out[self.starts]
+        for index, start, end in self._long:
+            lines[index] = [total(part.tolist()) for part in out[start:end].T]
+        return lines
+
+
 class Sums:
     """A launch that takes sums.
 
@@ -45,17 +69,13 @@ class Sums:
     def __init__(self, rows: Sequence[Summed]) -> None:
         units = [units_of(row.kernel, row.shape) for row in rows]
         blocks = [blocks_of(row.kernel, row.shape) for row in rows]
-        ends = np.cumsum(blocks).tolist()
-        starts = [end - n for end, n in zip(ends, blocks, strict=True)]
-        self._starts = np.array(starts, np.int64)
-        places = zip(starts, ends, strict=True)
-        self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
+        self._blocks = Blocks(blocks)
         width = max((row.kernel.place_of_sums + 1 for row in rows), default=2)
         multiple = [_block(row.kernel) for row in rows]
         self.table = Table([n for n, _ in units], width, [unit for _, unit in units], multiple)
         count = len(rows[0].kernel.plan.sums) if rows else 1
         self._out = np.zeros((sum(blocks), count))
-        for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        for index, (row, start) in enumerate(zip(rows, self._blocks.starts.tolist(), strict=True)):
             self.table.set_row(index, row.kernel.address, row.scalars)
             self.table.addresses[index, : len(row.fixed)] = row.fixed
             at = address(self._out) + start * count * self._out.itemsize
@@ -67,11 +87,8 @@ class Sums:
         self.table.run()
 
     def each(self) -> NDArray[np.float64]:
-        """Return the sums of each row, a line a row: of its blocks' sums, added up without rounding but at the end."""
-        lines = self._out[self._starts]
-        for index, start, end in self._long:
-            lines[index] = [total(part.tolist()) for part in self._out[start:end].T]
-        return lines
+        """Return the sums of each row, a line a row."""
+        return self._blocks.totals(self._out)
 
 
 def sum_copies(

@@ -7,7 +7,7 @@ import hashlib
 import linecache
 from typing import Any
 
-__all__ = ["compiled", "load", "options"]
+__all__ = ["compiled", "launch", "load", "options"]
 
 
 @functools.cache
@@ -24,6 +24,21 @@ def load(text: str) -> Any:
 def options(threads: int, warp_size: int) -> dict[str, Any]:
     """Return what every kernel is compiled with: multiply-adds that round once would change the bits."""
     return {"num_warps": max(1, threads // warp_size), "enable_fp_fusion": False}
+
+
+def launch(function: Any, programs: int, threads: int, *arguments: int, **constants: Any) -> None:
+    """Run a kernel on the current device and stream; nothing where there are no programs."""
+    if programs:
+        function[(programs,)](*arguments, **constants, **options(threads, _warp_size()))
+
+
+def _warp_size() -> int:
+    import triton
+
+    if triton.knobs.runtime.interpret:  # no device, no warps
+        return 32
+    size: int = triton.runtime.driver.active.get_current_target().warp_size
+    return size
 
 
 def compiled(text: str, target: str, threads: int, constants: dict[str, Any] | None = None) -> Any:

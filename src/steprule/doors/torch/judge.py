@@ -15,7 +15,6 @@ from steprule.doors.torch.guards import squares
 from steprule.doors.torch.measure import Apart, Bound, Measure
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Task
-from steprule.runtime.addresses import address
 
 __all__ = ["Judge"]
 
@@ -27,6 +26,7 @@ class Judge:
         guards: the options.
         direct: rows that are walked as they lie.
         apart: rows that are not.
+        placed: rows on devices, whose sums the host waits for.
         eager: gradients that no kernel walks.
     """
 
@@ -35,17 +35,18 @@ class Judge:
         guards: Guards,
         direct: Sequence[Bound],
         apart: Sequence[Apart],
+        placed: Sequence[Bound],
         eager: Sequence[tuple[Tensor, GroupOptions]],
     ) -> None:
         self._guards, self._eager = guards, eager
-        self._norm = Measure("norm", direct, apart) if guards.measures else None
-        self._ratio = Measure("ratio", direct, apart) if guards.update_clip else None
-        pairs = [*direct, *((row, cohort) for row, cohort, _ in apart)] if guards.update_clip else []
+        self._norm = Measure("norm", direct, apart, placed) if guards.measures else None
+        self._ratio = Measure("ratio", direct, apart, placed) if guards.update_clip else None
+        pairs = [*direct, *((row, cohort) for row, cohort, _ in apart), *placed] if guards.update_clip else []
         self._own = [(cohort, row.memories[0].size, cohort.options.values.new_row()) for row, cohort in pairs]
         self.pending: list[bytes] = []
         """What ``evaluate`` found for rows that have scalars of their own."""
-        self.scalars = {id(row): address(own) for (row, _), (_, _, own) in zip(pairs, self._own, strict=True)}
-        """The addresses of the rows of scalars, of rows that have their own."""
+        self.scalars = {id(row): own for (row, _), (_, _, own) in zip(pairs, self._own, strict=True)}
+        """The scalars of rows that have their own."""
 
     def look(self, addresses: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Let the gradients lie at these addresses."""

@@ -14,11 +14,12 @@ from torch import Tensor
 from steprule.doors.evaluate import Evaluated
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Gradients, Guards
-from steprule.doors.layout import Spans
+from steprule.doors.layout import Spans, overlapping
 from steprule.doors.readings import Reading
 from steprule.doors.strided import step_in_blocks, step_strided
 from steprule.doors.sums import units_of
 from steprule.doors.torch.cohorts import Cohort, Counts, cohorts_of
+from steprule.doors.torch.device_table import DeviceTables
 from steprule.doors.torch.judge import Judge
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.measure import Apart, Bound
@@ -63,40 +64,58 @@ class Launch:
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, self.cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
-        self._direct, self._apart = self._sorted(rows)
+        self._has_copies = False
+        self._direct, self._apart, self._placed = self._sorted(rows)
         judged = guards.measures or guards.update_clip
-        self._judge = Judge(guards, self._direct, self._apart, layout.eager_grads) if judged else None
-        self._table = _table([(row, self._scalars(row, cohort)) for row, cohort in self._direct])
+        sorted_rows = self._direct, self._apart, self._placed
+        self._judge = Judge(guards, *sorted_rows, layout.eager_grads) if judged else None
+        self._table = _table([(row, address(self._scalars(row, cohort))) for row, cohort in self._direct])
+        away = [(row, self._scalars(row, cohort)) for row, cohort in self._placed]
+        self._away = DeviceTables("step", [row for row, _ in away], [scalars for _, scalars in away])
         self._all_done = False
-        self.is_direct = not self._apart and not self._before and not self._after
+        in_turns = self._away.is_in_turns or self._has_copies
+        self.is_direct = not (self._apart or self._before or self._after or in_turns)
         self._watched: WatchedRows | None = None
 
-    def _sorted(self, rows: Sequence[Row]) -> tuple[list[Bound], list[Apart]]:
-        """Return the rows that can be walked as they lie, and the others."""
+    def _sorted(self, rows: Sequence[Row]) -> tuple[list[Bound], list[Apart], list[Bound]]:
+        """Return the rows that can be walked as they lie, the others, and those on devices."""
         cohorts = {index: cohort for cohort in self.cohorts for index in cohort.rows}
-        filled = [(row, cohorts[index]) for index, row in enumerate(rows) if row.memories[0].size]
-        shared = _overlapping([row.memories[0].bounds for row, _ in filled])
+        own = [(row, cohorts[index]) for index, row in enumerate(rows) if row.memories[0].size]
+        filled = [item for item in own if not item[0].is_placed]
+        placed = [(self._apart_from_states(row), cohort) for row, cohort in own if row.is_placed]
+        shared = overlapping([row.memories[0].bounds for row, _ in filled])
         apart = [i in shared or not row.is_direct or self._crosses(row) for i, (row, _) in enumerate(filled)]
         pairs = list(zip(filled, apart, strict=True))
         others = [(row, cohort, self._arrays(row)) for (row, cohort), is_apart in pairs if is_apart]
-        return [item for item, is_apart in pairs if not is_apart], others
+        return [item for item, is_apart in pairs if not is_apart], others, placed
 
-    def _scalars(self, row: Row, cohort: Cohort) -> int:
-        """Return the address of the scalars that a row reads."""
+    def _apart_from_states(self, row: Row) -> Row:
+        """Return a row on a device with a copy of a gradient that lies in a parameter or slot."""
+        if not self._crosses(row):
+            return row
+        self._has_copies = True
+        copy = row.grad.detach().clone()
+        return dataclasses.replace(row, grad=copy, memories=[row.memories[0], Memory(copy), *row.memories[2:]])
+
+    def _scalars(self, row: Row, cohort: Cohort) -> NDArray[np.float64]:
+        """Return the scalars that a row reads."""
         own = self._judge.scalars.get(id(row)) if self._judge is not None else None
-        return address(cohort.row) if own is None else own
+        return cohort.row if own is None else own
 
     def keep(self, layout: Layout, options: Sequence[GroupOptions]) -> bool:
         """Make ready for ``holds``, and return whether it may serve again."""
         watched = layout.watched(options) if self.is_direct else None
         if watched is not None:
-            self._keep(layout.rows, watched)
+            self._keep(watched)
         return watched is not None
 
-    def _keep(self, rows: Sequence[Row], watched: Watched) -> None:
+    def _keep(self, watched: Watched) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
-        direct = [row for row in rows if row.memories[0].size]
-        self._direct = [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in self._direct]
+        direct = [row for row, _ in (*self._direct, *self._placed)]
+        self._direct, self._placed = (
+            [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in bound]
+            for bound in (self._direct, self._placed)
+        )
         self._own = np.array([_extent(row.memories[0]) for row in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
         self._stamps = [(own, *own.stamp) for own in watched.options]
@@ -124,7 +143,9 @@ class Launch:
         own, sizes, items = self._own
         if ((found % items != 0) | ((found != own) & self._spans.meet_each(found, sizes))).any():
             return False
-        self._table.addresses[:, 1] = found
+        here = len(self._direct)
+        self._table.addresses[:, 1] = found[:here]
+        self._away.look(found[here:])
         if self._judge is not None:
             self._judge.look(found)
         self._seen = seen
@@ -154,10 +175,11 @@ class Launch:
         """Take the step as ``run`` does, and add what it did. ``evaluated`` is that of the task ``"watch"``."""
         if self._watched is None:
             owns = bool(self._judge is not None and self._judge.scalars)
-            self._watched = WatchedRows(self._direct, self._apart, owns=owns)
+            self._watched = WatchedRows(self._direct, self._apart, self._placed, owns=owns)
         shared = {id(cohort): row for cohort, (row, _) in zip(self.cohorts, evaluated, strict=True)}
         pending = self._judge.pending if self._judge is not None else []
-        self._watched.make_ready(self._table.addresses[:, 1], pending, shared)
+        gradients = np.concatenate([self._table.addresses[:, 1], self._away.gradients])
+        self._watched.make_ready(gradients, pending, shared)
         watched = self._watched
         self.run([(b"", scalars) for _, scalars in evaluated], entries, lambda: readings.extend(watched.run(names)))
 
@@ -198,7 +220,7 @@ class Launch:
     def _move(self, instead: Callable[[], None] | None) -> None:
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
-        if self.is_direct and instead is None:
+        if self.is_direct and instead is None and not self._placed:
             self._table.run()
             return
         # A signal in the middle would leave some parameters stepped and others not.
@@ -211,8 +233,10 @@ class Launch:
             self._all_done = True
 
     def _step_rows(self) -> None:
+        self._away.send()
+        self._away.run()
         for row, cohort, arrays in self._apart:
-            scalars = self._scalars(row, cohort)
+            scalars = address(self._scalars(row, cohort))
             if row.kernel.needs_order:
                 step_in_blocks(row.kernel, scalars, arrays, row.words)
             else:
@@ -222,7 +246,7 @@ class Launch:
     @property
     def is_done(self) -> bool:
         """Whether the step has been taken."""
-        return self._all_done or (self.is_direct and self._table.is_done)
+        return self._all_done or (self.is_direct and not self._placed and self._table.is_done)
 
     def _crosses(self, row: Row) -> bool:
         """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""
@@ -276,18 +300,3 @@ def _units(row: Row) -> tuple[int, int]:
 
 def _extent(memory: Memory) -> tuple[int, int, int]:
     return memory.address, memory.nbytes, memory.itemsize
-
-
-def _overlapping(params: Sequence[tuple[int, int]]) -> set[int]:
-    """Return which parameters may share memory with another, given where they begin and end.
-
-    They are stepped one after the other, as by torch.
-    """
-    found: set[int] = set()
-    reach, last = 0, -1
-    for (low, high), index in sorted((bounds, index) for index, bounds in enumerate(params)):
-        if low < reach:
-            found |= {index, last}
-        if high > reach:
-            reach, last = high, index
-    return found

@@ -11,7 +11,8 @@ from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.formats import PARAM, check_kept, key_of
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.places import Item
-from steprule.doors.torch.rows import Row, Slots, check_parameter, is_plain, make_row
+from steprule.doors.torch.relaid import relaid
+from steprule.doors.torch.rows import Row, Slots, backend_of, check_parameter, make_row
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
@@ -100,8 +101,14 @@ class Layout:
         if grad.is_sparse:
             check_kept(state.storage, param)
             param, grad, state, put_back = gather(param, grad, state)
-        if all(map(is_plain, (param, grad, *state.slots.values()))):
-            self.rows.append(make_row(param, grad, place, options, state))
+        backend = backend_of((param, grad, *state.slots.values()))
+        if backend:
+            row = make_row(param, grad, place, options, state, backend)
+            if row.is_placed and not row.is_direct:
+                param, grad, state, back = relaid(param, grad, state)
+                row = make_row(param, grad, place, options, state, backend)
+                self.put_back.append(back)
+            self.rows.append(row)
             self._grads.append(grad)
             self._kept.append((entry, state))
         else:

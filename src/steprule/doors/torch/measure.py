@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from steprule.doors.evaluate import fill
 from steprule.doors.sums import Summed, Sums, sum_copies
 from steprule.doors.torch.cohorts import Cohort
+from steprule.doors.torch.device_table import DeviceTables
 from steprule.doors.torch.rows import Row
 from steprule.engine import Task
 from steprule.runtime.addresses import address
@@ -31,12 +32,21 @@ class Measure:
         task: what is summed.
         direct: rows that are walked as they lie.
         apart: rows that are not: their arrays are copied where they are not in C order.
+        placed: rows on devices.
         owns: whether every row of the launch has scalars of its own, not its cohort's.
     """
 
-    def __init__(self, task: Task, direct: Sequence[Bound], apart: Sequence[Apart], *, owns: bool = False) -> None:
+    def __init__(
+        self,
+        task: Task,
+        direct: Sequence[Bound],
+        apart: Sequence[Apart],
+        placed: Sequence[Bound],
+        *,
+        owns: bool = False,
+    ) -> None:
         self._task, self._apart = task, apart
-        cohorts = [*(cohort for _, cohort in direct), *(cohort for _, cohort, _ in apart)]
+        cohorts = [*(own for _, own in direct), *(own for _, own, _ in apart), *(own for _, own in placed)]
         keys = [index if owns else id(cohort) for index, cohort in enumerate(cohorts)]
         by_key = dict(zip(keys, cohorts, strict=True))
         made = {key: (cohort, cohort.options.values.new_row(task)) for key, cohort in by_key.items()}
@@ -44,10 +54,13 @@ class Measure:
         self._rows = [made[key][1] for key in keys]
         walked = zip(direct, self._rows, strict=False)
         self._sums = Sums([self._summed(row, [m.address for m in row.memories], own) for (row, _), own in walked])
+        self._split = len(direct), len(direct) + len(apart)
+        self._placed = DeviceTables(task, [row for row, _ in placed], self._rows[self._split[1] :])
 
     def look(self, addresses: NDArray[np.int64]) -> None:
-        """Let the gradients of the rows that are walked as they lie be at these addresses."""
-        self._sums.table.addresses[:, 1] = addresses
+        """Let the gradients of the rows that are walked as they lie be at these addresses, then those on devices."""
+        self._sums.table.addresses[:, 1] = addresses[: self._split[0]]
+        self._placed.look(addresses[self._split[0] :])
 
     def evaluate(self) -> None:
         """Let the kernels read the scalars of the next step of their cohorts."""
@@ -65,11 +78,13 @@ class Measure:
             fill(own, row)
 
     def run(self) -> NDArray[np.float64]:
-        """Return the sums, a line a row: those walked as they lie, then the others."""
+        """Return the sums, a line a row: those walked as they lie, those that are not, and those on devices."""
+        self._placed.send()
+        self._placed.run()
         self._sums.run(torch.get_num_threads())
-        others = self._rows[len(self._rows) - len(self._apart) :]
+        others = self._rows[self._split[0] : self._split[1]]
         copied = [self._by_copies(item, row) for item, row in zip(self._apart, others, strict=True)]
-        lines = [self._sums.each(), *copied]
+        lines = [self._sums.each(), *copied, self._placed.totals()]
         filled = [line for line in lines if len(line)]
         return np.concatenate(filled) if filled else lines[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ from torch import Tensor
 
 from steprule.doors.layout import fill_a_run, same_walk
 from steprule.doors.leaf import words_of
+from steprule.doors.torch import devices
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, Task, kernel
 from steprule.errors import StructureError
 from steprule.formats import Storage, stream
 
-__all__ = ["Memory", "Row", "Slots", "check_parameter", "is_plain", "make_row", "state_dtype"]
+__all__ = ["Memory", "Row", "Slots", "backend_of", "check_parameter", "is_plain", "make_row", "state_dtype"]
 
 _KIND = {
     torch.float16: "<f2",
@@ -52,7 +54,7 @@ class Slots:
 
 
 class Memory:
-    """Where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits.
+    """Where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits. On a device, in its memory.
 
     Attributes:
         shape, strides: those of the real numbers; strides in numbers, as torch's are, not in bytes.
@@ -130,10 +132,16 @@ class Row:
     is_direct: bool
     storage: Storage
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether it lies on a device, and is stepped there."""
+        return self.kernel.function is not None
+
     def kernel_of(self, task: Task) -> Kernel:
         """Return the kernel of another task, over the same memories."""
         values = self.options.values
-        return kernel(self.options.rule, values.variant, self.storage, "llvm", values.guard, task)
+        backend = "triton" if self.is_placed else "llvm"
+        return kernel(self.options.rule, values.variant, self.storage, backend, values.guard, task)
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -145,9 +153,22 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether the tensor's numbers lie in this machine's memory as they are."""
+    return tensor.device.type == "cpu" and _is_as_it_lies(tensor)
+
+
+def backend_of(tensors: Sequence[Tensor]) -> str:
+    """Return which kernels walk tensors together: ``"llvm"``, ``"triton"``, or none."""
+    device = tensors[0].device
+    if not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
+        return ""
+    if devices.has_kernels(device):
+        return "triton"
+    return "llvm" if device.type == "cpu" else ""
+
+
+def _is_as_it_lies(tensor: Tensor) -> bool:
     plain = (
-        tensor.device.type == "cpu"
-        and tensor.dtype in _KIND
+        tensor.dtype in _KIND
         and type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
         and tensor.layout is torch.strided
         and not (tensor.is_conj() or tensor.is_neg())
@@ -161,9 +182,9 @@ def _is_wrapped(tensor: Tensor) -> bool:
     return functorch is not None and bool(functorch.is_functorch_wrapped_tensor(tensor))
 
 
-def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots) -> Row:
+def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots, backend: str) -> Row:
     """Lay out one parameter."""
-    chosen = kernel(options.rule, options.values.variant, state.storage, "llvm", options.values.guard, "step")
+    chosen = kernel(options.rule, options.values.variant, state.storage, backend, options.values.guard, "step")
     memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[plane.name] for plane in chosen.kept))]
     own = memories[0]
     # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.

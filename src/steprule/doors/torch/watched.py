@@ -22,29 +22,33 @@ class WatchedRows:
     Args:
         direct: rows that are walked as they lie.
         apart: rows that are not.
+        placed: rows on devices.
         owns: whether every row has scalars of its own.
     """
 
-    def __init__(self, direct: Sequence[Bound], apart: Sequence[Apart], *, owns: bool) -> None:
-        self._bound = [*direct, *((row, cohort) for row, cohort, _ in apart)]
+    def __init__(self, direct: Sequence[Bound], apart: Sequence[Apart], placed: Sequence[Bound], *, owns: bool) -> None:
+        self._bound = [*direct, *((row, cohort) for row, cohort, _ in apart), *placed]
+        self._looked = [*range(len(direct)), *range(len(direct) + len(apart), len(self._bound))]
+        ends = len(direct), len(direct) + len(apart)
         self._names = [_names(row) for row, _ in self._bound]
         self._measures: list[tuple[list[int], Measure]] = []
         for places in alike(self._names):
-            inside = [direct[i] for i in places if i < len(direct)]
-            outside = [apart[i - len(direct)] for i in places if i >= len(direct)]
-            self._measures.append((places, Measure("watch", inside, outside, owns=owns)))
-        self._direct = len(direct)
+            inside = [direct[i] for i in places if i < ends[0]]
+            outside = [apart[i - ends[0]] for i in places if ends[0] <= i < ends[1]]
+            away = [placed[i - ends[1]] for i in places if i >= ends[1]]
+            self._measures.append((places, Measure("watch", inside, outside, away, owns=owns)))
 
     def make_ready(self, addresses: NDArray[np.int64], rows: Sequence[bytes], shared: dict[int, bytes]) -> None:
         """Set what the step reads.
 
         Args:
-            addresses: of the gradients of rows that are walked as they lie.
+            addresses: of the gradients of rows that are walked as they lie, then of those on devices.
             rows: the scalars of each row, where each has its own.
             shared: else those of its cohort, by its id.
         """
+        at = {place: index for index, place in enumerate(self._looked)}
         for places, measure in self._measures:
-            measure.look(addresses[[i for i in places if i < self._direct]])
+            measure.look(addresses[[at[i] for i in places if i in at]])
             if rows:
                 measure.set_own([rows[i] for i in places])
             else:

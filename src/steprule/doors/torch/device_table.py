@@ -1,0 +1,181 @@
+"""One launch on a device: rows that one kernel steps or sums over, whatever their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steprule.backends import triton
+from steprule.doors.layout import overlapping
+from steprule.doors.sums import Blocks, blocks_of, units_of
+from steprule.doors.torch import devices
+from steprule.doors.torch.rows import Row
+from steprule.engine import Task
+from steprule.runtime import gpu
+
+__all__ = ["DeviceTable", "DeviceTables"]
+
+Words = NDArray[np.int64]
+
+
+class DeviceTable:
+    """Rows with equal kernels on one device, their addresses and chunks in its memory.
+
+    What may change from step to step, the rows of scalars and the addresses of gradients, lies in one run of memory and
+    is copied at once. The other tables are written when the launch is made.
+
+    Args:
+        task: what the kernel does.
+        rows: with equal kernels.
+        scalars: what each row reads; the same array where rows share it.
+
+    Attributes:
+        out: the partial sums, a line a block; empty for a kernel that sums nothing.
+        blocks: which of them belong to which row.
+    """
+
+    def __init__(self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]]) -> None:
+        kernel = rows[0].kernel_of(task)
+        self._kernel, self.device = kernel, rows[0].param.device
+        counts = [units_of(kernel, row.memories[0].shape)[0] for row in rows]
+        sums = len(kernel.plan.sums)
+        self.blocks = Blocks([blocks_of(kernel, row.memories[0].shape) for row in rows] if sums else [])
+        lines = sum(blocks_of(kernel, row.memories[0].shape) for row in rows) if sums else 0
+        self.out = torch.zeros((lines, sums), dtype=torch.float64, device=self.device)
+        self._own = list({id(array): array for array in scalars}.values())
+        self._wide = max(len(array) for array in self._own)
+        self._first = self._wide * len(self._own)
+        self._host = np.zeros(self._first + len(rows), np.int64)
+        self._host[self._first :] = [row.memories[1].address for row in rows]
+        self._changing = torch.zeros(len(self._host), dtype=torch.int64, device=self.device)
+        self._chunks = _on(self.device, _chunks(counts, triton.chunk_of(kernel.plan)))
+        self._table = _on(self.device, self._words(rows, scalars, counts))
+        self._have_moved = True
+        self._stream = devices.stream_of(self.device)
+
+    def _words(self, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]], counts: Sequence[int]) -> Words:
+        plan = self._kernel.plan
+        place = {id(array): index for index, array in enumerate(self._own)}
+        words = np.zeros((len(rows), triton.width_of(plan)), np.int64)
+        at = {name: len(plan.planes) + index for index, name in enumerate(triton.WORDS)}
+        for index, (row, array) in enumerate(zip(rows, scalars, strict=True)):
+            fixed = [*(memory.address for memory in row.memories), *row.words]
+            words[index, : len(fixed)] = fixed
+            words[index, at["scalars"]] = self._changing.data_ptr() + 8 * self._wide * place[id(array)]
+        words[:, at["count"]] = counts
+        if plan.sums:
+            words[:, at["sums"]] = self.out.data_ptr() + 8 * len(plan.sums) * self.blocks.starts
+        return words
+
+    def look(self, addresses: Words) -> None:
+        """Let the gradients lie at these addresses."""
+        self._host[self._first :] = addresses
+        self._have_moved = True
+
+    def send(self) -> None:
+        """Copy the scalars to the device, and the gradients' addresses if they have moved."""
+        self._follow()
+        for index, array in enumerate(self._own):
+            start = index * self._wide
+            self._host[start : start + len(array)] = array.view(np.int64)
+        end = len(self._host) if self._have_moved else self._first
+        devices.to_device(torch.from_numpy(self._host[:end]), self._changing[:end])
+        self._have_moved = False
+
+    def run(self, taken: Tensor | None = None) -> None:
+        """Launch the kernel.
+
+        Args:
+            taken: a number on the device; where it is 0, nothing is changed. Default: always.
+        """
+        addresses = [self._table.data_ptr(), self._changing.data_ptr() + 8 * self._first, self._chunks.data_ptr()]
+        threads = triton.threads_of(self._kernel.plan)
+        decided = 0 if taken is None else taken.data_ptr()
+        gpu.launch(self._kernel.function, len(self._chunks), threads, *addresses, decided, GUARDED=taken is not None)
+        if devices.is_capturing(self.device):
+            devices.keep_alive(self._table, self._changing, self._chunks, self.out)
+
+    def totals(self) -> NDArray[np.float64]:
+        """Return the sums of each row, a line a row. Waits for the device."""
+        return self.blocks.totals(self.out.cpu().numpy())
+
+    def _follow(self) -> None:
+        """Wait, on the stream at work, for what another has done to the tables."""
+        stream = devices.stream_of(self.device)
+        if stream != self._stream:
+            stream.wait_stream(self._stream)
+            self._stream = stream
+
+
+class DeviceTables:
+    """Rows on devices, in one launch for each kernel and device.
+
+    Args:
+        task: what their kernels do.
+        rows: in the order in which lines of sums come. Those that share memory are stepped one after the other.
+        scalars: what each row reads.
+
+    Attributes:
+        is_in_turns: whether some rows share memory.
+        gradients: where the gradients of the rows lie.
+    """
+
+    def __init__(self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]]) -> None:
+        self.gradients = np.array([row.memories[1].address for row in rows], np.int64)
+        shared = overlapping([row.memories[0].bounds for row in rows])
+        self.is_in_turns = bool(shared)
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for place, row in enumerate(rows):
+            key = (row.param.device, row.kernel_of(task), place if place in shared else -1)
+            alike.setdefault(key, []).append(place)
+        self._tables: list[tuple[list[int], DeviceTable]] = []
+        for places in alike.values():
+            with devices.on(rows[places[0]].param.device):
+                table = DeviceTable(task, [rows[i] for i in places], [scalars[i] for i in places])
+            self._tables.append((places, table))
+
+    def look(self, addresses: Words) -> None:
+        """Let the gradients lie at these addresses."""
+        self.gradients = addresses.copy()
+        for places, table in self._tables:
+            table.look(addresses[places])
+
+    def send(self) -> None:
+        """Copy to the devices what has changed."""
+        for _, table in self._tables:
+            with devices.on(table.device):
+                table.send()
+
+    def run(self) -> None:
+        """Launch the kernels."""
+        for _, table in self._tables:
+            with devices.on(table.device):
+                table.run()
+
+    def totals(self) -> NDArray[np.float64]:
+        """Return the sums of each row, a line a row. Waits for the devices."""
+        lines = [(places, table.totals()) for places, table in self._tables]
+        found = np.zeros((len(self.gradients), lines[0][1].shape[1] if lines else 0))
+        for places, own in lines:
+            found[places] = own
+        return found
+
+
+def _chunks(counts: Sequence[int], size: int) -> NDArray[np.int32]:
+    """Return the row and the number of each chunk."""
+    per_row = -(-np.array(counts, np.int64) // size)
+    starts = np.cumsum(per_row) - per_row
+    rows = np.repeat(np.arange(len(counts)), per_row)
+    numbers = np.arange(len(rows)) - starts[rows]
+    return np.stack([rows, numbers], axis=1).astype(np.int32)
+
+
+def _on(device: torch.device, array: NDArray[np.int64] | NDArray[np.int32]) -> Tensor:
+    given = torch.from_numpy(array)
+    home = torch.empty(given.shape, dtype=given.dtype, device=device)
+    devices.to_device(given, home)
+    return home

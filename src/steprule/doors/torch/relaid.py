@@ -1,0 +1,32 @@
+"""Tensors on a device that kernels cannot walk as they lie: stepped as copies in C order, which are put back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from steprule.doors.torch.rows import Slots
+
+__all__ = ["relaid"]
+
+
+def relaid(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:
+    """Return a parameter, its gradient and its slots in C order, and what puts the parameter and the slots back.
+
+    Made when a step is laid out, so that what can fail fails before anything is changed.
+    """
+    homes = [param.detach(), *state.slots.values()]
+    copies = [home.contiguous() for home in homes]
+    # What is in C order is no copy and is stepped where it lies.
+    pairs = [(home, copy) for home, copy in zip(homes, copies, strict=True) if copy is not home]
+    slots = dict(zip(state.slots, copies[1:], strict=True))
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for home, copy in pairs:
+                home.copy_(copy)
+
+    return copies[0], grad.detach().contiguous(), dataclasses.replace(state, slots=slots), put_back
