@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steprule.doors.torch import launch, native
+from steprule.doors.torch import native, watch
 from steprule.doors.torch.base import Base
 from steprule.runtime import Table
 from steprule.torch import SGD, Adam, NAdam
@@ -29,9 +29,9 @@ def layouts(monkeypatch: pytest.MonkeyPatch) -> list[Base]:
     seen: list[Base] = []
     lay_out = Base._step_anew
 
-    def watched(self: Base, grads: Any) -> None:
+    def watched(self: Base, *given: Any) -> Any:
         seen.append(self)
-        lay_out(self, grads)
+        return lay_out(self, *given)
 
     monkeypatch.setattr(Base, "_step_anew", watched)
     return seen
@@ -384,7 +384,7 @@ def test_a_parameter_that_stands_in_a_group_twice_is_stepped_twice_as_by_torch()
 
 def test_without_guards_of_torch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch, layouts: list[Base]) -> None:
     (optimizer, params), (twin, others) = made(), made()
-    monkeypatch.setattr(launch, "_tensor_guards", lambda: None)
+    monkeypatch.setattr(watch, "_tensor_guards", lambda: None)
     for t in range(3):
         gradients(params, t)
         optimizer.step()

@@ -2,7 +2,7 @@
 
 from steprule.compile.parts import BLOCK, LANES, Const, Instruction, Plan, Plane, Ref, Scalar, Store, Sum, Value
 from steprule.compile.plan import make_plan
-from steprule.compile.prelude import Prelude, distinct
+from steprule.compile.prelude import Prelude, assignments, distinct
 
 __all__ = [
     "BLOCK",
@@ -17,6 +17,7 @@ __all__ = [
     "Store",
     "Sum",
     "Value",
+    "assignments",
     "distinct",
     "make_plan",
 ]

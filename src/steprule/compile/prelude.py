@@ -1,21 +1,21 @@
 """The host prelude: what depends on hyperparameters and the step number alone.
 
 It is computed once a step in Python's float64, from generated Python text, and handed to kernels
-as one row of float64 scalars.
+as one row of float64 scalars. A backend that computes it elsewhere spells the expressions itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from steprule.compile.lower import postorder
 from steprule.language.node import Node
 
-__all__ = ["Prelude", "distinct", "make_prelude"]
+__all__ = ["Prelude", "assignments", "distinct", "make_prelude"]
 
 _RESERVED = ("math", "abs", "inf", "nan", "prelude")
 
@@ -52,12 +52,15 @@ class Prelude:
         text: its source.
         conditions: for each scalar of the row, whether it is a condition (1.0 or 0.0).
         scalar_slots: the scalar slots whose new values follow the row.
+        results: the expressions of the row, then of the scalar slots; the text says the same.
     """
 
     arguments: tuple[str, ...]
     text: str
     conditions: tuple[bool, ...]
     scalar_slots: tuple[str, ...]
+    # Nodes are equal only to themselves, and those of plans that are traced again would not be.
+    results: tuple[Node, ...] = field(compare=False, repr=False)
 
     @cached_property
     def function(self) -> Callable[..., tuple[float, ...]]:
@@ -73,11 +76,12 @@ def make_prelude(arguments: Iterable[str], row: list[Node], scalar_slots: dict[s
     arguments = tuple(arguments)
     results = [*row, *scalar_slots.values()]
     names = distinct(arguments, _RESERVED)
-    lines, texts = _assignments(results, names)
+    lines, texts = assignments(results, names.values(), lambda node, args: _text(node, args, names))
     values = "".join(f"{texts[node]}, " for node in results)
     body = "\n".join(f"    {line}" for line in [*lines, f"return ({values})"])
     text = f"def prelude({', '.join(names.values())}):\n{body}\n"
-    return Prelude(arguments, text, tuple(node.kind == "bool" for node in row), tuple(scalar_slots))
+    conditions = tuple(node.kind == "bool" for node in row)
+    return Prelude(arguments, text, conditions, tuple(scalar_slots), tuple(results))
 
 
 def distinct(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
@@ -93,12 +97,20 @@ def distinct(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
     return chosen
 
 
-def _assignments(results: list[Node], names: dict[str, str]) -> tuple[list[str], dict[Node, str]]:
+def assignments(
+    results: Iterable[Node], taken: Iterable[str], spell: Callable[[Node, list[str]], str]
+) -> tuple[list[str], dict[Node, str]]:
     """Return the lines that name intermediate values, and the text of every node.
 
     Named are what is used twice, and the branches of ``where``: both are computed, as they are when
     the rule is called on numbers.
+
+    Args:
+        results: what is computed.
+        taken: names that are in use.
+        spell: returns the text of a node, given those of its arguments.
     """
+    results, taken = list(results), set(taken)
     order = postorder(results)
     args = [arg for node in order for arg in node.args]
     named = {node for node in order if node.args and sum(arg is node for arg in args) > 1}
@@ -106,9 +118,9 @@ def _assignments(results: list[Node], names: dict[str, str]) -> tuple[list[str],
     lines: list[str] = []
     texts: dict[Node, str] = {}
     for node in order:
-        texts[node] = _text(node, texts, names)
+        texts[node] = spell(node, [texts[arg] for arg in node.args])
         if node in named:
-            name = distinct([f"h{len(lines)}"], names.values())[f"h{len(lines)}"]
+            name = distinct([f"h{len(lines)}"], taken)[f"h{len(lines)}"]
             lines.append(f"{name} = {_unwrapped(texts[node])}")
             texts[node] = name
     return lines, texts
@@ -124,11 +136,11 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _text(node: Node, texts: dict[Node, str], names: dict[str, str]) -> str:
+def _text(node: Node, args: list[str], names: dict[str, str]) -> str:
     if node.op == "symbol":
         return names[node.name]
     if node.op == "const":
         return f"({node.value!r})" if node.value < 0 else repr(node.value)
     if node.op.startswith("math."):
-        return f"{node.op}({', '.join(texts[arg] for arg in node.args)})"
-    return _PYTHON[node.op].format(*(texts[arg] for arg in node.args))
+        return f"{node.op}({', '.join(args)})"
+    return _PYTHON[node.op].format(*args)

@@ -117,6 +117,11 @@ class Guards:
         """Whether all gradients are read before a step."""
         return self.clip_norm is not None or self.nonfinite != "propagate"
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process decides by itself."""
+        return self.share is _alone
+
     def guard(self, *, unscales: bool = False) -> Guard:
         """Return what kernels do."""
         return Guard(unscales, self.clip_value is not None, self.clip_norm is not None, self.update_clip)

@@ -43,7 +43,7 @@ _MEANINGS = {
     "differentiable": "let autograd go through the step. Slow: the rule runs on tensors.",
     "foreach": "ignored: every step is one fused pass.",
     "fused": "ignored: every step is one fused pass.",
-    "capturable": "ignored on the CPU.",
+    "capturable": "keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU.",
     "options": (
         '`states` ("float32", "bfloat16", "8bit", or a dict of these by slot), `weights` of 16-bit parameters '
         '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors, and those of '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,16 +11,14 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
-from steprule.doors.guards import Gradients, Guards, HasGuards
-from steprule.doors.readings import Reading, Watcher
+from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import documented
-from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, names_of, storage_of
-from steprule.doors.torch.guards import Given, guards_of
-from steprule.doors.torch.launch import Launch
-from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
+from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
-from steprule.doors.torch.options import Choice, GroupOptions, Naming, check_group, check_keys, hyperparameters
-from steprule.doors.torch.places import Item, Places, check_params, places_of, rounds
+from steprule.doors.torch.options import Choice, Naming, check_group, check_keys, hyperparameters
+from steprule.doors.torch.places import check_params
+from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
 
 __all__ = ["Base", "Number", "Params"]
@@ -29,17 +27,15 @@ Params = torch_optimizer.ParamsT
 Number = float | Tensor
 
 
-class Base(HasGuards, torch.optim.Optimizer):
+class Base(Stepping, torch.optim.Optimizer):
     """A torch optimizer that steps by a rule. Subclasses say which, and what torch calls its parts.
 
-    Tensors on the CPU are stepped in one launch, in place. On other devices, for tensor subclasses and with
-    ``differentiable=True`` the rule itself runs on torch's tensors, parameter by parameter.
+    Tensors on the CPU are stepped in one launch, in place; so are those on a GPU where Triton is installed. On other
+    devices, for tensor subclasses and with ``differentiable=True`` the rule itself runs on torch's tensors, one
+    parameter after the other.
     """
 
     _naming = Naming()
-    _monitor: Watcher | None = None
-    _released: type[Tensor] | None = None
-    """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -47,9 +43,7 @@ class Base(HasGuards, torch.optim.Optimizer):
             cls.__doc__ = documented(cls)
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        self._options: list[GroupOptions] = []
-        self._launch: Launch | None = None
-        self._places: tuple[list[GroupOptions], Places] | None = None
+        self._forget()
         check_params(params)
         self.guards: Guards = guards_of(defaults)
         """``clip_norm``, ``nonfinite`` and the other options of guarded steps."""
@@ -156,101 +150,10 @@ class Base(HasGuards, torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = self.__dict__.get("found_inf")
-        if found is None or not found.item():
-            self._advance()
+        self._advance()
         return loss
 
     _step_with_hooks = torch.optim.Optimizer.profile_hook_step(_step)
-
-    def _advance(self) -> None:
-        self._refresh()
-        grads = [param.grad for group in self.param_groups for param in group["params"]]
-        if self._released is not None:
-            grads = [None if type(grad) is self._released else grad for grad in grads]
-        launch = self._launch
-        if launch is not None and launch.holds(self._options, list(self.state.values()), grads):
-            factor = launch.factor(self._given(grads))
-            if factor is None:
-                return
-            readings = self._run(launch, factor, None)
-        else:
-            self._launch = None
-            with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
-                anew = self._step_anew(grads)
-            if anew is None:
-                return
-            readings = anew
-        if self._monitor is not None:
-            self._monitor.take(readings or None)
-
-    def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
-        """Take the step of a launch, and return what is read of it: nothing where it is not due."""
-        readings: list[Reading] = []
-        try:
-            if self._monitor is None or not self._monitor.is_due():
-                launch.run(launch.evaluate(factor), entries)
-            else:
-                names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
-                launch.read(launch.evaluate(factor, "watch"), names, entries, readings)
-        except BaseException:  # a signal, after the step was taken
-            if self._monitor is not None and launch.is_done:
-                self._monitor.take(readings or None)
-            raise
-        return readings
-
-    def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
-        return Given(self._options, grads, self._read, self.guards.clip_value)
-
-    @torch.no_grad()
-    def _step_alone(self, param: Tensor) -> None:
-        """Step one parameter, wherever it stands in the groups."""
-        self._refresh()
-        if self._places is None or self._places[0] is not self._options:
-            self._places = (self._options, places_of(self._options))
-        self._launch = None
-        for place, own in self._places[1].get(param, ()):
-            self._step_once([(place, param.grad, param, own)])
-
-    def _refresh(self) -> None:
-        """Follow the options of the groups, which anyone may change between steps."""
-        groups = self.param_groups
-        if [id(options.group) for options in self._options] != list(map(id, groups)):
-            self._options = self._options_of(groups)
-        scale = self.__dict__.get("grad_scale")
-        for options in self._options:
-            options.refresh(scale)
-
-    def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
-        own = (self._rule, self._naming, self.defaults)
-        return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
-
-    def _step_anew(self, grads: Sequence[Tensor | None]) -> list[Reading] | None:
-        """Lay out a step, take it, and keep its layout for the next if it can serve again.
-
-        Returns what is read of the step, or None if it is skipped.
-        """
-        params = [(param, options) for options in self._options for param in options.group["params"]]
-        items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
-        factor: float | None = None
-        launches: list[Launch | None] = []
-        readings: list[Reading] = []
-        for turn in rounds(items):
-            layout = Layout(self._naming, self._read, self.state, turn)
-            launch = Launch(layout, self.guards)
-            if not launches:  # every gradient is in the first round
-                factor = launch.factor(self._given(grads))
-            if factor is None:
-                return None
-            readings += self._run(launch, factor, layout.entries)
-            launches.append(launch if launch.keep(layout, self._options) else None)
-        self._launch = launches[0] if len(launches) == 1 else None
-        return readings
-
-    def _step_once(self, items: Sequence[Item]) -> None:
-        layout = Layout(self._naming, self._read, self.state, items)
-        launch = Launch(layout, self.guards)
-        launch.run(launch.evaluate(1.0), layout.entries)
 
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         """Return a gradient as it can be read: with a sign or conjugation that is due carried out, a copy."""
@@ -271,12 +174,13 @@ class Base(HasGuards, torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs."""
+        self._settle()
         return {**super().__getstate__(), "guards": self.guards}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle's, a copy's or a state dict's parts, with defaults for options it does not have."""
         super().__setstate__(state)
-        self._launch, self._options, self._places = None, [], None
+        self._forget()
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 if name != "differentiable":  # torch adds it to the defaults of all, and to the groups of none
@@ -304,6 +208,7 @@ class Base(HasGuards, torch.optim.Optimizer):
         groups = loaded_groups(self.param_groups, state_dict["param_groups"], self.defaults, self._check, convert)
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)
+        self._settle()
         self.__setstate__({"state": state, "param_groups": groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)

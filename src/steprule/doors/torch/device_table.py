@@ -17,7 +17,7 @@ from steprule.doors.torch.rows import Row
 from steprule.engine import Task
 from steprule.runtime import gpu
 
-__all__ = ["DeviceTable", "DeviceTables"]
+__all__ = ["DeviceTable", "DeviceTables", "Words"]
 
 Words = NDArray[np.int64]
 
@@ -32,20 +32,23 @@ class DeviceTable:
         task: what the kernel does.
         rows: with equal kernels.
         scalars: what each row reads; the same array where rows share it.
+        out: where partial sums go; default: memory of its own.
 
     Attributes:
         out: the partial sums, a line a block; empty for a kernel that sums nothing.
         blocks: which of them belong to which row.
     """
 
-    def __init__(self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]]) -> None:
+    def __init__(
+        self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]], out: Tensor | None = None
+    ) -> None:
         kernel = rows[0].kernel_of(task)
         self._kernel, self.device = kernel, rows[0].param.device
         counts = [units_of(kernel, row.memories[0].shape)[0] for row in rows]
         sums = len(kernel.plan.sums)
         self.blocks = Blocks([blocks_of(kernel, row.memories[0].shape) for row in rows] if sums else [])
         lines = sum(blocks_of(kernel, row.memories[0].shape) for row in rows) if sums else 0
-        self.out = torch.zeros((lines, sums), dtype=torch.float64, device=self.device)
+        self.out = torch.zeros((lines, sums), dtype=torch.float64, device=self.device) if out is None else out
         self._own = list({id(array): array for array in scalars}.values())
         self._wide = max(len(array) for array in self._own)
         self._first = self._wide * len(self._own)
@@ -65,16 +68,33 @@ class DeviceTable:
         for index, (row, array) in enumerate(zip(rows, scalars, strict=True)):
             fixed = [*(memory.address for memory in row.memories), *row.words]
             words[index, : len(fixed)] = fixed
-            words[index, at["scalars"]] = self._changing.data_ptr() + 8 * self._wide * place[id(array)]
+            words[index, at["scalars"]] = self.scalars(place[id(array)])
         words[:, at["count"]] = counts
         if plan.sums:
             words[:, at["sums"]] = self.out.data_ptr() + 8 * len(plan.sums) * self.blocks.starts
         return words
 
+    @property
+    def counts(self) -> bool:
+        """Whether the scalars depend on the number of the step."""
+        plan = self._kernel.plan
+        return "t" in plan.prelude.arguments or bool(plan.prelude.scalar_slots) or bool(plan.inputs)
+
+    def scalars(self, number: int) -> int:
+        """Return the address, on the device, of one of the rows of scalars."""
+        return self._changing.data_ptr() + 8 * self._wide * number
+
     def look(self, addresses: Words) -> None:
         """Let the gradients lie at these addresses."""
         self._host[self._first :] = addresses
         self._have_moved = True
+
+    def send_gradients(self) -> None:
+        """Copy the gradients' addresses to the device if they have moved."""
+        self._follow()
+        if self._have_moved:
+            devices.to_device(torch.from_numpy(self._host[self._first :]), self._changing[self._first :])
+        self._have_moved = False
 
     def send(self) -> None:
         """Copy the scalars to the device, and the gradients' addresses if they have moved."""
@@ -144,16 +164,24 @@ class DeviceTables:
         for places, table in self._tables:
             table.look(addresses[places])
 
-    def send(self) -> None:
-        """Copy to the devices what has changed."""
+    def check(self) -> None:
+        """Refuse to be captured where every step has other scalars: a replay would repeat this one.
+
+        Raises:
+            RuntimeError: with what to do.
+        """
+        for _, table in self._tables:
+            if table.counts and devices.is_capturing(table.device):
+                raise RuntimeError(
+                    "step() is captured in a CUDA graph, and its numbers come from the host, which a replay does not "
+                    "ask; nothing was captured. Make the optimizer with capturable=True"
+                )
+
+    def run(self) -> None:
+        """Copy to the devices what has changed, and launch the kernels."""
         for _, table in self._tables:
             with devices.on(table.device):
                 table.send()
-
-    def run(self) -> None:
-        """Launch the kernels."""
-        for _, table in self._tables:
-            with devices.on(table.device):
                 table.run()
 
     def totals(self) -> NDArray[np.float64]:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["has_kernels", "is_capturing", "keep_alive", "on", "stream_of", "to_device"]
+__all__ = ["from_device", "has_come", "has_kernels", "is_capturing", "keep_alive", "on", "stream_of", "to_device"]
 
 KINDS = {"cuda", "xpu"}
 """What torch calls the devices that Triton has a backend for; AMD's are ``cuda``, too."""
+KINDS_WITH_STREAMS = ("cuda", "xpu")
 _OLDEST = (7, 0)
 """Of NVIDIA's GPUs: the compute capability that Triton needs."""
 _captured: list[object] = []
@@ -57,7 +58,7 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 def stream_of(device: torch.device) -> Any:
     """Return the stream that work on the device goes to; None where there are no streams."""
     module = getattr(torch, device.type)
-    return module.current_stream(device) if device.type in ("cuda", "xpu") else None
+    return module.current_stream(device) if device.type in KINDS_WITH_STREAMS else None
 
 
 def is_capturing(device: torch.device) -> bool:
@@ -76,7 +77,23 @@ def to_device(numbers: Tensor, home: Tensor) -> None:
     From memory that the device can read by itself; torch gives it to nobody else before the copy is done. A graph that
     is captured copies it at every replay.
     """
-    staged = numbers.pin_memory() if home.device.type in ("cuda", "xpu") else numbers.clone()
+    staged = numbers.pin_memory() if home.device.type in KINDS_WITH_STREAMS else numbers.clone()
     home.copy_(staged, non_blocking=True)
     if is_capturing(home.device):
         keep_alive(staged)
+
+
+def from_device(numbers: Tensor) -> tuple[Tensor, Any]:
+    """Begin to copy numbers of a device to this machine's memory; return the copy, and what tells when it has come."""
+    if numbers.device.type not in KINDS_WITH_STREAMS:
+        return numbers.clone(), None
+    copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+    copy.copy_(numbers, non_blocking=True)
+    event = getattr(torch, numbers.device.type).Event()
+    event.record(stream_of(numbers.device))
+    return copy, event
+
+
+def has_come(event: Any) -> bool:
+    """Whether the copy of ``from_device`` is complete."""
+    return event is None or bool(event.query())

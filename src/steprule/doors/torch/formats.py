@@ -109,15 +109,17 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
     """
     if clips_update:
         raise StructureError(
-            f"update_clip takes tensors in this machine's memory; a parameter of shape {tuple(param.shape)} is a "
-            f"{type(param).__name__} on {param.device}; nothing was stepped. Use clip_norm"
+            f"update_clip takes dense tensors in this machine's memory, or on a GPU for which Triton is installed; a "
+            f"parameter of shape {tuple(param.shape)} is a {type(param).__name__} on {param.device}; nothing was "
+            "stepped. Use clip_norm"
         )
     if not storage.is_plain:
         asked = ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
-            f"asked ({asked}): this takes dense tensors in this machine's memory, dense gradients, and no "
-            "differentiable=True. Give it to a group with states='float32' and weights='nearest'"
+            f"asked ({asked}): this takes dense tensors in this machine's memory, or on a GPU for which Triton is "
+            "installed, dense gradients, and no differentiable=True. Give it to a group with states='float32' and "
+            "weights='nearest'"
         )
 
 

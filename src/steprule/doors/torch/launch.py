@@ -17,32 +17,25 @@ from steprule.doors.guards import Gradients, Guards
 from steprule.doors.layout import Spans, overlapping
 from steprule.doors.readings import Reading
 from steprule.doors.strided import step_in_blocks, step_strided
-from steprule.doors.sums import units_of
 from steprule.doors.torch.cohorts import Cohort, Counts, cohorts_of
+from steprule.doors.torch.decided import Decided
+from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_table import DeviceTables
 from steprule.doors.torch.judge import Judge
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.measure import Apart, Bound
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Memory, Row
-from steprule.doors.torch.watch import Watch, Watched
+from steprule.doors.torch.table import table_of
+from steprule.doors.torch.watch import Watch, Watched, guards_of
 from steprule.doors.torch.watched import WatchedRows
 from steprule.engine import Task
 from steprule.formats import Formats
 from steprule.rules.rule import Variant
-from steprule.runtime import Table
 from steprule.runtime.addresses import address
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Launch"]
-
-
-def _tensor_guards() -> Any:
-    try:
-        from torch._C._dynamo.guards import TensorGuards
-    except ImportError:  # private to torch: without it every step is laid out anew
-        return None
-    return TensorGuards
 
 
 class Launch:
@@ -52,26 +45,41 @@ class Launch:
         layout: what the step consists of. Steps by torch come first, of which the first may fail, and then nothing has
             moved; what is put back comes last, and cannot fail.
         guards: what decides about steps.
+        decision: for a step that is decided on the device that all rows lie on; None: this machine decides.
+        found: what ``GradScaler`` found, for the device's decision.
 
     Attributes:
-        cohorts: of the rows.
+        cohorts: of the rows, where this machine counts their steps.
         is_direct: whether all is done in the one launch, which then may be kept for another step.
     """
 
-    def __init__(self, layout: Layout, guards: Guards) -> None:
+    def __init__(
+        self, layout: Layout, guards: Guards, decision: Decision | None = None, found: Tensor | None = None
+    ) -> None:
         rows = layout.rows
-        self.cohorts, self._before, self._after = cohorts_of(rows), layout.eager, layout.put_back
+        self.cohorts = [] if decision else cohorts_of(rows)
+        self._before, self._after = layout.eager, layout.put_back
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, self.cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
         self._has_copies = False
-        self._direct, self._apart, self._placed = self._sorted(rows)
         judged = guards.measures or guards.update_clip
-        sorted_rows = self._direct, self._apart, self._placed
-        self._judge = Judge(guards, *sorted_rows, layout.eager_grads) if judged else None
-        self._table = _table([(row, address(self._scalars(row, cohort))) for row, cohort in self._direct])
-        away = [(row, self._scalars(row, cohort)) for row, cohort in self._placed]
-        self._away = DeviceTables("step", [row for row, _ in away], [scalars for _, scalars in away])
+        self._judge: Judge | None = None
+        self._away: DeviceTables | Decided
+        self._direct: list[Bound] = []
+        self._apart: list[Apart] = []
+        self._placed: list[Bound] = []
+        if decision is not None:
+            self._rows_away = [self._apart_from_states(row) for row in rows]
+            self._away = Decided(self._rows_away, guards, decision, found)
+        else:
+            self._direct, self._apart, self._placed = self._sorted(rows)
+            self._rows_away = [row for row, _ in self._placed]
+            if judged:
+                self._judge = Judge(guards, self._direct, self._apart, self._placed, layout.eager_grads)
+            scalars = [self._scalars(row, cohort) for row, cohort in self._placed]
+            self._away = DeviceTables("step", self._rows_away, scalars)
+        self._table = table_of([(row, address(self._scalars(row, cohort))) for row, cohort in self._direct])
         self._all_done = False
         in_turns = self._away.is_in_turns or self._has_copies
         self.is_direct = not (self._apart or self._before or self._after or in_turns)
@@ -111,7 +119,7 @@ class Launch:
 
     def _keep(self, watched: Watched) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
-        direct = [row for row, _ in (*self._direct, *self._placed)]
+        direct = [*(row for row, _ in self._direct), *self._rows_away]
         self._direct, self._placed = (
             [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in bound]
             for bound in (self._direct, self._placed)
@@ -124,8 +132,17 @@ class Launch:
         # is due where it lies, by `.data =`, is not noticed.
         kept = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
         self._complex = [tensor for tensor in kept if tensor.is_complex()]
-        self._guards = _guards([*self._complex, *watched.grads])
+        self._guards = guards_of([*self._complex, *watched.grads])
         self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
+
+    def asks(self, found: Tensor | None) -> bool:
+        """Whether the launch serves where ``GradScaler`` has found this; a device that decides is told."""
+        if not isinstance(self._away, Decided):
+            return True
+        if (found is None) != (self._away.found is None) or (found is not None and found.device != self._away.device):
+            return False
+        self._away.found = found
+        return True
 
     def holds(self, options: Sequence[GroupOptions], states: list[Any], grads: list[Any]) -> bool:
         """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
@@ -157,6 +174,7 @@ class Launch:
         Raises:
             NonFiniteError: as the options say.
         """
+        self._away.check()
         return 1.0 if self._judge is None else self._judge.factor(gradients)
 
     def evaluate(self, factor: float, task: Task = "step") -> list[Evaluated]:
@@ -173,6 +191,10 @@ class Launch:
         readings: list[Reading],
     ) -> None:
         """Take the step as ``run`` does, and add what it did. ``evaluated`` is that of the task ``"watch"``."""
+        if isinstance(self._away, Decided):
+            away = self._away
+            self.run(evaluated, entries, lambda: readings.extend(away.read(names)))
+            return
         if self._watched is None:
             owns = bool(self._judge is not None and self._judge.scalars)
             self._watched = WatchedRows(self._direct, self._apart, self._placed, owns=owns)
@@ -220,7 +242,7 @@ class Launch:
     def _move(self, instead: Callable[[], None] | None) -> None:
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
-        if self.is_direct and instead is None and not self._placed:
+        if self.is_direct and instead is None and not self._rows_away:
             self._table.run()
             return
         # A signal in the middle would leave some parameters stepped and others not.
@@ -233,7 +255,6 @@ class Launch:
             self._all_done = True
 
     def _step_rows(self) -> None:
-        self._away.send()
         self._away.run()
         for row, cohort, arrays in self._apart:
             scalars = address(self._scalars(row, cohort))
@@ -244,9 +265,14 @@ class Launch:
         self._table.run()
 
     @property
+    def is_decided(self) -> bool:
+        """Whether the device decides about steps."""
+        return isinstance(self._away, Decided)
+
+    @property
     def is_done(self) -> bool:
         """Whether the step has been taken."""
-        return self._all_done or (self.is_direct and not self._placed and self._table.is_done)
+        return self._all_done or (self.is_direct and not self._rows_away and self._table.is_done)
 
     def _crosses(self, row: Row) -> bool:
         """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""
@@ -264,38 +290,6 @@ def _is_as_stamped(own: GroupOptions, stamp: tuple[GroupOptions, GroupValues, Va
     values, variant, formats, params = own.stamp
     same = own is stamp[0] and values is stamp[1] and params is stamp[4]
     return same and variant == stamp[2] and formats == stamp[3]
-
-
-def _guards(tensors: Sequence[Tensor]) -> Callable[..., bool]:
-    """Return what tells whether tensors are of the types, shapes, strides and devices that these are."""
-    kind = _tensor_guards()
-    if kind is None:
-        return lambda *tensors: False
-    guards = kind(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
-
-    def check(*tensors: Any) -> bool:
-        try:
-            return bool(guards.check(*tensors))
-        except TypeError:  # a None where there was a gradient
-            return False
-
-    return check
-
-
-def _table(rows: Sequence[tuple[Row, int]]) -> Table:
-    units = [_units(row) for row, _ in rows]
-    width = max((len(row.memories) + len(row.words) for row, _ in rows), default=2)
-    table = Table([n for n, _ in units], width, [unit for _, unit in units])
-    for index, (row, scalars) in enumerate(rows):
-        table.set_row(index, row.kernel.address, scalars)
-        fixed = [*(memory.address for memory in row.memories), *row.words]
-        table.addresses[index, : len(fixed)] = fixed
-    return table
-
-
-def _units(row: Row) -> tuple[int, int]:
-    """Return what the kernel of a row counts, and how many elements it counts as one. Complex numbers are two."""
-    return units_of(row.kernel, row.memories[0].shape)
 
 
 def _extent(memory: Memory) -> tuple[int, int, int]:

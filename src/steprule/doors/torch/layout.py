@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from steprule.doors.torch.eager import differentiable_step, eager_step
@@ -55,6 +56,7 @@ class Layout:
         read: returns a gradient as it is read.
         state: the optimizer's.
         items: the parameters.
+        home: the device that keeps step counts and scalar slots, and decides; None: this machine.
 
     Raises:
         StructureError, StateError, RuntimeError: for gradients and states that do not fit.
@@ -66,8 +68,9 @@ class Layout:
         read: Callable[[Tensor, Mapping[str, Any]], Tensor],
         state: dict[Tensor, dict[str, Any]],
         items: Sequence[Item],
+        home: torch.device | None,
     ) -> None:
-        self._naming, self._read, self._state = naming, read, state
+        self._naming, self._read, self._state, self._home = naming, read, state, home
         self.rows: list[Row] = []
         self.eager: list[Callable[[], None]] = []
         self.eager_grads: list[tuple[Tensor, GroupOptions]] = []
@@ -90,7 +93,7 @@ class Layout:
         # A copy is another one at the next step.
         self.is_reusable = self.is_reusable and grad is given
         check_parameter(param, grad)
-        state, fresh = check_entry(entry, param, options, self._naming)
+        state, fresh = check_entry(entry, param, options, self._naming, self._home)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
             check_kept(state.storage, param)

@@ -79,7 +79,6 @@ class Measure:
 
     def run(self) -> NDArray[np.float64]:
         """Return the sums, a line a row: those walked as they lie, those that are not, and those on devices."""
-        self._placed.send()
         self._placed.run()
         self._sums.run(torch.get_num_threads())
         others = self._rows[self._split[0] : self._split[1]]

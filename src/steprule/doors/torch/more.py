@@ -22,6 +22,7 @@ class Optimizer(Base):
         params: tensors, named tensors, or groups, as for every optimizer of torch.
         rule: default Adam.
         differentiable: let autograd go through the step.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU.
         states, weights, min_elements, seed: how states and 16-bit parameters are kept, as for the other classes.
         clip_norm, clip_value, nonfinite, max_skips, update_clip, process_group: guarded steps, as for the others.
         hyperparameters: the rule's own, by its names (``lr``, ``beta1``, ...), numbers or tensors of one number.
@@ -42,7 +43,13 @@ class Optimizer(Base):
     _naming = Naming(options={"beta1": "beta1", "beta2": "beta2", "beta3": "beta3"})
 
     def __init__(
-        self, params: Params, rule: str | Rule = "adam", *, differentiable: bool = False, **hyperparameters: Any
+        self,
+        params: Params,
+        rule: str | Rule = "adam",
+        *,
+        differentiable: bool = False,
+        capturable: bool = False,
+        **hyperparameters: Any,
     ) -> None:
         if isinstance(rule, dict):  # as torch's base class takes defaults
             raise TypeError(
@@ -51,7 +58,8 @@ class Optimizer(Base):
         self.rule = rules.find(rule)
         beside = {name: hyperparameters.pop(name) for name in OPTIONS if name in hyperparameters}
         options = self.rule.resolve(hyperparameters)
-        super().__init__(params, {**options, "differentiable": differentiable, **beside})
+        own = {"differentiable": differentiable, "capturable": capturable}
+        super().__init__(params, {**options, **own, **beside})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs."""

@@ -17,6 +17,7 @@ from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
 from steprule.rules import Rule, decoupled, l2, maximize
+from steprule.rules.guard import GRAD_SCALE
 from steprule.rules.rule import Variant
 
 __all__ = [
@@ -82,8 +83,14 @@ def dressed(rule: Rule, group: Mapping[str, Any]) -> Rule:
     return maximize(rule) if group.get("maximize") else rule
 
 
-def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, where: str) -> dict[str, Any]:
-    """Return the checked hyperparameters of a group.
+def _number(value: Any) -> Any:
+    return value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
+def hyperparameters(
+    choice: Choice, group: Mapping[str, Any], naming: Naming, where: str, number: Callable[[Any], Any] = _number
+) -> dict[str, Any]:
+    """Return the checked hyperparameters of a group; ``number`` takes the number out of a tensor.
 
     Raises:
         HyperparameterError: in torch's words, with the range.
@@ -104,7 +111,7 @@ def hyperparameters(choice: Choice, group: Mapping[str, Any], naming: Naming, wh
                 f"{name} must be a number, got {value!r}{where}. Schedules come from torch.optim.lr_scheduler here"
             )
         try:
-            values[name] = hyper.check(_number(value))
+            values[name] = hyper.check(number(value))
         except HyperparameterError:
             words = _in_words(name, value, group, naming)
             raise HyperparameterError(f"{words}; expected {hyper.kind}{where}") from None
@@ -123,10 +130,6 @@ def _value(name: str, group: Mapping[str, Any], naming: Naming) -> Any:
     if key not in group:
         return _MISSING
     return group[key] if index is None else group[key][index]
-
-
-def _number(value: Any) -> Any:
-    return value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -> str:
@@ -179,14 +182,11 @@ class GroupOptions:
     Attributes:
         rule: what the group steps by, since the last ``refresh``.
         values: the hyperparameters.
+        guards: what is done to gradients.
         formats: how states and parameters are kept.
-        scale: that of the loss, as ``GradScaler`` told.
-        numbers: those of the guard; the factor of ``clip_norm`` is set before every step.
     """
 
     formats: Formats
-    scale: float
-    numbers: dict[str, float]
 
     def __init__(
         self,
@@ -197,10 +197,12 @@ class GroupOptions:
         index: int,
         guards: Guards,
     ) -> None:
-        self._choose, self._naming, self.group, self._guards = choose, naming, group, guards
+        self._choose, self._naming, self.group, self.guards = choose, naming, group, guards
         self._where = f" (group {index})"
         self._seen: tuple[Any, ...] = ()
+        self._known: dict[int, tuple[Tensor, Any]] = {}
         self._names = tuple(options)
+        self._scale: float | None = None
         self._look()
         self.rule, self.values = self._resolve(None, None)
 
@@ -238,7 +240,26 @@ class GroupOptions:
 
     def set_factor(self, factor: float) -> None:
         """Set what the gradients of the next step are multiplied by."""
-        self.numbers = self._guards.numbers(self.scale, factor)
+        self._factor = factor
+
+    @property
+    def scale(self) -> float:
+        """That of the loss, as ``GradScaler`` told. Waits for the device that it lies on."""
+        if self._scale is None:
+            self._scale = 1.0 if self._given_scale is None else float(self._given_scale)
+        return self._scale
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Those of the guard, for the next step."""
+        return self.guards.numbers(self.scale, self._factor)
+
+    def on_device(self, device: torch.device) -> dict[str, Tensor]:
+        """Return the hyperparameters, and the scale of the loss, that kernels on the device can read there."""
+        given = self.tensors() if self.group.get("capturable") else {}
+        if self._given_scale is not None:
+            given[GRAD_SCALE] = self._given_scale
+        return {name: tensor for name, tensor in given.items() if tensor.device == device}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the hyperparameters that the group has as tensors, for gradients with respect to them."""
@@ -250,19 +271,28 @@ class GroupOptions:
 
     def _resolve(self, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
         choice = self._choose(self.group)
-        given = hyperparameters(choice, self.group, self._naming, self._where)
-        rule, guard = choice[0], self._guards.guard(unscales=scale is not None)
-        self.scale = 1.0 if scale is None else float(scale)
+        given = hyperparameters(choice, self.group, self._naming, self._where, self._number)
+        rule, guard = choice[0], self.guards.guard(unscales=scale is not None)
+        self._given_scale, self._scale = scale, None
         self.set_factor(1.0)
         formats, seed = formats_of(self.group, rule, self._naming.slots, self._where)
         is_same = values is not None and self.rule is rule and values.guard == guard
         if values is None or not is_same or rule.variant(rule.resolve(given)) != values.variant:
             values = GroupValues(rule, given, self._where, guard)
-            self._guards.check_rule(rule, values.variant, self._where)
+            self.guards.check_rule(rule, values.variant, self._where)
         else:
             values.restore({name: value for name, value in given.items() if value != values[name]})
         self.formats, values.seed = formats, seed if formats.by_chance else None
         return rule, values
+
+    def _number(self, value: Any) -> Any:
+        """Return the number in a tensor. On a device that is not waited for, the one that it had at first."""
+        there = isinstance(value, Tensor) and value.device.type != "cpu" and self.group.get("capturable")
+        if not there:
+            return _number(value)
+        if id(value) not in self._known:
+            self._known[id(value)] = (value, _number(value))
+        return self._known[id(value)][1]
 
 
 def _is_fixed(value: object) -> bool:

@@ -23,11 +23,12 @@ __all__ = ["check_entry", "load_entry"]
 
 
 def check_entry(
-    entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming
+    entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming, home: torch.device | None = None
 ) -> tuple[Slots, dict[str, Tensor]]:
     """Return the state of a parameter by the rule's names, and what must be put into the entry for it.
 
-    Slots that are not there start; slots of a narrower type are widened, which loses nothing.
+    Slots that are not there start; slots of a narrower type are widened, which loses nothing. Step counts and scalar
+    slots go to the device ``home``, if there is one; what it counts is not looked at here, which would wait for it.
 
     Raises:
         StateError: when the entry does not belong to the parameter.
@@ -49,14 +50,16 @@ def check_entry(
     keys = [naming.slots.get(slot, slot) for slot in trace.slots]
     started = any(entry.get(key) is None and entry.get(f"{key}_8bit") is None for key in keys)
     scalars = {
-        slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh)
+        slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh, home)
         for slot in trace.scalars
     }
     if not counts:
         return Slots(planes, scalars, None, 0 if started or not trace.slots else 1, storage), fresh
     # What was not counted before has been stepped if its slots are there.
     begun = 0.0 if naming.counts or started or not trace.slots else 1.0
-    step = _number(entry, "step", naming.count_dtype or _step_dtype(), begun, fresh)
+    step = _number(entry, "step", naming.count_dtype or _step_dtype(), begun, fresh, home)
+    if home is not None:
+        return Slots(planes, scalars, step, 0, storage), fresh
     t = step.item()
     if not (math.isfinite(t) and t >= 0 and t == int(t)):
         raise StateError(f"step must be a whole number of at least 0, got {t!r}")
@@ -207,17 +210,25 @@ def _fitting(value: Any, param: Tensor, key: str) -> Tensor:
     return (value.to_dense() if value.is_sparse else value).to(kind)
 
 
-def _number(entry: Mapping[str, Any], key: str, dtype: torch.dtype, start: float, fresh: dict[str, Tensor]) -> Tensor:
-    """Return a tensor of one number in this machine's memory; it goes to ``fresh`` if it is not the entry's own."""
+def _number(
+    entry: Mapping[str, Any],
+    key: str,
+    dtype: torch.dtype,
+    start: float,
+    fresh: dict[str, Tensor],
+    home: torch.device | None,
+) -> Tensor:
+    """Return a tensor of one number on the device ``home``, or here; it goes to ``fresh`` if it is not the entry's own."""
     value = entry.get(key)
+    home = torch.device("cpu") if home is None else home
     if isinstance(value, Tensor) and value.numel() == 1:
-        kept = value.dim() == 0 and value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
+        kept = value.dim() == 0 and value.device == home and value.dtype in (torch.float32, torch.float64)
         if kept and ((key == "step" and dtype == torch.float32) or value.dtype == dtype):
             return value
         value = value.item()
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise StateError(f"{key} must be one number, got {value!r}")
-    fresh[key] = torch.tensor(start if value is None else float(value), dtype=dtype, device="cpu")
+    fresh[key] = torch.tensor(start if value is None else float(value), dtype=dtype, device=home)
     return fresh[key]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from steprule.doors.torch import native
 from steprule.doors.torch.options import GroupOptions
 from steprule.runtime.addresses import address
 
-__all__ = ["Numbers", "Watch"]
+__all__ = ["Numbers", "Watch", "Watched", "guards_of"]
 
 Words = NDArray[np.int64]
 
@@ -160,3 +160,27 @@ def _ids(objects: Sequence[object]) -> Words:
 
 def _addresses(arrays: Sequence[NDArray[Any]]) -> Words:
     return np.fromiter(map(address, arrays), np.int64, len(arrays))
+
+
+def guards_of(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+    """Return what tells whether tensors are of the types, shapes, strides and devices that these are."""
+    kind = _tensor_guards()
+    if kind is None:
+        return lambda *tensors: False
+    guards = kind(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+
+    def check(*tensors: Any) -> bool:
+        try:
+            return bool(guards.check(*tensors))
+        except TypeError:  # a None where there was a gradient
+            return False
+
+    return check
+
+
+def _tensor_guards() -> Any:
+    try:
+        from torch._C._dynamo.guards import TensorGuards
+    except ImportError:  # private to torch: without it every step is laid out anew
+        return None
+    return TensorGuards

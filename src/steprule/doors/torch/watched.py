@@ -13,7 +13,7 @@ from steprule.doors.torch.measure import Apart, Bound, Measure
 from steprule.doors.torch.rows import Row
 from steprule.engine import watched
 
-__all__ = ["WatchedRows"]
+__all__ = ["WatchedRows", "reading", "sums_of"]
 
 
 class WatchedRows:
@@ -30,7 +30,7 @@ class WatchedRows:
         self._bound = [*direct, *((row, cohort) for row, cohort, _ in apart), *placed]
         self._looked = [*range(len(direct)), *range(len(direct) + len(apart), len(self._bound))]
         ends = len(direct), len(direct) + len(apart)
-        self._names = [_names(row) for row, _ in self._bound]
+        self._names = [sums_of(row) for row, _ in self._bound]
         self._measures: list[tuple[list[int], Measure]] = []
         for places in alike(self._names):
             inside = [direct[i] for i in places if i < ends[0]]
@@ -64,20 +64,31 @@ class WatchedRows:
         for places, measure in self._measures:
             for i, line in zip(places, measure.run().tolist(), strict=True):
                 lines[i] = line
-        return [
-            Reading(
-                names[row.place],
-                row.memories[0].shape,
-                str(row.param.dtype).removeprefix("torch."),
-                formats_in(row.kernel),
-                row.options.rule.name,
-                cohort.t,
-                dict(row.options.values),
-                dict(zip(sums, line, strict=True)),
-            )
-            for (row, cohort), sums, line in zip(self._bound, self._names, lines, strict=True)
-        ]
+        bound = zip(self._bound, lines, strict=True)
+        return [reading(row, names[row.place], cohort.t, line) for (row, cohort), line in bound]
 
 
-def _names(row: Row) -> tuple[str, ...]:
+def reading(row: Row, name: str, t: int, line: Sequence[float]) -> Reading:
+    """Return what step ``t`` did to a row, given its sums.
+
+    Args:
+        row: as it was laid out.
+        name: what messages call the parameter.
+        t: the number of the step.
+        line: what the kernel summed, in the order of ``sums_of``.
+    """
+    return Reading(
+        name,
+        row.memories[0].shape,
+        str(row.param.dtype).removeprefix("torch."),
+        formats_in(row.kernel),
+        row.options.rule.name,
+        t,
+        dict(row.options.values),
+        dict(zip(sums_of(row), line, strict=True)),
+    )
+
+
+def sums_of(row: Row) -> tuple[str, ...]:
+    """Return the names of what a row's kernel sums."""
     return watched(row.options.rule, row.options.values.variant, row.storage)

@@ -1,0 +1,213 @@
+"""A prelude as Triton text: what the host computes once a step, computed where only the device knows the numbers.
+
+``kernel(table, decision, GUARDED)`` takes addresses as 64-bit integers. Program i computes the scalars of row i of the
+table, whose 64-bit integers are ``WORDS`` and then the addresses of the scalar slots, one float64 number each:
+
+- ``values``: the address of a float64 number for each of the prelude's arguments. Those of t, of scalar slots and of
+  the factors that are found on the device are not read;
+- ``step``, ``is_double``: the address of the count of steps taken, a float32 or float64 number. Rows must not share
+  counts or slots: every program moves its own on;
+- ``scalars``: where the row is written, as the host writes it, then the two keys of random bits;
+- ``seed``: of random bits;
+- ``ratios``, ``blocks``, ``size``: the address of ``rules.guard.update_ratio``'s partial sums, how many there are, and
+  how many elements the tensor has. They are read only where the learning rate is lowered by them.
+
+``decision`` is the address of what ``triton_decide`` decides. With ``GUARDED``, a step that is not taken leaves counts
+and slots as they are; the row may be written nevertheless.
+
+Arithmetic is float64 and in the order of the prelude, so the scalars are the host's, but for these:
+
+- Powers with a whole number in the exponent, as in beta**t, are rounded correctly, but where they are below the
+  smallest normal number. C's pow, which Python calls, is not always: glibc's is off by one bit in one of a thousand.
+- Other powers, exp, log and the like come from the vendor's library, and may differ from Python's in the last bits.
+- Where Python raises (a division by zero, the root or the logarithm of a negative number, overflow), the result is
+  infinite or NaN. Whole numbers above 2**53 are rounded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from steprule.backends.triton_decide import DECISION, TOTAL
+from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
+from steprule.backends.triton_math import HELPERS, spelled
+from steprule.compile import Prelude, assignments, distinct
+from steprule.formats import keys
+from steprule.language.node import Node
+from steprule.rules.guard import CLIP_FACTOR, UPDATE_FACTOR
+
+__all__ = ["WORDS", "emit", "threads_of", "width_of"]
+
+WORDS = ("values", "step", "is_double", "scalars", "seed", "ratios", "blocks", "size")
+"""What a row of the table begins with."""
+
+_UPDATE = '''\
+
+@triton.jit
+def update_factor(squares, size):
+    """Return 1 / max(1, RMS), given the sum of squares; 1 where the RMS is not finite."""
+    rms = tl.sqrt(squares / size)
+    return tl.where((rms > 1.0) & (rms < float("inf")), 1.0 / rms, 1.0)
+
+'''
+_KERNEL = """\
+
+@triton.jit
+def kernel(table, decision, GUARDED: tl.constexpr):
+    words = table.to(tl.pointer_type(tl.int64)) + tl.program_id(0).to(tl.int64) * {width}
+    values = tl.load(words + {values}).to(tl.pointer_type(tl.float64))
+    step = tl.load(words + {step})
+    double, single = step.to(tl.pointer_type(tl.float64)), step.to(tl.pointer_type(tl.float32))
+    is_double = tl.load(words + {is_double}) != 0
+    is_single = is_double == 0
+    scalars = tl.load(words + {scalars}).to(tl.pointer_type(tl.float64))
+    decided = decision.to(tl.int64).to(tl.pointer_type(tl.float64))  # 0 comes as a word of 32 bits
+    taken = tl.full((), True, tl.int1)
+    if GUARDED:
+        taken = tl.load(decided + {taken}) != 0.0
+    t = tl.load(double, is_double, other=0.0) + tl.load(single, is_single, other=0.0).to(tl.float64) + 1.0
+{body}
+    tl.store(double, t, is_double & taken)
+    tl.store(single, t.to(tl.float32), is_single & taken)
+"""
+_HEAD = '''\
+"""The prelude of a step, in float64:
+
+{prelude}
+"""
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+'''
+
+
+def width_of(prelude: Prelude) -> int:
+    """Return the integers of a row of the table."""
+    return len(WORDS) + len(prelude.scalar_slots)
+
+
+def threads_of(prelude: Prelude) -> int:
+    """Return the threads of a program: one does, but for sums."""
+    return THREADS_OF_TOTAL if UPDATE_FACTOR in _used(prelude) else 32
+
+
+def emit(prelude: Prelude) -> str:
+    """Return the text of the module that defines ``kernel``.
+
+    Raises:
+        TargetError: for functions of ``math`` that devices do not have.
+    """
+    body = _body(prelude)
+    kernel = _KERNEL.format(
+        width=width_of(prelude),
+        taken=DECISION.index("taken"),
+        body="\n".join(f"    {line}" for line in body),
+        **{word: index for index, word in enumerate(WORDS)},
+    )
+    sums = TOTAL + _UPDATE if UPDATE_FACTOR in _used(prelude) else ""
+    head = _HEAD.format(prelude="\n".join(f"    {line}" for line in prelude.text.splitlines()))
+    return head + sums + _helpers(kernel) + kernel
+
+
+def _used(prelude: Prelude) -> set[str]:
+    """Return the arguments that the results depend on."""
+    stack, seen = list(prelude.results), set[Node]()
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack += node.args
+    return {node.name for node in seen if node.op == "symbol"}
+
+
+def _helpers(kernel: str) -> str:
+    """Return the functions that a kernel calls, those that others call before them."""
+    needed: list[str] = []
+    rest = kernel
+    for name, text in reversed(HELPERS.items()):
+        if re.search(rf"\b{name}\(", rest):
+            needed.insert(0, text)
+            rest += text
+    return "".join(needed)
+
+
+def _body(prelude: Prelude) -> list[str]:
+    """Return the lines that load, compute and store."""
+    used, count = _used(prelude), len(prelude.conditions)
+    names = _names(prelude)
+    lines = [f"slot{k} = {_word(len(WORDS) + k)}{_POINTER}" for k in range(len(prelude.scalar_slots))]
+    lines += [f"{names[name]} = {_loaded(prelude, name)}" for name in prelude.arguments if name in used and name != "t"]
+    named, texts = assignments(prelude.results, names.values(), lambda node, args: spelled(node, args, names))
+    lines += named
+    for index, (node, is_condition) in enumerate(zip(prelude.results, prelude.conditions, strict=False)):
+        text = f"{texts[node]}.to(tl.float64)" if is_condition else texts[node]
+        lines.append(f"tl.store(scalars + {index}, {text})")
+    lines += _keys(count)
+    return lines + [f"tl.store(slot{k}, {texts[node]}, taken)" for k, node in enumerate(prelude.results[count:])]
+
+
+_POINTER = ".to(tl.pointer_type(tl.float64))"
+
+
+def _word(index: int) -> str:
+    return f"tl.load(words + {index})"
+
+
+def _names(prelude: Prelude) -> dict[str, str]:
+    """Return how the arguments are called: names of hyperparameters may be any, so ours keep out of their way."""
+    ours = "".join([_HEAD, TOTAL, _UPDATE, _KERNEL, *HELPERS.values(), *_keys(0), _loaded(prelude, UPDATE_FACTOR)])
+    taken = set(re.findall(r"\w+", ours)) | {f"slot{k}" for k in range(len(prelude.scalar_slots))}
+    return {**distinct([name for name in prelude.arguments if name != "t"], taken), "t": "t"}
+
+
+def _loaded(prelude: Prelude, name: str) -> str:
+    if name == CLIP_FACTOR:
+        return f"tl.load(decided + {DECISION.index('factor')})"
+    if name == UPDATE_FACTOR:
+        ratios, blocks, size = (_word(WORDS.index(word)) for word in ("ratios", "blocks", "size"))
+        return f"update_factor(total({ratios}{_POINTER}, {blocks}, 1), {size}.to(tl.float64))"
+    if name in prelude.scalar_slots:
+        return f"tl.load(slot{prelude.scalar_slots.index(name)})"
+    return f"tl.load(values + {prelude.arguments.index(name)})"
+
+
+class _Lines:
+    """Writes what is computed with it, one line an operation; arithmetic wraps around at 64 bits by itself."""
+
+    def __init__(self, text: str, lines: list[str]) -> None:
+        self._lines = lines
+        self.name = f"word{len(lines)}"
+        lines.append(f"{self.name} = {text}")
+
+    def _then(self, op: str, other: Any) -> _Lines:
+        operand = other.name if isinstance(other, _Lines) else f"tl.full((), {other:#x}, tl.uint64)"
+        return _Lines(f"{self.name} {op} {operand}", self._lines)
+
+    def __add__(self, other: Any) -> _Lines:
+        return self._then("+", other)
+
+    def __mul__(self, other: Any) -> _Lines:
+        return self._then("*", other)
+
+    def __xor__(self, other: Any) -> _Lines:
+        return self._then("^", other)
+
+    def __and__(self, other: Any) -> _Lines:
+        return self if other == 2**64 - 1 else self._then("&", other)
+
+    def __rshift__(self, other: Any) -> _Lines:
+        return self._then(">>", other)
+
+
+def _keys(count: int) -> list[str]:
+    """Return the lines that store the keys after a row of so many scalars, as ``formats.draws`` makes them."""
+    lines: list[str] = []
+    seed: Any = _Lines(f"{_word(WORDS.index('seed'))}.to(tl.uint64, bitcast=True)", lines)
+    t: Any = _Lines("t.to(tl.int64).to(tl.uint64, bitcast=True)", lines)
+    found: Any = keys(seed, t)
+    # By signed integers: not every target converts large numbers from unsigned words alike.
+    stores = [f"tl.store(scalars + {count + k}, {key.name}.to(tl.int64).to(tl.float64))" for k, key in enumerate(found)]
+    return lines + stores

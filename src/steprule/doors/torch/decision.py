@@ -1,0 +1,82 @@
+"""What a device decides about steps, without the host waiting for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.backends import triton_decide
+from steprule.doors.guards import Guards
+from steprule.doors.torch import devices
+from steprule.errors import NonFiniteError
+
+__all__ = ["Decision"]
+
+
+class Decision:
+    """The factor of ``clip_norm``, whether a step is taken, and the counts of those that were not.
+
+    Args:
+        guards: the options, and the counts to go on from.
+        device: where it is decided.
+
+    Attributes:
+        numbers: on the device, in float64: factor, taken, skipped, skipped in a row, clip_norm, the sum of squares.
+        looking: a decision not to take a step, for kernels that only look: they count nothing.
+    """
+
+    def __init__(self, guards: Guards, device: torch.device) -> None:
+        self._guards = guards
+        self.numbers: Tensor = torch.zeros(len(triton_decide.DECISION), dtype=torch.float64, device=device)
+        self.looking: Tensor = torch.zeros_like(self.numbers)
+        self._told: tuple[Tensor, Any] | None = None
+        self.put()
+
+    @property
+    def taken(self) -> Tensor:
+        """Whether the step is taken: a number on the device."""
+        return self.numbers[1:]
+
+    def look(self) -> None:
+        """Let kernels that only look know the factor."""
+        self.looking[:1].copy_(self.numbers[:1])
+
+    def put(self) -> None:
+        """Let the device go on from the host's counts."""
+        guards, self._told = self._guards, None
+        clip_norm = 0.0 if guards.clip_norm is None else guards.clip_norm
+        given = [1.0, 1.0, guards.skipped, guards.in_a_row, clip_norm, 0.0]
+        devices.to_device(torch.tensor(given, dtype=torch.float64, device="cpu"), self.numbers)
+
+    def settle(self) -> None:
+        """Take over the device's counts. Waits for it."""
+        self._take(self.numbers.cpu())
+
+    def tell(self) -> None:
+        """Ask the device to tell its counts when it gets there."""
+        if self._guards.nonfinite == "skip" and not devices.is_capturing(self.numbers.device):
+            self._told = devices.from_device(self.numbers)
+
+    def check(self) -> None:
+        """Raise if too many steps in a row were skipped, as far as the device has told.
+
+        Raises:
+            NonFiniteError: with the number of steps.
+        """
+        if self._told is None or not devices.has_come(self._told[1]):
+            return
+        self._take(self._told[0])
+        self._told = None
+        guards = self._guards
+        if guards.nonfinite == "skip" and guards.in_a_row > guards.max_skips:
+            raise NonFiniteError(
+                f"the gradients of {guards.in_a_row} steps in a row were not finite, and these steps were skipped "
+                f"(max_skips={guards.max_skips}); this one was not taken. The run does not recover: go back to a "
+                "checkpoint, with a lower learning rate"
+            )
+
+    def _take(self, numbers: Tensor) -> None:
+        _, _, skipped, in_a_row, _, _ = numbers.tolist()
+        self._guards.skipped, self._guards.in_a_row = int(skipped), int(in_a_row)

@@ -1,0 +1,178 @@
+"""How all optimizers of the PyTorch door take a step: laid out once, and again whenever something has moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.doors.guards import Gradients, Guards, HasGuards
+from steprule.doors.readings import Reading, Watcher
+from steprule.doors.torch.decision import Decision
+from steprule.doors.torch.formats import names_of
+from steprule.doors.torch.guards import Given
+from steprule.doors.torch.home import home_of
+from steprule.doors.torch.launch import Launch
+from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.options import Choice, GroupOptions, Naming
+from steprule.doors.torch.places import Item, Places, places_of, rounds
+
+__all__ = ["Stepping"]
+
+
+class Stepping(HasGuards):
+    """The steps of a torch optimizer, which ``Base`` is; it has the groups, the state and the options."""
+
+    param_groups: list[dict[str, Any]]
+    defaults: dict[str, Any]
+    state: Any
+    guards: Guards
+    _naming: Naming
+    _monitor: Watcher | None = None
+    _released: type[Tensor] | None = None
+    """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
+    _options: list[GroupOptions]
+    _launch: Launch | None
+    _places: tuple[list[GroupOptions], Places] | None
+    _decision: Decision | None = None
+
+    def _rule(self, group: Mapping[str, Any]) -> Choice:
+        raise NotImplementedError
+
+    def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
+        raise NotImplementedError
+
+    def _advance(self) -> None:
+        """Take a step along the gradients that there are."""
+        self._refresh()
+        found = self.__dict__.get("found_inf")
+        grads = [param.grad for group in self.param_groups for param in group["params"]]
+        if self._released is not None:
+            grads = [None if type(grad) is self._released else grad for grad in grads]
+        launch = self._launch
+        if launch is not None and launch.asks(found) and launch.holds(self._options, list(self.state.values()), grads):
+            if found is not None and not launch.is_decided and found.item():
+                return
+            factor = launch.factor(self._given(grads))
+            if factor is None:
+                return
+            readings = self._run(launch, factor, None)
+        else:
+            self._launch = None
+            with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
+                anew = self._step_anew(grads, found)
+            if anew is None:
+                return
+            readings = anew
+        if self._monitor is not None:
+            self._monitor.take(readings or None)
+
+    def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
+        """Take the step of a launch, and return what is read of it: nothing where it is not due."""
+        readings: list[Reading] = []
+        try:
+            if self._monitor is None or not self._monitor.is_due():
+                launch.run(launch.evaluate(factor), entries)
+            else:
+                names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
+                launch.read(launch.evaluate(factor, "watch"), names, entries, readings)
+        except BaseException:  # a signal, after the step was taken
+            if self._monitor is not None and launch.is_done:
+                self._monitor.take(readings or None)
+            raise
+        return readings
+
+    def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
+        return Given(self._options, grads, self._read, self.guards.clip_value)
+
+    @torch.no_grad()
+    def _step_alone(self, param: Tensor) -> None:
+        """Step one parameter, wherever it stands in the groups."""
+        self._refresh()
+        if self._places is None or self._places[0] is not self._options:
+            self._places = (self._options, places_of(self._options))
+        self._launch = None
+        for place, own in self._places[1].get(param, ()):
+            self._step_once([(place, param.grad, param, own)])
+
+    def _refresh(self) -> None:
+        """Follow the options of the groups, which anyone may change between steps."""
+        groups = self.param_groups
+        if [id(options.group) for options in self._options] != list(map(id, groups)):
+            self._options = self._options_of(groups)
+        scale = self.__dict__.get("grad_scale")
+        for options in self._options:
+            options.refresh(scale)
+
+    def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
+        own = (self._rule, self._naming, self.defaults)
+        return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
+
+    def _step_anew(self, grads: Sequence[Tensor | None], found: Tensor | None) -> list[Reading] | None:
+        """Lay out a step, take it, and keep its layout for the next if it can serve again.
+
+        Returns what is read of the step, or None if it is skipped.
+        """
+        params = [(param, options) for options in self._options for param in options.group["params"]]
+        items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
+        turns = rounds(items)
+        home = self._home(items, found) if len(turns) == 1 else None
+        if found is not None and home is None and found.item():
+            return None
+        factor: float | None = None
+        launches: list[Launch | None] = []
+        readings: list[Reading] = []
+        for turn in turns:
+            layout, launch = self._laid_out(turn, home, found)
+            if not launches:  # every gradient is in the first round
+                factor = launch.factor(self._given(grads))
+            if factor is None:
+                return None
+            readings += self._run(launch, factor, layout.entries)
+            launches.append(launch if launch.keep(layout, self._options) else None)
+        self._launch = launches[0] if len(launches) == 1 else None
+        return readings
+
+    def _step_once(self, items: Sequence[Item]) -> None:
+        layout, launch = self._laid_out(items, self._home(items, None), None)
+        launch.run(launch.evaluate(launch.factor(self._given([])) or 1.0), layout.entries)
+
+    def _home(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
+        return home_of(self._options, items, self.guards, (found, self.__dict__.get("grad_scale")))
+
+    def _laid_out(
+        self, items: Sequence[Item], home: torch.device | None, found: Tensor | None
+    ) -> tuple[Layout, Launch]:
+        layout = Layout(self._naming, self._read, self.state, items, home)
+        if home is None:
+            return layout, Launch(layout, self.guards)
+        if self._decision is None or self._decision.numbers.device != home:
+            self._settle()
+            self._decision = Decision(self.guards, home)
+        return layout, Launch(layout, self.guards, self._decision, found)
+
+    def _settle(self) -> None:
+        """Take over what a device has counted. Waits for it."""
+        if self._decision is not None:
+            self._decision.settle()
+
+    def _forget(self) -> None:
+        """Lay out the next step anew."""
+        self._options, self._launch, self._places, self._decision = [], None, None, None
+
+    @property
+    def skipped(self) -> int:
+        """The steps that were skipped since their gradients were not finite. Waits for a device that decides."""
+        self._settle()
+        return self.guards.skipped
+
+    def _checkpoint_extra(self) -> dict[str, Any]:
+        self._settle()
+        return super()._checkpoint_extra()
+
+    def _take_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> None:
+        super()._take_checkpoint_extra(extra, hyperparameters)
+        if self._decision is not None:
+            self._decision.put()
