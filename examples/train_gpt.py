@@ -3,7 +3,7 @@
 Run it with
 
     pip install 'steprule[torch,race]'
-    python examples/train_gpt.py
+    python examples/train_gpt.py                # --device cuda on a GPU
 
 It trains with an optimizer of steprule.torch, then with torch.optim's of that name, plain and fused, from the
 same weights on the same batches: two minutes on two cores (``--no-compare`` trains once). It shows where the
@@ -114,21 +114,20 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the scores (batch, position, letter) of what follows each of ``tokens``."""
-        x = self.blocks(self.letters(tokens.to(self.places.device)) + self.places[: tokens.shape[1]])
+        x = self.blocks(self.letters(tokens) + self.places[: tokens.shape[1]])
         return functional.linear(self.norm(x), self.letters.weight)
 
     def loss(self, tokens: Tensor, following: Tensor) -> Tensor:
         """Return the mean cross entropy, in nats a letter."""
-        scores = self(tokens)
-        return functional.cross_entropy(scores.flatten(0, 1), following.flatten().to(scores.device))
+        return functional.cross_entropy(self(tokens).flatten(0, 1), following.flatten())
 
 
 def batches(tokens: Tensor, config: Config, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield windows at random places, and the same windows one letter further on."""
+    """Yield windows at random places, the same ones on every device, and those windows one letter further on."""
     generator, window = torch.Generator().manual_seed(seed), torch.arange(config.context + 1)
     while True:
         starts = torch.randint(len(tokens) - config.context, (config.batch, 1), generator=generator)
-        chosen = tokens[starts + window]
+        chosen = tokens[(starts + window).to(tokens.device)]
         yield chosen[:, :-1], chosen[:, 1:]
 
 
@@ -171,17 +170,17 @@ def train(
     first, rest = tokens.tensor_split([len(tokens) * 9 // 10])
     run, schedule, stream = Run(), warmup_cosine(optimizer, steps), batches(first, model.config, seed)
     for step in range(1, steps + 1):
-        begin = perf_counter()
+        begin = now(tokens.device)
         loss = model.loss(*next(stream))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        before = now(loss.device)
+        before = now(tokens.device)
         optimizer.step()
-        run.in_optimizer += now(loss.device) - before
+        run.in_optimizer += now(tokens.device) - before
         schedule.step()
         run.losses.append(loss.item())
-        run.seconds += perf_counter() - begin
+        run.seconds += now(tokens.device) - begin
         if step % VALIDATE_EVERY == 0 or step == steps:
             run.validation[step] = validate(model, rest)
         watch(run)
@@ -193,7 +192,7 @@ def sample(model: GPT, length: int = 500, temperature: float = 0.7) -> str:
     """Return a function as the model writes it."""
     tokens, generator = torch.tensor(list(b"def ")), torch.Generator().manual_seed(0)
     for _ in range(length):
-        scores = model(tokens[None, -model.config.context :])[0, -1].cpu()
+        scores = model(tokens[None, -model.config.context :].to(model.places.device))[0, -1].cpu()
         following = torch.multinomial((scores / temperature).softmax(-1), 1, generator=generator)
         tokens = torch.cat([tokens, following])
     return bytes(tokens.tolist()).decode()
@@ -274,6 +273,20 @@ def entrants(name: str, compare: bool) -> dict[str, Any]:
     return found
 
 
+def find_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        ValueError: if there is none from which a number can be read.
+    """
+    try:
+        torch.ones(1, device=name).item()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        cause = str(error).splitlines()[0]
+        raise ValueError(f"no device {name!r} here ({cause}); use --device cpu, or install a torch for it") from None
+    return torch.device(name)
+
+
 def main(
     optimizer: Annotated[str, typer.Option(help="A class of steprule.torch.")] = "AdamW",
     compare: Annotated[bool, typer.Option(help="Train with torch.optim, too.")] = True,
@@ -282,21 +295,22 @@ def main(
     weight_decay: Annotated[float, typer.Option(help="Of matrices, where the optimizer knows it.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the batches.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: as many as torch takes.")] = None,
-    device: Annotated[str, typer.Option(help="Where the model lies.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, or that of a GPU: cuda, cuda:1, ...")] = "cpu",
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the picture.")] = Path("gpt-results"),
 ) -> None:
     """Train a small GPT on the sources of Python's standard library."""
     jobs, runs, config = {}, {}, Config()
     try:
+        place = find_device(device)
         output.mkdir(parents=True, exist_ok=True)
         for name, kind in entrants(optimizer, compare).items():
             torch.manual_seed(seed)
-            model = GPT(config).to(device)
+            model = GPT(config).to(place)
             jobs[name] = model, kind(groups(model, kind, weight_decay), lr=lr)
-    except (AssertionError, OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     torch.set_num_threads(threads or torch.get_num_threads())
-    console, tokens, letters = Console(), standard_library(), config.batch * config.context
+    console, tokens, letters = Console(), standard_library().to(place), config.batch * config.context
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")) as progress:
         for name, job in jobs.items():
             runs[name] = train(*job, tokens, steps, seed, watching(progress, name, steps, letters))

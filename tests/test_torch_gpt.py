@@ -122,6 +122,29 @@ def test_a_letter_is_told_from_those_before_it(tokens: Tensor) -> None:
     assert torch.equal(shown[:, 1:], following[:, :-1])
 
 
+def test_the_time_is_read_when_the_device_is_done(tokens: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    assert 0 < train_gpt.now(torch.device("cpu")) <= train_gpt.now(torch.device("cuda:1"))
+    assert waited == [torch.device("cuda:1")]
+    asked: list[torch.device] = []
+
+    def count(device: torch.device) -> float:
+        asked.append(device)
+        return float(len(asked))
+
+    monkeypatch.setattr(train_gpt, "now", count)
+    run = _train(door.AdamW, tokens)
+    assert asked == [tokens.device] * 4 * STEPS
+    assert (run.in_optimizer, run.seconds) == (STEPS, 3 * STEPS)  # of four looks at a clock that counts them
+
+
+def test_batches_lie_where_the_letters_do(tokens: Tensor) -> None:
+    shown, following = next(train_gpt.batches(tokens.to("meta"), TINY, seed=0))
+    assert shown.device == following.device == torch.device("meta")
+    assert GPT(TINY).to("meta").loss(shown, following).device == torch.device("meta")
+
+
 @pytest.mark.parametrize("others", [[], ["torch.optim"], ["torch.optim", "torch.optim, fused"]])
 def test_a_picture_of_any_number_of_runs(others: list[str], tmp_path: Path) -> None:
     run = Run([3.0, 2.0, 1.0], {3: 1.5}, seconds=1.0)
@@ -155,7 +178,9 @@ WRONG = {
     "--weight-decay -1": "Invalid weight_decay value: -1",
     "--steps 0": "Invalid value for '--steps'",
     "--threads 0": "Invalid value for '--threads'",
-    "--device nowhere": "nowhere",
+    "--device nowhere": "no device 'nowhere' here (Expected one of cpu, cuda",
+    "--device meta": "no device 'meta' here (Tensor.item() cannot be called on meta tensors); use --device cpu, or",
+    "--device cuda:99": "no device 'cuda:99' here (",
     "--output FILE/below": "Not a directory",
     "--output FILE": "is a file",
 }

@@ -7,7 +7,7 @@ import hashlib
 import linecache
 from typing import Any
 
-__all__ = ["compiled", "launch", "load", "options"]
+__all__ = ["compiled", "launch", "load", "options", "prepare"]
 
 
 @functools.cache
@@ -32,10 +32,24 @@ def launch(function: Any, programs: int, threads: int, *arguments: int, **consta
         function[(programs,)](*arguments, **constants, **options(threads, _warp_size()))
 
 
+def prepare(function: Any, threads: int, *arguments: int, **constants: Any) -> None:
+    """Compile and load a kernel for the current device, so that what can fail fails before anything is launched."""
+    if not _is_interpreted():
+        compiled = function.warmup(*arguments, grid=(1,), **constants, **options(threads, _warp_size()))
+        compiled._init_handles()
+
+
+def _is_interpreted() -> bool:
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
+
+
+@functools.cache
 def _warp_size() -> int:
     import triton
 
-    if triton.knobs.runtime.interpret:  # no device, no warps
+    if _is_interpreted():  # no device, no warps
         return 32
     size: int = triton.runtime.driver.active.get_current_target().warp_size
     return size

@@ -42,10 +42,11 @@ class Stage:
         task: what is done. ``"step"`` counts the step.
         rows: all on one device.
         ratios: of each row, the sums that lower its learning rate.
+        is_guarded: whether the device may decide that a step is not taken.
     """
 
-    def __init__(self, task: Task, rows: Sequence[Row], ratios: Sequence[Sums]) -> None:
-        self._task, self._rows, self.ratios = task, rows, ratios
+    def __init__(self, task: Task, rows: Sequence[Row], ratios: Sequence[Sums], *, is_guarded: bool) -> None:
+        self._task, self._rows, self.ratios, self._is_guarded = task, rows, ratios, is_guarded
         self._device = rows[0].param.device
         shared = overlapping([row.memories[0].bounds for row in rows])
         self.is_in_turns = bool(shared)
@@ -64,7 +65,7 @@ class Stage:
             first += count
         # A row without a step count of its own has one here: that of a rule which asks for the first step alone.
         self._steps = [
-            torch.tensor(float(row.t), device=self._device) if row.step is None else row.step for row in rows
+            torch.full((), float(row.t), device=self._device) if row.step is None else row.step for row in rows
         ]
         self._values = {id(row.options): Values(row.options, self._device) for row in rows}
         self._write()
@@ -73,7 +74,7 @@ class Stage:
         rows = [self._rows[i] for i in places]
         plan = rows[0].kernel_of(self._task).plan
         own = [np.zeros(len(plan.prelude.conditions) + 2) for _ in rows]
-        table = DeviceTable(self._task, rows, own, out)
+        table = DeviceTable(self._task, rows, own, out, is_guarded=self._is_guarded)
         for i, start in zip(places, table.blocks.starts.tolist(), strict=False):
             count = blocks_of(rows[0].kernel_of(self._task), self._rows[i].memories[0].shape)
             self.sums[i] = (out.data_ptr() + out.element_size() * out.shape[1] * start, count)
@@ -158,9 +159,10 @@ class Decided:
         none = [_NO_SUMS] * len(rows)
         with devices.on(rows[0].param.device):
             self.device = rows[0].param.device
-            self._norm = Stage("norm", rows, none) if guards.measures else None
-            self._ratio = Stage("ratio", rows, none) if guards.update_clip else None
-            self._step = Stage("step", rows, none if self._ratio is None else self._ratio.sums)
+            self._norm = Stage("norm", rows, none, is_guarded=False) if guards.measures else None
+            self._ratio = Stage("ratio", rows, none, is_guarded=False) if guards.update_clip else None
+            ratios = none if self._ratio is None else self._ratio.sums
+            self._step = Stage("step", rows, ratios, is_guarded=self._decides)
         self.is_in_turns = self._step.is_in_turns
         self.gradients = np.array([row.memories[1].address for row in rows], np.int64)
 
@@ -193,15 +195,15 @@ class Decided:
 
     def _watching(self) -> list[tuple[list[int], Stage]]:
         kinds = [sums_of(row) for row in self._rows]
-        ratios = self._step.ratios
         with devices.on(self.device):
-            stages = [
-                (places, Stage("watch", [self._rows[i] for i in places], [ratios[i] for i in places]))
-                for places in alike(kinds)
-            ]
+            stages = [(places, self._watch_of(places)) for places in alike(kinds)]
         for places, stage in stages:
             stage.look(self.gradients[places])
         return stages
+
+    def _watch_of(self, places: Sequence[int]) -> Stage:
+        rows, ratios = [self._rows[i] for i in places], [self._step.ratios[i] for i in places]
+        return Stage("watch", rows, ratios, is_guarded=self._decides)
 
     def check(self) -> None:
         """Raise what an earlier step has found, as far as the device has told.
@@ -232,10 +234,11 @@ class Decided:
 
     def _decide(self) -> None:
         sums = self._norm.out if self._norm is not None else torch.empty((0, 1), dtype=torch.float64)
-        found = 0 if self.found is None else self.found.data_ptr()
+        told = None if self.found is None else self.found.detach().to(torch.float32)
+        found = 0 if told is None else told.data_ptr()
         addresses = sums.data_ptr(), found, self._decision.numbers.data_ptr(), len(sums)
         choices = {"SKIPS": self._guards.nonfinite == "skip", "CLIPS": self._guards.clip_norm is not None}
         kernel = gpu.load(triton_decide.emit())
         gpu.launch(kernel, 1, triton_decide.THREADS, *addresses, COLUMNS=sums.shape[1], **choices)
         if devices.is_capturing(self.device):
-            devices.keep_alive(self._decision.numbers, self.found)
+            devices.keep_alive(self._decision.numbers, told)

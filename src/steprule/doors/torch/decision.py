@@ -65,7 +65,7 @@ class Decision:
         Raises:
             NonFiniteError: with the number of steps.
         """
-        if self._told is None or not devices.has_come(self._told[1]):
+        if self._told is None or devices.is_capturing(self.numbers.device) or not devices.has_come(self._told[1]):
             return
         self._take(self._told[0])
         self._told = None

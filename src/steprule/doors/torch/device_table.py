@@ -33,6 +33,7 @@ class DeviceTable:
         rows: with equal kernels.
         scalars: what each row reads; the same array where rows share it.
         out: where partial sums go; default: memory of its own.
+        is_guarded: whether the device may decide that a step is not taken.
 
     Attributes:
         out: the partial sums, a line a block; empty for a kernel that sums nothing.
@@ -40,7 +41,13 @@ class DeviceTable:
     """
 
     def __init__(
-        self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]], out: Tensor | None = None
+        self,
+        task: Task,
+        rows: Sequence[Row],
+        scalars: Sequence[NDArray[np.float64]],
+        out: Tensor | None = None,
+        *,
+        is_guarded: bool = False,
     ) -> None:
         kernel = rows[0].kernel_of(task)
         self._kernel, self.device = kernel, rows[0].param.device
@@ -59,6 +66,8 @@ class DeviceTable:
         self._table = _on(self.device, self._words(rows, scalars, counts))
         self._have_moved = True
         self._stream = devices.stream_of(self.device)
+        self._spare = devices.Spare(len(self._host), self.device)
+        gpu.prepare(self._kernel.function, triton.threads_of(kernel.plan), *[0] * 4, GUARDED=is_guarded)
 
     def _words(self, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]], counts: Sequence[int]) -> Words:
         plan = self._kernel.plan
@@ -93,8 +102,7 @@ class DeviceTable:
         """Copy the gradients' addresses to the device if they have moved."""
         self._follow()
         if self._have_moved:
-            devices.to_device(torch.from_numpy(self._host[self._first :]), self._changing[self._first :])
-        self._have_moved = False
+            self._send(self._first, len(self._host))
 
     def send(self) -> None:
         """Copy the scalars to the device, and the gradients' addresses if they have moved."""
@@ -102,8 +110,10 @@ class DeviceTable:
         for index, array in enumerate(self._own):
             start = index * self._wide
             self._host[start : start + len(array)] = array.view(np.int64)
-        end = len(self._host) if self._have_moved else self._first
-        devices.to_device(torch.from_numpy(self._host[:end]), self._changing[:end])
+        self._send(0, len(self._host) if self._have_moved else self._first)
+
+    def _send(self, start: int, end: int) -> None:
+        self._spare.send(torch.from_numpy(self._host[start:end]), self._changing[start:end])
         self._have_moved = False
 
     def run(self, taken: Tensor | None = None) -> None:
@@ -127,7 +137,9 @@ class DeviceTable:
         """Wait, on the stream at work, for what another has done to the tables."""
         stream = devices.stream_of(self.device)
         if stream != self._stream:
-            stream.wait_stream(self._stream)
+            # Before a capture torch has waited for the whole device, and a graph must not wait for what is outside it.
+            if not devices.is_capturing(self.device):
+                stream.wait_stream(self._stream)
             self._stream = stream
 
 

@@ -11,7 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["from_device", "has_come", "has_kernels", "is_capturing", "keep_alive", "on", "stream_of", "to_device"]
+__all__ = [
+    "Spare",
+    "from_device",
+    "has_come",
+    "has_kernels",
+    "is_capturing",
+    "keep_alive",
+    "on",
+    "stream_of",
+    "to_device",
+]
 
 KINDS = {"cuda", "xpu"}
 """What torch calls the devices that Triton has a backend for; AMD's are ``cuda``, too."""
@@ -77,10 +87,35 @@ def to_device(numbers: Tensor, home: Tensor) -> None:
     From memory that the device can read by itself; torch gives it to nobody else before the copy is done. A graph that
     is captured copies it at every replay.
     """
-    staged = numbers.pin_memory() if home.device.type in KINDS_WITH_STREAMS else numbers.clone()
-    home.copy_(staged, non_blocking=True)
-    if is_capturing(home.device):
+    Spare(0, home.device).send(numbers, home)
+
+
+class Spare:
+    """Memory for a copy that is captured in a CUDA graph, made before: it cannot be had while a graph is captured.
+
+    Args:
+        size: how many 64-bit integers a copy has at most.
+        device: where they go.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._size, self._pins = size, device.type in KINDS_WITH_STREAMS
+        self._memory = self._new()
+
+    def send(self, numbers: Tensor, home: Tensor) -> None:
+        """Copy numbers as ``to_device`` does."""
+        if not is_capturing(home.device):
+            self._memory = self._new() if self._memory is None else self._memory
+            home.copy_(numbers.pin_memory() if self._pins else numbers.clone(), non_blocking=True)
+            return
+        memory = self._memory
+        staged = memory[: len(numbers)].copy_(numbers) if memory is not None else numbers.pin_memory()
+        self._memory = None
+        home.copy_(staged, non_blocking=True)
         keep_alive(staged)
+
+    def _new(self) -> Tensor | None:
+        return torch.empty(self._size, dtype=torch.int64, pin_memory=True) if self._pins and self._size else None
 
 
 def from_device(numbers: Tensor) -> tuple[Tensor, Any]:

@@ -218,7 +218,7 @@ def _number(
     fresh: dict[str, Tensor],
     home: torch.device | None,
 ) -> Tensor:
-    """Return a tensor of one number on the device ``home``, or here; it goes to ``fresh`` if it is not the entry's own."""
+    """Return a tensor of one number on the device ``home``, or here; it goes to ``fresh`` if it is not the entry's."""
     value = entry.get(key)
     home = torch.device("cpu") if home is None else home
     if isinstance(value, Tensor) and value.numel() == 1:
@@ -228,7 +228,8 @@ def _number(
         value = value.item()
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise StateError(f"{key} must be one number, got {value!r}")
-    fresh[key] = torch.tensor(start if value is None else float(value), dtype=dtype, device=home)
+    # Filled there: a copy from this machine's memory would wait for the device.
+    fresh[key] = torch.full((), start if value is None else float(value), dtype=dtype, device=home)
     return fresh[key]
 
 
