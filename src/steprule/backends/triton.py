@@ -26,7 +26,8 @@ CHUNK, THREADS = 1024, 256
 """Elements of a chunk, and threads: 4 elements a thread, 16 bytes of float32. With more, stores of float32 and of
 narrower planes would want different elements in a thread, and go through shared memory."""
 UNROLL = 8
-"""Tiles whose loads are in flight at a time, where sums alone are taken."""
+"""Loads of a thread that are in flight at a time, where sums alone are taken: of eight tiles, or of fewer tiles of more
+planes."""
 
 _HEAD = '''\
 """{title}
@@ -77,8 +78,13 @@ def chunk_of(plan: Plan) -> int:
 
 
 def threads_of(plan: Plan) -> int:
-    """Return the threads of a program. Each of those that sum has four lanes, and walks a block alone."""
-    return LANES // 4 if plan.sums else THREADS
+    """Return the threads of a program. With sums it walks a block alone, and each thread has four lanes, or one.
+
+    Beside a step there are some 30 sums. Four of each are more numbers than a thread has registers.
+    """
+    if plan.sums:
+        return LANES if plan.stores else LANES // 4
+    return THREADS
 
 
 def emit(plan: Plan) -> str:
@@ -193,7 +199,8 @@ class _Sums(_Elements):
         lines = [*code.pointers(aligned=not masked)]
         lines += [f"sum{k} = tl.zeros({shape}, tl.float64)" for k in range(len(plan.sums))]
         # A kernel that also steps has loads enough.
-        turns = f"tl.range(0, {BLOCK // LANES}, loop_unroll_factor={1 if plan.stores else UNROLL})"
+        tiles = 1 if plan.stores else max(1, UNROLL // len(plan.loads))
+        turns = f"tl.range(0, {BLOCK // LANES}, loop_unroll_factor={tiles})"
         lines += [f"for turn in {turns}:", *(f"    {line}" for line in turn)]
         return [*lines, *code.totals()]
 

@@ -164,6 +164,8 @@ class Code:
         if const.kind == "int":
             return f"tl.full((), {int(const.value) & 0xFFFFFFFF}, tl.uint32)"
         value = float(np.dtype(self.plan.compute).type(const.value))
+        if value == 0 and np.signbit(value):  # full takes it for +0
+            return self._spelt["neg"].format(f"tl.full((), 0.0, {_TYPES[self.plan.compute]})")
         text = repr(value) if np.isfinite(value) else f'float("{value}")'
         return f"tl.full((), {text}, {_TYPES[self.plan.compute]})"
 

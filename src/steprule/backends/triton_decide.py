@@ -74,12 +74,16 @@ def total(numbers, count, STRIDE: tl.constexpr):
     """
     high = tl.zeros((512,), tl.float64)
     low, rest = high, high
-    for start in tl.range(0, count, 512, loop_unroll_factor=8):
-        at = start + tl.arange(0, 512).to(tl.int64)
-        number = tl.load(numbers + at * STRIDE, at < count, other=0.0)
-        high, lost = two_sum(high, number)
-        low, lost = two_sum(low, lost)
-        rest += lost
+    at = tl.arange(0, 512).to(tl.int64)
+    start = tl.full((), 0, tl.int64)
+    while start < count:  # the interpreter of Triton 3.6 has no range up to a number that was loaded
+        for _ in tl.static_range(8):  # loads in flight
+            number = tl.load(numbers + at * STRIDE, at < count, other=0.0)
+            high, lost = two_sum(high, number)
+            low, lost = two_sum(low, lost)
+            rest += lost
+            at += 512
+        start += 4096
     for _ in tl.static_range(9):  # a reduction by a function of ours would take the interpreter half a second
         high0, high1 = halves(high)
         low0, low1 = halves(low)
@@ -96,15 +100,18 @@ import triton
 import triton.language as tl
 
 {total}
-@triton.jit
-def kernel(sums, found, decision, blocks, COLUMNS: tl.constexpr, SKIPS: tl.constexpr, CLIPS: tl.constexpr):
+@triton.jit(do_not_specialize=["sums", "found", "decision", "blocks"])
+def kernel(
+    sums: tl.int64, found: tl.int64, decision: tl.int64, blocks: tl.int64,
+    COLUMNS: tl.constexpr, SKIPS: tl.constexpr, CLIPS: tl.constexpr,
+):
     sums = sums.to(tl.pointer_type(tl.float64))
     decision = decision.to(tl.pointer_type(tl.float64))
-    found = found.to(tl.int64)
     squares = total(sums, blocks, COLUMNS)
     given = squares
     if COLUMNS > 1:
         given = total(sums + (COLUMNS - 1), blocks, COLUMNS)
+    found = found.to(tl.int64)  # the interpreter takes 0 for 32 bits
     is_found = tl.load(found.to(tl.pointer_type(tl.float32)), found != 0, other=0.0) != 0.0
     skipped, in_a_row = tl.load(decision + 2), tl.load(decision + 3)
     taken = is_found == 0

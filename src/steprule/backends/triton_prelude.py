@@ -53,8 +53,8 @@ def update_factor(squares, size):
 '''
 _KERNEL = """\
 
-@triton.jit
-def kernel(table, decision, GUARDED: tl.constexpr):
+@triton.jit(do_not_specialize=["table", "decision"])
+def kernel(table: tl.int64, decision: tl.int64, GUARDED: tl.constexpr):
     words = table.to(tl.pointer_type(tl.int64)) + tl.program_id(0).to(tl.int64) * {width}
     values = tl.load(words + {values}).to(tl.pointer_type(tl.float64))
     step = tl.load(words + {step})

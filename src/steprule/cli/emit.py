@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
 from steprule import formats
-from steprule.backends import latex, llvm, numpy
+from steprule.backends import latex, llvm, numpy, triton
 from steprule.compile import Plan
 from steprule.engine import plan
-from steprule.errors import HyperparameterError
+from steprule.errors import HyperparameterError, TargetError
 from steprule.rules import Rule, load
 from steprule.rules.rule import Variant
 
@@ -23,8 +24,18 @@ class Target(enum.StrEnum):
 
     llvm = "llvm"
     asm = "asm"
+    triton = "triton"
+    ptx = "ptx"
+    amdgcn = "amdgcn"
     numpy = "numpy"
     latex = "latex"
+
+
+GPUS = {
+    Target.ptx: ("sm_90", "sm_75", "sm_80", "sm_86", "sm_89", "sm_100", "sm_120"),
+    Target.amdgcn: ("gfx942", "gfx90a", "gfx950", "gfx1100", "gfx1201"),
+}
+"""For whom code of GPUs is written, the default first. Of others LLVM may end the process instead of raising."""
 
 
 class Weights(enum.StrEnum):
@@ -48,7 +59,11 @@ class Dtype(enum.StrEnum):
 def emit(
     rule: Annotated[str, typer.Argument(help="A name of the catalogue, file.py:name or module:name.")],
     target: Annotated[
-        Target, typer.Option("--target", help="llvm IR, machine assembly, NumPy text, or the formula.")
+        Target,
+        typer.Option(
+            "--target",
+            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; NumPy text; formula.",
+        ),
     ] = Target.llvm,
     options: Annotated[
         list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")
@@ -61,13 +76,13 @@ def emit(
         Weights | None, typer.Option(help="How float16 and bfloat16 parameters are kept; default nearest.")
     ] = None,
     triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
-    cpu: Annotated[str, typer.Option(help="With --triple: a processor, such as x86-64-v2.")] = "",
+    cpu: Annotated[
+        str,
+        typer.Option(help="With --triple: a processor, such as x86-64-v2. With ptx or amdgcn: a GPU, such as sm_80."),
+    ] = "",
 ) -> None:
     """Write out a rule as a target runs it."""
-    if target is not Target.asm and (triple or cpu):
-        raise HyperparameterError(f"--triple and --cpu choose a machine for --target asm; {target} has none")
-    if cpu and not triple:
-        raise HyperparameterError("--cpu needs --triple, such as --triple x86_64-linux-gnu")
+    _check_machine(target, triple, cpu)
     chosen = load(rule)
     variant = chosen.variant(chosen.resolve(parse(chosen, options or [])))
     if target is Target.latex:
@@ -78,6 +93,25 @@ def emit(
         return
     storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
     typer.echo(_emit(plan(chosen, variant, storage), target, triple, cpu).rstrip("\n"))
+
+
+def _check_machine(target: Target, triple: str | None, cpu: str) -> None:
+    """Refuse a choice of a machine that has no effect, or that there is no code for."""
+    if target in GPUS:
+        names = GPUS[target]
+        if triple:
+            raise HyperparameterError(
+                f"--triple has no effect on --target {target}; choose a GPU with --cpu {names[0]}"
+            )
+        if cpu and cpu not in names:
+            raise TargetError(f"--cpu {cpu} is no GPU of --target {target}; choose one of {', '.join(names)}")
+    elif target is Target.asm:
+        if cpu and not triple:
+            raise HyperparameterError("--cpu needs --triple, such as --triple x86_64-linux-gnu")
+    elif triple or cpu:
+        raise HyperparameterError(
+            f"--triple and --cpu choose a machine for --target asm, --cpu a GPU for ptx and amdgcn; {target} has none"
+        )
 
 
 def _storage(rule: Rule, variant: Variant, dtype: Dtype, states: list[str], weights: Weights) -> formats.Storage:
@@ -100,9 +134,25 @@ def _emit(recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
         return numpy.emit(recipe)
     if target is Target.llvm:
         return llvm.emit(recipe)
+    if target is Target.triton:
+        return triton.emit(recipe)
+    if target in GPUS:
+        return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
     from steprule.runtime.jit import assembly
 
     return assembly(llvm.emit(recipe), triple, cpu)
+
+
+def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:
+    if find_spec("triton") is None:
+        raise TargetError(
+            f"--target {target} is written by Triton, which is not installed; install it (pip install triton, on "
+            "Linux), or take --target triton, the text that it would compile"
+        )
+    from steprule.runtime.gpu import compiled
+
+    kernel = compiled(triton.emit(recipe), gpu, triton.threads_of(recipe), {"GUARDED": False})
+    return str(kernel.asm[str(target)])
 
 
 def parse(rule: Rule, options: list[str]) -> dict[str, Any]:

@@ -97,7 +97,10 @@ class Stage:
             words[line] = [*at, *self.ratios[i], row.memories[0].size, *slots]
         home = torch.empty(words.shape, dtype=torch.int64, device=self._device)
         devices.to_device(torch.from_numpy(words), home)
-        return home, gpu.load(triton_prelude.emit(prelude)), triton_prelude.threads_of(prelude)
+        kernel, threads = gpu.load(triton_prelude.emit(prelude)), triton_prelude.threads_of(prelude)
+        counts = self._task in ("step", "watch")
+        gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded if counts else True)
+        return home, kernel, threads
 
     def look(self, addresses: Words) -> None:
         """Let the gradients lie at these addresses."""
@@ -163,8 +166,19 @@ class Decided:
             self._ratio = Stage("ratio", rows, none, is_guarded=False) if guards.update_clip else None
             ratios = none if self._ratio is None else self._ratio.sums
             self._step = Stage("step", rows, ratios, is_guarded=self._decides)
+            self._prepare()
         self.is_in_turns = self._step.is_in_turns
         self.gradients = np.array([row.memories[1].address for row in rows], np.int64)
+
+    def _prepare(self) -> None:
+        """Make the kernel that decides."""
+        none = torch.empty((0, 1), dtype=torch.float64, device=self.device)
+        self._sums = none if self._norm is None else self._norm.out
+        skips, clips = self._guards.nonfinite == "skip", self._guards.clip_norm is not None
+        self._choices = {"COLUMNS": self._sums.shape[1], "SKIPS": skips, "CLIPS": clips}
+        self._kernel = gpu.load(triton_decide.emit())
+        if self._decides:
+            gpu.prepare(self._kernel, triton_decide.THREADS, *[0] * 4, **self._choices)
 
     def look(self, addresses: Words) -> None:
         """Let the gradients lie at these addresses."""
@@ -233,12 +247,10 @@ class Decided:
                 decision.tell()
 
     def _decide(self) -> None:
-        sums = self._norm.out if self._norm is not None else torch.empty((0, 1), dtype=torch.float64)
+        sums = self._sums
         told = None if self.found is None else self.found.detach().to(torch.float32)
         found = 0 if told is None else told.data_ptr()
         addresses = sums.data_ptr(), found, self._decision.numbers.data_ptr(), len(sums)
-        choices = {"SKIPS": self._guards.nonfinite == "skip", "CLIPS": self._guards.clip_norm is not None}
-        kernel = gpu.load(triton_decide.emit())
-        gpu.launch(kernel, 1, triton_decide.THREADS, *addresses, COLUMNS=sums.shape[1], **choices)
+        gpu.launch(self._kernel, 1, triton_decide.THREADS, *addresses, **self._choices)
         if devices.is_capturing(self.device):
-            devices.keep_alive(self._decision.numbers, told)
+            devices.keep_alive(self._decision, told)

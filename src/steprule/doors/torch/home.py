@@ -38,7 +38,7 @@ def home_of(
         return None
     if any(own.group.get("differentiable") for own in options):
         return None
-    alike = all(backend_of((param.detach(), grad)) == "triton" and param.device == device for param, grad in pairs)
+    alike = all(backend_of((param, grad)) == "triton" and param.device == device for param, grad in pairs)
     return device if alike else None
 
 

@@ -17,6 +17,7 @@ from steprule.doors.torch.rows import Row, Slots, backend_of, check_parameter, m
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
+from steprule.errors import StructureError
 
 __all__ = ["Layout"]
 
@@ -115,11 +116,20 @@ class Layout:
             self._grads.append(grad)
             self._kept.append((entry, state))
         else:
+            self._check_home(param)
             check_kept(state.storage, param, clips_update=options.values.guard.clips_update)
             self.eager.append(eager_step(param, grad, options, state))
             self.eager_grads.append((grad, options))
         if put_back is not None:
             self.put_back.append(put_back)
+
+    def _check_home(self, param: Tensor) -> None:
+        """Refuse a state that kernels cannot walk where the device counts the steps."""
+        if self._home is not None:
+            raise StructureError(
+                f"the state of a parameter of shape {tuple(param.shape)} on {param.device} has tensors of another kind "
+                "(a subclass, another layout); nothing was stepped. Load a state dict of plain tensors"
+            )
 
     def _key(self, plane: str, state: Slots) -> str:
         """Return the key of a plane, or of a scalar slot, in an entry of the state."""

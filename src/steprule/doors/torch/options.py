@@ -184,9 +184,11 @@ class GroupOptions:
         values: the hyperparameters.
         guards: what is done to gradients.
         formats: how states and parameters are kept.
+        is_decided: whether steps are decided on a device, which then reads tensors that lie there itself.
     """
 
     formats: Formats
+    is_decided = False
 
     def __init__(
         self,
@@ -256,7 +258,7 @@ class GroupOptions:
 
     def on_device(self, device: torch.device) -> dict[str, Tensor]:
         """Return the hyperparameters, and the scale of the loss, that kernels on the device can read there."""
-        given = self.tensors() if self.group.get("capturable") else {}
+        given = self.tensors()
         if self._given_scale is not None:
             given[GRAD_SCALE] = self._given_scale
         return {name: tensor for name, tensor in given.items() if tensor.device == device}
@@ -286,9 +288,8 @@ class GroupOptions:
         return rule, values
 
     def _number(self, value: Any) -> Any:
-        """Return the number in a tensor. On a device that is not waited for, the one that it had at first."""
-        there = isinstance(value, Tensor) and value.device.type != "cpu" and self.group.get("capturable")
-        if not there:
+        """Return the number in a tensor. On a device that reads it itself, the one that it had at first."""
+        if not (self.is_decided and isinstance(value, Tensor) and value.device.type != "cpu"):
             return _number(value)
         if id(value) not in self._known:
             self._known[id(value)] = (value, _number(value))

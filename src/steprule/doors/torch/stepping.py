@@ -121,6 +121,7 @@ class Stepping(HasGuards):
         home = self._home(items, found) if len(turns) == 1 else None
         if found is not None and home is None and found.item():
             return None
+        self._tell(home)
         factor: float | None = None
         launches: list[Launch | None] = []
         readings: list[Reading] = []
@@ -141,6 +142,14 @@ class Stepping(HasGuards):
 
     def _home(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
         return home_of(self._options, items, self.guards, (found, self.__dict__.get("grad_scale")))
+
+    def _tell(self, home: torch.device | None) -> None:
+        """Let the groups know who reads their tensors; where it is this machine again, it reads them now."""
+        for own in self._options:
+            if own.is_decided and home is None:
+                own.is_decided = False
+                own.refresh(self.__dict__.get("grad_scale"))
+            own.is_decided = home is not None
 
     def _laid_out(
         self, items: Sequence[Item], home: torch.device | None, found: Tensor | None

@@ -84,7 +84,7 @@ def reading(row: Row, name: str, t: int, line: Sequence[float]) -> Reading:
         formats_in(row.kernel),
         row.options.rule.name,
         t,
-        dict(row.options.values),
+        {**row.options.values, **{name: tensor.item() for name, tensor in row.options.tensors().items()}},
         dict(zip(sums_of(row), line, strict=True)),
     )
 
