@@ -51,12 +51,18 @@ def test_rules_tells_all_of_one() -> None:
     assert "16 bytes a float32 parameter" in text
 
 
-@pytest.mark.parametrize("target", ["llvm", "asm", "numpy", "latex"])
-def test_emit_writes_every_target(target: str) -> None:
-    text = _run("emit", "adam", "--target", target)
-    assert {"llvm": "define void @kernel", "asm": "kernel:", "numpy": "def kernel(", "latex": r"\begin{aligned}"}[
-        target
-    ] in text
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("llvm", "define void @kernel"),
+        ("asm", "kernel:"),
+        ("triton", "tl.sqrt_rn("),
+        ("numpy", "def kernel("),
+        ("latex", r"\begin{aligned}"),
+    ],
+)
+def test_emit_writes_every_target(target: str, words: str) -> None:
+    assert words in _run("emit", "adam", "--target", target)
 
 
 def test_the_emitted_numpy_text_is_the_step() -> None:
@@ -106,6 +112,13 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
         (["rules", "adam", "sdg"], "Did you mean 'sgd'"),
         (["emit", "adam", "--set", "nesterov=true"], "rule 'adam' has no hyperparameter 'nesterov'"),
         (["emit", "adam", "--triple", "aarch64-linux-gnu"], "--triple and --cpu choose a machine for --target asm"),
+        (["emit", "adam", "--target", "triton", "--cpu", "sm_80"], "--cpu a GPU for ptx and amdgcn; triton has none"),
+        (["emit", "adam", "--target", "ptx", "--triple", "nvptx64"], "--triple has no effect on --target ptx"),
+        (
+            ["emit", "adam", "--target", "ptx", "--cpu", "gfx942"],
+            "--cpu gfx942 is no GPU of --target ptx; choose one of",
+        ),
+        (["emit", "adam", "--target", "amdgcn", "--cpu", "sm_90"], "choose one of gfx942, gfx90a"),
         (["emit", "adam", "--target", "asm", "--cpu", "znver4"], "--cpu needs --triple"),
         (["emit", "adam", "--target", "asm", "--triple", "nonsense"], "nonsense"),
         (

@@ -419,12 +419,12 @@ def _expected(
     totals = [total(column.tolist()) for column in sums.T]
     guards = Guards(clip_norm=clip_norm, nonfinite="skip" if skips else "propagate", max_skips=99 if skips else None)
     guards.skipped, guards.in_a_row = counts
-    factor = guards.decide(totals, _Gradients(totals))
     clip = math.nan if clip_norm is None else clip_norm
-    if factor is None:
-        return [1.0, 0.0, guards.skipped, guards.in_a_row, clip, totals[0]]
     if found:  # the host does not come to decide
         return [1.0, 0.0, *counts, clip, totals[0]]
+    factor = guards.decide(totals, _Gradients(totals))
+    if factor is None:
+        return [1.0, 0.0, guards.skipped, guards.in_a_row, clip, totals[0]]
     return [factor, 1.0, guards.skipped, guards.in_a_row, clip, totals[0]]
 
 

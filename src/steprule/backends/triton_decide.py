@@ -105,21 +105,22 @@ def kernel(
     sums: tl.int64, found: tl.int64, decision: tl.int64, blocks: tl.int64,
     COLUMNS: tl.constexpr, SKIPS: tl.constexpr, CLIPS: tl.constexpr,
 ):
+    sums, found = sums.to(tl.int64), found.to(tl.int64)  # the interpreter takes 0 for 32 bits
     sums = sums.to(tl.pointer_type(tl.float64))
     decision = decision.to(tl.pointer_type(tl.float64))
     squares = total(sums, blocks, COLUMNS)
     given = squares
     if COLUMNS > 1:
         given = total(sums + (COLUMNS - 1), blocks, COLUMNS)
-    found = found.to(tl.int64)  # the interpreter takes 0 for 32 bits
     is_found = tl.load(found.to(tl.pointer_type(tl.float32)), found != 0, other=0.0) != 0.0
     skipped, in_a_row = tl.load(decision + 2), tl.load(decision + 3)
     taken = is_found == 0
     if SKIPS:
         is_finite = tl.abs(given) < float("inf")
+        counts = taken & (is_finite == 0)  # the scaler's own are not counted
+        tl.store(decision + 2, tl.where(counts, skipped + 1.0, skipped))
+        in_a_row = tl.where(counts, in_a_row + 1.0, in_a_row)
         taken = taken & is_finite
-        tl.store(decision + 2, tl.where(is_finite, skipped, skipped + 1.0))
-        in_a_row = tl.where(is_finite, in_a_row, in_a_row + 1.0)
     tl.store(decision + 3, tl.where(taken, 0.0, in_a_row))
     tl.store(decision + 1, taken.to(tl.float64))
     factor = tl.full((), 1.0, tl.float64)

@@ -48,12 +48,14 @@ class Blocks:
     def __init__(self, counts: Sequence[int]) -> None:
         ends = np.cumsum(counts, dtype=np.int64)
         self.starts: NDArray[np.int64] = ends - np.array(counts, np.int64)
+        self._filled = np.array(counts, np.int64) > 0
         places = zip(self.starts.tolist(), ends.tolist(), strict=True)
         self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
 
     def totals(self, out: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums of each row, a line a row: of its blocks' sums, added up without rounding but at the end."""
-        lines = out[self.starts]
+        lines = np.zeros((len(self.starts), out.shape[1]))
+        lines[self._filled] = out[self.starts[self._filled]]
         for index, start, end in self._long:
             lines[index] = [total(part.tolist()) for part in out[start:end].T]
         return lines

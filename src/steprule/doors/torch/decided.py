@@ -26,6 +26,7 @@ from steprule.doors.torch.rows import Row
 from steprule.doors.torch.values import Values
 from steprule.doors.torch.watched import reading, sums_of
 from steprule.engine import Task
+from steprule.errors import StateError
 from steprule.runtime import gpu
 
 __all__ = ["Decided"]
@@ -41,12 +42,16 @@ class Stage:
     Args:
         task: what is done. ``"step"`` counts the step.
         rows: all on one device.
+        steps: the step counts of the rows.
         ratios: of each row, the sums that lower its learning rate.
         is_guarded: whether the device may decide that a step is not taken.
     """
 
-    def __init__(self, task: Task, rows: Sequence[Row], ratios: Sequence[Sums], *, is_guarded: bool) -> None:
-        self._task, self._rows, self.ratios, self._is_guarded = task, rows, ratios, is_guarded
+    def __init__(
+        self, task: Task, rows: Sequence[Row], steps: Sequence[Tensor], ratios: Sequence[Sums], *, is_guarded: bool
+    ) -> None:
+        self._task, self._rows, self._steps, self.ratios = task, rows, steps, ratios
+        self._is_guarded = is_guarded
         self._device = rows[0].param.device
         shared = overlapping([row.memories[0].bounds for row in rows])
         self.is_in_turns = bool(shared)
@@ -63,10 +68,6 @@ class Stage:
             count = sum(lines[i] for i in places) if columns else 0
             self._add(places, self.out[first : first + count])
             first += count
-        # A row without a step count of its own has one here: that of a rule which asks for the first step alone.
-        self._steps = [
-            torch.full((), float(row.t), device=self._device) if row.step is None else row.step for row in rows
-        ]
         self._values = {id(row.options): Values(row.options, self._device) for row in rows}
         self._write()
 
@@ -77,7 +78,7 @@ class Stage:
         table = DeviceTable(self._task, rows, own, out, is_guarded=self._is_guarded)
         for i, start in zip(places, table.blocks.starts.tolist(), strict=False):
             count = blocks_of(rows[0].kernel_of(self._task), self._rows[i].memories[0].shape)
-            self.sums[i] = (out.data_ptr() + out.element_size() * out.shape[1] * start, count)
+            self.sums[i] = (devices.address_of(out) + out.element_size() * out.shape[1] * start, count)
         self._tables.append((places, table))
 
     def _write(self) -> None:
@@ -91,9 +92,9 @@ class Stage:
         for line, i in enumerate(places):
             row, step = self._rows[i], self._steps[i]
             values = self._values[id(row.options)].address(prelude.arguments)
-            slots = [row.scalars[name].data_ptr() for name in prelude.scalar_slots]
+            slots = [devices.address_of(row.scalars[name]) for name in prelude.scalar_slots]
             is_double = int(step.dtype is torch.float64)
-            at = [values, step.data_ptr(), is_double, table.scalars(line), row.options.values.seed or 0]
+            at = [values, devices.address_of(step), is_double, table.scalars(line), row.options.values.seed or 0]
             words[line] = [*at, *self.ratios[i], row.memories[0].size, *slots]
         home = torch.empty(words.shape, dtype=torch.int64, device=self._device)
         devices.to_device(torch.from_numpy(words), home)
@@ -107,6 +108,15 @@ class Stage:
         for places, table in self._tables:
             table.look(addresses[places])
 
+    def send(self) -> None:
+        """Copy to the device what has changed."""
+        if self._seeds != [row.options.values.seed for row in self._rows]:
+            self._write()
+        for values in self._values.values():
+            values.send()
+        for _, table in self._tables:
+            table.send_gradients()
+
     def run(self, decision: Tensor, taken: Tensor | None) -> None:
         """Compute the scalars, and launch the kernels.
 
@@ -114,17 +124,12 @@ class Stage:
             decision: its factor enters the scalars, and steps are counted if it says that they are taken.
             taken: what says whether they are; None: they are.
         """
-        if self._seeds != [row.options.values.seed for row in self._rows]:
-            self._write()
-        for values in self._values.values():
-            values.send()
         for (places, table), (words, kernel, threads) in zip(self._tables, self._preludes, strict=True):
-            addresses = words.data_ptr(), decision.data_ptr()
+            addresses = devices.address_of(words), devices.address_of(decision)
             gpu.launch(kernel, len(places), threads, *addresses, GUARDED=taken is not None)
-            table.send_gradients()
             table.run(taken if self._task in ("step", "watch") else None)
         if devices.is_capturing(self._device):
-            devices.keep_alive(self._tables, self._preludes, self._steps, self._values, self.out, decision)
+            devices.keep_alive(*(words for words, _, _ in self._preludes), *self._steps, self.out, decision)
 
     def count(self, place: int) -> int:
         """Return the number of the step that a row has taken last. Waits for the device."""
@@ -160,12 +165,14 @@ class Decided:
         self._watch: list[tuple[list[int], Stage]] | None = None
         self._decides = guards.measures or found is not None
         none = [_NO_SUMS] * len(rows)
+        self._steps = _counts(rows)
+        self._follower = devices.Follower(rows[0].param.device)
         with devices.on(rows[0].param.device):
             self.device = rows[0].param.device
-            self._norm = Stage("norm", rows, none, is_guarded=False) if guards.measures else None
-            self._ratio = Stage("ratio", rows, none, is_guarded=False) if guards.update_clip else None
+            self._norm = Stage("norm", rows, self._steps, none, is_guarded=False) if guards.measures else None
+            self._ratio = Stage("ratio", rows, self._steps, none, is_guarded=False) if guards.update_clip else None
             ratios = none if self._ratio is None else self._ratio.sums
-            self._step = Stage("step", rows, ratios, is_guarded=self._decides)
+            self._step = Stage("step", rows, self._steps, ratios, is_guarded=self._decides)
             self._prepare()
         self.is_in_turns = self._step.is_in_turns
         self.gradients = np.array([row.memories[1].address for row in rows], np.int64)
@@ -205,7 +212,7 @@ class Decided:
             for i, line in zip(places, stage.totals().tolist(), strict=True):
                 row = self._rows[i]
                 found[i] = reading(row, names[row.place], stage.count(places.index(i)), line)
-        return [found[i] for i in sorted(found)]
+        return [found[i] for i in sorted(found) if self._rows[i].memories[0].size]
 
     def _watching(self) -> list[tuple[list[int], Stage]]:
         kinds = [sums_of(row) for row in self._rows]
@@ -216,8 +223,8 @@ class Decided:
         return stages
 
     def _watch_of(self, places: Sequence[int]) -> Stage:
-        rows, ratios = [self._rows[i] for i in places], [self._step.ratios[i] for i in places]
-        return Stage("watch", rows, ratios, is_guarded=self._decides)
+        rows, steps, ratios = zip(*((self._rows[i], self._steps[i], self._step.ratios[i]) for i in places), strict=True)
+        return Stage("watch", rows, steps, ratios, is_guarded=self._decides)
 
     def check(self) -> None:
         """Raise what an earlier step has found, as far as the device has told.
@@ -233,7 +240,11 @@ class Decided:
 
     def _run(self, stages: Sequence[Stage]) -> None:
         decision = self._decision
+        looking = [stage for stage in (self._norm, self._ratio) if stage is not None]
         with devices.on(self.device):
+            self._follower.follow(decision.numbers, decision.looking)
+            for stage in (*looking, *stages):  # what can fail for want of memory comes first
+                stage.send()
             if self._norm is not None:
                 self._norm.run(decision.looking, decision.looking[1:])
             if self._decides:
@@ -249,8 +260,26 @@ class Decided:
     def _decide(self) -> None:
         sums = self._sums
         told = None if self.found is None else self.found.detach().to(torch.float32)
-        found = 0 if told is None else told.data_ptr()
-        addresses = sums.data_ptr(), found, self._decision.numbers.data_ptr(), len(sums)
+        found = 0 if told is None else devices.address_of(told)
+        addresses = devices.address_of(sums), found, devices.address_of(self._decision.numbers), len(sums)
         gpu.launch(self._kernel, 1, triton_decide.THREADS, *addresses, **self._choices)
         if devices.is_capturing(self.device):
-            devices.keep_alive(self._decision, told)
+            devices.keep_alive(self._decision.numbers, self._decision.looking, told)
+
+
+def _counts(rows: Sequence[Row]) -> list[Tensor]:
+    """Return the step counts of rows; one without has one here, for a rule that asks for the first step alone.
+
+    Raises:
+        StateError: where two share one, which would count twice.
+    """
+    counts = [
+        torch.full((), float(row.t), dtype=torch.float32, device=row.param.device) if row.step is None else row.step
+        for row in rows
+    ]
+    if len({devices.address_of(count) for count in counts}) < len(counts):
+        raise StateError(
+            "two parameters share one tensor as their step count, which a device would count twice; nothing was "
+            "stepped. Load a state dict in which each has its own"
+        )
+    return counts

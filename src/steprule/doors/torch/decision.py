@@ -31,7 +31,8 @@ class Decision:
         self._guards = guards
         self.numbers: Tensor = torch.zeros(len(triton_decide.DECISION), dtype=torch.float64, device=device)
         self.looking: Tensor = torch.zeros_like(self.numbers)
-        self._told: tuple[Tensor, Any] | None = None
+        self._copy = torch.zeros_like(self.numbers, device="cpu", pin_memory=device.type in devices.KINDS_WITH_STREAMS)
+        self._coming: tuple[Any] | None = None
         self.put()
 
     @property
@@ -45,7 +46,7 @@ class Decision:
 
     def put(self) -> None:
         """Let the device go on from the host's counts."""
-        guards, self._told = self._guards, None
+        guards, self._coming = self._guards, None
         clip_norm = 0.0 if guards.clip_norm is None else guards.clip_norm
         given = [1.0, 1.0, guards.skipped, guards.in_a_row, clip_norm, 0.0]
         devices.to_device(torch.tensor(given, dtype=torch.float64, device="cpu"), self.numbers)
@@ -55,9 +56,14 @@ class Decision:
         self._take(self.numbers.cpu())
 
     def tell(self) -> None:
-        """Ask the device to tell its counts when it gets there."""
-        if self._guards.nonfinite == "skip" and not devices.is_capturing(self.numbers.device):
-            self._told = devices.from_device(self.numbers)
+        """Ask the device to tell its counts when it gets there, if it has told what it was asked before.
+
+        Where the host is ahead by several steps, the counts of the last one would never have come.
+        """
+        if self._coming is not None or devices.is_capturing(self.numbers.device):
+            return
+        if self._guards.nonfinite == "skip":
+            self._coming = (devices.from_device(self.numbers, self._copy),)
 
     def check(self) -> None:
         """Raise if too many steps in a row were skipped, as far as the device has told.
@@ -65,10 +71,12 @@ class Decision:
         Raises:
             NonFiniteError: with the number of steps.
         """
-        if self._told is None or devices.is_capturing(self.numbers.device) or not devices.has_come(self._told[1]):
+        if self._coming is None or devices.is_capturing(self.numbers.device):
             return
-        self._take(self._told[0])
-        self._told = None
+        if not devices.has_come(self._coming[0]):
+            return
+        self._take(self._copy)
+        self._coming = None
         guards = self._guards
         if guards.nonfinite == "skip" and guards.in_a_row > guards.max_skips:
             raise NonFiniteError(

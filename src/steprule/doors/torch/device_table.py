@@ -59,14 +59,14 @@ class DeviceTable:
         self._own = list({id(array): array for array in scalars}.values())
         self._wide = max(len(array) for array in self._own)
         self._first = self._wide * len(self._own)
+        # Addresses, and scalars as bits.
         self._host = np.zeros(self._first + len(rows), np.int64)
         self._host[self._first :] = [row.memories[1].address for row in rows]
-        self._changing = torch.zeros(len(self._host), dtype=torch.int64, device=self.device)
+        self._changing = devices.Mirror(torch.from_numpy(self._host), self.device)
         self._chunks = _on(self.device, _chunks(counts, triton.chunk_of(kernel.plan)))
         self._table = _on(self.device, self._words(rows, scalars, counts))
         self._have_moved = True
-        self._stream = devices.stream_of(self.device)
-        self._spare = devices.Spare(len(self._host), self.device)
+        self._follower = devices.Follower(self.device)
         gpu.prepare(self._kernel.function, triton.threads_of(kernel.plan), *[0] * 4, GUARDED=is_guarded)
 
     def _words(self, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]], counts: Sequence[int]) -> Words:
@@ -80,7 +80,7 @@ class DeviceTable:
             words[index, at["scalars"]] = self.scalars(place[id(array)])
         words[:, at["count"]] = counts
         if plan.sums:
-            words[:, at["sums"]] = self.out.data_ptr() + 8 * len(plan.sums) * self.blocks.starts
+            words[:, at["sums"]] = devices.address_of(self.out) + 8 * len(plan.sums) * self.blocks.starts
         return words
 
     @property
@@ -91,7 +91,7 @@ class DeviceTable:
 
     def scalars(self, number: int) -> int:
         """Return the address, on the device, of one of the rows of scalars."""
-        return self._changing.data_ptr() + 8 * self._wide * number
+        return devices.address_of(self._changing.there) + 8 * self._wide * number
 
     def look(self, addresses: Words) -> None:
         """Let the gradients lie at these addresses."""
@@ -99,10 +99,11 @@ class DeviceTable:
         self._have_moved = True
 
     def send_gradients(self) -> None:
-        """Copy the gradients' addresses to the device if they have moved."""
+        """Copy the gradients' addresses to the device if they have moved. The rows of scalars are computed there."""
         self._follow()
-        if self._have_moved:
-            self._send(self._first, len(self._host))
+        if self._have_moved or self._changing.always:
+            self._changing.send(self._first, len(self._host))
+        self._have_moved = False
 
     def send(self) -> None:
         """Copy the scalars to the device, and the gradients' addresses if they have moved."""
@@ -110,10 +111,7 @@ class DeviceTable:
         for index, array in enumerate(self._own):
             start = index * self._wide
             self._host[start : start + len(array)] = array.view(np.int64)
-        self._send(0, len(self._host) if self._have_moved else self._first)
-
-    def _send(self, start: int, end: int) -> None:
-        self._spare.send(torch.from_numpy(self._host[start:end]), self._changing[start:end])
+        self._changing.send(0, len(self._host) if self._have_moved else self._first)
         self._have_moved = False
 
     def run(self, taken: Tensor | None = None) -> None:
@@ -122,25 +120,20 @@ class DeviceTable:
         Args:
             taken: a number on the device; where it is 0, nothing is changed. Default: always.
         """
-        addresses = [self._table.data_ptr(), self._changing.data_ptr() + 8 * self._first, self._chunks.data_ptr()]
+        changing = devices.address_of(self._changing.there)
+        addresses = [devices.address_of(self._table), changing + 8 * self._first, devices.address_of(self._chunks)]
         threads = triton.threads_of(self._kernel.plan)
-        decided = 0 if taken is None else taken.data_ptr()
+        decided = 0 if taken is None else devices.address_of(taken)
         gpu.launch(self._kernel.function, len(self._chunks), threads, *addresses, decided, GUARDED=taken is not None)
         if devices.is_capturing(self.device):
-            devices.keep_alive(self._table, self._changing, self._chunks, self.out)
+            devices.keep_alive(self._table, self._chunks, self.out)
+
+    def _follow(self) -> None:
+        self._follower.follow(self._table, self._chunks, self._changing.there, self.out)
 
     def totals(self) -> NDArray[np.float64]:
         """Return the sums of each row, a line a row. Waits for the device."""
         return self.blocks.totals(self.out.cpu().numpy())
-
-    def _follow(self) -> None:
-        """Wait, on the stream at work, for what another has done to the tables."""
-        stream = devices.stream_of(self.device)
-        if stream != self._stream:
-            # Before a capture torch has waited for the whole device, and a graph must not wait for what is outside it.
-            if not devices.is_capturing(self.device):
-                stream.wait_stream(self._stream)
-            self._stream = stream
 
 
 class DeviceTables:
@@ -194,6 +187,9 @@ class DeviceTables:
         for _, table in self._tables:
             with devices.on(table.device):
                 table.send()
+        # What can fail for want of memory has been done.
+        for _, table in self._tables:
+            with devices.on(table.device):
                 table.run()
 
     def totals(self) -> NDArray[np.float64]:

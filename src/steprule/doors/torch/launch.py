@@ -17,6 +17,7 @@ from steprule.doors.guards import Gradients, Guards
 from steprule.doors.layout import Spans, overlapping
 from steprule.doors.readings import Reading
 from steprule.doors.strided import step_in_blocks, step_strided
+from steprule.doors.torch import devices
 from steprule.doors.torch.cohorts import Cohort, Counts, cohorts_of
 from steprule.doors.torch.decided import Decided
 from steprule.doors.torch.decision import Decision
@@ -59,6 +60,7 @@ class Launch:
         rows = layout.rows
         self.cohorts = [] if decision else cohorts_of(rows)
         self._before, self._after = layout.eager, layout.put_back
+        self._eager = {grad.device for grad, _ in layout.eager_grads}
         self._params = [row.param for row in rows if not row.param.is_inference()]
         self._counts = Counts(rows, self.cohorts)
         self._spans = Spans(m.bounds for row in rows for m in (row.memories[0], *row.memories[2:]) if m.size)
@@ -119,11 +121,10 @@ class Launch:
 
     def _keep(self, watched: Watched) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
+        for row in self._rows_away:
+            row.grad = row.param
         direct = [*(row for row, _ in self._direct), *self._rows_away]
-        self._direct, self._placed = (
-            [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in bound]
-            for bound in (self._direct, self._placed)
-        )
+        self._direct = [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in self._direct]
         self._own = np.array([_extent(row.memories[0]) for row in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
         self._stamps = [(own, *own.stamp) for own in watched.options]
@@ -175,6 +176,11 @@ class Launch:
             NonFiniteError: as the options say.
         """
         self._away.check()
+        if any(map(devices.is_capturing, self._eager)):
+            raise RuntimeError(
+                "step() is captured in a CUDA graph, and some parameters are stepped by torch operations (DTensor and "
+                "other subclasses, no Triton), whose numbers come from the host; nothing was captured"
+            )
         return 1.0 if self._judge is None else self._judge.factor(gradients)
 
     def evaluate(self, factor: float, task: Task = "step") -> list[Evaluated]:
@@ -263,6 +269,11 @@ class Launch:
             else:
                 step_strided(row.kernel.address, scalars, arrays)
         self._table.run()
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether a CUDA graph is captured, in which nothing can be read."""
+        return any(devices.is_capturing(row.param.device) for row in self._rows_away[:1])
 
     @property
     def is_decided(self) -> bool:

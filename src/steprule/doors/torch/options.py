@@ -289,11 +289,18 @@ class GroupOptions:
 
     def _number(self, value: Any) -> Any:
         """Return the number in a tensor. On a device that reads it itself, the one that it had at first."""
-        if not (self.is_decided and isinstance(value, Tensor) and value.device.type != "cpu"):
+        if not isinstance(value, Tensor) or value.device.type == "cpu":
             return _number(value)
-        if id(value) not in self._known:
-            self._known[id(value)] = (value, _number(value))
-        return self._known[id(value)][1]
+        known = self._known.get(id(value))
+        if known is not None and known[0] is value and self.is_decided:
+            return known[1]
+        number = _number(value)
+        self._known = {**dict(list(self._known.items())[1 - _KNOWN :]), id(value): (value, number)}
+        return number
+
+
+_KNOWN = 16
+"""Tensors whose first numbers are kept: a group has fewer, and a loop may make new ones in every step."""
 
 
 def _is_fixed(value: object) -> bool:

@@ -65,7 +65,7 @@ class Memory:
     def __init__(self, tensor: Tensor) -> None:
         self.kind = _KIND[tensor.dtype]
         self.itemsize = int(self.kind[2:])
-        self.address, self.size = tensor.data_ptr(), tensor.numel()
+        self.address, self.size = devices.address_of(tensor), tensor.numel()
         self.shape: tuple[int, ...] = tuple(tensor.shape)
         self.strides: tuple[int, ...] = tensor.stride()
         if tensor.dtype.is_complex:

@@ -73,7 +73,7 @@ class Stepping(HasGuards):
         """Take the step of a launch, and return what is read of it: nothing where it is not due."""
         readings: list[Reading] = []
         try:
-            if self._monitor is None or not self._monitor.is_due():
+            if self._monitor is None or not self._monitor.is_due() or launch.is_captured:
                 launch.run(launch.evaluate(factor), entries)
             else:
                 names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
@@ -156,6 +156,8 @@ class Stepping(HasGuards):
     ) -> tuple[Layout, Launch]:
         layout = Layout(self._naming, self._read, self.state, items, home)
         if home is None:
+            self._settle()
+            self._decision = None
             return layout, Launch(layout, self.guards)
         if self._decision is None or self._decision.numbers.device != home:
             self._settle()

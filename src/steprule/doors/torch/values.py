@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from steprule.doors.torch import devices
 from steprule.doors.torch.options import GroupOptions
@@ -24,16 +24,15 @@ class Values:
 
     def __init__(self, options: GroupOptions, device: torch.device) -> None:
         self._options, self._device = options, device
-        self._homes: dict[tuple[str, ...], Tensor] = {}
-        self._sent: dict[tuple[str, ...], list[float]] = {}
+        self._homes: dict[tuple[str, ...], devices.Mirror] = {}
 
     def address(self, names: Sequence[str]) -> int:
         """Return where the numbers of these names lie, one after the other."""
         key = tuple(names)
         if key not in self._homes:
-            self._homes[key] = torch.zeros(max(1, len(key)), dtype=torch.float64, device=self._device)
-            self._sent[key] = []
-        return self._homes[key].data_ptr()
+            none = torch.full((max(1, len(key)),), math.nan, dtype=torch.float64, device="cpu")
+            self._homes[key] = devices.Mirror(none, self._device)
+        return devices.address_of(self._homes[key].there)
 
     def send(self) -> None:
         """Copy to the device what has changed; what lies there already is copied every time."""
@@ -42,12 +41,12 @@ class Values:
         numbers = {**options.values, **options.guards.numbers(1.0 if GRAD_SCALE in tensors else options.scale)}
         for names, home in self._homes.items():
             given = [_number(0.0 if name in tensors else numbers.get(name)) for name in names]
-            if given != self._sent[names]:
-                devices.to_device(torch.tensor(given, dtype=torch.float64, device="cpu"), home[: len(given)])
-                self._sent[names] = given
+            if home.always or given != home.host[: len(given)].tolist():
+                home.host[: len(given)] = torch.tensor(given, dtype=torch.float64, device="cpu")
+                home.send(0, len(home.host))
             for index, name in enumerate(names):
                 if name in tensors:
-                    home[index].copy_(tensors[name].detach().reshape(()), non_blocking=True)
+                    home.there[index].copy_(tensors[name].detach().reshape(()), non_blocking=True)
 
 
 def _number(value: object) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.doors.torch import native
+from steprule.doors.torch.devices import address_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.runtime.addresses import address
 
@@ -112,7 +113,7 @@ class Watch:
             "slot_keys": _ids([key for _, key, _ in watched.slots]),
             "slot_items": _ids([tensor for _, _, tensor in watched.slots]),
             "tensor_objects": _ids(tensors),
-            "tensor_pointers": np.array([tensor.data_ptr() for tensor in tensors], np.int64),
+            "tensor_pointers": np.array([address_of(tensor) for tensor in tensors], np.int64),
             "shaped_objects": _ids(shaped),
             "shaped_dtypes": np.array([native.dtype_code(tensor.dtype) for tensor in shaped], np.int64),
             "shaped_dims": np.array([tensor.dim() for tensor in shaped], np.int64),
