@@ -14,6 +14,8 @@ they can be. Offsets have 64 bits. ``enable_fp_fusion=False`` must be given at c
 
 from __future__ import annotations
 
+import numpy as np
+
 from steprule.backends.triton_code import Code
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.formats import GROUP
@@ -22,9 +24,7 @@ __all__ = ["WORDS", "chunk_of", "emit", "threads_of", "width_of"]
 
 WORDS = ("row_length", "groups_a_row", "first_index", "stream", "sums", "scalars", "count")
 """What follows the addresses in a row of the table."""
-CHUNK, THREADS = 1024, 256
-"""Elements of a chunk, and threads: 4 elements a thread, 16 bytes of float32. With more, stores of float32 and of
-narrower planes would want different elements in a thread, and go through shared memory."""
+THREADS = 256
 UNROLL = 8
 """Loads of a thread that are in flight at a time, where sums alone are taken: of eight tiles, or of fewer tiles of more
 planes."""
@@ -73,8 +73,18 @@ def width_of(plan: Plan) -> int:
 
 def chunk_of(plan: Plan) -> int:
     """Return what a chunk has at most of what is counted: elements, or groups."""
-    elements = BLOCK if plan.sums else CHUNK
+    elements = BLOCK if plan.sums else THREADS * _per_thread(plan)
     return elements // GROUP if plan.has_groups else elements
+
+
+def _per_thread(plan: Plan) -> int:
+    """Return the elements of a thread: neighbours, 16 bytes of the widest plane. Four of float64, too.
+
+    With more, stores of the widest and of narrower planes would want different elements in a thread, and go through
+    shared memory. A group's codes take so much arithmetic that more elements a thread would leave too few threads.
+    """
+    is_narrow = all(np.dtype(plane.dtype).itemsize <= 2 for plane in plan.planes)
+    return 8 if is_narrow and not plan.has_groups else 4
 
 
 def threads_of(plan: Plan) -> int:
@@ -130,7 +140,7 @@ class _Elements:
         return [*lines, *code.body(masked=masked), *code.stores(masked=masked)]
 
     def _places(self, *, masked: bool) -> list[str]:
-        lines = [f"at = begin + tl.arange(0, {CHUNK})"]
+        lines = [f"at = begin + tl.arange(0, {chunk_of(self._plan)})"]
         return [*lines, "live = at < count"] if masked else lines
 
     def _kernel(self) -> str:
@@ -200,9 +210,19 @@ class _Sums(_Elements):
         lines += [f"sum{k} = tl.zeros({shape}, tl.float64)" for k in range(len(plan.sums))]
         # A kernel that also steps has loads enough.
         tiles = 1 if plan.stores else max(1, UNROLL // len(plan.loads))
-        turns = f"tl.range(0, {BLOCK // LANES}, loop_unroll_factor={tiles})"
-        lines += [f"for turn in {turns}:", *(f"    {line}" for line in turn)]
-        return [*lines, *code.totals()]
+        # Not a range up to a number that is loaded: Triton 3.6's interpreter cannot.
+        lines += [f"turns = {self._turns(masked=masked)}", "base = tl.full((), 0, tl.int32)", "while base < turns:"]
+        lines += [f"    for tile in tl.static_range({tiles}):", "        turn = base + tile"]
+        return [*lines, *(f"        {line}" for line in turn), f"    base += {tiles}", *code.totals()]
+
+    def _turns(self, *, masked: bool) -> str:
+        """Return how many tiles a block has."""
+        most = BLOCK // LANES
+        if not masked:
+            return str(most)
+        left = f"count - number * {chunk_of(self._plan)}"
+        tiles = left if self._plan.has_groups else f"({left} + {LANES - 1}) // {LANES}"
+        return f"tl.minimum({tiles}, {most}).to(tl.int32)"
 
     def _turn(self, *, masked: bool) -> list[str]:
         if self._plan.has_groups:
