@@ -32,6 +32,8 @@ KINDS_WITH_STREAMS = ("cuda", "xpu")
 _OLDEST = (7, 0)
 """Of NVIDIA's GPUs: the compute capability that Triton needs."""
 _OLDEST_TRITON = (3, 6)
+_OLDEST_ON_AMD = (3, 7)
+"""Before, roots of numbers below 2**-96 were not exact there."""
 _captured: dict[int, Tensor] = {}
 
 
@@ -51,8 +53,9 @@ def _lacking() -> str:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     version: str = importlib.import_module("triton").__version__
-    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    return f"Triton {version} is older than 3.6" if tuple(numbers) < _OLDEST_TRITON else ""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    oldest = _OLDEST_TRITON if torch.version.hip is None else _OLDEST_ON_AMD
+    return f"Triton {version} is older than {oldest[0]}.{oldest[1]}" if numbers < oldest else ""
 
 
 @functools.cache
