@@ -1,4 +1,4 @@
-"""Kernels of Triton have the referee's bits, in Triton's interpreter, without a GPU. The cases: ``triton_bits.py``."""
+"""Kernels of Triton have the referee's bits. ``test_triton_bits.py`` runs this; the cases are in ``triton_bits.py``."""
 
 from __future__ import annotations
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -26,3 +31,54 @@ def _threads_as_before() -> Iterator[None]:
 def threads(request: pytest.FixtureRequest) -> int:
     sr.set_num_threads(request.param)
     return int(request.param)
+
+
+ROOT = Path(__file__).parent.parent
+_BESIDE = ThreadPoolExecutor(1)
+_apart: dict[tuple[str, ...], Future[subprocess.CompletedProcess[str]]] = {}
+
+
+class Apart:
+    """What a pytest of its own has said, which runs beside the suite: Triton interprets kernels or does not, for the
+    whole life of a process, and on one core of two it costs the suite no time.
+
+    Marked ``@pytest.mark.apart(*arguments)``, a test is given it as ``apart``.
+    """
+
+    def __init__(self, arguments: tuple[str, ...]) -> None:
+        self._done = _apart[arguments]
+
+    def check(self) -> None:
+        """Wait for the end, and assert that all tests were run and have passed."""
+        done = self._done.result()
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        assert re.search(r"\[100%\]", done.stdout), said
+        assert not re.search(r"\d+ (skipped|xfailed)", done.stdout), said
+
+
+def _run(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", *arguments]
+    # One thread: for tensors this small others only wait.
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin what runs beside the suite."""
+    if session.config.option.collectonly:
+        return
+    for item in session.items:
+        marker = item.get_closest_marker("apart")
+        if marker is not None:
+            item.add_marker(pytest.mark.timeout(1200))  # it may wait for all that run beside the suite
+            if marker.args not in _apart:
+                _apart[marker.args] = _BESIDE.submit(_run, marker.args)
+
+
+@pytest.fixture
+def apart(request: pytest.FixtureRequest) -> Apart:
+    marker = request.node.get_closest_marker("apart")
+    if sys.platform != "linux":
+        pytest.skip("Triton is made for Linux")
+    return Apart(marker.args)

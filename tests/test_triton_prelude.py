@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,8 @@ from steprule.language.node import host_call, symbol
 from steprule.rules import CATALOGUE
 from steprule.rules.guard import Guard
 from steprule.runtime import gpu
+from tests.conftest import Apart
 
-ROOT = Path(__file__).parent.parent
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: it has no build for this platform"
 )
@@ -38,15 +35,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
-@needs_triton
-def test_in_the_interpreter(tmp_path: Path) -> None:
-    # Triton asks whether to interpret when it is imported.
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "tests/triton_prelude.py"]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d\d passed", done.stdout), done.stdout
+@pytest.mark.apart("tests/triton_prelude.py")
+def test_in_the_interpreter(apart: Apart) -> None:
+    apart.check()
 
 
 def _prelude(name: str, guard: Guard | None = None, **options: Any) -> Prelude:
