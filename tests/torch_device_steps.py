@@ -504,6 +504,17 @@ def test_a_graph_of_numbers_that_change_is_refused(
     assert not (first and spy.launches)
 
 
+def test_a_first_step_is_not_captured(capture: Callable[[Any], Recording], spy: Spy) -> None:
+    params = parameters(FEW)
+    optimizer = door.AdamW(params, capturable=True)
+    give(params, 0)
+    before = named(optimizer)
+    with pytest.raises(RuntimeError, match=r"would start the state anew; nothing was captured\. Take a few"):
+        capture(optimizer)
+    assert_same(named(optimizer), before)
+    assert not spy.launches
+
+
 def test_a_graph_of_numbers_that_stay(capture: Callable[[Any], Recording]) -> None:
     ends = []
     for is_graph in (False, True):
@@ -782,6 +793,26 @@ def test_readings_are_those_of_the_cpu(cls: str, options: Options, decided: bool
         for key, value in wanted.items():
             is_nan = isinstance(value, float) and math.isnan(value)
             assert (is_nan and math.isnan(found[key])) or found[key] == value, f"{key} of {wanted['name']}"
+
+
+def test_a_step_that_was_to_be_read_and_is_skipped_leaves_the_next_to_be_read() -> None:
+    seen = []
+
+    def scenario() -> Iterator[Any]:
+        params = parameters(SMALL)
+        optimizer = door.AdamW(params, nonfinite="skip")
+        monitor = sr.Monitor(optimizer, every=2)
+        for t in range(5):
+            give(params, t)
+            if t == 1:
+                poisoned(params, t)
+            optimizer.step()
+            yield optimizer
+        seen.append([row["step"] for row in monitor.rows])
+
+    check_both(scenario)
+    assert seen[0] == seen[1]
+    assert set(seen[1]) == {1, 2, 4}
 
 
 # Where kernels cannot be had.

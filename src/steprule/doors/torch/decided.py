@@ -68,7 +68,8 @@ class Stage:
             count = sum(lines[i] for i in places) if columns else 0
             self._add(places, self.out[first : first + count])
             first += count
-        self._values = {id(row.options): Values(row.options, self._device) for row in rows}
+        self._groups = list({id(row.options): row.options for row in rows}.values())
+        self._values = {id(own): Values(own, self._device) for own in self._groups}
         self._write()
 
     def _add(self, places: list[int], out: Tensor) -> None:
@@ -83,7 +84,7 @@ class Stage:
 
     def _write(self) -> None:
         """Write the tables of the kernels that compute scalars."""
-        self._seeds = [row.options.values.seed for row in self._rows]
+        self._seeds = [own.values.seed for own in self._groups]
         self._preludes = [self._prelude(places, table) for places, table in self._tables]
 
     def _prelude(self, places: list[int], table: DeviceTable) -> tuple[Tensor, Any, int]:
@@ -110,7 +111,7 @@ class Stage:
 
     def send(self) -> None:
         """Copy to the device what has changed."""
-        if self._seeds != [row.options.values.seed for row in self._rows]:
+        if self._seeds != [own.values.seed for own in self._groups]:
             self._write()
         for values in self._values.values():
             values.send()

@@ -179,7 +179,8 @@ class DeviceTables:
             if table.counts and devices.is_capturing(table.device):
                 raise RuntimeError(
                     "step() is captured in a CUDA graph, and its numbers come from the host, which a replay does not "
-                    "ask; nothing was captured. Make the optimizer with capturable=True"
+                    "ask; nothing was captured. Make the optimizer with capturable=True (SGD and Adagrad have it as an "
+                    "option of groups)"
                 )
 
     def run(self) -> None:

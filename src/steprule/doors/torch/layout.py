@@ -34,6 +34,11 @@ class Entries:
         if fresh:
             self._added.append((param, entry, fresh, dict(entry)))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is added."""
+        return not self._added
+
     def put(self) -> None:
         """Put all in place."""
         for param, entry, fresh, _ in self._added:

@@ -37,6 +37,8 @@ class Stepping(HasGuards):
     _launch: Launch | None
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
+    _is_refused = False
+    """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         raise NotImplementedError
@@ -66,7 +68,7 @@ class Stepping(HasGuards):
             if anew is None:
                 return
             readings = anew
-        if self._monitor is not None:
+        if self._monitor is not None and not self._is_refused:
             self._monitor.take(readings or None)
 
     def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
@@ -75,9 +77,11 @@ class Stepping(HasGuards):
         try:
             if self._monitor is None or not self._monitor.is_due() or launch.is_captured:
                 launch.run(launch.evaluate(factor), entries)
+                self._is_refused = False
             else:
                 names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
                 launch.read(launch.evaluate(factor, "watch"), names, entries, readings)
+                self._is_refused = launch.is_decided and not readings
         except BaseException:  # a signal, after the step was taken
             if self._monitor is not None and launch.is_done:
                 self._monitor.take(readings or None)
@@ -131,6 +135,11 @@ class Stepping(HasGuards):
                 factor = launch.factor(self._given(grads))
             if factor is None:
                 return None
+            if launch.is_captured and not layout.entries.is_empty:
+                raise RuntimeError(
+                    "the first step() is captured in a CUDA graph, whose replays would start the state anew; nothing "
+                    "was captured. Take a few steps before"
+                )
             readings += self._run(launch, factor, layout.entries)
             launches.append(launch if launch.keep(layout, self._options) else None)
         self._launch = launches[0] if len(launches) == 1 else None
