@@ -183,7 +183,8 @@ class Mirror:
 
     def _new(self) -> Tensor | None:
         """Return memory that the device can read by itself."""
-        return torch.empty(self.host.shape, dtype=self.host.dtype, pin_memory=self._pins) if len(self.host) else None
+        shape, dtype = self.host.shape, self.host.dtype
+        return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=self._pins) if len(self.host) else None
 
 
 def from_device(numbers: Tensor, copy: Tensor) -> Any:

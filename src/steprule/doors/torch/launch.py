@@ -175,8 +175,9 @@ class Launch:
         Raises:
             NonFiniteError: as the options say.
         """
-        self._away.check()
-        if any(map(devices.is_capturing, self._eager)):
+        if self._rows_away:
+            self._away.check()
+        if self._eager and any(map(devices.is_capturing, self._eager)):
             raise RuntimeError(
                 "step() is captured in a CUDA graph, and some parameters are stepped by torch operations (DTensor and "
                 "other subclasses, no Triton), whose numbers come from the host; nothing was captured"

@@ -205,6 +205,7 @@ class GroupOptions:
         self._known: dict[int, tuple[Tensor, Any]] = {}
         self._names = tuple(options)
         self._scale: float | None = None
+        self._numbers: dict[str, float] | None = None
         self._look()
         self.rule, self.values = self._resolve(None, None)
 
@@ -242,7 +243,7 @@ class GroupOptions:
 
     def set_factor(self, factor: float) -> None:
         """Set what the gradients of the next step are multiplied by."""
-        self._factor = factor
+        self._factor, self._numbers = factor, None
 
     @property
     def scale(self) -> float:
@@ -254,7 +255,9 @@ class GroupOptions:
     @property
     def numbers(self) -> dict[str, float]:
         """Those of the guard, for the next step."""
-        return self.guards.numbers(self.scale, self._factor)
+        if self._numbers is None:
+            self._numbers = self.guards.numbers(self.scale, self._factor)
+        return self._numbers
 
     def on_device(self, device: torch.device) -> dict[str, Tensor]:
         """Return the hyperparameters, and the scale of the loss, that kernels on the device can read there."""
