@@ -269,6 +269,23 @@ def test_nothing_waits(
     assert is_decided(optimizer) == (decided or scaled)
 
 
+def test_who_reads_a_tensor_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Tensor] = []
+
+    def number(value: Tensor) -> float:
+        read.append(value)
+        return 0.5
+
+    monkeypatch.setattr(torch_options, "_number", number)
+    lr, here = torch.empty((), device="meta"), torch.tensor(0.5)
+    own = door.AdamW(parameters(FEW))._options_of([{**door.AdamW(parameters(FEW)).param_groups[0]}])[0]
+    for home, tensor, times in [(None, lr, 2), (lr.device, lr, 0), (torch.device("cuda:1"), lr, 2), (None, here, 2)]:
+        own.home = home
+        del read[:]
+        assert [own._number(tensor), own._number(tensor)] == [0.5, 0.5]
+        assert len(read) == times, f"{home} decides, and {tensor.device} was read {len(read)} times"
+
+
 def test_what_waits_is_refused() -> None:
     asked: list[Callable[[Tensor], object]] = [
         lambda x: x.item(),

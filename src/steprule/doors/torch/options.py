@@ -184,11 +184,11 @@ class GroupOptions:
         values: the hyperparameters.
         guards: what is done to gradients.
         formats: how states and parameters are kept.
-        is_decided: whether steps are decided on a device, which then reads tensors that lie there itself.
+        home: the device that decides about steps, and then reads tensors that lie there itself; None: this machine.
     """
 
     formats: Formats
-    is_decided = False
+    home: torch.device | None = None
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class GroupOptions:
         if not isinstance(value, Tensor) or value.device.type == "cpu":
             return _number(value)
         known = self._known.get(id(value))
-        if known is not None and known[0] is value and self.is_decided:
+        if known is not None and known[0] is value and value.device == self.home:
             return known[1]
         number = _number(value)
         self._known = {**dict(list(self._known.items())[1 - _KNOWN :]), id(value): (value, number)}

@@ -155,10 +155,10 @@ class Stepping(HasGuards):
     def _tell(self, home: torch.device | None) -> None:
         """Let the groups know who reads their tensors; where it is this machine again, it reads them now."""
         for own in self._options:
-            if own.is_decided and home is None:
-                own.is_decided = False
+            if own.home is not None and home is None:
+                own.home = None
                 own.refresh(self.__dict__.get("grad_scale"))
-            own.is_decided = home is not None
+            own.home = home
 
     def _laid_out(
         self, items: Sequence[Item], home: torch.device | None, found: Tensor | None
