@@ -183,7 +183,8 @@ class _Elements:
         ]
 
     def _is_whole(self) -> list[str]:
-        return [f"whole = whole & ((number + 1) * {chunk_of(self._plan)} <= count)"]
+        lines = [f"whole = whole & ((number + 1) * {chunk_of(self._plan)} <= count)"]
+        return [*lines, f"whole = whole & (length % {GROUP} == 0)"] if self._plan.has_groups else lines
 
 
 class _Groups(_Elements):
@@ -194,9 +195,6 @@ class _Groups(_Elements):
 
     def _places(self, *, masked: bool) -> list[str]:
         return _tile(chunk_of(self._plan), masked=masked)
-
-    def _is_whole(self) -> list[str]:
-        return [*super()._is_whole(), f"whole = whole & (length % {GROUP} == 0)"]
 
 
 class _Sums(_Elements):
@@ -231,10 +229,6 @@ class _Sums(_Elements):
             lines = [f"at = begin + turn * {LANES} + tl.arange(0, {LANES})"]
             lines += ["live = at < count"] if masked else []
         return lines if masked else [*lines, "live = tl.full(at.shape, True, tl.int1)"]
-
-    def _is_whole(self) -> list[str]:
-        more = [f"whole = whole & (length % {GROUP} == 0)"] if self._plan.has_groups else []
-        return [*super()._is_whole(), *more]
 
 
 def _tile(groups: int, *, masked: bool) -> list[str]:

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from steprule.backends import triton_decide, triton_prelude
 from steprule.doors.guards import Guards
-from steprule.doors.layout import overlapping
 from steprule.doors.readings import Reading
 from steprule.doors.sums import alike, blocks_of
 from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
-from steprule.doors.torch.device_table import DeviceTable, Words
+from steprule.doors.torch.device_table import DeviceTable, Words, launches_of, totals_of
 from steprule.doors.torch.rows import Row
 from steprule.doors.torch.values import Values
 from steprule.doors.torch.watched import reading, sums_of
@@ -53,18 +52,14 @@ class Stage:
         self._task, self._rows, self._steps, self.ratios = task, rows, steps, ratios
         self._is_guarded = is_guarded
         self._device = rows[0].param.device
-        shared = overlapping([row.memories[0].bounds for row in rows])
-        self.is_in_turns = bool(shared)
-        together: dict[tuple[object, ...], list[int]] = {}
-        for place, row in enumerate(rows):
-            together.setdefault((row.kernel_of(task), place if place in shared else -1), []).append(place)
+        launches, self.is_in_turns = launches_of(task, rows)
         lines = [blocks_of(row.kernel_of(task), row.memories[0].shape) for row in rows]
         columns = len(rows[0].kernel_of(task).plan.sums)
         self.out = torch.zeros((sum(lines) if columns else 0, columns), dtype=torch.float64, device=self._device)
         self.sums: list[Sums] = [_NO_SUMS] * len(rows)
         self._tables: list[tuple[list[int], DeviceTable]] = []
         first = 0
-        for places in together.values():
+        for places in launches:
             count = sum(lines[i] for i in places) if columns else 0
             self._add(places, self.out[first : first + count])
             first += count
@@ -82,6 +77,11 @@ class Stage:
             self.sums[i] = (devices.address_of(out) + out.element_size() * out.shape[1] * start, count)
         self._tables.append((places, table))
 
+    @property
+    def _steps_rows(self) -> bool:
+        """Whether it moves the parameters, and counts the step; others only look."""
+        return self._task in ("step", "watch")
+
     def _write(self) -> None:
         """Write the tables of the kernels that compute scalars."""
         self._seeds = [own.values.seed for own in self._groups]
@@ -97,11 +97,9 @@ class Stage:
             is_double = int(step.dtype is torch.float64)
             at = [values, devices.address_of(step), is_double, table.scalars(line), row.options.values.seed or 0]
             words[line] = [*at, *self.ratios[i], row.memories[0].size, *slots]
-        home = torch.empty(words.shape, dtype=torch.int64, device=self._device)
-        devices.to_device(torch.from_numpy(words), home)
+        home = devices.sent(torch.from_numpy(words), self._device)
         kernel, threads = gpu.load(triton_prelude.emit(prelude)), triton_prelude.threads_of(prelude)
-        counts = self._task in ("step", "watch")
-        gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded if counts else True)
+        gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded or not self._steps_rows)
         return home, kernel, threads
 
     def look(self, addresses: Words) -> None:
@@ -128,7 +126,7 @@ class Stage:
         for (places, table), (words, kernel, threads) in zip(self._tables, self._preludes, strict=True):
             addresses = devices.address_of(words), devices.address_of(decision)
             gpu.launch(kernel, len(places), threads, *addresses, GUARDED=taken is not None)
-            table.run(taken if self._task in ("step", "watch") else None)
+            table.run(taken if self._steps_rows else None)
         if devices.is_capturing(self._device):
             devices.keep_alive(*(words for words, _, _ in self._preludes), *self._steps, self.out, decision)
 
@@ -138,10 +136,7 @@ class Stage:
 
     def totals(self) -> NDArray[np.float64]:
         """Return the sums of each row, a line a row. Waits for the device."""
-        found = np.zeros((len(self._rows), self.out.shape[1]))
-        for places, table in self._tables:
-            found[places] = table.totals()
-        return found
+        return totals_of(self._tables)
 
 
 class Decided:

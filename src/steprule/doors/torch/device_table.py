@@ -17,7 +17,7 @@ from steprule.doors.torch.rows import Row
 from steprule.engine import Task
 from steprule.runtime import gpu
 
-__all__ = ["DeviceTable", "DeviceTables", "Words"]
+__all__ = ["DeviceTable", "DeviceTables", "Words", "launches_of", "totals_of"]
 
 Words = NDArray[np.int64]
 
@@ -63,8 +63,8 @@ class DeviceTable:
         self._host = np.zeros(self._first + len(rows), np.int64)
         self._host[self._first :] = [row.memories[1].address for row in rows]
         self._changing = devices.Mirror(torch.from_numpy(self._host), self.device)
-        self._chunks = _on(self.device, _chunks(counts, triton.chunk_of(kernel.plan)))
-        self._table = _on(self.device, self._words(rows, scalars, counts))
+        self._chunks = devices.sent(torch.from_numpy(_chunks(counts, triton.chunk_of(kernel.plan))), self.device)
+        self._table = devices.sent(torch.from_numpy(self._words(rows, scalars, counts)), self.device)
         self._have_moved = True
         self._follower = devices.Follower(self.device)
         gpu.prepare(self._kernel.function, triton.threads_of(kernel.plan), *[0] * 4, GUARDED=is_guarded)
@@ -151,14 +151,9 @@ class DeviceTables:
 
     def __init__(self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]]) -> None:
         self.gradients = np.array([row.memories[1].address for row in rows], np.int64)
-        shared = overlapping([row.memories[0].bounds for row in rows])
-        self.is_in_turns = bool(shared)
-        alike: dict[tuple[object, ...], list[int]] = {}
-        for place, row in enumerate(rows):
-            key = (row.param.device, row.kernel_of(task), place if place in shared else -1)
-            alike.setdefault(key, []).append(place)
         self._tables: list[tuple[list[int], DeviceTable]] = []
-        for places in alike.values():
+        launches, self.is_in_turns = launches_of(task, rows)
+        for places in launches:
             with devices.on(rows[places[0]].param.device):
                 table = DeviceTable(task, [rows[i] for i in places], [scalars[i] for i in places])
             self._tables.append((places, table))
@@ -195,11 +190,26 @@ class DeviceTables:
 
     def totals(self) -> NDArray[np.float64]:
         """Return the sums of each row, a line a row. Waits for the devices."""
-        lines = [(places, table.totals()) for places, table in self._tables]
-        found = np.zeros((len(self.gradients), lines[0][1].shape[1] if lines else 0))
-        for places, own in lines:
-            found[places] = own
-        return found
+        return totals_of(self._tables)
+
+
+def launches_of(task: Task, rows: Sequence[Row]) -> tuple[list[list[int]], bool]:
+    """Return the places of rows that ride in one launch, and whether some share memory: each of these has its own."""
+    shared = overlapping([row.memories[0].bounds for row in rows])
+    together: dict[tuple[object, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        key = (row.param.device, row.kernel_of(task), place if place in shared else -1)
+        together.setdefault(key, []).append(place)
+    return list(together.values()), bool(shared)
+
+
+def totals_of(tables: Sequence[tuple[list[int], DeviceTable]]) -> NDArray[np.float64]:
+    """Return the sums of the rows of tables at their places, a line a row. Waits for the devices."""
+    lines = [(places, table.totals()) for places, table in tables]
+    found = np.zeros((sum(len(places) for places, _ in lines), lines[0][1].shape[1] if lines else 0))
+    for places, own in lines:
+        found[places] = own
+    return found
 
 
 def _chunks(counts: Sequence[int], size: int) -> NDArray[np.int32]:
@@ -209,10 +219,3 @@ def _chunks(counts: Sequence[int], size: int) -> NDArray[np.int32]:
     rows = np.repeat(np.arange(len(counts)), per_row)
     numbers = np.arange(len(rows)) - starts[rows]
     return np.stack([rows, numbers], axis=1).astype(np.int32)
-
-
-def _on(device: torch.device, array: NDArray[np.int64] | NDArray[np.int32]) -> Tensor:
-    given = torch.from_numpy(array)
-    home = torch.empty(given.shape, dtype=given.dtype, device=device)
-    devices.to_device(given, home)
-    return home

@@ -22,6 +22,7 @@ __all__ = [
     "is_capturing",
     "keep_alive",
     "on",
+    "sent",
     "stream_of",
     "to_device",
 ]
@@ -29,6 +30,7 @@ __all__ = [
 KINDS = {"cuda", "xpu"}
 """What torch calls the devices that Triton has a backend for; AMD's are ``cuda``, too."""
 KINDS_WITH_STREAMS = ("cuda", "xpu")
+"""Those of them with streams, and with memory apart from this machine's."""
 _OLDEST = (7, 0)
 """Of NVIDIA's GPUs: the compute capability that Triton needs."""
 _OLDEST_TRITON = (3, 6)
@@ -131,6 +133,13 @@ def to_device(numbers: Tensor, home: Tensor) -> None:
     From memory that the device can read by itself; torch gives it to nobody else before the copy is done.
     """
     home.copy_(numbers.pin_memory() if home.device.type in KINDS_WITH_STREAMS else numbers.clone(), non_blocking=True)
+
+
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """Return a copy of numbers of this machine's memory on a device, as ``to_device`` makes it."""
+    home = torch.empty(numbers.shape, dtype=numbers.dtype, device=device)
+    to_device(numbers, home)
+    return home
 
 
 class Mirror:
