@@ -39,8 +39,8 @@ _apart: dict[tuple[str, ...], Future[subprocess.CompletedProcess[str]]] = {}
 
 
 class Apart:
-    """What a pytest of its own has said, which runs beside the suite: Triton interprets kernels or does not, for the
-    whole life of a process, and on one core of two it costs the suite no time.
+    """What a pytest of its own has said, which runs beside the suite: Triton interprets kernels or does not, and JAX
+    has one device or eight, for the whole life of a process; and on one core of two it costs the suite no time.
 
     Marked ``@pytest.mark.apart(*arguments)``, a test is given it as ``apart``.
     """
@@ -60,7 +60,13 @@ class Apart:
 def _run(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", *arguments]
     # One thread: for tensors this small others only wait.
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "OMP_NUM_THREADS": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -79,6 +85,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture
 def apart(request: pytest.FixtureRequest) -> Apart:
     marker = request.node.get_closest_marker("apart")
-    if sys.platform != "linux":
+    if sys.platform != "linux" and "jax" not in marker.args[0]:
         pytest.skip("Triton is made for Linux")
     return Apart(marker.args)

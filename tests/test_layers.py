@@ -20,7 +20,7 @@ ROWS = [
     {"backends", "runtime"},
     {"engine"},
     {"doors"},
-    {"scipy", "torch", "convert", "race", "lab", "monitor"},
+    {"scipy", "torch", "jax", "convert", "race", "lab", "monitor"},
     {"cli"},
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -29,6 +29,8 @@ HEAVY = [
     "torch",
     "jax",
     "jaxlib",
+    "optax",
+    "flax",
     "tensorflow",
     "sklearn",
     "matplotlib",

@@ -7,7 +7,8 @@
     opt.step(np.ones(3))
 
 See ``steprule.Optimizer`` (NumPy arrays, in place), ``steprule.minimize`` and ``steprule.scipy``
-(SciPy's conventions), ``steprule.torch`` (PyTorch's optimizers), ``steprule.rules`` (the catalogue),
+(SciPy's conventions), ``steprule.torch`` (PyTorch's optimizers), ``steprule.jax`` (optax's
+transformations), ``steprule.rules`` (the catalogue),
 ``steprule.rule`` (a rule of your own), ``steprule.schedules``, and the command ``steprule``.
 """
 
@@ -38,6 +39,7 @@ from steprule.version import __version__
 
 if TYPE_CHECKING:
     from steprule import convert, scipy
+    from steprule import jax as jax
     from steprule import torch as torch
     from steprule.doors.checkpoint.api import load, save
     from steprule.doors.scipy import minimize
@@ -94,7 +96,7 @@ def __getattr__(name: str) -> Any:
         from steprule.doors.checkpoint import api
 
         return getattr(api, name)
-    if name in ("convert", "scipy", "torch"):
+    if name in ("convert", "jax", "scipy", "torch"):
         import importlib
 
         return importlib.import_module(f"steprule.{name}")

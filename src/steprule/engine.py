@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.backends import llvm, triton
+from steprule.backends import jax, llvm, triton
 from steprule.backends import numpy as referee
-from steprule.compile import Plan, Plane, make_plan
+from steprule.compile import Plan, Plane, difference, make_plan
 from steprule.errors import TargetError, suggest
 from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
 from steprule.language import Node
@@ -24,7 +24,7 @@ from steprule.rules.rule import Trace, Variant
 
 __all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name", "watched"]
 
-Task = Literal["step", "watch", "norm", "ratio"]
+Task = Literal["step", "watch", "update", "norm", "ratio"]
 """What a kernel does; see ``plan``."""
 BACKENDS = ("llvm", "numpy")
 """What a step of arrays in this machine's memory may run on: machine code (the default), or the referee."""
@@ -39,7 +39,8 @@ class Kernel:
         ways: how the parameter and the slots are kept, by name.
         address: the machine code, of the convention of ``backends/llvm.py``; 0 for the referee.
         run: the referee's ``run(*arrays, scalars)``; None for machine code.
-        function: Triton's kernel, of the convention of ``backends/triton.py``; None on this machine's processor.
+        function: Triton's kernel, of the convention of ``backends/triton.py``, or the prelude and the kernel of JAX, of
+            that of ``backends/jax.py``; None on this machine's processor.
     """
 
     plan: Plan
@@ -98,6 +99,7 @@ def plan(
 
     - ``"step"`` writes the parameter and the slots;
     - ``"watch"`` does so, and sums what ``watched`` names;
+    - ``"update"`` writes the slots and, into a plane beside them, what is to be added to the parameter;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped;
     - ``"ratio"`` sums ``rules.guard.update_ratio``.
     """
@@ -114,8 +116,16 @@ def plan(
     if guard.clips_update:
         decoded["lr"] = guard.rate(symbol("lr", "host"), guard.symbols)
     first, *beside = planes[rule.parameter].values()
-    steps = task in ("step", "watch")
+    steps = task in ("step", "watch", "update")
     encoded = _encoded(trace, rule, ways) if steps else {}
+    computed = {rule.parameter: trace.parameter, **trace.slots} if steps else {}
+    outputs = {plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()}
+    if task == "update":
+        added = Plane(plane_name(rule.parameter, "update"), storage.parameter.compute)
+        computed[rule.parameter] = difference(trace.parameter, symbol(rule.parameter, "element"))
+        outputs = {added.name: computed[rule.parameter], **outputs}
+        for plane in planes[rule.parameter].values():
+            del outputs[plane.name]
     return make_plan(
         title=_title(rule, variant, storage) if task == "step" else f"{task} of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
@@ -124,10 +134,11 @@ def plan(
             *planes[rule.gradient].values(),
             *beside,
             *(plane for slot in trace.slots for plane in planes[slot].values()),
+            *([added] if task == "update" else []),
         ),
         decoded=decoded,
-        computed={rule.parameter: trace.parameter, **trace.slots} if steps else {},
-        outputs={plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()},
+        computed=computed,
+        outputs=outputs,
         scalar_slots=trace.scalars if steps else {},
         arguments=(*sorted(trace.used - set(read)), *guard),
         sums=_summed(rule, variant, storage, guard, given, encoded, task),
@@ -144,7 +155,7 @@ def _summed(
     task: Task,
 ) -> list[tuple[Node, bool]]:
     """Return what a task sums, and whether it is squared."""
-    if task == "step":
+    if task in ("step", "update"):
         return []
     if task == "watch":
         reads = _reads(rule, variant, storage, given, encoded)
@@ -214,7 +225,7 @@ def kernel(
 
     Args:
         rule, variant, storage, guard, task: see ``plan``.
-        backend: one of ``BACKENDS``, or ``"triton"`` for tensors on a GPU.
+        backend: one of ``BACKENDS``, ``"triton"`` for tensors on a GPU, or ``"jax"``.
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, task)
@@ -223,6 +234,8 @@ def kernel(
         from steprule.runtime import gpu
 
         return Kernel(recipe, ways, function=gpu.load(triton.emit(recipe)))
+    if backend == "jax":
+        return Kernel(recipe, ways, function=jax.load(recipe))
     if check_backend(backend) == "numpy":
         return Kernel(recipe, ways, run=referee.load(recipe))
     # Imported late: describing a rule or drawing its formula needs no compiler.

@@ -1,5 +1,6 @@
 """From a rule's trace to a frozen plan. Knows no rule and no format by name."""
 
+from steprule.compile.difference import difference
 from steprule.compile.parts import BLOCK, LANES, Const, Instruction, Plan, Plane, Ref, Scalar, Store, Sum, Value
 from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, assignments, distinct
@@ -18,6 +19,7 @@ __all__ = [
     "Sum",
     "Value",
     "assignments",
+    "difference",
     "distinct",
     "make_plan",
 ]

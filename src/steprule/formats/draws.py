@@ -8,23 +8,23 @@ from __future__ import annotations
 from steprule.language import Node
 from steprule.language.words import word_input
 
-__all__ = ["Draws", "HalfWay", "RandomBits", "keys", "stream"]
+__all__ = ["Draws", "HalfWay", "RandomBits", "keys", "mixed", "stream"]
 
 _MASK = 2**64 - 1
 
 
 def keys(seed: int, t: int) -> tuple[int, int]:
     """Return the two 32-bit keys of a step."""
-    word = _mixed(_mixed(seed & _MASK) ^ (t & _MASK))
+    word = mixed(mixed(seed & _MASK) ^ (t & _MASK))
     return word >> 32, word & 0xFFFFFFFF
 
 
 def stream(number: int) -> int:
     """Return the 32-bit word that keeps the random bits of a tensor, given its number, apart from those of others."""
-    return _mixed(number) & 0xFFFFFFFF
+    return mixed(number) & 0xFFFFFFFF
 
 
-def _mixed(x: int) -> int:
+def mixed(x: int) -> int:
     """Return the next number of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195)."""
     x = (x + 0x9E3779B97F4A7C15) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

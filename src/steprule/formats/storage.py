@@ -30,12 +30,14 @@ class Storage:
         weights: how its numbers are rounded to it, and what is kept besides.
         slots: the formats of slots that are not kept in the type of the arithmetic.
         is_small: whether fewer bits were asked for, and the tensor is too small for them.
+        flushes: whether slots below the smallest normal number are made zero. Not where the target computes so anyway.
     """
 
     parameter: Format
     weights: str = "nearest"
     slots: tuple[tuple[str, str], ...] = ()
     is_small: bool = field(default=False, compare=False)
+    flushes: bool = True
 
     def __post_init__(self) -> None:
         if self.slots and self.parameter.compute != "float32":
@@ -58,7 +60,7 @@ class Storage:
         name = dict(self.slots).get(slot, "float32")
         if name == "8bit":
             return NON_NEGATIVE_8BIT if non_negative else SIGNED_8BIT
-        return BFLOAT16 if name == "bfloat16" else plain(self.parameter.compute, flushes=True)
+        return BFLOAT16 if name == "bfloat16" else plain(self.parameter.compute, self.flushes)
 
 
 @dataclass(frozen=True)

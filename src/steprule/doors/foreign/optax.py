@@ -13,7 +13,7 @@ from steprule.doors.foreign.states import State, array_of, states_of, taken
 from steprule.doors.numpy import Optimizer
 from steprule.errors import StateError, StructureError
 
-__all__ = ["from_optax", "to_optax"]
+__all__ = ["found_in", "from_optax", "mapped", "to_optax"]
 
 
 def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
     """
     content, _ = states_of(_checked(optimizer))
     names, fields = _names(content)
-    found = _found(state, fields)
+    found = found_in(state, fields)
     count = int(found.count) if "count" in found._fields else t
     if count is None:
         raise StateError(f"{type(found).__name__} does not count steps; give t=")
@@ -61,7 +61,7 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
     """
     content, states = states_of(_checked(optimizer))
     names, fields = _names(content)
-    _found(like, fields)
+    found_in(like, fields)
     new: dict[str, Any] = {
         name: optimizer._structure.rebuild([state.slots[slot] for state in states]) for slot, name in names.items()
     }
@@ -71,7 +71,7 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
             return old._replace(**new)
         return old._replace(**new, count=np.asarray(optimizer.t, np.asarray(old.count).dtype))
 
-    return _mapped(like, fields, replaced)
+    return mapped(like, fields, replaced)
 
 
 def _checked(optimizer: Any) -> Optimizer:
@@ -90,7 +90,7 @@ def _is_wanted(state: Any, fields: set[str]) -> bool:
     return isinstance(state, tuple) and own in (fields, fields | {"count"})
 
 
-def _found(state: Any, fields: set[str]) -> Any:
+def found_in(state: Any, fields: set[str]) -> Any:
     """Return the one named tuple with these fields.
 
     Raises:
@@ -110,12 +110,13 @@ def _tuples(state: Any, fields: set[str]) -> Iterator[Any]:
             yield from _tuples(child, fields)
 
 
-def _mapped(state: Any, fields: set[str], change: Callable[[Any], Any]) -> Any:
+def mapped(state: Any, fields: set[str], change: Callable[[Any], Any]) -> Any:
+    """Return the state with every named tuple that has these fields changed."""
     if _is_wanted(state, fields):
         return change(state)
     if isinstance(state, Mapping):
-        return {key: _mapped(child, fields, change) for key, child in state.items()}
+        return {key: mapped(child, fields, change) for key, child in state.items()}
     if isinstance(state, (tuple, list)):
-        children = [_mapped(child, fields, change) for child in state]
+        children = [mapped(child, fields, change) for child in state]
         return type(state)(*children) if hasattr(state, "_fields") else type(state)(children)
     return state

@@ -1,0 +1,201 @@
+"""A plan as JAX text: a function of arrays, which XLA compiles with the program that it is part of.
+
+XLA contracts products and sums into one operation, turns a division by one number into a product, and reorders
+constants. So products are written ``a * b + zero``: contracted or not, that is the product, rounded once, as long as
+``zero`` is a negative zero of which the compiler knows nothing. It costs no time where there are fused multiply-adds.
+A division by one number is made a division by an array (``divide_by``). On CPUs the kernel has the referee's bits
+then, but for subnormal numbers, which XLA takes for zero there.
+
+``kernel(*arrays, *scalars, zero)`` takes what the plan loads, and returns what it stores, in the plan's order. Where
+the plan draws random bits, the two keys of the step and the number of the tensor's stream follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from steprule.backends.jax_prelude import emit as emit_prelude
+from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
+from steprule.errors import TargetError
+from steprule.language.ops import OPS
+
+__all__ = ["HELPERS", "emit", "load"]
+
+_JAX = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "divide({0}, {1})",
+    "neg": "-{0}",
+    "abs": "abs({0})",
+    "sqrt": "root({0})",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "not": "~{0}",
+    "where": "where({0}, {1}, {2})",
+    "bits": "bits({0})",
+    "real": "real({0})",
+    "whole": "whole({0})",
+    "half": "half({0})",
+    "word_add": "{0} + {1}",
+    "word_sub": "{0} - {1}",
+    "word_mul": "{0} * {1}",
+    "word_and": "{0} & {1}",
+    "word_or": "{0} | {1}",
+    "word_xor": "{0} ^ {1}",
+    "shift_left": "{0} << {1}",
+    "shift_right": "{0} >> {1}",
+    "word_maximum": "word_maximum({0}, {1})",
+    "word_minimum": "word_minimum({0}, {1})",
+    "word_lt": "{0} < {1}",
+    "word_eq": "{0} == {1}",
+    "word_where": "where({0}, {1}, {2})",
+    "group_max": "group_max({0}, live)",
+    "index": "index",
+    "stream": "stream",
+    "key0": "key0",
+    "key1": "key1",
+}
+HELPERS = (
+    *("bits", "divide", "divide_by", "from_groups", "group_max", "half", "index_of", "live_of", "load", "real"),
+    *("root", "store", "to_groups", "where", "whole", "word_maximum", "word_minimum"),
+)
+"""What the text imports from ``jax_math``."""
+_UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
+"""What takes a product as it is: nothing is contracted with it."""
+_OURS = ("abs", "zero", "key0", "key1", "stream", "index", "live", "kernel", "prelude", "inf", "nan", "uint32")
+
+
+def emit(plan: Plan) -> str:
+    """Return the text of ``prelude`` and ``kernel``; see the top of this file.
+
+    Raises:
+        TargetError: when the plan says what JAX has no words for.
+    """
+    if plan.sums:
+        raise TargetError(f"{plan.title}: sums over elements are not written for JAX")
+    writer = _Writer(plan)
+    lines = [
+        f"# {plan.title}",
+        "from math import inf, nan",
+        "",
+        f"from numpy import {plan.compute}, uint32",
+        "",
+        f"from steprule.backends.jax_math import {', '.join(HELPERS)}",
+        "from steprule.backends import jax_scalars as math",
+        "",
+        "",
+        emit_prelude(plan),
+        "",
+        f"def kernel({', '.join(writer.arguments)}):",
+        *(f"    {line}" for line in writer.lines()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _Writer:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        ours = [*_OURS, *HELPERS, plan.compute, *(f"x{k}" for k in range(len(plan.body)))]
+        self._scalars = [f"s{k}" for k in range(len(plan.prelude.conditions))]
+        names = [plane.name.replace(".", "_") for plane in plan.planes]
+        self._values = list(distinct(names, [*ours, *self._scalars]).values())
+        self._arrays = list(distinct([f"{name}_" for name in names], [*ours, *self._values]).values())
+        self._apart = _kept_apart(plan)
+
+    @property
+    def arguments(self) -> list[str]:
+        keys = ["key0", "key1", "stream"] if self._plan.inputs else []
+        return [*(self._arrays[index] for index in self._plan.loads), *self._scalars, "zero", *keys]
+
+    def lines(self) -> list[str]:
+        plan = self._plan
+        shape = self._arrays[next(index for index in plan.loads if plan.planes[index].per == "element")]
+        lines = [f"index = index_of({shape}, {plan.has_groups})"] if "index" in plan.inputs else []
+        lines += [f"live = live_of({shape})"] if plan.has_groups else []
+        lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
+        part = "the rule"
+        for number, instruction in enumerate(plan.body):
+            if instruction.part != part:
+                part = instruction.part
+                lines.append(f"# {part}")
+            lines.append(f"x{number} = {self._instruction(number, instruction)}")
+        stored = ", ".join(self._store(store, shape) for store in plan.stores)
+        return [*lines, f"return ({stored},)"]
+
+    def _load(self, index: int) -> str:
+        plane, array = self._plan.planes[index], self._arrays[index]
+        text = f'load({array}, "{plane.dtype}", {self._plan.compute})'
+        if plane.per == "group":
+            return f"{text}[..., None]"
+        return f"to_groups({text})" if self._plan.has_groups else text
+
+    def _instruction(self, number: int, instruction: Instruction) -> str:
+        args = [self._ref(ref) for ref in instruction.args]
+        by_one = instruction.op == "div" and not isinstance(instruction.args[1], Value)
+        text = f"divide_by({args[0]}, {args[1]})" if by_one else _JAX[instruction.op].format(*args)
+        return f"{text} + zero" if number in self._apart else text
+
+    def _store(self, store: Store, shape: str) -> str:
+        plane = self._plan.planes[store.plane]
+        text = self._ref(store.value)
+        if self._plan.has_groups and plane.per == "element":
+            text = f"from_groups({text}, {shape})"
+        elif plane.per == "group":
+            text = f"{text}[..., 0]"
+        elif not isinstance(store.value, Value):
+            text = f"where({shape} == {shape}, {text}, {text})"  # a number, for all elements
+        return f'store({text}, "{plane.dtype}")'
+
+    def _ref(self, ref: Ref) -> str:
+        if isinstance(ref, Const):
+            return f"uint32({int(ref.value)})" if ref.kind == "int" else f"{self._plan.compute}({ref.value!r})"
+        if isinstance(ref, Value):
+            planes = len(self._plan.planes)
+            return self._values[ref.index] if ref.index < planes else f"x{ref.index - planes}"
+        return self._scalars[ref.index]
+
+
+def _kept_apart(plan: Plan) -> set[int]:
+    """Return the places of the results to which ``zero`` is added, since XLA would join them with what follows.
+
+    These are products that are added to something, or leave the kernel; products with one number that are multiplied by
+    another; and quotients and roots that are divided, or divided by.
+    """
+    planes = len(plan.planes)
+    ops = [instruction.op for instruction in plan.body]
+    scaled = {number for number, instruction in enumerate(plan.body) if _is_scaled(instruction)}
+    products = {store.value.index - planes for store in plan.stores if isinstance(store.value, Value)}
+    apart: set[int] = set()
+    for number, instruction in enumerate(plan.body):
+        places = {ref.index - planes for ref in instruction.args if isinstance(ref, Value)} - set(range(-planes, 0))
+        if instruction.op not in _UNCONTRACTED:
+            products |= places
+        elif number in scaled:
+            apart |= places & scaled
+        elif instruction.op == "div":
+            apart |= {place for place in places if ops[place] in ("div", "sqrt")}
+    return apart | {number for number in products if number >= 0 and ops[number] == "mul"}
+
+
+def _is_scaled(instruction: Instruction) -> bool:
+    return instruction.op == "mul" and any(not isinstance(ref, Value) for ref in instruction.args)
+
+
+@cache
+def load(plan: Plan) -> tuple[Callable[..., tuple[Any, ...]], Callable[..., tuple[Any, ...]]]:
+    """Return the prelude and the kernel that ``emit`` writes, ready to be traced."""
+    namespace: dict[str, Any] = {}
+    exec(compile(emit(plan), f"<jax kernel of {plan.title}>", "exec"), namespace)
+    return namespace["prelude"], namespace["kernel"]
+
+
+assert set(_JAX) >= set(OPS)

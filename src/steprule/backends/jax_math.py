@@ -1,0 +1,184 @@
+"""What the text of JAX kernels calls: operations on elements, words and groups, and the keys of random bits."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from steprule.formats import GROUP, rows_of
+from steprule.formats import keys as keys_on_host
+from steprule.formats.draws import mixed
+
+__all__ = ["keys", "negative_zero"]
+
+
+def negative_zero(t: Any) -> Array:
+    """Return -0.0 in float32, made of a step number, of which a compiler does not know that it is never negative."""
+    sign = np.int32(-(2**31))
+    return lax.bitcast_convert_type((jnp.asarray(t).astype(np.int32) & sign) ^ sign, np.float32)
+
+
+@jax.custom_jvp
+def root(x: Array) -> Array:
+    """Return the square root. Its derivative at 0 is taken as 0, as for a moment of which nothing has moved."""
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    result = root(*primals)
+    return result, jnp.where(result == 0, 0, tangents[0] / (2 * jnp.where(result == 0, 1, result)))
+
+
+@jax.custom_jvp
+def divide(a: Array, b: Array) -> Array:
+    """Return the quotient. Its derivative where ``b`` is 0 is taken as 0: ``where`` has another value there."""
+    return a / b
+
+
+@divide.defjvp
+def _divide_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    a, b = primals
+    result = divide(a, b)
+    below = jnp.where(b == 0, 1, b)
+    slope = (tangents[0] - jnp.where(b == 0, 0, result) * tangents[1]) / below
+    return result, jnp.where(b == 0, 0, slope)
+
+
+def divide_by(a: Array, b: Any) -> Array:
+    """Return the quotient by one number, as one by an array: else XLA multiplies by the rounded inverse."""
+    return a / jnp.where(a == a, b, np.ones((), a.dtype))
+
+
+def where(condition: Any, a: Any, b: Any) -> Array:
+    """Return ``a`` where the condition holds, and ``b`` elsewhere."""
+    return jnp.where(condition, a, b)
+
+
+def load(array: Array, dtype: str, compute: Any) -> Array:
+    """Return what a plane holds: a number of the compute type, or a word."""
+    if dtype.startswith("float"):
+        return array.astype(compute)
+    word = lax.bitcast_convert_type(array, np.dtype(dtype))
+    return word.astype(np.uint32)  # a sign is extended on the way
+
+
+def store(value: Array, dtype: str) -> Array:
+    """Return what a plane keeps of a number, or the lowest bits of a word."""
+    return value.astype(np.dtype(dtype))
+
+
+def bits(x: Array) -> Array:
+    """Return the bits of float32 numbers."""
+    return lax.bitcast_convert_type(x, np.uint32)
+
+
+def real(word: Any) -> Array:
+    """Return the float32 numbers of these bits."""
+    return lax.bitcast_convert_type(word, np.float32)
+
+
+def _signed(word: Any) -> Array:
+    return lax.bitcast_convert_type(word, np.int32)
+
+
+def whole(word: Array) -> Array:
+    """Return words as numbers."""
+    return _signed(word).astype(np.float32)
+
+
+def half(x: Array) -> Array:
+    """Return numbers rounded to float16."""
+    return x.astype(np.float16).astype(np.float32)
+
+
+def word_maximum(a: Any, b: Any) -> Array:
+    """Return the larger of words as signed integers."""
+    return lax.bitcast_convert_type(jnp.maximum(_signed(a), _signed(b)), np.uint32)
+
+
+def word_minimum(a: Any, b: Any) -> Array:
+    """Return the smaller of words as signed integers."""
+    return lax.bitcast_convert_type(jnp.minimum(_signed(a), _signed(b)), np.uint32)
+
+
+def to_groups(x: Array) -> Array:
+    """Return an array as rows of groups, filled up with zeros."""
+    rows, length, groups = rows_of(x.shape)
+    filled = jnp.pad(x.reshape(rows, length), ((0, 0), (0, groups * GROUP - length)))
+    return filled.reshape(rows, groups, GROUP)
+
+
+def from_groups(x: Any, like: Array) -> Array:
+    """Return rows of groups as an array of the shape of ``like``."""
+    rows, length, groups = rows_of(like.shape)
+    flat = jnp.broadcast_to(x, (rows, groups, GROUP)).reshape(rows, groups * GROUP)
+    return flat[:, :length].reshape(like.shape)
+
+
+def live_of(array: Array) -> Array:
+    """Return which places of the groups belong to the array."""
+    return to_groups(jnp.ones(array.shape, bool))
+
+
+def group_max(word: Array, live: Array) -> Array:
+    """Return the largest word of each group."""
+    return jnp.where(live, word, np.uint32(0)).max(axis=-1, keepdims=True)
+
+
+def index_of(array: Array, in_groups: bool) -> Array:
+    """Return the place of each element in C order, as a word."""
+    index = lax.iota(np.uint32, array.size).reshape(array.shape)
+    return to_groups(index) if in_groups else index
+
+
+def keys(seed: int, t: Any) -> tuple[Any, Any]:
+    """Return the two keys of random bits of a step, as ``formats.keys`` does, for a traced step number as well."""
+    if isinstance(t, int):
+        high, low = keys_on_host(seed, t)
+        return np.uint32(high), np.uint32(low)
+    seeded = mixed(seed)
+    lower: Array = jnp.asarray(t).astype(np.uint32) ^ np.uint32(seeded & _WORD)
+    return _mixed((jnp.full_like(lower, seeded >> 32), lower))
+
+
+_WORD = 0xFFFFFFFF
+_Pair: TypeAlias = tuple[Array, Array]
+"""A number of 64 bits: its upper and its lower word. JAX has words of 64 bits only where it is set to."""
+
+
+def _mixed(x: _Pair) -> _Pair:
+    """Return ``formats.draws.mixed`` of a pair."""
+    x = _plus(x, 0x9E3779B97F4A7C15)
+    x = _times(_folded(x, 30), 0xBF58476D1CE4E5B9)
+    x = _times(_folded(x, 27), 0x94D049BB133111EB)
+    return _folded(x, 31)
+
+
+def _folded(x: _Pair, places: int) -> _Pair:
+    """Return ``x ^ (x >> places)``."""
+    high, low = x
+    return high ^ (high >> places), low ^ ((low >> places) | (high << (32 - places)))
+
+
+def _plus(x: _Pair, number: int) -> _Pair:
+    low = x[1] + np.uint32(number & _WORD)
+    return x[0] + np.uint32(number >> 32) + (low < x[1]).astype(np.uint32), low
+
+
+def _times(x: _Pair, number: int) -> _Pair:
+    high, low = x
+    above, below = np.uint32(number >> 32), np.uint32(number & _WORD)
+    return high * below + low * above + _upper(low, int(below)), low * below
+
+
+def _upper(a: Array, b: int) -> Array:
+    """Return the upper word of the product of two words, by their halves."""
+    a0, a1, b0, b1 = a & 0xFFFF, a >> 16, np.uint32(b & 0xFFFF), np.uint32(b >> 16)
+    middle = a1 * b0 + ((a0 * b0) >> 16)
+    cross = a0 * b1 + (middle & 0xFFFF)
+    return a1 * b1 + (middle >> 16) + (cross >> 16)

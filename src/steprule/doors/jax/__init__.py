@@ -1,0 +1,1 @@
+"""JAX's conventions: pytrees, tracing, optax's transformations."""

@@ -1,0 +1,43 @@
+"""Rules for JAX: each as a transformation of optax, by its name: ``steprule.jax.adam(1e-3)``.
+
+They chain with optax's own, and step what optax steps: plain pytrees, Flax NNX, Equinox. ``transformation`` takes any
+rule, and ``step`` returns the new parameters instead of updates.
+
+    import jax.numpy as jnp, optax, steprule.jax
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), steprule.jax.adamw(3e-4))
+    state = optimizer.init({"w": jnp.zeros(3)})
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from steprule.errors import suggest
+from steprule.rules.catalogue import CATALOGUE
+
+try:
+    import optax
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "steprule.jax needs JAX and optax: pip install 'steprule[jax]'", name=error.name
+    ) from None
+
+from steprule.doors.jax.convert import from_optax, to_optax
+from steprule.doors.jax.slots import EightBit
+from steprule.doors.jax.transformation import State, Step, named, step, transformation
+
+_MADE: dict[str, Callable[..., optax.GradientTransformation]] = {name: named(rule) for name, rule in CATALOGUE.items()}
+
+__all__ = ["EightBit", "State", "Step", "from_optax", "step", "to_optax", "transformation", *sorted(_MADE)]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the transformation of a rule of the catalogue."""
+    if name in _MADE:
+        return _MADE[name]
+    raise AttributeError(f"steprule.jax has no {name!r}.{suggest(name, _MADE)}", name=name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
