@@ -79,7 +79,7 @@ def machine() -> dict[str, Any]:
         "threads": sr.get_num_threads(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        **({"torch": sys.modules["torch"].__version__} if "torch" in sys.modules else {}),
+        **{name: sys.modules[name].__version__ for name in ("torch", "jax", "optax") if name in sys.modules},
         "steprule": sr.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }

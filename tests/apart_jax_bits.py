@@ -6,6 +6,7 @@ Run beside the suite by ``test_jax.py``. XLA takes subnormal numbers for zero he
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from typing import Any
 
@@ -117,6 +118,20 @@ def test_a_step_number_of_python_and_a_traced_one_give_the_same_bits() -> None:
         assert_same_bits(as_numpy(a[0]), as_numpy(b[0]))
 
 
+def test_a_scalar_slot_stays_exact_beside_a_schedule_of_another_hyperparameter() -> None:
+    grads = gradients((30,))
+    runs = []
+    for lr in (0.125, lambda count: jnp.float32(0.125)):
+        step = steprule.jax.step("nadam", lr=lr)
+        theta, slots = jnp.asarray(start((30,))), step.init(jnp.asarray(start((30,))))
+        for t, g in enumerate(grads, 1):
+            theta, slots = jax.jit(step)(theta, jnp.asarray(g), slots, t)
+        runs.append((as_numpy(slots["mu_product"]), as_numpy(theta)))
+    assert runs[0][0][1] != 0
+    assert_same_bits(runs[0][0], runs[1][0])
+    assert_same_bits(runs[0][1], runs[1][1])
+
+
 def test_float64_parameters_are_computed_in_float64() -> None:
     # A scalar of float64 is not rounded further, so the last bit of XLA's pow remains: 2 in 10^16 of what it divides.
     with jax.enable_x64(True):
@@ -132,6 +147,38 @@ def test_float64_parameters_are_computed_in_float64() -> None:
                 new, slots = jax.jit(step)(new, jnp.asarray(g), slots, t)
             assert new.dtype == np.float64
             np.testing.assert_allclose(as_numpy(new), oracle.theta, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "radam"])
+def test_outside_of_a_program_nothing_is_compiled_anew(name: str) -> None:
+    step = steprule.jax.step(name, lr=lambda count: 0.1 / (1 + int(count)))
+    transformation = steprule.jax.transformation(name, lr=lambda count: 0.1 / (1 + int(count)))
+    theta = jnp.asarray(start((17,)))
+    slots, state = step.init(theta), transformation.init(theta)
+    compilations: list[str] = []
+    for t in range(1, 7):
+        with jax.log_compiles(t > 2), Heard(compilations):
+            _, slots = step(theta, theta, slots, t)
+            _, state = transformation.update(theta, state, theta)
+    assert not compilations
+
+
+class Heard(logging.Handler):
+    """Notes what JAX says that it compiles."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "Compiling" in record.getMessage():
+            self._said.append(record.getMessage())
+
+    def __enter__(self) -> None:
+        logging.getLogger("jax").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("jax").removeHandler(self)
 
 
 # Updates, which optax.apply_updates adds.
@@ -294,6 +341,22 @@ def test_slots_in_fewer_bits_have_the_bits_of_the_other_backends(name: str, stat
         assert_same_bits(as_numpy(mine), theirs, f"parameter {number}")
     widths = {leaf.dtype.itemsize for leaf in jax.tree.leaves(slots[CATALOGUE[name].slots[0]][:3])}
     assert widths == {1 if states == "8bit" else 2}
+
+
+def test_what_fills_a_group_up_takes_no_part_in_its_scale() -> None:
+    @sr.rule(paper="large where g is 0, as in what fills a group up")
+    def large(theta, g, m, *, lr: sr.Rate = 0.1):
+        m = m / 2 + sr.where(g == 0, 1e6, g)
+        return theta - lr * m, m
+
+    theta, g = start((3, 130)), np.ones((3, 130), np.float32)
+    other = sr.Optimizer(theta.copy(), large, states="8bit", min_elements=1)
+    step = steprule.jax.step(large, states="8bit", min_elements=1)
+    ours, slots = jnp.asarray(theta), step.init(jnp.asarray(theta))
+    for t in (1, 2, 3):
+        other.step(g)
+        ours, slots = step(ours, jnp.asarray(g), slots, t)
+    assert_same_bits(as_numpy(ours), other.params)
 
 
 def test_small_tensors_keep_float32_slots() -> None:

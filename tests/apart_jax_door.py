@@ -363,16 +363,15 @@ def test_gradients_run_through_steps(name: str, values: dict[str, float]) -> Non
     np.testing.assert_allclose(np.array(narrow), np.array(slopes), rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", [name for name, rule in CATALOGUE.items() if name != "adopt"])
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_a_dead_unit_gives_no_nan_to_the_gradient_of_the_rate(name: str) -> None:
     def final(lr: Any) -> Any:
         step = steprule.jax.step(name, lr=lr)
-        theta, slots = jnp.ones(2), None
+        theta = jnp.array([1.0, 0.0])  # the second element is where it wants to be, and never moves
         slots = step.init(theta)
-        for t in (1, 2, 3):  # the second element never moves
-            g = jax.grad(lambda x: jnp.sum(x[0] ** 2) + 0.0 * x[1])(theta)
-            theta, slots = step(theta, g, slots, t)
-        return theta[0] ** 2
+        for t in (1, 2, 3):
+            theta, slots = step(theta, 2 * theta, slots, t)
+        return jnp.sum(theta**2)
 
     assert np.isfinite(float(jax.jit(jax.grad(final))(0.01)))
 

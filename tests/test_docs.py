@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,31 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
+# A process of its own for each page: JAX warns of every fork in a process that it has once been imported in.
+_RUN = """\
+import runpy, sys
+names = {}
+for block in sys.argv[1:]:
+    names |= runpy.run_path(block, names)  # blocks of a page build on one another
+    print("\\0", end="", flush=True)
+"""
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.name)
-def test_python_blocks_run_and_print_what_they_say(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for index, block in enumerate(_blocks(page, "python")):
-        file = tmp_path / f"block{index}.py"
+def test_python_blocks_run_and_print_what_they_say(page: Path, tmp_path: Path) -> None:
+    blocks = _blocks(page, "python")
+    files = [tmp_path / f"block{index}.py" for index in range(len(blocks))]
+    for file, block in zip(files, blocks, strict=True):
         file.write_text(block)
-        names |= runpy.run_path(str(file), names)  # blocks of a page build on one another
+    command = [sys.executable, "-W", "error", "-c", _RUN, *map(str, files)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split("\0")
+    assert len(printed) == len(blocks) + 1
+    for block, lines in zip(blocks, printed, strict=False):
         said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
-        printed = capsys.readouterr().out
         if said:
-            assert printed.splitlines() == said
+            assert lines.splitlines() == said
 
 
 def test_the_readme_has_blocks() -> None:

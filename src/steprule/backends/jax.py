@@ -12,6 +12,7 @@ the plan draws random bits, the two keys of the step and the number of the tenso
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -68,7 +69,7 @@ HELPERS = (
     *("bits", "divide", "divide_by", "from_groups", "group_max", "half", "index_of", "live_of", "load", "real"),
     *("root", "store", "to_groups", "where", "whole", "word_maximum", "word_minimum"),
 )
-"""What the text imports from ``jax_math``."""
+"""What the text may import from ``jax_math``."""
 _UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
 """What takes a product as it is: nothing is contracted with it."""
 _OURS = ("abs", "zero", "key0", "key1", "stream", "index", "live", "kernel", "prelude", "inf", "nan", "uint32")
@@ -83,20 +84,21 @@ def emit(plan: Plan) -> str:
     if plan.sums:
         raise TargetError(f"{plan.title}: sums over elements are not written for JAX")
     writer = _Writer(plan)
+    kernel = [f"def kernel({', '.join(writer.arguments)}):", *(f"    {line}" for line in writer.lines())]
+    words = set(re.findall(r"\w+", "\n".join(kernel)))
     lines = [
         f"# {plan.title}",
         "from math import inf, nan",
         "",
         f"from numpy import {plan.compute}, uint32",
         "",
-        f"from steprule.backends.jax_math import {', '.join(HELPERS)}",
         "from steprule.backends import jax_scalars as math",
+        f"from steprule.backends.jax_math import {', '.join(name for name in HELPERS if name in words)}",
         "",
         "",
         emit_prelude(plan),
         "",
-        f"def kernel({', '.join(writer.arguments)}):",
-        *(f"    {line}" for line in writer.lines()),
+        *kernel,
     ]
     return "\n".join(lines) + "\n"
 

@@ -36,7 +36,7 @@ def _root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
 
 @jax.custom_jvp
 def divide(a: Array, b: Array) -> Array:
-    """Return the quotient. Its derivative where ``b`` is 0 is taken as 0: ``where`` has another value there."""
+    """Return the quotient. Its derivative where ``b`` is 0 is some number, for ``where`` to leave it out."""
     return a / b
 
 
@@ -45,8 +45,7 @@ def _divide_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> 
     a, b = primals
     result = divide(a, b)
     below = jnp.where(b == 0, 1, b)
-    slope = (tangents[0] - jnp.where(b == 0, 0, result) * tangents[1]) / below
-    return result, jnp.where(b == 0, 0, slope)
+    return result, (tangents[0] - jnp.where(b == 0, 0, result) * tangents[1]) / below
 
 
 def divide_by(a: Array, b: Any) -> Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
 from steprule import formats
-from steprule.backends import latex, llvm, numpy, triton
+from steprule.backends import jax, latex, llvm, numpy, triton
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
@@ -27,6 +28,7 @@ class Target(enum.StrEnum):
     triton = "triton"
     ptx = "ptx"
     amdgcn = "amdgcn"
+    jax = "jax"
     numpy = "numpy"
     latex = "latex"
 
@@ -62,7 +64,7 @@ def emit(
         Target,
         typer.Option(
             "--target",
-            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; NumPy text; formula.",
+            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; JAX or NumPy text; formula.",
         ),
     ] = Target.llvm,
     options: Annotated[
@@ -92,6 +94,8 @@ def emit(
         typer.echo(latex.emit(chosen, variant))
         return
     storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
+    if target is Target.jax:
+        storage = _of_jax(storage)
     typer.echo(_emit(plan(chosen, variant, storage), target, triple, cpu).rstrip("\n"))
 
 
@@ -129,7 +133,19 @@ def _storage(rule: Rule, variant: Variant, dtype: Dtype, states: list[str], weig
     return chosen.storage(kind, (formats.MIN_ELEMENTS, formats.GROUP), kept, "--dtype")
 
 
+def _of_jax(storage: formats.Storage) -> formats.Storage:
+    """Return what the JAX door makes kernels for."""
+    if storage.parameter.name != storage.parameter.compute:
+        raise HyperparameterError(
+            f"--dtype {storage.parameter.name} has no effect on --target jax: parameters are widened to "
+            f"{storage.parameter.compute} before the kernel, and rounded to nearest after it"
+        )
+    return replace(storage, flushes=False)
+
+
 def _emit(recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
+    if target is Target.jax:
+        return jax.emit(recipe)
     if target is Target.numpy:
         return numpy.emit(recipe)
     if target is Target.llvm:

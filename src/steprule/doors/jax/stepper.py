@@ -22,7 +22,7 @@ from steprule.errors import StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
-from steprule.rules.rule import Variant
+from steprule.rules.rule import Variant, symbols_in
 
 __all__ = ["Slots", "Stepper"]
 
@@ -145,13 +145,16 @@ class _Step:
     def __init__(
         self, stepper: Stepper, task: Task, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
     ) -> None:
-        self._stepper, self._task, self._t = stepper, task, t
+        self._stepper, self._task = stepper, task
         trace = stepper.rule.trace(stepper.variant)
-        is_exact = not any(isinstance(value, jax.Array) for value in values.values())
+        used = symbols_in(list(trace.scalars.values()))
+        is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
         scalars = {slot: reloaded(slots[slot], is_exact) for slot in trace.scalars}
         self._arguments = {**values, **scalars, "t": t}
         self._zero = negative_zero(steps)
         self._steps = steps
+        # Within a larger program numbers are fixed: constants of it. Outside of one, what changes would compile anew.
+        self._is_traced = isinstance(steps, jax.core.Tracer)
         self._rows: dict[Kernel, tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]] = {}
 
     def __call__(self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any]) -> tuple[Any, Slots]:
@@ -167,11 +170,15 @@ class _Step:
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
         if theta is None and needs_theta:
             raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
-        keyed = (*keys(stepper.seed, self._steps), np.uint32(stream(number))) if kernel.plan.inputs else ()
+        keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
         planes = tuple(plane for slot in kernel.slots for plane in planes_of(slots[slot]))
         fixed, moving = self._row(kernel)[0]
         dtype = str(theta.dtype if self._task == "step" else g.dtype)
         return run(theta if needs_theta else None, g, planes, moving, self._zero, keyed, fixed=fixed, dtype=dtype)
+
+    @functools.cached_property
+    def _keys(self) -> tuple[Any, Any]:
+        return keys(self._stepper.seed, self._steps)
 
     def scalar_slots(self) -> Slots:
         """Return the new scalar slots."""
@@ -188,8 +195,7 @@ class _Step:
             prelude, recipe = kernel.function[0], kernel.plan.prelude
             results = prelude(*(self._arguments[name] for name in recipe.arguments))
             length = len(recipe.conditions)
-            # Where the step number is a Python number all is, and what is fixed would be compiled anew every step.
-            moves = [isinstance(self._t, int) or not isinstance(value, (int, float)) for value in results[:length]]
+            moves = [not self._is_traced or not isinstance(value, (int, float)) for value in results[:length]]
             row = [as_scalar(value, kernel.plan.compute) for value in results[:length]]
             fixed = tuple(None if moving else value for value, moving in zip(row, moves, strict=True))
             moving_row = tuple(value for value, moving in zip(row, moves, strict=True) if moving)
