@@ -494,6 +494,18 @@ def test_trees_that_do_not_fit_are_refused() -> None:
         adamw.update(tree, steprule.jax.lion(0.1).init(tree), tree)
 
 
+def test_a_state_of_other_formats_is_refused() -> None:
+    tree = {"w": jnp.ones((4, 200))}
+    plain, small = steprule.jax.adam(0.1), steprule.jax.adam(0.1, states="8bit", min_elements=1)
+    with pytest.raises(StructureError, match=r"slot 'm' of \['w'\] is kept as float32, but .* as uint8 and uint8"):
+        small.update(tree, plain.init(tree), tree)
+    with pytest.raises(StructureError, match=r"is kept as uint8 and uint8, but these options keep it as float32"):
+        plain.update(tree, small.init(tree), tree)
+    narrow = steprule.jax.adam(0.1, states="bfloat16", min_elements=1)
+    with pytest.raises(StructureError, match=r"is kept as bfloat16, but these options keep it as float32"):
+        plain.update(tree, narrow.init(tree), tree)
+
+
 def test_hyperparameters_that_are_wrong_are_refused() -> None:
     with pytest.raises(HyperparameterError, match=r"lr must be a number of at least 0, got -0.1"):
         steprule.jax.adam(-0.1)

@@ -18,52 +18,28 @@ from functools import cache
 from typing import Any
 
 from steprule.backends.jax_prelude import emit as emit_prelude
+from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
 from steprule.errors import TargetError
-from steprule.language.ops import OPS
+from steprule.language.words import INPUTS
 
 __all__ = ["HELPERS", "emit", "load"]
 
 _JAX = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
+    **OPERATORS,
     "div": "divide({0}, {1})",
-    "neg": "-{0}",
     "abs": "abs({0})",
     "sqrt": "root({0})",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} & {1}",
-    "or": "{0} | {1}",
-    "not": "~{0}",
     "where": "where({0}, {1}, {2})",
     "bits": "bits({0})",
     "real": "real({0})",
     "whole": "whole({0})",
     "half": "half({0})",
-    "word_add": "{0} + {1}",
-    "word_sub": "{0} - {1}",
-    "word_mul": "{0} * {1}",
-    "word_and": "{0} & {1}",
-    "word_or": "{0} | {1}",
-    "word_xor": "{0} ^ {1}",
-    "shift_left": "{0} << {1}",
-    "shift_right": "{0} >> {1}",
     "word_maximum": "word_maximum({0}, {1})",
     "word_minimum": "word_minimum({0}, {1})",
-    "word_lt": "{0} < {1}",
-    "word_eq": "{0} == {1}",
     "word_where": "where({0}, {1}, {2})",
     "group_max": "group_max({0}, live)",
-    "index": "index",
-    "stream": "stream",
-    "key0": "key0",
-    "key1": "key1",
+    **{name: name for name in INPUTS},
 }
 HELPERS = (
     *("bits", "divide", "divide_by", "from_groups", "group_max", "half", "index_of", "live_of", "load", "real"),
@@ -198,6 +174,3 @@ def load(plan: Plan) -> tuple[Callable[..., tuple[Any, ...]], Callable[..., tupl
     namespace: dict[str, Any] = {}
     exec(compile(emit(plan), f"<jax kernel of {plan.title}>", "exec"), namespace)
     return namespace["prelude"], namespace["kernel"]
-
-
-assert set(_JAX) >= set(OPS)

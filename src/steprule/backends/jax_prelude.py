@@ -8,28 +8,14 @@ traced step number) in float64, and traced hyperparameters in their own type; se
 from __future__ import annotations
 
 from steprule.compile import Plan, assignments, distinct
+from steprule.compile.prelude import PYTHON
 from steprule.errors import TargetError
 from steprule.language.node import Node, host_call
 
 __all__ = ["emit"]
 
 _SPELLED = {
-    "add": "({0} + {1})",
-    "sub": "({0} - {1})",
-    "mul": "({0} * {1})",
-    "div": "({0} / {1})",
-    "mod": "({0} % {1})",
-    "floordiv": "({0} // {1})",
-    "pow": "({0} ** {1})",
-    "neg": "(-{0})",
-    "abs": "abs({0})",
-    "sqrt": "math.sqrt({0})",
-    "lt": "({0} < {1})",
-    "le": "({0} <= {1})",
-    "gt": "({0} > {1})",
-    "ge": "({0} >= {1})",
-    "eq": "({0} == {1})",
-    "ne": "({0} != {1})",
+    **PYTHON,
     "and": "({0} & {1})",
     "or": "({0} | {1})",
     "not": "math.negate({0})",

@@ -11,16 +11,14 @@ import numpy as np
 from steprule.compile import BLOCK, LANES, Const, Plan, Ref, Store, Sum, Value, distinct
 from steprule.formats import GROUP
 
-__all__ = ["emit", "load"]
+__all__ = ["OPERATORS", "emit", "load"]
 
-_NUMPY = {
+OPERATORS = {
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "mul": "{0} * {1}",
     "div": "{0} / {1}",
     "neg": "-{0}",
-    "abs": "np.abs({0})",
-    "sqrt": "np.sqrt({0})",
     "lt": "{0} < {1}",
     "le": "{0} <= {1}",
     "gt": "{0} > {1}",
@@ -30,11 +28,6 @@ _NUMPY = {
     "and": "{0} & {1}",
     "or": "{0} | {1}",
     "not": "~{0}",
-    "where": "np.where({0}, {1}, {2})",
-    "bits": "{0}.view(np.uint32)",
-    "real": "{0}.view(np.float32)",
-    "whole": "{0}.view(np.int32).astype(np.float32)",
-    "half": "{0}.astype(np.float16).astype(np.float32)",
     "word_add": "{0} + {1}",
     "word_sub": "{0} - {1}",
     "word_mul": "{0} * {1}",
@@ -43,10 +36,21 @@ _NUMPY = {
     "word_xor": "{0} ^ {1}",
     "shift_left": "{0} << {1}",
     "shift_right": "{0} >> {1}",
-    "word_maximum": "np.maximum({0}.view(np.int32), {1}.view(np.int32)).view(np.uint32)",
-    "word_minimum": "np.minimum({0}.view(np.int32), {1}.view(np.int32)).view(np.uint32)",
     "word_lt": "{0} < {1}",
     "word_eq": "{0} == {1}",
+}
+"""What Python's operators say on arrays, of JAX as well."""
+_NUMPY = {
+    **OPERATORS,
+    "abs": "np.abs({0})",
+    "sqrt": "np.sqrt({0})",
+    "where": "np.where({0}, {1}, {2})",
+    "bits": "{0}.view(np.uint32)",
+    "real": "{0}.view(np.float32)",
+    "whole": "{0}.view(np.int32).astype(np.float32)",
+    "half": "{0}.astype(np.float16).astype(np.float32)",
+    "word_maximum": "np.maximum({0}.view(np.int32), {1}.view(np.int32)).view(np.uint32)",
+    "word_minimum": "np.minimum({0}.view(np.int32), {1}.view(np.int32)).view(np.uint32)",
     "word_where": "np.where({0}, {1}, {2})",
 }
 _GROUP_MAX = "np.max(np.where(live, {0}, np.uint32(0)), axis=-1, keepdims=True)"

@@ -15,11 +15,11 @@ from typing import Any
 from steprule.compile.lower import postorder
 from steprule.language.node import Node
 
-__all__ = ["Prelude", "assignments", "distinct", "make_prelude"]
+__all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude"]
 
 _RESERVED = ("math", "abs", "inf", "nan", "prelude")
 
-_PYTHON = {
+PYTHON = {
     "add": "({0} + {1})",
     "sub": "({0} - {1})",
     "mul": "({0} * {1})",
@@ -41,6 +41,7 @@ _PYTHON = {
     "not": "(not {0})",
     "where": "({1} if {0} else {2})",
 }
+"""How Python spells the operations on numbers."""
 
 
 @dataclass(frozen=True)
@@ -143,4 +144,4 @@ def _text(node: Node, args: list[str], names: dict[str, str]) -> str:
         return f"({node.value!r})" if node.value < 0 else repr(node.value)
     if node.op.startswith("math."):
         return f"{node.op}({', '.join(args)})"
-    return _PYTHON[node.op].format(*args)
+    return PYTHON[node.op].format(*args)

@@ -11,10 +11,10 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from steprule import engine
-from steprule.errors import HyperparameterError
+from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import GROUP, Kept, shape_of
 
-__all__ = ["EightBit", "made", "planes_of", "slot_of"]
+__all__ = ["EightBit", "check_kept", "made", "planes_of", "slot_of"]
 
 
 class EightBit(NamedTuple):
@@ -27,6 +27,21 @@ class EightBit(NamedTuple):
 def planes_of(slot: Any) -> tuple[Any, ...]:
     """Return the planes of a slot in the order of its format's parts."""
     return tuple(slot) if isinstance(slot, EightBit) else (slot,)
+
+
+def check_kept(value: Any, way: Kept, what: str) -> None:
+    """Refuse a slot that is kept in another way.
+
+    Raises:
+        StructureError: naming both.
+    """
+    expected = [part.dtype for part in way.parts] if way.name != "bfloat16" else ["bfloat16"]
+    found = [str(plane.dtype) for plane in planes_of(value)]
+    if found != expected:
+        raise StructureError(
+            f"{what} is kept as {' and '.join(found)}, but these options keep it as {' and '.join(expected)}: the state "
+            "is of other options (states=, min_elements=), or of parameters of another type. Call init again"
+        )
 
 
 def slot_of(planes: list[Any], way: Kept) -> Any:

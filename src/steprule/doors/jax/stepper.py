@@ -15,7 +15,7 @@ from steprule import engine
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
 from steprule.doors.jax.leaves import check_like, flat, flat_like, format_of, paths_of
-from steprule.doors.jax.slots import made, planes_of, slot_of
+from steprule.doors.jax.slots import check_kept, made, planes_of, slot_of
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
@@ -165,9 +165,10 @@ class _Step:
             check_like(theta, g, path, "parameter")
             if format_of(theta, path).compute == "float64":
                 storage = stepper._storage(theta, path, "parameter")
-        for slot, value in slots.items():
-            check_like(planes_of(value)[0], g, path, f"slot {slot!r} of")
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
+        for slot, way in kernel.slots.items():
+            check_kept(slots[slot], way, f"slot {slot!r} of {path}")
+            check_like(planes_of(slots[slot])[0], g, path, f"slot {slot!r} of")
         if theta is None and needs_theta:
             raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
         keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
