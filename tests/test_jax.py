@@ -15,3 +15,8 @@ def test_bits(apart: Apart) -> None:
 @pytest.mark.apart("tests/apart_jax_door.py")
 def test_the_door(apart: Apart) -> None:
     apart.check()
+
+
+@pytest.mark.apart("tests/apart_jax_agreement.py")
+def test_agreement_with_optax(apart: Apart) -> None:
+    apart.check()
