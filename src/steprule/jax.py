@@ -26,7 +26,9 @@ from steprule.doors.jax.convert import from_optax, to_optax
 from steprule.doors.jax.slots import EightBit
 from steprule.doors.jax.transformation import State, Step, named, step, transformation
 
-_MADE: dict[str, Callable[..., optax.GradientTransformation]] = {name: named(rule) for name, rule in CATALOGUE.items()}
+_MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
+    name: named(rule) for name, rule in CATALOGUE.items()
+}
 
 __all__ = ["EightBit", "State", "Step", "from_optax", "step", "to_optax", "transformation", *sorted(_MADE)]
 

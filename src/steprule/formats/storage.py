@@ -134,7 +134,7 @@ class Formats:
                 "for float32, float16 and bfloat16 parameters. Convert it to float32, or give it to a group of its own "
                 "with states='float32'"
             )
-        is_small = bool(self.min_elements) and (prod(shape) < self.min_elements or len(shape) < 2)
+        is_small = bool(slots and self.min_elements) and (prod(shape) < self.min_elements or len(shape) < 2)
         weights = self.weights if parameter.name in WEIGHTS else "nearest"
         return Storage(parameter, weights, () if is_small else slots, is_small and bool(slots))
 

@@ -9,7 +9,7 @@ import jax
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Format
 
-__all__ = ["check_like", "flat", "flat_like", "format_of", "paths_of"]
+__all__ = ["check_like", "flat", "flat_like", "format_of", "paths_of", "type_of"]
 
 
 def paths_of(tree: Any) -> list[str]:
@@ -38,6 +38,13 @@ def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
     return found
 
 
+def type_of(leaf: Any) -> str:
+    """Return the type that JAX has an array in: float32 for NumPy's float64, unless it is set to 64 bits."""
+    if leaf.dtype == jax.dtypes.float0:  # jax.grad's for integers
+        return "float0"
+    return str(jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+
 def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
     """Return how an array is computed with.
 
@@ -48,7 +55,7 @@ def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
         raise StructureError(
             f"{what} {path} is {leaf!r} (a {type(leaf).__name__}), not an array; make it one with jnp.asarray"
         )
-    name = "float0" if leaf.dtype == jax.dtypes.float0 else str(leaf.dtype)  # float0: jax.grad's for integers
+    name = type_of(leaf)
     if name in FORMATS:
         return FORMATS[name]
     if name.startswith("complex"):

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
 
 from steprule import engine
+from steprule.backends.jax_math import to_groups
+from steprule.doors.jax.leaves import type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import GROUP, Kept, shape_of
+from steprule.formats import GROUP, Kept
 
 __all__ = ["EightBit", "check_kept", "made", "planes_of", "slot_of"]
 
@@ -35,12 +36,12 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
     Raises:
         StructureError: naming both.
     """
-    expected = [part.dtype for part in way.parts] if way.name != "bfloat16" else ["bfloat16"]
-    found = [str(plane.dtype) for plane in planes_of(value)]
+    expected = " and ".join(part.dtype for part in way.parts) if way.name != "bfloat16" else "bfloat16"
+    found = " and ".join(type_of(plane) for plane in planes_of(value))
     if found != expected:
         raise StructureError(
-            f"{what} is kept as {' and '.join(found)}, but these options keep it as {' and '.join(expected)}: the state "
-            "is of other options (states=, min_elements=), or of parameters of another type. Call init again"
+            f"{what} is kept as {found}, but these options keep it as {expected}: the state is of other options (states=, "
+            "min_elements=), or of parameters of another type. Call init again"
         )
 
 
@@ -68,15 +69,7 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
     if way.name == "bfloat16":
         return jnp.full_like(like, float(numbers[""].view(jnp.bfloat16)[0, 0]), dtype=jnp.bfloat16)
     codes = jnp.full_like(like, int(numbers[""][0, 0]), dtype=np.uint8)
-    shape = shape_of(way.parts[1], like.shape)
-    sharding = _of_rows(like)
-    scale = jnp.full(shape, int(numbers["scale"][0, 0]), np.uint8, **({"device": sharding} if sharding else {}))
-    return EightBit(codes, scale)
-
-
-def _of_rows(like: Any) -> NamedSharding | None:
-    """Return how the exponents are sharded: by rows, as the parameter is. Groups never straddle rows."""
-    sharding = None if isinstance(like, jax.core.Tracer) else getattr(like, "sharding", None)
-    if not isinstance(sharding, NamedSharding) or like.ndim < 2 or not sharding.spec:
-        return None
-    return NamedSharding(sharding.mesh, PartitionSpec(sharding.spec[0], None))  # type: ignore[no-untyped-call]
+    # Made of the parameter, as the codes are: on its devices, in its sharding, and varying where it does.
+    return EightBit(
+        codes, jnp.full_like(to_groups(jnp.asarray(like))[..., 0], int(numbers["scale"][0, 0]), dtype=np.uint8)
+    )

@@ -14,11 +14,11 @@ import numpy as np
 from steprule import engine
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
-from steprule.doors.jax.leaves import check_like, flat, flat_like, format_of, paths_of
+from steprule.doors.jax.leaves import check_like, flat, flat_like, format_of, paths_of, type_of
 from steprule.doors.jax.slots import check_kept, made, planes_of, slot_of
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import Kernel
-from steprule.errors import StructureError
+from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -69,6 +69,7 @@ class Stepper:
         values = checked(rule, hyperparameters)
         variant = rule.variant(values)
         slots = list(rule.trace(variant).slots)
+        min_elements, seed = _known(min_elements), _known(seed)
         small = MIN_ELEMENTS if min_elements is None else min_elements
         formats = Formats.of(states, "nearest", small, slots)
         given = {"min_elements": min_elements, "seed": seed}
@@ -108,10 +109,13 @@ class Stepper:
             HyperparameterError: when a schedule cannot be traced, or t is no step number.
         """
         self._check_slots(slots)
-        step = _Step(self, task, count_of(t), at_step(self.values, t - 1), t, slots)
+        step = _Step(self, task, count_of(t), at_step(self.rule, self.values, t - 1), t, slots)
         leaves, treedef = flat(grads)
         paths = paths_of(grads)
         own = [None] * len(leaves) if params is None else flat_like(params, treedef, "the parameters")
+        for path, theta in zip(paths, own, strict=True):
+            if params is not None:
+                format_of(theta, path)
         trace = self.rule.trace(self.variant)
         columns = [flat_like(slots[slot], treedef, f"the slots {slot!r}") for slot in trace.slots]
         moved = [
@@ -139,6 +143,18 @@ class Stepper:
         return replace(self.formats.storage(kind, leaf.shape, kept, f"{what} {path}"), flushes=False)
 
 
+def _known(number: Any) -> Any:
+    """Return an array of JAX whose number is known as that number: optax.inject_hyperparams makes arrays of numbers."""
+    if isinstance(number, jax.Array) and not isinstance(number, jax.core.Tracer) and number.shape == ():
+        return number.item()
+    if isinstance(number, jax.core.Tracer):
+        raise HyperparameterError(
+            "seed and min_elements are fixed while tracing, and one is traced; with optax.inject_hyperparams give "
+            "static_args=('seed', 'min_elements')"
+        )
+    return number
+
+
 class _Step:
     """One step of all leaves: what they share is computed once, for each kernel that they need."""
 
@@ -160,11 +176,12 @@ class _Step:
     def __call__(self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any]) -> tuple[Any, Slots]:
         """Return the new parameter, or the update, and the new slots of a leaf."""
         stepper = self._stepper
-        storage = stepper._storage(g, path, "gradient")
+        format_of(g, path, "gradient")
         if theta is not None:
             check_like(theta, g, path, "parameter")
-            if format_of(theta, path).compute == "float64":
-                storage = stepper._storage(theta, path, "parameter")
+        # Slots are of the parameter's type, and tell it where the parameter is not given.
+        numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
+        storage = stepper._storage(theta if theta is not None else [*numbers, g][0], path, "parameter")
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
         for slot, way in kernel.slots.items():
             check_kept(slots[slot], way, f"slot {slot!r} of {path}")
@@ -174,7 +191,7 @@ class _Step:
         keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
         planes = tuple(plane for slot in kernel.slots for plane in planes_of(slots[slot]))
         fixed, moving = self._row(kernel)[0]
-        dtype = str(theta.dtype if self._task == "step" else g.dtype)
+        dtype = type_of(theta if self._task == "step" else g)
         return run(theta if needs_theta else None, g, planes, moving, self._zero, keyed, fixed=fixed, dtype=dtype)
 
     @functools.cached_property
@@ -196,7 +213,8 @@ class _Step:
             prelude, recipe = kernel.function[0], kernel.plan.prelude
             results = prelude(*(self._arguments[name] for name in recipe.arguments))
             length = len(recipe.conditions)
-            moves = [not self._is_traced or not isinstance(value, (int, float)) for value in results[:length]]
+            # Zeros of both signs are one key of what is compiled, and two numbers.
+            moves = [not (self._is_traced and isinstance(value, (int, float)) and value) for value in results[:length]]
             row = [as_scalar(value, kernel.plan.compute) for value in results[:length]]
             fixed = tuple(None if moving else value for value, moving in zip(row, moves, strict=True))
             moving_row = tuple(value for value, moving in zip(row, moves, strict=True) if moving)
@@ -215,7 +233,7 @@ def compiled(
     kernel = engine.kernel(rule, variant, storage, "jax", task=task)
     plan = kernel.plan
     names = [plan.planes[index].name for index in plan.loads]
-    of_slots = [plane.name for plane in plan.planes if plane.name not in (rule.parameter, rule.gradient)]
+    of_slots = [engine.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
 
     def step(
         theta: Any,
@@ -229,7 +247,7 @@ def compiled(
     ) -> tuple[Any, Slots]:
         others = iter(moving)
         scalars = [next(others) if value is None else value for value in fixed]
-        named = dict(zip(of_slots, planes, strict=False)) | {rule.parameter: theta, rule.gradient: g}
+        named = dict(zip(of_slots, planes, strict=True)) | {rule.parameter: theta, rule.gradient: g}
         first, *rest = kernel.function[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
         made_of = iter(rest)
         slots = {slot: slot_of([next(made_of) for _ in way.parts], way) for slot, way in kernel.slots.items()}

@@ -35,13 +35,14 @@ def transformation(
     min_elements: int | None = None,
     seed: int | None = None,
     **hyperparameters: Any,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Return a rule as an ``optax.GradientTransformation``.
 
     The updates are what ``optax.apply_updates`` adds to the parameters, learning rate and sign included. They are taken
-    out of the rule's expression before anything is rounded, so that adding them to float32 parameters gives what the
-    rule gives; where the rule scales the parameters (weight decay), within two units in the last place. They have the
-    type of the gradients. Parameters must be given to ``update`` where the rule reads them.
+    out of the rule's expression before anything is rounded, so that float32 parameters with float32 gradients get what
+    the rule gives; where the rule scales the parameters (weight decay), within two units in the last place. They have
+    the type of the gradients, to which they are rounded. Parameters must be given to ``update`` where the rule reads
+    them; what else it is given is for other transformations.
 
     Args:
         rule: a name of the catalogue, or a rule.
@@ -63,12 +64,15 @@ def transformation(
     def init(params: optax.Params) -> State:
         return State(jnp.zeros((), jnp.int32), stepper.init(params))
 
-    def update(updates: optax.Updates, state: State, params: optax.Params | None = None) -> tuple[optax.Updates, State]:
+    def update(
+        updates: optax.Updates, state: State, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, State]:
+        del extra  # what other transformations of a chain are given, such as value=
         count = optax.safe_increment(state.count)
         new, slots = stepper.take("update", params, updates, state.slots, count)
         return new, State(count, slots)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 class Step:
@@ -116,7 +120,7 @@ def step(
     return Step(Stepper.of(rule, states, min_elements, seed, hyperparameters))
 
 
-def named(rule: Rule) -> Callable[..., optax.GradientTransformation]:
+def named(rule: Rule) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """Return the function that makes transformations of a rule: its hyperparameters, then how states are kept."""
     hypers = list(rule.hyperparameters.values())
     hypers.sort(key=lambda hyper: hyper.name != "lr")
@@ -125,10 +129,10 @@ def named(rule: Rule) -> Callable[..., optax.GradientTransformation]:
         inspect.Parameter(hyper.name, kind, default=hyper.default) for hyper, kind in zip(hypers, kinds, strict=False)
     ]
     others = list(inspect.signature(transformation).parameters.values())[1:-1]
-    signature = inspect.Signature([*own, *others], return_annotation=optax.GradientTransformation)
+    signature = inspect.Signature([*own, *others], return_annotation=optax.GradientTransformationExtraArgs)
     first = own[0].name
 
-    def make(*args: Any, **options: Any) -> optax.GradientTransformation:
+    def make(*args: Any, **options: Any) -> optax.GradientTransformationExtraArgs:
         if len(args) > 1:
             raise TypeError(f"{rule.name}() takes {first} alone by its place, got {args}; name the others")
         if args and first in options:

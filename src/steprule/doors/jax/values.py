@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from steprule.backends.jax_scalars import exact, traced
 from steprule.errors import HyperparameterError
@@ -42,11 +43,15 @@ def _check_array(rule: Rule, name: str, array: jax.Array) -> None:
             f"{name} is an array of JAX, {array!r}, and must be {hyper.kind}: it chooses what is compiled, so it is "
             f"fixed while tracing. Give a Python value, or with jax.jit make {name} a static argument"
         )
-    if array.shape != () or array.dtype not in (jnp.float32, jnp.float64):
-        narrow = " (0.999 in bfloat16 is 1)" if array.dtype in (jnp.bfloat16, jnp.float16) else ""
+    if array.shape != ():
         raise HyperparameterError(
-            f"{name} must be one number of float32 or float64, got {array.dtype}{list(array.shape)}{narrow}. For many "
-            "runs at once map over it with jax.vmap; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
+            f"{name} must be one number, got {array.dtype}{list(array.shape)}. For many runs at once map over it with "
+            "jax.vmap"
+        )
+    if array.dtype in (jnp.bfloat16, jnp.float16):
+        raise HyperparameterError(
+            f"{name} must be in float32 or float64, got {array.dtype}: 0.999 in bfloat16 is 1. "
+            "optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
         )
     if not isinstance(array, jax.core.Tracer):
         hyper.check(float(array))
@@ -66,19 +71,22 @@ def count_of(t: Any) -> Any:
     Raises:
         HyperparameterError: when it is no whole number, or below 1.
     """
-    if isinstance(t, jax.Array) and jnp.issubdtype(t.dtype, jnp.integer) and t.shape == ():
+    if isinstance(t, jax.core.Tracer) and jnp.issubdtype(t.dtype, jnp.integer) and t.shape == ():
         return exact(t)
-    if isinstance(t, bool) or not hasattr(t, "__index__") or int(t) < 1:
-        raise HyperparameterError(f"t must be the number of the step, a whole number that is 1 at the first, got {t!r}")
-    return int(t)
+    whole = not isinstance(t, jax.core.Tracer) and np.ndim(t) == 0 and np.asarray(t).dtype.kind in "iu"
+    if not whole or not 1 <= int(t) < 2**31:
+        raise HyperparameterError(
+            f"t must be the number of the step, a whole number that is 1 at the first and below 2**31, got {t!r}"
+        )
+    return exact(t) if isinstance(t, jax.Array) else int(t)
 
 
-def at_step(values: Mapping[str, Any], steps: Any) -> dict[str, Any]:
+def at_step(rule: Rule, values: Mapping[str, Any], steps: Any) -> dict[str, Any]:
     """Return the hyperparameters after ``steps`` steps, from 0, as preludes take them."""
-    return {name: _at_step(name, value, steps) for name, value in values.items()}
+    return {name: _at_step(rule, name, value, steps) for name, value in values.items()}
 
 
-def _at_step(name: str, value: Any, steps: Any) -> Any:
+def _at_step(rule: Rule, name: str, value: Any, steps: Any) -> Any:
     if callable(value):
         try:
             value = value(steps)
@@ -87,10 +95,14 @@ def _at_step(name: str, value: Any, steps: Any) -> Any:
                 f"the schedule of {name} cannot be traced: {str(error).partition(chr(10))[0]} Write it with jax.numpy "
                 "in place of math, and jnp.where in place of `if`, as optax's schedules are"
             ) from error
+        if not isinstance(value, jax.Array):
+            value = rule.hyperparameters[name].check(value, f" from its schedule, after {steps} steps")
+        else:
+            _check_array(rule, name, value)
     return traced(value) if isinstance(value, jax.Array) else value
 
 
 def start_of(rule: Rule, slot: str, values: Mapping[str, Any]) -> Any:
     """Return what a slot holds before the first step."""
     start = rule.init.get(slot, 0.0)
-    return _at_step(start, values[start], 0) if isinstance(start, str) else start
+    return _at_step(rule, start, values[start], 0) if isinstance(start, str) else start
