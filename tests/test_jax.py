@@ -20,3 +20,8 @@ def test_the_door(apart: Apart) -> None:
 @pytest.mark.apart("tests/apart_jax_agreement.py")
 def test_agreement_with_optax(apart: Apart) -> None:
     apart.check()
+
+
+@pytest.mark.apart("tests/apart_jax_example.py")
+def test_the_example(apart: Apart) -> None:
+    apart.check()

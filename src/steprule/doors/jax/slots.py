@@ -40,8 +40,8 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
     found = " and ".join(type_of(plane) for plane in planes_of(value))
     if found != expected:
         raise StructureError(
-            f"{what} is kept as {found}, but these options keep it as {expected}: the state is of other options (states=, "
-            "min_elements=), or of parameters of another type. Call init again"
+            f"{what} is kept as {found}, but these options keep it as {expected}: the state is of other options "
+            "(states=, min_elements=), or of parameters of another type. Call init again"
         )
 
 
