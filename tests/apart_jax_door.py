@@ -222,6 +222,22 @@ def test_flax_nnx() -> None:
     assert fell < 0.5
 
 
+def test_flax_nnx_keeps_slots_in_8_bits() -> None:
+    model = nnx.Linear(64, 128, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, steprule.jax.adam(1e-3, states="8bit"), wrt=nnx.Param)
+    x = jnp.ones((2, 64))
+    plain = steprule.jax.adam(1e-3, states="8bit")
+    tree = {"bias": model.bias[...], "kernel": model.kernel[...]}
+    state = plain.init(tree)
+    for _ in range(3):
+        optimizer.update(model, nnx.grad(lambda m: jnp.sum(m(x) ** 2))(model))
+        grads = jax.grad(lambda p: jnp.sum((x @ p["kernel"] + p["bias"]) ** 2))(tree)
+        updates, state = plain.update(grads, state, tree)
+        tree = optax.apply_updates(tree, updates)
+    assert isinstance(state.slots["m"]["kernel"], steprule.jax.EightBit)
+    assert_close({"bias": model.bias[...], "kernel": model.kernel[...]}, tree)
+
+
 def test_equinox() -> None:
     model = eqx.nn.MLP(3, 2, 8, 2, key=jax.random.key(0))
     transformation = steprule.jax.adamw(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +28,10 @@ class EightBit(NamedTuple):
 
 def planes_of(slot: Any) -> tuple[Any, ...]:
     """Return the planes of a slot in the order of its format's parts."""
-    return tuple(slot) if isinstance(slot, EightBit) else (slot,)
+    if isinstance(slot, EightBit):
+        return tuple(slot)
+    # nnx.Optimizer keeps a named tuple as a mapping of its fields.
+    return (slot["codes"], slot["scale"]) if isinstance(slot, Mapping) else (slot,)
 
 
 def check_kept(value: Any, way: Kept, what: str) -> None:
