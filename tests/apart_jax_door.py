@@ -224,6 +224,7 @@ def test_flax_nnx() -> None:
 
 def test_flax_nnx_keeps_slots_in_8_bits() -> None:
     model = nnx.Linear(64, 128, rngs=nnx.Rngs(0))
+    assert model.bias is not None
     optimizer = nnx.Optimizer(model, steprule.jax.adam(1e-3, states="8bit"), wrt=nnx.Param)
     x = jnp.ones((2, 64))
     plain = steprule.jax.adam(1e-3, states="8bit")
