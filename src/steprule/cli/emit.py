@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from steprule import formats
-from steprule.backends import jax, latex, llvm, numpy, triton
+from steprule.backends import c, javascript, jax, latex, llvm, numpy, triton
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
@@ -29,6 +30,8 @@ class Target(enum.StrEnum):
     ptx = "ptx"
     amdgcn = "amdgcn"
     jax = "jax"
+    c = "c"
+    javascript = "javascript"
     numpy = "numpy"
     latex = "latex"
 
@@ -64,7 +67,8 @@ def emit(
         Target,
         typer.Option(
             "--target",
-            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; JAX or NumPy text; formula.",
+            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; JAX text; a function in C99; "
+            "a module of JavaScript; NumPy text; formula.",
         ),
     ] = Target.llvm,
     options: Annotated[
@@ -96,7 +100,7 @@ def emit(
     storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
     if target is Target.jax:
         storage = _of_jax(storage)
-    typer.echo(_emit(plan(chosen, variant, storage), target, triple, cpu).rstrip("\n"))
+    typer.echo(_emit(chosen, plan(chosen, variant, storage), target, triple, cpu).rstrip("\n"))
 
 
 def _check_machine(target: Target, triple: str | None, cpu: str) -> None:
@@ -143,15 +147,20 @@ def _of_jax(storage: formats.Storage) -> formats.Storage:
     return replace(storage, flushes=False)
 
 
-def _emit(recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
-    if target is Target.jax:
-        return jax.emit(recipe)
-    if target is Target.numpy:
-        return numpy.emit(recipe)
-    if target is Target.llvm:
-        return llvm.emit(recipe)
-    if target is Target.triton:
-        return triton.emit(recipe)
+_TEXTS: dict[Target, Callable[[Plan], str]] = {
+    Target.llvm: llvm.emit,
+    Target.triton: triton.emit,
+    Target.jax: jax.emit,
+    Target.numpy: numpy.emit,
+    Target.javascript: javascript.emit,
+}
+
+
+def _emit(rule: Rule, recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
+    if target in _TEXTS:
+        return _TEXTS[target](recipe)
+    if target is Target.c:
+        return c.emit(recipe, rule.name, rule.init)
     if target in GPUS:
         return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
     from steprule.runtime.jit import assembly

@@ -1,0 +1,216 @@
+"""The shell of targets whose text is statements and loops: C and JavaScript differ in a table and a few phrases.
+
+A plan without groups is one loop over elements. One with groups walks rows and groups of a row, and in a group the
+plan's phases by turns; what one loop over the elements leaves to the next lies in tiles of one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steprule.compile import Const, Plan, Plane, Ref, Store, Value, distinct
+from steprule.errors import TargetError
+from steprule.formats import GROUP
+from steprule.language.ops import Kind
+
+__all__ = ["Dialect", "Writer", "indented"]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a target spells a plan.
+
+    Attributes:
+        name: for messages.
+        operations: the text of each operation on numbers, by type of arithmetic, with ``{0}``, ``{1}``, ... for what
+            it takes.
+        words: the text of each operation on words, and of each input.
+        larger: the statement that takes ``{word}`` into the maximum ``{name}``.
+        groups: the groups of a row of ``length`` elements.
+        value: how a value of each kind is named, with ``{type}``, ``{name}`` and ``{text}``; then it does not change.
+        maximum: how a maximum over a group begins, with ``{name}``.
+        tile: how an array of one group is made, with ``{name}``.
+        count: how a loop is opened, with ``{name}`` and ``{end}``.
+        size: how a whole number is named, with ``{name}`` and ``{text}``.
+        types: the name of each kind, and of ``float32`` and ``float64``.
+        infinity: how infinity is written.
+        word: how a word is written, with ``{0}``.
+        suffix: what follows a number of each type of arithmetic.
+        condition: how a scalar of the row is taken as a condition, with ``{0}``.
+        number: how a scalar of the row is rounded to the type of arithmetic, with ``{0}``, by type.
+        load: how a stored element becomes a value, by NumPy's name of its type, with ``{0}``.
+        store: how a value becomes a stored element, by that name, with ``{0}``.
+        reserved: names that no value may have.
+    """
+
+    name: str
+    operations: Mapping[str, Mapping[str, str]]
+    words: Mapping[str, str]
+    larger: str
+    groups: str
+    value: str
+    maximum: str
+    tile: str
+    count: str
+    size: str
+    types: Mapping[str, str]
+    infinity: str
+    word: str
+    suffix: Mapping[str, str]
+    condition: str
+    number: Mapping[str, str]
+    load: Mapping[str, str]
+    store: Mapping[str, str]
+    reserved: tuple[str, ...]
+
+
+def indented(lines: list[str], depth: int = 1) -> list[str]:
+    """Return the lines within a block."""
+    return [f"{'    ' * depth}{line}" if line else line for line in lines]
+
+
+class Writer:
+    """Writes the body of a kernel. A rule may give its slots any names, so ours keep out of their way.
+
+    Attributes:
+        arrays: the names of the planes, in the plan's order.
+    """
+
+    def __init__(self, plan: Plan, dialect: Dialect) -> None:
+        """Take a plan.
+
+        Raises:
+            TargetError: when it has sums, or keeps numbers in a type that the target has no name for.
+        """
+        self._plan, self._dialect = plan, dialect
+        _check(plan, dialect)
+        numbers = [f"x{number}" for number in range(len(plan.body))]
+        self._scalars = [f"s{number}" for number in range(len(plan.prelude.conditions))]
+        taken = [*dialect.reserved, *numbers, *self._scalars]
+        names = [plane.name.replace(".", "_") for plane in plan.planes]
+        self.arrays = list(distinct(names, taken).values())
+        loaded = distinct([f"{name}_i" for name in names], [*taken, *self.arrays])
+        self._values = [*loaded.values(), *numbers]
+        self._tiled = {index for index in range(len(self._values)) if self._is_read_later(index)}
+
+    def lines(self, row: Sequence[str]) -> list[str]:
+        """Return the statements: the scalars of the ``row``, given as texts, then loops over elements or groups."""
+        dialect, plan = self._dialect, self._plan
+        lines = [self._scalar(index, text) for index, text in enumerate(row)]
+        if not plan.has_groups:
+            return [*lines, dialect.count.format(name="i", end="n"), *indented(self._phase(0)), "}"]
+        lines += [dialect.tile.format(type=self._type(index), name=self._tile(index)) for index in sorted(self._tiled)]
+        return [*lines, *self._groups()]
+
+    def _groups(self) -> list[str]:
+        count, size = self._dialect.count, self._dialect.size
+        inner = [size.format(name="group", text="row * groups + place")]
+        inner.append(size.format(name="offset", text=f"row * length + place * {GROUP}"))
+        left = f"length - place * {GROUP}"
+        inner.append(size.format(name="count", text=f"{left} < {GROUP} ? {left} : {GROUP}"))
+        for phase, per in enumerate(self._plan.phases):
+            inner += self._phase(phase) if per == "group" else self._elements(phase)
+        return [
+            size.format(name="groups", text=self._dialect.groups),
+            count.format(name="row", end="rows"),
+            *indented([count.format(name="place", end="groups"), *indented(inner), "}"]),
+            "}",
+        ]
+
+    def _elements(self, phase: int) -> list[str]:
+        """Return the loop over the elements of a group in one phase, with the maxima that it finds."""
+        first = len(self._plan.planes)
+        maxima = [
+            (self._values[first + number], instruction.args[0])
+            for number, instruction in enumerate(self._plan.body)
+            if instruction.op == "group_max" and instruction.phase == phase
+        ]
+        body = [self._dialect.size.format(name="i", text="offset + k"), *self._phase(phase)]
+        body += [self._dialect.larger.format(name=name, word=self._ref(ref, phase)) for name, ref in maxima]
+        for index in sorted(self._tiled):
+            if self._plan.phase_of(index) == phase:
+                body.append(f"{self._tile(index)}[k] = {self._values[index]};")
+        starts = [self._dialect.maximum.format(name=name) for name, _ in maxima]
+        return [*starts, self._dialect.count.format(name="k", end="count"), *indented(body), "}"]
+
+    def _phase(self, phase: int) -> list[str]:
+        """Return the loads, the operations and the stores of one element, or one group, in a phase."""
+        plan = self._plan
+        loads = [index for index in plan.loads if plan.phase_of(index) == phase]
+        lines = [self._named(index, self._loaded(plan.planes[index], self.arrays[index])) for index in loads]
+        part = "the rule"
+        for number, instruction in enumerate(plan.body):
+            if instruction.phase != phase or instruction.op == "group_max":
+                continue
+            if instruction.part != part:
+                part = instruction.part
+                lines.append(f"/* {part} */")
+            args = [self._ref(ref, phase) for ref in instruction.args]
+            lines.append(self._named(len(plan.planes) + number, self._spelled(instruction.op).format(*args)))
+        return lines + [self._stored(store, phase) for store in plan.stores if store.phase == phase]
+
+    def _spelled(self, op: str) -> str:
+        return self._dialect.operations[self._plan.compute].get(op) or self._dialect.words[op]
+
+    def _named(self, index: int, text: str) -> str:
+        return self._dialect.value.format(type=self._type(index), name=self._values[index], text=text)
+
+    def _loaded(self, plane: Plane, array: str) -> str:
+        return self._dialect.load[plane.dtype].format(f"{array}[{'group' if plane.per == 'group' else 'i'}]")
+
+    def _stored(self, store: Store, phase: int) -> str:
+        plane, place = self._plan.planes[store.plane], self.arrays[store.plane]
+        value = self._dialect.store[plane.dtype].format(self._ref(store.value, phase))
+        return f"{place}[{'group' if plane.per == 'group' else 'i'}] = {value};"
+
+    def _scalar(self, index: int, text: str) -> str:
+        is_condition = self._plan.prelude.conditions[index]
+        spelled = self._dialect.condition if is_condition else self._dialect.number[self._plan.compute]
+        kind = self._dialect.types["bool" if is_condition else self._plan.compute]
+        return self._dialect.value.format(type=kind, name=f"s{index}", text=spelled.format(text))
+
+    def _ref(self, ref: Ref, phase: int) -> str:
+        if isinstance(ref, Const):
+            return self._constant(ref)
+        if not isinstance(ref, Value):
+            return self._scalars[ref.index]
+        is_elsewhere = ref.index in self._tiled and self._plan.phase_of(ref.index) != phase
+        return f"{self._tile(ref.index)}[k]" if is_elsewhere else self._values[ref.index]
+
+    def _constant(self, ref: Const) -> str:
+        if ref.kind == "int":
+            return self._dialect.word.format(int(ref.value))
+        value = float(np.dtype(self._plan.compute).type(ref.value))
+        text = f"{value!r}{self._dialect.suffix[self._plan.compute]}" if np.isfinite(value) else self._dialect.infinity
+        return f"(-{text})" if value == -np.inf else f"({text})" if text.startswith("-") else text
+
+    def _type(self, index: int) -> str:
+        kind: Kind = self._plan.kind_of(Value(index))
+        return self._dialect.types[self._plan.compute if kind == "float" else kind]
+
+    def _tile(self, index: int) -> str:
+        return f"{self._values[index]}_all"
+
+    def _is_read_later(self, index: int) -> bool:
+        """Whether a later phase needs a value of the elements that an earlier one has computed."""
+        plan, body = self._plan, index - len(self._plan.planes)
+        home = plan.phase_of(index)
+        if plan.phases[home] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
+            return False
+        refs: list[Ref] = [ref for one in plan.body if one.phase > home for ref in one.args]
+        refs += [store.value for store in plan.stores if store.phase > home]
+        return any(isinstance(ref, Value) and ref.index == index for ref in refs)
+
+
+def _check(plan: Plan, dialect: Dialect) -> None:
+    if plan.sums:
+        raise TargetError(f"{plan.title}: sums over elements are not written in {dialect.name}")
+    for plane in plan.planes:
+        if plane.dtype not in dialect.load:
+            raise TargetError(
+                f"{plan.title}: {dialect.name} has no type {plane.dtype}. Take --dtype bfloat16 or float32, or a "
+                "target that has it: llvm, triton or numpy"
+            )

@@ -1,0 +1,153 @@
+"""The emitted C, compiled by gcc: self-contained, without warnings, and with the referee's bits."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import steprule as sr
+from steprule.backends import c
+from steprule.compile import Plan
+from steprule.engine import plan
+from steprule.errors import TargetError
+from steprule.formats import FORMATS, Storage
+from tests.cases import Array
+from tests.emitted import MATRIX, STEPS, recorded
+from tests.test_formats_kernels import rows_and_groups
+
+FLAGS = ["-O2", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+
+
+def _compile(folder: Path, texts: dict[str, str], *flags: str, compiler: str = "gcc") -> Path:
+    suffix = "cpp" if compiler == "g++" else "c"
+    files = [folder / f"{name}.{suffix}" for name in texts]
+    for file, text in zip(files, texts.values(), strict=True):
+        file.write_text(text)
+    out = folder / "emitted.so"
+    command = [compiler, *flags, "-shared", "-fPIC", "-o", str(out), *map(str, files), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    return out
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """Every case as a function of its own, in one library."""
+    texts = {f"case{number}": c.emit(case.plan, f"case{number}") for number, case in enumerate(MATRIX.values())}
+    return ctypes.CDLL(str(_compile(tmp_path_factory.mktemp("c"), texts, "-std=c99", *FLAGS)))
+
+
+class _Steps:
+    """Calls an emitted function as a C program does."""
+
+    def __init__(self, function: Any, recipe: Plan, planes: dict[str, Array], slots: dict[str, float]) -> None:
+        self._function, self._recipe, self.planes = function, recipe, planes
+        self._slots = {name: ctypes.c_double(value) for name, value in slots.items()}
+
+    @property
+    def slots(self) -> dict[str, float]:
+        return {name: cell.value for name, cell in self._slots.items()}
+
+    def step(self, t: int, values: dict[str, Any], shape: tuple[int, ...], seed: int, tensor: int) -> None:
+        rows, length, _ = rows_and_groups(shape)
+        sizes = [rows, length] if self._recipe.has_groups else [rows * length]
+        arguments: list[Any] = [ctypes.c_size_t(size) for size in sizes]
+        arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in self._recipe.planes]
+        arguments += [ctypes.c_uint64(seed), ctypes.c_uint64(tensor)] if self._recipe.inputs else []
+        names = list(self._recipe.prelude.arguments)
+        for name in [*names, *(["t"] if self._recipe.inputs and "t" not in names else [])]:
+            is_slot = name in self._slots
+            number = t if name == "t" else values.get(name)
+            arguments.append(ctypes.byref(self._slots[name]) if is_slot else ctypes.c_double(float(number or 0.0)))
+        self._function(*arguments)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_every_rule_has_the_referees_bits(library: ctypes.CDLL, name: str) -> None:
+    case, expected = MATRIX[name], recorded(name)
+    function = getattr(library, f"case{list(MATRIX).index(name)}")
+    planes = {key: array.copy() for key, array in expected.start.items()}
+    steps = _Steps(function, case.plan, planes, expected.scalars)
+    for t in range(1, STEPS + 1):
+        planes[case.rule.gradient][...] = expected.gradients[t - 1]
+        steps.step(t, case.values, case.shape, 9, 4)
+        expected.check(t - 1, planes, steps.slots, name)
+
+
+def _adam() -> str:
+    rule = sr.rules.adam
+    return c.emit(plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"])), "adam")
+
+
+def test_contraction_would_change_bits(tmp_path: Path) -> None:
+    """What the flag is for: GCC's own default joins products and sums where the processor can."""
+    with_fma = ctypes.CDLL(str(_compile(tmp_path, {"adam": _adam()}, "-O2", "-mfma", "-ffp-contract=fast")))
+    rng = np.random.default_rng(0)
+    theta, m, v = (np.zeros(1000, np.float32) for _ in range(3))
+    ours = theta.copy()
+    optimizer = sr.Optimizer(ours)
+    numbers = [ctypes.c_double(x) for x in (0.9, 0.999, 1e-8, 1e-3)]
+    for t in range(1, 20):
+        g = rng.standard_normal(1000).astype(np.float32)
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (theta, g, m, v)]
+        with_fma.adam(ctypes.c_size_t(1000), *pointers, *numbers, ctypes.c_double(t))
+        optimizer.step(g)
+    np.testing.assert_allclose(theta, ours, rtol=1e-4)
+    assert (theta != ours).any()
+
+
+def test_it_is_cplusplus_too(tmp_path: Path) -> None:
+    some = list(MATRIX.values())[::9]
+    texts = {f"case{number}": c.emit(case.plan, f"case{number}") for number, case in enumerate(some)}
+    library = ctypes.CDLL(str(_compile(tmp_path, texts, "-std=c++17", *FLAGS, compiler="g++")))
+    assert library.case0  # under its plain name
+
+
+@pytest.mark.parametrize(("flag", "words"), [("-ffast-math", "compile without it"), ("-mfpmath=387", "-mfpmath=sse")])
+def test_flags_that_change_bits_are_refused(tmp_path: Path, flag: str, words: str) -> None:
+    file = tmp_path / "adam.c"
+    file.write_text(_adam())
+    done = subprocess.run(
+        ["gcc", flag, "-c", str(file), "-o", "/dev/null"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_names_of_c_are_avoided(tmp_path: Path) -> None:
+    @sr.rule()
+    def double(theta, g, int, float, mixed, *, lr=0.1, t, n=2.0, sqrt=3.0):
+        return theta - lr * (g + n * int + sqrt * float * mixed) / t, g, int, float
+
+    recipe = plan(double, double.variant(double.resolve({})), Storage(FORMATS["float32"]))
+    text = c.emit(recipe, "double")
+    assert ctypes.CDLL(str(_compile(tmp_path, {"named": text}, "-std=c99", *FLAGS))).double_
+
+
+def test_the_head_says_how_to_call() -> None:
+    rule = sr.rules.rprop
+    recipe = plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]))
+    text = c.emit(recipe, rule.name, rule.init)
+    assert "Before the first step delta = lr; other slots are 0." in " ".join(text.split())
+    assert "-ffp-contract=off" in text
+
+
+def test_what_c_cannot_say() -> None:
+    rule = sr.rules.adam
+    variant = rule.variant(rule.resolve({}))
+    with pytest.raises(TargetError, match=r"C has no type float16\. Take --dtype bfloat16 or float32"):
+        c.emit(plan(rule, variant, Storage(FORMATS["float16"])), "adam")
+
+    @sr.rule()
+    def counted(theta, g, *, t, lr=0.1):
+        return theta - lr / math.comb(t, 1) * g
+
+    recipe = plan(counted, counted.variant(counted.resolve({})), Storage(FORMATS["float32"]))
+    with pytest.raises(TargetError, match=r"calls math.comb with 2 arguments, which C has no function for"):
+        c.emit(recipe, "counted")
