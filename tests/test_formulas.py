@@ -12,6 +12,7 @@ import pytest
 
 import steprule as sr
 from steprule.backends import latex
+from steprule.backends.formula import GREEK
 from steprule.rules import CATALOGUE
 
 _SYMBOLS = {"²": "**2", "·": "*", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
@@ -22,7 +23,7 @@ def _python(rule: sr.Rule, text: str) -> str:
     text = re.sub(r"(\w)\u0302([₀-₉]*)", r"\1\2_hat", text)
     text = text.translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
     known = {"epsilon": "eps", "eta": "lr", "lambda": "lambd" if "lambd" in rule.hyperparameters else "weight_decay"}
-    for name, letter in latex._GREEK.items():
+    for name, letter in GREEK.items():
         own = name in rule.hyperparameters or name in rule.slots
         text = text.replace(f"{letter}_", f"{name}_").replace(letter, name if own else known.get(name, name))
     text = re.sub(r"√(\w+)", r"sqrt(\1)", text).replace("√", "sqrt")

@@ -19,12 +19,13 @@ from steprule.language import Node
 from steprule.language.node import symbol
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard, update_ratio
+from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
 __all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name", "watched"]
 
-Task = Literal["step", "watch", "update", "norm", "ratio"]
+Task = Literal["step", "watch", "update", "probe", "norm", "ratio"]
 """What a kernel does; see ``plan``."""
 BACKENDS = ("llvm", "numpy")
 """What a step of arrays in this machine's memory may run on: machine code (the default), or the referee."""
@@ -100,12 +101,14 @@ def plan(
     - ``"step"`` writes the parameter and the slots;
     - ``"watch"`` does so, and sums what ``watched`` names;
     - ``"update"`` writes the slots and, into a plane beside them, what is to be added to the parameter;
+    - ``"probe"`` steps, and writes what ``rules.named.probes`` names into planes after the slots, ``probe.0``, ...;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped;
     - ``"ratio"`` sums ``rules.guard.update_ratio``.
     """
     if isinstance(storage, Format):
         return plan(rule, variant, Storage(storage), guard, task)
-    trace = rule.trace(variant)
+    inside = named(rule, variant) if task == "probe" else None
+    trace = inside.trace if inside else rule.trace(variant)
     ways = ways_of(rule, variant, storage)
     # A gradient is read as a parameter of its type is.
     read = {**ways, rule.gradient: Storage(storage.parameter).of_parameter()}
@@ -116,14 +119,17 @@ def plan(
     if guard.clips_update:
         decoded["lr"] = guard.rate(symbol("lr", "host"), guard.symbols)
     first, *beside = planes[rule.parameter].values()
-    steps = task in ("step", "watch", "update")
+    steps = task in ("step", "watch", "update", "probe")
     encoded = _encoded(trace, rule, ways) if steps else {}
     computed = {rule.parameter: trace.parameter, **trace.slots} if steps else {}
     outputs = {plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()}
+    shown = {plane_name("probe", str(k)): node for k, node in enumerate(probes(inside).values())} if inside else {}
+    added = [Plane(name, storage.parameter.compute) for name in shown]
+    outputs |= shown
     if task == "update":
-        added = Plane(plane_name(rule.parameter, "update"), storage.parameter.compute)
+        added = [Plane(plane_name(rule.parameter, "update"), storage.parameter.compute)]
         computed[rule.parameter] = difference(trace.parameter, symbol(rule.parameter, "element"))
-        outputs = {added.name: computed[rule.parameter], **outputs}
+        outputs = {added[0].name: computed[rule.parameter], **outputs}
         for plane in planes[rule.parameter].values():
             del outputs[plane.name]
     return make_plan(
@@ -134,7 +140,7 @@ def plan(
             *planes[rule.gradient].values(),
             *beside,
             *(plane for slot in trace.slots for plane in planes[slot].values()),
-            *([added] if task == "update" else []),
+            *added,
         ),
         decoded=decoded,
         computed=computed,
@@ -155,7 +161,7 @@ def _summed(
     task: Task,
 ) -> list[tuple[Node, bool]]:
     """Return what a task sums, and whether it is squared."""
-    if task in ("step", "update"):
+    if task in ("step", "update", "probe"):
         return []
     if task == "watch":
         reads = _reads(rule, variant, storage, given, encoded)

@@ -228,7 +228,7 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     names = distinct(recipe.arguments, [*_DIALECT.reserved, *writer.arrays])
     slots = {slot: distinct([f"new_{slot}"], names.values())[f"new_{slot}"] for slot in recipe.scalar_slots}
     called = {name: f"(*{text})" if name in slots else text for name, text in names.items()}
-    lines, values = statements(plan, _SPELLING, called)
+    lines, values = statements(recipe.results, _SPELLING, called, plan.title)
     row, kept = values[: len(recipe.conditions)], values[len(recipe.conditions) :]
     lines += [f"const double {slots[slot]} = {text};" for slot, text in zip(slots, kept, strict=True)]
     lines += ["const uint64_t key = mixed(mixed(seed) ^ (uint64_t)t);"] if plan.inputs else []

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from steprule.compile.lower import postorder
 from steprule.language import Node
+from steprule.rules import Rule
+from steprule.rules.named import Named, in_order
 
-__all__ = ["ATOM", "POWER", "PRODUCT", "Style", "equations"]
+__all__ = [
+    "ATOM",
+    "FUNCTIONS",
+    "GREEK",
+    "POWER",
+    "PRODUCT",
+    "Equation",
+    "Style",
+    "equations",
+    "name_parts",
+    "plain_number",
+    "spellings",
+]
+
+GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ",
+    "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ",
+    "omega": "ω",
+}  # fmt: skip
+FUNCTIONS = {"log": "ln", "exp": "exp"}
+"""Functions of ``math`` that are written otherwise, or that LaTeX knows."""
+_SPELLINGS = {"eps": "epsilon", "lambd": "lambda", "lr": "eta", "weight_decay": "lambda"}
 
 # How tightly an operation holds its operands together. An operand that holds less tightly than its
 # place asks for gets parentheses.
@@ -61,6 +84,9 @@ class Style:
         name: from a name and whether it is the ``"old"`` value, the ``"new"`` one, or neither.
         function: the text of a function of math, from its name.
         number: the text of a positive number, and how tightly it holds.
+        call: the text of a function of math with its arguments.
+        comma: what is between these.
+        read: what a reader sees of a text.
     """
 
     table: Mapping[str, str]
@@ -70,35 +96,57 @@ class Style:
     name: Callable[[str, str], str]
     function: Callable[[str], str]
     number: Callable[[float], tuple[str, int]]
+    call: str = "{0}({1})"
+    comma: str = ", "
+    read: Callable[[str], str] = str
 
 
-def equations(
-    style: Style, inputs: Mapping[str, str], outputs: Mapping[str, Node], labels: Mapping[Node, str]
-) -> list[tuple[str, str]]:
-    """Return ``(left, right)`` of each equation of a rule, in an order in which they can be computed.
+@dataclass(frozen=True)
+class Equation:
+    """``left = right``: how the value of that name comes about."""
 
-    Args:
-        style: how to write.
-        inputs: by name of a symbol, ``"old"``, ``"new"`` (the gradient of this step) or ``""``.
-        outputs: the new values by name; equal expressions in others are written by that name.
-        labels: names of intermediate expressions. One that is a name of an input is not used.
-    """
-    printer = _Printer(style, inputs)
-    results = {node: name for name, node in outputs.items() if node.op not in ("symbol", "const")}
-    lines: list[tuple[str, str]] = []
-    taken: set[str] = set()
+    name: str
+    left: str
+    right: str
+
+
+def equations(style: Style, given: Named) -> list[Equation]:
+    """Return the equations of a rule, in an order in which they can be computed."""
+    printer = _Printer(style, given.inputs)
+    results = {node: name for name, node in given.outputs.items() if node.op not in ("symbol", "const")}
+    labels = {**{node: name for name, node in given.values.items()}, **results}
+    lines: list[Equation] = []
     # In the order of the rule's source: an old value is used before its name gets the new one.
-    for node in sorted(postorder(outputs.values()), key=lambda node: node.serial):
-        label = results.get(node) or labels.get(node, "")
-        if not label or (node not in results and (label in taken or label in inputs or label in outputs)):
-            continue  # a second value of the same name is written out where it is used
-        taken.add(label)
-        left = style.name(label, "new" if node in results else "")
-        lines.append((left, printer(node)))
+    for node in in_order(given.outputs.values()):
+        if node not in labels:
+            continue
+        left = style.name(labels[node], "new" if node in results else "")
+        lines.append(Equation(labels[node], left, printer(node)))
         printer.known[node] = left
     # A slot that takes over another value as it is (the last gradient) has no expression of its own.
-    plain = {name: node for name, node in outputs.items() if node not in results or results[node] != name}
-    return lines + [(style.name(name, "new"), printer(node)) for name, node in plain.items()]
+    plain = {name: node for name, node in given.outputs.items() if node not in results or results[node] != name}
+    return lines + [Equation(name, style.name(name, "new"), printer(node)) for name, node in plain.items()]
+
+
+def name_parts(name: str) -> tuple[str, list[str]]:
+    """Split ``beta1`` into ``beta`` and ``[1]``, ``m_hat`` into ``m`` and ``[hat]``."""
+    stem, *suffixes = name.split("_")
+    match = re.fullmatch(r"([A-Za-z]+?)(\d+)", stem)
+    if match:
+        return match[1], [match[2], *suffixes]
+    return stem, suffixes
+
+
+def spellings(rule: Rule, given: Named) -> dict[str, str]:
+    """Return which names are written by their usual symbol: not those whose symbol another name has."""
+    names = {*given.inputs, *rule.hyperparameters, *given.values}
+    wanted = {name: symbol for name, symbol in _SPELLINGS.items() if name in names and symbol not in names}
+    return {name: symbol for name, symbol in wanted.items() if list(wanted.values()).count(symbol) == 1}
+
+
+def plain_number(value: float) -> str:
+    """Return a positive number as it is written."""
+    return str(int(value)) if value == value // 1 and value < 1e15 else repr(value)
 
 
 class _Printer:
@@ -119,17 +167,17 @@ class _Printer:
             return style.name(node.name, self._inputs.get(node.name, "")), ATOM
         if node.op == "const":
             text, binding = style.number(abs(node.value))
-            return (f"-{text}", min(binding, SIGN)) if node.value < 0 else (text, binding)
+            return (style.table["neg"].format(text), min(binding, SIGN)) if node.value < 0 else (text, binding)
         if node.op.startswith("math."):
-            arguments = ", ".join(self(arg) for arg in node.args)
-            return f"{style.function(node.op.removeprefix('math.'))}({arguments})", ATOM
+            arguments = style.comma.join(self(arg) for arg in node.args)
+            return style.call.format(style.function(node.op.removeprefix("math.")), arguments), ATOM
         is_square = node.op == "mul" and node.args[0] is node.args[1]
         op, args = ("square", node.args[:1]) if is_square else (node.op, node.args)
         places = style.places.get(op) or _PLACES.get(op) or (0,) * len(args)
         operands = [self._operand(arg, place) for arg, place in zip(args, places, strict=True)]
-        if op in ("add", "sub", "mul") and operands[1].startswith("-"):
+        if op in ("add", "sub", "mul") and style.read(operands[1]).startswith(("-", "−")):
             operands[1] = style.bracket.format(operands[1])
-        if op == "mul" and operands[1][0].isdigit():
+        if op == "mul" and style.read(operands[1])[:1].isdigit():
             op = "times"  # 0.5 3 would read as one number
         return style.table[op].format(*operands), style.binding.get(op, _BINDING.get(op, ATOM))
 

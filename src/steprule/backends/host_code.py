@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steprule.compile import Plan, assignments
+from steprule.compile import assignments
 from steprule.errors import TargetError
 from steprule.language.node import Node
 
@@ -56,21 +56,21 @@ class Spelling:
     conditions: tuple[str, str]
 
 
-def statements(plan: Plan, spelling: Spelling, names: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Return the lines of a plan's prelude, and the texts of what it gives: the row, then the scalar slots.
+def statements(
+    results: Sequence[Node], spelling: Spelling, names: Mapping[str, str], title: str
+) -> tuple[list[str], list[str]]:
+    """Return the lines that compute expressions of the host, and the texts of what they give.
 
     Args:
-        plan: whose prelude it is.
+        results: the expressions, as a plan's prelude has them: the row, then the scalar slots.
         spelling: how the target writes.
-        names: how its arguments are called.
+        names: how the symbols are called.
+        title: for messages.
 
     Raises:
-        TargetError: when the prelude calls a function that the target has not.
+        TargetError: when they call a function that the target has not.
     """
-    results = list(plan.prelude.results)
-    lines, texts = assignments(
-        results, names.values(), lambda node, args: _text(node, args, names, spelling, plan.title)
-    )
+    lines, texts = assignments(results, names.values(), lambda node, args: _text(node, args, names, spelling, title))
     named = [spelling.name.format(name=name, text=text) for name, text in (line.split(" = ", 1) for line in lines)]
     return named, [texts[node] for node in results]
 

@@ -8,12 +8,15 @@ because browsers' own differ from the C library's in the last place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from steprule.backends.host_code import COMMON, Spelling, statements
 from steprule.backends.javascript_math import HELPERS
 from steprule.backends.loops import Dialect, Writer, indented
 from steprule.compile import Plan, distinct
+from steprule.language.node import Node
 
-__all__ = ["emit", "module"]
+__all__ = ["emit", "function", "functions", "helpers"]
 
 _RESERVED = (
     *("arguments", "await", "break", "case", "catch", "class", "const", "continue", "debugger", "default", "delete"),
@@ -138,16 +141,21 @@ def emit(plan: Plan) -> str:
         TargetError: when the plan says what JavaScript has no words for.
     """
     arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.planes if plane.dtype in _ARRAYS)
-    return f"// {plan.title}: {arrays}\n\n{module(plan)}\nexport {{ prelude, kernel }};\n"
+    return f"// {plan.title}: {arrays}\n\n{_module(plan)}\nexport {{ prelude, kernel }};\n"
 
 
-def module(plan: Plan) -> str:
-    """Return the text of ``emit`` without its exports: function declarations."""
+def _module(plan: Plan) -> str:
+    """Return the text of ``emit`` without its exports: function declarations, after those that they call."""
+    text = functions(plan)
+    return f"{helpers(text)}{text}"
+
+
+def functions(plan: Plan) -> str:
+    """Return ``prelude`` and ``kernel`` alone; what they call is what ``helpers`` gives for the text."""
     writer = Writer(plan, _DIALECT)
     recipe = plan.prelude
     names = distinct(recipe.arguments, _RESERVED)
-    lines, values = statements(plan, _SPELLING, names)
-    host = [f"function prelude({', '.join(names.values())}) {{", *indented([*lines, f"return [{', '.join(values)}];"])]
+    host = function("prelude", recipe.results, names, plan.title)
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
     arguments = [*writer.arrays, "scalars", *(["keys", "origin = [0, 0]"] if plan.inputs else [])]
     arguments += ["rows = 1"] if plan.has_groups else []
@@ -155,12 +163,28 @@ def module(plan: Plan) -> str:
     size = f"{writer.arrays[first]}.length"
     sized = f"const length = rows ? {size} / rows : 0;" if plan.has_groups else f"const n = {size};"
     kernel = [f"function kernel({', '.join(arguments)}) {{", *indented([sized, *writer.lines(row)])]
-    text = "\n".join([*host, "}", "", *kernel, "}", ""])
-    return f"{_helpers(text)}{text}"
+    return "\n".join([host, *kernel, "}", ""])
 
 
-def _helpers(text: str) -> str:
-    """Return the functions that the text calls, and those that these call, in their order."""
+def function(name: str, results: Sequence[Node], names: Mapping[str, str], title: str = "") -> str:
+    """Return a function that computes expressions of the host in float64 and returns them as an array.
+
+    Args:
+        name: of the function.
+        results: the expressions.
+        names: how their symbols are called, in the order of its arguments.
+        title: for messages.
+
+    Raises:
+        TargetError: when they call what JavaScript has no function for.
+    """
+    lines, values = statements(results, _SPELLING, names, title or name)
+    body = indented([*lines, f"return [{', '.join(values)}];"])
+    return "\n".join([f"function {name}({', '.join(names.values())}) {{", *body, "}", ""])
+
+
+def helpers(text: str) -> str:
+    """Return the functions that a text calls, and those that these call, in their order."""
     wanted = text
     chosen: list[str] = []
     for name, helper in reversed(HELPERS.items()):

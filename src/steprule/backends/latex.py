@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 
-from steprule.backends.formula import ATOM, POWER, PRODUCT, Style, equations
+from steprule.backends.formula import (
+    ATOM,
+    FUNCTIONS,
+    GREEK,
+    POWER,
+    PRODUCT,
+    Equation,
+    Style,
+    equations,
+    name_parts,
+    plain_number,
+    spellings,
+)
 from steprule.rules import Rule
+from steprule.rules.named import named
 from steprule.rules.rule import Variant
 
 __all__ = ["emit", "text"]
-
-_GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ",
-    "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ",
-    "omega": "ω",
-}  # fmt: skip
-_SPELLINGS = {"eps": "epsilon", "lambd": "lambda", "lr": "eta", "weight_decay": "lambda"}
-_FUNCTIONS = {"log": "ln", "exp": "exp"}
 
 _LATEX = {
     "add": "{0} + {1}",
@@ -73,18 +77,9 @@ _TEXT = {
 }
 
 
-def _parts(name: str) -> tuple[str, list[str]]:
-    """Split ``beta1`` into ``beta`` and ``[1]``, ``m_hat`` into ``m`` and ``[hat]``."""
-    stem, *suffixes = name.split("_")
-    match = re.fullmatch(r"([A-Za-z]+?)(\d+)", stem)
-    if match:
-        return match[1], [match[2], *suffixes]
-    return stem, suffixes
-
-
 def _latex_name(spellings: Mapping[str, str], name: str, age: str) -> str:
-    stem, suffixes = _parts(spellings.get(name, name))
-    base = "\\" + stem if stem in _GREEK else stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
+    stem, suffixes = name_parts(spellings.get(name, name))
+    base = "\\" + stem if stem in GREEK else stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
     if "hat" in suffixes:
         base = rf"\hat{{{base}}}"
     below = [s if s.isdigit() or len(s) == 1 else rf"\mathrm{{{s}}}" for s in suffixes if s not in ("", "hat")]
@@ -93,18 +88,14 @@ def _latex_name(spellings: Mapping[str, str], name: str, age: str) -> str:
 
 
 def _text_name(spellings: Mapping[str, str], name: str, age: str) -> str:
-    stem, suffixes = _parts(spellings.get(name, name))
-    stem = _GREEK.get(stem, stem) + ("\u0302" if "hat" in suffixes else "")
+    stem, suffixes = name_parts(spellings.get(name, name))
+    stem = GREEK.get(stem, stem) + ("\u0302" if "hat" in suffixes else "")
     below = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
     return stem + "".join(s.translate(below) if s.isdigit() else f"_{s}" for s in suffixes if s != "hat")
 
 
-def _plain_number(value: float) -> str:
-    return str(int(value)) if value == value // 1 and value < 1e15 else repr(value)
-
-
 def _latex_number(value: float) -> tuple[str, int]:
-    mantissa, _, exponent = _plain_number(value).partition("e")
+    mantissa, _, exponent = plain_number(value).partition("e")
     if not exponent:
         return mantissa, ATOM
     power = f"10^{{{int(exponent)}}}"
@@ -112,13 +103,13 @@ def _latex_number(value: float) -> tuple[str, int]:
 
 
 def _latex_function(name: str) -> str:
-    return f"\\{_FUNCTIONS[name]}" if name in _FUNCTIONS else rf"\operatorname{{{name}}}"
+    return f"\\{FUNCTIONS[name]}" if name in FUNCTIONS else rf"\operatorname{{{name}}}"
 
 
 def _style(spellings: Mapping[str, str], latex: bool) -> Style:
     if not latex:
         name = functools.partial(_text_name, spellings)
-        return Style(_TEXT, "({0})", {}, {}, name, lambda f: _FUNCTIONS.get(f, f), lambda x: (_plain_number(x), ATOM))
+        return Style(_TEXT, "({0})", {}, {}, name, lambda f: FUNCTIONS.get(f, f), lambda x: (plain_number(x), ATOM))
     return Style(
         table=_LATEX,
         bracket=r"\left({0}\right)",
@@ -131,26 +122,17 @@ def _style(spellings: Mapping[str, str], latex: bool) -> Style:
     )
 
 
-def _spellings(names: set[str]) -> dict[str, str]:
-    """Return which names are written by their usual symbol: not those whose symbol another name has."""
-    wanted = {name: symbol for name, symbol in _SPELLINGS.items() if name in names and symbol not in names}
-    return {name: symbol for name, symbol in wanted.items() if list(wanted.values()).count(symbol) == 1}
-
-
-def _equations(rule: Rule, variant: Variant | None, latex: bool) -> list[tuple[str, str]]:
-    trace, labels = rule.named_trace(variant)
-    inputs = {rule.parameter: "old", rule.gradient: "new", **dict.fromkeys(rule.slots, "old")}
-    outputs = {**trace.scalars, **trace.slots, rule.parameter: trace.parameter}
-    style = _style(_spellings({*inputs, *rule.hyperparameters, *labels.values()}), latex)
-    return equations(style, inputs, outputs, labels)
+def _equations(rule: Rule, variant: Variant | None, latex: bool) -> list[Equation]:
+    given = named(rule, variant)
+    return equations(_style(spellings(rule, given), latex), given)
 
 
 def emit(rule: Rule, variant: Variant | None = None) -> str:
     """Return the formula as an ``aligned`` block: slots and intermediate values, then the parameter."""
-    lines = [f"{left} &= {right}" for left, right in _equations(rule, variant, latex=True)]
+    lines = [f"{line.left} &= {line.right}" for line in _equations(rule, variant, latex=True)]
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
 def text(rule: Rule, variant: Variant | None = None) -> str:
     """Return the formula in Unicode, an equation a line; ``x ← ...`` gives a name its new value."""
-    return "\n".join(f"{left} ← {right}" for left, right in _equations(rule, variant, latex=False))
+    return "\n".join(f"{line.left} ← {line.right}" for line in _equations(rule, variant, latex=False))

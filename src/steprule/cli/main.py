@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from steprule.cli import emit, race, rules
+from steprule.cli import emit, lab, race, rules
 from steprule.errors import StepruleError
 from steprule.version import __version__
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("race")(race.race)
 app.command("rules")(rules.rules)
 app.command("emit")(emit.emit)
+app.command("lab")(lab.lab)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,124 @@
+"""``steprule lab``: every rule at work, in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steprule.errors import HyperparameterError, StepruleError
+from steprule.rules import load
+
+__all__ = ["lab"]
+
+_DEFAULT = Path("steprule-lab.html")
+_PORT = 8470
+
+
+def lab(
+    rules: Annotated[
+        list[str] | None, typer.Argument(help="Rules to show first: names, my_rule.py, file.py:NAME or module:NAME.")
+    ] = None,
+    surface: Annotated[
+        str | None,
+        typer.Option(help="A surface to show first: its name (--list), or an expression such as 'abs(x) + 3*y**2'."),
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="With --surface: where paths begin, as in 1,1.5.")] = None,
+    output: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {_DEFAULT}.")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", metavar="", help="Serve the page to this machine instead of writing it.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help=f"With --serve: the port. Default {_PORT}; 0: any.")] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", metavar="", help="Open no browser.")] = False,
+    list_: Annotated[bool, typer.Option("--list", metavar="", help="List the surfaces.")] = False,
+) -> None:
+    """Write one HTML page that shows rules at work on loss surfaces, and open it.
+
+    The page needs no server and no network; it can be kept, and sent by mail.
+    """
+    if find_spec("sympy") is None:
+        raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
+    if list_:
+        given = (rules, surface, start, output, serve or None, port, no_open or None)
+        if any(value is not None for value in given):
+            raise HyperparameterError("--list only lists the surfaces; drop what is given beside it")
+        _list_surfaces()
+        return
+    if port is not None and not serve:
+        raise HyperparameterError("--port has no effect without --serve")
+    if serve and output is not None:
+        raise HyperparameterError("--output has no effect with --serve, which writes no file")
+    text = _page(rules or [], surface, start)
+    if serve:
+        _serve(text, _PORT if port is None else port, no_open)
+    else:
+        _write(text, output or _DEFAULT, no_open)
+
+
+def _page(specs: list[str], surface: str | None, start: str | None) -> str:
+    from steprule.lab import View, own, page
+    from steprule.lab import surface as named
+    from steprule.lab.surfaces import NAMES
+
+    ground = None
+    if surface is not None:
+        # A word is a name, perhaps a misspelt one; anything else an expression.
+        is_name = surface in NAMES or surface.replace("-", "").isalpha() and surface not in ("x", "y")
+        ground = named(surface) if is_name else own(surface)
+    return page(View(tuple(load(spec) for spec in specs), ground, None if start is None else _numbers(start)))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise HyperparameterError(f"--start takes numbers, as in 1,1.5, got {text!r}") from None
+
+
+def _write(text: str, path: Path, no_open: bool) -> None:
+    from steprule.lab import write
+
+    target = write(text, path)
+    typer.echo(f"Wrote {path} ({len(text.encode()) / 1e6:.1f} MB).")
+    if not no_open and not _open(target.as_uri()):
+        typer.echo(
+            "No browser can be opened here (there is no display). Copy the file to a machine that has one; or serve it "
+            f"from here (steprule lab --serve) and forward the port: ssh -L {_PORT}:127.0.0.1:{_PORT} THIS-MACHINE"
+        )
+
+
+def _serve(text: str, port: int, no_open: bool) -> None:
+    from steprule.lab import Server
+
+    server = Server(text, port)
+    typer.echo(f"Serving the lab at {server.address} to this machine alone. Ctrl-C ends it.")
+    if not no_open and not _open(server.address):
+        typer.echo("No browser can be opened here (there is no display); open that address yourself.")
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        typer.echo("Ended.")
+
+
+def _open(address: str) -> bool:
+    """Open an address; return whether there is a display and a browser for it."""
+    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "BROWSER" in os.environ
+    if sys.platform.startswith("linux") and not has_display:
+        return False  # a browser in the terminal would take it over, and show nothing
+    try:
+        return webbrowser.open(address)
+    except webbrowser.Error:
+        return False
+
+
+def _list_surfaces() -> None:
+    from steprule.lab import surfaces
+
+    for key, ground in surfaces().items():
+        typer.echo(f"{key:13} {ground.title}. {ground.about}")
+    typer.echo("\nOr an expression in x and y: --surface 'abs(x) + 3*y**2'.")

@@ -1,0 +1,15 @@
+"""The lab: every rule at work in a browser, from the same source: ``steprule lab``.
+
+``page()`` returns the text of the page that the command writes, and ``trajectory(...)`` the numbers that it shows,
+computed by NumPy. It needs SymPy: ``pip install 'steprule[lab]'``.
+"""
+
+from steprule.lab.page import page
+from steprule.lab.serve import Server
+from steprule.lab.surface import Surface
+from steprule.lab.surfaces import own, surface, surfaces
+from steprule.lab.trajectory import trajectory
+from steprule.lab.view import View
+from steprule.lab.write import write
+
+__all__ = ["Server", "Surface", "View", "own", "page", "surface", "surfaces", "trajectory", "write"]

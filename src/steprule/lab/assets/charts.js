@@ -1,0 +1,162 @@
+// Curves over the steps, by uPlot. Each chart is given the columns up to now; its x axis spans the whole run.
+const FLOOR = 1e-12;
+
+// One coordinate of a quantity over the steps, as uPlot wants it.
+function column(run, values, k, stride, end, shape) {
+  const found = new Array(end + 1);
+  for (let t = 0; t <= end; t++) found[t] = shape(values[stride * t + k], t);
+  return found;
+}
+
+// On a logarithmic axis there is no zero: a gap stands for it, and for what only rounding tells from it.
+const size = (x) => (Math.abs(x) > FLOOR ? Math.abs(x) : null);
+
+class Chart {
+  constructor(host, title) {
+    this.host = host;
+    this.title = title;
+    this.key = "";
+  }
+
+  // lines: [{ color, dash, width, data }] over xs; rebuilt only when their looks change.
+  show({ xs, lines, steps, log, theme, paper, floor }) {
+    const { width } = this.host.getBoundingClientRect(), height = this.host.clientHeight;
+    const key = JSON.stringify([lines.map(({ color, dash, width: thick }) => [color, dash, thick]), steps, log, theme]);
+    if (key !== this.key) this.build(key, { lines, steps, log, paper, width, height });
+    if (this.plot.width !== width || this.plot.height !== height) this.plot.setSize({ width, height });
+    this.floor = floor;
+    this.plot.setData([xs, ...lines.map((line) => line.data)]);
+  }
+
+  build(key, { lines, steps, log, paper, width, height }) {
+    this.plot?.destroy();
+    this.key = key;
+    const axis = { stroke: paper("muted"), grid: { stroke: paper("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+    const options = {
+      width, height, padding: [8, 18, 0, 0], legend: { show: false },
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
+      scales: { x: { time: false, range: [0, steps] }, y: { distr: log ? 3 : 1, range: (_, low, high) => this.range(low, high, log) } },
+      axes: [
+        { ...axis, size: 26 },
+        {
+          ...axis, size: 52, space: 26, ...(log ? { splits: (_, __, low, high) => decades(low, high), filter: (_, ticks) => ticks } : {}),
+          values: (_, ticks) => ticks.map((tick) => written(tick, 2)),
+        },
+      ],
+      series: [{}, ...lines.map(({ color, dash, width: thick }) => ({
+        stroke: color, dash: dash.length ? dash : undefined, width: thick, points: { show: false }, spanGaps: false,
+      }))],
+    };
+    this.plot = new uPlot(options, [[0], ...lines.map(() => [null])], this.host);
+    this.plot.over.addEventListener("click", () => {
+      const at = this.plot.posToVal(this.plot.cursor.left, "x");
+      if (Number.isFinite(at)) this.onPick?.(Math.round(at));
+    });
+  }
+
+  range(low, high, log) {
+    if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1e-3, 1] : [0, 1];
+    if (log) {
+      const least = Math.max(low, FLOOR), most = Math.max(high, least);
+      return [10 ** (Math.floor(Math.log10(least) * 2 - 0.05) / 2), 10 ** (Math.ceil(Math.log10(most) * 2 + 0.05) / 2)];
+    }
+    const room = 0.06 * (high - low || Math.abs(high) || 1);
+    return [low - room, high + room];
+  }
+}
+
+// Ticks of a logarithmic axis: powers of ten, not more than six; with what is between where there are few.
+function decades(low, high) {
+  const from = Math.ceil(Math.log10(low) - 1e-9), to = Math.floor(Math.log10(high) + 1e-9), stride = Math.ceil((to - from + 1) / 6);
+  const digits = to - from < 2 ? [1, 2, 5] : [1], found = [];
+  for (let power = from - 1; power <= to; power++) {
+    if ((power - from) % stride) continue;
+    for (const digit of digits) if (digit * 10 ** power >= low * 0.999 && digit * 10 ** power <= high * 1.001) found.push(digit * 10 ** power);
+  }
+  return found;
+}
+
+// What the charts show of a state: the loss of all rules, and what is inside the one that is looked into.
+class Charts {
+  constructor(root, onPick) {
+    this.charts = {};
+    for (const host of root.querySelectorAll("[data-chart]")) {
+      const chart = new Chart(host, host.dataset.chart);
+      chart.onPick = onPick;
+      this.charts[host.dataset.chart] = chart;
+    }
+    this.turn = 0;
+  }
+
+  // A few charts a frame, in turn, so that no frame is late; all of them when nothing moves.
+  show(scene, all) {
+    const names = Object.keys(this.charts), count = all ? names.length : 2;
+    for (let k = 0; k < count; k++) this.draw(names[this.turn++ % names.length], scene);
+  }
+
+  draw(name, scene) {
+    const common = { steps: scene.state.steps, theme: scene.looks.theme, paper: (paint) => scene.looks.paint(paint) };
+    const found = name === "loss" ? this.losses(scene) : this.inside(name, scene);
+    if (found) this.charts[name].show({ ...common, ...found });
+  }
+
+  losses({ runs, looks, state, focus, heights }) {
+    const xs = steps(state.t, 0), log = !heights.flat && heights.low >= 0;
+    const lines = runs.map(({ name, run }) => {
+      const { color, dash } = looks.of(name), end = Math.min(state.t, run.done);
+      const data = new Array(state.t + 1).fill(null);
+      for (let t = 0; t <= end; t++) data[t] = log ? size(run.losses[t]) : run.losses[t];
+      return { color, dash, width: name === focus ? 2.5 : 1.6, data };
+    });
+    return { xs, lines, log };
+  }
+
+  inside(name, scene) {
+    const { state, looks, focus } = scene, entry = scene.runs.find((one) => one.name === focus);
+    if (!entry) return { xs: [0], lines: [], log: false };
+    const { run } = entry, end = Math.min(state.t, run.done), { color } = looks.of(focus), muted = looks.paint("muted");
+    const xs = steps(end, 1), axes = [...Array(run.d).keys()];
+    const line = (data, k, thick = 2) => ({ color: k ? muted : color, dash: k ? [5, 3] : [], width: thick, data: data.slice(Math.min(1, end)) });
+    if (name === "step") {
+      const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
+      const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
+      if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
+      return { xs, lines, log: true };
+    }
+    if (name === "correction") {
+      const shown = corrections(run.rule);
+      const lines = shown.map((probe, k) => line(column(run, run.names.get(probe), 0, run.d, end, (x) => x), k));
+      return { xs, lines, log: false };
+    }
+    const chosen = insideOf(run.rule, state)[name === "first" ? 0 : 1], values = valuesNamed(run, chosen);
+    if (!values) return { xs: [0], lines: [], log: false };
+    const stride = values.length === state.steps + 1 && run.d > 1 ? 1 : run.d, log = name === "second";
+    const shape = log ? size : (x) => x;
+    return { xs, lines: axes.slice(0, stride).map((k) => line(column(run, values, k, stride, end, shape), k)), log };
+  }
+}
+
+function steps(end, from) {
+  const found = new Float64Array(Math.max(end - from + 1, 1));
+  for (let k = 0; k < found.length; k++) found[k] = Math.min(from, end) + k;
+  return found;
+}
+
+const valuesNamed = (run, name) => run.names.get(name) ?? run.scalars.get(name);
+
+// What can be looked at inside a rule, and what is shown first: the mean of gradients, and what it is divided by.
+const insideNames = (rule) => [...rule.slots, ...rule.scalars, ...rule.probes.filter((name) => !name.startsWith("1 - "))];
+
+function insideOf(rule, state) {
+  const names = insideNames(rule), roots = names.filter((name) => name.startsWith("sqrt "));
+  const first = ["m_hat", "m1_hat", "m", "m1", "b", "c", "step", "g_avg", "dx"].find((name) => names.includes(name)) ?? names[0];
+  const second = roots[0] ?? ["v_hat", "v", "u", "G", "E_g2", "delta", "ax"].find((name) => names.includes(name)) ?? names[1];
+  const chosen = state.inside.map((name) => (names.includes(name) ? name : ""));
+  return [chosen[0] || first, chosen[1] || second];
+}
+
+// Corrections of the bias where the rule has some; else what else it computes once a step.
+function corrections(rule) {
+  const found = rule.probes.filter((name) => name.startsWith("1 - "));
+  return found.length ? found : rule.hosts.filter((name) => rule.probes.includes(name)).slice(0, 3);
+}

@@ -1,0 +1,69 @@
+// The formula of the rule that is looked into; a line that is pointed at shows the numbers of this step.
+class Formula {
+  constructor(host) {
+    this.host = host;
+    this.rule = null;
+    this.open = null;
+  }
+
+  show(rule) {
+    if (this.rule === rule) return;
+    this.rule = rule;
+    this.open = null;
+    this.host.replaceChildren(...rule.lines.map((line) => this.line(line)));
+  }
+
+  line(line) {
+    const row = document.createElement("div"), math = (inner) => `<math display="block"><mrow>${inner}</mrow></math>`;
+    row.className = "line";
+    row.tabIndex = 0;
+    row.dataset.line = line.name;
+    row.innerHTML = `<div class="symbols">${math(`${line.left}<mo>=</mo>${line.right}`)}</div>`
+      + `<div class="numbers">${math(`${line.left}<mo>=</mo>${line.numbers}<mo>=</mo><mn class="result"></mn>`)}</div>`;
+    const open = () => this.select(row, line);
+    row.addEventListener("pointerenter", open);
+    row.addEventListener("focus", open);
+    row.addEventListener("click", open);
+    return row;
+  }
+
+  select(row, line) {
+    this.open?.row.classList.remove("open");
+    this.open = { row, line };
+    row.classList.add("open");
+    this.fill();
+  }
+
+  update(run, t, axis) {
+    this.given = { run, t, axis };
+    if (this.open) this.fill();
+  }
+
+  fill() {
+    const { row, line } = this.open;
+    for (const place of row.querySelectorAll("mn[data-of]")) {
+      const value = this.value(place.dataset.of, place.dataset.age), text = written(value, 4);
+      place.textContent = value < 0 ? `(${text})` : text;
+    }
+    row.querySelector(".result").textContent = written(this.value(line.name, this.isOutput(line.name) ? "new" : ""), 4);
+  }
+
+  isOutput(name) {
+    const { rule } = this;
+    return name === rule.parameter || rule.slots.includes(name) || rule.scalars.includes(name);
+  }
+
+  // The number that stands for a name in step t: hyperparameters, values of this step, and those of the step before.
+  value(name, age) {
+    if (!this.given?.run) return undefined;
+    const { run, t, axis } = this.given, { rule, d } = run, at = age === "old" ? t - 1 : t;
+    if (name === "t") return t;
+    if (t < 1 || at < 0 || t > run.done) return undefined;
+    const k = Math.min(axis, d - 1), of = (values) => values[d * at + k];
+    if (name === rule.parameter) return of(run.path);
+    if (name === rule.gradient) return of(run.gradients);
+    if (run.names.has(name)) return of(run.names.get(name));
+    if (run.scalars.has(name)) return run.scalars.get(name)[at];
+    return run.values[name];
+  }
+}

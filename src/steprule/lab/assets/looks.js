@@ -1,0 +1,76 @@
+// Colours that colour-blind readers tell apart (Okabe & Ito 2008), with dashes and shapes, so that none says it alone.
+const PALETTES = {
+  light: ["#0072b2", "#d55e00", "#009e73", "#b0528c", "#b97800", "#1b1f24", "#3d92c4"],
+  dark: ["#4fa8e0", "#f08a4b", "#2dc29a", "#e29ac4", "#e6b13c", "#e8eaed", "#8fd0f5"],
+};
+const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3]];
+const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
+
+class Looks {
+  constructor() {
+    this.slots = new Map();
+    this.system = matchMedia("(prefers-color-scheme: dark)");
+    this.chosen = "";
+  }
+
+  get theme() {
+    return this.chosen || (this.system.matches ? "dark" : "light");
+  }
+
+  // Each rule keeps its place as long as it is shown; a new one takes the first that is free.
+  assign(rules) {
+    for (const name of this.slots.keys()) if (!rules.includes(name)) this.slots.delete(name);
+    for (const name of rules) {
+      if (this.slots.has(name)) continue;
+      let slot = 0;
+      while ([...this.slots.values()].includes(slot)) slot++;
+      this.slots.set(name, slot);
+    }
+  }
+
+  of(name) {
+    const slot = this.slots.get(name) ?? 0, colors = PALETTES[this.theme];
+    const round = Math.floor(slot / colors.length);
+    const color = colors[slot % colors.length];
+    return { color, dash: DASHES[round % DASHES.length], shape: SHAPES[slot % SHAPES.length] };
+  }
+
+  paint(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  }
+}
+
+// The mark at the head of a path.
+function mark(context, x, y, { color, shape }, size, paper) {
+  context.beginPath();
+  if (shape === "circle") context.arc(x, y, size, 0, 2 * Math.PI);
+  else if (shape === "square") context.rect(x - size * 0.9, y - size * 0.9, size * 1.8, size * 1.8);
+  else {
+    const corners = { triangle: [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]], diamond: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]] };
+    const cross = [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]];
+    for (const [dx, dy] of corners[shape] ?? cross) context.lineTo(x + dx * size, y + dy * size);
+    context.closePath();
+  }
+  context.fillStyle = color;
+  context.strokeStyle = paper;
+  context.lineWidth = 2;
+  context.setLineDash([]);
+  context.stroke();
+  context.fill();
+}
+
+// A small picture of a rule's line and mark, for lists.
+function swatch(canvas, look, paper) {
+  const ratio = Math.min(devicePixelRatio || 1, 2), context = canvas.getContext("2d");
+  canvas.width = 34 * ratio;
+  canvas.height = 16 * ratio;
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.strokeStyle = look.color;
+  context.lineWidth = 2.5;
+  context.setLineDash(look.dash);
+  context.beginPath();
+  context.moveTo(1, 8);
+  context.lineTo(26, 8);
+  context.stroke();
+  mark(context, 25, 8, look, 4.5, paper);
+}

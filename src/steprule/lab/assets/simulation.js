@@ -1,0 +1,149 @@
+// The runs: emitted kernels over emitted surfaces. Nothing here knows of the document; the tests run it in Node as well.
+const FACTS_OF = (list, key) => new Map(list.map((one) => [one[key], one]));
+
+// One rule from one start. Arrays hold every step, so that time can be moved freely: entry t of a quantity of
+// d coordinates is at d * t.
+class Run {
+  constructor(rule, code, ground, surface, given) {
+    const d = ground.dimensions, size = d * (given.steps + 1);
+    Object.assign(this, { rule, code, ground, surface, given, d, done: 0, diverged: false });
+    this.path = new Float32Array(size);
+    this.gradients = new Float32Array(size);
+    this.losses = new Float64Array(given.steps + 1);
+    this.kept = [...rule.slots, ...rule.probes].map(() => new Float32Array(size));
+    this.names = new Map([...rule.slots, ...rule.probes].map((name, index) => [name, this.kept[index]]));
+    this.scalars = new Map(rule.scalars.map((name) => [name, new Float64Array(given.steps + 1)]));
+    this.now = [new Float32Array(d), new Float32Array(d), ...this.kept.map(() => new Float32Array(d))];
+    this.values = { ...given.values };
+    this.begin();
+  }
+
+  begin() {
+    const { rule, now } = this;
+    now[0].set(this.given.start);
+    const first = (name) => {
+      const start = rule.init[name] ?? 0;
+      return typeof start === "string" ? this.values[start] : start;
+    };
+    rule.slots.forEach((name, index) => now[2 + index].fill(first(name)));
+    for (const [name, history] of this.scalars) history[0] = this.values[name] = first(name);
+    this.record(0);
+  }
+
+  record(t) {
+    const { d, now, kept } = this;
+    for (let k = 0; k < d; k++) {
+      this.path[d * t + k] = now[0][k];
+      this.gradients[d * t + k] = now[1][k];
+      for (let index = 0; index < kept.length; index++) kept[index][d * t + k] = now[2 + index][k];
+    }
+    this.losses[t] = this.surface.value(now[0][0], d > 1 ? now[0][1] : 0, t, 0.5)[0];
+  }
+
+  gradient(t) {
+    const { given, now, d } = this, theta = now[0];
+    const slope = this.surface.slope(theta[0], d > 1 ? theta[1] : 0, t, uniform(given.seed, t, 0));
+    for (let k = 0; k < d; k++) {
+      let g = given.scale * slope[k];
+      if (given.noise) g += given.noise * normal(given.seed, t, k);
+      now[1][k] = g;
+    }
+  }
+
+  step() {
+    const t = this.done + 1, { rule, now } = this;
+    this.gradient(t);
+    this.values.t = t;
+    const numbers = this.code.prelude(...rule.arguments.map((name) => this.values[name]));
+    rule.scalars.forEach((name, k) => {
+      this.values[name] = this.scalars.get(name)[t] = numbers[rule.row + k];
+    });
+    this.code.kernel(...now, numbers);
+    const limits = this.ground.limits;
+    if (limits) for (let k = 0; k < this.d; k++) now[0][k] = clampedTo(now[0][k], limits[0], limits[1]);
+    this.record(t);
+    if (now[0].every(Number.isFinite)) this.done = t;
+    else this.diverged = true;
+  }
+
+  get finished() {
+    return this.diverged || this.done >= this.given.steps;
+  }
+
+  // Take steps until all are taken or the time is up.
+  advance(deadline = Infinity) {
+    while (!this.finished) {
+      this.step();
+      if (this.done % 32 === 0 && performance.now() > deadline) return;
+    }
+  }
+}
+
+// As NumPy's clip: a NaN stays.
+function clampedTo(x, low, high) {
+  return x < low ? low : x > high ? high : x;
+}
+
+// Where a surface has no gradient at a point, in words; empty where it has one.
+function trouble(ground, surface, start) {
+  const [x, y = 0] = start;
+  const kinks = surface.kinks ? surface.kinks(x, y, 1, 0.5) : [];
+  const kink = kinks.findIndex((value) => value === 0);
+  if (kink >= 0) return `f is not differentiable here: it has a kink where ${ground.kinks[kink]} = 0. Start beside it.`;
+  const numbers = [...surface.value(x, y, 1, 0.5), ...surface.slope(x, y, 1, 0.5)];
+  return numbers.every(Number.isFinite) ? "" : "f has no finite loss or gradient here. Start elsewhere.";
+}
+
+// Many starts at once by the same kernel: one array of all coordinates, stepped together.
+class Crowd {
+  constructor(rule, code, ground, surface, given, starts) {
+    const d = ground.dimensions, n = starts.length;
+    Object.assign(this, { rule, code, ground, surface, given, d, n, t: 0 });
+    this.now = [starts, new Float32Array(n), ...rule.slots.map(() => new Float32Array(n))];
+    this.now.push(...rule.probes.map(() => new Float32Array(n)));
+    this.values = { ...given.values };
+    const first = (name) => {
+      const start = rule.init[name] ?? 0;
+      return typeof start === "string" ? this.values[start] : start;
+    };
+    rule.slots.forEach((name, index) => this.now[2 + index].fill(first(name)));
+    rule.scalars.forEach((name) => { this.values[name] = first(name); });
+  }
+
+  step() {
+    const { given, now, d, n, rule } = this, t = ++this.t, [theta, g] = now;
+    const u = uniform(given.seed, t, 0);
+    const noise = Array.from({ length: d }, (_, k) => (given.noise ? given.noise * normal(given.seed, t, k) : 0));
+    for (let i = 0; i < n; i += d) {
+      const slope = this.surface.slope(theta[i], d > 1 ? theta[i + 1] : 0, t, u);
+      for (let k = 0; k < d; k++) g[i + k] = given.scale * slope[k] + noise[k];
+    }
+    this.values.t = t;
+    const numbers = this.code.prelude(...rule.arguments.map((name) => this.values[name]));
+    rule.scalars.forEach((name, k) => { this.values[name] = numbers[rule.row + k]; });
+    this.code.kernel(...now, numbers);
+    const limits = this.ground.limits;
+    if (limits) for (let i = 0; i < n; i++) theta[i] = clampedTo(theta[i], limits[0], limits[1]);
+  }
+
+  get finished() {
+    return this.t >= this.given.steps;
+  }
+}
+
+// The learning rate, of a grid of three a decade, whose path has the lowest mean loss in its last fifth.
+function bestRate(make, steps) {
+  let best = null, lowest = Infinity;
+  for (let power = -4; power <= 1; power++) {
+    for (const digit of [1, 2, 5]) {
+      const lr = Number(`${digit}e${power}`), run = make(lr);
+      run.advance();
+      if (run.diverged) continue;
+      const from = Math.floor(0.8 * steps);
+      let sum = 0;
+      for (let t = from; t <= steps; t++) sum += run.losses[t];
+      if (sum < lowest) [best, lowest] = [lr, sum];
+    }
+  }
+  return best;
+}

@@ -1,0 +1,157 @@
+// The surface in three dimensions, on a plain canvas: it needs no WebGL, so remote desktops and old machines show it,
+// and lines can be as thick and smooth as on the map. The surface is drawn when the camera moves, the paths every frame.
+class Solid {
+  constructor(canvas) {
+    this.stage = new Stage(canvas);
+    this.cells = 52;
+    this.painted = "";
+  }
+
+  show(heights, theme, turn) {
+    this.stage.fit();
+    const key = [heights.ground.key, theme, ...turn, this.stage.canvas.width, this.stage.canvas.height].join();
+    if (this.heights !== heights) this.sample(heights);
+    if (key === this.painted) return;
+    this.painted = key;
+    this.theme = theme;
+    [this.around, this.up] = turn;
+    this.sin = [Math.sin(this.around), Math.sin(this.up)];
+    this.cos = [Math.cos(this.around), Math.cos(this.up)];
+    this.paint();
+  }
+
+  sample(heights) {
+    this.heights = heights;
+    const n = this.cells + 1;
+    this.grid = new Float32Array(n * n);
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j < n; j++) this.grid[i * n + j] = heights.height(...heights.at(i / this.cells, j / this.cells));
+    }
+  }
+
+  // From (right, ahead, height), each from 0 to 1, to the canvas: parallel rays, so sizes do not mislead.
+  project(right, ahead, height) {
+    const [across, down] = this.raw(right, ahead, height), { scale, left, top } = this.fit;
+    return [left + scale * across, top + scale * down];
+  }
+
+  raw(right, ahead, height) {
+    const x = 2 * right - 1, y = 2 * ahead - 1;
+    const across = x * this.cos[0] - y * this.sin[0], depth = x * this.sin[0] + y * this.cos[0];
+    return [across, -(depth * this.sin[1] + 1.15 * height * this.cos[1])];
+  }
+
+  // As large as the canvas allows, whatever the camera sees.
+  fitAll(corners) {
+    const { width, height } = this.stage, room = 14, limits = [0, 1].map((k) => {
+      const all = corners.map((corner) => corner[k]).filter(Number.isFinite);
+      return [Math.min(...all), Math.max(...all)];
+    });
+    const [[x0, x1], [y0, y1]] = limits, scale = Math.min((width - 2 * room) / (x1 - x0), (height - 2 * room) / (y1 - y0));
+    this.fit = { scale, left: width / 2 - (scale * (x0 + x1)) / 2, top: height / 2 - (scale * (y0 + y1)) / 2 };
+  }
+
+  paint() {
+    const { canvas, ratio } = this.stage;
+    this.still ??= new OffscreenCanvas(1, 1);
+    Object.assign(this.still, { width: canvas.width, height: canvas.height });
+    const context = this.still.getContext("2d"), n = this.cells + 1;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.lineWidth = 0.7;
+    context.lineJoin = "round";
+    // From the far side to the near one, so that near quads cover far ones.
+    const order = (far) => Array.from({ length: this.cells }, (_, k) => (far ? this.cells - 1 - k : k));
+    const spots = Array.from({ length: n * n }, (_, at) => {
+      return [Math.floor(at / n) / this.cells, (at % n) / this.cells, Math.min(this.grid[at], 1.1)];
+    });
+    this.fitAll(spots.map((spot) => this.raw(...spot)));
+    const points = spots.map((spot) => this.project(...spot));
+    for (const i of order(this.sin[0] > 0)) {
+      for (const j of order(this.cos[0] > 0)) this.quad(context, points, i, j, n);
+    }
+  }
+
+  quad(context, points, i, j, n) {
+    const corners = [i * n + j, (i + 1) * n + j, (i + 1) * n + j + 1, i * n + j + 1];
+    const [a, b, c, d] = corners.map((at) => this.grid[at]);
+    if (!Number.isFinite(a + b + c + d)) return;
+    const middle = (a + b + c + d) / 4, slope = (b + c - a - d) * this.cells * 0.06;
+    const light = clamp(1 - 0.5 * slope, 0.72, 1.12), color = shade(this.theme, middle).map((part) => part * light);
+    context.beginPath();
+    for (const at of corners) context.lineTo(points[at][0], points[at][1]);
+    context.closePath();
+    context.fillStyle = context.strokeStyle = `rgb(${color.map(Math.round).join()})`;
+    context.fill();
+    context.stroke();
+    this.contours(context, points, corners);
+  }
+
+  // The contour lines in one quad: from where a level crosses an edge to where it crosses another.
+  contours(context, points, corners) {
+    const heights = corners.map((at) => this.grid[at] * 18), low = Math.ceil(Math.min(...heights)), high = Math.min(Math.max(...heights), 19);
+    context.strokeStyle = `rgba(${SHADES[this.theme].line.join()},0.5)`;
+    for (let level = Math.max(low, 1); level <= high; level++) {
+      const ends = [];
+      for (let k = 0; k < 4; k++) {
+        const from = heights[k], to = heights[(k + 1) % 4], part = (level - from) / (to - from);
+        if (!(part >= 0 && part < 1)) continue;
+        const [x0, y0] = points[corners[k]], [x1, y1] = points[corners[(k + 1) % 4]];
+        ends.push([x0 + part * (x1 - x0), y0 + part * (y1 - y0)]);
+      }
+      if (ends.length < 2) continue;
+      context.beginPath();
+      context.moveTo(...ends[0]);
+      context.lineTo(...ends[1]);
+      context.stroke();
+    }
+  }
+
+  // Heights along a path, and whether the surface hides its points from here; kept until the camera or the run changes.
+  traced(run) {
+    if (run.traced?.key !== this.painted) run.traced = { key: this.painted, done: -1, points: [], hidden: [] };
+    const { traced } = run, [[x0, x1], [y0, y1]] = this.heights.ground.box;
+    for (let t = traced.done + 1; t <= run.done; t++) {
+      const x = run.path[run.d * t], y = run.d > 1 ? run.path[run.d * t + 1] : 0;
+      const right = (x - x0) / (x1 - x0), ahead = (y - y0) / (y1 - y0);
+      const inside = right >= 0 && right <= 1 && ahead >= 0 && ahead <= 1;
+      const height = inside ? this.heights.height(x, y) + 0.008 : 0;
+      traced.points.push(inside ? this.project(right, ahead, height) : null);
+      traced.hidden.push(inside && this.isHidden(right, ahead, height));
+    }
+    traced.done = run.done;
+    return traced;
+  }
+
+  isHidden(right, ahead, height) {
+    const towards = [-this.sin[0], -this.cos[0]], rise = (2 * this.sin[1]) / (1.15 * this.cos[1]), n = this.cells + 1;
+    for (let step = 1; step < 40; step++) {
+      const s = step / 40, i = Math.round((right + s * towards[0]) * this.cells), j = Math.round((ahead + s * towards[1]) * this.cells);
+      if (i < 0 || j < 0 || i > this.cells || j > this.cells) return false;
+      if (this.grid[i * n + j] > height + s * rise + 0.03) return true;
+    }
+    return false;
+  }
+
+  drawPaths(runs, t, looks, focus) {
+    const { stage } = this, context = stage.context, paper = looks.paint("paper");
+    stage.clear();
+    context.drawImage(this.still, 0, 0, stage.width, stage.height);
+    for (const { name, run } of runs) {
+      const end = Math.min(t, run.done), look = looks.of(name), { points, hidden } = this.traced(run);
+      for (const isHidden of [true, false]) {
+        polyline(context, 0, end, (k) => (hidden[k] === isHidden || (k && hidden[k - 1] === isHidden) ? points[k] : null));
+        context.globalAlpha = isHidden ? 0.25 : 1;
+        context.strokeStyle = look.color;
+        context.setLineDash(look.dash);
+        context.lineWidth = name === focus ? 3 : 2;
+        context.lineJoin = "round";
+        context.stroke();
+      }
+      context.globalAlpha = 1;
+    }
+    for (const { name, run } of runs) {
+      const point = this.traced(run).points[Math.min(t, run.done)];
+      if (point) mark(context, point[0], point[1], looks.of(name), name === focus ? 7 : 5.5, paper);
+    }
+  }
+}

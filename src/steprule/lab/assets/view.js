@@ -1,0 +1,84 @@
+// What a surface looks like: heights on a logarithmic scale, shades, and a canvas that knows its size.
+class Heights {
+  constructor(ground, surface) {
+    Object.assign(this, { ground, surface, flat: ground.dimensions === 1 });
+    const side = 61, values = [];
+    for (let i = 0; i < side; i++) {
+      for (let j = 0; j < (this.flat ? 1 : side); j++) {
+        values.push(this.value(...this.at(i / (side - 1), j / (side - 1))));
+      }
+    }
+    for (const [x, y = 0] of ground.minima) values.push(this.value(x, y));
+    const finite = values.filter(Number.isFinite).sort((a, b) => a - b);
+    this.low = finite[0] ?? 0;
+    const median = (finite[finite.length >> 1] ?? 1) - this.low;
+    this.soft = ground.soft * median || 1e-12;
+    this.bottom = Math.log(this.soft);
+    this.top = Math.log((finite.at(-1) ?? 1) - this.low + this.soft);
+  }
+
+  at(right, up) {
+    const [[x0, x1], [y0, y1]] = this.ground.box;
+    return [x0 + right * (x1 - x0), y0 + up * (y1 - y0)];
+  }
+
+  value(x, y) {
+    return this.surface.value(x, this.flat ? 0 : y, 1, 0.5)[0];
+  }
+
+  // From 0, the lowest point that is drawn, to 1, the highest; on a line the loss itself.
+  height(x, y) {
+    const above = this.value(x, y) - this.low;
+    if (this.flat) return above / (Math.exp(this.top) - this.soft || 1);
+    return (Math.log(Math.max(above, 0) + this.soft) - this.bottom) / (this.top - this.bottom || 1);
+  }
+}
+
+const SHADES = {
+  light: { low: [252, 253, 254], high: [172, 190, 214], line: [88, 108, 138] },
+  dark: { low: [24, 28, 35], high: [84, 101, 128], line: [150, 166, 190] },
+};
+
+function shade(theme, height) {
+  const { low, high } = SHADES[theme], part = clamp(height, 0, 1);
+  return low.map((dark, k) => dark + (high[k] - dark) * part);
+}
+
+class Stage {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d");
+    this.fit();
+  }
+
+  // Take the size that the page gives; true where it has changed.
+  fit() {
+    const { width, height } = this.canvas.getBoundingClientRect(), ratio = Math.min(devicePixelRatio || 1, 2);
+    const wide = Math.round(width * ratio), high = Math.round(height * ratio);
+    const changed = this.canvas.width !== wide || this.canvas.height !== high;
+    if (changed) Object.assign(this.canvas, { width: wide, height: high });
+    Object.assign(this, { width, height, ratio });
+    return changed;
+  }
+
+  clear() {
+    this.context.setTransform(1, 0, 0, 1, 0, 0);
+    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+  }
+}
+
+// A line through points, broken where a point is outside; `visit(k)` gives [x, y] or null.
+function polyline(context, from, to, visit) {
+  let drawing = false;
+  context.beginPath();
+  for (let k = from; k <= to; k++) {
+    const point = visit(k);
+    if (!point) drawing = false;
+    else if (drawing) context.lineTo(point[0], point[1]);
+    else {
+      context.moveTo(point[0], point[1]);
+      drawing = true;
+    }
+  }
+}

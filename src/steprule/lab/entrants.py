@@ -1,0 +1,83 @@
+"""The rules on the page: the catalogue, two that presets compare them with, and the user's own."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from steprule.backends import javascript, latex, mathml
+from steprule.compile import Plan
+from steprule.engine import plan
+from steprule.formats import FORMATS, Storage
+from steprule.lab.uncorrected import adam_uncorrected
+from steprule.rules import CATALOGUE, Rule, l2
+from steprule.rules.hyperparameters import Hyperparameter
+from steprule.rules.named import named, probes
+
+__all__ = ["Shown", "menu", "plan_of", "shown"]
+
+Shown = dict[str, Any]
+"""What the page knows of a rule, as JSON."""
+_PROBE = "probe."
+
+
+@cache
+def menu() -> dict[str, Rule]:
+    """Return the rules of the page by name: the catalogue, and what presets compare it with."""
+    extra = (adam_uncorrected, l2(CATALOGUE["adam"]))
+    return {**CATALOGUE, **{one.name: one for one in extra}}
+
+
+def plan_of(rule: Rule) -> Plan:
+    """Return the plan that the page steps by: float32, with the values that the rule's source names."""
+    return plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]), task="probe")
+
+
+def shown(rule: Rule) -> tuple[Shown, str]:
+    """Return what the page shows of a rule, and its functions in JavaScript.
+
+    Raises:
+        TargetError: when the rule calls what JavaScript has no function for.
+    """
+    recipe, variant = plan_of(rule), rule.variant(rule.resolve({}))
+    code = javascript.functions(recipe)
+    slots = [plane.name for plane in recipe.planes[2:] if not plane.name.startswith(_PROBE)]
+    inside = probes(named(rule, variant))
+    facts: Shown = {
+        "name": rule.name,
+        "paper": rule.paper,
+        "about": " ".join(rule.doc.split("\n\n")[0].replace("``", "").split()),
+        "text": latex.text(rule),
+        "hypers": [_hyper(rule, hyper) for hyper in rule.hyperparameters.values() if variant_has(rule, hyper)],
+        "fixed": [hyper.name for hyper in rule.hyperparameters.values() if not variant_has(rule, hyper)],
+        "arguments": list(recipe.prelude.arguments),
+        "row": len(recipe.prelude.conditions),
+        "scalars": list(recipe.prelude.scalar_slots),
+        "slots": slots,
+        "probes": list(inside),
+        "hosts": [name for name, node in inside.items() if node.stage == "host"],
+        "init": {name: start for name, start in rule.init.items() if name in {*slots, *recipe.prelude.scalar_slots}},
+        "parameter": rule.parameter,
+        "gradient": rule.gradient,
+        "symbols": {name: mathml.symbol(rule, name) for name in [*slots, *inside, *recipe.prelude.scalar_slots]},
+        "lines": [vars(line) for line in mathml.lines(rule)],
+    }
+    return facts, code
+
+
+def variant_has(rule: Rule, hyper: Hyperparameter) -> bool:
+    """Whether a hyperparameter is a number in the variant of the default values."""
+    return not hyper.is_static and hyper.default is not None and hyper.name in rule.trace().used | {*rule.init.values()}
+
+
+def _hyper(rule: Rule, hyper: Hyperparameter) -> dict[str, Any]:
+    limits = hyper.range
+    return {
+        "name": hyper.name,
+        "symbol": mathml.symbol(rule, hyper.name),
+        "default": hyper.default,
+        "low": limits.low if limits.low > -1e300 else None,
+        "high": limits.high if limits.high < 1e300 else None,
+        "open": limits.open_low,
+        "closed": limits.closed_high,
+    }

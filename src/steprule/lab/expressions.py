@@ -1,0 +1,203 @@
+"""From a SymPy expression to one program for NumPy and JavaScript, with the same bits in both.
+
+Both texts come from one tree of operations that IEEE 754 rounds correctly. So sin, cos and exp are written out here as
+sums and products: libraries differ in their last place, and a path over a surface would drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from steprule.backends.javascript import function
+from steprule.compile import assignments
+from steprule.compile.lower import Lowering
+from steprule.compile.prelude import PYTHON
+from steprule.errors import ProblemError
+from steprule.language import maximum, minimum, sign, sqrt, where
+from steprule.language.node import Node, constant, symbol
+
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = ["SYMBOLS", "as_javascript", "as_python", "nodes"]
+
+SYMBOLS = ("x", "y", "t", "u")
+"""The coordinates, the number of the step, and a number from 0 to 1 that is drawn anew in each step."""
+_NUMPY = {
+    **PYTHON,
+    "abs": "np.abs({0})",
+    "sqrt": "np.sqrt({0})",
+    "and": "({0} & {1})",
+    "or": "({0} | {1})",
+    "not": "(~{0})",
+    "where": "np.where({0}, {1}, {2})",
+}
+_ROUND = 1.5 * 2.0**52
+"""Added and taken away again, it rounds to a whole number."""
+_TURN = (6.283185307179586, 2.4492935982947064e-16)
+"""2 pi in two parts."""
+
+
+def nodes(expressions: Sequence[sympy.Expr]) -> list[Node]:
+    """Return the programs of expressions in ``SYMBOLS``; what they share is computed once.
+
+    Raises:
+        ProblemError: for a function that is not written out here.
+    """
+    lower = Lowering()
+    made: dict[Any, Any] = {}
+    return [lower(_node_of(_built(expression, made))) for expression in expressions]
+
+
+def as_python(name: str, programs: Sequence[Node]) -> str:
+    """Return a function of ``SYMBOLS`` for NumPy's float64, numbers or arrays."""
+
+    def spell(node: Node, args: list[str]) -> str:
+        if node.op == "symbol":
+            return node.name
+        if node.op == "const":
+            return f"({node.value!r})" if node.value < 0 else repr(node.value)
+        return _NUMPY[node.op].format(*args)
+
+    lines, texts = assignments(programs, (*SYMBOLS, "np", name), spell)
+    body = "\n".join(f"    {line}" for line in [*lines, f"return ({', '.join(texts[node] for node in programs)},)"])
+    return f"def {name}({', '.join(SYMBOLS)}):\n{body}\n"
+
+
+def as_javascript(name: str, programs: Sequence[Node]) -> str:
+    """Return the same function of numbers in JavaScript; it returns an array."""
+    return function(name, programs, dict(zip(SYMBOLS, SYMBOLS, strict=True)))
+
+
+def _built(expression: Any, made: dict[Any, Any]) -> Any:
+    """Return an expression as a node, a number, or a condition."""
+    if expression not in made:
+        made[expression] = _build(expression, made)
+    return made[expression]
+
+
+def _build(expression: Any, made: dict[Any, Any]) -> Any:
+    import sympy
+
+    if expression.is_Symbol:
+        return _symbol(expression)
+    if expression in (sympy.true, sympy.false):
+        return bool(expression)
+    if expression.is_number and not expression.args:
+        return float(expression)
+    if expression.is_Rational or (expression.is_number and expression.is_real and not expression.free_symbols):
+        return float(expression)
+    if expression.is_Pow:
+        return _power(_built(expression.base, made), expression.exp)
+    if isinstance(expression, sympy.Piecewise):
+        return _cases([(_built(value, made), _built(condition, made)) for value, condition in expression.args])
+    spelled = _FUNCTIONS.get(type(expression).__name__)
+    if spelled is None:
+        raise ProblemError(
+            f"{type(expression).__name__} is no function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, "
+            "exp, Abs, sign, Max, Min and Piecewise"
+        )
+    return spelled(*(_built(arg, made) for arg in expression.args))
+
+
+def _symbol(given: Any) -> Node:
+    if given.name not in SYMBOLS:
+        raise ProblemError(f"a surface is a function of x and y, got {given.name!r} as well")
+    return symbol(given.name, "host")
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """Return products of squares for whole exponents, and roots: a library's power need not round correctly."""
+    if exponent.is_Rational and exponent.q == 2:
+        root = sqrt(_node_of(base))
+        return _power(root, exponent * 2) if exponent.p != 1 else root
+    if not exponent.is_Integer or abs(int(exponent)) > 64:
+        raise ProblemError(f"a surface has whole powers up to 64 and roots, got the exponent {exponent}")
+    n, square = abs(int(exponent)), base
+    product: Any = None
+    while n:
+        if n % 2:
+            product = square if product is None else product * square
+        n //= 2
+        square = square * square if n else square
+    return 1.0 / product if int(exponent) < 0 else product
+
+
+def _cases(pieces: list[tuple[Any, Any]]) -> Any:
+    *first, (last, _) = pieces
+    for value, condition in reversed(first):
+        last = where(condition, value, last)
+    return last
+
+
+def _turned(u: Any) -> Any:
+    """Return an angle less whole turns."""
+    turns = (u * (1 / _TURN[0]) + _ROUND) - _ROUND
+    return (u - turns * _TURN[0]) - turns * _TURN[1]
+
+
+def _series(square: Any, first: int) -> Any:
+    """Return 1 - s / ((f+1)(f+2)) (1 - s / ((f+3)(f+4)) (...)), the series of cos (f = 0) and of sin (f = 1)."""
+    result: Any = 1.0
+    for k in range(28 + first, first, -2):
+        result = 1.0 - square * (1.0 / (k * (k - 1))) * result
+    return result
+
+
+def _sin(u: Any) -> Any:
+    angle = _turned(u)
+    return angle * _series(angle * angle, 1)
+
+
+def _cos(u: Any) -> Any:
+    angle = _turned(u)
+    return _series(angle * angle, 0)
+
+
+def _exp(u: Any) -> Any:
+    """Return e to the u as the 1024th power of a series, to 13 digits; beyond 700 it stays there."""
+    z = maximum(minimum(u, 700.0), -700.0) * 2.0**-10
+    result: Any = 1.0
+    for k in range(20, 0, -1):
+        result = 1.0 + z * (1.0 / k) * result
+    for _ in range(10):
+        result = result * result
+    return result
+
+
+def _joined(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda *args: reduce(operation, args)
+
+
+def _mod(a: Any, b: Any) -> Any:
+    return _node_of(a) % b
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "Add": _joined(lambda a, b: a + b),
+    "Mul": _joined(lambda a, b: a * b),
+    "sin": _sin,
+    "cos": _cos,
+    "exp": _exp,
+    "Abs": abs,
+    "Heaviside": lambda a, half=0.5: where(_node_of(a) > 0.0, 1.0, where(_node_of(a) < 0.0, 0.0, half)),
+    "DiracDelta": lambda a: 0.0 * a,
+    "sign": lambda a: sign(_node_of(a)),
+    "Max": _joined(lambda a, b: maximum(_node_of(a), b)),
+    "Min": _joined(lambda a, b: minimum(_node_of(a), b)),
+    "Mod": _mod,
+    "StrictLessThan": lambda a, b: _node_of(a) < b,
+    "LessThan": lambda a, b: _node_of(a) <= b,
+    "StrictGreaterThan": lambda a, b: _node_of(a) > b,
+    "GreaterThan": lambda a, b: _node_of(a) >= b,
+    "Equality": lambda a, b: _node_of(a) == b,
+    "Unequality": lambda a, b: _node_of(a) != b,
+    "And": _joined(lambda a, b: a & b),
+    "Or": _joined(lambda a, b: a | b),
+}
+
+
+def _node_of(value: Any) -> Node:
+    return value if isinstance(value, Node) else constant(value)

@@ -1,0 +1,93 @@
+"""The page: one HTML file with everything in it, that needs no server and no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from steprule.backends import javascript
+from steprule.lab.entrants import menu, shown
+from steprule.lab.presets import first_view, presets
+from steprule.lab.surface import Surface
+from steprule.lab.surfaces import surfaces
+from steprule.lab.view import View
+from steprule.version import __version__
+
+__all__ = ["page"]
+
+_SCRIPTS = (
+    *("numbers", "simulation", "state", "looks", "view", "surface_map", "solid", "charts", "formula", "thousand"),
+    *("controls", "main"),
+)
+_FOLDER = "assets"
+
+
+def page(view: View | None = None) -> str:
+    """Return the text of the page.
+
+    Args:
+        view: what it shows first, and what it has beside the menu. Default: six rules in a long valley.
+
+    Raises:
+        TargetError: when a rule calls what JavaScript has no function for.
+    """
+    view = view or View()
+    rules = {**menu(), **{rule.name: rule for rule in view.added}}
+    entries = {name: shown(rule) for name, rule in rules.items()}
+    grounds = {**surfaces(), **({view.surface.key: view.surface} if view.surface else {})}
+    kernels = {name: _scoped(text, ("prelude", "kernel")) for name, (_, text) in entries.items()}
+    code = _table("RULES", kernels) + _table("SURFACES", {key: _of_surface(one) for key, one in grounds.items()})
+    facts = {
+        "version": __version__,
+        "rules": [facts for facts, _ in entries.values()],
+        "surfaces": [_facts(ground) for ground in grounds.values()],
+        "presets": presets(),
+        "first": first_view(view),
+    }
+    return Template(_asset("page.html")).substitute(
+        style=f"{_asset('vendor/uPlot.min.css')}\n{_asset('style.css')}",
+        library=_asset("vendor/uPlot.iife.min.js"),
+        facts=json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c"),
+        code=f"{javascript.helpers(code)}\n{code}",
+        script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
+        version=__version__,
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("steprule.lab") / _FOLDER / name).read_text(encoding="utf-8")
+
+
+def _table(name: str, entries: Mapping[str, str]) -> str:
+    return f"const {name} = {{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in entries.items()) + "\n};\n"
+
+
+def _scoped(text: str, names: Sequence[str]) -> str:
+    return f"(() => {{\n{text}return {{ {', '.join(names)} }};\n}})()"
+
+
+def _of_surface(surface: Surface) -> str:
+    names = ["value", "slope", *(["kinks"] if surface.kinks else [])]
+    return _scoped(surface.javascript(), names)
+
+
+def _facts(surface: Surface) -> dict[str, Any]:
+    return {
+        "key": surface.key,
+        "title": surface.title,
+        "about": surface.about,
+        "formula": surface.formula(),
+        "box": surface.box,
+        "start": surface.start,
+        "minima": surface.minima,
+        "steps": surface.steps,
+        "noise": surface.noise,
+        "limits": surface.limits,
+        "soft": surface.soft,
+        "dimensions": surface.dimensions,
+        "kinks": [str(kink) for kink in surface.kinks],
+        "changes": surface.sampled is not None,
+    }

@@ -1,0 +1,199 @@
+"""Situations that tell a story: states of the page, as the pairs of a link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steprule.lab.view import View
+
+__all__ = ["first_view", "presets"]
+
+Pairs = dict[str, str]
+_STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
+    (
+        "valley",
+        "Why momentum crosses the valley",
+        "Plain gradient descent is held to a rate that the walls allow, and creeps along the floor. Momentum "
+        "adds up the small slopes of the floor, while those of the walls cancel. Move the rate of sgd up to "
+        "0.1, and it is thrown from wall to wall.",
+        {
+            "surface": "long-valley",
+            "rules": "sgd,momentum",
+            "look": "momentum",
+            "sgd.lr": "0.05",
+            "momentum.lr": "0.02",
+        },
+    ),
+    (
+        "stall",
+        "Why AdaGrad stalls",
+        "AdaGrad divides by the root of the sum of all squared gradients, which only grows: the large "
+        "gradients of the first wall are never forgotten, and its steps shrink for good. RMSProp and Adam "
+        "forget them. See √G, and the length of the steps.",
+        {
+            "surface": "rosenbrock",
+            "rules": "adagrad,rmsprop,adam",
+            "look": "adagrad",
+            "steps": "1000",
+            "adagrad.lr": "0.1",
+            "rmsprop.lr": "0.01",
+            "adam.lr": "0.05",
+        },
+    ),
+    (
+        "correction",
+        "What bias correction does in the first ten steps",
+        "m and v start at zero and have to warm up, v a hundred times as slowly. Without the correction the "
+        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are longer still. See 1 "
+        "− β₂ᵗ.",
+        {
+            "surface": "long-valley",
+            "rules": "adam_uncorrected,adam",
+            "look": "adam",
+            "steps": "40",
+            "lr": "0.1",
+            "start": "-1.2,2.4",
+        },
+    ),
+    (
+        "scale",
+        "Scaling the loss changes nothing",
+        "With ε = 0 Adam's step does not depend on the size of the gradient: multiply the loss by a power of "
+        "two, and every bit of the path stays. Move “loss ×”: Adam keeps its path, sgd crawls or is thrown "
+        "out.",
+        {
+            "surface": "long-valley",
+            "rules": "sgd,adam",
+            "look": "adam",
+            "eps": "0",
+            "sgd.lr": "0.05",
+            "adam.lr": "0.05",
+            "scale": "0.25",
+        },
+    ),
+    (
+        "bound",
+        "The step bound",
+        "However large a gradient is, Adam's step stays near the learning rate (dotted): at most 0.1 / √0.001"
+        " = 3.2 times it, and that only after a long silence (Kingma & Ba, section 2.1). Here y is seen in "
+        "one step of ten. RMSProp, which corrects nothing, begins with steps of ten times the rate.",
+        {
+            "surface": "sparse-bowl",
+            "rules": "rmsprop,adam",
+            "look": "adam",
+            "lr": "0.05",
+            "scale": "1000",
+        },
+    ),
+    (
+        "amsgrad",
+        "AMSGrad's counterexample",
+        "One step in 101 has the slope 1010, the others −10: on average the minimum is at −1. Adam has "
+        "forgotten the large gradient before the next one comes, and is carried back to +1 each time. AMSGrad"
+        " keeps the largest v, and goes to −1. Time runs down.",
+        {
+            "surface": "reddi",
+            "rules": "adam,amsgrad",
+            "look": "amsgrad",
+            "steps": "6000",
+            "beta2": "0.99",
+            "lr": "0.1",
+        },
+    ),
+    (
+        "decay",
+        "Decoupled against coupled weight decay",
+        "Both shrink the parameters towards zero. In AdamW the decay is apart from the gradient. L2 in the "
+        "gradient is divided by √v̂ as well, so where gradients are noisy it is hardly felt. See where the "
+        "two end, and move λ (weight_decay, under “More”).",
+        {
+            "surface": "long-valley",
+            "rules": "l2(adam),adamw",
+            "look": "adamw",
+            "weight_decay": "0.5",
+            "lr": "0.05",
+            "noise": "5",
+            "steps": "600",
+        },
+    ),
+    (
+        "sparse",
+        "Sparse gradients",
+        "y is seen in one step of ten, and then ten times as strongly, as the row of a rare word. sgd has one"
+        " rate for both: what x could bear twice over makes y overshoot at every sight. AdaGrad and Adam have"
+        " a rate for each coordinate.",
+        {
+            "surface": "sparse-bowl",
+            "rules": "sgd,adagrad,adam",
+            "look": "adagrad",
+            "sgd.lr": "0.19",
+            "adagrad.lr": "0.5",
+            "adam.lr": "0.05",
+        },
+    ),
+    (
+        "saddle",
+        "Leaving a saddle",
+        "On the ridge the gradient along x is almost zero, and sgd waits there until it has grown. Rules that"
+        " divide by its size do not see how small it is.",
+        {
+            "surface": "saddle",
+            "rules": "sgd,momentum,rmsprop,adam",
+            "look": "adam",
+            "sgd.lr": "0.1",
+            "momentum.lr": "0.02",
+            "rmsprop.lr": "0.01",
+            "adam.lr": "0.05",
+        },
+    ),
+    (
+        "starts",
+        "A thousand starts",
+        "Four minima of equal depth: which one is reached depends on the start, and differently for each "
+        "rule. Where the borders are frayed, a rule is thrown from basin to basin before it settles.",
+        {
+            "surface": "himmelblau",
+            "rules": "sgd,momentum,rmsprop,adam,lion,rprop",
+            "look": "adam",
+            "view": "thousand",
+            "sgd.lr": "0.01",
+            "momentum.lr": "0.01",
+            "rmsprop.lr": "0.05",
+            "adam.lr": "0.2",
+            "lion.lr": "0.05",
+            "rprop.lr": "0.1",
+        },
+    ),
+)
+_FIRST: Pairs = {
+    "surface": "long-valley",
+    "rules": "sgd,momentum,adagrad,rmsprop,adam,rprop",
+    "look": "adam",
+    "sgd.lr": "0.05",
+    "momentum.lr": "0.02",
+    "adagrad.lr": "0.5",
+    "rmsprop.lr": "0.02",
+    "adam.lr": "0.1",
+    "rprop.lr": "0.01",
+}
+
+
+def presets() -> list[dict[str, Any]]:
+    """Return the presets as the page wants them."""
+    return [
+        {"key": key, "title": title, "story": story, "pairs": [[*pair] for pair in pairs.items()]}
+        for key, title, story, pairs in _STORIES
+    ]
+
+
+def first_view(view: View) -> dict[str, Any]:
+    """Return the state of a page that was opened without a link: ``View``, and what it leaves open."""
+    pairs = dict(_FIRST)
+    if view.rules:
+        names = [rule.name for rule in view.rules]
+        pairs["rules"], pairs["look"] = ",".join(["adam"] * ("adam" not in names) + names), names[0]
+    if view.surface is not None:
+        pairs["surface"] = view.surface.key
+    if view.start is not None:
+        pairs["start"] = ",".join(map(repr, view.start))
+    return {"surface": pairs["surface"], "rules": pairs["rules"], "pairs": [[*pair] for pair in pairs.items()]}

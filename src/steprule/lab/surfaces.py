@@ -1,0 +1,167 @@
+"""The surfaces of the lab, each defined once, in SymPy."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from steprule.errors import ProblemError, suggest
+from steprule.lab.surface import Box, Surface
+
+__all__ = ["NAMES", "own", "surface", "surfaces"]
+
+NAMES = (
+    "long-valley",
+    "saddle",
+    "beale",
+    "rosenbrock",
+    "himmelblau",
+    "rastrigin",
+    "noisy-bowl",
+    "sparse-bowl",
+    "reddi",
+)
+_OWN_BOX: Box = ((-3.0, 3.0), (-3.0, 3.0))
+
+
+@cache
+def surfaces() -> dict[str, Surface]:
+    """Return the surfaces by name."""
+    import sympy as sp
+
+    x, y, t, u = (sp.Symbol(name, real=True) for name in "xytu")
+    made = (
+        Surface(
+            "long-valley",
+            "Long valley",
+            "Steep walls, and a floor that hardly falls (Rosenbrock's valley, made wider). A step that is small enough "
+            "for the walls is tiny along the floor.",
+            0.05 * (1 - x) ** 2 + (y - x**2) ** 2,
+            ((-2.1, 1.9), (-0.6, 3.2)),
+            (-1.6, 0.6),
+            ((1.0, 1.0),),
+        ),
+        Surface(
+            "saddle",
+            "Saddle",
+            "Two minima, and between them a saddle where the gradient is almost zero. Rules that scale each coordinate "
+            "leave it at once.",
+            (x**2 - 1) ** 2 / 4 + 0.75 * y**2,
+            ((-1.9, 1.9), (-1.9, 1.9)),
+            (0.005, 1.5),
+            ((-1.0, 0.0), (1.0, 0.0)),
+            200,
+        ),
+        Surface(
+            "beale",
+            "Beale",
+            "A flat middle, sharp peaks in the corners, and gradients that span five powers of ten.",
+            (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2,
+            ((-4.5, 4.5), (-4.5, 4.5)),
+            (1.0, 1.5),
+            ((3.0, 0.5),),
+        ),
+        Surface(
+            "rosenbrock",
+            "Rosenbrock",
+            "The classic banana: the valley is found at once, and followed for a long time.",
+            (1 - x) ** 2 + 100 * (y - x**2) ** 2,
+            ((-2.0, 2.0), (-1.0, 3.0)),
+            (-1.5, 2.0),
+            ((1.0, 1.0),),
+            500,
+        ),
+        Surface(
+            "himmelblau",
+            "Himmelblau",
+            "Four minima of the same depth. Which one is reached depends on the start, and on the rule.",
+            (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2,
+            ((-5.5, 5.5), (-5.5, 5.5)),
+            (0.0, -0.5),
+            ((3.0, 2.0), (-2.805118, 3.131312), (-3.779310, -3.283186), (3.584428, -1.848126)),
+            200,
+        ),
+        Surface(
+            "rastrigin",
+            "Rastrigin",
+            "A bowl with a hundred dents. Momentum rolls through some of them, a small step stays in the first.",
+            20 + x**2 - 10 * sp.cos(2 * sp.pi * x) + y**2 - 10 * sp.cos(2 * sp.pi * y),
+            ((-4.3, 4.3), (-4.3, 4.3)),
+            (-3.3, 2.6),
+            ((0.0, 0.0),),
+            300,
+            soft=0.5,
+        ),
+        Surface(
+            "noisy-bowl",
+            "Noisy bowl",
+            "A stretched bowl whose gradient comes with noise, as a batch's does. The smaller the steps, the nearer "
+            "the paths come; the longer the memory, the smoother they are.",
+            0.5 * (x**2 + 8 * y**2),
+            ((-3.0, 3.0), (-2.2, 2.2)),
+            (-2.6, 1.8),
+            ((0.0, 0.0),),
+            300,
+            noise=2.0,
+            soft=0.02,
+        ),
+        Surface(
+            "sparse-bowl",
+            "Sparse gradients",
+            "A round bowl, but y is seen in one step of ten, at random, and then ten times as strongly, as the row of "
+            "a rare word. Rules with a memory of squares treat it as the rare thing it is.",
+            0.5 * x**2 + 0.5 * y**2,
+            ((-3.0, 3.0), (-3.0, 3.0)),
+            (-2.4, 2.4),
+            ((0.0, 0.0),),
+            300,
+            soft=0.02,
+            sampled=0.5 * x**2 + sp.Piecewise((5 * y**2, u < 0.1), (0, True)),
+        ),
+        Surface(
+            "reddi",
+            "Reddi's counterexample",
+            "On the line from -1 to 1 the slope is 1010 in one step of 101 and -10 in the others, so the minimum is at "
+            "-1. Adam forgets the rare large gradient and goes to +1 (Reddi, Kale & Kumar 2018, section 3).",
+            sp.Rational(10, 101) * x,
+            ((-1.0, 1.0), (0.0, 1.0)),
+            (0.0,),
+            ((-1.0,),),
+            2000,
+            sampled=x * sp.Piecewise((1010, sp.Eq(sp.Mod(t, 101), 1)), (-10, True)),
+            limits=(-1.0, 1.0),
+            dimensions=1,
+        ),
+    )
+    return {one.key: one for one in made}
+
+
+def surface(name: str) -> Surface:
+    """Return the surface of that name.
+
+    Raises:
+        ProblemError: when there is none.
+    """
+    if name not in NAMES:
+        raise ProblemError(f"no surface is called {name!r}.{suggest(name, NAMES)} Or give an expression in x and y")
+    return surfaces()[name]
+
+
+def own(text: str) -> Surface:
+    """Return the surface of an expression in x and y that a user wrote, as ``"Abs(x) + y**2"``.
+
+    Raises:
+        ProblemError: when it is no such expression.
+    """
+    import sympy as sp
+    from sympy.parsing.sympy_parser import parse_expr
+
+    x, y = (sp.Symbol(name, real=True) for name in "xy")
+    try:
+        value = parse_expr(text, {"x": x, "y": y, "abs": sp.Abs, "max": sp.Max, "min": sp.Min})
+    except Exception as error:
+        raise ProblemError(f"{text!r} is no expression in x and y ({error}); write it as in 'x**2 + 4*y**2'") from None
+    if not isinstance(value, sp.Expr) or not value.free_symbols:
+        raise ProblemError(f"{text!r} is no function of x and y; write it as in 'x**2 + 4*y**2'")
+    made = Surface("own", text, "A surface of your own.", value, _OWN_BOX, (2.0, 2.0), ())
+    made.python()  # refuses what cannot be written
+    return made

@@ -1,0 +1,55 @@
+"""What the page computes, in NumPy: the steps of a rule over a surface, by the referee."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.doors.numpy import Optimizer
+from steprule.lab.noise import normal, uniform
+from steprule.lab.surface import Surface
+from steprule.rules import Rule
+
+__all__ = ["trajectory"]
+
+
+def trajectory(
+    rule: str | Rule,
+    surface: Surface,
+    steps: int,
+    *,
+    start: tuple[float, ...] | None = None,
+    noise: float | None = None,
+    scale: float = 1.0,
+    seed: int = 1,
+    **hyperparameters: Any,
+) -> NDArray[np.float32]:
+    """Return the points of a path, in float32: the start and one a step, as rows.
+
+    Args:
+        rule: what steps, by NumPy's referee.
+        surface: whose gradient it is given, computed in float64 and rounded to float32.
+        steps: how many.
+        start: where it begins; default: the surface's.
+        noise: the standard deviation of what is added to each coordinate of the gradient; default: the surface's.
+        scale: what the loss, and so the gradient without its noise, is multiplied by.
+        seed: what the noise and the draws of the surface depend on, besides the step.
+        hyperparameters: of the rule.
+    """
+    theta = np.array(surface.start if start is None else start, np.float32)
+    surface.check_start(tuple(theta.tolist()))
+    optimizer = Optimizer(theta, rule, backend="numpy", **hyperparameters)
+    deviation = surface.noise if noise is None else noise
+    points = [theta.copy()]
+    for t in range(1, steps + 1):
+        gradient = scale * surface.gradient(theta.astype(np.float64), t, uniform(seed, t, 0))
+        if deviation:
+            gradient += [deviation * normal(seed, t, coordinate) for coordinate in range(surface.dimensions)]
+        with np.errstate(over="ignore"):
+            optimizer.step(gradient.astype(np.float32))
+        if surface.limits:
+            np.clip(theta, *surface.limits, out=theta)
+        points.append(theta.copy())
+    return np.array(points)

@@ -1,0 +1,39 @@
+"""Writing the page to a file, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from steprule.errors import StepruleError
+
+__all__ = ["write"]
+
+
+def write(text: str, path: Path) -> Path:
+    """Write ``text`` to ``path`` and return where it is.
+
+    Raises:
+        StepruleError: when that cannot be written; a file that was there stays as it was.
+    """
+    target = path.absolute()
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)  # as a file that is simply opened has
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StepruleError(f"cannot write {path}: {reason}. Choose another place: --output FILE") from None
+    return target
