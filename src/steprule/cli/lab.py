@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import webbrowser
 from importlib.util import find_spec
@@ -68,7 +69,7 @@ def _page(specs: list[str], surface: str | None, start: str | None) -> str:
     ground = None
     if surface is not None:
         # A word is a name, perhaps a misspelt one; anything else an expression.
-        is_name = surface in NAMES or surface.replace("-", "").isalpha() and surface not in ("x", "y")
+        is_name = surface in NAMES or re.fullmatch(r"[a-z]{3,}(-[a-z]+)*", surface)
         ground = named(surface) if is_name else own(surface)
     return page(View(tuple(load(spec) for spec in specs), ground, None if start is None else _numbers(start)))
 

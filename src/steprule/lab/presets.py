@@ -13,15 +13,15 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "valley",
         "Why momentum crosses the valley",
-        "Plain gradient descent is held to a rate that the walls allow, and creeps along the floor. Momentum "
-        "adds up the small slopes of the floor, while those of the walls cancel. Move the rate of sgd up to "
-        "0.1, and it is thrown from wall to wall.",
+        "Plain gradient descent is held to a rate that the walls allow, and creeps along the floor. Momentum,"
+        " at the same rate, adds up the small slopes of the floor, while those of the walls cancel. Move the "
+        "rate of sgd up to 0.005, and the walls throw it out.",
         {
-            "surface": "long-valley",
+            "surface": "rosenbrock",
             "rules": "sgd,momentum",
             "look": "momentum",
-            "sgd.lr": "0.05",
-            "momentum.lr": "0.02",
+            "sgd.lr": "0.001",
+            "momentum.lr": "0.001",
         },
     ),
     (
@@ -44,8 +44,8 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         "correction",
         "What bias correction does in the first ten steps",
         "m and v start at zero and have to warm up, v a hundred times as slowly. Without the correction the "
-        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are longer still. See 1 "
-        "− β₂ᵗ.",
+        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are too long as well. "
+        "See 1 − β₂ᵗ.",
         {
             "surface": "long-valley",
             "rules": "adam_uncorrected,adam",
@@ -74,9 +74,10 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "bound",
         "The step bound",
-        "However large a gradient is, Adam's step stays near the learning rate (dotted): at most 0.1 / √0.001"
-        " = 3.2 times it, and that only after a long silence (Kingma & Ba, section 2.1). Here y is seen in "
-        "one step of ten. RMSProp, which corrects nothing, begins with steps of ten times the rate.",
+        "However large the gradients are (here the loss is a thousand times itself), Adam's step stays below "
+        "the learning rate (dotted) while they are alike, and at most 0.1 / √0.001 = 3.2 times it after a "
+        "silence of a thousand steps (Kingma & Ba, section 2.1). RMSProp, which corrects nothing, begins with"
+        " ten times the rate.",
         {
             "surface": "sparse-bowl",
             "rules": "rmsprop,adam",
@@ -134,7 +135,7 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "saddle",
         "Leaving a saddle",
-        "On the ridge the gradient along x is almost zero, and sgd waits there until it has grown. Rules that"
+        "On the ridge the gradient along y is almost zero, and sgd waits there until it has grown. Rules that"
         " divide by its size do not see how small it is.",
         {
             "surface": "saddle",

@@ -45,10 +45,10 @@ def surfaces() -> dict[str, Surface]:
             "Saddle",
             "Two minima, and between them a saddle where the gradient is almost zero. Rules that scale each coordinate "
             "leave it at once.",
-            (x**2 - 1) ** 2 / 4 + 0.75 * y**2,
-            ((-1.9, 1.9), (-1.9, 1.9)),
-            (0.005, 1.5),
-            ((-1.0, 0.0), (1.0, 0.0)),
+            x**2 / 2 + (y**2 - 1) ** 2 / 4,
+            ((-1.9, 1.0), (-1.8, 1.8)),
+            (-1.5, 0.005),
+            ((0.0, -1.0), (0.0, 1.0)),
             200,
         ),
         Surface(

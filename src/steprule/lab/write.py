@@ -20,7 +20,9 @@ def write(text: str, path: Path) -> Path:
     target = path.absolute()
     try:
         if target.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
+            raise OSError(0, "it is a folder")
+        if any(parent.is_file() for parent in target.parents):
+            raise OSError(0, "a part of this path is a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:

@@ -1,0 +1,457 @@
+"""The lab without a browser: surfaces, random numbers, stories, and what the page is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import threading
+import urllib.error
+import urllib.request
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+
+import steprule as sr
+from steprule import lab
+from steprule.backends import javascript, latex, mathml
+from steprule.engine import kernel as kernel_of
+from steprule.errors import HyperparameterError, ProblemError, RuleError, StepruleError, TargetError
+from steprule.formats import FORMATS, Storage
+from steprule.lab.entrants import menu, plan_of, shown
+from steprule.lab.expressions import as_javascript, as_python, nodes
+from steprule.lab.noise import normal, uniform
+from steprule.lab.presets import presets
+from steprule.lab.surfaces import NAMES
+from steprule.race.load import load_problem
+from steprule.rules import CATALOGUE
+from steprule.rules.named import named, probes
+from tests.cases import assert_same_bits
+from tests.test_javascript import node
+
+SURFACES = lab.surfaces()
+X, Y, T, U = (sympy.Symbol(name, real=True) for name in "xytu")
+
+
+def _points(surface: lab.Surface, count: int = 200) -> Any:
+    rng = np.random.default_rng(3)
+    sides = np.array(surface.box[: surface.dimensions])
+    return rng.uniform(sides[:, :1], sides[:, 1:], (surface.dimensions, count))
+
+
+def test_the_surfaces_have_their_names() -> None:
+    assert tuple(SURFACES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_those_of_the_loss(name: str) -> None:
+    surface = SURFACES[name]
+    points = _points(surface)
+    value = surface.value if surface.sampled is None else surface.sampled
+    f = sympy.lambdify((X, Y, T, U), value, "numpy")
+    for t, u in ((1, 0.05), (2, 0.5)):
+        gradient = surface.gradient(points, t, u)
+        for k in range(surface.dimensions):
+            ends = []
+            for sign in (1, -1):
+                moved = points.copy()
+                moved[k] += sign * 1e-5
+                ends.append(f(moved[0], moved[1] if surface.dimensions > 1 else 0.0, t, u))
+            slope = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(gradient[k], np.broadcast_to(slope, gradient[k].shape), rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_minima_are_where_the_mean_gradient_vanishes(name: str) -> None:
+    surface = SURFACES[name]
+    for point in surface.minima:
+        around = [surface.loss(np.array(point) + delta) for delta in 0.01 * np.eye(surface.dimensions)]
+        assert all(surface.loss(np.array(point)) <= loss for loss in around)
+        if surface.limits is None:
+            slope = [sympy.diff(surface.value, symbol).subs({X: point[0], Y: point[-1]}) for symbol in (X, Y)]
+            assert max(abs(float(part)) for part in slope) < 1e-3
+
+
+def test_sampled_losses_have_the_mean_that_is_drawn() -> None:
+    sparse, reddi = SURFACES["sparse-bowl"], SURFACES["reddi"]
+    assert sparse.sampled is not None
+    assert reddi.sampled is not None
+    assert sympy.simplify(sympy.integrate(sparse.sampled, (U, 0, 1)) - sparse.value) == pytest.approx(0)
+    over_a_period = sum(reddi.sampled.subs(T, t) for t in range(1, 102)) / 101
+    assert sympy.simplify(over_a_period - reddi.value) == 0
+
+
+def test_surfaces_of_the_race_are_the_same() -> None:
+    for name in ("long-valley", "saddle"):
+        problem: Any = load_problem(name).problem
+        assert SURFACES[name].box == problem.box
+        for point in _points(SURFACES[name], 20).T:
+            assert float(SURFACES[name].loss(point)) == pytest.approx(problem.value(*point), rel=1e-12)
+            np.testing.assert_allclose(SURFACES[name].gradient(point), problem.slope(*point), rtol=1e-12, atol=1e-12)
+
+
+def _in_node(surface: lab.Surface, points: Any, t: int, u: float, folder: Path) -> list[list[float]]:
+    code = surface.javascript()
+    given = np.atleast_2d(points).T.tolist()
+    kinks = ", ...kinks(x, y, t, u)" if surface.kinks else ""
+    script = f"""{javascript.helpers(code)}{code}
+const t = {t}, u = {u};
+const found = {json.dumps(given)}.map(([x, y = 0]) => [...value(x, y, t, u), ...slope(x, y, t, u){kinks}]);
+process.stdout.write(JSON.stringify(found.map((row) => row.map(String))));"""
+    return [[float(cell) for cell in row] for row in json.loads(node(folder, script))]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "own"])
+def test_javascript_has_the_bits_of_numpy(name: str, tmp_path: Path) -> None:
+    own = "exp(-x**2) * sin(3*y) + abs(x - y) / (1 + y**4) + max(x, 2*y) - sqrt(x**2 + 1)"
+    surface = lab.own(own) if name == "own" else SURFACES[name]
+    points = np.concatenate([_points(surface), 1e3 * _points(surface, 20)], axis=1)
+    for t, u in ((1, 0.05), (55, 0.7)):
+        rows = np.array(_in_node(surface, points, t, u, tmp_path))
+        losses = np.broadcast_to(surface.loss(points), points.shape[1:])
+        assert_same_bits(rows[:, 0].copy(), np.ascontiguousarray(losses), f"{name} loss")
+        for k, slope in enumerate(surface.gradient(points, t, u)):
+            assert_same_bits(rows[:, 1 + k].copy(), slope, f"{name} slope {k}")
+
+
+@pytest.mark.parametrize(
+    ("text", "function"),
+    [
+        ("sin(x)", np.sin),
+        ("cos(x)", np.cos),
+        ("exp(x)", np.exp),
+        ("x**5", lambda x: x**5),
+        ("1/x**3", lambda x: x**-3.0),
+    ],
+)
+def test_functions_that_are_written_out(text: str, function: Any) -> None:
+    x = np.linspace(-40.05, 40.05, 4000)
+    found = lab.own(text).loss(np.array([x, x]))
+    np.testing.assert_allclose(found, function(x), rtol=2e-12, atol=1e-13 if text in ("sin(x)", "cos(x)") else 0)
+
+
+def test_shared_parts_are_computed_once() -> None:
+    z = (X + Y) ** 2
+    text = as_python("f", nodes([z * sympy.sin(z) + z]))
+    assert text.count("x + y") == 1
+    assert as_javascript("f", nodes([X * Y])) == "function f(x, y, t, u) {\n    return [(x * y)];\n}\n"
+
+
+def test_random_numbers_are_uniform_and_normal() -> None:
+    found = np.array([uniform(1, t, 0) for t in range(20_000)])
+    assert found.min() >= 0.0
+    assert found.max() < 1
+    np.testing.assert_allclose(np.histogram(found, 10, (0, 1))[0], 2000, atol=200)
+    assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.02
+    other = np.array([uniform(2, t, 0) for t in range(20_000)])
+    assert abs(np.corrcoef(found, other)[0, 1]) < 0.02
+    noise = np.array([[normal(1, t, k) for k in (0, 1)] for t in range(10_000)])
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.04)
+    np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.04)
+
+
+# What the stories on the page say, in numbers: by NumPy, from the same pairs that make the page's links.
+PRESETS = {one["key"]: dict(one["pairs"]) for one in presets()}
+
+
+def _path(key: str, rule: str, **changed: Any) -> Any:
+    pairs = {**PRESETS[key], **changed}
+    surface = SURFACES[pairs["surface"]]
+    chosen = menu()[rule]
+    values: Any = {
+        hyper: float(pairs[place])
+        for hyper in chosen.hyperparameters
+        for place in (hyper, f"{rule}.{hyper}")
+        if place in pairs
+    }
+    start = tuple(map(float, pairs["start"].split(","))) if "start" in pairs else None
+    noise = float(pairs["noise"]) if "noise" in pairs else None
+    steps = int(pairs.get("steps", surface.steps))
+    return lab.trajectory(
+        chosen, surface, steps, start=start, noise=noise, scale=float(pairs.get("scale", 1)), **values
+    )
+
+
+def _ends(key: str, rule: str, **changed: Any) -> Any:
+    return _path(key, rule, **changed)[-1]
+
+
+def test_story_momentum_crosses_the_valley() -> None:
+    losses = {rule: float(SURFACES["rosenbrock"].loss(_ends("valley", rule))) for rule in ("sgd", "momentum")}
+    assert losses["momentum"] < losses["sgd"] / 100
+    assert PRESETS["valley"]["sgd.lr"] == PRESETS["valley"]["momentum.lr"]
+    assert np.isnan(_ends("valley", "sgd", **{"sgd.lr": "0.005"})).all(), "the walls throw it out"
+
+
+def test_story_adagrad_stalls() -> None:
+    steps = {rule: np.abs(np.diff(_path("stall", rule), axis=0)).max(axis=1) for rule in ("adagrad", "rmsprop")}
+    assert steps["adagrad"][-100:].max() < steps["adagrad"][0] / 50
+    assert float(SURFACES["rosenbrock"].loss(_ends("stall", "adagrad"))) > 1
+    assert float(SURFACES["rosenbrock"].loss(_ends("stall", "adam"))) < 0.01
+
+
+def test_story_bias_correction() -> None:
+    first = {rule: np.abs(np.diff(_path("correction", rule), axis=0)) for rule in ("adam", "adam_uncorrected")}
+    np.testing.assert_allclose(first["adam"][0], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(first["adam_uncorrected"][0], 0.1 * 0.1 / math.sqrt(0.001), rtol=1e-5)
+    assert first["adam_uncorrected"][:10].mean() > 1.5 * first["adam"][:10].mean()
+
+
+def test_story_scaling_the_loss_changes_no_bit() -> None:
+    plain = _path("scale", "adam", scale="1")
+    for power in (-10, -2, 3, 9):
+        np.testing.assert_array_equal(_path("scale", "adam", scale=str(2.0**power)), plain)
+        assert (_path("scale", "sgd", scale=str(2.0**power)) != _path("scale", "sgd", scale="1")).any()
+
+
+def test_story_step_bound() -> None:
+    adam, rmsprop = (np.abs(np.diff(_path("bound", rule), axis=0)) for rule in ("adam", "rmsprop"))
+    assert adam.max() <= 0.05
+    np.testing.assert_allclose(rmsprop[0, 0], 10 * 0.05, rtol=1e-4)
+    # A gradient after a thousand steps without one.
+    x = np.zeros(1, np.float32)
+    optimizer = sr.Optimizer(x, "adam", lr=0.05)
+    for t in range(5000):
+        optimizer.step(np.full(1, float(t == 4999), np.float32))
+    assert abs(float(x[0])) == pytest.approx(0.05 * 0.1 / math.sqrt(0.001), rel=0.01)
+
+
+def test_story_amsgrad() -> None:
+    adam, amsgrad = _path("amsgrad", "adam")[:, 0], _path("amsgrad", "amsgrad")[:, 0]
+    assert adam[-101:].max() == 1
+    assert adam[-101:].mean() > 0.5
+    assert amsgrad[-101:].min() == -1
+    assert amsgrad[-101:].mean() < -0.6
+
+
+def test_story_weight_decay() -> None:
+    # Both are pulled from (1, 1) towards zero; the coupled one hardly.
+    coupled, decoupled = _ends("decay", "l2(adam)"), _ends("decay", "adamw")
+    without = _ends("decay", "adamw", weight_decay="0")
+    assert np.linalg.norm(decoupled) < np.linalg.norm(coupled) - 0.2 < np.linalg.norm(without)
+
+
+def test_story_sparse_gradients() -> None:
+    sgd, adagrad = _path("sparse", "sgd")[:, 1], _path("sparse", "adagrad")[:, 1]
+    assert (sgd < -1).any(), "sgd overshoots"
+    assert (adagrad >= 0).all()
+
+
+def test_story_saddle() -> None:
+    left = {rule: int(np.argmax(np.abs(_path("saddle", rule)[:, 1]) > 0.5)) for rule in ("sgd", "adam", "rmsprop")}
+    assert left["sgd"] > 1.5 * left["adam"]
+    assert left["sgd"] > 1.5 * left["rmsprop"]
+
+
+def test_every_rule_of_the_menu_can_be_shown() -> None:
+    assert set(CATALOGUE) < set(menu())
+    for rule in menu().values():
+        facts, code = shown(rule)
+        assert {"theta", *facts["slots"], *facts["scalars"]} <= {line["name"] for line in facts["lines"]}
+        assert set(facts["hosts"]) <= set(facts["probes"])
+        assert facts["text"] == latex.text(rule)
+        assert "function kernel(" in code
+        json.dumps(facts, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", menu())
+def test_probes_change_no_bit_and_are_what_they_are_called(name: str) -> None:
+    rule = menu()[name]
+    values = rule.resolve({})
+    variant = rule.variant(values)
+    rng = np.random.default_rng(0)
+    looked = plan_of(rule)
+    kernel = kernel_of(rule, variant, Storage(FORMATS["float32"]), "numpy", task="probe").run
+    planes = {plane.name: np.zeros(50, np.float32) for plane in looked.planes}
+    planes["theta"][:] = rng.standard_normal(50)
+    for slot, start in rule.init.items():
+        if slot in planes:
+            planes[slot][:] = values[start] if isinstance(start, str) else start
+    scalars = {slot: values[x] if isinstance(x := rule.init.get(slot, 0.0), str) else x for slot in rule.scalars}
+    theta = planes["theta"].copy()
+    optimizer = sr.Optimizer(theta, rule, backend="numpy")
+    for t in range(1, 5):
+        planes["g"][:] = rng.standard_normal(50)
+        given = {**values, **scalars, "t": t}
+        numbers = looked.prelude.function(*(given[argument] for argument in looked.prelude.arguments))
+        count = len(looked.prelude.conditions)
+        scalars |= dict(zip(looked.prelude.scalar_slots, numbers[count:], strict=True))
+        assert kernel is not None
+        kernel(*planes.values(), np.array(numbers[:count]))
+        optimizer.step(planes["g"])
+        assert_same_bits(planes["theta"], theta, f"{name} at {t}")
+    names = list(probes(named(rule, variant)))
+    found = {key: planes[f"probe.{k}"] for k, key in enumerate(names)}
+    for key, numbers_seen in found.items():
+        if key.startswith("sqrt "):
+            source = found.get(key.removeprefix("sqrt "), planes.get(key.removeprefix("sqrt ")))
+            assert source is not None
+            assert_same_bits(numbers_seen, np.sqrt(source), key)
+        if key.startswith("1 - "):
+            decay = values[key.removeprefix("1 - ").removesuffix("^t")]
+            assert set(numbers_seen) == {np.float32(1 - decay**4)}
+
+
+@pytest.mark.parametrize("name", menu())
+def test_formulas_in_mathml_say_what_latex_says(name: str) -> None:
+    rule = menu()[name]
+    lines = mathml.lines(rule)
+    unicode = [line.partition(" ← ") for line in latex.text(rule).splitlines()]
+    assert len(lines) == len(unicode)
+    for line in lines:
+        for side in (line.left, line.right, line.numbers):
+            tags = re.findall(r"<(/?)(\w+)[^>]*?(/?)>", side)
+            stack: list[str] = []
+            for closing, tag, alone in tags:
+                if closing:
+                    assert stack.pop() == tag
+                elif not alone:
+                    stack.append(tag)
+            assert not stack
+        # Every symbol of the right side has a place for its number.
+        places = set(re.findall(r'data-of="(\w+)"', line.numbers))
+        known = {*rule.hyperparameters, *rule.slots, "theta", "g", "t", *(one.name for one in lines)}
+        assert places <= known
+        assert places
+
+
+def test_the_page_needs_nothing_else() -> None:
+    text = lab.page()
+    assert len(text) < 600_000
+    assert not re.search(r"(?:src|href)\s*=|@import|url\(|\bimport\(|fetch\(|XMLHttpRequest", text)
+    for address in re.findall(r"https?://[^\s\"')]+", text):
+        assert address.startswith(("https://github.com/leeoniya/uPlot", "http://www.w3.org/")), address
+    assert "${" not in text.split("<script>")[0]
+    assert "</script" not in json.dumps(presets())
+
+
+def test_a_rule_cannot_end_the_script() -> None:
+    @sr.rule(paper="</script><script>alert(1)</script>")
+    def sly(theta, g, *, lr=0.1):
+        """</script><img src=x onerror=alert(1)>."""
+        return theta - lr * g
+
+    text = lab.page(lab.View((sly,)))
+    assert "<img" not in text
+    assert text.count("</script>") == lab.page().count("</script>")
+
+
+def test_uplot_is_the_released_file() -> None:
+    folder = files("steprule.lab") / "assets" / "vendor"
+    digests = {
+        "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+        "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    }
+    for name, digest in digests.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert "Permission is hereby granted" in (folder / "uPlot.LICENSE").read_text()
+
+
+def test_what_cannot_be_shown_is_said() -> None:
+    @sr.rule()
+    def normal_rule(theta, g, *, t, lr=0.1):
+        return theta - lr * math.erf(t) * g
+
+    with pytest.raises(TargetError, match=r"calls math.erf with 1 argument, which JavaScript has no function for"):
+        lab.page(lab.View((normal_rule,)))
+
+    @sr.rule()
+    def adam(theta, g, *, lr=0.1):
+        return theta - lr * g
+
+    with pytest.raises(RuleError, match="the page has a rule 'adam' already; give yours another name"):
+        lab.View((adam,))
+    with pytest.raises(RuleError, match="'lion' is given 2 times"):
+        lab.View((sr.rules.lion, sr.rules.lion))
+    with pytest.raises(HyperparameterError, match="--start belongs to a surface"):
+        lab.View(start=(1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x + z", "a function of x and y, got 'z' as well"),
+        ("log(x)", "log is no function of surfaces; there are"),
+        ("x**1.5", "whole powers up to 64 and roots"),
+        ("x**65", "whole powers up to 64"),
+        ("1/", "is no expression in x and y"),
+        ("3", "is no function of x and y"),
+        ("x > y", "is no function of x and y"),
+        ("foo(x)", "foo is no function"),
+    ],
+)
+def test_expressions_that_are_no_surface(text: str, words: str) -> None:
+    with pytest.raises(ProblemError, match=re.escape(words)):
+        lab.own(text)
+
+
+@pytest.mark.parametrize("text", ["abs(x) + y**2", "max(x, y)", "sqrt(x**2 + y**2)", "min(x, 2*y) + x**2", "sign(x)*x"])
+def test_starts_at_a_kink(text: str) -> None:
+    surface = lab.own(text)
+    with pytest.raises(ProblemError, match=r"is not differentiable at the start \(0, 0\): it has a kink where .* = 0"):
+        surface.check_start((0.0, 0.0))
+    surface.check_start((0.5, 0.3))
+
+
+def test_starts_that_are_none() -> None:
+    with pytest.raises(ProblemError, match="has 2 coordinates, got 1"):
+        SURFACES["beale"].check_start((1.0,))
+    with pytest.raises(ProblemError, match="no finite loss or gradient at the start"):
+        lab.own("1/x + y").check_start((0.0, 1.0))
+    with pytest.raises(ProblemError, match=r"no surface is called 'bale'\. Did you mean 'beale'"):
+        lab.surface("bale")
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "lab.html"
+    assert lab.write("one", target) == target
+    assert lab.write("two", target).read_text() == "two"
+    assert [path.name for path in target.parent.iterdir()] == ["lab.html"]
+    with pytest.raises(StepruleError, match=r"cannot write .*deep: it is a folder. Choose another place"):
+        lab.write("x", target.parent)
+    with pytest.raises(
+        StepruleError, match=r"cannot write .*: a part of this path is a file. Choose another place: --output FILE"
+    ):
+        lab.write("x", target / "below.html")
+    assert target.read_text() == "two"
+
+
+def test_the_server_answers_this_machine_alone() -> None:
+    server = lab.Server("<p>page</p>", 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert server.address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(server.address) as answer:
+            assert answer.read() == b"<p>page</p>"
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{server.address}etc/passwd")
+        foreign = urllib.request.Request(server.address, headers={"Host": "evil.example:80"})
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(foreign)
+        port = int(server.address.rstrip("/").rpartition(":")[2])
+        with pytest.raises(StepruleError, match=rf"cannot serve on port {port}: Address already in use"):
+            lab.Server("", port)
+    finally:
+        server.close()
+        thread.join()
+    with pytest.raises(StepruleError, match="cannot serve on port 70000: there is no such port"):
+        lab.Server("", 70_000)
+
+
+def test_the_referee_of_the_page() -> None:
+    """``trajectory`` against a plain loop."""
+    found = lab.trajectory("momentum", SURFACES["noisy-bowl"], 5, seed=3, scale=0.5, lr=0.1, mu=0.5)
+    x, b = np.array([-2.6, 1.8]), np.zeros(2)
+    for t in range(1, 6):
+        g = 0.5 * np.array([x[0], 8 * x[1]]) + 2.0 * np.array([normal(3, t, 0), normal(3, t, 1)])
+        b = 0.5 * b + g
+        x = x - 0.1 * b
+        np.testing.assert_allclose(found[t], x, rtol=1e-5)
+    assert found.dtype == np.float32
