@@ -48,10 +48,12 @@ class Chart {
       }))],
     };
     this.plot = new uPlot(options, [[0], ...lines.map(() => [null])], this.host);
-    this.plot.over.addEventListener("click", () => {
-      const at = this.plot.posToVal(this.plot.cursor.left, "x");
-      if (Number.isFinite(at)) this.onPick?.(Math.round(at));
-    });
+    // Press to go to a step, and drag along the run. (uPlot keeps clicks to itself.)
+    const pick = (event) => {
+      const at = this.plot.posToVal(event.offsetX, "x");
+      if (event.buttons === 1 && Number.isFinite(at)) this.onPick?.(Math.round(at));
+    };
+    for (const kind of ["pointerdown", "pointermove"]) this.plot.over.addEventListener(kind, pick);
   }
 
   range(low, high, log) {

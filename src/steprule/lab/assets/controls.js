@@ -63,6 +63,7 @@ class Controls {
       item.classList.toggle("on", on);
       item.classList.toggle("focus", name === state.look);
       look.setAttribute("aria-pressed", String(name === state.look));
+      look.tabIndex = on ? 0 : -1;
       canvas.hidden = !on;
       if (on) swatch(canvas, looks.of(name), looks.paint("paper"));
     }

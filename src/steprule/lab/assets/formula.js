@@ -20,10 +20,8 @@ class Formula {
     row.dataset.line = line.name;
     row.innerHTML = `<div class="symbols">${math(`${line.left}<mo>=</mo>${line.right}`)}</div>`
       + `<div class="numbers">${math(`${line.left}<mo>=</mo>${line.numbers}<mo>=</mo><mn class="result"></mn>`)}</div>`;
-    const open = () => this.select(row, line);
-    row.addEventListener("pointerenter", open);
-    row.addEventListener("focus", open);
-    row.addEventListener("click", open);
+    const open = () => { if (this.open?.row !== row) this.select(row, line); };
+    for (const event of ["pointermove", "focus", "click"]) row.addEventListener(event, open);
     return row;
   }
 

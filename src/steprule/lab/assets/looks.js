@@ -1,6 +1,7 @@
-// Colours that colour-blind readers tell apart (Okabe & Ito 2008), with dashes and shapes, so that none says it alone.
+// Colours that colour-blind readers tell apart (after Okabe & Ito 2008, with the contrast that thin lines need), and
+// dashes and shapes beside them, so that no colour says it alone.
 const PALETTES = {
-  light: ["#0072b2", "#d55e00", "#009e73", "#b0528c", "#b97800", "#1b1f24", "#3d92c4"],
+  light: ["#0067b0", "#bf3b00", "#1aa37a", "#c26aa6", "#ab8e00", "#1b1f24", "#4a97d8"],
   dark: ["#4fa8e0", "#f08a4b", "#2dc29a", "#e29ac4", "#e6b13c", "#e8eaed", "#8fd0f5"],
 };
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3]];

@@ -11,7 +11,7 @@ class Lab {
     this.map = new SurfaceMap(this.$("base"), this.$("over"));
     this.solid = new Solid(this.$("solid"));
     this.thousand = new Thousand(this.$("thousand"), this.$("progress"));
-    this.charts = new Charts(document, (t) => this.edit((state) => { state.t = clamp(t, 0, state.steps); }));
+    this.charts = new Charts(document, (t) => this.jump(t));
     this.formula = new Formula(this.$("formula"));
     this.controls = new Controls(this.facts, document, (change) => this.edit(change));
     this.fillMenus();

@@ -1,0 +1,635 @@
+"""The lab's page in Chromium: its numbers are NumPy's, and what one clicks, drags and types does what it says.
+
+Run beside the suite by ``test_lab_page.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+import steprule as sr
+from steprule import Decay, Rate, lab
+from steprule.lab.entrants import menu
+from steprule.lab.presets import presets
+from steprule.lab.surfaces import NAMES
+from tests.cases import assert_same_bits
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+SURFACES = lab.surfaces()
+KINK = "abs(x) + 3*y**2"
+
+
+@sr.rule(paper="ours, 2026")
+def softlion(theta, g, m, *, t, lr: Rate = 1e-2, beta: Decay = 0.9):
+    """Lion that slows down."""
+    m = beta * m + (1 - beta) * g
+    theta = theta - lr * sr.sign(m) * sr.minimum(abs(m), 1.0)
+    return theta, m
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The addresses of pages: as it comes, and with a rule and a surface of one's own."""
+    folder = tmp_path_factory.mktemp("lab")
+    views = {"plain": lab.View(), "own": lab.View((softlion,), lab.own(KINK))}
+    return {name: lab.write(lab.page(view), folder / f"{name}.html").as_uri() for name, view in views.items()}
+
+
+Opened = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Opened]:
+    """Open a page without a network. No script may fail, no word may be said on the console, nothing be asked for."""
+    said: list[str] = []
+    contexts = []
+
+    def open_page(link: str = "", which: str = "plain", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, "offline": True, **options})
+        contexts.append(context)
+        page = context.new_page()
+        # What is said of getImageData is said of these tests.
+        page.on("console", lambda one: said.append(one.text) if "getImageData" not in one.text else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.goto(pages[which] + link)
+        expect(page.locator("html")).to_have_attribute("data-ready", "true")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not said
+
+
+def link(**pairs: Any) -> str:
+    return "#" + "&".join(f"{quote(key)}={quote(str(value), safe=',')}" for key, value in pairs.items())
+
+
+def state(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = page.evaluate("JSON.parse(JSON.stringify(lab.state))")
+    return found
+
+
+def settle(page: Page) -> None:
+    """Wait until all that follows from what was done is drawn."""
+    page.wait_for_function("!lab.waiting")
+
+
+def paths(page: Page) -> dict[str, Any]:
+    """Take all steps, and return the points of each rule."""
+    found = page.evaluate("""Object.fromEntries([...lab.runs].map(([name, { run }]) => {
+      run.advance();
+      const bytes = new Uint8Array(run.path.buffer, 0, 4 * run.d * (run.done + 1));
+      return [name, [run.d, btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""))]];
+    }))""")
+    return {name: np.frombuffer(base64.b64decode(text), np.float32).reshape(-1, d) for name, (d, text) in found.items()}
+
+
+def assert_numpys_bits(page: Page, where: str) -> None:
+    """Assert that every path on the page has the bits of the referee, given the numbers that the page shows."""
+    seen = state(page)
+    surface = SURFACES.get(seen["surface"]) or lab.own(KINK)
+    shown = paths(page)
+    assert set(shown) == set(seen["rules"])
+    for name, path in shown.items():
+        rule = softlion if name == "softlion" else menu()[name]
+        values = page.evaluate("(name) => lab.given(name).values", name)
+        with np.errstate(all="ignore"):
+            expected = lab.trajectory(
+                rule,
+                surface,
+                len(path) - 1,
+                start=tuple(seen["start"]),
+                noise=seen["noise"],
+                scale=seen["scale"],
+                seed=seen["seed"],
+                **values,
+            )
+        assert_same_bits(path.copy(), expected, f"{where}: {name}")
+        finished = len(path) == seen["steps"] + 1
+        assert finished or page.evaluate("(name) => lab.runs.get(name).run.diverged", name)
+
+
+@pytest.mark.parametrize("surface", NAMES)
+def test_paths_on_every_surface_are_numpys(opened: Opened, surface: str) -> None:
+    page = opened(link(surface=surface, rules="sgd,momentum,adagrad,rmsprop,adam,lion", lr=0.02, steps=150))
+    assert_numpys_bits(page, surface)
+    page.evaluate("lab.edit((state) => Object.assign(state, { noise: 0.7, seed: 5, scale: 0.3 }))")
+    assert_numpys_bits(page, f"{surface} with noise")
+
+
+@pytest.mark.parametrize("first", range(0, len(menu()), 6))
+def test_paths_of_every_rule_are_numpys(opened: Opened, first: int) -> None:
+    page = opened(link(surface="rosenbrock", rules=",".join(list(menu())[first : first + 6]), steps=400, noise=0.5))
+    assert_numpys_bits(page, "rosenbrock")
+
+
+def test_stories_play_and_are_numpys(opened: Opened) -> None:
+    page = opened()
+    for story in presets():
+        page.locator("#preset").select_option(story["key"])
+        assert not page.locator("#message").is_visible(), page.locator("#message").text_content()
+        expect(page.locator("#story")).to_have_text(story["story"])
+        expect(page.locator("#play")).to_have_text("Pause")
+        expect(page.locator("#now")).not_to_have_text(re.compile(r"^step 0 "))
+        page.locator("#play").click()
+        assert_numpys_bits(page, story["key"])
+
+
+def test_the_first_view(opened: Opened) -> None:
+    page = opened()
+    checked = page.locator("#rules input:checked")
+    assert [checked.nth(k).get_attribute("value") for k in range(checked.count())] == [
+        *("sgd", "momentum", "adagrad", "rmsprop", "adam", "rprop"),
+    ]
+    expect(page.locator("#now")).to_have_text("step 300 of 300")
+    expect(page.locator("#numbers tr")).to_have_count(6)
+    expect(page.locator("#inside-name")).to_have_text("adam")
+    assert_numpys_bits(page, "first view")
+    loss = SURFACES["long-valley"].loss(paths(page)["adam"][-1].astype(float))
+    expect(page.locator("#numbers tr", has_text="adam").first).to_contain_text(f"{float(loss):.3g}")
+
+
+def test_a_click_on_the_map_moves_the_start(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam,sgd", **{"adam.lr": 0.1, "sgd.lr": 0.001}))
+    before = paths(page)
+    box = page.locator("#over").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.75)
+    (x0, x1), (y0, y1) = SURFACES["beale"].box
+    start = state(page)["start"]
+    np.testing.assert_allclose(start, (x0 + 0.25 * (x1 - x0), y0 + 0.25 * (y1 - y0)), atol=0.02)
+    after = paths(page)
+    np.testing.assert_array_equal(after["adam"][0], np.float32(start))
+    assert (after["adam"] != before["adam"]).any()
+    assert_numpys_bits(page, "after a click")
+    # Dragging goes on moving it.
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5, steps=5)
+    page.mouse.up()
+    np.testing.assert_allclose(state(page)["start"], ((x0 + x1) / 2, (y0 + y1) / 2), atol=0.02)
+    page.mouse.move(box["x"] + 50, box["y"] + 50)  # without a button nothing moves
+    np.testing.assert_allclose(state(page)["start"], ((x0 + x1) / 2, (y0 + y1) / 2), atol=0.02)
+
+
+def test_sliders_set_what_they_say(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="sgd,adam", look="adam"))
+    for name, key, changed in (("lr", "ArrowRight", 0.001), ("beta1", "ArrowLeft", 0.9), ("eps", "ArrowRight", 1e-8)):
+        before = paths(page)["adam"]
+        slider = page.locator(f"#slider-{name}")
+        slider.focus()
+        for _ in range(12):
+            page.keyboard.press(key)
+        value = state(page)["common"][name]
+        assert (value > changed) == (key == "ArrowRight")
+        expect(page.locator(f"#number-{name}")).to_have_value(str(value).replace("e-0", "e-"))
+        if name != "eps":
+            assert (paths(page)["adam"] != before).any()
+        assert_numpys_bits(page, name)
+    page.locator("#slider-noise").fill("0.5")
+    assert state(page)["noise"] == 3.2  # 10 to the 0.5, in two digits
+    assert_numpys_bits(page, "noise")
+    page.locator("#new-noise").click()
+    assert state(page)["seed"] == 2
+    assert_numpys_bits(page, "other noise")
+
+
+def test_numbers_can_be_typed_and_are_checked(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="adam"))
+    lr = page.locator("#number-lr")
+    lr.fill("0.0123")
+    lr.press("Enter")
+    assert state(page)["common"]["lr"] == 0.0123
+    beta = page.locator("#number-beta1")
+    for wrong in ("1", "-0.1", "nine", ""):
+        beta.fill(wrong)
+        beta.press("Enter")
+        assert beta.evaluate("field => field.validationMessage") == "beta1 takes numbers of at least 0 and less than 1."
+        assert "beta1" not in state(page)["common"]
+    steps = page.locator("#number-steps")
+    steps.fill("50")
+    steps.press("Enter")
+    expect(page.locator("#now")).to_have_text("step 50 of 50")
+    assert_numpys_bits(page, "typed")
+
+
+def test_sliders_for_one_rule_alone(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="sgd,adam", look="adam", lr=0.01))
+    page.locator("#for-one").check()
+    page.locator("#number-lr").fill("0.3")
+    page.locator("#number-lr").press("Enter")
+    assert state(page)["own"] == {"adam": {"lr": 0.3}}
+    assert page.evaluate("lab.given('sgd').values.lr") == 0.01
+    page.locator("#for-all").check()
+    page.locator("#number-lr").fill("0.02")
+    page.locator("#number-lr").press("Enter")
+    assert page.evaluate("['sgd', 'adam'].map((name) => lab.given(name).values.lr)") == [0.02, 0.02]
+
+
+def test_rules_are_chosen_and_looked_into(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam"))
+    page.locator("#rules input[value=lion]").check()
+    assert state(page)["rules"] == ["sgd", "adam", "lion"]
+    expect(page.locator("#inside-name")).to_have_text("lion")
+    expect(page.locator("#formula .line")).to_have_count(3)
+    page.get_by_role("button", name="look inside sgd", exact=True).click()
+    expect(page.locator("#inside-name")).to_have_text("sgd")
+    page.locator("#rules input[value=sgd]").uncheck()
+    assert state(page)["rules"] == ["adam", "lion"]
+    expect(page.locator("#inside-name")).to_have_text("lion")
+    for name in ("adam", "lion"):
+        page.locator(f"#rules input[value={name}]").uncheck()
+    assert state(page)["rules"] == []
+    expect(page.locator("#inside")).to_be_hidden()
+    expect(page.locator("#numbers tr")).to_have_count(0)
+    page.locator("#rules input[value=adam]").check()
+    assert_numpys_bits(page, "after choosing")
+
+
+def test_play_pause_step_and_scrub(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="sgd,adam", steps=100, t=0))
+    now = page.locator("#now")
+    expect(now).to_have_text("step 0 of 100")
+    page.locator("#forward").click()
+    page.locator("#forward").click()
+    page.locator("#back").click()
+    expect(now).to_have_text("step 1 of 100")
+    page.locator("#back").click()
+    page.locator("#back").click()
+    expect(now).to_have_text("step 0 of 100")
+    page.locator("#speed").select_option("240")
+    page.locator("#play").click()
+    expect(page.locator("#play")).to_have_attribute("aria-pressed", "true")
+    expect(now).to_have_text("step 100 of 100")
+    expect(page.locator("#play")).to_have_text("Play")
+    page.locator("#speed").select_option("20")
+    page.locator("#play").click()  # from the end it begins anew
+    expect(now).not_to_have_text("step 100 of 100")
+    page.locator("#play").click()
+    held = now.text_content()
+    page.wait_for_timeout(200)
+    assert now.text_content() == held
+    page.locator("#scrub").fill("42")
+    expect(now).to_have_text("step 42 of 100")
+    page.locator("#to-end").click()
+    expect(now).to_have_text("step 100 of 100")
+    page.locator("#to-start").click()
+    expect(now).to_have_text("step 0 of 100")
+
+
+def test_keys(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam", steps=100, t=50))
+    now = page.locator("#now")
+    page.keyboard.press("ArrowRight")
+    expect(now).to_have_text("step 51 of 100")
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(now).to_have_text("step 41 of 100")
+    page.keyboard.press("Home")
+    expect(now).to_have_text("step 0 of 100")
+    page.keyboard.press("End")
+    expect(now).to_have_text("step 100 of 100")
+    page.keyboard.press("Space")
+    expect(page.locator("#play")).to_have_text("Pause")
+    page.keyboard.press("Space")
+    expect(page.locator("#play")).to_have_text("Play")
+    page.locator("#over").focus()
+    start, at = state(page)["start"], state(page)["t"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowUp")
+    np.testing.assert_allclose(state(page)["start"], np.array(start) + 9 / 50, atol=1e-3)
+    assert state(page)["t"] == at
+    # In a field the keys are the field's.
+    page.locator("#number-lr").fill("0.5")
+    page.keyboard.press("Home")
+    assert state(page)["t"] == at
+
+
+def test_a_link_holds_the_whole_state(opened: Opened) -> None:
+    page = opened()
+    page.locator("#surface").select_option("himmelblau")
+    page.locator("#rules input[value='l2(adam)']").check()
+    page.locator("#for-one").check()
+    page.locator("#number-lr").fill("0.07")
+    page.locator("#number-lr").press("Enter")
+    page.locator("#slider-noise").fill("0")
+    page.locator("#inside-first").select_option("v_hat")
+    page.locator("[name=axis][value='1']").check()
+    page.locator("#tab-solid").click()
+    page.locator("#solid").focus()
+    page.keyboard.press("ArrowLeft")
+    page.locator("#scrub").fill("77")
+    address = page.evaluate("location.href.split('#')[0] + lab.link()")
+    page.locator("#share").click()
+    expect(page.locator("#shared")).to_contain_text("all that you see")
+    assert page.url == address
+    other = opened("#" + address.partition("#")[2])
+    mine, theirs = state(page), state(other)
+    assert mine.pop("turn") == pytest.approx(theirs.pop("turn"), abs=1e-3)
+    assert mine == theirs
+    assert mine["own"]["l2(adam)"] == {"lr": 0.07}
+    for name, path in paths(page).items():
+        np.testing.assert_array_equal(path, paths(other)[name])
+    assert other.locator("#numbers").text_content() == page.locator("#numbers").text_content()
+
+
+@pytest.mark.parametrize(
+    ("hash_", "words"),
+    [
+        ("#surface=beal", "There is no surface “beal” on this page."),
+        ("#rules=adam,adm", "There is no rule “adm” on this page."),
+        ("#surface=beale&start=1", "The start has to be 2 numbers."),
+        ("#lr=-1", "lr cannot be -1: it takes numbers of at least 0."),
+        ("#beta1=", "beta1 cannot be : it takes numbers of at least 0 and less than 1."),
+        ("#adam.beta2=2", "adam.beta2 cannot be 2"),
+        ("#learning=3", "Nothing on this page is called “learning”."),
+        ("#noise=x", "noise has to be a number that is not negative, not “x”."),
+        ("#%&=&rules=adam&%E0%A4%A", "Nothing on this page is called “%”."),
+        ("#<img/src>=1", "Nothing on this page is called “<img/src>”."),
+    ],
+)
+def test_links_that_are_broken(opened: Opened, hash_: str, words: str) -> None:
+    page = opened(hash_)
+    expect(page.locator("#message")).to_contain_text(words)
+    expect(page.locator("#message img")).to_have_count(0)
+    assert paths(page)
+
+
+def test_the_formula_shows_the_numbers_of_the_step(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam", steps=30, t=7, lr=0.05))
+    line = page.locator("#formula [data-line=m]")
+    expect(line.locator(".numbers")).to_be_hidden()
+    line.hover()
+    expect(line.locator(".numbers")).to_be_visible()
+    x = np.array(SURFACES["beale"].start, np.float32)
+    optimizer = sr.Optimizer(x, "adam", backend="numpy", lr=0.05)
+    for t in range(1, 8):
+        g = SURFACES["beale"].gradient(x.astype(float), t).astype(np.float32)
+        before = {name: optimizer.slots[name].copy() for name in ("m", "v")}
+        optimizer.step(g)
+
+    def number(place: str) -> float:
+        text = page.locator(place).first.text_content()
+        assert text is not None
+        return float(text.replace("−", "-").strip("()"))
+
+    for axis in (0, 1):
+        page.locator(f"[name=axis][value='{axis}']").check()
+        settle(page)
+        assert number("#formula [data-line=m] [data-of=m]") == pytest.approx(before["m"][axis], rel=1e-3)
+        assert number("#formula [data-line=m] [data-of=g]") == pytest.approx(g[axis], rel=1e-3)
+        assert number("#formula [data-line=m] .result") == pytest.approx(optimizer.slots["m"][axis], rel=1e-3)
+        page.locator("#formula [data-line=theta]").focus()
+        expect(line.locator(".numbers")).to_be_hidden()
+        assert number("#formula [data-line=theta] .result") == pytest.approx(x[axis], rel=1e-3)
+        page.mouse.move(0, 0)
+        line.hover()
+    assert number("#formula [data-line=m] [data-of=beta1]") == 0.9
+    page.keyboard.press("Home")
+    expect(page.locator("#formula [data-line=m] .result")).to_have_text("–")
+
+
+def test_a_thousand_starts_are_numpys(opened: Opened) -> None:
+    page = opened(link(surface="himmelblau", rules="sgd,adam", view="thousand", lr=0.01, steps=60))
+    expect(page.locator("#progress")).to_have_text("Every start has been run.")
+    figures = page.locator("#thousand figure")
+    expect(figures).to_have_count(2)
+    surface = SURFACES["himmelblau"]
+    for job, name in enumerate(("sgd", "adam")):
+        starts = np.array(page.evaluate("lab.thousand.starts"), np.float32)
+        assert len(starts) == 2048
+        theta = starts.copy()
+        optimizer = sr.Optimizer(theta, name, backend="numpy", lr=0.01)
+        with np.errstate(all="ignore"):
+            for t in range(1, 61):
+                points = theta.astype(float).reshape(-1, 2).T
+                optimizer.step(np.ascontiguousarray(surface.gradient(points, t).T).ravel().astype(np.float32))
+        found = np.array(page.evaluate(f"Array.from(lab.thousand.jobs[{job}].crowd.now[0], String)"), float)
+        assert_same_bits(found.astype(np.float32), theta, name)
+        near = np.min([np.linalg.norm(theta.reshape(-1, 2) - np.array(m), axis=1) for m in surface.minima], axis=0)
+        arrived = round(100 * float(np.mean(near < 0.03 * 11)))
+        expect(figures.nth(job)).to_contain_text(f"{name} {arrived} % arrive")
+    colors = page.evaluate("""[...document.querySelectorAll('#thousand canvas')].map((canvas) =>
+      new Set(new Uint32Array(canvas.getContext('2d').getImageData(0, 0, 32, 32).data.buffer)).size)""")
+    assert min(colors) > 4
+
+
+def test_three_dimensions(opened: Opened) -> None:
+    page = opened(link(surface="saddle", rules="sgd,adam", view="solid"))
+
+    def picture() -> str:
+        settle(page)
+        text: str = page.locator("#solid").evaluate("canvas => canvas.toDataURL()")
+        return text
+
+    first = picture()
+    box = page.locator("#solid").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 230, steps=4)
+    page.mouse.up()
+    turned = picture()
+    assert turned != first
+    page.keyboard.press("Home")
+    assert picture() != turned
+    page.locator("#surface").select_option("reddi")
+    expect(page.locator("#tab-solid")).to_be_disabled()
+    expect(page.locator("#tab-map")).to_have_attribute("aria-selected", "true")
+
+
+def test_the_map_shows_the_paths(opened: Opened) -> None:
+    """At the head of each path there is the rule's colour, and contours lie below."""
+    page = opened(link(surface="himmelblau", rules="sgd,adam", t=3, **{"sgd.lr": 0.01, "adam.lr": 0.2}))
+    settle(page)
+    colors = page.evaluate("""() => {
+      const context = lab.map.over.context, ratio = lab.map.over.ratio;
+      return [...lab.runs].map(([name, { run }]) => {
+        const [left, top] = lab.map.point(run, 3);
+        return [lab.looks.of(name).color, [...context.getImageData(left * ratio, top * ratio, 1, 1).data]];
+      });
+    }""")
+    for color, (*rgb, alpha) in colors:
+        assert [int(color[k : k + 2], 16) for k in (1, 3, 5)] == rgb
+        assert alpha == 255
+    ground = page.evaluate("""() => {
+      const { canvas, context } = lab.map.base;
+      const pixels = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+      return [new Set(pixels).size, pixels.every((pixel) => pixel >>> 24 === 255)];
+    }""")
+    assert ground[0] > 500
+    assert ground[1]
+
+
+def test_curves_show_what_the_runs_have(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam", look="adam", steps=60, lr=0.001))
+    settle(page)
+    data = page.evaluate("Object.fromEntries(Object.entries(lab.charts.charts).map(([k, c]) => [k, c.plot.data]))")
+    path = paths(page)["adam"].astype(float)
+    np.testing.assert_allclose(data["loss"][2], SURFACES["beale"].loss(path.T), rtol=1e-12)
+    assert len(data["loss"][0]) == 61
+    np.testing.assert_allclose(data["correction"][1], np.float32(1 - 0.9 ** np.arange(1, 61)), rtol=1e-6)
+    np.testing.assert_allclose(data["step"][1], np.abs(np.diff(path[:, 0])), rtol=1e-6)
+    # A click on a curve goes to its step.
+    page.locator("[data-chart=loss] .u-over").click(position={"x": 1, "y": 50})
+    expect(page.locator("#now")).to_have_text("step 0 of 60")
+
+
+def test_the_best_rate(opened: Opened) -> None:
+    page = opened(link(surface="himmelblau", rules="sgd,adadelta", steps=100))
+    before = paths(page)["sgd"]
+    page.locator("#tune").click()
+    assert state(page)["own"]["sgd"]["lr"] in (0.01, 0.02)
+    ends = [float(SURFACES["himmelblau"].loss(path[-1].astype(float))) for path in (before, paths(page)["sgd"])]
+    assert ends[1] < ends[0]
+    assert_numpys_bits(page, "tuned")
+
+
+def test_ones_own_rule_and_surface(opened: Opened) -> None:
+    page = opened(which="own")
+    expect(page.locator("#inside-name")).to_have_text("softlion")
+    assert state(page)["rules"] == ["adam", "softlion"]
+    assert state(page)["surface"] == "own"
+    assert_numpys_bits(page, "own")
+    page.locator("#more summary").click()
+    expect(page.locator("#slider-beta")).to_be_visible()
+    # At a kink there is no gradient: said in words, and nothing runs.
+    page.evaluate("lab.edit((state) => { state.start = [0, 1]; })")
+    expect(page.locator("#trouble")).to_contain_text("not differentiable here: it has a kink where x = 0")
+    assert paths(page) == {}
+    page.locator("#over").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#trouble")).to_be_hidden()
+    assert_numpys_bits(page, "beside the kink")
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_every_width_holds_everything(opened: Opened, width: int) -> None:
+    page = opened(viewport={"width": width, "height": 800})
+    for view in ("map", "solid", "thousand"):
+        page.locator(f"#tab-{view}").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.wait_for_timeout(50)
+    page.locator("#tab-map").click()
+    for place in ("#over", "#play", "#scrub", "#slider-lr", "[data-chart=loss] canvas", "#formula .line >> nth=0"):
+        box = page.locator(place).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width + 0.5, place
+        assert box["width"] > 20, place
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def _contrast(a: str, b: str) -> float:
+    high, low = sorted((_luminance(a), _luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes_can_be_read(opened: Opened, theme: str) -> None:
+    """The contrasts of WCAG 2.2, section 1.4: 4.5 for text, 3 for lines."""
+    page = opened(color_scheme=theme)
+
+    def paints() -> dict[str, str]:
+        names = ["paper", "back", "text", "muted", "accent", "on-accent", "warn"]
+        found: dict[str, str] = page.evaluate(
+            "(names) => Object.fromEntries(names.map((n) => [n, lab.looks.paint(n)]))", names
+        )
+        return found
+
+    for chosen in (theme, "dark" if theme == "light" else "light"):
+        found = paints()
+        assert page.evaluate("lab.looks.theme") == chosen
+        assert (_luminance(found["paper"]) > 0.5) == (chosen == "light")
+        for ground in ("paper", "back"):
+            assert all(_contrast(found[ink], found[ground]) >= 4.5 for ink in ("text", "muted", "accent"))
+        assert _contrast(found["on-accent"], found["accent"]) >= 4.5
+        palette = page.evaluate("PALETTES[lab.looks.theme]")
+        assert all(_contrast(color, found["paper"]) >= 3 for color in palette), chosen
+        page.locator("#theme").click()
+
+
+# Full dichromacy, for linear RGB: Viénot, Brettel & Mollon 1999, doi:10.1002/(SICI)1520-6378(199908)24:4<243.
+_PROTANOPIA = [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]
+_DEUTERANOPIA = [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]
+
+
+def _seen(color: str, matrix: Any) -> Any:
+    """Return a colour in CIELAB as a colour-blind reader sees it."""
+    parts = np.array([int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(matrix) @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen
+    f = np.cbrt(np.maximum(xyz / [0.9505, 1, 1.089], 0.008856))
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colour_blind_readers_tell_rules_apart(opened: Opened, theme: str) -> None:
+    """By the colours of six rules, or else by their marks, which differ as well."""
+    page = opened(color_scheme=theme)
+    palette = page.evaluate("PALETTES[lab.looks.theme].slice(0, 6)")
+    for matrix in (np.eye(3), _PROTANOPIA, _DEUTERANOPIA):
+        seen = [_seen(color, matrix) for color in palette]
+        nearest = min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2))
+        assert nearest > 10, matrix
+    shapes = page.evaluate(
+        "[...lab.state.rules].map((name) => [lab.looks.of(name).shape, lab.looks.of(name).color].join())"
+    )
+    assert len(set(shapes)) == len(shapes) == 6
+
+
+def test_everything_can_be_reached_and_has_a_name(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam"))
+    unnamed = page.evaluate("""
+      [...document.querySelectorAll('button, input, select, canvas, [role=tab], summary')].filter((one) => {
+        const label = one.getAttribute('aria-label') || one.labels?.[0]?.textContent || one.textContent || one.title;
+        const seen = one.getAttribute('aria-hidden') !== 'true' && one.checkVisibility() && !one.closest('.uplot');
+        return !label?.trim() && seen;
+      }).map((one) => one.outerHTML)""")
+    assert unnamed == []
+    reached = set()
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.classList[0]"))
+    assert {
+        "preset",
+        "surface",
+        "share",
+        "theme",
+        "tab-map",
+        "over",
+        "play",
+        "scrub",
+        "tune",
+        "slider-lr",
+        "number-lr",
+        "line",
+    } <= reached
