@@ -47,7 +47,7 @@ def sgd_plan(quadratic: str, lrs: tuple[float, ...], seeds: int, start: float = 
 def runs_of(plan: Plan, losses: dict[float, list[float | None]]) -> dict[Task, Run]:
     tasks = {(task.lr, task.seed): task for task in plan.tasks}
     return {
-        tasks[lr, seed]: Run(10, loss is None, loss, {"test_accuracy": 0.5}, [2.0, loss or 3.0], [], 4.0)
+        tasks[lr, seed]: Run(10, loss is None, loss, {"test_accuracy": 0.5}, [2.0, loss or 3.0], step_us=4.0)
         for lr, of_seeds in losses.items()
         for seed, loss in enumerate(of_seeds)
     }

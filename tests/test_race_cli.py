@@ -250,7 +250,7 @@ def test_wrong_learning_rates(text: str) -> None:
 def test_interrupting_before_anything_has_begun(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(settings: object, begin: float) -> bool:
+    def interrupt(settings: object, begin: float, animated: bool) -> bool:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
         return False

@@ -93,8 +93,8 @@ TABLE = {"rule": str, "finished": int, "expected": int, "lr": float, "at_edge_of
          "train_loss_range": list, "test_accuracy": float, "forgiving": float, "forgiving_tolerance": float,
          "step_us": float}  # fmt: skip
 RUNS = {"rule": str, "specification": str, "hyperparameters": dict, "lr": float, "seed": int, "key": str, "steps": int,
-        "diverged": bool, "train_loss": float, "metrics": dict, "history": list, "path": list, "step_us": float,
-        "seconds": float}  # fmt: skip
+        "diverged": bool, "train_loss": float, "metrics": dict, "history": list, "path": list,
+        "path_steps": list, "step_us": float, "seconds": float}  # fmt: skip
 
 
 def _types(line: dict[str, Any]) -> dict[str, type]:

@@ -64,7 +64,7 @@ def test_rules_that_diverge_everywhere_come_last(quadratic: str) -> None:
 def test_the_table_folds_into_a_narrow_terminal(quadratic: str) -> None:
     plan = make_plan(Settings(quadratic, rules=("adam(beta2=0.99)",), lrs=(1, 2, 3, 4, 5), seeds=3))
     losses = iter([1.2e-4, 2.2e-4, 0.05] * 5)
-    runs = {task: Run(1, False, next(losses), {"test_accuracy": 0.5}, [1.0], [], 4.0) for task in plan.tasks}
+    runs = {task: Run(1, False, next(losses), {"test_accuracy": 0.5}, [1.0], step_us=4.0) for task in plan.tasks}
     rows = summarize(plan, runs)
     wide = shown(rows, 120)
     assert "over the seeds" in wide

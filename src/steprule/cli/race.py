@@ -42,6 +42,9 @@ def race(
     output: Annotated[Path | None, typer.Option(help="Folder of the results. Default race-results/PROBLEM.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Forget the finished runs in the folder.")] = False,
     quick: Annotated[bool, typer.Option("--quick", metavar="", help="A small race: fewer rates and epochs.")] = False,
+    animate: Annotated[
+        bool, typer.Option("--animate", metavar="", help="Write a GIF and an MP4 of the race too, for slides.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", metavar="", help="List the problems.")] = False,
 ) -> None:
     """Race optimizers on a problem: same start, same batches, each rule at its best learning rate.
@@ -50,7 +53,8 @@ def race(
     """
     begin = time.perf_counter()
     if list_:
-        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, output, fresh or None, quick or None)
+        switches = (switch or None for switch in (fresh, quick, animate))
+        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, output, *switches)
         _list_problems()
         return
     _check_installed()
@@ -63,7 +67,7 @@ def race(
     )  # fmt: skip
     try:
         with interruptible():
-            interrupted = _race(settings, begin)
+            interrupted = _race(settings, begin, animate)
     except KeyboardInterrupt:
         typer.echo(_NOTHING)
         interrupted = True
@@ -71,7 +75,7 @@ def race(
         raise typer.Exit(_INTERRUPTED)
 
 
-def _race(settings: Settings, begin: float) -> bool:
+def _race(settings: Settings, begin: float, animated: bool) -> bool:
     """Run the race, write and show its results; return whether it was interrupted.
 
     Raises:
@@ -99,7 +103,7 @@ def _race(settings: Settings, begin: float) -> bool:
     except KeyboardInterrupt:
         typer.echo("Interrupted while the report was drawn. The same command draws it; finished runs are kept.")
         return True
-    return done.interrupted
+    return (animated and _animate(done, folder, console)) or done.interrupted
 
 
 def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
@@ -117,6 +121,27 @@ def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
     if done.interrupted:
         typer.echo("Interrupted. The same command goes on from here.")
     typer.echo(f"Report: {report}")
+
+
+def _animate(done: Race, folder: Path, console: Console) -> bool:
+    """Write the animation and say where it is; return whether that was interrupted."""
+    from steprule.race import animate
+    from steprule.race.film import NO_FFMPEG
+    from steprule.race.live import busy
+
+    try:
+        with busy(console, "Drawing the animation"):
+            written = animate(done, folder)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted while the animation was drawn. The same command draws it; the report is written.")
+        return True
+    if not written:
+        typer.echo("Nothing to animate: every run that is finished has diverged.")
+    for path in written:
+        typer.echo(f"Animation: {path}")
+    if len(written) == 1:
+        typer.echo(NO_FFMPEG)
+    return False
 
 
 def _rates(text: str | None) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from steprule.race.film import animate
 from steprule.race.plan import DEFAULT_RULES, Plan, Settings, make_plan
 from steprule.race.problem import Problem
 from steprule.race.runner import Race, run_plan
@@ -21,6 +22,7 @@ __all__ = [
     "Race",
     "Row",
     "Settings",
+    "animate",
     "make_plan",
     "race",
     "run_plan",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curves", "sensitivity"]
+__all__ = ["curves", "loss_axis", "losses", "sensitivity"]
 
 _FLOOR = 1e-12
 """Losses below this share of the loss at the start are drawn there: what is left is rounding."""
@@ -41,7 +41,7 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     bare(axes, theme)
     looks = styles([entrant.label for entrant in plan.entrants], theme)
     ends = [_curve(axes, plan, row, looks[row.entrant.label]) for row in shown]
-    _loss_axis(axes, [row.low for row in shown], plan)
+    loss_axis(axes, [row.low for row in shown], plan)
     axes.set_xlim(0, plan.epochs)
     axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
     axes.set_ylabel("training loss", color=theme.muted, fontsize=10)
@@ -75,7 +75,7 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     if first is not None:
         first.set_xscale("log")
         first.xaxis.set_minor_locator(NullLocator())
-        _loss_axis(first, [row.low for row in shown], plan)
+        loss_axis(first, [row.low for row in shown], plan)
     _names_of_axes(figure, (top + bottom) / 2, theme)
     note = "large dot: best · ring: diverged, or far above the loss at the start (dotted)"
     if any(row.forgiving is not None for row in shown):
@@ -97,15 +97,19 @@ def _names_of_axes(figure: Figure, middle: float, theme: Theme) -> None:
     figure.text(0.02, middle, "training loss", color=theme.muted, fontsize=10, va="center", rotation="vertical")
 
 
-def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
-    """Draw the median and the range over the seeds; return where the line ends."""
+def losses(plan: Plan, row: Row) -> Array:
+    """Return the training losses at the best rate where they are drawn: a row a seed, a column an epoch."""
     assert row.best is not None
     floor, top = _FLOOR * abs(plan.start), plan.start + (_CEILING - 1) * abs(plan.start)
     histories = np.full((len(row.best.runs), plan.epochs + 1), top)
     for history, run in zip(histories, row.best.runs, strict=True):
         history[: len(run.history)] = run.history
-    if histories.min() >= 0:
-        histories = histories.clip(floor, top)
+    return histories.clip(floor, top) if histories.min() >= 0 else histories
+
+
+def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
+    """Draw the median and the range over the seeds; return where the line ends."""
+    histories = losses(plan, row)
     x, middle = np.arange(plan.epochs + 1), np.median(histories, axis=0)
     axes.fill_between(x, histories.min(axis=0), histories.max(axis=0), color=style.color, alpha=0.16, linewidth=0)
     axes.plot(x, middle, color=style.color, linestyle=style.dashes, linewidth=1.9)
@@ -193,7 +197,7 @@ def _cells(lrs: Sequence[float]) -> list[tuple[float, float]]:
     return [(lr / min(a, _WIDEST), lr * min(b, _WIDEST)) for lr, a, b in zip(lrs, left, right, strict=True)]
 
 
-def _loss_axis(axes: Axes, lows: Sequence[float], plan: Plan) -> None:
+def loss_axis(axes: Axes, lows: Sequence[float], plan: Plan) -> None:
     """Make the axis of losses logarithmic, unless a loss can be zero or less."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["paths"]
+__all__ = ["contours", "paths", "surface"]
 
 _SIDE = 121
 _LEVELS = 14
@@ -38,17 +38,17 @@ def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
         lines, columns, left=0.02, right=0.98, top=1 - 0.95 / height, bottom=0.1 / height, hspace=0.16, wspace=0.05
     )
     looks = styles([entrant.label for entrant in plan.entrants], theme)
-    surface = _surface(plan)
+    ground = surface(plan)
     for index, row in enumerate(shown):
         axes = figure.add_subplot(grid[divmod(index, columns)])
-        _contours(axes, surface, theme)
+        contours(axes, ground, theme)
         _path(axes, row, looks[row.entrant.label], theme)
         axes.set(xlim=(left, right), ylim=(low, high))
     title(figure, "Paths, each rule at its best learning rate", f"{plan.problem.name} · {_NOTE}", theme)
     return figure
 
 
-def _surface(plan: Plan) -> tuple[Array, Array, Array]:
+def surface(plan: Plan) -> tuple[Array, Array, Array]:
     """Return x, y and how low the loss is, as the logarithm of its height above the lowest point drawn."""
     assert plan.problem.box is not None
     x, y = (np.linspace(*side, _SIDE) for side in plan.problem.box)
@@ -59,7 +59,8 @@ def _surface(plan: Plan) -> tuple[Array, Array, Array]:
     return x, y, np.log(above + 1e-3 * np.nanmedian(above) + 1e-300)
 
 
-def _contours(axes: Axes, surface: tuple[Array, Array, Array], theme: Theme) -> None:
+def contours(axes: Axes, surface: tuple[Array, Array, Array], theme: Theme) -> None:
+    """Shade the plane by height, with nothing around it."""
     low, high = float(np.nanmin(surface[2])), float(np.nanmax(surface[2]))
     # The pale end of the map only: the paths are to stand out.
     shades, reach = ("Greys", 1.9) if theme.name == "light" else ("Greys_r", 1.6)

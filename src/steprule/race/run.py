@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from steprule.usercode import user_code
 
 __all__ = ["Run", "one_thread", "run"]
 
+T = TypeVar("T")
 _BOUND = 1000.0
 """A loss that has risen by this many times the loss at the start (or by this, if that is below 1) has diverged."""
 _PATH = 500
@@ -46,7 +47,9 @@ class Run:
     history: list[float] = field(default_factory=list)
     """train_loss before the first epoch and after each; a run that diverges ends early."""
     path: list[list[float]] = field(default_factory=list)
-    """The parameters step by step, for a problem of one array of two numbers."""
+    """The parameters step by step, for a problem of one array of two numbers; none while they rest."""
+    path_steps: list[int] = field(default_factory=list)
+    """The step after which they were there: 0 at the start."""
     step_us: float | None = None
     """Median time of the optimizer's step, in microseconds, on one thread."""
     seconds: float = 0.0
@@ -138,7 +141,7 @@ class _Training:
             result.metrics = {}
         result.steps = len(self._times)
         result.step_us = statistics.median(self._times) / 1e3 if self._times else None
-        result.path = _thin(result.path)
+        result.path, result.path_steps = _thin(result.path), _thin(result.path_steps)
         result.seconds = time.perf_counter() - begin
         return result
 
@@ -176,9 +179,10 @@ class _Training:
             point = self._params.tolist()
             if not self._result.path or self._result.path[-1] != point:
                 self._result.path.append(point)
+                self._result.path_steps.append(len(self._times))
 
 
-def _thin(path: list[list[float]]) -> list[list[float]]:
-    """Return at most some hundred points of a path, the last one among them."""
-    stride = -(-len(path) // _PATH)
-    return path[::-1][:: max(1, stride)][::-1]
+def _thin(path: list[T]) -> list[T]:
+    """Return at most some hundred points of a path, the first and the last one among them."""
+    stride = max(1, -(-len(path) // _PATH))
+    return [*path[:-1:stride], *path[-1:]]

@@ -43,7 +43,9 @@ class Store:
         """Return the finished run of a task, or None; a file that cannot be read counts as none."""
         try:
             saved = json.loads(self._path(task).read_text(encoding="utf-8"))
-            return Run(**saved["run"])
+            run = Run(**saved["run"])
+            # A path without its steps is of an earlier version, and cannot be animated.
+            return run if len(run.path) == len(run.path_steps) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DARK",
+    "DASHES",
     "LIGHT",
     "WIDTH",
     "Style",
@@ -33,7 +34,7 @@ __all__ = [
 # Okabe & Ito 2008, "Color Universal Design", in an order that keeps neighbours far apart. Black is
 # the text's own colour here, so that it is seen on both themes; yellow is too pale for white.
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "text")
-_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _DPI = 200
 _LONGEST = 22
 """Letters of a label in a figure."""
@@ -69,7 +70,7 @@ def styles(labels: Sequence[str], theme: Theme) -> dict[str, Style]:
     made: dict[str, Style] = {}
     for index, label in enumerate(labels):
         color = _OKABE_ITO[index % len(_OKABE_ITO)]
-        dashes = _DASHES[index // len(_OKABE_ITO) % len(_DASHES)]
+        dashes = DASHES[index // len(_OKABE_ITO) % len(DASHES)]
         made[label] = Style(theme.text if color == "text" else color, dashes)
     return made
 
