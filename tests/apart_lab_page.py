@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +24,8 @@ from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
 from tests.cases import assert_same_bits
 
-CHROMIUM = "/usr/bin/chromium"
+# One that is installed; without it Playwright's own, and without that a message that says how to get it.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),

@@ -40,7 +40,7 @@ _apart: dict[tuple[str, ...], Future[subprocess.CompletedProcess[str]]] = {}
 
 class Apart:
     """What a pytest of its own has said, which runs beside the suite: Triton interprets kernels or does not, and JAX
-    has one device or eight, for the whole life of a process; and on one core of two it costs the suite no time.
+    has one device or eight, for the whole life of a process; and on one core of two what takes long costs no time.
 
     Marked ``@pytest.mark.apart(*arguments)``, a test is given it as ``apart``.
     """
@@ -70,6 +70,11 @@ def _run(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Wait for what runs beside the suite at its end."""
+    items.sort(key=lambda item: item.get_closest_marker("apart") is not None)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin what runs beside the suite."""
     if session.config.option.collectonly:
@@ -77,7 +82,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in session.items:
         marker = item.get_closest_marker("apart")
         if marker is not None:
-            item.add_marker(pytest.mark.timeout(1200))  # it may wait for all that run beside the suite
+            item.add_marker(pytest.mark.timeout(1500))  # it may wait for all that run beside the suite
             if marker.args not in _apart:
                 _apart[marker.args] = _BESIDE.submit(_run, marker.args)
 
@@ -85,6 +90,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture
 def apart(request: pytest.FixtureRequest) -> Apart:
     marker = request.node.get_closest_marker("apart")
-    if sys.platform != "linux" and "jax" not in marker.args[0]:
+    if sys.platform != "linux" and "triton" in marker.args[0]:
         pytest.skip("Triton is made for Linux")
     return Apart(marker.args)

@@ -22,8 +22,8 @@ from steprule.checkpoint import snapshot
 from steprule.checkpoint import write as _write
 from steprule.errors import CheckpointError, StateError
 from steprule.rules import CATALOGUE
+from tests.apart_checkpoint_fuzz import as_text, parts, put, sealed
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults
-from tests.test_checkpoint_fuzz import as_text, parts, put, sealed
 from tests.test_formats_optimizer import COMBINATIONS, assert_same_state, combination_id, fitting
 
 HALF = 100

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import CheckpointError, StateError
-from tests.test_checkpoint_fuzz import as_text, mutated, parts, put, sealed
+from tests.apart_checkpoint_fuzz import as_text, mutated, parts, put, sealed
 from tests.torch_cases import ALL, CLASSES, DENSE_ALL, case_id, everything, frozen, ours, random_gradients
 
 HALF = 100

@@ -31,8 +31,8 @@ from steprule.lab.surfaces import NAMES
 from steprule.race.load import load_problem
 from steprule.rules import CATALOGUE
 from steprule.rules.named import named, probes
+from tests.apart_javascript import node
 from tests.cases import assert_same_bits
-from tests.test_javascript import node
 
 SURFACES = lab.surfaces()
 X, Y, T, U = (sympy.Symbol(name, real=True) for name in "xytu")

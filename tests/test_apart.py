@@ -1,0 +1,33 @@
+"""What takes long and needs one core runs beside the suite, on the other; see ``conftest.Apart``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Apart
+
+
+@pytest.mark.apart("tests/apart_lab_page.py")
+def test_the_page_in_a_browser(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.apart("tests/apart_c.py", "tests/apart_javascript.py")
+def test_emitted_code_elsewhere(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.apart("tests/apart_checkpoint_fuzz.py")
+def test_damaged_files(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.apart("tests/apart_race_cli.py", "tests/apart_race_animate.py")
+def test_the_race_from_the_command_line(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.slow
+@pytest.mark.apart("tests/apart_launches.py")
+def test_a_million_launches(apart: Apart) -> None:
+    apart.check()
