@@ -92,15 +92,16 @@ class Lab {
     if (this.playing) this.move(now);
     // What is looked at first comes first, so that a drag follows the hand.
     const unfinished = [...this.runs.values()].filter(({ run }) => !run.finished);
-    for (const { run } of unfinished) run.advance(begun + 4);
+    for (const { run } of unfinished) run.advance(begun + 3);
     const scene = this.scene, view = this.state.view;
     if (this.dirty) this.arrange(scene);
-    const more = this.draw(scene, view, begun + 5) || [...this.runs.values()].some(({ run }) => !run.finished);
+    const more = this.draw(scene, view, begun + 4) || [...this.runs.values()].some(({ run }) => !run.finished);
     this.charts.show(scene, !this.playing && !more);
     this.tell(scene);
     this.dirty = false;
     if (this.playing || more) this.wake();
-    this.measure(performance.now() - begun);
+    // After the charts, which draw in microtasks of their own.
+    queueMicrotask(() => this.measure(performance.now() - begun));
   }
 
   measure(spent) {
@@ -127,8 +128,9 @@ class Lab {
     }
     if (view === "solid") {
       this.solid.show(scene.heights, looks.theme, state.turn);
+      const more = this.solid.work(deadline);
       this.solid.drawPaths(runs, state.t, looks, scene.focus);
-      return false;
+      return more;
     }
     const settings = state.rules.map((name) => this.given(name).values);
     const key = JSON.stringify([state.surface, state.rules, settings, state.noise, state.scale, state.seed, state.steps, looks.theme]);

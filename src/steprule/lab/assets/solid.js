@@ -7,6 +7,7 @@ class Solid {
     this.painted = "";
   }
 
+  // A coarse picture at once, so that turning follows the hand; the fine one in slices of the next frames.
   show(heights, theme, turn) {
     this.stage.fit();
     const key = [heights.ground.key, theme, ...turn, this.stage.canvas.width, this.stage.canvas.height].join();
@@ -17,7 +18,19 @@ class Solid {
     [this.around, this.up] = turn;
     this.sin = [Math.sin(this.around), Math.sin(this.up)];
     this.cos = [Math.cos(this.around), Math.cos(this.up)];
-    this.paint();
+    this.fitAll();
+    this.still = this.picture(2).run();
+    this.fine = this.picture(1);
+  }
+
+  // Draw until the time is up; true while there is more.
+  work(deadline) {
+    if (!this.fine) return false;
+    const done = this.fine.run(deadline);
+    if (!done) return true;
+    this.still = done;
+    this.fine = null;
+    return false;
   }
 
   sample(heights) {
@@ -42,40 +55,48 @@ class Solid {
   }
 
   // As large as the canvas allows, whatever the camera sees.
-  fitAll(corners) {
-    const { width, height } = this.stage, room = 14, limits = [0, 1].map((k) => {
-      const all = corners.map((corner) => corner[k]).filter(Number.isFinite);
-      return [Math.min(...all), Math.max(...all)];
-    });
-    const [[x0, x1], [y0, y1]] = limits, scale = Math.min((width - 2 * room) / (x1 - x0), (height - 2 * room) / (y1 - y0));
+  fitAll() {
+    const { width, height } = this.stage, room = 14, n = this.cells + 1, limits = [Infinity, -Infinity, Infinity, -Infinity];
+    for (let at = 0; at < n * n; at += 2) {
+      const [across, down] = this.raw(Math.floor(at / n) / this.cells, (at % n) / this.cells, Math.min(this.grid[at], 1.1));
+      if (!Number.isFinite(across + down)) continue;
+      [limits[0], limits[1]] = [Math.min(limits[0], across), Math.max(limits[1], across)];
+      [limits[2], limits[3]] = [Math.min(limits[2], down), Math.max(limits[3], down)];
+    }
+    const [x0, x1, y0, y1] = limits, scale = Math.min((width - 2 * room) / (x1 - x0), (height - 2 * room) / (y1 - y0));
     this.fit = { scale, left: width / 2 - (scale * (x0 + x1)) / 2, top: height / 2 - (scale * (y0 + y1)) / 2 };
   }
 
-  paint() {
-    const { canvas, ratio } = this.stage;
-    this.still ??= new OffscreenCanvas(1, 1);
-    Object.assign(this.still, { width: canvas.width, height: canvas.height });
-    const context = this.still.getContext("2d"), n = this.cells + 1;
+  // The surface from here, a row of quads after the other, from the far side to the near one; coarse: quads of more cells.
+  picture(coarse) {
+    const still = new OffscreenCanvas(this.stage.canvas.width, this.stage.canvas.height), context = still.getContext("2d");
+    const { ratio } = this.stage, n = this.cells + 1, points = new Array(n * n), count = this.cells / coarse;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.lineWidth = 0.7;
     context.lineJoin = "round";
-    // From the far side to the near one, so that near quads cover far ones.
-    const order = (far) => Array.from({ length: this.cells }, (_, k) => (far ? this.cells - 1 - k : k));
-    const spots = Array.from({ length: n * n }, (_, at) => {
-      return [Math.floor(at / n) / this.cells, (at % n) / this.cells, Math.min(this.grid[at], 1.1)];
-    });
-    this.fitAll(spots.map((spot) => this.raw(...spot)));
-    const points = spots.map((spot) => this.project(...spot));
-    for (const i of order(this.sin[0] > 0)) {
-      for (const j of order(this.cos[0] > 0)) this.quad(context, points, i, j, n);
+    for (let i = 0; i < n; i += coarse) {
+      for (let j = 0; j < n; j += coarse) {
+        points[i * n + j] = this.project(i / this.cells, j / this.cells, Math.min(this.grid[i * n + j], 1.1));
+      }
     }
+    const inOrder = (k, far) => coarse * (far ? count - 1 - k : k), [farRows, farColumns] = [this.sin[0] > 0, this.cos[0] > 0];
+    let row = 0;
+    const run = (deadline = Infinity) => {
+      while (row < count) {
+        for (let k = 0; k < count; k++) this.quad(context, points, inOrder(row, farRows), inOrder(k, farColumns), coarse);
+        row++;
+        if (performance.now() > deadline) break;
+      }
+      return row < count ? null : still;
+    };
+    return { run };
   }
 
-  quad(context, points, i, j, n) {
-    const corners = [i * n + j, (i + 1) * n + j, (i + 1) * n + j + 1, i * n + j + 1];
+  quad(context, points, i, j, size) {
+    const n = this.cells + 1, corners = [i * n + j, (i + size) * n + j, (i + size) * n + j + size, i * n + j + size];
     const [a, b, c, d] = corners.map((at) => this.grid[at]);
     if (!Number.isFinite(a + b + c + d)) return;
-    const middle = (a + b + c + d) / 4, slope = (b + c - a - d) * this.cells * 0.06;
+    const middle = (a + b + c + d) / 4, slope = ((b + c - a - d) / size) * this.cells * 0.06;
     const light = clamp(1 - 0.5 * slope, 0.72, 1.12), color = shade(this.theme, middle).map((part) => part * light);
     context.beginPath();
     for (const at of corners) context.lineTo(points[at][0], points[at][1]);
@@ -83,7 +104,7 @@ class Solid {
     context.fillStyle = context.strokeStyle = `rgb(${color.map(Math.round).join()})`;
     context.fill();
     context.stroke();
-    this.contours(context, points, corners);
+    if (size === 1) this.contours(context, points, corners);
   }
 
   // The contour lines in one quad: from where a level crosses an edge to where it crosses another.
@@ -106,9 +127,10 @@ class Solid {
     }
   }
 
-  // Heights along a path, and whether the surface hides its points from here; kept until the camera or the run changes.
+  // Places along a path, and whether the surface hides them from here (asked once the camera rests).
   traced(run) {
-    if (run.traced?.key !== this.painted) run.traced = { key: this.painted, done: -1, points: [], hidden: [] };
+    const key = `${this.painted},${!this.fine}`;
+    if (run.traced?.key !== key) run.traced = { key, done: -1, points: [], hidden: [] };
     const { traced } = run, [[x0, x1], [y0, y1]] = this.heights.ground.box;
     for (let t = traced.done + 1; t <= run.done; t++) {
       const x = run.path[run.d * t], y = run.d > 1 ? run.path[run.d * t + 1] : 0;
@@ -116,7 +138,7 @@ class Solid {
       const inside = right >= 0 && right <= 1 && ahead >= 0 && ahead <= 1;
       const height = inside ? this.heights.height(x, y) + 0.008 : 0;
       traced.points.push(inside ? this.project(right, ahead, height) : null);
-      traced.hidden.push(inside && this.isHidden(right, ahead, height));
+      traced.hidden.push(inside && !this.fine && this.isHidden(right, ahead, height));
     }
     traced.done = run.done;
     return traced;
