@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.backends import c
+from steprule.backends import c, javascript
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import TargetError
@@ -151,3 +152,29 @@ def test_what_c_cannot_say() -> None:
     recipe = plan(counted, counted.variant(counted.resolve({})), Storage(FORMATS["float32"]))
     with pytest.raises(TargetError, match=r"calls math.comb with 2 arguments, which C has no function for"):
         c.emit(recipe, "counted")
+
+
+def _example(language: str) -> str:
+    page = (Path(__file__).parent.parent / "docs" / "c.md").read_text()
+    found = re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_examples_of_the_docs_run(tmp_path: Path) -> None:
+    """In C and in JavaScript, with the numbers of the same steps in NumPy."""
+    theta, scale = np.array([1.0, -2.0], np.float32), np.array([2.0, 20.0], np.float32)
+    optimizer = sr.Optimizer(theta, "adam", lr=0.1)
+    for _ in range(500):
+        optimizer.step(scale * theta)
+    (tmp_path / "adam.c").write_text(_adam())
+    (tmp_path / "main.c").write_text(_example("c"))
+    sources = [str(tmp_path / name) for name in ("adam.c", "main.c")]
+    subprocess.run(["gcc", *FLAGS, "-std=c99", "-o", str(tmp_path / "main"), *sources, "-lm"], check=True)
+    said = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True).stdout
+    assert said == f"{theta[0] + 0.0:.4f} {theta[1] + 0.0:.4f}\n"
+    recipe = plan(sr.rules.adam, sr.rules.adam.variant(sr.rules.adam.resolve({})), Storage(FORMATS["float32"]))
+    (tmp_path / "adam.mjs").write_text(javascript.emit(recipe))
+    (tmp_path / "main.mjs").write_text(_example("js"))
+    said = subprocess.run(["node", "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    np.testing.assert_allclose(np.array(said.split(), float), theta, atol=1e-4)
