@@ -20,7 +20,7 @@ __all__ = ["page"]
 
 _SCRIPTS = (
     *("numbers", "simulation", "state", "looks", "view", "surface_map", "solid", "charts", "formula", "thousand"),
-    *("controls", "main"),
+    *("controls", "input", "main"),
 )
 _FOLDER = "assets"
 

@@ -15,7 +15,7 @@ class Lab {
     this.formula = new Formula(this.$("formula"));
     this.controls = new Controls(this.facts, document, (change) => this.edit(change));
     this.fillMenus();
-    this.listen();
+    listen(this);
     this.load(location.hash);
     document.documentElement.dataset.ready = "true";
   }
@@ -221,41 +221,6 @@ class Lab {
     this.edit((state) => { state.t = t; });
   }
 
-  listen() {
-    const on = (id, event, act) => this.$(id).addEventListener(event, act);
-    on("play", "click", () => this.play());
-    on("to-start", "click", () => this.jump(0));
-    on("back", "click", () => this.jump(this.state.t - 1));
-    on("forward", "click", () => this.jump(this.state.t + 1));
-    on("to-end", "click", () => this.jump(this.state.steps));
-    on("scrub", "input", () => this.jump(Number(this.$("scrub").value)));
-    on("surface", "change", () => this.chooseSurface(this.$("surface").value));
-    on("preset", "change", () => this.choosePreset(this.$("preset").value));
-    on("theme", "click", () => {
-      this.looks.chosen = this.looks.theme === "dark" ? "light" : "dark";
-      document.documentElement.dataset.theme = this.looks.chosen;
-      this.edit(() => {});
-    });
-    on("share", "click", () => this.share());
-    on("tune", "click", () => this.tune());
-    on("new-noise", "click", () => this.edit((state) => { state.seed = (state.seed + 1) % 4294967296; }));
-    ["first", "second"].forEach((which, place) => {
-      on(`inside-${which}`, "change", () => this.edit((state) => { state.inside[place] = this.$(`inside-${which}`).value; }));
-    });
-    for (const radio of document.querySelectorAll("[name=axis]")) {
-      radio.addEventListener("change", () => this.edit((state) => { state.axis = Number(radio.value); }));
-    }
-    for (const tab of document.querySelectorAll("[data-view]")) {
-      tab.addEventListener("click", () => this.edit((state) => { state.view = tab.dataset.view; }));
-    }
-    this.looks.system.addEventListener("change", () => this.edit(() => {}));
-    addEventListener("hashchange", () => this.load(location.hash));
-    new ResizeObserver(() => this.edit(() => {})).observe(document.body);
-    document.addEventListener("keydown", (event) => this.key(event));
-    this.listenStart();
-    this.listenTurn();
-  }
-
   chooseSurface(name) {
     this.edit((state) => {
       const fresh = freshState(this.facts, name);
@@ -270,73 +235,6 @@ class Lab {
     if (!preset) return this.edit((state) => { state.preset = ""; });
     this.load(toHash([...preset.pairs, ["preset", key]]));
     return this.play(true);
-  }
-
-  listenStart() {
-    const over = this.$("over");
-    const put = (event) => {
-      const box = over.getBoundingClientRect();
-      const [x, y] = this.map.fromPlace(event.clientX - box.left, event.clientY - box.top);
-      const flat = this.state.start.length === 1, digits = (value) => Number(value.toPrecision(4));
-      this.edit((state) => { state.start = flat ? [digits(x)] : [digits(x), digits(y)]; });
-    };
-    over.addEventListener("pointerdown", (event) => {
-      over.setPointerCapture(event.pointerId);
-      if (this.state.t === 0) this.edit((state) => { state.t = state.steps; });
-      put(event);
-    });
-    over.addEventListener("pointermove", (event) => { if (over.hasPointerCapture(event.pointerId)) put(event); });
-    over.addEventListener("keydown", (event) => {
-      const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-      if (!move) return;
-      event.preventDefault();
-      event.stopPropagation();
-      const { box } = this.facts.surfaces.get(this.state.surface);
-      this.edit((state) => {
-        state.start = state.start.map((x, k) => {
-          const [low, high] = box[k];
-          return Number(clamp(x + (move[k] * (high - low)) / (event.shiftKey ? 200 : 50), low, high).toPrecision(4));
-        });
-      });
-    });
-  }
-
-  listenTurn() {
-    const canvas = this.$("solid");
-    let from = null;
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      from = [event.clientX, event.clientY, ...this.state.turn];
-    });
-    const turn = (around, up) => this.edit((state) => { state.turn = [around, clamp(up, 0.15, 1.5)]; });
-    canvas.addEventListener("pointermove", (event) => {
-      if (!from || !canvas.hasPointerCapture(event.pointerId)) return;
-      turn(from[2] - (event.clientX - from[0]) / 150, from[3] + (event.clientY - from[1]) / 200);
-    });
-    canvas.addEventListener("pointerup", () => { from = null; });
-    canvas.addEventListener("keydown", (event) => {
-      const move = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] }[event.key];
-      if (!move) return;
-      event.preventDefault();
-      event.stopPropagation();
-      turn(this.state.turn[0] + move[0], this.state.turn[1] + move[1]);
-    });
-  }
-
-  key(event) {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-    const field = event.target.closest("input, select, button, textarea, summary, [role=tab]");
-    if (field && (event.key === " " || event.key.startsWith("Arrow") || field.type === "text")) return;
-    const act = {
-      " ": () => this.play(),
-      ArrowRight: () => this.jump(this.state.t + (event.shiftKey ? 10 : 1)),
-      ArrowLeft: () => this.jump(this.state.t - (event.shiftKey ? 10 : 1)),
-      Home: () => this.jump(0),
-      End: () => this.jump(this.state.steps),
-    }[event.key];
-    if (!act) return;
-    event.preventDefault();
-    act();
   }
 
   // Give each rule the learning rate that takes it furthest from here: what a fair race does, for one start.
