@@ -6,6 +6,7 @@ import ctypes
 import math
 import re
 import subprocess
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
+from steprule.rules import load
 from tests.cases import Array
 from tests.emitted import MATRIX, STEPS, recorded
 from tests.test_formats_kernels import rows_and_groups
@@ -129,6 +131,49 @@ def test_names_of_c_are_avoided(tmp_path: Path) -> None:
     recipe = plan(double, double.variant(double.resolve({})), Storage(FORMATS["float32"]))
     text = c.emit(recipe, "double")
     assert ctypes.CDLL(str(_compile(tmp_path, {"named": text}, "-std=c99", *FLAGS))).double_
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "round",
+            "fmax",
+            "gamma",
+            "index",
+            "y1",
+            "memcpy",
+            "nan",
+            "double",
+            "class",
+            "nullptr",
+            "NULL",
+            "main",
+            "i",
+            "seed",
+        )
+    ],
+)
+@pytest.mark.parametrize("flags", [("gcc", "-std=c99"), ("gcc", "-std=gnu17"), ("g++", "-std=c++20")])
+def test_rules_and_slots_may_be_called_anything(tmp_path: Path, name: str, flags: tuple[str, str]) -> None:
+    source = f"import steprule as sr\n@sr.rule(name={name!r})\ndef step(theta, g, {name}_, new_{name}, *, t, s0=0.5):\n"
+    source += f"    return theta - s0 * g - {name}_, g + {name}_, new_{name} + t\n"
+    file = tmp_path / "own.py"
+    file.write_text(source.replace(f"{name}_,", f"{name},") if name.isidentifier() and not iskeyword(name) else source)
+    rule = load(f"{file}:step")
+    recipe = plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]))
+    compiler, standard = flags
+    _compile(tmp_path, {"named": c.emit(recipe, name)}, standard, *FLAGS, compiler=compiler)
+
+
+def test_a_name_cannot_end_the_comment(tmp_path: Path) -> None:
+    @sr.rule(name="a*/ int broken; /*")
+    def sly(theta, g, *, lr=0.1):
+        return theta - lr * g
+
+    recipe = plan(sly, sly.variant(sly.resolve({})), Storage(FORMATS["float32"]))
+    text = c.emit(recipe, sly.name)
+    assert ctypes.CDLL(str(_compile(tmp_path, {"sly": text}, "-std=c99", *FLAGS))).a_int_broken
 
 
 def test_the_head_says_how_to_call() -> None:

@@ -42,6 +42,28 @@ def softlion(theta, g, m, *, t, lr: Rate = 1e-2, beta: Decay = 0.9):
     return theta, m
 
 
+@sr.rule
+def collides(theta, g, m, *, lr: Rate = 0.01, scale=2.0, noise=0.5, steps=3.0, start=-2.0, valueOf=1.0):
+    """Its hyperparameters are called as the page's own settings."""
+    m = noise * m + scale * g * valueOf + start
+    return theta - lr * m / steps, m
+
+
+@sr.rule(name="a,b*/ </script>")
+def sly(theta, g, *, lr: Rate = 0.01):
+    """<img src=x onerror="window.broken = 1">."""
+    return theta - lr * g
+
+
+@sr.rule(name="constructor")
+def made(theta, g, *, lr: Rate = 0.01):
+    """As the constructor of an object is called."""
+    return theta - lr * g
+
+
+NAMES_RULES = {rule.name: rule for rule in (collides, sly, made)}
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -54,7 +76,12 @@ def browser() -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The addresses of pages: as it comes, and with a rule and a surface of one's own."""
     folder = tmp_path_factory.mktemp("lab")
-    views = {"plain": lab.View(), "own": lab.View((softlion,), lab.own(KINK))}
+    views = {
+        "plain": lab.View(),
+        "own": lab.View((softlion,), lab.own(KINK)),
+        "negative": lab.View((sr.rules.sgd,), lab.own("x*y + 10"), (1.0, -1.2)),
+        "names": lab.View(tuple(NAMES_RULES.values())),
+    }
     return {name: lab.write(lab.page(view), folder / f"{name}.html").as_uri() for name, view in views.items()}
 
 
@@ -211,7 +238,7 @@ def test_sliders_set_what_they_say(opened: Opened) -> None:
         if name != "eps":
             assert (paths(page)["adam"] != before).any()
         assert_numpys_bits(page, name)
-    page.locator("#slider-noise").fill("0.5")
+    page.locator("#slider-page-noise").fill("0.5")
     assert state(page)["noise"] == 3.2  # 10 to the 0.5, in two digits
     assert_numpys_bits(page, "noise")
     page.locator("#new-noise").click()
@@ -231,7 +258,7 @@ def test_numbers_can_be_typed_and_are_checked(opened: Opened) -> None:
         beta.press("Enter")
         assert beta.evaluate("field => field.validationMessage") == "beta1 takes numbers of at least 0 and less than 1."
         assert "beta1" not in state(page)["common"]
-    steps = page.locator("#number-steps")
+    steps = page.locator("#number-page-steps")
     steps.fill("50")
     steps.press("Enter")
     expect(page.locator("#now")).to_have_text("step 50 of 50")
@@ -336,7 +363,7 @@ def test_a_link_holds_the_whole_state(opened: Opened) -> None:
     page.locator("#for-one").check()
     page.locator("#number-lr").fill("0.07")
     page.locator("#number-lr").press("Enter")
-    page.locator("#slider-noise").fill("0")
+    page.locator("#slider-page-noise").fill("0")
     page.locator("#inside-first").select_option("v_hat")
     page.locator("[name=axis][value='1']").check()
     page.locator("#tab-solid").click()
@@ -362,12 +389,16 @@ def test_a_link_holds_the_whole_state(opened: Opened) -> None:
     [
         ("#surface=beal", "There is no surface “beal” on this page."),
         ("#rules=adam,adm", "There is no rule “adm” on this page."),
-        ("#surface=beale&start=1", "The start has to be 2 numbers."),
-        ("#lr=-1", "lr cannot be -1: it takes numbers of at least 0."),
-        ("#beta1=", "beta1 cannot be : it takes numbers of at least 0 and less than 1."),
-        ("#adam.beta2=2", "adam.beta2 cannot be 2"),
+        ("#surface=beale&start=1", "The start has to be 2 numbers from -1e+30 to 1e+30."),
+        ("#lr=-1", "lr cannot be “-1”: it takes numbers of at least 0."),
+        ("#beta1=", "beta1 cannot be “”: it takes numbers of at least 0 and less than 1."),
+        ("#adam.beta2=2", "adam.beta2 cannot be “2”"),
+        ("#surface=beale&start=,", "The start has to be 2 numbers"),
+        ("#surface=beale&start=1e39,1", "The start has to be 2 numbers"),
+        ("#surface=reddi&start=5", "The start has to be 1 number from -1 to 1."),
+        ("#scale=0", "scale has to be a number from 1e-9 to 1000000000, not “0”."),
         ("#learning=3", "Nothing on this page is called “learning”."),
-        ("#noise=x", "noise has to be a number that is not negative, not “x”."),
+        ("#noise=x", "noise has to be a number from 0 to 1000000, not “x”."),
         ("#%&=&rules=adam&%E0%A4%A", "Nothing on this page is called “%”."),
         ("#<img/src>=1", "Nothing on this page is called “<img/src>”."),
     ],
@@ -409,7 +440,7 @@ def test_the_formula_shows_the_numbers_of_the_step(opened: Opened) -> None:
         page.mouse.move(0, 0)
         line.hover()
     assert number("#formula [data-line=m] [data-of=beta1]") == 0.9
-    page.keyboard.press("Home")
+    page.locator("#to-start").click()
     expect(page.locator("#formula [data-line=m] .result")).to_have_text("–")
 
 
@@ -503,7 +534,9 @@ def test_the_best_rate(opened: Opened) -> None:
     page = opened(link(surface="himmelblau", rules="sgd,adadelta", steps=100))
     before = paths(page)["sgd"]
     page.locator("#tune").click()
-    assert state(page)["own"]["sgd"]["lr"] in (0.01, 0.02)
+    expect(page.locator("#shared")).to_contain_text("Learning rates for this start: sgd 0.02")
+    assert state(page)["own"]["sgd"]["lr"] == 0.02
+    assert "adadelta" in state(page)["own"]
     ends = [float(SURFACES["himmelblau"].loss(path[-1].astype(float))) for path in (before, paths(page)["sgd"])]
     assert ends[1] < ends[0]
     assert_numpys_bits(page, "tuned")
@@ -525,6 +558,163 @@ def test_ones_own_rule_and_surface(opened: Opened) -> None:
     page.keyboard.press("ArrowRight")
     expect(page.locator("#trouble")).to_be_hidden()
     assert_numpys_bits(page, "beside the kink")
+
+
+def test_a_surface_is_chosen_with_rates_that_suit_it(opened: Opened) -> None:
+    page = opened()
+    page.locator("#surface").select_option("rosenbrock")
+    expect(page.locator("#shared")).to_contain_text("sgd 0.00")
+    settle(page)
+    assert not page.evaluate("[...lab.runs.values()].some(({ run }) => run.diverged)")
+    assert_numpys_bits(page, "rosenbrock")
+    # But not over a rate that a hand has set.
+    page.locator("#number-lr").fill("0.0123")
+    page.locator("#number-lr").press("Enter")
+    page.locator("#surface").select_option("beale")
+    settle(page)
+    assert page.evaluate("lab.state.rules.map((name) => lab.given(name).values.lr)") == [0.0123] * 6
+    # Nor where play went on from the step of another surface.
+    page.locator("#play").click()
+    page.locator("#surface").select_option("reddi")
+    expect(page.locator("#play")).to_have_text("Play")
+    expect(page.locator("#now")).to_have_text("step 2000 of 2000")
+
+
+def test_a_link_that_comes_while_playing_is_shown(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="sgd", steps=3000, t=0))
+    page.locator("#play").click()
+    page.evaluate("location.hash = '#surface=beale&rules=sgd&t=5&steps=400'")
+    expect(page.locator("#now")).to_have_text("step 5 of 400")
+    page.wait_for_timeout(300)
+    expect(page.locator("#now")).to_have_text("step 5 of 400")
+    assert not page.evaluate("lab.playing")
+
+
+def test_colours_theme_and_speed_are_in_the_link(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam,lion"))
+    page.locator("#rules input[value=sgd]").uncheck()
+    page.locator("#theme").click()
+    page.locator("#speed").select_option("20")
+    page.locator("#for-one").check()
+    page.locator("#formula .line").first.hover()
+    settle(page)
+    other = opened(page.evaluate("lab.link()"))
+    settle(other)
+    seen = """[lab.state.rules.map((name) => lab.looks.of(name)), lab.looks.theme, lab.state.speed, lab.state.scope,
+      lab.state.line]"""
+    assert other.evaluate(seen) == page.evaluate(seen)
+    expect(other.locator("#formula .line.open")).to_have_count(1)
+    assert page.evaluate("lab.looks.of('adam').color") != opened(link(surface="beale", rules="adam,lion")).evaluate(
+        "lab.looks.of('adam').color"
+    )
+
+
+def test_a_loss_below_zero_is_no_size(opened: Opened) -> None:
+    page = opened(which="negative")
+    settle(page)
+    data = page.evaluate("lab.charts.charts.loss.plot.data[2]")
+    path = paths(page)["sgd"].astype(float)
+    np.testing.assert_allclose(data[: len(path)], path[:, 0] * path[:, 1] + 10, rtol=1e-9)
+    assert min(data[: len(path)]) < 0
+
+
+def test_signs_are_shown(opened: Opened) -> None:
+    page = opened(link(surface="himmelblau", rules="lion", steps=100, lr=0.05))
+    page.locator("#inside-second").select_option("m")
+    settle(page)
+    m = page.evaluate("[...lab.runs.get('lion').run.names.get('m')].filter((_, k) => k % 2 === 0).slice(1)")
+    np.testing.assert_allclose(page.evaluate("lab.charts.charts.second.plot.data[1]"), m)
+    assert min(m) < 0
+
+
+def test_projections_are_said(opened: Opened) -> None:
+    page = opened(link(surface="reddi", rules="sgd", t=1, steps=50, line="theta", **{"sgd.lr": 0.1}))
+    expect(page.locator("#projected")).to_have_text(
+        "After each step the parameter is projected to the interval from −1 to 1."
+    )
+    expect(page.locator("#formula .line.open .result")).to_have_text("−101 → −1")
+
+
+def test_rules_with_names_of_the_page(opened: Opened) -> None:
+    """A rule's own `scale`, `noise` and `steps`, a comma in its name, and words of JavaScript."""
+    page = opened(which="names")
+    assert state(page)["rules"] == ["adam", "collides", "a,b*/ </script>", "constructor"]
+    expect(page.locator("#message")).to_be_hidden()
+    page.locator("#rules input[value=collides]").uncheck()
+    page.locator("#rules input[value=collides]").check()
+    page.locator("#more summary").click()
+    for name, value in (("scale", "9"), ("noise", "0.25"), ("valueOf", "3")):
+        page.locator(f"#number-{name}").fill(value)
+        page.locator(f"#number-{name}").press("Enter")
+    expected = {"lr": 0.01, "scale": 9, "noise": 0.25, "steps": 3, "start": -2, "valueOf": 3}
+    assert page.evaluate("lab.given('collides').values") == expected
+    assert [state(page)[key] for key in ("scale", "noise", "steps")] == [1, 0, 300]
+    other = opened(page.evaluate("lab.link()"), which="names")
+    assert other.evaluate("lab.given('collides').values") == page.evaluate("lab.given('collides').values")
+    assert state(other)["rules"] == state(page)["rules"]
+    assert other.evaluate("window.broken") is None
+    for name in ("a,b*/ </script>", "constructor"):
+        shown = paths(other)[name]
+        path = lab.trajectory(NAMES_RULES[name], SURFACES["long-valley"], len(shown) - 1)
+        assert_same_bits(shown.copy(), path, name)
+
+
+@pytest.mark.parametrize("names", [("adabelief", "rprop"), ("yogi", "asgd"), ("collides", "adam")])
+def test_sliders_hold_every_default(opened: Opened, names: tuple[str, str]) -> None:
+    which = "names" if "collides" in names else "plain"
+    page = opened(link(surface="beale", rules=",".join(names)), which=which)
+    if page.locator("#more").is_visible():
+        page.locator("#more summary").click()
+    for hyper in page.evaluate(
+        "lab.facts.rules.get(lab.state.look).hypers.map((hyper) => [hyper.name, hyper.default])"
+    ):
+        name, default = hyper
+        slider = page.locator(f"#slider-{name}")
+        shown = page.evaluate(
+            "(name) => [lab.controls.sliders.get(name)].map((one) => one.scale.to(Number(one.range.value)))[0]",
+            name,
+        )
+        assert shown == pytest.approx(default, rel=0.02)
+        before = default
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        after = page.evaluate("([rule, name]) => lab.given(rule).values[name]", [state(page)["look"], name])
+        assert after > before or default == 0 or after == pytest.approx(default, rel=0.05)
+    settle(page)
+
+
+def test_keys_of_controls_are_theirs(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam", steps=100, t=50))
+    page.locator("#slider-lr").focus()
+    page.keyboard.press("Home")
+    assert state(page)["common"]["lr"] == 0
+    assert state(page)["t"] == 50
+    page.locator("#forward").click()  # the button has the focus now
+    page.keyboard.press("ArrowRight")
+    assert state(page)["t"] == 52
+    page.keyboard.press("Home")
+    assert state(page)["t"] == 0
+    page.locator("#tab-map").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tab-solid")).to_be_focused()
+    expect(page.locator("#tab-solid")).to_have_attribute("aria-selected", "true")
+
+
+def test_all_formulas_have_their_numbers(opened: Opened) -> None:
+    """In every line of every rule the last number is what the page has for its left side."""
+    page = opened(link(surface="beale", rules="adam", steps=12, t=9))
+    for name in menu():
+        page.evaluate(
+            "(name) => lab.edit((state) => { Object.assign(state, { rules: [name], look: name, line: '' }); })", name
+        )
+        settle(page)
+        lines = page.locator("#formula .line")
+        for k in range(lines.count()):
+            lines.nth(k).focus()
+            settle(page)
+            texts = lines.nth(k).locator(".numbers mn[data-of]").all_text_contents()
+            assert texts == [] or all(re.fullmatch(r"\(?[−\d.e∞]+\)?", text) for text in texts), (name, texts)
+            assert re.fullmatch(r"[−\d.e]+", lines.nth(k).locator(".result").text_content() or ""), name
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])

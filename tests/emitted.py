@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+import steprule as sr
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.formats import FORMATS, Storage
@@ -17,7 +19,17 @@ from tests.cases import CASES, COMBINED, Array, assert_same_bits, unlike_default
 from tests.test_formats_kernels import Run, rows_and_groups, storage_of
 
 STEPS = 7
-RULES = {**CATALOGUE, **COMBINED}
+
+
+@sr.rule
+def unusual(theta, g, E_g, count: sr.Scalar, *, t, lr=0.01, s0=0.5, x1=2.0, mixed=1.0):
+    """Constants that are no numbers, a remainder, names that emitted code uses itself."""
+    count = count + t % 3 + (-7.0 * t) // 2
+    E_g = sr.where(g > 0.9, g, math.nan) + sr.minimum(E_g, math.inf) + s0 * sr.where(g < -0.9, -math.inf, -0.0)
+    return theta - lr * x1 * sr.where(E_g == E_g, mixed * E_g, -g) / (1 + count * count), E_g, count
+
+
+RULES = {**CATALOGUE, **COMBINED, "unusual": unusual}
 _LOW = [("8bit", "float32", "nearest"), ("bfloat16", "bfloat16", "stochastic"), ("8bit", "bfloat16", "split24")]
 
 
@@ -53,7 +65,7 @@ def _cases() -> list[Case]:
         state, dtype, way = _LOW[number % len(_LOW)]
         found.append(Case(rule, (), Storage(FORMATS["float64"]), (31,)))
         found.append(Case(rule, (), storage_of(rule, state, dtype, way), (3, 150)))
-    return found + [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in COMBINED.values()]
+    return found + [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in (*COMBINED.values(), unusual)]
 
 
 MATRIX = {case.id: case for case in _cases()}

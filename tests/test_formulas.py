@@ -164,3 +164,12 @@ def test_formulas_of_combinators_read_back(outer: Any, inner: Any, name: str) ->
     options = {hyper.name: hyper.default for hyper in rule.hyperparameters.values()}
     new, *_ = rule(*values.values(), t=2)
     assert _read_back(rule, {**values, **options, "t": 2}) == pytest.approx(new, rel=1e-12)
+
+
+def test_a_hyperparameter_that_is_computed_anew_keeps_its_one_meaning() -> None:
+    @sr.rule
+    def warm(theta, g, *, t, lr=0.4):
+        lr = lr / math.sqrt(t)
+        return theta - lr * g
+
+    assert latex.text(warm) == "θ ← θ - (η / √t)·g"

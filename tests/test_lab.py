@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import threading
 import urllib.error
@@ -338,6 +339,8 @@ def test_a_rule_cannot_end_the_script() -> None:
 
     text = lab.page(lab.View((sly,)))
     assert "<img" not in text
+    named = lab.page(lab.View((sr.maximize(sly, name="</script><script>alert(2)</script>"),)))
+    assert named.count("</script>") == lab.page().count("</script>")
     assert text.count("</script>") == lab.page().count("</script>")
 
 
@@ -383,6 +386,13 @@ def test_what_cannot_be_shown_is_said() -> None:
         ("3", "is no function of x and y"),
         ("x > y", "is no function of x and y"),
         ("foo(x)", "foo is no function"),
+        ("t*x + u", "a function of x and y, got 't', 'u' as well"),
+        ("x*I + y", "finite real numbers, got I"),
+        ("x/0", "finite real numbers, got zoo"),
+        ("exp(1000)*x", "finite real numbers, got exp(1000)"),
+        ("1e400*x", "finite real numbers, got 1000"),
+        ("2**x", "2**x is written exp(0.693*x)"),
+        ("Piecewise((x, x > 0))", "a Piecewise needs a last piece for all other points"),
     ],
 )
 def test_expressions_that_are_no_surface(text: str, words: str) -> None:
@@ -393,14 +403,30 @@ def test_expressions_that_are_no_surface(text: str, words: str) -> None:
 @pytest.mark.parametrize("text", ["abs(x) + y**2", "max(x, y)", "sqrt(x**2 + y**2)", "min(x, 2*y) + x**2", "sign(x)*x"])
 def test_starts_at_a_kink(text: str) -> None:
     surface = lab.own(text)
-    with pytest.raises(ProblemError, match=r"is not differentiable at the start \(0, 0\): it has a kink where .* = 0"):
+    with pytest.raises(ProblemError, match=r"is not differentiable at the start \(0, 0\): it has a kink where .* = "):
         surface.check_start((0.0, 0.0))
     surface.check_start((0.5, 0.3))
+
+
+def test_where_another_is_larger_there_is_no_kink() -> None:
+    surface = lab.own("max(x, y, 3)")
+    surface.check_start((2.0, 2.0))
+    with pytest.raises(ProblemError, match="a kink where x = y"):
+        surface.check_start((4.0, 4.0))
+
+
+def test_pieces_and_whole_powers_that_are_floats() -> None:
+    surface = lab.own("Piecewise((x**2.0, x > 0), (abs(x)**3, True)) + y**2")
+    np.testing.assert_array_equal(surface.loss(np.array([[2.0, -2.0], [1.0, 1.0]])), [5.0, 9.0])
+    assert surface.gradient(np.array([2.0, 1.0])).tolist() == [4.0, 2.0]
 
 
 def test_starts_that_are_none() -> None:
     with pytest.raises(ProblemError, match="has 2 coordinates, got 1"):
         SURFACES["beale"].check_start((1.0,))
+    for name, start in (("beale", (1e39, 1.0)), ("reddi", (5.0,)), ("beale", (math.nan, 1.0))):
+        with pytest.raises(ProblemError, match="lies between"):
+            SURFACES[name].check_start(start)
     with pytest.raises(ProblemError, match="no finite loss or gradient at the start"):
         lab.own("1/x + y").check_start((0.0, 1.0))
     with pytest.raises(ProblemError, match=r"no surface is called 'bale'\. Did you mean 'beale'"):
@@ -421,6 +447,23 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     assert target.read_text() == "two"
 
 
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    lab.write("through", pipe)
+    reader.join()
+    assert read == ["through"]
+    assert pipe.is_fifo()
+    link, real = tmp_path / "link.html", tmp_path / "real.html"
+    real.write_text("old")
+    link.symlink_to(real)
+    lab.write("new", link)
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+
+
 def test_the_server_answers_this_machine_alone() -> None:
     server = lab.Server("<p>page</p>", 0)
     thread = threading.Thread(target=server.run)
@@ -432,6 +475,10 @@ def test_the_server_answers_this_machine_alone() -> None:
             assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{server.address}etc/passwd")
+        for host in ("127.0.0.1", "localhost:1234"):  # browsers leave out port 80
+            own = urllib.request.Request(server.address, headers={"Host": host})
+            with urllib.request.urlopen(own) as answer:
+                assert answer.status == 200
         foreign = urllib.request.Request(server.address, headers={"Host": "evil.example:80"})
         with pytest.raises(urllib.error.HTTPError, match="421"):
             urllib.request.urlopen(foreign)

@@ -69,7 +69,7 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
     assert '"rules": "adam,mine,lion", "pairs"' in text
     assert '["surface", "own"]' in text
     assert '["start", "1.0,-2.0"]' in text
-    assert '"mine": (() => {' in text
+    assert '["mine"]: (() => {' in text
 
 
 def test_it_lists_the_surfaces(tmp_path: Path) -> None:
@@ -82,6 +82,8 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--surface", "beal"], "no surface is called 'beal'. Did you mean 'beale'? Or give an expression in x and y"),
+        (["--surface", "Rosenbrok"], "no surface is called 'rosenbrok'. Did you mean 'rosenbrock'?"),
+        (["--surface", "beale", "--start", "1e39,1"], "a start on 'beale' lies between -1e+30 and 1e+30, got 1e+39, 1"),
         (["--surface", "abs(x)", "--start", "0,1"], "abs(x) is not differentiable at the start (0, 1): it has a kink"),
         (["--surface", "x*z"], "a surface is a function of x and y, got 'z' as well"),
         (["--surface", "beale", "--start", "1"], "a start on 'beale' has 2 coordinates, got 1"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from steprule.backends.host_code import COMMON, Spelling, statements
 from steprule.backends.loops import Dialect, Writer, indented
@@ -28,10 +28,38 @@ _KEYWORDS = (
     *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern"),
     *("float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed"),
     *("sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main"),
+    *("bool", "complex", "imaginary", "NULL", "NAN", "INFINITY", "HUGE_VAL", "HUGE_VALF", "I", "errno"),
     # Of C++, which may compile the same text.
-    *("and", "bool", "catch", "class", "delete", "explicit", "export", "false", "friend", "mutable", "namespace"),
-    *("new", "not", "operator", "or", "private", "protected", "public", "template", "this", "throw", "true", "try"),
-    *("typename", "using", "virtual", "xor"),
+    *("alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "catch", "char8_t", "char16_t", "char32_t"),
+    *("class", "co_await", "co_return", "co_yield", "compl", "concept", "const_cast", "consteval", "constexpr"),
+    *("constinit", "decltype", "delete", "dynamic_cast", "explicit", "export", "false", "friend", "mutable"),
+    *("namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected"),
+    *("public", "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this", "thread_local"),
+    *("throw", "true", "try", "typeid", "typename", "using", "virtual", "wchar_t", "xor", "xor_eq"),
+    # GCC's own, without -std=c99.
+    *("typeof", "linux", "unix", "i386"),
+)
+_LIBRARY = (
+    *("memchr", "memcmp", "memcpy", "memmove", "memset", "strcat", "strchr", "strcmp", "strcpy", "strlen", "strncpy"),
+    *("fma", "fmax", "fmin", "fdim", "fpclassify", "frexp", "ilogb", "isgreater", "isless", "isnormal", "logb"),
+    *(
+        "lrint",
+        "lround",
+        "llrint",
+        "llround",
+        "modf",
+        "nan",
+        "nearbyint",
+        "nexttoward",
+        "remquo",
+        "rint",
+        "round",
+        "scalbn",
+    ),
+    *("scalbln", "signbit", "tgamma", "ldexp", "abs", "labs", "div", "exit", "free", "malloc", "signal", "printf"),
+    # Of older libraries.
+    *("gamma", "index", "rindex", "bcmp", "bcopy", "bzero", "j0", "j1", "jn", "y0", "y1", "yn", "drem", "significand"),
+    *("exp10", "pow10", "sincos", "scalb", "finite"),
 )
 _OURS = (
     *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count", "seed", "tensor", "key"),
@@ -114,13 +142,19 @@ _DIALECT = Dialect(
     size="const size_t {name} = {text};",
     types={"float32": "float", "float64": "double", "int": "uint32_t", "bool": "int"},
     infinity="INFINITY",
+    nan="NAN",
     word="UINT32_C({0})",
     suffix={"float32": "f", "float64": ""},
     condition="{0}",
     number={"float32": "(float){0}", "float64": "{0}"},
     load={name: "(uint32_t){0}" if "int" in name else "{0}" for name in _TYPES},
     store={name: f"({kind}){{0}}" if "int" in name else "{0}" for name, kind in _TYPES.items()},
-    reserved=(*_KEYWORDS, *_OURS, *_MATH, *_MATH_OF_TWO, "fabsf", "sqrtf", "ldexp"),
+    # Each function of the library has twins for float and long double.
+    reserved=(
+        *_KEYWORDS,
+        *_OURS,
+        *(f"{name}{suffix}" for name in (*_LIBRARY, *_MATH, *_MATH_OF_TWO) for suffix in ("", "f", "l")),
+    ),
 )
 _HEAD = """\
 /* {title}
@@ -225,8 +259,8 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     """
     writer = Writer(plan, _DIALECT)
     recipe = plan.prelude
-    names = distinct(recipe.arguments, [*_DIALECT.reserved, *writer.arrays])
-    slots = {slot: distinct([f"new_{slot}"], names.values())[f"new_{slot}"] for slot in recipe.scalar_slots}
+    names = distinct(recipe.arguments, writer.taken)
+    slots = _distinct_new(recipe.scalar_slots, [*writer.taken, *names.values()])
     called = {name: f"(*{text})" if name in slots else text for name, text in names.items()}
     lines, values = statements(recipe.results, _SPELLING, called, plan.title)
     row, kept = values[: len(recipe.conditions)], values[len(recipe.conditions) :]
@@ -234,13 +268,24 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     lines += ["const uint64_t key = mixed(mixed(seed) ^ (uint64_t)t);"] if plan.inputs else []
     lines += writer.lines(row)
     lines += [f"*{names[slot]} = {slots[slot]};" for slot in slots]
-    name = re.sub(r"\W+", "_", name).strip("_")
-    name = distinct([name], [*_DIALECT.reserved, *names.values(), *writer.arrays])[name]
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "step"
+    name = f"step_{name}" if name[0].isdigit() else name
+    name = distinct([name], [*writer.taken, *names.values(), *slots.values()])[name]
     arguments = _arguments(plan, writer, names)
     text = "\n".join([_wrapped(f"void {name}({', '.join(arguments)})"), "{", *indented(lines), "}", ""])
     helpers = "".join(helper for word, helper in _HELPERS.items() if f"{word}(" in text)
-    head = _HEAD.format(title=plan.title, call=_called(plan, name, init or {}), arguments=_described(plan))
+    head = _HEAD.format(title=_harmless(plan.title), call=_called(plan, name, init or {}), arguments=_described(plan))
     return f"{head}{helpers}\n{text}{_TAIL}"
+
+
+def _distinct_new(slots: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """Return a name for the new value of each scalar slot."""
+    return dict(zip(slots, distinct([f"new_{slot}" for slot in slots], taken).values(), strict=True))
+
+
+def _harmless(text: str) -> str:
+    """Return a text on one line that does not end the comment it is in."""
+    return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
 
 
 def _wrapped(text: str) -> str:

@@ -119,6 +119,7 @@ _DIALECT = Dialect(
     size="const {name} = {text};",
     types={"float32": "Float32Array", "float64": "Float64Array", "int": "Uint32Array", "bool": "Array"},
     infinity="Infinity",
+    nan="NaN",
     word="{0}",
     suffix={"float32": "", "float64": ""},
     condition="{0} !== 0 && {0} !== false",
@@ -141,7 +142,7 @@ def emit(plan: Plan) -> str:
         TargetError: when the plan says what JavaScript has no words for.
     """
     arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.planes if plane.dtype in _ARRAYS)
-    return f"// {plan.title}: {arrays}\n\n{_module(plan)}\nexport {{ prelude, kernel }};\n"
+    return f"// {' '.join(plan.title.split())}: {arrays}\n\n{_module(plan)}\nexport {{ prelude, kernel }};\n"
 
 
 def _module(plan: Plan) -> str:
@@ -154,7 +155,7 @@ def functions(plan: Plan) -> str:
     """Return ``prelude`` and ``kernel`` alone; what they call is what ``helpers`` gives for the text."""
     writer = Writer(plan, _DIALECT)
     recipe = plan.prelude
-    names = distinct(recipe.arguments, _RESERVED)
+    names = distinct(recipe.arguments, writer.taken)
     host = function("prelude", recipe.results, names, plan.title)
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
     arguments = [*writer.arrays, "scalars", *(["keys", "origin = [0, 0]"] if plan.inputs else [])]

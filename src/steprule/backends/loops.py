@@ -36,7 +36,7 @@ class Dialect:
         count: how a loop is opened, with ``{name}`` and ``{end}``.
         size: how a whole number is named, with ``{name}`` and ``{text}``.
         types: the name of each kind, and of ``float32`` and ``float64``.
-        infinity: how infinity is written.
+        infinity, nan: how these are written.
         word: how a word is written, with ``{0}``.
         suffix: what follows a number of each type of arithmetic.
         condition: how a scalar of the row is taken as a condition, with ``{0}``.
@@ -58,6 +58,7 @@ class Dialect:
     size: str
     types: Mapping[str, str]
     infinity: str
+    nan: str
     word: str
     suffix: Mapping[str, str]
     condition: str
@@ -77,6 +78,7 @@ class Writer:
 
     Attributes:
         arrays: the names of the planes, in the plan's order.
+        taken: all names that the body uses.
     """
 
     def __init__(self, plan: Plan, dialect: Dialect) -> None:
@@ -94,6 +96,7 @@ class Writer:
         self.arrays = list(distinct(names, taken).values())
         loaded = distinct([f"{name}_i" for name in names], [*taken, *self.arrays])
         self._values = [*loaded.values(), *numbers]
+        self.taken = [*taken, *self.arrays, *self._values]
         self._tiled = {index for index in range(len(self._values)) if self._is_read_later(index)}
 
     def lines(self, row: Sequence[str]) -> list[str]:
@@ -184,6 +187,8 @@ class Writer:
         if ref.kind == "int":
             return self._dialect.word.format(int(ref.value))
         value = float(np.dtype(self._plan.compute).type(ref.value))
+        if np.isnan(value):
+            return self._dialect.nan
         text = f"{value!r}{self._dialect.suffix[self._plan.compute]}" if np.isfinite(value) else self._dialect.infinity
         return f"(-{text})" if value == -np.inf else f"({text})" if text.startswith("-") else text
 

@@ -48,7 +48,8 @@ _TABLE = {
     "or": "{0}<mo>∨</mo>{1}",
     "not": "<mo>¬</mo>{0}",
     "where": (
-        '<mrow><mo>{{</mo><mtable columnalign="left"><mtr><mtd>{1}</mtd><mtd><mtext>if </mtext>{0}</mtd></mtr>'
+        '<mrow><mo>{{</mo><mtable columnalign="left">'
+        '<mtr><mtd>{1}</mtd><mtd><mtext>if</mtext><mspace width="0.3em"/>{0}</mtd></mtr>'
         "<mtr><mtd>{2}</mtd><mtd><mtext>otherwise</mtext></mtd></mtr></mtable></mrow>"
     ),
     "maximum": "<mi>max</mi><mo>(</mo>{0}<mo>,</mo>{1}<mo>)</mo>",

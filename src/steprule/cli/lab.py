@@ -69,8 +69,8 @@ def _page(specs: list[str], surface: str | None, start: str | None) -> str:
     ground = None
     if surface is not None:
         # A word is a name, perhaps a misspelt one; anything else an expression.
-        is_name = surface in NAMES or re.fullmatch(r"[a-z]{3,}(-[a-z]+)*", surface)
-        ground = named(surface) if is_name else own(surface)
+        is_name = surface in NAMES or re.fullmatch(r"[A-Za-z]{3,}([ -][A-Za-z]+)*", surface)
+        ground = named(surface.lower().replace(" ", "-")) if is_name else own(surface)
     return page(View(tuple(load(spec) for spec in specs), ground, None if start is None else _numbers(start)))
 
 

@@ -6,6 +6,7 @@ sums and products: libraries differ in their last place, and a path over a surfa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -85,13 +86,17 @@ def _build(expression: Any, made: dict[Any, Any]) -> Any:
         return _symbol(expression)
     if expression in (sympy.true, sympy.false):
         return bool(expression)
-    if expression.is_number and not expression.args:
-        return float(expression)
-    if expression.is_Rational or (expression.is_number and expression.is_real and not expression.free_symbols):
-        return float(expression)
+    if expression.is_number:
+        return _number(expression)
     if expression.is_Pow:
         return _power(_built(expression.base, made), expression.exp)
+    if isinstance(expression, sympy.exp):
+        return _exp(_built(expression.args[0], made))
     if isinstance(expression, sympy.Piecewise):
+        if expression.args[-1][1] != sympy.true:
+            raise ProblemError(
+                "a Piecewise needs a last piece for all other points, as in Piecewise((x, x > 0), (0, True))"
+            )
         return _cases([(_built(value, made), _built(condition, made)) for value, condition in expression.args])
     spelled = _FUNCTIONS.get(type(expression).__name__)
     if spelled is None:
@@ -102,6 +107,21 @@ def _build(expression: Any, made: dict[Any, Any]) -> Any:
     return spelled(*(_built(arg, made) for arg in expression.args))
 
 
+def _number(given: Any) -> float:
+    """Return a constant in float64.
+
+    Raises:
+        ProblemError: when it is no finite real number.
+    """
+    try:
+        value = float(given)
+    except (TypeError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ProblemError(f"a surface is made of finite real numbers, got {str(given)[:40]}")
+    return value
+
+
 def _symbol(given: Any) -> Node:
     if given.name not in SYMBOLS:
         raise ProblemError(f"a surface is a function of x and y, got {given.name!r} as well")
@@ -110,11 +130,18 @@ def _symbol(given: Any) -> Node:
 
 def _power(base: Any, exponent: Any) -> Any:
     """Return products of squares for whole exponents, and roots: a library's power need not round correctly."""
+    import sympy
+
+    if exponent.is_Float and float(exponent).is_integer():
+        exponent = sympy.Integer(int(exponent))
     if exponent.is_Rational and exponent.q == 2:
         root = sqrt(_node_of(base))
         return _power(root, exponent * 2) if exponent.p != 1 else root
     if not exponent.is_Integer or abs(int(exponent)) > 64:
-        raise ProblemError(f"a surface has whole powers up to 64 and roots, got the exponent {exponent}")
+        raise ProblemError(
+            f"a surface has whole powers up to 64 and roots, got the exponent {exponent}; 2**x is "
+            "written exp(0.693*x)"
+        )
     n, square = abs(int(exponent)), base
     product: Any = None
     while n:

@@ -50,11 +50,16 @@ def page(view: View | None = None) -> str:
     return Template(_asset("page.html")).substitute(
         style=f"{_asset('vendor/uPlot.min.css')}\n{_asset('style.css')}",
         library=_asset("vendor/uPlot.iife.min.js"),
-        facts=json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c"),
+        facts=_json(facts),
         code=f"{javascript.helpers(code)}\n{code}",
         script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
         version=__version__,
     )
+
+
+def _json(value: Any) -> str:
+    """Return JSON in which no text can end the script that it is in."""
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _asset(name: str) -> str:
@@ -62,7 +67,7 @@ def _asset(name: str) -> str:
 
 
 def _table(name: str, entries: Mapping[str, str]) -> str:
-    return f"const {name} = {{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in entries.items()) + "\n};\n"
+    return f"const {name} = {{\n" + ",\n".join(f"[{_json(key)}]: {text}" for key, text in entries.items()) + "\n};\n"
 
 
 def _scoped(text: str, names: Sequence[str]) -> str:
@@ -88,6 +93,6 @@ def _facts(surface: Surface) -> dict[str, Any]:
         "limits": surface.limits,
         "soft": surface.soft,
         "dimensions": surface.dimensions,
-        "kinks": [str(kink) for kink in surface.kinks],
+        "kinks": list(surface.kinks),
         "changes": surface.sampled is not None,
     }

@@ -192,7 +192,10 @@ def first_view(view: View) -> dict[str, Any]:
     pairs = dict(_FIRST)
     if view.rules:
         names = [rule.name for rule in view.rules]
-        pairs["rules"], pairs["look"] = ",".join(["adam"] * ("adam" not in names) + names), names[0]
+        shown = ["adam"] * ("adam" not in names) + names
+        # As in links, where a comma parts names.
+        pairs["rules"] = ",".join(name.replace("%", "%25").replace(",", "%2C") for name in shown)
+        pairs["look"] = names[0]
     if view.surface is not None:
         pairs["surface"] = view.surface.key
     if view.start is not None:

@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         # A name that leads here from elsewhere (DNS rebinding) is not ours.
-        host = self.headers.get("Host", "").rpartition(":")[0]
+        host = self.headers.get("Host", "").partition(":")[0]
         if host not in (_HOST, "localhost"):
             self.send_error(421, "This page is for 127.0.0.1 alone")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,12 @@ __all__ = ["Box", "Surface"]
 Array: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 _ONE_DIMENSION = 1
+_LARGEST = 1e30
+"""What float32 can hold, with room for squares."""
+
+
+def _listed(point: tuple[float, ...]) -> str:
+    return ", ".join(f"{coordinate:g}" for coordinate in point)
 
 
 @dataclass(frozen=True)
@@ -68,20 +75,22 @@ class Surface:
         return tuple(sympy.diff(loss, sympy.Symbol(name, real=True)) for name in "xy"[: self.dimensions])
 
     @cached_property
-    def kinks(self) -> tuple[sympy.Expr, ...]:
-        """Expressions that are zero where f may have no gradient: what stands in Abs and sign, differences in Max."""
+    def kinks(self) -> dict[str, sympy.Expr]:
+        """Expressions that are zero where f may have no gradient, by what holds there, in words."""
         import sympy
 
-        found: dict[sympy.Expr, None] = {}
+        found: dict[str, sympy.Expr] = {}
         loss = self.value if self.sampled is None else self.sampled
         for part in sympy.preorder_traversal(loss):
             if isinstance(part, (sympy.Abs, sympy.sign)):
-                found[part.args[0]] = None
+                found[f"{part.args[0]} = 0"] = part.args[0]
             elif isinstance(part, (sympy.Max, sympy.Min)):
-                found |= {one - other: None for k, one in enumerate(part.args) for other in part.args[k + 1 :]}
+                for one, other in itertools.combinations(part.args, 2):
+                    # Where a third is larger, the two may be equal.
+                    found[f"{one} = {other}"] = abs(one - other) + abs(part - type(part)(one, other))
             elif part.is_Pow and part.exp.is_Rational and part.exp.q == 2 and part.exp < 2:
-                found[part.base] = None
-        return tuple(kink for kink in found if kink.free_symbols)
+                found[f"{part.base} = 0"] = part.base
+        return {words: kink for words, kink in found.items() if kink.free_symbols}
 
     def formula(self) -> str:
         """Return f in MathML, by SymPy's printer."""
@@ -100,7 +109,7 @@ class Surface:
 
     @cached_property
     def _programs(self) -> dict[str, list[Any]]:
-        return {"value": nodes([self.value]), "slope": nodes(self.slope), "kinks": nodes(self.kinks)}
+        return {"value": nodes([self.value]), "slope": nodes(self.slope), "kinks": nodes(list(self.kinks.values()))}
 
     @cached_property
     def _functions(self) -> dict[str, Callable[..., tuple[Any, ...]]]:
@@ -123,15 +132,19 @@ class Surface:
         """Raise ``ProblemError`` where f has no gradient at a start, or the start no meaning."""
         if len(start) != self.dimensions:
             raise ProblemError(f"a start on {self.key!r} has {self.dimensions} coordinates, got {len(start)}")
-        point = np.array(start)
+        low, high = self.limits or (-_LARGEST, _LARGEST)
+        if not all(low <= coordinate <= high for coordinate in start):
+            raise ProblemError(f"a start on {self.key!r} lies between {low:g} and {high:g}, got {_listed(start)}")
+        point = np.array(start, np.float32).astype(np.float64)  # where the parameters are
         kinks = self._functions["kinks"](*self._arguments(point, 1, 0.5)) if self.kinks else ()
-        at = f"at the start ({', '.join(f'{coordinate:g}' for coordinate in start)})"
-        if any(float(kink) == 0.0 for kink in kinks):
-            where = next(str(self.kinks[k]) for k, kink in enumerate(kinks) if float(kink) == 0.0)
-            raise ProblemError(
-                f"{self.title} is not differentiable {at}: it has a kink where {where} = 0. Start beside it, as with "
-                f"--start {','.join(f'{coordinate + 0.01:g}' for coordinate in start)}"
-            )
+        at = f"at the start ({_listed(start)})"
+        for words, kink in zip(self.kinks, kinks, strict=True) if kinks else ():
+            if float(kink) == 0.0:
+                beside = ",".join(f"{coordinate + 0.01 * (k + 1):g}" for k, coordinate in enumerate(start))
+                raise ProblemError(
+                    f"{self.title} is not differentiable {at}: it has a kink where {words}. Start beside it, as with "
+                    f"--start {beside}"
+                )
         if not np.isfinite(self.loss(point)) or not np.isfinite(self.gradient(point)).all():
             raise ProblemError(
                 f"{self.title} has no finite loss or gradient {at}; start elsewhere, as with --start 1,1"

@@ -162,6 +162,9 @@ def own(text: str) -> Surface:
         raise ProblemError(f"{text!r} is no expression in x and y ({error}); write it as in 'x**2 + 4*y**2'") from None
     if not isinstance(value, sp.Expr) or not value.free_symbols:
         raise ProblemError(f"{text!r} is no function of x and y; write it as in 'x**2 + 4*y**2'")
-    made = Surface("own", text, "A surface of your own.", value, _OWN_BOX, (2.0, 2.0), ())
+    others = sorted(symbol.name for symbol in value.free_symbols - {x, y})
+    if others:
+        raise ProblemError(f"a surface is a function of x and y, got {', '.join(map(repr, others))} as well")
+    made = Surface("own", " ".join(text.split()), "A surface of your own.", value, _OWN_BOX, (2.0, 2.0), ())
     made.python()  # refuses what cannot be written
     return made

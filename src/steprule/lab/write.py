@@ -17,10 +17,14 @@ def write(text: str, path: Path) -> Path:
     Raises:
         StepruleError: when that cannot be written; a file that was there stays as it was.
     """
-    target = path.absolute()
+    target = Path(os.path.realpath(path))  # what a link points to, not the link
     try:
         if target.is_dir():
             raise OSError(0, "it is a folder")
+        if target.exists() and not target.is_file():
+            # A device or a pipe is written to, not replaced.
+            target.write_text(text, encoding="utf-8")
+            return target
         if any(parent.is_file() for parent in target.parents):
             raise OSError(0, "a part of this path is a file")
         target.parent.mkdir(parents=True, exist_ok=True)

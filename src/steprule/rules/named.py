@@ -41,7 +41,8 @@ def named(rule: Rule, variant: Variant | None = None) -> Named:
     values: dict[str, Node] = {}
     for node in in_order(outputs.values()):
         name = labels.get(node, "")
-        if name and node not in results and name not in {*values, *inputs, *outputs}:
+        # A hyperparameter that the rule computes anew would have two values under one name.
+        if name and node not in results and name not in {*values, *inputs, *outputs, *rule.hyperparameters, "t"}:
             values[name] = node
     return Named(trace, inputs, outputs, values)
 

@@ -103,7 +103,7 @@ class Charts {
   }
 
   losses({ runs, looks, state, focus, heights }) {
-    const xs = steps(state.t, 0), log = !heights.flat && heights.low >= 0;
+    const xs = steps(state.t, 0), log = !heights.flat && runs.every(({ run }) => run.lowest >= 0);
     const lines = runs.map(({ name, run }) => {
       const { color, dash } = looks.of(name), end = Math.min(state.t, run.done);
       const data = new Array(state.t + 1).fill(null);
@@ -118,7 +118,8 @@ class Charts {
     if (!entry) return { xs: [0], lines: [], log: false };
     const { run } = entry, end = Math.min(state.t, run.done), { color } = looks.of(focus), muted = looks.paint("muted");
     const xs = steps(end, 1), axes = [...Array(run.d).keys()];
-    const line = (data, k, thick = 2) => ({ color: k ? muted : color, dash: k ? [5, 3] : [], width: thick, data: data.slice(Math.min(1, end)) });
+    const dashes = [[], [5, 3], [2, 3]];
+    const line = (data, k) => ({ color: k ? muted : color, dash: dashes[k], width: 2, data: data.slice(Math.min(1, end)) });
     if (name === "step") {
       const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
       const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
@@ -132,9 +133,11 @@ class Charts {
     }
     const chosen = insideOf(run.rule, state)[name === "first" ? 0 : 1], values = valuesNamed(run, chosen);
     if (!values) return { xs: [0], lines: [], log: false };
-    const stride = values.length === state.steps + 1 && run.d > 1 ? 1 : run.d, log = name === "second";
-    const shape = log ? size : (x) => x;
-    return { xs, lines: axes.slice(0, stride).map((k) => line(column(run, values, k, stride, end, shape), k)), log };
+    // A scalar slot is one number a step. What is never below zero is shown by its size.
+    const stride = run.scalars.has(chosen) && !run.names.has(chosen) ? 1 : run.d;
+    const plain = axes.slice(0, stride).map((k) => column(run, values, k, stride, end, (x) => x));
+    const log = name === "second" && plain.every((data) => data.every((x) => !(x < 0)));
+    return { xs, lines: plain.map((data, k) => line(log ? data.map(size) : data, k)), log };
   }
 }
 

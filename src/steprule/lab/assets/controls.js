@@ -1,34 +1,55 @@
 // Lists and sliders. They change the state by `edit`, and are redrawn from it.
 const SHOWN_FIRST = ["lr", "beta1", "beta2", "eps"];
 
-// How a number lies on a slider: decays by their distance from one, sizes by their logarithm, shares evenly.
-function scaleOf(hyper) {
+// How a number lies on a slider: decays by their distance from one, sizes by their logarithm, others evenly. The
+// default and the present value are always on it.
+function scaleOf(hyper, value) {
+  const plain = scaleFor(hyper, [hyper.default].filter(Number.isFinite));
+  // Wider only for what was typed or linked: a scale that grew under the hand would run away from it.
+  const holds = !Number.isFinite(value) || (value >= plain.to(plain.min) && value <= plain.to(plain.max));
+  return holds ? plain : scaleFor(hyper, [hyper.default, value].filter(Number.isFinite));
+}
+
+function scaleFor(hyper, seen) {
   if (hyper.low === 0 && hyper.high === 1 && !hyper.closed) {
-    const to = (p) => Number((1 - Number((10 ** -p).toPrecision(2))).toFixed(9));
-    return { min: hyper.open ? 0.01 : 0, max: 5, step: 0.01, to, from: (x) => -Math.log10(Math.max(1 - x, 1e-5)) };
+    const most = Math.max(5, ...seen.map((x) => Math.ceil(-Math.log10(1 - x)))), from = (x) => -Math.log10(1 - x);
+    const to = (p) => Number((1 - Number((10 ** -p).toPrecision(2))).toFixed(most + 4));
+    return { min: hyper.open ? 0.01 : 0, max: most, step: 0.01, to, from };
   }
-  if (hyper.name !== "steps" && (hyper.high !== null || hyper.low > 0)) {
-    const low = hyper.low ?? 0, high = hyper.high ?? 4 * low + 1, edge = (high - low) / 200;
-    const to = (p) => Number(p.toPrecision(4));
-    return { min: low + (hyper.open ? edge : 0), max: high - (hyper.closed || hyper.high === null ? 0 : edge), step: edge, to, from: (x) => x };
-  }
-  const [low, high] = { lr: [-4, 1], eps: [-12, 1], noise: [-2, 2], scale: [-3, 3], steps: [1, 4] }[hyper.name] ?? [-4, 2];
-  const zero = low - 0.25, digits = hyper.whole ? 0 : undefined;
-  const round = (x) => (digits === 0 ? Math.round(x) : Number(x.toPrecision(2)));
-  const to = (p) => (!hyper.open && hyper.zero !== false && p < low - 0.1 ? 0 : round(10 ** Math.max(p, low)));
-  return { min: hyper.open || hyper.zero === false ? low : zero, max: high, step: 0.01, to, from: (x) => (x > 0 ? Math.log10(x) : zero) };
+  const isSize = hyper.size || hyper.whole || (hyper.low === 0 && hyper.high === null);
+  return isSize ? sizes(hyper, seen) : evenly(hyper, seen);
+}
+
+function sizes(hyper, seen) {
+  const usual = { lr: [-4, 1], eps: [-12, 1], noise: [-2, 2], scale: [-3, 3], steps: [1, 4] }[hyper.name] ?? [-4, 2];
+  const powers = seen.filter((x) => x > 0).map(Math.log10), hasZero = hyper.low === 0 && !hyper.open;
+  const low = Math.min(usual[0], ...powers.map(Math.floor)), high = Math.max(usual[1], ...powers.map(Math.ceil)), zero = low - 0.25;
+  const round = (x) => (hyper.whole ? Math.round(x) : Number(x.toPrecision(2)));
+  const to = (p) => (hasZero && p < low - 0.1 ? 0 : round(10 ** Math.max(p, low)));
+  return { min: hasZero ? zero : low, max: high, step: 0.01, to, from: (x) => (x > 0 ? Math.log10(x) : zero) };
+}
+
+function evenly(hyper, seen) {
+  const widest = 2 * Math.max(1, ...seen.map(Math.abs)), low = hyper.low ?? -widest;
+  const high = hyper.high ?? (hyper.low === null ? widest : low + widest), edge = (high - low) / 200;
+  const to = (p) => Number(p.toPrecision(4));
+  const most = hyper.high === null || hyper.closed ? high : high - edge;
+  return { min: hyper.open ? low + edge : low, max: most, step: edge, to, from: (x) => x };
 }
 
 class Controls {
-  constructor(facts, root, edit) {
-    Object.assign(this, { facts, edit, root, sliders: new Map() });
+  // `byHand` is told of rules whose learning rate a hand has set.
+  constructor(facts, root, edit, byHand) {
+    Object.assign(this, { facts, edit, root, byHand, sliders: new Map() });
     this.list = root.querySelector("#rules");
     this.host = root.querySelector("#sliders");
     this.more = root.querySelector("#more-sliders");
     this.everyone = root.querySelector("#for-all");
     this.single = root.querySelector("#for-one");
     this.buildRules();
-    for (const radio of [this.everyone, this.single]) radio.addEventListener("change", () => edit(() => {}));
+    for (const radio of [this.everyone, this.single]) {
+      radio.addEventListener("change", () => edit((state) => { state.scope = this.single.checked ? "one" : "all"; }));
+    }
   }
 
   buildRules() {
@@ -69,80 +90,91 @@ class Controls {
     }
     this.single.nextElementSibling.textContent = state.look ? `for ${state.look} only` : "for one only";
     this.single.disabled = !state.look;
+    this.single.checked = state.scope === "one";
+    this.everyone.checked = state.scope !== "one";
     this.showSliders(scene, facts);
   }
 
   showSliders({ state }, facts) {
     const seen = new Map();
-    const names = this.single.checked ? [state.look] : state.rules;
+    const names = state.scope === "one" && state.look ? [state.look] : state.rules;
     for (const name of [state.look, ...names].filter((one) => facts.rules.has(one) && (one !== state.look || names.includes(one)))) {
       for (const hyper of facts.rules.get(name).hypers) if (!seen.has(hyper.name)) seen.set(hyper.name, { hyper, holder: name });
     }
     const first = SHOWN_FIRST.filter((name) => seen.has(name)), rest = [...seen.keys()].filter((name) => !SHOWN_FIRST.includes(name));
-    const wanted = (list) => list.map((name) => ({ id: name, ...seen.get(name) }));
-    const fixed = ["noise", "scale", "steps"].map((id) => ({ id, hyper: OWN_SLIDERS[id], holder: "" }));
-    this.fill(this.host, [...wanted(first), ...fixed], state);
-    this.fill(this.more, wanted(rest), state);
+    const wanted = (list) => list.map((name) => ({ id: name, ...seen.get(name), value: valuesOf(facts, state, seen.get(name).holder)[name] }));
+    const fixed = Object.values(OF_THE_PAGE).map((hyper) => ({ id: `page-${hyper.name}`, hyper, holder: "", value: state[hyper.name] }));
+    this.fill(this.host, [...wanted(first), ...fixed]);
+    this.fill(this.more, wanted(rest));
     this.root.querySelector("#more").hidden = !rest.length;
   }
 
-  fill(host, wanted, state) {
-    const key = wanted.map(({ id, holder }) => `${id}:${holder}`).join();
+  fill(host, wanted) {
+    const scales = wanted.map(({ hyper, value }) => scaleOf(hyper, value));
+    const key = wanted.map(({ id, holder }, k) => [id, holder, scales[k].min, scales[k].max].join(":")).join();
     if (host.dataset.key !== key) {
+      const held = document.activeElement?.id;
       host.dataset.key = key;
-      host.replaceChildren(...wanted.map((entry) => this.slider(entry)));
+      host.replaceChildren(...wanted.map((entry, k) => this.slider(entry, scales[k])));
+      if (held) document.getElementById(held)?.focus();
     }
-    for (const { id, holder } of wanted) {
-      const value = holder ? valuesOf(this.facts, state, holder)[id] : state[id], { range, number, scale } = this.sliders.get(id);
+    for (const { id, value } of wanted) {
+      const { range, number, scale } = this.sliders.get(id);
       if (document.activeElement !== number) number.value = String(value);
       if (scale.to(Number(range.value)) !== value) range.value = String(scale.from(value));
       range.setAttribute("aria-valuetext", String(value));
     }
   }
 
-  slider({ id, hyper }) {
-    const row = document.createElement("div"), label = document.createElement("label"), scale = scaleOf(hyper);
+  slider({ id, hyper, holder }, scale) {
+    const row = document.createElement("div"), label = document.createElement("label"), title = document.createElement("span");
     const range = document.createElement("input"), number = document.createElement("input");
     row.className = "slider";
-    const symbol = hyper.symbol ? `<math>${hyper.symbol}</math>` : "";
-    label.innerHTML = `${symbol} <span>${hyper.title ?? hyper.name}</span>`;
+    label.innerHTML = hyper.symbol ? `<math>${hyper.symbol}</math> ` : "";
+    title.textContent = hyper.title ?? hyper.name;
     if (hyper.note) row.title = hyper.note;
     Object.assign(range, { type: "range", id: `slider-${id}`, min: scale.min, max: scale.max, step: scale.step });
     Object.assign(number, { type: "text", inputMode: "decimal", size: 8, id: `number-${id}` });
+    label.append(title);
     label.htmlFor = range.id;
-    number.setAttribute("aria-label", hyper.title ?? hyper.name);
-    range.addEventListener("input", () => this.set(id, hyper, scale.to(Number(range.value))));
-    number.addEventListener("change", () => this.typed(id, hyper, number));
+    number.setAttribute("aria-label", title.textContent);
+    range.addEventListener("input", () => this.set(hyper, holder, scale.to(Number(range.value))));
+    number.addEventListener("change", () => this.typed(hyper, holder, number));
     row.append(label, number, range);
     this.sliders.set(id, { range, number, scale });
     return row;
   }
 
-  typed(id, hyper, number) {
+  typed(hyper, holder, number) {
     const value = Number(number.value.replace("−", "-")), fits = number.value.trim() !== "" && allows(hyper, value);
     number.setCustomValidity(fits ? "" : `${hyper.title ?? hyper.name} takes ${rangeOf(hyper)}.`);
     number.reportValidity();
-    if (fits) this.set(id, hyper, hyper.whole ? Math.round(value) : value);
+    if (fits) this.set(hyper, holder, hyper.whole ? Math.round(value) : value);
   }
 
-  set(id, hyper, value) {
+  set(hyper, holder, value) {
+    const { name } = hyper;
     this.edit((state) => {
-      if (id in OWN_SLIDERS) {
-        state[id] = value;
-        if (id === "steps") state.t = state.steps;
-      } else if (this.single.checked) (state.own[state.look] ??= {})[id] = value;
+      if (!holder) {
+        state[name] = value;
+        if (name === "steps") state.t = value;
+        return;
+      }
+      if (name === "lr") this.byHand(state.scope === "one" ? [state.look] : state.rules);
+      if (state.scope === "one") (state.own[state.look] ??= Object.create(null))[name] = value;
       else {
-        state.common[id] = value;
-        for (const values of Object.values(state.own)) delete values[id];
+        state.common[name] = value;
+        for (const values of Object.values(state.own)) delete values[name];
       }
     });
   }
 }
 
-const OWN_SLIDERS = {
-  noise: { name: "noise", title: "noise", low: 0, high: null, note: "Standard deviation of what is added to each coordinate of the gradient, the same for all rules." },
-  scale: { name: "scale", title: "loss ×", low: 0, high: null, open: true, note: "The loss, and so the gradient, times this number." },
-  steps: { name: "steps", title: "steps", low: 1, high: MAX_STEPS, closed: true, whole: true },
+// What the page itself sets, beside the rules' own.
+const OF_THE_PAGE = {
+  noise: { name: "noise", title: "noise", low: 0, high: LIMITS.noise[1], closed: true, size: true, note: "Standard deviation of what is added to each coordinate of the gradient, the same for all rules." },
+  scale: { name: "scale", title: "loss ×", low: LIMITS.scale[0], high: LIMITS.scale[1], closed: true, size: true, note: "Rules descend the loss times this number. The loss that is shown is the plain one." },
+  steps: { name: "steps", title: "steps", low: LIMITS.steps[0], high: LIMITS.steps[1], closed: true, whole: true },
 };
 
 function toggled(state, name, on) {

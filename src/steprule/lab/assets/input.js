@@ -10,12 +10,12 @@ function listen(lab) {
   on("surface", "change", () => lab.chooseSurface(lab.$("surface").value));
   on("preset", "change", () => lab.choosePreset(lab.$("preset").value));
   on("theme", "click", () => {
-    lab.looks.chosen = lab.looks.theme === "dark" ? "light" : "dark";
-    document.documentElement.dataset.theme = lab.looks.chosen;
-    lab.edit(() => {});
+    const other = lab.looks.theme === "dark" ? "light" : "dark";
+    lab.edit((state) => { state.theme = other; });
   });
   on("share", "click", () => lab.share());
-  on("tune", "click", () => lab.tune());
+  on("tune", "click", () => lab.tune(lab.state.rules));
+  on("speed", "change", () => lab.edit((state) => { state.speed = lab.$("speed").value; }));
   on("new-noise", "click", () => lab.edit((state) => { state.seed = (state.seed + 1) % 4294967296; }));
   ["first", "second"].forEach((which, place) => {
     on(`inside-${which}`, "change", () => lab.edit((state) => { state.inside[place] = lab.$(`inside-${which}`).value; }));
@@ -87,8 +87,11 @@ function listenToSolid(lab) {
 
 function pressed(lab, event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-  const field = event.target.closest("input, select, button, textarea, summary, [role=tab]");
-  if (field && (event.key === " " || event.key.startsWith("Arrow") || field.type === "text")) return;
+  // Sliders, menus, fields and choices have all keys for themselves; buttons and boxes the one that presses them.
+  const field = event.target.closest("input, select, button, summary, .line"), kind = field?.type ?? field?.tagName;
+  if (field && !["button", "checkbox", "SUMMARY", undefined].includes(kind)) return;
+  if (field && (event.key === " " || event.key === "Enter")) return;
+  if (event.target.closest("[role=tablist]") && event.key.startsWith("Arrow")) return turnTabs(lab, event);
   const act = {
     " ": () => lab.play(),
     ArrowRight: () => lab.jump(lab.state.t + (event.shiftKey ? 10 : 1)),
@@ -99,4 +102,12 @@ function pressed(lab, event) {
   if (!act) return;
   event.preventDefault();
   act();
+}
+
+function turnTabs(lab, event) {
+  const tabs = [...document.querySelectorAll("[role=tab]:not(:disabled)")], at = tabs.indexOf(event.target);
+  const next = tabs[(at + (event.key === "ArrowRight" ? 1 : tabs.length - 1)) % tabs.length];
+  event.preventDefault();
+  next.focus();
+  next.click();
 }

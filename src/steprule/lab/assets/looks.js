@@ -9,7 +9,7 @@ const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
 
 class Looks {
   constructor() {
-    this.slots = new Map();
+    this.marks = Object.create(null);
     this.system = matchMedia("(prefers-color-scheme: dark)");
     this.chosen = "";
   }
@@ -18,19 +18,22 @@ class Looks {
     return this.chosen || (this.system.matches ? "dark" : "light");
   }
 
-  // Each rule keeps its place as long as it is shown; a new one takes the first that is free.
-  assign(rules) {
-    for (const name of this.slots.keys()) if (!rules.includes(name)) this.slots.delete(name);
-    for (const name of rules) {
-      if (this.slots.has(name)) continue;
-      let slot = 0;
-      while ([...this.slots.values()].includes(slot)) slot++;
-      this.slots.set(name, slot);
+  // Each rule keeps its mark as long as it is shown; a new one takes the first that is free.
+  assign(state) {
+    this.chosen = state.theme;
+    this.marks = state.marks;
+    for (const name of Object.keys(state.marks)) if (!state.rules.includes(name)) delete state.marks[name];
+    for (const name of state.rules) {
+      const taken = Object.values(state.marks);
+      if (name in state.marks) continue;
+      let mark = 0;
+      while (taken.includes(mark)) mark++;
+      state.marks[name] = mark;
     }
   }
 
   of(name) {
-    const slot = this.slots.get(name) ?? 0, colors = PALETTES[this.theme];
+    const slot = this.marks[name] ?? 0, colors = PALETTES[this.theme];
     const round = Math.floor(slot / colors.length);
     const color = colors[slot % colors.length];
     return { color, dash: DASHES[round % DASHES.length], shape: SHAPES[slot % SHAPES.length] };

@@ -7,13 +7,15 @@ class Lab {
     this.heights = new Map();
     this.runs = new Map();
     this.playing = false;
+    this.byHand = new Set();
     this.frames = { count: 0, spent: 0, longest: 0 };
     this.map = new SurfaceMap(this.$("base"), this.$("over"));
     this.solid = new Solid(this.$("solid"));
     this.thousand = new Thousand(this.$("thousand"), this.$("progress"));
     this.charts = new Charts(document, (t) => this.jump(t));
-    this.formula = new Formula(this.$("formula"));
-    this.controls = new Controls(this.facts, document, (change) => this.edit(change));
+    this.formula = new Formula(this.$("formula"), (name) => this.edit((state) => { state.line = name; }));
+    const byHand = (names) => { for (const name of names) this.byHand.add(name); };
+    this.controls = new Controls(this.facts, document, (change) => this.edit(change), byHand);
     this.fillMenus();
     listen(this);
     this.load(location.hash);
@@ -28,16 +30,26 @@ class Lab {
 
   // States come from links, presets and edits; all go this way.
   load(hash) {
-    const problems = [], pairs = fromHash(hash);
-    this.state = readState(this.facts, pairs.length ? pairs : this.facts.first.pairs, problems);
+    const problems = [], linked = fromHash(hash), pairs = linked.length ? linked : this.facts.first.pairs;
+    this.stop();
+    this.tuning = null;
+    this.state = readState(this.facts, pairs, problems);
+    // Rates that a link or a hand has set are not to be tuned unasked; those of the page's own views may be.
+    this.byHand = new Set(linked.length && !this.state.preset ? this.state.rules.filter((name) => this.hasOwnRate(name)) : []);
     this.say(problems.join(" "));
     this.edit(() => {});
+  }
+
+  hasOwnRate(name) {
+    return this.state.own[name]?.lr !== undefined || this.state.common.lr !== undefined;
   }
 
   edit(change) {
     change(this.state);
     this.state.t = clamp(this.state.t, 0, this.state.steps);
-    this.looks.assign(this.state.rules);
+    this.looks.assign(this.state);
+    if (this.state.theme) document.documentElement.dataset.theme = this.state.theme;
+    else delete document.documentElement.dataset.theme;
     this.refresh();
     this.dirty = true;
     this.wake();
@@ -93,13 +105,13 @@ class Lab {
     // What is looked at first comes first, so that a drag follows the hand.
     const unfinished = [...this.runs.values()].filter(({ run }) => !run.finished);
     for (const { run } of unfinished) run.advance(begun + 3);
-    const scene = this.scene, view = this.state.view;
+    const tuning = this.workOnRates(begun + 3), scene = this.scene, view = this.state.view;
     if (this.dirty) this.arrange(scene);
     const more = this.draw(scene, view, begun + 4) || [...this.runs.values()].some(({ run }) => !run.finished);
     this.charts.show(scene, !this.playing && !more);
     this.tell(scene);
     this.dirty = false;
-    if (this.playing || more) this.wake();
+    if (this.playing || more || tuning) this.wake();
     // After the charts, which draw in microtasks of their own.
     queueMicrotask(() => this.measure(performance.now() - begun));
   }
@@ -111,7 +123,7 @@ class Lab {
   }
 
   move(now) {
-    const speed = Number(this.$("speed").value) || Math.max(this.state.steps / 6, 4), passed = Math.min(now - (this.last ?? now), 100);
+    const speed = Number(this.state.speed) || Math.max(this.state.steps / 6, 4), passed = Math.min(now - (this.last ?? now), 100);
     this.last = now;
     this.exact = Math.min((this.exact ?? this.state.t) + (passed * speed) / 1000, this.state.steps);
     this.state.t = Math.floor(this.exact);
@@ -133,7 +145,7 @@ class Lab {
       return more;
     }
     const settings = state.rules.map((name) => this.given(name).values);
-    const key = JSON.stringify([state.surface, state.rules, settings, state.noise, state.scale, state.seed, state.steps, looks.theme]);
+    const key = JSON.stringify([state.surface, state.rules, settings, state.noise, state.scale, state.seed, state.steps]);
     this.thousand.show(scene, key);
     return this.thousand.work(deadline);
   }
@@ -144,6 +156,7 @@ class Lab {
     const preset = facts.presets.find((one) => one.key === state.preset);
     this.$("surface").value = state.surface;
     this.$("preset").value = state.preset;
+    this.$("speed").value = state.speed;
     this.$("story").textContent = preset ? preset.story : ground.about;
     this.$("surface-formula").innerHTML = `<math><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
     for (const tab of document.querySelectorAll("[data-view]")) tab.setAttribute("aria-selected", String(tab.dataset.view === state.view));
@@ -161,7 +174,10 @@ class Lab {
     this.$("inside-name").textContent = rule.name;
     this.$("inside-about").textContent = rule.about;
     this.$("inside-paper").textContent = rule.paper;
-    this.formula.show(rule);
+    this.formula.show(rule, state.line);
+    const limits = this.facts.surfaces.get(state.surface).limits;
+    this.$("projected").hidden = !limits;
+    this.$("projected").textContent = limits ? `After each step the parameter is projected to the interval from ${limits.map((x) => written(x)).join(" to ")}.` : "";
     const names = insideNames(rule), chosen = insideOf(rule, state);
     ["first", "second"].forEach((which, place) => {
       const menu = this.$(`inside-${which}`);
@@ -171,7 +187,9 @@ class Lab {
     });
     const shown = corrections(rule);
     this.$("figure-correction").hidden = !shown.length;
-    this.$("correction-name").textContent = shown.length && shown[0].startsWith("1 - ") ? `Bias correction: ${shown.map(plain).join(", ")}` : shown.map(plain).join(", ");
+    const kinds = ["solid", "dashed", "dotted"], corrects = shown[0]?.startsWith("1 - ");
+    const named = shown.map((name, k) => (shown.length > 1 ? `${kinds[k]} ${plain(name)}` : plain(name)));
+    this.$("correction-name").textContent = `${corrects ? "Bias correction: " : ""}${named.join(", ")}`;
   }
 
   // What is seen, in words and numbers.
@@ -198,36 +216,47 @@ class Lab {
     rows.forEach(({ name, text }, index) => {
       const row = body.children[index] ?? body.appendChild(document.createElement("tr"));
       if (row.children.length < 2) row.append(document.createElement("th"), document.createElement("td"));
-      row.children[0].textContent = name;
-      row.children[0].style.color = this.looks.of(name).color;
-      row.children[1].textContent = text;
+      const [head, cell] = row.children;
+      if (!head.firstChild) head.append(document.createElement("canvas"), document.createElement("span"));
+      head.firstChild.setAttribute("aria-hidden", "true");
+      head.lastChild.textContent = name;
+      cell.textContent = text;
+      const look = JSON.stringify([this.looks.of(name), this.looks.theme]);
+      if (row.dataset.look !== look) swatch(head.firstChild, this.looks.of(name), this.looks.paint("paper"));
+      row.dataset.look = look;
     });
   }
 
   play(on = !this.playing) {
+    this.stop();
     this.playing = on;
-    this.last = undefined;
-    this.exact = undefined;
     if (on && this.state.t >= this.state.steps) this.state.t = 0;
     this.$("play").setAttribute("aria-pressed", String(on));
     this.$("play").textContent = on ? "Pause" : "Play";
     this.edit(() => {});
   }
 
-  jump(t) {
+  stop() {
     this.playing = false;
+    this.last = undefined;
+    this.exact = undefined;
     this.$("play").setAttribute("aria-pressed", "false");
     this.$("play").textContent = "Play";
+  }
+
+  jump(t) {
+    this.stop();
     this.edit((state) => { state.t = t; });
   }
 
   chooseSurface(name) {
+    this.stop();
     this.edit((state) => {
       const fresh = freshState(this.facts, name);
-      for (const key of ["surface", "start", "noise", "steps"]) state[key] = fresh[key];
-      Object.assign(state, { t: fresh.steps, preset: "", axis: 0, view: fresh.start.length === 1 && state.view === "solid" ? "map" : state.view });
+      for (const key of ["surface", "start", "noise", "steps", "t", "axis", "preset"]) state[key] = fresh[key];
+      if (fresh.start.length === 1 && state.view === "solid") state.view = "map";
     });
-    this.tune();
+    this.tune(this.state.rules.filter((rule) => !this.byHand.has(rule)));
   }
 
   choosePreset(key) {
@@ -237,37 +266,46 @@ class Lab {
     return this.play(true);
   }
 
-  // Give each rule the learning rate that takes it furthest from here: what a fair race does, for one start.
-  tune() {
+  // Give rules the learning rate that takes them down fastest from here: what a fair race does, for one start.
+  tune(names) {
     const { state } = this, ground = this.facts.surfaces.get(state.surface), surface = SURFACES[state.surface];
-    if (trouble(ground, surface, state.start)) return this.edit(() => {});
-    const found = new Map();
-    for (const name of state.rules) {
-      const rule = this.facts.rules.get(name);
-      if (!rule.hypers.some((hyper) => hyper.name === "lr")) continue;
-      const steps = Math.min(state.steps, 1000);
-      const make = (lr) => {
-        const given = { ...this.given(name), steps };
-        return new Run(rule, RULES[name], ground, surface, { ...given, values: { ...given.values, lr } });
-      };
-      const lr = bestRate(make, steps);
-      if (lr !== null) found.set(name, lr);
-    }
-    return this.edit(() => {
-      for (const [name, lr] of found) (state.own[name] ??= {}).lr = lr;
-      if (state.t === 0) state.t = state.steps;
-    });
+    if (trouble(ground, surface, state.start)) return;
+    const rated = names.filter((name) => this.facts.rules.get(name).hypers.some((hyper) => hyper.name === "lr"));
+    const heights = this.heights.get(state.surface), steps = Math.min(state.steps, 1000);
+    this.tuning = new Tuning(rated, (name, lr) => {
+      const given = { ...this.given(name), steps };
+      return new Run(this.facts.rules.get(name), RULES[name], ground, surface, { ...given, values: { ...given.values, lr } });
+    }, heights);
+    this.$("shared").textContent = rated.length ? "Looking for learning rates …" : "";
+    this.wake();
+  }
+
+  // True while there is more to try.
+  workOnRates(deadline) {
+    if (!this.tuning) return false;
+    if (!this.tuning.work(deadline)) return true;
+    const { found } = this.tuning;
+    this.tuning = null;
+    this.edit((state) => { for (const [name, lr] of found) (state.own[name] ??= Object.create(null)).lr = lr; });
+    const words = [...found].map(([name, lr]) => `${name} ${written(lr)}`).join(", ");
+    this.note(words && `Learning rates for this start: ${words}.`, 9000);
+    return false;
+  }
+
+  note(text, milliseconds) {
+    this.$("shared").textContent = text;
+    clearTimeout(this.noting);
+    this.noting = setTimeout(() => { this.$("shared").textContent = ""; }, milliseconds);
   }
 
   async share() {
     history.replaceState(null, "", this.link());
     try {
       await navigator.clipboard.writeText(location.href);
-      this.$("shared").textContent = "The link is copied. It holds all that you see.";
+      this.note("The link is copied. It holds all that you see.", 4000);
     } catch {
-      this.$("shared").textContent = "Copy the address of this page: it holds all that you see.";
+      this.note("Copy the address of this page: it holds all that you see.", 4000);
     }
-    setTimeout(() => { this.$("shared").textContent = ""; }, 4000);
   }
 }
 

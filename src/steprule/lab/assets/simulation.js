@@ -10,6 +10,8 @@ class Run {
     this.path = new Float32Array(size);
     this.gradients = new Float32Array(size);
     this.losses = new Float64Array(given.steps + 1);
+    this.lowest = Infinity;
+    this.unprojected = ground.limits ? new Float32Array(size) : this.path;
     this.kept = [...rule.slots, ...rule.probes].map(() => new Float32Array(size));
     this.names = new Map([...rule.slots, ...rule.probes].map((name, index) => [name, this.kept[index]]));
     this.scalars = new Map(rule.scalars.map((name) => [name, new Float64Array(given.steps + 1)]));
@@ -37,7 +39,9 @@ class Run {
       this.gradients[d * t + k] = now[1][k];
       for (let index = 0; index < kept.length; index++) kept[index][d * t + k] = now[2 + index][k];
     }
-    this.losses[t] = this.surface.value(now[0][0], d > 1 ? now[0][1] : 0, t, 0.5)[0];
+    const loss = this.surface.value(now[0][0], d > 1 ? now[0][1] : 0, t, 0.5)[0];
+    this.losses[t] = loss;
+    if (loss < this.lowest) this.lowest = loss;
   }
 
   gradient(t) {
@@ -60,7 +64,12 @@ class Run {
     });
     this.code.kernel(...now, numbers);
     const limits = this.ground.limits;
-    if (limits) for (let k = 0; k < this.d; k++) now[0][k] = clampedTo(now[0][k], limits[0], limits[1]);
+    if (limits) {
+      for (let k = 0; k < this.d; k++) {
+        this.unprojected[this.d * t + k] = now[0][k];
+        now[0][k] = clampedTo(now[0][k], limits[0], limits[1]);
+      }
+    }
     this.record(t);
     if (now[0].every(Number.isFinite)) this.done = t;
     else this.diverged = true;
@@ -86,10 +95,10 @@ function clampedTo(x, low, high) {
 
 // Where a surface has no gradient at a point, in words; empty where it has one.
 function trouble(ground, surface, start) {
-  const [x, y = 0] = start;
+  const [x, y = 0] = start.map(Math.fround);
   const kinks = surface.kinks ? surface.kinks(x, y, 1, 0.5) : [];
   const kink = kinks.findIndex((value) => value === 0);
-  if (kink >= 0) return `f is not differentiable here: it has a kink where ${ground.kinks[kink]} = 0. Start beside it.`;
+  if (kink >= 0) return `f is not differentiable here: it has a kink where ${ground.kinks[kink]}. Start beside it.`;
   const numbers = [...surface.value(x, y, 1, 0.5), ...surface.slope(x, y, 1, 0.5)];
   return numbers.every(Number.isFinite) ? "" : "f has no finite loss or gradient here. Start elsewhere.";
 }
@@ -131,19 +140,37 @@ class Crowd {
   }
 }
 
-// The learning rate, of a grid of three a decade, whose path has the lowest mean loss in its last fifth.
-function bestRate(make, steps) {
-  let best = null, lowest = Infinity;
-  for (let power = -4; power <= 1; power++) {
-    for (const digit of [1, 2, 5]) {
-      const lr = Number(`${digit}e${power}`), run = make(lr);
-      run.advance();
-      if (run.diverged) continue;
-      const from = Math.floor(0.8 * steps);
-      let sum = 0;
-      for (let t = from; t <= steps; t++) sum += run.losses[t];
-      if (sum < lowest) [best, lowest] = [lr, sum];
+// For each rule the learning rate, of a grid of three a decade, whose path is lowest on average, by the heights of the map:
+// neither a slow one, nor one that jumps about before it settles.
+class Tuning {
+  constructor(names, make, heights) {
+    const rates = [-4, -3, -2, -1, 0, 1].flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+    Object.assign(this, { make, heights, found: new Map(), lowest: new Map() });
+    this.jobs = names.flatMap((name) => rates.map((lr) => [name, lr]));
+  }
+
+  // Try rates until the time is up; true when all have been.
+  work(deadline) {
+    while (this.jobs.length) {
+      const [name, lr] = this.jobs[0];
+      this.run ??= this.make(name, lr);
+      this.run.advance(deadline);
+      if (!this.run.finished) return false;
+      this.judge(name, lr, this.run);
+      this.jobs.shift();
+      this.run = null;
+      if (performance.now() > deadline) return !this.jobs.length;
+    }
+    return true;
+  }
+
+  judge(name, lr, run) {
+    if (run.diverged) return;
+    let sum = 0;
+    for (let t = 0; t <= run.done; t++) sum += this.heights.of(run.losses[t]);
+    if (sum < (this.lowest.get(name) ?? Infinity)) {
+      this.lowest.set(name, sum);
+      this.found.set(name, lr);
     }
   }
-  return best;
 }

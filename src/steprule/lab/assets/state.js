@@ -1,14 +1,24 @@
 // What is seen is a function of this state, and the state is in the link: to send one is to send a situation.
-const NUMBERS = ["noise", "scale", "seed", "steps", "t"];
-const MAX_STEPS = 10000;
+const LIMITS = { noise: [0, 1e6], scale: [1e-9, 1e9], seed: [0, 4294967295], steps: [1, 10000], t: [0, 10000] };
+const WHOLE = ["seed", "steps", "t"];
+const VIEWS = ["map", "solid", "thousand"];
+const SPEEDS = ["", "4", "20", "60", "240"];
+const KEYS = ["surface", "start", "rules", "look", ...Object.keys(LIMITS), "view", "turn", "axis", "inside", "marks", "theme",
+  "speed", "scope", "line", "preset"];
 
 function freshState(facts, name) {
   const ground = facts.surfaces.get(name);
   return {
-    surface: name, start: [...ground.start], rules: [], look: "", common: {}, own: {}, noise: ground.noise, scale: 1,
-    seed: 1, steps: ground.steps, t: ground.steps, view: "map", axis: 0, turn: [-0.6, 0.75], preset: "", inside: ["", ""],
+    surface: name, start: [...ground.start], rules: [], look: "", common: Object.create(null), own: Object.create(null),
+    noise: ground.noise, scale: 1, seed: 1, steps: ground.steps, t: ground.steps, view: "map", turn: [-0.6, 0.75], axis: 0,
+    inside: ["", ""], marks: Object.create(null), theme: "", speed: "", scope: "all", line: "", preset: "",
   };
 }
+
+// Lists of names in a link: a comma within a name is written otherwise.
+const joined = (names) => names.map((name) => name.replaceAll("%", "%25").replaceAll(",", "%2C")).join(",");
+const parted = (text) => text.split(",").map((name) => name.replaceAll("%2C", ",").replaceAll("%25", "%"));
+const numbersIn = (text) => text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
 
 // A state from the pairs of a link or of a preset. What cannot be read is named in `problems` and left out.
 function readState(facts, pairs, problems = []) {
@@ -19,47 +29,68 @@ function readState(facts, pairs, problems = []) {
     surface = facts.first.surface;
   }
   const state = freshState(facts, surface), ground = facts.surfaces.get(surface);
-  const start = take("start")?.split(",").map(Number);
-  if (start && start.length === ground.dimensions && start.every(Number.isFinite)) state.start = start;
-  else if (start) problems.push(`The start has to be ${ground.dimensions} number${ground.dimensions > 1 ? "s" : ""}.`);
-  for (const name of (take("rules") ?? facts.first.rules).split(",").filter(Boolean)) {
+  readStart(state, ground, take("start"), problems);
+  readRules(facts, state, take, problems);
+  for (const key of Object.keys(LIMITS)) {
+    if (key === "t") state.t = state.steps;
+    readNumber(state, key, take(key), problems);
+  }
+  state.t = Math.min(state.t, state.steps);
+  const view = take("view"), turn = numbersIn(take("turn") ?? "");
+  if (VIEWS.includes(view) && !(view === "solid" && ground.dimensions === 1)) state.view = view;
+  if (turn.length === 2 && turn.every(Number.isFinite)) state.turn = [turn[0], clamp(turn[1], 0.15, 1.5)];
+  if (take("axis") === "1" && ground.dimensions > 1) state.axis = 1;
+  const theme = take("theme"), speed = take("speed");
+  if (["light", "dark"].includes(theme)) state.theme = theme;
+  if (SPEEDS.includes(speed)) state.speed = speed;
+  if (take("scope") === "one") state.scope = "one";
+  state.line = take("line") ?? "";
+  state.preset = take("preset") ?? "";
+  const inside = parted(take("inside") ?? ",");
+  if (inside.length === 2) state.inside = inside;
+  for (const [key, text] of given) readHyper(facts, state, key, text, problems);
+  return state;
+}
+
+function readStart(state, ground, text, problems) {
+  if (text === undefined) return;
+  const start = numbersIn(text), [low, high] = ground.limits ?? [-1e30, 1e30], count = ground.dimensions;
+  const fits = start.length === count && start.every((x) => x >= low && x <= high);
+  if (fits) state.start = start;
+  else problems.push(`The start has to be ${count} number${count > 1 ? "s" : ""} from ${low} to ${high}.`);
+}
+
+function readRules(facts, state, take, problems) {
+  for (const name of parted(take("rules") ?? facts.first.rules).filter(Boolean)) {
     if (!facts.rules.has(name)) problems.push(`There is no rule “${name}” on this page.`);
     else if (!state.rules.includes(name)) state.rules.push(name);
   }
   state.look = take("look") ?? "";
   if (!state.rules.includes(state.look)) state.look = state.rules.at(-1) ?? "";
-  for (const key of NUMBERS) {
-    const text = take(key);
-    if (key === "t") state.t = state.steps;
-    if (text === undefined) continue;
-    const value = Number(text);
-    if (text !== "" && Number.isFinite(value) && value >= 0) state[key] = value;
-    else problems.push(`${key} has to be a number that is not negative, not “${text}”.`);
+  const marks = numbersIn(take("marks") ?? "");
+  if (marks.length === state.rules.length && new Set(marks).size === marks.length && marks.every((k) => k >= 0 && k < 1000)) {
+    state.rules.forEach((name, k) => { state.marks[name] = Math.round(marks[k]); });
   }
-  state.steps = clamp(Math.round(state.steps), 1, MAX_STEPS);
-  state.t = clamp(Math.round(state.t), 0, state.steps);
-  state.seed = Math.round(state.seed) % 4294967296;
-  const view = take("view");
-  if (["map", "solid", "thousand"].includes(view)) state.view = view;
-  const turn = take("turn")?.split(",").map(Number);
-  if (turn?.length === 2 && turn.every(Number.isFinite)) state.turn = [turn[0], clamp(turn[1], 0.15, 1.5)];
-  if (take("axis") === "1" && ground.dimensions > 1) state.axis = 1;
-  state.preset = take("preset") ?? "";
-  state.inside = (take("inside") ?? ",").split(",");
-  for (const [key, text] of given) readHyper(facts, state, key, text, problems);
-  return state;
 }
 
+function readNumber(state, key, text, problems) {
+  if (text === undefined) return;
+  const value = numbersIn(text)[0], [low, high] = LIMITS[key];
+  if (value >= low && value <= high) state[key] = WHOLE.includes(key) ? Math.round(value) : value;
+  else problems.push(`${key} has to be a number from ${low} to ${high}, not “${text}”.`);
+}
+
+// `lr=` is for all rules, `adam.lr=` for one; `*.scale=` is a hyperparameter whose name the page uses as well.
 function readHyper(facts, state, key, text, problems) {
-  const dot = key.lastIndexOf("."), rule = dot > 0 ? key.slice(0, dot) : "", name = key.slice(dot + 1);
-  const holders = [...facts.rules.values()].filter((one) => !rule || one.name === rule);
+  const dot = key.lastIndexOf("."), rule = dot > 0 ? key.slice(0, dot) : "*", name = key.slice(dot + 1);
+  const holders = [...facts.rules.values()].filter((one) => rule === "*" || one.name === rule);
   const hypers = holders.flatMap((one) => one.hypers.filter((hyper) => hyper.name === name));
-  const value = Number(text);
+  const value = numbersIn(text)[0];
   if (!hypers.length) problems.push(`Nothing on this page is called “${key}”.`);
-  else if (text === "" || !hypers.some((hyper) => allows(hyper, value))) {
-    problems.push(`${key} cannot be ${text}: it takes ${rangeOf(hypers[0])}.`);
-  } else if (rule) (state.own[rule] ??= {})[name] = value;
-  else state.common[name] = value;
+  else if (!hypers.some((hyper) => allows(hyper, value))) {
+    problems.push(`${key} cannot be “${text}”: it takes ${rangeOf(hypers[0])}.`);
+  } else if (rule === "*") state.common[name] = value;
+  else (state.own[rule] ??= Object.create(null))[name] = value;
 }
 
 function allows(hyper, value) {
@@ -76,18 +107,17 @@ function rangeOf(hyper) {
 
 // The pairs that make this state: only what differs from where a link without them would lead.
 function statePairs(facts, state) {
-  const fresh = freshState(facts, state.surface), pairs = [];
-  const put = (key, value, plain) => { if (String(value) !== String(plain)) pairs.push([key, String(value)]); };
-  pairs.push(["surface", state.surface], ["rules", state.rules.join(",")]);
-  put("start", state.start, fresh.start);
+  const fresh = freshState(facts, state.surface), pairs = [["surface", state.surface], ["rules", joined(state.rules)]];
+  const put = (key, value, plain = fresh[key]) => { if (String(value) !== String(plain)) pairs.push([key, String(value)]); };
+  put("start", state.start);
   put("look", state.look, state.rules.at(-1) ?? "");
-  for (const key of NUMBERS) put(key, state[key], key === "t" ? state.steps : fresh[key]);
-  put("view", state.view, "map");
-  put("turn", state.turn.map((x) => Number(x.toFixed(3))), fresh.turn);
-  put("axis", state.axis, 0);
-  put("inside", state.inside, ",");
-  put("preset", state.preset, "");
-  for (const [name, value] of Object.entries(state.common)) pairs.push([name, String(value)]);
+  for (const key of Object.keys(LIMITS)) put(key, state[key], key === "t" ? state.steps : fresh[key]);
+  put("view", state.view);
+  put("turn", state.turn.map((x) => Number(x.toFixed(3))));
+  put("inside", joined(state.inside), ",");
+  put("marks", state.rules.map((name) => state.marks[name]), state.rules.map((_, k) => k));
+  for (const key of ["axis", "theme", "speed", "scope", "line", "preset"]) put(key, state[key]);
+  for (const [name, value] of Object.entries(state.common)) pairs.push([KEYS.includes(name) ? `*.${name}` : name, String(value)]);
   for (const [rule, values] of Object.entries(state.own)) {
     if (!facts.rules.has(rule)) continue;
     for (const [name, value] of Object.entries(values)) pairs.push([`${rule}.${name}`, String(value)]);
@@ -111,7 +141,7 @@ function fromHash(hash) {
 
 // The hyperparameters that a rule runs with: its own, those for all rules, its defaults.
 function valuesOf(facts, state, name) {
-  const own = state.own[name] ?? {}, rule = facts.rules.get(name);
+  const own = state.own[name] ?? Object.create(null), rule = facts.rules.get(name);
   const chosen = (hyper) => {
     if (own[hyper.name] !== undefined) return own[hyper.name];
     const common = state.common[hyper.name];

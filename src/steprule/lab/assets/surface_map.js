@@ -71,7 +71,12 @@ class SurfaceMap {
       const level = h * bands, near = Math.abs(level - Math.round(level));
       const thick = Math.hypot(across, down) * bands * this.base.ratio / pass.cell;
       const ink = h > 0.002 ? 0.42 * clamp(1 - near / (thick || 1e-9), 0, 1) * (thick > 0.9 ? 0.9 / thick : 1) : 0;
-      const part = clamp(h, 0, 1), at = 4 * (row * wide + column);
+      const at = 4 * (row * wide + column);
+      if (!Number.isFinite(h)) {
+        image.data.set([...line, 70], at); // f has no value here
+        continue;
+      }
+      const part = clamp(h, 0, 1);
       for (let k = 0; k < 3; k++) {
         const ground = low[k] + (high[k] - low[k]) * part;
         image.data[at + k] = ground + (line[k] - ground) * ink;

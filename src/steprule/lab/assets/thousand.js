@@ -9,6 +9,9 @@ class Thousand {
   }
 
   show(scene, key) {
+    this.scene = scene;
+    if (this.jobs && this.theme !== scene.looks.theme) for (const job of this.jobs) job.drawn = false;
+    this.theme = scene.looks.theme;
     if (this.key === key) return;
     this.key = key;
     const { heights, looks } = scene, flat = heights.flat, side = flat ? 1024 : 32;
@@ -20,7 +23,6 @@ class Thousand {
       }
     }
     this.side = [side, flat ? 1 : side];
-    this.scene = scene;
     this.jobs = scene.state.rules.map((name) => this.job(name, looks));
     this.host.replaceChildren(...this.jobs.map((job) => job.figure));
   }

@@ -26,11 +26,16 @@ class Heights {
     return this.surface.value(x, this.flat ? 0 : y, 1, 0.5)[0];
   }
 
-  // From 0, the lowest point that is drawn, to 1, the highest; on a line the loss itself.
-  height(x, y) {
-    const above = this.value(x, y) - this.low;
+  // The height of a loss, as of a point.
+  of(loss) {
+    const above = loss - this.low;
     if (this.flat) return above / (Math.exp(this.top) - this.soft || 1);
     return (Math.log(Math.max(above, 0) + this.soft) - this.bottom) / (this.top - this.bottom || 1);
+  }
+
+  // From 0, the lowest point that is drawn, to 1, the highest; on a line the loss itself.
+  height(x, y) {
+    return this.of(this.value(x, y));
   }
 }
 
