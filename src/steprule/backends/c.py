@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import COMMON, Spelling, statements
 from steprule.backends.loops import Dialect, Writer, indented
 from steprule.compile import Plan, distinct
@@ -24,53 +25,10 @@ _TYPES = {
     "uint16": "uint16_t",
     "int16": "int16_t",
 }
-_KEYWORDS = (
-    *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern"),
-    *("float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed"),
-    *("sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main"),
-    *("bool", "complex", "imaginary", "NULL", "NAN", "INFINITY", "HUGE_VAL", "HUGE_VALF", "I", "errno"),
-    # Of C++, which may compile the same text.
-    *("alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "catch", "char8_t", "char16_t", "char32_t"),
-    *("class", "co_await", "co_return", "co_yield", "compl", "concept", "const_cast", "consteval", "constexpr"),
-    *("constinit", "decltype", "delete", "dynamic_cast", "explicit", "export", "false", "friend", "mutable"),
-    *("namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected"),
-    *("public", "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this", "thread_local"),
-    *("throw", "true", "try", "typeid", "typename", "using", "virtual", "wchar_t", "xor", "xor_eq"),
-    # GCC's own, without -std=c99.
-    *("typeof", "linux", "unix", "i386"),
-)
-_LIBRARY = (
-    *("memchr", "memcmp", "memcpy", "memmove", "memset", "strcat", "strchr", "strcmp", "strcpy", "strlen", "strncpy"),
-    *("fma", "fmax", "fmin", "fdim", "fpclassify", "frexp", "ilogb", "isgreater", "isless", "isnormal", "logb"),
-    *(
-        "lrint",
-        "lround",
-        "llrint",
-        "llround",
-        "modf",
-        "nan",
-        "nearbyint",
-        "nexttoward",
-        "remquo",
-        "rint",
-        "round",
-        "scalbn",
-    ),
-    *("scalbln", "signbit", "tgamma", "ldexp", "abs", "labs", "div", "exit", "free", "malloc", "signal", "printf"),
-    # Of older libraries.
-    *("gamma", "index", "rindex", "bcmp", "bcopy", "bzero", "j0", "j1", "jn", "y0", "y1", "yn", "drem", "significand"),
-    *("exp10", "pow10", "sincos", "scalb", "finite"),
-)
 _OURS = (
     *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count", "seed", "tensor", "key"),
     *("size_t", "bits_of", "real_of", "mixed", "larger", "smaller", "floor_mod", "floor_divide"),
 )
-_MATH = (
-    *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2"),
-    *("expm1", "fabs", "floor", "lgamma", "log", "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh"),
-    *("trunc", "isnan", "isinf", "isfinite"),
-)
-_MATH_OF_TWO = ("atan2", "copysign", "fmod", "hypot", "nextafter", "pow", "remainder")
 _SPELLING = Spelling(
     target="C",
     table={
@@ -78,8 +36,8 @@ _SPELLING = Spelling(
         "abs": "fabs({0})",
         "sqrt": "sqrt({0})",
         "pow": "pow({0}, {1})",
-        **{f"math.{name}": f"{name}({{0}})" for name in _MATH},
-        **{f"math.{name}": f"{name}({{0}}, {{1}})" for name in _MATH_OF_TWO},
+        **{f"math.{name}": f"{name}({{0}})" for name in MATH},
+        **{f"math.{name}": f"{name}({{0}}, {{1}})" for name in MATH_OF_TWO},
         "math.ldexp": "ldexp({0}, (int)({1}))",
     },
     name="const double {name} = {text};",
@@ -149,12 +107,7 @@ _DIALECT = Dialect(
     number={"float32": "(float){0}", "float64": "{0}"},
     load={name: "(uint32_t){0}" if "int" in name else "{0}" for name in _TYPES},
     store={name: f"({kind}){{0}}" if "int" in name else "{0}" for name, kind in _TYPES.items()},
-    # Each function of the library has twins for float and long double.
-    reserved=(
-        *_KEYWORDS,
-        *_OURS,
-        *(f"{name}{suffix}" for name in (*_LIBRARY, *_MATH, *_MATH_OF_TWO) for suffix in ("", "f", "l")),
-    ),
+    reserved=(*RESERVED, *_OURS),
 )
 _HEAD = """\
 /* {title}

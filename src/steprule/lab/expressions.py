@@ -139,8 +139,7 @@ def _power(base: Any, exponent: Any) -> Any:
         return _power(root, exponent * 2) if exponent.p != 1 else root
     if not exponent.is_Integer or abs(int(exponent)) > 64:
         raise ProblemError(
-            f"a surface has whole powers up to 64 and roots, got the exponent {exponent}; 2**x is "
-            "written exp(0.693*x)"
+            f"a surface has whole powers up to 64 and roots, got the exponent {exponent}; 2**x is written exp(0.693*x)"
         )
     n, square = abs(int(exponent)), base
     product: Any = None

@@ -90,9 +90,13 @@ class Charts {
     this.turn = 0;
   }
 
-  // A few charts a frame, in turn, so that no frame is late; all of them when nothing moves.
-  show(scene, all) {
-    const names = Object.keys(this.charts), count = all ? names.length : 2;
+  get count() {
+    return Object.keys(this.charts).length;
+  }
+
+  // Draw so many charts, in turn.
+  show(scene, count) {
+    const names = Object.keys(this.charts);
     for (let k = 0; k < count; k++) this.draw(names[this.turn++ % names.length], scene);
   }
 

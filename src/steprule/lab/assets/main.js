@@ -106,14 +106,34 @@ class Lab {
     const unfinished = [...this.runs.values()].filter(({ run }) => !run.finished);
     for (const { run } of unfinished) run.advance(begun + 3);
     const tuning = this.workOnRates(begun + 3), scene = this.scene, view = this.state.view;
-    if (this.dirty) this.arrange(scene);
+    this.arrangeAnew(scene);
     const more = this.draw(scene, view, begun + 4) || [...this.runs.values()].some(({ run }) => !run.finished);
-    this.charts.show(scene, !this.playing && !more);
+    const late = this.drawCharts(scene);
     this.tell(scene);
     this.dirty = false;
-    if (this.playing || more || tuning) this.wake();
+    if (this.playing || more || late || tuning) this.wake();
     // After the charts, which draw in microtasks of their own.
     queueMicrotask(() => this.measure(performance.now() - begun));
+  }
+
+  // What only pointers change (start, step, camera) leaves menus, lists and sliders as they are.
+  arrangeAnew(scene) {
+    const { start, t, turn, ...rest } = this.state, key = JSON.stringify([rest, this.looks.theme]);
+    if (key === this.arranged) return;
+    this.arranged = key;
+    this.arrange(scene);
+  }
+
+  // Charts are drawn when they would show something else: two a frame, in turn. True while some are late.
+  drawCharts(scene) {
+    const { start, turn, view, ...rest } = this.state, runs = scene.runs.map(({ run }) => [run.serial, run.done]);
+    const key = JSON.stringify([rest, runs, this.looks.theme, innerWidth, devicePixelRatio]);
+    if (key !== this.charted) this.late = this.charts.count;
+    this.charted = key;
+    const now = Math.min(this.late, 2);
+    this.charts.show(scene, now);
+    this.late -= now;
+    return this.late > 0;
   }
 
   measure(spent) {
@@ -188,8 +208,8 @@ class Lab {
     const shown = corrections(rule);
     this.$("figure-correction").hidden = !shown.length;
     const kinds = ["solid", "dashed", "dotted"], corrects = shown[0]?.startsWith("1 - ");
-    const named = shown.map((name, k) => (shown.length > 1 ? `${kinds[k]} ${plain(name)}` : plain(name)));
-    this.$("correction-name").textContent = `${corrects ? "Bias correction: " : ""}${named.join(", ")}`;
+    const named = shown.map((name, k) => `${shown.length > 1 ? kinds[k] : ""} <math>${rule.symbols[name]}</math>`);
+    this.$("correction-name").innerHTML = `${corrects ? "Bias correction: " : ""}${named.join(", ")}`;
   }
 
   // What is seen, in words and numbers.

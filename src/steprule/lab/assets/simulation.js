@@ -4,9 +4,11 @@ const FACTS_OF = (list, key) => new Map(list.map((one) => [one[key], one]));
 // One rule from one start. Arrays hold every step, so that time can be moved freely: entry t of a quantity of
 // d coordinates is at d * t.
 class Run {
+  static made = 0;
+
   constructor(rule, code, ground, surface, given) {
     const d = ground.dimensions, size = d * (given.steps + 1);
-    Object.assign(this, { rule, code, ground, surface, given, d, done: 0, diverged: false });
+    Object.assign(this, { rule, code, ground, surface, given, d, done: 0, diverged: false, serial: Run.made++ });
     this.path = new Float32Array(size);
     this.gradients = new Float32Array(size);
     this.losses = new Float64Array(given.steps + 1);

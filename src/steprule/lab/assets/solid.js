@@ -19,13 +19,18 @@ class Solid {
     this.sin = [Math.sin(this.around), Math.sin(this.up)];
     this.cos = [Math.cos(this.around), Math.cos(this.up)];
     this.fitAll();
-    this.still = this.picture(2).run();
+    this.still = this.picture(4).run();
     this.fine = this.picture(1);
+    this.isNew = true;
   }
 
   // Draw until the time is up; true while there is more.
   work(deadline) {
     if (!this.fine) return false;
+    if (this.isNew) {
+      this.isNew = false; // while the camera turns, fine pictures would be begun in vain
+      return true;
+    }
     const done = this.fine.run(deadline);
     if (!done) return true;
     this.still = done;
