@@ -29,20 +29,8 @@ _KEYWORDS = (
 _LIBRARY = (
     *("memchr", "memcmp", "memcpy", "memmove", "memset", "strcat", "strchr", "strcmp", "strcpy", "strlen", "strncpy"),
     *("fma", "fmax", "fmin", "fdim", "fpclassify", "frexp", "ilogb", "isgreater", "isless", "isnormal", "logb"),
-    *(
-        "lrint",
-        "lround",
-        "llrint",
-        "llround",
-        "modf",
-        "nan",
-        "nearbyint",
-        "nexttoward",
-        "remquo",
-        "rint",
-        "round",
-        "scalbn",
-    ),
+    *("lrint", "lround", "llrint", "llround", "modf", "nan", "nearbyint", "nexttoward", "remquo"),
+    *("rint", "round", "scalbn"),
     *("scalbln", "signbit", "tgamma", "ldexp", "abs", "labs", "div", "exit", "free", "malloc", "signal", "printf"),
     # Of older libraries.
     *("gamma", "index", "rindex", "bcmp", "bcopy", "bzero", "j0", "j1", "jn", "y0", "y1", "yn", "drem", "significand"),
