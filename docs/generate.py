@@ -74,7 +74,7 @@ _QUESTIONS = {
     "torch_memory": "The two slots are made in these steps. A transposed gradient is walked where it lies.\n",
     "jax_large": "XLA makes three loops of a step of Adam: 7 arrays read and 3 written, where one pass reads 4.\n",
     "jax_compile": "With nothing remembered. Leaves of one shape are traced once; XLA compiles each.\n",
-    "lab_frames": "Charts included, which draw in turn. At 60 a second a frame has 16.7 ms for all that the browser does.\n",
+    "lab_frames": "Charts included, which draw in turn. A frame at 60 a second has 16.7 ms in all.\n",
     "torch_training": (
         "Forward and backward are torch's, and vary by more than a step takes. The step right after a backward\n"
         "shares the processors with OpenMP's threads, which still spin; after a pause they sleep.\n"
