@@ -280,6 +280,7 @@ def test_sliders_for_one_rule_alone(opened: Opened) -> None:
 
 def test_rules_are_chosen_and_looked_into(opened: Opened) -> None:
     page = opened(link(surface="beale", rules="sgd,adam"))
+    expect(page.locator("#new-noise")).to_be_disabled()  # there is none
     page.locator("#rules input[value=lion]").check()
     assert state(page)["rules"] == ["sgd", "adam", "lion"]
     expect(page.locator("#inside-name")).to_have_text("lion")

@@ -94,5 +94,5 @@ def _facts(surface: Surface) -> dict[str, Any]:
         "soft": surface.soft,
         "dimensions": surface.dimensions,
         "kinks": list(surface.kinks),
-        "changes": surface.sampled is not None,
+        "draws": surface.sampled is not None and "u" in map(str, surface.sampled.free_symbols),
     }

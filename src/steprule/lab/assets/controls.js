@@ -92,6 +92,11 @@ class Controls {
     this.single.disabled = !state.look;
     this.single.checked = state.scope === "one";
     this.everyone.checked = state.scope !== "one";
+    const focus = this.items.get(state.look)?.item;
+    if (focus && this.seen !== state.look) this.list.scrollTop = focus.offsetTop - this.list.clientHeight / 2;
+    this.seen = state.look;
+    const draws = state.noise > 0 || facts.surfaces.get(state.surface).draws;
+    this.root.querySelector("#new-noise").disabled = !draws;
     this.showSliders(scene, facts);
   }
 
