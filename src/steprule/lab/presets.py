@@ -121,7 +121,7 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         "sparse",
         "Sparse gradients",
         "y is seen in one step of ten, and then ten times as strongly, as the row of a rare word. sgd has one"
-        " rate for both: what x could bear twice over makes y overshoot at every sight. AdaGrad and Adam have"
+        " rate for both: a tenth of what x could bear makes y overshoot at every sight. AdaGrad and Adam have"
         " a rate for each coordinate.",
         {
             "surface": "sparse-bowl",
