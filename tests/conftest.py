@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +35,9 @@ def threads(request: pytest.FixtureRequest) -> int:
 
 
 ROOT = Path(__file__).parent.parent
-_BESIDE = ThreadPoolExecutor(1)
+_BESIDE = ThreadPoolExecutor(2)
+_CORES = threading.Semaphore(1)
+"""One core for what runs beside the suite, and another one once the suite waits for it."""
 _apart: dict[tuple[str, ...], Future[subprocess.CompletedProcess[str]]] = {}
 
 
@@ -45,8 +48,13 @@ class Apart:
     Marked ``@pytest.mark.apart(*arguments)``, a test is given it as ``apart``.
     """
 
+    _waits = False
+
     def __init__(self, arguments: tuple[str, ...]) -> None:
         self._done = _apart[arguments]
+        if not Apart._waits:
+            Apart._waits = True
+            _CORES.release()
 
     def check(self) -> None:
         """Wait for the end, and assert that all tests were run and have passed."""
@@ -67,7 +75,8 @@ def _run(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     }
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    with _CORES:
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
