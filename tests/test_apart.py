@@ -22,6 +22,12 @@ def test_damaged_files(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.slow
+@pytest.mark.apart("tests/apart_checkpoint_fuzz.py", "-m", "slow")
+def test_damaged_files_at_length(apart: Apart) -> None:
+    apart.check()
+
+
 @pytest.mark.apart("tests/apart_race_cli.py", "tests/apart_race_animate.py")
 def test_the_race_from_the_command_line(apart: Apart) -> None:
     apart.check()
