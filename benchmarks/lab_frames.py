@@ -47,8 +47,7 @@ CASES: dict[str, tuple[str, Callable[[Page], None]]] = {
 }
 _RECORD = """() => {
   window.spent = [];
-  const measure = lab.measure.bind(lab);
-  lab.measure = (milliseconds) => { window.spent.push(milliseconds); measure(milliseconds); };
+  lab.onFrame = (milliseconds) => window.spent.push(milliseconds);
 }"""
 
 

@@ -12,12 +12,13 @@ import pytest
 
 import steprule as sr
 from steprule.backends import llvm, llvm_code, numpy
-from steprule.compile.lower import Lowering, postorder
+from steprule.compile.lower import Lowering
 from steprule.engine import kernel, plan
 from steprule.formats import FORMATS, find
 from steprule.language import OPS
 from steprule.language.functions import DERIVED
 from steprule.language.node import symbol
+from steprule.language.walk import postorder
 from steprule.rules import CATALOGUE
 from steprule.runtime import driver
 from steprule.runtime.jit import assembly, build

@@ -14,7 +14,7 @@ SOURCE = Path(steprule.__file__).parent
 # Each room may import from the rooms before it. Rooms of one row do not see each other.
 ROWS = [
     {"errors", "version"},
-    {"language", "usercode", "checkpoint"},
+    {"language", "usercode", "files", "checkpoint"},
     {"rules", "formats", "schedules"},
     {"compile"},
     {"backends", "runtime"},

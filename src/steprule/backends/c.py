@@ -10,10 +10,12 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from steprule.backends import host_code
 from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
-from steprule.backends.host_code import COMMON, Spelling, statements
-from steprule.backends.loops import Dialect, Writer, indented
+from steprule.backends.host_code import Spelling, statements
+from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.compile import Plan, distinct
+from steprule.formats import GROUP
 
 __all__ = ["emit"]
 
@@ -27,12 +29,12 @@ _TYPES = {
 }
 _OURS = (
     *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count", "seed", "tensor", "key"),
-    *("size_t", "bits_of", "real_of", "mixed", "larger", "smaller", "floor_mod", "floor_divide"),
+    *("size_t", "bits_of", "real_of", "mixed", "floor_mod", "floor_divide"),
 )
 _SPELLING = Spelling(
     target="C",
     table={
-        **COMMON,
+        **host_code.COMMON,
         "abs": "fabs({0})",
         "sqrt": "sqrt({0})",
         "pow": "pow({0}, {1})",
@@ -45,40 +47,11 @@ _SPELLING = Spelling(
     nan="NAN",
     conditions=("0", "1"),
 )
-_NUMBERS = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "neg": "-{0}",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} && {1}",
-    "or": "{0} || {1}",
-    "not": "!{0}",
-    "where": "{0} ? {1} : {2}",
-}
-_WORDS = {
-    "bits": "bits_of({0})",
-    "real": "real_of({0})",
+_OPERATIONS = {
+    **COMMON,
     "whole": "(float)(int32_t){0}",
-    "word_add": "{0} + {1}",
-    "word_sub": "{0} - {1}",
-    "word_mul": "{0} * {1}",
-    "word_and": "{0} & {1}",
-    "word_or": "{0} | {1}",
-    "word_xor": "{0} ^ {1}",
-    "shift_left": "{0} << {1}",
-    "shift_right": "{0} >> {1}",
     "word_maximum": "(int32_t){0} > (int32_t){1} ? {0} : {1}",
     "word_minimum": "(int32_t){0} < (int32_t){1} ? {0} : {1}",
-    "word_lt": "{0} < {1}",
-    "word_eq": "{0} == {1}",
-    "word_where": "{0} ? {1} : {2}",
     "index": "(uint32_t)i",
     "stream": "(uint32_t)mixed(tensor)",
     "key0": "(uint32_t)(key >> 32)",
@@ -87,15 +60,14 @@ _WORDS = {
 _DIALECT = Dialect(
     name="C",
     operations={
-        "float32": {**_NUMBERS, "abs": "fabsf({0})", "sqrt": "sqrtf({0})"},
-        "float64": {**_NUMBERS, "abs": "fabs({0})", "sqrt": "sqrt({0})"},
+        "float32": {**_OPERATIONS, "abs": "fabsf({0})", "sqrt": "sqrtf({0})"},
+        "float64": {**_OPERATIONS, "abs": "fabs({0})", "sqrt": "sqrt({0})"},
     },
-    words=_WORDS,
     larger="{name} = {word} > {name} ? {word} : {name};",
-    groups="(length + 127) / 128",
+    groups=f"(length + {GROUP - 1}) / {GROUP}",
     value="const {type} {name} = {text};",
     maximum="uint32_t {name} = 0;",
-    tile="{type} {name}[128];",
+    tile=f"{{type}} {{name}}[{GROUP}];",
     count="for (size_t {name} = 0; {name} < {end}; ++{name}) {{",
     size="const size_t {name} = {text};",
     types={"float32": "float", "float64": "double", "int": "uint32_t", "bool": "int"},
@@ -270,7 +242,7 @@ def _described(plan: Plan) -> str:
     groups = [plane.name.replace(".", "_") for plane in plan.planes if plane.per == "group"]
     said = [f"{plan.planes[1].name} is only read."]
     if groups:
-        said.append(f"{' and '.join(groups)}: one number for every 128 elements of a row, or what is left of them.")
+        said.append(f"{' and '.join(groups)}: one number for every {GROUP} elements of a row, or what is left of them.")
     if plan.inputs:
         said.append("seed: any number; tensor: another one for each array, so that their random bits differ.")
     return _commented(" ".join(said))

@@ -7,25 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steprule.compile import assignments
+from steprule.compile.prelude import PYTHON
 from steprule.errors import TargetError
 from steprule.language.node import Node
 
 __all__ = ["COMMON", "Spelling", "statements"]
 
 COMMON = {
-    "add": "({0} + {1})",
-    "sub": "({0} - {1})",
-    "mul": "({0} * {1})",
-    "div": "({0} / {1})",
+    **PYTHON,
     "mod": "floor_mod({0}, {1})",
     "floordiv": "floor_divide({0}, {1})",
-    "neg": "(-{0})",
-    "lt": "({0} < {1})",
-    "le": "({0} <= {1})",
-    "gt": "({0} > {1})",
-    "ge": "({0} >= {1})",
-    "eq": "({0} == {1})",
-    "ne": "({0} != {1})",
     "and": "({0} && {1})",
     "or": "({0} || {1})",
     "not": "(!{0})",
@@ -33,7 +24,7 @@ COMMON = {
     "math.degrees": f"({{0}} * {180 / math.pi!r})",
     "math.radians": f"({{0}} * {math.pi / 180!r})",
 }
-"""What both languages say alike."""
+"""What both languages say alike; they have roots and powers of their own."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steprule.backends.host_code import COMMON, Spelling, statements
+from steprule.backends import host_code
+from steprule.backends.host_code import Spelling, statements
 from steprule.backends.javascript_math import HELPERS
-from steprule.backends.loops import Dialect, Writer, indented
+from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.compile import Plan, distinct
+from steprule.formats import GROUP
 from steprule.language.node import Node
 
 __all__ = ["emit", "function", "functions", "helpers"]
@@ -35,7 +37,7 @@ _MATH = (
 _SPELLING = Spelling(
     target="JavaScript",
     table={
-        **COMMON,
+        **host_code.COMMON,
         "abs": "Math.abs({0})",
         "sqrt": "Math.sqrt({0})",
         "pow": "power({0}, {1})",
@@ -59,23 +61,12 @@ _SPELLING = Spelling(
     conditions=("false", "true"),
 )
 _ARITHMETIC = {"add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "sqrt": "Math.sqrt({0})"}
-_EXACT = {
-    "neg": "-{0}",
+_OPERATIONS = {
+    **COMMON,
+    **_ARITHMETIC,
     "abs": "Math.abs({0})",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
     "eq": "{0} === {1}",
     "ne": "{0} !== {1}",
-    "and": "{0} && {1}",
-    "or": "{0} || {1}",
-    "not": "!{0}",
-    "where": "{0} ? {1} : {2}",
-}
-_WORDS = {
-    "bits": "bits_of({0})",
-    "real": "real_of({0})",
     "whole": "{0} | 0",
     "word_add": "({0} + {1}) >>> 0",
     "word_sub": "({0} - {1}) >>> 0",
@@ -87,9 +78,7 @@ _WORDS = {
     "shift_right": "{0} >>> {1}",
     "word_maximum": "Math.max({0} | 0, {1} | 0) >>> 0",
     "word_minimum": "Math.min({0} | 0, {1} | 0) >>> 0",
-    "word_lt": "{0} < {1}",
     "word_eq": "{0} === {1}",
-    "word_where": "{0} ? {1} : {2}",
     "index": "(origin[0] + i) >>> 0",
     "stream": "origin[1]",
     "key0": "keys[0]",
@@ -106,15 +95,14 @@ _ARRAYS = {
 _DIALECT = Dialect(
     name="JavaScript",
     operations={
-        "float32": {**_EXACT, **{op: f"fround({text})" for op, text in _ARITHMETIC.items()}},
-        "float64": {**_EXACT, **_ARITHMETIC},
+        "float32": {**_OPERATIONS, **{op: f"fround({text})" for op, text in _ARITHMETIC.items()}},
+        "float64": _OPERATIONS,
     },
-    words=_WORDS,
     larger="{name} = Math.max({name}, {word});",
-    groups="Math.ceil(length / 128)",
+    groups=f"Math.ceil(length / {GROUP})",
     value="const {name} = {text};",
     maximum="let {name} = 0;",
-    tile="const {name} = new {type}(128);",
+    tile=f"const {{name}} = new {{type}}({GROUP});",
     count="for (let {name} = 0; {name} < {end}; {name}++) {{",
     size="const {name} = {text};",
     types={"float32": "Float32Array", "float64": "Float64Array", "int": "Uint32Array", "bool": "Array"},

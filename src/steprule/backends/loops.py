@@ -11,12 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Plan, Plane, Ref, Store, Value, distinct
 from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.ops import Kind
 
-__all__ = ["Dialect", "Writer", "indented"]
+__all__ = ["COMMON", "Dialect", "Writer", "indented"]
+
+COMMON = {
+    **OPERATORS,
+    "and": "{0} && {1}",
+    "or": "{0} || {1}",
+    "not": "!{0}",
+    "where": "{0} ? {1} : {2}",
+    "bits": "bits_of({0})",
+    "real": "real_of({0})",
+    "word_where": "{0} ? {1} : {2}",
+}
+"""What both languages say alike."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +38,8 @@ class Dialect:
 
     Attributes:
         name: for messages.
-        operations: the text of each operation on numbers, by type of arithmetic, with ``{0}``, ``{1}``, ... for what
-            it takes.
-        words: the text of each operation on words, and of each input.
+        operations: the text of each operation and each input, by type of arithmetic, with ``{0}``, ``{1}``, ... for
+            what it takes.
         larger: the statement that takes ``{word}`` into the maximum ``{name}``.
         groups: the groups of a row of ``length`` elements.
         value: how a value of each kind is named, with ``{type}``, ``{name}`` and ``{text}``; then it does not change.
@@ -48,7 +60,6 @@ class Dialect:
 
     name: str
     operations: Mapping[str, Mapping[str, str]]
-    words: Mapping[str, str]
     larger: str
     groups: str
     value: str
@@ -152,11 +163,9 @@ class Writer:
                 part = instruction.part
                 lines.append(f"/* {part} */")
             args = [self._ref(ref, phase) for ref in instruction.args]
-            lines.append(self._named(len(plan.planes) + number, self._spelled(instruction.op).format(*args)))
+            spelled = self._dialect.operations[plan.compute][instruction.op]
+            lines.append(self._named(len(plan.planes) + number, spelled.format(*args)))
         return lines + [self._stored(store, phase) for store in plan.stores if store.phase == phase]
-
-    def _spelled(self, op: str) -> str:
-        return self._dialect.operations[self._plan.compute].get(op) or self._dialect.words[op]
 
     def _named(self, index: int, text: str) -> str:
         return self._dialect.value.format(type=self._type(index), name=self._values[index], text=text)

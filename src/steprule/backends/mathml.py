@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from steprule.backends.formula import (
@@ -23,7 +23,7 @@ from steprule.rules import Rule
 from steprule.rules.named import named
 from steprule.rules.rule import Variant
 
-__all__ = ["Line", "lines", "symbol"]
+__all__ = ["Line", "lines", "symbols"]
 
 _TABLE = {
     "add": "{0}<mo>+</mo>{1}",
@@ -80,9 +80,13 @@ def lines(rule: Rule, variant: Variant | None = None) -> list[Line]:
     return [Line(a.name, a.left, a.right, b.right) for a, b in zip(written, filled, strict=True)]
 
 
-def symbol(rule: Rule, name: str, variant: Variant | None = None) -> str:
-    """Return how a name is written: ``sqrt NAME`` as a root, ``1 - NAME^t`` as a power, as ``rules.named`` has them."""
+def symbols(rule: Rule, names: Iterable[str], variant: Variant | None = None) -> dict[str, str]:
+    """Return how names are written: ``sqrt NAME`` as a root, ``1 - NAME^t`` as a power, as ``rules.named`` has them."""
     written = functools.partial(_name, spellings(rule, named(rule, variant)), age="")
+    return {name: _symbol(name, written) for name in names}
+
+
+def _symbol(name: str, written: Callable[[str], str]) -> str:
     if name.startswith("sqrt "):
         return _TABLE["sqrt"].format(written(name.removeprefix("sqrt ")))
     if name.startswith("1 - ") and name.endswith("^t"):

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from steprule.language.functions import DERIVED
 from steprule.language.node import Node, constant
+from steprule.language.walk import postorder
 
-__all__ = ["Lowering", "postorder"]
-
-
-def postorder(roots: Iterable[Node]) -> list[Node]:
-    """Return every node below the roots once, arguments before what uses them."""
-    order: list[Node] = []
-    seen: set[Node] = set()
-    stack = [(root, False) for root in reversed(list(roots))]
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((arg, False) for arg in reversed(node.args))
-    return order
+__all__ = ["Lowering"]
 
 
 def _decided(op: str, args: tuple[Node, ...]) -> Node | None:

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from steprule.compile.lower import postorder
 from steprule.compile.parts import Const, Instruction, Per, Plane, Ref, Scalar, Value
 from steprule.language.node import Node
+from steprule.language.walk import postorder
 
 __all__ = ["Phases"]
 

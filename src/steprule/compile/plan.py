@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steprule.compile.lower import Lowering, postorder
+from steprule.compile.lower import Lowering
 from steprule.compile.parts import Plan, Plane, Store, Sum
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.node import Node
+from steprule.language.walk import postorder
 from steprule.language.words import INPUTS
 
 __all__ = ["make_plan"]

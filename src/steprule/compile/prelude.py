@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from steprule.compile.lower import postorder
 from steprule.language.node import Node
+from steprule.language.walk import postorder
 
 __all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude"]
 

@@ -43,38 +43,40 @@ def shown(rule: Rule) -> tuple[Shown, str]:
     code = javascript.functions(recipe)
     slots = [plane.name for plane in recipe.planes[2:] if not plane.name.startswith(_PROBE)]
     inside = probes(named(rule, variant))
+    scalars = list(recipe.prelude.scalar_slots)
+    hypers = [hyper for hyper in rule.hyperparameters.values() if _is_number(rule, hyper)]
+    written = mathml.symbols(rule, [*slots, *inside, *scalars, *(hyper.name for hyper in hypers)])
     facts: Shown = {
         "name": rule.name,
         "paper": rule.paper,
         "about": " ".join(rule.doc.split("\n\n")[0].replace("``", "").split()),
         "text": latex.text(rule),
-        "hypers": [_hyper(rule, hyper) for hyper in rule.hyperparameters.values() if variant_has(rule, hyper)],
-        "fixed": [hyper.name for hyper in rule.hyperparameters.values() if not variant_has(rule, hyper)],
+        "hypers": [_hyper(hyper, written[hyper.name]) for hyper in hypers],
         "arguments": list(recipe.prelude.arguments),
         "row": len(recipe.prelude.conditions),
-        "scalars": list(recipe.prelude.scalar_slots),
+        "scalars": scalars,
         "slots": slots,
         "probes": list(inside),
         "hosts": [name for name, node in inside.items() if node.stage == "host"],
-        "init": {name: start for name, start in rule.init.items() if name in {*slots, *recipe.prelude.scalar_slots}},
+        "init": {name: start for name, start in rule.init.items() if name in {*slots, *scalars}},
         "parameter": rule.parameter,
         "gradient": rule.gradient,
-        "symbols": {name: mathml.symbol(rule, name) for name in [*slots, *inside, *recipe.prelude.scalar_slots]},
+        "symbols": written,
         "lines": [vars(line) for line in mathml.lines(rule)],
     }
     return facts, code
 
 
-def variant_has(rule: Rule, hyper: Hyperparameter) -> bool:
+def _is_number(rule: Rule, hyper: Hyperparameter) -> bool:
     """Whether a hyperparameter is a number in the variant of the default values."""
     return not hyper.is_static and hyper.default is not None and hyper.name in rule.trace().used | {*rule.init.values()}
 
 
-def _hyper(rule: Rule, hyper: Hyperparameter) -> dict[str, Any]:
+def _hyper(hyper: Hyperparameter, written: str) -> dict[str, Any]:
     limits = hyper.range
     return {
         "name": hyper.name,
-        "symbol": mathml.symbol(rule, hyper.name),
+        "symbol": written,
         "default": hyper.default,
         "low": limits.low if limits.low > -1e300 else None,
         "high": limits.high if limits.high < 1e300 else None,

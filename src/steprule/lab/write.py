@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from steprule.errors import StepruleError
+from steprule.files import write_whole
 
 __all__ = ["write"]
 
@@ -28,17 +28,7 @@ def write(text: str, path: Path) -> Path:
         if any(parent.is_file() for parent in target.parents):
             raise OSError(0, "a part of this path is a file")
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)  # as a file that is simply opened has
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(target, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StepruleError(f"cannot write {path}: {reason}. Choose another place: --output FILE") from None

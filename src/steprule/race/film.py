@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, StepruleError
+from steprule.files import write_whole
 from steprule.race.problem import Array
 from steprule.race.runner import Race
 from steprule.race.scenes import Scene, curves_scene, paths_scene
-from steprule.race.store import write_whole
 from steprule.race.summary import summarize
 
 if TYPE_CHECKING:

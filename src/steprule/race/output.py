@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steprule.files import write_whole
 from steprule.race.figures import curves, sensitivity
 from steprule.race.paths import paths
 from steprule.race.plan import Plan
 from steprule.race.report import report
 from steprule.race.results import results
 from steprule.race.runner import Race
-from steprule.race.store import to_json, write_whole
+from steprule.race.store import to_json
 from steprule.race.summary import Row, summarize
 from steprule.race.theme import DARK, LIGHT, Theme, to_png
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from steprule.errors import StepruleError
+from steprule.files import write_whole
 from steprule.race.plan import Task
 from steprule.race.run import Run
 
-__all__ = ["Store", "write_whole"]
+__all__ = ["Store", "to_json"]
 
 
 class Store:
@@ -61,17 +61,6 @@ class Store:
 def to_json(value: Any) -> str:
     """Return JSON that every reader takes: no NaN, no Infinity."""
     return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file aside and rename it, so that nobody finds half of it."""
-    aside = path.with_name(f"{path.name}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _reason(folder: Path, error: OSError) -> str:

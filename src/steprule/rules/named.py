@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from steprule.language import where
 from steprule.language.node import Node
+from steprule.language.walk import postorder
 from steprule.rules.rule import Rule, Trace, Variant
 
 __all__ = ["Named", "in_order", "named", "probes"]
@@ -49,14 +50,7 @@ def named(rule: Rule, variant: Variant | None = None) -> Named:
 
 def in_order(roots: Iterable[Node]) -> list[Node]:
     """Return every node below the roots in the order of the rule's source: arguments before what uses them."""
-    seen: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack += node.args
-    return sorted(seen, key=lambda node: node.serial)
+    return sorted(postorder(roots), key=lambda node: node.serial)
 
 
 def probes(given: Named) -> dict[str, Node]:

@@ -14,6 +14,7 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
+from steprule.language.walk import postorder
 from steprule.rules.hyperparameters import Hyperparameter, Value
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
@@ -288,15 +289,4 @@ def _plain(number: Any) -> Any:
 
 def symbols_in(roots: list[Node]) -> frozenset[str]:
     """Return the names of the symbols that the expressions depend on."""
-    seen: set[Node] = set()
-    names: set[str] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.op == "symbol":
-            names.add(node.name)
-        stack.extend(node.args)
-    return frozenset(names)
+    return frozenset(node.name for node in postorder(roots) if node.op == "symbol")

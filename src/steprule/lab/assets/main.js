@@ -8,7 +8,6 @@ class Lab {
     this.runs = new Map();
     this.playing = false;
     this.byHand = new Set();
-    this.frames = { count: 0, spent: 0, longest: 0 };
     this.map = new SurfaceMap(this.$("base"), this.$("over"));
     this.solid = new Solid(this.$("solid"));
     this.thousand = new Thousand(this.$("thousand"), this.$("progress"));
@@ -31,7 +30,7 @@ class Lab {
   // States come from links, presets and edits; all go this way.
   load(hash) {
     const problems = [], linked = fromHash(hash), pairs = linked.length ? linked : this.facts.first.pairs;
-    this.stop();
+    this.running(false);
     this.tuning = null;
     this.state = readState(this.facts, pairs, problems);
     // Rates that a link or a hand has set are not to be tuned unasked; those of the page's own views may be.
@@ -112,8 +111,8 @@ class Lab {
     this.tell(scene);
     this.dirty = false;
     if (this.playing || more || late || tuning) this.wake();
-    // After the charts, which draw in microtasks of their own.
-    queueMicrotask(() => this.measure(performance.now() - begun));
+    // For who measures (benchmarks/lab_frames.py): after the charts, which draw in microtasks of their own.
+    if (this.onFrame) queueMicrotask(() => this.onFrame(performance.now() - begun));
   }
 
   // What only pointers change (start, step, camera) leaves menus, lists and sliders as they are.
@@ -134,12 +133,6 @@ class Lab {
     this.charts.show(scene, now);
     this.late -= now;
     return this.late > 0;
-  }
-
-  measure(spent) {
-    this.frames.count++;
-    this.frames.spent += spent;
-    this.frames.longest = Math.max(this.frames.longest, spent);
   }
 
   move(now) {
@@ -248,29 +241,27 @@ class Lab {
   }
 
   play(on = !this.playing) {
-    this.stop();
-    this.playing = on;
+    this.running(on);
     if (on && this.state.t >= this.state.steps) this.state.t = 0;
-    this.$("play").setAttribute("aria-pressed", String(on));
-    this.$("play").textContent = on ? "Pause" : "Play";
     this.edit(() => {});
   }
 
-  stop() {
-    this.playing = false;
+  // Begin anew to count time; `on`: and let it run.
+  running(on) {
+    this.playing = on;
     this.last = undefined;
     this.exact = undefined;
-    this.$("play").setAttribute("aria-pressed", "false");
-    this.$("play").textContent = "Play";
+    this.$("play").setAttribute("aria-pressed", String(on));
+    this.$("play").textContent = on ? "Pause" : "Play";
   }
 
   jump(t) {
-    this.stop();
+    this.running(false);
     this.edit((state) => { state.t = t; });
   }
 
   chooseSurface(name) {
-    this.stop();
+    this.running(false);
     this.edit((state) => {
       const fresh = freshState(this.facts, name);
       for (const key of ["surface", "start", "noise", "steps", "t", "axis", "preset"]) state[key] = fresh[key];

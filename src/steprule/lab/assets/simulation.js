@@ -1,5 +1,19 @@
-// The runs: emitted kernels over emitted surfaces. Nothing here knows of the document; the tests run it in Node as well.
+// The runs: emitted kernels over emitted surfaces. Nothing here knows of the document.
 const FACTS_OF = (list, key) => new Map(list.map((one) => [one[key], one]));
+
+// What a slot holds before the first step: a number, or a hyperparameter.
+function startOf(rule, values, slot) {
+  const start = rule.init[slot] ?? 0;
+  return typeof start === "string" ? values[start] : start;
+}
+
+// Take step t of a run or a crowd: its values take the new scalar slots, its arrays (`now`) are stepped in place.
+function stepOf({ rule, code, values, now }, t) {
+  values.t = t;
+  const numbers = code.prelude(...rule.arguments.map((name) => values[name]));
+  rule.scalars.forEach((name, k) => { values[name] = numbers[rule.row + k]; });
+  code.kernel(...now, numbers);
+}
 
 // One rule from one start. Arrays hold every step, so that time can be moved freely: entry t of a quantity of
 // d coordinates is at d * t.
@@ -25,12 +39,8 @@ class Run {
   begin() {
     const { rule, now } = this;
     now[0].set(this.given.start);
-    const first = (name) => {
-      const start = rule.init[name] ?? 0;
-      return typeof start === "string" ? this.values[start] : start;
-    };
-    rule.slots.forEach((name, index) => now[2 + index].fill(first(name)));
-    for (const [name, history] of this.scalars) history[0] = this.values[name] = first(name);
+    rule.slots.forEach((name, index) => now[2 + index].fill(startOf(rule, this.values, name)));
+    for (const [name, history] of this.scalars) history[0] = this.values[name] = startOf(rule, this.values, name);
     this.record(0);
   }
 
@@ -57,14 +67,10 @@ class Run {
   }
 
   step() {
-    const t = this.done + 1, { rule, now } = this;
+    const t = this.done + 1, { now } = this;
     this.gradient(t);
-    this.values.t = t;
-    const numbers = this.code.prelude(...rule.arguments.map((name) => this.values[name]));
-    rule.scalars.forEach((name, k) => {
-      this.values[name] = this.scalars.get(name)[t] = numbers[rule.row + k];
-    });
-    this.code.kernel(...now, numbers);
+    stepOf(this, t);
+    for (const [name, history] of this.scalars) history[t] = this.values[name];
     const limits = this.ground.limits;
     if (limits) {
       for (let k = 0; k < this.d; k++) {
@@ -113,26 +119,19 @@ class Crowd {
     this.now = [starts, new Float32Array(n), ...rule.slots.map(() => new Float32Array(n))];
     this.now.push(...rule.probes.map(() => new Float32Array(n)));
     this.values = { ...given.values };
-    const first = (name) => {
-      const start = rule.init[name] ?? 0;
-      return typeof start === "string" ? this.values[start] : start;
-    };
-    rule.slots.forEach((name, index) => this.now[2 + index].fill(first(name)));
-    rule.scalars.forEach((name) => { this.values[name] = first(name); });
+    rule.slots.forEach((name, index) => this.now[2 + index].fill(startOf(rule, this.values, name)));
+    rule.scalars.forEach((name) => { this.values[name] = startOf(rule, this.values, name); });
   }
 
   step() {
-    const { given, now, d, n, rule } = this, t = ++this.t, [theta, g] = now;
+    const { given, now, d, n } = this, t = ++this.t, [theta, g] = now;
     const u = uniform(given.seed, t, 0);
     const noise = Array.from({ length: d }, (_, k) => (given.noise ? given.noise * normal(given.seed, t, k) : 0));
     for (let i = 0; i < n; i += d) {
       const slope = this.surface.slope(theta[i], d > 1 ? theta[i + 1] : 0, t, u);
       for (let k = 0; k < d; k++) g[i + k] = given.scale * slope[k] + noise[k];
     }
-    this.values.t = t;
-    const numbers = this.code.prelude(...rule.arguments.map((name) => this.values[name]));
-    rule.scalars.forEach((name, k) => { this.values[name] = numbers[rule.row + k]; });
-    this.code.kernel(...now, numbers);
+    stepOf(this, t);
     const limits = this.ground.limits;
     if (limits) for (let i = 0; i < n; i++) theta[i] = clampedTo(theta[i], limits[0], limits[1]);
   }
