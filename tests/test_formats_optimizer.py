@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from steprule.doors import strided
 from steprule.formats import GROUP
 from steprule.rules import CATALOGUE
 from steprule.runtime import launch
+from steprule.runtime.driver import driver
 from tests.cases import COMBINED, Array, assert_same_bits, wild
 
 RULES = {**CATALOGUE, **COMBINED}
@@ -188,18 +190,13 @@ def test_gradients_in_the_memory_of_parameters(dtype: str, formats: dict[str, An
 
 def test_kernels_see_aligned_gradients_only(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    bound = strided._CALL
+    call = driver().call
 
-    def call(address: int) -> Callable[..., None]:
-        run = bound(address)
+    def watch(kernel: int, table: int, *rest: int) -> None:
+        seen.extend(ctypes.cast(table, ctypes.POINTER(ctypes.c_int64))[:2])
+        call(kernel, table, *rest)
 
-        def watch(table: int, *rest: int) -> None:
-            seen.extend(ctypes.cast(table, ctypes.POINTER(ctypes.c_int64))[:2])
-            run(table, *rest)
-
-        return watch
-
-    monkeypatch.setattr(strided, "_CALL", call)
+    monkeypatch.setattr(strided, "driver", lambda: dataclasses.replace(driver(), call=watch))
     g = np.zeros(64 * 64 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(64, 64)
     sr.Optimizer(np.zeros((64, 128), np.float32)[:, ::2], "adam", states="8bit", min_elements=0).step(g)
     assert seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from steprule.compile import Prelude
 from steprule.errors import HyperparameterError
 from steprule.formats import keys
 from steprule.rules.hyperparameters import Value
+from steprule.runtime.addresses import address
 
-__all__ = ["Evaluated", "Evaluation", "fill"]
+__all__ = ["Evaluated", "Evaluation", "Scalars", "fill"]
 
 _PACK_KEYS = struct.Struct("2d").pack
 
@@ -25,6 +26,37 @@ Evaluated = tuple[bytes, tuple[float, ...]]
 def fill(own: NDArray[np.float64], row: bytes) -> None:
     """Put a row of scalars, or the part of it that there is, where kernels read it."""
     memoryview(own.data).cast("B")[: len(row)] = row
+
+
+class Scalars(MutableMapping[str, float]):
+    """The scalar slots of a group by name, in memory that a launch writes when the arrays have moved.
+
+    Args:
+        values: what they hold at first; there will be no others.
+    """
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self._index = {name: index for index, name in enumerate(values)}
+        self._numbers = np.array([*values.values()], np.float64)
+
+    def __getitem__(self, name: str) -> float:
+        return float(self._numbers[self._index[name]])
+
+    def __setitem__(self, name: str, value: float) -> None:
+        self._numbers[self._index[name]] = value
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"the scalar slot {name!r} cannot be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def place(self, name: str) -> int:
+        """Return the address of a number."""
+        return address(self._numbers) + self._index[name] * self._numbers.itemsize
 
 
 class Evaluation:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.doors.evaluate import Evaluated, Evaluation
+from steprule.doors.evaluate import Evaluated, Evaluation, Scalars
 from steprule.engine import Task, plan
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, check_seed
@@ -71,7 +71,7 @@ class GroupValues(MutableMapping[str, Any]):
         self.variant = rule.variant(self._values)
         for name in given:
             self._check_effect(name)
-        self.scalars = {slot: self.start_of(slot) for slot in rule.trace(self.variant).scalars}
+        self.scalars = Scalars({slot: self.start_of(slot) for slot in rule.trace(self.variant).scalars})
         self._bind()
 
     def __getitem__(self, name: str) -> Any:
@@ -204,11 +204,14 @@ class GroupValues(MutableMapping[str, Any]):
         evaluation = self._step if task == "step" else self._evaluation(task)
         return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed)
 
-    def commit(self, row: bytes, scalars: tuple[float, ...]) -> None:
-        """Put the row of ``evaluate`` where kernels read it, and take over the scalar slots."""
+    def fill(self, row: bytes) -> None:
+        """Put the row of ``evaluate`` where kernels read it."""
         self._row_bytes[: len(row)] = row
-        for name, value in zip(self._step.scalar_slots, scalars, strict=True):
-            self.scalars[name] = value
+
+    @property
+    def scalar_places(self) -> list[int]:
+        """The addresses of the scalar slots, in the order in which ``evaluate`` gives their new values."""
+        return [self.scalars.place(name) for name in self._step.scalar_slots]
 
     def start_of(self, slot: str) -> float:
         """Return what a slot holds before the first step."""

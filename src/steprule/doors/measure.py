@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from steprule.doors.evaluate import fill
 from steprule.doors.layout import Array, same_walk
 from steprule.doors.leaf import Leaf, words_of
+from steprule.doors.strided import put
 from steprule.doors.sums import Summed, Sums, blocks_of, sum_copies, total
 from steprule.doors.walk import in_one_run, row_of
 from steprule.engine import Kernel, Task
@@ -53,22 +54,33 @@ class Measure:
             grads: as a walk has prepared them.
             apart: those that are not walked as they lie; they are copied.
         """
+        return self.launch(grads, apart)()
+
+    def launch(self, grads: Sequence[Array], apart: frozenset[int]) -> Callable[[], NDArray[np.float64]]:
+        """Return what ``run`` does. What can fail has been done, on copies: until it is called nothing has moved."""
         found = np.zeros((len(self._leaves), len(self._kernels[0].plan.sums) if self._kernels else 1))
-        if any(kernel.run is not None for kernel in self._kernels):
-            for index, grad in enumerate(grads):
-                found[index] = self._by_referee(index, grad)
-            return found
-        if apart != self._apart:
+        moved: list[tuple[Array, Array]] = []
+        is_referee = any(kernel.run is not None for kernel in self._kernels)
+        if not is_referee and apart != self._apart:
             self._lay_out(apart)
-        if self._direct:
-            self._sums.table.addresses[:, 1] = addresses([grads[index] for index in self._direct])
-            self._sums.run(get_num_threads())
-            found[self._direct] = self._sums.each()
-        for index in apart:
-            found[index] = self._by_copies(index, grads[index])
-        return found
+        for index in range(len(self._leaves)) if is_referee else apart:
+            found[index], pairs = self._by_copies(index, grads[index])
+            moved += pairs
+        direct = [] if is_referee else self._direct
+        if direct:
+            self._sums.table.addresses[:, 1] = addresses([grads[index] for index in direct])
+
+        def launch() -> NDArray[np.float64]:
+            if direct:
+                self._sums.run(get_num_threads())
+                found[direct] = self._sums.each()
+            put(moved)
+            return found
+
+        return launch
 
     def _lay_out(self, apart: frozenset[int]) -> None:
+        self._apart = None  # until all is made: what follows may be interrupted
         self._direct = [i for i, leaf in enumerate(self._leaves) if i not in apart and leaf.array.size]
         rows = [self._summed(i, row_of(self._leaves[i])) for i in self._direct]
         self._sums, self._apart = Sums(rows), apart
@@ -77,18 +89,22 @@ class Measure:
         leaf = self._leaves[index]
         return Summed(self._kernels[index], address(self._rows[index]), fixed, leaf.array.shape)
 
-    def _by_copies(self, index: int, grad: Array) -> NDArray[np.float64]:
-        leaf = self._leaves[index]
-        shape = leaf.array.shape
-        own, words = [leaf.array, grad, *leaf.kept], words_of(leaf.kernel, shape, leaf.origin)
-        line: NDArray[np.float64] = sum_copies(self._kernels[index], address(self._rows[index]), own, words, shape)[0]
-        return line
+    def _by_copies(self, index: int, grad: Array) -> tuple[NDArray[np.float64], list[tuple[Array, Array]]]:
+        """Return the sums of a parameter, and what the kernel wrote into copies."""
+        leaf, kernel = self._leaves[index], self._kernels[index]
+        shape, homes = leaf.array.shape, [leaf.array, grad, *leaf.kept]
+        if kernel.run is None:
+            words = words_of(leaf.kernel, shape, leaf.origin)
+            line, moved = sum_copies(kernel, address(self._rows[index]), homes, words, shape)
+            return line[0], moved
+        stored = sorted({store.plane for store in kernel.plan.stores})
+        own = [home.copy(order="K") if place in stored else home for place, home in enumerate(homes)]
+        return self._by_referee(index, own), [(homes[place], own[place]) for place in stored]
 
-    def _by_referee(self, index: int, grad: Array) -> NDArray[np.float64]:
+    def _by_referee(self, index: int, arrays: list[Array]) -> NDArray[np.float64]:
         leaf, kernel = self._leaves[index], self._kernels[index]
         sums = np.zeros((blocks_of(kernel, leaf.array.shape), len(kernel.plan.sums)))
-        arrays = [leaf.array, grad, *leaf.kept]
-        if in_one_run(leaf) and same_walk(grad, leaf.array) and not kernel.needs_order:
+        if in_one_run(leaf) and same_walk(arrays[1], leaf.array) and not kernel.needs_order:
             order = np.argsort([-stride for stride in leaf.array.strides], kind="stable")
             arrays = [array.transpose(order) for array in arrays]
         assert kernel.run is not None

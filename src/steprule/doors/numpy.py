@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
+
 from steprule import formats
 from steprule.doors.describe import describe
 from steprule.doors.evaluate import Evaluated, fill
@@ -16,6 +18,7 @@ from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.readings import Reading, Watcher
 from steprule.doors.state import load_state, save_state
 from steprule.doors.structure import Structure, keystr
+from steprule.doors.turns import InTurns
 from steprule.doors.walk import Walk
 from steprule.doors.watched import WatchedStep
 from steprule.engine import Kernel, Task, check_backend, kernel
@@ -23,11 +26,13 @@ from steprule.errors import StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects
 from steprule.rules import Rule, find
 from steprule.rules.hyperparameters import Value
+from steprule.runtime.addresses import address
+from steprule.runtime.commit import Commit
 
 __all__ = ["Optimizer"]
 
 
-class Optimizer(HasGuards):
+class Optimizer(HasGuards, InTurns):
     """Steps NumPy arrays in place by a rule, in one fused pass over all of them.
 
     Args:
@@ -73,7 +78,8 @@ class Optimizer(HasGuards):
 
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
     __slots__ = (
-        *("__weakref__", "_backend", "_guarded", "_leaves", "_monitor", "_structure", "_t", "_variants"),
+        *("__weakref__", "_backend", "_commit", "_count", "_guarded", "_is_stepping", "_leaves", "_monitor"),
+        *("_structure", "_variants"),
         *("_walk", "_watched"),
         *("groups", "guards", "rule"),
     )
@@ -125,21 +131,22 @@ class Optimizer(HasGuards):
         given = {"min_elements": min_elements} if min_elements != MIN_ELEMENTS else {}
         check_effects({**given, **({} if seed is None else {"seed": seed})}, formats, [x.storage for x in self._leaves])
         seed_groups(seed, groups, self.groups, [leaf.group for leaf in self._leaves if leaf.kernel.plan.inputs])
-        self._t = 0
+        self._count = np.zeros(1, np.int64)
+        self._is_stepping = False
         self._monitor: Watcher | None = None
         self._lay_out()
 
     @property
     def t(self) -> int:
         """The number of steps taken."""
-        return self._t
+        return int(self._count[0])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
         # By identity: groups are mappings, and those with the same options are equal.
         places = {id(group): place for place, group in enumerate(self.groups)}
         leaves = [(leaf.place, leaf.given, places[id(leaf.group)], leaf.storage, leaf.kept) for leaf in self._leaves]
-        own = ("rule", "groups", "guards", "_backend", "_structure", "_t")
+        own = ("rule", "groups", "guards", "_backend", "_structure", "_count")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
     def __copy__(self) -> NoReturn:
@@ -149,6 +156,7 @@ class Optimizer(HasGuards):
         leaves = state.pop("leaves")
         for name, value in state.items():
             setattr(self, name, value)
+        self._is_stepping = False
         self._monitor = None
         self._leaves = []
         for number, (place, given, index, storage, kept) in enumerate(leaves):
@@ -162,14 +170,25 @@ class Optimizer(HasGuards):
     def step(self, grads: Any) -> None:
         """Take one step along ``grads``, which have the structure of the parameters and are only read.
 
-        A call that raises has changed nothing, and the next one goes on from there.
+        A call that raises has changed nothing, and the next one goes on from there. That holds for signal handlers as
+        well: one that would run while arrays move runs when all have moved, and the step is counted. A handler may save
+        the optimizer, but not step it or load into it while a step is under way.
 
         Raises:
             StructureError: a gradient of another structure, shape or type.
             HyperparameterError: a schedule returned what is no number in range.
             NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
+            StateError: when called while a step is under way.
         """
-        t = self._t + 1
+        self._check_turn("step()")
+        try:
+            self._is_stepping = True
+            self._step(grads)
+        finally:
+            self._is_stepping = False
+
+    def _step(self, grads: Any) -> None:
+        t = self.t + 1
         # First, since a schedule is the caller's code and may do anything, to gradients and options as well.
         scheduled = [group.scheduled(t) for group in self.groups]
         if [group.variant for group in self.groups] != self._variants:
@@ -193,27 +212,24 @@ class Optimizer(HasGuards):
         results: Sequence[Evaluated],
         rows: Sequence[bytes],
     ) -> None:
-        """Count the step, move the arrays, and tell the monitor."""
-        before = [dict(group.scalars) for group in self.groups] if self.rule.scalars else ()
+        """Move the arrays, count the step, and tell the monitor."""
+        self._commit.longs[0] = t
+        if self.rule.scalars:
+            self._commit.longs.view(np.float64)[1:] = [value for _, scalars in results for value in scalars]
         readings: list[Reading] = []
         try:
-            self._t = t
-            for group, (row, scalars) in zip(self.groups, results, strict=True):
-                group.commit(row if task == "step" else b"", scalars)
             if task == "step":
+                for group, (row, _) in zip(self.groups, results, strict=True):
+                    group.fill(row)
                 for leaf, row in zip(self._leaves, rows, strict=False):
                     fill(leaf.row, row)
                 self._walk.run(grads)
             else:
-                parts = (grads, self._walk.apart, results, rows, scheduled)
-                self._walk.run_by(lambda: readings.extend(self._watched.run(t, *parts)))
+                launch = self._watched.launch(t, grads, self._walk.apart, results, rows, scheduled)
+                self._walk.run_by(lambda: readings.extend(launch()))
         except BaseException:  # a signal: either the step has been taken, or nothing has
-            if self._walk.is_done:
+            if self.t == t:
                 self._tell(readings)
-            else:
-                self._t = t - 1
-                for group, old in zip(self.groups, before, strict=False):
-                    group.scalars.update(old)
             raise
         self._tell(readings)
 
@@ -266,7 +282,8 @@ class Optimizer(HasGuards):
         Raises:
             StateError: when it does not belong to this optimizer; then nothing is changed.
         """
-        self._t = load_state(state, self.rule, self.groups, self._leaves, hyperparameters, convert)
+        self._check_turn("load_state_dict()")
+        self._count[0] = load_state(state, self.rule, self.groups, self._leaves, hyperparameters, convert)
 
     def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:
         paths = list(self._structure.paths())
@@ -305,13 +322,16 @@ class Optimizer(HasGuards):
 
     def _lay_out(self) -> None:
         """Bind the leaves to rows of scalars as long as the options of the groups need them."""
-        self._variants = [group.variant for group in self.groups]
         for group in self.groups:
             group.make_row()
         for leaf in self._leaves:
             leaf.row = leaf.group.new_row() if self.guards.update_clip else leaf.group.row
-        self._walk = Walk(self._leaves)
+        places = [place for group in self.groups for place in group.scalar_places]
+        self._commit = Commit([address(self._count), *places])
+        self._walk = Walk(self._leaves, self._commit)
         self._guarded: Guarded | None = None
         self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of, owns=self.guards.update_clip)
         if not self.guards.is_idle:
             self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)
+        # Last: whoever interrupts this finds options that are not yet laid out, and the next step does it anew.
+        self._variants = [group.variant for group in self.groups]

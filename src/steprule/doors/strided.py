@@ -1,9 +1,13 @@
-"""Walking arrays of any strides with a kernel, some thousand elements at a time, by way of buffers."""
+"""Walking arrays of any strides with a kernel, some thousand elements at a time, by way of buffers.
+
+The buffers' memory, which may not be there, is taken before anything is stepped.
+"""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,52 +15,75 @@ from steprule.doors.layout import Array
 from steprule.engine import Kernel
 from steprule.formats import GROUP
 from steprule.runtime.addresses import address
+from steprule.runtime.driver import driver
 
-__all__ = ["step_in_blocks", "step_strided"]
+__all__ = ["put", "strided_step"]
 
 _BUFFER = 8_192
-_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+_Index = tuple[Any, ...]
 
 
-def step_strided(kernel: int, scalars: int, arrays: Sequence[Array]) -> None:
-    """Step a parameter, its gradient and its slots, given in this order, by the kernel at that address."""
-    writes = [["readwrite", "contig", "aligned"]] * len(arrays)
-    writes[1] = ["readonly", "contig", "aligned"]
-    flags = ["external_loop", "buffered", "zerosize_ok"]
-    call = _CALL(kernel)
-    row = np.empty(len(arrays), np.int64)
-    with np.nditer(arrays, flags, writes, order="C", buffersize=_BUFFER) as walk:  # type: ignore[call-overload]
-        for buffers in walk:
-            row[:] = [address(buffer) for buffer in buffers]
-            call(row.ctypes.data, 0, buffers[0].size, scalars)
-
-
-def step_in_blocks(kernel: Kernel, scalars: int, arrays: Sequence[Array], words: Sequence[int]) -> None:
-    """Step a parameter by a kernel that must know the place of every element, by copies of some rows.
+def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], words: Sequence[int]) -> Callable[[], None]:
+    """Return what steps a parameter, once.
 
     Args:
         kernel: machine code.
         scalars: the address of its row of scalars.
-        arrays: the parameter and the gradient, of any strides, then the kept planes, in C order.
+        arrays: the parameter, its gradient and the planes, of any strides where they have the parameter's shape.
         words: what follows the addresses.
     """
-    param, grad, *kept = arrays
-    length, groups = words[0], words[1]
-    call = _CALL(kernel.address)
-    table = np.array([0, 0, *map(address, kept), *words], np.int64)
-    whole = param.ndim < 2
-    # A row of an array of one dimension is one element here; blocks of them begin where groups do.
-    step = _BUFFER // GROUP * GROUP if whole else max(1, _BUFFER // max(1, length))
-    for start in range(0, len(param) if param.ndim else 1, step):
-        part = slice(start, start + step) if param.ndim else ()
-        own, along = np.array(param[part], order="C"), np.require(grad[part], requirements=["C", "A"])
-        before = start if whole else start * length
-        for place, block in enumerate((own, along)):
-            table[place] = address(block) - before * block.itemsize
-        if not kernel.plan.has_groups:
-            call(table.ctypes.data, before, own.size, scalars)
-        elif whole:
-            call(table.ctypes.data, start // GROUP, -(-own.size // GROUP), scalars)
-        else:
-            call(table.ctypes.data, start * groups, len(own) * groups, scalars)
-        param[part] = own
+    shape, groups = arrays[0].shape, words[1] if kernel.plan.has_groups else 0
+    table = np.array([*map(address, arrays), *words], np.int64)
+    call, at = driver().call, address(table)
+    largest = max(size for _, _, size in _blocks(shape, bool(groups)))
+    # What lies in C order is walked where it is.
+    scattered = [place for place, array in enumerate(arrays) if not (array.flags.c_contiguous and array.flags.aligned)]
+    buffers = {place: np.empty(largest, arrays[place].dtype) for place in scattered}
+
+    def step() -> None:
+        for index, first, size in _blocks(shape, bool(groups)):
+            parts = {place: buffer[:size].reshape(arrays[place][index].shape) for place, buffer in buffers.items()}
+            for place, part in parts.items():
+                part[...] = arrays[place][index]
+                table[place] = address(part) - first * part.itemsize
+            call(kernel.address, at, *_counted(shape, groups, first, size), scalars)
+            for place, part in parts.items():
+                if place != 1:  # gradients are only read
+                    arrays[place][index] = part
+
+    return step
+
+
+def put(moved: Sequence[tuple[Array, Array]]) -> None:
+    """Fill arrays with copies of them that were stepped."""
+    for home, copy in moved:
+        home[...] = copy
+
+
+def _blocks(shape: Sequence[int], has_groups: bool) -> Iterator[tuple[_Index, int, int]]:
+    """Cut an array, in C order, into parts: each one's index, its first element's place, and how many it has.
+
+    Groups run along all axes but the first: where there are groups a part has whole rows; of one dimension, whole
+    groups.
+    """
+    if not shape:
+        yield (), 0, 1
+        return
+    axis, length = 0, math.prod(shape[1:])
+    while not has_groups and length > _BUFFER:
+        axis, length = axis + 1, length // shape[axis + 1]
+    step = max(1, _BUFFER // GROUP * GROUP // length)
+    for number, before in enumerate(np.ndindex(*shape[:axis])):
+        for start in range(0, shape[axis], step):
+            end = min(start + step, shape[axis])
+            yield (*before, slice(start, end)), (number * shape[axis] + start) * length, (end - start) * length
+
+
+def _counted(shape: Sequence[int], groups: int, first: int, size: int) -> tuple[int, int]:
+    """Return where a kernel begins in what it counts, and how far it goes: elements, or groups of them."""
+    if not groups:
+        return first, size
+    if len(shape) < 2:
+        return first // GROUP, -(-size // GROUP)
+    length = math.prod(shape[1:])
+    return first // length * groups, size // length * groups

@@ -95,8 +95,10 @@ class Sums:
 
 def sum_copies(
     kernel: Kernel, scalars: int, own: Sequence[NDArray[Any]], words: Sequence[int], shape: Sequence[int]
-) -> NDArray[np.float64]:
-    """Return the sums of a row whose arrays are not walked as they lie, by copies in C order; a kernel may write them.
+) -> tuple[NDArray[np.float64], list[tuple[NDArray[Any], NDArray[Any]]]]:
+    """Return the sums of a row whose arrays are not walked as they lie, by copies in C order.
+
+    What the kernel writes it writes into copies: with the sums comes each such array, and what is to be put there.
 
     Args:
         kernel: machine code with sums.
@@ -105,13 +107,14 @@ def sum_copies(
         words: what follows their addresses.
         shape: of the parameter.
     """
-    arrays = [np.require(array, requirements=["C", "A"]) for array in own]
+    stored = {store.plane for store in kernel.plan.stores}
+    arrays = [
+        np.array(array, order="C") if place in stored else np.require(array, requirements=["C", "A"])
+        for place, array in enumerate(own)
+    ]
     sums = Sums([Summed(kernel, scalars, [*map(address, arrays), *words], shape)])
     sums.run(1)
-    for store in kernel.plan.stores:
-        if arrays[store.plane] is not own[store.plane]:
-            own[store.plane][...] = arrays[store.plane]
-    return sums.each()
+    return sums.each(), [(own[place], arrays[place]) for place in sorted(stored)]
 
 
 def alike(names: Sequence[Sequence[str]]) -> list[list[int]]:

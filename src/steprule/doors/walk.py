@@ -15,11 +15,12 @@ import numpy as np
 
 from steprule.doors.layout import Array, Spans, is_dense, same_walk
 from steprule.doors.leaf import Leaf, words_of
-from steprule.doors.strided import step_in_blocks, step_strided
+from steprule.doors.strided import put, strided_step
 from steprule.doors.sums import units_of
 from steprule.errors import StructureError
 from steprule.runtime import Table, get_num_threads
 from steprule.runtime.addresses import address, addresses
+from steprule.runtime.commit import Commit
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Walk", "in_one_run", "row_of"]
@@ -28,17 +29,21 @@ _MANY = 64  # rows above which NumPy's calls cost less than a loop
 
 
 class Walk:
-    """Steps the leaves, again and again, with gradients that may lie elsewhere each time."""
+    """Steps the leaves, again and again, with gradients that may lie elsewhere each time.
 
-    def __init__(self, leaves: Sequence[Leaf]) -> None:
-        self._leaves = leaves
+    Args:
+        leaves: the parameters.
+        commit: what is counted of a step, written when it has been taken.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf], commit: Commit) -> None:
+        self._leaves, self._commit = leaves, commit
         self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.given) for leaf in leaves]
         self._strided = frozenset(i for i, leaf in enumerate(leaves) if leaf.array.size and not in_one_run(leaf))
         self._empty = frozenset(i for i, leaf in enumerate(leaves) if not leaf.array.size)
         arrays = [array for leaf in leaves for array in (leaf.array, *leaf.kept) if array.size]
         self._spans = Spans(map(np.lib.array_utils.byte_bounds, arrays))
         self._apart: frozenset[int] | None = None
-        self._walked = True
         self._by_referee = any(leaf.kernel.run is not None for leaf in leaves)
 
     def __reduce__(self) -> NoReturn:
@@ -73,7 +78,6 @@ class Walk:
         A gradient that lies in the memory of a parameter or slot is copied: the step of one leaf would
         change the gradient of another. What can fail, fails here.
         """
-        self._walked = False
         if self._by_referee:
             return [grad.copy(order="K") for grad in grads]  # its sums are taken in the order of memory
         apart = self._strided if not unlike else self._strided | (unlike - self._empty)
@@ -87,50 +91,59 @@ class Walk:
         return self.prepare(copies, unlike)  # copies lie in nobody's memory: this goes one level deep
 
     def run(self, grads: Sequence[Array]) -> None:
-        """Step every leaf along what ``prepare`` returned."""
-        if not self._by_referee and not self._apart:
+        """Step every leaf along what ``prepare`` returned, and count the step.
+
+        A signal handler finds all of it done, or nothing.
+        """
+        if self._by_referee:
+            self._run_referee(grads)
+        elif not self._apart:
             self._table.run()
-            return
-        # A signal in the middle would leave some leaves stepped and others not.
-        with uninterrupted():
-            if self._by_referee:
-                self._run_referee(grads)
-            else:
-                self._table.run()
-                for index in self._apart or ():
-                    leaf = self._leaves[index]
-                    _step_apart(leaf, grads[index])
-            self._walked = True
+        else:
+            steps = [self._step_of(self._leaves[index], grads[index]) for index in self._apart]
+            self.run_by(lambda: self._run_all(steps))
 
     def run_by(self, launch: Callable[[], None]) -> None:
-        """Step every leaf by another launch, of what ``prepare`` returned."""
+        """Step every leaf by another launch, of what ``prepare`` returned, and count the step."""
         with uninterrupted():
             launch()
-            self._walked = True
+            self._commit.write()
 
     @property
     def apart(self) -> frozenset[int]:
         """The leaves that are not in the launch that was prepared, other than empty ones."""
         return self._apart or frozenset()
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the step that was prepared has been taken."""
-        return self._walked or (not (self._by_referee or self._apart) and self._table.is_done)
+    def _step_of(self, leaf: Leaf, grad: Array) -> Callable[[], None]:
+        words = words_of(leaf.kernel, leaf.array.shape, leaf.origin)
+        return strided_step(leaf.kernel, address(leaf.row), [leaf.array, grad, *leaf.kept], words)
+
+    def _run_all(self, steps: Sequence[Callable[[], None]]) -> None:
+        for step in steps:
+            step()
+        self._table.run()
 
     def _run_referee(self, grads: Sequence[Array]) -> None:
+        """Step copies, and put them in place once all are there: NumPy may lack memory, or raise as it was told to."""
+        moved: list[tuple[Array, Array]] = []
         for leaf, grad in zip(self._leaves, grads, strict=True):
             assert leaf.kernel.run is not None
+            homes = [leaf.array, *leaf.kept]
+            own, *kept = copies = [home.copy(order="K") for home in homes]
             named = {"origin": leaf.origin} if leaf.kernel.plan.inputs else {}
-            leaf.kernel.run(leaf.array, grad, *leaf.kept, leaf.row, **named)
+            leaf.kernel.run(own, grad, *kept, leaf.row, **named)
+            moved += zip(homes, copies, strict=True)
+        self.run_by(lambda: put(moved))
 
     def _lay_out(self, apart: frozenset[int]) -> None:
         """Make the table of the launch, without the leaves that are walked apart."""
+        self._apart = None  # until all is made: what follows may be interrupted
         self._rows = [i for i in range(len(self._leaves)) if i not in apart and i not in self._empty]
         rows = [self._leaves[i] for i in self._rows]
         fixed = [row_of(leaf) for leaf in rows]
         units = [units_of(leaf.kernel, leaf.array.shape) for leaf in rows]
-        self._table = Table([n for n, _ in units], max(map(len, fixed), default=2), [unit for _, unit in units])
+        width, commit = max(map(len, fixed), default=2), None if apart else self._commit
+        self._table = Table([n for n, _ in units], width, [unit for _, unit in units], commit=commit)
         for row, leaf in enumerate(rows):
             self._table.set_row(row, leaf.kernel.address, address(leaf.row))
             self._table.addresses[row, : len(fixed[row])] = fixed[row]
@@ -156,6 +169,7 @@ class Walk:
                 return set()
         crossed = self._crossed(grads, found)
         if not crossed:
+            self._seen = None  # neither the old nor the new while they are written
             self._table.addresses[:, 1] = found
             self._seen = seen
         return crossed
@@ -187,14 +201,6 @@ def row_of(leaf: Leaf) -> list[int]:
     """Return addresses and words of a row of the launch; the gradient's are filled in later."""
     fixed = [address(array) for array in (leaf.array, leaf.array, *leaf.kept)]
     return fixed + words_of(leaf.kernel, leaf.array.shape, leaf.origin)
-
-
-def _step_apart(leaf: Leaf, grad: Array) -> None:
-    arrays, scalars = [leaf.array, grad, *leaf.kept], address(leaf.row)
-    if leaf.kernel.needs_order:
-        step_in_blocks(leaf.kernel, scalars, arrays, words_of(leaf.kernel, leaf.array.shape, leaf.origin))
-    else:
-        step_strided(leaf.kernel.address, scalars, arrays)
 
 
 def _check_gradient(grad: object, leaf: Leaf) -> Array:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from steprule.doors.evaluate import Evaluated
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array
@@ -55,7 +58,7 @@ class WatchedStep:
             for places in alike(self._names)
         ]
 
-    def run(
+    def launch(
         self,
         t: int,
         grads: Sequence[Array],
@@ -63,8 +66,8 @@ class WatchedStep:
         results: Sequence[Evaluated],
         rows: Sequence[bytes],
         scheduled: Sequence[Mapping[str, Value]],
-    ) -> list[Reading]:
-        """Take the step, and return what it did.
+    ) -> Callable[[], list[Reading]]:
+        """Return what takes the step, and returns what it did. What can fail has been done.
 
         Args:
             t: its number.
@@ -75,16 +78,28 @@ class WatchedStep:
             scheduled: what the schedules of each group say.
         """
         shared = {id(group): row for group, (row, _) in zip(self._groups, results, strict=True)}
-        lines: list[list[float]] = [[]] * len(self._leaves)
+        launches: list[tuple[list[int], Callable[[], NDArray[np.float64]]]] = []
         for places, measure in self._measures:
             if rows:
                 measure.set_own([rows[i] for i in places])
             else:
                 measure.set_shared(shared)
             inside = frozenset(k for k, i in enumerate(places) if i in apart)
-            for i, line in zip(places, measure.run([grads[i] for i in places], inside).tolist(), strict=True):
-                lines[i] = line
+            launches.append((places, measure.launch([grads[i] for i in places], inside)))
         values = {id(group): {**group, **told} for group, told in zip(self._groups, scheduled, strict=True)}
+
+        def launch() -> list[Reading]:
+            lines: list[list[float]] = [[]] * len(self._leaves)
+            for places, take in launches:
+                for i, line in zip(places, take().tolist(), strict=True):
+                    lines[i] = line
+            return self._readings(t, values, lines)
+
+        return launch
+
+    def _readings(
+        self, t: int, values: Mapping[int, Mapping[str, Value]], lines: Sequence[Sequence[float]]
+    ) -> list[Reading]:
         return [
             Reading(
                 leaf.place,

@@ -3,6 +3,13 @@
 A job is a block of 64-bit words, which workers may still look at after the launch is over: a worker
 that wakes late finds the counter past the end and touches nothing else. So every launch that wakes
 workers has a block of its own, which lives as long as anyone holds it.
+
+The leading thread, which calls and waits, does the whole launch in one call: workers that wake before it
+begins wait for it, and when all chunks are done it writes the numbers of the job's commit (commit.py). A
+signal handler of Python runs between two calls, never within one: it finds all of a launch done and
+counted, or nothing.
+
+All threads compute in one floating-point mode, whatever the caller's (floating_point.py).
 """
 
 from __future__ import annotations
@@ -13,12 +20,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from steprule.runtime.floating_point import DECLARED, ENTERED, LEFT
 from steprule.runtime.jit import build
 
 __all__ = [
     "CHUNKS",
+    "COMMIT",
     "COUNT",
     "DONE",
+    "GO",
     "GRAIN",
     "JOB_WORDS",
     "NEXT",
@@ -32,9 +42,41 @@ __all__ = [
 
 # Words of a job. `next` and `done` lie on cache lines of their own.
 NEXT, DONE = 0, 8
-COUNT, CHUNKS, ROWS, WIDTH, GRAIN, YIELD, JOB_WORDS = 16, 17, 18, 19, 20, 21, 24
+COUNT, CHUNKS, ROWS, WIDTH, GRAIN, YIELD, COMMIT, GO, JOB_WORDS = 16, 17, 18, 19, 20, 21, 22, 23, 24
+_PATIENCE = 20_000
+"""How often a worker that woke early looks whether the launch has begun, before it leaves it to the others: where a
+signal handler runs in between, it may take long."""
+
+
+def _write(name: str, kind: str) -> str:
+    """Write numbers of one width: how many there are, where the addresses lie that they go to, and where they lie."""
+    return f"""
+define internal void @write.{name}(ptr %numbers) {{
+entry:
+  %n = load i64, ptr %numbers
+  %targets.at = getelementptr ptr, ptr %numbers, i64 1
+  %targets = load ptr, ptr %targets.at
+  %values.at = getelementptr ptr, ptr %numbers, i64 2
+  %values = load ptr, ptr %values.at
+  %any = icmp sgt i64 %n, 0
+  br i1 %any, label %loop, label %over
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %from = getelementptr {kind}, ptr %values, i64 %i
+  %value = load {kind}, ptr %from
+  %at = getelementptr ptr, ptr %targets, i64 %i
+  %to = load ptr, ptr %at
+  store {kind} %value, ptr %to
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %over
+over:
+  ret void
+}}"""
+
 
 _IR = f"""
+{DECLARED}
 define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
   %row = load i64, ptr %chunk
   %start.at = getelementptr i64, ptr %chunk, i64 1
@@ -51,8 +93,45 @@ define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
   ret void
 }}
 
-define void @drive(ptr %job, i64 %wait) {{
+define void @call(ptr %kernel, ptr %addresses, i64 %start, i64 %n, ptr %scalars) {{
+{ENTERED}
+  call void %kernel(ptr %addresses, i64 %start, i64 %n, ptr %scalars)
+{LEFT}
+  ret void
+}}
+
+define void @drive(ptr %job, i64 %leads) {{
 entry:
+  %go.at = getelementptr i64, ptr %job, i64 {GO}
+  %is.leader = icmp ne i64 %leads, 0
+  br i1 %is.leader, label %lead, label %early
+
+lead:
+  store atomic i64 1, ptr %go.at release, align 8
+  br label %begin
+
+early:
+  %looks = phi i64 [ 0, %entry ], [ %looks.next, %patient ]
+  %go = load atomic i64, ptr %go.at acquire, align 8
+  %begun = icmp ne i64 %go, 0
+  br i1 %begun, label %begin, label %doze
+
+doze:
+  %looks.next = add i64 %looks, 1
+  %enough = icmp eq i64 %looks.next, {_PATIENCE}
+  br i1 %enough, label %leave, label %patient
+
+patient:
+  %yield.early.at = getelementptr i64, ptr %job, i64 {YIELD}
+  %yield.early = load ptr, ptr %yield.early.at
+  %nothing.early = call i32 %yield.early()
+  br label %early
+
+leave:
+  ret void
+
+begin:
+{ENTERED}
   %done.at = getelementptr i64, ptr %job, i64 {DONE}
   %count.at = getelementptr i64, ptr %job, i64 {COUNT}
   %count = load i64, ptr %count.at
@@ -69,7 +148,7 @@ entry:
   br label %take
 
 take:
-  %mine = phi i64 [ 0, %entry ], [ %mine.next, %taken ]
+  %mine = phi i64 [ 0, %begin ], [ %mine.next, %taken ]
   %first = atomicrmw add ptr %job, i64 %grain acq_rel
   %left = sub i64 %count, %first
   %any = icmp sgt i64 %left, 0
@@ -96,14 +175,13 @@ taken:
 
 finish:
   %before = atomicrmw add ptr %done.at, i64 %mine acq_rel
-  %waits = icmp ne i64 %wait, 0
-  br i1 %waits, label %look, label %over
+  br i1 %is.leader, label %look, label %over
 
 look:
   %spins = phi i64 [ 0, %finish ], [ %spins.next, %spin ]
   %done = load atomic i64, ptr %done.at acquire, align 8
   %complete = icmp eq i64 %done, %count
-  br i1 %complete, label %over, label %rest
+  br i1 %complete, label %commit, label %rest
 
 rest:
   %low = and i64 %spins, 255
@@ -118,10 +196,29 @@ spin:
   %spins.next = add i64 %spins, 1
   br label %look
 
+commit:
+  %commit.at = getelementptr i64, ptr %job, i64 {COMMIT}
+  %numbers = load ptr, ptr %commit.at
+  %counts = icmp ne ptr %numbers, null
+  br i1 %counts, label %write, label %over
+
+write:
+  call void @write(ptr %numbers)
+  br label %over
+
 over:
+{LEFT}
   ret void
 }}
 
+{_write("long", "i64")}
+{_write("short", "i32")}
+define internal void @write(ptr %commit) {{
+  call void @write.long(ptr %commit)
+  %shorts = getelementptr i64, ptr %commit, i64 3
+  call void @write.short(ptr %shorts)
+  ret void
+}}
 define void @gather(ptr %objects, i64 %n, i64 %offset, ptr %out) {{
 entry:
   %any = icmp sgt i64 %n, 0
@@ -145,21 +242,29 @@ over:
 
 @dataclass(frozen=True)
 class Driver:
-    """The compiled driver. ``drive`` releases the interpreter lock, ``drive_held`` and ``gather`` hold it."""
+    """The compiled driver. ``drive`` and ``call`` release the interpreter lock, ``drive_held`` and ``gather`` hold it.
+
+    Attributes:
+        drive: takes part in a job, of which the address is given; 1 leads it, 0 is a worker.
+        call: one call of a kernel: its address, those of its addresses, start, n, and that of its scalars.
+        gather: copies a word of many objects.
+    """
 
     drive: Callable[[int, int], None]
     drive_held: Callable[[int, int], None]
+    call: Callable[[int, int, int, int, int], None]
     gather: Callable[[int, int, int, int], None]
 
 
 @functools.cache
 def driver() -> Driver:
     """Return the driver, compiled on first use."""
-    drive, gather = build(_IR, "drive", "gather")
+    drive, call, gather = build(_IR, "drive", "call", "gather")
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     return Driver(
         ctypes.CFUNCTYPE(None, pointer, word)(drive),
         ctypes.PYFUNCTYPE(None, pointer, word)(drive),
+        ctypes.CFUNCTYPE(None, pointer, pointer, word, word, pointer)(call),
         ctypes.PYFUNCTYPE(None, pointer, word, word, pointer)(gather),
     )
 

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.runtime.addresses import address
+from steprule.runtime.commit import Commit
 from steprule.runtime.driver import (
     CHUNKS,
+    COMMIT,
     COUNT,
     DONE,
     GRAIN,
@@ -51,6 +53,7 @@ class Table:
         width: the largest number of addresses, and words after them, of a row.
         units: the elements that each row's kernel counts as one.
         multiple: what is counted of a row starts a chunk at multiples of this alone.
+        commit: what a launch writes when all its chunks are done.
 
     Attributes:
         addresses: the address columns, to be written by the owner.
@@ -62,7 +65,9 @@ class Table:
         width: int,
         units: Sequence[int] | None = None,
         multiple: Sequence[int] | None = None,
+        commit: Commit | None = None,
     ) -> None:
+        self._commit = commit
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
         self.addresses: NDArray[np.int64] = self._rows[:, 2:]
         units = units or [1] * len(sizes)
@@ -75,7 +80,7 @@ class Table:
         self._job = self._own
         self._waking = 0
         held = self._elements < HOLD_ELEMENTS
-        self._alone = functools.partial(driver().drive_held if held else driver().drive, address(self._own), 0)
+        self._alone = functools.partial(driver().drive_held if held else driver().drive, address(self._own), 1)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
@@ -103,8 +108,7 @@ class Table:
         try:
             pool().wake(job, self._waking)
         finally:
-            # Once a worker may have begun, the launch must end before anyone frees an array; nothing
-            # may come between.
+            # Workers that woke wait for this call, which does the whole launch: what comes before finds nothing moved.
             drive(at, 1)
 
     @property
@@ -121,6 +125,7 @@ class Table:
         mean = max(1, self._elements // max(1, len(self._chunks)))
         job[GRAIN] = max(1, GRAIN_ELEMENTS // mean)
         job[YIELD] = yield_address()
+        job[COMMIT] = self._commit.address if self._commit else 0
         return job
 
 

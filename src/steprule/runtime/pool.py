@@ -20,7 +20,8 @@ class Pool:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._workers = 0
-        self._lock = threading.Lock()
+        # Entered again by a signal handler that steps another optimizer while workers start.
+        self._lock = threading.RLock()
 
     def wake(self, job: Any, workers: int) -> None:
         """Let up to ``workers`` workers join the job (an array of words; see driver)."""

@@ -200,6 +200,7 @@ class Base(Stepping, torch.optim.Optimizer):
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
         """
+        self._check_turn("load_state_dict()")
         state_dict = checked_dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)

@@ -89,10 +89,9 @@ class Counts:
             if n
         ]
 
-    def write(self, cohorts: Sequence[Cohort]) -> None:
-        """Let the tensors hold what the cohorts say."""
+    def set(self, cohorts: Sequence[Cohort]) -> None:
+        """Let a launch write what the cohorts say into the tensors."""
         for index, name, columns in self._parts:
             cohort = cohorts[index]
             for column in columns:
                 column.fill(cohort.scalars[name] if name else cohort.t)
-        self.numbers.write()

@@ -16,7 +16,7 @@ from steprule.doors.group import GroupValues
 from steprule.doors.guards import Gradients, Guards
 from steprule.doors.layout import Spans, overlapping
 from steprule.doors.readings import Reading
-from steprule.doors.strided import step_in_blocks, step_strided
+from steprule.doors.strided import strided_step
 from steprule.doors.torch import devices
 from steprule.doors.torch.cohorts import Cohort, Counts, cohorts_of
 from steprule.doors.torch.decided import Decided
@@ -81,10 +81,13 @@ class Launch:
                 self._judge = Judge(guards, self._direct, self._apart, self._placed, layout.eager_grads)
             scalars = [self._scalars(row, cohort) for row, cohort in self._placed]
             self._away = DeviceTables("step", self._rows_away, scalars)
-        self._table = table_of([(row, address(self._scalars(row, cohort))) for row, cohort in self._direct])
         self._all_done = False
         in_turns = self._away.is_in_turns or self._has_copies
         self.is_direct = not (self._apart or self._before or self._after or in_turns)
+        own = [(row, address(self._scalars(row, cohort))) for row, cohort in self._direct]
+        self._is_one_call = self.is_direct and not self._rows_away
+        """Whether a step is one call of machine code, which counts it as well."""
+        self._table = table_of(own, self._counts.numbers.commit if self._is_one_call else None)
         self._watched: WatchedRows | None = None
 
     def _sorted(self, rows: Sequence[Row]) -> tuple[list[Bound], list[Apart], list[Bound]]:
@@ -209,8 +212,8 @@ class Launch:
         pending = self._judge.pending if self._judge is not None else []
         gradients = np.concatenate([self._table.addresses[:, 1], self._away.gradients])
         self._watched.make_ready(gradients, pending, shared)
-        watched = self._watched
-        self.run([(b"", scalars) for _, scalars in evaluated], entries, lambda: readings.extend(watched.run(names)))
+        take = self._watched.launch(names)
+        self.run([(b"", scalars) for _, scalars in evaluated], entries, lambda: readings.extend(take()))
 
     def run(
         self,
@@ -218,57 +221,54 @@ class Launch:
         entries: Entries | None = None,
         instead: Callable[[], None] | None = None,
     ) -> None:
-        """Take the step: fresh state, counts, scalar slots, then the arrays.
+        """Take the step: fresh state, the arrays, counts and scalar slots. A signal finds all of it done, or nothing.
+
+        A launch whose step was not taken must not be used again.
 
         Args:
             evaluated: what ``evaluate`` returned.
             entries: what comes into the optimizer's state.
             instead: what steps the rows, if it is not the launch's own table.
         """
+        for cohort, values in zip(self.cohorts, evaluated, strict=True):
+            cohort.take(values)
+        self._counts.set(self.cohorts)
+        if self._judge is not None and instead is None:
+            self._judge.commit()
         self._table.prepare(torch.get_num_threads())
-        before = [(cohort.t, cohort.scalars) for cohort in self.cohorts]
         self._all_done = False
+        # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
+        torch.autograd.graph.increment_version(self._params)
+        if self._is_one_call and instead is None and (entries is None or entries.is_empty):
+            self._table.run()
+            return
+        steps = [] if instead else [self._step_of(*item) for item in self._apart]
+        with uninterrupted():
+            self._run_all(entries, instead or (lambda: self._step_rows(steps)))
+
+    def _run_all(self, entries: Entries | None, step_rows: Callable[[], None]) -> None:
         try:
             if entries is not None:
                 entries.put()
-            for cohort, values in zip(self.cohorts, evaluated, strict=True):
-                cohort.take(values)
-            self._counts.write(self.cohorts)
-            if self._judge is not None and instead is None:
-                self._judge.commit()
-            self._move(instead)
-        except BaseException:  # a signal: either the step has been taken, or nothing has
-            if not self.is_done:
-                for cohort, (t, scalars) in zip(self.cohorts, before, strict=True):
-                    cohort.t, cohort.scalars = t, scalars
-                self._counts.write(self.cohorts)
-                if entries is not None:
-                    entries.take_back()
-            raise
-
-    def _move(self, instead: Callable[[], None] | None) -> None:
-        # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
-        torch.autograd.graph.increment_version(self._params)
-        if self.is_direct and instead is None and not self._rows_away:
-            self._table.run()
-            return
-        # A signal in the middle would leave some parameters stepped and others not.
-        with uninterrupted():
             for do in self._before:
                 do()
-            (instead or self._step_rows)()
+            step_rows()
             for do in self._after:
                 do()
+            self._counts.numbers.commit.write()
             self._all_done = True
+        except BaseException:  # the first of the steps by torch has failed
+            if entries is not None:
+                entries.take_back()
+            raise
 
-    def _step_rows(self) -> None:
+    def _step_of(self, row: Row, cohort: Cohort, arrays: list[NDArray[Any]]) -> Callable[[], None]:
+        return strided_step(row.kernel, address(self._scalars(row, cohort)), arrays, row.words)
+
+    def _step_rows(self, steps: Sequence[Callable[[], None]]) -> None:
         self._away.run()
-        for row, cohort, arrays in self._apart:
-            scalars = address(self._scalars(row, cohort))
-            if row.kernel.needs_order:
-                step_in_blocks(row.kernel, scalars, arrays, row.words)
-            else:
-                step_strided(row.kernel.address, scalars, arrays)
+        for step in steps:
+            step()
         self._table.run()
 
     @property
@@ -284,7 +284,7 @@ class Launch:
     @property
     def is_done(self) -> bool:
         """Whether the step has been taken."""
-        return self._all_done or (self.is_direct and not self._rows_away and self._table.is_done)
+        return self._all_done or (self._is_one_call and self._table.is_done)
 
     def _crosses(self, row: Row) -> bool:
         """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from steprule.doors.evaluate import fill
+from steprule.doors.strided import put
 from steprule.doors.sums import Summed, Sums, sum_copies
 from steprule.doors.torch.cohorts import Cohort
 from steprule.doors.torch.device_table import DeviceTables
@@ -79,18 +80,30 @@ class Measure:
 
     def run(self) -> NDArray[np.float64]:
         """Return the sums, a line a row: those walked as they lie, those that are not, and those on devices."""
-        self._placed.run()
-        self._sums.run(torch.get_num_threads())
+        return self.launch()()
+
+    def launch(self) -> Callable[[], NDArray[np.float64]]:
+        """Return what ``run`` does. What can fail has been done, on copies: until it is called nothing has moved."""
         others = self._rows[self._split[0] : self._split[1]]
         copied = [self._by_copies(item, row) for item, row in zip(self._apart, others, strict=True)]
-        lines = [self._sums.each(), *copied, self._placed.totals()]
-        filled = [line for line in lines if len(line)]
-        return np.concatenate(filled) if filled else lines[0]
+
+        def launch() -> NDArray[np.float64]:
+            self._placed.run()
+            self._sums.run(torch.get_num_threads())
+            for _, moved in copied:
+                put(moved)
+            lines = [self._sums.each(), *(line for line, _ in copied), self._placed.totals()]
+            filled = [line for line in lines if len(line)]
+            return np.concatenate(filled) if filled else lines[0]
+
+        return launch
 
     def _summed(self, row: Row, addresses: Sequence[int], scalars: NDArray[np.float64]) -> Summed:
         fixed = [*addresses, *row.words]
         return Summed(row.kernel_of(self._task), address(scalars), fixed, row.memories[0].shape)
 
-    def _by_copies(self, item: Apart, scalars: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _by_copies(
+        self, item: Apart, scalars: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], list[tuple[NDArray[Any], NDArray[Any]]]]:
         row, _, own = item
         return sum_copies(row.kernel_of(self._task), address(scalars), own, row.words, row.memories[0].shape)

@@ -21,15 +21,10 @@ import torch
 from steprule.doors.torch.watch_ir import WORDS, module
 from steprule.runtime.jit import build
 
-__all__ = ["WORDS", "dtype_code", "is_available", "look", "write"]
+__all__ = ["WORDS", "dtype_code", "look"]
 
 _PYTHON = ("PyList_Size", "PyList_GetItem", "PyDict_GetItemWithError")
 _TORCH = tuple(f"aoti_torch_get_{what}" for what in ("data_ptr", "dtype", "dim", "sizes", "strides"))
-
-
-def is_available() -> bool:
-    """Whether this torch and this Python can be asked."""
-    return _compiled() is not None
 
 
 @functools.cache
@@ -42,18 +37,11 @@ def dtype_code(dtype: torch.dtype) -> int:
 def look(watch: int, states: list[Any], grads: list[Any]) -> bool:
     """Return whether all that the watch at that address names is as it was, and note the gradients' addresses."""
     compiled = _compiled()
-    return compiled is not None and compiled[0](watch, states, grads, None) == 1
-
-
-def write(watch: int) -> None:
-    """Write the numbers of the watch (step counts and scalar slots) where they belong."""
-    compiled = _compiled()
-    assert compiled is not None
-    compiled[1](watch)
+    return compiled is not None and compiled(watch, states, grads, None) == 1
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., int], Callable[..., None]] | None:
+def _compiled() -> Callable[..., int] | None:
     offset, library = _offset(), _library()
     if offset is None or library is None or sys.implementation.name != "cpython":
         return None
@@ -61,12 +49,9 @@ def _compiled() -> tuple[Callable[..., int], Callable[..., None]] | None:
     if not all(hasattr(home, name) for name, home in homes.items()):
         return None
     functions = {name: ctypes.cast(getattr(home, name), ctypes.c_void_p).value or 0 for name, home in homes.items()}
-    looking, writing = build(module(offset, functions), "look", "write")
+    (looking,) = build(module(offset, functions), "look")
     pointer, thing = ctypes.c_void_p, ctypes.py_object
-    return (
-        ctypes.PYFUNCTYPE(ctypes.c_int64, pointer, thing, thing, thing)(looking),
-        ctypes.PYFUNCTYPE(None, pointer)(writing),
-    )
+    return ctypes.PYFUNCTYPE(ctypes.c_int64, pointer, thing, thing, thing)(looking)
 
 
 def _offset() -> int | None:

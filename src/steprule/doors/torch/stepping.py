@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,11 +19,13 @@ from steprule.doors.torch.launch import Launch
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.options import Choice, GroupOptions, Naming
 from steprule.doors.torch.places import Item, Places, places_of, rounds
+from steprule.doors.turns import InTurns
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Stepping"]
 
 
-class Stepping(HasGuards):
+class Stepping(HasGuards, InTurns):
     """The steps of a torch optimizer, which ``Base`` is; it has the groups, the state and the options."""
 
     param_groups: list[dict[str, Any]]
@@ -37,6 +40,7 @@ class Stepping(HasGuards):
     _launch: Launch | None
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
+    _is_stepping = False
     _is_refused = False
     """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
@@ -47,7 +51,22 @@ class Stepping(HasGuards):
         raise NotImplementedError
 
     def _advance(self) -> None:
-        """Take a step along the gradients that there are."""
+        """Take a step along the gradients that there are.
+
+        Raises:
+            StateError: when a step is under way.
+        """
+        self._check_turn("step()")
+        try:
+            self._is_stepping = True
+            readings = self._stepped()
+            if self._monitor is not None and readings is not None and not self._is_refused:
+                self._monitor.take(readings or None)
+        finally:
+            self._is_stepping = False
+
+    def _stepped(self) -> list[Reading] | None:
+        """Take a step, and return what is read of it; None if it is skipped."""
         self._refresh()
         found = self.__dict__.get("found_inf")
         grads = [param.grad for group in self.param_groups for param in group["params"]]
@@ -56,20 +75,12 @@ class Stepping(HasGuards):
         launch = self._launch
         if launch is not None and launch.asks(found) and launch.holds(self._options, list(self.state.values()), grads):
             if found is not None and not launch.is_decided and found.item():
-                return
+                return None
             factor = launch.factor(self._given(grads))
-            if factor is None:
-                return
-            readings = self._run(launch, factor, None)
-        else:
-            self._launch = None
-            with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
-                anew = self._step_anew(grads, found)
-            if anew is None:
-                return
-            readings = anew
-        if self._monitor is not None and not self._is_refused:
-            self._monitor.take(readings or None)
+            return None if factor is None else self._run(launch, factor, None)
+        self._launch = None
+        with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
+            return self._step_anew(grads, found)
 
     def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
         """Take the step of a launch, and return what is read of it: nothing where it is not due."""
@@ -82,7 +93,8 @@ class Stepping(HasGuards):
                 names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
                 launch.read(launch.evaluate(factor, "watch"), names, entries, readings)
                 self._is_refused = launch.is_decided and not readings
-        except BaseException:  # a signal, after the step was taken
+        except BaseException:  # a signal, before or after the step was taken
+            self._launch = None
             if self._monitor is not None and launch.is_done:
                 self._monitor.take(readings or None)
             raise
@@ -129,19 +141,21 @@ class Stepping(HasGuards):
         factor: float | None = None
         launches: list[Launch | None] = []
         readings: list[Reading] = []
-        for turn in turns:
-            layout, launch = self._laid_out(turn, home, found)
-            if not launches:  # every gradient is in the first round
-                factor = launch.factor(self._given(grads))
-            if factor is None:
-                return None
-            if launch.is_captured and not layout.entries.is_empty:
-                raise RuntimeError(
-                    "the first step() is captured in a CUDA graph, whose replays would start the state anew; nothing "
-                    "was captured. Take a few steps before"
-                )
-            readings += self._run(launch, factor, layout.entries)
-            launches.append(launch if launch.keep(layout, self._options) else None)
+        # Where a parameter stands twice there are several launches, of which a signal handler finds all or none.
+        with uninterrupted() if len(turns) > 1 else contextlib.nullcontext():
+            for turn in turns:
+                layout, launch = self._laid_out(turn, home, found)
+                if not launches:  # every gradient is in the first round
+                    factor = launch.factor(self._given(grads))
+                if factor is None:
+                    return None
+                if launch.is_captured and not layout.entries.is_empty:
+                    raise RuntimeError(
+                        "the first step() is captured in a CUDA graph, whose replays would start the state anew; nothing "
+                        "was captured. Take a few steps before"
+                    )
+                readings += self._run(launch, factor, layout.entries)
+                launches.append(launch if launch.keep(layout, self._options) else None)
         self._launch = launches[0] if len(launches) == 1 else None
         return readings
 

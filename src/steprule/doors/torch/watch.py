@@ -16,6 +16,7 @@ from steprule.doors.torch import native
 from steprule.doors.torch.devices import address_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.runtime.addresses import address
+from steprule.runtime.commit import Commit
 
 __all__ = ["Numbers", "Watch", "Watched", "guards_of"]
 
@@ -26,34 +27,26 @@ class Numbers:
     """Zero-dimensional tensors of float32 and float64 (step counts, scalar slots), written together.
 
     Attributes:
-        columns: where they lie and what they hold, for a watch.
+        commit: what writes them.
+        columns: where they lie and what they are to hold, for a watch.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._tensors = tensors
-        kinds = (("short", torch.float32, np.float32), ("long", torch.float64, np.float64))
-        self._places = {name: [i for i, t in enumerate(tensors) if t.dtype == kind] for name, kind, _ in kinds}
+        kinds = (torch.float64, torch.float32)
+        self._places = [[i for i, t in enumerate(tensors) if t.dtype == kind] for kind in kinds]
+        longs, shorts = ([tensors[i] for i in places] for places in self._places)
+        self.commit = Commit([t.data_ptr() for t in longs], [t.data_ptr() for t in shorts])
+        self._values = self.commit.longs.view(np.float64), self.commit.shorts.view(np.float32)
+        for values, own in zip(self._values, (longs, shorts), strict=True):
+            values[:] = [tensor.item() for tensor in own]
         self.columns: dict[str, NDArray[Any]] = {}
-        for name, _, kind in kinds:
-            own = [tensors[i] for i in self._places[name]]
-            self.columns[f"{name}_pointers"] = np.array([tensor.data_ptr() for tensor in own], np.int64)
-            self.columns[f"{name}_values"] = np.array([tensor.item() for tensor in own], kind)
-        self._job = _job(self.columns)
-        self._at = address(self._job)
+        for name, targets, values in zip(("long", "short"), self.commit.targets, self._values, strict=True):
+            self.columns |= {f"{name}_pointers": targets, f"{name}_values": values}
 
     def part(self, start: int, end: int) -> list[NDArray[Any]]:
-        """Return where the values of some of the tensors are, to be set before ``write``."""
-        cuts = {name: [bisect.bisect_left(places, i) for i in (start, end)] for name, places in self._places.items()}
-        return [self.columns[f"{name}_values"][low:high] for name, (low, high) in cuts.items() if high > low]
-
-    def write(self) -> None:
-        """Write the values into the tensors."""
-        if native.is_available():
-            native.write(self._at)
-            return
-        for name, places in self._places.items():
-            for place, value in zip(places, self.columns[f"{name}_values"].tolist(), strict=True):
-                self._tensors[place].fill_(value)
+        """Return where the values of some of the tensors are set."""
+        cuts = [[bisect.bisect_left(places, i) for i in (start, end)] for places in self._places]
+        return [values[low:high] for values, (low, high) in zip(self._values, cuts, strict=True) if high > low]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The machine code of ``native.look`` and ``native.write``, as LLVM IR."""
+"""The machine code of ``native.look``, as LLVM IR."""
 
 from __future__ import annotations
 
@@ -170,40 +170,16 @@ read:
     ),
 }
 
-_WRITE = """
-define internal void @write.{name}s(ptr %watch) {{
-entry:
-{words}
-  %any = icmp sgt i64 %{name}s.v, 0
-  br i1 %any, label %loop, label %over
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %from = getelementptr {kind}, ptr %{name}_values.v, i64 %i
-  %value = load {kind}, ptr %from
-  %at = getelementptr ptr, ptr %{name}_pointers.v, i64 %i
-  %to = load ptr, ptr %at
-  store {kind} %value, ptr %to
-  %next = add i64 %i, 1
-  %more = icmp slt i64 %next, %{name}s.v
-  br i1 %more, label %loop, label %over
-over:
-  ret void
-}}
-"""
-
 
 def module(offset: int, functions: Mapping[str, int]) -> str:
-    """Return the module that defines ``look`` and ``write``.
+    """Return the module that defines ``look``.
 
     Args:
         offset: where a tensor's Python object keeps its handle, in bytes.
         functions: the addresses of the functions called, by name.
     """
     checks = [_check(name, columns, body, offset) for name, (columns, body) in _CHECKS.items()]
-    writes = [_write("short", "i32"), _write("long", "i64")]
-    both = "  call void @write.shorts(ptr %watch)\n  call void @write.longs(ptr %watch)\n  ret void\n"
-    declared = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
-    text = "".join([declared, *checks, _look(), *writes, f"define void @write(ptr %watch) {{\n{both}}}\n"])
+    text = "".join(["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n", *checks, _look()])
     for name, address in functions.items():
         text = text.replace(f"@{name}(", f"inttoptr (i64 {address} to ptr)(")
     return text
@@ -240,9 +216,3 @@ def _look() -> str:
             f"check{k + 1}:",
         ]
     return "\n".join([*lines, "  ret i64 1", "bad:", "  ret i64 0", "}", ""])
-
-
-def _write(name: str, kind: str) -> str:
-    words = [_word(f"{name}s", "i64", f"{name}s")]
-    words += [_word(word, "ptr", word) for word in (f"{name}_pointers", f"{name}_values")]
-    return _WRITE.format(name=name, kind=kind, words="\n".join(words))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,18 +54,23 @@ class WatchedRows:
             else:
                 measure.set_shared(shared)
 
-    def run(self, names: Sequence[str]) -> list[Reading]:
-        """Take the step, and return what it did.
+    def launch(self, names: Sequence[str]) -> Callable[[], list[Reading]]:
+        """Return what takes the step, and returns what it did. What can fail has been done.
 
         Args:
             names: what messages call the parameters of the optimizer.
         """
-        lines: list[list[float]] = [[]] * len(self._bound)
-        for places, measure in self._measures:
-            for i, line in zip(places, measure.run().tolist(), strict=True):
-                lines[i] = line
-        bound = zip(self._bound, lines, strict=True)
-        return [reading(row, names[row.place], cohort.t, line) for (row, cohort), line in bound]
+        launches = [(places, measure.launch()) for places, measure in self._measures]
+
+        def launch() -> list[Reading]:
+            lines: list[list[float]] = [[]] * len(self._bound)
+            for places, take in launches:
+                for i, line in zip(places, take().tolist(), strict=True):
+                    lines[i] = line
+            bound = zip(self._bound, lines, strict=True)
+            return [reading(row, names[row.place], cohort.t, line) for (row, cohort), line in bound]
+
+        return launch
 
 
 def reading(row: Row, name: str, t: int, line: Sequence[float]) -> Reading:
