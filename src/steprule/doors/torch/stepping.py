@@ -149,11 +149,7 @@ class Stepping(HasGuards, InTurns):
                     factor = launch.factor(self._given(grads))
                 if factor is None:
                     return None
-                if launch.is_captured and not layout.entries.is_empty:
-                    raise RuntimeError(
-                        "the first step() is captured in a CUDA graph, whose replays would start the state anew; nothing "
-                        "was captured. Take a few steps before"
-                    )
+                _check_capture(layout, launch)
                 readings += self._run(launch, factor, layout.entries)
                 launches.append(launch if launch.keep(layout, self._options) else None)
         self._launch = launches[0] if len(launches) == 1 else None
@@ -210,3 +206,11 @@ class Stepping(HasGuards, InTurns):
         super()._take_checkpoint_extra(extra, hyperparameters)
         if self._decision is not None:
             self._decision.put()
+
+
+def _check_capture(layout: Layout, launch: Launch) -> None:
+    if launch.is_captured and not layout.entries.is_empty:
+        raise RuntimeError(
+            "the first step() is captured in a CUDA graph, whose replays would start the state anew; nothing was "
+            "captured. Take a few steps before"
+        )
