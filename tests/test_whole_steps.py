@@ -101,9 +101,9 @@ RUNS: dict[str, Callable[[], Run]] = {
 
 
 @pytest.fixture
-def handler() -> Iterator[Callable[[Callable[[], None]], None]]:
+def handler() -> Iterator[Callable[[Callable[[], None]], Any]]:
     before = signal.getsignal(SIGNAL)
-    yield lambda act: signal.signal(SIGNAL, lambda *_: act()) and None
+    yield lambda act: signal.signal(SIGNAL, lambda *_: act())
     signal.signal(SIGNAL, before)
 
 

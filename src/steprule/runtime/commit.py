@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,9 @@ class Commit:
         self.longs: NDArray[np.int64] = np.zeros(len(longs), np.int64)
         self.shorts: NDArray[np.int32] = np.zeros(len(shorts), np.int32)
         self.targets = np.array(longs, np.int64), np.array(shorts, np.int64)
-        words: list[int] = []
-        for targets, values in zip(self.targets, (self.longs, self.shorts), strict=True):
-            words += [len(targets), targets.ctypes.data, values.ctypes.data]
+        self._values: tuple[NDArray[Any], ...] = (self.longs, self.shorts)
+        pairs = zip(self.targets, self._values, strict=True)
+        words = [(len(targets), targets.ctypes.data, values.ctypes.data) for targets, values in pairs]
         self._words = np.array(words, np.int64)
         self.address: int = self._words.ctypes.data
 
@@ -40,7 +40,7 @@ class Commit:
 
     def write(self) -> None:
         """Write the numbers now, where no launch does: within a block that no signal handler interrupts."""
-        for targets, values in zip(self.targets, (self.longs, self.shorts), strict=True):
+        for targets, values in zip(self.targets, self._values, strict=True):
             at, size = values.ctypes.data, values.itemsize
             for place, target in enumerate(targets.tolist()):
                 ctypes.memmove(target, at + place * size, size)

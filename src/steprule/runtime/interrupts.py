@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _signal  # signal.getsignal makes an enum of each answer, and there are 64 of them to ask
+# signal.getsignal makes an enum of each answer, and there are 64 of them to ask.
+import _signal  # type: ignore[import-not-found]
 import signal
 import threading
 from types import FrameType, TracebackType

@@ -36,7 +36,7 @@ class Numbers:
         self._places = [[i for i, t in enumerate(tensors) if t.dtype == kind] for kind in kinds]
         longs, shorts = ([tensors[i] for i in places] for places in self._places)
         self.commit = Commit([t.data_ptr() for t in longs], [t.data_ptr() for t in shorts])
-        self._values = self.commit.longs.view(np.float64), self.commit.shorts.view(np.float32)
+        self._values: tuple[NDArray[Any], ...] = self.commit.longs.view(np.float64), self.commit.shorts.view(np.float32)
         for values, own in zip(self._values, (longs, shorts), strict=True):
             values[:] = [tensor.item() for tensor in own]
         self.columns: dict[str, NDArray[Any]] = {}
