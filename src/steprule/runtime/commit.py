@@ -28,7 +28,7 @@ class Commit:
     def __init__(self, longs: Sequence[int], shorts: Sequence[int] = ()) -> None:
         self.longs: NDArray[np.int64] = np.zeros(len(longs), np.int64)
         self.shorts: NDArray[np.int32] = np.zeros(len(shorts), np.int32)
-        self.targets = np.array(longs, np.int64), np.array(shorts, np.int64)
+        self.targets: tuple[NDArray[np.int64], ...] = np.array(longs, np.int64), np.array(shorts, np.int64)
         self._values: tuple[NDArray[Any], ...] = (self.longs, self.shorts)
         pairs = zip(self.targets, self._values, strict=True)
         words = [(len(targets), targets.ctypes.data, values.ctypes.data) for targets, values in pairs]
