@@ -28,10 +28,12 @@ class Commit:
     def __init__(self, longs: Sequence[int], shorts: Sequence[int] = ()) -> None:
         self.longs: NDArray[np.int64] = np.zeros(len(longs), np.int64)
         self.shorts: NDArray[np.int32] = np.zeros(len(shorts), np.int32)
-        self.targets: tuple[NDArray[np.int64], ...] = np.array(longs, np.int64), np.array(shorts, np.int64)
-        self._values: tuple[NDArray[Any], ...] = (self.longs, self.shorts)
-        pairs = zip(self.targets, self._values, strict=True)
-        words = [(len(targets), targets.ctypes.data, values.ctypes.data) for targets, values in pairs]
+        self.targets = np.array(longs, np.int64), np.array(shorts, np.int64)
+        self._pairs: list[tuple[NDArray[np.int64], NDArray[Any]]] = [
+            (self.targets[0], self.longs),
+            (self.targets[1], self.shorts),
+        ]
+        words = [(len(targets), targets.ctypes.data, values.ctypes.data) for targets, values in self._pairs]
         self._words = np.array(words, np.int64)
         self.address: int = self._words.ctypes.data
 
@@ -40,7 +42,7 @@ class Commit:
 
     def write(self) -> None:
         """Write the numbers now, where no launch does: within a block that no signal handler interrupts."""
-        for targets, values in zip(self.targets, self._values, strict=True):
+        for targets, values in self._pairs:
             at, size = values.ctypes.data, values.itemsize
             for place, target in enumerate(targets.tolist()):
                 ctypes.memmove(target, at + place * size, size)
