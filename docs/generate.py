@@ -12,6 +12,7 @@ The tests run the check.
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -19,8 +20,9 @@ from pathlib import Path
 
 from steprule.backends import latex
 from steprule.cli.rules import bytes_a_parameter, least_bytes, slots
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 
+COMBINATORS = (l2, decoupled, maximize, unscaled, cautious)
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 RACE = ROOT / "docs" / "race"
@@ -34,6 +36,34 @@ slots start at zero unless the entry says otherwise. Bytes are those of a float3
 8 bits, those of a bfloat16 parameter with 8 bits beside it and its slots in 8 bits ([formats](formats.md)).
 """
 
+_RULES_OF_RULES = """# Rules of rules
+
+Combinators take a rule, or its name, and make a rule of it: one fused kernel, like any other. What stands further out
+acts first on the gradient: `l2(unscaled(rule))` adds the penalty to the scaled gradient, `unscaled(l2(rule))` to the gradient itself.
+Where the order changes what is meant:
+
+| wanted | write | and not |
+|---|---|---|
+| AdamW with the mask of C-AdamW | `cautious("adamw")`, which is `decoupled(cautious("adam"))` | |
+| climbing, with a penalty on large weights | `maximize(l2(rule))` | `l2(maximize(rule))`: the penalty makes weights grow |
+| a penalty that the loss's scale does not weaken | `unscaled(l2(rule))` | `l2(unscaled(rule))` |
+| a mask by the gradient with its penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
+"""
+
+_OWN_RULES = """# What a rule may call
+
+A rule is a function of its own arguments, and Python runs it when it is defined, on symbols, not when it steps. So it may call
+
+- steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and `& | ~` on conditions;
+- on hyperparameters, `t` and `Scalar` slots also `%`, `//`, `**` and the functions of `math`;
+- functions of yours that do the same, and constants of yours. What is read elsewhere (a global, a setting, a file, the environment)
+  is read when the rule is defined, and stays as it was.
+
+It may not draw random numbers, read a clock or count its calls: there would be one number for all steps and elements. A rule is
+therefore run twice in each of its variants, and refused where the two differ. Noise is added to the gradient before
+the step; a number that changes from step to step is a hyperparameter, which may be a schedule of t. Nor should anything
+depend on the order of a set, which differs between processes.
+"""
 
 _BENCHMARKS = """# Benchmarks
 
@@ -84,7 +114,12 @@ _QUESTIONS = {
 
 def rules_page() -> str:
     """Return docs/rules.md."""
-    return "\n".join([_HEAD, *(_entry(rule) for rule in CATALOGUE.values())])
+    return "\n".join([_HEAD, *(_entry(rule) for rule in CATALOGUE.values()), *_combinators(), _OWN_RULES])
+
+
+def _combinators() -> list[str]:
+    """Return what combinators say of themselves."""
+    return [_RULES_OF_RULES, *(f"## {one.__name__}\n\n{inspect.getdoc(one)}\n" for one in COMBINATORS)]
 
 
 def _entry(rule: Rule) -> str:

@@ -112,8 +112,9 @@ class Direct:
             self.theta = new.astype(self.theta.dtype)
         for name, slot in zip(self.rule.slots, slots, strict=True):
             # A slot that a variant does not keep must not be read: None would raise.
-            kept = slot if slot is None or name in self.rule.scalars else flushed(np.broadcast_to(slot, theta.shape))
-            self.slots[name] = kept
+            is_number = slot is None or name in self.rule.scalars
+            with np.errstate(all="ignore"):
+                self.slots[name] = slot if is_number else flushed(np.full(theta.shape, slot, self.compute))
 
 
 def assert_same_bits(a: Array, b: Array, what: str = "") -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize
+from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 from tests.cases import Array, assert_same_bits
 
 moderate = st.floats(1e-3, 1e3) | st.floats(-1e3, -1e-3)
@@ -151,6 +151,49 @@ def test_a_cautious_step_never_climbs(grads: Array) -> None:
         before = theta.copy()
         optimizer.step(g)
         assert ((theta - before) * g <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (cautious("adamw"), decoupled(cautious("adam"))),
+        (cautious(maximize("adam")), maximize(cautious("adam"))),
+        (cautious(unscaled("adamw")), unscaled(decoupled(cautious("adam")))),
+        (decoupled(maximize("lion")), maximize(decoupled("lion"))),
+        (unscaled(maximize("lion")), maximize(unscaled("lion"))),
+    ],
+    ids=str,
+)
+@hypothesis.given(grads=gradients)
+def test_the_order_of_these_combinators_changes_nothing(one: Rule, other: Rule, grads: Array) -> None:
+    ends = [np.linspace(-3, 2, 4) for _ in range(2)]
+    for rule, theta in zip((one, other), ends, strict=True):
+        _run(rule, theta, grads, lr=0.125)
+    assert_same_bits(*ends)
+
+
+def test_where_the_order_of_combinators_changes_the_meaning() -> None:
+    def moved(rule: Rule, theta: float, g: float, **values: Any) -> float:
+        x = np.array([theta])
+        _run(rule, x, np.array([[g]]), lr=0.5, weight_decay=1.0, **values)
+        return float(x[0]) - theta
+
+    assert moved(maximize(l2("sgd")), 2.0, 0.0) == -1.0  # the penalty is descended
+    assert moved(l2(maximize("sgd")), 2.0, 0.0) == 1.0
+    assert moved(unscaled(l2("sgd")), 2.0, 8.0, grad_scale=8.0) == -0.5 * (1 + 2)
+    assert moved(l2(unscaled("sgd")), 2.0, 8.0, grad_scale=8.0) == -0.5 * (8 + 2) / 8
+    assert moved(l2(cautious("sgd")), -2.0, 1.0) == 0.5  # along -(1 - 2): a descent of both together
+    assert moved(cautious(l2("sgd")), -2.0, 1.0) == 0.0  # uphill of the gradient itself
+
+
+def test_a_masked_weight_decays_on() -> None:
+    theta = np.array([2.0, 2.0])
+    optimizer = sr.Optimizer(theta, cautious("adamw"), lr=0.1, weight_decay=0.5, beta1=0.9)
+    optimizer.step(np.ones(2))
+    before = theta.copy()
+    optimizer.step(np.array([-0.01, 1.0]))  # the first one's average still points the other way
+    assert theta[0] == (1 - 0.1 * 0.5) * before[0]
+    assert theta[1] < (1 - 0.1 * 0.5) * before[1]
 
 
 def test_a_cautious_rule_does_not_hide_a_nan() -> None:

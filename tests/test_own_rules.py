@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import random
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -326,6 +329,84 @@ def _mistakes() -> dict[str, tuple[Callable[[], Any], str]]:
         "endless": (define(endless), "RecursionError"),
         "name": (define(foreign, name="a\nb"), "printable"),
     }
+
+
+def _not_the_same_twice() -> dict[str, Callable[..., Any]]:
+    own, shared = np.random.default_rng(0), itertools.count(1)
+    seen: list[Any] = []
+
+    def of_random(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g + 0.01 * random.gauss(0, 1)
+
+    def of_numpy(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g + np.random.standard_normal()
+
+    def of_a_generator(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g * own.random()
+
+    def of_a_clock(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g * (time.perf_counter_ns() % 10**9)
+
+    def of_a_counter(theta, g, m, *, lr: Rate = 0.1):
+        return theta - lr * g, m + g / next(shared)
+
+    def of_what_was_seen(theta, g, *, lr: Rate = 0.1):
+        seen.append(g)
+        for _ in seen:
+            theta = theta - lr * g
+        return theta
+
+    def of_an_address(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g * id(theta)
+
+    def of_a_scalar(theta, g, n: Scalar, *, lr: Rate = 0.1):
+        return theta - lr * g * n, n + random.random()
+
+    def of_a_kept_slot(theta, g, m, *, lr: Rate = 0.1, flag: bool = False):
+        return theta - lr * g, m if next(shared) % 2 or not flag else None
+
+    def of_a_helper(theta, g, *, lr: Rate = 0.1):
+        def noise() -> float:
+            return random.random()
+
+        return theta - lr * g * noise()
+
+    made = (of_random, of_numpy, of_a_generator, of_a_clock, of_a_counter, of_what_was_seen, of_an_address)
+    return {one.__name__: one for one in (*made, of_a_scalar, of_a_kept_slot, of_a_helper)}
+
+
+@pytest.mark.parametrize("name", _not_the_same_twice())
+def test_what_is_not_the_same_twice_is_refused(name: str) -> None:
+    with pytest.raises(RuleError, match=rf"rule '{name}', .*line \d+: the new (theta|m|n) is not the same twice: .*"):
+        rule(_not_the_same_twice()[name])
+
+
+def test_the_difference_is_named() -> None:
+    shared = itertools.count(5)
+
+    def counting(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g * next(shared)
+
+    with pytest.raises(RuleError, match=r"the new theta is not the same twice: 5 in one run of the function, 6 in the"):
+        rule(counting)
+    with pytest.raises(RuleError, match="not the same twice"):  # only in one variant
+
+        @rule
+        def seldom(theta, g, *, lr: Rate = 0.1, how: Literal["plain", "noisy"] = "plain"):
+            return theta - lr * g * (random.random() if how == "noisy" else 1.0)
+
+
+def test_settings_are_read_when_a_rule_is_defined() -> None:
+    settings = {"factor": 2.0}
+
+    @rule
+    def own(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * settings["factor"] * g
+
+    settings["factor"] = 100.0
+    theta = np.ones(3)
+    sr.Optimizer(theta, own, lr=0.25).step(np.ones(3))
+    assert theta.tolist() == [0.5] * 3
 
 
 @pytest.mark.parametrize("mistake", _mistakes())

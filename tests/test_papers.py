@@ -72,6 +72,18 @@ def test_cautious_equals_its_loop() -> None:
     _compare(cautious(CATALOGUE["adam"]), combinators.run_cautious_adam, {"lr": 0.01})
 
 
+def test_cautious_adamw_is_the_authors() -> None:
+    values = {"lr": 0.05, "weight_decay": 0.3}
+    _compare(cautious(CATALOGUE["adamw"]), combinators.run_cautious_adamw, values)
+    _compare(cautious(unscaled(CATALOGUE["adamw"])), combinators.run_cautious_adamw, values)
+
+
+@pytest.mark.parametrize(("beta1", "beta3"), [(0.0, 0.9999), (0.9, 0.0), (0.0, 0.0), (0.9999, 0.9999), (0.999, 0.9)])
+def test_the_ends_of_ademamixs_warmup(beta1: float, beta3: float) -> None:
+    run = importlib.import_module("tests.papers.ademamix").run
+    _compare(CATALOGUE["ademamix"], run, {"lr": 0.01, "beta1": beta1, "beta3": beta3, "warmup": 11.0})
+
+
 def test_defaults_are_those_of_the_loops() -> None:
     import inspect
 

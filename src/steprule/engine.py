@@ -16,7 +16,7 @@ from steprule.compile import Plan, Plane, difference, make_plan
 from steprule.errors import TargetError, suggest
 from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
 from steprule.language import Node
-from steprule.language.node import symbol
+from steprule.language.node import everywhere, symbol
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard, update_ratio
 from steprule.rules.named import named, probes
@@ -128,7 +128,10 @@ def plan(
     outputs |= shown
     if task == "update":
         added = [Plane(plane_name(rule.parameter, "update"), storage.parameter.compute)]
-        computed[rule.parameter] = difference(trace.parameter, symbol(rule.parameter, "element"))
+        update = difference(trace.parameter, symbol(rule.parameter, "element"))
+        computed[rule.parameter] = (
+            everywhere(update, symbol(rule.gradient, "element")) if update.stage == "host" else update
+        )
         outputs = {added[0].name: computed[rule.parameter], **outputs}
         for plane in planes[rule.parameter].values():
             del outputs[plane.name]
@@ -146,7 +149,8 @@ def plan(
         computed=computed,
         outputs=outputs,
         scalar_slots=trace.scalars if steps else {},
-        arguments=(*sorted(trace.used - set(read)), *guard),
+        # Every scalar slot, also one that is never read: targets take and return it in one place.
+        arguments=(*sorted((trace.used | set(trace.scalars)) - set(read)), *guard),
         sums=_summed(rule, variant, storage, guard, given, encoded, task),
     )
 

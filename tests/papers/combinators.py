@@ -80,6 +80,32 @@ def run_cautious_adam(
     return path, {"m": m, "v": v}
 
 
+def run_cautious_adamw(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """C-AdamW as its authors' code has it, without the rescaling: every weight decays, and the mask is the step's alone."""
+    theta = list(theta)
+    m = [0.0] * len(theta)
+    v = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for t, g in enumerate(gradients, start=1):
+        for i in range(len(theta)):
+            theta[i] -= lr * weight_decay * theta[i]
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            if m[i] * g[i] > 0:
+                theta[i] -= lr * (m[i] / (1 - beta1**t)) / (math.sqrt(v[i] / (1 - beta2**t)) + eps)
+        path.append(list(theta))
+    return path, {"m": m, "v": v}
+
+
 def run_unscaled_sgd(
     theta: list[float], gradients: list[list[float]], *, lr: float, grad_scale: float
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:

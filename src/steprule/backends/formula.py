@@ -171,6 +171,8 @@ class _Printer:
         if node.op.startswith("math."):
             arguments = style.comma.join(self(arg) for arg in node.args)
             return style.call.format(style.function(node.op.removeprefix("math.")), arguments), ATOM
+        if node.op == "where" and node.args[1] is node.args[2]:
+            return self._write(node.args[1])  # a number of the host, for every element
         is_square = node.op == "mul" and node.args[0] is node.args[1]
         op, args = ("square", node.args[:1]) if is_square else (node.op, node.args)
         places = style.places.get(op) or _PLACES.get(op) or (0,) * len(args)

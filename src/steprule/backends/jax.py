@@ -129,8 +129,6 @@ class _Writer:
             text = f"from_groups({text}, {shape})"
         elif plane.per == "group":
             text = f"{text}[..., 0]"
-        elif not isinstance(store.value, Value):
-            text = f"where({shape} == {shape}, {text}, {text})"  # a number, for all elements
         return f'store({text}, "{plane.dtype}")'
 
     def _ref(self, ref: Ref) -> str:

@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from steprule.language.functions import DERIVED
-from steprule.language.node import Node, constant
+from steprule.language.node import Node
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
-
-
-def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
-    """Return what is left of an operation on a condition that is known: ``where(True, a, b)`` is ``a``."""
-    known = [arg for arg in args if arg.op == "const" and arg.kind == "bool"]
-    if not known:
-        return None
-    truth = bool(known[0].value)
-    if op == "where":
-        return args[1] if truth else args[2]
-    if op == "not":
-        return constant(not truth)
-    other = args[0] if known[0] is args[1] else args[1]
-    if op == "and":
-        return other if truth else known[0]
-    return known[0] if truth else other
 
 
 class Lowering:
@@ -53,9 +37,6 @@ class Lowering:
             return self(DERIVED[node.op](*args))
         if node.op == "symbol" and node.name in self._stands_for:
             return self._stands_for[node.name]
-        decided = _decided(node.op, args)
-        if decided is not None:
-            return decided
         # repr keeps 0.0 and -0.0, and 1 and 1.0, apart.
         key = (node.op, node.name, node.kind, repr(node.value), *map(id, args))
         if key not in self._shared:

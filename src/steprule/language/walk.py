@@ -1,4 +1,4 @@
-"""The one walk over expressions."""
+"""Walks over expressions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ from collections.abc import Iterable
 
 from steprule.language.node import Node
 
-__all__ = ["postorder"]
+__all__ = ["first_difference", "postorder"]
+
+
+def first_difference(one: Node, other: Node) -> tuple[Node, Node] | None:
+    """Return the first values in which two expressions differ, outermost first; None where they say the same."""
+    stack = [(one, other)]
+    seen: set[tuple[int, int]] = set()
+    while stack:
+        a, b = stack.pop()
+        if (id(a), id(b)) in seen:
+            continue
+        seen.add((id(a), id(b)))
+        # repr: a NaN is the same as another one, and zeros of two signs are two numbers.
+        if (a.op, a.name, a.kind, repr(a.value), len(a.args)) != (b.op, b.name, b.kind, repr(b.value), len(b.args)):
+            return a, b
+        stack.extend(zip(reversed(a.args), reversed(b.args), strict=True))
+    return None
 
 
 def postorder(roots: Iterable[Node]) -> list[Node]:

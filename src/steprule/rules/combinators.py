@@ -70,7 +70,8 @@ def l2(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
 
     Adds ``weight_decay`` (default 0.01, at least 0). This is torch's ``Adam(weight_decay=...)``;
-    for AdamW see ``decoupled``.
+    for AdamW see ``decoupled``. What stands inside sees the gradient with the penalty, what stands outside the
+    gradient as it is: ``l2(cautious(rule))`` and ``cautious(l2(rule))`` differ.
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
@@ -111,7 +112,11 @@ def decoupled(rule: Rule, name: str) -> Rule:
 
 @_combinator
 def maximize(rule: Rule, name: str) -> Rule:
-    """Return ``rule`` climbing instead of descending: it sees ``-g``."""
+    """Return ``rule`` climbing instead of descending: it sees ``-g``.
+
+    Put it around ``l2``, as ``maximize(l2(rule))``: the penalty is descended then, as by ``maximize=True`` in torch. In
+    ``l2(maximize(rule))`` the penalty is climbed, too, so that weights grow.
+    """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
         return rule.compute([theta, -g, *slots], t, hyper)
@@ -139,14 +144,22 @@ def unscaled(rule: Rule, name: str) -> Rule:
 
 @_combinator
 def cautious(rule: Rule, name: str) -> Rule:
-    """Return ``rule`` whose step is dropped wherever it would climb along the current gradient.
+    """Return ``rule`` whose step is dropped wherever it would go against the current gradient.
 
     An element moves only where ``sign(theta - theta_new) == sign(g)``. The paper also scales the
     remaining steps by the tensor's share of moved elements; that is a reduction over a tensor,
     which a rule for one element cannot say, and is left to the learning rate.
 
+    Decoupled weight decay is no part of the step: as in the authors' C-AdamW, it goes on where the step is
+    dropped. So ``cautious(adamw)`` is ``decoupled(cautious(adam))``, and ``cautious`` likewise goes inside
+    ``maximize`` and ``unscaled``. Decay that a rule has of its own (adan's, asgd's) is part of its step, and what
+    ``l2`` adds is not part of the gradient whose sign counts, but in ``l2(cautious(rule))``.
+
     Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
     """
+    if rule.made_by and rule.made_by[0] in (decoupled, maximize, unscaled):
+        outer, (inner, _) = rule.made_by
+        return outer(cautious(inner), name)  # type: ignore[no-any-return]
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
         new, *rest = rule.compute([theta, g, *slots], t, hyper)

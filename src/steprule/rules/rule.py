@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
-from steprule.language.node import Node, symbol
+from steprule.language.node import Node, everywhere, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
-from steprule.language.walk import postorder
+from steprule.language.walk import first_difference, postorder
 from steprule.rules.hyperparameters import Hyperparameter, Value
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
@@ -176,7 +176,26 @@ class Rule:
                 f"rule {self.name!r} has more than {_MAX_VARIANTS} combinations of booleans, choices and optional "
                 "hyperparameters; each would be a kernel of its own. Split it into several rules"
             )
-        return {(v := tuple(zip(names, values, strict=True))): self._trace(v) for values in variants}
+        return {(v := tuple(zip(names, values, strict=True))): self._checked_trace(v) for values in variants}
+
+    def _checked_trace(self, variant: Variant) -> Trace:
+        """Trace a variant, and once more: what is not a function of the rule's arguments would be frozen."""
+        trace, again = self._trace(variant), self._trace(variant)
+        results = [{self.parameter: one.parameter, **one.slots, **one.scalars} for one in (trace, again)]
+        for name in (self.parameter, *self.slots):
+            first, second = (result.get(name) for result in results)
+            if first is None and second is None:
+                continue
+            differ = (first, second) if first is None or second is None else first_difference(first, second)
+            if differ is not None:
+                raise self._error(
+                    f"the new {name} is not the same twice: {differ[0]!r} in one run of the function, {differ[1]!r} in "
+                    "the next. A rule is run when it is defined, and what it says then is every step: a random number, "
+                    "a clock or a counter would be one constant for ever. Add noise to the gradient, and give numbers "
+                    "that change from step to step as hyperparameters, which may be schedules of t",
+                    at_return=False,
+                )
+        return trace
 
     def _trace(self, variant: Variant) -> Trace:
         elements = [symbol(name, "host" if name in self.scalars else "element") for name in self._elements]
@@ -213,9 +232,14 @@ class Rule:
         for name in self.slots:
             if name not in kept and name in used:
                 raise self._error(f"slot {name!r} is read but returned as None, so its next value is unknown")
+        element = symbol(self.gradient, "element")
         return Trace(
             parameter,
-            {name: node for name, node in kept.items() if name not in self.scalars},
+            {
+                name: everywhere(node, element) if node.stage == "host" else node
+                for name, node in kept.items()
+                if name not in self.scalars
+            },
             {name: node for name, node in kept.items() if name in self.scalars},
             used,
         )

@@ -68,8 +68,13 @@ def _computed(
     new, *rest = rule.compute([*elements, *(kept.get(slot) for slot in rule.slots)], state.t + 1, values)
     results = dict(zip(rule.slots, rest, strict=True))
     name_of = str(_real(compute)).removeprefix("torch.")
-    slots = {slot: formats.flush(results[slot], name_of) for slot in state.slots}
+    slots = {slot: formats.flush(_everywhere(results[slot], elements[0]), name_of) for slot in state.slots}
     return new, slots, {name: float(results[name]) for name in state.scalars}
+
+
+def _everywhere(result: Any, like: Tensor) -> Tensor:
+    """Return a slot's new value as a tensor: of hyperparameters and t alone it is one number for all elements."""
+    return torch.as_tensor(result, dtype=like.dtype, device=like.device).broadcast_to(like.shape)
 
 
 def _count(state: Slots, scalars: dict[str, float]) -> None:

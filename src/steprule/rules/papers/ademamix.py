@@ -2,7 +2,7 @@
 
 import math
 
-from steprule.language import minimum, sqrt
+from steprule.language import minimum, sqrt, where
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
 
@@ -28,13 +28,16 @@ def ademamix(
 
     ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
     grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
-    The paper's weight decay is ``decoupled(ademamix)``.
+    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and beta3
+    begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it). The paper's weight decay is ``decoupled(ademamix)``.
     """
     if warmup is not None:
         done = minimum(t / warmup, 1.0)
         alpha = alpha * done
-        slow, fast = math.log(beta3), math.log(beta1)
-        beta3 = minimum(math.exp(fast * slow / ((1 - done) * slow + done * fast)), beta3)
+        # 0.5: anything that has a logarithm.
+        slow, fast = math.log(where(beta3 == 0, 0.5, beta3)), math.log(where(beta1 == 0, 0.5, beta1))
+        rising = where(beta1 == 0, slow / done, fast * slow / ((1 - done) * slow + done * fast))
+        beta3 = minimum(math.exp(rising), beta3)
     m1 = beta1 * m1 + (1 - beta1) * g
     m2 = beta3 * m2 + (1 - beta3) * g
     v = beta2 * v + (1 - beta2) * g**2
