@@ -39,30 +39,31 @@ slots start at zero unless the entry says otherwise. Bytes are those of a float3
 _RULES_OF_RULES = """# Rules of rules
 
 Combinators take a rule, or its name, and make a rule of it: one fused kernel, like any other. What stands further out
-acts first on the gradient: `l2(unscaled(rule))` adds the penalty to the scaled gradient, `unscaled(l2(rule))` to the gradient itself.
-Where the order changes what is meant:
+acts first on the gradient. Where the order changes what is meant:
 
 | wanted | write | and not |
 |---|---|---|
-| AdamW with the mask of C-AdamW | `cautious("adamw")`, which is `decoupled(cautious("adam"))` | |
-| climbing, with a penalty on large weights | `maximize(l2(rule))` | `l2(maximize(rule))`: the penalty makes weights grow |
-| a penalty that the loss's scale does not weaken | `unscaled(l2(rule))` | `l2(unscaled(rule))` |
+| C-AdamW: AdamW with a mask | `cautious("adamw")`, which is `decoupled(cautious("adam"))` | |
+| climbing, with a penalty on weights | `maximize(l2(rule))` | `l2(maximize(rule))`: it climbs the penalty |
+| the penalty beside a loss that is scaled | `unscaled(l2(rule))` | `l2(unscaled(rule))`: it is divided, too |
 | a mask by the gradient with its penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
 """
 
 _OWN_RULES = """# What a rule may call
 
-A rule is a function of its own arguments, and Python runs it when it is defined, on symbols, not when it steps. So it may call
+A rule is a function of its own arguments, and Python runs it when it is defined, on symbols, not when it steps. So it
+may call
 
-- steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and `& | ~` on conditions;
+- steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and
+  `& | ~` on conditions;
 - on hyperparameters, `t` and `Scalar` slots also `%`, `//`, `**` and the functions of `math`;
-- functions of yours that do the same, and constants of yours. What is read elsewhere (a global, a setting, a file, the environment)
-  is read when the rule is defined, and stays as it was.
+- functions of yours that do the same, and constants of yours. What is read elsewhere (a global, a setting, a file, the
+  environment) is read when the rule is defined, and stays as it was.
 
-It may not draw random numbers, read a clock or count its calls: there would be one number for all steps and elements. A rule is
-therefore run twice in each of its variants, and refused where the two differ. Noise is added to the gradient before
-the step; a number that changes from step to step is a hyperparameter, which may be a schedule of t. Nor should anything
-depend on the order of a set, which differs between processes.
+It may not draw random numbers, read a clock or count its calls: there would be one number for all steps and elements. A
+rule is therefore run twice in each of its variants, and refused where the two differ. Noise is added to the gradient
+before the step; a number that changes from step to step is a hyperparameter, which may be a schedule of t. Nor should
+anything depend on the order of a set, which differs between processes.
 """
 
 _BENCHMARKS = """# Benchmarks

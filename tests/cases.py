@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
+from steprule.rules.declare import rule as declared
+from steprule.rules.hyperparameters import NonNegative, Rate, Scalar
 
 Array = NDArray[Any]
 
@@ -67,6 +69,17 @@ def unlike_defaults(rule: Rule) -> dict[str, Any]:
 
 
 CASES = [pytest_id for rule in CATALOGUE.values() for pytest_id in [(rule.name, options) for options in variants(rule)]]
+
+
+@declared
+def of_numbers(
+    theta, g, rate, fixed: NonNegative, last, kept: Scalar, first: Scalar, *, t, lr: Rate = 0.1, mu: NonNegative = 0.5
+):
+    """Slots whose new values depend on no element: on hyperparameters and t, or on nothing. Two are never read."""
+    theta = theta - lr * (g + 0.125 * rate * fixed - mu * first)
+    return theta, lr / t, 0.25, t, mu * t, first / (1 + t)
+
+
 COMBINED: dict[str, Rule] = {
     "l2(adam)": l2(CATALOGUE["adam"]),
     "decoupled(lion)": decoupled(CATALOGUE["lion"]),
@@ -74,7 +87,9 @@ COMBINED: dict[str, Rule] = {
     "unscaled(l2(momentum))": unscaled(l2(CATALOGUE["momentum"])),
     "cautious(adamw)": cautious(CATALOGUE["adamw"]),
     "decoupled(cautious(nadam))": decoupled(cautious(CATALOGUE["nadam"])),
+    "of_numbers": of_numbers,
 }
+"""Rules beside the catalogue: made of rules, and what none of it has."""
 
 
 def case_id(case: tuple[str, dict[str, Any]]) -> str:

@@ -90,7 +90,7 @@ def run_cautious_adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.01,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
-    """C-AdamW as its authors' code has it, without the rescaling: every weight decays, and the mask is the step's alone."""
+    """C-AdamW as in its authors' code, without the rescaling: every weight decays, and the mask is the step's alone."""
     theta = list(theta)
     m = [0.0] * len(theta)
     v = [0.0] * len(theta)

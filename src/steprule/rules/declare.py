@@ -38,11 +38,11 @@ def rule(
     range; ``t``, if named, is the step number. It returns the new parameter and slots;
     a slot returned as None is not kept.
 
-    The function is run when the rule is defined, on symbols, not when it steps. It may call ``sqrt``, ``maximum``,
-    ``minimum``, ``where`` and ``sign`` of steprule, on hyperparameters, ``t`` and Scalars what ``math`` has, and other
-    functions that keep to this; constants from elsewhere are read then, once. It must be a function of its arguments: one
-    that draws a random number, reads a clock or counts its calls would step with one constant for ever. So it is run
-    twice in each variant, and refused where the two differ.
+    The function is run when the rule is defined, on symbols, not when it steps. It may call ``sqrt``,
+    ``maximum``, ``minimum``, ``where`` and ``sign`` of steprule, on hyperparameters, ``t`` and Scalars what
+    ``math`` has, and other functions that keep to this; constants from elsewhere are read then, once. It
+    must be a function of its arguments: one that draws a random number, reads a clock or counts its calls
+    would step with one constant for ever. So it is run twice in each variant, and refused where the two differ.
 
     Args:
         paper: where the rule comes from.

@@ -28,8 +28,9 @@ def ademamix(
 
     ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
     grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
-    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and beta3
-    begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it). The paper's weight decay is ``decoupled(ademamix)``.
+    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and
+    beta3 begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it).
+    The paper's weight decay is ``decoupled(ademamix)``.
     """
     if warmup is not None:
         done = minimum(t / warmup, 1.0)
