@@ -22,7 +22,8 @@ def adabelief(
 
     ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
     that of the authors' code; the text says 1e-8. The correction of m and s for bias, which the
-    paper leaves out of its listing for simplicity, is always on.
+    paper leaves out of its listing for simplicity, is always on. At beta1 = 0 g is its own average, so
+    eps = 0 leaves nothing to divide by there.
     """
     m = beta1 * m + (1 - beta1) * g
     s = beta2 * s + (1 - beta2) * (g - m) ** 2 + eps

@@ -25,7 +25,8 @@ def rmsprop(
     ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance;
     rounding can push it below zero, where it counts as zero. ``momentum`` steps along a heavy ball
     (slot b) of the scaled gradients. ``eps`` is added to the root (torch), or with ``eps_inside``
-    under it (Graves, TensorFlow). The lecture has rho = 0.9; the default is torch's.
+    under it (Graves, TensorFlow). The lecture has rho = 0.9; the default is torch's. With eps = 0 there
+    is nothing to divide by at rho = 1, where v stays zero, nor at rho = 0 with ``centered``.
     """
     v = rho * v + (1 - rho) * g**2
     variance = v
