@@ -27,7 +27,8 @@ from tests.test_formats_kernels import rows_and_groups
 FLAGS = ["-O2", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
 
-def _compile(folder: Path, texts: dict[str, str], *flags: str, compiler: str = "gcc") -> Path:
+def compiled(folder: Path, texts: dict[str, str], *flags: str, compiler: str = "gcc") -> Path:
+    """Return the library of some files, by name and text."""
     suffix = "cpp" if compiler == "g++" else "c"
     files = [folder / f"{name}.{suffix}" for name in texts]
     for file, text in zip(files, texts.values(), strict=True):
@@ -43,10 +44,10 @@ def _compile(folder: Path, texts: dict[str, str], *flags: str, compiler: str = "
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """Every case as a function of its own, in one library."""
     texts = {f"case{number}": c.emit(case.plan, f"case{number}") for number, case in enumerate(MATRIX.values())}
-    return ctypes.CDLL(str(_compile(tmp_path_factory.mktemp("c"), texts, "-std=c99", *FLAGS)))
+    return ctypes.CDLL(str(compiled(tmp_path_factory.mktemp("c"), texts, "-std=c99", *FLAGS)))
 
 
-class _Steps:
+class Steps:
     """Calls an emitted function as a C program does."""
 
     def __init__(self, function: Any, recipe: Plan, planes: dict[str, Array], slots: dict[str, float]) -> None:
@@ -76,7 +77,7 @@ def test_every_rule_has_the_referees_bits(library: ctypes.CDLL, name: str) -> No
     case, expected = MATRIX[name], recorded(name)
     function = getattr(library, f"case{list(MATRIX).index(name)}")
     planes = {key: array.copy() for key, array in expected.start.items()}
-    steps = _Steps(function, case.plan, planes, expected.scalars)
+    steps = Steps(function, case.plan, planes, expected.scalars)
     for t in range(1, STEPS + 1):
         planes[case.rule.gradient][...] = expected.gradients[t - 1]
         steps.step(t, case.values, case.shape, 9, 4)
@@ -90,7 +91,7 @@ def _adam() -> str:
 
 def test_contraction_would_change_bits(tmp_path: Path) -> None:
     """What the flag is for: GCC's own default joins products and sums where the processor can."""
-    with_fma = ctypes.CDLL(str(_compile(tmp_path, {"adam": _adam()}, "-O2", "-mfma", "-ffp-contract=fast")))
+    with_fma = ctypes.CDLL(str(compiled(tmp_path, {"adam": _adam()}, "-O2", "-mfma", "-ffp-contract=fast")))
     rng = np.random.default_rng(0)
     theta, m, v = (np.zeros(1000, np.float32) for _ in range(3))
     ours = theta.copy()
@@ -108,7 +109,7 @@ def test_contraction_would_change_bits(tmp_path: Path) -> None:
 def test_it_is_cplusplus_too(tmp_path: Path) -> None:
     some = list(MATRIX.values())[::9]
     texts = {f"case{number}": c.emit(case.plan, f"case{number}") for number, case in enumerate(some)}
-    library = ctypes.CDLL(str(_compile(tmp_path, texts, "-std=c++17", *FLAGS, compiler="g++")))
+    library = ctypes.CDLL(str(compiled(tmp_path, texts, "-std=c++17", *FLAGS, compiler="g++")))
     assert library.case0  # under its plain name
 
 
@@ -130,7 +131,7 @@ def test_names_of_c_are_avoided(tmp_path: Path) -> None:
 
     recipe = plan(double, double.variant(double.resolve({})), Storage(FORMATS["float32"]))
     text = c.emit(recipe, "double")
-    assert ctypes.CDLL(str(_compile(tmp_path, {"named": text}, "-std=c99", *FLAGS))).double_
+    assert ctypes.CDLL(str(compiled(tmp_path, {"named": text}, "-std=c99", *FLAGS))).double_
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_rules_and_slots_may_be_called_anything(tmp_path: Path, name: str, flags
     rule = load(f"{file}:step")
     recipe = plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]))
     compiler, standard = flags
-    _compile(tmp_path, {"named": c.emit(recipe, name)}, standard, *FLAGS, compiler=compiler)
+    compiled(tmp_path, {"named": c.emit(recipe, name)}, standard, *FLAGS, compiler=compiler)
 
 
 def test_a_name_cannot_end_the_comment(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_name_cannot_end_the_comment(tmp_path: Path) -> None:
 
     recipe = plan(sly, sly.variant(sly.resolve({})), Storage(FORMATS["float32"]))
     text = c.emit(recipe, sly.name)
-    assert ctypes.CDLL(str(_compile(tmp_path, {"sly": text}, "-std=c99", *FLAGS))).a_int_broken
+    assert ctypes.CDLL(str(compiled(tmp_path, {"sly": text}, "-std=c99", *FLAGS))).a_int_broken
 
 
 def test_the_head_says_how_to_call() -> None:

@@ -38,12 +38,13 @@ for (const job of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
     planes[1].set(read(given));
     const t = index + 1, values = { ...job.values, ...slots, t };
     const numbers = prelude(...job.arguments.map((name) => values[name]));
-    const row = numbers.slice(0, job.row);
+    const row = job.numbers ? read(job.numbers[index]) : numbers.slice(0, job.row);
     job.slot_names.forEach((name, k) => { slots[name] = numbers[job.row + k]; });
     const rest = job.keys ? [job.keys[index], [0, job.stream]] : [];
     kernel(...planes, row, ...rest, ...(job.rows === null ? [] : [job.rows]));
     const bytes = (a) => Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString("base64");
-    steps.push({ planes: planes.map(bytes), slots: { ...slots } });
+    steps.push({ planes: planes.map(bytes), slots: { ...slots }, numbers: bytes(Float64Array.from(numbers)) });
+    if (job.scalars) Object.assign(slots, job.scalars[index]);
   });
   out[job.name] = steps;
 }
@@ -60,20 +61,20 @@ def node(folder: Path, script: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _sent(array: Array) -> dict[str, str]:
+def sent(array: Array) -> dict[str, str]:
     return {"dtype": array.dtype.name, "data": base64.b64encode(array.tobytes()).decode()}
 
 
-def _job(name: str, case: Case, expected: Recorded, folder: Path) -> dict[str, Any]:
+def job(name: str, case: Case, expected: Recorded, file: Path) -> dict[str, Any]:
+    """Write a case's module, and return what the driver is told of it."""
     recipe = case.plan
-    file = folder / f"{list(MATRIX).index(name)}.mjs"
     file.write_text(javascript.emit(recipe))
     rows, _, _ = rows_and_groups(case.shape)
     return {
         "name": name,
         "file": str(file),
-        "planes": [_sent(expected.start[plane.name]) for plane in recipe.planes],
-        "gradients": [_sent(g) for g in expected.gradients],
+        "planes": [sent(expected.start[plane.name]) for plane in recipe.planes],
+        "gradients": [sent(g) for g in expected.gradients],
         "slots": expected.scalars,
         "slot_names": recipe.prelude.scalar_slots,
         "values": {key: value for key, value in case.values.items() if isinstance(value, (int, float))},
@@ -89,21 +90,33 @@ def _job(name: str, case: Case, expected: Recorded, folder: Path) -> dict[str, A
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All cases, run by one process of Node."""
     folder = tmp_path_factory.mktemp("javascript")
-    jobs = [_job(name, case, recorded(name, SEED, TENSOR), folder) for name, case in MATRIX.items()]
+    jobs = [
+        job(name, case, recorded(name, SEED, TENSOR), folder / f"{number}.mjs")
+        for number, (name, case) in enumerate(MATRIX.items())
+    ]
+    return run_jobs(folder, jobs)
+
+
+def run_jobs(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Run jobs by one process of Node, and return the steps of each by its name."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
     found: dict[str, Any] = json.loads(node(folder, DRIVER, str(folder / "jobs.json")))
     return found
+
+
+def planes_of(case: Case, found: dict[str, Any]) -> dict[str, Array]:
+    """Return the planes that Node has said."""
+    return {
+        plane.name: np.frombuffer(base64.b64decode(data), plane.dtype)
+        for plane, data in zip(case.plan.planes, found["planes"], strict=True)
+    }
 
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_every_rule_has_the_referees_bits(results: dict[str, Any], name: str) -> None:
     case, expected = MATRIX[name], recorded(name, SEED, TENSOR)
     for step, found in enumerate(results[name]):
-        planes = {
-            plane.name: np.frombuffer(base64.b64decode(data), plane.dtype)
-            for plane, data in zip(case.plan.planes, found["planes"], strict=True)
-        }
-        expected.check(step, planes, found["slots"], name)
+        expected.check(step, planes_of(case, found), found["slots"], name)
     assert len(results[name]) == STEPS
 
 

@@ -73,6 +73,7 @@ def test_combined_rules_have_the_bits_of_the_referee(name: str) -> None:
 def foldable(theta, g, m, *, lr: sr.Rate = 0.3, c: sr.Positive = 3.0):
     m = (0.1 * m) * 0.7 + (g + 0.1) + 0.2
     ratio = (m / c) / (1.0 + abs(g)) / (abs(m) / c + 1.0)
+    ratio = ratio + sr.sqrt(abs(g)) ** 2 / 64
     theta = (theta - lr * ratio * 0.3) / 1.1 - (theta - g) * (1.0 / sr.sqrt(abs(m) + 1.0)) / sr.sqrt(abs(g) + 2.0)
     return theta, m
 

@@ -90,7 +90,11 @@ class Recorded:
 
 @functools.cache
 def recorded(name: str, seed: int = 9, tensor: int = 4) -> Recorded:
-    case = MATRIX[name]
+    return record(MATRIX[name], name, seed, tensor)
+
+
+def record(case: Case, name: str, seed: int = 9, tensor: int = 4) -> Recorded:
+    """Take the steps of a case by the referee."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     run = Run(case.rule, case.storage, case.shape, "numpy", seed=seed, number=tensor, **case.values)
     starts = {slot: value for slot, value in run.start.items() if slot in run.planes and value}

@@ -198,8 +198,20 @@ def assert_beside(array: Array, what: str) -> None:
 
 
 @functools.cache
+def repair() -> None:
+    """Let the interpreter spread a truth over a block: it takes what a comparison gives for a number."""
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle  # chosen by now, where there is Triton
+
+    def splat(builder: object, kind: Any, arg: Any) -> Any:
+        return TensorHandle(np.full(kind.shape, arg.data, arg.data.dtype), arg.dtype.scalar)
+
+    InterpreterBuilder.create_splat = splat
+
+
+@functools.cache
 def loaded(text: str) -> tuple[Any, Counter[bool]]:
     """Return a kernel, and what counts which way its programs take: that of whole, aligned chunks, or the other."""
+    repair()
     function, ways = gpu.load(text), Counter[bool]()
     names = function.fn.__globals__
     step = names["step"]

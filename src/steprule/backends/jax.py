@@ -144,7 +144,7 @@ def _kept_apart(plan: Plan) -> set[int]:
     """Return the places of the results to which ``zero`` is added, since XLA would join them with what follows.
 
     These are products that are added to something, or leave the kernel; products with one number that are multiplied by
-    another; and quotients and roots that are divided, or divided by.
+    another; quotients and roots that are divided, or divided by; and roots that are squared.
     """
     planes = len(plan.planes)
     ops = [instruction.op for instruction in plan.body]
@@ -159,6 +159,8 @@ def _kept_apart(plan: Plan) -> set[int]:
             apart |= places & scaled
         elif instruction.op == "div":
             apart |= {place for place in places if ops[place] in ("div", "sqrt")}
+        elif instruction.op == "mul" and instruction.args[0] == instruction.args[1]:
+            apart |= {place for place in places if ops[place] == "sqrt"}
     return apart | {number for number in products if number >= 0 and ops[number] == "mul"}
 
 

@@ -5,10 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from steprule.language.functions import DERIVED
-from steprule.language.node import Node
+from steprule.language.node import Node, constant, everywhere
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
+
+
+def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
+    """Return what is left of an operation on a condition that is known: ``where(True, a, b)`` is ``a``."""
+    known = [arg for arg in args if arg.op == "const" and arg.kind == "bool"]
+    if not known:
+        return None
+    truth = bool(known[0].value)
+    if op == "where":
+        return args[1] if truth else args[2]
+    if op == "not":
+        return constant(not truth)
+    other = args[0] if known[0] is args[1] else args[1]
+    if op == "and":
+        return other if truth else known[0]
+    return known[0] if truth else other
 
 
 class Lowering:
@@ -37,9 +53,19 @@ class Lowering:
             return self(DERIVED[node.op](*args))
         if node.op == "symbol" and node.name in self._stands_for:
             return self._stands_for[node.name]
+        decided = _decided(node.op, args)
+        if decided is not None:
+            return self._of_its_stage(decided, node)
         # repr keeps 0.0 and -0.0, and 1 and 1.0, apart.
         key = (node.op, node.name, node.kind, repr(node.value), *map(id, args))
         if key not in self._shared:
             same = Node(node.op, args, stage=node.stage, kind=node.kind, name=node.name, value=node.value)
             self._shared[key] = same
         return self._shared[key]
+
+    def _of_its_stage(self, decided: Node, node: Node) -> Node:
+        """Return what a choice comes to as a number of every element, where it is one of elements."""
+        if decided.kind != "float" or decided.stage != "host" or node.stage != "element":
+            return decided
+        element = next(below for below in postorder([node]) if below.op == "symbol" and below.stage == "element")
+        return self(everywhere(decided, self._lowered[element]))

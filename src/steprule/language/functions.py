@@ -7,9 +7,11 @@ zero and the fate of a NaN cannot differ between targets.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from steprule.errors import RuleError
 from steprule.language.node import Node, apply
 from steprule.language.ops import Kind
 
-__all__ = ["DERIVED", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["DERIVED", "computing_on", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def _namespace(*operands: Any) -> Any:
@@ -47,13 +49,34 @@ def sqrt(x: Any) -> Any:
     return math.sqrt(x) if _is_number(x) else _namespace(x).sqrt(x)
 
 
+_elements: ContextVar[Any] = ContextVar("elements", default=None)
+
+
+@contextlib.contextmanager
+def computing_on(elements: Any) -> Iterator[None]:
+    """While active, numbers that are chosen element by element have the type of ``elements``, an array."""
+    before = _elements.set(elements)
+    try:
+        yield
+    finally:
+        _elements.reset(before)
+
+
 def where(condition: Any, a: Any, b: Any) -> Any:
     """Return ``a`` where ``condition`` holds and ``b`` elsewhere. Both are computed."""
     if isinstance(condition, Node) or isinstance(a, Node) or isinstance(b, Node):
         return apply("where", condition, a, b)
-    if isinstance(condition, bool):
-        return a if condition else b
-    return _namespace(condition, a, b).where(condition, a, b)
+    # Python's ~ makes whole numbers of booleans, -1 and -2, both of which it takes for true; the last bit is right.
+    if isinstance(condition, int):
+        chosen, other = (a, b) if condition & 1 else (b, a)
+        # Chosen instead of elements, a number is one of elements, too: what follows is rounded as they are.
+        return _namespace(other).full_like(other, chosen) if _is_number(chosen) and not _is_number(other) else chosen
+    if "bool" not in str(getattr(condition, "dtype", "bool")):
+        condition = (condition & 1) != 0
+    module, elements = _namespace(condition, a, b), _elements.get()
+    if elements is not None and _is_number(a) and _is_number(b):
+        a = module.full_like(elements, a)  # of its own type NumPy would take float64, torch its default
+    return module.where(condition, a, b)
 
 
 def _maximum(a: Any, b: Any) -> Any:

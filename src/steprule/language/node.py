@@ -257,28 +257,9 @@ def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, giv
     for arg, kind in zip(args, takes, strict=True):
         if arg.kind != kind:
             raise RuleError(_kind_message(op, arg, kind))
-    known = _decided(op, args)
-    if known is not None:
-        return known
     stages = {arg.stage for arg in args}
     stage: Stage = "element" if "element" in stages else "group" if "group" in stages else "host"
     return Node(op, args, stage=stage, kind=gives or OPS[op].gives)
-
-
-def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
-    """Return what is left of an operation on a condition that is known: ``where(True, a, b)`` is ``a``."""
-    known = [arg for arg in args if arg.op == "const" and arg.kind == "bool"]
-    if not known:
-        return None
-    truth = bool(known[0].value)
-    if op == "where":
-        return args[1] if truth else args[2]
-    if op == "not":
-        return constant(not truth)
-    other = args[0] if known[0] is args[1] else args[1]
-    if op == "and":
-        return other if truth else known[0]
-    return known[0] if truth else other
 
 
 def everywhere(number: Node, element: Node) -> Node:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
+from steprule.language.functions import computing_on
 from steprule.language.node import Node, everywhere, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
@@ -129,8 +130,9 @@ class Rule:
         elements = tuple(_plain(x) if n in self.scalars else x for n, x in zip(names, elements, strict=True))
         function = self.function
         if isinstance(t, Node) or any(isinstance(element, Node) for element in elements):
-            function = symbolic(function)
-        return as_tuple(function(*elements, **keywords))
+            return as_tuple(symbolic(function)(*elements, **keywords))
+        with computing_on(elements[0] if hasattr(elements[0], "dtype") else None):
+            return as_tuple(function(*elements, **keywords))
 
     def resolve(self, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """Return all hyperparameters: those ``given``, checked, and defaults. Schedules and symbols pass."""
