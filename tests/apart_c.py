@@ -167,6 +167,17 @@ def test_rules_and_slots_may_be_called_anything(tmp_path: Path, name: str, flags
     compiled(tmp_path, {"named": c.emit(recipe, name)}, standard, *FLAGS, compiler=compiler)
 
 
+def test_what_a_variant_does_not_read_is_no_warning(tmp_path: Path) -> None:
+    @sr.rule()
+    def idle(theta, g, m, *, lr=0.1, mu=0.9, flag: bool = False):
+        return sr.where(flag, (1 - lr) * theta, theta - lr * mu * g), sr.where(flag, 0.5, m)
+
+    recipe = plan(idle, idle.variant(idle.resolve({"flag": True})), Storage(FORMATS["float32"]))
+    text = c.emit(recipe, "idle")
+    assert "(void)mu;" in text
+    assert ctypes.CDLL(str(compiled(tmp_path, {"idle": text}, "-std=c99", *FLAGS))).idle
+
+
 def test_a_name_cannot_end_the_comment(tmp_path: Path) -> None:
     @sr.rule(name="a*/ int broken; /*")
     def sly(theta, g, *, lr=0.1):

@@ -24,9 +24,8 @@ from tests.apart_c import FLAGS, Steps, compiled
 from tests.apart_javascript import SEED, TENSOR, job, planes_of, run_jobs, sent
 from tests.cases import Array, assert_same_bits
 from tests.emitted import STEPS, Case, Recorded, record
-from tests.random_rules import Random, gradients, random_rule
+from tests.random_rules import MANY, SOME, Random, gradients, random_rule, told
 from tests.test_formats_kernels import storage_of
-from tests.test_random_rules import MANY, SOME, told
 from tests.triton_bits import Work, compare
 
 LOW = [("8bit", "float32", "nearest"), ("bfloat16", "bfloat16", "stochastic"), ("8bit", "bfloat16", "split24")]

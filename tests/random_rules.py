@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import linecache
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +59,11 @@ _ELEMENT = (
 _CONDITIONS = ("{0} < {1}", "{0} <= {1}", "{0} > {1}", "{0} >= {1}", "{0} == {1}", "{0} != {1}")
 _JOINED = ("{0} & {1}", "{0} | {1}", "~({0})", "({0}) & (flag)", "(flag) | ({0})")
 _NUMBERS = ("0.5", "2", "-1.5", "1e-3", "3.0", "0.1", "1", "-0.25", "7")
+
+
+SOME = range(20)
+MANY = range(20, 400)
+"""Those of the plain run, which have all that the language has, and those of the slow one."""
 
 
 @dataclass(frozen=True)
@@ -275,3 +282,13 @@ def gradients(rng: np.random.Generator, shape: tuple[int, ...], steps: int) -> l
         special = rng.choice([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, 3e4], shape)
         found.append(np.where(rng.random(shape) < 0.06, special, g))
     return found
+
+
+@contextmanager
+def told(rule: Random) -> Iterator[None]:
+    """Say the rule where something fails."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(rule.source)
+        raise

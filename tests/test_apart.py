@@ -17,6 +17,17 @@ def test_emitted_code_elsewhere(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.apart("tests/apart_random_rules.py")
+def test_rules_at_random_elsewhere(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.slow
+@pytest.mark.apart("tests/apart_random_rules.py", "-m", "slow")
+def test_many_rules_at_random_elsewhere(apart: Apart) -> None:
+    apart.check()
+
+
 @pytest.mark.apart("tests/apart_checkpoint_fuzz.py")
 def test_damaged_files(apart: Apart) -> None:
     apart.check()

@@ -68,6 +68,17 @@ def test_emit_writes_every_target(target: str, words: str) -> None:
     assert words in _run("emit", "adam", "--target", target)
 
 
+@pytest.mark.parametrize("target", ["numpy", "llvm", "asm", "c", "javascript", "jax", "latex", "triton"])
+def test_every_target_takes_slots_of_numbers_of_the_host(target: str, tmp_path: Path) -> None:
+    """Also a scalar slot that is written and never read, for a look."""
+    source = (
+        "import steprule as sr\n@sr.rule\ndef own(theta, g, mean, zero, last: sr.Scalar, *, t, lr: sr.Rate = 0.1):\n"
+    )
+    source += "    rate = lr / t\n    return theta - rate * g, rate, 0.0, rate\n"
+    (tmp_path / "own.py").write_text(source)
+    assert _run("emit", "own.py", "--target", target, cwd=tmp_path)
+
+
 def test_the_emitted_numpy_text_is_the_step() -> None:
     names: dict[str, Any] = {}
     exec(_run("emit", "adamw", "--target", "numpy", "--set", "scale_by_lr=false"), names)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule import Rate, Scalar, rule, sqrt, where
+from steprule import NonNegative, Rate, Scalar, rule, sqrt, where
 from steprule.errors import HyperparameterError, RuleError
 from tests.cases import Array, Direct, assert_same_bits, wild
 
@@ -183,6 +183,55 @@ def test_a_scalar_slot_of_whole_numbers_is_saved_and_loaded() -> None:
     other = sr.Optimizer(np.zeros(2), own)
     other.load_state_dict(optimizer.state_dict())
     assert other.slots["n"] == [1.0]
+
+
+def test_a_rule_called_on_arrays_chooses_as_it_steps() -> None:
+    # Python's ~ of a boolean is a whole number, and NumPy makes float64 of two numbers.
+    @rule
+    def negated(theta, g, *, t, lr: Rate = 0.1):
+        late = ~(t <= 2)
+        return theta - lr * where(late & (g < 0), 0.3, where(~late, g, -g)) * where(late, 0.7, 1.0)
+
+    @rule
+    def signs(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * where(g > 0, 0.1, -0.3) / (1 + abs(theta))
+
+    @rule
+    def early(theta, g, *, t, lr: Rate = 0.1):
+        start = where(t < 3, 0.1, theta)  # of every element: what follows is rounded as they are
+        return theta - lr * g * ((start + 0.3) * 0.7 + 1e-9)
+
+    @rule
+    def switched(theta, g, m, *, lr: Rate = 0.1, flag: bool = False):
+        kept = where(flag, 0.1, m + g) * 0.7 + 0.3
+        return theta - lr * g * kept, kept
+
+    for own in (negated, signs, early, switched):
+        for flag in ({"flag": True}, {"flag": False}) if own is switched else ({},):
+            _check(own, 5, **flag)
+            low = {"states": "8bit", "min_elements": 1} if own is switched else {}
+            arrays = [np.linspace(-3, 2, 200, dtype=np.float32).reshape(2, 100) for _ in range(2)]
+            for array, backend in zip(arrays, ("llvm", "numpy"), strict=True):
+                optimizer = sr.Optimizer(array, own, backend=backend, **flag, **low)
+                for _ in range(3):
+                    optimizer.step(np.full((2, 100), 0.3, np.float32))
+            assert_same_bits(*arrays)
+
+
+@pytest.mark.parametrize("states", ["float32", "bfloat16", "8bit"])
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_slots_of_hyperparameters_and_t_alone_have_every_format(backend: str, states: str) -> None:
+    @rule
+    def own(theta, g, last, fixed: NonNegative, *, t, lr: Rate = 0.5):
+        return theta - lr * g - 0 * last, lr / t, 0.25
+
+    theta = np.ones((64, 70), np.float32)
+    optimizer = sr.Optimizer(theta, own, backend=backend, states=states)
+    for t in range(1, 4):
+        optimizer.step(np.ones_like(theta))
+        assert np.allclose(optimizer.slots["fixed"], 0.25, rtol=0)
+        assert np.allclose(optimizer.slots["last"], 0.5 / t, rtol=0.04)
+    assert (theta == -0.5).all()
 
 
 def test_numpys_step_numbers_do_not_promote() -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ast
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -20,7 +18,7 @@ from steprule.formats import FORMATS, Storage
 from steprule.language.ops import OPS
 from steprule.language.walk import postorder
 from tests.cases import Array, Direct, assert_same_bits
-from tests.random_rules import FUNCTIONS, Random, gradients, random_rule
+from tests.random_rules import FUNCTIONS, MANY, SOME, gradients, random_rule, told
 from tests.test_formats_kernels import (
     MATRIX,
     SHAPES,
@@ -30,19 +28,7 @@ from tests.test_formats_kernels import (
     storage_of,
 )
 
-SOME = range(20)
-MANY = range(20, 400)
 NUMBERS = [*SOME, *(pytest.param(number, marks=pytest.mark.slow) for number in MANY)]
-
-
-@contextmanager
-def told(rule: Random) -> Iterator[None]:
-    """Say the rule where something fails."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(rule.source)
-        raise
 
 
 @pytest.mark.parametrize("dtype", FORMATS)

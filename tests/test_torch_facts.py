@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import steprule.torch
+from tests.random_rules import gradients, random_rule, told
 from tests.torch_cases import (
     ALL,
     DENSE_ALL,
@@ -251,6 +253,28 @@ def test_subclasses_of_tensors_are_stepped(name: str, options: dict[str, Any]) -
                 optimizer.step()
     assert type(tagged[0]) is Tagged
     assert_agree([tagged[0].as_subclass(Tensor)], plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("number", range(10))
+def test_rules_run_on_torchs_tensors_are_those_of_kernels(number: int, dtype: torch.dtype) -> None:
+    """Numbers of the host in slots, and numbers that a rule chooses element by element, among them."""
+    made = random_rule(number)
+    ends = []
+    for options in ({}, {"differentiable": True}):
+        with told(made):
+            p = torch.linspace(-1, 1, 30, dtype=dtype).reshape(5, 6)
+            optimizer = steprule.torch.Optimizer([p], made.rule, **options, **made.given(made.choices[number % 2]))
+            for g in gradients(np.random.default_rng(number), (5, 6), 4):
+                p.grad = torch.from_numpy(g).to(dtype)
+                optimizer.step()
+            slots = {key: value for key, value in optimizer.state[p].items() if isinstance(value, Tensor)}
+            ends.append({"theta": p, **slots})
+    assert list(ends[0]) == list(ends[1])
+    for key, value in ends[0].items():
+        with told(made):
+            near = 1e-5 if dtype is torch.float32 else 1e-13  # torch divides by a number in its own way
+            np.testing.assert_allclose(ends[1][key].numpy(), value.numpy(), near, near, err_msg=key)
 
 
 def test_state_is_made_on_the_cpu_whatever_the_default_device() -> None:

@@ -193,6 +193,7 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     lines += ["const uint64_t key = mixed(mixed(seed) ^ (uint64_t)t);"] if plan.inputs else []
     lines += writer.lines(row)
     lines += [f"*{names[slot]} = {slots[slot]};" for slot in slots]
+    lines = [*_unread(lines, [*writer.arrays, *names.values()]), *lines]
     name = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "step"
     name = f"step_{name}" if name[0].isdigit() else name
     name = distinct([name], [*writer.taken, *names.values(), *slots.values()])[name]
@@ -201,6 +202,12 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     helpers = "".join(helper for word, helper in _HELPERS.items() if f"{word}(" in text)
     head = _HEAD.format(title=_harmless(plan.title), call=_called(plan, name, init or {}), arguments=_described(plan))
     return f"{head}{helpers}\n{text}{_TAIL}"
+
+
+def _unread(lines: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return statements that say which arguments a variant does not read, since compilers warn of them."""
+    words = set(re.findall(r"\w+", "\n".join(lines)))
+    return [f"(void){name};" for name in names if name not in words]
 
 
 def _distinct_new(slots: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
