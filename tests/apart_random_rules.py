@@ -81,16 +81,16 @@ def test_in_javascript(numbers: Sequence[int], tmp_path: Path) -> None:
     jobs = []
     for k, (name, (_, case)) in enumerate(cases.items()):
         told_of = job(name, case, recorded[name], tmp_path / f"{k}.mjs")
-        rows = [sent(numbers[: told_of["row"]]) for numbers in _numbers(case, recorded[name])]
+        rows = [sent(row[: told_of["row"]]) for row in _numbers(case, recorded[name])]
         jobs.append({**told_of, "numbers": rows, "scalars": recorded[name].slots})
     found = run_jobs(tmp_path, jobs)
     for name, (made, case) in cases.items():
         with told(made):
             expected = recorded[name]
-            for step, (said, numbers) in enumerate(zip(found[name], _numbers(case, expected), strict=True)):
+            for step, (said, row) in enumerate(zip(found[name], _numbers(case, expected), strict=True)):
                 expected.check(step, planes_of(case, said), expected.slots[step], name)
                 theirs = np.frombuffer(base64.b64decode(said["numbers"]), np.float64)
-                np.testing.assert_allclose(theirs, numbers, rtol=ULP * 2.0**-52, atol=2.0**-48, err_msg=name)
+                np.testing.assert_allclose(theirs, row, rtol=ULP * 2.0**-52, atol=2.0**-48, err_msg=name)
 
 
 @pytest.mark.parametrize("number", EACH)

@@ -81,10 +81,10 @@ def test_steps_at_the_ends_of_all_ranges(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_the_numbers_of_a_step_after_many_steps(name: str) -> None:
-    rule, overflows = RULES[name], OVERFLOWS.get(name, lambda *_: False)
+    rule, overflows = RULES[name], OVERFLOWS.get(name)
     for values in corners(rule):
         prelude = plan(rule, rule.variant(values), Storage(FORMATS["float64"])).prelude
-        for t in (t for t in (1, 2, 10**6, 2**53) if not overflows(values, t)):
+        for t in (t for t in (1, 2, 10**6, 2**53) if not (overflows and overflows(values, t))):
             given = {**dict.fromkeys(rule.scalars, 0.25), **values, "t": t}
             numbers = prelude.function(*(given[argument] for argument in prelude.arguments))
             assert all(map(math.isfinite, numbers)), (values, t)

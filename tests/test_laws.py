@@ -169,7 +169,7 @@ def test_the_order_of_these_combinators_changes_nothing(one: Rule, other: Rule, 
     ends = [np.linspace(-3, 2, 4) for _ in range(2)]
     for rule, theta in zip((one, other), ends, strict=True):
         _run(rule, theta, grads, lr=0.125)
-    assert_same_bits(*ends)
+    assert_same_bits(ends[0], ends[1])
 
 
 def test_where_the_order_of_combinators_changes_the_meaning() -> None:

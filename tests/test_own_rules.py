@@ -207,15 +207,16 @@ def test_a_rule_called_on_arrays_chooses_as_it_steps() -> None:
         return theta - lr * g * kept, kept
 
     for own in (negated, signs, early, switched):
-        for flag in ({"flag": True}, {"flag": False}) if own is switched else ({},):
+        flags: list[dict[str, Any]] = [{"flag": True}, {"flag": False}] if own is switched else [{}]
+        low: dict[str, Any] = {"states": "8bit", "min_elements": 1} if own is switched else {}
+        for flag in flags:
             _check(own, 5, **flag)
-            low = {"states": "8bit", "min_elements": 1} if own is switched else {}
             arrays = [np.linspace(-3, 2, 200, dtype=np.float32).reshape(2, 100) for _ in range(2)]
             for array, backend in zip(arrays, ("llvm", "numpy"), strict=True):
                 optimizer = sr.Optimizer(array, own, backend=backend, **flag, **low)
                 for _ in range(3):
                     optimizer.step(np.full((2, 100), 0.3, np.float32))
-            assert_same_bits(*arrays)
+            assert_same_bits(arrays[0], arrays[1])
 
 
 @pytest.mark.parametrize("states", ["float32", "bfloat16", "8bit"])

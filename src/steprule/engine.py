@@ -16,7 +16,8 @@ from steprule.compile import Plan, Plane, difference, make_plan
 from steprule.errors import TargetError, suggest
 from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
 from steprule.language import Node
-from steprule.language.node import everywhere, symbol
+from steprule.language.functions import everywhere
+from steprule.language.node import symbol
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard, update_ratio
 from steprule.rules.named import named, probes

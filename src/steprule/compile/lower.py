@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steprule.language.functions import DERIVED
-from steprule.language.node import Node, constant, everywhere
+from steprule.language.functions import DERIVED, everywhere
+from steprule.language.node import Node, constant
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]

@@ -20,7 +20,7 @@ from steprule.errors import RuleError
 from steprule.language.node import Node, apply
 from steprule.language.ops import Kind
 
-__all__ = ["DERIVED", "computing_on", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["DERIVED", "computing_on", "everywhere", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def _namespace(*operands: Any) -> Any:
@@ -47,6 +47,14 @@ def sqrt(x: Any) -> Any:
     if isinstance(x, Node):
         return apply("sqrt", x)
     return math.sqrt(x) if _is_number(x) else _namespace(x).sqrt(x)
+
+
+def everywhere(number: Node, element: Node) -> Node:
+    """Return a number of the host as the number of every element: storage formats take elements apart, not numbers.
+
+    It is written with an element, so that targets know of which array. Compilers leave the choice out.
+    """
+    return apply("where", apply("eq", element, element), number, number)
 
 
 _elements: ContextVar[Any] = ContextVar("elements", default=None)

@@ -16,7 +16,7 @@ import numpy as np
 from steprule.errors import RuleError
 from steprule.language.ops import OF_WORDS, OPS, Kind
 
-__all__ = ["Node", "Operand", "Stage", "apply", "constant", "everywhere", "host_call", "symbol"]
+__all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "symbol"]
 
 Stage = Literal["host", "group", "element"]
 Operand: TypeAlias = "Node | float"
@@ -260,14 +260,6 @@ def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, giv
     stages = {arg.stage for arg in args}
     stage: Stage = "element" if "element" in stages else "group" if "group" in stages else "host"
     return Node(op, args, stage=stage, kind=gives or OPS[op].gives)
-
-
-def everywhere(number: Node, element: Node) -> Node:
-    """Return a number of the host as the number of every element: storage formats take elements apart, not numbers.
-
-    It is written with an element, so that targets know of which array. Compilers leave the choice out.
-    """
-    return apply("where", apply("eq", element, element), number, number)
 
 
 def _as_word(node: Node) -> Node:

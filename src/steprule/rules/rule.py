@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
-from steprule.language.functions import computing_on
-from steprule.language.node import Node, everywhere, symbol
+from steprule.language.functions import computing_on, everywhere
+from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
 from steprule.rules.hyperparameters import Hyperparameter, Value
