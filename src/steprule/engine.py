@@ -1,11 +1,11 @@
-"""Where rules, formats and backends meet: ``kernel(rule, variant, format, backend)``, cached."""
+"""Where rules, formats and backends meet: ``kernel(rule, variant, format, backend)``, kept with the rule."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,13 @@ from steprule.language.functions import everywhere
 from steprule.language.node import symbol
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard, update_ratio
+from steprule.rules.kept import kept_with_rule
 from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
+
+if TYPE_CHECKING:
+    from steprule.runtime.jit import MachineCode
 
 __all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name", "watched"]
 
@@ -39,7 +43,8 @@ class Kernel:
     Attributes:
         plan: what it computes; its planes are the order of addresses or arrays.
         ways: how the parameter and the slots are kept, by name.
-        address: the machine code, of the convention of ``backends/llvm.py``; 0 for the referee.
+        code: the machine code, of the convention of ``backends/llvm.py``; None where there is none. It is freed with
+            the last kernel, or table of a launch, that has it.
         run: the referee's ``run(*arrays, scalars)``; None for machine code.
         function: Triton's kernel, of the convention of ``backends/triton.py``, or the prelude and the kernel of JAX, of
             that of ``backends/jax.py``; None on this machine's processor.
@@ -47,9 +52,14 @@ class Kernel:
 
     plan: Plan
     ways: Mapping[str, Kept]
-    address: int = 0
+    code: MachineCode | None = None
     run: Callable[..., None] | None = None
     function: Any = None
+
+    @property
+    def address(self) -> int:
+        """Where the machine code is; 0 where there is none."""
+        return self.code.address if self.code is not None else 0
 
     @property
     def kept(self) -> tuple[Plane, ...]:
@@ -89,7 +99,7 @@ def check_backend(name: str) -> str:
     return name
 
 
-@functools.cache
+@kept_with_rule
 def plan(
     rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard = UNGUARDED, task: Task = "step"
 ) -> Plan:
@@ -174,7 +184,7 @@ def _summed(
     return [(node, task == "norm") for node in _measured(rule, variant, guard, given, task)]
 
 
-@functools.cache
+@kept_with_rule
 def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
     """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
     given = symbol(rule.gradient, "element")
@@ -208,7 +218,7 @@ def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Tas
     return [ratio]
 
 
-@functools.cache
+@kept_with_rule
 def ways_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Kept]:
     """Return how the parameter and each slot are kept, by name."""
     slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
@@ -223,7 +233,7 @@ def _symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
     return {suffix: symbol(plane.name, plane.per, plane.kind) for suffix, plane in planes.items()}
 
 
-@functools.cache
+@kept_with_rule
 def kernel(
     rule: Rule,
     variant: Variant,
@@ -250,12 +260,11 @@ def kernel(
     if check_backend(backend) == "numpy":
         return Kernel(recipe, ways, run=referee.load(recipe))
     # Imported late: describing a rule or drawing its formula needs no compiler.
-    from steprule.runtime.jit import build, has_half
+    from steprule.runtime.jit import MachineCode, has_half
 
     if any(plane.dtype == "float16" for plane in recipe.planes) and not has_half():
         raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
-    (address,) = build(llvm.emit(recipe), "kernel")
-    return Kernel(recipe, ways, address)
+    return Kernel(recipe, ways, MachineCode(llvm.emit(recipe), "kernel"))
 
 
 @functools.cache

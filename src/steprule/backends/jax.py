@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from steprule.backends.jax_prelude import emit as emit_prelude
@@ -168,9 +167,9 @@ def _is_scaled(instruction: Instruction) -> bool:
     return instruction.op == "mul" and any(not isinstance(ref, Value) for ref in instruction.args)
 
 
-@cache
 def load(plan: Plan) -> tuple[Callable[..., tuple[Any, ...]], Callable[..., tuple[Any, ...]]]:
     """Return the prelude and the kernel that ``emit`` writes, ready to be traced."""
     namespace: dict[str, Any] = {}
     exec(compile(emit(plan), f"<jax kernel of {plan.title}>", "exec"), namespace)
-    return namespace["prelude"], namespace["kernel"]
+    # No function is in its own namespace, which would be a reference cycle.
+    return namespace.pop("prelude"), namespace.pop("kernel")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -213,11 +214,21 @@ class _Writer:
 
 
 @cache
+def _helpers() -> dict[str, Any]:
+    """Return the functions that emitted text has for groups and sums."""
+    namespace: dict[str, Any] = {"np": np}
+    exec(compile(_HELPERS + _SUMS, "<numpy kernels>", "exec"), namespace)
+    return {name: value for name, value in namespace.items() if isinstance(value, FunctionType)}
+
+
 def load(plan: Plan) -> Callable[..., None]:
     """Return the kernel that ``emit`` writes, ready to call."""
     namespace: dict[str, Any] = {}
     exec(compile(emit(plan), f"<numpy kernel of {plan.title}>", "exec"), namespace)
-    kernel = namespace["kernel"]
+    # A function that its own namespace holds is a reference cycle: with the collector off it would never be freed.
+    kernel = namespace.pop("kernel")
+    del namespace["prelude"]
+    namespace.update((name, helper) for name, helper in _helpers().items() if name in namespace)
 
     def run(*arguments: Any, **named: Any) -> None:
         # Infinities and NaN are values like others here, as they are in machine code.

@@ -68,7 +68,7 @@ class Prelude:
         """The compiled function: ``function(*arguments)`` returns the row, then the scalar slots."""
         namespace: dict[str, Any] = {"math": math, "inf": math.inf, "nan": math.nan}
         exec(compile(self.text, "<prelude>", "exec"), namespace)
-        function: Callable[..., tuple[float, ...]] = namespace["prelude"]
+        function: Callable[..., tuple[float, ...]] = namespace.pop("prelude")  # no cycle: it holds the namespace
         return function
 
 

@@ -78,7 +78,7 @@ class Sums:
         count = len(rows[0].kernel.plan.sums) if rows else 1
         self._out = np.zeros((sum(blocks), count))
         for index, (row, start) in enumerate(zip(rows, self._blocks.starts.tolist(), strict=True)):
-            self.table.set_row(index, row.kernel.address, row.scalars)
+            self.table.set_row(index, row.kernel, row.scalars)
             self.table.addresses[index, : len(row.fixed)] = row.fixed
             at = address(self._out) + start * count * self._out.itemsize
             self.table.addresses[index, row.kernel.place_of_sums] = at

@@ -145,7 +145,7 @@ class Walk:
         width, commit = max(map(len, fixed), default=2), None if apart else self._commit
         self._table = Table([n for n, _ in units], width, [unit for _, unit in units], commit=commit)
         for row, leaf in enumerate(rows):
-            self._table.set_row(row, leaf.kernel.address, address(leaf.row))
+            self._table.set_row(row, leaf.kernel, address(leaf.row))
             self._table.addresses[row, : len(fixed[row])] = fixed[row]
         own = np.array([(address(a), a.nbytes, a.itemsize) for a in (leaf.array for leaf in rows)], np.int64)
         columns = own.reshape(-1, 3).T

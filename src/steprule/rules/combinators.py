@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +18,7 @@ __all__ = ["cautious", "decoupled", "l2", "maximize", "unscaled"]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
+_last: deque[Rule] = deque(maxlen=32)
 
 
 def _given(rule: str | Rule) -> Rule:
@@ -54,13 +57,22 @@ def _wrap(
 
 
 def _combinator(make: Callable[[Rule, str], Rule]) -> Callable[..., Rule]:
-    """Let a combinator take a rule's name as well, and make each rule once, since each is a kernel."""
-    made = functools.cache(make)
+    """Let a combinator take a rule's name as well, and make each rule once, since each is a kernel.
+
+    Once for as long as somebody has it, or it is among the last that were made: a sweep that writes
+    ``cautious("adam")`` in its loop compiles it once, and a search over thousands of rules keeps few.
+    """
+    made: weakref.WeakValueDictionary[tuple[Rule, str], Rule] = weakref.WeakValueDictionary()
 
     @functools.wraps(make)
     def combine(rule: str | Rule, name: str | None = None) -> Rule:
         inner = _given(rule)
-        return made(inner, name or f"{make.__name__}({inner.name})")
+        key = inner, name or f"{make.__name__}({inner.name})"
+        found = made.get(key)
+        if found is None:
+            found = made.setdefault(key, make(*key))
+            _last.append(found)
+        return found
 
     return combine
 

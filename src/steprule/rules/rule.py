@@ -65,6 +65,8 @@ class Rule:
     uses_t: bool = True
     made_by: tuple[Any, ...] = ()
     """The combinator and its arguments, for a rule made of another: how to make it again."""
+    made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    """What has been made of it, such as kernels; see ``rules.kept``."""
 
     def __post_init__(self) -> None:
         self._look_like_a_function()

@@ -5,20 +5,27 @@ from __future__ import annotations
 import functools
 import hashlib
 import linecache
+import weakref
 from typing import Any
 
 __all__ = ["compiled", "launch", "load", "options", "prepare"]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=128)
 def load(text: str) -> Any:
-    """Return the function ``kernel`` of a module of Triton."""
+    """Return the function ``kernel`` of a module of Triton.
+
+    Rules keep the kernels that are made of them. This keeps the last ones, so that what many rules share (the decision
+    about a step, say) is one kernel, and a search over thousands of rules keeps few.
+    """
     # Triton reads the source of its functions again, and asks the line cache for it, as tracebacks do.
     name = f"<steprule {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     namespace: dict[str, Any] = {"__name__": "steprule.kernels"}
     exec(compile(text, name, "exec"), namespace)
-    return namespace["kernel"]
+    kernel = namespace["kernel"]
+    weakref.finalize(kernel, linecache.cache.pop, name, None).atexit = False
+    return kernel
 
 
 def options(threads: int, warp_size: int) -> dict[str, Any]:

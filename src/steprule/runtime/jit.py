@@ -7,6 +7,8 @@ import os
 import platform
 import tempfile
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ import llvmlite.binding as llvm
 
 from steprule.errors import TargetError
 
-__all__ = ["assembly", "build", "has_half"]
+__all__ = ["MachineCode", "assembly", "build", "has_half"]
 
 _lock = threading.Lock()
 # A fork in the middle of a compilation would leave the child with LLVM's lock held forever.
@@ -23,12 +25,13 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def _host() -> Any:
+def _host() -> Callable[[], Any]:
+    """Return what makes a description of this machine. Each module has its own, which is freed with the code."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
-    features = llvm.get_host_cpu_features().flatten()
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2, jit=True)
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return lambda: target.create_target_machine(cpu=cpu, features=features, opt=2, jit=True)
 
 
 def _other(triple: str, cpu: str) -> Any:
@@ -58,8 +61,8 @@ def _with_stderr(make: Callable[[], Any]) -> tuple[Any, str]:
         return result, file.read().decode(errors="replace")
 
 
-def _optimised(text: str, machine: Any) -> Any:
-    module = llvm.parse_assembly(text)
+def _optimised(text: str, machine: Any, context: Any = None) -> Any:
+    module = llvm.parse_assembly(text, context)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     module.verify()
@@ -80,6 +83,57 @@ def has_half() -> bool:
     return bool(features.get("f16c", False)) or platform.machine().lower() in ("aarch64", "arm64")
 
 
+class MachineCode:
+    """A function compiled for this machine, which stays in memory for as long as this object does.
+
+    Whoever holds its address holds this object, too: a launch that is under way in another thread must find the code.
+
+    Args:
+        text: LLVM IR.
+        name: of the function.
+
+    Attributes:
+        address: where the function is.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        with _lock:
+            # Constants and types belong to a context, so the common one of all modules would grow with each.
+            context = llvm.create_context()
+            engine = _engine(text, context)
+            self.address: int = engine.get_function_address(name)
+            _free_dropped()
+        # At the interpreter's exit nothing is freed: another thread may be inside.
+        weakref.finalize(self, _free, engine, context).atexit = False
+
+
+_dropped: deque[tuple[Any, Any]] = deque()
+
+
+def _free(engine: Any, context: Any) -> None:
+    """Free code that nobody has, now or once the lock is free: this is called in the middle of anything."""
+    _dropped.append((engine, context))
+    if _lock.acquire(blocking=False):
+        try:
+            _free_dropped()
+        finally:
+            _lock.release()
+
+
+def _free_dropped() -> None:
+    while _dropped:
+        engine, context = _dropped.popleft()
+        engine.close()
+        context.close()
+
+
+def _engine(text: str, context: Any = None) -> Any:
+    machine = _host()()
+    engine = llvm.create_mcjit_compiler(_optimised(text, machine, context), machine)
+    engine.finalize_object()
+    return engine
+
+
 def build(text: str, *names: str) -> tuple[int, ...]:
     """Compile a module for this machine and return the addresses of the named functions.
 
@@ -87,9 +141,7 @@ def build(text: str, *names: str) -> tuple[int, ...]:
     interpreter shuts down.
     """
     with _lock:
-        machine = _host()
-        engine = llvm.create_mcjit_compiler(_optimised(text, machine), machine)
-        engine.finalize_object()
+        engine = _engine(text)
         addresses = tuple(engine.get_function_address(name) for name in names)
         engine.detach()
     return addresses
@@ -107,5 +159,5 @@ def assembly(text: str, triple: str | None = None, cpu: str = "") -> str:
         TargetError: when LLVM knows no such target.
     """
     with _lock:
-        machine = _other(triple, cpu) if triple else _host()
+        machine = _other(triple, cpu) if triple else _host()()
         return str(machine.emit_assembly(_optimised(text, machine)))

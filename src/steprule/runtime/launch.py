@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,13 @@ HOLD_ELEMENTS = 4_096
 """Elements below which releasing the interpreter lock costs more than it gives others."""
 
 
+class Kernel(Protocol):
+    """What owns machine code, for a table."""
+
+    @property
+    def address(self) -> int: ...
+
+
 class Table:
     """Rows of ``(kernel, scalars, addresses...)``, and the chunks ``(row, start, n)`` that cover them.
 
@@ -70,6 +77,7 @@ class Table:
         self._commit = commit
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
         self.addresses: NDArray[np.int64] = self._rows[:, 2:]
+        self._kernels: list[Kernel | None] = [None] * len(sizes)
         units = units or [1] * len(sizes)
         self._elements = sum(size * unit for size, unit in zip(sizes, units, strict=True))
         self._chunks = _cut(sizes, units, CHUNK or _chunk(self._elements), multiple or [1] * len(sizes))
@@ -85,9 +93,10 @@ class Table:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
 
-    def set_row(self, row: int, kernel: int, scalars: int) -> None:
-        """Bind a row to the addresses of its kernel and of its scalars."""
-        self._rows[row, :2] = kernel, scalars
+    def set_row(self, row: int, kernel: Kernel, scalars: int) -> None:
+        """Bind a row to its kernel, which the table holds, and to the address of its scalars."""
+        self._kernels[row] = kernel
+        self._rows[row, :2] = kernel.address, scalars
 
     def prepare(self, threads: int) -> None:
         """Make a launch ready, on at most ``threads`` threads; from now on it is not done."""

@@ -22,6 +22,7 @@ from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
+from steprule.rules.kept import kept_with_rule
 from steprule.rules.rule import Variant, symbols_in
 
 __all__ = ["Slots", "Stepper"]
@@ -222,7 +223,7 @@ class _Step:
         return self._rows[kernel]
 
 
-@functools.cache
+@kept_with_rule
 def compiled(
     rule: Rule, variant: Variant, storage: Storage, task: Task
 ) -> tuple[Callable[..., tuple[Any, Slots]], Kernel, bool]:
@@ -231,7 +232,7 @@ def compiled(
     Leaves of one shape and type are traced once, and a step that is not part of a larger program is one all the same.
     """
     kernel = engine.kernel(rule, variant, storage, "jax", task=task)
-    plan = kernel.plan
+    plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
     names = [plan.planes[index].name for index in plan.loads]
     of_slots = [engine.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
 
@@ -247,11 +248,11 @@ def compiled(
     ) -> tuple[Any, Slots]:
         others = iter(moving)
         scalars = [next(others) if value is None else value for value in fixed]
-        named = dict(zip(of_slots, planes, strict=True)) | {rule.parameter: theta, rule.gradient: g}
+        named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
         first, *rest = kernel.function[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
         made_of = iter(rest)
         slots = {slot: slot_of([next(made_of) for _ in way.parts], way) for slot, way in kernel.slots.items()}
         return first.astype(jnp.dtype(dtype)), slots
 
     step.__name__ = step.__qualname__ = rule.name if rule.name.isidentifier() else "step"
-    return jax.jit(step, static_argnames=("fixed", "dtype")), kernel, rule.parameter in names
+    return jax.jit(step, static_argnames=("fixed", "dtype")), kernel, parameter in names

@@ -18,7 +18,7 @@ def table_of(rows: Sequence[tuple[Row, int]], commit: Commit | None) -> Table:
     width = max((len(row.memories) + len(row.words) for row, _ in rows), default=2)
     table = Table([n for n, _ in units], width, [unit for _, unit in units], commit=commit)
     for index, (row, scalars) in enumerate(rows):
-        table.set_row(index, row.kernel.address, scalars)
+        table.set_row(index, row.kernel, scalars)
         fixed = [*(memory.address for memory in row.memories), *row.words]
         table.addresses[index, : len(fixed)] = fixed
     return table
