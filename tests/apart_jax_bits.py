@@ -96,6 +96,8 @@ def test_infinities_and_nan_are_values_like_others() -> None:
         g[::7], g[1::7], g[2::7], g[3::7] = np.inf, -np.inf, np.nan, 0.0
     for name in ("adam", "amsgrad", "adamax", "yogi", "rprop", "adadelta"):
         assert_follows(CATALOGUE[name], start((64,)), grads)
+    grads[0][::5] = 1e22  # whose square is infinite in float32
+    assert_follows(CATALOGUE["rmsprop"], start((64,)), grads, centered=True)
 
 
 @given(shape=st.lists(st.integers(0, 5), max_size=4).map(tuple), seed=st.integers(0, 2**32 - 1))

@@ -101,6 +101,8 @@ def _own(body: str, options: str = "lr: Rate = 0.1") -> sr.Rule:
         ("lr * (g - -1.0 * m)", "g - (-1·m)", r"g_{t} - \left(-1 \, m_{t-1}\right)"),
         ("lr * 0.5 * 0.96**t * g", "0.5·0.96^t", r"0.5 \cdot 0.96^{t}"),
         ("lr * (-0.5)**t * g", "(-0.5)^t", r"\left(-0.5\right)^{t}"),
+        ("lr * where(g < math.inf, g, m)", "g < ∞", r"g_{t} < \infty"),
+        ("lr * where(g > -math.inf, g, m)", "g > -∞", r"g_{t} > -\infty"),
     ],
 )
 def test_what_could_mislead(body: str, text: str, tex: str) -> None:

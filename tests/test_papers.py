@@ -25,8 +25,14 @@ def _gradients(seed: int = 0, n: int = 9) -> Array:
     return gradients
 
 
-def _compare(rule: sr.Rule, run: Any, hyperparameters: dict[str, Any], backend: str = "llvm") -> None:
-    gradients = _gradients()
+def _compare(
+    rule: sr.Rule,
+    run: Any,
+    hyperparameters: dict[str, Any],
+    backend: str = "llvm",
+    gradients: Array | None = None,
+) -> None:
+    gradients = _gradients() if gradients is None else gradients
     theta = np.linspace(-2, 3, gradients.shape[1])
     path, slots = run(theta.tolist(), gradients.tolist(), **hyperparameters)
     optimizer = sr.Optimizer(theta, rule, backend=backend, **hyperparameters)
@@ -36,7 +42,7 @@ def _compare(rule: sr.Rule, run: Any, hyperparameters: dict[str, Any], backend: 
     ours = {name: value for name, value in optimizer.slots.items() if value is not None}
     assert set(ours) == set(slots)
     for name, value in slots.items():
-        scale = np.max(np.abs(value))
+        scale = np.max(np.abs(value), where=np.isfinite(value), initial=0.0)
         np.testing.assert_allclose(np.ravel(ours[name]), np.ravel(value), rtol=RELATIVE, atol=RELATIVE * scale)
 
 
@@ -53,6 +59,15 @@ def test_rule_equals_its_paper(case: tuple[str, dict[str, Any]]) -> None:
 def test_referee_equals_the_paper(name: str) -> None:
     rule = CATALOGUE[name]
     _compare(rule, importlib.import_module(f"tests.papers.{name}").run, {}, backend="numpy")
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"eps_inside": True}], ids=str)
+def test_centered_rmsprop_equals_the_paper_where_squares_overflow(options: dict[str, Any], backend: str) -> None:
+    gradients = _gradients()
+    gradients[5, ::2] = [1e160, -1e200, 1e308, 1.7e154, 1e155]
+    run = importlib.import_module("tests.papers.rmsprop").run
+    _compare(CATALOGUE["rmsprop"], run, {"centered": True, **options}, backend, gradients)
 
 
 def test_l2_equals_its_loop() -> None:

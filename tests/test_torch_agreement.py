@@ -296,3 +296,19 @@ def test_weight_decay_is_decoupled_or_in_the_gradient(name: str, options: dict[s
 
 def test_dense_classes_are_all_but_one() -> None:
     assert set(TORCH_NAMES) - set(DENSE_NAMES) == {"SparseAdam"}
+
+
+@pytest.mark.parametrize("extreme", [1e19, 1e22, 3e38, 1e-22, 1e-30, 1e-38, 1e-45], ids=str)
+@pytest.mark.parametrize(("name", "options"), [*RICH, *((name, {}) for name in TORCH_NAMES)], ids=case_id)
+def test_a_number_that_torch_keeps_finite_is_finite(name: str, options: dict[str, Any], extreme: float) -> None:
+    # Squares of these overflow or vanish in float32.
+    for gradients in ([extreme] + 6 * [1.0], [1.0, -1.0, extreme, 1.0, 1.0], [1.0, -extreme, extreme], 5 * [extreme]):
+        stepped = [torch.nn.Parameter(torch.ones(9)) for _ in range(2)]
+        optimizers = [getattr(home, name)([p], **options) for home, p in zip((torch.optim, door), stepped, strict=True)]
+        for step, number in enumerate(gradients):
+            for p, optimizer in zip(stepped, optimizers, strict=True):
+                grad = torch.full((9,), number)
+                p.grad = grad.to_sparse() if name == "SparseAdam" else grad
+                optimizer.step()
+            theirs, own = (p.detach().isfinite().all() for p in stepped)
+            assert own or not theirs, (gradients, step)

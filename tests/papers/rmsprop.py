@@ -7,7 +7,7 @@
     theta_t = theta_{t-1} - lr b_t                     (lr d_t without momentum)
 
 Graves has eps under the root and the rate inside b; torch.optim.RMSprop adds eps to the root and keeps the rate
-outside b, which is the same while lr is constant.
+outside b, which is the same while lr is constant. A v too large for a number stays infinite, less any average.
 """
 
 import math
@@ -32,11 +32,12 @@ def run(
     path: list[list[float]] = []
     for g in gradients:
         for i in range(len(theta)):
-            v[i] = rho * v[i] + (1 - rho) * g[i] ** 2
+            v[i] = rho * v[i] + (1 - rho) * (g[i] * g[i])
             variance = v[i]
             if centered:
                 g_avg[i] = rho * g_avg[i] + (1 - rho) * g[i]
-                variance = max(v[i] - g_avg[i] ** 2, 0.0)
+                if v[i] < math.inf:
+                    variance = max(v[i] - g_avg[i] * g_avg[i], 0.0)
             root = math.sqrt(variance + eps) if eps_inside else math.sqrt(variance) + eps
             if momentum is None:
                 theta[i] = theta[i] - lr * g[i] / root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -146,6 +147,8 @@ def spellings(rule: Rule, given: Named) -> dict[str, str]:
 
 def plain_number(value: float) -> str:
     """Return a positive number as it is written."""
+    if math.isinf(value):
+        return "∞"
     return str(int(value)) if value == value // 1 and value < 1e15 else repr(value)
 
 

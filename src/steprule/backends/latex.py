@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 
 from steprule.backends.formula import (
@@ -95,6 +96,8 @@ def _text_name(spellings: Mapping[str, str], name: str, age: str) -> str:
 
 
 def _latex_number(value: float) -> tuple[str, int]:
+    if math.isinf(value):
+        return r"\infty", ATOM
     mantissa, _, exponent = plain_number(value).partition("e")
     if not exponent:
         return mantissa, ATOM

@@ -1,6 +1,8 @@
 """RMSProp."""
 
-from steprule.language import maximum, sqrt
+import math
+
+from steprule.language import maximum, sqrt, where
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
 
@@ -23,7 +25,8 @@ def rmsprop(
     """Divide the gradient by the root of an average of its squares.
 
     ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance;
-    rounding can push it below zero, where it counts as zero. ``momentum`` steps along a heavy ball
+    rounding can push it below zero, where it counts as zero; where v is too large for a number both
+    would be infinite, and v alone counts, so that the step is 0 and not NaN. ``momentum`` steps along a heavy ball
     (slot b) of the scaled gradients. ``eps`` is added to the root (torch), or with ``eps_inside``
     under it (Graves, TensorFlow). The lecture has rho = 0.9; the default is torch's. With eps = 0 there
     is nothing to divide by at rho = 1, where v stays zero, nor at rho = 0 with ``centered``.
@@ -32,7 +35,7 @@ def rmsprop(
     variance = v
     if centered:
         g_avg = rho * g_avg + (1 - rho) * g
-        variance = maximum(v - g_avg**2, 0.0)
+        variance = where(v < math.inf, maximum(v - g_avg**2, 0.0), v)
     step = g / (sqrt(variance + eps) if eps_inside else sqrt(variance) + eps)
     if momentum is not None:
         b = momentum * b + step
