@@ -79,7 +79,8 @@ _QUESTIONS = {
     "rules": "Each rule beside a limit with its own number of reads and writes.\n",
     "chunks": "Larger ones would not share evenly among threads; see docs/decisions/machine-code.md.\n",
     "small": "What is left when there is little to move: Python, and the launch.\n",
-    "zero_gradients": "Slots below the smallest normal number are stored as zero, so steps keep their speed.\n",
+    "zero_gradients": "Slots below the smallest normal number are stored as zero, so these steps keep their speed.\n"
+    "Steps over parameters that weight decay shrinks that far take longer ([formats](formats.md)).\n",
     "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",
     "memory": "No temporary of the size of a parameter.\n",
     "formats_large": (

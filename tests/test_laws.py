@@ -260,6 +260,17 @@ def test_slots_never_hold_subnormal_numbers(name: str, dtype: type) -> None:
                 assert not ((np.abs(slot) < smallest) & (slot != 0)).any(), key
 
 
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_parameters_decay_into_subnormal_numbers_as_the_rule_says(backend: str) -> None:
+    theta = np.array([1.0, -3.0, 1e-30, 0.0], np.float32)
+    optimizer, expected = sr.Optimizer(theta, "adamw", backend=backend, lr=0.5, weight_decay=1.0), theta.copy()
+    for _ in range(135):
+        optimizer.step(np.zeros(4, np.float32))
+        expected = expected * np.float32(0.5)
+        assert_same_bits(theta, expected)
+    assert 0 < theta[0] < np.finfo(np.float32).smallest_normal
+
+
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in ("rprop",)])
 def test_every_rule_descends_a_bowl(name: str) -> None:
     lr = {"adadelta": 30.0, "lion": 0.01, "signum": 0.01, "adagrad": 0.5, "asgd": 0.1}.get(name, 0.05)
