@@ -45,7 +45,9 @@ class Rule:
 
     Called on arrays it computes: ``rule(theta, g, *slots, t=1, **hyperparameters)`` returns the new
     ``theta`` and the new slots. That is its meaning; every backend gives the same bits, but for what
-    storing adds: subnormal slots become zero, and float16 and bfloat16 are computed in float32.
+    storing adds: slots are kept as their formats say (subnormal ones become zero), and float16 and
+    bfloat16 are computed in float32. docs/gpu.md and docs/jax.md say where a device that computes
+    the numbers of a step itself, or XLA, is not held to the last bit.
     """
 
     function: Callable[..., Any]
