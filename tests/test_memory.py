@@ -85,7 +85,8 @@ def test_what_is_made_of_a_rule_holds_it_in_no_cycle(backend: str, storage: Stor
 
 
 def _step_numpy(rule: Rule) -> None:
-    for options in ({}, {"backend": "numpy"}, {"clip_norm": 1.0, "update_clip": True}):
+    several: list[dict[str, Any]] = [{}, {"backend": "numpy"}, {"clip_norm": 1.0, "update_clip": True}]
+    for options in several:
         x = np.ones((3, 4), np.float32)
         optimizer = sr.Optimizer(x, rule, **options)
         optimizer.step(x.copy())
@@ -104,7 +105,8 @@ def _step_torch(rule: Rule) -> None:
     torch = pytest.importorskip("torch")
     from steprule.torch import Optimizer
 
-    for options in ({}, {"lr": 0.2}, {"clip_norm": 1.0, "update_clip": True}):
+    several: list[dict[str, Any]] = [{}, {"lr": 0.2}, {"clip_norm": 1.0, "update_clip": True}]
+    for options in several:
         p = torch.nn.Parameter(torch.ones(3, 4))
         p.grad = torch.ones(3, 4)
         Optimizer([p], rule, **options).step()
@@ -202,8 +204,8 @@ def test_rules_come_and_go_in_many_threads() -> None:
         for number in range(first, first + 12):
             rule = own_rule(number)
             x, y = np.ones(70_000, np.float32), np.ones(3, np.float32)
-            for array, options in ((x, {}), (y, {"backend": "numpy"})):
-                sr.Optimizer(array, rule, **options).step(np.full_like(array, 0.5))
+            for array, backend in ((x, "llvm"), (y, "numpy")):
+                sr.Optimizer(array, rule, backend=backend).step(np.full_like(array, 0.5))
             if not (x == y[0]).all():
                 wrong.append(number)
 

@@ -27,6 +27,7 @@ from steprule.engine import Task, kernel, plan
 from steprule.formats import FORMATS, GROUP, Storage
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, UPDATE_FACTOR, Guard, update_ratio
+from steprule.rules.rule import Variant
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults, wild
 from tests.test_formats_kernels import (
@@ -68,7 +69,7 @@ class Work:
     task: Task = "step"
 
     @property
-    def choices(self) -> tuple[Any, ...]:
+    def choices(self) -> tuple[Rule, Variant, Storage]:
         """What plans and kernels are made of."""
         return self.rule, self.rule.variant(self.rule.resolve(dict(self.values))), self.storage
 
