@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steprule.runtime.floating_point import DECLARED, ENTERED, LEFT
+from steprule.runtime.floating_point import mode_of
 from steprule.runtime.jit import build
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "YIELD",
     "Driver",
     "driver",
+    "ir",
     "yield_address",
 ]
 
@@ -75,8 +76,15 @@ over:
 }}"""
 
 
-_IR = f"""
-{DECLARED}
+def ir(machine: str | None = None) -> str:
+    """Return the driver as LLVM IR.
+
+    Args:
+        machine: the kind of processor that it is for; default: this one.
+    """
+    mode = mode_of(machine)
+    return f"""
+{mode.declared}
 define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
   %row = load i64, ptr %chunk
   %start.at = getelementptr i64, ptr %chunk, i64 1
@@ -94,9 +102,9 @@ define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
 }}
 
 define void @call(ptr %kernel, ptr %addresses, i64 %start, i64 %n, ptr %scalars) {{
-{ENTERED}
+{mode.entered}
   call void %kernel(ptr %addresses, i64 %start, i64 %n, ptr %scalars)
-{LEFT}
+{mode.left}
   ret void
 }}
 
@@ -131,7 +139,7 @@ leave:
   ret void
 
 begin:
-{ENTERED}
+{mode.entered}
   %done.at = getelementptr i64, ptr %job, i64 {DONE}
   %count.at = getelementptr i64, ptr %job, i64 {COUNT}
   %count = load i64, ptr %count.at
@@ -207,7 +215,7 @@ write:
   br label %over
 
 over:
-{LEFT}
+{mode.left}
   ret void
 }}
 
@@ -259,7 +267,7 @@ class Driver:
 @functools.cache
 def driver() -> Driver:
     """Return the driver, compiled on first use."""
-    drive, call, gather = build(_IR, "drive", "call", "gather")
+    drive, call, gather = build(ir(), "drive", "call", "gather")
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     return Driver(
         ctypes.CFUNCTYPE(None, pointer, word)(drive),

@@ -8,12 +8,23 @@ a chunk. A launch rounds to nearest, keeps subnormals and traps nothing.
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 
-__all__ = ["DECLARED", "ENTERED", "LEFT"]
+__all__ = ["Mode", "mode_of"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a module declares, what a function does on entry, and what before it returns."""
+
+    declared: str = ""
+    entered: str = ""
+    left: str = ""
+
 
 _X86_DEFAULT = 0x1F80
 """MXCSR after a reset: rounding to nearest, all exceptions masked, subnormals kept."""
-_X86 = (
+_X86 = Mode(
     "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)",
     f"""\
   %mode.before = alloca i32
@@ -23,12 +34,14 @@ _X86 = (
   call void @llvm.x86.sse.ldmxcsr(ptr %mode.own)""",
     "  call void @llvm.x86.sse.ldmxcsr(ptr %mode.before)",
 )
-_ARM = (
+_ARM = Mode(
     "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)",
     "  %mode.before = call i64 @llvm.aarch64.get.fpcr()\n  call void @llvm.aarch64.set.fpcr(i64 0)",
     "  call void @llvm.aarch64.set.fpcr(i64 %mode.before)",
 )
 _BY_MACHINE = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
-DECLARED, ENTERED, LEFT = _BY_MACHINE.get(platform.machine().lower(), ("", "", ""))
-"""What a module declares, what a function does on entry, and before it returns. Empty on other processors."""
+
+def mode_of(machine: str | None = None) -> Mode:
+    """Return the instructions of a kind of processor; default: this one. They are empty where the kind is not known."""
+    return _BY_MACHINE.get((machine or platform.machine()).lower(), Mode())
