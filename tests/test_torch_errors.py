@@ -19,6 +19,7 @@ from tests.torch_cases import (
     ALL,
     CLASSES,
     DENSE_ALL,
+    ERRORS_OF_ALL,
     INFO,
     TORCH_NAMES,
     assert_agree,
@@ -34,13 +35,6 @@ from tests.torch_cases import (
 )
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
-
-# Errors of torch.optim that make no sense here: foreach= and fused= choose no other path, so nothing about them
-# can be incompatible with a tensor as lr or beta. Such a call works.
-NO_ERROR_HERE = (
-    "lr as a Tensor is not supported for capturable=False and foreach=True",
-    r"betas\[0\] as a Tensor is not supported for capturable=False and foreach=True",
-)
 
 # An int is as good a beta as a float; torch refuses it in the two classes that also take tensors.
 INT_BETAS = "betas must be either both floats or both Tensors"
@@ -62,24 +56,29 @@ def error_inputs() -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "error"), list(error_inputs()))
 def test_error_inputs_of_torch(name: str, error: Any) -> None:
     params, kwargs = error.optimizer_error_input.params, copy.deepcopy(error.optimizer_error_input.kwargs)
-    if error.error_regex in NO_ERROR_HERE:
-        p, q = parameter(), parameter()
-        for q_or_p, make in ((p, ours), (q, reference)):
-            options = kwargs if make is ours else {**kwargs, "foreach": False}
-            q_or_p.grad = torch.full_like(p, 0.5)
-            make(name, [q_or_p], **options).step()
-        torch.testing.assert_close(p, q, rtol=2e-6, atol=0)
-    elif issubclass(error.error_type, Warning):
-        with pytest.warns(error.error_type, match=error.error_regex):
-            ours(name, params, **kwargs)
-    else:
-        with pytest.raises(error.error_type, match=error.error_regex):
-            ours(name, params, **kwargs)
+    expecting = pytest.warns if issubclass(error.error_type, Warning) else pytest.raises
+    with expecting(error.error_type, match=error.error_regex):
+        ours(name, params, **kwargs)
 
 
-def test_every_exception_to_torchs_errors_is_one_of_its_errors() -> None:
-    known = {e.error_regex for info in INFO.values() for e in info.optim_error_inputs_func("cpu", torch.float32)}
-    assert set(NO_ERROR_HERE) <= known
+@pytest.mark.parametrize("error", ERRORS_OF_ALL, ids=lambda error: error.optimizer_error_input.desc)
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in TORCH_NAMES])
+def test_the_other_classes_have_the_errors_that_torch_has_for_all(name: str, error: Any) -> None:
+    given = copy.deepcopy(error.optimizer_error_input)  # an optimizer fills in the groups that it is given
+    expecting = pytest.warns if issubclass(error.error_type, Warning) else pytest.raises
+    with expecting(error.error_type, match=error.error_regex):
+        ours(name, given.params, **given.kwargs)
+
+
+@pytest.mark.parametrize("name", [n for n in CLASSES if "fused" in inspect.signature(getattr(door, n)).parameters])
+@pytest.mark.parametrize("other", ["foreach", "differentiable"])
+def test_what_fused_does_not_go_with_is_refused_in_torchs_words(name: str, other: str) -> None:
+    with pytest.raises(RuntimeError) as theirs:
+        torch.optim.SGD([parameter()], **{"fused": True, other: True})
+    with pytest.raises(RuntimeError, match=re.escape(str(theirs.value))):
+        ours(name, [parameter()], **{"fused": True, other: True})
+    ours(name, [parameter()], **{"fused": True, other: False})
+    ours(name, [parameter()], **{"fused": False, other: True})
 
 
 def wrong_values(name: str) -> Iterator[dict[str, Any]]:

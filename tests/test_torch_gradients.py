@@ -79,6 +79,58 @@ def test_gradients_through_steps_are_right(name: str, options: dict[str, Any]) -
         assert torch.autograd.gradcheck(lambda x, lr: unrolled(make, x, lr), (X, LR))
 
 
+def step_of(
+    name: str, options: dict[str, Any], step: float, keys: list[str], p: Tensor, g: Tensor, *kept: Tensor
+) -> Any:
+    """Return what one step makes of a parameter and of all that its state keeps, each an argument."""
+    q = p.clone()
+    q.grad = g
+    optimizer = ours(name, [q], **options, differentiable=True)
+    state = {key: value.clone() for key, value in zip(keys, kept, strict=True)}
+    optimizer.state[q].update({"step": torch.tensor(step), **state})
+    optimizer.step()
+    return q, *(optimizer.state[q][key] for key in keys)
+
+
+@pytest.mark.parametrize(("name", "options"), DENSE_ALL, ids=case_id)
+def test_gradients_go_through_all_that_a_state_keeps(name: str, options: dict[str, Any]) -> None:
+    started = nn.Parameter(X.detach().clone())
+    optimizer = ours(name, [started], **options)
+    for t in range(7):
+        random_gradients([started], t)
+        optimizer.step()
+    kept = {key: value.detach().double() for key, value in optimizer.state[started].items() if key != "step"}
+    # Away from where sign, maximum and the like have no derivative.
+    inputs = [value + 0.013 if value.dim() else value for value in (X.detach(), X.detach().cos(), *kept.values())]
+    inputs = [value.clone().requires_grad_() for value in inputs]
+    step = float(optimizer.state[started].get("step", 0))
+    assert torch.autograd.gradcheck(partial(step_of, name, options, step, list(kept)), inputs)
+
+
+def test_a_scalar_slot_is_part_of_the_graph_of_several_steps() -> None:
+    def moved(beta1: Tensor) -> Tensor:
+        p = X.detach().clone()
+        optimizer = ours("NAdam", [p], lr=0.1, betas=(beta1, 0.99), differentiable=True)
+        for t in range(3):
+            random_gradients([p], t)
+            optimizer.step()
+        return p
+
+    assert torch.autograd.gradcheck(moved, torch.tensor(0.8, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=case_id)
+def test_a_scalar_slot_of_another_type_keeps_its_graph(dtype: torch.dtype) -> None:
+    mu_product = torch.tensor(0.5, dtype=dtype, requires_grad=True)
+    p = X.detach().clone()
+    optimizer = ours("NAdam", [p], differentiable=True)
+    optimizer.state[p].update(step=torch.tensor(3.0), mu_product=mu_product)
+    random_gradients([p], 0)
+    optimizer.step()
+    assert torch.autograd.grad(p.sum(), mu_product, retain_graph=True)[0] != 0
+    assert torch.autograd.grad(optimizer.state[p]["mu_product"], mu_product)[0] > 0
+
+
 SPARSE: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "maximize": True}),

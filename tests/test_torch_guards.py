@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import steprule as sr
 import steprule.torch as door
-from steprule.errors import HyperparameterError, NonFiniteError
+from steprule.errors import HyperparameterError, NonFiniteError, StateError
 from steprule.torch import step_in_backward
 from tests.papers import guards as paper
 from tests.torch_cases import (
@@ -541,16 +541,94 @@ GUARDS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", GUARDS)
-def test_guards_in_a_group_are_an_error(name: str) -> None:
-    group = {"params": [torch.ones(3)], name: GUARDS[name]}
-    with pytest.raises(HyperparameterError, match=name):
+OTHERS: dict[str, Any] = {
+    "clip_norm": 2.0,
+    "clip_value": None,
+    "nonfinite": "raise",
+    "max_skips": 3,
+    "update_clip": False,
+    "process_group": object(),
+}
+
+
+def guarded(name: str) -> Any:
+    given = {name: GUARDS[name]} if name in GUARDS else {}
+    return door.Adam([torch.ones(3)], **given, **({"nonfinite": "skip"} if name == "max_skips" else {}))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_guards_of_a_group_alone_are_an_error(name: str) -> None:
+    group = {"params": [torch.ones(3)], name: GUARDS.get(name, OTHERS[name])}
+    with pytest.raises(HyperparameterError, match=f"{name} is for all groups together"):
         door.Adam([group])
-    optimizer = door.Adam([torch.ones(3)], **({} if name == "max_skips" else {name: GUARDS[name]}))
+    optimizer = guarded(name)
     before = len(optimizer.param_groups)
-    with pytest.raises(HyperparameterError, match=name):
-        optimizer.add_param_group(group)
+    with pytest.raises(HyperparameterError, match=f"{name} is for all groups together"):
+        optimizer.add_param_group({"params": [torch.ones(3)], name: OTHERS[name]})
     assert len(optimizer.param_groups) == before
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_a_group_may_say_what_the_optimizer_has(name: str) -> None:
+    """Wrappers (``ZeroRedundancyOptimizer``, those of SAM's pattern) put an optimizer's defaults into its groups."""
+    given = {name: GUARDS[name], **({"nonfinite": "skip"} if name == "max_skips" else {})}
+    param, other, plain = (nn.Parameter(torch.zeros(4)) for _ in range(3))
+    optimizer: Any = door.Adam([{"params": [param], "lr": 0.5, **given}], **given)
+    optimizer.add_param_group({"params": [other], "lr": 0.5, **given})
+    twin: Any = door.Adam([plain], lr=0.5, **given)
+    for _ in range(2):
+        for p in (param, plain):
+            p.grad = torch.full((4,), 3.0)
+        optimizer.step()
+        twin.step()
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert torch.equal(param, plain)
+    assert param.any()
+    optimizer.param_groups[0][name] = OTHERS[name]
+    before = param.detach().clone()
+    with pytest.raises(HyperparameterError, match=f"{name} is for all groups together"):
+        optimizer.step()
+    assert torch.equal(param, before)
+
+
+def test_a_group_may_say_that_nothing_is_guarded() -> None:
+    none = {"clip_norm": None, "clip_value": None, "nonfinite": "propagate", "max_skips": None, "update_clip": False}
+    param = nn.Parameter(torch.zeros(4))
+    optimizer = door.SGD([{"params": [param], **none, "process_group": None}], lr=1.0)
+    param.grad = torch.ones(4)
+    optimizer.step()
+    assert torch.equal(param.detach(), -torch.ones(4))
+    with pytest.raises(StateError, match="clip_norm is for all groups together"):
+        optimizer.load_state_dict({"state": {}, "param_groups": [{"params": [0], "lr": 1.0, "clip_norm": 1.0}]})
+
+
+class Perturbed(torch.optim.Optimizer):
+    """SAM's pattern: a wrapper whose groups, with its own options and the optimizer's, are the optimizer's groups."""
+
+    def __init__(self, params: Any, kind: Any, rho: float = 0.05, **options: Any) -> None:
+        super().__init__(params, {"rho": rho, "adaptive": False, **options})
+        self.base = kind(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+        self.defaults.update(self.base.defaults)
+        self.base.defaults = self.defaults
+
+    def step(self, closure: Any = None) -> Any:
+        return self.base.step(closure)
+
+
+@pytest.mark.parametrize("cls", ["SGD", "AdamW", "Lion"])
+def test_a_wrapper_that_shares_its_groups_has_guards(cls: str) -> None:
+    param, plain = (nn.Parameter(torch.zeros(4)) for _ in range(2))
+    given = {"lr": 0.5, "clip_norm": 1.0, "nonfinite": "skip", "max_skips": 2, "states": "float32"}
+    wrapper, optimizer = Perturbed([param], getattr(door, cls), **given), ours(cls, [plain], **given)
+    for size in (3.0, math.inf, 1.0):
+        for p in (param, plain):
+            p.grad = torch.full((4,), size)
+        wrapper.step()
+        optimizer.step()
+    assert torch.equal(param, plain)
+    assert wrapper.base.skipped == 1
+    assert wrapper.param_groups[0]["rho"] == 0.05
 
 
 @pytest.mark.parametrize("cls", [name for name in door.__all__ if name not in ("Optimizer", "step_in_backward")])

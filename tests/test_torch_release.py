@@ -134,13 +134,27 @@ def test_the_stand_in_has_no_memory() -> None:
             return int(file.read().split()[1]) * 4096
 
     param = nn.Parameter(torch.zeros(4000, 2000))
-    step_in_backward(door.SGD([param], lr=0.1))
+    handle = step_in_backward(door.SGD([param], lr=0.1))
     before = resident()
     param.backward(torch.ones(()).expand(4000, 2000))
     assert resident() - before < 32_000_000 / 2
     assert param.grad is not None
     assert (param.grad.shape, param.grad.dtype) == (param.shape, param.dtype)
     assert "spent" in repr(param.grad)
+    handle.remove()
+
+
+def test_a_dropped_optimizer_is_missed_and_not_kept() -> None:
+    """A hook of the parameter's that held the optimizer would keep both for good: no collector finds that cycle."""
+    param = nn.Parameter(torch.zeros(3))
+    handle = step_in_backward(door.SGD([param], lr=0.1))
+    param.sum().backward()
+    assert torch.equal(param, torch.full((3,), -0.1))
+    param.grad = None
+    del handle
+    with pytest.raises(RuntimeError, match=r"(?s)no longer there.*Keep the optimizer"):
+        param.sum().backward()
+    assert torch.equal(param, torch.full((3,), -0.1))
 
 
 def _accumulate(model: Model, optimizer: Any) -> None:

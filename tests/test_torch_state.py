@@ -199,7 +199,7 @@ def missing_slot(state_dict: dict[str, Any]) -> None:
 
 
 def foreign_state(state_dict: dict[str, Any]) -> None:
-    state_dict["state"][max(state_dict["state"])] = {"hessian": torch.ones(2)}
+    state_dict["state"][max(state_dict["state"])] = {"step": torch.tensor(3.0), "hessian": torch.ones(2)}
 
 
 def more_groups(state_dict: dict[str, Any]) -> None:

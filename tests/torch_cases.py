@@ -25,18 +25,21 @@ torch.sparse.check_sparse_tensor_invariants.enable()  # torch warns once a proce
 BOUND = {torch.float32: 2e-6, torch.complex64: 2e-6, torch.float64: 1e-12, torch.complex128: 1e-12}
 
 
-def _optim_db() -> list[Any]:
-    """Return torch's own table of optimizers, without what its import does to others."""
+def _of_torch() -> tuple[list[Any], list[Any]]:
+    """Return torch's own table of optimizers, and the errors that all have, without what their import does to others."""
     profile = hypothesis.settings.get_current_profile_name()
     with warnings.catch_warnings():  # its imports add filters
-        from torch.testing._internal.common_optimizers import optim_db
+        from torch.testing._internal.common_optimizers import get_error_inputs_for_all_optims, optim_db
     hypothesis.settings.load_profile(profile)  # it loads a profile with ten examples
-    return list(optim_db)
+    return list(optim_db), list(get_error_inputs_for_all_optims("cpu", torch.float32))
+
+
+_DB, ERRORS_OF_ALL = _of_torch()
 
 
 CLASSES = tuple(name for name in door.__all__ if isinstance(getattr(door, name), type))
 TORCH_NAMES = tuple(name for name in CLASSES if name != "Optimizer" and hasattr(torch.optim, name))
-INFO = {info.optim_cls.__name__: info for info in _optim_db() if info.optim_cls.__name__ in TORCH_NAMES}
+INFO = {info.optim_cls.__name__: info for info in _DB if info.optim_cls.__name__ in TORCH_NAMES}
 DENSE_NAMES = tuple(name for name in TORCH_NAMES if not INFO[name].only_supports_sparse_grads)
 
 # One or two option sets a class that use all of its state and most of its branches.

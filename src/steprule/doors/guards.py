@@ -107,6 +107,11 @@ class Guards:
         """The options by name."""
         return {name: getattr(self, name) for name in GUARDS}
 
+    def has(self, name: str, value: Any) -> bool:
+        """Whether an option has this value, as it may be given."""
+        own = getattr(self, name)
+        return bool(value == own) or (name == "max_skips" and value is None and own == _MAX_SKIPS)
+
     @property
     def is_idle(self) -> bool:
         """Whether steps are taken as they come."""

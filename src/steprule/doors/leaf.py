@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, check_start, is_dense, like
-from steprule.engine import Kernel, decode, encode, plane_name
+from steprule.engine import Kernel, Task, decode, encode, kernel, plane_name
 from steprule.formats import GROUP, Kept, Storage, rows_of, shape_of, stream
+from steprule.rules import Rule
 
-__all__ = ["Leaf", "constant_parts", "decoded", "make_kept", "words_of"]
+__all__ = ["Leaf", "constant_parts", "decoded", "make_kept", "task_kernel", "words_of"]
 
 
 @dataclass
@@ -63,6 +64,11 @@ class Leaf:
         """The index of the first element, and the stream of random bits."""
         row = rows_of(self.array.shape)[1] if self.array.ndim > 1 else 1
         return self.group.first_row * row, stream(self.number)
+
+
+def task_kernel(rule: Rule, backend: str, leaf: Leaf, task: Task) -> Kernel:
+    """Return the kernel of a task for a parameter."""
+    return kernel(rule, leaf.group.variant, leaf.storage, backend, leaf.group.guard, task)
 
 
 def decoded(way: Kept, name: str, planes: Mapping[str, Array]) -> Array:

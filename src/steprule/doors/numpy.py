@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
 from steprule.doors.guarded import Guarded, evaluate
 from steprule.doors.guards import Guards, HasGuards
 from steprule.doors.layout import Array, check_disjoint, check_parameter
-from steprule.doors.leaf import Leaf, make_kept
+from steprule.doors.leaf import Leaf, make_kept, task_kernel
 from steprule.doors.readings import Reading, Watcher
 from steprule.doors.state import load_state, save_state
 from steprule.doors.structure import Structure, keystr
@@ -307,11 +308,8 @@ class Optimizer(HasGuards, InTurns):
             made.append(Leaf(place, number, array, chosen, storage, group, make_kept(array, chosen, group)))
         return made
 
-    def _kernel(self, group: GroupValues, storage: Storage, task: Task = "step") -> Kernel:
-        return kernel(self.rule, group.variant, storage, self._backend, group.guard, task)
-
-    def _kernel_of(self, leaf: Leaf, task: Task) -> Kernel:
-        return self._kernel(leaf.group, leaf.storage, task)
+    def _kernel(self, group: GroupValues, storage: Storage) -> Kernel:
+        return kernel(self.rule, group.variant, storage, self._backend, group.guard, "step")
 
     def _change_kernels(self) -> None:
         """Follow a group whose options (nesterov, say) were changed between steps."""
@@ -330,8 +328,10 @@ class Optimizer(HasGuards, InTurns):
         self._commit = Commit([address(self._count), *places])
         self._walk = Walk(self._leaves, self._commit)
         self._guarded: Guarded | None = None
-        self._watched = WatchedStep(self.rule, self._leaves, self.groups, self._kernel_of, owns=self.guards.update_clip)
+        # No method of ours: the optimizer would hold itself, and its slots, until the garbage collector runs.
+        kernel_of = functools.partial(task_kernel, self.rule, self._backend)
+        self._watched = WatchedStep(self.rule, self._leaves, self.groups, kernel_of, owns=self.guards.update_clip)
         if not self.guards.is_idle:
-            self._guarded = Guarded(self.guards, self._leaves, self.groups, self._kernel_of)
+            self._guarded = Guarded(self.guards, self._leaves, self.groups, kernel_of)
         # Last: whoever interrupts this finds options that are not yet laid out, and the next step does it anew.
         self._variants = [group.variant for group in self.groups]

@@ -45,15 +45,11 @@ class Adam(Base):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
+        betas = tuple(betas) if isinstance(betas, list) else betas
+        _check_tensors(lr, betas, is_refused=bool(foreach) and not capturable)
         super().__init__(params, given(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        betas = group["betas"] if isinstance(group["betas"], (tuple, list)) else ()
-        if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-            raise HyperparameterError("betas must be either both floats or both Tensors")
-        for index, beta in enumerate(betas):
-            if isinstance(beta, Tensor) and beta.numel() != 1:
-                raise HyperparameterError(f"Tensor betas[{index}] must be 1-element, got shape {tuple(beta.shape)}")
         if group["amsgrad"]:
             return dressed(rules.amsgrad, group), {"correction": "after_max"}
         return dressed(rules.adam, group), {}
@@ -215,3 +211,27 @@ class SparseAdam(Base):
 
     def _takes_sparse(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         return grad
+
+
+def _check_tensors(lr: Any, betas: Any, *, is_refused: bool) -> None:
+    """Refuse what torch's Adam refuses of tensors when it is made; schedules may mix numbers and tensors later.
+
+    Args:
+        lr: the learning rate.
+        betas: the decays.
+        is_refused: whether torch takes no tensors at all, with the implementation that is asked for.
+
+    Raises:
+        HyperparameterError: in torch's words.
+    """
+    words = "as a Tensor is not supported for capturable=False and foreach=True"
+    if isinstance(lr, Tensor) and is_refused:
+        raise HyperparameterError(f"lr {words}")
+    members = betas if isinstance(betas, tuple) else ()
+    if len({isinstance(beta, Tensor) for beta in members}) > 1:
+        raise HyperparameterError("betas must be either both floats or both Tensors")
+    for index, beta in enumerate(members):
+        if isinstance(beta, Tensor) and is_refused:
+            raise HyperparameterError(f"betas[{index}] {words}")
+        if isinstance(beta, Tensor) and beta.numel() != 1:
+            raise HyperparameterError(f"Tensor betas[{index}] must be 1-element, got shape {tuple(beta.shape)}")

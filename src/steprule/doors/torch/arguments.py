@@ -10,7 +10,7 @@ from steprule.doors.torch.formats import DEFAULTS
 from steprule.doors.torch.options import OF_GUARDS
 from steprule.errors import suggest
 
-__all__ = ["OPTIONS", "documented", "given"]
+__all__ = ["OPTIONS", "check_implementation", "documented", "given"]
 
 OPTIONS = (*DEFAULTS, *OF_GUARDS)
 """What every class takes besides torch's arguments."""
@@ -93,3 +93,15 @@ def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[
             kind = type(arguments["self"]).__name__
             raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *known])}")
     return {**own, **options}
+
+
+def check_implementation(options: Mapping[str, Any]) -> None:
+    """Refuse what torch's classes refuse of ``fused``, though here it chooses nothing.
+
+    Raises:
+        RuntimeError: in torch's words.
+    """
+    if options.get("fused") and options.get("differentiable"):
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if options.get("fused") and options.get("foreach"):
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")

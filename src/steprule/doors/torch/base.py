@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Guards
-from steprule.doors.torch.arguments import documented
+from steprule.doors.torch.arguments import check_implementation, documented
 from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
-from steprule.doors.torch.options import Choice, Naming, check_group, check_keys, hyperparameters
+from steprule.doors.torch.misspelt import check_keys
+from steprule.doors.torch.options import Choice, Naming, check_group, hyperparameters, tupled
 from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
@@ -49,9 +51,12 @@ class Base(Stepping, torch.optim.Optimizer):
         """``clip_norm``, ``nonfinite`` and the other options of guarded steps."""
         if any(name in defaults for name in DEFAULTS):
             defaults = {**DEFAULTS, **defaults, "coding": CODING}
+        defaults |= tupled(defaults, self._naming)
+        self._option_names = tuple(defaults)
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
         super().__init__(params, defaults)
         check_formats(self._options_of(self.param_groups), defaults)
+        check_implementation(defaults)
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         """Return the rule of a group, and the options of it that torch has no name for."""
@@ -66,6 +71,7 @@ class Base(Stepping, torch.optim.Optimizer):
         lr = group.get("lr")
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise HyperparameterError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}{where}")
+        check_group(group, self.guards, where)
         choice = self._rule(group)
         values = GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
         self.guards.check_rule(choice[0], values.variant, where)
@@ -85,11 +91,14 @@ class Base(Stepping, torch.optim.Optimizer):
             raise RuntimeError("step_in_backward is at work, and would not see a new group; remove() its handle first")
         if isinstance(param_group, dict):
             where = f" (group {len(self.param_groups)})"
-            check_group(param_group, where)
-            check_keys(param_group, [*self.defaults, *DEFAULTS], where)
+            param_group.update(tupled(param_group, self._naming))
+            check_keys(param_group, {**DEFAULTS, **self.defaults}, where)
             if any(name in param_group for name in DEFAULTS):
                 param_group = {**DEFAULTS, "coding": CODING, **self.defaults, **param_group}
             self._check({**self.defaults, **param_group}, where)
+            params = param_group.get("params")
+            if isinstance(params, Iterable) and not isinstance(params, Tensor | set):  # torch refuses a set
+                param_group["params"] = list(params)
             self._check_params_of(param_group, where)
         super().add_param_group(param_group)
         self._launch = None
@@ -99,14 +108,14 @@ class Base(Stepping, torch.optim.Optimizer):
         rule, _ = self._rule(whole := {**self.defaults, **group})
         formats, _ = formats_of(whole, rule, self._naming.slots, where)
         params = group.get("params", ())
-        for param in [params] if isinstance(params, Tensor) else params if isinstance(params, (list, tuple)) else ():
+        for param in [params] if isinstance(params, Tensor) else params:
             tensor = param[1] if isinstance(param, tuple) else param
             if formats.states and isinstance(tensor, Tensor) and tensor.is_floating_point():
                 storage_of(formats, tensor, rule, rule.variant(rule.resolve({})))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
-        return self.step(closure)
+        return Base.step(self, closure)  # a subclass's own is what has called this one
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -121,7 +130,7 @@ class Base(Stepping, torch.optim.Optimizer):
         """
         if torch.compiler.is_compiling():
             return self._step_uncompiled(closure)
-        if self._has_hooks():
+        if self._has_hooks() and not self._is_hooked:
             return self._step_with_hooks() if closure is None else self._step_with_hooks(closure)
         return self._step(closure)
 
@@ -154,6 +163,14 @@ class Base(Stepping, torch.optim.Optimizer):
         return loss
 
     _step_with_hooks = torch.optim.Optimizer.profile_hook_step(_step)
+    _is_hooked = False
+    """Whether a subclass's own step is under way, around which hooks run."""
+
+    def _patch_step_function(self) -> None:
+        """Let hooks run around the step of a subclass, as torch does, and then not again around the one within it."""
+        if not getattr(type(self).step, "hooked", False):
+            type(self).step = _hooked(type(self).step)  # type: ignore[method-assign]
+        super()._patch_step_function()
 
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         """Return a gradient as it can be read: with a sign or conjugation that is due carried out, a copy."""
@@ -175,16 +192,19 @@ class Base(Stepping, torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs."""
         self._settle()
-        return {**super().__getstate__(), "guards": self.guards}
+        return {**super().__getstate__(), "guards": self.guards, "_option_names": self._option_names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle's, a copy's or a state dict's parts, with defaults for options it does not have."""
         super().__setstate__(state)
         self._forget()
         for group in self.param_groups:
-            for name, value in self.defaults.items():
-                if name != "differentiable":  # torch adds it to the defaults of all, and to the groups of none
-                    group.setdefault(name, value)
+            for name, value in self._own_defaults().items():
+                group.setdefault(name, value)
+
+    def _own_defaults(self) -> dict[str, Any]:
+        """Return the defaults of our options. torch adds others ("differentiable"), and so do wrappers, as notes."""
+        return {name: self.defaults[name] for name in self._option_names if name in self.defaults}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def load_state_dict(self, state_dict: dict[str, Any], *, convert: bool = False) -> None:
@@ -206,7 +226,9 @@ class Base(Stepping, torch.optim.Optimizer):
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
         check_parts(state_dict)
-        groups = loaded_groups(self.param_groups, state_dict["param_groups"], self.defaults, self._check, convert)
+        groups = loaded_groups(
+            self.param_groups, state_dict["param_groups"], self._own_defaults(), self._check, convert
+        )
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)
         self._settle()
@@ -223,3 +245,21 @@ class Base(Stepping, torch.optim.Optimizer):
         """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
         self._refresh()
         return described(self._options, f"{type(self).__name__}")
+
+
+def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the step of a subclass with hooks around it, where there are any."""
+    with_hooks = torch.optim.Optimizer.profile_hook_step(step)
+
+    @functools.wraps(step)
+    def outer(self: Base, *args: Any, **kwargs: Any) -> Any:
+        if self._is_hooked or torch.compiler.is_compiling() or not self._has_hooks():
+            return step(self, *args, **kwargs)
+        self._is_hooked = True
+        try:
+            return with_hooks(self, *args, **kwargs)
+        finally:
+            self._is_hooked = False
+
+    outer.hooked = True  # type: ignore[attr-defined]
+    return outer

@@ -47,7 +47,13 @@ def content_of(optimizer: Base) -> Content:
     """
     options = optimizer._options_of(optimizer.param_groups)
     groups = [
-        Group(formula_of(own.rule), dict(own.values), own.values.seed, 0, encoded_options(own.group, i))
+        Group(
+            formula_of(own.rule),
+            dict(own.values),
+            own.values.seed,
+            0,
+            encoded_options(own.group, i, optimizer._option_names),
+        )
         for i, own in enumerate(options)
     ]
     items = [(param, index, own) for index, own in enumerate(options) for param in own.group["params"]]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from steprule.checkpoint import Json, decode, encode, short
 from steprule.doors.checkpoint.content import Group
@@ -21,14 +24,24 @@ _SWITCHES = ("amsgrad", "decoupled_weight_decay", "maximize")
 """Options that choose the rule, and are no hyperparameters of it."""
 
 
-def encoded_options(group: Mapping[str, Any], index: int) -> dict[str, Json]:
-    """Return the options of a group as JSON.
+def encoded_options(group: Mapping[str, Any], index: int, options: Sequence[str]) -> dict[str, Json]:
+    """Return the options and notes of a group as JSON; ``options`` names the former, which may be arrays of numbers.
 
     Raises:
         CheckpointError: for one that JSON cannot hold.
     """
     own = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
+    own |= {name: _without_arrays(own[name]) for name in options if name in own}
     return {name: encode(value, f"option {name!r} of group {index}", number_json) for name, value in own.items()}
+
+
+def _without_arrays(value: Any) -> Any:
+    """Return the numbers of an option, or the tensors of one number, as it may be given."""
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist()) if value.ndim else value.item()
+    if isinstance(value, Tensor) and value.ndim == 1 and len(value) > 1:
+        return tuple(value)
+    return type(value)(map(_without_arrays, value)) if type(value) in (list, tuple) else value
 
 
 def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: int, is_own: bool) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def differentiable_step(
 ) -> Callable[[], None]:
     """Compute the step of one parameter with a graph, and return what takes it over.
 
-    Hyperparameters that are tensors stay tensors. The slots in ``inner`` are replaced, since the graph holds the old.
+    Hyperparameters that are tensors stay tensors. The slots in ``inner`` are replaced, since the graph holds the old; so
+    are scalar slots that are part of it.
 
     Raises:
         RuntimeError: when the parameter is a leaf that wants a gradient: then no graph can go through it.
@@ -49,27 +50,35 @@ def differentiable_step(
         param.copy_(_like(param, new))
         for name, value in slots.items():
             inner[names.get(name, name)] = _like(state.slots[name], value)
+        graphed = {name for name, value in scalars.items() if _has_graph(value) or state.scalars[name].requires_grad}
+        for name in graphed:
+            inner[names.get(name, name)] = torch.as_tensor(scalars[name], dtype=torch.float64).reshape(())
         with torch.no_grad():
-            _count(state, scalars)
+            _count(state, {name: value for name, value in scalars.items() if name not in graphed})
 
     return step
 
 
 def _computed(
     options: GroupOptions, values: dict[str, Any], param: Tensor, grad: Tensor, state: Slots
-) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
-    """Return the new parameter, slots and scalar slots, all as real numbers."""
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+    """Return the new parameter, slots and scalar slots, all as real numbers; scalar slots with a graph as tensors."""
     rule = options.rule
     compute = state_dtype(param.dtype)
     kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
-    kept |= {name: scalar.item() for name, scalar in state.scalars.items()}
+    kept |= {name: scalar if scalar.requires_grad else scalar.item() for name, scalar in state.scalars.items()}
     given = options.values.guard.gradient(_reals(grad).to(_real(compute)), options.numbers)
     elements = [_reals(param).to(_real(compute)), given]
     new, *rest = rule.compute([*elements, *(kept.get(slot) for slot in rule.slots)], state.t + 1, values)
     results = dict(zip(rule.slots, rest, strict=True))
     name_of = str(_real(compute)).removeprefix("torch.")
     slots = {slot: formats.flush(_everywhere(results[slot], elements[0]), name_of) for slot in state.slots}
-    return new, slots, {name: float(results[name]) for name in state.scalars}
+    found = {name: results[name] for name in state.scalars}
+    return new, slots, {name: value if _has_graph(value) else float(value) for name, value in found.items()}
+
+
+def _has_graph(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def _everywhere(result: Any, like: Tensor) -> Tensor:

@@ -48,13 +48,13 @@ class _Shared:
     """Adds up numbers over the processes of a group."""
 
     def __init__(self, group: Any) -> None:
-        self._group = group
+        self.group = group
 
     def __call__(self, numbers: Sequence[float]) -> Sequence[float]:
         distributed = torch.distributed
-        device = "cuda" if distributed.get_backend(self._group) == "nccl" else "cpu"
+        device = "cuda" if distributed.get_backend(self.group) == "nccl" else "cpu"
         sums = torch.tensor(numbers, dtype=torch.float64, device=device)
-        distributed.all_reduce(sums, group=self._group)
+        distributed.all_reduce(sums, group=self.group)
         return sums.tolist()
 
     def __deepcopy__(self, memo: object) -> _Shared:

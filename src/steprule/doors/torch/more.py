@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+from torch import Tensor
+
 from steprule import rules
 from steprule.doors.torch.arguments import OPTIONS, given
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import Options
 from steprule.doors.torch.options import Choice, Naming, dressed
+from steprule.errors import HyperparameterError
 from steprule.rules import Rule, maximize
 
 __all__ = ["ADOPT", "AdEMAMix", "AdaBelief", "Adan", "Lion", "Optimizer", "Signum", "Yogi"]
@@ -57,9 +60,13 @@ class Optimizer(Base):
             )
         self.rule = rules.find(rule)
         beside = {name: hyperparameters.pop(name) for name in OPTIONS if name in hyperparameters}
-        options = self.rule.resolve(hyperparameters)
+        tensors = {name: value for name, value in hyperparameters.items() if isinstance(value, Tensor)}
+        for name, value in tensors.items():
+            if value.numel() != 1:
+                raise HyperparameterError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
+        options = self.rule.resolve({**hyperparameters, **{name: value.item() for name, value in tensors.items()}})
         own = {"differentiable": differentiable, "capturable": capturable}
-        super().__init__(params, {**options, **own, **beside})
+        super().__init__(params, {**options, **tensors, **own, **beside})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs."""

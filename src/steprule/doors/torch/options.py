@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,13 +27,15 @@ __all__ = [
     "GroupOptions",
     "Naming",
     "check_group",
-    "check_keys",
     "dressed",
     "hyperparameters",
+    "tupled",
 ]
 
 Choice = tuple[Rule, dict[str, Any]]
 """A rule, and the options of it that torch has no name for."""
+Choose = Callable[[Mapping[str, Any]], Choice]
+"""What a class of optimizers steps a group by."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Naming:
         """Return every key of a state that this class may keep."""
         return {"step", *(self.slots.get(slot, slot) for slot in rule.slots)}
 
+    @property
+    def tuples(self) -> set[str]:
+        """The options that hold several hyperparameters."""
+        return {option[0] for option in {**_TUPLES, **self.options}.values() if isinstance(option, tuple)}
+
     def place(self, hyperparameter: str) -> tuple[str, int | None]:
         """Return the option that holds a hyperparameter, and its place in it if that is a tuple."""
         option = {**_TUPLES, **self.options}.get(hyperparameter, hyperparameter)
@@ -72,7 +79,6 @@ _WORDS = {
     "betas": "Invalid beta parameter at index {index}: {}",
     "etas": "Invalid eta values: {all}",
 }
-_NEAR = 0.85
 _MISSING = object()
 
 
@@ -84,7 +90,9 @@ def dressed(rule: Rule, group: Mapping[str, Any]) -> Rule:
 
 
 def _number(value: Any) -> Any:
-    return value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(value, Tensor):
+        return value.detach().item() if value.numel() == 1 else value
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def hyperparameters(
@@ -98,7 +106,8 @@ def hyperparameters(
     rule, values = choice[0], dict(choice[1])
     for key, n in _lengths(rule, naming).items():
         members = group.get(key, range(n))
-        if not isinstance(members, Sequence) or len(members) != n:
+        is_several = isinstance(members, Sequence) or getattr(members, "ndim", 0) == 1
+        if not is_several or len(members) != n:
             raise HyperparameterError(f"{key} must be {n} numbers, got {group[key]!r}{where}")
     for name, hyper in rule.hyperparameters.items():
         if name in values:
@@ -143,38 +152,42 @@ def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -
     )
 
 
-def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Refuse a key of a group that is a misspelt option. Other foreign keys are the caller's notes, as in torch.
-
-    Raises:
-        HyperparameterError: naming the option that was meant.
-    """
-    known = [*known, "params", "param_names"]
-    for key in map(str, given):
-        near = difflib.get_close_matches(key, known, n=1, cutoff=_NEAR)
-        if key not in known and near and (near[0] not in key or len(key) < len(near[0]) + 2):
-            # no_weight_decay is a note, states_ is not
-            raise HyperparameterError(f"the parameter group has no option {key!r}. Did you mean {near[0]!r}?{where}")
-
-
-def check_group(group: Mapping[str, Any], where: str) -> None:
-    """Refuse options of guards in a group: they are of the whole optimizer.
+def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
+    """Refuse options of guards in a group, which are of the whole optimizer. What the optimizer has passes: wrappers
+    put the defaults of an optimizer into its groups.
 
     Raises:
         HyperparameterError: naming the option.
     """
-    for name in OF_GUARDS:
-        if name in group:
-            raise HyperparameterError(f"{name} is for all groups together{where}; give it to the optimizer itself")
+    other = [name for name in GUARDS if name in group and not guards.has(name, group[name])]
+    if group.get(PROCESS_GROUP) is not None and group[PROCESS_GROUP] is not getattr(guards.share, "group", None):
+        other.append(PROCESS_GROUP)
+    if other:
+        name = other[0]
+        own = "another" if name == PROCESS_GROUP else f"{getattr(guards, name)!r}"
+        raise HyperparameterError(
+            f"{name} is for all groups together, and the optimizer has {own}, not {group[name]!r}{where}; give it to "
+            "the optimizer itself"
+        )
+
+
+def tupled(group: Mapping[str, Any], naming: Naming) -> dict[str, Any]:
+    """Return the options of a group that are several numbers in an array or a tensor, as tuples."""
+    several = {key: group.get(key) for key in naming.tuples}
+    arrays = {
+        key: value for key, value in several.items() if isinstance(value, np.ndarray | Tensor) and value.ndim == 1
+    }
+    return {key: tuple(value) if isinstance(value, Tensor) else tuple(value.tolist()) for key, value in arrays.items()}
 
 
 class GroupOptions:
     """The rule and hyperparameters of one group of an optimizer, which anyone may change between steps.
 
     Args:
-        choose: from a group to its rule.
+        choose: from a group to its rule. Not kept: it belongs to the optimizer, which then would hold itself and its
+            states until the garbage collector runs.
         naming: torch's names.
-        options: the keys of the group that matter.
+        options: the keys that the group must have.
         group: the group, to be read at every step.
         index: its place, for messages.
         guards: what is done to gradients before the rule sees them.
@@ -192,14 +205,14 @@ class GroupOptions:
 
     def __init__(
         self,
-        choose: Callable[[Mapping[str, Any]], Choice],
+        choose: Choose,
         naming: Naming,
         options: Iterable[str],
         group: dict[str, Any],
         index: int,
         guards: Guards,
     ) -> None:
-        self._choose, self._naming, self.group, self.guards = choose, naming, group, guards
+        self._naming, self.group, self.guards = naming, group, guards
         self._where = f" (group {index})"
         self._seen: tuple[Any, ...] = ()
         self._known: dict[int, tuple[Tensor, Any]] = {}
@@ -207,14 +220,11 @@ class GroupOptions:
         self._scale: float | None = None
         self._numbers: dict[str, float] | None = None
         self._look()
-        self.rule, self.values = self._resolve(None, None)
+        self.rule, self.values = self._resolve(choose, None, None)
 
     def _look(self) -> None:
-        """Find out which options the group has: formats that are the defaults need not be there."""
-        check_group(self.group, self._where)
-        # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
-        keys = [key for key in self._names if key in self.group or key != "differentiable"]
-        keys += [key for key in DEFAULTS if key in self.group and key not in keys]
+        """Find out which options the group has: formats that are the defaults need not be there, nor guards."""
+        keys = [*self._names, *(key for key in (*DEFAULTS, *GUARDS) if key in self.group and key not in self._names)]
         self._get = operator.itemgetter(*keys, "params", "params")  # twice, so that it always returns a tuple
         self._size = len(self.group)
 
@@ -223,7 +233,7 @@ class GroupOptions:
         """What a launch depends on: it serves as long as these are the same."""
         return self.values, self.values.variant, self.formats, self.group["params"]
 
-    def refresh(self, scale: Tensor | None) -> None:
+    def refresh(self, choose: Choose, scale: Tensor | None) -> None:
         """Follow the group, and the scale of its gradients.
 
         Raises:
@@ -237,7 +247,7 @@ class GroupOptions:
             raise HyperparameterError(f"the parameter group has lost its option {error}{self._where}") from None
         if len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen)):
             return
-        self.rule, self.values = self._resolve(scale, self.values)
+        self.rule, self.values = self._resolve(choose, scale, self.values)
         # What can be changed where it lies (a tensor, a list) is read again at every step.
         self._seen = seen if all(map(_is_fixed, seen[:-2])) else ()
 
@@ -274,8 +284,9 @@ class GroupOptions:
             if isinstance(value := _value(name, self.group, self._naming), Tensor)
         }
 
-    def _resolve(self, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
-        choice = self._choose(self.group)
+    def _resolve(self, choose: Choose, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
+        check_group(self.group, self.guards, self._where)
+        choice = choose(self.group)
         given = hyperparameters(choice, self.group, self._naming, self._where, self._number)
         rule, guard = choice[0], self.guards.guard(unscales=scale is not None)
         self._given_scale, self._scale = scale, None

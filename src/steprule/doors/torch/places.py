@@ -43,9 +43,14 @@ def rounds(items: Iterable[Item]) -> list[list[Item]]:
 
 def check_params(params: Any) -> None:
     """Raise the TypeError that torch would, with what to pass instead."""
-    if isinstance(params, torch.nn.Module):
+    if isinstance(params, torch.nn.Module) and not _is_list(params):
         raise TypeError(f"params is a module, {type(params).__name__}; pass its .parameters()")
     if isinstance(params, (int, float)):
         raise TypeError(f"params come first and then lr, got {params!r} for params")
     if isinstance(params, dict):
         raise TypeError("params is a dict; pass its .values(), or named tensors: its .items()")
+
+
+def _is_list(module: torch.nn.Module) -> bool:
+    """Whether a module is a list of tensors, or of nothing, as a ParameterList is; torch takes those."""
+    return hasattr(type(module), "__iter__") and isinstance(next(iter(module), None), Tensor | None)

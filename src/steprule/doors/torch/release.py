@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -54,8 +55,17 @@ class Handle:
         optimizer._released = SpentGradient
 
     def _hook(self) -> Callable[[Tensor], None]:
+        # Parameters keep their hooks, and optimizers their parameters: neither would go with the model.
+        kept = weakref.ref(self._optimizer)
+
         def step(param: Tensor) -> None:
-            self._optimizer._step_alone(param)
+            optimizer = kept()
+            if optimizer is None:
+                raise RuntimeError(
+                    "step_in_backward is at work for an optimizer that is no longer there; nothing was stepped. Keep the "
+                    "optimizer, or the handle, as long as the model is trained, or remove() the handle before"
+                )
+            optimizer._step_alone(param)
             param.grad = SpentGradient(param)
 
         return step

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -151,19 +152,29 @@ def load_entry(
     slots = {name for key, way in named.items() for name in _keys(key, way)}
     low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
     expected = slots | ({"step"} if naming.counts or options.formats.by_chance else set())
-    unknown = not set(given) & (naming.known(rule) | slots | low)
-    if (expected - set(given) or unknown) and not _in_other_formats(given, naming, rule.trace(variant).slots):
+    own = set(given) & (naming.known(rule) | slots | low)
+    if not own and _UNCOUNTED.isdisjoint(given):  # what a caller keeps of a parameter that has not been stepped
+        return {key: _moved(value, param) for key, value in given.items()}
+    lacking = expected - set(given) or not own
+    in_other_formats = _in_other_formats(given, naming, rule.trace(variant).slots)
+    if (naming.counts and "step" not in given) or (lacking and not in_other_formats):
         raise StateError(
             f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
             "other options?"
         )
     try:
         coded = low | {k for key, way in named.items() if not way.is_plain for k in _keys(key, way)}
-        placed = {k: _placed(v, param, k in coded) if k in slots | low else copy.deepcopy(v) for k, v in given.items()}
+        numbers = {"step", *(naming.slots.get(slot, slot) for slot in rule.scalars)}
+        others = {k: _copied(v) if k in numbers else _moved(v, param) for k, v in given.items() if k not in slots | low}
+        placed = {k: others[k] if k in others else _placed(v, param, k in coded) for k, v in given.items()}
         _, fresh = check_entry(placed, param, options, naming)
     except StateError as error:
         raise StateError(f"{place}: {error}") from None
     return {**placed, **fresh}
+
+
+_UNCOUNTED = {"momentum_buffer", "momentum_buffer_8bit"}
+"""Keys that tell the state of another optimizer where there is no step count: those of SGD."""
 
 
 def _in_other_formats(given: Mapping[str, Any], naming: Naming, kept: Iterable[str]) -> bool:
@@ -186,6 +197,29 @@ def _placed(value: Any, param: Tensor, is_coded: bool) -> Any:
     dense = value.to_dense() if value.is_sparse else value
     like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
     return like.copy_(dense.detach())
+
+
+def _moved(value: Any, param: Tensor) -> Any:
+    """Return a copy of what a caller keeps in a state, with its tensors on the parameter's device.
+
+    Floating-point numbers get the parameter's type if it holds them all; torch narrows them to it as well.
+    """
+    if isinstance(value, dict):
+        return {key: _moved(item, param) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_moved(item, param) for item in value)
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    both_real = value.is_floating_point() and param.is_floating_point()
+    widens = both_real and torch.promote_types(value.dtype, param.dtype) == param.dtype
+    here = value.detach()
+    there = here.to(param.device, param.dtype if widens else value.dtype)
+    return _copied(value) if there is here else there
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy; of a tensor that is part of a graph, without the graph."""
+    return value.detach().clone() if isinstance(value, Tensor) and not value.is_leaf else copy.deepcopy(value)
 
 
 def _start(param: Tensor, value: float) -> Tensor:
@@ -225,6 +259,11 @@ def _number(
         kept = value.dim() == 0 and value.device == home and value.dtype in (torch.float32, torch.float64)
         if kept and ((key == "step" and dtype == torch.float32) or value.dtype == dtype):
             return value
+        if value.requires_grad:  # part of a graph through steps, which its number is not
+            fresh[key] = value.to(home, dtype).reshape(())
+            return fresh[key]
+        value = value.item()
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
         value = value.item()
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise StateError(f"{key} must be one number, got {value!r}")

@@ -33,6 +33,8 @@ class Stepping(HasGuards, InTurns):
     state: Any
     guards: Guards
     _naming: Naming
+    _option_names: tuple[str, ...]
+    """The options that a group must have: those in ``defaults`` when the optimizer was made."""
     _monitor: Watcher | None = None
     _released: type[Tensor] | None = None
     """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
@@ -69,6 +71,8 @@ class Stepping(HasGuards, InTurns):
         """Take a step, and return what is read of it; None if it is skipped."""
         self._refresh()
         found = self.__dict__.get("found_inf")
+        if found is not None and not isinstance(found, Tensor):
+            found = None  # GradScaler tells 0 where no parameter has a gradient
         grads = [param.grad for group in self.param_groups for param in group["params"]]
         if self._released is not None:
             grads = [None if type(grad) is self._released else grad for grad in grads]
@@ -118,12 +122,12 @@ class Stepping(HasGuards, InTurns):
         groups = self.param_groups
         if [id(options.group) for options in self._options] != list(map(id, groups)):
             self._options = self._options_of(groups)
-        scale = self.__dict__.get("grad_scale")
+        choose, scale = self._rule, self.__dict__.get("grad_scale")
         for options in self._options:
-            options.refresh(scale)
+            options.refresh(choose, scale)
 
     def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
-        own = (self._rule, self._naming, self.defaults)
+        own = (self._rule, self._naming, self._option_names)
         return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
 
     def _step_anew(self, grads: Sequence[Tensor | None], found: Tensor | None) -> list[Reading] | None:
@@ -167,7 +171,7 @@ class Stepping(HasGuards, InTurns):
         for own in self._options:
             if own.home is not None and home is None:
                 own.home = None
-                own.refresh(self.__dict__.get("grad_scale"))
+                own.refresh(self._rule, self.__dict__.get("grad_scale"))
             own.home = home
 
     def _laid_out(

@@ -1,0 +1,60 @@
+"""Keys of groups that are misspelt options, told from the notes that callers keep in groups."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping
+from typing import Any
+
+from steprule.errors import HyperparameterError
+from steprule.formats import STATES, WEIGHT_FORMATS
+
+__all__ = ["check_keys"]
+
+_SHORTEST = 5
+"""Shorter options are one slip away from too much that is no option."""
+
+
+def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str) -> None:
+    """Refuse a key of a group that is a misspelt option. Other foreign keys are the caller's notes, as in torch.
+
+    Misspelt is what is one slip away from an option and has a value that the option could have: ``weigth_decay=0.1``,
+    ``state="8bit"``. With another value ``state`` is a note.
+
+    Args:
+        given: the group.
+        options: those that there are, with their defaults.
+        where: how messages name the group.
+
+    Raises:
+        HyperparameterError: naming the option that was meant.
+    """
+    for key, value in given.items():
+        if isinstance(key, str) and key not in (*options, "params", "param_names"):
+            meant = [name for name in options if _is_slip(key, name) and _could_be(value, name, options[name])]
+            if meant:
+                raise HyperparameterError(
+                    f"the parameter group has no option {key!r}. Did you mean {meant[0]!r}?{where}"
+                )
+
+
+def _is_slip(key: str, option: str) -> bool:
+    """Whether a key is an option with one letter more, less or other, or two exchanged.
+
+    Not the first one, by which ``used`` differs from ``fused``; and no digit, by which ``beta1`` differs from ``betas``.
+    """
+    same = len(os.path.commonprefix([key, option]))
+    left, right = key[same:], option[same:]
+    if len(option) < _SHORTEST or not same or left[:1].isdigit() or right[:1].isdigit():
+        return False
+    exchanged = left[:2] == right[:2][::-1] and left[2:] == right[2:]
+    return exchanged or left[1:] == right[1:] or left[1:] == right or left == right[1:]
+
+
+def _could_be(value: Any, option: str, default: Any) -> bool:
+    """Whether an option with that default could have the value."""
+    if not isinstance(default, str):
+        return not isinstance(value, str | Mapping)
+    words = list(value.values()) if isinstance(value, Mapping) and option == "states" else [value]
+    known = {"states": STATES, "weights": WEIGHT_FORMATS}.get(option)
+    return bool(words) and all(isinstance(word, str) and (known is None or word in known) for word in words)
