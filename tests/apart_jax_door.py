@@ -5,9 +5,11 @@ Run beside the suite by ``test_jax.py``, with eight devices made of this process
 
 from __future__ import annotations
 
+import gc
 import inspect
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -681,3 +683,23 @@ def test_without_optax_the_door_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", f"{script}    print(e)"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "steprule.jax needs JAX and optax: pip install 'steprule[jax]'"
+
+
+@pytest.mark.parametrize("options", [{}, {"states": "8bit", "min_elements": 0}, {"lr": lambda t: 0.1}], ids=str)
+def test_a_transformation_goes_when_it_is_dropped(options: dict[str, Any]) -> None:
+    """With the garbage collector off: nothing of it is in a cycle, nor kept by what was traced."""
+
+    def made() -> Any:
+        return [steprule.jax.transformation("adamw", **options), steprule.jax.step("adamw", **options)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        transformation, step = made()
+        tree, state = run(transformation, params())
+        new, slots = step(tree, tree, step.init(tree), 1)
+        kept = [weakref.ref(x) for x in (transformation.init, transformation.update, step, *jax.tree.leaves(slots))]
+        del transformation, step, tree, state, new, slots
+        assert [ref() for ref in kept] == [None] * len(kept)
+    finally:
+        gc.enable()

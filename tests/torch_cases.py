@@ -26,7 +26,7 @@ BOUND = {torch.float32: 2e-6, torch.complex64: 2e-6, torch.float64: 1e-12, torch
 
 
 def _of_torch() -> tuple[list[Any], list[Any]]:
-    """Return torch's own table of optimizers, and the errors that all have, without what their import does to others."""
+    """Return torch's own table of optimizers, and the errors of all, without what their import does to others."""
     profile = hypothesis.settings.get_current_profile_name()
     with warnings.catch_warnings():  # its imports add filters
         from torch.testing._internal.common_optimizers import get_error_inputs_for_all_optims, optim_db

@@ -9,6 +9,7 @@ import io
 import math
 import pickle
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -551,6 +552,29 @@ def test_a_graph_of_numbers_that_stay(capture: Callable[[Any], Recording]) -> No
                 optimizer.step()
         ends.append(named(optimizer))
     assert_same(ends[1], ends[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"capturable": True}, {"clip_norm": 0.5, "nonfinite": "skip"}], ids=str)
+@pytest.mark.parametrize("is_read", [False, True], ids=["", "read"])
+def test_an_optimizer_goes_when_it_is_dropped(options: Options, is_read: bool) -> None:
+    """With the garbage collector off."""
+    params = parameters(FEW)
+    gc.collect()
+    gc.disable()
+    try:
+        optimizer = door.AdamW(params, **options)
+        if is_read:
+            sr.Monitor(optimizer, every=1)
+        with placed():
+            for t in range(3):
+                give(params, t)
+                optimizer.step()
+        assert is_decided(optimizer) == bool(options)
+        kept = [weakref.ref(optimizer), *(weakref.ref(x) for entry in optimizer.state.values() for x in entry.values())]
+        del optimizer
+        assert [ref() for ref in kept] == [None] * len(kept)
+    finally:
+        gc.enable()
 
 
 # Guards that the device decides by.

@@ -45,7 +45,6 @@ class Adam(Base):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        betas = tuple(betas) if isinstance(betas, list) else betas
         _check_tensors(lr, betas, is_refused=bool(foreach) and not capturable)
         super().__init__(params, given(locals()))
 
@@ -227,7 +226,7 @@ def _check_tensors(lr: Any, betas: Any, *, is_refused: bool) -> None:
     words = "as a Tensor is not supported for capturable=False and foreach=True"
     if isinstance(lr, Tensor) and is_refused:
         raise HyperparameterError(f"lr {words}")
-    members = betas if isinstance(betas, tuple) else ()
+    members = betas if isinstance(betas, (list, tuple)) else ()
     if len({isinstance(beta, Tensor) for beta in members}) > 1:
         raise HyperparameterError("betas must be either both floats or both Tensors")
     for index, beta in enumerate(members):

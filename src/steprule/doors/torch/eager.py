@@ -35,8 +35,8 @@ def differentiable_step(
 ) -> Callable[[], None]:
     """Compute the step of one parameter with a graph, and return what takes it over.
 
-    Hyperparameters that are tensors stay tensors. The slots in ``inner`` are replaced, since the graph holds the old; so
-    are scalar slots that are part of it.
+    Hyperparameters that are tensors stay tensors. The slots in ``inner`` are replaced, since the graph holds the old;
+    so are scalar slots that are part of it.
 
     Raises:
         RuntimeError: when the parameter is a leaf that wants a gradient: then no graph can go through it.
@@ -50,7 +50,7 @@ def differentiable_step(
         param.copy_(_like(param, new))
         for name, value in slots.items():
             inner[names.get(name, name)] = _like(state.slots[name], value)
-        graphed = {name for name, value in scalars.items() if _has_graph(value) or state.scalars[name].requires_grad}
+        graphed = {n for n, value in scalars.items() if _has_graph(value) or _has_graph(state.scalars[n])}
         for name in graphed:
             inner[names.get(name, name)] = torch.as_tensor(scalars[name], dtype=torch.float64).reshape(())
         with torch.no_grad():

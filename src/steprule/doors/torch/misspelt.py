@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,9 +40,11 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
 def _is_slip(key: str, option: str) -> bool:
     """Whether a key is an option with one letter more, less or other, or two exchanged.
 
-    Not the first one, by which ``used`` differs from ``fused``; and no digit, by which ``beta1`` differs from ``betas``.
+    Not the first one, by which ``used`` differs from ``fused``; and no digit, by which ``beta1`` differs from
+    ``betas``.
     """
-    same = len(os.path.commonprefix([key, option]))
+    length = min(len(key), len(option))
+    same = next((i for i in range(length) if key[i] != option[i]), length)
     left, right = key[same:], option[same:]
     if len(option) < _SHORTEST or not same or left[:1].isdigit() or right[:1].isdigit():
         return False

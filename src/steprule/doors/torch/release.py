@@ -62,8 +62,8 @@ class Handle:
             optimizer = kept()
             if optimizer is None:
                 raise RuntimeError(
-                    "step_in_backward is at work for an optimizer that is no longer there; nothing was stepped. Keep the "
-                    "optimizer, or the handle, as long as the model is trained, or remove() the handle before"
+                    "step_in_backward is at work for an optimizer that is no longer there; nothing was stepped. Keep "
+                    "the optimizer, or the handle, as long as the model is trained, or remove() the handle before"
                 )
             optimizer._step_alone(param)
             param.grad = SpentGradient(param)
@@ -94,6 +94,8 @@ def step_in_backward(optimizer: Base) -> Handle:
     steps what the backward pass has not, which is nothing, and ``zero_grad()`` before the next backward is needed.
     The numbers are those of the usual loop. Hooks of ``optimizer.step()`` are not called in the backward pass.
 
+    The model does not keep the optimizer alive: keep it, or the handle, as long as the model is trained.
+
     Args:
         optimizer: one of this module's.
 
@@ -104,7 +106,8 @@ def step_in_backward(optimizer: Base) -> Handle:
         TypeError: for other optimizers.
         RuntimeError: where it would be wrong: with ``differentiable=True``, with guards that need all gradients
             (``clip_norm``, ``nonfinite``), where gradients are there already, and in a job of several processes, whose
-            gradients are complete only later. In the backward pass: for a gradient that is added to a spent one.
+            gradients are complete only later. In the backward pass: for a gradient that is added to a spent one, and
+            where the optimizer is no longer there.
 
     Example:
         >>> import torch, steprule.torch
