@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import pickle
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -552,8 +553,8 @@ OTHERS: dict[str, Any] = {
 
 
 def guarded(name: str) -> Any:
-    given = {name: GUARDS[name]} if name in GUARDS else {}
-    return door.Adam([torch.ones(3)], **given, **({"nonfinite": "skip"} if name == "max_skips" else {}))
+    given: dict[str, Any] = {"nonfinite": "skip"} if name == "max_skips" else {}
+    return door.Adam([torch.ones(3)], **given, **({name: GUARDS[name]} if name in GUARDS else {}))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -619,7 +620,7 @@ class Perturbed(torch.optim.Optimizer):
 @pytest.mark.parametrize("cls", ["SGD", "AdamW", "Lion"])
 def test_a_wrapper_that_shares_its_groups_has_guards(cls: str) -> None:
     param, plain = (nn.Parameter(torch.zeros(4)) for _ in range(2))
-    given = {"lr": 0.5, "clip_norm": 1.0, "nonfinite": "skip", "max_skips": 2, "states": "float32"}
+    given: dict[str, Any] = {"lr": 0.5, "clip_norm": 1.0, "nonfinite": "skip", "max_skips": 2, "states": "float32"}
     wrapper, optimizer = Perturbed([param], getattr(door, cls), **given), ours(cls, [plain], **given)
     for size in (3.0, math.inf, 1.0):
         for p in (param, plain):
@@ -807,3 +808,25 @@ def test_an_option_put_into_a_group_later_is_refused() -> None:
 def test_a_process_group_is_one() -> None:
     with pytest.raises(HyperparameterError, match=r"process_group is what torch\.distributed\.new_group returns"):
         door.SGD([nn.Parameter(torch.zeros(4))], lr=1.0, clip_norm=1.0, process_group="world")
+
+
+@pytest.mark.parametrize("guards", [{"clip_norm": 1.0}, {"nonfinite": "skip", "max_skips": 2}], ids=str)
+def test_the_optimizer_of_zero_has_guards(guards: dict[str, Any]) -> None:
+    """``ZeroRedundancyOptimizer`` gives what it was given to the optimizer, and to each of its groups."""
+    with warnings.catch_warnings(action="ignore"):  # it compiles a script, which torch is to do without
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        param, plain = (nn.Parameter(torch.zeros(4)) for _ in range(2))
+        sharded = ZeroRedundancyOptimizer([param], optimizer_class=door.AdamW, lr=0.5, **guards)
+        optimizer = door.AdamW([plain], lr=0.5, **guards)
+        for size in (3.0, 5.0, math.inf if "nonfinite" in guards else 7.0):
+            for p in (param, plain):
+                p.grad = torch.full((4,), size)
+            sharded.step()
+            optimizer.step()
+        assert torch.equal(param, plain)
+        assert sharded.optim.guards.options == optimizer.guards.options
+    finally:
+        distributed.destroy_process_group()

@@ -120,8 +120,13 @@ def test_a_step_that_fails_within_a_subclass_leaves_hooks_at_work() -> None:
 
 def test_hooks_change_the_arguments_of_a_subclass() -> None:
     losses = []
+
+    def closure() -> float:
+        losses.append(1.5)
+        return 1.5
+
     optimizer = Mine([parameter()])
-    optimizer.register_step_pre_hook(lambda own, args, kwargs: ((own, lambda: losses.append(1.5) or 1.5), {}))
+    optimizer.register_step_pre_hook(lambda own, args, kwargs: ((own, closure), {}))
     random_gradients(optimizer.param_groups[0]["params"], 0)
     assert optimizer.step() == 1.5
     assert losses == [1.5]

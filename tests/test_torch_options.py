@@ -135,7 +135,8 @@ CYCLES: dict[str, Callable[[Any], Any]] = {
         own, 0.001, 0.1, 3, mode="exp_range", gamma=0.9, base_momentum=0.7, max_momentum=0.95
     ),
 }
-CYCLED = [(name, {}) for name in TORCH_NAMES] + [
+CYCLED: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in TORCH_NAMES),
     ("SGD", {"momentum": 0.9}),
     ("RMSprop", {"momentum": 0.5}),
     ("Adam", {"betas": (torch.tensor(0.75), torch.tensor(0.875))}),

@@ -53,4 +53,4 @@ def check_params(params: Any) -> None:
 
 def _is_list(module: torch.nn.Module) -> bool:
     """Whether a module is a list of tensors, or of nothing, as a ParameterList is; torch takes those."""
-    return hasattr(type(module), "__iter__") and isinstance(next(iter(module), None), Tensor | None)
+    return isinstance(module, Iterable) and isinstance(next(iter(module), None), Tensor | None)
