@@ -9,6 +9,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -811,12 +812,12 @@ def test_a_process_group_is_one() -> None:
 
 
 @pytest.mark.parametrize("guards", [{"clip_norm": 1.0}, {"nonfinite": "skip", "max_skips": 2}], ids=str)
-def test_the_optimizer_of_zero_has_guards(guards: dict[str, Any]) -> None:
+def test_the_optimizer_of_zero_has_guards(guards: dict[str, Any], tmp_path: Path) -> None:
     """``ZeroRedundancyOptimizer`` gives what it was given to the optimizer, and to each of its groups."""
     with warnings.catch_warnings(action="ignore"):  # it compiles a script, which torch is to do without
         from torch.distributed.optim import ZeroRedundancyOptimizer
     distributed = torch.distributed
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         param, plain = (nn.Parameter(torch.zeros(4)) for _ in range(2))
         sharded = ZeroRedundancyOptimizer([param], optimizer_class=door.AdamW, lr=0.5, **guards)

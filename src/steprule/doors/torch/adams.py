@@ -12,7 +12,8 @@ from steprule import rules
 from steprule.doors.torch.arguments import given
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import GuardOptions, Options
-from steprule.doors.torch.options import OF_GUARDS, Choice, Naming, dressed
+from steprule.doors.torch.keys import OF_GUARDS
+from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.errors import HyperparameterError
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"]

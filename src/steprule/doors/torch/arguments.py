@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steprule.doors.torch.formats import DEFAULTS
-from steprule.doors.torch.options import OF_GUARDS
+from steprule.doors.torch.keys import OF_GUARDS
 from steprule.errors import suggest
 
 __all__ = ["OPTIONS", "check_implementation", "documented", "given"]

@@ -16,9 +16,9 @@ from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import check_implementation, documented
 from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
+from steprule.doors.torch.keys import check_group, check_keys
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
-from steprule.doors.torch.misspelt import check_keys
-from steprule.doors.torch.options import Choice, Naming, check_group, hyperparameters, tupled
+from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
 from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from steprule.doors.guards import GUARDS, Guards, NonFinite, small_squares
 from steprule.doors.torch.formats import FormatOptions, names_of
-from steprule.doors.torch.options import PROCESS_GROUP, GroupOptions
+from steprule.doors.torch.keys import PROCESS_GROUP
+from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import GUARDS, Guards
 from steprule.doors.torch.formats import DEFAULTS, formats_of
+from steprule.doors.torch.keys import check_group
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
 from steprule.rules import Rule, decoupled, l2, maximize
@@ -21,12 +22,9 @@ from steprule.rules.guard import GRAD_SCALE
 from steprule.rules.rule import Variant
 
 __all__ = [
-    "OF_GUARDS",
-    "PROCESS_GROUP",
     "Choice",
     "GroupOptions",
     "Naming",
-    "check_group",
     "dressed",
     "hyperparameters",
     "tupled",
@@ -69,9 +67,6 @@ class Naming:
         return option if isinstance(option, tuple) else (option, None)
 
 
-PROCESS_GROUP = "process_group"
-OF_GUARDS = (*GUARDS, PROCESS_GROUP)
-"""The names of the options of guards."""
 _TUPLES = {"beta1": ("betas", 0), "beta2": ("betas", 1), "beta3": ("betas", 2)}
 _WORDS = {
     "lr": "Invalid learning rate: {}",
@@ -150,25 +145,6 @@ def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -
     return words.format(
         repr(number) if isinstance(number, str) else number, index=index, all=", ".join(map(str, members))
     )
-
-
-def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
-    """Refuse options of guards in a group, which are of the whole optimizer. What the optimizer has passes: wrappers
-    put the defaults of an optimizer into its groups.
-
-    Raises:
-        HyperparameterError: naming the option.
-    """
-    other = [name for name in GUARDS if name in group and not guards.has(name, group[name])]
-    if group.get(PROCESS_GROUP) is not None and group[PROCESS_GROUP] is not getattr(guards.share, "group", None):
-        other.append(PROCESS_GROUP)
-    if other:
-        name = other[0]
-        own = "another" if name == PROCESS_GROUP else f"{getattr(guards, name)!r}"
-        raise HyperparameterError(
-            f"{name} is for all groups together, and the optimizer has {own}, not {group[name]!r}{where}; give it to "
-            "the optimizer itself"
-        )
 
 
 def tupled(group: Mapping[str, Any], naming: Naming) -> dict[str, Any]:

@@ -1,17 +1,41 @@
-"""Keys of groups that are misspelt options, told from the notes that callers keep in groups."""
+"""Keys of groups that are refused: misspelt options, told from the notes that callers keep there, and guards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from steprule.doors.guards import GUARDS, Guards
 from steprule.errors import HyperparameterError
 from steprule.formats import STATES, WEIGHT_FORMATS
 
-__all__ = ["check_keys"]
+__all__ = ["OF_GUARDS", "PROCESS_GROUP", "check_group", "check_keys"]
+
+PROCESS_GROUP = "process_group"
+OF_GUARDS = (*GUARDS, PROCESS_GROUP)
+"""The names of the options of guards."""
 
 _SHORTEST = 5
 """Shorter options are one slip away from too much that is no option."""
+
+
+def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
+    """Refuse options of guards in a group, which are of the whole optimizer. What the optimizer has passes: wrappers
+    put the defaults of an optimizer into its groups.
+
+    Raises:
+        HyperparameterError: naming the option.
+    """
+    other = [name for name in GUARDS if name in group and not guards.has(name, group[name])]
+    if group.get(PROCESS_GROUP) is not None and group[PROCESS_GROUP] is not getattr(guards.share, "group", None):
+        other.append(PROCESS_GROUP)
+    if other:
+        name = other[0]
+        own = "another" if name == PROCESS_GROUP else f"{getattr(guards, name)!r}"
+        raise HyperparameterError(
+            f"{name} is for all groups together, and the optimizer has {own}, not {group[name]!r}{where}; give it to "
+            "the optimizer itself"
+        )
 
 
 def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str) -> None:
