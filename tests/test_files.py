@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -62,7 +61,7 @@ def test_files_of_others_and_what_links_lead_to_are_never_touched(tmp_path: Path
 
 @posix
 def test_a_name_that_was_foreseen_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "token_hex", lambda count: "0" * 2 * count)
+    monkeypatch.setattr(os, "urandom", bytes)
     (tmp_path / "precious").write_text("precious")
     monkeypatch.setattr(os, "listdir", lambda directory: [])  # it comes after what is stale was removed
     name_aside(tmp_path).symlink_to("precious")

@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 import re
-import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -89,7 +88,7 @@ def replace_whole(
 
 def name_aside(directory: Path) -> Path:
     """Return a name that nobody can foresee, of a file that is removed if its writer is killed."""
-    return directory / f".steprule-{secrets.token_hex(8)}.tmp"
+    return directory / f".steprule-{os.urandom(8).hex()}.tmp"
 
 
 def _mode(target: Path) -> int | None:

@@ -73,7 +73,8 @@ def save(
         write(place, tensors, document, keep)
         return None
     # No lambda: the frame of one, which a failure keeps, would keep the copies with it.
-    return start(place, lambda: partial(write, place, snapshot(tensors), document, keep))
+    now = partial(write, place, tensors, document, keep)
+    return start(place, lambda: partial(write, place, snapshot(tensors), document, keep), now)
 
 
 def load(
