@@ -21,6 +21,11 @@ from steprule.errors import CheckpointError, StateError
 
 __all__ = ["load", "save"]
 
+_NO_STACK = (
+    "too many calls are under way for what is nested so deep; nothing was {}. Call it where fewer are, or raise "
+    "sys.setrecursionlimit"
+)
+
 
 def save(
     path: str | os.PathLike[str],
@@ -56,6 +61,15 @@ def save(
         OSError: when it cannot be written; then the file that was there stays.
         TypeError: for an optimizer of another library.
     """
+    try:
+        return _save(path, optimizer, params, keep, background, extra)
+    except RecursionError:
+        raise CheckpointError(_NO_STACK.format("written")) from None
+
+
+def _save(
+    path: str | os.PathLike[str], optimizer: Any, params: Any, keep: int, background: bool, extra: dict[str, Any]
+) -> Pending | None:
     # A thread would take a relative path for one in the directory that is the current one by then.
     door, place = door_of(optimizer), Path(os.path.realpath(_path(path)))
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
@@ -109,6 +123,15 @@ def load(
         OSError: when there is no such file, or it cannot be read.
         TypeError: for an optimizer of another library.
     """
+    try:
+        return _load(path, optimizer, params, convert, hyperparameters)
+    except RecursionError:
+        raise CheckpointError(_NO_STACK.format("loaded")) from None
+
+
+def _load(
+    path: str | os.PathLike[str], optimizer: Any, params: Any, convert: bool, hyperparameters: bool
+) -> Checkpoint:
     place = Path(_path(path))
     door = arrays if optimizer is None else door_of(optimizer)
     settle()
