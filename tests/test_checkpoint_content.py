@@ -16,6 +16,7 @@ import torch
 
 import steprule as sr
 from steprule.checkpoint import Stored, write
+from steprule.doors.checkpoint.api import load, save
 from steprule.errors import CheckpointError
 from steprule.torch import AdamW
 from tests.cases import Array
@@ -129,18 +130,18 @@ def _depth() -> int:
 @pytest.mark.parametrize("value", [1, _nested(WRAPS["list"], 300)], ids=["flat", "deep"])
 def test_however_deep_in_the_stack(tmp_path: Path, value: Any) -> None:
     """Whatever room is left, a call does all of it or raises CheckpointError and has done nothing."""
-    path, done, saved = tmp_path / "x", Counter[str](), _optimizer()
+    path, new, done, saved = tmp_path / "x", tmp_path / "y", Counter[str](), _optimizer()
     sr.save(path, saved, True, x=value)
     room = sys.getrecursionlimit() - _depth()
-    for left in [*range(10, 120, 3), 200, 400, 600]:
-        said = _refusal(lambda left=left: _down(room - left, lambda: sr.save(tmp_path / "y", saved, True, x=value)))  # type: ignore[misc]
+    for left in [*range(14, 120, 3), 200, 400, 600]:
+        said = _refusal(lambda left=left: _down(room - left, lambda: save(new, saved, True, x=value)))  # type: ignore[misc]
         done["save" if not said else "save refused"] += 1
         if not said:
-            sr.load(tmp_path / "y")
-            (tmp_path / "y").unlink()
+            sr.load(new)
+            new.unlink()
         assert os.listdir(tmp_path) == ["x"]
         other = sr.Optimizer({"w": np.zeros(3)}, "adam", lr=0.5)
-        said = _refusal(lambda left=left, other=other: _down(room - left, lambda: sr.load(path, other, True)))  # type: ignore[misc]
+        said = _refusal(lambda left=left, other=other: _down(room - left, lambda: load(path, other, True)))  # type: ignore[misc]
         done["load" if not said else "load refused"] += 1
         assert (other.t, other.groups[0]["lr"]) == ((0, 0.5) if said else (1, 0.001))
         assert other.slots["m"]["w"].any() == other.slots["v"]["w"].any() == other.params["w"].any() == (not said)
