@@ -35,13 +35,17 @@ def _of_torch(name: str) -> AdamW:
     return AdamW([(name, torch.ones(3, requires_grad=True))])
 
 
+def _any(values: dict[str, Any]) -> dict[str, Any]:
+    return values
+
+
 CALLS: dict[str, Callable[[Path], Any]] = {
     "key": lambda path: sr.save(path, _optimizer(BYTES)),
     "torch": lambda path: sr.save(path, _of_torch(BYTES)),
     "params": lambda path: sr.save(path, _optimizer(), {BYTES: np.ones(3)}),
     "own params": lambda path: sr.save(path, _optimizer(BYTES), True),
-    "extra": lambda path: sr.save(path, _optimizer(), **{BYTES: 1}),
-    "array": lambda path: sr.save(path, _optimizer(), **{BYTES: np.ones(3)}),
+    "extra": lambda path: sr.save(path, _optimizer(), **_any({BYTES: 1})),
+    "array": lambda path: sr.save(path, _optimizer(), **_any({BYTES: np.ones(3)})),
     "value": lambda path: sr.save(path, _optimizer(), files=[{"name": BYTES}]),
     "inner key": lambda path: sr.save(path, _optimizer(), files={BYTES: 1}),
     "pair": lambda path: sr.save(path, _optimizer(), files={(BYTES, 1): 1}),

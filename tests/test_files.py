@@ -19,7 +19,7 @@ from rich.console import Console
 import steprule as sr
 from steprule import lab
 from steprule.errors import StepruleError
-from steprule.files import fcntl, name_aside, replace_whole, write_whole
+from steprule.files import fcntl, name_aside, replace_whole, write_all, write_whole
 from steprule.race import Settings, animate, film, race
 from steprule.race.folder import write_files
 from steprule.race.live import watching
@@ -177,7 +177,7 @@ def test_a_child_that_was_forked_in_the_middle_holds_up_nobody(tmp_path: Path) -
         children.append(child)
 
     try:
-        replace_whole(tmp_path / "x", lambda file: os.write(file, b"new"), fork)
+        replace_whole(tmp_path / "x", lambda file: write_all(file, memoryview(b"new")), fork)
         directory = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(directory)

@@ -290,14 +290,7 @@ class Optimizer(HasGuards, InTurns):
     def _prepared(self, state: Mapping[str, Any], *, hyperparameters: bool, convert: bool) -> Callable[[], None]:
         """Return what goes on from a state. It only writes, so that it can be kept from being interrupted."""
         self._check_turn("load_state_dict()")
-        write = load_state(state, self.rule, self.groups, self._leaves, hyperparameters, convert)
-        t = int(state["t"])
-
-        def take() -> None:
-            write()
-            self._count[0] = t
-
-        return take
+        return load_state(state, self.rule, self.groups, self._leaves, self._count, hyperparameters, convert)
 
     def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:
         paths = list(self._structure.paths())

@@ -63,10 +63,11 @@ def load_state(
     rule: Rule,
     groups: Sequence[GroupValues],
     leaves: Sequence[Leaf],
+    count: Array,
     hyperparameters: bool,
     convert: bool,
 ) -> Callable[[], None]:
-    """Return what takes over a state, but for its t, and only writes. All that can fail is done here, changing nothing.
+    """Return what takes over a state, its t into ``count``, and only writes. All that can fail is done here, changing nothing.
 
     Raises:
         StateError: when the state does not belong to the optimizer.
@@ -85,7 +86,10 @@ def load_state(
     writes = _writes(leaves, planes)
     saved = [(dict(told["scalars"]), told.get("seed")) for told in state["groups"]]
 
+    t = int(state["t"])
+
     def take() -> None:
+        count[0] = t
         for group, new, (scalars, seed) in zip(groups, made, saved, strict=True):
             group.take(new)
             group.scalars.update(scalars)

@@ -140,7 +140,7 @@ def panel_title(axes: Axes, label: str, note: str, theme: Theme) -> None:
 def title(figure: Figure, text: str, subtitle: str, theme: Theme) -> None:
     """Write a title and a line or two below it at the upper left."""
     inch = 1 / figure.get_figheight()
-    plain = {"parse_math": False}  # a dollar sign in a name begins no formula
+    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign in a name begins no formula
     figure.text(0.02, 1 - 0.34 * inch, text, color=theme.text, fontsize=13, fontweight="bold", **plain)
     figure.text(
         0.02, 1 - 0.45 * inch, drawable(subtitle), color=theme.muted, fontsize=9.5, va="top", linespacing=1.4, **plain
