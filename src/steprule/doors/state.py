@@ -67,7 +67,7 @@ def load_state(
     hyperparameters: bool,
     convert: bool,
 ) -> Callable[[], None]:
-    """Return what takes over a state, its t into ``count``, and only writes. All that can fail is done here, changing nothing.
+    """Return what takes over a state, its t into ``count``: it only writes. All that can fail is done here.
 
     Raises:
         StateError: when the state does not belong to the optimizer.
