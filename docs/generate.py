@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
 import sys
 from pathlib import Path
 
 from steprule.backends import latex
 from steprule.cli.rules import bytes_a_parameter, least_bytes, slots
+from steprule.files import write_whole
 from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 
 COMBINATORS = (l2, decoupled, maximize, unscaled, cautious)
@@ -223,8 +223,8 @@ def keep_race(folder: Path) -> None:
     raw = json.loads((folder / "results.json").read_text())
     kept = {key: raw[key] for key in ("problem", "settings", "versions", "table")}
     RACE.mkdir(exist_ok=True)
-    (RACE / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
-    shutil.copy(folder / "curves.png", RACE / "curves.png")
+    write_whole(RACE / "results.json", json.dumps(kept, indent=1) + "\n")
+    write_whole(RACE / "curves.png", (folder / "curves.png").read_bytes())
 
 
 def filled(text: str, mark: str, content: str) -> str:
@@ -268,7 +268,7 @@ def main() -> int:
             print(f"{path.relative_to(ROOT)} is stale; run: python docs/generate.py")
         return bool(stale)
     for path in stale:
-        path.write_text(targets()[path])
+        write_whole(path, targets()[path])
         print(f"wrote {path.relative_to(ROOT)}")
     return 0
 

@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from steprule import lab
+from steprule.files import write_whole
 
 TARGET = Path(__file__).parent / "lab.png"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -29,7 +30,9 @@ def main() -> None:
         page.wait_for_timeout(3000)
         picture = Image.open(io.BytesIO(page.screenshot()))
         browser.close()
-    picture.convert("RGB").save(TARGET, optimize=True)
+    stream = io.BytesIO()
+    picture.convert("RGB").save(stream, "PNG", optimize=True)
+    write_whole(TARGET, stream.getvalue())
     print(f"wrote {TARGET} ({TARGET.stat().st_size / 1000:.0f} KB)")
 
 

@@ -21,15 +21,15 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from steprule import files
 from steprule.checkpoint import Stored, read, snapshot, stored, write
-from steprule.checkpoint import write as _write_of_package
 from steprule.checkpoint.plain import parse
 from steprule.checkpoint.rotate import rotate
 from steprule.checkpoint.stored import BLOCK, DTYPES, blocks
 from steprule.errors import CheckpointError
+from steprule.files import name_aside
 from tests.cases import Array, assert_same_bits
 
-writing = sys.modules[_write_of_package.__module__]
 RNG = np.random.default_rng(0)
 ARRAYS: dict[str, Array] = {
     "m": RNG.standard_normal((3, 4)).astype(np.float32),
@@ -666,10 +666,10 @@ def test_threads_at_once_never_mix_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
 def test_files_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    dead, living = tmp_path / ".steprule-0.tmp", tmp_path / ".steprule-1.tmp"
+    dead, living = name_aside(tmp_path), name_aside(tmp_path)
     dead.write_text("")
     file = os.open(living, os.O_RDWR | os.O_CREAT)
-    writing._lock(file)
+    files._lock(file)
     _save(tmp_path / "x")
     assert sorted(os.listdir(tmp_path)) == [living.name, "x"]
     os.close(file)
@@ -682,13 +682,13 @@ def test_files_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Pa
 def test_without_locks_it_is_saved_and_the_files_of_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    other = tmp_path / ".steprule-0.tmp"
+    other = name_aside(tmp_path)
     other.write_text("")
 
     def fails(*args: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(writing.fcntl, "flock", fails)
+    monkeypatch.setattr(files.fcntl, "flock", fails)
     opened = len(os.listdir("/proc/self/fd"))
     if code == errno.EIO:
         with pytest.raises(OSError, match="stays as it was"):

@@ -13,8 +13,8 @@ SOURCE = Path(steprule.__file__).parent
 
 # Each room may import from the rooms before it. Rooms of one row do not see each other.
 ROWS = [
-    {"errors", "version"},
-    {"language", "usercode", "files", "checkpoint"},
+    {"errors", "version", "files"},
+    {"language", "usercode", "checkpoint"},
     {"rules", "formats", "schedules"},
     {"compile"},
     {"backends", "runtime"},

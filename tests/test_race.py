@@ -16,6 +16,7 @@ import pytest
 
 import steprule as sr
 from steprule.errors import ProblemError, StepruleError
+from steprule.files import name_aside
 from steprule.race import DEFAULT_RULES, Settings, make_plan, race, run_plan, summarize
 from steprule.race.plan import Task
 from steprule.race.run import Run, one_thread, run
@@ -215,7 +216,7 @@ def test_resuming_runs_only_what_is_missing(quadratic: str, tmp_path: Path) -> N
     for path, content in zip(files[:3], ("", '{"run": {"no', '{"run": {"unknown": 1}}'), strict=True):
         path.write_text(content)
     files[3].unlink()
-    (tmp_path / "out" / "runs" / "left.json.part").write_text("half of a run")
+    name_aside(tmp_path / "out" / "runs").write_text("half of a run, whose writer was killed")
     again = race(settings)
     assert (again.resumed, len(again.runs)) == (4, 8)
     assert numbers_of(again) == numbers_of(whole)
@@ -244,7 +245,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_output_folder_that_cannot_be_made(quadratic: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StepruleError, match=r"cannot write to the output folder .*--output"):
+    with pytest.raises(
+        StepruleError, match=r"cannot write to .*file': it is a file. Choose another folder by --output"
+    ):
         race(Settings(quadratic, rules=("sgd",), output=tmp_path / "file"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -196,6 +197,111 @@ def test_a_fork_waits_for_a_compilation() -> None:
         os._exit(0 if (theta == -1).all() else 1)
     assert os.waitpid(pid, 0)[1] == 0
     """)
+
+
+def test_a_handler_compiles_wherever_its_thread_compiles() -> None:
+    script("""
+    import ctypes, faulthandler, signal
+    from steprule.runtime import jit
+    faulthandler.dump_traceback_later(100, exit=True)  # waiting for oneself has no end
+    def compiled(number):
+        text = f"define i64 @f() {{ ret i64 {number} }}"
+        (at,) = jit.build(text, "f")
+        return ctypes.CFUNCTYPE(ctypes.c_int64)(at)() == number
+    handled, line = [], 0
+    signal.signal(signal.SIGINT, lambda *_: handled.append(compiled(at + 1_000_000)))
+    def trace(frame, event, argument):
+        global line
+        if not any(name in frame.f_code.co_filename for name in ("runtime/jit", "runtime/executable", "llvmlite")):
+            return None
+        if event == "line":
+            line += 1
+            if line == at:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+    jit._host()
+    for at in range(1, 20_000, 7):
+        line, before = 0, len(handled)
+        sys.settrace(trace)
+        outer = compiled(at)
+        sys.settrace(None)
+        assert outer
+        if len(handled) == before:
+            break
+    assert all(handled) and len(handled) > 20, len(handled)
+    """)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks in a signal handler")
+def test_a_handler_forks_while_its_thread_compiles() -> None:
+    script("""
+    import faulthandler
+    warnings.simplefilter("ignore", DeprecationWarning)
+    faulthandler.dump_traceback_later(100, exit=True)
+    from steprule.runtime import jit
+    def step():
+        theta = np.zeros(10)
+        sr.Optimizer(theta, "lion", lr=1.0).step(np.ones(10))
+        return (theta == -1).all()
+    with jit._lock:  # and here comes the handler
+        if not (pid := os.fork()):
+            os._exit(not step())
+        assert os.waitpid(pid, 0)[1] == 0
+    thread = threading.Thread(target=lambda: os._exit(not step()))  # nobody holds the lock any more
+    thread.start()
+    thread.join()
+    """)
+
+
+_NO_EXECUTION = """
+    import ctypes
+    PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+    def forbid():
+        if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+            print("no such restriction here")
+            os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a restriction of Linux")
+def test_where_memory_may_not_become_executable_it_says_so_and_the_referee_steps() -> None:
+    said = script(
+        _NO_EXECUTION
+        + """
+    import torch, steprule.torch
+    rng = np.random.default_rng(0)
+    theta = {f"{n}": rng.standard_normal((3, 130)).astype("f4")[:, :: 1 + n % 2] for n in range(70)}
+    grads = {name: np.ones_like(array) for name, array in theta.items()}
+    start = {name: array.copy() for name, array in theta.items()}
+    optimizer = sr.Optimizer(theta, "adam")
+    forbid()  # the optimizer's own code is compiled, the driver is not
+    for call in (lambda: optimizer.step(grads), lambda: sr.Optimizer(np.ones(3), "lion", clip_norm=1.0)):
+        try:
+            call()
+            raise SystemExit("it was compiled")
+        except sr.errors.TargetError as error:
+            assert "may not make memory executable" in str(error) and 'backend="numpy"' in str(error), error
+    assert optimizer.t == 0 and all((theta[name] == start[name]).all() for name in theta)
+    p = torch.ones(4, requires_grad=True)
+    p.grad = torch.ones(4)
+    adam = steprule.torch.Adam([p])
+    try:
+        adam.step()
+        raise SystemExit("it stepped")
+    except sr.errors.TargetError as error:
+        assert 'backend="numpy"' in str(error)
+    assert (p == 1).all() and not adam.state_dict()["state"]
+    for options in ({}, {"states": "8bit", "min_elements": 0}, {"clip_norm": 1.0}, {"update_clip": True}):
+        referee = sr.Optimizer(theta, "adam", backend="numpy", **options)
+        monitor = sr.Monitor(referee, every=2)
+        for _ in range(4):
+            referee.step(grads)
+        referee.load_state_dict(referee.state_dict())
+        assert referee.t == 4 and referee.describe()
+    print("all")
+    """
+    )
+    assert said.strip() in ("all", "no such restriction here")
 
 
 def test_ctrl_c_leaves_t_and_the_parameters_in_step() -> None:

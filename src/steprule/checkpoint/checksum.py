@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import zlib
 from queue import SimpleQueue
@@ -41,12 +42,24 @@ class Checksums:
         if size < _SMALL:
             self._sum(name, block)
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="steprule checksums", daemon=True)
-            self._thread.start()
+        if self._thread is None and not self._begin():
+            self._sum(name, block)
+            return
         if is_copy:
             self._room.acquire()
         self._queue.put((name, block, is_copy))
+
+    def _begin(self) -> bool:
+        """Start the thread; return whether there is one to be had. Where the interpreter ends it would never begin."""
+        if sys.is_finalizing():
+            return False
+        thread = threading.Thread(target=self._work, name="steprule checksums", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
 
     def __enter__(self) -> Checksums:
         return self

@@ -58,7 +58,7 @@ class Layout:
         document: what they are.
 
     Raises:
-        CheckpointError: when the header would be larger than readers take.
+        CheckpointError: when the header would be larger than readers take, or ``parse_header`` would refuse it.
     """
 
     def __init__(self, tensors: Mapping[str, Stored], document: Json) -> None:
@@ -75,12 +75,17 @@ class Layout:
         }
         # Thousands of tensors take JSON a while: what does not depend on checksums is made once.
         self._rest = f',"document":{text(text(document))}}}{"," if told else ""}{text(told)[1:]}'
-        self.size = len(self.header(dict.fromkeys(order, 0)))
+        zeros = self.header(dict.fromkeys(order, 0))
+        self.size = len(zeros)
         if self.size - 8 > LARGEST:
             raise CheckpointError(
                 f"the header would have {self.size - 8:,} bytes, readers of the format take {LARGEST:,}; nothing was "
                 "written. Save fewer tensors, or less in extra values, to a file"
             )
+        try:
+            parse_header(zeros, end)
+        except CheckpointError as error:
+            raise CheckpointError(f"a file of this could not be read: {error}; nothing was written") from None
 
     def header(self, checksums: Mapping[str, int]) -> bytes:
         """Return the length and the header, for the checksums of all tensors."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from steprule.errors import CheckpointError
 
-__all__ = ["Json", "decode", "encode", "parse", "short", "text"]
+__all__ = ["Json", "check_text", "decode", "encode", "parse", "short", "text"]
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 
@@ -21,6 +21,8 @@ _MARK = "$"
 _DIGITS = 4300
 _LARGEST = 10**_DIGITS
 """From where on Python writes no number as text, since reading it takes time with the square of its digits."""
+_DEEPEST = 500
+"""Levels of JSON within one another: half of what Python has room for, so that what was written can be read."""
 
 
 def encode(value: Any, what: str, other: Callable[[Any], Json | None] | None = None) -> Json:
@@ -35,25 +37,35 @@ def encode(value: Any, what: str, other: Callable[[Any], Json | None] | None = N
         CheckpointError: for other values, and for nests too deep.
     """
     try:
-        return _encode(value, what, other or _nothing)
+        return _encode(value, what, other or _nothing, 0)
     except RecursionError:
-        raise CheckpointError(f"{what} is nested too deep, or holds itself; nothing was written") from None
+        raise _too_deep(what) from None
 
 
-def _encode(value: Any, what: str, other: Callable[[Any], Json | None]) -> Json:
+def _too_deep(what: str) -> CheckpointError:
+    what = what if len(what) <= 80 else f"{what[:77]}..."
+    return CheckpointError(f"{what} is nested too deep, or holds itself; nothing was written")
+
+
+def _encode(value: Any, what: str, other: Callable[[Any], Json | None], depth: int) -> Json:
+    if depth > _DEEPEST:
+        raise _too_deep(what)
     if value is None or isinstance(value, (bool, str)):
-        return _text(value, what) if isinstance(value, str) else value
+        return check_text(value, what) if isinstance(value, str) else value
     if isinstance(value, int):
         return _whole(int(value), what)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
     if isinstance(value, (list, tuple)):
-        items = [_encode(item, f"{what}[{i}]", other) for i, item in enumerate(value)]
+        below = depth + (1 if isinstance(value, list) else 2)
+        items: list[Json] = []
+        for i, item in enumerate(value):  # no comprehension, which takes a frame of the stack in some Pythons
+            items.append(_encode(item, f"{what}[{i}]", other, below))
         return items if isinstance(value, list) else {"$tuple": items}
     if isinstance(value, Mapping):
-        return _object(value, what, other)
+        return _object(value, what, other, depth)
     if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value.itemsize <= 8:
-        return _encode(value.item(), what, other)
+        return _encode(value.item(), what, other, depth)
     found = other(value)
     if found is not None:
         return found
@@ -63,15 +75,18 @@ def _encode(value: Any, what: str, other: Callable[[Any], Json | None]) -> Json:
     )
 
 
-def _object(value: Mapping[Any, Any], what: str, other: Callable[[Any], Json | None]) -> Json:
+def _object(value: Mapping[Any, Any], what: str, other: Callable[[Any], Json | None], depth: int) -> Json:
     """Return a mapping: as an object where its keys are texts, else as pairs."""
     is_plain = all(isinstance(key, str) and not key.startswith(_MARK) for key in value)
     if is_plain and not isinstance(value, Counter):
-        return {_text(key, what): _encode(item, f"{what}[{key!r}]", other) for key, item in value.items()}
-    pairs = [
-        [_encode(key, f"the key {short(key)} of {what}", _nothing), _encode(item, f"{what}[{key!r}]", other)]
-        for key, item in value.items()
-    ]
+        found: dict[str, Json] = {}
+        for key, item in value.items():
+            found[check_text(key, what)] = _encode(item, f"{what}[{key!r}]", other, depth + 1)
+        return found
+    pairs: list[Json] = []
+    for key, item in value.items():
+        name = _encode(key, f"the key {short(key)} of {what}", _nothing, depth + 3)
+        pairs.append([name, _encode(item, f"{what}[{key!r}]", other, depth + 3)])
     # Schedulers of torch ask theirs for what no dict has.
     return {"$counter" if isinstance(value, Counter) else "$dict": pairs}
 
@@ -88,7 +103,12 @@ def _whole(value: int, what: str) -> int:
     return value
 
 
-def _text(value: str, what: str) -> str:
+def check_text(value: str, what: str) -> str:
+    """Return a text if a file can hold it; the name of another file, say, need not be Unicode.
+
+    Raises:
+        CheckpointError: when it cannot.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -106,29 +126,45 @@ def decode(value: Json, other: Callable[[str, Any], Any] | None = None) -> Any:
     Raises:
         CheckpointError: for marks that mean nothing.
     """
+    values, make = _parts(value, other)
+    found: list[Any] = []
+    # No comprehension, see ``_encode``: there are not twice as many frames as levels.
+    for item in values:
+        found.append(decode(item, other) if isinstance(item, (list, dict)) else item)  # noqa: PERF401
+    return make(found)
+
+
+def _parts(value: Json, other: Callable[[str, Any], Any] | None) -> tuple[Iterable[Json], Callable[[list[Any]], Any]]:
+    """Return the values within a value, and what to make of them once they are decoded."""
     if isinstance(value, list):
-        return [decode(item, other) for item in value]
+        return value, _same
     if not isinstance(value, dict):
-        return value
+        return (), lambda _: value
     key = next(iter(value), "")
     if not key.startswith(_MARK):
-        return {name: decode(item, other) for name, item in value.items()}
+        return value.values(), lambda found: dict(zip(value, found, strict=True))
     inner = value[key]
     if len(value) == 1:
         if key == "$float" and inner in ("nan", "inf", "-inf"):
-            return float(str(inner))
+            return (), lambda _: float(str(inner))
         if key == "$tuple" and isinstance(inner, list):
-            return tuple(decode(item, other) for item in inner)
+            return inner, tuple
         if key in ("$dict", "$counter") and isinstance(inner, list):
-            found = _pairs(inner, other)
-            return found if key == "$dict" else Counter(found)
+            keys = _keys(inner)
+            kind: Any = dict if key == "$dict" else Counter
+            return [item for _, item in inner], lambda found: kind(dict(zip(keys, found, strict=True)))
         if other is not None:
-            return other(key, inner)
+            made = other(key, inner)
+            return (), lambda _: made
     raise CheckpointError(f"the document has {key!r}, which means nothing to this steprule")
 
 
-def _pairs(items: list[Any], other: Callable[[str, Any], Any] | None) -> dict[Any, Any]:
-    """Return a dict of its pairs."""
+def _same(found: list[Any]) -> list[Any]:
+    return found
+
+
+def _keys(items: list[Any]) -> list[Any]:
+    """Return the keys of a dict that is told by its pairs."""
     if not all(isinstance(item, list) and len(item) == 2 for item in items):
         raise CheckpointError("the document has a dict whose items are no pairs")
     keys = [decode(key) for key, _ in items]
@@ -138,7 +174,7 @@ def _pairs(items: list[Any], other: Callable[[str, Any], Any] | None) -> dict[An
         raise CheckpointError("the document has a dict with keys that can be none, such as lists") from None
     if not is_once:
         raise CheckpointError("the document has a dict with a key twice")
-    return {key: decode(item, other) for key, (_, item) in zip(keys, items, strict=True)}
+    return keys
 
 
 def text(value: Json) -> str:

@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from steprule.checkpoint.header import is_begun
+from steprule.files import name_aside
 
 __all__ = ["older", "olders", "prune", "rotate"]
-
-_SPARE = ".steprule-older"
 
 
 def older(path: Path, number: int) -> Path:
@@ -55,8 +54,6 @@ def rotate(path: Path, keep: int) -> None:
         path: the newest checkpoint; there need not be one.
         keep: how many older ones stay.
     """
-    spare = path.with_name(_SPARE)
-    spare.unlink(missing_ok=True)  # of a process that was killed below
     if not keep or not path.exists():
         return
     first = older(path, 1)
@@ -66,6 +63,7 @@ def rotate(path: Path, keep: int) -> None:
     vacant = next((n for n in range(1, keep + 1) if not older(path, n).exists()), keep)
     for number in range(vacant, 1, -1):
         os.replace(older(path, number - 1), older(path, number))
+    spare = name_aside(path.parent)
     try:
         os.link(path, spare)
     except OSError:  # a file system without hard links: for a moment only path.1 is there
@@ -73,6 +71,6 @@ def rotate(path: Path, keep: int) -> None:
         return
     try:
         os.replace(spare, first)
-    except OSError:
-        spare.unlink()
+    except BaseException:
+        spare.unlink(missing_ok=True)
         raise

@@ -41,6 +41,8 @@ DTYPES = {
 SIZES = {name: np.dtype(kind).itemsize for name, kind in DTYPES.items()}
 """Bytes of an element of each type."""
 
+_AXES = 64
+"""Axes of an array at most, as NumPy has it."""
 _PLAIN = {np.dtype(kind): name for name, kind in reversed(DTYPES.items()) if name != "BF16" and name[:2] != "F8"}
 
 
@@ -93,6 +95,8 @@ def stored(array: NDArray[Any], what: str, dtype: str | None = None) -> Stored:
             f"{what} is {kind}, which a checkpoint cannot hold; nothing was written. Convert it to numbers: "
             "np.asarray(..., dtype)"
         )
+    if plain.dtype.kind == "c" and plain.ndim == _AXES:
+        raise CheckpointError(f"{what} is complex, of {_AXES} axes: its parts would take one more; nothing was written")
     if plain.dtype.kind == "c":
         parts = plain[..., None].view(f"{plain.dtype.str[0]}f{plain.dtype.itemsize // 2}")
         return Stored(name, parts.shape, lambda: _little(parts), is_complex=True)

@@ -85,7 +85,8 @@ def _write(text: str, path: Path, no_open: bool) -> None:
     from steprule.lab import write
 
     target = write(text, path)
-    typer.echo(f"Wrote {path} ({len(text.encode()) / 1e6:.1f} MB).")
+    size = len(text.encode(errors="backslashreplace"))
+    typer.echo(f"Wrote {path} ({size / 1e6:.1f} MB).")
     if not no_open and not _open(target.as_uri()):
         typer.echo(
             "No browser can be opened here (there is no display). Copy the file to a machine that has one; or serve it "

@@ -21,6 +21,8 @@ __all__ = ["Group", "GroupValues", "as_groups", "seed_groups"]
 
 _FORMATS = ("states", "weights", "min_elements")
 _NONE: Mapping[str, float] = {}
+_HYPERPARAMETERS = ("_values", "variant", "_evaluations", "_step")
+"""What of a group follows from its hyperparameters."""
 
 
 class Group:
@@ -125,18 +127,28 @@ class GroupValues(MutableMapping[str, Any]):
 
     def restore(self, new: Mapping[str, Any]) -> None:
         """Set hyperparameters as ``update`` does, with those that are read before the first step only."""
-        before, variant = self._values, self.variant
-        values = self._rule.resolve({**before, **new}, self.place)
-        try:
-            self._values, self.variant = values, self._rule.variant(values)
-            self._check_slots(variant)
-            for name in new:
-                if values[name] != before[name]:
-                    self._check_effect(name)
-        except HyperparameterError:
-            self._values, self.variant = before, variant
-            raise
-        self._bind()
+        self.take(self.restored(new))
+
+    def restored(self, new: Mapping[str, Any]) -> GroupValues:
+        """Return what this group would be after ``restore``, for ``take``. Changes nothing.
+
+        Raises:
+            HyperparameterError: as ``update`` does.
+        """
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._values = self._rule.resolve({**self._values, **new}, self.place)
+        made.variant = self._rule.variant(made._values)
+        made._check_slots(self.variant)
+        for name in new:
+            if made._values[name] != self._values[name]:
+                made._check_effect(name)
+        made._bind()
+        return made
+
+    def take(self, made: GroupValues) -> None:
+        """Take over the hyperparameters of what ``restored`` returned, at once: no signal comes in between."""
+        self.__dict__.update({name: made.__dict__[name] for name in _HYPERPARAMETERS})
 
     def _bind(self) -> None:
         """Lay out the arguments of the step's prelude; those of other tasks when they are asked for."""

@@ -214,15 +214,15 @@ class HasGuards:
         guards = self.guards
         return {"guard": {**guards.options, "skipped": guards.skipped, "in_a_row": guards.in_a_row}}
 
-    def _take_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> None:
-        """Go on from what a checkpoint kept; one without it starts counting anew.
+    def _check_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> list[int]:
+        """Return the counts of what a checkpoint kept, 0 where it kept none. Changes nothing.
 
         Args:
             extra: what ``_checkpoint_extra`` returned.
             hyperparameters: whether the options must be those of the checkpoint.
 
         Raises:
-            StateError: for other guards, and for what is no count; then nothing is changed.
+            StateError: for other guards, and for what is no count.
         """
         told = extra.get("guard", {})
         counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [told]
@@ -237,7 +237,11 @@ class HasGuards:
                 f"the run was saved with {saved}, and this optimizer has {own}. Make it with the same options, or load "
                 "with hyperparameters=False, which keeps its own"
             )
-        self.guards.skipped, self.guards.in_a_row = counts
+        return counts
+
+    def _take_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> None:
+        """Go on from what a checkpoint kept; see ``_check_checkpoint_extra``."""
+        self.guards.skipped, self.guards.in_a_row = self._check_checkpoint_extra(extra, hyperparameters)
 
 
 def update_factor(squares: float, size: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -29,6 +29,7 @@ from steprule.rules import Rule, find
 from steprule.rules.hyperparameters import Value
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Optimizer"]
 
@@ -283,8 +284,14 @@ class Optimizer(HasGuards, InTurns):
         Raises:
             StateError: when it does not belong to this optimizer; then nothing is changed.
         """
+        take = self._prepared(state, hyperparameters=hyperparameters, convert=convert)
+        with uninterrupted():
+            take()
+
+    def _prepared(self, state: Mapping[str, Any], *, hyperparameters: bool, convert: bool) -> Callable[[], None]:
+        """Return what goes on from a state. It only writes, so that it can be kept from being interrupted."""
         self._check_turn("load_state_dict()")
-        self._count[0] = load_state(state, self.rule, self.groups, self._leaves, hyperparameters, convert)
+        return load_state(state, self.rule, self.groups, self._leaves, self._count, hyperparameters, convert)
 
     def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:
         paths = list(self._structure.paths())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from steprule.doors.group import GroupValues
+from steprule.doors.layout import Array, Spans
 from steprule.doors.leaf import Leaf
 from steprule.doors.planes import read_planes
 from steprule.errors import HyperparameterError, StateError
@@ -62,10 +63,15 @@ def load_state(
     rule: Rule,
     groups: Sequence[GroupValues],
     leaves: Sequence[Leaf],
+    count: Array,
     hyperparameters: bool,
     convert: bool,
-) -> int:
-    """Take over a state and return its t. Everything is checked before anything is changed."""
+) -> Callable[[], None]:
+    """Return what takes over a state, its t into ``count``: it only writes. All that can fail is done here.
+
+    Raises:
+        StateError: when the state does not belong to the optimizer.
+    """
     _check_head(state, rule)
     _check_counts(state, groups, leaves)
     values = [
@@ -73,22 +79,49 @@ def load_state(
         for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
     ]
     planes = [read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert) for leaf in leaves]
-    before = [dict(group) for group in groups]
     try:
-        for group, new in zip(groups, values, strict=True):
-            group.restore(new)
+        made = [group.restored(new) for group, new in zip(groups, values, strict=True)]
     except HyperparameterError as error:
-        for group, old in zip(groups, before, strict=True):
-            group.restore(old)
         raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
-    for group, saved in zip(groups, state["groups"], strict=True):
-        group.scalars.update(saved["scalars"])
-        if group.seed is not None and saved.get("seed") is not None:
-            group.seed = saved["seed"]
-    for leaf, new_planes in zip(leaves, planes, strict=True):
-        for name, plane in leaf.planes.items():
-            plane[...] = new_planes[name]
-    return int(state["t"])
+    writes = _writes(leaves, planes)
+    saved = [(dict(told["scalars"]), told.get("seed")) for told in state["groups"]]
+
+    t = int(state["t"])
+
+    def take() -> None:
+        count[0] = t
+        for group, new, (scalars, seed) in zip(groups, made, saved, strict=True):
+            group.take(new)
+            group.scalars.update(scalars)
+            if group.seed is not None and seed is not None:
+                group.seed = seed
+        for plane, numbers in writes:
+            plane[...] = numbers
+
+    return take
+
+
+def _writes(leaves: Sequence[Leaf], planes: Sequence[Mapping[str, Array]]) -> list[tuple[Array, Array]]:
+    """Return the slots and what is to be written to each.
+
+    What lies in the memory of a slot is copied: it may be the optimizer's own, of another slot that is written first.
+
+    Raises:
+        StateError: when a slot has become read-only.
+    """
+    slots = [(leaf, name, plane) for leaf in leaves for name, plane in leaf.planes.items()]
+    for leaf, name, plane in slots:
+        if not plane.flags.writeable:
+            raise StateError(f"{leaf.place}: slot {name} has become read-only; nothing was loaded")
+    spans = Spans(np.lib.array_utils.byte_bounds(plane) for _, _, plane in slots if plane.size)
+    news = [new for leaf, own in zip(leaves, planes, strict=True) for new in (own[name] for name in leaf.planes)]
+    return [(plane, _apart(new, spans)) for (_, _, plane), new in zip(slots, news, strict=True)]
+
+
+def _apart(array: Array, spans: Spans) -> Array:
+    """Return an array that does not lie in any of the spans."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return array.copy(order="K") if array.size and spans.meet(low, high - low) else array
 
 
 def _formats_in(state: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ class Server:
     """
 
     def __init__(self, text: str, port: int) -> None:
-        handler = type("_Page", (_Handler,), {"body": text.encode()})
+        handler = type("_Page", (_Handler,), {"body": text.encode(errors="backslashreplace")})
         try:
             self._server = ThreadingHTTPServer((_HOST, port), handler)
         except (OSError, OverflowError) as error:

@@ -139,6 +139,7 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
             color=theme.text,
             fontsize=size,
             va="center",
+            parse_math=False,
         )
         axes.annotate(
             f"  lr {rate(row.best.lr)}" if row.best.lr is not None else "", (1.0, 0.5), xycoords=axes.texts[-1],

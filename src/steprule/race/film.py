@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, StepruleError
-from steprule.files import write_whole
+from steprule.race.folder import write_files
 from steprule.race.problem import Array
 from steprule.race.runner import Race
 from steprule.race.scenes import Scene, curves_scene, paths_scene
@@ -56,7 +56,7 @@ def animate(race: Race, folder: Path, *, pictures: int = PICTURES) -> list[Path]
 
     Raises:
         HyperparameterError: when ``pictures`` is less than 2.
-        StepruleError: quoting ffmpeg when it fails; the GIF is written then.
+        StepruleError: quoting ffmpeg when it fails; the GIF is written then. Or when a file cannot be written.
     """
     if pictures < 2:
         raise HyperparameterError(f"pictures must be at least 2, the first and the last, got {pictures}")
@@ -70,11 +70,8 @@ def animate(race: Race, folder: Path, *, pictures: int = PICTURES) -> list[Path]
     film, wrong = _film(program, scene, frames) if program else (b"", "")
     # The GIF needs those that ffmpeg has not taken.
     deque(frames, maxlen=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {folder / f"{scene.name}.gif": _gif(drawn), folder / f"{scene.name}.mp4": film}
-    written = [path for path, content in contents.items() if content]
-    for path in written:
-        write_whole(path, contents[path])
+    contents = {f"{scene.name}.gif": _gif(drawn), f"{scene.name}.mp4": film}
+    written = write_files(folder, {name: content for name, content in contents.items() if content})
     if wrong:
         raise StepruleError(f"no MP4 was written, only {written[0]}: ffmpeg failed: {wrong}")
     return written
@@ -172,18 +169,18 @@ def _film(program: str, scene: Scene, frames: Iterable[bytes]) -> tuple[bytes, s
     colors = "-colorspace bt709 -color_primaries bt709 -color_trc bt709"
     middle = f"-vf scale=out_color_matrix=bt709,format=yuv420p,{held} {colors}"
     target = "-c:v libx264 -crf 18 -movflags +faststart"
-    with TemporaryDirectory() as folder, TemporaryFile() as said:
-        path = Path(folder, "film.mp4")
-        command = [program, "-loglevel", "error", *source.split(), *middle.split(), *target.split(), str(path)]
-        try:
-            code = _fed(command, frames, said)
-        except OSError as error:
-            return b"", str(error)
-        if code == 0:
-            return path.read_bytes(), ""
-        said.seek(0)
-        lines = said.read().decode(errors="replace").strip().splitlines()
-        return b"", lines[-1] if lines else f"exit status {code}"
+    command = [program, "-loglevel", "error", *source.split(), *middle.split(), *target.split()]
+    try:
+        with TemporaryDirectory() as folder, TemporaryFile() as said:
+            path = Path(folder, "film.mp4")
+            code = _fed([*command, str(path)], frames, said)
+            if code == 0:
+                return path.read_bytes(), ""
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines()
+            return b"", lines[-1] if lines else f"exit status {code}"
+    except OSError as error:  # no such program, or no room for what it writes
+        return b"", str(error)
 
 
 def _fed(command: list[str], frames: Iterable[bytes], said: IO[bytes]) -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -45,7 +46,7 @@ def watching(plan: Plan, console: Console) -> Iterator[Watch]:
         TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), console=console,
     )  # fmt: skip
-    name = plan.problem.name
+    name = escape(plan.problem.name)
     bar = progress.add_task(name, total=len(plan.tasks))
     first: list[int] = []
     with Live(progress, console=console, refresh_per_second=8, transient=True) as live:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steprule.files import write_whole
 from steprule.race.figures import curves, sensitivity
+from steprule.race.folder import write_files
 from steprule.race.paths import paths
 from steprule.race.plan import Plan
 from steprule.race.report import report
@@ -29,6 +29,9 @@ def write_all(race: Race, folder: Path) -> list[Path]:
     """Write ``results.json``, a PNG a figure (light) and ``report.html``; return their paths, the report last.
 
     Without a finished run nothing is written: the page would be headings.
+
+    Raises:
+        StepruleError: when the folder or a file cannot be written.
     """
     if not race.runs:
         return []
@@ -39,10 +42,7 @@ def write_all(race: Race, folder: Path) -> list[Path]:
         pictures[name] = {theme.name: to_png(draw(race.plan, rows, theme)) for theme in (LIGHT, DARK)}
         contents[f"{name}.png"] = pictures[name]["light"]
     contents["report.html"] = report(race, rows, pictures)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in contents]
+    return write_files(folder, contents)
 
 
 def _figures(race: Race, rows: list[Row]) -> dict[str, _Draw]:

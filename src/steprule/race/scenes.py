@@ -13,7 +13,7 @@ from steprule.race.paths import contours, surface
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import DASHES, LIGHT, Style, bare, new_figure, short, spread, styles
+from steprule.race.theme import DASHES, LIGHT, Style, bare, drawable, new_figure, short, spread, styles
 from steprule.race.words import rate
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _layers(movers: Sequence[_Comet] | Sequence[_Curve]) -> list[Artist]:
 def _write(figure: Figure, x: float, y: float, words: str, size: float, room: float = np.inf, **more: Any) -> Text:
     """Write a line at (x, y) inches, smaller where it would be wider than ``room``."""
     more = {"color": LIGHT.text, "va": "center_baseline", "bbox": {"fc": LIGHT.paper, "ec": "none", "pad": 0}, **more}
-    text = figure.text(x, y, words, fontsize=size, transform=figure.dpi_scale_trans, parse_math=False, **more)
+    text = figure.text(x, y, drawable(words), fontsize=size, transform=figure.dpi_scale_trans, parse_math=False, **more)
     text.set_fontsize(size * min(1.0, room / max(_width(text), 1e-6)))
     return text
 

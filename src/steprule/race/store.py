@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from steprule.errors import StepruleError
-from steprule.files import write_whole
+from steprule.files import remove_stale
+from steprule.race.folder import cannot_write, write_files
 from steprule.race.plan import Task
 from steprule.race.run import Run
 
@@ -30,14 +30,9 @@ class Store:
             self._runs.mkdir(parents=True, exist_ok=True)
             for path in self._runs.glob("*.json") if fresh else ():
                 path.unlink()
-            # What a kill in the middle of writing left behind.
-            for path in self._runs.glob("*.json.part"):
-                path.unlink(missing_ok=True)
+            remove_stale(self._runs)
         except OSError as error:
-            raise StepruleError(
-                f"cannot write to the output folder {str(folder)!r}: {_reason(folder, error)}. Choose another "
-                "folder by --output"
-            ) from None
+            raise cannot_write(folder, error) from None
 
     def get(self, task: Task) -> Run | None:
         """Return the finished run of a task, or None; a file that cannot be read counts as none."""
@@ -50,9 +45,13 @@ class Store:
             return None
 
     def put(self, task: Task, run: Run) -> None:
-        """Keep a finished run."""
+        """Keep a finished run.
+
+        Raises:
+            StepruleError: when it cannot be written.
+        """
         saved = {"task": {**asdict(task), "hyperparameters": dict(task.hyperparameters)}, "run": asdict(run)}
-        write_whole(self._path(task), to_json(saved))
+        write_files(self._runs, {self._path(task).name: to_json(saved)})
 
     def _path(self, task: Task) -> Path:
         return self._runs / f"{task.key}.json"
@@ -61,10 +60,6 @@ class Store:
 def to_json(value: Any) -> str:
     """Return JSON that every reader takes: no NaN, no Infinity."""
     return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _reason(folder: Path, error: OSError) -> str:
-    return "it is a file" if folder.is_file() else str(error.strerror)
 
 
 def _finite(value: Any) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "Style",
     "Theme",
     "bare",
+    "drawable",
     "new_figure",
     "panel_title",
     "panels",
@@ -119,21 +120,31 @@ def panels(count: int) -> tuple[int, int]:
 
 def short(label: str) -> str:
     """Return a label that leaves room for the figure."""
-    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+    return drawable(label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…")
+
+
+def drawable(words: str) -> str:
+    """Return words that can be drawn: the name of a file need not be Unicode."""
+    return words.encode(errors="replace").decode()
 
 
 def panel_title(axes: Axes, label: str, note: str, theme: Theme) -> None:
     """Write the rule's name above its panel, and a short note at the right."""
     size = 10.5 if len(label) <= 14 else 8.5
-    axes.set_title(short(label), color=theme.text, fontsize=size, loc="left", pad=4, fontweight="bold")
-    axes.set_title(note, color=theme.muted, fontsize=9, loc="right", pad=4)
+    axes.set_title(
+        short(label), parse_math=False, color=theme.text, fontsize=size, loc="left", pad=4, fontweight="bold"
+    )
+    axes.set_title(note, parse_math=False, color=theme.muted, fontsize=9, loc="right", pad=4)
 
 
 def title(figure: Figure, text: str, subtitle: str, theme: Theme) -> None:
     """Write a title and a line or two below it at the upper left."""
     inch = 1 / figure.get_figheight()
-    figure.text(0.02, 1 - 0.34 * inch, text, color=theme.text, fontsize=13, fontweight="bold")
-    figure.text(0.02, 1 - 0.45 * inch, subtitle, color=theme.muted, fontsize=9.5, va="top", linespacing=1.4)
+    plain: dict[str, Any] = {"parse_math": False}  # a dollar sign in a name begins no formula
+    figure.text(0.02, 1 - 0.34 * inch, text, color=theme.text, fontsize=13, fontweight="bold", **plain)
+    figure.text(
+        0.02, 1 - 0.45 * inch, drawable(subtitle), color=theme.muted, fontsize=9.5, va="top", linespacing=1.4, **plain
+    )
 
 
 def to_png(figure: Figure) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import zlib
 from pathlib import Path
@@ -66,7 +67,7 @@ def load_file(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise RuleError(f"there is no file {str(path)!r} (from {Path.cwd()})")
-    name = f"_steprule_user_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+    name = f"_steprule_user_{path.stem}_{zlib.crc32(os.fsencode(path.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -15,13 +15,24 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from steprule.errors import TargetError
+from steprule.runtime.executable import check_executable
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["MachineCode", "assembly", "build", "has_half"]
 
-_lock = threading.Lock()
-# A fork in the middle of a compilation would leave the child with LLVM's lock held forever.
+# LLVM compiles for one thread at a time. A signal handler, and a finalizer, may compile where its own thread does: they
+# come between calls of LLVM, never within one, and have a module of their own.
+_lock = threading.RLock()
+
+
+def _hold() -> None:
+    """Wait, before a fork, until no other thread compiles: the child would have LLVM's lock held forever."""
+    with uninterrupted():  # what a handler raises here goes to nobody, and the fork would go on without the lock
+        _lock.acquire()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=_hold, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @functools.cache
@@ -128,6 +139,7 @@ def _free_dropped() -> None:
 
 
 def _engine(text: str, context: Any = None) -> Any:
+    check_executable()
     machine = _host()()
     engine = llvm.create_mcjit_compiler(_optimised(text, machine, context), machine)
     engine.finalize_object()
@@ -139,6 +151,9 @@ def build(text: str, *names: str) -> tuple[int, ...]:
 
     The code stays in memory until the process ends: a thread may still be inside it when the
     interpreter shuts down.
+
+    Raises:
+        TargetError: when this process may not make memory executable.
     """
     with _lock:
         engine = _engine(text)

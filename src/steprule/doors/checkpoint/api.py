@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,14 @@ from steprule.doors.checkpoint.door import door_of, is_tensor, torch_door
 from steprule.doors.checkpoint.fill import pairs_of
 from steprule.doors.checkpoint.result import Checkpoint
 from steprule.errors import CheckpointError, StateError
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["load", "save"]
+
+_NO_STACK = (
+    "too many calls are under way for what is nested so deep; nothing was {}. Call it where fewer are, or raise "
+    "sys.setrecursionlimit"
+)
 
 
 def save(
@@ -56,6 +62,15 @@ def save(
         OSError: when it cannot be written; then the file that was there stays.
         TypeError: for an optimizer of another library.
     """
+    try:
+        return _save(path, optimizer, params, keep, background, extra)
+    except RecursionError:
+        raise CheckpointError(_NO_STACK.format("written")) from None
+
+
+def _save(
+    path: str | os.PathLike[str], optimizer: Any, params: Any, keep: int, background: bool, extra: dict[str, Any]
+) -> Pending | None:
     # A thread would take a relative path for one in the directory that is the current one by then.
     door, place = door_of(optimizer), Path(os.path.realpath(_path(path)))
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
@@ -73,7 +88,8 @@ def save(
         write(place, tensors, document, keep)
         return None
     # No lambda: the frame of one, which a failure keeps, would keep the copies with it.
-    return start(place, lambda: partial(write, place, snapshot(tensors), document, keep))
+    now = partial(write, place, tensors, document, keep)
+    return start(place, lambda: partial(write, place, snapshot(tensors), document, keep), now)
 
 
 def load(
@@ -108,6 +124,15 @@ def load(
         OSError: when there is no such file, or it cannot be read.
         TypeError: for an optimizer of another library.
     """
+    try:
+        return _load(path, optimizer, params, convert, hyperparameters)
+    except RecursionError:
+        raise CheckpointError(_NO_STACK.format("loaded")) from None
+
+
+def _load(
+    path: str | os.PathLike[str], optimizer: Any, params: Any, convert: bool, hyperparameters: bool
+) -> Checkpoint:
     place = Path(_path(path))
     door = arrays if optimizer is None else door_of(optimizer)
     settle()
@@ -120,13 +145,21 @@ def load(
     checkpoint = Checkpoint.of(place, content)
     try:
         pairs = pairs_of(content, door, optimizer, targets, params is True)
-        if optimizer is not None:
-            _resume(door, optimizer, content, convert, hyperparameters)
+        take = _nothing if optimizer is None else _prepared(door, optimizer, content, convert, hyperparameters)
     except StateError as error:
         raise StateError(f"{place}: nothing was loaded: {error}") from None
-    for fill, target, one in pairs:
-        fill(target, one)
+    # A signal in the middle would leave some of it old and some new. From here on nothing fails.
+    with uninterrupted():
+        take()
+        for fill, target, one in pairs:
+            fill(target, one)
+    if optimizer is not None:
+        door.loaded(optimizer)
     return checkpoint
+
+
+def _nothing() -> None:
+    """Take over nothing, where there is no optimizer."""
 
 
 def _path(path: str | os.PathLike[str]) -> str:
@@ -141,19 +174,24 @@ def _path(path: str | os.PathLike[str]) -> str:
     return words
 
 
-def _resume(door: Any, optimizer: Any, content: Content, convert: bool, hyperparameters: bool) -> None:
-    """Let an optimizer go on from what a checkpoint holds."""
-    has_more = hasattr(optimizer, "_take_checkpoint_extra")
+def _prepared(door: Any, optimizer: Any, content: Content, convert: bool, hyperparameters: bool) -> Callable[[], None]:
+    """Return what lets an optimizer go on from what a checkpoint holds, and only writes.
+
+    Raises:
+        StateError: when it does not belong to the optimizer.
+    """
     state = door.state_of(content, optimizer, convert, hyperparameters)
-    before = optimizer._checkpoint_extra() if has_more else {}
+    has_more = hasattr(optimizer, "_take_checkpoint_extra")
     if has_more:
-        optimizer._take_checkpoint_extra(content.more, hyperparameters)
-    try:
-        door.go_on(optimizer, state, convert, hyperparameters)
-    except BaseException:
+        optimizer._check_checkpoint_extra(content.more, hyperparameters)
+    write = door.prepared(optimizer, state, convert, hyperparameters)
+
+    def take() -> None:
+        write()
         if has_more:
-            optimizer._take_checkpoint_extra(before, False)
-        raise
+            optimizer._take_checkpoint_extra(content.more, hyperparameters)
+
+    return take
 
 
 def _is_array(value: Any) -> bool:

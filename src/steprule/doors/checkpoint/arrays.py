@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +20,18 @@ from steprule.doors.state import VERSION
 from steprule.errors import CheckpointError, HyperparameterError, StateError, StructureError
 from steprule.rules import Rule
 
-__all__ = ["content_of", "fill", "go_on", "look", "names_of", "number_of", "own_arrays", "places_of", "state_of"]
+__all__ = [
+    "content_of",
+    "fill",
+    "loaded",
+    "look",
+    "names_of",
+    "number_of",
+    "own_arrays",
+    "places_of",
+    "prepared",
+    "state_of",
+]
 
 _NUMBERS = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
@@ -72,9 +83,19 @@ def places_of(content: Content, optimizer: Optimizer) -> list[int]:
     return matched(content, names_of(optimizer), shapes, dtypes)
 
 
-def go_on(optimizer: Optimizer, state: Mapping[str, Any], convert: bool, hyperparameters: bool) -> None:
-    """Take over a state dict of ``state_of``."""
-    optimizer.load_state_dict(state, convert=convert, hyperparameters=hyperparameters)
+def prepared(
+    optimizer: Optimizer, state: Mapping[str, Any], convert: bool, hyperparameters: bool
+) -> Callable[[], None]:
+    """Return what takes over a state dict of ``state_of``, and only writes.
+
+    Raises:
+        StateError: when it is of another optimizer.
+    """
+    return optimizer._prepared(state, convert=convert, hyperparameters=hyperparameters)
+
+
+def loaded(optimizer: Optimizer) -> None:
+    """Tell nobody: there are no hooks here."""
 
 
 def state_of(content: Content, optimizer: Optimizer, convert: bool, hyperparameters: bool) -> dict[str, Any]:

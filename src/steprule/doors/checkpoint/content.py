@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steprule.checkpoint import Json, Stored, decode, encode, short
+from steprule.checkpoint import Json, Stored, check_text, decode, encode, short
 from steprule.errors import CheckpointError
 
 __all__ = ["Content", "Group", "Parameter", "document_of", "read_content"]
@@ -110,6 +110,8 @@ def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[
     Raises:
         CheckpointError: for values that a document cannot hold.
     """
+    for name in (*content.params, *content.extra):
+        check_text(name, "a name")
     labels = content.labels
     slots = zip(labels, content.parameters, strict=True)
     tensors = {f"slots/{label}/{name}": one for label, own in slots for name, one in own.planes.items()}
@@ -138,7 +140,8 @@ def _group_json(group: Group, what: str) -> dict[str, Any]:
 
 
 def _parameter_json(own: Parameter) -> dict[str, Any]:
-    told = {"name": own.name, "shape": list(own.shape), "dtype": own.dtype, "group": own.group, "t": own.t}
+    name = own.name if own.name is None else check_text(own.name, "the name of a parameter")
+    told = {"name": name, "shape": list(own.shape), "dtype": own.dtype, "group": own.group, "t": own.t}
     return {**told, "scalars": encode(own.scalars, "scalars"), "formats": own.formats, "planes": list(own.planes)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
 from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Base", "Number", "Params"]
 
@@ -220,6 +221,20 @@ class Base(Stepping, torch.optim.Optimizer):
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
         """
+        take = self._prepared(state_dict, convert)
+        with uninterrupted():
+            take()
+        self._call_load_hooks()
+
+    def _prepared(
+        self, state_dict: dict[str, Any], convert: bool, added: Sequence[Mapping[str, Any]] = ()
+    ) -> Callable[[], None]:
+        """Return what goes on from a state dict. It only puts in place, so that it can be kept from being interrupted.
+
+        Args:
+            state_dict, convert: as ``load_state_dict`` has them.
+            added: further options, a dict a group.
+        """
         self._check_turn("load_state_dict()")
         state_dict = checked_dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
@@ -231,8 +246,16 @@ class Base(Stepping, torch.optim.Optimizer):
         )
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)
+        for group, more in zip(groups, added, strict=False):
+            group.update(more)
         self._settle()
-        self.__setstate__({"state": state, "param_groups": groups})
+
+        def take() -> None:
+            self.__setstate__({"state": state, "param_groups": groups})
+
+        return take
+
+    def _call_load_hooks(self) -> None:
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,13 +25,14 @@ __all__ = [
     "class_of",
     "content_of",
     "fill",
-    "go_on",
+    "loaded",
     "look",
     "names_of",
     "number_json",
     "number_of",
     "own_arrays",
     "places_of",
+    "prepared",
     "state_of",
     "stored_tensor",
 ]
@@ -141,13 +142,20 @@ def places_of(content: Content, optimizer: Base) -> list[int]:
     return matched(content, names_of(optimizer), [param.shape for param in params], dtypes)
 
 
-def go_on(optimizer: Base, state: dict[str, Any], convert: bool, hyperparameters: bool) -> None:
-    """Take over a state dict of ``state_of``."""
-    optimizer.load_state_dict(state, convert=convert)
+def prepared(optimizer: Base, state: dict[str, Any], convert: bool, hyperparameters: bool) -> Callable[[], None]:
+    """Return what takes over a state dict of ``state_of``, and only writes.
+
+    Raises:
+        StateError: when it is of another optimizer.
+    """
     # With convert the formats stay, and the seed with them; but random bits belong to the state.
-    for group, told in zip(optimizer.param_groups, state["param_groups"], strict=True):
-        if "seed" in told:
-            group["seed"] = told["seed"]
+    seeds = [{"seed": told["seed"]} if "seed" in told else {} for told in state["param_groups"]]
+    return optimizer._prepared(state, convert, seeds)
+
+
+def loaded(optimizer: Base) -> None:
+    """Call the hooks of those who want to know."""
+    optimizer._call_load_hooks()
 
 
 def state_of(content: Content, optimizer: Base, convert: bool, hyperparameters: bool) -> dict[str, Any]:

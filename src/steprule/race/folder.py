@@ -1,0 +1,40 @@
+"""Writing into the output folder, with plain words for what is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from steprule.errors import StepruleError
+from steprule.files import write_whole
+
+__all__ = ["cannot_write", "write_files"]
+
+
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files by name, each whole or not at all, and return where they are.
+
+    Raises:
+        StepruleError: when one cannot be written; one that was there stays as it was.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    paths = [folder / name for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+    return paths
+
+
+def cannot_write(path: Path, error: OSError) -> StepruleError:
+    """Return what to raise where the system refuses to make a folder or a file."""
+    what = error.strerror or str(error)
+    if isinstance(error, IsADirectoryError):
+        what = "a folder of that name is in the way"
+    elif in_the_way := next((part for part in (path, *path.parents) if part.is_file()), None):
+        what = "it is a file" if in_the_way == path else f"{str(in_the_way)!r} is a file"
+    return StepruleError(f"cannot write to {str(path)!r}: {what}. Choose another folder by --output")
