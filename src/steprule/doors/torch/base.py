@@ -42,6 +42,7 @@ class Base(Stepping, torch.optim.Optimizer):
         if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
             cls.__doc__ = documented(cls)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self._forget()
         check_params(params)
@@ -106,7 +107,8 @@ class Base(Stepping, torch.optim.Optimizer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
-        return self.step(closure)
+        # Not by step: within torch.export torch is compiling here, too.
+        return self._step_with_hooks() if closure is None else self._step_with_hooks(closure)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steprule.doors.describe import Line, table, words
 from steprule.doors.group import GroupValues
+from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
@@ -105,8 +106,16 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
     """Check that a tensor whose formats or guards need a kernel is one that kernels walk.
 
     Raises:
-        StructureError: for tensors on other devices, subclasses, and sparse or differentiable steps.
+        StructureError: for tensors on other devices, subclasses, sparse or differentiable steps, and while torch's
+            operations are looked at.
     """
+    if sees_operations() and (clips_update or not storage.is_plain):
+        asked = "update_clip" if clips_update else _asked(storage)
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)} cannot be stepped with {asked} while a TorchDispatchMode "
+            "(make_fx, FakeTensorMode, a counter) or torch.jit.trace looks at torch's operations: that takes a kernel, "
+            "which they would not see; nothing was stepped. Step outside of it, or without these options"
+        )
     if clips_update:
         raise StructureError(
             f"update_clip takes dense tensors in this machine's memory, or on a GPU for which Triton is installed; a "
@@ -114,13 +123,16 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
             "stepped. Use clip_norm"
         )
     if not storage.is_plain:
-        asked = ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
-            f"asked ({asked}): this takes dense tensors in this machine's memory, or on a GPU for which Triton is "
+            f"asked ({_asked(storage)}): this takes dense tensors in this machine's memory, or on a GPU for which Triton is "
             "installed, dense gradients, and no differentiable=True. Give it to a group with states='float32' and "
             "weights='nearest'"
         )
+
+
+def _asked(storage: Storage) -> str:
+    return ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
 
 
 def key_of(key: str, name: str, suffix: str) -> str:

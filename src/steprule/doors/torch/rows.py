@@ -14,6 +14,7 @@ from torch import Tensor
 from steprule.doors.layout import fill_a_run, same_walk
 from steprule.doors.leaf import words_of
 from steprule.doors.torch import devices
+from steprule.doors.torch.modes import sees_operations
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, Task, kernel
 from steprule.errors import StructureError
@@ -157,9 +158,12 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def backend_of(tensors: Sequence[Tensor]) -> str:
-    """Return which kernels walk tensors together: ``"llvm"``, ``"triton"``, or none."""
+    """Return which kernels walk tensors together: ``"llvm"``, ``"triton"``, or none.
+
+    None where torch's operations are looked at or recorded: then the step is made of them.
+    """
     device = tensors[0].device
-    if not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
+    if sees_operations() or not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
         return ""
     if devices.has_kernels(device):
         return "triton"
