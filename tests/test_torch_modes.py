@@ -55,7 +55,7 @@ TRACERS: dict[str, Callable[[Step], Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of numbers taken out of tensors (the step count), of tracers that are deprecated
+@pytest.mark.filterwarnings("ignore")  # of numbers taken out of tensors, and of what is deprecated
 @pytest.mark.parametrize("tracer", TRACERS)
 @pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.1}), ("AdamW", {"lr": 0.1}), ("NAdam", {"lr": 0.1})])
 def test_a_step_is_part_of_what_is_traced(name: str, options: dict[str, Any], tracer: str) -> None:

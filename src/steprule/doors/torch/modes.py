@@ -49,6 +49,6 @@ def number_of(tensor: Tensor, why: str) -> float:
             raise
         cause = error
     raise StructureError(
-        f"{why}, which a step that is traced (make_fx, torch.jit.trace) or fake (FakeTensorMode) does not have; nothing "
-        "was stepped. Step without these options there, or outside of it"
+        f"{why}, which a step that is traced (make_fx, torch.jit.trace) or fake (FakeTensorMode) does not have; "
+        "nothing was stepped. Step without these options there, or outside of it"
     ) from cause
