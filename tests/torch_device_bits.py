@@ -97,6 +97,24 @@ def test_formats(cls: str, options: Options, decided: bool, spy: Spy) -> None:
     assert spy.launches
 
 
+def of_other_types(cls: str, options: Options) -> Iterator[Any]:
+    params = parameters([((7, 150), FLOAT), ((1100,), BRAIN), ((40,), HALF), ((33,), FLOAT)])
+    kinds = [BRAIN, FLOAT, BRAIN, DOUBLE]
+    optimizer = getattr(door, cls)(params, **options)
+    for t in range(3):
+        for i, (param, kind) in enumerate(zip(params, kinds, strict=True)):
+            param.grad_dtype = None
+            param.grad = numbers(param.shape, kind, 1000 * (t + 1) + i)
+        optimizer.step()
+        yield optimizer
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"states": "8bit", "min_elements": 0}], ids=case_id)
+def test_gradients_of_other_types(options: Options, spy: Spy) -> None:
+    check_both(of_other_types, "AdamW", options)
+    assert spy.launches
+
+
 GUARDS: list[tuple[str, Options]] = [
     ("AdamW", {"clip_norm": 0.5}),
     ("AdamW", {"clip_value": 0.3}),

@@ -31,6 +31,7 @@ class Storage:
         slots: the formats of slots that are not kept in the type of the arithmetic.
         is_small: whether fewer bits were asked for, and the tensor is too small for them.
         flushes: whether slots below the smallest normal number are made zero. Not where the target computes so anyway.
+        gradient: the gradient's type, where it is not the parameter's; steps on both are computed in one type.
     """
 
     parameter: Format
@@ -38,6 +39,7 @@ class Storage:
     slots: tuple[tuple[str, str], ...] = ()
     is_small: bool = field(default=False, compare=False)
     flushes: bool = True
+    gradient: Format | None = None
 
     def __post_init__(self) -> None:
         if self.slots and self.parameter.compute != "float32":
@@ -54,6 +56,10 @@ class Storage:
     def of_parameter(self) -> Kept:
         """Return how the parameter is kept."""
         return weights(self.parameter.name, self.weights)
+
+    def of_gradient(self) -> Kept:
+        """Return how the gradient is read: as a parameter of its type is."""
+        return weights((self.gradient or self.parameter).name, "nearest")
 
     def of_slot(self, slot: str, non_negative: bool) -> Kept:
         """Return how a slot is kept."""

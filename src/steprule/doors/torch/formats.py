@@ -125,9 +125,9 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
     if not storage.is_plain:
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
-            f"asked ({_asked(storage)}): this takes dense tensors in this machine's memory, or on a GPU for which Triton "
-            "is installed, dense gradients, and no differentiable=True. Give it to a group with states='float32' and "
-            "weights='nearest'"
+            f"asked ({_asked(storage)}): this takes dense tensors in this machine's memory, or on a GPU for which "
+            "Triton is installed, dense gradients, and no differentiable=True. Give it to a group with "
+            "states='float32' and weights='nearest'"
         )
 
 

@@ -20,11 +20,9 @@ class SpentGradient(torch.Tensor):
     """
 
     @staticmethod
-    def __new__(cls, param: Tensor) -> SpentGradient:
-        """Return a stand-in for the gradient of a parameter."""
-        made: SpentGradient = torch.Tensor._make_wrapper_subclass(
-            cls, param.shape, dtype=param.dtype, device=param.device
-        )
+    def __new__(cls, grad: Tensor) -> SpentGradient:
+        """Return a stand-in for a gradient."""
+        made: SpentGradient = torch.Tensor._make_wrapper_subclass(cls, grad.shape, dtype=grad.dtype, device=grad.device)
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -56,7 +54,7 @@ class Handle:
     def _hook(self) -> Callable[[Tensor], None]:
         def step(param: Tensor) -> None:
             self._optimizer._step_alone(param)
-            param.grad = SpentGradient(param)
+            param.grad = SpentGradient(param if param.grad is None else param.grad)
 
         return step
 
