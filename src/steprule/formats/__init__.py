@@ -12,6 +12,7 @@ from steprule.formats.storage import (
     check_effects,
     check_seed,
     saved_way,
+    without_effect,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "saved_way",
     "shape_of",
     "stream",
+    "without_effect",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -19,7 +21,7 @@ from steprule.doors.jax.slots import check_kept, made, planes_of, slot_of
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import Kernel
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream
+from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream, without_effect
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
 from steprule.rules.rule import Variant, symbols_in
@@ -73,7 +75,7 @@ class Stepper:
         small = MIN_ELEMENTS if min_elements is None else min_elements
         formats = Formats.of(states, "nearest", small, slots)
         given = {"min_elements": min_elements, "seed": seed}
-        check_effects({name: value for name, value in given.items() if value is not None}, [formats], [])
+        check_effects({name: value for name, value in given.items() if value is not None}, [formats], [], [])
         check_seed(seed or 0)
         return cls(rule, variant, values, formats, seed or 0)
 
@@ -82,6 +84,10 @@ class Stepper:
         leaves, treedef = flat(params)
         paths = paths_of(params)
         stored = [self._storage(leaf, path, "parameter") for leaf, path in zip(leaves, paths, strict=True)]
+        # No error: a label of optax.multi_transform may have nothing but biases.
+        idle = without_effect({}, [self.formats], stored, [prod(leaf.shape) for leaf in leaves])
+        if idle:
+            warnings.warn(idle, UserWarning, stacklevel=3)
         trace = self.rule.trace(self.variant)
         slots: Slots = {}
         for slot in trace.slots:

@@ -43,8 +43,8 @@ class FormatOptions(TypedDict, total=False):
         states: ``"float32"`` (default), ``"bfloat16"`` or ``"8bit"``, or a dict of these by slot.
         weights: of float16 and bfloat16 parameters: ``"nearest"`` (default), ``"stochastic"``, ``"split24"``,
             ``"split32"``.
-        min_elements: tensors with fewer elements, or of fewer than two dimensions, keep float32 states. Default 4096;
-            0: none do.
+        min_elements: tensors with fewer elements keep float32 states. Default 4096; 0: none do. Where all tensors of
+            the optimizer do, states are an error.
         seed: what random rounding depends on besides the step, the tensor and the element. Default 0.
     """
 
@@ -160,9 +160,10 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
     if all(own.formats.is_plain for own in groups) and not any(name in given for name in DEFAULTS):
         return
     params = [(param, own) for own in groups for param in own.group["params"]]
-    storages = [storage_of(own.formats, p, own.rule, own.values.variant) for p, own in params if p.is_floating_point()]
+    params = [(param, own) for param, own in params if param.is_floating_point() or param.is_complex()]
+    storages = [storage_of(own.formats, param, own.rule, own.values.variant) for param, own in params]
     changed = {name: given[name] for name, value in DEFAULTS.items() if name in given and given[name] != value}
-    check_effects(changed, [own.formats for own in groups], storages)
+    check_effects(changed, [own.formats for own in groups], storages, [param.numel() for param, _ in params])
 
 
 def names_of(group: Mapping[str, Any], index: int) -> list[str]:
