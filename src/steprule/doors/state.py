@@ -15,7 +15,8 @@ from steprule.rules import Rule
 
 __all__ = ["load_state", "save_state"]
 
-VERSION = 2
+VERSION = 3
+"""Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
 _SCHEDULE = "schedule"
 _KEYS = ("version", "rule", "t", "groups", "slots")
 _OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
@@ -72,7 +73,10 @@ def load_state(
         _group_values(saved, group, i, hyperparameters)
         for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
     ]
-    planes = [read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert) for leaf in leaves]
+    planes = [
+        read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert or _is_earlier(state, leaf))
+        for leaf in leaves
+    ]
     before = [dict(group) for group in groups]
     try:
         for group, new in zip(groups, values, strict=True):
@@ -89,6 +93,11 @@ def load_state(
         for name, plane in leaf.planes.items():
             plane[...] = new_planes[name]
     return int(state["t"])
+
+
+def _is_earlier(state: Mapping[str, Any], leaf: Leaf) -> bool:
+    """Whether slots in float32 are meant to take the format that is asked for."""
+    return state["version"] < 3 and leaf.array.ndim < 2
 
 
 def _formats_in(state: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from steprule import engine
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
 from steprule.doors.jax.leaves import check_like, flat, flat_like, format_of, paths_of, type_of
-from steprule.doors.jax.slots import check_kept, made, planes_of, slot_of
+from steprule.doors.jax.slots import check_kept, is_plain, made, planes_of, slot_of
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import Kernel
 from steprule.errors import HyperparameterError, StructureError
@@ -188,6 +188,9 @@ class _Step:
         # Slots are of the parameter's type, and tell it where the parameter is not given.
         numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
         storage = stepper._storage(theta if theta is not None else [*numbers, g][0], path, "parameter")
+        if storage.slots and g.ndim < 2:  # a state of before such leaves had fewer bits goes on as it is
+            low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
+            storage = replace(storage, slots=tuple(low))
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
         for slot, way in kernel.slots.items():
             check_kept(slots[slot], way, f"slot {slot!r} of {path}")

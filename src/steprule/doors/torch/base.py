@@ -13,13 +13,14 @@ from torch.optim import optimizer as torch_optimizer
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import documented
-from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
+from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
 from steprule.doors.torch.options import Choice, Naming, check_group, check_keys, hyperparameters
 from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
+from steprule.formats import CODING
 
 __all__ = ["Base", "Number", "Params"]
 

@@ -15,12 +15,11 @@ from steprule.doors.group import GroupValues
 from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
+from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
 __all__ = [
-    "CODING",
     "DEFAULTS",
     "PARAM",
     "STORAGE",
@@ -57,8 +56,6 @@ class FormatOptions(TypedDict, total=False):
 DEFAULTS: dict[str, Any] = {"states": "float32", "weights": "nearest", "min_elements": MIN_ELEMENTS, "seed": 0}
 PARAM = "param"
 """What keys of a state call the parameter itself."""
-CODING = f"groups of {GROUP}, 1"
-"""What codes and scales in a state dict mean; the option ``coding`` of groups whose formats are not the defaults."""
 
 STORAGE = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 _TORCH = {"uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "uint16": torch.bfloat16}
