@@ -32,8 +32,8 @@ class Base(Stepping, torch.optim.Optimizer):
     """A torch optimizer that steps by a rule. Subclasses say which, and what torch calls its parts.
 
     Tensors on the CPU are stepped in one launch, in place; so are those on a GPU where Triton is installed. On other
-    devices, for tensor subclasses and with ``differentiable=True`` the rule itself runs on torch's tensors, one
-    parameter after the other.
+    devices, for tensor subclasses, with ``differentiable=True`` and while a ``TorchDispatchMode`` is active the rule
+    itself runs on torch's tensors, one parameter after the other.
     """
 
     _naming = Naming()
