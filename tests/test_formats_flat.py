@@ -104,7 +104,7 @@ def test_a_group_of_biases_is_no_error() -> None:
     x, b = np.zeros(LARGE, np.float32), np.zeros(10, np.float32)
     sr.Optimizer([sr.Group(x), sr.Group(b, lr=0.1)], "adam", states="8bit")
     tensors = [nn.Parameter(torch.zeros(LARGE)), nn.Parameter(torch.zeros(10))]
-    groups = [{"params": tensors[:1]}, {"params": tensors[1:], "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": tensors[:1]}, {"params": tensors[1:], "weight_decay": 0.0}]
     optimizer = door.AdamW(groups, states="8bit")
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3))]})
 
