@@ -87,12 +87,10 @@ class Seen(TorchDispatchMode):
     """Notes the operations in place, and on what."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.written: list[Tensor] = []
 
-    def __torch_dispatch__(  # type: ignore[override]
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in (torch.ops.aten.copy_, torch.ops.aten.index_put_):
             self.written.append(args[0])
         return func(*args, **(kwargs or {}))
@@ -219,7 +217,7 @@ class Plain(Tensor):
     ) -> Any:
         if func.overloadpacket in (torch.ops.aten.full_like, torch.ops.aten.empty_like, torch.ops.aten.ones_like):
             raise NotImplementedError(f"Plain does not know {func}")
-        with torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+        with torch._C._DisableTorchDispatch():
             return func(*args, **(kwargs or {}))
 
 
