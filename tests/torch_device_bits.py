@@ -82,8 +82,16 @@ def test_every_class(cls: str, options: Options, spy: Spy) -> None:
 
 FORMATS: list[tuple[str, Options]] = [
     ("AdamW", {"states": "8bit", "weights": "split24", "min_elements": 0}),
-    ("AdamW", {"states": {"exp_avg": "8bit", "exp_avg_sq": "bfloat16"}, "weights": "stochastic", "seed": 7}),
-    ("Lion", {"states": "bfloat16", "weights": "split32", "seed": 2**63 - 1}),
+    (
+        "AdamW",
+        {
+            "states": {"exp_avg": "8bit", "exp_avg_sq": "bfloat16"},
+            "weights": "stochastic",
+            "min_elements": 0,
+            "seed": 7,
+        },
+    ),
+    ("Lion", {"states": "bfloat16", "weights": "split32", "min_elements": 0, "seed": 2**63 - 1}),
     ("NAdam", {"states": "8bit", "min_elements": 0, "lr": 0.01}),
     ("SGD", {"lr": 0.1, "weights": "stochastic"}),
 ]
