@@ -527,6 +527,42 @@ def test_a_state_of_other_formats_is_refused() -> None:
         plain.update(tree, narrow.init(tree), tree)
 
 
+def test_leaves_of_one_dimension_are_one_row() -> None:
+    theta = np.random.default_rng(0).standard_normal(5_000).astype(np.float32)
+    other = sr.Optimizer(theta.copy(), "adam", lr=0.1, states="8bit", seed=3)
+    step = steprule.jax.step("adam", lr=0.1, states="8bit", seed=3)
+    x = jnp.asarray(theta)
+    slots = step.init(x)
+    for t in range(1, 4):
+        g = np.random.default_rng(t).standard_normal(5_000).astype(np.float32)
+        other.step(g)
+        x, slots = step(x, jnp.asarray(g), slots, t)
+    kept = other.state_dict()["slots"]["params"]
+    np.testing.assert_array_equal(np.asarray(x), other.params)
+    for name in ("m", "v"):
+        np.testing.assert_array_equal(np.asarray(slots[name].codes), kept[name])
+        np.testing.assert_array_equal(np.asarray(slots[name].scale), kept[f"{name}.scale"])
+
+
+def test_a_state_in_which_they_are_float32_goes_on_as_it_is() -> None:
+    tree = {"flat": jnp.ones(5_000), "w": jnp.ones((64, 128))}
+    today = steprule.jax.adam(0.1, states="8bit")
+    state = steprule.jax.adam(0.1, states="8bit", min_elements=6_000).init(tree)  # as all were once
+    assert isinstance(state.slots["m"]["flat"], jax.Array)
+    plain = steprule.jax.adam(0.1)
+    expected, _ = plain.update(tree, plain.init(tree), tree)
+    updates, state = jax.jit(today.update)(tree, state, tree)
+    assert isinstance(state.slots["m"]["flat"], jax.Array)
+    np.testing.assert_array_equal(np.asarray(updates["flat"]), np.asarray(expected["flat"]))
+    assert not isinstance(today.init(tree).slots["m"]["flat"], jax.Array)
+
+
+def test_states_without_any_effect_are_warned_of() -> None:
+    small = {"w": jnp.ones((10, 10)), "b": jnp.ones(1_000)}
+    with pytest.warns(UserWarning, match=r"states='8bit' has no effect: the largest parameter has 1,000 elements"):
+        steprule.jax.adam(0.1, states="8bit").init(small)
+
+
 def test_hyperparameters_that_are_wrong_are_refused() -> None:
     with pytest.raises(HyperparameterError, match=r"lr must be a number of at least 0, got -0.1"):
         steprule.jax.adam(-0.1)

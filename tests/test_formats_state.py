@@ -188,7 +188,7 @@ DAMAGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda state: state.pop("formats"), "does not tell the formats of params"),
     (lambda state: state["groups"][0].__setitem__("seed", -1), "the seed -1, which is no whole number"),
     (lambda state: state["groups"][0].__setitem__("seed", 2**63), "which is no whole number"),
-    (lambda state: state.__setitem__("version", 3), "version 3, this steprule reads versions 1 to 2"),
+    (lambda state: state.__setitem__("version", 4), "version 4, this steprule reads versions 1 to 3"),
 ]
 
 

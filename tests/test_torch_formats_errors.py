@@ -232,7 +232,7 @@ def test_a_lost_rest_of_a_weight_starts_as_zero_under_convert() -> None:
 def test_an_unknown_coding_is_refused(convert: bool) -> None:
     _, optimizer = stepped()
     saved = copy.deepcopy(optimizer.state_dict())
-    assert saved["param_groups"][0]["coding"] == "groups of 128, 1"
+    assert saved["param_groups"][0]["coding"] == "groups of 128, 2"
     saved["param_groups"][0]["coding"] = "groups of 64, 1"
     before = everything(optimizer)
     with pytest.raises(StateError, match=r"coded as 'groups of 64, 1' \(group 0\), this steprule reads 'groups of 128"):

@@ -82,8 +82,16 @@ def test_every_class(cls: str, options: Options, spy: Spy) -> None:
 
 FORMATS: list[tuple[str, Options]] = [
     ("AdamW", {"states": "8bit", "weights": "split24", "min_elements": 0}),
-    ("AdamW", {"states": {"exp_avg": "8bit", "exp_avg_sq": "bfloat16"}, "weights": "stochastic", "seed": 7}),
-    ("Lion", {"states": "bfloat16", "weights": "split32", "seed": 2**63 - 1}),
+    (
+        "AdamW",
+        {
+            "states": {"exp_avg": "8bit", "exp_avg_sq": "bfloat16"},
+            "weights": "stochastic",
+            "min_elements": 0,
+            "seed": 7,
+        },
+    ),
+    ("Lion", {"states": "bfloat16", "weights": "split32", "min_elements": 0, "seed": 2**63 - 1}),
     ("NAdam", {"states": "8bit", "min_elements": 0, "lr": 0.01}),
     ("SGD", {"lr": 0.1, "weights": "stochastic"}),
 ]
@@ -94,6 +102,24 @@ FORMATS: list[tuple[str, Options]] = [
 def test_formats(cls: str, options: Options, decided: bool, spy: Spy) -> None:
     specs = [((5, 260), FLOAT), ((9, 130), BRAIN), ((300,), BRAIN), ((4, 129), HALF)]
     check_both(loop, cls, {**options, **capturable(cls, decided)}, specs, not decided, 3)
+    assert spy.launches
+
+
+def of_other_types(cls: str, options: Options) -> Iterator[Any]:
+    params = parameters([((7, 150), FLOAT), ((1100,), BRAIN), ((40,), HALF), ((33,), FLOAT)])
+    kinds = [BRAIN, FLOAT, BRAIN, DOUBLE]
+    optimizer = getattr(door, cls)(params, **options)
+    for t in range(3):
+        for i, (param, kind) in enumerate(zip(params, kinds, strict=True)):
+            param.grad_dtype = None
+            param.grad = numbers(param.shape, kind, 1000 * (t + 1) + i)
+        optimizer.step()
+        yield optimizer
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"states": "8bit", "min_elements": 0}], ids=case_id)
+def test_gradients_of_other_types(options: Options, spy: Spy) -> None:
+    check_both(of_other_types, "AdamW", options)
     assert spy.launches
 
 

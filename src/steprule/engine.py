@@ -105,7 +105,7 @@ def plan(
 ) -> Plan:
     """Return the plan of one variant of a rule for parameters stored in that format.
 
-    Gradients are of the parameter's type, slots of the compute type where the storage does not say otherwise. The
+    Gradients are of the parameter's type, slots of the compute type, where the storage does not say otherwise. The
     planes are the parameter's, the gradient, what is kept beside the parameter, and each slot's, named after it:
     ``m``, and ``m.scale`` where it has a scale. They are the same for all tasks:
 
@@ -121,8 +121,7 @@ def plan(
     inside = named(rule, variant) if task == "probe" else None
     trace = inside.trace if inside else rule.trace(variant)
     ways = ways_of(rule, variant, storage)
-    # A gradient is read as a parameter of its type is.
-    read = {**ways, rule.gradient: Storage(storage.parameter).of_parameter()}
+    read = {**ways, rule.gradient: storage.of_gradient()}
     planes = {name: _planes_of(name, way) for name, way in read.items()}
     decoded = {name: way.decode(_symbols_of(planes[name])) for name, way in read.items()}
     given = decoded[rule.gradient]
@@ -319,4 +318,5 @@ def _title(rule: Rule, variant: Variant, storage: Storage) -> str:
     title = f"{rule.name}({', '.join(changed)})" if changed else rule.name
     weights = f" ({storage.weights})" if storage.weights != "nearest" else ""
     slots = "".join(f", {slot} in {name}" for slot, name in storage.slots)
-    return f"{title} on {storage.parameter.name}{weights}{slots}"
+    gradient = f", gradient in {storage.gradient.name}" if storage.gradient else ""
+    return f"{title} on {storage.parameter.name}{weights}{slots}{gradient}"

@@ -46,7 +46,7 @@ class Optimizer(HasGuards, InTurns):
             ``"float32"`` stands for float64 where the parameter is float64. docs/formats.md compares them.
         weights: how float16 and bfloat16 parameters are kept: rounded to ``"nearest"``, ``"stochastic"`` (up or down
             by chance, right in the mean), or with further bits beside them, ``"split24"`` (8) or ``"split32"`` (16).
-        min_elements: arrays with fewer elements, or of fewer than two dimensions, keep float32 slots; 0: none do.
+        min_elements: arrays with fewer elements keep float32 slots; 0: none do. Where all do, states are an error.
         seed: what random rounding depends on besides the step, the array and the element. Default 0.
         clip_norm: before the step the gradients are scaled so that their norm, over all groups, is at most this: by
             ``min(1, clip_norm / (norm + 1e-6))``. They are read once for it and not written.
@@ -131,7 +131,9 @@ class Optimizer(HasGuards, InTurns):
         ]
         self._leaves = self._make_leaves(trees, grouped is not None, formats)
         given = {"min_elements": min_elements} if min_elements != MIN_ELEMENTS else {}
-        check_effects({**given, **({} if seed is None else {"seed": seed})}, formats, [x.storage for x in self._leaves])
+        given |= {} if seed is None else {"seed": seed}
+        storages, elements = [leaf.storage for leaf in self._leaves], [leaf.array.size for leaf in self._leaves]
+        check_effects(given, formats, storages, elements)
         seed_groups(seed, groups, self.groups, [leaf.group for leaf in self._leaves if leaf.kernel.plan.inputs])
         self._count = np.zeros(1, np.int64)
         self._is_stepping = False

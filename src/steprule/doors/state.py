@@ -16,7 +16,8 @@ from steprule.rules import Rule
 
 __all__ = ["load_state", "save_state"]
 
-VERSION = 2
+VERSION = 3
+"""Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
 _SCHEDULE = "schedule"
 _KEYS = ("version", "rule", "t", "groups", "slots")
 _OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
@@ -78,7 +79,10 @@ def load_state(
         _group_values(saved, group, i, hyperparameters)
         for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
     ]
-    planes = [read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert) for leaf in leaves]
+    planes = [
+        read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert or _is_earlier(state, leaf))
+        for leaf in leaves
+    ]
     try:
         made = [group.restored(new) for group, new in zip(groups, values, strict=True)]
     except HyperparameterError as error:
@@ -122,6 +126,11 @@ def _apart(array: Array, spans: Spans) -> Array:
     """Return an array that does not lie in any of the spans."""
     low, high = np.lib.array_utils.byte_bounds(array)
     return array.copy(order="K") if array.size and spans.meet(low, high - low) else array
+
+
+def _is_earlier(state: Mapping[str, Any], leaf: Leaf) -> bool:
+    """Whether slots in float32 are meant to take the format that is asked for."""
+    return state["version"] < 3 and leaf.array.ndim < 2
 
 
 def _formats_in(state: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """How a number is kept between steps: its planes in memory, and the way there and back."""
 
 from steprule.formats.draws import HalfWay, RandomBits, keys, stream
-from steprule.formats.kept import GROUP, Kept, Part, rows_of, shape_of
+from steprule.formats.kept import CODING, EARLIER_CODING, GROUP, Kept, Part, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, find, flush
 from steprule.formats.storage import (
     MIN_ELEMENTS,
@@ -12,9 +12,12 @@ from steprule.formats.storage import (
     check_effects,
     check_seed,
     saved_way,
+    without_effect,
 )
 
 __all__ = [
+    "CODING",
+    "EARLIER_CODING",
     "FORMATS",
     "GROUP",
     "MIN_ELEMENTS",
@@ -36,4 +39,5 @@ __all__ = [
     "saved_way",
     "shape_of",
     "stream",
+    "without_effect",
 ]

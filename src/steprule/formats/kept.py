@@ -14,10 +14,13 @@ from steprule.formats.draws import Draws
 from steprule.formats.plain import flush
 from steprule.language.words import half
 
-__all__ = ["GROUP", "Kept", "Part", "Parts", "plain", "rows_of", "shape_of"]
+__all__ = ["CODING", "EARLIER_CODING", "GROUP", "Kept", "Part", "Parts", "plain", "rows_of", "shape_of"]
 
 GROUP = 128
 """Elements that share a scale, at most: neighbours in a row of dimension 0."""
+
+CODING, EARLIER_CODING = f"groups of {GROUP}, 2", f"groups of {GROUP}, 1"
+"""What says how saved codes and scales are to be read, and how before tensors of one dimension had any."""
 
 Parts = Mapping[str, Any]
 """The planes of a value, or what stands for them, by their suffix."""

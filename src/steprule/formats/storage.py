@@ -12,7 +12,17 @@ from steprule.formats.plain import Format
 from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
 from steprule.formats.weights import WEIGHTS, weights
 
-__all__ = ["MIN_ELEMENTS", "STATES", "WEIGHT_FORMATS", "Formats", "Storage", "check_effects", "check_seed", "saved_way"]
+__all__ = [
+    "MIN_ELEMENTS",
+    "STATES",
+    "WEIGHT_FORMATS",
+    "Formats",
+    "Storage",
+    "check_effects",
+    "check_seed",
+    "saved_way",
+    "without_effect",
+]
 
 STATES = ("float32", "bfloat16", "8bit")
 """The formats of slots. ``float32`` stands for the type that steps are computed in, float64 for float64 parameters."""
@@ -31,6 +41,7 @@ class Storage:
         slots: the formats of slots that are not kept in the type of the arithmetic.
         is_small: whether fewer bits were asked for, and the tensor is too small for them.
         flushes: whether slots below the smallest normal number are made zero. Not where the target computes so anyway.
+        gradient: the gradient's type, where it is not the parameter's; steps on both are computed in one type.
     """
 
     parameter: Format
@@ -38,6 +49,7 @@ class Storage:
     slots: tuple[tuple[str, str], ...] = ()
     is_small: bool = field(default=False, compare=False)
     flushes: bool = True
+    gradient: Format | None = None
 
     def __post_init__(self) -> None:
         if self.slots and self.parameter.compute != "float32":
@@ -55,6 +67,10 @@ class Storage:
         """Return how the parameter is kept."""
         return weights(self.parameter.name, self.weights)
 
+    def of_gradient(self) -> Kept:
+        """Return how the gradient is read: as a parameter of its type is."""
+        return weights((self.gradient or self.parameter).name, "nearest")
+
     def of_slot(self, slot: str, non_negative: bool) -> Kept:
         """Return how a slot is kept."""
         name = dict(self.slots).get(slot, "float32")
@@ -70,7 +86,7 @@ class Formats:
     Attributes:
         states: the format of every slot, by name; those that are not named are float32.
         weights: how parameters of 16 bits are kept.
-        min_elements: tensors with fewer elements, or of fewer than two dimensions, keep float32 slots; 0: none do.
+        min_elements: tensors with fewer elements keep float32 slots.
     """
 
     states: tuple[tuple[str, str], ...] = ()
@@ -134,22 +150,28 @@ class Formats:
                 "for float32, float16 and bfloat16 parameters. Convert it to float32, or give it to a group of its own "
                 "with states='float32'"
             )
-        is_small = bool(slots and self.min_elements) and (prod(shape) < self.min_elements or len(shape) < 2)
+        is_small = bool(slots) and prod(shape) < self.min_elements
         weights = self.weights if parameter.name in WEIGHTS else "nearest"
-        return Storage(parameter, weights, () if is_small else slots, is_small and bool(slots))
+        return Storage(parameter, weights, () if is_small else slots, is_small)
 
 
-def check_effects(given: Mapping[str, object], formats: Sequence[Formats], storages: Sequence[Storage]) -> None:
-    """Refuse options that have no effect on any parameter.
+def check_effects(
+    given: Mapping[str, object], formats: Sequence[Formats], storages: Sequence[Storage], elements: Sequence[int]
+) -> None:
+    """Refuse options that have no effect on any parameter. That they have none on some (biases) is usual.
 
     Args:
         given: the options that were given, those that are defaults left out.
         formats: of every group.
-        storages: of every parameter.
+        storages: of every parameter; none where they are not known yet.
+        elements: of every parameter.
 
     Raises:
         HyperparameterError: naming the option.
     """
+    words = without_effect(given, formats, storages, elements)
+    if words:
+        raise HyperparameterError(words)
     asked = {chosen.weights for chosen in formats} - {"nearest"}
     if asked and storages and all(storage.weights == "nearest" for storage in storages):
         raise HyperparameterError(
@@ -161,6 +183,24 @@ def check_effects(given: Mapping[str, object], formats: Sequence[Formats], stora
         )
     if "seed" in given and not any(chosen.by_chance for chosen in formats):
         raise HyperparameterError(f"seed={given['seed']} has no effect: nothing is rounded by chance here; remove it")
+
+
+def without_effect(
+    given: Mapping[str, object], formats: Sequence[Formats], storages: Sequence[Storage], elements: Sequence[int]
+) -> str:
+    """Return what is wrong where slots of fewer bits were asked for and none has them; empty else."""
+    # A rule that keeps no slots with these options has not taken them over.
+    told = {str(given["states"])} if isinstance(given.get("states"), str) else set()
+    asked = sorted((told | {name for chosen in formats for _, name in chosen.states}) - {"float32"})
+    if not asked or any(storage.slots for storage in storages) or not any(elements):
+        return ""
+    if not any(storage.is_small for storage in storages):
+        return f"states={asked[0]!r} has no effect: no parameter has a slot that can be kept so; remove it"
+    least = min(chosen.min_elements for chosen in formats if chosen.states)
+    return (
+        f"states={asked[0]!r} has no effect: the largest parameter has {max(elements):,} elements, and slots of those "
+        f"with fewer than min_elements={least} stay float32. Give a lower min_elements (0: all), or remove states"
+    )
 
 
 def check_seed(seed: object, where: str = "") -> None:

@@ -84,6 +84,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     module, elements = _namespace(condition, a, b), _elements.get()
     if elements is not None and _is_number(a) and _is_number(b):
         a = module.full_like(elements, a)  # of its own type NumPy would take float64, torch its default
+    # torch makes a tensor of a number in `where`: one that a subclass may not know, and that is not fake among fakes.
+    if hasattr(b, "masked_fill") and _is_number(a):
+        return b.masked_fill(condition, a)
+    if hasattr(a, "masked_fill") and _is_number(b):
+        return a.masked_fill(~condition, b)
     return module.where(condition, a, b)
 
 

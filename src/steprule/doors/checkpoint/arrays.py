@@ -118,7 +118,7 @@ def state_of(content: Content, optimizer: Optimizer, convert: bool, hyperparamet
         for index in range(len(optimizer.groups))
     ]
     return {
-        "version": VERSION,
+        "version": VERSION - any(content.is_earlier(own) for own in saved),
         "rule": optimizer.rule.name,
         "t": t,
         "groups": groups,

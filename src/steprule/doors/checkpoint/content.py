@@ -8,6 +8,7 @@ from typing import Any
 
 from steprule.checkpoint import Json, Stored, check_text, decode, encode, short
 from steprule.errors import CheckpointError
+from steprule.formats import CODING, EARLIER_CODING
 
 __all__ = ["Content", "Group", "Parameter", "document_of", "read_content"]
 
@@ -25,6 +26,7 @@ class Group:
         seed: of random rounding; None where there is none.
         first_row: where its arrays begin in larger ones.
         options: of PyTorch's groups, in its own names, encoded.
+        coding: how codes and scales are to be read.
     """
 
     rule: str
@@ -32,6 +34,7 @@ class Group:
     seed: int | None = None
     first_row: int = 0
     options: dict[str, Json] | None = None
+    coding: str = CODING
 
 
 @dataclass
@@ -87,6 +90,10 @@ class Content:
         """What the arrays of each parameter are called: its name, or its place."""
         return labels_of([parameter.name for parameter in self.parameters])
 
+    def is_earlier(self, parameter: Parameter) -> bool:
+        """Whether a parameter was saved when tensors of one dimension kept float32 slots, whatever was asked for."""
+        return self.groups[parameter.group].coding == EARLIER_CODING
+
     @property
     def t(self) -> int | None:
         """The steps taken, if all parameters have taken as many."""
@@ -135,7 +142,7 @@ def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[
 
 def _group_json(group: Group, what: str) -> dict[str, Any]:
     own = {"rule": group.rule, "hyperparameters": encode(group.hyperparameters, f"the hyperparameters of {what}")}
-    own |= {"seed": group.seed, "first_row": group.first_row}
+    own |= {"seed": group.seed, "first_row": group.first_row, "coding": group.coding}
     return own if group.options is None else {**own, "options": group.options}
 
 
@@ -195,7 +202,10 @@ def _read_group(told: Mapping[str, Any]) -> Group:
     if options is not None and not isinstance(options, dict):
         raise CheckpointError(f"the options of a group are {short(options)}, expected an object")
     hyperparameters = _object(told.get("hyperparameters"), "hyperparameters")
-    return Group(_get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options)
+    coding = told.get("coding", EARLIER_CODING)
+    if coding not in (CODING, EARLIER_CODING):
+        raise CheckpointError(f"the states are coded as {short(coding)}, this steprule reads {CODING!r}. Update it")
+    return Group(_get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options, coding)
 
 
 def _read_parameter(told: Mapping[str, Any], groups: int) -> Parameter:

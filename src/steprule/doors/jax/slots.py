@@ -16,7 +16,7 @@ from steprule.doors.jax.leaves import type_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import GROUP, Kept
 
-__all__ = ["EightBit", "check_kept", "made", "planes_of", "slot_of"]
+__all__ = ["EightBit", "check_kept", "is_plain", "made", "planes_of", "slot_of"]
 
 
 class EightBit(NamedTuple):
@@ -32,6 +32,11 @@ def planes_of(slot: Any) -> tuple[Any, ...]:
         return tuple(slot)
     # nnx.Optimizer keeps a named tuple as a mapping of its fields.
     return (slot["codes"], slot["scale"]) if isinstance(slot, Mapping) else (slot,)
+
+
+def is_plain(slot: Any, dtype: str) -> bool:
+    """Whether a slot is kept as numbers of that type."""
+    return [type_of(plane) for plane in planes_of(slot)] == [dtype]
 
 
 def check_kept(value: Any, way: Kept, what: str) -> None:

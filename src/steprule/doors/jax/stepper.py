@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -15,11 +17,11 @@ from steprule import engine
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
 from steprule.doors.jax.leaves import check_like, flat, flat_like, format_of, paths_of, type_of
-from steprule.doors.jax.slots import check_kept, made, planes_of, slot_of
+from steprule.doors.jax.slots import check_kept, is_plain, made, planes_of, slot_of
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import Kernel
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream
+from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, stream, without_effect
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
 from steprule.rules.kept import kept_with_rule
@@ -74,7 +76,7 @@ class Stepper:
         small = MIN_ELEMENTS if min_elements is None else min_elements
         formats = Formats.of(states, "nearest", small, slots)
         given = {"min_elements": min_elements, "seed": seed}
-        check_effects({name: value for name, value in given.items() if value is not None}, [formats], [])
+        check_effects({name: value for name, value in given.items() if value is not None}, [formats], [], [])
         check_seed(seed or 0)
         return cls(rule, variant, values, formats, seed or 0)
 
@@ -83,6 +85,10 @@ class Stepper:
         leaves, treedef = flat(params)
         paths = paths_of(params)
         stored = [self._storage(leaf, path, "parameter") for leaf, path in zip(leaves, paths, strict=True)]
+        # No error: a label of optax.multi_transform may have nothing but biases.
+        idle = without_effect({}, [self.formats], stored, [prod(leaf.shape) for leaf in leaves])
+        if idle:
+            warnings.warn(idle, UserWarning, stacklevel=3)
         trace = self.rule.trace(self.variant)
         slots: Slots = {}
         for slot in trace.slots:
@@ -183,6 +189,9 @@ class _Step:
         # Slots are of the parameter's type, and tell it where the parameter is not given.
         numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
         storage = stepper._storage(theta if theta is not None else [*numbers, g][0], path, "parameter")
+        if storage.slots and g.ndim < 2:  # a state of before such leaves had fewer bits goes on as it is
+            low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
+            storage = replace(storage, slots=tuple(low))
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
         for slot, way in kernel.slots.items():
             check_kept(slots[slot], way, f"slot {slot!r} of {path}")

@@ -48,7 +48,7 @@ def transformation(
         rule: a name of the catalogue, or a rule.
         states: the format of the slots, ``"float32"``, ``"bfloat16"`` or ``"8bit"``, or of some by name. Slots of
             float64 parameters are float64.
-        min_elements: tensors with fewer elements, or of fewer than two dimensions, keep float32 slots. Default 4096.
+        min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
         seed: of the random rounding of ``states``. Default 0.
         hyperparameters: the rule's. Numbers, arrays of JAX (traced ones as well: under ``jax.vmap`` one a run), or
             schedules: callables of the steps taken before, from 0, as optax's are.

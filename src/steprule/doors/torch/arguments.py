@@ -46,9 +46,9 @@ _MEANINGS = {
     "capturable": "keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU.",
     "options": (
         '`states` ("float32", "bfloat16", "8bit", or a dict of these by slot), `weights` of 16-bit parameters '
-        '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors, and those of '
-        "fewer than two dimensions, keep float32 states) and `seed` (0) of random rounding; and, for all groups "
-        'together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), '
+        '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep '
+        "float32 states) and `seed` (0) of random rounding; and, for all groups together, "
+        '`clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), '
         "`update_clip` and `process_group`: see docs/guards.md."
     ),
 }

@@ -14,7 +14,7 @@ from torch.optim import optimizer as torch_optimizer
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import check_implementation, documented
-from steprule.doors.torch.formats import CODING, DEFAULTS, check_formats, described, formats_of, storage_of
+from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
 from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
@@ -22,6 +22,7 @@ from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
 from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
+from steprule.formats import CODING
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Base", "Number", "Params"]
@@ -34,8 +35,8 @@ class Base(Stepping, torch.optim.Optimizer):
     """A torch optimizer that steps by a rule. Subclasses say which, and what torch calls its parts.
 
     Tensors on the CPU are stepped in one launch, in place; so are those on a GPU where Triton is installed. On other
-    devices, for tensor subclasses and with ``differentiable=True`` the rule itself runs on torch's tensors, one
-    parameter after the other.
+    devices, for tensor subclasses, with ``differentiable=True`` and while a ``TorchDispatchMode`` is active the rule
+    itself runs on torch's tensors, one parameter after the other.
     """
 
     _naming = Naming()
@@ -45,6 +46,7 @@ class Base(Stepping, torch.optim.Optimizer):
         if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
             cls.__doc__ = documented(cls)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self._forget()
         check_params(params)
@@ -116,7 +118,8 @@ class Base(Stepping, torch.optim.Optimizer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
-        return Base.step(self, closure)  # a subclass's own is what has called this one
+        # Not by step: a subclass's own has called this, and within torch.export torch is compiling here, too.
+        return self._step_hooked(closure)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -131,6 +134,9 @@ class Base(Stepping, torch.optim.Optimizer):
         """
         if torch.compiler.is_compiling():
             return self._step_uncompiled(closure)
+        return self._step_hooked(closure)
+
+    def _step_hooked(self, closure: Callable[[], Any] | None) -> Any:
         if self._has_hooks() and not self._is_hooked:
             return self._step_with_hooks() if closure is None else self._step_with_hooks(closure)
         return self._step(closure)

@@ -15,11 +15,11 @@ from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_tensor, tensor_of
-from steprule.doors.torch.formats import CODING, DEFAULTS, PARAM, STORAGE, key_of, storage_of
+from steprule.doors.torch.formats import DEFAULTS, PARAM, STORAGE, key_of, storage_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import plane_name, ways_of
 from steprule.errors import StateError
-from steprule.formats import FORMATS, Kept, saved_way
+from steprule.formats import CODING, EARLIER_CODING, FORMATS, Kept, saved_way
 
 __all__ = [
     "class_of",
@@ -177,11 +177,13 @@ def state_of(content: Content, optimizer: Base, convert: bool, hyperparameters: 
     items = [(param, own) for own in options for param in own.group["params"]]
     labels = labels_of(names_of(optimizer))
     entries = [
-        _entry(optimizer, one, own, param, label, convert)
+        _entry(optimizer, one, own, param, label, convert or (content.is_earlier(one) and param.dim() < 2))
         for one, (param, own), label in zip(saved, items, labels, strict=True)
     ]
     places = iter(range(len(items)))
     packed = [{**_bare(group), "params": [next(places) for _ in group["params"]]} for group in groups]
+    for group, told in zip(packed, content.groups, strict=True):
+        group |= {"coding": told.coding} if "coding" in group else {}
     return {"state": {place: entry for place, entry in enumerate(entries) if entry}, "param_groups": packed}
 
 
@@ -193,7 +195,7 @@ def _group_state(content: Content, optimizer: Base, index: int) -> dict[str, Any
     """Return a group with the options that it goes on with; its formats stay."""
     group = optimizer.param_groups[index]
     new = options_for(content.groups[index], optimizer, group, index, content.made_by == class_of(optimizer))
-    if new.get("coding", CODING) != CODING:
+    if new.get("coding", CODING) not in (CODING, EARLIER_CODING):
         raise StateError(f"the states are coded as {short(new['coding'])}, this steprule reads {CODING!r}")
     new = {name: value for name, value in new.items() if name not in _FORMATS}
     new |= {name: group[name] for name in _FORMATS if name in group}

@@ -1,4 +1,4 @@
-"""The rule itself on torch's tensors: for other devices, tensor subclasses, and gradients through the step."""
+"""The rule itself on torch's tensors: other devices, subclasses, gradients through the step, modes that look at it."""
 
 from __future__ import annotations
 

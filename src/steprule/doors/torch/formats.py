@@ -12,14 +12,14 @@ from torch import Tensor
 
 from steprule.doors.describe import Line, table, words
 from steprule.doors.group import GroupValues
+from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, GROUP, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
+from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
 __all__ = [
-    "CODING",
     "DEFAULTS",
     "PARAM",
     "STORAGE",
@@ -42,8 +42,8 @@ class FormatOptions(TypedDict, total=False):
         states: ``"float32"`` (default), ``"bfloat16"`` or ``"8bit"``, or a dict of these by slot.
         weights: of float16 and bfloat16 parameters: ``"nearest"`` (default), ``"stochastic"``, ``"split24"``,
             ``"split32"``.
-        min_elements: tensors with fewer elements, or of fewer than two dimensions, keep float32 states. Default 4096;
-            0: none do.
+        min_elements: tensors with fewer elements keep float32 states. Default 4096; 0: none do. Where all tensors of
+            the optimizer do, states are an error.
         seed: what random rounding depends on besides the step, the tensor and the element. Default 0.
     """
 
@@ -56,8 +56,6 @@ class FormatOptions(TypedDict, total=False):
 DEFAULTS: dict[str, Any] = {"states": "float32", "weights": "nearest", "min_elements": MIN_ELEMENTS, "seed": 0}
 PARAM = "param"
 """What keys of a state call the parameter itself."""
-CODING = f"groups of {GROUP}, 1"
-"""What codes and scales in a state dict mean; the option ``coding`` of groups whose formats are not the defaults."""
 
 STORAGE = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 _TORCH = {"uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "uint16": torch.bfloat16}
@@ -105,8 +103,16 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
     """Check that a tensor whose formats or guards need a kernel is one that kernels walk.
 
     Raises:
-        StructureError: for tensors on other devices, subclasses, and sparse or differentiable steps.
+        StructureError: for tensors on other devices, subclasses, sparse or differentiable steps, and while torch's
+            operations are looked at.
     """
+    if sees_operations() and (clips_update or not storage.is_plain):
+        asked = "update_clip" if clips_update else _asked(storage)
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)} cannot be stepped with {asked} while a TorchDispatchMode "
+            "(make_fx, FakeTensorMode, a counter) or torch.jit.trace looks at torch's operations: that takes a kernel, "
+            "which they would not see; nothing was stepped. Step outside of it, or without these options"
+        )
     if clips_update:
         raise StructureError(
             f"update_clip takes dense tensors in this machine's memory, or on a GPU for which Triton is installed; a "
@@ -114,13 +120,16 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
             "stepped. Use clip_norm"
         )
     if not storage.is_plain:
-        asked = ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
-            f"asked ({asked}): this takes dense tensors in this machine's memory, or on a GPU for which Triton is "
-            "installed, dense gradients, and no differentiable=True. Give it to a group with states='float32' and "
-            "weights='nearest'"
+            f"asked ({_asked(storage)}): this takes dense tensors in this machine's memory, or on a GPU for which "
+            "Triton is installed, dense gradients, and no differentiable=True. Give it to a group with "
+            "states='float32' and weights='nearest'"
         )
+
+
+def _asked(storage: Storage) -> str:
+    return ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
 
 
 def key_of(key: str, name: str, suffix: str) -> str:
@@ -148,9 +157,10 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
     if all(own.formats.is_plain for own in groups) and not any(name in given for name in DEFAULTS):
         return
     params = [(param, own) for own in groups for param in own.group["params"]]
-    storages = [storage_of(own.formats, p, own.rule, own.values.variant) for p, own in params if p.is_floating_point()]
+    params = [(param, own) for param, own in params if param.is_floating_point() or param.is_complex()]
+    storages = [storage_of(own.formats, param, own.rule, own.values.variant) for param, own in params]
     changed = {name: given[name] for name, value in DEFAULTS.items() if name in given and given[name] != value}
-    check_effects(changed, [own.formats for own in groups], storages)
+    check_effects(changed, [own.formats for own in groups], storages, [param.numel() for param, _ in params])
 
 
 def names_of(group: Mapping[str, Any], index: int) -> list[str]:

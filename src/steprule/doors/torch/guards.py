@@ -13,6 +13,7 @@ from torch import Tensor
 from steprule.doors.guards import GUARDS, Guards, NonFinite, small_squares
 from steprule.doors.torch.formats import FormatOptions, names_of
 from steprule.doors.torch.keys import PROCESS_GROUP
+from steprule.doors.torch.modes import number_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
@@ -104,7 +105,7 @@ def squares(grad: Tensor, options: GroupOptions) -> list[float]:
 
 def _whole(tensor: Tensor) -> float:
     """Return a number; of a sharded tensor, that of all shards together."""
-    return float(_full(tensor).item())
+    return number_of(_full(tensor), "clip_norm and nonfinite decide by the gradients' numbers")
 
 
 def _reals(tensor: Tensor) -> Tensor:

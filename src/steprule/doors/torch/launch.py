@@ -128,7 +128,7 @@ class Launch:
             row.grad = row.param
         direct = [*(row for row, _ in self._direct), *self._rows_away]
         self._direct = [(dataclasses.replace(row, grad=row.param), cohort) for row, cohort in self._direct]
-        self._own = np.array([_extent(row.memories[0]) for row in direct], np.int64).reshape(-1, 3).T
+        self._own = np.array([_extent(row) for row in direct], np.int64).reshape(-1, 3).T
         self._seen = b""
         self._stamps = [(own, *own.stamp) for own in watched.options]
         self._watch = Watch(watched, [row.place for row in direct], self._counts.numbers)
@@ -288,7 +288,7 @@ class Launch:
 
     def _crosses(self, row: Row) -> bool:
         """Whether the gradient lies in a parameter or slot: stepping one would change the gradient of another."""
-        own, (low, high) = row.memories[0].address, row.memories[1].bounds
+        (own, _, _), (low, high) = _extent(row), row.memories[1].bounds
         return own != low and self._spans.meet(low, high - low)
 
     def _arrays(self, row: Row) -> list[NDArray[Any]]:
@@ -304,5 +304,10 @@ def _is_as_stamped(own: GroupOptions, stamp: tuple[GroupOptions, GroupValues, Va
     return same and variant == stamp[2] and formats == stamp[3]
 
 
-def _extent(memory: Memory) -> tuple[int, int, int]:
-    return memory.address, memory.nbytes, memory.itemsize
+def _extent(row: Row) -> tuple[int, int, int]:
+    """Return where the gradient may lie though it is the parameter's memory, the gradient's bytes, and an element's.
+
+    An element is read before it is written; elements of another size would be other ones.
+    """
+    own, grad = row.memories[:2]
+    return own.address if own.itemsize == grad.itemsize else -1, grad.nbytes, grad.itemsize

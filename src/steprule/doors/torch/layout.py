@@ -13,7 +13,7 @@ from steprule.doors.torch.formats import PARAM, check_kept, key_of
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.places import Item
 from steprule.doors.torch.relaid import relaid
-from steprule.doors.torch.rows import Row, Slots, backend_of, check_parameter, make_row
+from steprule.doors.torch.rows import Row, Slots, backend_of, check_parameter, make_row, readable
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
@@ -96,9 +96,10 @@ class Layout:
         entry = self._state.get(param)
         entry = {} if entry is None else entry
         given, grad = grad, self._read(grad, options.group)
+        check_parameter(param, grad)
+        grad = readable(grad, param)
         # A copy is another one at the next step.
         self.is_reusable = self.is_reusable and grad is given
-        check_parameter(param, grad)
         state, fresh = check_entry(entry, param, options, self._naming, self._home)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):

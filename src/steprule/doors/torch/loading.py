@@ -9,10 +9,11 @@ from itertools import chain
 from typing import Any
 
 from steprule.doors.torch.convert import decoded_entry
-from steprule.doors.torch.formats import CODING, DEFAULTS
+from steprule.doors.torch.formats import DEFAULTS
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import load_entry
 from steprule.errors import HyperparameterError, StateError
+from steprule.formats import CODING, EARLIER_CODING
 
 __all__ = ["check_parts", "checked_dict", "decoded_state_dict", "loaded_groups", "loaded_state"]
 
@@ -71,6 +72,8 @@ def loaded_groups(
             )
         own = {"param_names": old["param_names"]} if "param_names" in old else {}
         taken = deepcopy(dict(group))
+        if taken.get("coding") == EARLIER_CODING:
+            taken["coding"] = CODING  # what differs is converted with the states
         if taken.get("coding", CODING) != CODING:
             raise StateError(
                 f"the states are coded as {taken['coding']!r} (group {index}), this steprule reads {CODING!r}"
@@ -93,20 +96,29 @@ def loaded_state(
 ) -> dict[Any, Any]:
     """Return the state that a state dict makes, by parameter.
 
+    Tensors of one dimension that were float32, whatever was asked for, take the format that is asked for.
+
     Raises:
         StateError: when an entry does not belong to its parameter.
     """
     keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
     params = [(param, own) for own in options for param in own.group["params"]]
     at = dict(zip(keys, params, strict=True))
+    earlier = {k for group in state_dict["param_groups"] if is_earlier(group) for k in group["params"]}
     state: dict[Any, Any] = defaultdict(dict)
     for key, entry in state_dict["state"].items():
         if key in at:
             param, own = at[key]
-            state[param] = load_entry(entry, param, own, naming, f"the state of parameter {key!r}", convert)
+            converts = convert or (key in earlier and param.dim() < 2)
+            state[param] = load_entry(entry, param, own, naming, f"the state of parameter {key!r}", converts)
         else:
             state[key] = entry
     return state
+
+
+def is_earlier(group: Mapping[str, Any]) -> bool:
+    """Whether a group was saved when tensors of one dimension kept float32 states."""
+    return group.get("coding") == EARLIER_CODING
 
 
 def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions], naming: Naming) -> dict[str, Any]:

@@ -21,11 +21,9 @@ class SpentGradient(torch.Tensor):
     """
 
     @staticmethod
-    def __new__(cls, param: Tensor) -> SpentGradient:
-        """Return a stand-in for the gradient of a parameter."""
-        made: SpentGradient = torch.Tensor._make_wrapper_subclass(
-            cls, param.shape, dtype=param.dtype, device=param.device
-        )
+    def __new__(cls, grad: Tensor) -> SpentGradient:
+        """Return a stand-in for a gradient."""
+        made: SpentGradient = torch.Tensor._make_wrapper_subclass(cls, grad.shape, dtype=grad.dtype, device=grad.device)
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -66,7 +64,7 @@ class Handle:
                     "the optimizer, or the handle, as long as the model is trained, or remove() the handle before"
                 )
             optimizer._step_alone(param)
-            param.grad = SpentGradient(param)
+            param.grad = SpentGradient(param if param.grad is None else param.grad)
 
         return step
 

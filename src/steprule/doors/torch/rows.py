@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from torch import Tensor
 from steprule.doors.layout import fill_a_run, same_walk
 from steprule.doors.leaf import words_of
 from steprule.doors.torch import devices
+from steprule.doors.torch.formats import STORAGE
+from steprule.doors.torch.modes import sees_operations
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import Kernel, Task, kernel
 from steprule.errors import StructureError
-from steprule.formats import Storage, stream
+from steprule.formats import FORMATS, Storage, stream
 
-__all__ = ["Memory", "Row", "Slots", "backend_of", "check_parameter", "is_plain", "make_row", "state_dtype"]
+__all__ = ["Memory", "Row", "Slots", "backend_of", "check_parameter", "is_plain", "make_row", "readable", "state_dtype"]
 
 _KIND = {
     torch.float16: "<f2",
@@ -157,9 +159,12 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def backend_of(tensors: Sequence[Tensor]) -> str:
-    """Return which kernels walk tensors together: ``"llvm"``, ``"triton"``, or none."""
+    """Return which kernels walk tensors together: ``"llvm"``, ``"triton"``, or none.
+
+    None where torch's operations are looked at or recorded: then the step is made of them.
+    """
     device = tensors[0].device
-    if not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
+    if sees_operations() or not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
         return ""
     if devices.has_kernels(device):
         return "triton"
@@ -183,8 +188,11 @@ def _is_wrapped(tensor: Tensor) -> bool:
 
 
 def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots, backend: str) -> Row:
-    """Lay out one parameter."""
-    chosen = kernel(options.rule, options.values.variant, state.storage, backend, options.values.guard, "step")
+    """Lay out one parameter, with a gradient of the type that ``readable`` returns."""
+    storage = state.storage
+    if grad.dtype != param.dtype:
+        storage = replace(storage, gradient=FORMATS[STORAGE[grad.dtype]])
+    chosen = kernel(options.rule, options.values.variant, storage, backend, options.values.guard, "step")
     memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[plane.name] for plane in chosen.kept))]
     own = memories[0]
     # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
@@ -193,12 +201,12 @@ def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, sta
     direct = direct and (param.is_contiguous() or not chosen.needs_order)
     words = words_of(chosen, param.shape, (0, stream(place)))
     return Row(
-        param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, words, direct, state.storage
+        param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, words, direct, storage
     )
 
 
 def check_parameter(param: Tensor, grad: Tensor) -> None:
-    """Check that a parameter can be stepped, along a gradient of its shape and type.
+    """Check that a parameter can be stepped, along a gradient of its shape; both real, or both complex.
 
     Raises:
         RuntimeError: in torch's words, when its elements share memory.
@@ -215,9 +223,20 @@ def check_parameter(param: Tensor, grad: Tensor) -> None:
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
-    if grad.shape != param.shape or grad.dtype != param.dtype:
+    is_number = grad.is_complex() if param.is_complex() else grad.is_floating_point()
+    if grad.shape != param.shape or not is_number:
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)} and type {param.dtype} has a gradient of shape "
-            f"{tuple(grad.shape)} and type {grad.dtype}; nothing was stepped. A gradient has one number, of the same "
-            "type, for every number of its parameter"
+            f"{tuple(grad.shape)} and type {grad.dtype}; nothing was stepped. A gradient has one number for every "
+            "number of its parameter: a complex one for a complex one, else one of a floating-point type"
         )
+
+
+def readable(grad: Tensor, param: Tensor) -> Tensor:
+    """Return a gradient as a kernel reads it beside its parameter: itself, or a copy in the type of the arithmetic.
+
+    Kernels read float16, bfloat16 and float32 beside each of these.
+    """
+    kind = state_dtype(param.dtype)
+    read = (torch.float16, torch.bfloat16, torch.float32) if kind is torch.float32 else (kind,)
+    return grad if grad.dtype == param.dtype or grad.dtype in read else grad.to(kind)

@@ -225,6 +225,8 @@ def _copied(value: Any) -> Any:
 def _start(param: Tensor, value: float) -> Tensor:
     number = complex(value, value) if param.is_complex() else value
     kind = state_dtype(param.dtype)
+    if not value:  # as torch does: a subclass need not know more
+        return torch.zeros_like(param, dtype=kind, memory_format=torch.preserve_format, requires_grad=False)
     return torch.full_like(param, number, dtype=kind, memory_format=torch.preserve_format, requires_grad=False)
 
 
@@ -267,8 +269,12 @@ def _number(
         value = value.item()
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise StateError(f"{key} must be one number, got {value!r}")
-    # Filled there: a copy from this machine's memory would wait for the device.
-    fresh[key] = torch.full((), start if value is None else float(value), dtype=dtype, device=home)
+    number = start if value is None else float(value)
+    if home.type == "cpu":
+        # As torch does: FakeTensorMode and make_fx know the numbers of such tensors, and not those of filled ones.
+        fresh[key] = torch.tensor(number, dtype=dtype, device=home)
+    else:  # Filled there: a copy from this machine's memory would wait for the device.
+        fresh[key] = torch.full((), number, dtype=dtype, device=home)
     return fresh[key]
 
 

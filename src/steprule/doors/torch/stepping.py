@@ -17,6 +17,7 @@ from steprule.doors.torch.guards import Given
 from steprule.doors.torch.home import home_of
 from steprule.doors.torch.launch import Launch
 from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.modes import sees_operations
 from steprule.doors.torch.options import Choice, GroupOptions, Naming
 from steprule.doors.torch.places import Item, Places, places_of, rounds
 from steprule.doors.turns import InTurns
@@ -76,7 +77,7 @@ class Stepping(HasGuards, InTurns):
         grads = [param.grad for group in self.param_groups for param in group["params"]]
         if self._released is not None:
             grads = [None if type(grad) is self._released else grad for grad in grads]
-        launch = self._launch
+        launch = None if sees_operations() else self._launch
         if launch is not None and launch.asks(found) and launch.holds(self._options, list(self.state.values()), grads):
             if found is not None and not launch.is_decided and found.item():
                 return None
