@@ -33,9 +33,9 @@ SHAPES: list[tuple[int, ...]] = [(), (1,), (3,), (0,), (4, 3), (0, 3), (2, 3, 2)
 class Case:
     """What a seed makes: a class, its options and its parameters."""
 
-    def __init__(self, seed: int, name: str | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         r = random.Random(seed)
-        self.name = r.choice(list(OPTIONS)) if name is None else name
+        self.name = list(OPTIONS)[seed % len(OPTIONS)]
         self.dtype = r.choice([torch.float32] * 3 + [torch.float64] * 2 + [*HALF])
         if self.name == "SparseAdam":
             self.dtype = r.choice([torch.float32, torch.float64])
@@ -59,7 +59,7 @@ class Case:
         if self.dtype in HALF and self.name not in ("SGD", "Rprop", "ASGD"):
             options["eps"] = 1e-3  # torch's of a 16-bit state is zero otherwise, and 0 / 0 is NaN
         options["maximize"] = r.random() < 0.3
-        options["lr"] = r.choice([1e-3, 0.01, 0.03])
+        options["lr"] = r.choice([0.03, 0.1] if self.dtype in HALF else [1e-3, 0.01, 0.03])
         return options
 
     def drawn_group(self, r: random.Random, number: int) -> dict[str, Any]:

@@ -26,12 +26,13 @@ TYPES: list[tuple[str, Callable[[str, str, Tensor], bool], torch.dtype]] = [
     ("SparseAdam's step", lambda name, key, value: (name, key) == ("SparseAdam", "step"), torch.float64),
 ]
 
-# A step is a chain of some twenty operations, and each rounds by half a unit in the last place of its result, on both
-# sides: 20 units of the largest number on the way. That is the largest of those that are added up (a parameter, a
-# gradient, an old state), or, for a parameter, lr times a quotient of moments, of order one; twice that, since a
-# difference of two terms may be relatively worse. Of 16 bits torch rounds after every operation, and we once: five or
-# so on the way to a state.
-UNITS = {torch.float64: 40.0, torch.float32: 40.0, torch.float16: 10.0, torch.bfloat16: 10.0}
+# A step is a chain of some sixteen operations, and each rounds by half a unit in the last place of its result, on both
+# sides: 16 units of the largest number on the way. That is the largest of those that are added up (a parameter, a
+# gradient, an old state), or, for a parameter, lr times a quotient of moments, which is of order one.
+# Of 16 bits torch rounds after every operation, where we round once: six on the way to a state, and two more units
+# where it decays the parameter before it moves it.
+UNITS = {torch.float64: 16.0, torch.float32: 16.0, torch.float16: 6.0, torch.bfloat16: 6.0}
+OF_PARAMETERS = {torch.float64: 16.0, torch.float32: 16.0, torch.float16: 3.0, torch.bfloat16: 3.0}
 
 
 def compare(theirs: Side, mine: Side, before: list[Tensor], what: str) -> None:
@@ -59,9 +60,9 @@ def _compare_parameter(theirs: Side, mine: Side, p: Tensor, q: Tensor, start: Te
     kept = (p.dtype, p.shape, p.stride(), p.requires_grad, p.grad is None)
     if kept != (q.dtype, q.shape, q.stride(), q.requires_grad, q.grad is None):
         raise DifferenceError(f"{what} is {kept}, expected {(q.dtype, q.shape, q.stride(), q.requires_grad)}")
-    name, unit = theirs.case.name, _unit(theirs, q)
+    name = theirs.case.name
     sizes = [x.detach() for x in (q, start) if x.dtype == q.dtype]
-    _compare_numbers(p.detach(), q.detach(), [*sizes, q.new_ones(())], unit, what)
+    _compare_numbers(p.detach(), q.detach(), [*sizes, q.new_ones(())], _bound(theirs, q, OF_PARAMETERS), what)
     own, entry = mine.optimizer.state.get(p) or {}, theirs.optimizer.state.get(q) or {}
     if set(own) != set(entry):
         raise DifferenceError(f"{what}: the state has {sorted(own)}, expected {sorted(entry)}")
@@ -80,28 +81,28 @@ def _compare_parameter(theirs: Side, mine: Side, p: Tensor, q: Tensor, start: Te
             raise DifferenceError(f"{what}: {own[key]} steps, expected {value}")
         terms = [value, start] if key not in POSITIVE and start.dtype == value.dtype else [value]
         terms += [q.grad] if key not in POSITIVE and q.grad is not None and not q.grad.is_sparse else []
-        _compare_numbers(own[key], value, terms, unit, f"{what}: {key}")
+        _compare_numbers(own[key], value, terms, _bound(theirs, q, UNITS), f"{what}: {key}")
 
 
-def _unit(side: Side, param: Tensor) -> float:
+def _bound(side: Side, param: Tensor, units: dict[torch.dtype, float]) -> float:
     """Return how large an error a step may make, of the numbers that it computes with."""
     kinds = [param.dtype, *(g["lr"].dtype for g in side.groups if isinstance(g["lr"], Tensor))]
     kinds += [side.case.default] if side.case.name in DEFAULT_TYPED else []
     kind = max(kinds, key=lambda d: torch.finfo(d).eps)
-    return UNITS[kind] * torch.finfo(kind).eps
+    return units[kind] * torch.finfo(kind).eps
 
 
-def _compare_numbers(actual: Tensor, expected: Tensor, terms: list[Tensor], unit: float, what: str) -> None:
-    """Compare within ``unit`` of the largest of the terms that were added up, and then copy."""
+def _compare_numbers(actual: Tensor, expected: Tensor, terms: list[Tensor], bound: float, what: str) -> None:
+    """Compare within ``bound`` of the largest of the terms that were added up, and then copy."""
     if not expected.numel():
         return
     scale = max(float(x.detach().abs().max()) for x in terms if x.numel())
     a, b = actual.detach().double(), expected.detach().double()
-    far = (a - b).abs() > unit * scale
+    far = (a - b).abs() > bound * scale
     far = (far | (a.isnan() != b.isnan()) | (a.isinf() & (a != b))) & ~((a == b) | (a.isnan() & b.isnan()))
     if far.any():
         at = tuple(far.nonzero()[0].tolist())
         raise DifferenceError(
-            f"{what}: {a[at]:.17g} at {at}, expected {b[at]:.17g}, {(a - b)[at] / scale / unit:.1f} bounds"
+            f"{what}: {a[at]:.17g} at {at}, expected {b[at]:.17g}, {(a - b)[at] / scale / bound:.1f} bounds"
         )
     actual.data.copy_(expected.detach())

@@ -23,9 +23,9 @@ from tests.torch_histories.compare import compare
 from tests.torch_histories.side import OPERATIONS, Operation, Side
 
 
-def play(seed: int, history: History, name: str | None = None) -> Counter[str]:
+def play(seed: int, history: History) -> Counter[str]:
     """Play a history on both sides of a case."""
-    case = Case(seed, name)
+    case = Case(seed)
     came: Counter[str] = Counter()
     threads = torch.get_num_threads()
     with warnings.catch_warnings(), default_dtype(case.default):
