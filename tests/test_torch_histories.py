@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.histories import check, drawn
 from tests.torch_cases import TORCH_NAMES, one_thread
 from tests.torch_histories import WEIGHTS, play
 from tests.torch_histories.case import OPTIONS
+from tests.torch_histories.compare import DIFFERENCES
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -32,6 +34,12 @@ def test_histories_agree_with_torch() -> None:
     assert {name for name in WEIGHTS if came[f"{name}: done"] < 5} <= refused, came
     assert all(came[f"{name}: raised"] >= 5 for name in refused), came
     assert not came["step: raised"], came
+
+
+def test_what_histories_leave_out_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "torch.md").read_text()
+    assert [found.row for found in DIFFERENCES if f"| {found.row} |" not in text] == []
+    assert all(found.dtype is not None or found.how for found in DIFFERENCES)
 
 
 @pytest.mark.slow

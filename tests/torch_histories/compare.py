@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,15 +16,54 @@ from tests.torch_histories.side import Side
 # torch computes with the numbers of these states, which it has in the default type.
 DEFAULT_TYPED = {"NAdam": ("mu_product",), "ASGD": ("eta", "mu")}
 SCALARS = ("step", "mu_product", "eta", "mu")
+NOTES = ("origin", "ema", "label")
+"""What wrappers keep in a state."""
 POSITIVE = (*SCALARS, "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
 """States that come about without subtraction: no term is larger than the sum."""
 
-# What docs/torch.md says is different, as far as a history comes to it: the type of a state where it is not torch's.
-# (Moments below the smallest normal number, and the variance of a centered RMSprop, do not come about here.)
-TYPES: list[tuple[str, Callable[[str, str, Tensor], bool], torch.dtype]] = [
-    ("mu_product, eta and mu", lambda name, key, value: key in DEFAULT_TYPED.get(name, ()), torch.float64),
-    ("states of float16 and bfloat16 parameters", lambda name, key, value: value.dtype in HALF, torch.float32),
-    ("SparseAdam's step", lambda name, key, value: (name, key) == ("SparseAdam", "step"), torch.float64),
+
+@dataclass(frozen=True)
+class Documented:
+    """What docs/torch.md says is different from torch.optim.
+
+    Attributes:
+        row: its row in the table there.
+        dtype: the type that a state has instead of torch's.
+        holds: of which state that is so: given its class, its key, and torch's value.
+        how: how histories come by it, where it is no type.
+    """
+
+    row: str
+    dtype: torch.dtype | None = None
+    holds: Callable[[str, str, Tensor], bool] = lambda name, key, value: False
+    how: str = ""
+
+
+DIFFERENCES = [
+    Documented(
+        "`NAdam`'s `mu_product`, `ASGD`'s `eta` and `mu`", torch.float64, lambda n, k, v: k in DEFAULT_TYPED.get(n, ())
+    ),
+    Documented(
+        "states of float16 and bfloat16 parameters", torch.float32, lambda n, k, v: k not in NOTES and v.dtype in HALF
+    ),
+    Documented("`SparseAdam`'s `step`", torch.float64, lambda n, k, v: (n, k) == ("SparseAdam", "step")),
+    Documented("loading a state dict", how="load: torch is not asked to take what does not fit"),
+    Documented("a misspelt option of a group", how="refused_options: torch is not asked"),
+    Documented("a hyperparameter set out of range between steps", how="refused_options: torch is not asked"),
+    Documented(
+        "a state that options set later ask for (`amsgrad`, say)",
+        how="option_set, parameter_moved and group_added avoid it",
+    ),
+    Documented("hooks of a step that `GradScaler` skips", how="scaled_step: none is skipped where there are hooks"),
+    Documented("gradients under `SGD(nesterov=True, foreach=True)`", how="Case: SGD is not made with foreach=True"),
+    Documented(
+        "`RMSprop(centered=True)` where rounding makes a variance negative", how="slots_of: set to nothing else"
+    ),
+    Documented("`Rprop` where a gradient is NaN", how="gradient_not_finite: not for Rprop"),
+    Documented(
+        "a sparse gradient of a strided tensor of one element", how="Case, gradients_of_the_other_kind: larger ones"
+    ),
+    Documented("`SGD` with momentum and sparse gradients", how="gradients_of_the_other_kind: without momentum"),
 ]
 
 # A step is a chain of some sixteen operations, and each rounds by half a unit in the last place of its result, on both
@@ -72,7 +112,7 @@ def _compare_parameter(theirs: Side, mine: Side, p: Tensor, q: Tensor, start: Te
             if not same:
                 raise DifferenceError(f"{what}: {key} is {own[key]!r}, expected {value!r}")
             continue
-        kinds = [kind for _, holds, kind in TYPES if holds(name, key, value)] or [value.dtype]
+        kinds = [d.dtype for d in DIFFERENCES if d.holds(name, key, value)] or [value.dtype]
         if own[key].dtype != kinds[0] or own[key].shape != value.shape:
             raise DifferenceError(
                 f"{what}: {key} is {own[key].dtype}, {own[key].shape}, expected {kinds[0]}, {value.shape}"

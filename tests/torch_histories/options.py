@@ -88,6 +88,27 @@ def note_in_a_group(side: Side, r: random.Random, other: Side) -> Any:
         group[r.choice(["layer", "tag", "no_decay"])] = r.choice(["encoder", 3, None])
 
 
+@operation(2)
+def notes_that_look_like_options(side: Side, r: random.Random, other: Side) -> Any:
+    note = r.choice(["param_name", "state", "weight", "lr_scale", "param_groups"])
+    group = {"params": [side.case.parameter(r)], note: 1.0}
+    if len(side.groups) < 4 and not side.case.is_named:
+        side.call(side.optimizer.add_param_group, group)
+
+
+@operation(1)
+def note_in_the_defaults(side: Side, r: random.Random, other: Side) -> Any:
+    side.optimizer.defaults["note"] = 1
+
+
+@operation(1)
+def momentum_set_back(side: Side, r: random.Random, other: Side) -> Any:
+    """A buffer that is no longer used stays in the state, and goes through state dicts."""
+    for group in one(r, side.groups):
+        if side.case.name == "SGD" and not group["nesterov"]:
+            group["momentum"] = r.choice([0, 0.9])
+
+
 @operation(3)
 def schedule_begun(side: Side, r: random.Random, other: Side) -> Any:
     kind = r.choice(["step", "exponential", "cosine", "lambda"])

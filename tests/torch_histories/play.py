@@ -17,7 +17,7 @@ from torch import Tensor
 
 import steprule.torch as door
 from tests.histories import DifferenceError, History
-from tests.torch_cases import default_dtype
+from tests.torch_cases import default_dtype, frozen
 from tests.torch_histories.case import HALF, Case
 from tests.torch_histories.compare import compare
 from tests.torch_histories.side import OPERATIONS, Operation, Side
@@ -35,6 +35,8 @@ def play(seed: int, history: History) -> Counter[str]:
             for place, (operation, number) in enumerate(history):
                 what = f"{case}: operation {place}, {operation}"
                 came[f"{operation}: {_both(OPERATIONS[operation], number, theirs, mine, what)}"] += 1
+            if any(frozen(state) != before for state, before in mine.loaded):
+                raise DifferenceError(f"{case}: a state dict has changed after it was loaded")
         finally:
             torch.set_num_threads(threads)
     return came

@@ -22,6 +22,7 @@ class Side:
     Attributes:
         spare: parameters that were taken out of their groups.
         saved: state dicts.
+        loaded: state dicts that were taken over, and what was in them.
         log: what hooks noted.
         counted: which parameters' versions the last step has counted up, for autograd.
     """
@@ -32,6 +33,7 @@ class Side:
         self.optimizer: torch.optim.Optimizer = getattr(library, case.name)(groups, **copy.deepcopy(case.options))
         self.spare: list[Tensor] = []
         self.saved: list[dict[str, Any]] = []
+        self.loaded: list[tuple[dict[str, Any], Any]] = []
         self.log: list[str] = []
         self.hooks: list[Any] = []
         self.schedulers: list[Any] = []

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.torch_cases import frozen
 from tests.torch_histories.case import HALF, numbers
-from tests.torch_histories.compare import POSITIVE, SCALARS
+from tests.torch_histories.compare import NOTES, POSITIVE, SCALARS
 from tests.torch_histories.side import Side, one, operation, started
 
 
@@ -43,7 +44,7 @@ def state_in_other_memory(side: Side, r: random.Random, other: Side) -> Any:
 
 def slots_of(entry: dict[str, Any]) -> list[str]:
     """Return the keys of tensors that may be set to anything: not of a centered RMSprop, with its variance."""
-    known = (*SCALARS, *(("square_avg", "grad_avg") if "grad_avg" in entry else ()))
+    known = (*SCALARS, *NOTES, *(("square_avg", "grad_avg") if "grad_avg" in entry else ()))
     return sorted(key for key, value in entry.items() if isinstance(value, Tensor) and key not in known)
 
 
@@ -89,6 +90,14 @@ def state_of_another_parameter(side: Side, r: random.Random, other: Side) -> Any
             side.optimizer.state[q] = copy.deepcopy(side.optimizer.state[p])
 
 
+@operation(3)
+def notes_in_a_state(side: Side, r: random.Random, other: Side) -> Any:
+    """What wrappers keep there."""
+    for p in one(r, started(side)):
+        side.optimizer.state[p][r.choice(["origin", "ema"])] = p.detach().clone()
+        side.optimizer.state[p]["label"] = r.choice([3, 0.5])
+
+
 # State dicts
 
 
@@ -112,11 +121,17 @@ def load(side: Side, state: dict[str, Any]) -> None:
     """Load a state dict. Where a state does not fit its parameter ours refuses it, and torch is not asked."""
     at = dict(zip((k for group in state["param_groups"] for k in group["params"]), side.params, strict=False))
     entries = [(at[k], entry) for k, entry in state["state"].items() if k in at]
-    slots = [(p, v) for p, entry in entries for k, v in entry.items() if k not in SCALARS and isinstance(v, Tensor)]
+    slots = [
+        (p, v)
+        for p, entry in entries
+        for k, v in entry.items()
+        if k not in (*SCALARS, *NOTES) and isinstance(v, Tensor)
+    ]
     fits = all(v.shape == p.shape and torch.promote_types(v.dtype, state_type(p)) == state_type(p) for p, v in slots)
     if not fits and not side.is_ours:
         raise ValueError("a state that does not fit")
     side.call(side.optimizer.load_state_dict, state)
+    side.loaded.append((state, frozen(state)))
 
 
 def state_type(p: Tensor) -> torch.dtype:
@@ -143,7 +158,7 @@ def state_dict_loaded_in_half(side: Side, r: random.Random, other: Side) -> Any:
     state = chosen(side, r, other)
     for entry in state["state"].values():
         for key, value in entry.items():
-            if isinstance(value, Tensor) and value.dim() and key != "step":
+            if isinstance(value, Tensor) and value.dim() and key not in ("step", *NOTES):
                 entry[key] = value.bfloat16()
     if side.case.dtype not in HALF:
         load(side, state)

@@ -164,6 +164,23 @@ def gradients_of_the_other_kind(side: Side, r: random.Random, other: Side) -> An
         side.optimizer.zero_grad()
 
 
+@operation(3)
+def gradients_of_another_type(side: Side, r: random.Random, other: Side) -> Any:
+    """Of 16 bits where the parameter has 32, and the reverse, where torch steps them, and not by rounded factors."""
+    taken = side.case.name in ("SGD", "RMSprop", "Adagrad", "Adadelta", "ASGD")
+    if not taken or any(group["foreach"] or group.get("centered") for group in side.groups):
+        return None
+    for p in some(r, [p for p in side.params if p.dtype in (torch.float32, torch.bfloat16)]):
+        kind = torch.bfloat16 if p.dtype == torch.float32 else torch.float32
+        p.grad = None
+        p.grad_dtype = kind
+        p.grad = numbers(r, p.shape, kind)
+    side.step()
+    for p in side.params:
+        p.grad, p.grad_dtype = None, p.dtype
+    return None
+
+
 @operation(2)
 def gradient_not_finite(side: Side, r: random.Random, other: Side) -> Any:
     """What becomes infinite or NaN is so on both sides; then all is begun anew."""
