@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ def schedule_begun(side: Side, r: random.Random, other: Side) -> Any:
     if side.schedulers or any("initial_lr" in group for group in side.groups):
         return
     o = side.optimizer
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         "step": lambda: lr_scheduler.StepLR(o, 2, gamma=0.7),
         "exponential": lambda: lr_scheduler.ExponentialLR(o, 0.9),
         "cosine": lambda: lr_scheduler.CosineAnnealingWarmRestarts(o, 3, eta_min=1e-4),

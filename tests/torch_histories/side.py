@@ -107,7 +107,7 @@ def operation(weight: int) -> Callable[[Operation], Operation]:
     """Enter an operation into the table under its name, as frequent as ``weight`` says."""
 
     def enter(run: Operation) -> Operation:
-        name = run.__name__  # type: ignore[attr-defined]
+        name = run.__name__
         OPERATIONS[name], WEIGHTS[name] = run, weight
         return run
 

@@ -12,6 +12,12 @@ from tests.torch_histories.case import HALF, laid, numbers
 from tests.torch_histories.side import Side, gradient, one, operation, some, sparse, with_gradient
 
 
+def grad_of(p: Tensor) -> Tensor:
+    """Return the gradient that a parameter has."""
+    assert p.grad is not None
+    return p.grad
+
+
 @operation(30)
 def step(side: Side, r: random.Random, other: Side) -> Any:
     return side.step()
@@ -71,11 +77,11 @@ def scaled_step(side: Side, r: random.Random, other: Side) -> Any:
     scaler = torch.amp.GradScaler("cpu", init_scale=r.choice([4.0, 1024.0]), enabled=r.random() < 0.8)
     all_gradients(side, r, other)
     for p in side.params:
-        scaler.scale(p.grad)
-        p.grad.mul_(scaler.get_scale())  # as if of a loss that was scaled
+        scaler.scale(grad_of(p))
+        grad_of(p).mul_(scaler.get_scale())  # as if of a loss that was scaled
     # The step that it skips is skipped by ours itself, after its hooks, as in torch's fused forms.
     if r.random() < 0.3 and scaler.is_enabled() and not side.hooks:
-        r.choice(side.params).grad.fill_(torch.inf)
+        grad_of(r.choice(side.params)).fill_(torch.inf)
     if r.random() < 0.3:
         scaler.unscale_(side.optimizer)
     side.call(scaler.step, side.optimizer)
@@ -113,13 +119,13 @@ def zero_grad(side: Side, r: random.Random, other: Side) -> Any:
 @operation(3)
 def gradients_of_zeros(side: Side, r: random.Random, other: Side) -> Any:
     for p in some(r, with_gradient(side)):
-        p.grad.zero_()
+        grad_of(p).zero_()
 
 
 @operation(4)
 def gradients_add_up(side: Side, r: random.Random, other: Side) -> Any:
     for p in with_gradient(side):
-        p.grad.add_(numbers(r, p.shape, p.dtype), alpha=0.5)
+        grad_of(p).add_(numbers(r, p.shape, p.dtype), alpha=0.5)
 
 
 @operation(4)
@@ -137,7 +143,7 @@ def gradients_expanded(side: Side, r: random.Random, other: Side) -> Any:
 @operation(3)
 def gradients_in_other_memory(side: Side, r: random.Random, other: Side) -> Any:
     for p in some(r, with_gradient(side)):
-        p.grad = p.grad.clone()
+        p.grad = grad_of(p).clone()
 
 
 @operation(2)
@@ -188,7 +194,7 @@ def gradient_not_finite(side: Side, r: random.Random, other: Side) -> Any:
     if side.case.name in ("RMSprop", "Rprop", "SparseAdam"):  # see docs/torch.md
         return None
     for p in one(r, [p for p in with_gradient(side) if p.numel()]):
-        p.grad = p.grad.clone(memory_format=torch.contiguous_format)
+        p.grad = grad_of(p).clone(memory_format=torch.contiguous_format)
         p.grad.view(-1)[r.randrange(p.numel())] = number
     side.step()
     finite = [p.isfinite().tolist() for p in side.params]
