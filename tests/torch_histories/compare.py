@@ -52,7 +52,7 @@ DIFFERENCES = [
     Documented("a hyperparameter set out of range between steps", how="refused_options: torch is not asked"),
     Documented(
         "a state that options set later ask for (`amsgrad`, say)",
-        how="option_set, parameter_moved and group_added avoid it",
+        how="option_set, group_added, parameter_moved and state_of_another_parameter avoid it",
     ),
     Documented("hooks of a step that `GradScaler` skips", how="scaled_step: none is skipped where there are hooks"),
     Documented("gradients under `SGD(nesterov=True, foreach=True)`", how="Case: SGD is not made with foreach=True"),

@@ -119,6 +119,12 @@ def some(r: random.Random, params: list[Tensor]) -> list[Tensor]:
     return [p for p in params if r.random() < 0.5]
 
 
+def kept_by(side: Side, p: Tensor) -> list[bool]:
+    """Return what the options of a parameter's group ask a state for."""
+    group = next(group for group in side.groups if any(p is q for q in group["params"]))
+    return [bool(group.get(key)) for key in ("amsgrad", "centered", "momentum")]
+
+
 def one(r: random.Random, things: list[Any]) -> list[Any]:
     """Return one of the things in a list: none, where there is none."""
     return [r.choice(things)] if things else []

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.torch_cases import frozen
 from tests.torch_histories.case import HALF, numbers
 from tests.torch_histories.compare import NOTES, POSITIVE, SCALARS
-from tests.torch_histories.side import Side, one, operation, started
+from tests.torch_histories.side import Side, kept_by, one, operation, started
 
 
 @operation(3)
@@ -86,7 +86,8 @@ def state_in_shared_memory(side: Side, r: random.Random, other: Side) -> Any:
 @operation(2)
 def state_of_another_parameter(side: Side, r: random.Random, other: Side) -> Any:
     for p in one(r, started(side)):
-        for q in one(r, [q for q in side.params if q.shape == p.shape and q.dtype == p.dtype]):
+        same = [q for q in side.params if (q.shape, q.dtype, kept_by(side, q)) == (p.shape, p.dtype, kept_by(side, p))]
+        for q in one(r, same):
             side.optimizer.state[q] = copy.deepcopy(side.optimizer.state[p])
 
 
