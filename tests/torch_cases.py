@@ -199,7 +199,7 @@ def assert_moved(params: Iterable[Tensor], before: Iterable[Tensor]) -> None:
 def frozen(value: Any) -> Any:
     """Return a value to compare with ==, in which a tensor is its type, shape and bytes."""
     if isinstance(value, Tensor):
-        flat = value.detach().clone().contiguous().reshape(-1)
+        flat = value.detach().clone(memory_format=torch.contiguous_format).reshape(-1)
         return "tensor", value.dtype, tuple(value.shape), flat.view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
         return {key: frozen(item) for key, item in value.items()}

@@ -82,7 +82,9 @@ def loaded_groups(
             taken = {name: value for name, value in taken.items() if name not in _FORMATS}
         # A state dict without formats, as torch.optim's, leaves them as they are here.
         own |= {name: old[name] for name in _FORMATS if name in old}
-        new = {**defaults, **own, **taken, "params": old["params"]}
+        # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
+        known = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
+        new = {**known, **own, **taken, "params": old["params"]}
         try:
             check(new, f" (group {index})")
         except HyperparameterError as error:
