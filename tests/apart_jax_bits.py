@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import steprule as sr
 import steprule.jax
-from steprule import engine, formats
+from steprule import coding, engine, formats
 from steprule.backends import jax_math
 from steprule.backends.jax_scalars import as_scalar, exact, kept, reloaded, traced
 from steprule.formats import FORMATS
@@ -379,7 +379,7 @@ def test_a_slot_that_is_never_zero_starts_right_in_8_bits() -> None:
         CATALOGUE["adagrad"].variant(CATALOGUE["adagrad"].resolve({})),
         formats.Storage(FORMATS["float32"], slots=(("G", "8bit"),)),
     )["G"]
-    decoded = engine.decode(way, {"": np.asarray(slot.codes), "scale": np.asarray(slot.scale)})
+    decoded = coding.decode(way, {"": np.asarray(slot.codes), "scale": np.asarray(slot.scale)})
     assert (decoded == 0.5).all()
 
 

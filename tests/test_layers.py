@@ -18,6 +18,7 @@ ROWS = [
     {"rules", "formats", "schedules"},
     {"compile"},
     {"backends", "runtime"},
+    {"coding"},
     {"engine"},
     {"doors"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor"},

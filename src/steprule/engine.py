@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from steprule.backends import jax, llvm, triton
 from steprule.backends import numpy as referee
+from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
 from steprule.errors import TargetError, suggest
-from steprule.formats import Format, HalfWay, Kept, RandomBits, Storage, shape_of
+from steprule.formats import Format, Kept, RandomBits, Storage
 from steprule.language import Node
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
@@ -28,7 +26,7 @@ from steprule.rules.rule import Trace, Variant
 if TYPE_CHECKING:
     from steprule.runtime.jit import MachineCode
 
-__all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "decode", "encode", "kernel", "plan", "plane_name", "watched"]
+__all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "kernel", "plan", "watched"]
 
 Task = Literal["step", "watch", "update", "probe", "norm", "ratio"]
 """What a kernel does; see ``plan``."""
@@ -83,11 +81,6 @@ class Kernel:
         return self.plan.has_groups or bool(self.plan.inputs) or any(len(way.parts) > 1 for way in self.ways.values())
 
 
-def plane_name(value: str, suffix: str) -> str:
-    """Return the name of one plane of a value."""
-    return f"{value}.{suffix}" if suffix else value
-
-
 def check_backend(name: str) -> str:
     """Return ``name`` if there is such a backend.
 
@@ -122,8 +115,8 @@ def plan(
     trace = inside.trace if inside else rule.trace(variant)
     ways = ways_of(rule, variant, storage)
     read = {**ways, rule.gradient: storage.of_gradient()}
-    planes = {name: _planes_of(name, way) for name, way in read.items()}
-    decoded = {name: way.decode(_symbols_of(planes[name])) for name, way in read.items()}
+    planes = {name: planes_of(name, way) for name, way in read.items()}
+    decoded = {name: way.decode(symbols_of(planes[name])) for name, way in read.items()}
     given = decoded[rule.gradient]
     decoded[rule.gradient] = guard.gradient(given, guard.symbols)
     if guard.clips_update:
@@ -224,14 +217,6 @@ def ways_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Kept
     return {rule.parameter: storage.of_parameter(), **slots}
 
 
-def _planes_of(name: str, way: Kept) -> dict[str, Plane]:
-    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per) for p in way.parts}
-
-
-def _symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
-    return {suffix: symbol(plane.name, plane.per, plane.kind) for suffix, plane in planes.items()}
-
-
 @kept_with_rule
 def kernel(
     rule: Rule,
@@ -264,49 +249,6 @@ def kernel(
     if any(plane.dtype == "float16" for plane in recipe.planes) and not has_half():
         raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
     return Kernel(recipe, ways, MachineCode(llvm.emit(recipe), "kernel"))
-
-
-@functools.cache
-def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
-    """Return the referee's ``run(numbers, *planes, scalars)`` that fills the planes, or the numbers."""
-    planes = _planes_of("x", way)
-    number = Plane("number", "float32")
-    if encodes:
-        outputs = {planes[k].name: node for k, node in way.encode(symbol("number", "element"), HalfWay()).items()}
-    else:
-        outputs = {"number": way.decode(_symbols_of(planes))}
-    return referee.load(make_plan(way.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ()))
-
-
-def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Return the planes, by suffix, that keep these numbers, rounded to nearest."""
-    planes = {part.suffix: np.zeros(shape_of(part, numbers.shape), part.dtype) for part in way.parts}
-    _convert(way, True, numbers, planes)
-    return planes
-
-
-def decode(way: Kept, planes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the numbers that planes, by suffix, hold."""
-    numbers = np.zeros(planes[""].shape, np.float32)
-    _convert(way, False, numbers, planes)
-    return numbers
-
-
-_BLOCK = 65_536
-
-
-def _convert(way: Kept, encodes: bool, numbers: NDArray[np.float32], planes: Mapping[str, NDArray[Any]]) -> None:
-    """Convert some rows at a time, so that intermediate values stay small."""
-    run, parts = _converter(way, encodes), [planes[part.suffix] for part in way.parts]
-    if not numbers.size:
-        return
-    if numbers.ndim < 2:
-        run(numbers, *parts, ())
-        return
-    step = max(1, _BLOCK // (numbers.size // len(numbers)))
-    for start in range(0, len(numbers), step):
-        rows = slice(start, start + step)
-        run(numbers[rows], *(part[rows] for part in parts), ())
 
 
 def _title(rule: Rule, variant: Variant, storage: Storage) -> str:

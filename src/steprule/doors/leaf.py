@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.coding import decode, encode, plane_name
 from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, check_start, is_dense, like
-from steprule.engine import Kernel, Task, decode, encode, kernel, plane_name
+from steprule.engine import Kernel, Task, kernel
 from steprule.formats import GROUP, Kept, Storage, rows_of, shape_of, stream
 from steprule.rules import Rule
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -10,31 +9,24 @@ import numpy as np
 
 from steprule import formats
 from steprule.doors.describe import describe
-from steprule.doors.evaluate import Evaluated, fill
 from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
-from steprule.doors.guarded import Guarded, evaluate
-from steprule.doors.guards import Guards, HasGuards
-from steprule.doors.layout import Array, check_disjoint, check_parameter
-from steprule.doors.leaf import Leaf, make_kept, task_kernel
-from steprule.doors.readings import Reading, Watcher
+from steprule.doors.guards import Guards
+from steprule.doors.layout import check_disjoint, check_parameter
+from steprule.doors.leaf import Leaf, make_kept
+from steprule.doors.readings import Watcher
 from steprule.doors.state import load_state, save_state
+from steprule.doors.stepping import Stepping
 from steprule.doors.structure import Structure, keystr
-from steprule.doors.turns import InTurns
-from steprule.doors.walk import Walk
-from steprule.doors.watched import WatchedStep
-from steprule.engine import Kernel, Task, check_backend, kernel
+from steprule.engine import check_backend
 from steprule.errors import StructureError
-from steprule.formats import MIN_ELEMENTS, Formats, Storage, check_effects
+from steprule.formats import MIN_ELEMENTS, Formats, check_effects
 from steprule.rules import Rule, find
-from steprule.rules.hyperparameters import Value
-from steprule.runtime.addresses import address
-from steprule.runtime.commit import Commit
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Optimizer"]
 
 
-class Optimizer(HasGuards, InTurns):
+class Optimizer(Stepping):
     """Steps NumPy arrays in place by a rule, in one fused pass over all of them.
 
     Args:
@@ -78,13 +70,7 @@ class Optimizer(HasGuards, InTurns):
         TargetError: no such backend.
     """
 
-    # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
-    __slots__ = (
-        *("__weakref__", "_backend", "_commit", "_count", "_guarded", "_is_stepping", "_leaves", "_monitor"),
-        *("_structure", "_variants"),
-        *("_walk", "_watched"),
-        *("groups", "guards", "rule"),
-    )
+    __slots__ = ("__weakref__",)
 
     def __init__(
         self,
@@ -140,11 +126,6 @@ class Optimizer(HasGuards, InTurns):
         self._monitor: Watcher | None = None
         self._lay_out()
 
-    @property
-    def t(self) -> int:
-        """The number of steps taken."""
-        return int(self._count[0])
-
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
         # By identity: groups are mappings, and those with the same options are equal.
@@ -190,56 +171,6 @@ class Optimizer(HasGuards, InTurns):
             self._step(grads)
         finally:
             self._is_stepping = False
-
-    def _step(self, grads: Any) -> None:
-        t = self.t + 1
-        # First, since a schedule is the caller's code and may do anything, to gradients and options as well.
-        scheduled = [group.scheduled(t) for group in self.groups]
-        if [group.variant for group in self.groups] != self._variants:
-            self._change_kernels()
-        leaves, unlike = self._walk.check(self._structure.leaves(grads))
-        leaves = self._walk.prepare(leaves, unlike)
-        task: Task = "watch" if self._monitor is not None and self._monitor.is_due() else "step"
-        if self._guarded is None:
-            self._take(t, scheduled, leaves, task, evaluate(self.groups, t, scheduled, {}, task), ())
-            return
-        judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart, task)
-        if judged is not None:
-            self._take(t, scheduled, leaves, task, *judged)
-
-    def _take(
-        self,
-        t: int,
-        scheduled: Sequence[Mapping[str, Value]],
-        grads: Sequence[Array],
-        task: Task,
-        results: Sequence[Evaluated],
-        rows: Sequence[bytes],
-    ) -> None:
-        """Move the arrays, count the step, and tell the monitor."""
-        self._commit.longs[0] = t
-        if self.rule.scalars:
-            self._commit.longs.view(np.float64)[1:] = [value for _, scalars in results for value in scalars]
-        readings: list[Reading] = []
-        try:
-            if task == "step":
-                for group, (row, _) in zip(self.groups, results, strict=True):
-                    group.fill(row)
-                for leaf, row in zip(self._leaves, rows, strict=False):
-                    fill(leaf.row, row)
-                self._walk.run(grads)
-            else:
-                launch = self._watched.launch(t, grads, self._walk.apart, results, rows, scheduled)
-                self._walk.run_by(lambda: readings.extend(launch()))
-        except BaseException:  # a signal: either the step has been taken, or nothing has
-            if self.t == t:
-                self._tell(readings)
-            raise
-        self._tell(readings)
-
-    def _tell(self, readings: Sequence[Reading]) -> None:
-        if self._monitor is not None:
-            self._monitor.take(readings or None)
 
     @property
     def params(self) -> Any:
@@ -316,31 +247,3 @@ class Optimizer(HasGuards, InTurns):
             chosen = self._kernel(group, storage)
             made.append(Leaf(place, number, array, chosen, storage, group, make_kept(array, chosen, group)))
         return made
-
-    def _kernel(self, group: GroupValues, storage: Storage) -> Kernel:
-        return kernel(self.rule, group.variant, storage, self._backend, group.guard, "step")
-
-    def _change_kernels(self) -> None:
-        """Follow a group whose options (nesterov, say) were changed between steps."""
-        self.guards.check_rules(self.rule, [(group.variant, group.place) for group in self.groups])
-        for leaf in self._leaves:
-            leaf.kernel = self._kernel(leaf.group, leaf.storage)
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """Bind the leaves to rows of scalars as long as the options of the groups need them."""
-        for group in self.groups:
-            group.make_row()
-        for leaf in self._leaves:
-            leaf.row = leaf.group.new_row() if self.guards.update_clip else leaf.group.row
-        places = [place for group in self.groups for place in group.scalar_places]
-        self._commit = Commit([address(self._count), *places])
-        self._walk = Walk(self._leaves, self._commit)
-        self._guarded: Guarded | None = None
-        # No method of ours: the optimizer would hold itself, and its slots, until the garbage collector runs.
-        kernel_of = functools.partial(task_kernel, self.rule, self._backend)
-        self._watched = WatchedStep(self.rule, self._leaves, self.groups, kernel_of, owns=self.guards.update_clip)
-        if not self.guards.is_idle:
-            self._guarded = Guarded(self.guards, self._leaves, self.groups, kernel_of)
-        # Last: whoever interrupts this finds options that are not yet laid out, and the next step does it anew.
-        self._variants = [group.variant for group in self.groups]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from steprule.coding import encode, plane_name
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf, decoded
-from steprule.engine import encode, plane_name
 from steprule.errors import StateError
 from steprule.formats import Kept, saved_way, shape_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from steprule.language.functions import computing_on, everywhere
 from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
-from steprule.rules.hyperparameters import Hyperparameter, Value
+from steprule.rules.hyperparameters import Hyperparameter, Value, check_schedule
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
 
@@ -148,7 +147,7 @@ class Rule:
                 )
             hyper = self.hyperparameters[name]
             if callable(value) and not hyper.is_static:
-                _check_schedule(name, value, where)
+                check_schedule(name, value, where)
             is_deferred = isinstance(value, Node) or (callable(value) and not hyper.is_static)
             values[name] = value if is_deferred else hyper.check(value, where)
         return values
@@ -300,16 +299,6 @@ def _hint(name: str, known: Mapping[str, Any]) -> str:
     if not known:
         return " It has none."
     return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, [*known, *ARGUMENTS])
-
-
-def _check_schedule(name: str, schedule: Callable[..., Any], where: str) -> None:
-    try:
-        inspect.signature(schedule).bind(1)
-    except TypeError as error:
-        message = f"{name} must be a number or a schedule, a callable of the step number t; {schedule!r}"
-        raise HyperparameterError(f"{message} cannot be called with t alone{where}: {error}") from None
-    except ValueError:  # a callable without a signature
-        return
 
 
 def _plain(number: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from steprule.checkpoint import Stored, stored
+from steprule.coding import decode, plane_name
 from steprule.doors.checkpoint.content import Content, Parameter
 from steprule.doors.checkpoint.door import door_of
 from steprule.doors.layout import Array
-from steprule.engine import decode, plane_name
 from steprule.errors import StateError
 from steprule.formats import FORMATS, saved_way
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from steprule import engine
+from steprule import coding
 from steprule.backends.jax_math import to_groups
 from steprule.doors.jax.leaves import type_of
 from steprule.errors import HyperparameterError, StructureError
@@ -74,7 +74,7 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
             f"slot {slot!r} is kept as {way.name} and starts at a traced number; give a Python number for it, or keep "
             f"this slot in float32 (states={{...}} names those of fewer bits)"
         )
-    numbers = engine.encode(way, np.full((1, GROUP), start, np.float32))
+    numbers = coding.encode(way, np.full((1, GROUP), start, np.float32))
     if way.name == "bfloat16":
         return jnp.full_like(like, float(numbers[""].view(jnp.bfloat16)[0, 0]), dtype=jnp.bfloat16)
     codes = jnp.full_like(like, int(numbers[""][0, 0]), dtype=np.uint8)

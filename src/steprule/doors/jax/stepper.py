@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from steprule import engine
+from steprule import coding, engine
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
 from steprule.doors.jax.leaves import check_like, flat, flat_like, format_of, paths_of, type_of
@@ -243,7 +243,7 @@ def compiled(
     kernel = engine.kernel(rule, variant, storage, "jax", task=task)
     plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
     names = [plan.planes[index].name for index in plan.loads]
-    of_slots = [engine.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
+    of_slots = [coding.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
 
     def step(
         theta: Any,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steprule.checkpoint import short
+from steprule.coding import plane_name
 from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
 from steprule.doors.checkpoint.match import check_groups, formula_of, matched, name_of
 from steprule.doors.torch.base import Base
@@ -17,7 +18,7 @@ from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_tensor, tensor_of
 from steprule.doors.torch.formats import DEFAULTS, PARAM, STORAGE, key_of, storage_of
 from steprule.doors.torch.options import GroupOptions
-from steprule.engine import plane_name, ways_of
+from steprule.engine import ways_of
 from steprule.errors import StateError
 from steprule.formats import CODING, EARLIER_CODING, FORMATS, Kept, saved_way
 

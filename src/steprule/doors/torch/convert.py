@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steprule.coding import decode, encode
 from steprule.doors.torch.formats import PARAM, key_of, torch_dtype
-from steprule.engine import decode, encode
 from steprule.errors import StateError
 from steprule.formats import FORMATS, Kept, Storage, shape_of
 from steprule.rules import Rule

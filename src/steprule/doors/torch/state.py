@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steprule.coding import plane_name
 from steprule.doors.leaf import constant_parts
 from steprule.doors.torch.convert import converted
 from steprule.doors.torch.formats import PARAM, key_of, storage_of, torch_dtype
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Slots, state_dtype
-from steprule.engine import plane_name, ways_of
+from steprule.engine import ways_of
 from steprule.errors import StateError
 from steprule.formats import Kept, Part, shape_of
 

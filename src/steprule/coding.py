@@ -1,0 +1,76 @@
+"""A value and the planes that hold it: their names, and numbers to planes and back, by the referee."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.backends import numpy as referee
+from steprule.compile import Plane, make_plan
+from steprule.formats import HalfWay, Kept, shape_of
+from steprule.language import Node
+from steprule.language.node import symbol
+
+__all__ = ["decode", "encode", "plane_name", "planes_of", "symbols_of"]
+
+
+def plane_name(value: str, suffix: str) -> str:
+    """Return the name of one plane of a value."""
+    return f"{value}.{suffix}" if suffix else value
+
+
+def planes_of(name: str, way: Kept) -> dict[str, Plane]:
+    """Return the planes of a value, by suffix."""
+    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per) for p in way.parts}
+
+
+def symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
+    """Return what stands for an element of each plane, by suffix."""
+    return {suffix: symbol(plane.name, plane.per, plane.kind) for suffix, plane in planes.items()}
+
+
+@functools.cache
+def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
+    """Return the referee's ``run(numbers, *planes, scalars)`` that fills the planes, or the numbers."""
+    planes = planes_of("x", way)
+    number = Plane("number", "float32")
+    if encodes:
+        outputs = {planes[k].name: node for k, node in way.encode(symbol("number", "element"), HalfWay()).items()}
+    else:
+        outputs = {"number": way.decode(symbols_of(planes))}
+    return referee.load(make_plan(way.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ()))
+
+
+def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return the planes, by suffix, that keep these numbers, rounded to nearest."""
+    planes = {part.suffix: np.zeros(shape_of(part, numbers.shape), part.dtype) for part in way.parts}
+    _convert(way, True, numbers, planes)
+    return planes
+
+
+def decode(way: Kept, planes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return the numbers that planes, by suffix, hold."""
+    numbers = np.zeros(planes[""].shape, np.float32)
+    _convert(way, False, numbers, planes)
+    return numbers
+
+
+_BLOCK = 65_536
+
+
+def _convert(way: Kept, encodes: bool, numbers: NDArray[np.float32], planes: Mapping[str, NDArray[Any]]) -> None:
+    """Convert some rows at a time, so that intermediate values stay small."""
+    run, parts = _converter(way, encodes), [planes[part.suffix] for part in way.parts]
+    if not numbers.size:
+        return
+    if numbers.ndim < 2:
+        run(numbers, *parts, ())
+        return
+    step = max(1, _BLOCK // (numbers.size // len(numbers)))
+    for start in range(0, len(numbers), step):
+        rows = slice(start, start + step)
+        run(numbers[rows], *(part[rows] for part in parts), ())
