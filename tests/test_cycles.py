@@ -166,6 +166,8 @@ LACKING = {
 @pytest.mark.parametrize("cls", CLASSES)
 def test_torch(cls: str, kind: str) -> None:
     options = TORCH[kind]
+    if cls == "SGD" and "states" in options:  # without momentum there are none
+        options = {**options, "momentum": 0.9}
     if LACKING.get(cls, set()) & set(options):
         with pytest.raises(TypeError, match="argument"):
             getattr(door, cls)([parameter()], **options)
