@@ -6,6 +6,7 @@ change of optax would be noticed. Run beside the suite by ``test_jax.py``.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from typing import Any
 
@@ -13,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import steprule as sr
 import steprule.jax as ours
+from steprule.doors.jax.alias import NAMES
 from steprule.rules import CATALOGUE
 
 TOLERANCE = 1e-5
@@ -63,7 +66,10 @@ SAME: dict[str, tuple[Any, Any]] = {
     "momentum": (ours.momentum(0.05, mu=0.8), optax.sgd(0.05, momentum=0.8)),
     "nesterov": (ours.momentum(0.05, mu=0.8, nesterov=True), optax.sgd(0.05, momentum=0.8, nesterov=True)),
     "rmsprop": (ours.rmsprop(0.01, rho=0.9, eps_inside=True), optax.rmsprop(0.01, decay=0.9)),
-    "rmsprop, eps outside": (ours.rmsprop(0.01, rho=0.9, eps=1e-4), optax.rmsprop(0.01, eps=1e-4, eps_in_sqrt=False)),
+    "rmsprop, eps outside": (
+        ours.rmsprop(0.01, rho=0.9, eps=1e-4, eps_inside=False),
+        optax.rmsprop(0.01, eps=1e-4, eps_in_sqrt=False),
+    ),
     "rmsprop, centered": (
         ours.rmsprop(0.01, rho=0.9, centered=True, eps=1e-3, eps_inside=True),
         optax.rmsprop(0.01, decay=0.9, centered=True, eps=1e-3),
@@ -85,7 +91,7 @@ SAME: dict[str, tuple[Any, Any]] = {
     "adamax": (ours.adamax(0.01, eps=1e-8), optax.adamax(0.01)),
     "amsgrad": (ours.amsgrad(0.01, correction="before_max"), optax.amsgrad(0.01)),
     "nadam, psi so large that mu is constant": (ours.nadam(0.01, psi=1e6), optax.nadam(0.01)),
-    "lion": (ours.lion(1e-3), optax.lion(1e-3, weight_decay=0.0)),
+    "lion": (ours.transformation("lion", lr=1e-3), optax.lion(1e-3, weight_decay=0.0)),
     "lion, decayed": (
         ours.transformation(sr.decoupled("lion"), lr=1e-3, weight_decay=0.1),
         optax.lion(1e-3, weight_decay=0.1),
@@ -95,7 +101,7 @@ SAME: dict[str, tuple[Any, Any]] = {
         optax.chain(optax.scale_by_yogi(initial_accumulator_value=0.0), optax.scale(-0.01)),
     ),
     "adabelief": (ours.adabelief(0.01), optax.adabelief(0.01)),
-    "adan, where beta2 = 1 - beta2": (ours.adan(0.01, beta2=0.5), optax.adan(0.01, b2=0.5, eps_root=0.0)),
+    "adan, where beta2 = 1 - beta2": (ours.adan(0.01, beta2=0.5), optax.adan(0.01, b2=0.5)),
     "maximize": (ours.transformation(sr.maximize("sgd"), lr=1e-3), optax.sgd(-1e-3)),
 }
 
@@ -104,6 +110,75 @@ SAME: dict[str, tuple[Any, Any]] = {
 def test_fifty_steps_agree(name: str) -> None:
     mine, theirs = SAME[name]
     assert distance(mine, theirs) <= TOLERANCE
+
+
+EXCHANGED: list[str] = [
+    "sgd(0.1)",
+    "sgd(0.05, 0.9)",
+    "sgd(0.05, 0.9, nesterov=True)",
+    "sgd(learning_rate=0.05, momentum=0.8)",
+    "adam(0.01)",
+    "adam(learning_rate=0.01, b1=0.8, b2=0.95, eps=1e-5)",
+    "adam(optax.linear_schedule(0.02, 0.0, 50), 0.8)",
+    "adam(0.01, eps_root=1e-3)",
+    "adam(0.01, 0.9, 0.999, 1e-8, 1e-4, None, nesterov=True)",
+    "adamw(0.01)",
+    "adamw(0.01, 0.8)",
+    "adamw(0.01, b1=0.9, b2=0.98, eps=1e-9, weight_decay=1e-1)",
+    "adamw(0.01, weight_decay=optax.linear_schedule(0.5, 0.0, 50))",
+    "adamw(0.01, weight_decay=0.3, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))",
+    "adamw(0.01, weight_decay=0.3, mask=[True, {'w': False, 'b': True}])",
+    "adamw(0.01, weight_decay=0.3, nesterov=True)",
+    "nadam(0.01)",
+    "nadam(0.01, nesterov=False)",
+    "nadam(0.01, eps_root=1e-3)",
+    "nadamw(0.01, weight_decay=0.3)",
+    "adamax(0.01)",
+    "adamax(0.01, eps=1e-3)",
+    "adamaxw(0.01, weight_decay=0.3, mask=[True, False])",
+    "amsgrad(0.01)",
+    "amsgrad(0.01, eps_root=1e-3)",
+    "amsgrad(0.01, bias_correction_mu=False, bias_correction_nu=False)",
+    "adagrad(0.1)",
+    "adagrad(0.1, 0.5, 1e-3)",
+    "adadelta(1.0)",
+    "adadelta(1.0, 0.8, 1e-4, 0.3)",
+    "adadelta(1.0, weight_decay=0.3, weight_decay_mask=[True, False])",
+    "rmsprop(0.01)",
+    "rmsprop(0.01, 0.8, 1e-3, 0.5, False)",
+    "rmsprop(0.01, centered=True, eps=1e-3)",
+    "rmsprop(0.01, momentum=0.7)",
+    "rmsprop(0.01, momentum=0.7, nesterov=True, initial_scale=1.0)",
+    "adabelief(0.01)",
+    "adabelief(0.01, eps=1e-8, eps_root=1e-5)",
+    "lion(1e-3)",
+    "lion(1e-3, 0.8, 0.9, None, 0.3)",
+    "lion(1e-3, weight_decay=0.0)",
+    "lion(1e-3, weight_decay=0.3, mask=[False, True])",
+    "signum(1e-3)",
+    "signum(1e-3, 0.5)",
+]
+"""Lines of optax in which the import alone is exchanged."""
+
+
+@pytest.mark.parametrize("line", EXCHANGED)
+def test_the_import_alone_is_exchanged(line: str) -> None:
+    names = {"optax": optax, "jax": jax}
+    assert (
+        distance(eval(f"lib.{line}", names | {"lib": ours}), eval(f"lib.{line}", names | {"lib": optax})) <= TOLERANCE
+    )
+
+
+def test_the_arguments_are_those_of_optax_in_their_order_with_their_defaults() -> None:
+    both = [name for name in NAMES if hasattr(optax, name)]
+    assert len(both) >= 18
+    for name in both:
+        mine, theirs = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, optax))
+        by_place = [key for key, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        assert [key for key, p in mine.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == by_place
+        for key, argument in theirs.items():
+            if argument.default is not argument.empty:
+                assert mine[key].default == argument.default, (name, key)
 
 
 def test_radam_agrees_where_optax_has_the_digits() -> None:
@@ -117,29 +192,57 @@ def test_radam_agrees_where_optax_has_the_digits() -> None:
     assert near <= TOLERANCE
 
 
+def test_schedule_free_is_nearer_to_float64_than_with_optax() -> None:
+    def final(lib: Any, dtype: Any) -> Any:
+        base = lib.adamw(learning_rate=1.0, b1=0.0, weight_decay=1e-4)
+        optimizer = optax.contrib.schedule_free(base, learning_rate=1.0, b1=0.9)
+        params = jnp.array([1.0, 2.0], dtype)
+        state = optimizer.init(params)
+        for _ in range(5):
+            updates, state = optimizer.update(2 * params, state, params)
+            params = optax.apply_updates(params, updates)
+        return np.asarray(params, np.float64)
+
+    with jax.enable_x64(True):
+        exact = final(optax, np.float64)
+        np.testing.assert_allclose(final(ours, np.float64), exact, atol=1e-12)
+    assert abs(final(ours, np.float32) - exact).max() <= 1e-7
+    assert abs(final(optax, np.float32) - exact).max() > 1e-6
+
+
+OWN = ours.transformation
 DIFFERENT: dict[str, tuple[Any, Any]] = {
-    "nadam: ours warms its momentum up, as Dozat says": (ours.nadam(0.01), optax.nadam(0.01)),
-    "adagrad: optax starts at 0.1, with eps under the root": (ours.adagrad(0.1), optax.adagrad(0.1)),
-    "amsgrad: the paper has no correction": (ours.amsgrad(0.01), optax.amsgrad(0.01)),
-    "yogi: optax corrects for bias": (ours.yogi(0.01), optax.yogi(0.01)),
-    "rmsprop: rho is 0.99 here": (ours.rmsprop(0.01), optax.rmsprop(0.01)),
-    "adadelta: rho is 0.95 here": (ours.adadelta(1.0), optax.adadelta(1.0)),
-    "radam: it adapts from 4 on here, from 5 there": (ours.radam(0.01), optax.radam(0.01)),
-    "adamw: weight_decay is 0.01 here, 0.0001 there": (ours.adamw(0.1), optax.adamw(0.1)),
+    "nadam: Dozat's momentum warms up": (OWN("nadam", lr=0.01), optax.nadam(0.01)),
+    "adagrad: optax starts at 0.1, with eps under the root": (OWN("adagrad", lr=0.1), optax.adagrad(0.1)),
+    "amsgrad: the paper has no correction": (OWN("amsgrad", lr=0.01), optax.amsgrad(0.01)),
+    "yogi: optax corrects for bias": (OWN("yogi", lr=0.01), optax.yogi(0.01)),
+    "yogi: optax starts m at the initial accumulator": (
+        ours.yogi(0.01, initial_accumulator=0.1),
+        optax.chain(optax.scale_by_yogi(initial_accumulator_value=0.1), optax.scale(-0.01)),
+    ),
+    "rmsprop: rho is 0.99": (OWN("rmsprop", lr=0.01), optax.rmsprop(0.01)),
+    "rmsprop: a schedule acts outside of the momentum here, within it there": (
+        ours.rmsprop(optax.linear_schedule(0.05, 0.0, 50), momentum=0.9),
+        optax.rmsprop(optax.linear_schedule(0.05, 0.0, 50), momentum=0.9),
+    ),
+    "adadelta: rho is 0.95": (OWN("adadelta", lr=1.0), optax.adadelta(1.0)),
+    "radam: the paper's adapts from 4 on": (OWN("radam", lr=0.01), optax.radam(0.01)),
+    "adamw: weight_decay is 0.01": (OWN("adamw", lr=0.1), optax.adamw(0.1)),
     "adan: the change of g weighs beta2 in the paper (its 1 - beta2), 1 - b2 in optax": (
         ours.adan(0.01),
-        optax.adan(0.01, eps_root=0.0),
+        optax.adan(0.01),
     ),
     "adan: its decay divides by 1 + lr weight_decay in the paper": (
-        ours.adan(0.01, beta2=0.5, weight_decay=0.1),
-        optax.adan(0.01, b2=0.5, eps_root=0.0, weight_decay=0.1),
+        ours.adan(0.01, b2=0.5, weight_decay=0.1),
+        optax.adan(0.01, b2=0.5, weight_decay=0.1),
     ),
-    "lion: it decays there": (ours.lion(1e-2), optax.lion(1e-2)),
+    "rprop: a step ahead": (ours.rprop(0.01), optax.rprop(0.01)),
+    "lion: the rule does not decay": (OWN("lion", lr=1e-2), optax.lion(1e-2)),
 }
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_defaults_that_differ(name: str) -> None:
+def test_what_differs(name: str) -> None:
     assert distance(*DIFFERENT[name]) > TOLERANCE
 
 

@@ -23,6 +23,7 @@ import steprule.jax
 from steprule import coding, engine, formats
 from steprule.backends import jax_math
 from steprule.backends.jax_scalars import as_scalar, exact, kept, reloaded, traced
+from steprule.doors.jax.transformation import slot_names
 from steprule.formats import FORMATS
 from steprule.rules import CATALOGUE, Rule
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults
@@ -78,8 +79,15 @@ def foldable(theta, g, m, *, lr: sr.Rate = 0.3, c: sr.Positive = 3.0):
     return theta, m
 
 
-def test_what_a_compiler_would_join_or_fold_is_kept_apart() -> None:
-    assert_follows(foldable, start((1003,)), gradients((1003,)))
+@sr.rule(paper="sums with numbers, which a compiler would add up first")
+def shifted(theta, g, m, *, lr: sr.Rate = 0.3, c: sr.Positive = 3.1):
+    m = ((abs(g) + 0.1) + 0.7) - c
+    return theta - lr * ((0.3 - m) - 0.1) - ((g + 0.1) + (theta + 0.2)) * ((g - c) - (theta - 0.7)), m
+
+
+@pytest.mark.parametrize("rule", [foldable, shifted], ids=str)
+def test_what_a_compiler_would_join_or_fold_is_kept_apart(rule: Rule) -> None:
+    assert_follows(rule, start((1003,)), gradients((1003,)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -202,7 +210,8 @@ def test_adding_an_update_gives_the_new_parameter(name: str) -> None:
     @jax.jit
     def both(theta: Any, g: Any, state: Any) -> Any:
         updates, after = transformation.update(g, state, theta)
-        direct, _ = step(theta, g, state.slots, after.count)
+        named = {slot: state.slots[slot_names(rule).get(slot, slot)] for slot in step.init(theta)}
+        direct, _ = step(theta, g, named, after.count)
         return optax.apply_updates(theta, updates), direct, after
 
     theta = jnp.asarray(start((200,)))

@@ -67,13 +67,11 @@ def assert_close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_rule_has_a_function_that_takes_its_rate_first(name: str) -> None:
     make = getattr(steprule.jax, name)
-    signature = inspect.signature(make)
-    hypers = CATALOGUE[name].hyperparameters
-    assert {key: signature.parameters[key].default for key in hypers} == {k: h.default for k, h in hypers.items()}
+    given = inspect.signature(make).parameters
+    assert next(iter(given)) == "learning_rate"
+    assert set(given) >= {*CATALOGUE[name].hyperparameters, "states", "min_elements", "seed"}
     assert CATALOGUE[name].paper in make.__doc__
-    a, _ = run(make(0.02), params(), 2)
-    b, _ = run(steprule.jax.transformation(name, lr=0.02), params(), 2)
-    assert_equal(a, b)
+    assert_equal(run(make(0.02), params(), 2), run(make(lr=0.02), params(), 2))
     assert name in steprule.jax.__all__
     assert name in dir(steprule.jax)
 
@@ -94,13 +92,11 @@ def test_names_that_are_wrong_are_told() -> None:
     with pytest.raises(RuleError, match="no rule is called 'adm'"):
         steprule.jax.transformation("adm")
     with pytest.raises(HyperparameterError, match=r"'learning_rate'. It is called 'lr'"):
-        steprule.jax.adam(learning_rate=0.1)
-    with pytest.raises(HyperparameterError, match=r"'b1'. It is called 'beta1'"):
-        steprule.jax.adam(0.1, b1=0.9)
-    with pytest.raises(TypeError, match="takes lr alone by its place"):
-        steprule.jax.adam(0.1, 0.9)
-    with pytest.raises(TypeError, match="got lr twice"):
-        steprule.jax.adam(0.1, lr=0.2)
+        steprule.jax.transformation("adam", learning_rate=0.1)
+    with pytest.raises(HyperparameterError, match=r"'betas'. They are called 'beta1' and 'beta2'"):
+        steprule.jax.adam(0.1, betas=(0.9, 0.999))
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        steprule.jax.lion(0.1, 0.9, 0.99, None, 0.0, None, True)
 
 
 # Within optax.
@@ -117,9 +113,9 @@ def test_it_chains() -> None:
 def test_masked_steps_what_is_not_masked() -> None:
     mask = {"w": True, "b": [False, True]}
     tree, state = run(optax.masked(steprule.jax.adamw(0.1), mask), params())
-    theirs, _ = run(optax.masked(optax.adamw(0.1, weight_decay=0.01), mask), params())
+    theirs, _ = run(optax.masked(optax.adamw(0.1), mask), params())
     assert_close(tree, theirs)
-    assert len(jax.tree.leaves(state.inner_state.slots["m"])) == 2
+    assert len(jax.tree.leaves(state.inner_state.slots["mu"])) == 2
 
 
 def test_multi_transform_and_partition() -> None:
@@ -166,10 +162,10 @@ def test_apply_if_finite_leaves_the_state_of_a_bad_step(dtype: Any) -> None:
 
 
 def test_tree_map_params_finds_the_slots() -> None:
-    transformation = optax.chain(steprule.jax.nadam(0.1), optax.scale(1.0))
+    transformation = optax.chain(steprule.jax.nadam(0.1, psi=4e-3), optax.scale(1.0))
     state = transformation.init(params())
     marked = optax.tree_map_params(transformation, lambda _: "param", state, transform_non_params=lambda _: "other")
-    assert jax.tree.leaves(marked[0].slots["m"]) == ["param"] * 3
+    assert jax.tree.leaves(marked[0].slots["mu"]) == ["param"] * 3
     assert marked[0].slots["mu_product"] == marked[0].count == "other"
     assert optax.tree_utils.tree_get(state, "count") == 0
 
@@ -237,7 +233,7 @@ def test_flax_nnx_keeps_slots_in_8_bits() -> None:
         grads = jax.grad(lambda p: jnp.sum((x @ p["kernel"] + p["bias"]) ** 2))(tree)
         updates, state = plain.update(grads, state, tree)
         tree = optax.apply_updates(tree, updates)
-    assert isinstance(state.slots["m"]["kernel"], steprule.jax.EightBit)
+    assert isinstance(state.slots["mu"]["kernel"], steprule.jax.EightBit)
     assert_close({"bias": model.bias[...], "kernel": model.kernel[...]}, tree)
 
 
@@ -263,7 +259,7 @@ def test_equinox() -> None:
 @pytest.mark.parametrize("states", ["float32", "bfloat16", "8bit"])
 def test_orbax_keeps_states_exactly(tmp_path: Path, states: str) -> None:
     options: dict[str, Any] = {} if states == "float32" else {"states": states, "min_elements": 1}
-    transformation = optax.chain(optax.clip_by_global_norm(1.0), steprule.jax.nadam(0.1, **options))
+    transformation = optax.chain(optax.clip_by_global_norm(1.0), steprule.jax.nadam(0.1, psi=4e-3, **options))
     tree, state = run(transformation, params())
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "run", {"params": tree, "state": state})
@@ -280,19 +276,25 @@ def test_orbax_keeps_states_exactly(tmp_path: Path, states: str) -> None:
     ("name", "theirs"),
     [
         ("adam", optax.adam(0.1)),
-        ("adamw", optax.adamw(0.1, weight_decay=0.01)),
-        ("lion", optax.lion(0.1, weight_decay=0.0)),
+        ("adamw", optax.adamw(0.1)),
+        ("lion", optax.lion(0.1)),
         ("momentum", optax.sgd(0.1, momentum=0.9)),
         ("adamax", optax.adamax(0.1)),
         ("amsgrad", optax.amsgrad(0.1)),
+        ("nadam", optax.nadam(0.1)),
+        ("adabelief", optax.adabelief(0.1)),
+        ("rmsprop", optax.rmsprop(0.1)),
+        ("centered", optax.rmsprop(0.1, centered=True, eps=1e-3)),
+        ("signum", optax.signum(0.1)),
     ],
 )
 def test_states_of_optax_go_on_here_and_ours_there(name: str, theirs: Any) -> None:
-    rule_options = {"correction": "before_max"} if name == "amsgrad" else {}
-    ours = optax.chain(optax.clip(100.0), getattr(steprule.jax, name)(0.1, **rule_options))
+    options: dict[str, Any] = {"centered": True, "eps": 1e-3} if name == "centered" else {}
+    name = "rmsprop" if name == "centered" else name
+    ours = optax.chain(optax.clip(100.0), getattr(steprule.jax, name)(0.1, **options))
     tree, their_state = run(theirs, params())
-    t = 5 if name == "momentum" else None  # optax counts no steps there
-    state = steprule.jax.from_optax(name, their_state, ours.init(tree), t=t, **rule_options)
+    t = 5 if name in ("momentum", "rmsprop") else None  # optax counts no steps there
+    state = steprule.jax.from_optax(name, their_state, ours.init(tree), t=t, **options)
     assert int(state[1].count) == 5
 
     def goes_on(transformation: Any, state: Any) -> Any:
@@ -300,7 +302,7 @@ def test_states_of_optax_go_on_here_and_ours_there(name: str, theirs: Any) -> No
         return updates
 
     assert_close(goes_on(ours, state), goes_on(theirs, their_state))
-    there = steprule.jax.to_optax(name, state, theirs.init(tree), **rule_options)
+    there = steprule.jax.to_optax(name, state, theirs.init(tree), **options)
     assert_equal(there, their_state)
 
 
@@ -412,10 +414,11 @@ def test_donated_memory_is_used_again() -> None:
     assert used is not None
     assert used.alias_size_in_bytes >= 3 * 256 * 256 * 4
     assert used.temp_size_in_bytes < 256 * 256 * 4
-    places = {leaf.unsafe_buffer_pointer() for leaf in (tree["w"], state.slots["m"]["w"], state.slots["v"]["w"])}
+    places = {leaf.unsafe_buffer_pointer() for leaf in (tree["w"], state.slots["mu"]["w"], state.slots["nu"]["w"])}
     new, after = donating(tree, state)
     assert_equal((new, after), expected)
-    assert {leaf.unsafe_buffer_pointer() for leaf in (new["w"], after.slots["m"]["w"], after.slots["v"]["w"])} == places
+    stepped = (new["w"], after.slots["mu"]["w"], after.slots["nu"]["w"])
+    assert {leaf.unsafe_buffer_pointer() for leaf in stepped} == places
     assert tree["w"].is_deleted()
 
 
@@ -472,12 +475,12 @@ def test_bfloat16_parameters_have_float32_slots_and_updates_of_the_gradients_typ
     tree = jnp.ones((4, 4), jnp.bfloat16)
     transformation = steprule.jax.adam(1e-3)
     state = transformation.init(tree)
-    assert state.slots["m"].dtype == jnp.float32
+    assert state.slots["mu"].dtype == jnp.float32
     update, _ = transformation.update(tree, state, tree)
     assert update.dtype == jnp.bfloat16
     wide, _ = transformation.update(tree.astype(jnp.float32), state, tree)
     assert wide.dtype == jnp.float32
-    new, _ = steprule.jax.step("adam")(tree, tree, state.slots, 1)
+    new, _ = steprule.jax.step("adam")(tree, tree, steprule.jax.step("adam").init(tree), 1)
     assert new.dtype == jnp.bfloat16
 
 
@@ -488,10 +491,8 @@ def test_leaves_that_are_no_numbers_are_refused_with_a_way_out() -> None:
     adam = steprule.jax.adam(0.1)
     with pytest.raises(StructureError, match=r"parameter \['n'\] has the type int32; .*optax.masked"):
         adam.init({"w": jnp.ones(3), "n": jnp.arange(3)})
-    with pytest.raises(StructureError, match=r"complex64; .*split_real_and_imaginary"):
-        adam.init(jnp.ones(3, jnp.complex64))
-    with pytest.raises(StructureError, match=r"parameter \['x'\] is 3.0 \(a float\), not an array"):
-        adam.init({"x": 3.0})
+    with pytest.raises(StructureError, match=r"parameter \['x'\] is True \(a bool\), not an array.*equinox.filter"):
+        adam.init({"x": True})
     with pytest.raises(StructureError, match="gradient the array has the type float0"):
         adam.update(np.zeros(3, jax.dtypes.float0), adam.init(jnp.zeros(3)))
 
@@ -652,11 +653,11 @@ def test_types_of_gradients_and_parameters_may_differ() -> None:
         for theta, g in ((wide, narrow), (narrow, wide)):
             transformation = steprule.jax.adam(0.1)
             state = transformation.init(theta)
-            assert state.slots["m"].dtype == theta.dtype
+            assert state.slots["mu"].dtype == theta.dtype
             for params in (theta, None):
                 update, after = transformation.update(g, state, params)
                 assert update.dtype == g.dtype
-                assert after.slots["m"].dtype == theta.dtype
+                assert after.slots["mu"].dtype == theta.dtype
 
 
 def test_updates_may_be_given_more_than_they_take() -> None:
@@ -688,7 +689,7 @@ def test_a_leaf_that_is_missing_among_the_parameters_is_named() -> None:
 
 def test_slots_lie_where_their_parameter_does() -> None:
     there = jax.device_put(jnp.ones((4, 300)), jax.devices()[3])
-    slot = steprule.jax.adam(0.1, states="8bit", min_elements=1).init(there).slots["m"]
+    slot = steprule.jax.adam(0.1, states="8bit", min_elements=1).init(there).slots["mu"]
     assert slot.codes.devices() == slot.scale.devices() == {jax.devices()[3]}
 
 

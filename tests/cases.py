@@ -14,6 +14,7 @@ import ml_dtypes  # noqa: F401  (gives NumPy the type bfloat16)
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.language.node import Node
 from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule as declared
 from steprule.rules.hyperparameters import NonNegative, Rate, Scalar
@@ -48,18 +49,34 @@ _UNLIKE = {
     "eta_plus": 1.3,
     "delta_min": 0.004,
     "delta_max": 0.09,
+    "eps_root": 0.003,
+    "initial_scale": 0.4,
 }
 
 
 def variants(rule: Rule) -> list[dict[str, Any]]:
-    """Return every combination of booleans, choices and optional hyperparameters of a rule."""
+    """Return every combination of booleans, choices and optional hyperparameters of a rule that is a computation.
+
+    Of those in which an option does nothing, which are the same expressions, the first.
+    """
     names = [name for name, hyper in rule.hyperparameters.items() if hyper.is_static or hyper.optional]
     values = [
         hyper.choices or (None, _UNLIKE[name])
         for name, hyper in rule.hyperparameters.items()
         if hyper.is_static or hyper.optional
     ]
-    return [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
+    found: dict[Any, dict[str, Any]] = {}
+    for combination in itertools.product(*values):
+        options = dict(zip(names, combination, strict=True))
+        trace = rule.trace(rule.variant(rule.resolve(options)))
+        outputs = {rule.parameter: trace.parameter, **trace.slots, **trace.scalars}
+        found.setdefault(tuple((name, _written(node)) for name, node in outputs.items()), options)
+    return list(found.values())
+
+
+def _written(node: Node) -> Any:
+    """Return an expression as nested tuples."""
+    return node.op, node.name, node.value, *map(_written, node.args)
 
 
 def unlike_defaults(rule: Rule) -> dict[str, Any]:

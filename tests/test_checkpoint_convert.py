@@ -150,6 +150,9 @@ ScaleByAdaDeltaState = namedtuple("ScaleByAdaDeltaState", ["e_g", "e_x"])
 ScaleByRssState = namedtuple("ScaleByRssState", ["sum_of_squares"])
 ScaleByRmsState = namedtuple("ScaleByRmsState", ["nu"])
 ScaleByRmsWithCountState = namedtuple("ScaleByRmsWithCountState", ["count", "nu"])
+ScaleByRStdDevState = namedtuple("ScaleByRStdDevState", ["mu", "nu"])
+ScaleByBeliefState = namedtuple("ScaleByBeliefState", ["count", "mu", "nu"])
+EmaState = namedtuple("EmaState", ["count", "ema"])
 TraceState = namedtuple("TraceState", ["trace"])
 EmptyState = namedtuple("EmptyState", [])
 ScaleByScheduleState = namedtuple("ScaleByScheduleState", ["count"])
@@ -166,6 +169,10 @@ OPTAX: list[tuple[str, Any, dict[str, str], dict[str, Any]]] = [
     ("adagrad", ScaleByRssState, {"G": "sum_of_squares"}, {}),
     ("rmsprop", ScaleByRmsState, {"v": "nu"}, {}),
     ("rmsprop", ScaleByRmsWithCountState, {"v": "nu"}, {}),
+    ("rmsprop", ScaleByRStdDevState, {"g_avg": "mu", "v": "nu"}, {"centered": True}),
+    ("nadam", ScaleByAdamState, {"m": "mu", "v": "nu"}, {"psi": None}),
+    ("adabelief", ScaleByBeliefState, {"m": "mu", "s": "nu"}, {}),
+    ("signum", EmaState, {"m": "ema"}, {}),
     ("adadelta", ScaleByAdaDeltaState, {"E_g2": "e_g", "E_dx2": "e_x"}, {}),
 ]
 
@@ -216,7 +223,8 @@ def test_states_of_optax_that_do_not_fit() -> None:
         (state._replace(mu={"a": 1}), optimizer, {}, "of other parameters: mu differs"),
         (state._replace(mu={**tree(1.0), "a": np.zeros(5)}), optimizer, {}, r"a has shape \(4,\), .* state \(5,\)"),
         (ScaleByRmsState(tree(1.0)), sr.Optimizer(tree(1.0), "rmsprop"), {}, "does not count steps; give t="),
-        (state, sr.Optimizer(tree(1.0), "nadam"), {}, "optax has no state that means the same as that of rule 'nadam'"),
+        (state, sr.Optimizer(tree(1.0), "adan"), {}, "optax has no state that means the same as that of rule 'adan'"),
+        (state, sr.Optimizer(tree(1.0), "nadam"), {}, "psi=None"),
         (state, sr.Optimizer(tree(1.0), "amsgrad"), {}, "correction='before_max'"),
     ]
     for given, other, options, words in cases:

@@ -22,6 +22,34 @@ def test_agreement_with_optax(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.apart("tests/apart_jax_habits.py")
+def test_habits(apart: Apart) -> None:
+    apart.check()
+
+
+REPLACED = ("-p", "tests.optax_replaced", "-W", "default", "--timeout=1200", "--pyargs")
+"""optax's own tests, with our transformations in the place of optax's."""
+
+
+@pytest.mark.apart(
+    *REPLACED,
+    *(f"optax.transforms._{name}_test" for name in ("masking", "combining", "freezing")),
+    "optax.tree_utils._state_utils_test",
+    "optax.contrib._schedule_free_test",
+    "optax._src.alias_test",
+    "-k",
+    "not AliasTest or explicit_dtype or preserve_dtype or inject_hyperparams",
+)
+def test_the_tests_of_optax(apart: Apart) -> None:
+    apart.check("skipped", "xfailed", "xpassed")
+
+
+@pytest.mark.slow
+@pytest.mark.apart(*REPLACED, "optax._src.alias_test", "optax.transforms._accumulation_test")
+def test_the_tests_of_optax_at_length(apart: Apart) -> None:
+    apart.check("skipped", "xfailed", "xpassed")
+
+
 @pytest.mark.apart("tests/apart_jax_example.py")
 def test_the_example(apart: Apart) -> None:
     apart.check()

@@ -1,7 +1,8 @@
 """Rules for JAX: each as a transformation of optax, by its name: ``steprule.jax.adam(1e-3)``.
 
-They chain with optax's own, and step what optax steps: plain pytrees, Flax NNX, Equinox. ``transformation`` takes any
-rule, and ``step`` returns the new parameters instead of updates.
+Each takes the arguments of optax's function of that name, in their order and with their defaults, and the rule's own
+names beside them. They chain with optax's own, and step what optax steps: plain pytrees, Flax NNX, Equinox.
+``transformation`` takes any rule, and ``step`` returns the new parameters instead of updates.
 
     import jax.numpy as jnp, optax, steprule.jax
 
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from steprule.errors import suggest
-from steprule.rules.catalogue import CATALOGUE
 
 try:
     import optax
@@ -22,13 +22,12 @@ except ModuleNotFoundError as error:
         "steprule.jax needs JAX and optax: pip install 'steprule[jax]'", name=error.name
     ) from None
 
+from steprule.doors.jax.alias import NAMES, named
 from steprule.doors.jax.convert import from_optax, to_optax
 from steprule.doors.jax.slots import EightBit
-from steprule.doors.jax.transformation import State, Step, named, step, transformation
+from steprule.doors.jax.transformation import State, Step, step, transformation
 
-_MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
-    name: named(rule) for name, rule in CATALOGUE.items()
-}
+_MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}
 
 __all__ = ["EightBit", "State", "Step", "from_optax", "step", "to_optax", "transformation", *sorted(_MADE)]
 

@@ -5,7 +5,7 @@
     m_hat = m_t / (1 - beta1^t),  s_hat = s_t / (1 - beta2^t)
     theta_t = theta_{t-1} - lr m_hat / (sqrt(s_hat) + eps)
 
-The eps in s_t stays in s (it is averaged with the rest), as in the authors' code.
+The eps in s_t stays in s (it is averaged with the rest), as in the authors' code. optax adds its eps_root to s_t there.
 """
 
 import math
@@ -19,6 +19,7 @@ def run(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-16,
+    eps_root: float | None = None,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -28,7 +29,7 @@ def run(
     for t, g in enumerate(gradients, start=1):
         for i in range(len(theta)):
             m[i] = beta1 * m[i] + (1 - beta1) * g[i]
-            s[i] = beta2 * s[i] + (1 - beta2) * (g[i] - m[i]) ** 2 + eps
+            s[i] = beta2 * s[i] + (1 - beta2) * (g[i] - m[i]) ** 2 + (eps if eps_root is None else eps_root)
             m_hat = m[i] / (1 - beta1**t)
             s_hat = s[i] / (1 - beta2**t)
             theta[i] = theta[i] - lr * m_hat / (math.sqrt(s_hat) + eps)

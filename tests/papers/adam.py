@@ -8,6 +8,7 @@
 Without bias_correction m_hat is m and v_hat is v; with eps_inside the root is sqrt(v_hat + eps).
 With eps_hat (end of section 2): alpha_t = lr sqrt(1 - beta2^t) / (1 - beta1^t), theta_t = theta_{t-1} - alpha_t m_t /
 (sqrt(v_t) + eps), or sqrt(v_t + eps) with eps_inside.
+optax adds its eps_root to v_hat, under the root, besides.
 """
 
 import math
@@ -24,6 +25,7 @@ def run(
     bias_correction: bool = True,
     eps_inside: bool = False,
     eps_hat: bool = False,
+    eps_root: float | None = None,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -36,6 +38,7 @@ def run(
             v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
             m_hat = m[i] / (1 - beta1**t) if bias_correction else m[i]
             v_hat = v[i] / (1 - beta2**t) if bias_correction else v[i]
+            v_hat += eps_root or 0.0
             root = math.sqrt(v_hat + eps) if eps_inside else math.sqrt(v_hat) + eps
             if eps_hat and bias_correction:
                 alpha_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)

@@ -8,6 +8,7 @@
 The paper's lambda is not multiplied by alpha (scale_by_lr=False, eta_t = 1); torch.optim.AdamW multiplies it by
 the learning rate (scale_by_lr=True). The decay is written first here; it sees theta_{t-1} either way.
 With eps_hat as in the end of Kingma & Ba's section 2: eps is added to sqrt(v) before its correction.
+optax adds its eps_root to v_hat, under the root, besides.
 """
 
 import math
@@ -24,6 +25,7 @@ def run(
     bias_correction: bool = True,
     eps_inside: bool = False,
     eps_hat: bool = False,
+    eps_root: float | None = None,
     weight_decay: float = 0.01,
     scale_by_lr: bool = True,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
@@ -42,6 +44,7 @@ def run(
             v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
             m_hat = m[i] / (1 - beta1**t) if bias_correction else m[i]
             v_hat = v[i] / (1 - beta2**t) if bias_correction else v[i]
+            v_hat += eps_root or 0.0
             root = math.sqrt(v_hat + eps) if eps_inside else math.sqrt(v_hat) + eps
             if eps_hat and bias_correction:
                 alpha_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)

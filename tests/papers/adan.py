@@ -6,7 +6,7 @@
     theta_t = (theta_{t-1} - lr (m_t + beta2 v_t) / (sqrt(n_t) + eps)) / (1 + lr weight_decay)
 
 With bias_correction, the authors' code, m, v and n are divided by 1 - beta1^t, 1 - beta2^t and 1 - beta3^t where
-they are used. m, v and n start at 0, as in the code.
+they are used. m, v and n start at 0, as in the code. optax adds its eps_root under the root besides.
 """
 
 import math
@@ -23,6 +23,7 @@ def run(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     bias_correction: bool = True,
+    eps_root: float | None = None,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -40,7 +41,7 @@ def run(
             m_hat = m[i] / (1 - beta1**t) if bias_correction else m[i]
             v_hat = v[i] / (1 - beta2**t) if bias_correction else v[i]
             n_hat = n[i] / (1 - beta3**t) if bias_correction else n[i]
-            eta = lr / (math.sqrt(n_hat) + eps)
+            eta = lr / (math.sqrt(n_hat + (eps_root or 0.0)) + eps)
             theta[i] = (theta[i] - eta * (m_hat + beta2 * v_hat)) / (1 + lr * weight_decay)
             g_prev[i] = g[i]
         path.append(list(theta))

@@ -9,6 +9,7 @@
 
 The form of Dozat's report (its Algorithm 8), with the constant decay mu of m read as beta1, like torch.optim.NAdam.
 The workshop paper (its Algorithm 2) has mu_t there, and another factor nu in v_hat.
+Without psi (None) mu_t is beta1, as in optax.nadam, which adds its eps_root under the root besides.
 """
 
 import math
@@ -22,7 +23,8 @@ def run(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
-    psi: float = 0.004,
+    psi: float | None = 0.004,
+    eps_root: float | None = None,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -31,8 +33,7 @@ def run(
     mu_product = 1.0
     path: list[list[float]] = []
     for t, g in enumerate(gradients, start=1):
-        mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
-        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+        mu, mu_next = (beta1 * (1 - (0.0 if psi is None else 0.5 * 0.96 ** (i * psi))) for i in (t, t + 1))
         mu_product = mu_product * mu
         for i in range(len(theta)):
             g_hat = g[i] / (1 - mu_product)
@@ -41,6 +42,9 @@ def run(
             v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
             v_hat = v[i] / (1 - beta2**t)
             m_bar = (1 - mu) * g_hat + mu_next * m_hat
-            theta[i] = theta[i] - lr * m_bar / (math.sqrt(v_hat) + eps)
+            theta[i] = theta[i] - lr * m_bar / (math.sqrt(v_hat + (eps_root or 0.0)) + eps)
         path.append(list(theta))
-    return path, {"m": m, "v": v, "mu_product": mu_product}
+    slots: dict[str, list[float] | float] = {"m": m, "v": v}
+    if psi is not None:
+        slots["mu_product"] = mu_product
+    return path, slots

@@ -8,7 +8,7 @@
     else:       theta_t = theta_{t-1} - lr m_hat
 
 The paper has no epsilon. It is added to the corrected root here, as in Adam; with eps_hat to sqrt(v_t) before the
-correction, as torch.optim.RAdam does (the same for eps = 0).
+correction, as torch.optim.RAdam does (the same for eps = 0). optax adds its eps_root under the corrected root besides.
 """
 
 import math
@@ -24,6 +24,7 @@ def run(
     eps: float = 1e-8,
     rho_min: float = 4.0,
     eps_hat: bool = False,
+    eps_root: float | None = None,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
@@ -39,7 +40,7 @@ def run(
             m_hat = m[i] / (1 - beta1**t)
             if rho > rho_min:
                 r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-                root = math.sqrt(v[i] / (1 - beta2**t)) + eps
+                root = math.sqrt(v[i] / (1 - beta2**t) + (eps_root or 0.0)) + eps
                 if eps_hat:
                     root = (math.sqrt(v[i]) + eps) / math.sqrt(1 - beta2**t)
                 theta[i] = theta[i] - lr * r * m_hat / root

@@ -8,6 +8,7 @@
 
 Graves has eps under the root and the rate inside b; torch.optim.RMSprop adds eps to the root and keeps the rate
 outside b, which is the same while lr is constant. A v too large for a number stays infinite, less any average.
+optax looks ahead with nesterov (it steps along d_t + momentum b_t), and v_0 is its initial_scale.
 """
 
 import math
@@ -23,10 +24,12 @@ def run(
     momentum: float | None = None,
     centered: bool = False,
     eps_inside: bool = False,
+    nesterov: bool = False,
+    initial_scale: float = 0.0,
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:
     """Return theta after each step, and the final slots by name."""
     theta = list(theta)
-    v = [0.0] * len(theta)
+    v = [initial_scale] * len(theta)
     g_avg = [0.0] * len(theta)
     b = [0.0] * len(theta)
     path: list[list[float]] = []
@@ -43,7 +46,7 @@ def run(
                 theta[i] = theta[i] - lr * g[i] / root
             else:
                 b[i] = momentum * b[i] + g[i] / root
-                theta[i] = theta[i] - lr * b[i]
+                theta[i] = theta[i] - lr * (g[i] / root + momentum * b[i] if nesterov else b[i])
         path.append(list(theta))
     slots: dict[str, list[float] | float] = {"v": v}
     if centered:

@@ -143,15 +143,19 @@ def _kept_apart(plan: Plan) -> set[int]:
     """Return the places of the results to which ``zero`` is added, since XLA would join them with what follows.
 
     These are products that are added to something, or leave the kernel; products with one number that are multiplied by
-    another; quotients and roots that are divided, or divided by; and roots that are squared.
+    another, and sums with one number that are added to something; quotients and roots that are divided, or divided by;
+    and roots that are squared.
     """
     planes = len(plan.planes)
     ops = [instruction.op for instruction in plan.body]
-    scaled = {number for number, instruction in enumerate(plan.body) if _is_scaled(instruction)}
+    scaled = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("mul",))}
+    shifted = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("add", "sub"))}
     products = {store.value.index - planes for store in plan.stores if isinstance(store.value, Value)}
     apart: set[int] = set()
     for number, instruction in enumerate(plan.body):
         places = {ref.index - planes for ref in instruction.args if isinstance(ref, Value)} - set(range(-planes, 0))
+        if instruction.op in ("add", "sub"):
+            apart |= places & shifted
         if instruction.op not in _UNCONTRACTED:
             products |= places
         elif number in scaled:
@@ -163,8 +167,8 @@ def _kept_apart(plan: Plan) -> set[int]:
     return apart | {number for number in products if number >= 0 and ops[number] == "mul"}
 
 
-def _is_scaled(instruction: Instruction) -> bool:
-    return instruction.op == "mul" and any(not isinstance(ref, Value) for ref in instruction.args)
+def _has_number(instruction: Instruction, ops: tuple[str, ...]) -> bool:
+    return instruction.op in ops and any(not isinstance(ref, Value) for ref in instruction.args)
 
 
 def load(plan: Plan) -> tuple[Callable[..., tuple[Any, ...]], Callable[..., tuple[Any, ...]]]:

@@ -176,11 +176,12 @@ def traced(value: Any) -> Array:
 
 
 def kept(value: Number) -> Array:
-    """Return a number as a state keeps it: in 64 bits, or as two numbers of float32 whose sum has 48 of them."""
-    if has_64_bits():
-        return jnp.asarray(as_scalar(value, np.float64))
-    high = jnp.asarray(as_scalar(value, np.float32))
-    if isinstance(value, Array):
+    """Return a number as a state keeps it: two numbers of the widest type there is, whose sum it is.
+
+    Of float32 they have 48 bits together; where JAX has 64 bits, the second is 0, and the shape is the same.
+    """
+    high = jnp.asarray(as_scalar(value, _default()))
+    if isinstance(value, Array) or has_64_bits():
         return jnp.stack([high, jnp.zeros_like(high)])
     wide = value.value if isinstance(value, Exact) else np.float64(value)
     return jnp.stack([high, _wide(lambda: jnp.asarray(wide - high.astype(np.float64)).astype(np.float32))])
@@ -190,7 +191,7 @@ def reloaded(state: Array, is_exact: bool) -> Number:
     """Return the number that a state keeps: exact, or to be differentiated."""
     state = jnp.asarray(state)
     if not is_exact:
-        return traced(state if state.ndim == 0 else state[0])
+        return traced(state[0])
     constant = jax.lax.stop_gradient(state).reshape(-1)
     return Exact(_wide(lambda: constant.astype(np.float64).sum()))
 

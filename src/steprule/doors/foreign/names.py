@@ -38,7 +38,11 @@ NAMES: dict[str, Names] = {
     "momentum": Names({"b": "momentum_buffer"}, {"b": "trace"}, {"b": "state1"}),
     "adagrad": Names({"G": "sum"}, {"G": "sum_of_squares"}, {"G": "state1"}),
     "adadelta": Names({"E_g2": "square_avg", "E_dx2": "acc_delta"}, {"E_g2": "e_g", "E_dx2": "e_x"}),
-    "rmsprop": Names({"v": "square_avg", "g_avg": "grad_avg", "b": "momentum_buffer"}, {"v": "nu"}, {"v": "state1"}),
+    "rmsprop": Names(
+        {"v": "square_avg", "g_avg": "grad_avg", "b": "momentum_buffer"},
+        {"v": "nu", "g_avg": "mu", "b": "trace"},
+        {"v": "state1"},
+    ),
     "adam": Names(_MOMENTS, _MU_NU, {"m": "state1", "v": "state2"}),
     "adamax": Names({"m": "exp_avg", "u": "exp_inf"}, {"m": "mu", "u": "nu"}),
     "amsgrad": Names(
@@ -46,20 +50,20 @@ NAMES: dict[str, Names] = {
         {**_MU_NU, "v_max": "nu_max"},
         options={"torch": {"correction": "after_max"}, "optax": {"correction": "before_max"}},
     ),
-    "nadam": Names(_MOMENTS),
+    "nadam": Names(_MOMENTS, _MU_NU, options={"optax": {"psi": None}}),
     "radam": Names(_MOMENTS, _MU_NU),
     "rprop": Names({"g_prev": "prev", "delta": "step_size"}),
     "asgd": Names({}, options={"torch": {"lagged": True}}),
     "lion": Names({"m": "exp_avg"}, {"m": "mu"}, {"m": "state1"}),
     "yogi": Names(_MOMENTS, _MU_NU),
-    "adabelief": Names({"m": "exp_avg", "s": "exp_avg_var"}),
+    "adabelief": Names({"m": "exp_avg", "s": "exp_avg_var"}, {"m": "mu", "s": "nu"}),
     "adan": Names({"m": "exp_avg", "v": "exp_avg_diff", "n": "exp_avg_sq", "g_prev": "previous_grad"}),
     "adopt": Names(_MOMENTS),
     "ademamix": Names(
         {"m1": "exp_avg", "m2": "exp_avg_slow", "v": "exp_avg_sq"},
         bitsandbytes={"m1": "state1", "m2": "state1", "v": "state2"},
     ),
-    "signum": Names({"m": "exp_avg"}),
+    "signum": Names({"m": "exp_avg"}, {"m": "ema"}),
 }
 """By rule of the catalogue; slots that are not named are called as they are. Weight decay changes no slot."""
 

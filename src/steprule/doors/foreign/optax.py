@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
     Raises:
         StateError: when it is of another rule or of other parameters.
     """
-    content, _ = states_of(_checked(optimizer))
-    names, fields = _names(content)
+    content, kept = states_of(_checked(optimizer))
+    names, fields = _names(content, kept)
     found = found_in(state, fields)
     count = int(found.count) if "count" in found._fields else t
     if count is None:
@@ -60,7 +60,7 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
         StateError: when optax has no such rule, or ``like`` is of another.
     """
     content, states = states_of(_checked(optimizer))
-    names, fields = _names(content)
+    names, fields = _names(content, states)
     found_in(like, fields)
     new: dict[str, Any] = {
         name: optimizer._structure.rebuild([state.slots[slot] for state in states]) for slot, name in names.items()
@@ -80,8 +80,9 @@ def _checked(optimizer: Any) -> Optimizer:
     return optimizer
 
 
-def _names(content: Content) -> tuple[Mapping[str, str], set[str]]:
+def _names(content: Content, states: Sequence[State]) -> tuple[Mapping[str, str], set[str]]:
     names = names_for(content.groups[0], "optax")
+    names = {slot: name for slot, name in names.items() if all(slot in state.slots for state in states)}
     return names, set(names.values())
 
 

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from steprule.doors.checkpoint.content import Group
 from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optax import found_in, mapped
+from steprule.doors.jax.alias import meant
+from steprule.doors.jax.leaves import is_complex
 from steprule.doors.jax.slots import EightBit
-from steprule.doors.jax.transformation import State
+from steprule.doors.jax.transformation import State, innermost
 from steprule.errors import StateError
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -26,26 +28,24 @@ def from_optax(rule: str | Rule, theirs: Any, ours: Any, *, t: int | None = None
     Both may be nested in those of ``optax.chain`` and other wrappers; what is found in ``theirs`` is put into ``ours``.
 
     Args:
-        rule: that of the transformation, as it was given to it.
+        rule: the name of the transformation in ``steprule.jax``, or the rule that was given to ``transformation``.
         theirs: a state of optax's transformation that means the same, as ``optax.ScaleByAdamState``.
         ours: what ``init`` of ours returned, with slots in float32 (float64).
         t: the steps taken, for states of optax that do not count them.
-        hyperparameters: as they were given to the transformation.
+        hyperparameters: as they were given to it.
 
     Raises:
         StateError: when optax has no such rule, or a state is of another rule or of other parameters.
     """
-    names = _names(rule, hyperparameters)
-    fields = set(names.values())
+    fields = set(_names(rule, hyperparameters).values())
     found, own = found_in(theirs, fields), found_in(ours, {"slots"})
     counted = found.count if "count" in found._fields else None  # a tuple has a method of that name
     if (counted is None) == (t is None):
         raise StateError(
             f"{type(found).__name__} {'counts no steps; give t=' if t is None else 'counts steps; leave t='}"
         )
-    slots = {slot: _like(getattr(found, name), own.slots, slot) for slot, name in names.items()}
-    if set(slots) != set(own.slots):
-        raise StateError(f"optax keeps {sorted(slots)} of rule {find(rule).name!r}, these options {sorted(own.slots)}")
+    _check_fields(rule, fields, own)
+    slots = {name: _like(getattr(found, name), own.slots, name) for name in own.slots}
     new = State(jnp.asarray(t if counted is None else counted, jnp.int32), slots)
     return mapped(ours, {"slots"}, lambda _: new)
 
@@ -59,26 +59,29 @@ def to_optax(rule: str | Rule, ours: Any, theirs: Any, **hyperparameters: Any) -
     Raises:
         StateError: as ``from_optax``.
     """
-    names = _names(rule, hyperparameters)
-    fields = set(names.values())
+    fields = set(_names(rule, hyperparameters).values())
     own, found = found_in(ours, {"slots"}), found_in(theirs, fields)
-    if set(names) != set(own.slots):
-        raise StateError(f"optax keeps {sorted(names)} of rule {find(rule).name!r}, these options {sorted(own.slots)}")
-    new = {name: _like(own.slots[slot], {slot: getattr(found, name)}, slot) for slot, name in names.items()}
+    _check_fields(rule, fields, own)
+    new = {name: _like(own.slots[name], {name: getattr(found, name)}, name) for name in own.slots}
     if "count" in found._fields:
         new["count"] = own.count.astype(found.count.dtype)
     return mapped(theirs, fields, lambda old: old._replace(**new))
 
 
 def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:
-    rule = find(rule)
-    values = rule.resolve(hyperparameters)
+    rule, given = meant(rule, hyperparameters) if isinstance(rule, str) else (find(rule), hyperparameters)
+    values = rule.resolve(given)
     if not rule.slots:
         raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert")
-    inner = rule
-    while inner.made_by:  # weight decay and the like change no slot
-        inner = inner.made_by[1][0]
-    return names_for(Group(inner.name, values), "optax")
+    kept = rule.trace(rule.variant(values)).slots
+    names = names_for(Group(innermost(rule).name, values), "optax")
+    return {slot: name for slot, name in names.items() if slot in kept}
+
+
+def _check_fields(rule: str | Rule, fields: set[str], own: Any) -> None:
+    if fields != set(own.slots):
+        name = rule if isinstance(rule, str) else rule.name
+        raise StateError(f"optax keeps {sorted(fields)} of rule {name!r}, these options {sorted(own.slots)}")
 
 
 def _like(tree: Any, slots: Mapping[str, Any], slot: str) -> Any:
@@ -88,6 +91,11 @@ def _like(tree: Any, slots: Mapping[str, Any], slot: str) -> Any:
         StateError: when it does not fit.
     """
     old = slots.get(slot)
+    if any(map(is_complex, jax.tree.leaves(tree))):
+        raise StateError(
+            f"slot {slot!r} is complex, and does not mean the same: optax squares the absolute value of a gradient, "
+            "rules step its real and its imaginary part"
+        )
     if any(isinstance(leaf, EightBit) for leaf in jax.tree.leaves(old, is_leaf=lambda x: isinstance(x, EightBit))):
         raise StateError(
             f"slot {slot!r} is kept in 8 bits; states are converted in float32, so make it with states='float32'"

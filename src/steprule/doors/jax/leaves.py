@@ -5,25 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Format
 
-__all__ = ["check_like", "flat", "flat_like", "format_of", "paths_of", "type_of"]
+__all__ = ["as_array", "check_like", "flat", "flat_like", "format_of", "is_complex", "parts_of", "paths_of", "type_of"]
+
+_PARTS = {"complex64": "float32", "complex128": "float64"}
+"""The type of the two parts of a complex number."""
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
 
 
 def paths_of(tree: Any) -> list[str]:
     """Return what each leaf is called in messages."""
-    return [jax.tree_util.keystr(path) or "the array" for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)
+    return [jax.tree_util.keystr(path) or "the array" for path, _ in leaves]
 
 
 def flat(tree: Any) -> tuple[list[Any], Any]:
-    """Return the leaves of a tree, and its structure."""
-    return jax.tree.flatten(tree)
+    """Return the leaves of a tree, among them None where there is nothing to step, and its structure."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_none)
+    return [as_array(leaf) for leaf in leaves], treedef
 
 
 def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
-    """Return what stands in ``tree`` at the leaves of another tree.
+    """Return what stands in ``tree`` at the leaves of another tree: anything where that has None.
 
     Raises:
         StructureError: when its structure is another.
@@ -35,7 +45,22 @@ def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
             f"{what} have another structure than the gradients: {error}. A state belongs to the parameters that it was "
             "made for: call init again, and take gradients by those parameters"
         ) from None
-    return found
+    return [as_array(leaf) for leaf in found]
+
+
+def as_array(leaf: Any) -> Any:
+    """Return a number of Python as an array, anything else as it is."""
+    return jnp.asarray(leaf * 1.0) if type(leaf) in (int, float, complex) else leaf
+
+
+def is_complex(leaf: Any) -> bool:
+    """Whether a leaf is an array of complex numbers."""
+    return hasattr(leaf, "dtype") and type_of(leaf) in _PARTS
+
+
+def parts_of(leaf: Any) -> tuple[Any, Any]:
+    """Return the real and the imaginary part of a leaf, of None twice None."""
+    return (None, None) if leaf is None else (jnp.real(leaf), jnp.imag(leaf))
 
 
 def type_of(leaf: Any) -> str:
@@ -46,36 +71,34 @@ def type_of(leaf: Any) -> str:
 
 
 def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
-    """Return how an array is computed with.
+    """Return how an array is computed with; of complex numbers, each of their parts.
 
     Raises:
-        StructureError: for anything but real floating-point arrays, with a way to leave them out.
+        StructureError: for anything but floating-point arrays, with a way to leave them out.
     """
     if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
         raise StructureError(
-            f"{what} {path} is {leaf!r} (a {type(leaf).__name__}), not an array; make it one with jnp.asarray"
+            f"{what} {path} is {leaf!r} (a {type(leaf).__name__}), not an array. Leave it out: "
+            "equinox.filter(model, equinox.is_inexact_array), or None in its place"
         )
     name = type_of(leaf)
+    name = _PARTS.get(name, name)
     if name in FORMATS:
         return FORMATS[name]
-    if name.startswith("complex"):
-        remedy = "optax.contrib.split_real_and_imaginary(...) steps its two parts"
-    else:
-        remedy = (
-            "Leave it out: optax.masked(..., mask), equinox.filter(model, equinox.is_inexact_array), or "
-            "nnx.Optimizer(..., wrt=nnx.Param)"
-        )
-    raise StructureError(f"{what} {path} has the type {name}; rules step {', '.join(FORMATS)}. {remedy}")
+    raise StructureError(
+        f"{what} {path} has the type {name}; rules step {', '.join([*FORMATS, *_PARTS])}. Leave it out: "
+        "optax.masked(..., mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., wrt=nnx.Param)"
+    )
 
 
 def check_like(leaf: Any, like: Any, path: str, what: str) -> None:
-    """Refuse an array that has not the shape of the gradient.
+    """Refuse an array that has not the shape of the gradient, or is complex where that is real.
 
     Raises:
-        StructureError: with both shapes.
+        StructureError: with both shapes or types.
     """
+    remedy = "Both must be of the parameters that init was called with"
     if leaf.shape != like.shape:
-        raise StructureError(
-            f"{what} {path} has shape {leaf.shape}, but its gradient {like.shape}. Both must be of the parameters that "
-            "init was called with"
-        )
+        raise StructureError(f"{what} {path} has shape {leaf.shape}, but its gradient {like.shape}. {remedy}")
+    if is_complex(leaf) != is_complex(like):
+        raise StructureError(f"{what} {path} has the type {type_of(leaf)}, but its gradient {type_of(like)}. {remedy}")

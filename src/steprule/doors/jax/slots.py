@@ -12,7 +12,7 @@ from jax import Array
 
 from steprule import coding
 from steprule.backends.jax_math import to_groups
-from steprule.doors.jax.leaves import type_of
+from steprule.doors.jax.leaves import is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import GROUP, Kept
 
@@ -67,6 +67,8 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
     Raises:
         HyperparameterError: when it is to start at a traced number in a format of few bits.
     """
+    if is_complex(like):
+        return jnp.full_like(like, start * (1 + 1j), dtype=type_of(like))
     if way.is_plain:
         return jnp.full_like(like, start, dtype=way.parts[0].dtype)
     if isinstance(start, jax.core.Tracer):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
+from steprule.doors.foreign.names import NAMES
+from steprule.doors.jax.leaves import type_of
 from steprule.doors.jax.stepper import Slots, Stepper
+from steprule.errors import StructureError
 from steprule.rules import Rule
+from steprule.rules.catalogue import CATALOGUE, find
 
-__all__ = ["State", "Step", "named", "step", "transformation"]
+__all__ = ["State", "Step", "by_slot", "innermost", "of_stepper", "slot_names", "step", "transformation"]
 
 
 class State(NamedTuple):
@@ -21,7 +25,8 @@ class State(NamedTuple):
 
     Attributes:
         count: the steps taken, an int32.
-        slots: by name, pytrees like the parameters; of a scalar slot one number.
+        slots: pytrees like the parameters, of a scalar slot one number; by the names of optax's states where optax has
+            the rule (``mu``, ``nu``, ``trace``), which ``optax.tree_utils`` finds them by, else by the rule's own.
     """
 
     count: Array  # type: ignore[assignment]  # as optax's states, which have it beside the tuple's method, too
@@ -31,6 +36,7 @@ class State(NamedTuple):
 def transformation(
     rule: str | Rule,
     *,
+    mask: Any = None,
     states: str | Mapping[str, str] = "float32",
     min_elements: int | None = None,
     seed: int | None = None,
@@ -42,37 +48,84 @@ def transformation(
     out of the rule's expression before anything is rounded, so that float32 parameters with float32 gradients get what
     the rule gives; where the rule scales the parameters (weight decay), within two units in the last place. They have
     the type of the gradients, to which they are rounded. Parameters must be given to ``update`` where the rule reads
-    them; what else it is given is for other transformations.
+    them; what else it is given is for other transformations. Where a gradient is None nothing moves.
 
     Args:
         rule: a name of the catalogue, or a rule.
+        mask: which parameters decay, for rules with ``weight_decay``: a tree of booleans, each for what is below its
+            place, or a callable that makes one of the gradients. Default: all.
         states: the format of the slots, ``"float32"``, ``"bfloat16"`` or ``"8bit"``, or of some by name. Slots of
-            float64 parameters are float64.
+            float64 parameters are float64, and those of complex ones have their type.
         min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
         seed: of the random rounding of ``states``. Default 0.
-        hyperparameters: the rule's. Numbers, arrays of JAX (traced ones as well: under ``jax.vmap`` one a run), or
-            schedules: callables of the steps taken before, from 0, as optax's are.
+        hyperparameters: the rule's, by its own names and with its own defaults. Numbers, arrays of JAX (traced ones as
+            well: under ``jax.vmap`` one a run), or schedules: callables of the steps taken before, from 0, as optax's
+            are.
 
     Raises:
         RuleError: when there is no such rule.
         HyperparameterError: for what is unknown, out of its range, without effect, or cannot be traced.
-        StructureError: in ``init`` and ``update``, for leaves that are no real floating-point arrays and trees that
-            do not fit.
+        StructureError: in ``init`` and ``update``, for leaves that are no floating-point arrays or numbers, and trees
+            that do not fit.
     """
-    stepper = Stepper.of(rule, states, min_elements, seed, hyperparameters)
+    return of_stepper(Stepper.of(rule, by_slot(find(rule), states), min_elements, seed, hyperparameters, mask))
+
+
+def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.GradientTransformationExtraArgs:
+    """Return a stepper as a transformation; ``kept`` is a slot and the type that it must be kept in."""
+    theirs = slot_names(stepper.rule)
+    ours = {name: slot for slot, name in theirs.items()}
 
     def init(params: optax.Params) -> State:
-        return State(jnp.zeros((), jnp.int32), stepper.init(params))
+        slots = stepper.init(params)
+        if kept is not None:
+            _check_type(slots[kept[0]], kept[1])
+        return State(jnp.zeros((), jnp.int32), _renamed(slots, theirs))
 
     def update(
         updates: optax.Updates, state: State, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, State]:
         del extra  # what other transformations of a chain are given, such as value=
         count = optax.safe_increment(state.count)
-        new, slots = stepper.take("update", params, updates, state.slots, count)
-        return new, State(count, slots)
+        new, slots = stepper.take("update", params, updates, _renamed(state.slots, ours), count)
+        return new, State(count, _renamed(slots, theirs))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def slot_names(rule: Rule) -> Mapping[str, str]:
+    """Return optax's names for the slots of a rule, by slot; those without one are called as they are."""
+    rule = innermost(rule)
+    known = NAMES.get(rule.name) if CATALOGUE.get(rule.name) is rule else None
+    return known.optax or {} if known else {}
+
+
+def innermost(rule: Rule) -> Rule:
+    """Return the rule that a rule is made of: weight decay and the like change no slot."""
+    while rule.made_by:
+        rule = rule.made_by[1][0]
+    return rule
+
+
+def by_slot(rule: Rule, states: Any) -> Any:
+    """Return formats of slots by the rule's names of them."""
+    ours = {name: slot for slot, name in slot_names(rule).items()}
+    return _renamed(states, ours) if isinstance(states, Mapping) else states
+
+
+def _renamed(slots: Any, names: Mapping[str, str]) -> Any:
+    return {names.get(name, name): slot for name, slot in slots.items()} if isinstance(slots, Mapping) else slots
+
+
+def _check_type(tree: Any, dtype: str) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if type_of(leaf) != dtype:
+            name = jax.tree_util.keystr(path) or "the array"
+            raise StructureError(
+                f"the moment of {name} is kept as {type_of(leaf)} and cannot be kept as {dtype}: it has the type that "
+                "steps are computed in (float32 for parameters of 16 bits), or for real parameters below float64 "
+                "bfloat16"
+            )
 
 
 class Step:
@@ -85,7 +138,7 @@ class Step:
         return f"<step of {self._stepper.rule!r}>"
 
     def init(self, theta: Any) -> Slots:
-        """Return the slots before the first step."""
+        """Return the slots before the first step, by the rule's names."""
         return self._stepper.init(theta)
 
     def __call__(self, theta: Any, g: Any, slots: Slots, t: Any) -> tuple[Any, Slots]:
@@ -93,7 +146,7 @@ class Step:
 
         Args:
             theta: the parameters.
-            g: their gradients.
+            g: their gradients; None where there is none.
             slots: by name, as ``init`` or the step before returned them.
             t: the number of this step, 1 at the first; it may be traced. Schedules are called with ``t - 1``.
 
@@ -107,6 +160,7 @@ class Step:
 def step(
     rule: str | Rule,
     *,
+    mask: Any = None,
     states: str | Mapping[str, str] = "float32",
     min_elements: int | None = None,
     seed: int | None = None,
@@ -117,33 +171,4 @@ def step(
     Nothing is lost on the way: parameters of float16 and bfloat16 are computed in float32 and rounded once, and on CPUs
     the new float32 parameters have the bits of the referee. Arguments and errors are those of ``transformation``.
     """
-    return Step(Stepper.of(rule, states, min_elements, seed, hyperparameters))
-
-
-def named(rule: Rule) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """Return the function that makes transformations of a rule: its hyperparameters, then how states are kept."""
-    hypers = list(rule.hyperparameters.values())
-    hypers.sort(key=lambda hyper: hyper.name != "lr")
-    kinds = [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * len(hypers)
-    own = [
-        inspect.Parameter(hyper.name, kind, default=hyper.default) for hyper, kind in zip(hypers, kinds, strict=False)
-    ]
-    others = list(inspect.signature(transformation).parameters.values())[1:-1]
-    signature = inspect.Signature([*own, *others], return_annotation=optax.GradientTransformationExtraArgs)
-    first = own[0].name
-
-    def make(*args: Any, **options: Any) -> optax.GradientTransformationExtraArgs:
-        if len(args) > 1:
-            raise TypeError(f"{rule.name}() takes {first} alone by its place, got {args}; name the others")
-        if args and first in options:
-            raise TypeError(f"{rule.name}() got {first} twice: {args[0]!r} and {options[first]!r}")
-        return transformation(rule, **dict(zip((first,), args, strict=False)), **options)
-
-    make.__name__ = make.__qualname__ = rule.name
-    make.__module__ = "steprule.jax"
-    make.__doc__ = (
-        f"Return ``optax``'s form of {rule.name}: ``steprule.jax.transformation({rule.name!r}, ...)``.\n\n"
-        f"{rule.doc}\n\nSource: {rule.paper}."
-    )
-    make.__signature__ = signature  # type: ignore[attr-defined]
-    return make
+    return Step(Stepper.of(rule, by_slot(find(rule), states), min_elements, seed, hyperparameters, mask))

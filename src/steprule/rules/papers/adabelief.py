@@ -17,16 +17,17 @@ def adabelief(
     beta1: Decay = 0.9,
     beta2: Decay = 0.999,
     eps: NonNegative = 1e-16,
+    eps_root: NonNegative | None = None,
 ):
     """Adam that divides by the spread of g around its average, not by its size.
 
     ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
-    that of the authors' code; the text says 1e-8. The correction of m and s for bias, which the
-    paper leaves out of its listing for simplicity, is always on. At beta1 = 0 g is its own average, so
-    eps = 0 leaves nothing to divide by there.
+    that of the authors' code; the text says 1e-8. ``eps_root`` is added to s in its place (optax).
+    The correction of m and s for bias, which the paper leaves out of its listing for simplicity, is
+    always on. At beta1 = 0 g is its own average, so eps = 0 leaves nothing to divide by there.
     """
     m = beta1 * m + (1 - beta1) * g
-    s = beta2 * s + (1 - beta2) * (g - m) ** 2 + eps
+    s = beta2 * s + (1 - beta2) * (g - m) ** 2 + (eps if eps_root is None else eps_root)
     m_hat = m / (1 - beta1**t)
     s_hat = s / (1 - beta2**t)
     theta = theta - lr * m_hat / (sqrt(s_hat) + eps)

@@ -22,19 +22,22 @@ def adam(
     bias_correction: bool = True,
     eps_inside: bool = False,
     eps_hat: bool = False,
+    eps_root: NonNegative | None = None,
 ):
     """Step along an average of gradients over the root of an average of their squares.
 
     ``bias_correction`` undoes the pull of the zero start (False: the ablation of the paper's
     section 6.4). ``eps`` is added to the root, or with ``eps_inside`` under it (a common variant).
     ``eps_hat`` adds it to the root of v before the correction, as the faster order at the end of
-    the paper's section 2 does (torch.optim.SparseAdam).
+    the paper's section 2 does (torch.optim.SparseAdam). ``eps_root`` is added under the root besides
+    (optax).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     m_hat = m / (1 - beta1**t) if bias_correction else m
     v_hat = v / (1 - beta2**t) if bias_correction else v
-    root = sqrt(v_hat + eps) if eps_inside else sqrt(v_hat) + eps
+    shifted = v_hat if eps_root is None else v_hat + eps_root
+    root = sqrt(shifted + eps) if eps_inside else sqrt(shifted) + eps
     if eps_hat and bias_correction:
         root = (sqrt(v + eps) if eps_inside else sqrt(v) + eps) / math.sqrt(1 - beta2**t)
     theta = theta - lr * m_hat / root

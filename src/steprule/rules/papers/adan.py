@@ -22,6 +22,7 @@ def adan(
     eps: NonNegative = 1e-8,
     weight_decay: NonNegative = 0.0,
     bias_correction: bool = True,
+    eps_root: NonNegative | None = None,
 ):
     """Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
 
@@ -29,6 +30,7 @@ def adan(
     the paper's algorithm has none, and starts m and n at the first gradient and its square, where
     these start at zero. ``weight_decay`` is the paper's proximal form: the result is
     divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
+    ``eps_root`` is added under the root besides (optax).
     """
     change = where(t == 1, 0.0, g - g_prev)
     m = beta1 * m + (1 - beta1) * g
@@ -37,6 +39,7 @@ def adan(
     m_hat = m / (1 - beta1**t) if bias_correction else m
     v_hat = v / (1 - beta2**t) if bias_correction else v
     n_hat = n / (1 - beta3**t) if bias_correction else n
-    theta = theta - lr * (m_hat + beta2 * v_hat) / (sqrt(n_hat) + eps)
+    shifted = n_hat if eps_root is None else n_hat + eps_root
+    theta = theta - lr * (m_hat + beta2 * v_hat) / (sqrt(shifted) + eps)
     theta = theta / (1 + lr * weight_decay)
     return theta, m, v, n, g

@@ -22,18 +22,21 @@ def radam(
     eps: NonNegative = 1e-8,
     rho_min: Annotated[float, Range(4.0)] = 4.0,
     eps_hat: bool = False,
+    eps_root: NonNegative | None = None,
 ):
     """Adam that is plain momentum until the variance of its adaptive rate is tractable.
 
     It adapts once rho_t > ``rho_min``: 4 in the paper; the authors' code and torch.optim.RAdam use
     5. The paper has no epsilon (eps=0 gives that); it is added to the root of the corrected v, or with
-    ``eps_hat`` to that of v before its correction (torch.optim.RAdam).
+    ``eps_hat`` to that of v before its correction (torch.optim.RAdam). ``eps_root`` is added under
+    the root of the corrected v besides (optax).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
-    root = (sqrt(v) + eps) / math.sqrt(1 - beta2**t) if eps_hat else sqrt(v_hat) + eps
+    shifted = v_hat if eps_root is None else v_hat + eps_root
+    root = (sqrt(v) + eps) / math.sqrt(1 - beta2**t) if eps_hat else sqrt(shifted) + eps
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
     tractable = rho > rho_min

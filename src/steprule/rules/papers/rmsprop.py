@@ -7,7 +7,10 @@ from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
 
 
-@rule(paper="Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eq. 38-45, arXiv:1308.0850")
+@rule(
+    paper="Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eq. 38-45, arXiv:1308.0850",
+    init={"v": "initial_scale"},
+)
 def rmsprop(
     theta,
     g,
@@ -21,14 +24,17 @@ def rmsprop(
     momentum: NonNegative | None = None,
     centered: bool = False,
     eps_inside: bool = False,
+    nesterov: bool = False,
+    initial_scale: NonNegative = 0.0,
 ):
     """Divide the gradient by the root of an average of its squares.
 
     ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance;
     rounding can push it below zero, where it counts as zero; where v is too large for a number both
     would be infinite, and v alone counts, so that the step is 0 and not NaN. ``momentum`` steps along a heavy ball
-    (slot b) of the scaled gradients. ``eps`` is added to the root (torch), or with ``eps_inside``
-    under it (Graves, TensorFlow). The lecture has rho = 0.9; the default is torch's. With eps = 0 there
+    (slot b) of the scaled gradients, and with ``nesterov`` looks ahead along it (optax). ``eps`` is
+    added to the root (torch), or with ``eps_inside`` under it (Graves, TensorFlow). The lecture has
+    rho = 0.9; the default is torch's. ``initial_scale`` is v before the first step (optax). With eps = 0 there
     is nothing to divide by at rho = 1, where v stays zero, nor at rho = 0 with ``centered``.
     """
     v = rho * v + (1 - rho) * g**2
@@ -39,6 +45,6 @@ def rmsprop(
     step = g / (sqrt(variance + eps) if eps_inside else sqrt(variance) + eps)
     if momentum is not None:
         b = momentum * b + step
-        step = b
+        step = step + momentum * b if nesterov else b
     theta = theta - lr * step
     return theta, v, g_avg if centered else None, b if momentum is not None else None

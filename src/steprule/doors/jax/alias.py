@@ -1,0 +1,257 @@
+"""optax's functions, said by rules: their arguments in their order, with their defaults, from one table of names."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import optax
+
+from steprule.doors.jax.stepper import Stepper
+from steprule.doors.jax.transformation import by_slot, of_stepper, transformation
+from steprule.errors import HyperparameterError
+from steprule.rules import CATALOGUE, Rule, decoupled, find, l2
+
+__all__ = ["NAMES", "meant", "named"]
+
+_OURS = {
+    "learning_rate": "lr",
+    "b1": "beta1",
+    "b2": "beta2",
+    "b3": "beta3",
+    "decay": "rho",
+    "eps_in_sqrt": "eps_inside",
+    "initial_accumulator_value": "initial_accumulator",
+    "threshold": "rho_min",
+    "min_step_size": "delta_min",
+    "max_step_size": "delta_max",
+}
+"""Arguments of optax by hyperparameters of rules, where the names differ."""
+_MASKS = ("mask", "weight_decay_mask")
+_TYPES = ("mu_dtype", "accumulator_dtype")
+_WAYS = ("states", "min_elements", "seed")
+_MOMENTS = ("m", "b")
+
+
+@dataclass(frozen=True)
+class _Alias:
+    """Which rule a function of optax means.
+
+    Attributes:
+        plain: the rule.
+        other: another one, where the argument ``switch`` is on: neither None, False nor, for weight decay, 0.
+        means: hyperparameters that optax's function stands for, where they are not given.
+        names: what is called otherwise here alone.
+        adapt: changes hyperparameters that are said in another way.
+    """
+
+    plain: Rule
+    other: Rule | None = None
+    switch: str = ""
+    means: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    adapt: Callable[[dict[str, Any]], None] | None = None
+
+    def rule(self, values: Mapping[str, Any]) -> Rule:
+        """Return the rule that these hyperparameters ask for."""
+        value = values.get(self.switch)
+        is_off = value is None or value is False or (self.switch == "weight_decay" and _is_zero(value))
+        return self.plain if self.other is None or is_off else self.other
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value == 0
+
+
+def _zero_is_none(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Return what makes a known 0 the None that adds nothing."""
+
+    def adapt(values: dict[str, Any]) -> None:
+        values.update({name: None for name in names if _is_zero(values[name])})
+
+    return adapt
+
+
+def _amsgrad(values: dict[str, Any]) -> None:
+    m, v = (values.pop(f"bias_correction_{moment}", True) for moment in ("mu", "nu"))
+    _zero_is_none("eps_root")(values)
+    if values["correction"] is not None:
+        return
+    if m != v:
+        raise HyperparameterError(
+            f"amsgrad corrects both moments or none, got bias_correction_mu={m} and bias_correction_nu={v}; "
+            "optax.amsgrad corrects one"
+        )
+    values["correction"] = "before_max" if m else "none"
+
+
+def _adam(plain: Rule, nesterov: Rule) -> _Alias:
+    return _Alias(plain, nesterov, "nesterov", {"psi": None}, adapt=_zero_is_none("eps_root"))
+
+
+_NADAMW = decoupled("nadam", name="nadamw")
+NAMES: dict[str, _Alias] = {
+    **{name: _Alias(rule) for name, rule in CATALOGUE.items()},
+    "sgd": _Alias(CATALOGUE["sgd"], CATALOGUE["momentum"], "mu", names={"momentum": "mu"}),
+    "adagrad": _Alias(CATALOGUE["adagrad"], means={"eps_inside": True}),
+    "adadelta": _Alias(CATALOGUE["adadelta"], l2("adadelta"), "weight_decay"),
+    "adam": _adam(CATALOGUE["adam"], CATALOGUE["nadam"]),
+    "nadam": _adam(CATALOGUE["adam"], CATALOGUE["nadam"]),
+    "adamw": _adam(CATALOGUE["adamw"], _NADAMW),
+    "nadamw": _adam(CATALOGUE["adamw"], _NADAMW),
+    "adamax": _Alias(CATALOGUE["adamax"], adapt=_zero_is_none("eps")),
+    "adamaxw": _Alias(decoupled("adamax", name="adamaxw"), adapt=_zero_is_none("eps")),
+    "amsgrad": _Alias(CATALOGUE["amsgrad"], means={"correction": None}, adapt=_amsgrad),
+    "radam": _Alias(CATALOGUE["radam"], adapt=_zero_is_none("eps_root")),
+    "yogi": _Alias(CATALOGUE["yogi"], means={"bias_correction": True}),
+    "lion": _Alias(CATALOGUE["lion"], decoupled("lion"), "weight_decay"),
+    "adan": _Alias(CATALOGUE["adan"], adapt=_zero_is_none("eps_root")),
+}
+"""By name in ``steprule.jax``: every rule of the catalogue, and what optax has besides that rules say."""
+
+
+def _theirs(name: str) -> Mapping[str, inspect.Parameter]:
+    """Return the arguments of optax's function; none where optax has no such function."""
+    function = getattr(optax, name, None)
+    return inspect.signature(function).parameters if callable(function) else {}
+
+
+@functools.cache
+def _signature(name: str) -> inspect.Signature:
+    """Return optax's arguments, then those that the rule has besides, and the rule's own names of both."""
+    alias, theirs = NAMES[name], _theirs(name)
+    rate = inspect.Parameter("learning_rate", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    found = {"learning_rate": rate}
+    found |= {key: argument for key, argument in theirs.items() if key != "learning_rate"}
+    ours = {**_OURS, **alias.names}
+    known = {ours.get(key, key): argument.default for key, argument in found.items()}
+    hypers = alias.rule(known).hyperparameters
+    if not theirs:
+        found |= {key: _keyword(key) for key, own in _OURS.items() if own in hypers and key in ("b1", "b2", "b3")}
+    found |= {own: _keyword(own) for own in known if own not in found}
+    for key, hyper in hypers.items():
+        if key not in found:
+            found[key] = _keyword(key, alias.means.get(key, hyper.default))
+    for key in _WAYS:
+        found[key] = inspect.signature(transformation).parameters[key]
+    # optax's annotations, resolved, are a line each in help.
+    shown = [argument.replace(annotation=inspect.Parameter.empty) for argument in found.values()]
+    return inspect.Signature(shown, return_annotation=optax.GradientTransformationExtraArgs)
+
+
+def _keyword(name: str, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
+
+def _given(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every argument by the rule's name for it: what was given, and defaults."""
+    signature, alias = _signature(name), NAMES[name]
+    for key in options:
+        if key not in signature.parameters:
+            alias.plain.resolve({key: options[key]})  # says what is unknown
+    bound = signature.bind(*args, **options).arguments
+    ours = {**_OURS, **alias.names}
+    values: dict[str, Any] = {}
+    for key, argument in signature.parameters.items():
+        own = ours.get(key, key)
+        if own != key and key in bound and bound[key] is not None and bound.get(own) is not None:
+            default = own if argument.default is None else key
+            raise HyperparameterError(
+                f"{key} and {own} are one argument of {name}, got {bound[key]!r} and {bound[own]!r}; give one of them. "
+                f"optax.inject_hyperparams gives all that have a default: {default} here"
+            )
+        if values.get(own) is None or bound.get(key) is not None:
+            values[own] = bound.get(key, argument.default)
+    return values
+
+
+def _meant(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Rule, dict[str, Any], dict[str, Any]]:
+    """Return the rule, its hyperparameters, and the other arguments."""
+    values, alias = _given(name, args, options), NAMES[name]
+    others = {key: values.pop(key, None) for key in (*_MASKS, *_TYPES, *_WAYS)}
+    if alias.adapt is not None:
+        alias.adapt(values)
+    rule = alias.rule(values)
+    for key in [key for key in values if key not in rule.hyperparameters]:
+        if key != alias.switch:
+            _check_default(name, rule, key, values[key])
+        del values[key]
+    for key, value in alias.means.items():
+        if key in rule.hyperparameters:
+            values.setdefault(key, value)
+    return rule, {key: value for key, value in values.items() if key != "lr" or value is not None}, others
+
+
+def _check_default(name: str, rule: Rule, key: str, value: Any) -> None:
+    """Refuse an argument that this rule does not have, unless it is the default, which asks for nothing."""
+    default = _signature(name).parameters[key].default
+    if value is not default and not (isinstance(value, (bool, str)) and value == default):
+        raise HyperparameterError(
+            f"{key}={value!r} means nothing to rule {rule.name!r}, which these arguments ask for; leave it away"
+            + (f", or use optax.{name}" if key in _theirs(name) else "")
+        )
+
+
+def meant(name: str, options: Mapping[str, Any]) -> tuple[Rule, dict[str, Any]]:
+    """Return the rule that ``steprule.jax.NAME(**options)`` steps by, and its hyperparameters.
+
+    Raises:
+        RuleError: when there is no such name.
+        HyperparameterError: for what is unknown, given twice, or means nothing.
+    """
+    if name not in NAMES:
+        return find(name), dict(options)  # says what is unknown
+    rule, values, _ = _meant(name, (), options)
+    return rule, values
+
+
+def _made(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
+    rule, values, others = _meant(name, args, options)
+    mask = next((others[key] for key in _MASKS if others[key] is not None), None)
+    states, min_elements, seed = (others[key] for key in _WAYS)
+    dtype = next(((key, others[key]) for key in _TYPES if others[key] is not None), None)
+    kept = None if dtype is None else _kept(rule, *dtype)
+    if kept is not None and kept[1] == "bfloat16":
+        if states != "float32" or min_elements is not None:
+            raise HyperparameterError(f"states={states!r} says how {kept[0]!r} is kept, too; leave one of both away")
+        states, min_elements = {kept[0]: "bfloat16"}, 0
+    stepper = Stepper.of(
+        rule,
+        by_slot(rule, states),
+        min_elements,
+        seed,
+        values,
+        mask if "weight_decay" in rule.hyperparameters else None,
+    )
+    return of_stepper(stepper, kept)
+
+
+def _kept(rule: Rule, key: str, dtype: Any) -> tuple[str, str]:
+    """Return the moment of a rule, and the type that it is to be kept in."""
+    slot = next((slot for slot in _MOMENTS if slot in rule.slots), None)
+    if slot is None:
+        raise HyperparameterError(f"{key} has no effect: rule {rule.name!r} keeps no moment; leave it away")
+    return slot, str(jax.dtypes.canonicalize_dtype(dtype))
+
+
+def named(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """Return the function that stands in the place of optax's: its arguments, the rule's, then how states are kept."""
+
+    def make(*args: Any, **options: Any) -> optax.GradientTransformationExtraArgs:
+        return _made(name, args, options)
+
+    signature = _signature(name)
+    rule = NAMES[name].rule({key: argument.default for key, argument in signature.parameters.items()})
+    theirs = f"The arguments and defaults are those of ``optax.{name}``; beside" if _theirs(name) else "Beside"
+    make.__name__ = make.__qualname__ = name
+    make.__module__ = "steprule.jax"
+    make.__doc__ = (
+        f"Return {name} as a transformation of optax.\n\n{theirs} optax's names there are those of the rule, and "
+        f"its own options.\nWhat is kept, and how: see ``transformation``.\n\n{rule.doc}\n\nSource: {rule.paper}."
+    )
+    make.__signature__ = signature  # type: ignore[attr-defined]
+    return make

@@ -1,0 +1,175 @@
+"""One step of all leaves: what they share is computed once, for each kernel that they need."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from steprule import coding, engine
+from steprule.backends.jax_math import keys, negative_zero
+from steprule.backends.jax_scalars import as_scalar, kept, reloaded
+from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of
+from steprule.doors.jax.slots import check_kept, is_plain, planes_of, slot_of
+from steprule.engine import Kernel
+from steprule.errors import StructureError
+from steprule.formats import FORMATS, Storage, stream
+from steprule.rules import Rule
+from steprule.rules.kept import kept_with_rule
+from steprule.rules.rule import Variant, symbols_in
+
+if TYPE_CHECKING:
+    from steprule.doors.jax.stepper import Slots, Stepper
+
+__all__ = ["Moving", "Task"]
+
+Task = Literal["step", "update"]
+Fixed: TypeAlias = tuple[Any, ...]
+"""A row of scalars: a number where it is known while tracing, None elsewhere."""
+
+
+class Moving:
+    """One step of all leaves."""
+
+    def __init__(
+        self, stepper: Stepper, task: Task, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
+    ) -> None:
+        self._stepper, self._task = stepper, task
+        trace = stepper.rule.trace(stepper.variant)
+        used = symbols_in(list(trace.scalars.values()))
+        is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
+        scalars = {slot: reloaded(slots[slot], is_exact) for slot in trace.scalars}
+        self._arguments = {**values, **scalars, "t": t}
+        self._zero = negative_zero(steps)
+        self._steps = steps
+        # Within a larger program numbers are fixed: constants of it. Outside of one, what changes would compile anew.
+        self._is_traced = isinstance(steps, jax.core.Tracer)
+        self._rows: dict[tuple[Kernel, bool], tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]] = {}
+
+    def __call__(
+        self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any], decays: bool = True
+    ) -> tuple[Any, Slots]:
+        """Return the new parameter, or the update, and the new slots of a leaf.
+
+        Without a gradient nothing moves. Of complex numbers both parts are stepped, each as a number of its own.
+
+        Args:
+            number: the place of the leaf among the gradients.
+            path: what it is called in messages.
+            theta, g, slots: its parameter, gradient and slots.
+            decays: whether weight decay is for it.
+        """
+        if g is None:
+            return None if self._task == "update" else theta, dict(slots)
+        format_of(g, path, "gradient")
+        if theta is not None:
+            check_like(theta, g, path, "parameter")
+        if not is_complex(g):
+            return self._moved(number, path, theta, g, slots, decays)
+        for slot, value in slots.items():
+            check_like(planes_of(value)[0], g, path, f"slot {slot!r} of")
+        split = {slot: parts_of(value) for slot, value in slots.items()}
+        (real, reals), (imaginary, imaginaries) = (
+            self._moved(number, path, theta, g, {slot: parts[i] for slot, parts in split.items()}, decays, is_part=True)
+            for i, (theta, g) in enumerate(zip(parts_of(theta), parts_of(g), strict=True))
+        )
+        return jax.lax.complex(real, imaginary), {
+            slot: jax.lax.complex(reals[slot], imaginaries[slot]) for slot in slots
+        }
+
+    def _moved(
+        self,
+        number: int,
+        path: str,
+        theta: Any,
+        g: Any,
+        slots: Mapping[str, Any],
+        decays: bool,
+        is_part: bool = False,
+    ) -> tuple[Any, Slots]:
+        stepper = self._stepper
+        # Slots are of the parameter's type, and tell it where the parameter is not given.
+        numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
+        storage = stepper.storage(theta if theta is not None else [*numbers, g][0], path, "parameter", is_part)
+        if storage.slots and g.ndim < 2:  # a state of before such leaves had fewer bits goes on as it is
+            low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
+            storage = replace(storage, slots=tuple(low))
+        run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
+        for slot, way in kernel.slots.items():
+            check_kept(slots[slot], way, f"slot {slot!r} of {path}")
+            check_like(planes_of(slots[slot])[0], g, path, f"slot {slot!r} of")
+        if theta is None and needs_theta:
+            raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
+        keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
+        planes = tuple(plane for slot in kernel.slots for plane in planes_of(slots[slot]))
+        fixed, moving = self._row(kernel, decays)[0]
+        dtype = type_of(theta if self._task == "step" else g)
+        return run(theta if needs_theta else None, g, planes, moving, self._zero, keyed, fixed=fixed, dtype=dtype)
+
+    @functools.cached_property
+    def _keys(self) -> tuple[Any, Any]:
+        return keys(self._stepper.seed, self._steps)
+
+    def scalar_slots(self) -> Slots:
+        """Return the new scalar slots."""
+        stepper = self._stepper
+        names = stepper.rule.trace(stepper.variant).scalars
+        if not names:
+            return {}
+        _, kernel, _ = compiled(stepper.rule, stepper.variant, Storage(FORMATS["float32"], flushes=False), self._task)
+        return {name: kept(value) for name, value in zip(names, self._row(kernel, True)[1], strict=True)}
+
+    def _row(self, kernel: Kernel, decays: bool) -> tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]:
+        """Return the row of scalars: what is fixed, with None for the others, and the others; and the scalar slots."""
+        if (kernel, decays) not in self._rows:
+            prelude, recipe = kernel.function[0], kernel.plan.prelude
+            arguments = self._arguments if decays else {**self._arguments, "weight_decay": 0.0}
+            results = prelude(*(arguments[name] for name in recipe.arguments))
+            length = len(recipe.conditions)
+            # Zeros of both signs are one key of what is compiled, and two numbers.
+            moves = [not (self._is_traced and isinstance(value, (int, float)) and value) for value in results[:length]]
+            row = [as_scalar(value, kernel.plan.compute) for value in results[:length]]
+            fixed = tuple(None if moving else value for value, moving in zip(row, moves, strict=True))
+            moving_row = tuple(value for value, moving in zip(row, moves, strict=True) if moving)
+            self._rows[kernel, decays] = ((fixed, moving_row), list(results[length:]))
+        return self._rows[kernel, decays]
+
+
+@kept_with_rule
+def compiled(
+    rule: Rule, variant: Variant, storage: Storage, task: Task
+) -> tuple[Callable[..., tuple[Any, Slots]], Kernel, bool]:
+    """Return the jitted step of one leaf, its kernel, and whether it needs the parameter.
+
+    Leaves of one shape and type are traced once, and a step that is not part of a larger program is one all the same.
+    """
+    kernel = engine.kernel(rule, variant, storage, "jax", task=task)
+    plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
+    names = [plan.planes[index].name for index in plan.loads]
+    of_slots = [coding.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
+
+    def step(
+        theta: Any,
+        g: Any,
+        planes: tuple[Any, ...],
+        moving: tuple[Any, ...],
+        zero: Any,
+        keyed: Any,
+        fixed: Fixed,
+        dtype: str,
+    ) -> tuple[Any, Slots]:
+        others = iter(moving)
+        scalars = [next(others) if value is None else value for value in fixed]
+        named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
+        first, *rest = kernel.function[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
+        made_of = iter(rest)
+        slots = {slot: slot_of([next(made_of) for _ in way.parts], way) for slot, way in kernel.slots.items()}
+        return first.astype(jnp.dtype(dtype)), slots
+
+    step.__name__ = step.__qualname__ = rule.name if rule.name.isidentifier() else "step"
+    return jax.jit(step, static_argnames=("fixed", "dtype")), kernel, parameter in names
