@@ -48,3 +48,8 @@ def test_the_race_from_the_command_line(apart: Apart) -> None:
 @pytest.mark.apart("tests/apart_launches.py")
 def test_a_million_launches(apart: Apart) -> None:
     apart.check()
+
+
+@pytest.mark.apart("tests/apart_remedies.py")
+def test_what_messages_say_to_do_with_tensors_and_arrays_of_jax(apart: Apart) -> None:
+    apart.check()

@@ -13,8 +13,9 @@ import pytest
 import steprule as sr
 from steprule.backends import llvm, llvm_code, numpy
 from steprule.compile.lower import Lowering
+from steprule.doors.layout import check_type
 from steprule.engine import kernel, plan
-from steprule.formats import FORMATS, find
+from steprule.formats import FORMATS
 from steprule.language import OPS
 from steprule.language.functions import DERIVED
 from steprule.language.node import symbol
@@ -147,9 +148,9 @@ def test_constants_are_rounded_once_to_the_compute_type() -> None:
 
 
 def test_formats_name_what_is_possible() -> None:
-    assert find(np.dtype(np.float16)).compute == "float32"
+    assert check_type(np.zeros(2, np.float16), "params").compute == "float32"
     with pytest.raises(sr.errors.StructureError, match="float16, float32, float64"):
-        find(np.dtype(np.int8))
+        check_type(np.zeros(2, np.int8), "params")
 
 
 def test_prelude_edges() -> None:

@@ -69,7 +69,7 @@ class GroupValues(MutableMapping[str, Any]):
     def __init__(self, rule: Rule, given: Mapping[str, Any], place: str, guard: Guard = UNGUARDED) -> None:
         self._rule, self.guard = rule, guard
         self.place = place
-        self._values = rule.resolve(given, place)
+        self._values = rule.resolve(given, place, options=ARGUMENTS)
         self.variant = rule.variant(self._values)
         for name in given:
             self._check_effect(name)
@@ -117,6 +117,11 @@ class GroupValues(MutableMapping[str, Any]):
                 the rule keeps.
         """
         new = dict(*others, **named)
+        for name in new:
+            if name in ARGUMENTS:
+                raise HyperparameterError(
+                    f"{name} is fixed when the optimizer is made; make a new one with {name}={new[name]!r}"
+                )
         values = self._rule.resolve({**self._values, **new}, self.place)
         for name in self._read_once() & set(new):
             if values[name] != self._values[name]:

@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.doors.remedies import of_parameter, of_type
 from steprule.errors import HyperparameterError, StructureError
+from steprule.formats import FORMATS, Format
 
 __all__ = [
     "Array",
@@ -17,6 +19,7 @@ __all__ = [
     "check_disjoint",
     "check_parameter",
     "check_start",
+    "check_type",
     "fill_a_run",
     "is_dense",
     "like",
@@ -103,17 +106,32 @@ def check_parameter(leaf: object, place: str) -> Array:
             )
         kind = type(leaf).__name__
         raise StructureError(
-            f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. Use np.asarray(...)"
+            f"{place} is a {kind}, not a NumPy array, so it cannot be updated in place. {of_parameter(leaf, place)}"
         )
     if isinstance(leaf, np.ma.MaskedArray):
-        raise StructureError(f"{place} is a masked array, whose mask a step would not see. Pass its data: array.data")
+        raise StructureError(f"{place} is a masked array, whose mask a step would not see. Pass its data: {place}.data")
     if not leaf.flags.writeable:
-        raise StructureError(f"{place} is read-only, so it cannot be updated in place. Pass a copy: array.copy()")
+        raise StructureError(f"{place} is read-only, so it cannot be updated in place. Pass a copy: {place}.copy()")
     if leaf.size and _overlaps_itself(leaf):
         raise StructureError(
-            f"{place} shares memory between its own elements (a broadcast view?). Pass a copy: array.copy()"
+            f"{place} shares memory between its own elements (a broadcast view?). Pass a copy: {place}.copy()"
         )
     return leaf
+
+
+def check_type(array: Array, place: str) -> Format:
+    """Return the format of an array's elements.
+
+    Raises:
+        StructureError: for types that are no floating-point format of ours.
+    """
+    name, native = array.dtype.name, array.dtype.isnative
+    if name in FORMATS and native:
+        return FORMATS[name]
+    order = "" if native else " in foreign byte order"
+    raise StructureError(
+        f"{place} has the type {name}{order}; steps work on {', '.join(FORMATS)}. {of_type(array, place)}"
+    )
 
 
 def _overlaps_itself(array: Array) -> bool:

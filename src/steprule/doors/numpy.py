@@ -7,11 +7,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from steprule import formats
 from steprule.doors.describe import describe
 from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
 from steprule.doors.guards import Guards
-from steprule.doors.layout import check_disjoint, check_parameter
+from steprule.doors.layout import check_disjoint, check_parameter, check_type
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.readings import Watcher
 from steprule.doors.state import load_state, save_state
@@ -236,7 +235,7 @@ class Optimizer(Stepping):
             )
         leaves = zip(self._structure.leaves(trees, "params"), places, strict=True)
         arrays = [check_parameter(leaf, place) for leaf, place in leaves]
-        kinds = [formats.find(array.dtype, place) for array, place in zip(arrays, places, strict=True)]
+        kinds = [check_type(array, place) for array, place in zip(arrays, places, strict=True)]
         check_disjoint(arrays, places)
         made: list[Leaf] = []
         for number, (array, place, kind, path) in enumerate(zip(arrays, places, kinds, paths, strict=True)):

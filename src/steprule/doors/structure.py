@@ -81,7 +81,7 @@ class Structure:
         assert self.keys is not None
         if not isinstance(tree, Mapping):
             raise StructureError(
-                f"{place} is a {type(tree).__name__}, but the parameters there are a dict with {self.keys}"
+                f"{place} is a {type(tree).__name__}, but the parameters there are a dict with {self.keys}; give one"
             )
         if set(tree) != set(self.keys):
             missing = [key for key in self.keys if key not in tree]

@@ -15,6 +15,7 @@ import numpy as np
 
 from steprule.doors.layout import Array, Spans, is_dense, same_walk
 from steprule.doors.leaf import Leaf, words_of
+from steprule.doors.remedies import is_number, of_gradient, of_gradient_type
 from steprule.doors.strided import put, strided_step
 from steprule.doors.sums import units_of
 from steprule.errors import StructureError
@@ -62,7 +63,7 @@ class Walk:
             if not given.flags.writeable:
                 place = self._leaves[index].place
                 raise StructureError(
-                    f"{place} has become read-only; nothing was stepped. Set array.flags.writeable = True"
+                    f"{place} has become read-only; nothing was stepped. Set {place}.flags.writeable = True"
                 )
             if type(grad) is np.ndarray and grad.shape == shape and grad.dtype is dtype and grad.strides == strides:
                 continue
@@ -205,24 +206,28 @@ def row_of(leaf: Leaf) -> list[int]:
 
 def _check_gradient(grad: object, leaf: Leaf) -> Array:
     place = leaf.place.replace("params", "grads", 1)
+    if not leaf.array.ndim and (isinstance(grad, np.generic) or is_number(grad)):
+        # NumPy's own arithmetic makes scalars of arrays without axes; Python's numbers have no type of their own.
+        grad = np.asarray(grad, None if isinstance(grad, np.generic) else leaf.array.dtype)
     if not isinstance(grad, np.ndarray):
         kind = "None" if grad is None else f"a {type(grad).__name__}"
         raise StructureError(
             f"{place} is {kind}, expected a NumPy array of shape {leaf.array.shape}; nothing was stepped. "
-            "Use np.asarray(...)"
+            f"{of_gradient(grad, place, leaf.array)}"
         )
     if isinstance(grad, np.ma.MaskedArray):
         raise StructureError(
-            f"{place} is a masked array; nothing was stepped. Say what masked elements are: .filled(0)"
-        )
-    if grad.shape != leaf.array.shape:
-        raise StructureError(
-            f"{place} has shape {grad.shape}, but the parameter has shape {leaf.array.shape}; nothing was stepped. "
-            "A gradient has one number for every number of its parameter"
+            f"{place} is a masked array; nothing was stepped. Say what masked elements are: {place}.filled(0)"
         )
     if grad.dtype != leaf.array.dtype:
         raise StructureError(
             f"{place} has type {grad.dtype}, but the parameter has type {leaf.array.dtype}; nothing was stepped. "
-            f"Convert it with .astype({leaf.array.dtype.name!r})"
+            f"{of_gradient_type(grad, place, leaf.array)}"
+        )
+    if grad.shape != leaf.array.shape:
+        remedy = f": {place}.reshape({leaf.array.shape})" if grad.size == leaf.array.size else ""
+        raise StructureError(
+            f"{place} has shape {grad.shape}, but the parameter has shape {leaf.array.shape}; nothing was stepped. "
+            f"A gradient has one number for every number of its parameter{remedy}"
         )
     return grad.view(np.ndarray)

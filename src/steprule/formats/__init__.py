@@ -2,7 +2,7 @@
 
 from steprule.formats.draws import HalfWay, RandomBits, keys, stream
 from steprule.formats.kept import CODING, EARLIER_CODING, GROUP, Kept, Part, rows_of, shape_of
-from steprule.formats.plain import FORMATS, Format, find, flush
+from steprule.formats.plain import FORMATS, Format, flush
 from steprule.formats.storage import (
     MIN_ELEMENTS,
     STATES,
@@ -32,7 +32,6 @@ __all__ = [
     "Storage",
     "check_effects",
     "check_seed",
-    "find",
     "flush",
     "keys",
     "rows_of",

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from steprule.errors import StructureError
 from steprule.language import where
 
-__all__ = ["FORMATS", "Format", "find", "flush"]
+__all__ = ["FORMATS", "Format", "flush"]
 
 
 @dataclass(frozen=True)
@@ -32,22 +31,6 @@ FORMATS: dict[str, Format] = {
     "float32": Format("float32", "float32"),
     "float64": Format("float64", "float64"),
 }
-
-
-def find(dtype: Any, what: str = "parameter") -> Format:
-    """Return the format of arrays of that type.
-
-    Raises:
-        StructureError: for types that are no floating-point format of ours.
-    """
-    name = getattr(dtype, "name", str(dtype))
-    native = getattr(dtype, "isnative", True)
-    if name in FORMATS and native:
-        return FORMATS[name]
-    order = "" if native else " in foreign byte order"
-    raise StructureError(
-        f"{what} has the type {name}{order}; steps work on {', '.join(FORMATS)}. Convert it with .astype('float32')"
-    )
 
 
 def flush(value: Any, compute: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -137,13 +137,22 @@ class Rule:
         with computing_on(elements[0] if hasattr(elements[0], "dtype") else None):
             return as_tuple(function(*elements, **keywords))
 
-    def resolve(self, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-        """Return all hyperparameters: those ``given``, checked, and defaults. Schedules and symbols pass."""
+    def resolve(self, given: Mapping[str, Any], where: str = "", options: Iterable[str] = ()) -> dict[str, Any]:
+        """Return all hyperparameters: those ``given``, checked, and defaults. Schedules and symbols pass.
+
+        Args:
+            given: hyperparameters by name.
+            where: which group they are of, for messages.
+            options: what the caller takes beside hyperparameters; an unknown name may be one of these, misspelt.
+
+        Raises:
+            HyperparameterError: for a name that is unknown, or a value out of range.
+        """
         values: dict[str, Any] = {name: hyper.default for name, hyper in self.hyperparameters.items()}
         for name, value in given.items():
             if name not in values:
                 raise HyperparameterError(
-                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{_hint(name, values)}"
+                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{_hint(name, values, options)}"
                 )
             hyper = self.hyperparameters[name]
             if callable(value) and not hyper.is_static:
@@ -295,10 +304,11 @@ _ELSEWHERE = {
 }
 
 
-def _hint(name: str, known: Mapping[str, Any]) -> str:
-    if not known:
+def _hint(name: str, known: Mapping[str, Any], options: Iterable[str]) -> str:
+    names = [*known, *options]
+    if not names:
         return " It has none."
-    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, [*known, *ARGUMENTS])
+    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, names)
 
 
 def _plain(number: Any) -> Any:

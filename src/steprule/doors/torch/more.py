@@ -64,7 +64,8 @@ class Optimizer(Base):
         for name, value in tensors.items():
             if value.numel() != 1:
                 raise HyperparameterError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
-        options = self.rule.resolve({**hyperparameters, **{name: value.item() for name, value in tensors.items()}})
+        numbers = {name: value.item() for name, value in tensors.items()}
+        options = self.rule.resolve({**hyperparameters, **numbers}, options=OPTIONS)
         own = {"differentiable": differentiable, "capturable": capturable}
         super().__init__(params, {**options, **tensors, **own, **beside})
 
