@@ -1,4 +1,4 @@
-"""What messages tell those to do who give tensors or arrays of JAX to the NumPy door; apart, as is all that loads JAX."""
+"""What messages tell those to do who give tensors or arrays of JAX to the NumPy door."""
 
 from __future__ import annotations
 

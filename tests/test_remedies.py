@@ -153,7 +153,7 @@ def test_a_number_for_a_parameter_of_one_number_with_axes() -> None:
     grads["w"] = eval(told(caught.value), {"np": np, "grads": grads})
     optimizer.step(grads)
     assert params["w"].tolist() == [[0.5]]
-    with pytest.raises(StructureError, match="one number for every number of its parameter$"):
+    with pytest.raises(StructureError, match=r"one number for every number of its parameter$"):
         sr.Optimizer(np.ones(2)).step(0.5)
 
 
@@ -202,7 +202,7 @@ def test_hints_name_what_the_door_takes_and_was_not_written() -> None:
     optimizer = sr.Optimizer(np.zeros(2))
     with pytest.raises(HyperparameterError, match="make a new one with clip_norm=1"):
         optimizer.groups[0]["clip_norm"] = 1
-    with pytest.raises(HyperparameterError, match="no hyperparameter 'clip_nrm'. Did you mean 'clip_norm'"):
+    with pytest.raises(HyperparameterError, match=r"no hyperparameter 'clip_nrm'. Did you mean 'clip_norm'"):
         sr.Optimizer(np.zeros(2), clip_nrm=1)
     for name in ("clip_norm", "clip_nrm", "states", "backend"):
         with pytest.raises(HyperparameterError) as caught:
