@@ -35,7 +35,9 @@ def valley_both(x: Array, steep: float = 10.0) -> tuple[float, Array]:
 
 def same(a: Any, b: Any) -> None:
     assert set(a) == set(b)
-    for field in a:
+    assert (a.state.x == b.state.x).all()
+    assert repr(a.state.optimizer) == repr(b.state.optimizer)
+    for field in set(a) - {"state"}:
         np.testing.assert_array_equal(a[field], b[field], err_msg=field)
 
 

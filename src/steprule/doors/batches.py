@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from steprule.errors import StructureError
 
-__all__ = ["Batches", "Losses"]
+__all__ = ["Batches", "Losses", "Noise"]
 
 _RECENT = 100
 
@@ -34,12 +35,26 @@ class Batches:
                 f"data must be an iterable of batches, or a callable that returns one, got a {type(data).__name__}"
             )
 
-    def open(self) -> Iterator[Any]:
-        """Begin a pass."""
+    def open(self) -> Iterator[tuple[Any, ...]]:
+        """Begin a pass, of tuples of the arguments that follow x."""
         made = self._open()
         if not isinstance(made, Iterable):
             raise StructureError(f"data() must return an iterable of batches, got a {type(made).__name__}")
-        return iter(made)
+        return zip(made)  # of one iterable: tuples of one batch
+
+
+class Noise:
+    """The one endless pass of an objective without batches.
+
+    Attributes:
+        once: there is one pass only; patience would never end.
+    """
+
+    once = True
+
+    def open(self) -> Iterator[tuple[Any, ...]]:
+        """Begin it."""
+        return itertools.repeat(())
 
 
 class Losses:

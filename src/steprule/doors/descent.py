@@ -1,85 +1,125 @@
-"""Two ways to minimize: on a loss that can be compared between points, and on one batch after another."""
+"""Minimizing a loss that can be compared between points."""
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steprule.doors.batches import Batches, Losses
 from steprule.doors.box import Box
-from steprule.doors.iterate import Iterate, Stop, broken, make_result
+from steprule.doors.iterate import Iterate, Stop, make_result
 from steprule.doors.objective import Objective, Point
 from steprule.doors.settings import Settings
-from steprule.errors import HyperparameterError, StructureError
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["Descent", "StochasticDescent"]
+__all__ = ["DONE", "MAXITER", "Descent", "Patience", "result_of"]
 
-_MAXITER = Stop(1, "Maximum number of iterations has been exceeded.")
-_DONE = "Optimization terminated successfully"
-_END = object()
+MAXITER = Stop(1, "Maximum number of iterations has been exceeded.")
+DONE = "Optimization terminated successfully"
 _GIVEN_AWAY = 1e-6
 """An iterate of vanishing gradient that gave away more than this share of the progress is no answer."""
 
 
-class _Patience:
+class Patience:
     """Whether the loss has not improved for long, by SciPy's relative measure (L-BFGS-B's ftol)."""
 
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.patience
         self._ftol = settings.ftol
-        self._reference = math.inf
-        self._waited = 0
+        self.memory = (math.inf, 0)
 
     def is_over(self, loss: float) -> bool:
         """Take in the next loss."""
-        scale = max(abs(self._reference), abs(loss), 1.0)
-        if math.isinf(self._reference) or self._reference - loss > self._ftol * scale:
-            self._reference = loss
-            self._waited = 0
+        if self._limit is None:
+            return False
+        reference, waited = self.memory
+        scale = max(abs(reference), abs(loss), 1.0)
+        if math.isinf(reference) or reference - loss > self._ftol * scale:
+            self.memory = (loss, 0)
         else:
-            self._waited += 1
-        return self._limit is not None and self._waited >= self._limit
+            self.memory = (reference, waited + 1)
+        return self.memory[1] >= self._limit
 
 
 class Descent:
     """Minimizes a deterministic objective; returns the best point seen, or the averaged iterate."""
+
+    _here: Point
 
     def __init__(self, iterate: Iterate, objective: Objective, box: Box, settings: Settings) -> None:
         self._iterate = iterate
         self._objective = objective
         self._box = box
         self._settings = settings
-        self._patience = _Patience(settings)
+        self._patience = Patience(settings)
         self._best: Point | None = None
         self._answer: Point | None = None
+        self._first = math.nan
+        self._is_new = True
 
     def solve(self) -> OptimizeResult:
         """Return the OptimizeResult of the whole run."""
-        stop = self._look() or self._test()
+        stop = self._begin()
         while stop is None:
             stop = self._advance()
         return self._result(stop)
 
+    def progress(self) -> dict[str, Any]:
+        """Return what a run that goes on from here must know."""
+        best = None if self._best is None else self._best.copy()
+        return {
+            "here": self._here.copy(),
+            "best": best,
+            "first": self._first,
+            "patience": self._patience.memory,
+            "average": copy.deepcopy(self._iterate.average),
+        }
+
+    def go_on(self, progress: dict[str, Any]) -> None:
+        """Take over what ``progress`` returned."""
+        self._here, self._best = progress["here"], progress["best"]
+        self._first, self._patience.memory = progress["first"], progress["patience"]
+        self._iterate.average = copy.deepcopy(progress["average"])
+        self._is_new = False
+
+    def _begin(self) -> Stop | None:
+        if not self._is_new:
+            # The loss has been told to patience; tolerances may be others than before.
+            return None if self._here.problem else self._converged()
+        stop = self._look()
+        if stop is not None or self._here.problem:
+            return stop
+        doubt = self._objective.doubt(self._here)
+        if doubt:
+            return Stop(
+                4,
+                f"Differences are exactly 0 at x0, and {doubt}. Where fun is in float32 or rounds, a larger step sees "
+                "it (finite_diff_abs_step=1e-3), or give jac.",
+            )
+        return self._test()
+
     def _advance(self) -> Stop | None:
         if self._iterate.nit >= self._settings.maxiter:
-            return _MAXITER
-        return (
-            self._iterate.step(self._here.gradient)
-            or self._look()
-            or self._iterate.tell(self._here.loss)
-            or self._test()
-        )
+            return MAXITER
+        # Where nothing is known since it was not finite, the point is looked at again.
+        stop = None if self._here.problem else self._iterate.step(self._here.gradient)
+        stop = stop or self._look()
+        if stop is not None or self._here.problem:
+            return stop
+        told, tested = self._iterate.tell(self._here.loss), self._test()
+        return told or tested
 
     def _look(self) -> Stop | None:
         """Evaluate the objective where the iterate is."""
         self._here = here = self._objective(self._iterate.x)
         if here.problem:
-            return broken(here.problem, self._iterate.nit)
+            return self._iterate.nonfinite.meet(here.problem, self._iterate.nit)
+        self._iterate.nonfinite.in_a_row = 0
         if self._iterate.nit:
             self._iterate.note()
         if self._best is None:
@@ -89,27 +129,27 @@ class Descent:
         return None
 
     def _test(self) -> Stop | None:
-        if self._is_flat():
-            return Stop(0, f"{_DONE}: the gradient is within gtol={self._settings.gtol:g}.")
-        if self._patience.is_over(self._here.loss):
-            return Stop(0, f"{_DONE}: no improvement of the loss in {self._settings.patience} iterations.")
-        return None
+        stop = self._converged()
+        if stop is None and self._patience.is_over(self._here.loss):
+            stop = Stop(0, f"{DONE}: no improvement of the loss in {self._settings.patience} iterations.")
+        return stop
 
-    def _is_flat(self) -> bool:
-        """Whether the point that would be returned meets gtol; then it is the answer."""
-        assert self._best is not None
+    def _converged(self) -> Stop | None:
+        """Return the stop where the point that would be returned meets gtol; then it is the answer."""
         here, best = self._here, self._best
+        if not self._meets_gtol(here):
+            return None
+        assert best is not None
         # The second term is L-BFGS-B's measure of equal losses: x0 may be the optimum but for rounding.
         rounding = Settings.ftol * max(abs(here.loss), abs(best.loss), 1.0)
-        worse = here.loss - best.loss > max(_GIVEN_AWAY * (self._first - best.loss), rounding)
-        if worse or not self._meets_gtol(here):
-            return False
+        if here.loss - best.loss > max(_GIVEN_AWAY * (self._first - best.loss), rounding):
+            return None
         mean = self._iterate.mean()
         answer = here if mean is None else self._objective(mean)
         if answer.problem or not self._meets_gtol(answer):
-            return False
+            return None
         self._answer = answer.copy()
-        return True
+        return Stop(0, f"{DONE}: the gradient is within gtol={self._settings.gtol:g}.")
 
     def _meets_gtol(self, point: Point) -> bool:
         assert self._settings.gtol is not None
@@ -124,74 +164,36 @@ class Descent:
                 stop = Stop(3, f"Not finite at the average of the iterates: {averaged.problem}; x is the best iterate.")
             else:
                 point = averaged
+        elif point is self._best and not self._answer:
+            point = self._again(point)
         # A copy: the gradient may be a buffer that the user's function fills again and again.
         jac = point.gradient.copy()
-        jac[self._objective.unknown] = np.nan
-        return _result(stop, self._iterate, self._objective, x=point.x, fun=point.loss, jac=jac)
+        if self._objective.differences is not None:
+            jac[self._objective.differences.unknown] = np.nan
+        return result_of(stop, self._iterate, self._objective, x=point.x, fun=point.loss, jac=jac)
+
+    def _again(self, best: Point) -> Point:
+        """Return the best point with its loss measured anew, where it was chosen among others: luck does not last."""
+        if np.array_equal(best.x, self._here.x):
+            return best
+        loss = self._objective.loss(best.x)
+        if not abs(loss - best.loss) > Settings.ftol * max(abs(loss), abs(best.loss), 1.0):
+            return best
+        from scipy.optimize import OptimizeWarning
+
+        warnings.warn(
+            f"fun gave {best.loss:.6g} and then {loss:.6g} at the same x. It is noisy, so the point of lowest loss is "
+            "the luckiest one: pass noisy=True (or data=, if it draws batches). `fun` is the second value.",
+            OptimizeWarning,
+            stacklevel=5,  # the caller of minimize
+        )
+        return best._replace(loss=loss)
 
 
-class StochasticDescent:
-    """Minimizes an objective that is seen one batch at a time; returns the last or averaged iterate."""
-
-    def __init__(self, iterate: Iterate, objective: Objective, batches: Batches, settings: Settings) -> None:
-        self._iterate = iterate
-        self._objective = objective
-        self._batches = batches
-        self._settings = settings
-        self._patience = _Patience(settings)
-        self._losses = Losses()
-        if batches.once and settings.patience is not None:
-            raise HyperparameterError(
-                "patience compares passes through the data, but this iterator is used up in one; "
-                "give a list, or a callable that returns an iterable for every pass"
-            )
-
-    def solve(self) -> OptimizeResult:
-        """Return the OptimizeResult of the whole run."""
-        stop = None
-        while stop is None:
-            stop = self._pass()
-        mean = self._iterate.mean()
-        x = self._iterate.x if mean is None else mean
-        return _result(stop, self._iterate, self._objective, x=x, fun=self._losses.recent(self._batches.once))
-
-    def _pass(self) -> Stop | None:
-        batches = self._batches.open()
-        while self._iterate.nit < self._settings.maxiter:
-            batch = next(batches, _END)
-            if batch is _END:
-                return self._end_pass()
-            stop = self._advance(batch)
-            if stop is not None:
-                return stop
-        return _MAXITER
-
-    def _advance(self, batch: Any) -> Stop | None:
-        here = self._objective(self._iterate.x, batch)
-        if here.problem:
-            return broken(here.problem, self._iterate.nit)
-        self._losses.add(here.loss)
-        stop = self._iterate.step(here.gradient)
-        if stop is not None:
-            return stop
-        self._iterate.note()
-        return self._iterate.tell(here.loss)
-
-    def _end_pass(self) -> Stop | None:
-        nit = self._iterate.nit
-        if nit == 0:
-            raise StructureError("data is empty: it gave no batch")
-        loss = self._losses.end_pass()
-        if self._batches.once or loss is None:
-            return Stop(2, f"The data ended after {nit} batches.")
-        if self._patience.is_over(loss):
-            return Stop(
-                0, f"{_DONE}: no improvement of the mean loss in {self._settings.patience} passes through the data."
-            )
-        return None
-
-
-def _result(stop: Stop, iterate: Iterate, objective: Objective, **found: Any) -> OptimizeResult:
+def result_of(stop: Stop, iterate: Iterate, objective: Objective, **found: Any) -> OptimizeResult:
+    """Return the result of a run; ``found`` is what it found."""
+    if iterate.nonfinite.skipped is not None:
+        found["skipped"] = iterate.nonfinite.skipped
     return make_result(
         **found,
         success=stop.status == 0,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from steprule.doors.box import Box, Vector
+from steprule.doors.guards import Guards
 from steprule.doors.numpy import Optimizer
-from steprule.errors import StructureError
+from steprule.errors import NonFiniteError, StructureError
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["Average", "Iterate", "Stop", "broken", "make_result"]
+__all__ = ["Average", "Iterate", "NonFinite", "Stop", "make_result"]
 
 
 class Stop(NamedTuple):
@@ -25,10 +27,43 @@ class Stop(NamedTuple):
     message: str
 
 
-def broken(problem: str, nit: int) -> Stop:
-    """Return the stop for what is not finite, found after ``nit`` steps."""
-    remedy = "check fun there" if nit == 0 else "x is from before; a smaller lr may help"
-    return Stop(3, f"Not finite after {nit} iterations: {problem}; {remedy}.")
+class NonFinite:
+    """What is done about a loss, gradient or step that is not finite: the run stops, tries again, or raises.
+
+    Args:
+        policy: "stop", "skip" or "raise".
+        max_skips: after so many evaluations in a row the next one stops the run, too.
+
+    Attributes:
+        skipped: the evaluations that were passed over; None where none would be.
+    """
+
+    def __init__(self, policy: str, max_skips: int | None) -> None:
+        guards = Guards(nonfinite="propagate" if policy == "stop" else policy, max_skips=max_skips)
+        self._policy, self._max_skips = policy, guards.max_skips
+        self.skipped = 0 if policy == "skip" else None
+        self.in_a_row = 0
+
+    def meet(self, problem: str, nit: int) -> Stop | None:
+        """Return the stop for what is not finite, found after ``nit`` steps; None when it is passed over.
+
+        Raises:
+            NonFiniteError: where the policy is to raise.
+        """
+        if self.skipped is not None and self.in_a_row < self._max_skips:
+            self.skipped += 1
+            self.in_a_row += 1
+            return None
+        return self.stop(problem, nit)
+
+    def stop(self, problem: str, nit: int) -> Stop:
+        """Return the stop, or raise."""
+        before = f", as in the {self.in_a_row} evaluations before, which were skipped" if self.in_a_row else ""
+        remedy = "check fun there" if nit == 0 else "x is from before; a smaller lr may help"
+        message = f"Not finite after {nit} iterations: {problem}{before}; {remedy}."
+        if self._policy == "raise":
+            raise NonFiniteError(message)
+        return Stop(3, message)
 
 
 def make_result(**fields: Any) -> OptimizeResult:
@@ -42,30 +77,57 @@ def make_result(**fields: Any) -> OptimizeResult:
 
 
 class Average:
-    """The mean of the iterates: of all alike ("polyak"), or decaying into the past (a number).
+    """The mean of the iterates: of all alike ("polyak"), of the last ("tail"), or decaying into the past (a number).
 
     Polyak & Juditsky 1992, doi:10.1137/0330046. The decaying one is corrected for its start as
     Adam's are, m_t = (d m'_t-1 + (1 - d) x_t) / (1 - d^t) with the uncorrected m', so it starts at x_1.
+
+    The tail is suffix averaging (Rakhlin, Shamir & Sridharan 2012, arXiv:1109.5647) for a run that may end at any
+    time: the mean of the block of iterates under way and of the one before it, where a block begins when the iterates
+    are a third more than at the beginning of the last. So it is of the last quarter to the last 44 % of them.
     """
 
+    _GROWTH = 3  # a block begins after 4/3 of the iterates: 1 more for each 3
+
     def __init__(self, kind: str | float) -> None:
-        self._decay = kind if isinstance(kind, float) else None
-        self._count = 0
-        self.value: Vector | None = None
+        self.kind = kind
+        self._count = self._begun = self._before = 0  # iterates, those before this block, and before the last
+        self._mean: Vector | None = None
+        self._last: Vector | None = None
 
     def add(self, x: Vector) -> None:
         """Take in the next iterate."""
+        if self.kind == "tail" and self._count and self._GROWTH * (self._count - self._begun) >= self._begun:
+            self._last, self._before, self._begun = self._mean, self._begun, self._count
+            self._mean = None
         self._count += 1
-        if self.value is None:
-            self.value = x.copy()
-        elif self._decay is None:
-            self.value += (x - self.value) / self._count
+        if self._mean is None:
+            self._mean = x.copy()
+        elif isinstance(self.kind, float):
+            self._mean += (1 - self.kind) / (1 - self.kind**self._count) * (x - self._mean)
         else:
-            self.value += (1 - self._decay) / (1 - self._decay**self._count) * (x - self.value)
+            self._mean += (x - self._mean) / (self._count - self._begun)
+
+    @property
+    def value(self) -> Vector | None:
+        """The mean; None before the first iterate."""
+        if self._mean is None or self._last is None:
+            return self._mean
+        share = (self._count - self._begun) / (self._count - self._before)
+        mean: Vector = self._last + share * (self._mean - self._last)
+        return mean
 
 
 class Iterate:
     """x, moved in place by ``step``.
+
+    Args:
+        x: where it starts.
+        box: the bounds.
+        optimizer: that of x.
+        average: the mean to be kept, if any.
+        callback: the caller's.
+        nonfinite: what is done about a step that leads nowhere.
 
     Attributes:
         x: the current point, float64 of shape (n,), always within the box.
@@ -73,13 +135,22 @@ class Iterate:
         average: the mean of the iterates, or None where none is asked for.
     """
 
-    def __init__(self, x: Vector, box: Box, optimizer: Optimizer, average: Average | None, callback: Any) -> None:
+    def __init__(
+        self,
+        x: Vector,
+        box: Box,
+        optimizer: Optimizer,
+        average: Average | None,
+        callback: Any,
+        nonfinite: NonFinite,
+    ) -> None:
         self.x = x
         self.nit = 0
         self.average = average
         self._box = box
         self._optimizer = optimizer
         self._callback = _wrap(callback)
+        self.nonfinite = nonfinite
         self._before = x.copy()
         self._gradient = np.zeros_like(x)
 
@@ -91,10 +162,11 @@ class Iterate:
         self._optimizer.step(self._gradient)
         self._box.project(self.x)
         self.nit += 1
-        if np.isfinite(self.x).all():
+        # What is not finite makes this sum so; it costs a fraction of a look at every element.
+        if math.isfinite(self.x.dot(self.x)) or np.isfinite(self.x).all():
             return None
         self.x[...] = self._before
-        return broken("the step led to an x that is not finite", self.nit)
+        return self.nonfinite.stop("the step led to an x that is not finite", self.nit)
 
     def note(self) -> None:
         """Count the current point in the average."""
@@ -105,7 +177,7 @@ class Iterate:
         """Return the average, within the box in spite of rounding; None if there is none."""
         if self.average is None or self.average.value is None:
             return None
-        mean = self.average.value.copy()
+        mean: Vector = self.average.value.copy()
         self._box.project(mean)
         return mean
 

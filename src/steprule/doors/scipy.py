@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from steprule.doors.batches import Batches
-from steprule.doors.box import Box, Vector
-from steprule.doors.descent import Descent, StochasticDescent
-from steprule.doors.iterate import Average, Iterate
+from steprule.doors.box import Box
+from steprule.doors.descent import Descent
+from steprule.doors.iterate import Average, Iterate, NonFinite
 from steprule.doors.numpy import Optimizer
 from steprule.doors.objective import Objective, start
-from steprule.doors.settings import Settings, sort_names
+from steprule.doors.resume import State, check_state
+from steprule.doors.settings import CLIPPING, STEPS, Settings, check_eps, sort_names
+from steprule.doors.stochastic import NoisyDescent, StochasticDescent
 from steprule.errors import HyperparameterError
 from steprule.rules import Rule, find
 
@@ -38,8 +40,17 @@ def minimize(
     ftol: float | None = None,
     average: str | float | None = None,
     data: Any = None,
+    noisy: bool = False,
+    nonfinite: str | None = None,
+    max_skips: int | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    update_clip: bool = False,
+    state: State | None = None,
     disp: bool = False,
     finite_diff_rel_step: Any = None,
+    finite_diff_abs_step: float | None = None,
+    workers: Any = None,
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> OptimizeResult:
@@ -53,7 +64,8 @@ def minimize(
         fun: the objective, ``fun(x, *args) -> float``, with x a float64 array of shape (n,) that is its
             own to change; an array of one element counts as a number. With ``jac=True`` it returns
             ``(loss, gradient)``; with ``data`` it is ``fun(x, batch, *args)``.
-        x0: the start: numbers of any real type, flattened in C order to shape (n,). It is not changed.
+        x0: the start: numbers of any real type, flattened in C order to shape (n,). It is not changed. With
+            ``state`` None, or the x of its result.
         args: a tuple of more arguments of ``fun`` and ``jac``; anything else is one argument.
         rule: a name of the catalogue (``steprule rules`` lists it) or a ``Rule``.
         jac: True; a callable ``jac(x, *args)`` of shape (n,) (with ``data``: ``jac(x, batch, *args)``);
@@ -75,34 +87,58 @@ def minimize(
             ``ftol`` max(|f_best|, |f|, 1). With ``data`` they are passes, and the loss is the mean over a
             pass. By default there is no such test.
         ftol: see ``patience``; 2.2e-9 by default, as in SciPy's L-BFGS-B.
-        average: None, for the best point seen; "polyak", for the mean of x_1 to x_nit (Polyak &
-            Juditsky 1992); or a decay in (0, 1), for their exponential average. The gtol test must then
-            hold at the average as well.
+        average: None, for the best point seen; "tail", for the mean of about the last third of the iterates (from
+            the last quarter to 44 % of them: suffix averaging, Rakhlin, Shamir & Sridharan 2012); "polyak", for the
+            mean of x_1 to x_nit (Polyak & Juditsky 1992); or a decay in (0, 1), for their exponential average. The
+            gtol test must then hold at the average as well.
         data: batches for a stochastic objective: an iterable that is walked again pass after pass (a
             list, an array's rows), an iterator, which is used up in one pass, or a callable that returns
             an iterable for every pass (to shuffle, say).
+        noisy: whether ``fun`` gives another loss at every call (Monte Carlo, measurements), so that the lowest is the
+            luckiest. Then x is an average, "tail" by default, gtol and patience are errors, and ``fun`` is measured
+            anew. Differences need a step that is wider than the noise.
+        nonfinite: what happens where a loss or gradient is not finite: "stop" the run (default), "skip" it, which
+            evaluates again without a step (with ``data``: the next batch), or "raise" a ``NonFiniteError``.
+        max_skips: after so many skips in a row the run stops, 10 by default.
+        clip_norm, clip_value, update_clip: as for ``steprule.Optimizer``. Convergence is tested on the gradient as it
+            was before.
+        state: the ``state`` of a result, to go on from exactly: two runs of 50 steps take the steps of one of 100.
+            Rule, ``average`` and the kind of objective must be the same; hyperparameters and options are those given
+            here. ``maxiter`` and all counts are of this call. Batches that the pass under way has used are passed
+            over, but of an iterator.
         disp: print a summary as SciPy does; without success it is an ``OptimizeWarning``.
         finite_diff_rel_step: the relative step of a difference scheme that ``jac`` names.
-        options: SciPy's way to give any of the keywords from ``maxiter`` on, or hyperparameters.
+        finite_diff_abs_step: the step of differences, the same for all variables.
+        workers: the number of threads that evaluate the points of a difference gradient (-1: one for every core), or
+            a callable like ``map`` that does so: ``multiprocessing.Pool().map``, for processes. Needs SciPy 1.16.
+        options: SciPy's way to give any of the keywords from ``maxiter`` on, or hyperparameters. ``eps`` is refused
+            there: it is SciPy's step of differences, and a hyperparameter of many rules.
         hyperparameters: those of the rule, ``lr`` for instance: numbers, or schedules, callables of the
             step number t (1 at the first step).
 
     Returns:
         A ``scipy.optimize.OptimizeResult``:
 
-        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average.
+        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average. Where the lowest
+          loss was not the last it is measured again: if it differs, that is a warning, and ``fun`` the new value.
           With ``data``: the last iterate or the average, since losses of single batches do not compare.
         - ``fun``, ``jac``: loss and gradient at x; nan for a derivative that was not computed (of a
           variable that is fixed by its bounds, by differences). With ``data`` there is no ``jac``, and
           ``fun`` is the mean loss of the last batches, as many as a pass has (of all so far in the first
-          pass, of the last 100 of an iterator), each measured on its way: an estimate.
+          pass, of the last 100 of an iterator), each measured on its way: an estimate. With ``noisy`` there is no
+          ``jac``, ``fun`` is the mean of new evaluations at x, a tenth as many as steps (10 to 100), and
+          ``fun_error`` the standard error of that mean.
         - ``success``: whether a convergence test was met, gtol or patience; nothing else counts.
         - ``status``: 0 converged, 1 maxiter reached, 2 the iterator of ``data`` ended, 3 a loss, gradient
-          or step was not finite (x is the best, with ``data`` the last, finite point), 99 StopIteration
-          in the callback. ``message`` says it in words.
+          or step was not finite (x is the best, with ``data`` the last, finite point), 4 differences are exactly 0
+          at x0 though it is no minimum, 99 StopIteration in the callback. ``message`` says it in words.
         - ``nit``, ``nfev``, ``njev``: steps, calls of fun (differences included), gradients.
+        - ``skipped``: with ``nonfinite="skip"`` the evaluations that were skipped.
+        - ``state``: where the run stands, for another call.
 
     Raises:
+        NonFiniteError: as ``nonfinite`` says.
+        StateError: a state of another rule or another kind of run.
         RuleError: no such rule.
         HyperparameterError: an option or hyperparameter is unknown, out of range or without effect.
         StructureError: x0, bounds, or what the functions return has a wrong shape or type.
@@ -122,17 +158,37 @@ def minimize(
         "ftol": ftol,
         "average": average,
         "data": data,
+        "noisy": noisy,
+        "nonfinite": nonfinite,
+        "max_skips": max_skips,
+        "clip_norm": clip_norm,
+        "clip_value": clip_value,
+        "update_clip": update_clip,
+        "state": state,
         "disp": disp,
         "finite_diff_rel_step": finite_diff_rel_step,
+        "finite_diff_abs_step": finite_diff_abs_step,
+        "workers": workers,
     }
     given, values = _merge(chosen, keywords, options or {}, hyperparameters)
-    x = start(x0)
+    settings, state = Settings.of(given), given["state"]
+    x = start(x0) if state is None else check_state(state, x0, chosen.name, settings.kind, settings.average)
     box = Box.of(bounds, x.size)
-    objective = Objective(fun, jac, args, box, x.size, given["finite_diff_rel_step"])
-    result = _solver(x, Optimizer(x, chosen, **values), box, objective, callback, given).solve()
+    optimizer = Optimizer(x, chosen, **{name: given[name] for name in CLIPPING}, **values)
+    objective = Objective(fun, jac, args, box, x.size, **{name: given[name] for name in STEPS})
+    box.project(x)
+    average = None if settings.average is None else Average(settings.average)
+    iterate = Iterate(x, box, optimizer, average, callback, NonFinite(settings.nonfinite, given["max_skips"]))
+    solver = _solver(iterate, objective, box, settings, given["data"])
+    if state is not None:
+        optimizer.load_state_dict(state.optimizer, hyperparameters=False)
+        solver.go_on(state.progress)
+    result: Any = solver.solve()
+    found = (x.copy(), result.x.copy(), optimizer.state_dict(), solver.progress())
+    result.state = State(chosen.name, settings.kind, settings.average, *found)
     if given["disp"]:
         _show(result)
-    return result
+    return result  # type: ignore[no-any-return]
 
 
 def method(rule: str | Rule = "adam", **settings: Any) -> Method:
@@ -172,7 +228,7 @@ class Method:
     def __call__(
         self,
         fun: Callable[..., Any],
-        x0: Any,
+        x0: Any = None,
         args: Any = (),
         *,
         jac: Any = None,
@@ -184,6 +240,11 @@ class Method:
         **options: Any,
     ) -> OptimizeResult:
         """Minimize; see ``steprule.minimize``."""
+        if x0 is None:
+            raise HyperparameterError(
+                f"{self!r} needs a start, and scipy.optimize.minimize_scalar gives none; "
+                "call scipy.optimize.minimize(fun, [x0], method=...)"
+            )
         is_empty = isinstance(constraints, (tuple, list, dict)) and not constraints
         if constraints is not None and not is_empty:
             raise HyperparameterError(
@@ -194,21 +255,19 @@ class Method:
             if value is not None:
                 warnings.warn(f"Method {self!r} does not use {what} ({name}).", RuntimeWarning, stacklevel=3)
         fun, jac = _without_memory(fun, jac)
-        given = {**self._settings, **options}
-        return minimize(fun, x0, args, rule=self._rule, jac=jac, bounds=bounds, callback=callback, options=given)
+        settings = {name: value for name, value in self._settings.items() if name not in options}
+        common = {"rule": self._rule, "jac": jac, "bounds": bounds, "callback": callback}
+        return minimize(fun, x0, args, options=options, **common, **settings)
 
 
 def _solver(
-    x: Vector, optimizer: Optimizer, box: Box, objective: Objective, callback: Any, given: Mapping[str, Any]
+    iterate: Iterate, objective: Objective, box: Box, settings: Settings, data: Any
 ) -> Descent | StochasticDescent:
-    """Put a run together; nothing is evaluated yet."""
-    data = given["data"]
-    settings = Settings.of(given, data is not None)
-    box.project(x)
-    average = None if settings.average is None else Average(settings.average)
-    iterate = Iterate(x, box, optimizer, average, callback)
-    if data is None:
+    """Return the run for what is known of the loss; nothing is evaluated yet."""
+    if settings.kind == "best":
         return Descent(iterate, objective, box, settings)
+    if settings.kind == "noisy":
+        return NoisyDescent(iterate, objective, settings)
     return StochasticDescent(iterate, objective, Batches(data), settings)
 
 
@@ -217,6 +276,7 @@ def _merge(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return all options and all hyperparameters, each given in one place only."""
     _, values = sort_names(rule, hyperparameters)
+    check_eps(rule, options)
     more, more_values = sort_names(rule, options)
     set_before = {name for name, value in keywords.items() if value is not None and value is not False} | set(values)
     twice = sorted(set_before & set(options))

@@ -10,10 +10,18 @@ from typing import Any
 from steprule.errors import HyperparameterError, suggest
 from steprule.rules import Rule
 
-__all__ = ["OPTIONS", "Settings", "sort_names"]
+__all__ = ["CLIPPING", "OPTIONS", "STEPS", "Settings", "check_eps", "sort_names"]
 
-OPTIONS = ("maxiter", "gtol", "tol", "patience", "ftol", "average", "data", "disp", "finite_diff_rel_step")
+STEPS = ("finite_diff_rel_step", "finite_diff_abs_step", "workers")
+"""The options of differences."""
+CLIPPING = ("clip_norm", "clip_value", "update_clip")
+"""The options that the optimizer takes."""
+OPTIONS = (
+    *("maxiter", "gtol", "tol", "patience", "ftol", "average", "data", "noisy", "state", "disp"),
+    *("nonfinite", "max_skips", *CLIPPING, *STEPS),
+)
 """The options of ``minimize`` that ``options`` and ``method`` may hold as well, beside hyperparameters."""
+_NONFINITE = ("stop", "skip", "raise")
 
 _ELSEWHERE = {
     "constraints": "no rule handles constraints; use bounds=, a penalty in fun, or SciPy's SLSQP or trust-constr",
@@ -28,34 +36,47 @@ class Settings:
     """When a run stops, and what it returns.
 
     Attributes:
+        kind: what is known of the loss: "best", where points can be compared, "data" or "noisy".
         maxiter: the number of steps at most.
-        gtol: largest element of the (projected) gradient at convergence; None with ``data``.
+        gtol: largest element of the (projected) gradient at convergence; None with ``data`` or ``noisy``.
         patience: iterations (with ``data``: passes) without improvement after which to stop; None is never.
         ftol: the relative improvement that counts.
         average: None for the best (with ``data``: the last) point, "polyak" for the mean of the
-            iterates, or a decay for their exponential average.
+            iterates, "tail" for that of the last, or a decay for their exponential average.
+        nonfinite: "stop", "skip" or "raise".
     """
 
+    kind: str = "best"
     maxiter: int = 10_000
     gtol: float | None = 1e-5
     patience: int | None = None
     ftol: float = 2.220446049250313e-09
     average: str | float | None = None
+    nonfinite: str = "stop"
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], is_stochastic: bool) -> Settings:
+    def of(cls, given: Mapping[str, Any]) -> Settings:
         """Return the settings from options of which None is the default.
 
         Raises:
             HyperparameterError: out of range, or without effect.
         """
         maxiter, patience = given["maxiter"], given["patience"]
+        kind = _read_kind(given["data"], given["noisy"])
+        if kind == "noisy" and patience is not None:
+            raise HyperparameterError(
+                "patience does nothing with noisy, since single losses cannot be compared; use maxiter, or a callback "
+                "that raises StopIteration"
+            )
+        average = _read_average(given["average"])
         return cls(
+            kind=kind,
             maxiter=cls.maxiter if maxiter is None else _count("maxiter", maxiter, 0),
-            gtol=_read_gtol(given["gtol"], given["tol"], is_stochastic),
+            gtol=_read_gtol(given["gtol"], given["tol"], kind),
             patience=None if patience is None else _count("patience", patience, 1),
             ftol=_read_ftol(given["ftol"], patience),
-            average=_read_average(given["average"]),
+            average="tail" if kind == "noisy" and average is None else average,
+            nonfinite=_read_nonfinite(given["nonfinite"]),
         )
 
 
@@ -80,12 +101,44 @@ def sort_names(rule: Rule, given: Mapping[str, Any], what: str = "minimize") -> 
     return options, hyperparameters
 
 
-def _read_gtol(gtol: Any, tol: Any, is_stochastic: bool) -> float | None:
-    if is_stochastic:
+def check_eps(rule: Rule, options: Mapping[str, Any]) -> None:
+    """Refuse ``eps`` in SciPy's ``options``, where two things have that name.
+
+    Raises:
+        HyperparameterError: saying how to give either.
+    """
+    if "eps" in options:
+        raise HyperparameterError(
+            "eps in options is SciPy's name for the step of differences, which is finite_diff_abs_step here. An eps of "
+            f"the rule is a keyword, of minimize or method({rule.name!r}, eps={options['eps']!r})"
+        )
+
+
+def _read_kind(data: Any, noisy: Any) -> str:
+    """Return what is known of the loss: "best", "data" or "noisy"."""
+    if not isinstance(noisy, bool):
+        raise HyperparameterError(f"noisy must be True or False, got {noisy!r}")
+    if noisy and data is not None:
+        raise HyperparameterError("noisy does nothing with data=, whose batches are taken for noise already; remove it")
+    return "noisy" if noisy else "best" if data is None else "data"
+
+
+def _read_nonfinite(nonfinite: Any) -> str:
+    if nonfinite is None:
+        return Settings.nonfinite
+    if nonfinite not in _NONFINITE:
+        hint = " A step along NaN leads nowhere, so it is not taken." if nonfinite == "propagate" else ""
+        raise HyperparameterError(f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}.{hint}")
+    return str(nonfinite)
+
+
+def _read_gtol(gtol: Any, tol: Any, kind: str) -> float | None:
+    if kind != "best":
         if gtol is not None or tol is not None:
+            seen = "data=, since the gradient of one batch" if kind == "data" else "noisy, since a noisy gradient"
+            remedy = ", or patience (counted in passes)" if kind == "data" else ""
             raise HyperparameterError(
-                "gtol and tol do nothing with data=, since the gradient of one batch does not vanish at the optimum; "
-                "use maxiter, or patience (counted in passes)"
+                f"gtol and tol do nothing with {seen} does not vanish at the optimum; use maxiter{remedy}"
             )
         return None
     given = tol if gtol is None else gtol
@@ -101,13 +154,13 @@ def _read_ftol(ftol: Any, patience: Any) -> float:
 
 
 def _read_average(average: Any) -> str | float | None:
-    if average is None or (isinstance(average, str) and average == "polyak"):
+    if average is None or (isinstance(average, str) and average in ("polyak", "tail")):
         return average
     decay = _number(average)
     if decay is not None and 0 < decay < 1:
         return decay
-    hint = suggest(average, ["polyak"]) if isinstance(average, str) else ""
-    raise HyperparameterError(f"average must be None, 'polyak' or a decay in (0, 1), got {average!r}.{hint}")
+    hint = suggest(average, ["polyak", "tail"]) if isinstance(average, str) else ""
+    raise HyperparameterError(f"average must be None, 'polyak', 'tail' or a decay in (0, 1), got {average!r}.{hint}")
 
 
 def _tolerance(name: str, value: Any) -> float:

@@ -1,0 +1,114 @@
+"""What the user's functions return: read as numbers, or refused with what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from steprule.doors.box import Vector
+from steprule.errors import StructureError
+
+__all__ = ["as_complex", "as_floats", "as_gradient", "as_loss", "as_number", "problem_of", "split"]
+
+_NUMBERS = "biufO"
+"""NumPy's kinds of types that may hold real numbers; text that looks like a number is none."""
+_FLOAT64 = np.dtype(np.float64)
+
+
+def split(returned: Any) -> tuple[Any, Any]:
+    """Return loss and gradient of what fun returned with ``jac=True``."""
+    try:
+        loss, gradient = returned
+    except (TypeError, ValueError):
+        raise StructureError(
+            f"with jac=True fun must return (loss, gradient), got {_describe(returned)}; "
+            "leave jac away if it returns the loss alone"
+        ) from None
+    return loss, gradient
+
+
+def as_loss(value: Any) -> float:
+    """Return the one number that fun returned."""
+    if isinstance(value, float):  # NumPy's float64 is one
+        return float(value)
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        raise StructureError(
+            "fun returned two values, expected one number; if they are (loss, gradient), pass jac=True"
+        )
+    return as_number(value)
+
+
+def as_number(value: Any) -> float:
+    """Return the one number in ``value``: a Python or NumPy scalar, or an array of size 1."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in _NUMBERS:
+            return float(array.item())
+    except (TypeError, ValueError):
+        pass
+    hint = " (is a `return` missing?)" if value is None else ""
+    raise StructureError(f"fun must return one real number, got {_describe(value)}{hint}")
+
+
+def as_complex(value: Any) -> complex:
+    """Return the one number that fun returned for a complex x."""
+    if not np.iscomplexobj(value) or np.size(value) != 1:
+        raise StructureError(
+            f"with jac='cs' fun must return a complex number for a complex x, got {_describe(value)}; "
+            "use jac='3-point' if it cannot"
+        )
+    return complex(np.asarray(value).item())
+
+
+def as_gradient(value: Any, n: int) -> Vector:
+    """Return the n numbers that are a gradient."""
+    if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.shape == (n,):
+        return value
+    gradient = np.atleast_1d(as_floats(value, "the gradient"))
+    if gradient.shape != (n,):
+        remedy = "; return it .ravel()-ed" if gradient.size == n else ""
+        raise StructureError(f"the gradient has shape {gradient.shape}, but x has shape ({n},){remedy}")
+    return gradient
+
+
+def as_floats(value: Any, what: str) -> Vector:
+    """Return real numbers, of any type but text, as a float64 array of their shape."""
+    try:
+        array = np.asarray(value)
+        # NumPy makes nan of None, which would pass for a number.
+        if array.dtype.kind in _NUMBERS and not (array.dtype.kind == "O" and any(item is None for item in array.flat)):
+            return np.asarray(array, np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise StructureError(f"{what} must be an array of real numbers, got {_describe(value)}{_real(value)}")
+
+
+def _real(value: Any) -> str:
+    """Return how to make real numbers of what is none, where that is known."""
+    if hasattr(value, "toarray"):
+        return "; a sparse one: .toarray().ravel()"
+    kinds = {type(item) for item in value} if isinstance(value, (list, tuple)) else {type(value)}
+    if complex in kinds or getattr(getattr(value, "dtype", None), "kind", "") == "c":
+        return "; real and imaginary parts are numbers of their own: np.asarray(..., 'complex128').view('float64')"
+    return ""
+
+
+def problem_of(gradient: Vector) -> str:
+    """Return which elements are not finite, in words; empty when all are."""
+    finite = np.isfinite(gradient)
+    if finite.all():
+        return ""
+    first = int(np.argmin(finite))
+    count = int(gradient.size - np.count_nonzero(finite))
+    return (
+        f"the gradient is not finite in {count} of {gradient.size} elements (the first: g[{first}] = {gradient[first]})"
+    )
+
+
+def _describe(value: Any) -> str:
+    """Return what ``value`` is, in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
