@@ -88,11 +88,11 @@ class Descent:
         self._is_new = False
 
     def _begin(self) -> Stop | None:
-        if not self._is_new:
+        if not self._is_new and not self._here.problem:
             # The loss has been told to patience; tolerances may be others than before.
-            return None if self._here.problem else self._converged()
+            return self._converged()
         stop = self._look()
-        if stop is not None or self._here.problem:
+        if stop is not None:
             return stop
         doubt = self._objective.doubt(self._here)
         if doubt:
@@ -106,19 +106,20 @@ class Descent:
     def _advance(self) -> Stop | None:
         if self._iterate.nit >= self._settings.maxiter:
             return MAXITER
-        # Where nothing is known since it was not finite, the point is looked at again.
-        stop = None if self._here.problem else self._iterate.step(self._here.gradient)
-        stop = stop or self._look()
-        if stop is not None or self._here.problem:
+        stop = self._iterate.step(self._here.gradient) or self._look()
+        if stop is not None:
             return stop
         told, tested = self._iterate.tell(self._here.loss), self._test()
         return told or tested
 
     def _look(self) -> Stop | None:
-        """Evaluate the objective where the iterate is."""
+        """Evaluate the objective where the iterate is, again where it is not finite and that is to be skipped."""
         self._here = here = self._objective(self._iterate.x)
-        if here.problem:
-            return self._iterate.nonfinite.meet(here.problem, self._iterate.nit)
+        while here.problem:
+            stop = self._iterate.nonfinite.meet(here.problem, self._iterate.nit)
+            if stop is not None:
+                return stop
+            self._here = here = self._objective(self._iterate.x)
         self._iterate.nonfinite.in_a_row = 0
         if self._iterate.nit:
             self._iterate.note()
