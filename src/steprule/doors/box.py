@@ -69,7 +69,7 @@ class Box:
         is the same number but does not round a small g away beside a large x.
         """
         projected = gradient if self._is_open else np.clip(gradient, x - self.high, x - self.low)
-        return float(np.max(np.abs(projected)))
+        return float(np.maximum.reduce(np.abs(projected)))
 
 
 def _ends(bounds: Any) -> tuple[Vector, Vector]:
