@@ -20,6 +20,7 @@ from steprule.backends.javascript_math import HELPERS
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage, keys, stream
+from steprule.rules import CATALOGUE
 from tests.cases import Array
 from tests.emitted import MATRIX, STEPS, Case, Recorded, recorded
 from tests.test_formats_kernels import rows_and_groups
@@ -188,6 +189,32 @@ kernel(...arrays, prelude({", ".join(given[name] for name in recipe.prelude.argu
 console.log(arrays.map((a) => a[0]).join());"""
     theta = np.float32(1) - np.float32(0.1) * np.float32(2 + 6 + 60)
     assert node(tmp_path, script).strip() == f"{float(theta)!r},2,2,3,4"
+
+
+def test_what_is_missing_is_an_error_and_no_nan(tmp_path: Path) -> None:
+    adam = CATALOGUE["adam"]
+    text = javascript.emit(plan(adam, adam.variant(adam.resolve({})), Storage(FORMATS["float32"])))
+    (tmp_path / "adam.mjs").write_text(text)
+    script = f"""import {{ prelude, kernel }} from "{tmp_path / "adam.mjs"}";
+const make = () => [3, 3, 3, 3].map((n) => new Float32Array(n).fill(1)), told = [];
+const fails = (call) => {{ try {{ call(); told.push("nothing"); }} catch (error) {{ told.push(`${{error}}`); }} }};
+const arrays = make(), row = prelude(0.9, 0.999, 1e-8, 0.1, 1);
+fails(() => prelude(0.9, 0.999, 1e-8, 0.1));
+for (const short of [1, 2, 3]) {{
+  for (const n of [2, 4]) fails(() => kernel(...arrays.with(short, new Float32Array(n)), row));
+}}
+fails(() => kernel(...arrays));
+fails(() => kernel(...arrays, row));
+console.log(JSON.stringify([told, [...arrays[0]]]));"""
+    told, theta = json.loads(node(tmp_path, script))
+    assert told[0] == "TypeError: prelude takes 5: beta1, beta2, eps, lr, t"
+    names = "RangeError: kernel: theta, g, m, v must be equally long, got "
+    lengths = ["3, 2, 3, 3", "3, 4, 3, 3", "3, 3, 2, 3", "3, 3, 4, 3", "3, 3, 3, 2", "3, 3, 3, 4"]
+    assert told[1:7] == [names + text for text in lengths]
+    assert told[7].startswith("TypeError")
+    assert told[8] == "nothing"
+    assert len(set(theta)) == 1
+    assert theta[0] < 1  # one step, and none of those that failed
 
 
 def test_what_javascript_cannot_say() -> None:

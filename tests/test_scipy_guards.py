@@ -30,7 +30,7 @@ def test_clipped_steps_are_those_of_the_optimizer(guards: dict[str, Any]) -> Non
         return -4 * (x @ x) * x  # grows on the way, so that all guards have something to do
 
     def fun(x: Array) -> tuple[float, Array]:
-        return -float(x @ x) ** 2, slope(x)
+        return -(float(x @ x) ** 2), slope(x)
 
     path: list[Array] = []
     res = sr.minimize(fun, START, jac=True, rule="adam", lr=0.1, maxiter=30, callback=path.append, **guards)

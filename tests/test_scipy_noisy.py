@@ -44,7 +44,8 @@ def tail(path: list[Array]) -> Array:
     for count in range(1, len(path)):
         if 3 * (count - begun) >= begun:
             begun, before = count, begun
-    return np.mean(path[before:], axis=0)
+    mean: Array = np.mean(path[before:], axis=0)
+    return mean
 
 
 def test_the_answer_is_the_mean_of_the_last_iterates_and_its_loss_is_measured_anew() -> None:
@@ -98,9 +99,7 @@ def test_who_gives_the_same_again_is_not_warned() -> None:
 
 def test_an_average_of_ones_own() -> None:
     path: list[Array] = []
-    res = sr.minimize(
-        Noisy(0), np.zeros(4), jac=True, maxiter=50, noisy=True, average="polyak", callback=path.append
-    )
+    res = sr.minimize(Noisy(0), np.zeros(4), jac=True, maxiter=50, noisy=True, average="polyak", callback=path.append)
     np.testing.assert_allclose(res.x, np.mean(path, axis=0), rtol=1e-12)
 
 
@@ -147,7 +146,7 @@ def test_what_does_nothing_with_noise(options: dict[str, Any], message: str) -> 
 
 def test_through_scipy() -> None:
     minimize: Any = so.minimize
-    options = {"maxiter": 100, "noisy": True}
+    options: dict[str, Any] = {"maxiter": 100, "noisy": True}
     res = minimize(Noisy(3), np.zeros(4), jac=True, method=sr.scipy.method("adam", lr=0.05), options=options)
     direct = sr.minimize(Noisy(3), np.zeros(4), jac=True, lr=0.05, **options)
     np.testing.assert_array_equal(res.x, direct.x)

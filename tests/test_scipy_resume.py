@@ -101,9 +101,7 @@ def test_batches_go_on_within_a_pass(split: int, average: Any) -> None:
     iterator, all_at_once = iter(data * 3), iter(data * 3)
     whole = sr.minimize(fun, [9.0], jac=True, maxiter=10, data=all_at_once, average=average)
     first = sr.minimize(fun, [9.0], jac=True, maxiter=split, data=iterator, average=average)
-    same(
-        sr.minimize(fun, None, jac=True, maxiter=10 - split, data=iterator, state=first.state, average=average), whole
-    )
+    same(sr.minimize(fun, None, jac=True, maxiter=10 - split, data=iterator, state=first.state, average=average), whole)
 
 
 def test_noise_goes_on() -> None:

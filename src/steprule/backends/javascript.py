@@ -27,7 +27,7 @@ _RESERVED = (
     *("return", "static", "super", "switch", "this", "throw", "true", "try", "typeof", "var", "void", "while", "with"),
     *("yield", "async", "of", "undefined", "Infinity", "NaN", "Math", "BigInt", "Float32Array", "Uint32Array"),
     *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count", "keys", "origin"),
-    *("scalars", "prelude", "kernel", "fround", "words", "floats", "lost"),
+    *("scalars", "prelude", "kernel", "fround", "words", "floats", "lost", "array", "value", "one"),
     *HELPERS,
 )
 _MATH = (
@@ -124,7 +124,8 @@ def emit(plan: Plan) -> str:
     ``prelude(...)`` takes the hyperparameters, t and scalar slots by position, in the plan's order, and returns the row
     of scalars, then the new scalar slots. ``kernel(...)`` takes a typed array for each plane in the plan's order and
     the row; where random bits are drawn, the two ``keys`` of the step and the ``origin``: the index of the first
-    element and the word of the array's stream; in a plan with groups, the number of rows last.
+    element and the word of the array's stream; in a plan with groups, the number of rows last. Both throw where
+    something is missing: JavaScript would read undefined, and make NaN of the parameters.
 
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
@@ -135,27 +136,62 @@ def emit(plan: Plan) -> str:
 
 def _module(plan: Plan) -> str:
     """Return the text of ``emit`` without its exports: function declarations, after those that they call."""
-    text = functions(plan)
+    text = functions(plan, checks=True)
     return f"{helpers(text)}{text}"
 
 
-def functions(plan: Plan) -> str:
-    """Return ``prelude`` and ``kernel`` alone; what they call is what ``helpers`` gives for the text."""
+def functions(plan: Plan, checks: bool = False) -> str:
+    """Return ``prelude`` and ``kernel`` alone; what they call is what ``helpers`` gives for the text.
+
+    Args:
+        plan: what they do.
+        checks: whether they check that all arguments are there and arrays are equally long.
+    """
     writer = Writer(plan, _DIALECT)
     recipe = plan.prelude
     names = distinct(recipe.arguments, writer.taken)
-    host = function("prelude", recipe.results, names, plan.title)
+    host = function("prelude", recipe.results, names, plan.title, _all_given(list(names.values())) if checks else [])
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
     arguments = [*writer.arrays, "scalars", *(["keys", "origin = [0, 0]"] if plan.inputs else [])]
     arguments += ["rows = 1"] if plan.has_groups else []
     first = next(index for index, plane in enumerate(plan.planes) if plane.per == "element")
     size = f"{writer.arrays[first]}.length"
     sized = f"const length = rows ? {size} / rows : 0;" if plan.has_groups else f"const n = {size};"
-    kernel = [f"function kernel({', '.join(arguments)}) {{", *indented([sized, *writer.lines(row)])]
+    elements = [name for name, plane in zip(writer.arrays, plan.planes, strict=True) if plane.per == "element"]
+    lines = [*(_equally_long(elements) if checks else []), sized, *writer.lines(row)]
+    kernel = [f"function kernel({', '.join(arguments)}) {{", *indented(lines)]
     return "\n".join([host, *kernel, "}", ""])
 
 
-def function(name: str, results: Sequence[Node], names: Mapping[str, str], title: str = "") -> str:
+def _all_given(names: Sequence[str]) -> list[str]:
+    """Return lines that throw for a number that was left away."""
+    if not names:
+        return []
+    return [
+        f"for (const value of [{', '.join(names)}]) {{",
+        f'    if (value === undefined) throw new TypeError("prelude takes {len(names)}: {", ".join(names)}");',
+        "}",
+    ]
+
+
+def _equally_long(names: Sequence[str]) -> list[str]:
+    """Return lines that throw for arrays with fewer or more elements than the first."""
+    first, *others = names
+    if not others:
+        return []
+    return [
+        f"for (const array of [{', '.join(others)}]) {{",
+        f"    if (array.length !== {first}.length) {{",
+        f'        throw new RangeError("kernel: {", ".join(names)} must be equally long, got " + '
+        f'[{", ".join(names)}].map((one) => one.length).join(", "));',
+        "    }",
+        "}",
+    ]
+
+
+def function(
+    name: str, results: Sequence[Node], names: Mapping[str, str], title: str = "", checks: Sequence[str] = ()
+) -> str:
     """Return a function that computes expressions of the host in float64 and returns them as an array.
 
     Args:
@@ -163,12 +199,13 @@ def function(name: str, results: Sequence[Node], names: Mapping[str, str], title
         results: the expressions.
         names: how their symbols are called, in the order of its arguments.
         title: for messages.
+        checks: lines that come first.
 
     Raises:
         TargetError: when they call what JavaScript has no function for.
     """
     lines, values = statements(results, _SPELLING, names, title or name)
-    body = indented([*lines, f"return [{', '.join(values)}];"])
+    body = indented([*checks, *lines, f"return [{', '.join(values)}];"])
     return "\n".join([f"function {name}({', '.join(names.values())}) {{", *body, "}", ""])
 
 

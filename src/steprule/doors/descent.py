@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class Descent:
             "average": copy.deepcopy(self._iterate.average),
         }
 
-    def go_on(self, progress: dict[str, Any]) -> None:
+    def go_on(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
         self._here, self._best = progress["here"], progress["best"]
         self._first, self._patience.memory = progress["first"], progress["patience"]

@@ -76,9 +76,10 @@ class Differences:
             )
         if rel_step is not None and abs_step is not None:
             raise HyperparameterError("of finite_diff_rel_step and finite_diff_abs_step one counts; remove the other")
-        if abs_step is not None and not (isinstance(abs_step, numbers.Real) and 0 < abs_step < math.inf):
+        if abs_step is not None and not (isinstance(abs_step, numbers.Real) and 0 < float(abs_step) < math.inf):
             raise HyperparameterError(f"finite_diff_abs_step must be a number above 0, got {abs_step!r}")
-        self._fun, self._scheme, self._box = fun, scheme, box
+        self._fun, self._box = fun, box
+        self._scheme: Any = scheme
         self._rel_step = rel_step
         self.has_step = rel_step is not None or abs_step is not None
         self._abs_step = _STEP if scheme is None and abs_step is None else abs_step
@@ -99,7 +100,8 @@ class Differences:
         from scipy.optimize._numdiff import approx_derivative
 
         per_variable = 2 if self._scheme == "3-point" else 1
-        gradient[free] = approx_derivative(
+        derivative: Any = approx_derivative  # with options that not every SciPy has
+        gradient[free] = derivative(
             _Moved(self._fun, arguments, x, free, self._box, self._scheme == "cs"),
             x[free],
             method=self._scheme or "2-point",

@@ -177,8 +177,8 @@ def minimize(
     optimizer = Optimizer(x, chosen, **{name: given[name] for name in CLIPPING}, **values)
     objective = Objective(fun, jac, args, box, x.size, **{name: given[name] for name in STEPS})
     box.project(x)
-    average = None if settings.average is None else Average(settings.average)
-    iterate = Iterate(x, box, optimizer, average, callback, NonFinite(settings.nonfinite, given["max_skips"]))
+    mean = None if settings.average is None else Average(settings.average)
+    iterate = Iterate(x, box, optimizer, mean, callback, NonFinite(settings.nonfinite, given["max_skips"]))
     solver = _solver(iterate, objective, box, settings, given["data"])
     if state is not None:
         optimizer.load_state_dict(state.optimizer, hyperparameters=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class StochasticDescent:
             "average": copy.deepcopy(self._iterate.average),
         }
 
-    def go_on(self, progress: dict[str, Any]) -> None:
+    def go_on(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
         self._passed = 0 if self._batches.once else progress["taken"]
         self._losses, self._patience.memory = copy.deepcopy(progress["losses"]), progress["patience"]

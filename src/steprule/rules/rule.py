@@ -140,13 +140,7 @@ class Rule:
     def resolve(self, given: Mapping[str, Any], where: str = "", options: Iterable[str] = ()) -> dict[str, Any]:
         """Return all hyperparameters: those ``given``, checked, and defaults. Schedules and symbols pass.
 
-        Args:
-            given: hyperparameters by name.
-            where: which group they are of, for messages.
-            options: what the caller takes beside hyperparameters; an unknown name may be one of these, misspelt.
-
-        Raises:
-            HyperparameterError: for a name that is unknown, or a value out of range.
+        For messages: ``where`` says which group they are of, ``options`` what the caller takes beside hyperparameters.
         """
         values: dict[str, Any] = {name: hyper.default for name, hyper in self.hyperparameters.items()}
         for name, value in given.items():
