@@ -6,6 +6,7 @@ import copy
 import gc
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -129,7 +130,9 @@ def test_parameters_that_change_are_noticed() -> None:
     assert not other.any()
     assert optimizer.t == 0
     theta.flags.writeable = True
-    theta.shape = (2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # since NumPy 2.5, which still does it
+        theta.shape = (2, 3)
     optimizer.step([np.ones(6), np.ones(6)])  # the memory is the same
     np.testing.assert_array_equal(theta, np.full((2, 3), -1.0))
 

@@ -98,6 +98,13 @@ def test_a_run_that_does_not_recover_stops(source: dict[str, Any]) -> None:
     assert fun.calls in (6, 7)  # the best is measured again
 
 
+def test_gradients_that_are_huge_are_finite() -> None:
+    res = sr.minimize(lambda x: (0.0, np.full(2, 1e300)), START, jac=True, lr=0.1, maxiter=3)
+    assert (res.status, res.nit) == (1, 3)
+    far = sr.minimize(lambda x: (0.0, np.full(2, 1.0)), [1e300, -1e300], jac=True, lr=0.1, maxiter=3)
+    assert (far.status, far.nit) == (1, 3)
+
+
 def test_counts_in_a_row_start_anew() -> None:
     fun = Broken({call: "loss" for call in range(2, 100) if call % 3})
     res = sr.minimize(fun, START, jac=True, nonfinite="skip", max_skips=2, maxiter=10)
@@ -236,3 +243,14 @@ def test_scipy_s_functions_that_give_no_start() -> None:
         scalar(lambda x: (x - 3.0) ** 2, method=method)
     minimize: Any = so.minimize
     assert minimize(lambda x: (x[0] - 3.0) ** 2, [0.0], method=method).x == pytest.approx([3.0], abs=1e-3)
+
+
+@pytest.mark.parametrize("jac", [None, "2-point", "3-point"])
+@pytest.mark.parametrize("ends", [(0.0, 5e-324), (1.0, np.nextafter(1.0, 2.0)), (1.0, 1.0)])
+def test_bounds_with_no_number_between_them_leave_no_room_for_a_difference(ends: Any, jac: Any) -> None:
+    res = sr.minimize(
+        lambda x: float(((x - 0.5) ** 2).sum()), [0.0, 0.0], jac=jac, bounds=[ends, (0, 1)], lr=0.1, maxiter=3
+    )
+    assert (res.status, res.nit) == (1, 3)
+    assert np.isnan(res.jac).tolist() == [True, False]
+    assert ends[0] <= res.x[0] <= ends[1]

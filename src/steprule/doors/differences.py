@@ -63,7 +63,8 @@ class Differences:
     Attributes:
         nfev: calls of ``fun``.
         has_step: whether the caller chose the step.
-        unknown: the variables without a derivative: fixed ones leave no room for a difference. It is taken for 0.
+        unknown: the variables without a derivative: bounds with no number between them leave no
+            room. It is taken for 0.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class Differences:
         self.has_step = rel_step is not None or abs_step is not None
         self._abs_step = _STEP if scheme is None and abs_step is None else abs_step
         self._options = {} if workers is None else {"workers": _workers(workers)}
-        self.unknown = box.fixed
-        self._free = np.delete(np.arange(n), box.fixed)
         low, high = np.broadcast_to(box.low, n), np.broadcast_to(box.high, n)
+        with np.errstate(invalid="ignore"):  # of infinite ends
+            self.unknown = np.flatnonzero(low + (high / 2 - low / 2) == low)
+        self._free = np.delete(np.arange(n), self.unknown)
         self._bounds = (low[self._free], high[self._free])
         self.nfev = 0
 

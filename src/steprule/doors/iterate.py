@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from steprule.doors.box import Box, Vector
 from steprule.doors.guards import Guards
 from steprule.doors.numpy import Optimizer
+from steprule.doors.returned import all_finite
 from steprule.errors import NonFiniteError, StructureError
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ class Iterate:
         self._optimizer.step(self._gradient)
         self._box.project(self.x)
         self.nit += 1
-        # What is not finite makes this sum so; it costs a fraction of a look at every element.
-        if math.isfinite(self.x.dot(self.x)) or np.isfinite(self.x).all():
+        if all_finite(self.x):
             return None
         self.x[...] = self._before
         return self.nonfinite.stop("the step led to an x that is not finite", self.nit)

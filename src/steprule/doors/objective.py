@@ -10,7 +10,7 @@ import numpy as np
 
 from steprule.doors.box import Box, Vector
 from steprule.doors.differences import SCHEMES, Differences
-from steprule.doors.returned import as_floats, as_gradient, as_loss, problem_of, split
+from steprule.doors.returned import all_finite, as_floats, as_gradient, as_loss, problem_of, split
 from steprule.errors import HyperparameterError, StructureError, suggest
 
 __all__ = ["Objective", "Point", "start"]
@@ -84,9 +84,7 @@ class Objective:
             return Point(x, loss, np.full(self._n, np.nan), f"the loss is {loss}")
         if gradient is None:
             gradient = self._gradient(x, loss, batch)
-        # What is not finite makes this sum so; it costs a fraction of a look at every element.
-        is_finite = math.isfinite(gradient.dot(gradient))
-        return Point(x, loss, gradient, "" if is_finite else problem_of(gradient))
+        return Point(x, loss, gradient, "" if all_finite(gradient) else problem_of(gradient))
 
     def loss(self, x: Vector) -> float:
         """Return the loss alone, of an objective without batches."""

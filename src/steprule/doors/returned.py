@@ -9,7 +9,7 @@ import numpy as np
 from steprule.doors.box import Vector
 from steprule.errors import StructureError
 
-__all__ = ["as_complex", "as_floats", "as_gradient", "as_loss", "as_number", "problem_of", "split"]
+__all__ = ["all_finite", "as_complex", "as_floats", "as_gradient", "as_loss", "as_number", "problem_of", "split"]
 
 _NUMBERS = "biufO"
 """NumPy's kinds of types that may hold real numbers; text that looks like a number is none."""
@@ -92,6 +92,11 @@ def _real(value: Any) -> str:
     if complex in kinds or getattr(getattr(value, "dtype", None), "kind", "") == "c":
         return "; real and imaginary parts are numbers of their own: np.asarray(..., 'complex128').view('float64')"
     return ""
+
+
+def all_finite(numbers: Vector) -> bool:
+    """Whether all are finite; by the ufuncs themselves, since ``.all()`` costs as much again on a few numbers."""
+    return bool(np.logical_and.reduce(np.isfinite(numbers)))
 
 
 def problem_of(gradient: Vector) -> str:
