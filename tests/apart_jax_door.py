@@ -549,13 +549,13 @@ def test_a_state_in_which_they_are_float32_goes_on_as_it_is() -> None:
     tree = {"flat": jnp.ones(5_000), "w": jnp.ones((64, 128))}
     today = steprule.jax.adam(0.1, states="8bit")
     state = steprule.jax.adam(0.1, states="8bit", min_elements=6_000).init(tree)  # as all were once
-    assert isinstance(state.slots["m"]["flat"], jax.Array)
+    assert isinstance(state.slots["mu"]["flat"], jax.Array)
     plain = steprule.jax.adam(0.1)
     expected, _ = plain.update(tree, plain.init(tree), tree)
     updates, state = jax.jit(today.update)(tree, state, tree)
-    assert isinstance(state.slots["m"]["flat"], jax.Array)
+    assert isinstance(state.slots["mu"]["flat"], jax.Array)
     np.testing.assert_array_equal(np.asarray(updates["flat"]), np.asarray(expected["flat"]))
-    assert not isinstance(today.init(tree).slots["m"]["flat"], jax.Array)
+    assert not isinstance(today.init(tree).slots["mu"]["flat"], jax.Array)
 
 
 def test_states_without_any_effect_are_warned_of() -> None:

@@ -25,8 +25,10 @@ Values = dict[str, Any]
 # Where the documentation says that there is nothing to divide by.
 DIVIDES_BY_ZERO: dict[str, Callable[[Values], bool]] = {
     "adadelta": lambda v: v["eps"] == 0 and v["rho"] == 1,
-    "rmsprop": lambda v: v["eps"] == 0 and (v["rho"] == 1 or (v["centered"] and v["rho"] == 0)),
-    "adabelief": lambda v: v["eps"] == 0 and v["beta1"] == 0,
+    "rmsprop": lambda v: (
+        v["eps"] == 0 and ((v["rho"] == 1 and not v["initial_scale"]) or (v["centered"] and v["rho"] == 0))
+    ),
+    "adabelief": lambda v: v["eps"] == 0 and v["beta1"] == 0 and not v["eps_root"],
 }
 # (1 + lambd lr t)^alpha is no number of float64.
 OVERFLOWS: dict[str, Callable[[Values, int], bool]] = {
@@ -51,11 +53,25 @@ def _ends(hyper: Hyperparameter) -> list[Any]:
 def corners(rule: Rule) -> Iterator[Values]:
     """Return every combination of ends, and every end beside defaults."""
     ends = {name: _ends(hyper) for name, hyper in rule.hyperparameters.items()}
+    seen: set[tuple[Any, ...]] = set()
     for chosen in itertools.product(*ends.values()):
-        yield dict(zip(ends, chosen, strict=True))
+        values = _effective(rule, dict(zip(ends, chosen, strict=True)))
+        if (key := tuple(values.values())) not in seen:
+            seen.add(key)
+            yield values
     for name, values in ends.items():
         for value in values:
             yield rule.resolve({name: value})
+
+
+def _effective(rule: Rule, values: Values) -> Values:
+    """Return the values with the defaults of those that do nothing beside the others, which are refused."""
+    starts = {start for start in rule.init.values() if isinstance(start, str)}
+    used = rule.trace(rule.variant(values)).used | starts
+    return {
+        name: value if hyper.is_static or value is None or name in used else hyper.default
+        for (name, hyper), value in zip(rule.hyperparameters.items(), values.values(), strict=True)
+    }
 
 
 def _stepped(rule: Rule, values: Values, dtype: str) -> list[Any]:

@@ -35,7 +35,7 @@ def rmsprop(
     (slot b) of the scaled gradients, and with ``nesterov`` looks ahead along it (optax). ``eps`` is
     added to the root (torch), or with ``eps_inside`` under it (Graves, TensorFlow). The lecture has
     rho = 0.9; the default is torch's. ``initial_scale`` is v before the first step (optax). With eps = 0 there
-    is nothing to divide by at rho = 1, where v stays zero, nor at rho = 0 with ``centered``.
+    is nothing to divide by at rho = 1, where v stays zero if it begins so, nor at rho = 0 with ``centered``.
     """
     v = rho * v + (1 - rho) * g**2
     variance = v
