@@ -90,6 +90,7 @@ class Stepping(HasGuards, InTurns):
     def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
         """Take the step of a launch, and return what is read of it: nothing where it is not due."""
         readings: list[Reading] = []
+        launch.begin()
         try:
             if self._monitor is None or not self._monitor.is_due() or launch.is_captured:
                 launch.run(launch.evaluate(factor), entries)
@@ -162,6 +163,7 @@ class Stepping(HasGuards, InTurns):
 
     def _step_once(self, items: Sequence[Item]) -> None:
         layout, launch = self._laid_out(items, self._home(items, None), None)
+        launch.begin()
         launch.run(launch.evaluate(launch.factor(self._given([])) or 1.0), layout.entries)
 
     def _home(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
