@@ -17,13 +17,17 @@ class InTurns:
     __slots__ = ()
     _is_stepping: bool
 
+    def _is_busy(self) -> bool:
+        """Whether a step is under way."""
+        return self._is_stepping
+
     def _check_turn(self, what: str) -> None:
         """Refuse what changes the optimizer while a step is under way.
 
         Raises:
             StateError: then.
         """
-        if self._is_stepping:
+        if self._is_busy():
             raise StateError(
                 f"{what} was called while a step of this optimizer is under way (by a signal handler, a schedule, or "
                 "another thread); nothing was changed. Let the handler set a flag, and do it after the step"

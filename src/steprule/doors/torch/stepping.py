@@ -44,6 +44,8 @@ class Stepping(HasGuards, InTurns):
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
     _is_stepping = False
+    _alone: list[Tensor]
+    """Parameters that are being stepped in the backward pass: several, where threads of several devices do it."""
     _is_refused = False
     """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
@@ -109,15 +111,25 @@ class Stepping(HasGuards, InTurns):
     def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
         return Given(self._options, grads, self._read, self.guards.clip_value)
 
+    def _is_busy(self) -> bool:
+        return self._is_stepping or bool(self._alone)
+
     @torch.no_grad()
     def _step_alone(self, param: Tensor) -> None:
-        """Step one parameter, wherever it stands in the groups."""
-        self._refresh()
-        if self._places is None or self._places[0] is not self._options:
-            self._places = (self._options, places_of(self._options))
-        self._launch = None
-        for place, own in self._places[1].get(param, ()):
-            self._step_once([(place, param.grad, param, own)])
+        """Step one parameter, wherever it stands in the groups. A signal finds all of that done, or nothing."""
+        alone = self._alone
+        try:
+            alone.append(param)
+            self._refresh()
+            if self._places is None or self._places[0] is not self._options:
+                self._places = (self._options, places_of(self._options))
+            self._launch = None
+            turns = self._places[1].get(param, ())
+            with uninterrupted() if len(turns) > 1 else contextlib.nullcontext():
+                for place, own in turns:
+                    self._step_once([(place, param.grad, param, own)])
+        finally:
+            alone.pop()
 
     def _refresh(self) -> None:
         """Follow the options of the groups, which anyone may change between steps."""
@@ -198,6 +210,7 @@ class Stepping(HasGuards, InTurns):
     def _forget(self) -> None:
         """Lay out the next step anew."""
         self._options, self._launch, self._places, self._decision = [], None, None, None
+        self._alone = []
 
     @property
     def skipped(self) -> int:
