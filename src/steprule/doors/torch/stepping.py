@@ -45,7 +45,6 @@ class Stepping(HasGuards, InTurns):
     _decision: Decision | None = None
     _is_stepping = False
     _alone: list[Tensor]
-    """Parameters that are being stepped in the backward pass: several, where threads of several devices do it."""
     _is_refused = False
     """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
@@ -110,9 +109,6 @@ class Stepping(HasGuards, InTurns):
 
     def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
         return Given(self._options, grads, self._read, self.guards.clip_value)
-
-    def _is_busy(self) -> bool:
-        return self._is_stepping or bool(self._alone)
 
     @torch.no_grad()
     def _step_alone(self, param: Tensor) -> None:
