@@ -737,3 +737,10 @@ def test_saving_copies_no_array(tmp_path: Path, order: str) -> None:
     grown, state = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert state == 40_000_000
     assert grown < 18_000_000, "three blocks of 4 MiB, and no array of 20 MB"
+
+
+def test_a_path_leads_a_load_where_it_led_the_save(tmp_path: Path) -> None:
+    """Also through a directory that is not there."""
+    path = tmp_path / "none" / ".." / "x"
+    sr.save(path, sr.Optimizer(np.ones(3), "adam"))
+    assert sr.load(path).t == 0

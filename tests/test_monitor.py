@@ -19,6 +19,7 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch
+from steprule.doors.group import GroupValues
 from steprule.monitor.statistics import QUANTISATION
 from tests.papers import readings as straight
 
@@ -422,3 +423,22 @@ def test_a_signal_after_the_step_loses_no_reading(monkeypatch: pytest.MonkeyPatc
         optimizer.step(np.ones(3))
     assert optimizer.t == 1
     assert [row["step"] for row in monitor.rows] == [1]
+
+
+@pytest.mark.parametrize("door", ["llvm", "torch"])
+def test_a_step_that_was_not_taken_is_not_counted(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Door(door, "adam", np.ones(3))
+    monitor = sr.Monitor(run.opt, every=2)
+    evaluate = GroupValues.evaluate
+
+    def interrupted(*args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(GroupValues, "evaluate", evaluate)
+        raise KeyboardInterrupt
+
+    for step in range(4):
+        if step == 2:  # after a step that was taken by the same launch
+            monkeypatch.setattr(GroupValues, "evaluate", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run.step(np.ones(3))
+        run.step(np.ones(3))
+    assert [row["step"] for row in monitor.rows] == [1, 2, 4]

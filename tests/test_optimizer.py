@@ -194,7 +194,8 @@ def _wrong_states() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
     return {
         "rule": (change("rule", "lion"), "of rule 'lion'"),
         "version": (change("version", 99), "version 99"),
-        "t": (change("t", -1), "whole number of at least 0"),
+        "t": (change("t", -1), "whole number from 0 to"),
+        "last t": (change("t", 2**63 - 1), "whole number from 0 to"),
         "missing": (change("slots", {}), r"other parameters: it lacks \['params'\]"),
         "unknown": (change("slots", {"params['w']": {}}), r"has \[\"params\['w'\]\"\] that are not here"),
         "kind": (change("slots", 3), "must be a dict of dicts"),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from steprule.doors.torch import native, watch
 from steprule.doors.torch.base import Base
+from steprule.doors.torch.judge import Judge
 from steprule.runtime import Table
 from steprule.torch import SGD, Adam, NAdam
 
@@ -410,3 +411,25 @@ def test_the_rule_runs_on_subclasses_of_tensors() -> None:
         optimizer.step()
         results.append(param.as_subclass(torch.Tensor))
     assert_equal(results[:1], results[1:])
+
+
+def test_a_signal_while_the_addresses_of_gradients_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = torch.ones(3), torch.full((3,), 5.0)
+    param = torch.nn.Parameter(torch.zeros(3))
+    optimizer = SGD([param], lr=1.0, clip_norm=100.0)
+    look = Judge.look
+
+    def interrupted(*args: Any) -> None:
+        monkeypatch.setattr(Judge, "look", look)
+        raise KeyboardInterrupt
+
+    param.grad = first
+    optimizer.step()
+    optimizer.step()
+    monkeypatch.setattr(Judge, "look", interrupted)
+    param.grad = other
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    param.grad = first  # where the launch has seen it before
+    optimizer.step()
+    assert param.tolist() == [-3.0] * 3

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import steprule.torch as door
-from steprule.torch import step_in_backward
+from steprule.doors.torch.launch import Launch
+from steprule.errors import StateError
+from steprule.torch import SGD, Adam, step_in_backward
 from tests.torch_cases import DENSE_ALL, case_id, everything, one_thread
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -312,3 +315,55 @@ def test_learning_rate_schedules_do_not_warn() -> None:
             optimizer.step()
             schedule.step()
     assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+@pytest.fixture
+def signalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Any]], None]]:
+    """Let a signal handler run once, before the next launch."""
+    run = Launch.run
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def arrange(handler: Callable[[], Any]) -> None:
+        def interrupted(*args: Any, **named: Any) -> None:
+            monkeypatch.setattr(Launch, "run", run)
+            signal.raise_signal(signal.SIGUSR1)
+            run(*args, **named)
+
+        monkeypatch.setattr(Launch, "run", interrupted)
+        signal.signal(signal.SIGUSR1, lambda number, frame: handler())
+
+    yield arrange
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("what", ["step", "load"])
+def test_a_handler_that_steps_or_loads_in_the_backward_pass_is_refused(what: str, signalled: Any) -> None:
+    param = nn.Parameter(torch.ones(3))
+    optimizer = Adam([param], lr=0.1)
+    saved = optimizer.state_dict()
+    do = {"step": optimizer.step, "load": lambda: optimizer.load_state_dict(saved)}[what]
+
+    def refused() -> None:
+        with pytest.raises(StateError, match="while a step of this optimizer is under way"):
+            do()
+
+    with step_in_backward(optimizer):
+        signalled(refused)
+        param.sum().backward()
+        assert optimizer.state[param]["step"] == 1
+    do()  # and afterwards not
+
+
+def test_a_parameter_that_stands_twice_is_stepped_twice_or_not_at_all(signalled: Any) -> None:
+    param = nn.Parameter(torch.ones(3))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = SGD([param, param], lr=0.25)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with step_in_backward(optimizer):
+        signalled(stop)
+        with pytest.raises(KeyboardInterrupt):
+            param.sum().backward()
+    assert param.tolist() == [0.5] * 3

@@ -353,3 +353,25 @@ def test_memory_that_runs_out_is_noticed_before_anything_moves() -> None:
         assert all((x == y).all() == failed for x, y in zip(theta, before)), options
         assert failed or not options or "clip_norm" in options, options
     """)
+
+
+_TORN_DOWN = """
+import os
+import numpy as np, steprule as sr
+class Last:
+    def __del__(self):
+        self.step([self.grad, self.grad])
+        self.write(1, f"{self.optimizer.t} {float(self.theta[-1, -1]):.2f}".encode())
+sr.set_num_threads(2)
+theta = np.ones((500, 600))
+last = Last()
+last.optimizer = sr.Optimizer([theta, np.ones((600, 500)).T], "sgd", lr=0.25)
+last.step, last.write, last.theta, last.grad = last.optimizer.step, os.write, theta, np.ones((500, 600))
+last.step([last.grad, last.grad])
+"""
+
+
+def test_a_finalizer_steps_when_python_is_torn_down() -> None:
+    """Python imports nothing then, as ``array.ctypes`` does: with workers, and with an array that goes by parts."""
+    done = subprocess.run([sys.executable, "-c", _TORN_DOWN], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stdout, done.stderr) == ("2 0.50", "")

@@ -18,6 +18,8 @@ __all__ = ["load_state", "save_state"]
 
 VERSION = 3
 """Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
+_MOST = 2**63 - 1
+"""The steps that can be counted: one more is to come."""
 _SCHEDULE = "schedule"
 _KEYS = ("version", "rule", "t", "groups", "slots")
 _OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
@@ -152,8 +154,8 @@ def _check_head(state: Mapping[str, Any], rule: Rule) -> None:
     if state["rule"] != rule.name:
         raise StateError(f"the state is of rule {state['rule']!r}, this optimizer's is {rule.name!r}")
     t = state["t"]
-    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
-        raise StateError(f"the state's t must be a whole number of at least 0, got {t!r}")
+    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < _MOST:
+        raise StateError(f"the state's t must be a whole number from 0 to 2**63 - 2, got {t!r}")
 
 
 def _check_counts(state: Mapping[str, Any], groups: Sequence[GroupValues], leaves: Sequence[Leaf]) -> None:

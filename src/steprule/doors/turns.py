@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from steprule.errors import StateError
 
 __all__ = ["InTurns"]
@@ -16,6 +18,8 @@ class InTurns:
 
     __slots__ = ()
     _is_stepping: bool
+    _alone: Sequence[object] = ()
+    """Parameters that are being stepped in a backward pass: several, where threads of several devices do it."""
 
     def _check_turn(self, what: str) -> None:
         """Refuse what changes the optimizer while a step is under way.
@@ -23,7 +27,7 @@ class InTurns:
         Raises:
             StateError: then.
         """
-        if self._is_stepping:
+        if self._is_stepping or self._alone:
             raise StateError(
                 f"{what} was called while a step of this optimizer is under way (by a signal handler, a schedule, or "
                 "another thread); nothing was changed. Let the handler set a flag, and do it after the step"

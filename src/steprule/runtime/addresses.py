@@ -1,8 +1,9 @@
 """Where arrays lie in memory, fast: many thousands of arrays may move between two steps.
 
-``array.__array_interface__`` takes a microsecond an array. The address is the first field of the
-array object after Python's object header (NumPy's stable ABI), so it is read there, once a trial on
-a fresh array has shown that this holds in this interpreter.
+``array.__array_interface__`` takes a microsecond an array, and ``array.ctypes`` imports a module, which
+Python refuses when it is being torn down. The address is the first field of the array object after
+Python's object header (NumPy's stable ABI), so it is read there, once a trial on a fresh array has
+shown that this holds in this interpreter.
 """
 
 from __future__ import annotations
@@ -41,5 +42,5 @@ def addresses(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.int64]:
         return np.fromiter(map(address, arrays), np.int64, len(arrays))
     objects = np.fromiter(map(id, arrays), np.int64, len(arrays))
     found = np.empty(len(arrays), np.int64)
-    driver().gather(objects.ctypes.data, len(arrays), _HEADER, found.ctypes.data)
+    driver().gather(address(objects), len(arrays), _HEADER, address(found))
     return found

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.runtime.addresses import address
+
 __all__ = ["Commit"]
 
 
@@ -33,9 +35,9 @@ class Commit:
             (self.targets[0], self.longs),
             (self.targets[1], self.shorts),
         ]
-        words = [(len(targets), targets.ctypes.data, values.ctypes.data) for targets, values in self._pairs]
+        words = [(len(targets), address(targets), address(values)) for targets, values in self._pairs]
         self._words = np.array(words, np.int64)
-        self.address: int = self._words.ctypes.data
+        self.address: int = address(self._words)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a commit holds addresses and cannot be copied; make a new one")
@@ -43,6 +45,6 @@ class Commit:
     def write(self) -> None:
         """Write the numbers now, where no launch does: within a block that no signal handler interrupts."""
         for targets, values in self._pairs:
-            at, size = values.ctypes.data, values.itemsize
+            at, size = address(values), values.itemsize
             for place, target in enumerate(targets.tolist()):
                 ctypes.memmove(target, at + place * size, size)

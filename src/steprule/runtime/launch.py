@@ -128,8 +128,8 @@ class Table:
     def _new_job(self) -> NDArray[np.int64]:
         job = np.zeros(JOB_WORDS, np.int64)
         job[COUNT] = len(self._chunks)
-        job[CHUNKS] = self._chunks.ctypes.data
-        job[ROWS] = self._rows.ctypes.data
+        job[CHUNKS] = address(self._chunks)
+        job[ROWS] = address(self._rows)
         job[WIDTH] = self._rows.shape[1]
         mean = max(1, self._elements // max(1, len(self._chunks)))
         job[GRAIN] = max(1, GRAIN_ELEMENTS // mean)

@@ -133,7 +133,8 @@ def load(
 def _load(
     path: str | os.PathLike[str], optimizer: Any, params: Any, convert: bool, hyperparameters: bool
 ) -> Checkpoint:
-    place = Path(_path(path))
+    # As a save has found it, through directories that are not there as well.
+    place = Path(os.path.realpath(_path(path)))
     door = arrays if optimizer is None else door_of(optimizer)
     settle()
     file = read(place)

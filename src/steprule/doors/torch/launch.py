@@ -165,6 +165,7 @@ class Launch:
         if ((found % items != 0) | ((found != own) & self._spans.meet_each(found, sizes))).any():
             return False
         here = len(self._direct)
+        self._seen = b""  # neither the old nor the new while they are written: a signal handler may raise
         self._table.addresses[:, 1] = found[:here]
         self._away.look(found[here:])
         if self._judge is not None:
@@ -186,6 +187,11 @@ class Launch:
                 "other subclasses, no Triton), whose numbers come from the host; nothing was captured"
             )
         return 1.0 if self._judge is None else self._judge.factor(gradients)
+
+    def begin(self) -> None:
+        """Make ready for a step, which from now on is not done: the one before was."""
+        self._all_done = False
+        self._table.prepare(torch.get_num_threads())
 
     def evaluate(self, factor: float, task: Task = "step") -> list[Evaluated]:
         """Return what each cohort's ``evaluate`` does, and make ready what else the step reads. Changes nothing."""
@@ -221,7 +227,7 @@ class Launch:
         entries: Entries | None = None,
         instead: Callable[[], None] | None = None,
     ) -> None:
-        """Take the step: fresh state, the arrays, counts and scalar slots. A signal finds all of it done, or nothing.
+        """Take the step that was begun: fresh state, arrays, counts, scalar slots. A signal finds all done, or nothing.
 
         A launch whose step was not taken must not be used again.
 
@@ -235,8 +241,6 @@ class Launch:
         self._counts.set(self.cohorts)
         if self._judge is not None and instead is None:
             self._judge.commit()
-        self._table.prepare(torch.get_num_threads())
-        self._all_done = False
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
         if self._is_one_call and instead is None and (entries is None or entries.is_empty):
@@ -283,7 +287,7 @@ class Launch:
 
     @property
     def is_done(self) -> bool:
-        """Whether the step has been taken."""
+        """Whether the step that was begun has been taken."""
         return self._all_done or (self._is_one_call and self._table.is_done)
 
     def _crosses(self, row: Row) -> bool:

@@ -44,6 +44,7 @@ class Stepping(HasGuards, InTurns):
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
     _is_stepping = False
+    _alone: list[Tensor]
     _is_refused = False
     """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
@@ -90,6 +91,7 @@ class Stepping(HasGuards, InTurns):
     def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
         """Take the step of a launch, and return what is read of it: nothing where it is not due."""
         readings: list[Reading] = []
+        launch.begin()
         try:
             if self._monitor is None or not self._monitor.is_due() or launch.is_captured:
                 launch.run(launch.evaluate(factor), entries)
@@ -110,13 +112,20 @@ class Stepping(HasGuards, InTurns):
 
     @torch.no_grad()
     def _step_alone(self, param: Tensor) -> None:
-        """Step one parameter, wherever it stands in the groups."""
-        self._refresh()
-        if self._places is None or self._places[0] is not self._options:
-            self._places = (self._options, places_of(self._options))
-        self._launch = None
-        for place, own in self._places[1].get(param, ()):
-            self._step_once([(place, param.grad, param, own)])
+        """Step one parameter, wherever it stands in the groups. A signal finds all of that done, or nothing."""
+        alone = self._alone
+        try:
+            alone.append(param)
+            self._refresh()
+            if self._places is None or self._places[0] is not self._options:
+                self._places = (self._options, places_of(self._options))
+            self._launch = None
+            turns = self._places[1].get(param, ())
+            with uninterrupted() if len(turns) > 1 else contextlib.nullcontext():
+                for place, own in turns:
+                    self._step_once([(place, param.grad, param, own)])
+        finally:
+            alone.pop()
 
     def _refresh(self) -> None:
         """Follow the options of the groups, which anyone may change between steps."""
@@ -162,6 +171,7 @@ class Stepping(HasGuards, InTurns):
 
     def _step_once(self, items: Sequence[Item]) -> None:
         layout, launch = self._laid_out(items, self._home(items, None), None)
+        launch.begin()
         launch.run(launch.evaluate(launch.factor(self._given([])) or 1.0), layout.entries)
 
     def _home(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
@@ -196,6 +206,7 @@ class Stepping(HasGuards, InTurns):
     def _forget(self) -> None:
         """Lay out the next step anew."""
         self._options, self._launch, self._places, self._decision = [], None, None, None
+        self._alone = []
 
     @property
     def skipped(self) -> int:
