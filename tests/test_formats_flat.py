@@ -109,6 +109,15 @@ def test_a_group_of_biases_is_no_error() -> None:
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3))]})
 
 
+def test_the_size_that_is_named_is_of_those_that_ask_for_states() -> None:
+    groups = [{"params": [nn.Parameter(torch.zeros(LARGE))]}, {"params": [nn.Parameter(torch.zeros(10))]}]
+    for asks in (groups, groups[::-1]):
+        small = next(group for group in asks if len(group["params"][0]) == 10)
+        asking = [{**group, "states": "8bit"} if group is small else group for group in asks]
+        with pytest.raises(HyperparameterError, match="the largest parameter that asks for it has 10 elements"):
+            door.AdamW(asking)
+
+
 @pytest.mark.parametrize(
     "make",
     [
