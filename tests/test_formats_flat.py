@@ -198,6 +198,16 @@ def test_state_dicts_of_today_in_other_formats_are_refused(make: Make) -> None:
         optimizer.load_state_dict(saved)
 
 
+def test_of_an_earlier_state_dict_only_what_had_one_dimension_is_rounded_unasked() -> None:
+    optimizer = stepped(make_tensors)
+    saved = as_before(optimizer.state_dict())
+    decoded = optimizer.float32_state_dict()["state"]
+    at = next(i for i, shape in enumerate(SHAPES) if len(shape) == 2 and np.prod(shape) >= 4096)
+    saved["state"][at] = copy.deepcopy(decoded[at])
+    with pytest.raises(StateError, match="convert=True"):
+        make_tensors(SHAPES, states="8bit", seed=5).load_state_dict(saved)
+
+
 @pytest.mark.parametrize("hyperparameters", [True, False])
 @pytest.mark.parametrize("target", [make_arrays, make_tensors], ids=["to numpy", "to torch"])
 @pytest.mark.parametrize("make", [make_arrays, make_tensors], ids=["numpy", "torch"])
