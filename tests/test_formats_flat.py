@@ -109,6 +109,15 @@ def test_a_group_of_biases_is_no_error() -> None:
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3))]})
 
 
+def test_the_size_that_is_named_is_of_those_that_ask_for_states() -> None:
+    groups = [{"params": [nn.Parameter(torch.zeros(LARGE))]}, {"params": [nn.Parameter(torch.zeros(10))]}]
+    for asks in (groups, groups[::-1]):
+        small = next(group for group in asks if len(group["params"][0]) == 10)
+        asking = [{**group, "states": "8bit"} if group is small else group for group in asks]
+        with pytest.raises(HyperparameterError, match="the largest parameter that asks for it has 10 elements"):
+            door.AdamW(asking)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -187,6 +196,16 @@ def test_state_dicts_of_today_in_other_formats_are_refused(make: Make) -> None:
     optimizer = make(SHAPES, states="8bit", seed=5)
     with pytest.raises(StateError, match="convert=True"):
         optimizer.load_state_dict(saved)
+
+
+def test_of_an_earlier_state_dict_only_what_had_one_dimension_is_rounded_unasked() -> None:
+    optimizer = stepped(make_tensors)
+    saved = as_before(optimizer.state_dict())
+    decoded = optimizer.float32_state_dict()["state"]
+    at = next(i for i, shape in enumerate(SHAPES) if len(shape) == 2 and np.prod(shape) >= 4096)
+    saved["state"][at] = copy.deepcopy(decoded[at])
+    with pytest.raises(StateError, match="convert=True"):
+        make_tensors(SHAPES, states="8bit", seed=5).load_state_dict(saved)
 
 
 @pytest.mark.parametrize("hyperparameters", [True, False])

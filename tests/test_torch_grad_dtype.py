@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import steprule as sr
 import steprule.torch as door
@@ -151,6 +152,25 @@ def test_formats_and_guards_read_them(kind: torch.dtype, options: dict[str, Any]
     assert everything(mine) == everything(other)
     assert monitors[0].rows == monitors[1].rows
     assert len(monitors[0].rows) >= 2 * len(SHAPES) - 2
+
+
+@pytest.mark.parametrize("options", [{"clip_norm": 1e-5}, {"clip_norm": 1e-5, "clip_value": 3e-7}], ids=str)
+@pytest.mark.parametrize("kinds", [(FLOAT, HALF), (HALF, HALF), (BRAIN, BRAIN), (FLOAT, BRAIN)], ids=case_id)
+def test_where_no_kernel_looks_gradients_without_their_scale_are_not_rounded(
+    kinds: tuple[torch.dtype, torch.dtype], options: dict[str, Any]
+) -> None:
+    """2 ** -20 and less: float16 has some bits left of such numbers, or none."""
+    of_params, of_grads = kinds
+    (param,), (wide,) = ([numbers((70, 130), 1, of_params).requires_grad_()] for _ in range(2))
+    for own, kind in ((param, of_grads), (wide, FLOAT)):
+        own.grad_dtype = None
+        own.grad = (numbers((70, 130), 2) / 16).to(of_grads).to(kind)
+        optimizer = ours("SGD", [own], lr=1000.0, **options)
+        optimizer.grad_scale, optimizer.found_inf = torch.tensor(65536.0), torch.tensor(0.0)
+        with FlopCounterMode(display=False):
+            optimizer.step()
+    assert param.equal(wide)
+    assert not param.equal(numbers((70, 130), 1, of_params))
 
 
 def test_split_parameters_take_float32_gradients() -> None:

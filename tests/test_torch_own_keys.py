@@ -117,6 +117,23 @@ def test_what_wrappers_keep_in_the_state_survives_a_load(name: str, options: dic
     assert again.float32_state_dict()["state"][0]["name"] == "w"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("convert", [False, True])
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
+@pytest.mark.parametrize("weights", ["split24", "split32"])
+def test_what_wrappers_keep_before_the_first_step_is_no_state_in_other_formats(
+    name: str, weights: str, convert: bool
+) -> None:
+    p, q, r = (parameter(torch.bfloat16) for _ in range(3))
+    noted, again, plain = (ours(name, [own], lr=0.1, weights=weights) for own in (p, q, r))
+    noted.state[p]["ema"] = p.detach().clone()
+    again.load_state_dict(copy.deepcopy(noted.state_dict()), convert=convert)
+    for own in (noted, again, plain):
+        step(own)
+    assert torch.equal(p, r)
+    assert torch.equal(q, r)
+    assert {key: value for key, value in frozen(again.state[q]).items() if key != "ema"} == frozen(plain.state[r])
+
+
 @pytest.mark.parametrize(("name", "options"), dict(RICH).items(), ids=case_id)
 def test_what_wrappers_keep_follows_the_parameters_device(name: str, options: dict[str, Any]) -> None:
     kinds = []

@@ -197,9 +197,11 @@ def without_effect(
     if not any(storage.is_small for storage in storages):
         return f"states={asked[0]!r} has no effect: no parameter has a slot that can be kept so; remove it"
     least = min(chosen.min_elements for chosen in formats if chosen.states)
+    small = [n for n, storage in zip(elements, storages, strict=True) if storage.is_small]
+    of_all = "" if len(small) == len(elements) else " that asks for it"
     return (
-        f"states={asked[0]!r} has no effect: the largest parameter has {max(elements):,} elements, and slots of those "
-        f"with fewer than min_elements={least} stay float32. Give a lower min_elements (0: all), or remove states"
+        f"states={asked[0]!r} has no effect: the largest parameter{of_all} has {max(small):,} elements, and slots of "
+        f"those with fewer than min_elements={least} stay float32. Give a lower min_elements (0: all), or remove states"
     )
 
 

@@ -95,7 +95,8 @@ def guards_of(defaults: dict[str, Any]) -> Guards:
 
 def squares(grad: Tensor, options: GroupOptions) -> list[float]:
     """Return what kernels of the task ``norm`` sum, for a gradient that no kernel walks. DTensors count whole."""
-    guard, reals = options.values.guard, _reals(grad)
+    # In the type of the arithmetic: without its scale, a float16 gradient would lose its last bits, or all of them.
+    guard, reals = options.values.guard, _reals(grad.to(state_dtype(grad.dtype)))
     kind = torch.float32 if grad.device.type == "mps" else torch.float64
     given = [guard.measured(reals, options.numbers)]
     given += [guard.unscaled(reals, options.numbers)] if guard.clips_value else []

@@ -20,6 +20,7 @@ from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.engine import ways_of
 from steprule.errors import StateError
 from steprule.formats import Kept, Part, shape_of
+from steprule.rules import Rule
 
 __all__ = ["check_entry", "load_entry"]
 
@@ -38,6 +39,8 @@ def check_entry(
     rule, trace = options.rule, options.rule.trace(options.values.variant)
     storage = storage_of(options.formats, param, rule, options.values.variant)
     counts = naming.counts or options.formats.by_chance
+    keys = [naming.slots.get(slot, slot) for slot in trace.slots]
+    stepped = {"step", *(name for key in keys for name in (key, f"{key}_8bit"))}
     fresh: dict[str, Tensor] = {}
     planes: dict[str, Tensor] = {}
     for value, way in ways_of(rule, options.values.variant, storage).items():
@@ -45,11 +48,11 @@ def check_entry(
         _check_format(entry, key, way, is_slot)
         start = options.values.start_of(value) if is_slot else 0.0
         found, new = _planes(entry, key, way, param, is_slot, start, is_ordered=not storage.is_plain)
-        if not is_slot and new and entry:
+        # What a caller keeps there (an average) says nothing of a step.
+        if not is_slot and new and any(entry.get(name) is not None for name in stepped):
             raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {_REMEDY}")
         planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
         fresh |= new
-    keys = [naming.slots.get(slot, slot) for slot in trace.slots]
     started = any(entry.get(key) is None and entry.get(f"{key}_8bit") is None for key in keys)
     scalars = {
         slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh, home)
@@ -142,6 +145,9 @@ def load_entry(
         return {}
     rule, variant = options.rule, options.values.variant
     ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
+    own = _own_keys(given, rule, naming)
+    if not own and _UNCOUNTED.isdisjoint(given):  # what a caller keeps of a parameter that has not been stepped
+        return {key: _moved(value, param) for key, value in given.items()}
     if convert:
         try:
             given = converted(given, param, rule, ways, naming.slots)
@@ -153,9 +159,6 @@ def load_entry(
     slots = {name for key, way in named.items() for name in _keys(key, way)}
     low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
     expected = slots | ({"step"} if naming.counts or options.formats.by_chance else set())
-    own = set(given) & (naming.known(rule) | slots | low)
-    if not own and _UNCOUNTED.isdisjoint(given):  # what a caller keeps of a parameter that has not been stepped
-        return {key: _moved(value, param) for key, value in given.items()}
     lacking = expected - set(given) or not own
     in_other_formats = _in_other_formats(given, naming, rule.trace(variant).slots)
     if (naming.counts and "step" not in given) or (lacking and not in_other_formats):
@@ -176,6 +179,12 @@ def load_entry(
 
 _UNCOUNTED = {"momentum_buffer", "momentum_buffer_8bit"}
 """Keys that tell the state of another optimizer where there is no step count: those of SGD."""
+
+
+def _own_keys(given: Mapping[str, Any], rule: Rule, naming: Naming) -> set[str]:
+    """Return the keys of an entry that are of its parameter's steps, in whatever format."""
+    known = naming.known(rule)
+    return set(given) & {*known, f"{PARAM}_low", *(f"{key}_{suffix}" for key in known for suffix in ("8bit", "scale"))}
 
 
 def _in_other_formats(given: Mapping[str, Any], naming: Naming, kept: Iterable[str]) -> bool:
