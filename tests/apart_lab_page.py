@@ -531,6 +531,20 @@ def test_curves_show_what_the_runs_have(opened: Opened) -> None:
     expect(page.locator("#now")).to_have_text("step 0 of 60")
 
 
+def test_the_longest_step_is_said(opened: Opened) -> None:
+    """As in the story of the bound: once y is seen, Adam takes 6.5 times the learning rate."""
+    page = opened(link(surface="silence", rules="adam", lr=0.002, scale=1000, t=5000))
+    longest = page.locator("#longest")
+    expect(longest).to_have_text("; longest: 1 times it, at step 1")
+    page.locator("#scrub").fill("5001")
+    expect(longest).to_have_text("; longest: 3.15 times it, at step 5001")
+    page.locator("#scrub").fill("5250")
+    expect(longest).to_have_text("; longest: 6.51 times it, at step 5012")
+    settle(page)
+    low = page.evaluate("lab.charts.charts.step.plot.scales.y.min")
+    assert 1e-9 < low < 0.002, "steps that hardly are any do not hide the others"
+
+
 def test_the_best_rate(opened: Opened) -> None:
     page = opened(link(surface="himmelblau", rules="sgd,adadelta", steps=100))
     before = paths(page)["sgd"]

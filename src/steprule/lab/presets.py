@@ -74,16 +74,21 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "bound",
         "The step bound",
-        "However large the gradients are (here the loss is a thousand times itself), Adam's step stays below "
-        "the learning rate (dotted) while they are alike, and at most 0.1 / √0.001 = 3.2 times it after a "
-        "silence of a thousand steps (Kingma & Ba, section 2.1). RMSProp, which corrects nothing, begins with"
-        " ten times the rate.",
+        "While its gradients are alike, Adam's steps are no longer than the learning rate (dotted), however large the"
+        " gradients are (here the loss is a thousand times itself). But y has been silent for 5,000 steps, and is then "
+        "seen in each: its first gradient makes a step of 0.1 / √0.001 = 3.2 times the rate (Kingma & Ba, section 2.1)"
+        ", the twelfth one of 6.5 times, for m has gathered them all while v has hardly begun to grow. No gradients "
+        "whatever make it more than (1 − β₁) / (√(1 − β₂) √(1 − β₁² / β₂)) = 7.3 times. RMSProp, which corrects "
+        "nothing, begins with ten times the rate.",
         {
-            "surface": "sparse-bowl",
+            "surface": "silence",
             "rules": "rmsprop,adam",
             "look": "adam",
-            "lr": "0.05",
+            "lr": "0.002",
             "scale": "1000",
+            "t": "4980",
+            "speed": "60",
+            "axis": "1",
         },
     ),
     (

@@ -18,6 +18,7 @@ NAMES = (
     "rastrigin",
     "noisy-bowl",
     "sparse-bowl",
+    "silence",
     "reddi",
 )
 _OWN_BOX: Box = ((-3.0, 3.0), (-3.0, 3.0))
@@ -116,6 +117,19 @@ def surfaces() -> dict[str, Surface]:
             300,
             soft=0.02,
             sampled=0.5 * x**2 + sp.Piecewise((5 * y**2, u < 0.1), (0, True)),
+        ),
+        Surface(
+            "silence",
+            "A long silence",
+            "A round bowl, but y is silent for 5,000 steps, and then seen in each of 250 steps. What a rule has "
+            "forgotten by then shows in the length of its steps.",
+            0.5 * x**2 + 0.5 * y**2,
+            ((-3.0, 3.0), (-3.0, 3.0)),
+            (-2.4, 2.4),
+            ((0.0, 0.0),),
+            5250,
+            soft=0.02,
+            sampled=0.5 * x**2 + sp.Piecewise((10.5 * y**2, sp.Mod(t - 1, 5250) >= 5000), (0, True)),
         ),
         Surface(
             "reddi",

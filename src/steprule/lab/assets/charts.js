@@ -23,8 +23,8 @@ class Chart {
     const { width } = this.host.getBoundingClientRect(), height = this.host.clientHeight;
     const key = JSON.stringify([lines.map(({ color, dash, width: thick }) => [color, dash, thick]), steps, log, theme]);
     if (key !== this.key) this.build(key, { lines, steps, log, paper, width, height });
-    if (this.plot.width !== width || this.plot.height !== height) this.plot.setSize({ width, height });
     this.floor = floor;
+    if (this.plot.width !== width || this.plot.height !== height) this.plot.setSize({ width, height });
     this.plot.setData([xs, ...lines.map((line) => line.data)]);
   }
 
@@ -59,7 +59,7 @@ class Chart {
   range(low, high, log) {
     if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1e-3, 1] : [0, 1];
     if (log) {
-      const least = Math.max(low, FLOOR), most = Math.max(high, least);
+      const least = Math.max(low, this.floor ?? FLOOR), most = Math.max(high, least);
       return [10 ** (Math.floor(Math.log10(least) * 2 - 0.05) / 2), 10 ** (Math.ceil(Math.log10(most) * 2 + 0.05) / 2)];
     }
     const room = 0.06 * (high - low || Math.abs(high) || 1);
@@ -128,7 +128,7 @@ class Charts {
       const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
       const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
       if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
-      return { xs, lines, log: true };
+      return { xs, lines, log: true, floor: bound > 0 ? Math.max(1e-5 * bound, FLOOR) : FLOOR }; // shorter ones would hide the others
     }
     if (name === "correction") {
       const shown = corrections(run.rule);
@@ -162,6 +162,17 @@ function insideOf(rule, state) {
   const second = roots[0] ?? ["v_hat", "v", "u", "G", "E_g2", "delta", "ax"].find((name) => names.includes(name)) ?? names[1];
   const chosen = state.inside.map((name) => (names.includes(name) ? name : ""));
   return [chosen[0] || first, chosen[1] || second];
+}
+
+// The longest step along one coordinate so far, in learning rates, in words.
+function longest(run, end) {
+  const { path, d, values: { lr } } = run;
+  let most = 0, at = 0;
+  for (let k = d; k < d * (end + 1); k++) {
+    const length = Math.abs(path[k] - path[k - d]);
+    if (length > most) [most, at] = [length, Math.floor(k / d)];
+  }
+  return lr > 0 && most > 0 ? `; longest: ${written(most / lr)} times it, at step ${at}` : "";
 }
 
 // Corrections of the bias where the rule has some; else what else it computes once a step.

@@ -215,6 +215,7 @@ class Lab {
     const told = [t, ...runs.map((one) => one.run.done)].join();
     if (told === this.told && !this.dirty) return;
     this.told = told;
+    this.$("longest").textContent = run ? longest(run, Math.min(t, run.done)) : "";
     const rows = runs.map(({ name, run: one }) => {
       const at = Math.min(t, one.done), where = [...one.path.subarray(one.d * at, one.d * (at + 1))].map((x) => written(x)).join(", ");
       const lost = one.diverged && t > one.done ? ` (diverged at step ${one.done + 1})` : "";
