@@ -187,6 +187,18 @@ def test_stories_play_and_are_numpys(opened: Opened) -> None:
         assert_numpys_bits(page, story["key"])
 
 
+def test_what_a_story_asks_for_is_what_its_sliders_do(opened: Opened) -> None:
+    page = opened()
+    page.locator("#preset").select_option("valley")
+    page.locator("#play").click()
+    expect(page.locator("#for-one")).to_be_checked()
+    page.locator("#number-lr").fill("0.005")
+    page.locator("#number-lr").press("Enter")
+    page.locator("#to-end").click()
+    expect(page.locator("#numbers tr", has_text="sgd")).to_contain_text("diverged")
+    expect(page.locator("#numbers tr", has_text="momentum")).not_to_contain_text("diverged")
+
+
 def test_the_first_view(opened: Opened) -> None:
     page = opened()
     checked = page.locator("#rules input:checked")
@@ -543,6 +555,18 @@ def test_the_longest_step_is_said(opened: Opened) -> None:
     settle(page)
     low = page.evaluate("lab.charts.charts.step.plot.scales.y.min")
     assert 1e-9 < low < 0.002, "steps that hardly are any do not hide the others"
+
+
+def test_single_steps_are_seen_in_their_curve(opened: Opened) -> None:
+    """y takes one step in ten: no line joins them, and each is a point."""
+    page = opened(link(surface="sparse-bowl", rules="adagrad", **{"adagrad.lr": 1}))
+    settle(page)
+    alone = """(k) => { const { plot } = lab.charts.charts.step;
+      return plot.series[k].points.filter(plot, k).map((at) => plot.data[0][at]); }"""
+    moved = np.abs(np.diff(paths(page)["adagrad"][:, 1])) > 1e-12
+    apart = [k + 1 for k in np.flatnonzero(moved) if not moved[k - 1 : k].any() and not moved[k + 1 : k + 2].any()]
+    assert len(apart) > 10
+    assert page.evaluate(alone, 2) == apart
 
 
 def test_the_best_rate(opened: Opened) -> None:

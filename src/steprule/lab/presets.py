@@ -14,12 +14,13 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         "valley",
         "Why momentum crosses the valley",
         "Plain gradient descent is held to a rate that the walls allow, and creeps along the floor. Momentum,"
-        " at the same rate, adds up the small slopes of the floor, while those of the walls cancel. Move the "
-        "rate of sgd up to 0.005, and the walls throw it out.",
+        " at the same rate, adds up the small slopes of the floor, while those of the walls cancel. The "
+        "sliders are set to sgd alone: twice the rate helps it, and at 0.005 the walls throw it out.",
         {
             "surface": "rosenbrock",
             "rules": "sgd,momentum",
-            "look": "momentum",
+            "look": "sgd",
+            "scope": "one",
             "sgd.lr": "0.001",
             "momentum.lr": "0.001",
         },
@@ -44,15 +45,16 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         "correction",
         "What bias correction does in the first ten steps",
         "m and v start at zero and have to warm up, v a hundred times as slowly. Without the correction the "
-        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are too long as well. "
-        "See 1 − β₂ᵗ.",
+        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are too long as well. Here, as "
+        "when a model is trained further, the start is near the minimum already: uncorrected steps throw it out, and "
+        "what they lost is not regained by the end. Far from a minimum long steps can be luck. See 1 − β₂ᵗ.",
         {
             "surface": "long-valley",
             "rules": "adam_uncorrected,adam",
             "look": "adam",
-            "steps": "40",
+            "steps": "60",
             "lr": "0.1",
-            "start": "-1.2,2.4",
+            "start": "1.1,1.1",
         },
     ),
     (
@@ -125,16 +127,18 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "sparse",
         "Sparse gradients",
-        "y is seen in one step of ten, and then ten times as strongly, as the row of a rare word. sgd has one"
-        " rate for both: a tenth of what x could bear makes y overshoot at every sight. AdaGrad and Adam have"
-        " a rate for each coordinate.",
+        "x is seen in every step; y in one of ten, at random, as the row of a rare word, so on average the bowl is "
+        "hardly inclined along y. sgd has one rate for both: the largest that x bears (0.2; here 0.19) is little for y."
+        " AdaGrad and Adam divide by what each coordinate has seen: when y comes, its steps are long.",
         {
             "surface": "sparse-bowl",
             "rules": "sgd,adagrad,adam",
             "look": "adagrad",
+            "steps": "200",
+            "axis": "1",
             "sgd.lr": "0.19",
-            "adagrad.lr": "0.5",
-            "adam.lr": "0.05",
+            "adagrad.lr": "1",
+            "adam.lr": "0.1",
         },
     ),
     (

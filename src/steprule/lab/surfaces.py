@@ -108,15 +108,15 @@ def surfaces() -> dict[str, Surface]:
         Surface(
             "sparse-bowl",
             "Sparse gradients",
-            "A round bowl, but y is seen in one step of ten, at random, and then ten times as strongly, as the row of "
-            "a rare word. Rules with a memory of squares treat it as the rare thing it is.",
-            0.5 * x**2 + 0.5 * y**2,
+            "x is seen in every step; y in one of ten, at random, as the row of a rare word, so on average the bowl is "
+            "hardly inclined along y. Rules with a memory of squares take long steps there when they can.",
+            5 * x**2 + y**2 / 20,
             ((-3.0, 3.0), (-3.0, 3.0)),
             (-2.4, 2.4),
             ((0.0, 0.0),),
             300,
             soft=0.02,
-            sampled=0.5 * x**2 + sp.Piecewise((5 * y**2, u < 0.1), (0, True)),
+            sampled=5 * x**2 + sp.Piecewise((y**2 / 2, u < 0.1), (0, True)),
         ),
         Surface(
             "silence",

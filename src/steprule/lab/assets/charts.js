@@ -11,6 +11,13 @@ function column(run, values, k, stride, end, shape) {
 // On a logarithmic axis there is no zero: a gap stands for it, and for what only rounding tells from it.
 const size = (x) => (Math.abs(x) > FLOOR ? Math.abs(x) : null);
 
+// Where a value stands between gaps: no line goes there, so it is drawn as a point.
+function lone(data) {
+  const found = [];
+  for (let k = 0; k < data.length; k++) if (data[k] != null && data[k - 1] == null && data[k + 1] == null) found.push(k);
+  return found;
+}
+
 class Chart {
   constructor(host, title) {
     this.host = host;
@@ -44,7 +51,8 @@ class Chart {
         },
       ],
       series: [{}, ...lines.map(({ color, dash, width: thick }) => ({
-        stroke: color, dash: dash.length ? dash : undefined, width: thick, points: { show: false }, spanGaps: false,
+        stroke: color, dash: dash.length ? dash : undefined, width: thick, spanGaps: false,
+        points: { show: false, filter: (plot, k) => lone(plot.data[k]), size: 4, fill: color, stroke: color },
       }))],
     };
     this.plot = new uPlot(options, [[0], ...lines.map(() => [null])], this.host);
