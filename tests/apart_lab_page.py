@@ -6,6 +6,7 @@ Run beside the suite by ``test_lab_page.py``.
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import re
 import shutil
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import steprule as sr
@@ -567,6 +569,78 @@ def test_single_steps_are_seen_in_their_curve(opened: Opened) -> None:
     apart = [k + 1 for k in np.flatnonzero(moved) if not moved[k - 1 : k].any() and not moved[k + 1 : k + 2].any()]
     assert len(apart) > 10
     assert page.evaluate(alone, 2) == apart
+
+
+def test_a_slider_for_all_rules_says_where_they_differ(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="sgd,adagrad,adam", look="adam", lr=0.02, **{"adam.lr": 0.1}))
+    row = page.locator(".slider", has=page.locator("#slider-lr"))
+    expect(row.locator(".each")).to_have_text("sgd 0.02, adagrad 0.02, adam 0.1")
+    expect(page.locator("#number-lr")).to_have_value("")
+    expect(page.locator("#number-lr")).to_have_attribute("placeholder", "differ")
+    expect(page.locator("#slider-lr")).to_have_attribute("aria-valuetext", "sgd 0.02, adagrad 0.02, adam 0.1")
+    # Defaults differ as well; and of rules that have the hyperparameter only.
+    rates = page.locator(".slider", has=page.locator("#slider-eps")).locator(".each")
+    expect(rates).to_have_text("adagrad 1e-10, adam 1e-8")
+    page.locator("#number-lr").fill("0.05")
+    page.locator("#number-lr").press("Enter")
+    expect(row.locator(".each")).to_be_hidden()
+    page.locator("#rules input[value=adagrad]").uncheck()
+    expect(rates).to_be_hidden()
+    page.locator("#for-one").check()
+    expect(page.locator("#number-lr")).to_have_value("0.05")
+
+
+def test_a_rule_that_diverges_leaves_the_chart(opened: Opened) -> None:
+    """The others are as well seen as without it."""
+    rates = {"sgd.lr": 0.005, "momentum.lr": 0.001, "adam.lr": 0.05}
+    page = opened(link(surface="rosenbrock", rules="sgd,momentum,adam", **rates))
+    settle(page)
+    scale = "[lab.charts.charts.loss.plot.scales.y].map(({ min, max }) => [min, max])[0]"
+    low, high = page.evaluate(scale)
+    shown = {name: SURFACES["rosenbrock"].loss(path.T.astype(float)) for name, path in paths(page).items()}
+    assert shown["sgd"].max() > 1e50
+    calm = np.concatenate([shown["momentum"], shown["adam"]])
+    assert calm.max() <= high <= 100 * calm.max()
+    assert calm.min() / 10 <= low <= calm.min()
+    # Alone, it is seen to leave.
+    page.evaluate("lab.edit((state) => { state.rules = ['sgd']; })")
+    settle(page)
+    assert shown["sgd"][0] < page.evaluate(scale)[1] <= 100 * shown["sgd"][0]
+
+
+def test_a_loss_that_falls_without_end_leaves_the_chart(opened: Opened) -> None:
+    page = opened(link(surface="own", rules="sgd,adam", start="1,-1.2", **{"sgd.lr": 0.5}), which="negative")
+    settle(page)
+    low, high = page.evaluate("[lab.charts.charts.loss.plot.scales.y].map(({ min, max }) => [min, max])[0]")
+    assert paths(page)["sgd"].min() < -1e6
+    assert -1e3 < low < high < 1e3
+
+
+def test_logarithms_are_said(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam"))
+    legend = page.locator("#legend")
+    expect(legend).to_contain_text("Ring: the start; cross: the minimum. The ground is drawn by the logarithm of")
+    expect(page.locator("#loss-scale")).to_have_text("(logarithmic)")
+    page.locator("#tab-solid").click()
+    expect(legend).to_contain_text("Heights are the logarithm of the loss")
+    page.locator("#surface").select_option("reddi")
+    expect(legend).to_contain_text("The darker the ground, the higher is the loss; time runs down.")
+    expect(page.locator("#loss-scale")).to_have_text("")
+
+
+def test_formulas_keep_to_their_rows(opened: Opened) -> None:
+    """Whatever fonts there are, and here there are none for formulas: no fraction stands in the row above."""
+    page = opened(link(surface="beale", rules="adam"))
+    for name in ("adam", "adagrad", "nadam", "radam", "rprop"):
+        page.evaluate("(name) => lab.edit((state) => Object.assign(state, { rules: [name], look: name }))", name)
+        settle(page)
+        tops = page.evaluate("""[document.querySelector('#formula')].flatMap((host) => [...host.children].slice(1).map(
+          (line) => Math.round(line.getBoundingClientRect().top - host.getBoundingClientRect().top)))""")
+        with Image.open(io.BytesIO(page.locator("#formula").screenshot())) as picture:
+            seen = np.array(picture.convert("L"))
+        assert len(tops) > 1
+        for top in tops:
+            assert (seen[top - 3 : top + 3] == 255).all(), f"{name}: ink between the rows, at {top}"
 
 
 def test_the_best_rate(opened: Opened) -> None:

@@ -1,6 +1,9 @@
 // Curves over the steps, by uPlot. Each chart is given the columns up to now; its x axis spans the whole run.
 const FLOOR = 1e-12;
 
+// Losses are drawn by their logarithm, unless the surface is a line, or goes below zero.
+const isLogarithmic = ({ runs, heights }) => !heights.flat && runs.every(({ run }) => run.lowest >= 0);
+
 // One coordinate of a quantity over the steps, as uPlot wants it.
 function column(run, values, k, stride, end, shape) {
   const found = new Array(end + 1);
@@ -9,7 +12,21 @@ function column(run, values, k, stride, end, shape) {
 }
 
 // On a logarithmic axis there is no zero: a gap stands for it, and for what only rounding tells from it.
-const size = (x) => (Math.abs(x) > FLOOR ? Math.abs(x) : null);
+const size = (x) => (Math.abs(x) > FLOOR && Number.isFinite(x) ? Math.abs(x) : null);
+
+// The losses that a chart shows at most, from low to high: those of runs that stay within a thousand times the loss at the
+// start, with some room. The curve of a run that diverges leaves the chart, and does not press the others flat.
+function tame(runs, t) {
+  const start = Math.max(...runs.map((run) => Math.abs(run.losses[0])), FLOOR);
+  let [low, high, wild] = [Infinity, -Infinity, false];
+  for (const run of runs) {
+    const losses = run.losses.subarray(0, Math.min(t, run.done) + 1), calm = losses.every((x) => Math.abs(x) <= 1000 * start);
+    wild ||= run.diverged || !calm;
+    for (const x of calm ? losses : losses.subarray(0, 1)) [low, high] = [Math.min(low, x), Math.max(high, x)];
+  }
+  const room = Math.max(high - low, Math.abs(high), FLOOR);
+  return wild ? [low > 0 ? 0 : low - room, high + 9 * room] : undefined;
+}
 
 // Where a value stands between gaps: no line goes there, so it is drawn as a point.
 function lone(data) {
@@ -26,11 +43,11 @@ class Chart {
   }
 
   // lines: [{ color, dash, width, data }] over xs; rebuilt only when their looks change.
-  show({ xs, lines, steps, log, theme, paper, floor }) {
+  show({ xs, lines, steps, log, theme, paper, floor, most }) {
     const { width } = this.host.getBoundingClientRect(), height = this.host.clientHeight;
     const key = JSON.stringify([lines.map(({ color, dash, width: thick }) => [color, dash, thick]), steps, log, theme]);
     if (key !== this.key) this.build(key, { lines, steps, log, paper, width, height });
-    this.floor = floor;
+    Object.assign(this, { floor, most });
     if (this.plot.width !== width || this.plot.height !== height) this.plot.setSize({ width, height });
     this.plot.setData([xs, ...lines.map((line) => line.data)]);
   }
@@ -64,11 +81,12 @@ class Chart {
     for (const kind of ["pointerdown", "pointermove"]) this.plot.over.addEventListener(kind, pick);
   }
 
-  range(low, high, log) {
+  range(least, greatest, log) {
+    const low = Math.max(least, this.most?.[0] ?? -Infinity), high = Math.min(greatest, this.most?.[1] ?? Infinity);
     if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1e-3, 1] : [0, 1];
     if (log) {
-      const least = Math.max(low, this.floor ?? FLOOR), most = Math.max(high, least);
-      return [10 ** (Math.floor(Math.log10(least) * 2 - 0.05) / 2), 10 ** (Math.ceil(Math.log10(most) * 2 + 0.05) / 2)];
+      const bottom = Math.max(low, this.floor ?? FLOOR), top = Math.max(high, bottom);
+      return [10 ** (Math.floor(Math.log10(bottom) * 2 - 0.05) / 2), 10 ** (Math.ceil(Math.log10(top) * 2 + 0.05) / 2)];
     }
     const room = 0.06 * (high - low || Math.abs(high) || 1);
     return [low - room, high + room];
@@ -115,14 +133,14 @@ class Charts {
   }
 
   losses({ runs, looks, state, focus, heights }) {
-    const xs = steps(state.t, 0), log = !heights.flat && runs.every(({ run }) => run.lowest >= 0);
+    const xs = steps(state.t, 0), log = isLogarithmic({ runs, heights });
     const lines = runs.map(({ name, run }) => {
       const { color, dash } = looks.of(name), end = Math.min(state.t, run.done);
       const data = new Array(state.t + 1).fill(null);
       for (let t = 0; t <= end; t++) data[t] = log ? size(run.losses[t]) : run.losses[t];
       return { color, dash, width: name === focus ? 2.5 : 1.6, data };
     });
-    return { xs, lines, log };
+    return { xs, lines, log, most: tame(runs.map(({ run }) => run), state.t) };
   }
 
   inside(name, scene) {

@@ -107,8 +107,17 @@ class Controls {
       for (const hyper of facts.rules.get(name).hypers) if (!seen.has(hyper.name)) seen.set(hyper.name, { hyper, holder: name });
     }
     const first = SHOWN_FIRST.filter((name) => seen.has(name)), rest = [...seen.keys()].filter((name) => !SHOWN_FIRST.includes(name));
-    const wanted = (list) => list.map((name) => ({ id: name, ...seen.get(name), value: valuesOf(facts, state, seen.get(name).holder)[name] }));
-    const fixed = Object.values(OF_THE_PAGE).map((hyper) => ({ id: `page-${hyper.name}`, hyper, holder: "", value: state[hyper.name] }));
+    // One slider may stand for several rules: where their values differ, all are said.
+    const each = (hyper) => {
+      const holders = names.filter((name) => facts.rules.get(name)?.hypers.some((one) => one.name === hyper));
+      const values = holders.map((name) => [name, valuesOf(facts, state, name)[hyper]]);
+      return values.every(([, value]) => value === values[0][1]) ? [] : values;
+    };
+    const wanted = (list) => list.map((name) => {
+      const { hyper, holder } = seen.get(name);
+      return { id: name, hyper, holder, value: valuesOf(facts, state, holder)[name], each: each(name) };
+    });
+    const fixed = Object.values(OF_THE_PAGE).map((hyper) => ({ id: `page-${hyper.name}`, hyper, holder: "", value: state[hyper.name], each: [] }));
     this.fill(this.host, [...wanted(first), ...fixed]);
     this.fill(this.more, wanted(rest));
     this.root.querySelector("#more").hidden = !rest.length;
@@ -123,11 +132,14 @@ class Controls {
       host.replaceChildren(...wanted.map((entry, k) => this.slider(entry, scales[k])));
       if (held) document.getElementById(held)?.focus();
     }
-    for (const { id, value } of wanted) {
-      const { range, number, scale } = this.sliders.get(id);
-      if (document.activeElement !== number) number.value = String(value);
+    for (const { id, value, each } of wanted) {
+      const { range, number, scale, all } = this.sliders.get(id), words = each.map(([name, own]) => `${name} ${own}`).join(", ");
+      if (document.activeElement !== number) number.value = words ? "" : String(value);
+      number.placeholder = words ? "differ" : "";
+      all.textContent = words;
+      all.hidden = !words;
       if (scale.to(Number(range.value)) !== value) range.value = String(scale.from(value));
-      range.setAttribute("aria-valuetext", String(value));
+      range.setAttribute("aria-valuetext", words || String(value));
     }
   }
 
@@ -145,8 +157,10 @@ class Controls {
     number.setAttribute("aria-label", title.textContent);
     range.addEventListener("input", () => this.set(hyper, holder, scale.to(Number(range.value))));
     number.addEventListener("change", () => this.typed(hyper, holder, number));
-    row.append(label, number, range);
-    this.sliders.set(id, { range, number, scale });
+    const all = document.createElement("p");
+    all.className = "each";
+    row.append(label, number, range, all);
+    this.sliders.set(id, { range, number, scale, all });
     return row;
   }
 

@@ -172,6 +172,8 @@ class Lab {
     this.$("speed").value = state.speed;
     this.$("story").textContent = preset ? preset.story : ground.about;
     this.$("surface-formula").innerHTML = `<math><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
+    this.$("legend").textContent = legend(scene);
+    this.$("loss-scale").textContent = isLogarithmic(scene) ? "(logarithmic)" : "";
     for (const tab of document.querySelectorAll("[data-view]")) tab.setAttribute("aria-selected", String(tab.dataset.view === state.view));
     document.documentElement.dataset.view = state.view;
     document.documentElement.dataset.dimensions = ground.dimensions;

@@ -39,6 +39,14 @@ class Heights {
   }
 }
 
+// What is drawn, in words: a logarithm is not what a ground looks like.
+function legend({ state, heights }) {
+  const { ground, flat } = heights, signs = ["Ring: the start", ground.minima.length ? `cross: ${ground.minima.length > 1 ? "minima" : "the minimum"}` : ""];
+  const scale = flat ? "The darker the ground, the higher is the loss; time runs down"
+    : `${state.view === "solid" ? "Heights are" : "The ground is drawn by"} the logarithm of the loss above its lowest, so slopes near a minimum look steeper than they are`;
+  return `${signs.filter(Boolean).join("; ")}. ${scale}.`;
+}
+
 const SHADES = {
   light: { low: [252, 253, 254], high: [172, 190, 214], line: [88, 108, 138] },
   dark: { low: [24, 28, 35], high: [84, 101, 128], line: [150, 166, 190] },
