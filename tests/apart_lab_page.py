@@ -643,6 +643,72 @@ def test_formulas_keep_to_their_rows(opened: Opened) -> None:
             assert (seen[top - 3 : top + 3] == 255).all(), f"{name}: ink between the rows, at {top}"
 
 
+_WORDS = """(id) => {
+  const said = [], context = document.getElementById(id).getContext("2d"), write = context.fillText;
+  context.fillText = (...given) => { said.push(given); write.apply(context, given); };
+  lab.edit(() => {});
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+    delete context.fillText;
+    done(said);
+  })));
+}"""
+
+
+def test_the_map_has_axes(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam"))
+    settle(page)
+    said = page.evaluate(_WORDS, "over")
+    assert {"x", "y"} <= {text for text, *_ in said}
+    width, height = page.evaluate("[lab.map.over.width, lab.map.over.height]")
+    numbers = [(float(text.replace("−", "-")), left, top) for text, left, top in said if text not in "xy"]
+    for value, left, top in numbers:
+        at = left / width if top == height - 8 else 1 - top / height
+        assert at == pytest.approx((value + 4.5) / 9, abs=1e-6)
+    assert len({(left, top) for _, left, top in numbers}) == len(numbers) >= 10
+    # On a line the other axis counts steps.
+    page = opened(link(surface="reddi", rules="adam", steps=200))
+    settle(page)
+    said = page.evaluate(_WORDS, "over")
+    assert {"step", "50", "100", "150"} <= {text for text, *_ in said}
+
+
+def test_three_dimensions_have_axes_and_signs_and_heads_on_the_surface(opened: Opened) -> None:
+    page = opened(link(surface="rosenbrock", rules="adam,momentum", view="solid", t=20, **{"momentum.lr": 0.001}))
+    settle(page)
+    said = page.evaluate(_WORDS, "solid")
+    assert {"x", "y", "log loss"} <= {text for text, *_ in said}
+    width, height = page.evaluate("[lab.solid.stage.width, lab.solid.stage.height]")
+    assert all(0 <= left <= width and 0 <= top <= height for _, left, top in said)
+    # The start is a ring, whose middle has the colour of paper; the minimum a cross.
+    middle = """([x, y]) => {
+      const { point } = lab.solid.onSurface(x, y), { context, ratio } = lab.solid.stage;
+      return [...context.getImageData(point[0] * ratio, point[1] * ratio, 1, 1).data];
+    }"""
+    assert page.evaluate(middle, [-1.5, 2.0]) == [255] * 4
+    page.evaluate("lab.edit((state) => Object.assign(state, { rules: [], turn: [-0.6, 1.5] }))")  # from above
+    settle(page)
+    assert max(page.evaluate(middle, [1.0, 1.0])[:3]) < 60
+    # Heads are where the picture's cells are, not where the true valley is: it is narrower than a cell.
+    off = "[lab.heights.get('rosenbrock').height(0.5, 0.25), lab.solid.ground(0.625, 0.3125)]"
+    true, drawn = page.evaluate(off)
+    assert drawn > true + 0.05
+    below = page.evaluate("""[...lab.solid.grid.keys()].filter((k) => {
+      const { cells, grid } = lab.solid, i = Math.floor(k / (cells + 1)), j = k % (cells + 1);
+      return Math.abs(lab.solid.ground(i / cells, j / cells) - Math.min(grid[k], 1.1)) > 1e-6;
+    }).length""")
+    assert below == 0
+
+
+def test_a_narrow_valley_is_no_comb(opened: Opened) -> None:
+    """Along the floor of the banana, which runs across the cells, the drawn heights do not jump up and down."""
+    page = opened(link(surface="rosenbrock", rules="adam", view="solid"))
+    settle(page)
+    floor = page.evaluate("""Array.from({ length: 200 }, (_, k) => -1.3 + 2.9 * k / 199).map((x) => (
+      lab.solid.ground((x + 2) / 4, (x * x + 1) / 4)))""")
+    ripple = np.abs(floor - np.convolve(np.pad(floor, 7, mode="edge"), np.ones(15) / 15, mode="valid"))
+    assert ripple.max() < 0.05
+
+
 def test_the_best_rate(opened: Opened) -> None:
     page = opened(link(surface="himmelblau", rules="sgd,adadelta", steps=100))
     before = paths(page)["sgd"]

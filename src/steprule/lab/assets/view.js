@@ -57,6 +57,40 @@ function shade(theme, height) {
   return low.map((dark, k) => dark + (high[k] - dark) * part);
 }
 
+// Words on a picture, readable on any ground.
+function label(context, text, left, top, looks, align = "center") {
+  Object.assign(context, { font: "11px system-ui, sans-serif", textAlign: align, textBaseline: "middle", lineJoin: "round", lineWidth: 3 });
+  context.setLineDash([]);
+  context.strokeStyle = looks.paint("paper");
+  context.fillStyle = looks.paint("text");
+  context.strokeText(text, left, top);
+  context.fillText(text, left, top);
+}
+
+// Where paths begin, and where they ought to end.
+function ring(context, [left, top], looks) {
+  context.setLineDash([]);
+  context.lineWidth = 2;
+  context.strokeStyle = looks.paint("text");
+  context.fillStyle = looks.paint("paper");
+  context.beginPath();
+  context.arc(left, top, 5, 0, 2 * Math.PI);
+  context.fill();
+  context.stroke();
+}
+
+function cross(context, [left, top], looks) {
+  context.strokeStyle = looks.paint("text");
+  context.lineWidth = 1.5;
+  context.setLineDash([]);
+  context.beginPath();
+  context.moveTo(left - 6, top);
+  context.lineTo(left + 6, top);
+  context.moveTo(left, top - 6);
+  context.lineTo(left, top + 6);
+  context.stroke();
+}
+
 class Stage {
   constructor(canvas) {
     this.canvas = canvas;
