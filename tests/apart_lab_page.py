@@ -709,6 +709,36 @@ def test_a_narrow_valley_is_no_comb(opened: Opened) -> None:
     assert ripple.max() < 0.05
 
 
+def test_the_ratio_of_signal_to_noise_is_offered(opened: Opened) -> None:
+    """m_hat over the root, which is the step in learning rates."""
+    page = opened(link(surface="noisy-bowl", rules="adam", lr=0.05, steps=80, inside="m_hat / root,sqrt v_hat"))
+    settle(page)
+    expect(page.locator("#message")).to_be_hidden()
+    expect(page.locator("#inside-first")).to_have_value("m_hat / root")
+    path = paths(page)["adam"].astype(float)
+    shown = page.evaluate("lab.charts.charts.first.plot.data[1]")
+    np.testing.assert_allclose(shown, -np.diff(path[:, 0]) / 0.05, atol=1e-4)
+    page.get_by_role("button", name="look inside sgd", exact=True).click()
+    settle(page)
+    assert "/" not in (page.locator("#inside-first").text_content() or "")
+
+
+def test_stories_stand_at_their_end_where_motion_is_not_wanted(opened: Opened) -> None:
+    page = opened(reduced_motion="reduce")
+    for story in ("bound", "valley"):
+        page.locator("#preset").select_option(story)
+        expect(page.locator("#play")).to_have_text("Play")
+        steps = state(page)["steps"]
+        expect(page.locator("#now")).to_have_text(f"step {steps} of {steps}")
+        assert not page.evaluate("lab.playing")
+
+
+def test_a_link_to_a_file_says_what_it_is_good_for(opened: Opened) -> None:
+    page = opened()
+    page.locator("#share").click()
+    expect(page.locator("#shared")).to_contain_text("It opens the file of this page, on this machine")
+
+
 def test_the_best_rate(opened: Opened) -> None:
     page = opened(link(surface="himmelblau", rules="sgd,adadelta", steps=100))
     before = paths(page)["sgd"]

@@ -203,7 +203,8 @@ def _losses(key: str, rule: str, **changed: Any) -> Any:
 
 def test_every_story_is_told_below() -> None:
     told = {"valley": "momentum_crosses_the_valley", "stall": "adagrad_stalls", "correction": "bias_correction"}
-    told |= {"scale": "scaling_the_loss_changes_no_bit", "bound": "step_bound", "amsgrad": "amsgrad"}
+    told |= {"scale": "scaling_the_loss_changes_no_bit", "bound": "step_bound", "annealing": "annealing"}
+    told |= {"amsgrad": "amsgrad"}
     told |= {"decay": "weight_decay", "sparse": "sparse_gradients", "saddle": "saddle", "starts": "a_thousand_starts"}
     assert told.keys() == PRESETS.keys()
     assert all(f"test_story_{name}" in globals() for name in told.values())
@@ -264,6 +265,14 @@ def test_story_step_bound() -> None:
     # It is played from shortly before the silence ends, and slowly enough to be seen.
     seconds = (SURFACES["silence"].steps - int(PRESETS["bound"]["t"])) / int(PRESETS["bound"]["speed"])
     assert 3 < seconds < 8
+
+
+def test_story_annealing() -> None:
+    path = _path("annealing", "adam")
+    ratios = np.abs(np.diff(path, axis=0)) / float(PRESETS["annealing"]["lr"])  # of Adam, but for epsilon
+    assert ratios[:30].mean() > 0.8
+    assert ratios[-100:].mean() < 0.25
+    assert np.linalg.norm(path[-1]) < 0.1 * np.linalg.norm(path[0])
 
 
 def test_story_amsgrad() -> None:

@@ -94,6 +94,22 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         },
     ),
     (
+        "annealing",
+        "Why Adam's steps shrink by themselves",
+        "m̂ over the root of v̂ (left) is a ratio of signal to noise (Kingma & Ba, section 2.1). Far from the minimum "
+        "gradients point the same way, and it is near one: steps are as long as the learning rate. Near the minimum "
+        "only noise is left, it falls towards zero, and so do the steps, at the same learning rate.",
+        {
+            "surface": "noisy-bowl",
+            "rules": "adam",
+            "look": "adam",
+            "steps": "400",
+            "lr": "0.02",
+            "noise": "1",
+            "inside": "m_hat / root,sqrt v_hat",
+        },
+    ),
+    (
         "amsgrad",
         "AMSGrad's counterexample",
         "One step in 101 has the slope 1010, the others −10: on average the minimum is at −1. Adam has "

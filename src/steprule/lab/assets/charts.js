@@ -177,10 +177,20 @@ function steps(end, from) {
   return found;
 }
 
-const valuesNamed = (run, name) => run.names.get(name) ?? run.scalars.get(name);
+// What has a name in the rule, or the quotient of two of those: "m_hat / root".
+function valuesNamed(run, name = "") {
+  const found = run.names.get(name) ?? run.scalars.get(name), [over, under] = name.split(" / ").map((part) => run.names.get(part));
+  return found ?? (over && under ? over.map((x, k) => x / under[k]) : undefined);
+}
+
+// The mean of gradients over the root of their squares, where a rule has both: its signal-to-noise ratio, which anneals its steps.
+function ratio(rule) {
+  const mean = ["m_hat", "m1_hat", "m"].find((name) => rule.probes.includes(name) || rule.slots.includes(name));
+  return mean && rule.probes.includes("root") ? [`${mean} / root`] : [];
+}
 
 // What can be looked at inside a rule, and what is shown first: the mean of gradients, and what it is divided by.
-const insideNames = (rule) => [...rule.slots, ...rule.scalars, ...rule.probes.filter((name) => !name.startsWith("1 - "))];
+const insideNames = (rule) => [...rule.slots, ...rule.scalars, ...rule.probes.filter((name) => !name.startsWith("1 - ")), ...ratio(rule)];
 
 function insideOf(rule, state) {
   const names = insideNames(rule), roots = names.filter((name) => name.startsWith("sqrt "));

@@ -277,6 +277,8 @@ class Lab {
     const preset = this.facts.presets.find((one) => one.key === key);
     if (!preset) return this.edit((state) => { state.preset = ""; });
     this.load(toHash([...preset.pairs, ["preset", key]]));
+    // Where motion is not wanted, a story stands at its end.
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return this.jump(this.state.steps);
     return this.play(true);
   }
 
@@ -316,11 +318,16 @@ class Lab {
     history.replaceState(null, "", this.link());
     try {
       await navigator.clipboard.writeText(location.href);
-      this.note("The link is copied. It holds all that you see.", 4000);
+      this.note(`The link is copied. It holds all that you see.${reach()}`, 9000);
     } catch {
-      this.note("Copy the address of this page: it holds all that you see.", 4000);
+      this.note(`Copy the address of this page: it holds all that you see.${reach()}`, 9000);
     }
   }
+}
+
+// Where a link leads to a file, what it is good for.
+function reach() {
+  return location.protocol === "file:" ? " It opens the file of this page, on this machine: send the file along, and what follows # shows the same there." : "";
 }
 
 const plain = (name) => name.replace(/^sqrt /, "√").replace(/^1 - (\w+)\^t$/, "1 − $1ᵗ");
