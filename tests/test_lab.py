@@ -505,6 +505,29 @@ def test_pieces_and_whole_powers_that_are_floats() -> None:
     assert surface.gradient(np.array([2.0, 1.0])).tolist() == [4.0, 2.0]
 
 
+def test_an_own_surface_has_a_box() -> None:
+    surface = lab.own("sin(x) + y**2", (-12, 12, -1, 5))
+    assert surface.box == ((-12.0, 12.0), (-1.0, 5.0))
+    assert surface.start == pytest.approx((8.0, 4.0))
+    assert lab.own("x**2 + y**2").box == ((-3.0, 3.0), (-3.0, 3.0))
+    assert lab.own("x**2 + y**2").start == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ((1, 2, 3), "a box has 4 numbers, x from and to and y from and to, as in -2,2,-1,3; got 1,2,3"),
+        ((2, 1, 0, 1), "from a smaller to a larger number, of less than 1e30, as in -2,2,-1,3; got 2,1,0,1"),
+        ((0, 1, 2, 2), "got 0,1,2,2"),
+        ((0, math.nan, 0, 1), "got 0,nan,0,1"),
+        ((0, math.inf, 0, 1), "got 0,inf,0,1"),
+    ],
+)
+def test_boxes_that_are_none(box: tuple[float, ...], words: str) -> None:
+    with pytest.raises(ProblemError, match=re.escape(words)):
+        lab.own("x**2 + y**2", box)
+
+
 def test_starts_that_are_none() -> None:
     with pytest.raises(ProblemError, match="has 2 coordinates, got 1"):
         SURFACES["beale"].check_start((1.0,))

@@ -96,9 +96,9 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "annealing",
         "Why Adam's steps shrink by themselves",
-        "m̂ over the root of v̂ (left) is a ratio of signal to noise (Kingma & Ba, section 2.1). Far from the minimum "
-        "gradients point the same way, and it is near one: steps are as long as the learning rate. Near the minimum "
-        "only noise is left, it falls towards zero, and so do the steps, at the same learning rate.",
+        "m̂ over the root of v̂ (see m_hat / root) is a ratio of signal to noise (Kingma & Ba, section 2.1). Far from "
+        "the minimum gradients point the same way, and it is near one: steps are as long as the learning rate. Near "
+        "the minimum only noise is left, it falls towards zero, and so do the steps, at the same learning rate.",
         {
             "surface": "noisy-bowl",
             "rules": "adam",
