@@ -145,7 +145,7 @@ def assert_numpys_bits(page: Page, where: str) -> None:
     shown = paths(page)
     assert set(shown) == set(seen["rules"])
     for name, path in shown.items():
-        rule = softlion if name == "softlion" else menu()[name]
+        rule = softlion if name == "softlion" else menu()[name.removesuffix(" (2)")]
         values = page.evaluate("(name) => lab.given(name).values", name)
         with np.errstate(all="ignore"):
             expected = lab.trajectory(
@@ -737,6 +737,38 @@ def test_a_link_to_a_file_says_what_it_is_good_for(opened: Opened) -> None:
     page = opened()
     page.locator("#share").click()
     expect(page.locator("#shared")).to_contain_text("It opens the file of this page, on this machine")
+
+
+def test_two_settings_of_one_rule_stand_side_by_side(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam", look="adam", lr=0.01, **{"adam.lr": 0.05}))
+    second = page.locator("#twin")
+    expect(second).to_have_text("A second adam beside it")
+    second.click()
+    assert state(page)["rules"] == ["sgd", "adam", "adam (2)"]
+    expect(page.locator("#inside-name")).to_have_text("adam (2)")
+    expect(second).to_be_disabled()  # of a second one there is no second
+    np.testing.assert_array_equal(paths(page)["adam"], paths(page)["adam (2)"])
+    before = paths(page)["adam"]
+    page.locator("#number-beta1").fill("0.5")
+    page.locator("#number-beta1").press("Enter")
+    assert page.evaluate("['adam', 'adam (2)'].map((name) => lab.given(name).values.beta1)") == [0.9, 0.5]
+    assert page.evaluate("['adam', 'adam (2)'].map((name) => lab.given(name).values.lr)") == [0.05, 0.05]
+    np.testing.assert_array_equal(paths(page)["adam"], before)
+    assert (paths(page)["adam (2)"] != before).any()
+    assert_numpys_bits(page, "two settings")
+    expect(page.locator("#numbers tr")).to_have_count(3)
+    colors = page.evaluate("['adam', 'adam (2)'].map((name) => lab.looks.of(name).color)")
+    assert colors[0] != colors[1]
+    # It is in the link, also while it is not shown.
+    page.locator("#rules input[value='adam (2)']").uncheck()
+    other = opened(page.evaluate("lab.link()"))
+    expect(other.locator("#message")).to_be_hidden()
+    other.locator("#rules input[value='adam (2)']").check()
+    assert other.evaluate("lab.given('adam (2)').values.beta1") == 0.5
+    other.locator("#tab-thousand").click()
+    expect(other.locator("#thousand figure")).to_have_count(3)
+    expect(opened(link(surface="beale", rules="adm (2)")).locator("#message")).to_contain_text("no rule “adm (2)”")
+    expect(opened(link(surface="beale", rules="adam (2) (2)")).locator("#message")).to_contain_text("There is no rule")
 
 
 def test_the_best_rate(opened: Opened) -> None:

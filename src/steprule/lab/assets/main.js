@@ -80,10 +80,15 @@ class Lab {
     const kept = new Map();
     for (const name of wrong ? [] : state.rules) {
       const given = this.given(name), key = JSON.stringify([state.surface, given]), old = this.runs.get(name);
-      const run = old?.key === key ? old.run : new Run(this.facts.rules.get(name), RULES[name], ground, surface, given);
+      const run = old?.key === key ? old.run : this.runOf(name, ground, surface, given);
       kept.set(name, { key, run });
     }
     this.runs = kept;
+  }
+
+  runOf(name, ground, surface, given) {
+    const rule = this.facts.rules.get(name);
+    return new Run(rule, codeOf(rule), ground, surface, given);
   }
 
   get scene() {
@@ -290,7 +295,7 @@ class Lab {
     const heights = this.heights.get(state.surface), steps = Math.min(state.steps, 1000);
     this.tuning = new Tuning(rated, (name, lr) => {
       const given = { ...this.given(name), steps };
-      return new Run(this.facts.rules.get(name), RULES[name], ground, surface, { ...given, values: { ...given.values, lr } });
+      return this.runOf(name, ground, surface, { ...given, values: { ...given.values, lr } });
     }, heights);
     this.$("shared").textContent = rated.length ? "Looking for learning rates …" : "";
     this.wake();
