@@ -160,10 +160,12 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "saddle",
         "Leaving a saddle",
-        "On the ridge the gradient along y is almost zero, and sgd waits there until it has grown. Rules that"
-        " divide by its size do not see how small it is.",
+        "The start is a millionth beside the ridge, where the gradient along y is almost zero: sgd and momentum wait "
+        "there until it has grown. Rules that divide by its size do not see how small it is.",
         {
             "surface": "saddle",
+            "start": "-1.5,0.000001",
+            "steps": "120",
             "rules": "sgd,momentum,rmsprop,adam",
             "look": "adam",
             "sgd.lr": "0.1",
