@@ -6,6 +6,7 @@ Run beside the suite by ``test_lab_page.py``.
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import re
 import shutil
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import steprule as sr
@@ -143,7 +145,7 @@ def assert_numpys_bits(page: Page, where: str) -> None:
     shown = paths(page)
     assert set(shown) == set(seen["rules"])
     for name, path in shown.items():
-        rule = softlion if name == "softlion" else menu()[name]
+        rule = softlion if name == "softlion" else menu()[name.removesuffix(" (2)")]
         values = page.evaluate("(name) => lab.given(name).values", name)
         with np.errstate(all="ignore"):
             expected = lab.trajectory(
@@ -185,6 +187,18 @@ def test_stories_play_and_are_numpys(opened: Opened) -> None:
         expect(page.locator("#now")).not_to_have_text(re.compile(r"^step 0 "))
         page.locator("#play").click()
         assert_numpys_bits(page, story["key"])
+
+
+def test_what_a_story_asks_for_is_what_its_sliders_do(opened: Opened) -> None:
+    page = opened()
+    page.locator("#preset").select_option("valley")
+    page.locator("#play").click()
+    expect(page.locator("#for-one")).to_be_checked()
+    page.locator("#number-lr").fill("0.005")
+    page.locator("#number-lr").press("Enter")
+    page.locator("#to-end").click()
+    expect(page.locator("#numbers tr", has_text="sgd")).to_contain_text("diverged")
+    expect(page.locator("#numbers tr", has_text="momentum")).not_to_contain_text("diverged")
 
 
 def test_the_first_view(opened: Opened) -> None:
@@ -529,6 +543,232 @@ def test_curves_show_what_the_runs_have(opened: Opened) -> None:
     # A click on a curve goes to its step.
     page.locator("[data-chart=loss] .u-over").click(position={"x": 1, "y": 50})
     expect(page.locator("#now")).to_have_text("step 0 of 60")
+
+
+def test_the_longest_step_is_said(opened: Opened) -> None:
+    """As in the story of the bound: once y is seen, Adam takes 6.5 times the learning rate."""
+    page = opened(link(surface="silence", rules="adam", lr=0.002, scale=1000, t=5000))
+    longest = page.locator("#longest")
+    expect(longest).to_have_text("; longest: 1 times it, at step 1")
+    page.locator("#scrub").fill("5001")
+    expect(longest).to_have_text("; longest: 3.15 times it, at step 5001")
+    page.locator("#scrub").fill("5250")
+    expect(longest).to_have_text("; longest: 6.51 times it, at step 5012")
+    settle(page)
+    low = page.evaluate("lab.charts.charts.step.plot.scales.y.min")
+    assert 1e-9 < low < 0.002, "steps that hardly are any do not hide the others"
+
+
+def test_single_steps_are_seen_in_their_curve(opened: Opened) -> None:
+    """y takes one step in ten: no line joins them, and each is a point."""
+    page = opened(link(surface="sparse-bowl", rules="adagrad", **{"adagrad.lr": 1}))
+    settle(page)
+    alone = """(k) => { const { plot } = lab.charts.charts.step;
+      return plot.series[k].points.filter(plot, k).map((at) => plot.data[0][at]); }"""
+    moved = np.abs(np.diff(paths(page)["adagrad"][:, 1])) > 1e-12
+    apart = [k + 1 for k in np.flatnonzero(moved) if not moved[k - 1 : k].any() and not moved[k + 1 : k + 2].any()]
+    assert len(apart) > 10
+    assert page.evaluate(alone, 2) == apart
+
+
+def test_a_slider_for_all_rules_says_where_they_differ(opened: Opened) -> None:
+    page = opened(link(surface="long-valley", rules="sgd,adagrad,adam", look="adam", lr=0.02, **{"adam.lr": 0.1}))
+    row = page.locator(".slider", has=page.locator("#slider-lr"))
+    expect(row.locator(".each")).to_have_text("sgd 0.02, adagrad 0.02, adam 0.1")
+    expect(page.locator("#number-lr")).to_have_value("")
+    expect(page.locator("#number-lr")).to_have_attribute("placeholder", "differ")
+    expect(page.locator("#slider-lr")).to_have_attribute("aria-valuetext", "sgd 0.02, adagrad 0.02, adam 0.1")
+    # Defaults differ as well; and of rules that have the hyperparameter only.
+    rates = page.locator(".slider", has=page.locator("#slider-eps")).locator(".each")
+    expect(rates).to_have_text("adagrad 1e-10, adam 1e-8")
+    page.locator("#number-lr").fill("0.05")
+    page.locator("#number-lr").press("Enter")
+    expect(row.locator(".each")).to_be_hidden()
+    page.locator("#rules input[value=adagrad]").uncheck()
+    expect(rates).to_be_hidden()
+    page.locator("#for-one").check()
+    expect(page.locator("#number-lr")).to_have_value("0.05")
+
+
+def test_a_rule_that_diverges_leaves_the_chart(opened: Opened) -> None:
+    """The others are as well seen as without it."""
+    rates = {"sgd.lr": 0.005, "momentum.lr": 0.001, "adam.lr": 0.05}
+    page = opened(link(surface="rosenbrock", rules="sgd,momentum,adam", **rates))
+    settle(page)
+    scale = "[lab.charts.charts.loss.plot.scales.y].map(({ min, max }) => [min, max])[0]"
+    low, high = page.evaluate(scale)
+    shown = {name: SURFACES["rosenbrock"].loss(path.T.astype(float)) for name, path in paths(page).items()}
+    assert shown["sgd"].max() > 1e50
+    calm = np.concatenate([shown["momentum"], shown["adam"]])
+    assert calm.max() <= high <= 100 * calm.max()
+    assert calm.min() / 10 <= low <= calm.min()
+    # Alone, it is seen to leave.
+    page.evaluate("lab.edit((state) => { state.rules = ['sgd']; })")
+    settle(page)
+    assert shown["sgd"][0] < page.evaluate(scale)[1] <= 100 * shown["sgd"][0]
+
+
+def test_a_loss_that_falls_without_end_leaves_the_chart(opened: Opened) -> None:
+    page = opened(link(surface="own", rules="sgd,adam", start="1,-1.2", **{"sgd.lr": 0.5}), which="negative")
+    settle(page)
+    low, high = page.evaluate("[lab.charts.charts.loss.plot.scales.y].map(({ min, max }) => [min, max])[0]")
+    assert paths(page)["sgd"].min() < -1e6
+    assert -1e3 < low < high < 1e3
+
+
+def test_logarithms_are_said(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam"))
+    legend = page.locator("#legend")
+    expect(legend).to_contain_text("Ring: the start; cross: the minimum. The ground is drawn by the logarithm of")
+    expect(page.locator("#loss-scale")).to_have_text("(logarithmic)")
+    page.locator("#tab-solid").click()
+    expect(legend).to_contain_text("Heights are the logarithm of the loss")
+    page.locator("#surface").select_option("reddi")
+    expect(legend).to_contain_text("The darker the ground, the higher is the loss; time runs down.")
+    expect(page.locator("#loss-scale")).to_have_text("")
+
+
+def test_formulas_keep_to_their_rows(opened: Opened) -> None:
+    """Whatever fonts there are, and here there are none for formulas: no fraction stands in the row above."""
+    page = opened(link(surface="beale", rules="adam"))
+    for name in ("adam", "adagrad", "nadam", "radam", "rprop"):
+        page.evaluate("(name) => lab.edit((state) => Object.assign(state, { rules: [name], look: name }))", name)
+        settle(page)
+        tops = page.evaluate("""[document.querySelector('#formula')].flatMap((host) => [...host.children].slice(1).map(
+          (line) => Math.round(line.getBoundingClientRect().top - host.getBoundingClientRect().top)))""")
+        with Image.open(io.BytesIO(page.locator("#formula").screenshot())) as picture:
+            seen = np.array(picture.convert("L"))
+        assert len(tops) > 1
+        for top in tops:
+            assert (seen[top - 3 : top + 3] == 255).all(), f"{name}: ink between the rows, at {top}"
+
+
+_WORDS = """(id) => {
+  const said = [], context = document.getElementById(id).getContext("2d"), write = context.fillText;
+  context.fillText = (...given) => { said.push(given); write.apply(context, given); };
+  lab.edit(() => {});
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+    delete context.fillText;
+    done(said);
+  })));
+}"""
+
+
+def test_the_map_has_axes(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam"))
+    settle(page)
+    said = page.evaluate(_WORDS, "over")
+    assert {"x", "y"} <= {text for text, *_ in said}
+    width, height = page.evaluate("[lab.map.over.width, lab.map.over.height]")
+    numbers = [(float(text.replace("−", "-")), left, top) for text, left, top in said if text not in "xy"]
+    for value, left, top in numbers:
+        at = left / width if top == height - 8 else 1 - top / height
+        assert at == pytest.approx((value + 4.5) / 9, abs=1e-6)
+    assert len({(left, top) for _, left, top in numbers}) == len(numbers) >= 10
+    # On a line the other axis counts steps.
+    page = opened(link(surface="reddi", rules="adam", steps=200))
+    settle(page)
+    said = page.evaluate(_WORDS, "over")
+    assert {"step", "50", "100", "150"} <= {text for text, *_ in said}
+
+
+def test_three_dimensions_have_axes_and_signs_and_heads_on_the_surface(opened: Opened) -> None:
+    page = opened(link(surface="rosenbrock", rules="adam,momentum", view="solid", t=20, **{"momentum.lr": 0.001}))
+    settle(page)
+    said = page.evaluate(_WORDS, "solid")
+    assert {"x", "y", "log loss"} <= {text for text, *_ in said}
+    width, height = page.evaluate("[lab.solid.stage.width, lab.solid.stage.height]")
+    assert all(0 <= left <= width and 0 <= top <= height for _, left, top in said)
+    # The start is a ring, whose middle has the colour of paper; the minimum a cross.
+    middle = """([x, y]) => {
+      const { point } = lab.solid.onSurface(x, y), { context, ratio } = lab.solid.stage;
+      return [...context.getImageData(point[0] * ratio, point[1] * ratio, 1, 1).data];
+    }"""
+    assert page.evaluate(middle, [-1.5, 2.0]) == [255] * 4
+    page.evaluate("lab.edit((state) => Object.assign(state, { rules: [], turn: [-0.6, 1.5] }))")  # from above
+    settle(page)
+    assert max(page.evaluate(middle, [1.0, 1.0])[:3]) < 60
+    # Heads are where the picture's cells are, not where the true valley is: it is narrower than a cell.
+    off = "[lab.heights.get('rosenbrock').height(0.5, 0.25), lab.solid.ground(0.625, 0.3125)]"
+    true, drawn = page.evaluate(off)
+    assert drawn > true + 0.05
+    below = page.evaluate("""[...lab.solid.grid.keys()].filter((k) => {
+      const { cells, grid } = lab.solid, i = Math.floor(k / (cells + 1)), j = k % (cells + 1);
+      return Math.abs(lab.solid.ground(i / cells, j / cells) - Math.min(grid[k], 1.1)) > 1e-6;
+    }).length""")
+    assert below == 0
+
+
+def test_a_narrow_valley_is_no_comb(opened: Opened) -> None:
+    """Along the floor of the banana, which runs across the cells, the drawn heights do not jump up and down."""
+    page = opened(link(surface="rosenbrock", rules="adam", view="solid"))
+    settle(page)
+    floor = page.evaluate("""Array.from({ length: 200 }, (_, k) => -1.3 + 2.9 * k / 199).map((x) => (
+      lab.solid.ground((x + 2) / 4, (x * x + 1) / 4)))""")
+    ripple = np.abs(floor - np.convolve(np.pad(floor, 7, mode="edge"), np.ones(15) / 15, mode="valid"))
+    assert ripple.max() < 0.05
+
+
+def test_the_ratio_of_signal_to_noise_is_offered(opened: Opened) -> None:
+    """m_hat over the root, which is the step in learning rates."""
+    page = opened(link(surface="noisy-bowl", rules="adam", lr=0.05, steps=80, inside="m_hat / root,sqrt v_hat"))
+    settle(page)
+    expect(page.locator("#message")).to_be_hidden()
+    expect(page.locator("#inside-first")).to_have_value("m_hat / root")
+    path = paths(page)["adam"].astype(float)
+    shown = page.evaluate("lab.charts.charts.first.plot.data[1]")
+    np.testing.assert_allclose(shown, -np.diff(path[:, 0]) / 0.05, atol=1e-4)
+    page.get_by_role("button", name="look inside sgd", exact=True).click()
+    settle(page)
+    assert "/" not in (page.locator("#inside-first").text_content() or "")
+
+
+def test_stories_stand_at_their_end_where_motion_is_not_wanted(opened: Opened) -> None:
+    page = opened(reduced_motion="reduce")
+    for story in ("bound", "valley"):
+        page.locator("#preset").select_option(story)
+        expect(page.locator("#play")).to_have_text("Play")
+        steps = state(page)["steps"]
+        expect(page.locator("#now")).to_have_text(f"step {steps} of {steps}")
+        assert not page.evaluate("lab.playing")
+
+
+def test_a_link_to_a_file_says_what_it_is_good_for(opened: Opened) -> None:
+    page = opened()
+    page.locator("#share").click()
+    expect(page.locator("#shared")).to_contain_text("It opens the file of this page, on this machine")
+
+
+def test_two_settings_of_one_rule_stand_side_by_side(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam", look="adam", lr=0.01, **{"adam.lr": 0.05}))
+    second = page.locator("#twin")
+    expect(second).to_have_text("A second adam beside it")
+    second.click()
+    assert state(page)["rules"] == ["sgd", "adam", "adam (2)"]
+    expect(page.locator("#inside-name")).to_have_text("adam (2)")
+    expect(second).to_be_disabled()  # of a second one there is no second
+    np.testing.assert_array_equal(paths(page)["adam"], paths(page)["adam (2)"])
+    before = paths(page)["adam"]
+    page.locator("#number-beta1").fill("0.5")
+    page.locator("#number-beta1").press("Enter")
+    assert page.evaluate("['adam', 'adam (2)'].map((name) => lab.given(name).values.beta1)") == [0.9, 0.5]
+    assert page.evaluate("['adam', 'adam (2)'].map((name) => lab.given(name).values.lr)") == [0.05, 0.05]
+    np.testing.assert_array_equal(paths(page)["adam"], before)
+    assert (paths(page)["adam (2)"] != before).any()
+    assert_numpys_bits(page, "two settings")
+    expect(page.locator("#numbers tr")).to_have_count(3)
+    colors = page.evaluate("['adam', 'adam (2)'].map((name) => lab.looks.of(name).color)")
+    assert colors[0] != colors[1]
+    # It is in the link, also while it is not shown.
+    page.locator("#rules input[value='adam (2)']").uncheck()
+    other = opened(page.evaluate("lab.link()"))
+    expect(other.locator("#message")).to_be_hidden()
+    other.locator("#rules input[value='adam (2)']").check()
+    assert other.evaluate("lab.given('adam (2)').values.beta1") == 0.5
+    other.locator("#tab-thousand").click()
+    expect(other.locator("#thousand figure")).to_have_count(3)
+    expect(opened(link(surface="beale", rules="adm (2)")).locator("#message")).to_contain_text("no rule “adm (2)”")
+    expect(opened(link(surface="beale", rules="adam (2) (2)")).locator("#message")).to_contain_text("There is no rule")
 
 
 def test_the_best_rate(opened: Opened) -> None:

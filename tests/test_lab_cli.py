@@ -70,6 +70,8 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
     assert '["surface", "own"]' in text
     assert '["start", "1.0,-2.0"]' in text
     assert '["mine"]: (() => {' in text
+    _run("--surface", "sin(x) + y**2", "--box=-12,12,-1,5", "--no-open", cwd=tmp_path)
+    assert '"box": [[-12.0, 12.0], [-1.0, 5.0]], "start": [8.0, 4.0]' in (tmp_path / "steprule-lab.html").read_text()
 
 
 def test_it_lists_the_surfaces(tmp_path: Path) -> None:
@@ -88,6 +90,13 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
         (["--surface", "x*z"], "a surface is a function of x and y, got 'z' as well"),
         (["--surface", "beale", "--start", "1"], "a start on 'beale' has 2 coordinates, got 1"),
         (["--surface", "beale", "--start", "a,b"], "--start takes numbers, as in 1,1.5, got 'a,b'"),
+        (
+            ["--surface", "x*y", "--box", "1,2,3"],
+            "a box has 4 numbers, x from and to and y from and to, as in -2,2,-1,3",
+        ),
+        (["--surface", "x*y", "--box", "a"], "--box takes numbers, as in -2,2,-1,3, got 'a'"),
+        (["--surface", "beale", "--box", "0,1,0,1"], "--box belongs to an expression; 'beale' has its own"),
+        (["--box", "0,1,0,1"], "--box belongs to an expression; give one by --surface"),
         (["--start", "1,1"], "--start belongs to a surface; name one by --surface"),
         (["--port", "80"], "--port has no effect without --serve"),
         (["--serve", "--output", "x.html"], "--output has no effect with --serve, which writes no file"),

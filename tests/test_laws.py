@@ -65,9 +65,8 @@ def test_sign_rules_move_by_the_learning_rate(name: str, grads: Array) -> None:
 @hypothesis.given(
     grads=hnp.arrays(np.float64, (40, 3), elements=moderate), beta1=st.floats(0, 0.95), beta2=st.floats(0.5, 0.999)
 )
-def test_adam_steps_stay_within_the_papers_bound(grads: Array, beta1: float, beta2: float) -> None:
-    # Section 2.1: |step| <= lr (1 - beta1) / sqrt(1 - beta2) if that factor is above 1, else lr; the
-    # corrected moments keep it for a finite t with the corrections of t.
+def test_adam_steps_stay_within_their_least_upper_bound(grads: Array, beta1: float, beta2: float) -> None:
+    # The factor of the paper's section 2.1, (1 - beta1) / sqrt(1 - beta2), is for a single gradient after a silence.
     theta = np.zeros(3)
     optimizer = sr.Optimizer(theta, "adam", lr=1.0, beta1=beta1, beta2=beta2, eps=0.0)
     for t, g in enumerate(grads, start=1):
@@ -78,6 +77,30 @@ def test_adam_steps_stay_within_the_papers_bound(grads: Array, beta1: float, bet
         a = (1 - beta1) * beta1 ** i.astype(float) / (1 - beta1**t)
         b = (1 - beta2) * beta2 ** i.astype(float) / (1 - beta2**t)
         assert (np.abs(theta - before) <= np.sqrt(np.sum(a * a / b)) * (1 + 1e-9)).all()
+
+
+def _longest_step(silence: int, train: Array) -> float:
+    theta = np.zeros(1)
+    optimizer = sr.Optimizer(theta, "adam", lr=1.0, eps=0.0, backend="numpy")
+    for g in [1e-100] * silence:  # its square is not zero, which without epsilon would divide zero by zero
+        optimizer.step(np.full(1, g))
+    longest = 0.0
+    for g in train:
+        before = theta.copy()
+        optimizer.step(np.full(1, g))
+        longest = max(longest, abs(float((theta - before)[0])))
+    return longest
+
+
+def test_how_far_adam_steps_after_a_long_silence() -> None:
+    # By Cauchy-Schwarz no history of gradients makes m_hat / sqrt(v_hat) larger than this, and gradients that grow by
+    # beta2 / beta1 a step come as near as one likes; alike ones do not, and a single one makes the paper's factor.
+    least_bound = (1 - 0.9) / (np.sqrt(1 - 0.999) * np.sqrt(1 - 0.9**2 / 0.999))
+    assert least_bound == pytest.approx(7.27, abs=0.005)
+    growing = (0.999 / 0.9) ** np.arange(150.0)
+    assert least_bound * (1 - 1e-4) < _longest_step(10_000, growing) <= least_bound
+    assert _longest_step(10_000, np.ones(40)) == pytest.approx(6.57, abs=0.01)
+    assert _longest_step(10_000, np.ones(1)) == pytest.approx(0.1 / np.sqrt(0.001), rel=1e-3)
 
 
 @hypothesis.given(theta=hnp.arrays(np.float64, 4, elements=moderate), decay=st.floats(0, 1), lr=st.floats(0, 1))

@@ -47,6 +47,27 @@ def test_an_unfinished_race_says_how_much_of_each_rule_is_there(quadratic: str, 
     assert "(one seed)" in html
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (("sgd", "adam"), "None of these rules decays the weights."),
+        (("adam", "adamw"), "Weights are decayed in adamw by 0.01; the others decay none."),
+        (
+            ("adamw(weight_decay=0.2)", "adamw"),
+            "Weights are decayed in adamw(weight_decay=0.2) by 0.2 and adamw by 0.01.",
+        ),
+        (("adamw(weight_decay=0)",), "None of these rules decays the weights."),
+    ],
+)
+def test_the_page_says_what_was_not_tuned(quadratic: str, tmp_path: Path, rules: tuple[str, ...], words: str) -> None:
+    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1,), seeds=1))
+    runs = {task: Run(1, False, 0.5, {}, [1.0] * 5) for task in plan.tasks}
+    text = " ".join(write(Race(plan, runs, 1, 0.0, 0, False), tmp_path)[-1].read_text().split())
+    assert f"unless a rule's name says otherwise. {words}</p>" in text
+    assert "The rate is <b>constant</b> over a run" in text
+    assert "within 10&nbsp;% of the rule's own best one, which counts itself" in text
+
+
 def test_where_all_have_diverged_no_heading_is_left_alone(quadratic: str, tmp_path: Path) -> None:
     plan = make_plan(Settings(quadratic, rules=("sgd",), lrs=(0.1,), seeds=1))
     runs = {task: Run(diverged=True, history=[1.0]) for task in plan.tasks}

@@ -30,6 +30,10 @@ def lab(
         typer.Option(help="A surface to show first: its name (--list), or an expression such as 'abs(x) + 3*y**2'."),
     ] = None,
     start: Annotated[str | None, typer.Option(help="With --surface: where paths begin, as in 1,1.5.")] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(help="With an expression: what is drawn, x from and to and y from and to, as in -2,2,-1,3."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {_DEFAULT}.")] = None,
     serve: Annotated[
         bool, typer.Option("--serve", metavar="", help="Serve the page to this machine instead of writing it.")
@@ -45,7 +49,7 @@ def lab(
     if find_spec("sympy") is None:
         raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
     if list_:
-        given = (rules, surface, start, output, serve or None, port, no_open or None)
+        given = (rules, surface, start, box, output, serve or None, port, no_open or None)
         if any(value is not None for value in given):
             raise HyperparameterError("--list only lists the surfaces; drop what is given beside it")
         _list_surfaces()
@@ -54,14 +58,14 @@ def lab(
         raise HyperparameterError("--port has no effect without --serve")
     if serve and output is not None:
         raise HyperparameterError("--output has no effect with --serve, which writes no file")
-    text = _page(rules or [], surface, start)
+    text = _page(rules or [], surface, start, box)
     if serve:
         _serve(text, _PORT if port is None else port, no_open)
     else:
         _write(text, output or _DEFAULT, no_open)
 
 
-def _page(specs: list[str], surface: str | None, start: str | None) -> str:
+def _page(specs: list[str], surface: str | None, start: str | None, box: str | None) -> str:
     from steprule.lab import View, own, page
     from steprule.lab import surface as named
     from steprule.lab.surfaces import NAMES
@@ -70,15 +74,23 @@ def _page(specs: list[str], surface: str | None, start: str | None) -> str:
     if surface is not None:
         # A word is a name, perhaps a misspelt one; anything else an expression.
         is_name = surface in NAMES or re.fullmatch(r"[A-Za-z]{3,}([ -][A-Za-z]+)*", surface)
-        ground = named(surface.lower().replace(" ", "-")) if is_name else own(surface)
-    return page(View(tuple(load(spec) for spec in specs), ground, None if start is None else _numbers(start)))
+        if box is not None and is_name:
+            raise HyperparameterError(f"--box belongs to an expression; {surface!r} has its own")
+        sides = None if box is None else _numbers(box, "--box", "-2,2,-1,3")
+        ground = named(surface.lower().replace(" ", "-")) if is_name else own(surface, sides)
+    elif box is not None:
+        raise HyperparameterError(
+            "--box belongs to an expression; give one by --surface, as in --surface 'x**2 + 4*y**2'"
+        )
+    begin = None if start is None else _numbers(start, "--start", "1,1.5")
+    return page(View(tuple(load(spec) for spec in specs), ground, begin))
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _numbers(text: str, option: str, example: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise HyperparameterError(f"--start takes numbers, as in 1,1.5, got {text!r}") from None
+        raise HyperparameterError(f"{option} takes numbers, as in {example}, got {text!r}") from None
 
 
 def _write(text: str, path: Path, no_open: bool) -> None:

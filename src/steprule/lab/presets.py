@@ -14,12 +14,13 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         "valley",
         "Why momentum crosses the valley",
         "Plain gradient descent is held to a rate that the walls allow, and creeps along the floor. Momentum,"
-        " at the same rate, adds up the small slopes of the floor, while those of the walls cancel. Move the "
-        "rate of sgd up to 0.005, and the walls throw it out.",
+        " at the same rate, adds up the small slopes of the floor, while those of the walls cancel. The "
+        "sliders are set to sgd alone: twice the rate helps it, and at 0.005 the walls throw it out.",
         {
             "surface": "rosenbrock",
             "rules": "sgd,momentum",
-            "look": "momentum",
+            "look": "sgd",
+            "scope": "one",
             "sgd.lr": "0.001",
             "momentum.lr": "0.001",
         },
@@ -44,15 +45,16 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         "correction",
         "What bias correction does in the first ten steps",
         "m and v start at zero and have to warm up, v a hundred times as slowly. Without the correction the "
-        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are too long as well. "
-        "See 1 − β₂ᵗ.",
+        "first step is 0.1 / √0.001 = 3.2 times the learning rate, and the next ones are too long as well. Here, as "
+        "when a model is trained further, the start is near the minimum already: uncorrected steps throw it out, and "
+        "what they lost is not regained by the end. Far from a minimum long steps can be luck. See 1 − β₂ᵗ.",
         {
             "surface": "long-valley",
             "rules": "adam_uncorrected,adam",
             "look": "adam",
-            "steps": "40",
+            "steps": "60",
             "lr": "0.1",
-            "start": "-1.2,2.4",
+            "start": "1.1,1.1",
         },
     ),
     (
@@ -74,16 +76,37 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "bound",
         "The step bound",
-        "However large the gradients are (here the loss is a thousand times itself), Adam's step stays below "
-        "the learning rate (dotted) while they are alike, and at most 0.1 / √0.001 = 3.2 times it after a "
-        "silence of a thousand steps (Kingma & Ba, section 2.1). RMSProp, which corrects nothing, begins with"
-        " ten times the rate.",
+        "While its gradients are alike, Adam's steps are no longer than the learning rate (dotted), however large the"
+        " gradients are (here the loss is a thousand times itself). But y has been silent for 5,000 steps, and is then "
+        "seen in each: its first gradient makes a step of 0.1 / √0.001 = 3.2 times the rate (Kingma & Ba, section 2.1)"
+        ", the twelfth one of 6.5 times, for m has gathered them all while v has hardly begun to grow. No gradients "
+        "whatever make it more than (1 − β₁) / (√(1 − β₂) √(1 − β₁² / β₂)) = 7.3 times. RMSProp, which corrects "
+        "nothing, begins with ten times the rate.",
         {
-            "surface": "sparse-bowl",
+            "surface": "silence",
             "rules": "rmsprop,adam",
             "look": "adam",
-            "lr": "0.05",
+            "lr": "0.002",
             "scale": "1000",
+            "t": "4980",
+            "speed": "60",
+            "axis": "1",
+        },
+    ),
+    (
+        "annealing",
+        "Why Adam's steps shrink by themselves",
+        "m̂ over the root of v̂ (see m_hat / root) is a ratio of signal to noise (Kingma & Ba, section 2.1). Far from "
+        "the minimum gradients point the same way, and it is near one: steps are as long as the learning rate. Near "
+        "the minimum only noise is left, it falls towards zero, and so do the steps, at the same learning rate.",
+        {
+            "surface": "noisy-bowl",
+            "rules": "adam",
+            "look": "adam",
+            "steps": "400",
+            "lr": "0.02",
+            "noise": "1",
+            "inside": "m_hat / root,sqrt v_hat",
         },
     ),
     (
@@ -120,25 +143,29 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
     (
         "sparse",
         "Sparse gradients",
-        "y is seen in one step of ten, and then ten times as strongly, as the row of a rare word. sgd has one"
-        " rate for both: a tenth of what x could bear makes y overshoot at every sight. AdaGrad and Adam have"
-        " a rate for each coordinate.",
+        "x is seen in every step; y in one of ten, at random, as the row of a rare word, so on average the bowl is "
+        "hardly inclined along y. sgd has one rate for both: the largest that x bears (0.2; here 0.19) is little for y."
+        " AdaGrad and Adam divide by what each coordinate has seen: when y comes, its steps are long.",
         {
             "surface": "sparse-bowl",
             "rules": "sgd,adagrad,adam",
             "look": "adagrad",
+            "steps": "200",
+            "axis": "1",
             "sgd.lr": "0.19",
-            "adagrad.lr": "0.5",
-            "adam.lr": "0.05",
+            "adagrad.lr": "1",
+            "adam.lr": "0.1",
         },
     ),
     (
         "saddle",
         "Leaving a saddle",
-        "On the ridge the gradient along y is almost zero, and sgd waits there until it has grown. Rules that"
-        " divide by its size do not see how small it is.",
+        "The start is a millionth beside the ridge, where the gradient along y is almost zero: sgd and momentum wait "
+        "there until it has grown. Rules that divide by its size do not see how small it is.",
         {
             "surface": "saddle",
+            "start": "-1.5,0.000001",
+            "steps": "120",
             "rules": "sgd,momentum,rmsprop,adam",
             "look": "adam",
             "sgd.lr": "0.1",

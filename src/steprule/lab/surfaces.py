@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from steprule.errors import ProblemError, suggest
@@ -18,9 +19,12 @@ NAMES = (
     "rastrigin",
     "noisy-bowl",
     "sparse-bowl",
+    "silence",
     "reddi",
 )
 _OWN_BOX: Box = ((-3.0, 3.0), (-3.0, 3.0))
+_EDGES = 4
+_WIDEST = 1e30
 
 
 @cache
@@ -107,15 +111,28 @@ def surfaces() -> dict[str, Surface]:
         Surface(
             "sparse-bowl",
             "Sparse gradients",
-            "A round bowl, but y is seen in one step of ten, at random, and then ten times as strongly, as the row of "
-            "a rare word. Rules with a memory of squares treat it as the rare thing it is.",
-            0.5 * x**2 + 0.5 * y**2,
+            "x is seen in every step; y in one of ten, at random, as the row of a rare word, so on average the bowl is "
+            "hardly inclined along y. Rules with a memory of squares take long steps there when they can.",
+            5 * x**2 + y**2 / 20,
             ((-3.0, 3.0), (-3.0, 3.0)),
             (-2.4, 2.4),
             ((0.0, 0.0),),
             300,
             soft=0.02,
-            sampled=0.5 * x**2 + sp.Piecewise((5 * y**2, u < 0.1), (0, True)),
+            sampled=5 * x**2 + sp.Piecewise((y**2 / 2, u < 0.1), (0, True)),
+        ),
+        Surface(
+            "silence",
+            "A long silence",
+            "A round bowl, but y is silent for 5,000 steps, and then seen in each of 250 steps. What a rule has "
+            "forgotten by then shows in the length of its steps.",
+            0.5 * x**2 + 0.5 * y**2,
+            ((-3.0, 3.0), (-3.0, 3.0)),
+            (-2.4, 2.4),
+            ((0.0, 0.0),),
+            5250,
+            soft=0.02,
+            sampled=0.5 * x**2 + sp.Piecewise((10.5 * y**2, sp.Mod(t - 1, 5250) >= 5000), (0, True)),
         ),
         Surface(
             "reddi",
@@ -146,12 +163,18 @@ def surface(name: str) -> Surface:
     return surfaces()[name]
 
 
-def own(text: str) -> Surface:
+def own(text: str, box: Sequence[float] | None = None) -> Surface:
     """Return the surface of an expression in x and y that a user wrote, as ``"Abs(x) + y**2"``.
 
+    Args:
+        text: the expression.
+        box: the part of the plane that is drawn, as (x from, x to, y from, y to). Default: from -3 to 3. Paths begin
+            in its upper right, unless a start is given.
+
     Raises:
-        ProblemError: when it is no such expression.
+        ProblemError: when it is no such expression, or the box is none.
     """
+    sides = _sides(box) if box is not None else _OWN_BOX
     import sympy as sp
     from sympy.parsing.sympy_parser import parse_expr
 
@@ -165,6 +188,20 @@ def own(text: str) -> Surface:
     others = sorted(symbol.name for symbol in value.free_symbols - {x, y})
     if others:
         raise ProblemError(f"a surface is a function of x and y, got {', '.join(map(repr, others))} as well")
-    made = Surface("own", " ".join(text.split()), "A surface of your own.", value, _OWN_BOX, (2.0, 2.0), ())
+    start = tuple(low + 5 * (high - low) / 6 for low, high in sides)
+    made = Surface("own", " ".join(text.split()), "A surface of your own.", value, sides, start, ())
     made.python()  # refuses what cannot be written
     return made
+
+
+def _sides(box: Sequence[float]) -> Box:
+    """Return the sides of a box that a user gave."""
+    written = ",".join(f"{edge:g}" for edge in box)
+    if len(box) != _EDGES:
+        raise ProblemError(f"a box has 4 numbers, x from and to and y from and to, as in -2,2,-1,3; got {written}")
+    x0, x1, y0, y1 = map(float, box)
+    if not (-_WIDEST < x0 < x1 < _WIDEST and -_WIDEST < y0 < y1 < _WIDEST):
+        raise ProblemError(
+            f"a box goes from a smaller to a larger number, of less than 1e30, as in -2,2,-1,3; got {written}"
+        )
+    return (x0, x1), (y0, y1)

@@ -44,6 +44,12 @@ class Entrant:
         """The name, or the specification if that is needed, with the hyperparameters that were set."""
         return labelled(self.name if self.by_name else self.given, self.hyperparameters)
 
+    @property
+    def weight_decay(self) -> float:
+        """The weight decay it runs with, its default unless it is set; 0 where the rule has none."""
+        values = load_rule(self.spec, self.digest).resolve(dict(self.hyperparameters))
+        return float(values.get("weight_decay") or 0.0)
+
 
 def labelled(name: str, hyperparameters: tuple[tuple[str, Any], ...]) -> str:
     """Return the name with the hyperparameters that were set, such as ``adam(beta2=0.9)``."""

@@ -51,6 +51,7 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
         table=_table(race, rows, written),
         edge=_edge(rows),
         **sections,
+        decay=_decay(race),
         start=_number(written(plan.start)),
         margin=_number(written(FORGIVING * NEAR_ZERO * abs(plan.start))),
         settings=_settings(race, written),
@@ -92,6 +93,16 @@ def _finding(rows: list[Row], written: _Written) -> str:
     if alike:
         text += f" Over the seeds, its range overlaps with that of {_list(alike)}."
     return text
+
+
+def _decay(race: Race) -> str:
+    """Return which rules decay the weights: it is not tuned, and at its default it may slow a rule down."""
+    decays = [(entrant.label, entrant.weight_decay) for entrant in race.plan.entrants]
+    having = [f"{escape(label)} by {decay:g}" for label, decay in decays if decay]
+    if not having:
+        return "None of these rules decays the weights."
+    others = "" if len(having) == len(decays) else "; the others decay none"
+    return f"Weights are decayed in {_list(having)}{others}."
 
 
 def _list(words: list[str]) -> str:

@@ -1,6 +1,9 @@
 // Curves over the steps, by uPlot. Each chart is given the columns up to now; its x axis spans the whole run.
 const FLOOR = 1e-12;
 
+// Losses are drawn by their logarithm, unless the surface is a line, or goes below zero.
+const isLogarithmic = ({ runs, heights }) => !heights.flat && runs.every(({ run }) => run.lowest >= 0);
+
 // One coordinate of a quantity over the steps, as uPlot wants it.
 function column(run, values, k, stride, end, shape) {
   const found = new Array(end + 1);
@@ -9,7 +12,28 @@ function column(run, values, k, stride, end, shape) {
 }
 
 // On a logarithmic axis there is no zero: a gap stands for it, and for what only rounding tells from it.
-const size = (x) => (Math.abs(x) > FLOOR ? Math.abs(x) : null);
+const size = (x) => (Math.abs(x) > FLOOR && Number.isFinite(x) ? Math.abs(x) : null);
+
+// The losses that a chart shows at most, from low to high: those of runs that stay within a thousand times the loss at the
+// start, with some room. The curve of a run that diverges leaves the chart, and does not press the others flat.
+function tame(runs, t) {
+  const start = Math.max(...runs.map((run) => Math.abs(run.losses[0])), FLOOR);
+  let [low, high, wild] = [Infinity, -Infinity, false];
+  for (const run of runs) {
+    const losses = run.losses.subarray(0, Math.min(t, run.done) + 1), calm = losses.every((x) => Math.abs(x) <= 1000 * start);
+    wild ||= run.diverged || !calm;
+    for (const x of calm ? losses : losses.subarray(0, 1)) [low, high] = [Math.min(low, x), Math.max(high, x)];
+  }
+  const room = Math.max(high - low, Math.abs(high), FLOOR);
+  return wild ? [low > 0 ? 0 : low - room, high + 9 * room] : undefined;
+}
+
+// Where a value stands between gaps: no line goes there, so it is drawn as a point.
+function lone(data) {
+  const found = [];
+  for (let k = 0; k < data.length; k++) if (data[k] != null && data[k - 1] == null && data[k + 1] == null) found.push(k);
+  return found;
+}
 
 class Chart {
   constructor(host, title) {
@@ -19,12 +43,12 @@ class Chart {
   }
 
   // lines: [{ color, dash, width, data }] over xs; rebuilt only when their looks change.
-  show({ xs, lines, steps, log, theme, paper, floor }) {
+  show({ xs, lines, steps, log, theme, paper, floor, most }) {
     const { width } = this.host.getBoundingClientRect(), height = this.host.clientHeight;
     const key = JSON.stringify([lines.map(({ color, dash, width: thick }) => [color, dash, thick]), steps, log, theme]);
     if (key !== this.key) this.build(key, { lines, steps, log, paper, width, height });
+    Object.assign(this, { floor, most });
     if (this.plot.width !== width || this.plot.height !== height) this.plot.setSize({ width, height });
-    this.floor = floor;
     this.plot.setData([xs, ...lines.map((line) => line.data)]);
   }
 
@@ -44,7 +68,8 @@ class Chart {
         },
       ],
       series: [{}, ...lines.map(({ color, dash, width: thick }) => ({
-        stroke: color, dash: dash.length ? dash : undefined, width: thick, points: { show: false }, spanGaps: false,
+        stroke: color, dash: dash.length ? dash : undefined, width: thick, spanGaps: false,
+        points: { show: false, filter: (plot, k) => lone(plot.data[k]), size: 4, fill: color, stroke: color },
       }))],
     };
     this.plot = new uPlot(options, [[0], ...lines.map(() => [null])], this.host);
@@ -56,11 +81,12 @@ class Chart {
     for (const kind of ["pointerdown", "pointermove"]) this.plot.over.addEventListener(kind, pick);
   }
 
-  range(low, high, log) {
+  range(least, greatest, log) {
+    const low = Math.max(least, this.most?.[0] ?? -Infinity), high = Math.min(greatest, this.most?.[1] ?? Infinity);
     if (!Number.isFinite(low) || !Number.isFinite(high)) return log ? [1e-3, 1] : [0, 1];
     if (log) {
-      const least = Math.max(low, FLOOR), most = Math.max(high, least);
-      return [10 ** (Math.floor(Math.log10(least) * 2 - 0.05) / 2), 10 ** (Math.ceil(Math.log10(most) * 2 + 0.05) / 2)];
+      const bottom = Math.max(low, this.floor ?? FLOOR), top = Math.max(high, bottom);
+      return [10 ** (Math.floor(Math.log10(bottom) * 2 - 0.05) / 2), 10 ** (Math.ceil(Math.log10(top) * 2 + 0.05) / 2)];
     }
     const room = 0.06 * (high - low || Math.abs(high) || 1);
     return [low - room, high + room];
@@ -107,14 +133,14 @@ class Charts {
   }
 
   losses({ runs, looks, state, focus, heights }) {
-    const xs = steps(state.t, 0), log = !heights.flat && runs.every(({ run }) => run.lowest >= 0);
+    const xs = steps(state.t, 0), log = isLogarithmic({ runs, heights });
     const lines = runs.map(({ name, run }) => {
       const { color, dash } = looks.of(name), end = Math.min(state.t, run.done);
       const data = new Array(state.t + 1).fill(null);
       for (let t = 0; t <= end; t++) data[t] = log ? size(run.losses[t]) : run.losses[t];
       return { color, dash, width: name === focus ? 2.5 : 1.6, data };
     });
-    return { xs, lines, log };
+    return { xs, lines, log, most: tame(runs.map(({ run }) => run), state.t) };
   }
 
   inside(name, scene) {
@@ -128,7 +154,7 @@ class Charts {
       const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
       const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
       if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
-      return { xs, lines, log: true };
+      return { xs, lines, log: true, floor: bound > 0 ? Math.max(1e-5 * bound, FLOOR) : FLOOR }; // shorter ones would hide the others
     }
     if (name === "correction") {
       const shown = corrections(run.rule);
@@ -151,10 +177,20 @@ function steps(end, from) {
   return found;
 }
 
-const valuesNamed = (run, name) => run.names.get(name) ?? run.scalars.get(name);
+// What has a name in the rule, or the quotient of two of those: "m_hat / root".
+function valuesNamed(run, name = "") {
+  const found = run.names.get(name) ?? run.scalars.get(name), [over, under] = name.split(" / ").map((part) => run.names.get(part));
+  return found ?? (over && under ? over.map((x, k) => x / under[k]) : undefined);
+}
+
+// The mean of gradients over the root of their squares, where a rule has both: its signal-to-noise ratio, which anneals its steps.
+function ratio(rule) {
+  const mean = ["m_hat", "m1_hat", "m"].find((name) => rule.probes.includes(name) || rule.slots.includes(name));
+  return mean && rule.probes.includes("root") ? [`${mean} / root`] : [];
+}
 
 // What can be looked at inside a rule, and what is shown first: the mean of gradients, and what it is divided by.
-const insideNames = (rule) => [...rule.slots, ...rule.scalars, ...rule.probes.filter((name) => !name.startsWith("1 - "))];
+const insideNames = (rule) => [...rule.slots, ...rule.scalars, ...rule.probes.filter((name) => !name.startsWith("1 - ")), ...ratio(rule)];
 
 function insideOf(rule, state) {
   const names = insideNames(rule), roots = names.filter((name) => name.startsWith("sqrt "));
@@ -162,6 +198,17 @@ function insideOf(rule, state) {
   const second = roots[0] ?? ["v_hat", "v", "u", "G", "E_g2", "delta", "ax"].find((name) => names.includes(name)) ?? names[1];
   const chosen = state.inside.map((name) => (names.includes(name) ? name : ""));
   return [chosen[0] || first, chosen[1] || second];
+}
+
+// The longest step along one coordinate so far, in learning rates, in words.
+function longest(run, end) {
+  const { path, d, values: { lr } } = run;
+  let most = 0, at = 0;
+  for (let k = d; k < d * (end + 1); k++) {
+    const length = Math.abs(path[k] - path[k - d]);
+    if (length > most) [most, at] = [length, Math.floor(k / d)];
+  }
+  return lr > 0 && most > 0 ? `; longest: ${written(most / lr)} times it, at step ${at}` : "";
 }
 
 // Corrections of the bias where the rule has some; else what else it computes once a step.

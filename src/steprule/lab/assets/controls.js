@@ -46,38 +46,44 @@ class Controls {
     this.more = root.querySelector("#more-sliders");
     this.everyone = root.querySelector("#for-all");
     this.single = root.querySelector("#for-one");
-    this.buildRules();
+    this.items = new Map();
+    this.second = root.querySelector("#twin");
+    this.second.addEventListener("click", () => edit((state) => doubled(facts, state)));
     for (const radio of [this.everyone, this.single]) {
       radio.addEventListener("change", () => edit((state) => { state.scope = this.single.checked ? "one" : "all"; }));
     }
   }
 
-  buildRules() {
-    this.items = new Map();
-    for (const rule of this.facts.rules.values()) {
-      const item = document.createElement("li"), label = document.createElement("label"), box = document.createElement("input");
-      const canvas = document.createElement("canvas"), name = document.createElement("span"), look = document.createElement("button");
-      Object.assign(box, { type: "checkbox", name: "rule", value: rule.name });
-      name.textContent = rule.name;
-      name.className = "name";
-      canvas.setAttribute("aria-hidden", "true");
-      Object.assign(look, { type: "button", className: "look", textContent: "look inside" });
-      look.setAttribute("aria-label", `look inside ${rule.name}`);
-      label.title = `${rule.about} ${rule.paper}`.trim();
-      label.append(box, canvas, name);
-      item.append(label, look);
-      box.addEventListener("change", () => this.edit((state) => toggled(state, rule.name, box.checked)));
-      look.addEventListener("click", () => this.edit((state) => {
-        toggled(state, rule.name, true);
-        state.look = rule.name;
-      }));
-      this.items.set(rule.name, { item, box, canvas, look });
-      this.list.append(item);
-    }
+  // An entry of the list for each rule; those that are made later stand behind the rule they are made of.
+  listRules() {
+    for (const rule of this.facts.rules.values()) if (!this.items.has(rule.name)) this.listRule(rule);
+  }
+
+  listRule(rule) {
+    const item = document.createElement("li"), label = document.createElement("label"), box = document.createElement("input");
+    const canvas = document.createElement("canvas"), name = document.createElement("span"), look = document.createElement("button");
+    Object.assign(box, { type: "checkbox", name: "rule", value: rule.name });
+    name.textContent = rule.name;
+    name.className = "name";
+    canvas.setAttribute("aria-hidden", "true");
+    Object.assign(look, { type: "button", className: "look", textContent: "look inside" });
+    look.setAttribute("aria-label", `look inside ${rule.name}`);
+    label.title = `${rule.about} ${rule.paper}`.trim();
+    label.append(box, canvas, name);
+    item.append(label, look);
+    box.addEventListener("change", () => this.edit((state) => toggled(state, rule.name, box.checked)));
+    look.addEventListener("click", () => this.edit((state) => {
+      toggled(state, rule.name, true);
+      state.look = rule.name;
+    }));
+    this.items.set(rule.name, { item, box, canvas, look });
+    if (rule.twinOf) this.items.get(rule.twinOf).item.after(item);
+    else this.list.append(item);
   }
 
   show(scene) {
     const { state, looks, facts } = scene;
+    this.listRules();
     for (const [name, { item, box, canvas, look }] of this.items) {
       const on = state.rules.includes(name);
       box.checked = on;
@@ -91,6 +97,9 @@ class Controls {
     this.single.nextElementSibling.textContent = state.look ? `for ${state.look} only` : "for one only";
     this.single.disabled = !state.look;
     this.single.checked = state.scope === "one";
+    const twin = facts.rules.get(state.look)?.twinOf;
+    this.second.disabled = !state.look || twin !== undefined;
+    this.second.textContent = state.look ? `A second ${twin ?? state.look} beside it` : "A second one beside it";
     this.everyone.checked = state.scope !== "one";
     const focus = this.items.get(state.look)?.item;
     if (focus && this.seen !== state.look) this.list.scrollTop = focus.offsetTop - this.list.clientHeight / 2;
@@ -107,8 +116,17 @@ class Controls {
       for (const hyper of facts.rules.get(name).hypers) if (!seen.has(hyper.name)) seen.set(hyper.name, { hyper, holder: name });
     }
     const first = SHOWN_FIRST.filter((name) => seen.has(name)), rest = [...seen.keys()].filter((name) => !SHOWN_FIRST.includes(name));
-    const wanted = (list) => list.map((name) => ({ id: name, ...seen.get(name), value: valuesOf(facts, state, seen.get(name).holder)[name] }));
-    const fixed = Object.values(OF_THE_PAGE).map((hyper) => ({ id: `page-${hyper.name}`, hyper, holder: "", value: state[hyper.name] }));
+    // One slider may stand for several rules: where their values differ, all are said.
+    const each = (hyper) => {
+      const holders = names.filter((name) => facts.rules.get(name)?.hypers.some((one) => one.name === hyper));
+      const values = holders.map((name) => [name, valuesOf(facts, state, name)[hyper]]);
+      return values.every(([, value]) => value === values[0][1]) ? [] : values;
+    };
+    const wanted = (list) => list.map((name) => {
+      const { hyper, holder } = seen.get(name);
+      return { id: name, hyper, holder, value: valuesOf(facts, state, holder)[name], each: each(name) };
+    });
+    const fixed = Object.values(OF_THE_PAGE).map((hyper) => ({ id: `page-${hyper.name}`, hyper, holder: "", value: state[hyper.name], each: [] }));
     this.fill(this.host, [...wanted(first), ...fixed]);
     this.fill(this.more, wanted(rest));
     this.root.querySelector("#more").hidden = !rest.length;
@@ -123,11 +141,14 @@ class Controls {
       host.replaceChildren(...wanted.map((entry, k) => this.slider(entry, scales[k])));
       if (held) document.getElementById(held)?.focus();
     }
-    for (const { id, value } of wanted) {
-      const { range, number, scale } = this.sliders.get(id);
-      if (document.activeElement !== number) number.value = String(value);
+    for (const { id, value, each } of wanted) {
+      const { range, number, scale, all } = this.sliders.get(id), words = each.map(([name, own]) => `${name} ${own}`).join(", ");
+      if (document.activeElement !== number) number.value = words ? "" : String(value);
+      number.placeholder = words ? "differ" : "";
+      all.textContent = words;
+      all.hidden = !words;
       if (scale.to(Number(range.value)) !== value) range.value = String(scale.from(value));
-      range.setAttribute("aria-valuetext", String(value));
+      range.setAttribute("aria-valuetext", words || String(value));
     }
   }
 
@@ -145,8 +166,10 @@ class Controls {
     number.setAttribute("aria-label", title.textContent);
     range.addEventListener("input", () => this.set(hyper, holder, scale.to(Number(range.value))));
     number.addEventListener("change", () => this.typed(hyper, holder, number));
-    row.append(label, number, range);
-    this.sliders.set(id, { range, number, scale });
+    const all = document.createElement("p");
+    all.className = "each";
+    row.append(label, number, range, all);
+    this.sliders.set(id, { range, number, scale, all });
     return row;
   }
 
@@ -186,4 +209,14 @@ function toggled(state, name, on) {
   if (on === state.rules.includes(name)) return;
   state.rules = on ? [...state.rules, name] : state.rules.filter((one) => one !== name);
   if (on || state.look === name) state.look = on ? name : state.rules.at(-1) ?? "";
+}
+
+// The rule that is looked into once more, at first with the same settings; the sliders are those of the second one.
+function doubled(facts, state) {
+  const first = state.look, name = `${first}${TWIN}`;
+  if (!known(facts, name)) return;
+  if (!state.rules.includes(name)) state.own[name] = Object.assign(Object.create(null), state.own[first]);
+  toggled(state, name, true);
+  state.look = name;
+  state.scope = "one";
 }

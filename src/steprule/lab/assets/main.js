@@ -80,10 +80,15 @@ class Lab {
     const kept = new Map();
     for (const name of wrong ? [] : state.rules) {
       const given = this.given(name), key = JSON.stringify([state.surface, given]), old = this.runs.get(name);
-      const run = old?.key === key ? old.run : new Run(this.facts.rules.get(name), RULES[name], ground, surface, given);
+      const run = old?.key === key ? old.run : this.runOf(name, ground, surface, given);
       kept.set(name, { key, run });
     }
     this.runs = kept;
+  }
+
+  runOf(name, ground, surface, given) {
+    const rule = this.facts.rules.get(name);
+    return new Run(rule, codeOf(rule), ground, surface, given);
   }
 
   get scene() {
@@ -172,6 +177,8 @@ class Lab {
     this.$("speed").value = state.speed;
     this.$("story").textContent = preset ? preset.story : ground.about;
     this.$("surface-formula").innerHTML = `<math><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
+    this.$("legend").textContent = legend(scene);
+    this.$("loss-scale").textContent = isLogarithmic(scene) ? "(logarithmic)" : "";
     for (const tab of document.querySelectorAll("[data-view]")) tab.setAttribute("aria-selected", String(tab.dataset.view === state.view));
     document.documentElement.dataset.view = state.view;
     document.documentElement.dataset.dimensions = ground.dimensions;
@@ -215,6 +222,7 @@ class Lab {
     const told = [t, ...runs.map((one) => one.run.done)].join();
     if (told === this.told && !this.dirty) return;
     this.told = told;
+    this.$("longest").textContent = run ? longest(run, Math.min(t, run.done)) : "";
     const rows = runs.map(({ name, run: one }) => {
       const at = Math.min(t, one.done), where = [...one.path.subarray(one.d * at, one.d * (at + 1))].map((x) => written(x)).join(", ");
       const lost = one.diverged && t > one.done ? ` (diverged at step ${one.done + 1})` : "";
@@ -274,6 +282,8 @@ class Lab {
     const preset = this.facts.presets.find((one) => one.key === key);
     if (!preset) return this.edit((state) => { state.preset = ""; });
     this.load(toHash([...preset.pairs, ["preset", key]]));
+    // Where motion is not wanted, a story stands at its end.
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return this.jump(this.state.steps);
     return this.play(true);
   }
 
@@ -285,7 +295,7 @@ class Lab {
     const heights = this.heights.get(state.surface), steps = Math.min(state.steps, 1000);
     this.tuning = new Tuning(rated, (name, lr) => {
       const given = { ...this.given(name), steps };
-      return new Run(this.facts.rules.get(name), RULES[name], ground, surface, { ...given, values: { ...given.values, lr } });
+      return this.runOf(name, ground, surface, { ...given, values: { ...given.values, lr } });
     }, heights);
     this.$("shared").textContent = rated.length ? "Looking for learning rates …" : "";
     this.wake();
@@ -313,11 +323,16 @@ class Lab {
     history.replaceState(null, "", this.link());
     try {
       await navigator.clipboard.writeText(location.href);
-      this.note("The link is copied. It holds all that you see.", 4000);
+      this.note(`The link is copied. It holds all that you see.${reach()}`, 9000);
     } catch {
-      this.note("Copy the address of this page: it holds all that you see.", 4000);
+      this.note(`Copy the address of this page: it holds all that you see.${reach()}`, 9000);
     }
   }
+}
+
+// Where a link leads to a file, what it is good for.
+function reach() {
+  return location.protocol === "file:" ? " It opens the file of this page, on this machine: send the file along, and what follows # shows the same there." : "";
 }
 
 const plain = (name) => name.replace(/^sqrt /, "√").replace(/^1 - (\w+)\^t$/, "1 − $1ᵗ");

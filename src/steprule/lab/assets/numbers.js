@@ -14,6 +14,14 @@ function normal(seed, t, coordinate) {
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
+// Round numbers from low to high, about so many.
+function evenTicks(low, high, most) {
+  const least = (high - low) / most, power = 10 ** Math.floor(Math.log10(least)), found = [];
+  const stride = [1, 2, 5, 10].map((digit) => digit * power).find((one) => one >= least * 0.999);
+  for (let k = Math.ceil(low / stride - 1e-9); k * stride <= high + 1e-9 * stride; k++) found.push(k * stride);
+  return found;
+}
+
 // A number for people: three digits, and a true minus sign.
 function written(x, digits = 3) {
   if (x === undefined || x === null) return "–";

@@ -3,7 +3,7 @@
 class Solid {
   constructor(canvas) {
     this.stage = new Stage(canvas);
-    this.cells = 52;
+    this.cells = 60;
     this.painted = "";
   }
 
@@ -38,12 +38,19 @@ class Solid {
     return false;
   }
 
+  // Each corner of a cell has the mean height around it (by tents four cells wide): a valley that is narrower than a cell would
+  // else be seen at some corners and missed at others, and its edges be combs.
   sample(heights) {
     this.heights = heights;
-    const n = this.cells + 1;
+    const n = this.cells + 1, parts = 3, fine = parts * this.cells + 1, values = new Float32Array(fine * fine);
+    for (let i = 0; i < fine; i++) {
+      for (let j = 0; j < fine; j++) values[i * fine + j] = Math.min(heights.height(...heights.at(i / (fine - 1), j / (fine - 1))), 1.1);
+    }
+    const reach = 2 * parts, tent = Array.from({ length: 2 * reach - 1 }, (_, k) => [k - reach + 1, reach - Math.abs(k - reach + 1)]);
+    const around = tent.flatMap(([k, a]) => tent.map(([l, b]) => [k, l, a * b]));
     this.grid = new Float32Array(n * n);
     for (let i = 0; i < n; i++) {
-      for (let j = 0; j < n; j++) this.grid[i * n + j] = heights.height(...heights.at(i / this.cells, j / this.cells));
+      for (let j = 0; j < n; j++) this.grid[i * n + j] = meanAround(values, fine, parts * i, parts * j, around);
     }
   }
 
@@ -62,14 +69,61 @@ class Solid {
   // As large as the canvas allows, whatever the camera sees.
   fitAll() {
     const { width, height } = this.stage, room = 14, n = this.cells + 1, limits = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let at = 0; at < n * n; at += 2) {
-      const [across, down] = this.raw(Math.floor(at / n) / this.cells, (at % n) / this.cells, Math.min(this.grid[at], 1.1));
+    const seen = this.axes().flatMap(({ ticks, name }) => [...ticks.map(({ at }) => at), name.at]);
+    for (let at = 0; at < n * n; at += 2) seen.push([Math.floor(at / n) / this.cells, (at % n) / this.cells, Math.min(this.grid[at], 1.1)]);
+    for (const place of seen) {
+      const [across, down] = this.raw(...place);
       if (!Number.isFinite(across + down)) continue;
       [limits[0], limits[1]] = [Math.min(limits[0], across), Math.max(limits[1], across)];
       [limits[2], limits[3]] = [Math.min(limits[2], down), Math.max(limits[3], down)];
     }
     const [x0, x1, y0, y1] = limits, scale = Math.min((width - 2 * room) / (x1 - x0), (height - 2 * room) / (y1 - y0));
     this.fit = { scale, left: width / 2 - (scale * (x0 + x1)) / 2, top: height / 2 - (scale * (y0 + y1)) / 2 };
+  }
+
+  // The axes: along the two lower edges that are nearer, with numbers, and upwards at the corner on the left. Places are
+  // (right, ahead, height).
+  axes() {
+    const [[x0, x1], [y0, y1]] = this.heights.ground.box, near = [this.sin[0] > 0 ? 0 : 1, this.cos[0] > 0 ? 0 : 1];
+    const out = near.map((side) => (side ? 1.07 : -0.07)), further = near.map((side) => (side ? 1.17 : -0.17));
+    const ticks = (low, high, place) => evenTicks(low, high, 5).map((value) => ({ at: place((value - low) / (high - low)), text: written(value) }));
+    const corners = [[0, 0], [0, 1], [1, 0], [1, 1]].sort((a, b) => this.raw(...a, 0)[0] - this.raw(...b, 0)[0]), corner = corners[0];
+    return [
+      { ends: [[0, near[1], 0], [1, near[1], 0]], ticks: ticks(x0, x1, (part) => [part, out[1], 0]), name: { text: "x", at: [0.5, further[1], 0] } },
+      { ends: [[near[0], 0, 0], [near[0], 1, 0]], ticks: ticks(y0, y1, (part) => [out[0], part, 0]), name: { text: "y", at: [further[0], 0.5, 0] } },
+      { ends: [[...corner, 0], [...corner, 1]], ticks: [], name: { text: "log loss", at: [...corner, 1.06] }, align: "left" },
+    ];
+  }
+
+  drawAxes(context, looks) {
+    context.lineWidth = 1;
+    context.strokeStyle = looks.paint("muted");
+    for (const { ends } of this.axes()) {
+      context.beginPath();
+      for (const end of ends) context.lineTo(...this.project(...end));
+      context.stroke();
+    }
+  }
+
+  drawLabels(context, looks) {
+    for (const { ticks, name, align } of this.axes()) {
+      for (const { at, text } of [...ticks, name]) label(context, text, ...this.project(...at), looks, align);
+    }
+  }
+
+  // The height of what is drawn at a place: that of the surface's cells, which in a narrow valley is above the true one.
+  ground(right, ahead) {
+    const n = this.cells + 1, [i, j] = [right, ahead].map((part) => clamp(Math.floor(part * this.cells), 0, this.cells - 1));
+    const [a, b] = [right * this.cells - i, ahead * this.cells - j], at = (k, l) => Math.min(this.grid[(i + k) * n + j + l], 1.1);
+    return (1 - a) * ((1 - b) * at(0, 0) + b * at(0, 1)) + a * ((1 - b) * at(1, 0) + b * at(1, 1));
+  }
+
+  // Where a point of the plane is on the canvas, and whether the surface hides it (asked once the camera rests).
+  onSurface(x, y) {
+    const [[x0, x1], [y0, y1]] = this.heights.ground.box, right = (x - x0) / (x1 - x0), ahead = (y - y0) / (y1 - y0);
+    if (!(right >= 0 && right <= 1 && ahead >= 0 && ahead <= 1)) return { point: null, hidden: false };
+    const height = this.ground(right, ahead) + 0.008;
+    return { point: this.project(right, ahead, height), hidden: !this.fine && this.isHidden(right, ahead, height) };
   }
 
   // The surface from here, a row of quads after the other, from the far side to the near one; coarse: quads of more cells.
@@ -115,7 +169,11 @@ class Solid {
   // The contour lines in one quad: from where a level crosses an edge to where it crosses another.
   contours(context, points, corners) {
     const heights = corners.map((at) => this.grid[at] * 18), low = Math.ceil(Math.min(...heights)), high = Math.min(Math.max(...heights), 19);
-    context.strokeStyle = `rgba(${SHADES[this.theme].line.join()},0.5)`;
+    // Where levels crowd, as on a steep edge seen from the side, lines would make a comb: they fade.
+    const apart = thickness(corners.map((at) => points[at])) / Math.max(Math.max(...heights) - Math.min(...heights), 1e-9);
+    const ink = 0.5 * clamp((apart - 1.5) / 4, 0, 1);
+    if (!(ink > 0.02)) return;
+    context.strokeStyle = `rgba(${SHADES[this.theme].line.join()},${ink})`;
     for (let level = Math.max(low, 1); level <= high; level++) {
       const ends = [];
       for (let k = 0; k < 4; k++) {
@@ -132,18 +190,15 @@ class Solid {
     }
   }
 
-  // Places along a path, and whether the surface hides them from here (asked once the camera rests).
+  // Places along a path, and whether the surface hides them from here.
   traced(run) {
     const key = `${this.painted},${!this.fine}`;
     if (run.traced?.key !== key) run.traced = { key, done: -1, points: [], hidden: [] };
-    const { traced } = run, [[x0, x1], [y0, y1]] = this.heights.ground.box;
+    const { traced } = run;
     for (let t = traced.done + 1; t <= run.done; t++) {
-      const x = run.path[run.d * t], y = run.d > 1 ? run.path[run.d * t + 1] : 0;
-      const right = (x - x0) / (x1 - x0), ahead = (y - y0) / (y1 - y0);
-      const inside = right >= 0 && right <= 1 && ahead >= 0 && ahead <= 1;
-      const height = inside ? this.heights.height(x, y) + 0.008 : 0;
-      traced.points.push(inside ? this.project(right, ahead, height) : null);
-      traced.hidden.push(inside && !this.fine && this.isHidden(right, ahead, height));
+      const { point, hidden } = this.onSurface(run.path[run.d * t], run.d > 1 ? run.path[run.d * t + 1] : 0);
+      traced.points.push(point);
+      traced.hidden.push(hidden);
     }
     traced.done = run.done;
     return traced;
@@ -162,7 +217,10 @@ class Solid {
   drawPaths(runs, t, looks, focus) {
     const { stage } = this, context = stage.context, paper = looks.paint("paper");
     stage.clear();
+    this.drawAxes(context, looks);
     context.drawImage(this.still, 0, 0, stage.width, stage.height);
+    this.drawLabels(context, looks);
+    for (const [x, y] of this.heights.ground.minima) this.sign(context, cross, x, y, looks);
     for (const { name, run } of runs) {
       const end = Math.min(t, run.done), look = looks.of(name), { points, hidden } = this.traced(run);
       for (const isHidden of [true, false]) {
@@ -177,8 +235,35 @@ class Solid {
       context.globalAlpha = 1;
     }
     for (const { name, run } of runs) {
-      const point = this.traced(run).points[Math.min(t, run.done)];
+      const { points, hidden } = this.traced(run), at = Math.min(t, run.done), point = points[at];
+      context.globalAlpha = hidden[at] ? 0.35 : 1;
       if (point) mark(context, point[0], point[1], looks.of(name), name === focus ? 7 : 5.5, paper);
     }
+    if (runs.length) this.sign(context, ring, ...runs[0].run.given.start, looks);
   }
+
+  // A sign on the surface, paler where the surface hides it.
+  sign(context, draw, x, y, looks) {
+    const { point, hidden } = this.onSurface(x, y);
+    context.globalAlpha = hidden ? 0.35 : 1;
+    if (point) draw(context, point, looks);
+    context.globalAlpha = 1;
+  }
+}
+
+// How thick a quad is on the canvas: its area by the longer of its diagonals.
+function thickness([a, b, c, d]) {
+  const long = Math.max(Math.hypot(c[0] - a[0], c[1] - a[1]), Math.hypot(d[0] - b[0], d[1] - b[1]));
+  return Math.abs((c[0] - a[0]) * (d[1] - b[1]) - (c[1] - a[1]) * (d[0] - b[0])) / 2 / (long || 1);
+}
+
+// The mean around a place of a square of values, of those that are finite; NaN where the place itself has none.
+function meanAround(values, side, i, j, around) {
+  if (!Number.isFinite(values[i * side + j])) return NaN;
+  let sum = 0, total = 0;
+  for (const [k, l, weight] of around) {
+    const value = i + k >= 0 && i + k < side && j + l >= 0 && j + l < side ? values[(i + k) * side + j + l] : NaN;
+    if (Number.isFinite(value)) [sum, total] = [sum + weight * value, total + weight];
+  }
+  return sum / total;
 }

@@ -6,6 +6,17 @@ const SPEEDS = ["", "4", "20", "60", "240"];
 const KEYS = ["surface", "start", "rules", "look", ...Object.keys(LIMITS), "view", "turn", "axis", "inside", "marks", "theme",
   "speed", "scope", "line", "preset"];
 
+// A rule once more, with settings of its own: "adam (2)" is made when it is named. False where there is no such rule.
+const TWIN = " (2)";
+function known(facts, name) {
+  const base = name.endsWith(TWIN) ? facts.rules.get(name.slice(0, -TWIN.length)) : undefined;
+  if (!facts.rules.has(name) && base && !base.twinOf) facts.rules.set(name, { ...base, name, twinOf: base.name });
+  return facts.rules.has(name);
+}
+
+// The functions of a rule; a twin has those of the rule it is made of.
+const codeOf = (rule) => RULES[rule.twinOf ?? rule.name];
+
 function freshState(facts, name) {
   const ground = facts.surfaces.get(name);
   return {
@@ -62,7 +73,7 @@ function readStart(state, ground, text, problems) {
 
 function readRules(facts, state, take, problems) {
   for (const name of parted(take("rules") ?? facts.first.rules).filter(Boolean)) {
-    if (!facts.rules.has(name)) problems.push(`There is no rule “${name}” on this page.`);
+    if (!known(facts, name)) problems.push(`There is no rule “${name}” on this page.`);
     else if (!state.rules.includes(name)) state.rules.push(name);
   }
   state.look = take("look") ?? "";
@@ -83,6 +94,7 @@ function readNumber(state, key, text, problems) {
 // `lr=` is for all rules, `adam.lr=` for one; `*.scale=` is a hyperparameter whose name the page uses as well.
 function readHyper(facts, state, key, text, problems) {
   const dot = key.lastIndexOf("."), rule = dot > 0 ? key.slice(0, dot) : "*", name = key.slice(dot + 1);
+  known(facts, rule);
   const holders = [...facts.rules.values()].filter((one) => rule === "*" || one.name === rule);
   const hypers = holders.flatMap((one) => one.hypers.filter((hyper) => hyper.name === name));
   const value = numbersIn(text)[0];

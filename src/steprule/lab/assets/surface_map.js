@@ -121,11 +121,12 @@ class SurfaceMap {
       context.lineWidth = strong ? 3 : 2;
       context.stroke();
     }
+    this.drawAxes(context, looks);
     for (const { name, run } of runs) {
       const [left, top] = this.point(run, Math.min(t, run.done));
       mark(context, left, top, looks.of(name), name === focus ? 7 : 5.5, paper);
     }
-    if (runs.length) this.drawStart(context, this.point(runs[0].run, 0), looks);
+    if (runs.length) ring(context, this.point(runs[0].run, 0), looks);
   }
 
   // Far outside, a canvas would spend its time on lines that nobody sees.
@@ -133,30 +134,25 @@ class SurfaceMap {
     return Number.isFinite(left + top) ? [clamp(left, -4000, 8000), clamp(top, -4000, 8000)] : null;
   }
 
-  drawStart(context, [left, top], looks) {
-    context.setLineDash([]);
-    context.lineWidth = 2;
-    context.strokeStyle = looks.paint("text");
-    context.fillStyle = looks.paint("paper");
-    context.beginPath();
-    context.arc(left, top, 5, 0, 2 * Math.PI);
-    context.fill();
-    context.stroke();
+  drawMinima(context, looks) {
+    for (const [x, y = 0] of this.heights.ground.minima) {
+      const flat = this.heights.flat, [left, top] = this.place(x, y);
+      cross(context, [clamp(left, 7, this.over.width - 7), flat ? this.over.height - 8 : top], looks);
+    }
   }
 
-  drawMinima(context, looks) {
-    context.strokeStyle = looks.paint("text");
-    context.lineWidth = 1.5;
-    context.setLineDash([]);
-    for (const [x, y = 0] of this.heights.ground.minima) {
-      const flat = this.heights.flat, [left, top] = this.place(x, y), base = flat ? this.over.height - 8 : top;
-      const inside = clamp(left, 7, this.over.width - 7);
-      context.beginPath();
-      context.moveTo(inside - 6, base);
-      context.lineTo(inside + 6, base);
-      context.moveTo(inside, base - 6);
-      context.lineTo(inside, base + 6);
-      context.stroke();
+  // Numbers along the lower and the left edge, within the picture; on a line the second axis counts steps, downwards.
+  drawAxes(context, looks) {
+    const { width, height } = this.over, [[x0, x1], [y0, y1]] = this.heights.ground.box, { flat } = this.heights;
+    for (const x of evenTicks(x0, x1, width < 400 ? 4 : 8)) {
+      const [left] = this.place(x, y0);
+      if (left > 30 && left < width - 30) label(context, written(x), left, height - 8, looks);
     }
+    for (const y of flat ? evenTicks(0, this.steps, 6) : evenTicks(y0, y1, 7)) {
+      const top = flat ? (y / this.steps) * height : this.place(x0, y)[1];
+      if (top > 22 && top < height - 20) label(context, written(y, flat ? 5 : 3), 5, top, looks, "left");
+    }
+    label(context, "x", width - 9, height - 8, looks);
+    label(context, flat ? "step" : "y", 5, 9, looks, "left");
   }
 }

@@ -29,7 +29,7 @@ class Thousand {
 
   job(name, looks) {
     const { scene } = this, rule = scene.facts.rules.get(name), { ground, surface } = scene.heights;
-    const crowd = new Crowd(rule, RULES[name], ground, surface, scene.given(name), Float32Array.from(this.starts));
+    const crowd = new Crowd(rule, codeOf(rule), ground, surface, scene.given(name), Float32Array.from(this.starts));
     const figure = document.createElement("figure"), canvas = document.createElement("canvas");
     const caption = document.createElement("figcaption"), title = document.createElement("b"), note = document.createElement("span");
     title.textContent = name;

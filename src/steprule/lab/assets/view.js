@@ -39,6 +39,14 @@ class Heights {
   }
 }
 
+// What is drawn, in words: a logarithm is not what a ground looks like.
+function legend({ state, heights }) {
+  const { ground, flat } = heights, signs = ["Ring: the start", ground.minima.length ? `cross: ${ground.minima.length > 1 ? "minima" : "the minimum"}` : ""];
+  const scale = flat ? "The darker the ground, the higher is the loss; time runs down"
+    : `${state.view === "solid" ? "Heights are" : "The ground is drawn by"} the logarithm of the loss above its lowest, so slopes near a minimum look steeper than they are`;
+  return `${signs.filter(Boolean).join("; ")}. ${scale}.`;
+}
+
 const SHADES = {
   light: { low: [252, 253, 254], high: [172, 190, 214], line: [88, 108, 138] },
   dark: { low: [24, 28, 35], high: [84, 101, 128], line: [150, 166, 190] },
@@ -47,6 +55,40 @@ const SHADES = {
 function shade(theme, height) {
   const { low, high } = SHADES[theme], part = clamp(height, 0, 1);
   return low.map((dark, k) => dark + (high[k] - dark) * part);
+}
+
+// Words on a picture, readable on any ground.
+function label(context, text, left, top, looks, align = "center") {
+  Object.assign(context, { font: "11px system-ui, sans-serif", textAlign: align, textBaseline: "middle", lineJoin: "round", lineWidth: 3 });
+  context.setLineDash([]);
+  context.strokeStyle = looks.paint("paper");
+  context.fillStyle = looks.paint("text");
+  context.strokeText(text, left, top);
+  context.fillText(text, left, top);
+}
+
+// Where paths begin, and where they ought to end.
+function ring(context, [left, top], looks) {
+  context.setLineDash([]);
+  context.lineWidth = 2;
+  context.strokeStyle = looks.paint("text");
+  context.fillStyle = looks.paint("paper");
+  context.beginPath();
+  context.arc(left, top, 5, 0, 2 * Math.PI);
+  context.fill();
+  context.stroke();
+}
+
+function cross(context, [left, top], looks) {
+  context.strokeStyle = looks.paint("text");
+  context.lineWidth = 1.5;
+  context.setLineDash([]);
+  context.beginPath();
+  context.moveTo(left - 6, top);
+  context.lineTo(left + 6, top);
+  context.moveTo(left, top - 6);
+  context.lineTo(left, top + 6);
+  context.stroke();
 }
 
 class Stage {
