@@ -87,6 +87,14 @@ class Evaluation:
         self._width = len(prelude.conditions)
         self._pack = struct.Struct(f"{self._width}d").pack
 
+    def _is_own(self, error: BaseException) -> bool:
+        """Whether an error comes from the expressions, and not from a signal handler that ran among them."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        own = (self._prelude.function.__code__.co_filename, __file__)
+        return trace is not None and trace.tb_frame.f_code.co_filename in own
+
     def new_row(self) -> NDArray[np.float64]:
         """Return a row that holds what a call returns, with the keys of random bits."""
         return np.zeros(self._width + 2, np.float64)
@@ -124,6 +132,8 @@ class Evaluation:
             results = self._prelude.function(*arguments)
             row, new = self._pack(*results[:width]), tuple(map(float, results[width:]))
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
+            if not self._is_own(error):
+                raise
             named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
             raise HyperparameterError(
                 f"{self._what} has no value at {named}: {error}. Choose other values, or guard the expression in the "

@@ -166,7 +166,9 @@ def guards_of(tensors: Sequence[Tensor]) -> Callable[..., bool]:
     def check(*tensors: Any) -> bool:
         try:
             return bool(guards.check(*tensors))
-        except TypeError:  # a None where there was a gradient
+        except TypeError:  # a None where there was a gradient, or what a signal handler raised
+            if all(tensor is not None for tensor in tensors):
+                raise
             return False
 
     return check
