@@ -20,22 +20,12 @@ from tests.torch_cases import (
     frozen,
     one_thread,
     ours,
-    random_gradients,
+    parameter,
     reference,
+    step,
 )
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
-
-
-def parameter(dtype: torch.dtype = torch.float32) -> nn.Parameter:
-    return nn.Parameter(torch.linspace(-1, 1.2, 12).reshape(4, 3).to(dtype))
-
-
-def step(optimizer: torch.optim.Optimizer, name: str = "", steps: int = 2, start: int = 0) -> None:
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    for t in range(start, start + steps):
-        random_gradients(params, t, name)
-        optimizer.step()
 
 
 COUNTS: dict[str, Callable[[int], Any]] = {

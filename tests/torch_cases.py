@@ -226,6 +226,19 @@ def random_gradients(params: Iterable[Tensor], t: int, name: str = "") -> None:
             p.grad = torch.sparse_coo_tensor(rows, g[rows[0]], p.shape)
 
 
+def parameter(dtype: torch.dtype = torch.float32) -> torch.nn.Parameter:
+    """Return a small matrix of ordinary numbers."""
+    return torch.nn.Parameter(torch.linspace(-1, 1.2, 12).reshape(4, 3).to(dtype))
+
+
+def step(optimizer: torch.optim.Optimizer, name: str = "", steps: int = 2, start: int = 0) -> None:
+    """Take some steps along gradients that depend on their number."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for t in range(start, start + steps):
+        random_gradients(params, t, name)
+        optimizer.step()
+
+
 def backward(problem: Problem, t: int) -> float:
     """Take fresh gradients of the loss at t, and return it."""
     problem.zero_grad()
