@@ -254,7 +254,7 @@ def _jobs(numbers: Numbers, device: torch.device, small: bool) -> Iterator[tuple
     for check in chosen[:: len(chosen) // 12] if small else chosen[:8]:
         yield check.name, partial(run_check, check, numbers, device)
     if device.type == "cuda":
-        low = {"states": "8bit", "weights": "split24"}
+        low = {"states": "8bit", "min_elements": 0, "weights": "split24"}
         yield "lion in a CUDA graph", partial(graph_check, numbers, device, "Lion", torch.float32, {})
         yield "lion, 8bit, in a CUDA graph", partial(graph_check, numbers, device, "Lion", torch.bfloat16, low)
         yield "adamw in a CUDA graph", partial(graph_check, numbers, device, "AdamW", torch.float32, {})

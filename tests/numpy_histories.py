@@ -194,7 +194,8 @@ def step_along_wild_gradients(side: Side, r: random.Random, other: Side) -> Any:
 def step_that_does_not_fit(side: Side, r: random.Random, other: Side) -> Any:
     leaves = [numbers(r, x.shape, x.dtype.name) for x in side.leaves]
     index = r.randrange(len(leaves))
-    wrong: list[Any] = [np.zeros((7, 9), leaves[index].dtype), leaves[index].astype(np.int64), 3.0, None]
+    wrong: list[Any] = [np.zeros((7, 9), leaves[index].dtype), leaves[index].astype(np.int64), None]
+    wrong += [3.0] if leaves[index].ndim else []  # a parameter without axes takes numbers
     leaves[index] = r.choice(wrong)
     side.optimizer.step([leaves])
     side.optimizer.step(leaves)

@@ -483,7 +483,7 @@ class FakeGraph:
     ("kind", "dtype", "options"),
     [
         ("Lion", torch.float32, {}),
-        ("Lion", torch.bfloat16, {"states": "8bit", "weights": "split24"}),
+        ("Lion", torch.bfloat16, {"states": "8bit", "min_elements": 0, "weights": "split24"}),
         ("AdamW", torch.float32, {}),
     ],
 )

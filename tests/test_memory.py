@@ -183,15 +183,26 @@ def test_a_launch_keeps_its_machine_code(no_collector: None) -> None:
     assert not is_executable(code)
 
 
-def test_code_is_freed_later_where_a_module_is_compiled() -> None:
+def test_code_is_freed_later_where_another_thread_compiles() -> None:
     rule = own_rule()
     code = kernel(rule, rule.variant(rule.resolve({})), _PLAIN).code
     assert code is not None
     del rule
-    with jit._lock:  # as in the middle of a compilation, where the collector may run
-        del code
-        gc.collect()
-        assert jit._dropped
+    held, done = threading.Event(), threading.Event()
+
+    def compile_slowly() -> None:
+        with jit._lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=compile_slowly)
+    thread.start()
+    held.wait()
+    del code
+    gc.collect()
+    assert jit._dropped
+    done.set()
+    thread.join()
     other = own_rule(1)
     assert kernel(other, other.variant(other.resolve({})), _PLAIN).address
     assert not jit._dropped
