@@ -55,10 +55,10 @@ def corners(rule: Rule) -> Iterator[Values]:
     ends = {name: _ends(hyper) for name, hyper in rule.hyperparameters.items()}
     seen: set[tuple[Any, ...]] = set()
     for chosen in itertools.product(*ends.values()):
-        values = _effective(rule, dict(zip(ends, chosen, strict=True)))
-        if (key := tuple(values.values())) not in seen:
+        corner = _effective(rule, dict(zip(ends, chosen, strict=True)))
+        if (key := tuple(corner.values())) not in seen:
             seen.add(key)
-            yield values
+            yield corner
     for name, values in ends.items():
         for value in values:
             yield rule.resolve({name: value})

@@ -165,7 +165,7 @@ def test_where_no_kernel_looks_gradients_without_their_scale_are_not_rounded(
     for own, kind in ((param, of_grads), (wide, FLOAT)):
         own.grad_dtype = None
         own.grad = (numbers((70, 130), 2) / 16).to(of_grads).to(kind)
-        optimizer = ours("SGD", [own], lr=1000.0, **options)
+        optimizer: Any = ours("SGD", [own], lr=1000.0, **options)
         optimizer.grad_scale, optimizer.found_inf = torch.tensor(65536.0), torch.tensor(0.0)
         with FlopCounterMode(display=False):
             optimizer.step()

@@ -833,7 +833,7 @@ def test_the_optimizer_of_zero_has_guards(guards: dict[str, Any], tmp_path: Path
         assert sharded.optim.guards.is_alone
         # Its own argument ``process_group`` hides ours, which then comes by another way.
         group = distributed.group.WORLD
-        own = functools.partial(door.AdamW, process_group=group)
+        own: Any = functools.partial(door.AdamW, process_group=group)
         sharded = ZeroRedundancyOptimizer([param], optimizer_class=own, process_group=group, lr=0.5, **guards)
         assert sharded.optim.guards.share.group is group
         sharded.step()

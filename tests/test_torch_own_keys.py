@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from steprule.doors.torch.base import Base
 from steprule.errors import StateError
 from tests.torch_cases import (
     ALL,
@@ -114,7 +115,7 @@ def test_what_wrappers_keep_before_the_first_step_is_no_state_in_other_formats(
     name: str, weights: str, convert: bool
 ) -> None:
     p, q, r = (parameter(torch.bfloat16) for _ in range(3))
-    noted, again, plain = (ours(name, [own], lr=0.1, weights=weights) for own in (p, q, r))
+    noted, again, plain = cast("list[Base]", [ours(name, [own], lr=0.1, weights=weights) for own in (p, q, r)])
     noted.state[p]["ema"] = p.detach().clone()
     again.load_state_dict(copy.deepcopy(noted.state_dict()), convert=convert)
     for own in (noted, again, plain):

@@ -341,7 +341,7 @@ def test_a_handler_that_steps_or_loads_in_the_backward_pass_is_refused(what: str
     param = nn.Parameter(torch.ones(3))
     optimizer = Adam([param], lr=0.1)
     saved = optimizer.state_dict()
-    do = {"step": optimizer.step, "load": lambda: optimizer.load_state_dict(saved)}[what]
+    do: Any = {"step": optimizer.step, "load": lambda: optimizer.load_state_dict(saved)}[what]
 
     def refused() -> None:
         with pytest.raises(StateError, match="while a step of this optimizer is under way"):
