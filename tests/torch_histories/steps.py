@@ -172,9 +172,13 @@ def gradients_of_the_other_kind(side: Side, r: random.Random, other: Side) -> An
 
 @operation(3)
 def gradients_of_another_type(side: Side, r: random.Random, other: Side) -> Any:
-    """Of 16 bits where the parameter has 32, and the reverse, where torch steps them, and not by rounded factors."""
+    """Of 16 bits where the parameter has 32, and the reverse, where torch steps them, and not by rounded numbers.
+
+    SGD without decay adds up momentum in the gradient's type; see docs/torch.md.
+    """
     taken = side.case.name in ("SGD", "RMSprop", "Adagrad", "Adadelta", "ASGD")
-    if not taken or any(group["foreach"] or group.get("centered") for group in side.groups):
+    is_rounded = side.case.name == "SGD" and any(g["momentum"] and not g["weight_decay"] for g in side.groups)
+    if not taken or is_rounded or any(group["foreach"] or group.get("centered") for group in side.groups):
         return None
     for p in some(r, [p for p in side.params if p.dtype in (torch.float32, torch.bfloat16)]):
         kind = torch.bfloat16 if p.dtype == torch.float32 else torch.float32
