@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-__all__ = ["DifferenceError", "History", "Play", "check", "drawn"]
+__all__ = ["DifferenceError", "History", "Play", "check", "drawn", "table_of"]
 
+Run = TypeVar("Run", bound=Callable[..., Any])
 History = Sequence[tuple[str, int]]
 """The names of operations and their seeds."""
 Play = Callable[[int, History], "Counter[str]"]
@@ -22,6 +24,20 @@ _TRIES = 300
 
 class DifferenceError(AssertionError):
     """What differs between the two sides, after which operation."""
+
+
+def table_of(operations: dict[str, Run], weights: dict[str, int]) -> Callable[[int], Callable[[Run], Run]]:
+    """Return a decorator that enters an operation under its name, as frequent as the weight that it is given."""
+
+    def operation(weight: int) -> Callable[[Run], Run]:
+        def enter(run: Run) -> Run:
+            name = run.__name__
+            operations[name], weights[name] = run, weight
+            return run
+
+        return enter
+
+    return operation
 
 
 def drawn(seed: int, weights: Mapping[str, int], length: int) -> History:

@@ -18,7 +18,7 @@ import steprule as sr
 from steprule.errors import HyperparameterError, NonFiniteError, StructureError
 from steprule.rules import CATALOGUE
 from tests.cases import COMBINED, Array, assert_same_bits, unlike_defaults, variants, wild
-from tests.histories import DifferenceError, History
+from tests.histories import DifferenceError, History, table_of
 
 RULES = {**CATALOGUE, **COMBINED}
 SHAPES: list[tuple[int, ...]] = [(), (1,), (5,), (0,), (4, 3), (6, 1, 5), (40, 33), (2, 128)]
@@ -138,17 +138,7 @@ class Side:
 Operation = Callable[[Side, random.Random, Side], Any]
 OPERATIONS: dict[str, Operation] = {}
 WEIGHTS: dict[str, int] = {}
-
-
-def operation(weight: int) -> Callable[[Operation], Operation]:
-    """Enter an operation into the table under its name, as frequent as ``weight`` says."""
-
-    def enter(run: Operation) -> Operation:
-        name = run.__name__
-        OPERATIONS[name], WEIGHTS[name] = run, weight
-        return run
-
-    return enter
+operation = table_of(OPERATIONS, WEIGHTS)
 
 
 @operation(20)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import steprule.torch as door
-from tests.histories import DifferenceError
+from tests.histories import DifferenceError, table_of
 from tests.torch_cases import frozen
 from tests.torch_histories.case import Case, numbers
 
@@ -101,17 +101,7 @@ Operation = Callable[[Side, random.Random, Side], Any]
 
 OPERATIONS: dict[str, Operation] = {}
 WEIGHTS: dict[str, int] = {}
-
-
-def operation(weight: int) -> Callable[[Operation], Operation]:
-    """Enter an operation into the table under its name, as frequent as ``weight`` says."""
-
-    def enter(run: Operation) -> Operation:
-        name = run.__name__
-        OPERATIONS[name], WEIGHTS[name] = run, weight
-        return run
-
-    return enter
+operation = table_of(OPERATIONS, WEIGHTS)
 
 
 def some(r: random.Random, params: list[Tensor]) -> list[Tensor]:
