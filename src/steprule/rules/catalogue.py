@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steprule.errors import RuleError, suggest
+from steprule.rules.known import CATALOGUE, find, register
 from steprule.rules.papers.adabelief import adabelief
 from steprule.rules.papers.adadelta import adadelta
 from steprule.rules.papers.adagrad import adagrad
@@ -23,50 +23,29 @@ from steprule.rules.papers.rprop import rprop
 from steprule.rules.papers.sgd import sgd
 from steprule.rules.papers.signum import signum
 from steprule.rules.papers.yogi import yogi
-from steprule.rules.rule import Rule
 
 __all__ = ["CATALOGUE", "find"]
 
-CATALOGUE: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        sgd,
-        momentum,
-        momentum_ema,
-        adagrad,
-        adadelta,
-        rmsprop,
-        adam,
-        adamax,
-        amsgrad,
-        adamw,
-        nadam,
-        radam,
-        rprop,
-        asgd,
-        adabelief,
-        yogi,
-        lion,
-        signum,
-        adan,
-        adopt,
-        ademamix,
-    )
-}
-
-
-def find(rule: str | Rule) -> Rule:
-    """Return the rule of that name in the catalogue, or the rule itself.
-
-    Raises:
-        RuleError: when there is none; it suggests the nearest name.
-    """
-    if isinstance(rule, Rule):
-        return rule
-    if callable(rule):
-        raise RuleError(f"{rule!r} is a function, not yet a rule: decorate it with @steprule.rule")
-    if not isinstance(rule, str):
-        raise RuleError(f"a rule is a name of the catalogue or a Rule, got {rule!r}")
-    if rule in CATALOGUE:
-        return CATALOGUE[rule]
-    raise RuleError(f"no rule is called {rule!r}.{suggest(rule.lower(), CATALOGUE)}")
+register(
+    sgd,
+    momentum,
+    momentum_ema,
+    adagrad,
+    adadelta,
+    rmsprop,
+    adam,
+    adamax,
+    amsgrad,
+    adamw,
+    nadam,
+    radam,
+    rprop,
+    asgd,
+    adabelief,
+    yogi,
+    lion,
+    signum,
+    adan,
+    adopt,
+    ademamix,
+)

@@ -12,6 +12,7 @@ from typing import Any
 from steprule.errors import RuleError
 from steprule.language import sign, where
 from steprule.rules.hyperparameters import Hyperparameter, Range
+from steprule.rules.known import find
 from steprule.rules.rule import Rule
 
 __all__ = ["cautious", "decoupled", "l2", "maximize", "unscaled"]
@@ -19,15 +20,6 @@ __all__ = ["cautious", "decoupled", "l2", "maximize", "unscaled"]
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
 _last: deque[Rule] = deque(maxlen=32)
-
-
-def _given(rule: str | Rule) -> Rule:
-    """Return the rule, by its name in the catalogue or as it is."""
-    if isinstance(rule, Rule):
-        return rule
-    from steprule.rules.catalogue import find  # late: the catalogue itself is made with combinators
-
-    return find(rule)
 
 
 def _wrap(
@@ -66,7 +58,7 @@ def _combinator(make: Callable[[Rule, str], Rule]) -> Callable[..., Rule]:
 
     @functools.wraps(make)
     def combine(rule: str | Rule, name: str | None = None) -> Rule:
-        inner = _given(rule)
+        inner = find(rule)
         key = inner, name or f"{make.__name__}({inner.name})"
         found = made.get(key)
         if found is None:

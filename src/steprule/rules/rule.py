@@ -66,6 +66,8 @@ class Rule:
     uses_t: bool = True
     made_by: tuple[Any, ...] = ()
     """The combinator and its arguments, for a rule made of another: how to make it again."""
+    found_by: tuple[Any, ...] = field(default=(), init=False, repr=False)
+    """How a rule of the catalogue is found there; see ``rules.known``."""
     made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     """What has been made of it, such as kernels; see ``rules.kept``."""
 
@@ -88,12 +90,8 @@ class Rule:
         object.__setattr__(self, "__doc__", self.doc)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        from steprule.rules.catalogue import CATALOGUE, find  # late: the catalogue imports this module
-
-        if CATALOGUE.get(self.name) is self:
-            return find, (self.name,)
         # One's own rule is pickled by its name in its module, as functions are.
-        return self.made_by or str(self.function.__qualname__)
+        return self.found_by or self.made_by or str(self.function.__qualname__)
 
     def __copy__(self) -> Rule:
         return self
