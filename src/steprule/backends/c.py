@@ -14,7 +14,8 @@ from steprule.backends import host_code
 from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
-from steprule.compile import Plan, distinct
+from steprule.backends.loops_sums import SUMS
+from steprule.compile import BLOCK, LANES, Plan, distinct
 from steprule.formats import GROUP
 
 __all__ = ["emit"]
@@ -80,6 +81,7 @@ _DIALECT = Dialect(
     load={name: "(uint32_t){0}" if "int" in name else "{0}" for name in _TYPES},
     store={name: f"({kind}){{0}}" if "int" in name else "{0}" for name, kind in _TYPES.items()},
     reserved=(*RESERVED, *_OURS),
+    has_sums=True,
 )
 _HEAD = """\
 /* {title}
@@ -170,9 +172,9 @@ static double floor_divide(double x, double y)
 def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -> str:
     """Return the text of one function that steps by a plan, called ``l2_adam`` for the name ``l2(adam)``.
 
-    It takes ``n`` (in a plan with groups ``rows`` and ``length``), a pointer for each plane in the plan's order, where
-    random bits are drawn ``seed`` and ``tensor`` (the number of the array), the hyperparameters and t as double, and a
-    pointer for each scalar slot.
+    It takes ``n`` (in a plan with groups ``rows`` and ``length``), a pointer for each plane in the plan's order, one
+    for partial sums in a plan that sums, where random bits are drawn ``seed`` and ``tensor`` (the number of the array),
+    the hyperparameters and t as double, and a pointer for each scalar slot.
 
     Args:
         plan: what it does.
@@ -229,6 +231,7 @@ def _arguments(plan: Plan, writer: Writer, names: dict[str, str]) -> list[str]:
     arguments = ["size_t rows", "size_t length"] if plan.has_groups else ["size_t n"]
     for index, (plane, array) in enumerate(zip(plan.planes, writer.arrays, strict=True)):
         arguments.append(f"{'' if index in stored else 'const '}{_TYPES[plane.dtype]} *{array}")
+    arguments += [f"double *{SUMS}"] if plan.sums else []
     arguments += ["uint64_t seed", "uint64_t tensor"] if plan.inputs else []
     slots = plan.prelude.scalar_slots
     taken = [*names, *(["t"] if plan.inputs and "t" not in names else [])]
@@ -250,6 +253,9 @@ def _described(plan: Plan) -> str:
     said = [f"{plan.planes[1].name} is only read."]
     if groups:
         said.append(f"{' and '.join(groups)}: one number for every {GROUP} elements of a row, or what is left of them.")
+    if plan.sums:
+        block = f"{BLOCK // LANES} groups" if plan.has_groups else f"{BLOCK} elements"
+        said.append(f"{SUMS}: takes {len(plan.sums)} numbers for every {block}, or what is left of them.")
     if plan.inputs:
         said.append("seed: any number; tensor: another one for each array, so that their random bits differ.")
     return _commented(" ".join(said))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steprule.backends import loops_sums
 from steprule.backends.numpy import OPERATORS
-from steprule.compile import Const, Plan, Plane, Ref, Store, Value, distinct
+from steprule.compile import LANES, Const, Plan, Plane, Ref, Store, Value, distinct
 from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.ops import Kind
@@ -56,6 +57,7 @@ class Dialect:
         load: how a stored element becomes a value, by NumPy's name of its type, with ``{0}``.
         store: how a value becomes a stored element, by that name, with ``{0}``.
         reserved: names that no value may have.
+        has_sums: whether ``loops_sums`` writes the language.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Dialect:
     load: Mapping[str, str]
     store: Mapping[str, str]
     reserved: tuple[str, ...]
+    has_sums: bool = False
 
 
 def indented(lines: list[str], depth: int = 1) -> list[str]:
@@ -96,13 +99,14 @@ class Writer:
         """Take a plan.
 
         Raises:
-            TargetError: when it has sums, or keeps numbers in a type that the target has no name for.
+            TargetError: when it has sums that the target does not write, or keeps numbers in a type that the target
+                has no name for.
         """
         self._plan, self._dialect = plan, dialect
         _check(plan, dialect)
         numbers = [f"x{number}" for number in range(len(plan.body))]
         self._scalars = [f"s{number}" for number in range(len(plan.prelude.conditions))]
-        taken = [*dialect.reserved, *numbers, *self._scalars]
+        taken = [*dialect.reserved, *numbers, *self._scalars, *loops_sums.names(len(plan.sums))]
         names = [plane.name.replace(".", "_") for plane in plan.planes]
         self.arrays = list(distinct(names, taken).values())
         loaded = distinct([f"{name}_i" for name in names], [*taken, *self.arrays])
@@ -113,9 +117,10 @@ class Writer:
     def lines(self, row: Sequence[str]) -> list[str]:
         """Return the statements: the scalars of the ``row``, given as texts, then loops over elements or groups."""
         dialect, plan = self._dialect, self._plan
-        lines = [self._scalar(index, text) for index, text in enumerate(row)]
+        lines = [self._scalar(index, text) for index, text in enumerate(row)] + loops_sums.declared(len(plan.sums))
         if not plan.has_groups:
-            return [*lines, dialect.count.format(name="i", end="n"), *indented(self._phase(0)), "}"]
+            inner = [*self._phase(0), *self._sums(0), *self._folded("i", "n")]
+            return [*lines, dialect.count.format(name="i", end="n"), *indented(inner), "}"]
         lines += [dialect.tile.format(type=self._type(index), name=self._tile(index)) for index in sorted(self._tiled)]
         return [*lines, *self._groups()]
 
@@ -127,6 +132,7 @@ class Writer:
         inner.append(size.format(name="count", text=f"{left} < {GROUP} ? {left} : {GROUP}"))
         for phase, per in enumerate(self._plan.phases):
             inner += self._phase(phase) if per == "group" else self._elements(phase)
+        inner += self._folded("group", "rows * groups")
         return [
             size.format(name="groups", text=self._dialect.groups),
             count.format(name="row", end="rows"),
@@ -143,6 +149,7 @@ class Writer:
             if instruction.op == "group_max" and instruction.phase == phase
         ]
         body = [self._dialect.size.format(name="i", text="offset + k"), *self._phase(phase)]
+        body += self._sums(phase)
         body += [self._dialect.larger.format(name=name, word=self._ref(ref, phase)) for name, ref in maxima]
         for index in sorted(self._tiled):
             if self._plan.phase_of(index) == phase:
@@ -166,6 +173,20 @@ class Writer:
             spelled = self._dialect.operations[plan.compute][instruction.op]
             lines.append(self._named(len(plan.planes) + number, spelled.format(*args)))
         return lines + [self._stored(store, phase) for store in plan.stores if store.phase == phase]
+
+    def _sums(self, phase: int) -> list[str]:
+        """Return the statements that add up what one element gives to each sum of a phase, before its stores count."""
+        lane = "k" if self._plan.has_groups else f"i % {LANES}"
+        lines: list[str] = []
+        for number, result in enumerate(self._plan.sums):
+            if result.phase == phase:
+                text = self._ref(result.value, phase)
+                lines += loops_sums.added(number, text, is_squared=result.is_squared, lane=lane)
+        return lines
+
+    def _folded(self, place: str, end: str) -> list[str]:
+        count = len(self._plan.sums)
+        return loops_sums.folded(count, place, end, has_groups=self._plan.has_groups) if count else []
 
     def _named(self, index: int, text: str) -> str:
         return self._dialect.value.format(type=self._type(index), name=self._values[index], text=text)
@@ -216,11 +237,12 @@ class Writer:
             return False
         refs: list[Ref] = [ref for one in plan.body if one.phase > home for ref in one.args]
         refs += [store.value for store in plan.stores if store.phase > home]
+        refs += [result.value for result in plan.sums if result.phase > home]
         return any(isinstance(ref, Value) and ref.index == index for ref in refs)
 
 
 def _check(plan: Plan, dialect: Dialect) -> None:
-    if plan.sums:
+    if plan.sums and not dialect.has_sums:
         raise TargetError(f"{plan.title}: sums over elements are not written in {dialect.name}")
     for plane in plan.planes:
         if plane.dtype not in dialect.load:
