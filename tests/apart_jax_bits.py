@@ -23,6 +23,7 @@ import steprule.jax
 from steprule import coding, engine, formats
 from steprule.backends import jax_math
 from steprule.backends.jax_scalars import as_scalar, exact, kept, reloaded, traced
+from steprule.doors.jax.moving import JAX
 from steprule.doors.jax.transformation import slot_names
 from steprule.formats import FORMATS
 from steprule.rules import CATALOGUE, Rule
@@ -245,7 +246,7 @@ def test_an_update_is_exact_to_its_own_last_places_not_to_those_of_the_parameter
 def rows(rule: Rule, options: dict[str, Any]) -> tuple[Any, tuple[str, ...], Any]:
     variant = rule.variant(rule.resolve(options))
     plan = engine.plan(rule, variant, FORMATS["float32"])
-    return engine.kernel(rule, variant, FORMATS["float32"], "jax").function[0], plan.prelude.arguments, plan.prelude
+    return engine.kernel(rule, variant, FORMATS["float32"], JAX).code[0], plan.prelude.arguments, plan.prelude
 
 
 def steps_to_test() -> Array:

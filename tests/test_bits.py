@@ -21,7 +21,7 @@ RULES = {**CATALOGUE, **COMBINED}
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
-def _agree(rule: sr.Rule, theta: Array, gradients: list[Array], backend: str = "llvm", **values: Any) -> None:
+def agree(rule: sr.Rule, theta: Array, gradients: list[Array], backend: str = "llvm", **values: Any) -> None:
     """Step a copy by the rule itself and ``theta`` by the backend; compare all bits of all state."""
     direct = Direct(rule, np.array(theta), **values)
     optimizer = sr.Optimizer(theta, rule, backend=backend, **values)
@@ -38,7 +38,7 @@ def _agree(rule: sr.Rule, theta: Array, gradients: list[Array], backend: str = "
             assert_same_bits(slot, direct.slots[name], f"{rule.name} slot {name}")
 
 
-def _wild_run(n: int, dtype: str, steps: int, seed: int = 0) -> tuple[Array, list[Array]]:
+def wild_run(n: int, dtype: str, steps: int, seed: int = 0) -> tuple[Array, list[Array]]:
     rng = np.random.default_rng(seed)
     return rng.standard_normal(n).astype(dtype), [wild(rng, n, dtype) for _ in range(steps)]
 
@@ -47,41 +47,41 @@ def _wild_run(n: int, dtype: str, steps: int, seed: int = 0) -> tuple[Array, lis
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_every_rule_and_option(case: tuple[str, dict[str, Any]], dtype: str) -> None:
     name, options = case
-    theta, gradients = _wild_run(1003, dtype, 12)
-    _agree(CATALOGUE[name], theta, gradients, **{**unlike_defaults(CATALOGUE[name]), **options})
+    theta, gradients = wild_run(1003, dtype, 12)
+    agree(CATALOGUE[name], theta, gradients, **{**unlike_defaults(CATALOGUE[name]), **options})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", RULES)
 def test_referee(name: str, dtype: str) -> None:
-    theta, gradients = _wild_run(515, dtype, 8)
-    _agree(RULES[name], theta, gradients, backend="numpy")
+    theta, gradients = wild_run(515, dtype, 8)
+    agree(RULES[name], theta, gradients, backend="numpy")
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 64, 4097])
 @pytest.mark.parametrize("name", RULES)
 def test_sizes(name: str, n: int) -> None:
-    theta, gradients = _wild_run(n, "float32", 5, seed=n)
-    _agree(RULES[name], theta, gradients)
+    theta, gradients = wild_run(n, "float32", 5, seed=n)
+    agree(RULES[name], theta, gradients)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", RULES)
 def test_a_million_elements_on_any_number_of_threads(name: str, dtype: str, threads: int) -> None:
-    theta, gradients = _wild_run(1_000_003, dtype, 3)
-    _agree(RULES[name], theta, gradients)
+    theta, gradients = wild_run(1_000_003, dtype, 3)
+    agree(RULES[name], theta, gradients)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64, 1000, 10**9])
 def test_chunks(chunk: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "CHUNK", chunk)
     monkeypatch.setattr(launch, "WAKE_ELEMENTS", 1)
-    theta, gradients = _wild_run(2500, "float32", 6)
-    _agree(CATALOGUE["adam"], theta, gradients)
+    theta, gradients = wild_run(2500, "float32", 6)
+    agree(CATALOGUE["adam"], theta, gradients)
 
 
-def _home(layout: str) -> Array:
+def home(layout: str) -> Array:
     """Return zeros of shape (24, 10, 6) that lie in memory in that way."""
     zeros = np.zeros
     homes: dict[str, Callable[[], Array]] = {
@@ -104,19 +104,19 @@ LAYOUTS = ["C", "Fortran", "transposed", "offset", "rows", "columns", "backwards
 @pytest.mark.parametrize("parameter", LAYOUTS)
 def test_layouts(parameter: str, gradient: str) -> None:
     rng = np.random.default_rng(3)
-    theta = _home(parameter)
+    theta = home(parameter)
     theta[...] = rng.standard_normal(theta.shape)
-    gradients = [_home(gradient) for _ in range(4)]
+    gradients = [home(gradient) for _ in range(4)]
     for g in gradients:
         g[...] = wild(rng, theta.size, "float32").reshape(theta.shape)
-    _agree(CATALOGUE["adam"], theta, gradients)
+    agree(CATALOGUE["adam"], theta, gradients)
 
 
 @pytest.mark.parametrize(("shape", "strides"), [((), ()), ((1, 1200, 1), (9, 4, 77)), ((1, 1), (4, 4))])
 def test_axes_that_do_not_move_have_any_stride(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
     rng = np.random.default_rng(4)
     theta = np.lib.stride_tricks.as_strided(rng.standard_normal(1200).astype(np.float32), shape, strides)
-    _agree(CATALOGUE["adam"], theta, [wild(rng, theta.size, "float32").reshape(shape) for _ in range(3)])
+    agree(CATALOGUE["adam"], theta, [wild(rng, theta.size, "float32").reshape(shape) for _ in range(3)])
 
 
 def test_a_strided_view_leaves_its_neighbours_alone() -> None:
@@ -215,9 +215,9 @@ def test_unaligned_memory() -> None:
         view[...] = values
         return view
 
-    theta, gradients = _wild_run(333, "float32", 3)
-    _agree(CATALOGUE["adam"], unaligned(theta), [unaligned(g) for g in gradients])
-    _agree(CATALOGUE["adam"], theta, [unaligned(g) for g in gradients])
+    theta, gradients = wild_run(333, "float32", 3)
+    agree(CATALOGUE["adam"], unaligned(theta), [unaligned(g) for g in gradients])
+    agree(CATALOGUE["adam"], theta, [unaligned(g) for g in gradients])
 
 
 def test_kernels_only_see_aligned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,14 +237,14 @@ def test_kernels_only_see_aligned_memory(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_gradients_may_move_and_change_layout_between_steps() -> None:
-    theta, gradients = _wild_run(600, "float32", 8)
+    theta, gradients = wild_run(600, "float32", 8)
     theta = theta.reshape(20, 30)
     shaped = [g.reshape(20, 30) for g in gradients]
     mixed = [
         np.asfortranarray(g) if i % 3 == 1 else np.repeat(g, 2, 1)[:, ::2] if i % 3 == 2 else g
         for i, g in enumerate(shaped)
     ]
-    _agree(CATALOGUE["amsgrad"], theta, mixed)
+    agree(CATALOGUE["amsgrad"], theta, mixed)
 
 
 @hypothesis.given(
@@ -258,7 +258,7 @@ def test_gradients_may_move_and_change_layout_between_steps() -> None:
 def test_any_shape_and_value(theta: Array, name: str, data: st.DataObject) -> None:
     elements = hnp.from_dtype(theta.dtype, allow_nan=True, allow_infinity=True, allow_subnormal=True)
     gradients = [data.draw(hnp.arrays(theta.dtype, theta.shape, elements=elements)) for _ in range(3)]
-    _agree(RULES[name], theta, gradients)
+    agree(RULES[name], theta, gradients)
 
 
 @hypothesis.given(
@@ -275,7 +275,7 @@ def test_any_view(shape: tuple[int, ...], name: str, data: st.DataObject) -> Non
     hypothesis.assume(isinstance(theta, np.ndarray))  # a full index gives a number, not a view
     gradients = [wild(rng, theta.size, "float32").reshape(theta.shape) for _ in range(2)]
     gradients.append(np.asfortranarray(gradients[0]))
-    _agree(CATALOGUE[name], theta, gradients)
+    agree(CATALOGUE[name], theta, gradients)
 
 
 def test_many_arrays_of_all_types_in_one_launch(threads: int) -> None:

@@ -20,6 +20,7 @@ from steprule.language import OPS
 from steprule.language.functions import DERIVED
 from steprule.language.node import symbol
 from steprule.language.walk import postorder
+from steprule.launch.machine import MACHINE
 from steprule.rules import CATALOGUE
 from steprule.runtime import driver
 from steprule.runtime.jit import assembly, build
@@ -44,8 +45,8 @@ def test_adams_plan_hoists_what_depends_on_t_alone() -> None:
 def test_plans_are_equal_and_cached() -> None:
     assert _plan("adam") is _plan("adam")
     assert hash(_plan("adam")) == hash(_plan("adam"))
-    assert kernel(CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), F32) is kernel(
-        CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), F32
+    assert kernel(CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), F32, MACHINE) is kernel(
+        CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), F32, MACHINE
     )
 
 

@@ -16,9 +16,11 @@ from steprule.compile import Plan
 from steprule.engine import kernel, plan
 from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage, keys, stream
 from steprule.language import where
+from steprule.launch.backends import BACKENDS
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.declare import rule as declared
 from steprule.rules.hyperparameters import NonNegative
+from steprule.runtime.jit import MachineCode
 from tests.cases import CASES, Array, assert_same_bits, case_id, flushed, unlike_defaults, wild
 from tests.papers import formats as papers
 
@@ -89,7 +91,7 @@ class Run:
         starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
         self.start = {slot: self.values[x] if isinstance(x, str) else x for slot, x in starts.items()}
         self.scalars = {slot: self.start[slot] for slot in rule.slots if slot in rule.scalars}
-        self._kernel = kernel(rule, self.variant, storage, backend) if backend else None
+        self._kernel = kernel(rule, self.variant, storage, BACKENDS[backend]) if backend else None
 
     def set(self, **given: Any) -> Run:
         """Give planes their values: words as they are, numbers rounded to the parameter's type."""
@@ -110,11 +112,11 @@ class Run:
         before = self.planes[self.rule.gradient].copy()
         row = self._row()
         assert self._kernel is not None
-        if self._kernel.run is None:
-            self._call(self._kernel.plan, self._kernel.address, row, parts)
+        if isinstance(self._kernel.code, MachineCode):
+            self._call(self._kernel.plan, self._kernel.code.address, row, parts)
         else:
             origin = {"origin": (self.first, self.stream)} if self._kernel.plan.inputs else {}
-            self._kernel.run(*self.planes.values(), row, **origin)
+            self._kernel.code(*self.planes.values(), row, **origin)
         for array in self.planes.values():
             assert_guards(array)
         assert self.planes[self.rule.gradient].tobytes() == before.tobytes(), "the gradient is only read"

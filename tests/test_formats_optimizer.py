@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.doors import strided
 from steprule.formats import GROUP
+from steprule.launch import strided
 from steprule.rules import CATALOGUE
 from steprule.runtime import launch
 from steprule.runtime.driver import driver

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from steprule.doors.numpy import Optimizer
+from steprule.launch.machine import MACHINE
 from steprule.runtime import launch
 from tests.histories import check, drawn
 from tests.numpy_histories import RULES, WEIGHTS, play
@@ -50,7 +51,7 @@ def test_a_fault_is_found_and_cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def lossy(self: Optimizer, state: dict[str, object]) -> None:
         whole(self, state)
-        if self._backend == "llvm":
+        if self._backend is MACHINE:
             self.params[0][0].flat[0] = 7.0
 
     monkeypatch.setattr(Optimizer, "__setstate__", lossy)

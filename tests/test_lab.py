@@ -30,6 +30,7 @@ from steprule.lab.expressions import as_javascript, as_python, nodes
 from steprule.lab.noise import normal, uniform
 from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
+from steprule.launch.referee import REFEREE
 from steprule.race.load import load_problem
 from steprule.rules import CATALOGUE
 from steprule.rules.named import named, probes
@@ -354,7 +355,7 @@ def test_probes_change_no_bit_and_are_what_they_are_called(name: str) -> None:
     variant = rule.variant(values)
     rng = np.random.default_rng(0)
     looked = plan_of(rule)
-    kernel = kernel_of(rule, variant, Storage(FORMATS["float32"]), "numpy", task="probe").run
+    kernel = kernel_of(rule, variant, Storage(FORMATS["float32"]), REFEREE, task="probe").code
     planes = {plane.name: np.zeros(50, np.float32) for plane in looked.planes}
     planes["theta"][:] = rng.standard_normal(50)
     for slot, start in rule.init.items():

@@ -20,6 +20,7 @@ ROWS = [
     {"backends", "runtime"},
     {"coding"},
     {"engine"},
+    {"launch"},
     {"doors"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor"},
     {"cli"},
@@ -89,6 +90,34 @@ def test_an_arrow_that_runs_back_is_found(tmp_path: Path) -> None:
     assert _wrong_arrows("rules", _imports(file)) == {"engine"}
     assert _wrong_arrows("cli", {"engine", "doors"}) == set()
     assert _wrong_arrows("backends", {"runtime", "nowhere"}) == {"runtime", "nowhere"}
+
+
+def _modules() -> dict[str, set[str]]:
+    """Return the modules that each module of steprule imports, wherever in it the import stands."""
+    paths = {path: path.relative_to(SOURCE).with_suffix("").parts for path in SOURCE.rglob("*.py")}
+    names = {".".join(("steprule", *parts)).removesuffix(".__init__"): path for path, parts in paths.items()}
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        told = [(f"{node.module}.{alias.name}", str(node.module)) for node in nodes for alias in node.names]
+        found[name] = {full if full in names else module for full, module in told} & set(names) - {name}
+    return found
+
+
+def _circle(arrows: dict[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle; none where there is no circle."""
+    left = dict(arrows)
+    while left:
+        within = {name for name, others in left.items() if others & left.keys()} & set().union(*left.values())
+        if len(within) == len(left):
+            break
+        left = {name: others for name, others in left.items() if name in within}
+    return sorted(left)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert _circle(_modules()) == []
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}) == ["a", "b", "c"]
 
 
 def _modules_after(statement: str) -> set[str]:

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.engine import kernel, plan, watched
+from steprule.engine import Loader, kernel, plan, watched
 from steprule.formats import FORMATS, Storage
+from steprule.launch.backends import BACKENDS
+from steprule.launch.machine import MACHINE
+from steprule.launch.referee import REFEREE
 from steprule.rules import CATALOGUE, Rule, combinators
 from steprule.rules.guard import Guard
 from steprule.runtime import Table, jit
@@ -62,23 +65,37 @@ _PLAIN = Storage(FORMATS["float32"])
 _LOW = Storage(FORMATS["float32"], slots=(("m", "8bit"), ("v", "bfloat16")))
 
 
+def _loader(name: str) -> Loader:
+    """Return a backend by name; the test is skipped where its library is not installed."""
+    if name in BACKENDS:
+        return BACKENDS[name]
+    pytest.importorskip(name)
+    if name == "jax":
+        from steprule.doors.jax.moving import JAX
+
+        return JAX
+    pytest.importorskip("torch")
+    from steprule.doors.torch.device_table import TRITON
+
+    return TRITON
+
+
 @pytest.mark.parametrize("backend", ["llvm", "numpy", "jax", "triton"])
 @pytest.mark.parametrize("storage", [_PLAIN, _LOW], ids=["plain", "low"])
 def test_what_is_made_of_a_rule_holds_it_in_no_cycle(backend: str, storage: Storage, no_collector: None) -> None:
-    if backend in ("jax", "triton"):
-        pytest.importorskip(backend)
+    loader = _loader(backend)
     rule = own_rule()
     variant = rule.variant(rule.resolve({}))
     guard = Guard(unscales=True, clips_norm=True)
     for task in ("step", "norm", "ratio", "watch"):
         if task == "step" or backend != "jax":
-            made = kernel(rule, variant, storage, backend, guard if task == "step" else Guard(), task)
-            assert kernel(rule, variant, storage, backend, guard if task == "step" else Guard(), task) is made
+            made = kernel(rule, variant, storage, loader, guard if task == "step" else Guard(), task)
+            assert kernel(rule, variant, storage, loader, guard if task == "step" else Guard(), task) is made
     assert len(made.plan.prelude.function(*[0.5] * len(made.plan.prelude.arguments)))
     assert watched(rule, variant, storage) == watched(rule, variant, storage)
     assert plan(rule, variant, storage, task="probe") is plan(rule, variant, storage, task="probe")
-    functions = [made.plan.prelude.function, *(made.function if backend == "jax" else ())]
-    functions += [cell.cell_contents for cell in made.run.__closure__ or ()] if made.run else []
+    functions = [made.plan.prelude.function, *(made.code if backend == "jax" else ())]
+    functions += [cell.cell_contents for cell in made.code.__closure__ or ()] if backend == "numpy" else []
     gone = [weakref.ref(thing) for thing in (rule, made, made.plan, *functions)]
     del rule, made, functions
     assert [ref() for ref in gone] == [None] * len(gone)
@@ -143,9 +160,8 @@ def test_a_search_over_rules_does_not_grow(no_collector: None) -> None:
     def search(first: int, count: int) -> None:
         for number in range(first, first + count):
             rule = own_rule(number)
-            made = kernel(rule, rule.variant(rule.resolve({})), _PLAIN, "numpy")
-            assert made.run is not None
-            made.run(*(np.ones(4, np.float32) for _ in made.plan.planes), (0.1,) * 4)
+            made = kernel(rule, rule.variant(rule.resolve({})), _PLAIN, REFEREE)
+            made.code(*(np.ones(4, np.float32) for _ in made.plan.planes), (0.1,) * 4)
 
     search(0, 100)
     before = _resident()
@@ -156,7 +172,7 @@ def test_a_search_over_rules_does_not_grow(no_collector: None) -> None:
 @linux
 def test_machine_code_is_freed_with_its_rule(no_collector: None) -> None:
     rule = own_rule()
-    code = kernel(rule, rule.variant(rule.resolve({})), _PLAIN).address
+    code = kernel(rule, rule.variant(rule.resolve({})), _PLAIN, MACHINE).code.address
     assert is_executable(code)
     del rule
     assert not is_executable(code)
@@ -165,15 +181,15 @@ def test_machine_code_is_freed_with_its_rule(no_collector: None) -> None:
 @linux
 def test_a_launch_keeps_its_machine_code(no_collector: None) -> None:
     rule = own_rule()
-    made = kernel(rule, rule.variant(rule.resolve({})), _PLAIN)
+    made = kernel(rule, rule.variant(rule.resolve({})), _PLAIN, MACHINE)
     values = {**rule.resolve({}), "t": 1}
     scalars = np.array(made.plan.prelude.function(*(values[name] for name in made.plan.prelude.arguments)), float)
     arrays = [np.ones(100, np.float32), np.ones(100, np.float32), *(np.zeros(100, np.float32) for _ in made.kept)]
     expected = rule.compute([array[:1] for array in arrays], 1, rule.resolve({}))[0]
     table = Table([100], len(arrays))
-    table.set_row(0, made, address(scalars))
+    table.set_row(0, made.code, address(scalars))
     table.addresses[0] = [address(array) for array in arrays]
-    code = made.address
+    code = made.code.address
     del rule, made
     assert is_executable(code)
     table.prepare(2)
@@ -185,7 +201,7 @@ def test_a_launch_keeps_its_machine_code(no_collector: None) -> None:
 
 def test_code_is_freed_later_where_another_thread_compiles() -> None:
     rule = own_rule()
-    code = kernel(rule, rule.variant(rule.resolve({})), _PLAIN).code
+    code = kernel(rule, rule.variant(rule.resolve({})), _PLAIN, MACHINE).code
     assert code is not None
     del rule
     held, done = threading.Event(), threading.Event()
@@ -204,7 +220,7 @@ def test_code_is_freed_later_where_another_thread_compiles() -> None:
     done.set()
     thread.join()
     other = own_rule(1)
-    assert kernel(other, other.variant(other.resolve({})), _PLAIN).address
+    assert kernel(other, other.variant(other.resolve({})), _PLAIN, MACHINE).code.address
     assert not jit._dropped
 
 
@@ -259,7 +275,7 @@ def test_a_sweep_that_combines_in_its_loop_compiles_once(monkeypatch: pytest.Mon
 
 
 def test_rules_of_the_catalogue_stay() -> None:
-    made = kernel(CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), _PLAIN)
+    made = kernel(CATALOGUE["adam"], CATALOGUE["adam"].variant(CATALOGUE["adam"].resolve({})), _PLAIN, MACHINE)
     gone = weakref.ref(made)
     del made
     gc.collect()
@@ -276,7 +292,7 @@ def test_the_text_of_a_gpus_kernel_goes_with_it() -> None:
     before = texts()
     for number in (1, 2):
         rule = own_rule(-number)
-        kernel(rule, rule.variant(rule.resolve({})), _PLAIN, "triton")
+        kernel(rule, rule.variant(rule.resolve({})), _PLAIN, _loader("triton"))
     assert len(texts() - before) == 2
     del rule
     gpu.load.cache_clear()

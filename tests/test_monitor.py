@@ -19,7 +19,8 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch
-from steprule.doors.group import GroupValues
+from steprule.launch.launch import Launch
+from steprule.launch.values import GroupValues
 from steprule.monitor.statistics import QUANTISATION
 from tests.papers import readings as straight
 
@@ -412,13 +413,13 @@ def test_a_rate_that_may_be_none_is_read() -> None:
 def test_a_signal_after_the_step_loses_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = sr.Optimizer(np.ones(3), "adam")
     monitor = sr.Monitor(optimizer, every=1)
-    run_by = type(optimizer._walk).run_by
+    read = Launch.read
 
-    def interrupted(walk: Any, launch: Any) -> None:
-        run_by(walk, launch)
+    def interrupted(*args: Any) -> None:
+        read(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(optimizer._walk), "run_by", interrupted)
+    monkeypatch.setattr(Launch, "read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         optimizer.step(np.ones(3))
     assert optimizer.t == 1

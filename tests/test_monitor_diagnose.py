@@ -12,7 +12,7 @@ import pytest
 from benchmarks.monitor_runs import HEALTHY, ILL, NAMES, Run, watch
 
 import steprule as sr
-from steprule.doors.readings import Reading
+from steprule.launch.readings import Reading
 from steprule.monitor import Diagnoses
 from steprule.monitor.illnesses import ILLNESSES, WINDOW
 from steprule.monitor.judge import diagnose, look_back

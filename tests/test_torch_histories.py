@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steprule.doors.torch.launch import Launch
+from steprule.doors.torch.launch import TensorLaunch
 from tests.histories import check, drawn
 from tests.torch_cases import TORCH_NAMES, one_thread
 from tests.torch_histories import WEIGHTS, play
@@ -50,7 +50,7 @@ def test_thousands_of_histories_agree_with_torch(part: int) -> None:
 
 def test_a_fault_is_found_and_cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """A launch that does nothing shows at the first step along a gradient, whatever came before."""
-    monkeypatch.setattr(Launch, "run", lambda self, evaluated, entries: None)
+    monkeypatch.setattr(TensorLaunch, "take", lambda self, factor, entries, names, readings: None)
     with pytest.raises(AssertionError) as caught:
         check(play, 4, drawn(0, WEIGHTS, 40))
     words = str(caught.value)

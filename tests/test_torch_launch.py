@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steprule.doors.torch import native, watch
 from steprule.doors.torch.base import Base
-from steprule.doors.torch.judge import Judge
+from steprule.launch.launch import Launch
 from steprule.runtime import Table
 from steprule.torch import SGD, Adam, NAdam
 
@@ -417,16 +417,16 @@ def test_a_signal_while_the_addresses_of_gradients_are_noted(monkeypatch: pytest
     first, other = torch.ones(3), torch.full((3,), 5.0)
     param = torch.nn.Parameter(torch.zeros(3))
     optimizer = SGD([param], lr=1.0, clip_norm=100.0)
-    look = Judge.look
+    look = Launch.look
 
     def interrupted(*args: Any) -> None:
-        monkeypatch.setattr(Judge, "look", look)
+        monkeypatch.setattr(Launch, "look", look)
         raise KeyboardInterrupt
 
     param.grad = first
     optimizer.step()
     optimizer.step()
-    monkeypatch.setattr(Judge, "look", interrupted)
+    monkeypatch.setattr(Launch, "look", interrupted)
     param.grad = other
     with pytest.raises(KeyboardInterrupt):
         optimizer.step()

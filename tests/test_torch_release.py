@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import steprule.torch as door
-from steprule.doors.torch.launch import Launch
+from steprule.doors.torch.launch import TensorLaunch
 from steprule.errors import StateError
 from steprule.torch import SGD, Adam, step_in_backward
 from tests.torch_cases import DENSE_ALL, case_id, everything, one_thread
@@ -320,16 +320,16 @@ def test_learning_rate_schedules_do_not_warn() -> None:
 @pytest.fixture
 def signalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Any]], None]]:
     """Let a signal handler run once, before the next launch."""
-    run = Launch.run
+    take = TensorLaunch.take
     before = signal.getsignal(signal.SIGUSR1)
 
     def arrange(handler: Callable[[], Any]) -> None:
         def interrupted(*args: Any, **named: Any) -> None:
-            monkeypatch.setattr(Launch, "run", run)
+            monkeypatch.setattr(TensorLaunch, "take", take)
             signal.raise_signal(signal.SIGUSR1)
-            run(*args, **named)
+            take(*args, **named)
 
-        monkeypatch.setattr(Launch, "run", interrupted)
+        monkeypatch.setattr(TensorLaunch, "take", interrupted)
         signal.signal(signal.SIGUSR1, lambda number, frame: handler())
 
     yield arrange

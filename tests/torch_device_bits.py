@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import steprule.torch as door
 from steprule.doors.torch import home, layout, rows
+from steprule.launch.machine import MACHINE
 from tests.test_torch_guards import Tagged
 from tests.test_torch_launch import CHANGES, _load
 from tests.torch_cases import ALL, case_id
@@ -532,8 +533,8 @@ def test_parameters_of_which_some_have_no_kernel_there(
     away: set[int] = set()
     backend_of = rows.backend_of
 
-    def by_parameter(tensors: Any) -> str:
-        return "llvm" if tensors[0].data_ptr() in away else backend_of(tensors)
+    def by_parameter(tensors: Any) -> Any:
+        return MACHINE if tensors[0].data_ptr() in away else backend_of(tensors)
 
     for module in (layout, home):
         monkeypatch.setattr(module, "backend_of", by_parameter)

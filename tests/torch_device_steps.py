@@ -26,7 +26,7 @@ from steprule.doors.torch import devices
 from steprule.doors.torch import options as torch_options
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.decision import Decision
-from steprule.doors.torch.launch import Launch
+from steprule.doors.torch.launch import TensorLaunch
 from steprule.errors import NonFiniteError
 from steprule.runtime import gpu
 from tests.torch_device import (
@@ -188,7 +188,7 @@ def during_steps(patch: pytest.MonkeyPatch, mode: TorchDispatchMode) -> None:
         patch.setattr(kind, name, call)
 
     covered(Base, "_refresh")
-    covered(Launch, "factor")
+    covered(TensorLaunch, "factor")
     covered(Base, "_run")
 
 

@@ -25,6 +25,7 @@ from steprule.backends import triton as backend
 from steprule.compile import BLOCK, Plan
 from steprule.engine import Task, kernel, plan
 from steprule.formats import FORMATS, GROUP, Storage
+from steprule.launch.referee import REFEREE
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, UPDATE_FACTOR, Guard, update_ratio
 from steprule.rules.rule import Variant
@@ -79,8 +80,7 @@ class Work:
 
     def refer(self, *arguments: Any, **named: Any) -> None:
         """Run the referee."""
-        run = kernel(*self.choices, "numpy", self.guard, self.task).run
-        assert run is not None
+        run = kernel(*self.choices, REFEREE, self.guard, self.task).code
         run(*arguments, **named)
 
 

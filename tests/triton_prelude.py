@@ -24,13 +24,13 @@ from steprule.backends.triton_prelude import WORDS
 from steprule.compile import Prelude
 from steprule.compile.lower import Lowering
 from steprule.compile.prelude import make_prelude
-from steprule.doors.guards import Guards, NonFinite, update_factor
-from steprule.doors.sums import total
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, keys
 from steprule.language.functions import maximum, sqrt, where
 from steprule.language.node import host_call, symbol
+from steprule.launch.guards import Guards, NonFinite, update_factor
+from steprule.launch.sums import total
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, UPDATE_FACTOR, Guard, update_ratio
 from steprule.runtime import gpu

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
-from steprule.backends import jax, llvm, triton
-from steprule.backends import numpy as referee
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
-from steprule.errors import TargetError, suggest
 from steprule.formats import Format, Kept, RandomBits, Storage
 from steprule.language import Node
 from steprule.language.functions import everywhere
@@ -23,15 +20,27 @@ from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
-if TYPE_CHECKING:
-    from steprule.runtime.jit import MachineCode
-
-__all__ = ["BACKENDS", "Kernel", "Task", "check_backend", "kernel", "plan", "watched"]
+__all__ = ["Kernel", "Loader", "Task", "kernel", "plan", "watched"]
 
 Task = Literal["step", "watch", "update", "probe", "norm", "ratio"]
 """What a kernel does; see ``plan``."""
-BACKENDS = ("llvm", "numpy")
-"""What a step of arrays in this machine's memory may run on: machine code (the default), or the referee."""
+
+
+class Loader(Protocol):
+    """What makes code of plans: a backend of launches, or JAX."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+    def load(self, plan: Plan) -> Any:
+        """Return the code of a plan, in whatever form it is run by.
+
+        Raises:
+            TargetError: when it cannot be had here.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,23 +50,13 @@ class Kernel:
     Attributes:
         plan: what it computes; its planes are the order of addresses or arrays.
         ways: how the parameter and the slots are kept, by name.
-        code: the machine code, of the convention of ``backends/llvm.py``; None where there is none. It is freed with
-            the last kernel, or table of a launch, that has it.
-        run: the referee's ``run(*arrays, scalars)``; None for machine code.
-        function: Triton's kernel, of the convention of ``backends/triton.py``, or the prelude and the kernel of JAX, of
-            that of ``backends/jax.py``; None on this machine's processor.
+        code: what its backend's ``load`` made of the plan. It is freed with the last kernel, or table of a launch, that
+            has it.
     """
 
     plan: Plan
     ways: Mapping[str, Kept]
-    code: MachineCode | None = None
-    run: Callable[..., None] | None = None
-    function: Any = None
-
-    @property
-    def address(self) -> int:
-        """Where the machine code is; 0 where there is none."""
-        return self.code.address if self.code is not None else 0
+    code: Any
 
     @property
     def kept(self) -> tuple[Plane, ...]:
@@ -71,25 +70,9 @@ class Kernel:
         return {name: way for name, way in self.ways.items() if name != parameter}
 
     @property
-    def place_of_sums(self) -> int:
-        """Where in a row, after the addresses and other words, the address of its sums is."""
-        return len(self.plan.planes) + llvm.WORDS.index("sums")
-
-    @property
     def needs_order(self) -> bool:
         """Whether it walks C order alone: for groups, for random bits, or since the planes beside a value have it."""
         return self.plan.has_groups or bool(self.plan.inputs) or any(len(way.parts) > 1 for way in self.ways.values())
-
-
-def check_backend(name: str) -> str:
-    """Return ``name`` if there is such a backend.
-
-    Raises:
-        TargetError: when there is none.
-    """
-    if name not in BACKENDS:
-        raise TargetError(f"no backend is called {name!r}.{suggest(name, BACKENDS)}")
-    return name
 
 
 @kept_with_rule
@@ -222,33 +205,20 @@ def kernel(
     rule: Rule,
     variant: Variant,
     storage: Format | Storage,
-    backend: str = "llvm",
+    backend: Loader,
     guard: Guard = UNGUARDED,
     task: Task = "step",
 ) -> Kernel:
-    """Return the kernel of one variant of a rule, compiled on first use.
+    """Return the kernel of one variant of a rule, loaded by a backend on first use.
 
     Args:
         rule, variant, storage, guard, task: see ``plan``.
-        backend: one of ``BACKENDS``, ``"triton"`` for tensors on a GPU, or ``"jax"``.
+        backend: what runs it.
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, task)
-    recipe, ways = plan(rule, variant, storage, guard, task), ways_of(rule, variant, storage)
-    if backend == "triton":
-        from steprule.runtime import gpu
-
-        return Kernel(recipe, ways, function=gpu.load(triton.emit(recipe)))
-    if backend == "jax":
-        return Kernel(recipe, ways, function=jax.load(recipe))
-    if check_backend(backend) == "numpy":
-        return Kernel(recipe, ways, run=referee.load(recipe))
-    # Imported late: describing a rule or drawing its formula needs no compiler.
-    from steprule.runtime.jit import MachineCode, has_half
-
-    if any(plane.dtype == "float16" for plane in recipe.planes) and not has_half():
-        raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
-    return Kernel(recipe, ways, MachineCode(llvm.emit(recipe), "kernel"))
+    recipe = plan(rule, variant, storage, guard, task)
+    return Kernel(recipe, ways_of(rule, variant, storage), backend.load(recipe))
 
 
 def _title(rule: Rule, variant: Variant, storage: Storage) -> str:

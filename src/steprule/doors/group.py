@@ -1,28 +1,18 @@
-"""Parameter groups: hyperparameters that may be schedules, checked whenever they are set."""
+"""Parameter groups of the NumPy door: arrays with hyperparameters and formats of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from steprule.doors.evaluate import Evaluated, Evaluation, Scalars
-from steprule.engine import Task, plan
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, check_seed
-from steprule.rules import Rule
-from steprule.rules.guard import UNGUARDED, Guard
-from steprule.rules.hyperparameters import Value
+from steprule.formats import check_seed
+from steprule.launch.values import GroupValues
 from steprule.rules.rule import ARGUMENTS
 
-__all__ = ["Group", "GroupValues", "as_groups", "seed_groups"]
+__all__ = ["Group", "as_groups", "seed_groups"]
 
 _FORMATS = ("states", "weights", "min_elements")
-_NONE: Mapping[str, float] = {}
-_HYPERPARAMETERS = ("_values", "variant", "_evaluations", "_step")
-"""What of a group follows from its hyperparameters."""
 
 
 class Group:
@@ -52,218 +42,6 @@ class Group:
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in {**self.hyperparameters, **self.formats}.items())
         return f"Group({type(self.params).__name__}{options})"
-
-
-class GroupValues(MutableMapping[str, Any]):
-    """The hyperparameters of one group of an optimizer, by name; numbers, options or schedules.
-
-    A schedule is a callable of the step number t (1 at the first step) that returns a number.
-    Setting an item checks it at once, and the next step uses it.
-    """
-
-    seed: int | None = None
-    """What random bits depend on; None where there are none."""
-    first_row = 0
-    """Where the group's arrays begin in larger ones."""
-
-    def __init__(self, rule: Rule, given: Mapping[str, Any], place: str, guard: Guard = UNGUARDED) -> None:
-        self._rule, self.guard = rule, guard
-        self.place = place
-        self._values = rule.resolve(given, place, options=ARGUMENTS)
-        self.variant = rule.variant(self._values)
-        for name in given:
-            self._check_effect(name)
-        self.scalars = Scalars({slot: self.start_of(slot) for slot in rule.trace(self.variant).scalars})
-        self._bind()
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        """Show what differs from the rule's defaults."""
-        defaults = {name: hyper.default for name, hyper in self._rule.hyperparameters.items()}
-        changed = {name: value for name, value in self._values.items() if value != defaults[name]}
-        return "{" + ", ".join(f"{name}={value!r}" for name, value in changed.items()) + "}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is bound to machine code and memory."""
-        own = {"rule": self._rule, "values": self._values, "place": self.place, "scalars": self.scalars}
-        return {**own, "seed": self.seed, "first_row": self.first_row, "guard": self.guard}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._rule, self._values, self.place = state["rule"], state["values"], state["place"]
-        self.variant = self._rule.variant(self._values)
-        self.scalars = state["scalars"]
-        self.seed, self.first_row, self.guard = state["seed"], state["first_row"], state["guard"]
-        self._bind()
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.update({name: value})
-
-    def __delitem__(self, name: str) -> None:
-        raise HyperparameterError(f"{name} cannot be removed; set it to {self._rule.hyperparameters[name].default!r}")
-
-    def update(self, *others: Any, **named: Any) -> None:
-        """Set several hyperparameters, all or none of them.
-
-        Raises:
-            HyperparameterError: when a value is out of range, does nothing, or changes which slots
-                the rule keeps.
-        """
-        new = dict(*others, **named)
-        for name in new:
-            if name in ARGUMENTS:
-                raise HyperparameterError(
-                    f"{name} is fixed when the optimizer is made; make a new one with {name}={new[name]!r}"
-                )
-        values = self._rule.resolve({**self._values, **new}, self.place)
-        for name in self._read_once() & set(new):
-            if values[name] != self._values[name]:
-                raise HyperparameterError(
-                    f"{name} is read before the first step only{self.place}; make a new optimizer"
-                )
-        self.restore(new)
-
-    def restore(self, new: Mapping[str, Any]) -> None:
-        """Set hyperparameters as ``update`` does, with those that are read before the first step only."""
-        self.take(self.restored(new))
-
-    def restored(self, new: Mapping[str, Any]) -> GroupValues:
-        """Return what this group would be after ``restore``, for ``take``. Changes nothing.
-
-        Raises:
-            HyperparameterError: as ``update`` does.
-        """
-        made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__)
-        made._values = self._rule.resolve({**self._values, **new}, self.place)
-        made.variant = self._rule.variant(made._values)
-        made._check_slots(self.variant)
-        for name in new:
-            if made._values[name] != self._values[name]:
-                made._check_effect(name)
-        made._bind()
-        return made
-
-    def take(self, made: GroupValues) -> None:
-        """Take over the hyperparameters of what ``restored`` returned, at once: no signal comes in between."""
-        self.__dict__.update({name: made.__dict__[name] for name in _HYPERPARAMETERS})
-
-    def _bind(self) -> None:
-        """Lay out the arguments of the step's prelude; those of other tasks when they are asked for."""
-        self._evaluations: dict[Task, Evaluation] = {}
-        self._step = self._evaluation("step")
-
-    def _evaluation(self, task: Task) -> Evaluation:
-        if task not in self._evaluations:
-            # The prelude is the same for every storage format.
-            prelude = plan(self._rule, self.variant, FORMATS["float32"], self.guard, task).prelude
-            what = f"rule {self._rule.name!r}{self.place}"
-            self._evaluations[task] = Evaluation(prelude, self._values, self.scalars, set(self.guard), what)
-        return self._evaluations[task]
-
-    def make_row(self) -> None:
-        """Make the row of scalars, which kernels read where it lies, as long as the options need it.
-
-        For the owner of the launch, who points it to the row: not done whenever an option changes.
-        """
-        self.row = self.new_row()
-        self._row_bytes = memoryview(self.row.data).cast("B")
-
-    def new_row(self, task: Task = "step") -> NDArray[np.float64]:
-        """Return a row that holds what ``evaluate`` returns."""
-        return self._evaluation(task).new_row()
-
-    def scheduled(self, t: int) -> dict[str, Value]:
-        """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
-
-        Raises:
-            HyperparameterError: when one returns what is no number in range.
-        """
-        if not self._step.schedules:
-            return {}
-        values: dict[str, Value] = {}
-        for name, schedule in [(name, self._values[name]) for _, name in self._step.schedules]:
-            value, hyper = schedule(t), self._rule.hyperparameters[name]
-            if type(value) is not float or value not in hyper.range:
-                value = hyper.check(value, f"{self.place} from its schedule at t={t}")
-            values[name] = value
-        return values
-
-    def evaluate(
-        self,
-        t: int,
-        scheduled: Mapping[str, Value],
-        scalars: Mapping[str, float] | None = None,
-        numbers: Mapping[str, float] = _NONE,
-        task: Task = "step",
-    ) -> Evaluated:
-        """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
-
-        Where random bits are asked for, the row ends with the keys of the step.
-
-        Args:
-            t: the number of the step.
-            scheduled: what ``scheduled`` returned.
-            scalars: the scalar slots; default: the group's own.
-            numbers: those of the guard, by name.
-            task: whose row it is.
-
-        Raises:
-            HyperparameterError: when the expressions of the rule have no value.
-        """
-        evaluation = self._step if task == "step" else self._evaluation(task)
-        return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed)
-
-    def fill(self, row: bytes) -> None:
-        """Put the row of ``evaluate`` where kernels read it."""
-        self._row_bytes[: len(row)] = row
-
-    @property
-    def scalar_places(self) -> list[int]:
-        """The addresses of the scalar slots, in the order in which ``evaluate`` gives their new values."""
-        return [self.scalars.place(name) for name in self._step.scalar_slots]
-
-    def start_of(self, slot: str) -> float:
-        """Return what a slot holds before the first step."""
-        start = self._rule.init.get(slot, 0.0)
-        value = self._values[start] if isinstance(start, str) else start
-        if callable(value):
-            raise HyperparameterError(
-                f"{start} is read before the first step only{self.place}, so a schedule would do nothing; give a number"
-            )
-        return float(value)
-
-    def _read_once(self) -> set[str]:
-        starts = {start for start in self._rule.init.values() if isinstance(start, str)}
-        return starts - self._rule.trace(self.variant).used
-
-    def _check_slots(self, before: Any) -> None:
-        kept, was = ({**trace.slots, **trace.scalars} for trace in map(self._rule.trace, (self.variant, before)))
-        if set(kept) != set(was):
-            raise HyperparameterError(
-                f"this would change the slots that {self._rule.name!r} keeps from {tuple(was)} to {tuple(kept)}"
-                f"{self.place}; make a new optimizer"
-            )
-
-    def _check_effect(self, name: str) -> None:
-        """An option that does nothing is an error, not a silence."""
-        hyper = self._rule.hyperparameters[name]
-        if hyper.is_static or self._values[name] is None or self._values[name] == hyper.default:
-            return
-        if name not in self._rule.trace(self.variant).used | self._read_once():
-            options = ", ".join(
-                f"{n}={self._values[n]!r}" for n, h in self._rule.hyperparameters.items() if h.is_static
-            )
-            raise HyperparameterError(
-                f"{name} does nothing in {self._rule.name!r} with {options}{self.place}; remove it"
-            )
 
 
 def as_groups(params: Any) -> list[Group] | None:

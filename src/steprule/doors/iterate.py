@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from steprule.doors.box import Box, Vector
-from steprule.doors.guards import Guards
 from steprule.doors.numpy import Optimizer
 from steprule.doors.returned import all_finite
 from steprule.errors import NonFiniteError, StructureError
+from steprule.launch.guards import Guards
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,11 @@ from steprule.formats import FORMATS, Format
 
 __all__ = [
     "Array",
-    "Spans",
     "check_disjoint",
     "check_parameter",
     "check_start",
     "check_type",
-    "fill_a_run",
-    "is_dense",
     "like",
-    "overlapping",
-    "same_walk",
 ]
 
 Array = NDArray[Any]
@@ -33,39 +27,6 @@ Array = NDArray[Any]
 def _steps(array: Array) -> list[tuple[int, int]]:
     """Return (stride in bytes, length) of the axes that move, smallest stride first."""
     return sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1)
-
-
-def is_dense(array: Array) -> bool:
-    """Whether the elements fill one run of aligned memory, from the first on, in any order of axes."""
-    if array.size == 0:
-        return True
-    if not array.flags.aligned or any(s < 0 for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
-        return False
-    return fill_a_run(array.shape, array.strides, array.itemsize)
-
-
-def fill_a_run(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Whether elements at these strides fill one run of memory, in any order of axes."""
-    expected = itemsize
-    for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, shape, strict=True) if n > 1):
-        if stride != expected:
-            return False
-        expected *= n
-    return True
-
-
-class Strided(Protocol):
-    """Whatever has a shape and strides."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def strides(self) -> tuple[int, ...]: ...
-
-
-def same_walk(a: Strided, b: Strided) -> bool:
-    """Whether element i of one run is element i of the other: equal strides where axes move."""
-    return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
 
 def like(parameter: Array, dtype: str, value: float, what: str, order: Literal["C", "K"]) -> Array:
@@ -169,49 +130,3 @@ def _share(a: Array, b: Array) -> bool:
         return bool(np.shares_memory(a, b, max_work=1_000_000))  # type: ignore[arg-type]  # any count is allowed
     except np.exceptions.TooHardError:
         return True
-
-
-class Spans:
-    """The memory of the parameters and slots, from the addresses where they begin and end, to find gradients in it.
-
-    With ``f(x, y) = x * y`` the gradients are the parameters, crosswise: stepping x would change
-    the gradient of y on the way.
-    """
-
-    def __init__(self, bounds: Iterable[tuple[int, int]]) -> None:
-        merged: list[list[int]] = []
-        for low, high in sorted(bounds):
-            if merged and low < merged[-1][1]:
-                merged[-1][1] = max(merged[-1][1], high)
-            else:
-                merged.append([low, high])
-        self._low = [low for low, _ in merged]
-        self._high = [high for _, high in merged]
-        self._begins = np.array([*self._low, np.iinfo(np.int64).max])  # nothing begins after the last
-        self._ends = np.array(self._high, np.int64)
-
-    def meet(self, start: int, size: int) -> bool:
-        """Whether the span ``[start, start + size)`` of bytes touches one of the arrays."""
-        after = bisect.bisect_right(self._high, start)
-        return after < len(self._low) and self._low[after] < start + size
-
-    def meet_each(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return ``meet`` of many spans; a call costs as much as ``meet`` of some dozen."""
-        after = np.searchsorted(self._ends, starts, side="right")
-        met: NDArray[np.bool_] = self._begins[after] < starts + sizes
-        return met
-
-
-def overlapping(params: Sequence[tuple[int, int]]) -> set[int]:
-    """Return which parameters may share memory with another, given where they begin and end.
-
-    They are stepped one after the other, as by torch.
-    """
-    found: set[int] = set()
-    reach, last = 0, -1
-    for (low, high), index in sorted((bounds, index) for index, bounds in enumerate(params)):
-        if low < reach:
-            found |= {index, last}
-        if high > reach:
-            reach, last = high, index
-    return found

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steprule.coding import decode, encode, plane_name
-from steprule.doors.group import GroupValues
-from steprule.doors.layout import Array, check_start, is_dense, like
-from steprule.engine import Kernel, Task, kernel
-from steprule.formats import GROUP, Kept, Storage, rows_of, shape_of, stream
-from steprule.rules import Rule
+from steprule.doors.layout import Array, check_start, like
+from steprule.engine import Kernel
+from steprule.formats import GROUP, Kept, Storage, shape_of
+from steprule.launch.memory import array_memory
+from steprule.launch.values import GroupValues
 
-__all__ = ["Leaf", "constant_parts", "decoded", "make_kept", "task_kernel", "words_of"]
+__all__ = ["Leaf", "constant_parts", "decoded", "make_kept"]
 
 
 @dataclass
@@ -32,7 +31,6 @@ class Leaf:
         number: its place among the parameters, which its random bits depend on.
         storage: the formats of its values.
         kept: the planes beside the parameter, as the kernel orders them.
-        row: the row of scalars that its kernel reads: its group's, or its own.
     """
 
     place: str
@@ -42,7 +40,6 @@ class Leaf:
     storage: Storage
     group: GroupValues
     kept: list[Array]
-    row: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.array: Array = self.given.view(np.ndarray)
@@ -60,31 +57,15 @@ class Leaf:
             return None
         return self.planes[name] if way.is_plain else decoded(way, name, self.planes)
 
-    @property
-    def origin(self) -> tuple[int, int]:
-        """The index of the first element, and the stream of random bits."""
-        row = rows_of(self.array.shape)[1] if self.array.ndim > 1 else 1
-        return self.group.first_row * row, stream(self.number)
-
-
-def task_kernel(rule: Rule, backend: str, leaf: Leaf, task: Task) -> Kernel:
-    """Return the kernel of a task for a parameter."""
-    return kernel(rule, leaf.group.variant, leaf.storage, backend, leaf.group.guard, task)
-
 
 def decoded(way: Kept, name: str, planes: Mapping[str, Array]) -> Array:
     """Return the numbers of a value as float32."""
     return decode(way, {part.suffix: planes[plane_name(name, part.suffix)] for part in way.parts})
 
 
-def words_of(kernel: Kernel, shape: Sequence[int], origin: tuple[int, int]) -> list[int]:
-    """Return what follows the addresses of a kernel's row, if it needs that."""
-    return [*rows_of(shape)[1:], *origin] if kernel.needs_order else []
-
-
 def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
     """Return the planes of a parameter before the first step."""
-    order: Literal["C", "K"] = "C" if kernel.needs_order or not is_dense(array) else "K"
+    order: Literal["C", "K"] = "C" if kernel.needs_order or not array_memory(array).is_dense else "K"
     planes: dict[str, Array] = {}
     for name, way in kernel.ways.items():
         if name not in kernel.slots:

@@ -8,17 +8,19 @@ from typing import Any, NoReturn
 import numpy as np
 
 from steprule.doors.describe import describe
-from steprule.doors.group import Group, GroupValues, as_groups, seed_groups
-from steprule.doors.guards import Guards
+from steprule.doors.group import Group, as_groups, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
 from steprule.doors.leaf import Leaf, make_kept
-from steprule.doors.readings import Watcher
 from steprule.doors.state import load_state, save_state
 from steprule.doors.stepping import Stepping
 from steprule.doors.structure import Structure, keystr
-from steprule.engine import check_backend
 from steprule.errors import StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, check_effects
+from steprule.launch.backend import Backend
+from steprule.launch.backends import find_backend
+from steprule.launch.guards import Guards
+from steprule.launch.readings import Watcher
+from steprule.launch.values import GroupValues
 from steprule.rules import Rule, find
 from steprule.runtime.interrupts import uninterrupted
 
@@ -32,7 +34,8 @@ class Optimizer(Stepping):
         params: an array of float16, float32 or float64, or nested lists, tuples and dicts of them,
             or a list of ``Group``. They must be writeable and must not overlap.
         rule: a name of the catalogue, or any ``Rule``.
-        backend: ``"llvm"``, or ``"numpy"`` for the referee (slow, the same bits).
+        backend: ``"llvm"``, or ``"numpy"`` for the referee (slow, the same bits); or one of your own (see
+            ``steprule.launch.backend``).
         states: the format of the slots: ``"float32"``, ``"bfloat16"`` or ``"8bit"``; or a dict of these by slot.
             ``"float32"`` stands for float64 where the parameter is float64. docs/formats.md compares them.
         weights: how float16 and bfloat16 parameters are kept: rounded to ``"nearest"``, ``"stochastic"`` (up or down
@@ -76,7 +79,7 @@ class Optimizer(Stepping):
         params: Any,
         rule: str | Rule = "adam",
         *,
-        backend: str = "llvm",
+        backend: str | Backend = "llvm",
         states: str | Mapping[str, str] = "float32",
         weights: str = "nearest",
         min_elements: int = MIN_ELEMENTS,
@@ -89,7 +92,7 @@ class Optimizer(Stepping):
         **hyperparameters: Any,
     ) -> None:
         self.rule = find(rule)
-        self._backend = check_backend(backend)
+        self._backend = find_backend(backend)
         grouped = as_groups(params)
         trees = params if grouped is None else [group.params for group in grouped]
         groups = [Group(params)] if grouped is None else grouped
@@ -192,7 +195,7 @@ class Optimizer(Stepping):
 
     def describe(self) -> str:
         """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
-        return describe(f"{self.rule.name} by {self._backend}", self._leaves)
+        return describe(f"{self.rule.name} by {self._backend.name}", self._leaves)
 
     def state_dict(self, *, decode: bool = False) -> dict[str, Any]:
         """Return a copy of all that a later run needs to go on in every bit: slots, t, hyperparameters.

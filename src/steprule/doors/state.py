@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from steprule.doors.group import GroupValues
-from steprule.doors.layout import Array, Spans
+from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.planes import read_planes
 from steprule.errors import HyperparameterError, StateError
+from steprule.launch.memory import Spans
+from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 
 __all__ = ["load_state", "save_state"]

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.doors.evaluate import Evaluated, fill
-from steprule.doors.group import GroupValues
-from steprule.doors.guarded import Guarded, evaluate
-from steprule.doors.guards import Guards, HasGuards
-from steprule.doors.layout import Array
-from steprule.doors.leaf import Leaf, task_kernel
-from steprule.doors.readings import Reading, Watcher
+from steprule.doors.gradients import Given, Placing
+from steprule.doors.guards import HasGuards
+from steprule.doors.leaf import Leaf
 from steprule.doors.structure import Structure
 from steprule.doors.turns import InTurns
-from steprule.doors.walk import Walk
-from steprule.doors.watched import WatchedStep
-from steprule.engine import Kernel, Task, kernel
+from steprule.engine import Kernel, kernel
 from steprule.formats import Storage
+from steprule.launch.backend import Backend
+from steprule.launch.guards import Guards
+from steprule.launch.launch import Launch
+from steprule.launch.readings import Reading, Watcher
+from steprule.launch.row import ScalarGroup
+from steprule.launch.values import GroupValues
 from steprule.rules import Rule
-from steprule.rules.hyperparameters import Value
 from steprule.rules.rule import Variant
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
@@ -36,22 +33,21 @@ class Stepping(HasGuards, InTurns):
 
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
     __slots__ = (
-        *("_backend", "_commit", "_count", "_guarded", "_is_stepping", "_leaves", "_monitor", "_structure"),
-        *("_variants", "_walk", "_watched", "groups", "guards", "rule"),
+        *("_backend", "_commit", "_count", "_is_stepping", "_leaves", "_monitor", "_placing", "_scalars"),
+        *("_structure", "_variants", "groups", "guards", "rule"),
     )
     rule: Rule
     groups: tuple[GroupValues, ...]
     guards: Guards
-    _backend: str
+    _backend: Backend
     _structure: Structure
     _leaves: list[Leaf]
     _count: NDArray[np.int64]
     _commit: Commit
     _variants: list[Variant]
     _monitor: Watcher | None
-    _walk: Walk
-    _guarded: Guarded | None
-    _watched: WatchedStep
+    _scalars: list[ScalarGroup]
+    _placing: Placing
 
     @property
     def t(self) -> int:
@@ -64,47 +60,34 @@ class Stepping(HasGuards, InTurns):
         scheduled = [group.scheduled(t) for group in self.groups]
         if [group.variant for group in self.groups] != self._variants:
             self._change_kernels()
-        leaves, unlike = self._walk.check(self._structure.leaves(grads))
-        leaves = self._walk.prepare(leaves, unlike)
-        task: Task = "watch" if self._monitor is not None and self._monitor.is_due() else "step"
-        if self._guarded is None:
-            self._take(t, scheduled, leaves, task, evaluate(self.groups, t, scheduled, {}, task), ())
-            return
-        judged = self._guarded.judge(t, scheduled, leaves, self._walk.apart, task)
-        if judged is not None:
-            self._take(t, scheduled, leaves, task, *judged)
+        for own, values in zip(self._scalars, scheduled, strict=True):
+            own.t, own.scheduled = t, values
+        launch, leaves = self._placing.launch(*self._placing.check(self._structure.leaves(grads)))
+        factor: float | None = 1.0
+        if self.guards.measures:
+            factor = launch.factor(Given(self._leaves, leaves, self.guards.clip_value))
+        if factor is not None:
+            self._take(t, launch, factor, is_read=self._monitor is not None and self._monitor.is_due())
 
-    def _take(
-        self,
-        t: int,
-        scheduled: Sequence[Mapping[str, Value]],
-        grads: Sequence[Array],
-        task: Task,
-        results: Sequence[Evaluated],
-        rows: Sequence[bytes],
-    ) -> None:
+    def _take(self, t: int, launch: Launch, factor: float, *, is_read: bool) -> None:
         """Move the arrays, count the step, and tell the monitor."""
+        evaluated = launch.evaluate(factor, "watch" if is_read else "step")
         self._commit.longs[0] = t
         if self.rule.scalars:
-            self._commit.longs.view(np.float64)[1:] = [value for _, scalars in results for value in scalars]
+            self._commit.longs.view(np.float64)[1:] = [value for _, scalars in evaluated for value in scalars]
         readings: list[Reading] = []
         try:
-            if task == "step":
-                for group, (row, _) in zip(self.groups, results, strict=True):
-                    group.fill(row)
-                for leaf, row in zip(self._leaves, rows, strict=False):
-                    fill(leaf.row, row)
-                self._walk.run(grads)
+            if is_read:
+                launch.read([leaf.place for leaf in self._leaves], readings)
             else:
-                launch = self._watched.launch(t, grads, self._walk.apart, results, rows, scheduled)
-                self._walk.run_by(lambda: readings.extend(launch()))
+                launch.run()
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if self.t == t:
                 self._tell(readings)
             raise
         self._tell(readings)
 
-    def _tell(self, readings: Sequence[Reading]) -> None:
+    def _tell(self, readings: list[Reading]) -> None:
         if self._monitor is not None:
             self._monitor.take(readings or None)
 
@@ -120,18 +103,10 @@ class Stepping(HasGuards, InTurns):
 
     def _lay_out(self) -> None:
         """Bind the leaves to rows of scalars as long as the options of the groups need them."""
-        for group in self.groups:
-            group.make_row()
-        for leaf in self._leaves:
-            leaf.row = leaf.group.new_row() if self.guards.update_clip else leaf.group.row
         places = [place for group in self.groups for place in group.scalar_places]
         self._commit = Commit([address(self._count), *places])
-        self._walk = Walk(self._leaves, self._commit)
-        self._guarded: Guarded | None = None
-        # No method of ours: the optimizer would hold itself, and its slots, until the garbage collector runs.
-        kernel_of = functools.partial(task_kernel, self.rule, self._backend)
-        self._watched = WatchedStep(self.rule, self._leaves, self.groups, kernel_of, owns=self.guards.update_clip)
-        if not self.guards.is_idle:
-            self._guarded = Guarded(self.guards, self._leaves, self.groups, kernel_of)
+        self._scalars = [ScalarGroup(group, group.scalars) for group in self.groups]
+        by_id = {id(own.values): own for own in self._scalars}
+        self._placing = Placing(self._leaves, by_id, self._backend, self.guards, self._commit)
         # Last: whoever interrupts this finds options that are not yet laid out, and the next step does it anew.
         self._variants = [group.variant for group in self.groups]

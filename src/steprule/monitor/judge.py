@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from steprule.doors.readings import Reading
+from steprule.launch.readings import Reading
 from steprule.monitor.diagnosis import Diagnoses, Diagnosis
 from steprule.monitor.illnesses import ILLNESSES, LEAST, Illness
 from steprule.monitor.seen import Seen

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from steprule.doors.readings import Reading
 from steprule.errors import HyperparameterError
+from steprule.launch.readings import Reading
 from steprule.monitor import show
 from steprule.monitor.diagnosis import Diagnoses
 from steprule.monitor.illnesses import WINDOW

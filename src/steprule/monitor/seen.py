@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, prod, sqrt
 
-from steprule.doors.readings import Reading
+from steprule.launch.readings import Reading
 from steprule.monitor.statistics import QUANTISATION, Row
 
 __all__ = ["Seen"]

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.doors.guards import update_factor
-from steprule.doors.readings import Reading
+from steprule.launch.guards import update_factor
+from steprule.launch.readings import Reading
 
 __all__ = ["QUANTISATION", "Row", "Statistics"]
 

@@ -12,12 +12,12 @@ import numpy as np
 from steprule.checkpoint import Stored, decode, short, stored, type_of
 from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
 from steprule.doors.checkpoint.match import check_groups, fitted, formula_of, matched, name_of
-from steprule.doors.group import GroupValues
 from steprule.doors.layout import Array, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.numpy import Optimizer
 from steprule.doors.state import VERSION
 from steprule.errors import CheckpointError, HyperparameterError, StateError, StructureError
+from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 
 __all__ = [

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from steprule import coding, engine
+from steprule.backends import jax as jax_functions
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
+from steprule.compile import Plan
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of
 from steprule.doors.jax.slots import check_kept, is_plain, planes_of, slot_of
 from steprule.engine import Kernel
@@ -23,21 +25,46 @@ from steprule.rules import Rule
 from steprule.rules.kept import kept_with_rule
 from steprule.rules.rule import Variant, symbols_in
 
-if TYPE_CHECKING:
-    from steprule.doors.jax.stepper import Slots, Stepper
-
-__all__ = ["Moving", "Task"]
+__all__ = ["JAX", "Moving", "Slots", "Task"]
 
 Task = Literal["step", "update"]
+Slots: TypeAlias = dict[str, Any]
+"""By name: a pytree like the parameters for a slot of elements, one number for a scalar slot."""
 Fixed: TypeAlias = tuple[Any, ...]
 """A row of scalars: a number where it is known while tracing, None elsewhere."""
+
+
+@dataclass(frozen=True)
+class Functions:
+    """What makes functions of JAX's arrays of plans."""
+
+    name = "jax"
+
+    def load(self, plan: Plan) -> tuple[Any, Any]:
+        """Return the prelude and the kernel, of the convention of ``backends/jax.py``."""
+        return jax_functions.load(plan)
+
+
+JAX = Functions()
+
+
+class Choices(Protocol):
+    """What is fixed of a step: ``stepper.Stepper``."""
+
+    @property
+    def rule(self) -> Rule: ...
+    @property
+    def variant(self) -> Variant: ...
+    @property
+    def seed(self) -> Any: ...
+    def storage(self, leaf: Any, path: str, what: str, is_part: bool) -> Storage: ...
 
 
 class Moving:
     """One step of all leaves."""
 
     def __init__(
-        self, stepper: Stepper, task: Task, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
+        self, stepper: Choices, task: Task, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
     ) -> None:
         self._stepper, self._task = stepper, task
         trace = stepper.rule.trace(stepper.variant)
@@ -127,7 +154,7 @@ class Moving:
     def _row(self, kernel: Kernel, decays: bool) -> tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]:
         """Return the row of scalars: what is fixed, with None for the others, and the others; and the scalar slots."""
         if (kernel, decays) not in self._rows:
-            prelude, recipe = kernel.function[0], kernel.plan.prelude
+            prelude, recipe = kernel.code[0], kernel.plan.prelude
             arguments = self._arguments if decays else {**self._arguments, "weight_decay": 0.0}
             results = prelude(*(arguments[name] for name in recipe.arguments))
             length = len(recipe.conditions)
@@ -148,7 +175,7 @@ def compiled(
 
     Leaves of one shape and type are traced once, and a step that is not part of a larger program is one all the same.
     """
-    kernel = engine.kernel(rule, variant, storage, "jax", task=task)
+    kernel = engine.kernel(rule, variant, storage, JAX, task=task)
     plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
     names = [plan.planes[index].name for index in plan.loads]
     of_slots = [coding.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
@@ -166,7 +193,7 @@ def compiled(
         others = iter(moving)
         scalars = [next(others) if value is None else value for value in fixed]
         named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
-        first, *rest = kernel.function[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
+        first, *rest = kernel.code[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
         made_of = iter(rest)
         slots = {slot: slot_of([next(made_of) for _ in way.parts], way) for slot, way in kernel.slots.items()}
         return first.astype(jnp.dtype(dtype)), slots

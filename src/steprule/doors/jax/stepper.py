@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 
@@ -15,7 +15,7 @@ from steprule import engine
 from steprule.backends.jax_scalars import kept
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
-from steprule.doors.jax.moving import Moving, Task
+from steprule.doors.jax.moving import Moving, Slots, Task
 from steprule.doors.jax.slots import made
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.errors import HyperparameterError, StructureError
@@ -25,9 +25,6 @@ from steprule.rules.catalogue import find
 from steprule.rules.rule import Variant
 
 __all__ = ["Slots", "Stepper"]
-
-Slots: TypeAlias = dict[str, Any]
-"""By name: a pytree like the parameters for a slot of elements, one number for a scalar slot."""
 
 
 # A tree of its values, so that those who walk closures find in a transformation the rates that are arrays.

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
-from steprule.doors.group import GroupValues
-from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import check_implementation, documented
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
@@ -23,6 +21,8 @@ from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
 from steprule.formats import CODING
+from steprule.launch.guards import Guards
+from steprule.launch.values import GroupValues
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Base", "Number", "Params"]

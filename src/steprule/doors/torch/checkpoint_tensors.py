@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steprule.checkpoint import Stored
-from steprule.doors.torch.rows import Memory, is_plain
+from steprule.doors.torch.rows import is_plain, tensor_memory
 from steprule.errors import CheckpointError, StateError
 
 __all__ = ["fill", "look", "stored_tensor", "tensor_of"]
@@ -78,7 +78,7 @@ def _array(tensor: Tensor) -> Any:
     """Return the numbers of a tensor, of complex ones with a last axis of parts, and else the bits."""
     bits = _BITS.get(tensor.dtype)
     if is_plain(tensor):
-        array = Memory(tensor).array()
+        array = tensor_memory(tensor).array()
         return array if bits is None else array.view(bits[2])
     # A copy: of the tensor's own memory numpy() would make a storage that cannot be resized.
     copy = tensor.resolve_conj().resolve_neg().cpu().clone(memory_format=torch.contiguous_format)

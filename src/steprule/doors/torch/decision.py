@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from steprule.backends import triton_decide
-from steprule.doors.guards import Guards
 from steprule.doors.torch import devices
 from steprule.errors import NonFiniteError
+from steprule.launch.guards import Guards
 
 __all__ = ["Decision"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,16 +12,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.backends import triton
-from steprule.doors.layout import overlapping
-from steprule.doors.sums import Blocks, blocks_of, units_of
+from steprule.compile import Plan
 from steprule.doors.torch import devices
-from steprule.doors.torch.rows import Row
-from steprule.engine import Task
+from steprule.launch.backend import Bound
+from steprule.launch.memory import overlapping
+from steprule.launch.row import Row
+from steprule.launch.sums import Blocks, blocks_of, units_of
 from steprule.runtime import gpu
+from steprule.runtime.commit import Commit
 
-__all__ = ["DeviceTable", "DeviceTables", "Words", "launches_of", "totals_of"]
+__all__ = [
+    "TRITON",
+    "DeviceTable",
+    "DeviceTables",
+    "TritonBackend",
+    "Words",
+    "launches_of",
+    "shared_places",
+    "totals_of",
+]
 
 Words = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TritonBackend:
+    """GPUs, by Triton."""
+
+    name = "triton"
+
+    def load(self, plan: Plan) -> Any:
+        """Return Triton's kernel, of the convention of ``backends/triton.py``."""
+        return gpu.load(triton.emit(plan))
+
+    def table(self, items: Sequence[Bound], commit: Commit | None) -> DeviceTables:
+        """Return the rows of one pass."""
+        return DeviceTables(items)
+
+
+TRITON = TritonBackend()
 
 
 class DeviceTable:
@@ -29,9 +60,7 @@ class DeviceTable:
     is copied at once. The other tables are written when the launch is made.
 
     Args:
-        task: what the kernel does.
-        rows: with equal kernels.
-        scalars: what each row reads; the same array where rows share it.
+        items: rows with equal kernels, and what each reads; the same array where rows share it.
         out: where partial sums go; default: memory of its own.
         is_guarded: whether the device may decide that a step is not taken.
 
@@ -42,21 +71,20 @@ class DeviceTable:
 
     def __init__(
         self,
-        task: Task,
-        rows: Sequence[Row],
-        scalars: Sequence[NDArray[np.float64]],
+        items: Sequence[Bound],
         out: Tensor | None = None,
         *,
         is_guarded: bool = False,
     ) -> None:
-        kernel = rows[0].kernel_of(task)
-        self._kernel, self.device = kernel, rows[0].param.device
-        counts = [units_of(kernel, row.memories[0].shape)[0] for row in rows]
+        kernel, rows = items[0].kernel, [item.row for item in items]
+        self._kernel, self.device = kernel, rows[0].device
+        shapes = [row.memories[0].shape for row in rows]
+        counts = [units_of(kernel.plan, shape)[0] for shape in shapes]
         sums = len(kernel.plan.sums)
-        self.blocks = Blocks([blocks_of(kernel, row.memories[0].shape) for row in rows] if sums else [])
-        lines = sum(blocks_of(kernel, row.memories[0].shape) for row in rows) if sums else 0
-        self.out = torch.zeros((lines, sums), dtype=torch.float64, device=self.device) if out is None else out
-        self._own = list({id(array): array for array in scalars}.values())
+        self.blocks = Blocks([blocks_of(kernel.plan, shape) for shape in shapes] if sums else [])
+        empty = (self.blocks.count, sums)
+        self.out = torch.zeros(empty, dtype=torch.float64, device=self.device) if out is None else out
+        self._own = list({id(item.scalars): item.scalars for item in items}.values())
         self._wide = max(len(array) for array in self._own)
         self._first = self._wide * len(self._own)
         # Addresses, and scalars as bits.
@@ -64,17 +92,17 @@ class DeviceTable:
         self._host[self._first :] = [row.memories[1].address for row in rows]
         self._changing = devices.Mirror(torch.from_numpy(self._host), self.device)
         self._chunks = devices.sent(torch.from_numpy(_chunks(counts, triton.chunk_of(kernel.plan))), self.device)
-        self._table = devices.sent(torch.from_numpy(self._words(rows, scalars, counts)), self.device)
+        self._table = devices.sent(torch.from_numpy(self._words(items, counts)), self.device)
         self._have_moved = True
         self._follower = devices.Follower(self.device)
-        gpu.prepare(self._kernel.function, triton.threads_of(kernel.plan), *[0] * 4, GUARDED=is_guarded)
+        gpu.prepare(kernel.code, triton.threads_of(kernel.plan), *[0] * 4, GUARDED=is_guarded)
 
-    def _words(self, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]], counts: Sequence[int]) -> Words:
+    def _words(self, items: Sequence[Bound], counts: Sequence[int]) -> Words:
         plan = self._kernel.plan
         place = {id(array): index for index, array in enumerate(self._own)}
-        words = np.zeros((len(rows), triton.width_of(plan)), np.int64)
+        words = np.zeros((len(items), triton.width_of(plan)), np.int64)
         at = {name: len(plan.planes) + index for index, name in enumerate(triton.WORDS)}
-        for index, (row, array) in enumerate(zip(rows, scalars, strict=True)):
+        for index, (row, _, array) in enumerate(items):
             fixed = [*(memory.address for memory in row.memories), *row.words]
             words[index, : len(fixed)] = fixed
             words[index, at["scalars"]] = self.scalars(place[id(array)])
@@ -82,12 +110,6 @@ class DeviceTable:
         if plan.sums:
             words[:, at["sums"]] = devices.address_of(self.out) + 8 * len(plan.sums) * self.blocks.starts
         return words
-
-    @property
-    def counts(self) -> bool:
-        """Whether the scalars depend on the number of the step."""
-        plan = self._kernel.plan
-        return "t" in plan.prelude.arguments or bool(plan.prelude.scalar_slots) or bool(plan.inputs)
 
     def scalars(self, number: int) -> int:
         """Return the address, on the device, of one of the rows of scalars."""
@@ -124,7 +146,7 @@ class DeviceTable:
         addresses = [devices.address_of(self._table), changing + 8 * self._first, devices.address_of(self._chunks)]
         threads = triton.threads_of(self._kernel.plan)
         decided = 0 if taken is None else devices.address_of(taken)
-        gpu.launch(self._kernel.function, len(self._chunks), threads, *addresses, decided, GUARDED=taken is not None)
+        gpu.launch(self._kernel.code, len(self._chunks), threads, *addresses, decided, GUARDED=taken is not None)
         if devices.is_capturing(self.device):
             devices.keep_alive(self._table, self._chunks, self.out)
 
@@ -140,76 +162,80 @@ class DeviceTables:
     """Rows on devices, in one launch for each kernel and device.
 
     Args:
-        task: what their kernels do.
-        rows: in the order in which lines of sums come. Those that share memory are stepped one after the other.
-        scalars: what each row reads.
-
-    Attributes:
-        is_in_turns: whether some rows share memory.
-        gradients: where the gradients of the rows lie.
+        items: in the order in which lines of sums come. Those that share memory are stepped one after the other.
     """
 
-    def __init__(self, task: Task, rows: Sequence[Row], scalars: Sequence[NDArray[np.float64]]) -> None:
-        self.gradients = np.array([row.memories[1].address for row in rows], np.int64)
+    is_one_call = False
+    is_done = False
+
+    def __init__(self, items: Sequence[Bound]) -> None:
         self._tables: list[tuple[list[int], DeviceTable]] = []
-        launches, self.is_in_turns = launches_of(task, rows)
-        for places in launches:
-            with devices.on(rows[places[0]].param.device):
-                table = DeviceTable(task, [rows[i] for i in places], [scalars[i] for i in places])
+        for places in launches_of(items):
+            with devices.on(items[places[0]].row.device):
+                table = DeviceTable([items[place] for place in places])
             self._tables.append((places, table))
 
-    def look(self, addresses: Words) -> None:
+    def look(self, gradients: Words) -> None:
         """Let the gradients lie at these addresses."""
-        self.gradients = addresses.copy()
         for places, table in self._tables:
-            table.look(addresses[places])
+            table.look(gradients[places])
 
-    def check(self) -> None:
-        """Refuse to be captured where every step has other scalars: a replay would repeat this one.
-
-        Raises:
-            RuntimeError: with what to do.
-        """
-        for _, table in self._tables:
-            if table.counts and devices.is_capturing(table.device):
-                raise RuntimeError(
-                    "step() is captured in a CUDA graph, and its numbers come from the host, which a replay does not "
-                    "ask; nothing was captured. Make the optimizer with capturable=True (SGD and Adagrad have it as an "
-                    "option of groups)"
-                )
-
-    def run(self) -> None:
-        """Copy to the devices what has changed, and launch the kernels."""
+    def prepare(self, threads: int) -> None:
+        """Copy to the devices what has changed."""
+        # What can fail for want of memory comes before any kernel.
         for _, table in self._tables:
             with devices.on(table.device):
                 table.send()
-        # What can fail for want of memory has been done.
+
+    def run(self) -> None:
+        """Launch the kernels."""
         for _, table in self._tables:
             with devices.on(table.device):
                 table.run()
 
-    def totals(self) -> NDArray[np.float64]:
+    def sums(self) -> list[list[float]]:
         """Return the sums of each row, a line a row. Waits for the devices."""
         return totals_of(self._tables)
 
 
-def launches_of(task: Task, rows: Sequence[Row]) -> tuple[list[list[int]], bool]:
-    """Return the places of rows that ride in one launch, and whether some share memory: each of these has its own."""
-    shared = overlapping([row.memories[0].bounds for row in rows])
+def check_capture(rows: Sequence[Row]) -> None:
+    """Refuse to be captured where the host has other scalars for every step: a replay would repeat this one.
+
+    Raises:
+        RuntimeError: with what to do.
+    """
+    for row in rows:
+        plan = row.kernel.plan
+        counts = "t" in plan.prelude.arguments or bool(plan.prelude.scalar_slots) or bool(plan.inputs)
+        if counts and devices.is_capturing(row.device):
+            raise RuntimeError(
+                "step() is captured in a CUDA graph, and its numbers come from the host, which a replay does not "
+                "ask; nothing was captured. Make the optimizer with capturable=True (SGD and Adagrad have it as an "
+                "option of groups)"
+            )
+
+
+def launches_of(items: Sequence[Bound]) -> list[list[int]]:
+    """Return the places of rows that ride in one launch; each of those that share memory has its own."""
+    shared = shared_places([item.row for item in items])
     together: dict[tuple[object, ...], list[int]] = {}
-    for place, row in enumerate(rows):
-        key = (row.param.device, row.kernel_of(task), place if place in shared else -1)
+    for place, (row, kernel, _) in enumerate(items):
+        key = (row.device, kernel, place if place in shared else -1)
         together.setdefault(key, []).append(place)
-    return list(together.values()), bool(shared)
+    return list(together.values())
 
 
-def totals_of(tables: Sequence[tuple[list[int], DeviceTable]]) -> NDArray[np.float64]:
+def shared_places(rows: Sequence[Row]) -> set[int]:
+    """Return the places of rows that share memory."""
+    return overlapping([row.memories[0].bounds for row in rows])
+
+
+def totals_of(tables: Sequence[tuple[list[int], DeviceTable]]) -> list[list[float]]:
     """Return the sums of the rows of tables at their places, a line a row. Waits for the devices."""
-    lines = [(places, table.totals()) for places, table in tables]
-    found = np.zeros((sum(len(places) for places, _ in lines), lines[0][1].shape[1] if lines else 0))
-    for places, own in lines:
-        found[places] = own
-    return found
+    found: dict[int, list[float]] = {}
+    for places, table in tables:
+        found |= zip(places, table.totals().tolist(), strict=True)
+    return [found[place] for place in sorted(found)]
 
 
 def _chunks(counts: Sequence[int], size: int) -> NDArray[np.int32]:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from steprule.doors.describe import Line, table, words
-from steprule.doors.group import GroupValues
 from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
+from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.guards import GUARDS, Guards, NonFinite, small_squares
 from steprule.doors.torch.formats import FormatOptions, names_of
 from steprule.doors.torch.keys import PROCESS_GROUP
 from steprule.doors.torch.modes import number_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
+from steprule.launch.guards import GUARDS, Guards, NonFinite, small_squares
 
 __all__ = ["Given", "GuardOptions", "Options", "guards_of", "squares"]
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steprule.doors.guards import Guards
 from steprule.doors.torch import devices
+from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.places import Item
 from steprule.doors.torch.rows import backend_of
+from steprule.launch.guards import Guards
 
 __all__ = ["home_of"]
 
@@ -38,7 +39,7 @@ def home_of(
         return None
     if any(own.group.get("differentiable") for own in options):
         return None
-    alike = all(backend_of((param, grad)) == "triton" and param.device == device for param, grad in pairs)
+    alike = all(backend_of((param, grad)) is TRITON and param.device == device for param, grad in pairs)
     return device if alike else None
 
 

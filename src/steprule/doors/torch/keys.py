@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steprule.doors.guards import GUARDS, Guards
 from steprule.errors import HyperparameterError
 from steprule.formats import STATES, WEIGHT_FORMATS
+from steprule.launch.guards import GUARDS, Guards
 
 __all__ = ["OF_GUARDS", "PROCESS_GROUP", "check_group", "check_keys"]
 

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steprule.doors.torch.contiguous import contiguous_copies
+from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.formats import PARAM, check_kept, key_of
+from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.places import Item
-from steprule.doors.torch.relaid import relaid
-from steprule.doors.torch.rows import Row, Slots, backend_of, check_parameter, make_row, readable
+from steprule.doors.torch.rows import Slots, Stepped, backend_of, check_parameter, make_row, readable
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
@@ -23,7 +25,7 @@ __all__ = ["Layout"]
 
 
 class Entries:
-    """What a step adds to the optimizer's state, put in place when it runs, and taken back if it does not."""
+    """What a step adds to the optimizer's state: put in place before all else, and taken back if the step fails."""
 
     def __init__(self, state: dict[Tensor, dict[str, Any]]) -> None:
         self._state = state
@@ -39,14 +41,14 @@ class Entries:
         """Whether nothing is added."""
         return not self._added
 
-    def put(self) -> None:
-        """Put all in place."""
+    def __enter__(self) -> None:
         for param, entry, fresh, _ in self._added:
             entry.update(fresh)
             self._state[param] = entry
 
-    def take_back(self) -> None:
-        """Let all be as it was."""
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            return
         for param, entry, _, before in self._added:
             entry.clear()
             entry.update(before)
@@ -77,15 +79,14 @@ class Layout:
         home: torch.device | None,
     ) -> None:
         self._naming, self._read, self._state, self._home = naming, read, state, home
-        self.rows: list[Row] = []
+        self.stepped: list[Stepped] = []
+        self.groups = TensorGroups(on_device=home is not None)
         self.eager: list[Callable[[], None]] = []
         self.eager_grads: list[tuple[Tensor, GroupOptions]] = []
         self.put_back: list[Callable[[], None]] = []
         self.entries = Entries(state)
         self.absent: list[int] = []
         self.is_reusable = True
-        self._grads: list[Tensor] = []
-        self._kept: list[tuple[dict[str, Any], Slots]] = []
         for place, grad, param, options in items:
             if grad is None:
                 self.absent.append(place)
@@ -112,15 +113,14 @@ class Layout:
             check_kept(state.storage, param)
             param, grad, state, put_back = gather(param, grad, state)
         backend = backend_of((param, grad, *state.slots.values()))
-        if backend:
-            row = make_row(param, grad, place, options, state, backend)
-            if row.is_placed and not row.is_direct:
-                param, grad, state, back = relaid(param, grad, state)
-                row = make_row(param, grad, place, options, state, backend)
+        if backend is not None:
+            group = self.groups.of(options, state)
+            row = make_row(param, grad, place, group, state, backend)
+            if backend is TRITON and not row.is_direct:
+                param, grad, state, back = contiguous_copies(param, grad, state)
+                row = make_row(param, grad, place, group, state, backend)
                 self.put_back.append(back)
-            self.rows.append(row)
-            self._grads.append(grad)
-            self._kept.append((entry, state))
+            self.stepped.append(Stepped(row, param, grad, state, entry, options))
         else:
             self._check_home(param)
             check_kept(state.storage, param, clips_update=options.values.guard.clips_update)
@@ -148,14 +148,14 @@ class Layout:
         """Return what the launch of the rows depends on; None if it cannot serve again."""
         lists, states = [own.group["params"] for own in options], list(self._state.values())
         # Machine code looks into lists and dicts, and would not understand what only looks like them.
-        if not self.rows or not self.is_reusable or {*map(type, lists)} != {list} or {*map(type, states)} - {dict}:
+        if not self.stepped or not self.is_reusable or {*map(type, lists)} != {list} or {*map(type, states)} - {dict}:
             return None
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
-        for entry, state in self._kept:
+        for _, _, _, state, entry, _ in self.stepped:
             named = {**state.slots, **state.scalars}
             keys = {self._key(name, state): tensor for name, tensor in named.items()}
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]
-        params = [row.param for row in self.rows]
-        return Watched(options, lists, states, slots, params, self._grads, self.absent)
+        params, grads = [own.param for own in self.stepped], [own.grad for own in self.stepped]
+        return Watched(options, lists, states, slots, params, grads, self.absent)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.group import GroupValues
-from steprule.doors.guards import GUARDS, Guards
 from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.doors.torch.keys import check_group
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
+from steprule.launch.guards import GUARDS, Guards
+from steprule.launch.values import GroupValues
 from steprule.rules import Rule, decoupled, l2, maximize
 from steprule.rules.guard import GRAD_SCALE
 from steprule.rules.rule import Variant

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.doors.layout import fill_a_run, same_walk
-from steprule.doors.leaf import words_of
 from steprule.doors.torch import devices
+from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.formats import STORAGE
 from steprule.doors.torch.modes import sees_operations
 from steprule.doors.torch.options import GroupOptions
-from steprule.engine import Kernel, Task, kernel
+from steprule.engine import kernel
 from steprule.errors import StructureError
-from steprule.formats import FORMATS, Storage, stream
+from steprule.formats import FORMATS, Storage
+from steprule.launch.backend import Backend
+from steprule.launch.machine import MACHINE
+from steprule.launch.memory import Memory
+from steprule.launch.row import Row, ScalarGroup
 
-__all__ = ["Memory", "Row", "Slots", "backend_of", "check_parameter", "is_plain", "make_row", "readable", "state_dtype"]
+__all__ = [
+    "Slots",
+    "Stepped",
+    "backend_of",
+    "check_parameter",
+    "is_plain",
+    "make_row",
+    "readable",
+    "state_dtype",
+    "tensor_memory",
+]
 
 _KIND = {
     torch.float16: "<f2",
@@ -55,95 +66,36 @@ class Slots:
     storage: Storage
 
 
-class Memory:
-    """Where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits. On a device, in its memory.
-
-    Attributes:
-        shape, strides: those of the real numbers; strides in numbers, as torch's are, not in bytes.
-    """
-
-    __slots__ = ("address", "itemsize", "kind", "shape", "size", "strides")
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.kind = _KIND[tensor.dtype]
-        self.itemsize = int(self.kind[2:])
-        self.address, self.size = devices.address_of(tensor), tensor.numel()
-        self.shape: tuple[int, ...] = tuple(tensor.shape)
-        self.strides: tuple[int, ...] = tensor.stride()
-        if tensor.dtype.is_complex:
-            self.size *= 2
-            self.shape, self.strides = (*self.shape, 2), (*[2 * stride for stride in self.strides], 1)
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the elements alone."""
-        return self.size * self.itemsize
-
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """The addresses where it begins, and where it ends."""
-        if not self.size:
-            return self.address, self.address
-        last = sum([stride * (n - 1) for stride, n in zip(self.strides, self.shape, strict=True)])
-        return self.address, self.address + (last + 1) * self.itemsize
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether the elements fill one run of aligned memory."""
-        return self.address % self.itemsize == 0 and fill_a_run(self.shape, self.strides, 1)
-
-    def array(self) -> NDArray[Any]:
-        """Return the memory as an array, for as long as the tensor lives.
-
-        Not by ``tensor.numpy()``: it makes the storage one that cannot be resized, as sharding frees parameters.
-        """
-        return np.asarray(self)
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        data, strides = (self.address, False), tuple([stride * self.itemsize for stride in self.strides])
-        return {"data": data, "shape": self.shape, "strides": strides, "typestr": self.kind, "version": 3}
-
-
-@dataclass(eq=False)
-class Row:
+class Stepped(NamedTuple):
     """A parameter that a kernel steps.
 
     Attributes:
-        place: its place among all parameters of the optimizer.
+        row: as a launch sees it.
+        state: its state.
+        entry: where the optimizer keeps that.
         options: its group's.
-        t: the steps taken.
-        step: where that is kept, if it is.
-        scalars: the scalar slots, by the rule's names.
-        memories: of the parameter, the gradient and the planes that are kept.
-        words: what the kernel needs to know of the places of elements.
-        is_direct: whether element i of the memory is element i of them all.
-        storage: the formats.
     """
 
+    row: Row
     param: Tensor
     grad: Tensor
-    place: int
+    state: Slots
+    entry: dict[str, Any]
     options: GroupOptions
-    kernel: Kernel
-    t: int
-    step: Tensor | None
-    scalars: dict[str, Tensor]
-    memories: list[Memory]
-    words: list[int]
-    is_direct: bool
-    storage: Storage
 
-    @property
-    def is_placed(self) -> bool:
-        """Whether it lies on a device, and is stepped there."""
-        return self.kernel.function is not None
 
-    def kernel_of(self, task: Task) -> Kernel:
-        """Return the kernel of another task, over the same memories."""
-        values = self.options.values
-        backend = "triton" if self.is_placed else "llvm"
-        return kernel(self.options.rule, values.variant, self.storage, backend, values.guard, task)
+def tensor_memory(tensor: Tensor, *, is_kept: bool = False) -> Memory:
+    """Return where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits.
+
+    Args:
+        tensor: any that ``backend_of`` has a backend for.
+        is_kept: whether the memory keeps the tensor alive.
+    """
+    kind, size = _KIND[tensor.dtype], tensor.element_size()
+    shape, strides = tuple(tensor.shape), tuple([stride * size for stride in tensor.stride()])
+    if tensor.dtype.is_complex:
+        shape, strides = (*shape, 2), (*strides, size // 2)
+    return Memory(devices.address_of(tensor), shape, strides, kind, tensor if is_kept else None)
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -158,17 +110,17 @@ def is_plain(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and _is_as_it_lies(tensor)
 
 
-def backend_of(tensors: Sequence[Tensor]) -> str:
-    """Return which kernels walk tensors together: ``"llvm"``, ``"triton"``, or none.
+def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
+    """Return what steps tensors together: the processors' machine code, Triton, or none.
 
     None where torch's operations are looked at or recorded: then the step is made of them.
     """
     device = tensors[0].device
     if sees_operations() or not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
-        return ""
+        return None
     if devices.has_kernels(device):
-        return "triton"
-    return "llvm" if device.type == "cpu" else ""
+        return TRITON
+    return MACHINE if device.type == "cpu" else None
 
 
 def _is_as_it_lies(tensor: Tensor) -> bool:
@@ -187,22 +139,16 @@ def _is_wrapped(tensor: Tensor) -> bool:
     return functorch is not None and bool(functorch.is_functorch_wrapped_tensor(tensor))
 
 
-def make_row(param: Tensor, grad: Tensor, place: int, options: GroupOptions, state: Slots, backend: str) -> Row:
+def make_row(param: Tensor, grad: Tensor, place: int, group: ScalarGroup, state: Slots, backend: Backend) -> Row:
     """Lay out one parameter, with a gradient of the type that ``readable`` returns."""
     storage = state.storage
     if grad.dtype != param.dtype:
         storage = replace(storage, gradient=FORMATS[STORAGE[grad.dtype]])
-    chosen = kernel(options.rule, options.values.variant, storage, backend, options.values.guard, "step")
-    memories = [Memory(tensor) for tensor in (param, grad, *(state.slots[plane.name] for plane in chosen.kept))]
-    own = memories[0]
-    # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
-    alike = [m for m, plane in zip(memories[1:], chosen.plan.planes[1:], strict=True) if plane.per == "element"]
-    direct = own.is_dense and all(same_walk(own, other) and other.address % other.itemsize == 0 for other in alike)
-    direct = direct and (param.is_contiguous() or not chosen.needs_order)
-    words = words_of(chosen, param.shape, (0, stream(place)))
-    return Row(
-        param, grad, place, options, chosen, state.t, state.step, state.scalars, memories, words, direct, storage
-    )
+    values = group.values
+    chosen = kernel(values.rule, values.variant, storage, backend, values.guard, "step")
+    memories = [tensor_memory(tensor) for tensor in (param, grad, *(state.slots[plane.name] for plane in chosen.kept))]
+    dtype, shape = str(param.dtype).removeprefix("torch."), tuple(param.shape)
+    return Row(place, group, backend, storage, memories, dtype, shape, device=param.device)
 
 
 def check_parameter(param: Tensor, grad: Tensor) -> None:

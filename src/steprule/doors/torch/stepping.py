@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.doors.guards import Gradients, Guards, HasGuards
-from steprule.doors.readings import Reading, Watcher
+from steprule.doors.guards import HasGuards
 from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.guards import Given
 from steprule.doors.torch.home import home_of
-from steprule.doors.torch.launch import Launch
+from steprule.doors.torch.launch import TensorLaunch
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.modes import sees_operations
 from steprule.doors.torch.options import Choice, GroupOptions, Naming
 from steprule.doors.torch.places import Item, Places, places_of, rounds
 from steprule.doors.turns import InTurns
+from steprule.launch.guards import Gradients, Guards
+from steprule.launch.readings import Reading, Watcher
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Stepping"]
@@ -40,7 +41,7 @@ class Stepping(HasGuards, InTurns):
     _released: type[Tensor] | None = None
     """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
     _options: list[GroupOptions]
-    _launch: Launch | None
+    _launch: TensorLaunch | None
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
     _is_stepping = False
@@ -88,18 +89,16 @@ class Stepping(HasGuards, InTurns):
         with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
             return self._step_anew(grads, found)
 
-    def _run(self, launch: Launch, factor: float, entries: Entries | None) -> list[Reading]:
+    def _run(self, launch: TensorLaunch, factor: float, entries: Entries | None) -> list[Reading]:
         """Take the step of a launch, and return what is read of it: nothing where it is not due."""
         readings: list[Reading] = []
+        names: list[str] | None = None
+        if self._monitor is not None and self._monitor.is_due() and not launch.is_captured:
+            names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
         launch.begin()
         try:
-            if self._monitor is None or not self._monitor.is_due() or launch.is_captured:
-                launch.run(launch.evaluate(factor), entries)
-                self._is_refused = False
-            else:
-                names = [name for index, own in enumerate(self._options) for name in names_of(own.group, index)]
-                launch.read(launch.evaluate(factor, "watch"), names, entries, readings)
-                self._is_refused = launch.is_decided and not readings
+            launch.take(factor, entries, names, readings)
+            self._is_refused = names is not None and launch.is_decided and not readings
         except BaseException:  # a signal, before or after the step was taken
             self._launch = None
             if self._monitor is not None and launch.is_done:
@@ -153,7 +152,7 @@ class Stepping(HasGuards, InTurns):
             return None
         self._tell(home)
         factor: float | None = None
-        launches: list[Launch | None] = []
+        launches: list[TensorLaunch | None] = []
         readings: list[Reading] = []
         # Where a parameter stands twice there are several launches, of which a signal handler finds all or none.
         with uninterrupted() if len(turns) > 1 else contextlib.nullcontext():
@@ -172,7 +171,7 @@ class Stepping(HasGuards, InTurns):
     def _step_once(self, items: Sequence[Item]) -> None:
         layout, launch = self._laid_out(items, self._home(items, None), None)
         launch.begin()
-        launch.run(launch.evaluate(launch.factor(self._given([])) or 1.0), layout.entries)
+        launch.take(launch.factor(self._given([])) or 1.0, layout.entries, None, [])
 
     def _home(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
         return home_of(self._options, items, self.guards, (found, self.__dict__.get("grad_scale")))
@@ -187,16 +186,16 @@ class Stepping(HasGuards, InTurns):
 
     def _laid_out(
         self, items: Sequence[Item], home: torch.device | None, found: Tensor | None
-    ) -> tuple[Layout, Launch]:
+    ) -> tuple[Layout, TensorLaunch]:
         layout = Layout(self._naming, self._read, self.state, items, home)
         if home is None:
             self._settle()
             self._decision = None
-            return layout, Launch(layout, self.guards)
+            return layout, TensorLaunch(layout, self.guards)
         if self._decision is None or self._decision.numbers.device != home:
             self._settle()
             self._decision = Decision(self.guards, home)
-        return layout, Launch(layout, self.guards, self._decision, found)
+        return layout, TensorLaunch(layout, self.guards, self._decision, found)
 
     def _settle(self) -> None:
         """Take over what a device has counted. Waits for it."""
@@ -224,7 +223,7 @@ class Stepping(HasGuards, InTurns):
             self._decision.put()
 
 
-def _check_capture(layout: Layout, launch: Launch) -> None:
+def _check_capture(layout: Layout, launch: TensorLaunch) -> None:
     if launch.is_captured and not layout.entries.is_empty:
         raise RuntimeError(
             "the first step() is captured in a CUDA graph, whose replays would start the state anew; nothing was "

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from steprule.doors.torch.rows import Slots
 
-__all__ = ["relaid"]
+__all__ = ["contiguous_copies"]
 
 
-def relaid(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:
+def contiguous_copies(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:
     """Return a parameter, its gradient and its slots in C order, and what puts the parameter and the slots back.
 
     Made when a step is laid out, so that what can fail fails before anything is changed.

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from steprule.doors.layout import Array
 from steprule.engine import Kernel
 from steprule.formats import GROUP
 from steprule.runtime.addresses import address
@@ -20,6 +20,7 @@ from steprule.runtime.driver import driver
 __all__ = ["put", "strided_step"]
 
 _BUFFER = 8_192
+Array = NDArray[Any]
 _Index = tuple[Any, ...]
 
 
@@ -46,7 +47,7 @@ def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], words: S
             for place, part in parts.items():
                 part[...] = arrays[place][index]
                 table[place] = address(part) - first * part.itemsize
-            call(kernel.address, at, *_counted(shape, groups, first, size), scalars)
+            call(kernel.code.address, at, *_counted(shape, groups, first, size), scalars)
             for place, part in parts.items():
                 if place != 1:  # gradients are only read
                     arrays[place][index] = part

@@ -1,0 +1,100 @@
+"""What a backend is: it makes code of plans, and runs it over rows.
+
+A new one is a class with a name and two methods, and no edit elsewhere: ``Optimizer(params, backend=Mine())``. For
+example, one that steps every row by a Python function of its arrays::
+
+    class Mine:
+        name = "mine"
+
+        def load(self, plan):
+            return compiled(plan)  # anything; it comes back as item.kernel.code
+
+        def table(self, items, commit):
+            return MyTable(items)
+
+
+    class MyTable:
+        is_one_call = False  # the executor writes the commit
+
+        def __init__(self, items):
+            self._items = items
+
+        def look(self, gradients):
+            for item, at in zip(self._items, gradients):
+                item.row.memories[1] = item.row.memories[1].at(at)
+
+        def prepare(self, threads):
+            ...  # take memory, make copies: all that can fail; nothing may move
+
+        def run(self):
+            for item in self._items:
+                item.kernel.code(*(memory.array() for memory in item.row.memories), item.scalars)
+
+        def sums(self):
+            return []  # a line of numbers an item, where the plan has sums
+
+``tests/c_backend.py`` is a whole one, by a C compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.engine import Kernel, Loader
+from steprule.launch.row import Row
+from steprule.runtime.commit import Commit
+
+__all__ = ["Backend", "Bound", "Table"]
+
+
+class Bound(NamedTuple):
+    """A row, the kernel that runs over it in one pass, and the scalars that the kernel reads."""
+
+    row: Row
+    kernel: Kernel
+    scalars: NDArray[np.float64]
+
+
+class Table(Protocol):
+    """The rows of one backend in one pass: prepared, and run, again and again."""
+
+    is_one_call: bool
+    """Whether ``run`` writes the commit itself, in the very call of machine code that moves the rows."""
+
+    def look(self, gradients: NDArray[np.int64]) -> None:
+        """Let the gradients of the rows lie at these addresses; of rows that are not direct they are in the row."""
+        ...
+
+    def prepare(self, threads: int) -> None:
+        """Do all that can fail, of a run on at most ``threads`` threads. Nothing moves, and the run is not done yet."""
+        ...
+
+    def run(self) -> None:
+        """Run the kernels over all rows. It does not fail."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what was prepared has run; asked for where ``is_one_call``."""
+        ...
+
+    def sums(self) -> list[list[float]]:
+        """Return the sums of each row, a line a row, of what has run."""
+        ...
+
+
+class Backend(Loader, Protocol):
+    """What steps rows."""
+
+    def table(self, items: Sequence[Bound], commit: Commit | None) -> Table:
+        """Return the rows of one pass, laid out. Changes nothing.
+
+        Args:
+            items: the rows, all of this backend.
+            commit: what is counted of a step; a table may write it, if it does so in one call with all rows.
+        """
+        ...

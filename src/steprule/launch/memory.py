@@ -1,0 +1,160 @@
+"""Where the numbers of one array or tensor lie: NumPy's arrays and torch's tensors are described alike."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.runtime.addresses import address
+
+__all__ = ["Memory", "Spans", "array_memory", "fill_a_run", "overlapping", "same_walk"]
+
+Array = NDArray[Any]
+
+
+class Memory:
+    """Real numbers at some address: of this machine, or of a device.
+
+    Args:
+        address: of the first element.
+        shape: of the numbers.
+        strides: in bytes, as NumPy's are.
+        kind: NumPy's name of an element's type, such as ``"<f4"``.
+        owner: what keeps the memory alive, where nothing else does; an array is returned by ``array`` as it is.
+    """
+
+    __slots__ = ("_owner", "address", "itemsize", "kind", "shape", "size", "strides")
+
+    def __init__(
+        self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], kind: str, owner: object = None
+    ) -> None:
+        self.address, self.shape, self.strides, self.kind, self._owner = address, shape, strides, kind, owner
+        self.itemsize = int(kind[2:])
+        size = 1
+        for n in shape:
+            size *= n
+        self.size = size
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the elements alone."""
+        return self.size * self.itemsize
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The addresses where it begins, and where it ends."""
+        if not self.size:
+            return self.address, self.address
+        low = high = self.address
+        for stride, n in zip(self.strides, self.shape, strict=True):
+            if stride < 0:
+                low += stride * (n - 1)
+            else:
+                high += stride * (n - 1)
+        return low, high + self.itemsize
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether the first element lies at a multiple of its size, as kernels read it."""
+        return self.address % self.itemsize == 0
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the elements fill one run of aligned memory, from the first on, in any order of axes."""
+        return not self.size or (self.is_aligned and fill_a_run(self.shape, self.strides, self.itemsize))
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether that run is in C order."""
+        expected = self.itemsize
+        for stride, n in zip(reversed(self.strides), reversed(self.shape), strict=True):
+            if n > 1 and stride != expected:
+                return not self.size
+            expected *= n
+        return True
+
+    def at(self, address: int) -> Memory:
+        """Return numbers of the same shape, strides and type that lie elsewhere."""
+        return Memory(address, self.shape, self.strides, self.kind)
+
+    def array(self) -> Array:
+        """Return the memory as an array, for as long as it lives.
+
+        Not by ``tensor.numpy()``: it makes the storage one that cannot be resized, as sharding frees parameters.
+        """
+        return self._owner if isinstance(self._owner, np.ndarray) else np.asarray(self)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        data = (self.address, False)
+        return {"data": data, "shape": self.shape, "strides": self.strides, "typestr": self.kind, "version": 3}
+
+
+def array_memory(array: Array) -> Memory:
+    """Return where an array's numbers lie."""
+    return Memory(address(array), array.shape, array.strides, array.dtype.str, array)
+
+
+def fill_a_run(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether elements at these strides fill one run of memory, in any order of axes."""
+    expected = itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, shape, strict=True) if n > 1):
+        if stride != expected:
+            return False
+        expected *= n
+    return all(stride >= 0 for stride, n in zip(strides, shape, strict=True) if n > 1)
+
+
+def same_walk(a: Memory | Array, b: Memory | Array) -> bool:
+    """Whether element i of one run is element i of the other: as many elements from one to the next on every axis."""
+    return all(x * b.itemsize == y * a.itemsize for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
+
+
+class Spans:
+    """The memory of the parameters and slots, from the addresses where they begin and end, to find gradients in it.
+
+    With ``f(x, y) = x * y`` the gradients are the parameters, crosswise: stepping x would change
+    the gradient of y on the way.
+    """
+
+    def __init__(self, bounds: Iterable[tuple[int, int]]) -> None:
+        merged: list[list[int]] = []
+        for low, high in sorted(bounds):
+            if merged and low < merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], high)
+            else:
+                merged.append([low, high])
+        self._low = [low for low, _ in merged]
+        self._high = [high for _, high in merged]
+        self._begins = np.array([*self._low, np.iinfo(np.int64).max])  # nothing begins after the last
+        self._ends = np.array(self._high, np.int64)
+
+    def meet(self, start: int, size: int) -> bool:
+        """Whether the span ``[start, start + size)`` of bytes touches one of the arrays."""
+        after = bisect.bisect_right(self._high, start)
+        return after < len(self._low) and self._low[after] < start + size
+
+    def meet_each(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return ``meet`` of many spans; a call costs as much as ``meet`` of some dozen."""
+        after = np.searchsorted(self._ends, starts, side="right")
+        met: NDArray[np.bool_] = self._begins[after] < starts + sizes
+        return met
+
+
+def overlapping(params: Sequence[tuple[int, int]]) -> set[int]:
+    """Return which parameters may share memory with another, given where they begin and end.
+
+    They are stepped one after the other, as by torch.
+    """
+    found: set[int] = set()
+    reach, last = 0, -1
+    for (low, high), index in sorted((bounds, index) for index, bounds in enumerate(params)):
+        if low < reach:
+            found |= {index, last}
+        if high > reach:
+            reach, last = high, index
+    return found

@@ -1,0 +1,93 @@
+"""One pass: a kernel over all rows of a launch, which may also sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.engine import Loader, Task
+from steprule.launch.backend import Backend, Bound, Table
+from steprule.launch.row import Row, ScalarGroup
+from steprule.runtime.commit import Commit
+
+__all__ = ["Pass"]
+
+
+class Pass:
+    """The kernels of one task over rows, of whatever backends.
+
+    Args:
+        task: what they do.
+        rows: in the order of the sums.
+        groups: those of the rows, in the order of the lines of scalars.
+        commit: what is counted of a step, for a pass that takes one.
+        owns: whether every row has scalars of its own, not its group's.
+
+    Attributes:
+        table: what runs them.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rows: Sequence[Row],
+        groups: Sequence[ScalarGroup],
+        commit: Commit | None = None,
+        *,
+        owns: bool = False,
+    ) -> None:
+        self.task = task
+        own = [group.values.new_row(task) for group in ([row.group for row in rows] if owns else groups)]
+        self._lines = [memoryview(line.data).cast("B") for line in own]
+        places = {id(group): place for place, group in enumerate(groups)}
+        line_of = range(len(rows)) if owns else [places[id(row.group)] for row in rows]
+        bound = [Bound(row, row.kernel_of(task), own[line]) for row, line in zip(rows, line_of, strict=True)]
+        by_backend: dict[Loader, list[Bound]] = {}
+        for item in bound:
+            by_backend.setdefault(item.row.backend, []).append(item)
+        self.table: Table
+        if len(by_backend) == 1:
+            self.table = cast(Backend, bound[0].row.backend).table(bound, commit)
+        else:
+            self.table = _Tables(bound, by_backend)
+
+    def fill(self, lines: Iterable[bytes]) -> None:
+        """Let the kernels read these scalars: a line a group, or a row where each has its own."""
+        for own, line in zip(self._lines, lines, strict=True):
+            own[: len(line)] = line
+
+
+class _Tables:
+    """The tables of several backends, or of none."""
+
+    is_one_call = False
+    is_done = False
+
+    def __init__(self, bound: Sequence[Bound], by_backend: dict[Loader, list[Bound]]) -> None:
+        self._count = len(bound)
+        self._tables: list[tuple[NDArray[np.int64], Table]] = []
+        for backend, items in by_backend.items():
+            places = [place for place, item in enumerate(bound) if item.row.backend is backend]
+            self._tables.append((np.array(places, np.int64), cast(Backend, backend).table(items, None)))
+
+    def look(self, gradients: NDArray[np.int64]) -> None:
+        for places, table in self._tables:
+            table.look(gradients[places])
+
+    def prepare(self, threads: int) -> None:
+        for _, table in self._tables:
+            table.prepare(threads)
+
+    def run(self) -> None:
+        for _, table in self._tables:
+            table.run()
+
+    def sums(self) -> list[list[float]]:
+        lines: list[list[float]] = [[]] * self._count
+        for places, table in self._tables:
+            for place, line in zip(places.tolist(), table.sums(), strict=True):
+                lines[place] = line
+        return lines

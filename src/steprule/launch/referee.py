@@ -1,0 +1,87 @@
+"""The referee as a backend: the rule run by NumPy, row by row, on copies that are put in place when all are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.backends import numpy as referee
+from steprule.compile import Plan
+from steprule.launch.backend import Bound
+from steprule.launch.strided import put
+from steprule.launch.sums import blocks_of, total
+from steprule.runtime.commit import Commit
+
+__all__ = ["REFEREE", "RefereeBackend"]
+
+
+@dataclass(frozen=True)
+class RefereeBackend:
+    """NumPy: slow, and by definition right."""
+
+    name = "numpy"
+
+    def load(self, plan: Plan) -> Callable[..., None]:
+        """Return ``run(*arrays, scalars)``; see ``backends/numpy.py``."""
+        return referee.load(plan)
+
+    def table(self, items: Sequence[Bound], commit: Commit | None) -> RefereeTable:
+        """Return the rows of one pass."""
+        return RefereeTable(items)
+
+
+REFEREE = RefereeBackend()
+
+
+class RefereeTable:
+    """Rows for NumPy, which may lack memory in the middle, or raise as it was told to: so it steps copies."""
+
+    is_one_call = False
+    is_done = False
+
+    def __init__(self, items: Sequence[Bound]) -> None:
+        self._items = items
+        self._moved: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._lines: list[list[float]] = []
+
+    def look(self, gradients: NDArray[np.int64]) -> None:
+        """Let the gradients of the rows lie at these addresses."""
+        for item, at in zip(self._items, gradients.tolist(), strict=True):
+            if item.row.is_direct:
+                item.row.memories[1] = item.row.memories[1].at(at)
+
+    def prepare(self, threads: int) -> None:
+        """Step copies, and sum."""
+        self._moved, self._lines = [], []
+        for item in self._items:
+            self._step(item)
+
+    def run(self) -> None:
+        """Put the copies in place."""
+        put(self._moved)
+        self._moved = []
+
+    def sums(self) -> list[list[float]]:
+        """Return the sums of each row."""
+        return self._lines
+
+    def _step(self, item: Bound) -> None:
+        row, kernel, scalars = item
+        plan, homes = kernel.plan, [memory.array() for memory in row.memories]
+        stored = sorted({store.plane for store in plan.stores})
+        copies = [home.copy(order="K") if place in stored else home for place, home in enumerate(homes)]
+        self._moved += [(homes[place], copies[place]) for place in stored]
+        named: Mapping[str, Any] = {"origin": row.origin} if plan.inputs else {}
+        if not plan.sums:
+            kernel.code(*copies, scalars, **named)
+            return
+        if row.is_direct and not row.kernel.needs_order:  # sums are taken in the order of memory
+            order = np.argsort([-stride for stride in homes[0].strides], kind="stable")
+            copies = [copy.transpose(order) for copy in copies]
+        sums = np.zeros((blocks_of(plan, homes[0].shape), len(plan.sums)))
+        kernel.code(*copies, scalars, **named, sums=sums)
+        self._lines.append([total(column.tolist()) for column in sums.T])

@@ -1,0 +1,121 @@
+"""One parameter as a launch sees it, of whatever door: where its numbers lie, and whose scalars it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from steprule.engine import Kernel, Loader, Task, kernel
+from steprule.formats import Storage, rows_of, stream
+from steprule.launch.memory import Memory, array_memory, same_walk
+from steprule.launch.values import GroupValues
+
+__all__ = ["WHOLE", "Row", "ScalarGroup", "Shard"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of a larger array a memory holds.
+
+    Attributes:
+        first_row: where the part begins in the whole, along the first axis.
+    """
+
+    first_row: int = 0
+
+    def index(self, shape: Sequence[int]) -> int:
+        """Return the index, in the whole, of the first element of a part of this shape."""
+        return self.first_row * (rows_of(shape)[1] if len(shape) > 1 else 1)
+
+
+WHOLE = Shard()
+
+
+@dataclass(eq=False)
+class ScalarGroup:
+    """Rows with the same hyperparameters, step count and scalar slots: they read one row of scalars.
+
+    Attributes:
+        values: the hyperparameters.
+        scalars: the scalar slots.
+        t: the number of the step that is to be taken.
+        scheduled: what the schedules say for it.
+    """
+
+    values: GroupValues
+    scalars: Mapping[str, float]
+    t: int = 1
+    scheduled: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scale(self) -> float:
+        """What the gradients are divided by before anything else: that of the loss."""
+        return 1.0
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """All as they are in this step, to be told."""
+        return {**self.values, **self.scheduled}
+
+
+@dataclass(eq=False)
+class Row:
+    """One parameter.
+
+    Attributes:
+        place: its place among all parameters of the optimizer, which its random bits depend on.
+        group: whose scalars it reads.
+        backend: what steps it.
+        storage: the formats of its values.
+        memories: of the parameter, the gradient and the planes that are kept, as the kernel orders them.
+        dtype: what the door calls the parameter's type.
+        shape: the parameter's, as formats see it.
+        shard: which part of a larger one it is.
+        device: where it lies, for backends that serve several.
+        is_direct: whether element i of the memory is element i of them all, so that a kernel can walk them as they lie.
+    """
+
+    place: int
+    group: ScalarGroup
+    backend: Loader
+    storage: Storage
+    memories: list[Memory]
+    dtype: str
+    shape: tuple[int, ...]
+    shard: Shard = WHOLE
+    device: Any = None
+    is_direct: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kernel = self.kernel_of("step")
+        self.is_direct = self._is_direct()
+
+    def kernel_of(self, task: Task) -> Kernel:
+        """Return the kernel of a task, over the same memories."""
+        values = self.group.values
+        return kernel(values.rule, values.variant, self.storage, self.backend, values.guard, task)
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The index of the first element, and the stream of random bits."""
+        return self.shard.index(self.shape), stream(self.place)
+
+    @property
+    def words(self) -> list[int]:
+        """What follows the addresses of its memories, if its kernel needs that."""
+        return [*rows_of(self.shape)[1:], *self.origin] if self.kernel.needs_order else []
+
+    def over(self, arrays: Sequence[NDArray[Any]]) -> Row:
+        """Return the same row over other arrays, copies that a kernel can walk as they lie."""
+        return dataclasses.replace(self, memories=[array_memory(array) for array in arrays])
+
+    def _is_direct(self) -> bool:
+        own, planes = self.memories[0], self.kernel.plan.planes[1:]
+        # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
+        alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.per == "element"]
+        walks = own.is_dense and all(same_walk(own, other) and other.is_aligned for other in alike)
+        return walks and (own.is_contiguous or not self.kernel.needs_order)

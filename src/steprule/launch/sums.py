@@ -1,0 +1,66 @@
+"""Sums over the elements of arrays: in float64, in an order of their own, whatever the threads and the backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.compile import BLOCK, LANES, Plan
+from steprule.formats import GROUP, rows_of
+
+__all__ = ["Blocks", "block_of", "blocks_of", "total", "units_of"]
+
+
+class Blocks:
+    """Which partial sums belong to which row.
+
+    Args:
+        counts: the blocks of each row.
+
+    Attributes:
+        starts: the first block of each row.
+        count: how many there are.
+    """
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        ends = np.cumsum(counts, dtype=np.int64)
+        self.starts: NDArray[np.int64] = ends - np.array(counts, np.int64)
+        self.count = int(sum(counts))
+        self._filled = np.array(counts, np.int64) > 0
+        places = zip(self.starts.tolist(), ends.tolist(), strict=True)
+        self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
+
+    def totals(self, out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sums of each row, a line a row: of its blocks' sums, added up without rounding but at the end."""
+        lines = np.zeros((len(self.starts), out.shape[1]))
+        lines[self._filled] = out[self.starts[self._filled]]
+        for index, start, end in self._long:
+            lines[index] = [total(part.tolist()) for part in out[start:end].T]
+        return lines
+
+
+def total(numbers: Sequence[float]) -> float:
+    """Return the sum of numbers that are not negative, rounded once."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return math.inf
+
+
+def units_of(plan: Plan, shape: Sequence[int]) -> tuple[int, int]:
+    """Return what a kernel counts of an array of this shape, and how many elements it counts as one."""
+    rows, length, groups = rows_of(shape)
+    return (rows * groups, min(GROUP, max(1, length))) if plan.has_groups else (rows * length, 1)
+
+
+def blocks_of(plan: Plan, shape: Sequence[int]) -> int:
+    """Return how many partial sums a kernel writes for an array of this shape; 0 for one that sums nothing."""
+    return -(-units_of(plan, shape)[0] // block_of(plan)) if plan.sums else 0
+
+
+def block_of(plan: Plan) -> int:
+    """Return how much of what a kernel counts has one partial sum."""
+    return BLOCK // LANES if plan.has_groups else BLOCK
