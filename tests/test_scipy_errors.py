@@ -81,7 +81,7 @@ def test_bounds(bounds: Any, message: str) -> None:
         ([1.0, 1j], "real numbers"),
         (["1", "2"], "real numbers"),
         ([[1.0], [1.0, 2.0]], "real numbers"),
-        (None, "real numbers, got NoneType None"),
+        (None, "x0 is None; give"),
     ],
 )
 def test_x0(x0: Any, message: str) -> None:
@@ -108,7 +108,7 @@ def test_what_fun_returns(value: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("gradient", "message"),
     [
-        (np.zeros(3), r"gradient has shape \(3,\), but x has shape \(2,\)$"),
+        (np.zeros(3), r"gradient has shape \(3,\), but x has shape \(2,\); return one number for each"),
         (np.zeros((1, 2)), r"gradient has shape \(1, 2\), but x has shape \(2,\); return it .ravel"),
         (1.0, r"gradient has shape \(1,\)"),
         (None, "gradient must be an array of real numbers, got NoneType"),

@@ -32,14 +32,16 @@ class Batches:
             self._open, self.once = data, False
         else:
             raise StructureError(
-                f"data must be an iterable of batches, or a callable that returns one, got a {type(data).__name__}"
+                f"data must be an iterable of batches, or a callable that returns one, got a {type(data).__name__}; "
+                "one batch alone: data=[batch]"
             )
 
     def open(self) -> Iterator[tuple[Any, ...]]:
         """Begin a pass, of tuples of the arguments that follow x."""
         made = self._open()
         if not isinstance(made, Iterable):
-            raise StructureError(f"data() must return an iterable of batches, got a {type(made).__name__}")
+            hint = " (is a `return` missing?)" if made is None else "; one batch alone: return [batch]"
+            raise StructureError(f"data() must return an iterable of batches, got a {type(made).__name__}{hint}")
         return zip(made)  # of one iterable: tuples of one batch
 
 

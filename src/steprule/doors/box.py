@@ -47,7 +47,10 @@ class Box:
         try:
             low, high = np.broadcast_to(low, (n,)).copy(), np.broadcast_to(high, (n,)).copy()
         except ValueError:
-            raise StructureError(f"bounds are for {max(low.size, high.size)} variables, but x0 has {n}") from None
+            raise StructureError(
+                f"bounds are for {max(low.size, high.size)} variables, but x0 has {n}; give a pair for "
+                "each, (None, None) for no bounds"
+            ) from None
         # Written so that a nan fails.
         bad = np.flatnonzero(~((low <= high) & (low < np.inf) & (high > -np.inf)))
         if bad.size:

@@ -28,6 +28,11 @@ _ELSEWHERE = {
     "hess": "the rules use first derivatives only; leave it away",
     "hessp": "the rules use first derivatives only; leave it away",
     "method": "the rule is chosen by rule=",
+    "learning_rate": "it is called lr",
+    **dict.fromkeys(
+        ("states", "weights", "min_elements", "seed", "backend"),
+        "x and the slots are in float64; leave it away, or step arrays by a steprule.Optimizer",
+    ),
 }
 
 

@@ -101,7 +101,10 @@ class StochasticDescent:
     def _end_pass(self) -> Stop | None:
         nit = self._iterate.nit
         if not self._taken and not nit:
-            raise StructureError("data is empty: it gave no batch")
+            raise StructureError(
+                "data is empty: it gave no batch. An iterator is used up in one pass: make a new one, or give a list or a "
+                "callable that returns an iterable for every pass"
+            )
         loss = self._losses.end_pass()
         if self._batches.once or not self._taken:
             return Stop(2, f"The data ended after {nit} batches.")
@@ -121,7 +124,8 @@ class NoisyDescent(StochasticDescent):
         if differences is not None and not differences.has_step:
             raise HyperparameterError(
                 "differences over the default step, about 1e-8, of a noisy fun are its noise times 1e8; give jac, or a "
-                "step over which fun changes by more than its noise: finite_diff_abs_step=0.1"
+                "step over which fun changes by more than its noise, to both sides, since to one side the slope is "
+                "that of a place half a step away: jac='3-point', finite_diff_abs_step=0.1"
             )
 
     def _found(self, x: Vector) -> dict[str, Any]:
