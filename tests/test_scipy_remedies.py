@@ -260,7 +260,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "no batches": given(
         {**DATA, "data": used(10), "patience": None},
-        "make a new one, or give a list or a callable",
+        "make a new one, or give a list, or a callable",
         {"data": batches_of(2000)},
         {"data": [*range(10)]},
         {"data": lambda: batches_of(10)},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from steprule.doors.box import Vector
+from steprule.doors.box import FEW, Vector
 from steprule.errors import StructureError
 
 __all__ = ["all_finite", "as_complex", "as_floats", "as_gradient", "as_loss", "as_number", "problem_of", "split"]
@@ -120,6 +121,9 @@ def _missing(value: Any) -> str:
 
 def all_finite(numbers: Vector) -> bool:
     """Whether all are finite; by the ufuncs themselves, since ``.all()`` costs as much again on a few numbers."""
+    # What is infinite or NaN is so in the sum as well, and a sum that overflows is looked at below.
+    if numbers.size <= FEW and math.isfinite(sum(numbers.tolist())):
+        return True
     return bool(np.logical_and.reduce(np.isfinite(numbers)))
 
 

@@ -102,8 +102,8 @@ class StochasticDescent:
         nit = self._iterate.nit
         if not self._taken and not nit:
             raise StructureError(
-                "data is empty: it gave no batch. An iterator is used up in one pass: make a new one, or give a list or a "
-                "callable that returns an iterable for every pass"
+                "data is empty: it gave no batch. An iterator is used up in one pass: make a new one, or give a list, "
+                "or a callable that returns an iterable for every pass"
             )
         loss = self._losses.end_pass()
         if self._batches.once or not self._taken:
