@@ -50,7 +50,8 @@ def minimized(x0: Any) -> Any:
 
 def main() -> None:
     loops: dict[str, Callable[[Any], Any]] = {"by hand": by_hand, "Optimizer": with_steps, "minimize": minimized}
-    rows, timings = [], {}
+    rows: list[list[str]] = []
+    timings: dict[str, Any] = {}
     for n in (2, 1000):
         found = measure({f"{name}, {n}": partial(loop, np.ones(n)) for name, loop in loops.items()})
         whole = found[f"by hand, {n}"]
