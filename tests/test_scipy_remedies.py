@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
-import re
-import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +14,6 @@ import scipy.optimize as so
 from scipy.sparse import csr_array
 
 import steprule as sr
-from steprule import errors
 from steprule.doors import (
     batches,
     box,
@@ -34,6 +29,7 @@ from steprule.doors import (
     stochastic,
 )
 from steprule.errors import NonFiniteError, StepruleError
+from tests.remedies import Remedy, untried
 
 FILES: tuple[ModuleType, ...] = (
     *(batches, box, descent, differences, evaluate, iterate),
@@ -110,14 +106,6 @@ class Meddling:
         for _ in range(200):
             self.optimizer.step(slope(self.x))
         return SimpleNamespace(x=self.x)
-
-
-class Remedy(NamedTuple):
-    """What fails, what its message says to do, as a regular expression, and that, done."""
-
-    fails: Callable[[], Any]
-    says: str
-    done: tuple[Callable[[], Any], ...]
 
 
 def given(wrong: dict[str, Any], says: str, *right: dict[str, Any], call: Callable[..., Any] = run) -> Remedy:
@@ -370,35 +358,10 @@ def test_what_a_message_says_helps(name: str) -> None:
         np.testing.assert_allclose(x, TARGET[: len(x)], atol=0.01)
 
 
-def raises(file: Path) -> dict[range, str]:
-    """Return the statements of a file that raise one of our errors, by their lines."""
-    names = {name for name in errors.__all__ if name.endswith("Error")}
-    found = {}
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and ast.unparse(node.exc.func) in names:
-            found[range(node.lineno, (node.end_lineno or 0) + 1)] = ast.unparse(node)
-    return found
-
-
-def reached(fails: Callable[[], Any]) -> tuple[str, int]:
-    """Return the file and the line of the error of a call."""
-    with pytest.raises(StepruleError) as caught:
-        fails()
-    frame = traceback.extract_tb(caught.value.__traceback__)[-1]
-    return frame.filename, frame.lineno or 0
-
-
 def test_no_error_is_without_a_remedy_that_is_tried() -> None:
     MEDDLING.__init__()  # type: ignore[misc]
-    tried = [reached(remedy.fails) for remedy in REMEDIES.values()]
-    untried = []
-    for module in FILES:
-        file = Path(str(module.__file__))
-        for lines, text in raises(file).items():
-            if not any(name == str(file) and line in lines for name, line in tried):
-                untried.append(f"{file.name}:{lines[0]} {text}")
     # For want of an older SciPy.
-    assert [re.sub(r"\s+", " ", text) for text in untried if "workers needs SciPy 1.16" not in text] == []
+    assert [text for text in untried(FILES, REMEDIES.values()) if "workers needs SciPy 1.16" not in text] == []
 
 
 def test_an_older_scipy_has_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:

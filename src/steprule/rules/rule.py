@@ -282,15 +282,18 @@ ARGUMENTS = (
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
 """The arguments of optimizers, which are no names for hyperparameters."""
-# What other libraries call a hyperparameter, or where it is to be found.
+# What other libraries call a hyperparameter.
+_CALLED = {
+    "learning_rate": ("lr",),
+    "step_size": ("lr",),
+    "epsilon": ("eps",),
+    "betas": ("beta1", "beta2"),
+    "b1": ("beta1",),
+    "b2": ("beta2",),
+    "b3": ("beta3",),
+}
+# Where it is to be found.
 _ELSEWHERE = {
-    "learning_rate": "It is called 'lr'.",
-    "step_size": "It is called 'lr'.",
-    "epsilon": "It is called 'eps'.",
-    "betas": "They are called 'beta1' and 'beta2'.",
-    "b1": "It is called 'beta1'.",
-    "b2": "It is called 'beta2'.",
-    "b3": "It is called 'beta3'.",
     "weight_decay": "steprule.decoupled(rule) adds it (adamw is decoupled(adam)), or steprule.l2(rule).",
     "maximize": "steprule.maximize(rule) does that.",
     "momentum": "The rule 'momentum' has it, as mu.",
@@ -302,6 +305,9 @@ def _hint(name: str, known: Mapping[str, Any], options: Iterable[str]) -> str:
     names = [*known, *options]
     if not names:
         return " It has none."
+    called = _CALLED.get(name, ())
+    if called and all(own in known for own in called):
+        return f" {'They are' if len(called) > 1 else 'It is'} called {' and '.join(map(repr, called))}."
     return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, names)
 
 

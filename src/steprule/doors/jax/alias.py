@@ -13,6 +13,7 @@ import optax
 
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.transformation import by_slot, of_stepper, transformation
+from steprule.doors.jax.values import check_names
 from steprule.errors import HyperparameterError
 from steprule.rules import CATALOGUE, Rule, decoupled, find, l2
 
@@ -150,9 +151,13 @@ def _keyword(name: str, default: Any = None) -> inspect.Parameter:
 def _given(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return every argument by the rule's name for it: what was given, and defaults."""
     signature, alias = _signature(name), NAMES[name]
-    for key in options:
-        if key not in signature.parameters:
-            alias.plain.resolve({key: options[key]})  # says what is unknown
+    if args and isinstance(args[0], Mapping | list | tuple):
+        raise HyperparameterError(
+            f"the first argument of {name} is the learning rate, got a {type(args[0]).__name__}. Parameters are given "
+            f"to init: tx = {name}(1e-3); state = tx.init(params)"
+        )
+    # An argument of other rules that this name may mean is in the signature.
+    check_names(alias.plain, (key for key in options if key not in signature.parameters), signature.parameters)
     bound = signature.bind(*args, **options).arguments
     ours = {**_OURS, **alias.names}
     values: dict[str, Any] = {}

@@ -72,7 +72,7 @@ def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str,
     rule, given = meant(rule, hyperparameters) if isinstance(rule, str) else (find(rule), hyperparameters)
     values = rule.resolve(given)
     if not rule.slots:
-        raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert")
+        raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert; init makes all of it")
     kept = rule.trace(rule.variant(values)).slots
     names = names_for(Group(innermost(rule).name, values), "optax")
     return {slot: name for slot, name in names.items() if slot in kept}
@@ -81,7 +81,10 @@ def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str,
 def _check_fields(rule: str | Rule, fields: set[str], own: Any) -> None:
     if fields != set(own.slots):
         name = rule if isinstance(rule, str) else rule.name
-        raise StateError(f"optax keeps {sorted(fields)} of rule {name!r}, these options {sorted(own.slots)}")
+        raise StateError(
+            f"optax keeps {sorted(fields)} of rule {name!r}, these options {sorted(own.slots)}; give the rule and the "
+            "hyperparameters that the transformation was made with"
+        )
 
 
 def _like(tree: Any, slots: Mapping[str, Any], slot: str) -> Any:
@@ -94,7 +97,7 @@ def _like(tree: Any, slots: Mapping[str, Any], slot: str) -> Any:
     if any(map(is_complex, jax.tree.leaves(tree))):
         raise StateError(
             f"slot {slot!r} is complex, and does not mean the same: optax squares the absolute value of a gradient, "
-            "rules step its real and its imaginary part"
+            "rules step its real and its imaginary part; begin with what init returns"
         )
     if any(isinstance(leaf, EightBit) for leaf in jax.tree.leaves(old, is_leaf=lambda x: isinstance(x, EightBit))):
         raise StateError(
@@ -102,5 +105,8 @@ def _like(tree: Any, slots: Mapping[str, Any], slot: str) -> Any:
         )
     shapes, expected = (jax.tree.map(lambda x: (x.shape, x.dtype), t) for t in (tree, old))
     if shapes != expected:
-        raise StateError(f"slot {slot!r} is of other parameters or another type: {shapes} in place of {expected}")
+        raise StateError(
+            f"slot {slot!r} is of other parameters or another type: {shapes} in place of {expected}; init both with "
+            "the same parameters"
+        )
     return tree

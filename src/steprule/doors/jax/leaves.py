@@ -41,9 +41,10 @@ def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
     try:
         found: list[Any] = treedef.flatten_up_to(tree)
     except (ValueError, TypeError, KeyError) as error:
+        difference = str(error).rstrip(".")
         raise StructureError(
-            f"{what} have another structure than the gradients: {error}. A state belongs to the parameters that it was "
-            "made for: call init again, and take gradients by those parameters"
+            f"{what} have another structure than the gradients: {difference}. A state belongs to the parameters that "
+            "it was made for: call init again, and take gradients by those parameters"
         ) from None
     return [as_array(leaf) for leaf in found]
 
@@ -55,7 +56,7 @@ def as_array(leaf: Any) -> Any:
 
 def is_complex(leaf: Any) -> bool:
     """Whether a leaf is an array of complex numbers."""
-    return hasattr(leaf, "dtype") and type_of(leaf) in _PARTS
+    return str(getattr(leaf, "dtype", "")) in _PARTS
 
 
 def parts_of(leaf: Any) -> tuple[Any, Any]:
@@ -81,13 +82,17 @@ def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
             f"{what} {path} is {leaf!r} (a {type(leaf).__name__}), not an array. Leave it out: "
             "equinox.filter(model, equinox.is_inexact_array), or None in its place"
         )
+    if type(leaf).__module__.partition(".")[0] == "torch":
+        raise StructureError(
+            f"{what} {path} is a tensor of torch. Pass its numbers: jnp.asarray(tensor.detach().numpy())"
+        )
     name = type_of(leaf)
     name = _PARTS.get(name, name)
     if name in FORMATS:
         return FORMATS[name]
     raise StructureError(
-        f"{what} {path} has the type {name}; rules step {', '.join([*FORMATS, *_PARTS])}. Leave it out: "
-        "optax.masked(..., mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., wrt=nnx.Param)"
+        f"{what} {path} has the type {name}; rules step {', '.join([*FORMATS, *_PARTS])}. Leave it out: optax.masked(..., "
+        "mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., wrt=nnx.Param). Or make real numbers of it: x.astype('float32')"
     )
 
 

@@ -86,6 +86,11 @@ def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.G
         updates: optax.Updates, state: State, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, State]:
         del extra  # what other transformations of a chain are given, such as value=
+        if not isinstance(state, State):
+            raise StructureError(
+                f"the state is a {type(state).__name__}, not what init of this transformation returned: call "
+                "update(grads, state, params). One of optax becomes one of these by steprule.jax.from_optax"
+            )
         count = optax.safe_increment(state.count)
         new, slots = stepper.take("update", params, updates, _renamed(state.slots, ours), count)
         return new, State(count, _renamed(slots, theirs))
