@@ -91,8 +91,9 @@ def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
     if name in FORMATS:
         return FORMATS[name]
     raise StructureError(
-        f"{what} {path} has the type {name}; rules step {', '.join([*FORMATS, *_PARTS])}. Leave it out: optax.masked(..., "
-        "mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., wrt=nnx.Param). Or make real numbers of it: x.astype('float32')"
+        f"{what} {path} has the type {name}; rules step {', '.join([*FORMATS, *_PARTS])}. Leave it out: "
+        "optax.masked(..., mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., "
+        "wrt=nnx.Param). Or make real numbers of it: x.astype('float32')"
     )
 
 
