@@ -32,7 +32,11 @@ def stepped(tx: Any, params: Any = PARAMS, grads: Any = GRADS, state: Any = None
 
 def made(wrong: Callable[[], Any], says: str, *right: Callable[[], Any]) -> Remedy:
     """The remedies of a transformation that cannot be made."""
-    return Remedy(lambda: stepped(wrong()), says, tuple(lambda r=r: stepped(r()) for r in right))
+
+    def then(make: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: stepped(make())
+
+    return Remedy(then(wrong), says, tuple(map(then, right)))
 
 
 def counted(theta: Any, g: Any) -> Any:
