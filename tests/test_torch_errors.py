@@ -31,6 +31,7 @@ from tests.torch_cases import (
     problem_for,
     random_gradients,
     reference,
+    step,
     trained_by,
 )
 
@@ -283,6 +284,33 @@ def test_a_misspelt_group_option_names_the_right_one(name: str, misspelt: str, m
     with pytest.raises(HyperparameterError, match=f"(?s){misspelt}.*{meant}"):
         optimizer.add_param_group(group) if add else ours(name, [group])
     assert everything(optimizer) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "meant", "value"),
+    [
+        ("AdamW", "learning_rate", "lr", 0.1),
+        ("AdamW", "epsilon", "eps", 1e-3),
+        ("SGD", "mu", "momentum", 0.9),
+        ("Lion", "wd", "weight_decay", 0.1),
+        ("AdamW", "weigth_decay", "weight_decay", 0.1),
+        ("AdamW", "clip_nrom", "clip_norm", 0.1),
+    ],
+)
+def test_another_name_of_an_argument_is_told(name: str, written: str, meant: str, value: float) -> None:
+    p, q = parameter(), parameter()
+    with pytest.raises(TypeError, match=f"{name} has no argument '{written}'.*'{meant}'"):
+        ours(name, [p], **{written: value})
+    optimizer, plain = ours(name, [p], **{meant: value}), ours(name, [q])
+    for own in (optimizer, plain):
+        step(own, name)
+    assert not torch.equal(p, q)
+
+
+@pytest.mark.parametrize(("written", "meant"), [("adamw", "AdamW"), ("AdamX", "Adam"), ("sgd", "SGD")])
+def test_another_name_of_a_class_is_told(written: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"no '{written}'. Did you mean .*'{meant}'"):
+        getattr(door, written)
 
 
 FOREIGN = {

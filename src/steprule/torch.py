@@ -55,5 +55,7 @@ def __getattr__(name: str) -> Any:
     """Say where to find what torch.optim has and this module has not."""
     import torch.optim
 
-    hint = f"; use torch.optim.{name}" if hasattr(torch.optim, name) else ""
+    from steprule.errors import suggest
+
+    hint = f"; use torch.optim.{name}" if hasattr(torch.optim, name) else f".{suggest(name, __all__)}"
     raise AttributeError(f"steprule.torch has no {name!r}{hint}", name=name)

@@ -15,6 +15,7 @@ from steprule.language.functions import computing_on, everywhere
 from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
+from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Value, check_schedule
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
@@ -146,7 +147,7 @@ class Rule:
         for name, value in given.items():
             if name not in values:
                 raise HyperparameterError(
-                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{_hint(name, values, options)}"
+                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{hint(name, values, options)}"
                 )
             hyper = self.hyperparameters[name]
             if callable(value) and not hyper.is_static:
@@ -282,33 +283,6 @@ ARGUMENTS = (
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
 """The arguments of optimizers, which are no names for hyperparameters."""
-# What other libraries call a hyperparameter.
-_CALLED = {
-    "learning_rate": ("lr",),
-    "step_size": ("lr",),
-    "epsilon": ("eps",),
-    "betas": ("beta1", "beta2"),
-    "b1": ("beta1",),
-    "b2": ("beta2",),
-    "b3": ("beta3",),
-}
-# Where it is to be found.
-_ELSEWHERE = {
-    "weight_decay": "steprule.decoupled(rule) adds it (adamw is decoupled(adam)), or steprule.l2(rule).",
-    "maximize": "steprule.maximize(rule) does that.",
-    "momentum": "The rule 'momentum' has it, as mu.",
-    "amsgrad": "That is a rule of its own, 'amsgrad'.",
-}
-
-
-def _hint(name: str, known: Mapping[str, Any], options: Iterable[str]) -> str:
-    names = [*known, *options]
-    if not names:
-        return " It has none."
-    called = _CALLED.get(name, ())
-    if called and all(own in known for own in called):
-        return f" {'They are' if len(called) > 1 else 'It is'} called {' and '.join(map(repr, called))}."
-    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, names)
 
 
 def _plain(number: Any) -> Any:

@@ -80,6 +80,10 @@ def documented(cls: type[Any]) -> str:
     return "\n".join([*lines, _END])
 
 
+_CALLED = {"learning_rate": "lr", "step_size": "lr", "epsilon": "eps", "wd": "weight_decay", "mu": "momentum"}
+"""What JAX, TensorFlow and scripts call an option of torch's."""
+
+
 def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[str, Any]:
     """Return the options among the arguments of an ``__init__``, from its ``locals()``.
 
@@ -91,7 +95,9 @@ def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[
     for name in options:
         if name not in known:
             kind = type(arguments["self"]).__name__
-            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *known])}")
+            called = _CALLED.get(name)
+            hint = f" It is called {called!r}." if called in own else suggest(name, [*own, *known])
+            raise TypeError(f"{kind} has no argument {name!r}.{hint}")
     return {**own, **options}
 
 
