@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from steprule.errors import HyperparameterError, StepruleError
+from steprule.install import how_to_install
 from steprule.rules import load
 
 __all__ = ["lab"]
@@ -47,7 +48,7 @@ def lab(
     The page needs no server and no network; it can be kept, and sent by mail.
     """
     if find_spec("sympy") is None:
-        raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
+        raise StepruleError(f"the lab needs SymPy. Install: {how_to_install('sympy')}")
     if list_:
         given = (rules, surface, start, box, output, serve or None, port, no_open or None)
         if any(value is not None for value in given):

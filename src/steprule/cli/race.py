@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steprule.errors import HyperparameterError, StepruleError
+from steprule.install import how_to_install
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -187,4 +188,4 @@ def _list_problems() -> None:
 def _check_installed() -> None:
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
-        raise StepruleError(f"the race needs {', '.join(missing)}. Install: pip install 'steprule[race]'")
+        raise StepruleError(f"the race needs {', '.join(missing)}. Install: {how_to_install(*missing)}")
