@@ -12,6 +12,7 @@ import typer
 
 from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, triton
+from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
@@ -63,29 +64,50 @@ class Dtype(enum.StrEnum):
 
 
 def emit(
-    rule: Annotated[str, typer.Argument(help="A name of the catalogue, file.py:name or module:name.")],
+    rule: Annotated[
+        str,
+        typer.Argument(
+            help="NAME, file.py:NAME, module:NAME or 'NAME(hyper=value, ...)'.",
+            autocompletion=complete_rule,
+        ),
+    ],
     target: Annotated[
         Target,
         typer.Option(
             "--target",
-            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; JAX text; a function in C99; "
-            "a module of JavaScript; NumPy text; formula.",
+            metavar="TARGET",
+            help="llvm, asm (of a processor); triton, ptx and amdgcn (of GPUs); jax; c (a function in C99); javascript "
+            "(a module); numpy (what the others are compared with); latex (the formula).",
         ),
     ] = Target.llvm,
     options: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of the rule, as in nesterov=true."),
     ] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Type of the parameters; default float32.")] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(metavar="TYPE", help="Of the parameters: float16, bfloat16, float32, float64. Default: float32."),
+    ] = None,
     states: Annotated[
-        list[str] | None, typer.Option(help="Format of the slots: 8bit, bfloat16 or float32; or of one, as in v=8bit.")
+        list[str] | None,
+        typer.Option(metavar="FORMAT", help="Format of the slots: 8bit, bfloat16 or float32; or of one, as in v=8bit."),
     ] = None,
     weights: Annotated[
-        Weights | None, typer.Option(help="How float16 and bfloat16 parameters are kept; default nearest.")
+        Weights | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="How parameters of 16 bits are kept: nearest, stochastic, split24, split32. Default: nearest.",
+        ),
     ] = None,
-    triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
+    triple: Annotated[
+        str | None, typer.Option(metavar="TRIPLE", help="With asm: another target, such as aarch64-linux-gnu.")
+    ] = None,
     cpu: Annotated[
         str,
-        typer.Option(help="With --triple: a processor, such as x86-64-v2. With ptx or amdgcn: a GPU, such as sm_80."),
+        typer.Option(
+            metavar="CPU",
+            help="With --triple: a processor, such as x86-64-v2. With ptx or amdgcn: a GPU, such as sm_80.",
+        ),
     ] = "",
 ) -> None:
     """Write out a rule as a target runs it."""

@@ -95,4 +95,5 @@ def _of_page(rule: Rule) -> tuple[Rule, Settings]:
     usual = dict(plain.variant(plain.resolve({})))
     chosen = dict(plain.variant(plain.resolve(dict(settings))))
     fixed = tuple((name, value) for name, value in settings if chosen[name] != usual[name])
-    return with_defaults(plain, fixed), tuple(pair for pair in settings if chosen[pair[0]] == usual[pair[0]] == "number")
+    numbers = [name for name, kind in usual.items() if kind == chosen[name] == "number"]
+    return with_defaults(plain, fixed), tuple((name, value) for name, value in settings if name in numbers)
