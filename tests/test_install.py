@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,27 @@ def test_the_bounds_are_the_packages_own() -> None:
     assert how_to_install("sympy") == 'pip install "sympy>=1.13"'
     assert how_to_install("Scikit-Learn", "joblib") == 'pip install "Scikit-Learn>=1.5" "joblib>=1.4"'
     assert how_to_install("not-ours") == 'pip install "not-ours"'
+
+
+def _oldest() -> dict[str, str]:
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_the_bounds_are_the_versions_that_are_tested() -> None:
+    """Of what everybody needs, of the race and of the lab; frameworks take gigabytes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    bounds = dict(text.split(">=") for text in project["dependencies"] + extras["race"] + extras["lab"])
+    tools = dict(text.split(">=") for text in extras["test"] if re.fullmatch(r"[\w-]+>=[\d.]+", text))
+    for name, version in _oldest().items():
+        if name == "click":  # no dependency of ours
+            continue
+        bound = bounds.pop(name, tools.get(name, ""))
+        assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", version), (
+            f"{name}: {bound} in pyproject.toml, tested {version}"
+        )
+    assert not bounds
 
 
 def test_run_from_a_folder_it_names_the_library_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
