@@ -50,9 +50,19 @@ def _run(*words: str, code: int = 0, cwd: Path | None = None, **environment: str
 
 
 def test_no_escape_codes_where_none_are_wanted() -> None:
-    cases = [("-h",), ("emit", "adm"), ("rules", "adam"), ("emit", "--targte", "c"), ("lab", "--output", "")]
-    plain = [(words, {"NO_COLOR": "1"}) for words in cases] + [(words, {"TERM": "dumb"}) for words in cases[1:3]]
-    coloured = [(words, {}) for words in cases[1:3]] + [(cases[1], {"NO_COLOR": ""})]
+    cases: list[tuple[str, ...]] = [
+        ("-h",),
+        ("emit", "adm"),
+        ("rules", "adam"),
+        ("emit", "--targte", "c"),
+        ("lab", "--output", ""),
+    ]
+    plain: list[tuple[tuple[str, ...], dict[str, str]]] = [(words, {"NO_COLOR": "1"}) for words in cases] + [
+        (words, {"TERM": "dumb"}) for words in cases[1:3]
+    ]
+    coloured: list[tuple[tuple[str, ...], dict[str, str]]] = [(words, {}) for words in cases[1:3]] + [
+        (cases[1], {"NO_COLOR": ""})
+    ]
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(lambda case: _on_a_terminal(*case[0], **case[1]), plain + coloured))
     for (words, environment), text in zip(plain, said, strict=False):

@@ -107,5 +107,6 @@ def with_defaults(rule: Rule, settings: Settings) -> Rule:
 def apart(rule: Rule) -> tuple[Rule, Settings]:
     """Return what ``with_defaults`` has made a rule of; any other rule, and no settings."""
     if rule.made_by and rule.made_by[0] is with_defaults:
-        return rule.made_by[1]
+        plain, settings = rule.made_by[1]
+        return plain, settings
     return rule, ()
