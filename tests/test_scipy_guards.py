@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 import scipy.optimize as so
 from numpy.typing import NDArray
 
@@ -172,6 +173,10 @@ def test_workers_change_who_calls_and_nothing_else(jac: Any) -> None:
         return [f(point) for point in points]
 
     alone = sr.minimize(fun, START, jac=jac, lr=0.02, maxiter=5)
+    if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 16):
+        with pytest.raises(HyperparameterError, match=r"workers needs SciPy 1\.16, and this is 1\.\d+"):
+            sr.minimize(fun, START, jac=jac, maxiter=5, workers=2)
+        return
     for workers in (2, np.int64(2), mapped):
         together = sr.minimize(fun, START, jac=jac, lr=0.02, maxiter=5, workers=workers)
         np.testing.assert_array_equal(together.state.x, alone.state.x)

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from steprule.errors import suggest
+from steprule.install import how_to_install
 
 try:
     import optax
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "steprule.jax needs JAX and optax: pip install 'steprule[jax]'", name=error.name
+        f"steprule.jax needs JAX and optax. Install: {how_to_install('jax', 'optax')}", name=error.name
     ) from None
 
 from steprule.doors.jax.alias import NAMES, named

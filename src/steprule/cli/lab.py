@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
+from steprule.cli.arguments import complete_rule, complete_surface, path_to_write, whole
 from steprule.errors import HyperparameterError, StepruleError
+from steprule.install import how_to_install
 from steprule.rules import load
 
 __all__ = ["lab"]
@@ -23,22 +25,39 @@ _PORT = 8470
 
 def lab(
     rules: Annotated[
-        list[str] | None, typer.Argument(help="Rules to show first: names, my_rule.py, file.py:NAME or module:NAME.")
+        list[str] | None,
+        typer.Argument(
+            help="Rules to show first: NAME, file.py:NAME, module:NAME or 'NAME(hyper=value, ...)'.",
+            autocompletion=complete_rule,
+        ),
     ] = None,
     surface: Annotated[
         str | None,
-        typer.Option(help="A surface to show first: its name (--list), or an expression such as 'abs(x) + 3*y**2'."),
+        typer.Option(
+            help="A surface to show first: its name (--list), or an expression such as 'abs(x) + 3*y**2'.",
+            metavar="SURFACE",
+            autocompletion=complete_surface,
+        ),
     ] = None,
-    start: Annotated[str | None, typer.Option(help="With --surface: where paths begin, as in 1,1.5.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="With --surface: where paths begin, as in 1,1.5.")
+    ] = None,
     box: Annotated[
         str | None,
-        typer.Option(help="With an expression: what is drawn, x from and to and y from and to, as in -2,2,-1,3."),
+        typer.Option(
+            metavar="X0,X1,Y0,Y1",
+            help="With an expression: what is drawn, x from and to and y from and to, as in -2,2,-1,3.",
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {_DEFAULT}.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(parser=path_to_write, metavar="FILE", help=f"The file to write. Default: {_DEFAULT}.")
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", metavar="", help="Serve the page to this machine instead of writing it.")
     ] = False,
-    port: Annotated[int | None, typer.Option(help=f"With --serve: the port. Default {_PORT}; 0: any.")] = None,
+    port: Annotated[
+        int | None, typer.Option(parser=whole, metavar="PORT", help=f"With --serve: the port. Default {_PORT}; 0: any.")
+    ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", metavar="", help="Open no browser.")] = False,
     list_: Annotated[bool, typer.Option("--list", metavar="", help="List the surfaces.")] = False,
 ) -> None:
@@ -47,7 +66,7 @@ def lab(
     The page needs no server and no network; it can be kept, and sent by mail.
     """
     if find_spec("sympy") is None:
-        raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
+        raise StepruleError(f"the lab needs SymPy. Install: {how_to_install('sympy')}")
     if list_:
         given = (rules, surface, start, box, output, serve or None, port, no_open or None)
         if any(value is not None for value in given):

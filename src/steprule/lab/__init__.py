@@ -1,7 +1,7 @@
 """The lab: every rule at work in a browser, from the same source: ``steprule lab``.
 
 ``page()`` returns the text of the page that the command writes, and ``trajectory(...)`` the numbers that it shows,
-computed by NumPy. It needs SymPy: ``pip install 'steprule[lab]'``.
+computed by NumPy. It needs SymPy: ``pip install '.[lab]'`` in a checkout.
 """
 
 from steprule.lab.page import page

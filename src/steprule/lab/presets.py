@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from steprule.lab.view import View
+from steprule.lab.view import Entry, View
+from steprule.rules.settings import apart
 
 __all__ = ["first_view", "presets"]
 
@@ -218,13 +219,21 @@ def first_view(view: View) -> dict[str, Any]:
     """Return the state of a page that was opened without a link: ``View``, and what it leaves open."""
     pairs = dict(_FIRST)
     if view.rules:
-        names = [rule.name for rule in view.rules]
-        shown = ["adam"] * ("adam" not in names) + names
         # As in links, where a comma parts names.
-        pairs["rules"] = ",".join(name.replace("%", "%25").replace(",", "%2C") for name in shown)
-        pairs["look"] = names[0]
+        pairs["rules"] = ",".join(one.name.replace("%", "%25").replace(",", "%2C") for one in view.entries)
+        pairs["look"] = view.entries[-len(view.rules)].name
+        for entry in view.entries:
+            pairs |= _sliders(entry)
     if view.surface is not None:
         pairs["surface"] = view.surface.key
     if view.start is not None:
         pairs["start"] = ",".join(map(repr, view.start))
     return {"surface": pairs["surface"], "rules": pairs["rules"], "pairs": [[*pair] for pair in pairs.items()]}
+
+
+def _sliders(entry: Entry) -> Pairs:
+    """Return where the sliders of a rule stand; those of one that is shown twice as those of the other, unless set."""
+    plain = f"{apart(entry.rule)[0].name}."
+    usual = {key.removeprefix(plain): value for key, value in _FIRST.items() if key.startswith(plain)}
+    values = {**usual, **{name: repr(value) for name, value in entry.settings}}
+    return {f"{entry.name}.{name}": value for name, value in values.items()}

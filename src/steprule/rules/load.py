@@ -13,24 +13,36 @@ from types import ModuleType
 from steprule.errors import RuleError, StepruleError, suggest
 from steprule.rules.catalogue import find
 from steprule.rules.rule import Rule
+from steprule.rules.settings import parse, split, with_defaults
 from steprule.usercode import user_code
 
-__all__ = ["load", "load_file"]
+__all__ = ["load", "load_file", "load_plain"]
 
 
-def load(spec: str) -> Rule:
-    """Return the rule that ``spec`` names.
+def load(text: str) -> Rule:
+    """Return the rule that ``text`` names, with the defaults that it sets.
 
     Args:
-        spec: a name of the catalogue (``adam``), a file and a name (``my_rule.py:mine``), a file
-            that defines one rule (``my_rule.py``), or a module and a name (``package.module:mine``).
+        text: a name of the catalogue (``adam``), a file and a name (``my_rule.py:mine``), a file
+            that defines one rule (``my_rule.py``), or a module and a name (``package.module:mine``). Then perhaps
+            settings in parentheses: ``adam(beta2=0.9, eps=1e-6)``.
 
     Raises:
         RuleError: when there is none, or the file raises; then with the user's own traceback.
+        HyperparameterError: for a setting that is unknown or out of range.
+    """
+    spec, settings = split(text)
+    rule = load_plain(spec)
+    return with_defaults(rule, parse(rule, settings, text.strip()))
+
+
+def load_plain(spec: str) -> Rule:
+    """Return the rule of a specification without settings.
+
+    Raises:
+        RuleError: as ``load`` does.
     """
     place, _, name = (spec, "", "") if spec.endswith(".py") or ":" not in spec else spec.rpartition(":")
-    if "(" in spec and not place.endswith(".py"):
-        raise RuleError(f"{spec!r} is no rule's name; options are given apart from it")
     if name and not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
         raise RuleError(f"{spec!r} names no file or module before the colon")
     if place.endswith(".py"):
