@@ -69,7 +69,9 @@ def _asset(name: str) -> str:
 
 def _font() -> str:
     """Return the rule for the font of formulas: without one, roots and braces stay small, and indices fall too low."""
-    data = base64.b64encode((files("steprule.lab") / _FOLDER / "vendor" / "formulas.woff2").read_bytes()).decode("ascii")
+    data = base64.b64encode((files("steprule.lab") / _FOLDER / "vendor" / "formulas.woff2").read_bytes()).decode(
+        "ascii"
+    )
     source = f'url("data:font/woff2;base64,{data}") format("woff2")'
     return f'@font-face {{ font-family: "steprule formulas"; font-display: block; src: {source}; }}'
 

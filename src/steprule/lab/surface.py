@@ -103,7 +103,7 @@ class Surface:
                 is_led = not terms[0].could_extract_minus_sign()
                 return terms if is_led else sorted(terms, key=lambda term: bool(term.could_extract_minus_sign()))
 
-            def _print_Float(self, expr: Any) -> Any:
+            def _print_Float(self, expr: Any) -> Any:  # noqa: N802
                 is_short = float(expr).is_integer() and abs(expr) < _SHORT
                 return self._print(int(expr)) if is_short else super()._print_Float(expr)
 
