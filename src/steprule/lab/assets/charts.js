@@ -162,7 +162,8 @@ class Charts {
       const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
       const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
       if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
-      const longest = lines.slice(0, run.d).flatMap(({ data }) => data).reduce((most, x) => Math.max(most, x ?? 0), 0);
+      let longest = 0;
+      for (const { data } of lines.slice(0, run.d)) for (const x of data) if (x > longest) longest = x;
       return { xs, lines, log: true, floor: Math.max(1e-4 * longest, FLOOR) }; // shorter ones would press the others flat
     }
     if (name === "correction") {
