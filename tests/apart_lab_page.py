@@ -602,6 +602,11 @@ def test_a_rule_that_diverges_leaves_the_chart(opened: Opened) -> None:
     calm = np.concatenate([shown["momentum"], shown["adam"]])
     assert calm.max() <= high <= 100 * calm.max()
     assert calm.min() / 10 <= low <= calm.min()
+    steps = "[lab.charts.charts.step.plot.scales.y].map(({ min, max }) => [min, max])[0]"
+    page.evaluate("lab.edit((state) => { state.look = 'sgd'; })")
+    settle(page)
+    low, high = page.evaluate(steps)
+    assert low < 0.005 < 1e10 < high, "the rate and the steps that leave it"
     # Alone, it is seen to leave.
     page.evaluate("lab.edit((state) => { state.rules = ['sgd']; })")
     settle(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,6 +109,8 @@ class Surface:
                 return self._print(int(expr)) if is_short else super()._print_Float(expr)
 
         text: str = Printer().doprint(self.value)
+        if "<mfrac>" not in text:  # parentheses of one size: those around a power would be larger than the others
+            text = re.sub(r"<mo>([()])</mo>", r'<mo stretchy="false">\1</mo>', text)
         return text.replace("<mo>-</mo>", "<mo>&minus;</mo>")  # in a font that is none for formulas a hyphen stays one
 
     def python(self) -> str:

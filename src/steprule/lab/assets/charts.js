@@ -164,7 +164,9 @@ class Charts {
       if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
       let longest = 0;
       for (const { data } of lines.slice(0, run.d)) for (const x of data) if (x > longest) longest = x;
-      return { xs, lines, log: true, floor: Math.max(1e-4 * longest, FLOOR) }; // shorter ones would press the others flat
+      // Shorter ones would press the others flat; the rate is in sight where a rule diverges, too.
+      const floor = Math.max(Math.min(1e-4 * longest, bound > 0 ? bound / 10 : Infinity), FLOOR);
+      return { xs, lines, log: true, floor };
     }
     if (name === "correction") {
       const shown = corrections(run.rule);
