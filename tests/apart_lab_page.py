@@ -602,6 +602,11 @@ def test_a_rule_that_diverges_leaves_the_chart(opened: Opened) -> None:
     calm = np.concatenate([shown["momentum"], shown["adam"]])
     assert calm.max() <= high <= 100 * calm.max()
     assert calm.min() / 10 <= low <= calm.min()
+    steps = "[lab.charts.charts.step.plot.scales.y].map(({ min, max }) => [min, max])[0]"
+    page.evaluate("lab.edit((state) => { state.look = 'sgd'; })")
+    settle(page)
+    low, high = page.evaluate(steps)
+    assert low < 0.005 < 1e10 < high, "the rate and the steps that leave it"
     # Alone, it is seen to leave.
     page.evaluate("lab.edit((state) => { state.rules = ['sgd']; })")
     settle(page)
@@ -629,9 +634,11 @@ def test_logarithms_are_said(opened: Opened) -> None:
 
 
 def test_formulas_keep_to_their_rows(opened: Opened) -> None:
-    """Whatever fonts there are, and here there are none for formulas: no fraction stands in the row above."""
+    """In the page's font for formulas, and where a browser takes none: no fraction stands in the row above."""
     page = opened(link(surface="beale", rules="adam"))
-    for name in ("adam", "adagrad", "nadam", "radam", "rprop"):
+    for font, name in itertools.product(("", "serif"), ("adam", "adagrad", "nadam", "radam", "rprop")):
+        if font:
+            page.add_style_tag(content=f"math {{ font-family: {font} !important; }}")
         page.evaluate("(name) => lab.edit((state) => Object.assign(state, { rules: [name], look: name }))", name)
         settle(page)
         tops = page.evaluate("""[document.querySelector('#formula')].flatMap((host) => [...host.children].slice(1).map(

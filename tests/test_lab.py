@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import itertools
 import json
 import math
@@ -411,7 +413,7 @@ def test_formulas_in_mathml_say_what_latex_says(name: str) -> None:
 def test_the_page_needs_nothing_else() -> None:
     text = lab.page()
     assert len(text) < 600_000
-    assert not re.search(r"(?:src|href)\s*=|@import|url\(|\bimport\(|fetch\(|XMLHttpRequest", text)
+    assert not re.search(r"(?:src|href)\s*=|@import|url\((?!.data:font/woff2;)|\bimport\(|fetch\(|XMLHttpRequest", text)
     for address in re.findall(r"https?://[^\s\"')]+", text):
         assert address.startswith(("https://github.com/leeoniya/uPlot", "http://www.w3.org/")), address
     assert "${" not in text.split("<script>")[0]
@@ -440,6 +442,29 @@ def test_uplot_is_the_released_file() -> None:
     for name, digest in digests.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert "Permission is hereby granted" in (folder / "uPlot.LICENSE").read_text()
+
+
+def test_the_font_of_formulas_comes_with_its_licence() -> None:
+    folder = files("steprule.lab") / "assets" / "vendor"
+    font = (folder / "formulas.woff2").read_bytes()
+    assert font.startswith(b"wOF2")
+    assert base64.b64encode(font).decode() in lab.page()
+    assert "SIL OPEN FONT LICENSE Version 1.1" in (folder / "formulas.LICENSE").read_text()
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("(y - x**2)**2", "(y−x2)2"),
+        ("x*y - x + 1.5", "xy−x+1.5"),
+        ("0.5*(x**2 + 8*y**2)", "0.5x2+4y2"),
+        ("-x - y", "−x−y"),
+        ("1e30*x", "1000000000000000000000000000000.0x"),
+    ],
+)
+def test_formulas_of_surfaces_are_written_as_one_writes_them(expression: str, words: str) -> None:
+    """No sum begins with a minus without need, no whole number has a point, no minus is a hyphen."""
+    assert html.unescape(re.sub("<.*?>", "", lab.own(expression).formula())).replace("\u2062", "") == words
 
 
 def test_what_cannot_be_shown_is_said() -> None:

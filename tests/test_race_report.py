@@ -154,7 +154,7 @@ class _Page(HTMLParser):
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img", "source", "link"):
+        if tag not in ("meta", "img", "source", "link", "wbr"):
             self.open.append(tag)
         assert tag not in ("script", "link", "iframe")
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
@@ -173,11 +173,26 @@ def _check_page(html: str, saved: dict[str, Any]) -> None:
     assert len(page.links) == 4
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not re.search(r"https?://|url\(|@import|\$[a-z]", html)
-    text = " ".join(page.text)
+    text = "".join(page.text)
     for line in saved["table"]:
         assert line["rule"] in text
         assert f"{line['test_accuracy']:.1%}" in text
     assert "Not finished" not in text
+
+
+def test_names_of_panels_end_before_their_notes(quadratic: str) -> None:
+    """However long they are: what does not fit is left out, and marked."""
+    rules = ("sgd", "adam(beta1=0.95, beta2=0.9999, eps=1e-6)", "adamw(weight_decay=0.123456)", "momentum_ema")
+    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1, 0.2, 0.3, 0.4, 0.5), seeds=1))
+    rows = summarize(plan, {task: Run(1, False, 0.5, {}, [1.0] * 5) for task in plan.tasks})
+    axes = sensitivity(plan, rows, LIGHT).axes
+    names = [one.get_title("left") for one in axes]
+    assert {"sgd", "momentum_ema"} <= set(names)
+    assert sum(name.endswith("…") for name in names) == 2
+    for one in axes:
+        left, right = (one._left_title.get_window_extent(), one._right_title.get_window_extent())  # type: ignore[attr-defined]
+        assert one.get_title("right") == "100%"
+        assert left.x1 < right.x0
 
 
 def test_numbers_do_not_break_in_the_middle(quadratic: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -48,7 +49,7 @@ def page(view: View | None = None) -> str:
         "first": first_view(view),
     }
     return Template(_asset("page.html")).substitute(
-        style=f"{_asset('vendor/uPlot.min.css')}\n{_asset('style.css')}",
+        style=f"{_font()}\n{_asset('vendor/uPlot.min.css')}\n{_asset('style.css')}",
         library=_asset("vendor/uPlot.iife.min.js"),
         facts=_json(facts),
         code=f"{javascript.helpers(code)}\n{code}",
@@ -64,6 +65,15 @@ def _json(value: Any) -> str:
 
 def _asset(name: str) -> str:
     return (files("steprule.lab") / _FOLDER / name).read_text(encoding="utf-8")
+
+
+def _font() -> str:
+    """Return the rule for the font of formulas: without one, roots and braces stay small, and indices fall too low."""
+    data = base64.b64encode((files("steprule.lab") / _FOLDER / "vendor" / "formulas.woff2").read_bytes()).decode(
+        "ascii"
+    )
+    source = f'url("data:font/woff2;base64,{data}") format("woff2")'
+    return f'@font-face {{ font-family: "steprule formulas"; font-display: block; src: {source}; }}'
 
 
 def _table(name: str, entries: Mapping[str, str]) -> str:

@@ -90,6 +90,7 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
             "lr": "0.002",
             "scale": "1000",
             "t": "4980",
+            "from": "4950",
             "speed": "60",
             "axis": "1",
         },

@@ -118,13 +118,18 @@ def _table(race: Race, rows: list[Row], written: _Written) -> str:
     marked = _marked(rows, texts)
     lines = []
     for row, text in zip(rows, texts, strict=True):
-        made = [f'<td><span class="rule">{_swatch(looks[row.entrant.label])}{escape(text[0])}</span></td>']
+        made = [f'<td><span class="rule">{_swatch(looks[row.entrant.label])}{_breakable(text[0])}</span></td>']
         for i in kept[1:]:
             small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
             best = ' class="best"' if (row.entrant.label, i) in marked else ""
             made.append(f"<td{best}>{escape(text[i])}{small}</td>")
         lines.append(f"<tr>{''.join(made)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _breakable(label: str) -> str:
+    """Return a rule's name that a narrow column may break before its hyperparameters, and between their words."""
+    return escape(label).replace("(", "(<wbr>").replace("_", "_<wbr>")
 
 
 def _swatch(style: Style) -> str:
@@ -174,7 +179,7 @@ def _grid(race: Race, rows: list[Row], written: _Written) -> str:
             text = "·" if not point.runs else "×" if lost else escape(written(point.median))
             kind = "lost" if lost else "best" if point is row.best else ""
             made.append(f'<td class="{kind}">{text}</td>')
-        lines.append(f"<tr><td>{escape(row.entrant.label)}</td>{''.join(made)}</tr>")
+        lines.append(f"<tr><td>{_breakable(row.entrant.label)}</td>{''.join(made)}</tr>")
     return (
         '<details><summary>Every learning rate as a table</summary><div class="scroll"><table class="grid">'
         f"<thead><tr><th>learning rate</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -192,7 +197,7 @@ def _figure(name: str, pictures: Pictures) -> str:
     light, dark = (_inline(pictures[name][theme]) for theme in ("light", "dark"))
     caption = _CAPTIONS[name]
     return (
-        f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="{escape(caption)}" src="{light}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
     )
 

@@ -118,9 +118,9 @@ def panels(count: int) -> tuple[int, int]:
     return max(1, -(-count // columns)), columns
 
 
-def short(label: str) -> str:
+def short(label: str, most: int = _LONGEST) -> str:
     """Return a label that leaves room for the figure."""
-    return drawable(label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…")
+    return drawable(label if len(label) <= most else f"{label[: most - 1]}…")
 
 
 def drawable(words: str) -> str:
@@ -129,12 +129,14 @@ def drawable(words: str) -> str:
 
 
 def panel_title(axes: Axes, label: str, note: str, theme: Theme) -> None:
-    """Write the rule's name above its panel, and a short note at the right."""
-    size = 10.5 if len(label) <= 14 else 8.5
-    axes.set_title(
-        short(label), parse_math=False, color=theme.text, fontsize=size, loc="left", pad=4, fontweight="bold"
-    )
-    axes.set_title(note, parse_math=False, color=theme.muted, fontsize=9, loc="right", pad=4)
+    """Write the rule's name above its panel, as much of it as fits, and a short note at the right."""
+    beside = axes.set_title(note, parse_math=False, color=theme.muted, fontsize=9, loc="right", pad=4)
+    room = axes.get_window_extent().width - 1.08 * beside.get_window_extent().width
+    plain: dict[str, Any] = {"parse_math": False, "color": theme.text, "loc": "left", "pad": 4, "fontweight": "bold"}
+    tried = [(10.5, min(len(label), _LONGEST)), *((8.5, most) for most in range(_LONGEST, 0, -1))]
+    for size, most in tried:
+        if axes.set_title(short(label, most), fontsize=size, **plain).get_window_extent().width <= room:
+            break
 
 
 def title(figure: Figure, text: str, subtitle: str, theme: Theme) -> None:

@@ -27,6 +27,8 @@ function listen(lab) {
     tab.addEventListener("click", () => lab.edit((state) => { state.view = tab.dataset.view; }));
   }
   lab.looks.system.addEventListener("change", () => lab.edit(() => {}));
+  addEventListener("beforeprint", () => lab.print(true));
+  addEventListener("afterprint", () => lab.print(false));
   addEventListener("hashchange", () => lab.load(location.hash));
   new ResizeObserver(() => lab.edit(() => {})).observe(document.body);
   document.addEventListener("keydown", (event) => pressed(lab, event));

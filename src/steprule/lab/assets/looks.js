@@ -12,10 +12,11 @@ class Looks {
     this.marks = Object.create(null);
     this.system = matchMedia("(prefers-color-scheme: dark)");
     this.chosen = "";
+    this.printing = false;
   }
 
   get theme() {
-    return this.chosen || (this.system.matches ? "dark" : "light");
+    return this.printing ? "light" : this.chosen || (this.system.matches ? "dark" : "light");
   }
 
   // Each rule keeps its mark as long as it is shown; a new one takes the first that is free.

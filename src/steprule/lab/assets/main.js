@@ -47,13 +47,29 @@ class Lab {
     change(this.state);
     this.state.t = clamp(this.state.t, 0, this.state.steps);
     this.looks.assign(this.state);
-    if (this.state.theme) document.documentElement.dataset.theme = this.state.theme;
-    else delete document.documentElement.dataset.theme;
+    this.setTheme();
     this.refresh();
     this.dirty = true;
     this.wake();
     clearTimeout(this.linking);
     this.linking = setTimeout(() => history.replaceState(null, "", this.link()), 250);
+  }
+
+  setTheme() {
+    const chosen = this.looks.printing ? "light" : this.state.theme;
+    if (chosen) document.documentElement.dataset.theme = chosen;
+    else delete document.documentElement.dataset.theme;
+  }
+
+  // On paper all is light, and drawn before the browser takes it.
+  print(on) {
+    this.looks.printing = on;
+    this.running(false);
+    this.edit(() => {});
+    while (on && this.waiting) {
+      cancelAnimationFrame(this.waiting);
+      this.frame(performance.now());
+    }
   }
 
   link() {
@@ -175,8 +191,8 @@ class Lab {
     this.$("surface").value = state.surface;
     this.$("preset").value = state.preset;
     this.$("speed").value = state.speed;
-    this.$("story").textContent = preset ? preset.story : ground.about;
-    this.$("surface-formula").innerHTML = `<math><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
+    this.$("story").textContent = unbroken(preset ? preset.story : ground.about);
+    this.$("surface-formula").innerHTML = `<math displaystyle="true"><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
     this.$("legend").textContent = legend(scene);
     this.$("loss-scale").textContent = isLogarithmic(scene) ? "(logarithmic)" : "";
     for (const tab of document.querySelectorAll("[data-view]")) tab.setAttribute("aria-selected", String(tab.dataset.view === state.view));
@@ -272,7 +288,7 @@ class Lab {
     this.running(false);
     this.edit((state) => {
       const fresh = freshState(this.facts, name);
-      for (const key of ["surface", "start", "noise", "steps", "t", "axis", "preset"]) state[key] = fresh[key];
+      for (const key of ["surface", "start", "noise", "steps", "t", "from", "axis", "preset"]) state[key] = fresh[key];
       if (fresh.start.length === 1 && state.view === "solid") state.view = "map";
     });
     this.tune(this.state.rules.filter((rule) => !this.byHand.has(rule)));
@@ -334,6 +350,9 @@ class Lab {
 function reach() {
   return location.protocol === "file:" ? " It opens the file of this page, on this machine: send the file along, and what follows # shows the same there." : "";
 }
+
+// A line does not end within a difference or beside a sign of equality.
+const unbroken = (text) => text.replace(/ ([=−]) /g, "\u00a0$1\u00a0");
 
 const plain = (name) => name.replace(/^sqrt /, "√").replace(/^1 - (\w+)\^t$/, "1 − $1ᵗ");
 const lab = new Lab(JSON.parse(document.getElementById("facts").textContent));

@@ -1,6 +1,6 @@
 // What is seen is a function of this state, and the state is in the link: to send one is to send a situation.
-const LIMITS = { noise: [0, 1e6], scale: [1e-9, 1e9], seed: [0, 4294967295], steps: [1, 10000], t: [0, 10000] };
-const WHOLE = ["seed", "steps", "t"];
+const LIMITS = { noise: [0, 1e6], scale: [1e-9, 1e9], seed: [0, 4294967295], steps: [1, 10000], t: [0, 10000], from: [0, 10000] };
+const WHOLE = ["seed", "steps", "t", "from"];
 const VIEWS = ["map", "solid", "thousand"];
 const SPEEDS = ["", "4", "20", "60", "240"];
 const KEYS = ["surface", "start", "rules", "look", ...Object.keys(LIMITS), "view", "turn", "axis", "inside", "marks", "theme",
@@ -21,7 +21,7 @@ function freshState(facts, name) {
   const ground = facts.surfaces.get(name);
   return {
     surface: name, start: [...ground.start], rules: [], look: "", common: Object.create(null), own: Object.create(null),
-    noise: ground.noise, scale: 1, seed: 1, steps: ground.steps, t: ground.steps, view: "map", turn: [-0.6, 0.75], axis: 0,
+    noise: ground.noise, scale: 1, seed: 1, steps: ground.steps, t: ground.steps, from: 0, view: "map", turn: [-0.6, 1.05], axis: 0,
     inside: ["", ""], marks: Object.create(null), theme: "", speed: "", scope: "all", line: "", preset: "",
   };
 }
