@@ -17,7 +17,7 @@ STEPS = ("finite_diff_rel_step", "finite_diff_abs_step", "workers")
 CLIPPING = ("clip_norm", "clip_value", "update_clip")
 """The options that the optimizer takes."""
 OPTIONS = (
-    *("maxiter", "gtol", "tol", "patience", "ftol", "average", "data", "noisy", "state", "disp"),
+    *("maxiter", "gtol", "tol", "patience", "ftol", "average", "data", "noisy", "measurements", "state", "disp"),
     *("nonfinite", "max_skips", *CLIPPING, *STEPS),
 )
 """The options of ``minimize`` that ``options`` and ``method`` may hold as well, beside hyperparameters."""
@@ -44,6 +44,7 @@ class Settings:
         average: None for the best (with ``data``: the last) point, "polyak" for the mean of the
             iterates, "tail" for that of the last, or a decay for their exponential average.
         nonfinite: "stop", "skip" or "raise".
+        measurements: how often a noisy loss is measured at the end; None for a tenth as many as steps, 10 to 100.
     """
 
     kind: str = "best"
@@ -53,6 +54,7 @@ class Settings:
     ftol: float = 2.220446049250313e-09
     average: str | float | None = None
     nonfinite: str = "stop"
+    measurements: int | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Settings:
@@ -77,6 +79,7 @@ class Settings:
             ftol=_read_ftol(given["ftol"], patience),
             average="tail" if kind == "noisy" and average is None else average,
             nonfinite=_read_nonfinite(given["nonfinite"]),
+            measurements=_read_measurements(given["measurements"], kind),
         )
 
 
@@ -121,6 +124,14 @@ def _read_kind(data: Any, noisy: Any) -> str:
     if noisy and data is not None:
         raise HyperparameterError("noisy does nothing with data=, whose batches are taken for noise already; remove it")
     return "noisy" if noisy else "best" if data is None else "data"
+
+
+def _read_measurements(measurements: Any, kind: str) -> int | None:
+    if measurements is None:
+        return None
+    if kind != "noisy":
+        raise HyperparameterError("measurements does nothing without noisy=True; remove it, or give noisy=True, too")
+    return _count("measurements", measurements, 0)
 
 
 def _read_nonfinite(nonfinite: Any) -> str:
