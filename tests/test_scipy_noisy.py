@@ -53,7 +53,9 @@ def test_the_answer_is_the_mean_of_the_last_iterates_and_its_loss_is_measured_an
     res = sr.minimize(fun, np.zeros(4), jac=True, lr=0.05, maxiter=300, noisy=True, callback=path.append)
     np.testing.assert_allclose(res.x, tail(path), rtol=1e-12)
     assert (res.success, res.status, res.nit) == (True, 0, 300)
-    assert res.message == "Optimization terminated successfully: all steps were taken, and a noisy run has no other end."
+    assert (
+        res.message == "Optimization terminated successfully: all steps were taken, and a noisy run has no other end."
+    )
     assert "jac" not in res
     anew = fun.losses[300:]
     assert len(anew) == 30
@@ -187,14 +189,16 @@ def test_a_measurement_that_is_not_finite_is_taken_again(value: float) -> None:
 
 
 def test_a_measurement_that_is_not_finite_raises_or_is_told() -> None:
-    with pytest.raises(NonFiniteError, match=r"after 50 iterations: the loss is nan at the final x, in measurement 2 of"):
+    with pytest.raises(
+        NonFiniteError, match=r"after 50 iterations: the loss is nan at the final x, in measurement 2 of"
+    ):
         sr.minimize(Shots({52}), [1.0, 2.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="raise")
     fun = Shots({54})
     res = sr.minimize(fun, [1.0, 2.0], jac=True, lr=0.1, maxiter=50, noisy=True)
     assert (res.success, res.status, res.nfev) == (False, 3, 54)
     assert res.message == (
-        "Not finite after 50 iterations: the loss is nan at the final x, in measurement 4 of 10; fun is the mean of the "
-        "3 before, and nonfinite='skip' measures again."
+        "Not finite after 50 iterations: the loss is nan at the final x, in measurement 4 of 10; fun is the mean of "
+        "the 3 before, and nonfinite='skip' measures again."
     )
     assert res.fun == np.mean(fun.given[50:53])
     assert res.fun_error == np.std(fun.given[50:53], ddof=1) / np.sqrt(3)

@@ -70,8 +70,16 @@ class Losses:
         self._last: list[float] = []
         self._current = self._begin()
 
-    def _begin(self) -> collections.deque[float]:
-        return collections.deque(maxlen=_RECENT if self._once else None)
+    def _begin(self, losses: Iterable[float] = ()) -> collections.deque[float]:
+        return collections.deque(losses, maxlen=_RECENT if self._once else None)
+
+    def memory(self) -> dict[str, list[float]]:
+        """Return what ``recall`` takes."""
+        return {"last": [*self._last], "current": [*self._current]}
+
+    def recall(self, memory: Mapping[str, list[float]]) -> None:
+        """Go on from the losses of another run."""
+        self._last, self._current = [*memory["last"]], self._begin(memory["current"])
 
     def add(self, loss: float) -> None:
         """Note the loss of the next batch."""

@@ -35,7 +35,7 @@ def wrap(callback: Any) -> Show | None:
         return lambda x, loss, nit, take: callback(x.copy())
     wants_result = "intermediate_result" in signature.parameters
     try:
-        signature.bind(**{"intermediate_result": None}) if wants_result else signature.bind(None)
+        signature.bind(intermediate_result=None) if wants_result else signature.bind(None)
     except TypeError as error:
         raise StructureError(f"{_FORMS}, and this one has the parameters {signature}: {error}") from None
     if not wants_result:

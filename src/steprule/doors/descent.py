@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -77,20 +76,20 @@ class Descent:
 
     def progress(self) -> dict[str, Any]:
         """Return what a run that goes on from here must know."""
-        best = None if self._best is None else self._best.copy()
         return {
-            "here": self._here.copy(),
-            "best": best,
+            "here": self._here.copy()._asdict(),
+            "best": None if self._best is None else self._best.copy()._asdict(),
             "first": self._first,
             "patience": self._patience.memory,
-            "average": copy.deepcopy(self._iterate.average),
+            "average": self._iterate.memory(),
         }
 
     def go_on(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
-        self._here, self._best = progress["here"], progress["best"]
+        self._here = Point(**progress["here"]).copy()
+        self._best = None if progress["best"] is None else Point(**progress["best"]).copy()
         self._first, self._patience.memory = progress["first"], progress["patience"]
-        self._iterate.average = copy.deepcopy(progress["average"])
+        self._iterate.recall(progress["average"])
         self._is_new = False
 
     def _begin(self) -> Stop | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -110,6 +110,16 @@ class Average:
         else:
             self._mean += (x - self._mean) / (self._count - self._begun)
 
+    def memory(self) -> dict[str, Any]:
+        """Return what ``recall`` takes."""
+        mean, last = (None if one is None else one.copy() for one in (self._mean, self._last))
+        return {"count": self._count, "begun": self._begun, "before": self._before, "mean": mean, "last": last}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from the iterates of another run."""
+        self._count, self._begun, self._before = (memory[name] for name in ("count", "begun", "before"))
+        self._mean, self._last = (None if memory[name] is None else memory[name].copy() for name in ("mean", "last"))
+
     @property
     def value(self) -> Vector | None:
         """The mean; None before the first iterate."""
@@ -182,6 +192,15 @@ class Iterate:
         """The steps taken, with those of the runs that this one goes on from."""
         return self._optimizer.t
 
+    def memory(self) -> dict[str, Any] | None:
+        """Return what ``recall`` takes: of the average, if there is one."""
+        return None if self.average is None else self.average.memory()
+
+    def recall(self, memory: Mapping[str, Any] | None) -> None:
+        """Go on from another run with the same kind of average."""
+        if self.average is not None and memory is not None:
+            self.average.recall(memory)
+
     def mean(self) -> Vector | None:
         """Return the average, within the box in spite of rounding; None if there is none."""
         if self.average is None or self.average.value is None:
@@ -199,4 +218,3 @@ class Iterate:
         except StopIteration:
             return Stop(99, "`callback` raised `StopIteration`.")
         return None
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Mapping
@@ -57,16 +56,17 @@ class StochasticDescent:
         """Return what a run that goes on from here must know."""
         return {
             "taken": self._taken,
-            "losses": copy.deepcopy(self._losses),
+            "losses": self._losses.memory(),
             "patience": self._patience.memory,
-            "average": copy.deepcopy(self._iterate.average),
+            "average": self._iterate.memory(),
         }
 
     def go_on(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
         self._passed = 0 if self._batches.once else progress["taken"]
-        self._losses, self._patience.memory = copy.deepcopy(progress["losses"]), progress["patience"]
-        self._iterate.average = copy.deepcopy(progress["average"])
+        self._patience.memory = progress["patience"]
+        self._losses.recall(progress["losses"])
+        self._iterate.recall(progress["average"])
 
     def _found(self, x: Vector, stop: Stop) -> tuple[Stop, dict[str, Any]]:
         """Return why the run is over, and what is known of the loss at x."""
