@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steprule.errors import HyperparameterError, suggest
-from steprule.rules import Rule
+from steprule.rules import CATALOGUE, Rule
+from steprule.rules.rule import hint_of
 
 __all__ = ["CLIPPING", "OPTIONS", "STEPS", "Settings", "check_eps", "sort_names"]
 
@@ -99,7 +100,9 @@ def sort_names(rule: Rule, given: Mapping[str, Any], what: str = "minimize") -> 
     for name in given:
         if name not in options and name not in hyperparameters:
             remedy = _ELSEWHERE.get(name)
-            hint = f": {remedy}" if remedy else f".{suggest(name, [*OPTIONS, *rule.hyperparameters])}"
+            if name == "method" and isinstance(given[name], str) and given[name].lower() in CATALOGUE:
+                remedy = f"a rule is chosen by rule={given[name].lower()!r}"
+            hint = f": {remedy}" if remedy else f".{hint_of(name, rule.hyperparameters, OPTIONS)}"
             raise HyperparameterError(f"{what} with rule {rule.name!r} has no option {name!r}{hint}")
     return options, hyperparameters
 
@@ -138,7 +141,8 @@ def _read_nonfinite(nonfinite: Any) -> str:
     if nonfinite is None:
         return Settings.nonfinite
     if nonfinite not in _NONFINITE:
-        hint = " A step along NaN leads nowhere, so it is not taken." if nonfinite == "propagate" else ""
+        words = " A step along NaN leads nowhere, so it is not taken; 'stop' ends the run before it."
+        hint = words if nonfinite == "propagate" else ""
         raise HyperparameterError(f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}.{hint}")
     return str(nonfinite)
 

@@ -17,7 +17,7 @@ from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
 from steprule.rules.hyperparameters import Hyperparameter, Value, check_schedule
 
-__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
+__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "hint_of", "symbols_in"]
 
 Variant = tuple[tuple[str, Value], ...]
 """The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
@@ -146,7 +146,7 @@ class Rule:
         for name, value in given.items():
             if name not in values:
                 raise HyperparameterError(
-                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{_hint(name, values, options)}"
+                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{hint_of(name, values, options)}"
                 )
             hyper = self.hyperparameters[name]
             if callable(value) and not hyper.is_static:
@@ -298,7 +298,8 @@ _ELSEWHERE = {
 }
 
 
-def _hint(name: str, known: Mapping[str, Any], options: Iterable[str]) -> str:
+def hint_of(name: str, known: Mapping[str, Any], options: Iterable[str]) -> str:
+    """Return what a name that is not ``known``, and no option of the caller, may be meant for."""
     names = [*known, *options]
     if not names:
         return " It has none."
