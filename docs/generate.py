@@ -54,8 +54,8 @@ _SCHEDULES = """# Schedules
 
 Generated from the docstrings of `steprule.schedules` by `docs/generate.py`; do not edit.
 
-A schedule is a callable of the step number t, which is **1 at the first step**. Any hyperparameter that is a number may be
-one, `lr` or another, for `steprule.Optimizer`, for its groups, and for `steprule.minimize` and `steprule.scipy.method`:
+A schedule is a callable of the step number t, which is **1 at the first step**. Any hyperparameter that is a number may
+be one, `lr` or another, for `steprule.Optimizer` and its groups, `steprule.minimize` and `steprule.scipy.method`:
 
 ```python
 import numpy as np
@@ -70,9 +70,9 @@ res = sr.minimize(lambda x: ((x - 3) ** 2).sum(), [0.0, 9.0], lr=warm)
 print(res.x.round(3))  # [3. 3.]
 ```
 
-Any function will do. Those below can also be compared, copied and pickled, and print as they were made. A run that goes on
-from a state or a checkpoint goes on with its t; the schedule itself is not stored, so give it again. Schedules of optax and
-those of your own that count from 0: `lambda t: schedule(t - 1)`. PyTorch has its own, `torch.optim.lr_scheduler`, which
+Any function will do. Those below can also be compared, copied and pickled, and print as they were made. A run that goes
+on from a state or a checkpoint goes on with its t; the schedule itself is not stored, so give it again. Schedules that
+count from 0, optax's for instance: `lambda t: schedule(t - 1)`. PyTorch has its own, `torch.optim.lr_scheduler`, which
 `steprule.torch` takes; `steprule.jax` takes optax's.
 
 Values of the examples:
@@ -178,7 +178,7 @@ def schedules_page() -> str:
     """Return docs/schedules.md."""
     assert set(_EXAMPLES) == set(schedules.__all__), "an example for every schedule"
     names = {name: getattr(schedules, name) for name in schedules.__all__}
-    rows = [["t", *map(f"{{:,}}".format, _STEPS)], ["---"] * (1 + len(_STEPS))]
+    rows = [["t", *map("{:,}".format, _STEPS)], ["---"] * (1 + len(_STEPS))]
     for example in _EXAMPLES.values():
         schedule = eval(example, names)
         rows.append([f"`{example}`", *(f"{schedule(t):.3g}" for t in _STEPS)])
