@@ -236,9 +236,9 @@ def _warn_of_workers() -> None:
 
     warnings.warn(
         "workers with noisy=True: threads draw from one generator in an order that no seed fixes, and processes of a "
-        "pool draw the same numbers at every call from their copies of one that comes with fun or args, so that "
-        "differences see no noise where there is some. Remove workers, or let fun make a generator of its own at every "
-        "call, seeded by the operating system: np.random.default_rng()",
+        "pool draw the same numbers, each from its copy of one that comes with fun or args, so that differences show "
+        "no noise where there is some. Remove workers, or let fun make a generator of its own at every call, seeded by "
+        "the operating system: np.random.default_rng()",
         OptimizeWarning,
         stacklevel=3,  # the caller of minimize
     )
