@@ -179,6 +179,11 @@ def test_a_measurement_that_is_not_finite_is_taken_again(value: float) -> None:
     assert (res.success, res.nit, res.skipped) == (True, 50, 4)
     assert res.fun == np.mean(np.array(fun.given)[[53, *range(55, 64)]])
     assert res.nfev == len(fun.given) == 64
+    # What counts is how many there are in a row.
+    apart = sr.minimize(
+        Shots({51, 53, 55, 57}), [1.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="skip", max_skips=1
+    )
+    assert (apart.success, apart.skipped) == (True, 4)
     few = sr.minimize(
         Shots({52, 53, 54}), [1.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="skip", max_skips=2
     )

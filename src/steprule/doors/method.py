@@ -20,8 +20,8 @@ __all__ = ["Method", "method"]
 def method(rule: str | Rule = "adam", **settings: Any) -> Method:
     """Return a rule as a method for SciPy: ``scipy.optimize.minimize(..., method=method("adam", lr=0.1))``.
 
-    Everything that takes ``minimize``'s ``method`` takes it, ``scipy.optimize.basinhopping`` for one. That takes a lower
-    minimum only from a run with ``success``, so give local runs a test that they meet, or ``noisy=True``.
+    Everything that takes ``minimize``'s ``method`` takes it, ``scipy.optimize.basinhopping`` for one. That one keeps
+    a lower minimum only from a run with ``success``: give local runs a test that they meet, or ``noisy=True``.
 
     Args:
         rule: a name of the catalogue, or a ``Rule``.
