@@ -84,9 +84,9 @@ class Guards:
         self.clip_norm = _size("clip_norm", clip_norm)
         self.clip_value = _size("clip_value", clip_value)
         if nonfinite not in NONFINITE:
-            raise HyperparameterError(
-                f"nonfinite must be one of {', '.join(NONFINITE)}, got {nonfinite!r}.{suggest(nonfinite, NONFINITE)}"
-            )
+            words = " That is minimize's; here 'raise' ends the run, and 'propagate' takes the step."
+            hint = words if nonfinite == "stop" else suggest(nonfinite, NONFINITE)
+            raise HyperparameterError(f"nonfinite must be one of {', '.join(NONFINITE)}, got {nonfinite!r}.{hint}")
         if not isinstance(update_clip, bool):
             raise HyperparameterError(f"update_clip must be True or False, got {update_clip!r}")
         if max_skips is not None and nonfinite != "skip":

@@ -20,7 +20,8 @@ _KINDS = {"best": "neither data= nor noisy", "data": "data=", "noisy": "noisy=Tr
 class State:
     """Where a run of ``minimize`` ended: the ``state`` of its result, and of the call that goes on.
 
-    It can be pickled and used any number of times; a run that goes on from it does not change it.
+    ``steprule.save`` and pickle store it: it holds numbers, texts, arrays, and tuples, lists and dicts of these. It can
+    be used any number of times; a run that goes on from it does not change it.
 
     Attributes:
         rule: the rule's name.
