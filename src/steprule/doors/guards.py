@@ -16,7 +16,10 @@ from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FAC
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["DOWN", "GUARDS", "Gradients", "Guards", "HasGuards", "NonFinite", "small_squares", "update_factor"]
+__all__ = [
+    *("DOWN", "GUARDS", "NONFINITE", "Gradients", "Guards"),
+    *("HasGuards", "NonFinite", "small_squares", "update_factor"),
+]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -26,7 +29,7 @@ GUARDS: Mapping[str, Any] = {
     "update_clip": False,
 }
 """The options of optimizers, with what they are when they are not given."""
-_NONFINITE = ("propagate", "skip", "raise")
+NONFINITE = ("propagate", "skip", "raise")
 _MAX_SKIPS = 10
 _TINY = 1e-6
 DOWN = 2.0**-600
@@ -80,9 +83,9 @@ class Guards:
     ) -> None:
         self.clip_norm = _size("clip_norm", clip_norm)
         self.clip_value = _size("clip_value", clip_value)
-        if nonfinite not in _NONFINITE:
+        if nonfinite not in NONFINITE:
             raise HyperparameterError(
-                f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}.{suggest(nonfinite, _NONFINITE)}"
+                f"nonfinite must be one of {', '.join(NONFINITE)}, got {nonfinite!r}.{suggest(nonfinite, NONFINITE)}"
             )
         if not isinstance(update_clip, bool):
             raise HyperparameterError(f"update_clip must be True or False, got {update_clip!r}")
