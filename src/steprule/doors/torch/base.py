@@ -84,6 +84,11 @@ class Base(Stepping, torch.optim.Optimizer):
                 f"states are coded as {group['coding']!r}{where}, which this steprule cannot read; it writes {CODING!r}"
             )
 
+    def _check_loaded(self, group: Mapping[str, Any], where: str) -> None:
+        """Do so for a group of a state dict, and refuse misspelt options in it."""
+        check_keys(group, {**DEFAULTS, **self.defaults}, where)
+        self._check(group, where)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with options of its own.
 
@@ -248,7 +253,7 @@ class Base(Stepping, torch.optim.Optimizer):
             state_dict = state_dict if result is None else result
         check_parts(state_dict)
         groups = loaded_groups(
-            self.param_groups, state_dict["param_groups"], self._own_defaults(), self._check, convert
+            self.param_groups, state_dict["param_groups"], self._own_defaults(), self._check_loaded, convert
         )
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)
