@@ -17,7 +17,14 @@ from steprule.doors.torch.arguments import check_implementation, documented
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
-from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
+from steprule.doors.torch.loading import (
+    check_options,
+    check_parts,
+    checked_dict,
+    decoded_state_dict,
+    loaded_groups,
+    loaded_state,
+)
 from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
 from steprule.doors.torch.places import check_params
 from steprule.doors.torch.stepping import Stepping
@@ -223,11 +230,13 @@ class Base(Stepping, torch.optim.Optimizer):
         """Go on from a ``state_dict()``, of this class or of torch's of the same name.
 
         Slots are copied, and keep their own type (torch casts them to the parameter's): a narrower one is widened,
-        which loses nothing. Formats are options of groups, and like the other options come from the state dict.
+        which loses nothing. Options of groups come from the state dict, formats (``states``, ``weights``,
+        ``min_elements``) do not: they stay those that this optimizer was made with, and a state in others is refused.
 
         Args:
             state_dict: what ``state_dict`` returned.
-            convert: keep the formats of this optimizer, and take slots in others: decoded, and rounded to nearest.
+            convert: take slots in other formats, too: decoded, and rounded to nearest. The seed of random rounding,
+                which else comes with the state, stays as it is here.
 
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
@@ -257,6 +266,7 @@ class Base(Stepping, torch.optim.Optimizer):
         )
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)
+        check_options(self.param_groups, state_dict["param_groups"], self.defaults)
         for group, more in zip(groups, added, strict=False):
             group.update(more)
         self._settle()
