@@ -13,7 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Guards
-from steprule.doors.torch.arguments import check_implementation, documented
+from steprule.doors.torch.arguments import check_flags, check_implementation, documented
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
@@ -83,6 +83,7 @@ class Base(Stepping, torch.optim.Optimizer):
             raise HyperparameterError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}{where}")
         check_group(group, self.guards, where)
         choice = self._rule(group)
+        check_flags(group, set(self._option_names) - set(choice[0].hyperparameters), where)
         values = GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
         self.guards.check_rule(choice[0], values.variant, where)
         formats_of(group, choice[0], self._naming.slots, where)

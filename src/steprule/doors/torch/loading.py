@@ -124,9 +124,13 @@ def loaded_state(
 
 
 _TELLING: dict[str, type | tuple[type, ...]] = {
-    **{"amsgrad": bool, "betas": (tuple, list), "clip": bool, "initial_accumulator": float, "momentum_decay": float}
+    "amsgrad": bool,
+    "betas": (tuple, list),
+    "clip": bool,
+    "initial_accumulator": float,
+    "momentum_decay": float,
 }
-"""Options by which an optimizer is known that has the slots of another, with what they are: notes may have the names."""
+"""Options by which an optimizer with the slots of another is known, and what they are: notes may have the names."""
 
 
 def check_options(
@@ -150,10 +154,10 @@ _ANOTHER = (
     "Load it into one of that class; if its averages are to go on here, remove what is not of this optimizer from the "
     "dict, and set lr and the other options anew, since loading takes those of the dict"
 )
-_MOMENTS = frozenset(
-    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_slow", "exp_avg_var", "exp_avg_diff", "exp_inf", "mu_product")
-    + ("momentum_buffer", "square_avg", "grad_avg", "acc_delta", "previous_grad")
-)
+_MOMENTS = {
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_slow", "exp_avg_var", "exp_avg_diff", "exp_inf"),
+    *("mu_product", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "previous_grad"),
+}
 """Keys of states by which an optimizer is known: nobody else keeps something there under such names. ``sum``, ``prev``
 and the like are not among them; where they are slots, others are missing."""
 
