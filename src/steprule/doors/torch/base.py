@@ -14,7 +14,7 @@ from torch.optim import optimizer as torch_optimizer
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import check_flags, check_implementation, documented
-from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
+from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, names_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
 from steprule.doors.torch.loading import (
@@ -221,6 +221,21 @@ class Base(Stepping, torch.optim.Optimizer):
         for group in self.param_groups:
             for name, value in self._own_defaults().items():
                 group.setdefault(name, value)
+
+    def _without_gradient(self) -> list[tuple[str, bool]]:
+        """Return the names of parameters that have no gradient, and whether they may get one."""
+        named = [
+            pair
+            for index, group in enumerate(self.param_groups)
+            for pair in zip(names_of(group, index), group["params"], strict=True)
+        ]
+        return [(name, param.requires_grad) for name, param in named if param.grad is None]
+
+    def __repr__(self) -> str:
+        """Return the groups, as torch tells them, and how many steps were skipped, if any were."""
+        skipped = self.skipped
+        told = f"skipped: {skipped:,} steps whose gradients were not finite\n" if skipped else ""
+        return f"{super().__repr__()[:-1]}{told})"
 
     def _own_defaults(self) -> dict[str, Any]:
         """Return the defaults of our options. torch adds others ("differentiable"), and so do wrappers, as notes."""
