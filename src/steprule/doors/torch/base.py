@@ -14,7 +14,7 @@ from torch.optim import optimizer as torch_optimizer
 from steprule.doors.group import GroupValues
 from steprule.doors.guards import Guards
 from steprule.doors.torch.arguments import check_flags, check_implementation, documented
-from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, names_of, storage_of
+from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
 from steprule.doors.torch.loading import (
@@ -26,7 +26,7 @@ from steprule.doors.torch.loading import (
     loaded_state,
 )
 from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
-from steprule.doors.torch.places import check_params
+from steprule.doors.torch.places import check_params, without_gradient
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
 from steprule.formats import CODING
@@ -91,11 +91,6 @@ class Base(Stepping, torch.optim.Optimizer):
             raise HyperparameterError(
                 f"states are coded as {group['coding']!r}{where}, which this steprule cannot read; it writes {CODING!r}"
             )
-
-    def _check_loaded(self, group: Mapping[str, Any], where: str) -> None:
-        """Do so for a group of a state dict, and refuse misspelt options in it."""
-        check_keys(group, {**DEFAULTS, **self.defaults}, where)
-        self._check(group, where)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with options of its own.
@@ -224,12 +219,7 @@ class Base(Stepping, torch.optim.Optimizer):
 
     def _without_gradient(self) -> list[tuple[str, bool]]:
         """Return the names of parameters that have no gradient, and whether they may get one."""
-        named = [
-            pair
-            for index, group in enumerate(self.param_groups)
-            for pair in zip(names_of(group, index), group["params"], strict=True)
-        ]
-        return [(name, param.requires_grad) for name, param in named if param.grad is None]
+        return without_gradient(self.param_groups)
 
     def __repr__(self) -> str:
         """Return the groups, as torch tells them, and how many steps were skipped, if any were."""
@@ -277,8 +267,9 @@ class Base(Stepping, torch.optim.Optimizer):
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
         check_parts(state_dict)
+        known = {**DEFAULTS, **self.defaults}
         groups = loaded_groups(
-            self.param_groups, state_dict["param_groups"], self._own_defaults(), self._check_loaded, convert
+            self.param_groups, state_dict["param_groups"], known, self._own_defaults(), self._check, convert
         )
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)

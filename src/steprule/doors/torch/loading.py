@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steprule.doors.torch.convert import decoded_entry
 from steprule.doors.torch.formats import DEFAULTS, formats_of, storage_of
+from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import LOADING, load_entry
 from steprule.engine import ways_of
@@ -50,6 +51,7 @@ def check_parts(state_dict: Mapping[str, Any]) -> None:
 def loaded_groups(
     here: Sequence[dict[str, Any]],
     saved: Sequence[Mapping[str, Any]],
+    known: Mapping[str, Any],
     defaults: Mapping[str, Any],
     check: Callable[[Mapping[str, Any], str], None],
     convert: bool,
@@ -57,6 +59,10 @@ def loaded_groups(
     """Return the groups that a state dict makes of those here: their parameters and formats, its other options.
 
     Args:
+        here, saved: the groups.
+        known: all options and notes that the optimizer has defaults of: other keys may be misspelt options.
+        defaults: those of them that a group needs.
+        check: of a group that was made.
         convert: whether the seed, too, stays that of the groups here: a resumed run goes on with its random bits.
 
     Raises:
@@ -85,9 +91,10 @@ def loaded_groups(
         taken = {name: value for name, value in taken.items() if name not in _FORMATS or name in kept}
         own |= {name: old[name] for name in _FORMATS if name in old}
         # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
-        known = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
-        new = {**known, **own, **taken, "params": old["params"]}
+        needed = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
+        new = {**needed, **own, **taken, "params": old["params"]}
         try:
+            check_keys(new, known, f" (group {index})")
             check(new, f" (group {index})")
         except HyperparameterError as error:
             raise StateError(f"the options of the loaded state dict do not fit: {error}") from None
