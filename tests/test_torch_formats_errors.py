@@ -287,7 +287,8 @@ def test_a_state_of_torch_goes_on_in_eight_bits() -> None:
 
 
 def test_a_state_that_was_never_stepped_leaves_the_formats() -> None:
-    for there, here in (({"states": "8bit"}, {}), ({}, {"states": "8bit"})):
+    pairs: list[list[dict[str, Any]]] = [[{"states": "8bit"}, {}], [{}, {"states": "8bit"}]]
+    for there, here in pairs:
         saved, other = (door.AdamW([big()], **options) for options in (there, here))
         other.load_state_dict(saved.state_dict())
         assert other.param_groups[0].get("states") == here.get("states")
