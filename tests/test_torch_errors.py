@@ -448,3 +448,21 @@ def test_a_bad_value_set_between_steps_is_refused_in_torchs_words() -> None:
             optimizer.step()
         group[key] = kept
     optimizer.step()
+
+
+@pytest.mark.parametrize("flag", ["amsgrad", "capturable", "differentiable", "foreach", "fused", "maximize"])
+def test_texts_are_not_on_or_off(flag: str) -> None:
+    with pytest.raises(HyperparameterError, match=f"{flag} must be True or False, got 'no'"):
+        ours("Adam", [parameter()], **{flag: "no"})
+    optimizer = ours("Adam", [parameter()])
+    with pytest.raises(HyperparameterError, match=rf"{flag} must be True or False, got 'no' \(group 1\)"):
+        optimizer.add_param_group({"params": [parameter()], flag: "no"})
+    ours("Adam", [{"params": [parameter()], "nesterov": "a note", "clip": "another"}])
+
+
+def test_the_constructor_names_what_is_missing_of_formats() -> None:
+    """What the error says: remove it, or make the model bfloat16."""
+    model = torch.nn.Linear(64, 128)
+    with pytest.raises(HyperparameterError, match=r"no parameter is float16 .*remove it, .*model\.bfloat16\(\)"):
+        door.AdamW(model.parameters(), weights="split24")
+    assert "split24" in door.AdamW(model.bfloat16().parameters(), weights="split24").describe()

@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
 
 import steprule.torch as door
-from steprule.errors import HyperparameterError, StructureError
+from steprule.errors import HyperparameterError, StateError, StructureError
 from tests.torch_cases import (
     ALL,
     CLASSES,
@@ -179,7 +179,7 @@ KEPT_BY: dict[str, dict[str, Any]] = {
     "LARS": {"trust_coefficient": 1e-3, "trust_clip": False, "always_adapt": False, "lars_exclude": True},
     "scripts": {"weight_decay_scale": 0.0, "layer_decay": 0.75, "is_bias": True, "no_decay": True, "lr_decay_rate": 0.9}
     | {"group_name": "g", "layer_id": 3, "depth": 2, "clip_norms": [1.0], "clip_grad_norm": 1.0, "grad_clip": 1.0}
-    | {"nonfinite_": [], "max_steps": 9, "weight_name": "w", "seeds": [1], "learning_rate": 0.1, "max_norm": 1.0},
+    | {"nonfinite_": [], "max_steps": 9, "weight_name": "w", "seeds": [1], "learning_rates": [0.1], "max_norm": 1.0},
 }
 """What libraries and scripts keep in groups, beside options."""
 NOTES: dict[Any, Any] = {
@@ -243,6 +243,18 @@ SLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("Adam", {"update_clipp": True}, "update_clip"),
     ("AdamW", {"non_finite": "skip"}, "nonfinite"),
     ("AdamW", {"max_skip": 3}, "max_skips"),
+    ("AdamW", {"learning_rate": 0.1}, "lr"),
+    ("SGD", {"learningRate": torch.tensor(0.1)}, "lr"),
+    ("Lion", {"wd": 0.1}, "weight_decay"),
+    ("Adam", {"epsilon": 1e-6}, "eps"),
+    ("Adam", {"LR": 0.1}, "lr"),
+    ("RMSprop", {"Eps": 1e-6}, "eps"),
+    ("AdamW", {"weightDecay": 0.1}, "weight_decay"),
+    ("AdamW", {"weight-decay": 0}, "weight_decay"),
+    ("NAdam", {"Betas": (0.9, 0.9)}, "betas"),
+    ("AdamW", {"States": "8bit"}, "states"),
+    ("SGD", {"Nesterov": True}, "nesterov"),
+    ("Optimizer", {"learning_rate": 0.1}, "lr"),
 ]
 
 
@@ -254,6 +266,28 @@ def test_a_slip_names_the_option(name: str, slip: dict[str, Any], meant: str) ->
     with pytest.raises(HyperparameterError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'"):
         optimizer.add_param_group({"params": [parameter()], **slip})
     assert everything(optimizer) == before
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first step", "between steps"])
+@pytest.mark.parametrize(("name", "slip", "meant"), SLIPS, ids=case_id)
+def test_a_slip_in_a_group_that_is_there_is_found_by_the_next_step(
+    name: str, slip: dict[str, Any], meant: str, begun: bool
+) -> None:
+    optimizer = ours(name, [parameter()], **({"rule": "adamw"} if name == "Optimizer" else {}))
+    if begun:
+        step(optimizer, name)
+    optimizer.param_groups[0].update(slip)
+    before = everything(optimizer)
+    for _ in range(2):  # whoever catches the first error gets the second
+        with pytest.raises(HyperparameterError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'"):
+            step(optimizer, name, steps=1)
+        assert everything(optimizer) == before
+    with pytest.raises(StateError, match=f"state dict do not fit: .*Did you mean '{meant}'.* \\(group 0\\)"):
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    del optimizer.param_groups[0][next(iter(slip))]
+    step(optimizer, name)
+    optimizer.param_groups[0].update({"name": "w", "lr_scale": 0.5, "initial_lr": 0.1})  # notes, at any time
+    step(optimizer, name)
 
 
 @pytest.mark.parametrize("name", CLASSES)

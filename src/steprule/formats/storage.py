@@ -175,7 +175,8 @@ def check_effects(
     asked = {chosen.weights for chosen in formats} - {"nearest"}
     if asked and storages and all(storage.weights == "nearest" for storage in storages):
         raise HyperparameterError(
-            f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it"
+            f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it, or keep the "
+            "parameters in 16 bits (in PyTorch: model.bfloat16() before the optimizer is made)"
         )
     if "min_elements" in given and not any(chosen.states for chosen in formats):
         raise HyperparameterError(

@@ -20,6 +20,8 @@ OF_GUARDS = (*GUARDS, PROCESS_GROUP)
 
 _SHORTEST = 5
 """Shorter options are one slip away from too much that is no option."""
+_OTHER_NAMES = {"learningrate": "lr", "wd": "weightdecay", "epsilon": "eps"}
+"""What other libraries call options, and what torch does, in one case and without marks between the words."""
 
 
 def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
@@ -44,8 +46,9 @@ def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
 def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str) -> None:
     """Refuse a key of a group that is a misspelt option. Other foreign keys are the caller's notes, as in torch.
 
-    Misspelt is what is one slip away from an option, or from one of guards, and has a value that the option could have:
-    ``weigth_decay=0.1``, ``state="8bit"``, ``clip_nrom=1.0``. With another value ``state`` is a note.
+    Misspelt is what is one slip away from an option, or from one of guards, what differs from it by case or marks
+    alone, and another library's name for it, where the value is one that the option could have: ``weigth_decay=0.1``,
+    ``LR=0.1``, ``learning_rate=0.1``, ``state="8bit"``, ``clip_nrom=1.0``. With another value ``state`` is a note.
 
     Args:
         given: the group.
@@ -58,7 +61,7 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
     known = {**GUARDS, **options}
     for key, value in given.items():
         if isinstance(key, str) and key not in (*known, "params", "param_names"):
-            meant = [name for name in known if _is_slip(key, name) and _could_be(value, name, known[name])]
+            meant = [name for name in known if _means(key, name) and _could_be(value, name, known[name])]
             if meant:
                 name = meant[0]
                 about = ", a tuple" if isinstance(known[name], tuple) else ""
@@ -67,6 +70,16 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
                     f"the parameter group has no option {key!r}. Did you mean {name!r}{about}?{of_all} A note of your "
                     f"own needs a name less like it{where}"
                 )
+
+
+def _means(key: str, option: str) -> bool:
+    """Whether a key is likely to have been meant as an option."""
+    bare, own = _bare(key), _bare(option)
+    return bare == own or _OTHER_NAMES.get(bare) == own or _is_slip(key, option)
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _is_slip(key: str, option: str) -> bool:
@@ -86,6 +99,8 @@ def _is_slip(key: str, option: str) -> bool:
 
 def _could_be(value: Any, option: str, default: Any) -> bool:
     """Whether an option with that default could have the value."""
+    if value is None and default is not None:
+        return False
     if not isinstance(default, str):
         return isinstance(value, Real | Tensor) if option in GUARDS else not isinstance(value, str | Mapping)
     words = list(value.values()) if isinstance(value, Mapping) and option == "states" else [value]
