@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, TypeAlias
 
 import jax
@@ -105,34 +106,40 @@ def word_minimum(a: Any, b: Any) -> Array:
     return lax.bitcast_convert_type(jnp.minimum(_signed(a), _signed(b)), np.uint32)
 
 
-def to_groups(x: Array) -> Array:
-    """Return an array as rows of groups, filled up with zeros."""
-    rows, length, groups = rows_of(x.shape)
-    filled = jnp.pad(x.reshape(rows, length), ((0, 0), (0, groups * GROUP - length)))
-    return filled.reshape(rows, groups, GROUP)
+def spread(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return what there is once a group for every element of an array of this shape."""
+    rows, length, groups = rows_of(shape)
+    wide = jnp.broadcast_to(x[..., None], (rows, groups, GROUP)).reshape(rows, groups * GROUP)
+    return wide[:, :length].reshape(shape)
 
 
-def from_groups(x: Any, like: Array) -> Array:
-    """Return rows of groups as an array of the shape of ``like``."""
-    rows, length, groups = rows_of(like.shape)
-    flat = jnp.broadcast_to(x, (rows, groups, GROUP)).reshape(rows, groups * GROUP)
-    return flat[:, :length].reshape(like.shape)
-
-
-def live_of(array: Array) -> Array:
-    """Return which places of the groups belong to the array."""
-    return to_groups(jnp.ones(array.shape, bool))
-
-
-def group_max(word: Array, live: Array) -> Array:
+def group_max(word: Array) -> Array:
     """Return the largest word of each group."""
-    return jnp.where(live, word, np.uint32(0)).max(axis=-1, keepdims=True)
+    rows, length, _ = rows_of(word.shape)
+    whole, flat = length // GROUP * GROUP, word.reshape(rows, length)
+    found = [_largest(flat[:, :whole].reshape(rows, whole // GROUP, GROUP))]
+    return jnp.concatenate([*found, _largest(flat[:, None, whole:])], axis=1) if whole < length else found[0]
 
 
-def index_of(array: Array, in_groups: bool) -> Array:
+_SPAN = 32
+
+
+def _largest(x: Array) -> Array:
+    """Return the largest words along the last axis, in two turns of 32 at most.
+
+    Of more at once XLA's CPU compiler takes maxima by windows, for which it stores every word.
+    """
+    size = x.shape[-1]
+    divisors = (span for span in range(_SPAN, 0, -1) if size % span == 0 and size // span <= _SPAN)
+    span = next(divisors, _SPAN)
+    end = size // span * span
+    found = x[..., :end].reshape(*x.shape[:-1], end // span, span).max(axis=-1).max(axis=-1)
+    return jnp.maximum(found, x[..., end:].max(axis=-1)) if end < size else found
+
+
+def index_of(shape: tuple[int, ...]) -> Array:
     """Return the place of each element in C order, as a word."""
-    index = lax.iota(np.uint32, array.size).reshape(array.shape)
-    return to_groups(index) if in_groups else index
+    return lax.iota(np.uint32, prod(shape)).reshape(shape)
 
 
 def keys(seed: int, t: Any) -> tuple[Any, Any]:

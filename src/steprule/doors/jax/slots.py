@@ -11,10 +11,9 @@ import numpy as np
 from jax import Array
 
 from steprule import coding
-from steprule.backends.jax_math import to_groups
 from steprule.doors.jax.leaves import is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import GROUP, Kept
+from steprule.formats import GROUP, Kept, rows_of
 
 __all__ = ["EightBit", "check_kept", "is_plain", "made", "planes_of", "slot_of"]
 
@@ -81,6 +80,6 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
         return jnp.full_like(like, float(numbers[""].view(jnp.bfloat16)[0, 0]), dtype=jnp.bfloat16)
     codes = jnp.full_like(like, int(numbers[""][0, 0]), dtype=np.uint8)
     # Made of the parameter, as the codes are: on its devices, in its sharding, and varying where it does.
-    return EightBit(
-        codes, jnp.full_like(to_groups(jnp.asarray(like))[..., 0], int(numbers["scale"][0, 0]), dtype=np.uint8)
-    )
+    rows, length, _ = rows_of(like.shape)
+    firsts = jnp.asarray(like).reshape(rows, length)[:, ::GROUP]
+    return EightBit(codes, jnp.full_like(firsts, int(numbers["scale"][0, 0]), dtype=np.uint8))
