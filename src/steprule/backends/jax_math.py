@@ -142,14 +142,23 @@ def index_of(shape: tuple[int, ...]) -> Array:
     return lax.iota(np.uint32, prod(shape)).reshape(shape)
 
 
-def keys(seed: int, t: Any) -> tuple[Any, Any]:
-    """Return the two keys of random bits of a step, as ``formats.keys`` does, for a traced step number as well."""
-    if isinstance(t, int):
+def keys(seed: Any, t: Any) -> tuple[Any, Any]:
+    """Return the two keys of random bits of a step, as ``formats.keys`` does, for traced numbers as well."""
+    if isinstance(seed, int) and isinstance(t, int):
         high, low = keys_on_host(seed, t)
         return np.uint32(high), np.uint32(low)
-    seeded = mixed(seed)
-    lower: Array = jnp.asarray(t).astype(np.uint32) ^ np.uint32(seeded & _WORD)
-    return _mixed((jnp.full_like(lower, seeded >> 32), lower))
+    step = jnp.asarray(t).astype(np.uint32)
+    if isinstance(seed, int):
+        seeded = mixed(seed)
+        return _mixed((jnp.full_like(step, seeded >> 32), step ^ np.uint32(seeded & _WORD)))
+    above, below = _mixed(_pair(jnp.asarray(seed)))
+    return _mixed((above, below ^ step))
+
+
+def _pair(number: Array) -> _Pair:
+    """Return a whole number that is not negative as a pair of words."""
+    low = number.astype(np.uint32)
+    return (number >> 32).astype(np.uint32) if number.dtype.itemsize > 4 else jnp.zeros_like(low), low
 
 
 _WORD = 0xFFFFFFFF
