@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import steprule.jax as ours
 from steprule import coding, formats
@@ -199,7 +200,7 @@ def test_float64_parameters_are_told_what_this_door_has() -> None:
 
 # Memory.
 
-SHAPES = [(256, 1000), (256, 1024), (2560, 100), (262_147,), (3, 3, 160, 180), (25_600, 10)]
+SHAPES = [(256, 1000), (256, 1024), (2560, 100), (2560, 97), (262_147,), (3, 3, 160, 180), (25_600, 10)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -217,3 +218,40 @@ def test_temporaries_of_a_step_in_8_bits_are_copies_of_its_slots_at_most(shape: 
     assert memory is not None
     slots = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert memory.temp_size_in_bytes <= 1.25 * slots + 4096
+
+
+# Shards.
+
+SHARDED = [
+    ((64, 1000), PartitionSpec("x", None), True),
+    ((64, 1024), PartitionSpec(None, "x"), True),
+    ((8, 64, 128), PartitionSpec(None, "x", None), True),
+    ((64_000,), PartitionSpec("x"), True),
+    ((64, 1000), PartitionSpec(None, "x"), False),
+]
+"""A shape, how it is sharded over four devices, and whether every part has whole groups, or whole rows."""
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize(("shape", "spec", "is_whole"), SHARDED, ids=str)
+def test_whole_groups_are_stepped_without_communication(
+    shape: tuple[int, ...], spec: PartitionSpec, is_whole: bool, axes: AxisType
+) -> None:
+    transformation = ours.adamw(1e-3, states="8bit")
+
+    def step(theta: Any, state: Any, g: Any) -> Any:
+        updates, state = transformation.update(g, state, theta)
+        return optax.apply_updates(theta, updates), state
+
+    mesh = jax.make_mesh((4,), ("x",), devices=jax.devices()[:4], axis_types=(axes,))
+    theta = jax.random.normal(jax.random.key(0), shape)
+    expected = jax.jit(step)(theta, transformation.init(theta), theta)
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(theta, NamedSharding(mesh, spec))
+        state = transformation.init(sharded)
+        compiled = jax.jit(step).lower(sharded, state, sharded).compile()
+        text = compiled.as_text()
+        assert text is not None
+        said = [word for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute") if word in text]
+        assert bool(said) != is_whole
+        assert_equal(jax.device_get(compiled(sharded, state, sharded)), jax.device_get(expected))

@@ -113,28 +113,21 @@ def spread(x: Array, shape: tuple[int, ...]) -> Array:
     return wide[:, :length].reshape(shape)
 
 
-def group_max(word: Array) -> Array:
-    """Return the largest word of each group."""
-    rows, length, _ = rows_of(word.shape)
-    whole, flat = length // GROUP * GROUP, word.reshape(rows, length)
-    found = [_largest(flat[:, :whole].reshape(rows, whole // GROUP, GROUP))]
-    return jnp.concatenate([*found, _largest(flat[:, None, whole:])], axis=1) if whole < length else found[0]
-
-
 _SPAN = 32
 
 
-def _largest(x: Array) -> Array:
-    """Return the largest words along the last axis, in two turns of 32 at most.
+def group_max(word: Array) -> Array:
+    """Return the largest word of each group, in two turns of 32 at most.
 
     Of more at once XLA's CPU compiler takes maxima by windows, for which it stores every word.
     """
-    size = x.shape[-1]
+    rows, length, groups = rows_of(word.shape)
+    size = min(length, GROUP)
     divisors = (span for span in range(_SPAN, 0, -1) if size % span == 0 and size // span <= _SPAN)
     span = next(divisors, _SPAN)
-    end = size // span * span
-    found = x[..., :end].reshape(*x.shape[:-1], end // span, span).max(axis=-1).max(axis=-1)
-    return jnp.maximum(found, x[..., end:].max(axis=-1)) if end < size else found
+    spans = -(-size // span)
+    filled = jnp.pad(word.reshape(rows, length), ((0, 0), (0, groups * spans * span - length)))
+    return filled.reshape(rows, groups, spans, span).max(axis=-1, initial=0).max(axis=-1, initial=0)
 
 
 def index_of(shape: tuple[int, ...]) -> Array:

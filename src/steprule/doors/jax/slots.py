@@ -157,5 +157,5 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
     codes = jnp.full_like(like, int(numbers[""][0, 0]), dtype=np.uint8)
     # Made of the parameter, as the codes are: on its devices, in its sharding, and varying where it does.
     rows, length, _ = rows_of(like.shape)
-    firsts = jnp.asarray(like).reshape(rows, length)[:, ::GROUP]
+    firsts = jax.lax.slice(jnp.asarray(like).reshape(rows, length), (0, 0), (rows, length), (1, GROUP))
     return _EIGHT_BIT[way](codes, jnp.full_like(firsts, int(numbers["scale"][0, 0]), dtype=np.uint8))
