@@ -2,7 +2,7 @@
 
 Run it with
 
-    pip install 'steprule[jax,race]' flax
+    pip install '.[jax,race]' flax              # in a checkout of steprule
     python examples/jax_mlp.py                  # --rule lion, or any other name of the catalogue
 
 A rule of steprule.jax is an optax.GradientTransformation: nnx.Optimizer takes it as it is. Its hyperparameters may be
