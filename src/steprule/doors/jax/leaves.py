@@ -79,7 +79,7 @@ def type_of(leaf: Any) -> str:
     """Return the type that JAX has an array in: float32 for NumPy's float64, unless it is set to 64 bits."""
     if leaf.dtype == jax.dtypes.float0:  # jax.grad's for integers
         return "float0"
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):  # keys of jax.random
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):  # keys of jax.random
         return str(leaf.dtype)
     return str(jax.dtypes.canonicalize_dtype(leaf.dtype))
 
