@@ -39,8 +39,13 @@ def after(transformation: Any, steps: int = 3) -> Any:
     return state
 
 
+def assert_same_structure(a: Any, b: Any) -> None:
+    structure: Any = jax.tree.structure(a)  # whose methods have no types
+    assert structure == jax.tree.structure(b)
+
+
 def assert_equal(a: Any, b: Any) -> None:
-    assert jax.tree.structure(a) == jax.tree.structure(b)
+    assert_same_structure(a, b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert x.dtype == y.dtype
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
@@ -92,7 +97,7 @@ def test_a_run_of_optax_goes_on_in_fewer_bits_and_back(states: str) -> None:
     with pytest.raises(StateError, match=r"slot 'mu' is kept in another format: .*float32\[70, 100\].* convert=True"):
         ours.from_optax("adam", theirs, like)
     state = ours.from_optax("adam", theirs, like, convert=True)
-    assert jax.tree.structure(state) == jax.tree.structure(like)
+    assert_same_structure(state, like)
     assert int(state.count) == 3
     assert_equal(state.slots["nu"]["b"], theirs[0].nu["b"])
     for name, way in (("mu", SIGNED_8BIT), ("nu", NON_NEGATIVE_8BIT)):
@@ -109,7 +114,7 @@ def test_a_run_of_optax_goes_on_in_fewer_bits_and_back(states: str) -> None:
     with pytest.raises(StateError, match="convert=True"):
         ours.to_optax("adam", state, theirs)
     back = ours.to_optax("adam", state, theirs, convert=True)
-    assert jax.tree.structure(back) == jax.tree.structure(theirs)
+    assert_same_structure(back, theirs)
     numbers = ours.decode(state).slots["mu"]["w"]
     np.testing.assert_array_equal(back[0].mu["w"], numbers.astype(np.float32))
 
@@ -124,7 +129,7 @@ def test_a_state_goes_into_other_formats_and_stays_where_it_is_the_same() -> Non
     plain, small = (optax.chain(optax.clip(1.0), ours.adopt(0.1, states=states)) for states in ("float32", "8bit"))
     state, like = after(plain), small.init(params())
     there = ours.encode(state, like)
-    assert jax.tree.structure(there) == jax.tree.structure(like)
+    assert_same_structure(there, like)
     assert_equal(ours.encode(there, state), ours.decode(there))
     assert_equal(ours.encode(there, like), there)
     with pytest.raises(StateError, match="the state is of other parameters"):
@@ -211,7 +216,7 @@ def test_temporaries_of_a_step_in_8_bits_are_copies_of_its_slots_at_most(shape: 
         updates, state = transformation.update(g, state, theta)
         return optax.apply_updates(theta, updates), state
 
-    theta = jax.ShapeDtypeStruct(shape, np.float32)
+    theta = jax.eval_shape(lambda: jnp.zeros(shape))
     state = jax.eval_shape(transformation.init, theta)
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(theta, state, theta).compile()
     memory = compiled.memory_analysis()
@@ -222,12 +227,13 @@ def test_temporaries_of_a_step_in_8_bits_are_copies_of_its_slots_at_most(shape: 
 
 # Shards.
 
+partition: Any = PartitionSpec
 SHARDED = [
-    ((64, 1000), PartitionSpec("x", None), True),
-    ((64, 1024), PartitionSpec(None, "x"), True),
-    ((8, 64, 128), PartitionSpec(None, "x", None), True),
-    ((64_000,), PartitionSpec("x"), True),
-    ((64, 1000), PartitionSpec(None, "x"), False),
+    ((64, 1000), partition("x", None), True),
+    ((64, 1024), partition(None, "x"), True),
+    ((8, 64, 128), partition(None, "x", None), True),
+    ((64_000,), partition("x"), True),
+    ((64, 1000), partition(None, "x"), False),
 ]
 """A shape, how it is sharded over four devices, and whether every part has whole groups, or whole rows."""
 
