@@ -215,8 +215,13 @@ def presets() -> list[dict[str, Any]]:
 
 
 def first_view(view: View) -> dict[str, Any]:
-    """Return the state of a page that was opened without a link: ``View``, and what it leaves open."""
-    pairs = dict(_FIRST)
+    """Return the state of a page that was opened without a link: ``View``, and what it leaves open.
+
+    The rates of ``_FIRST`` are for its rules from its start. For others the page looks for rates itself (``tunes``), for all
+    rules alike: one at the library's default beside one with a chosen rate would look broken.
+    """
+    tunes = view != View()
+    pairs = {key: value for key, value in _FIRST.items() if not (tunes and key.endswith(".lr"))}
     if view.rules:
         names = [rule.name for rule in view.rules]
         shown = ["adam"] * ("adam" not in names) + names
@@ -227,4 +232,5 @@ def first_view(view: View) -> dict[str, Any]:
         pairs["surface"] = view.surface.key
     if view.start is not None:
         pairs["start"] = ",".join(map(repr, view.start))
-    return {"surface": pairs["surface"], "rules": pairs["rules"], "pairs": [[*pair] for pair in pairs.items()]}
+    listed = [[*pair] for pair in pairs.items()]
+    return {"surface": pairs["surface"], "rules": pairs["rules"], "pairs": listed, "tunes": tunes}

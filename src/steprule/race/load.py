@@ -81,7 +81,7 @@ def _why_none(spec: str, path: Path) -> str:
     hint = suggest(spec, NAMES)
     if "Did you mean" not in hint:
         hint += (
-            " A problem of your own is a .py file with four functions: see docs/race.md. Surfaces, and expressions in x "
+            " A problem of your own is a .py file with four functions: docs/race.md. Surfaces, and expressions in x "
             f"and y, are for the lab: steprule lab --surface {shlex.quote(spec)}"
         )
     return f"no problem is called {spec!r}.{hint}"
