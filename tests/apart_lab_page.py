@@ -795,6 +795,16 @@ def test_the_best_rate(opened: Opened) -> None:
     assert_numpys_bits(page, "tuned")
 
 
+def test_a_thousand_starts_on_ones_own_surface(opened: Opened) -> None:
+    page = opened(which="own")
+    expect(page.locator("#legend")).to_contain_text("cross: the minimum")
+    page.locator("#tab-thousand").click()
+    expect(page.locator("#progress")).to_have_text("Every start has been run.", timeout=60_000)
+    notes = page.locator("#thousand figcaption span")
+    assert [int((text or "0").split(" %")[0]) > 50 for text in notes.all_text_contents()] == [True, True]
+    assert "arrive" in (notes.first.text_content() or "")
+
+
 def test_a_copy_of_adam_looks_like_adam(opened: Opened) -> None:
     """Where a page is opened with rules, a surface or a start, the rates of all its rules are looked for."""
     page = opened(which="copy")

@@ -115,7 +115,10 @@ process.stdout.write(JSON.stringify(found.map((row) => row.map(String))));"""
 
 @pytest.mark.parametrize("name", [*NAMES, "own"])
 def test_javascript_has_the_bits_of_numpy(name: str, tmp_path: Path) -> None:
-    own = "exp(-x**2) * sin(3*y) + abs(x - y) / (1 + y**4) + max(x, 2*y) - sqrt(x**2 + 1)"
+    own = (
+        "exp(-x**2) * sin(3*y) + abs(x - y) / (1 + y**4) + max(x, 2*y) - sqrt(x**2 + 1)"
+        " + log(1 + x**2 + y**2) * tanh(x - y)"
+    )
     surface = lab.own(own) if name == "own" else SURFACES[name]
     points = np.concatenate([_points(surface), 1e3 * _points(surface, 20)], axis=1)
     for t, u in ((1, 0.05), (55, 0.7)):
@@ -132,6 +135,11 @@ def test_javascript_has_the_bits_of_numpy(name: str, tmp_path: Path) -> None:
         ("sin(x)", np.sin),
         ("cos(x)", np.cos),
         ("exp(x)", np.exp),
+        ("tanh(x)", np.tanh),
+        ("tanh(x / 40)", lambda x: np.tanh(x / 40)),
+        ("tanh(x * 1e-9)", lambda x: np.tanh(x * 1e-9)),
+        ("log(x**2)", lambda x: np.log(x**2)),
+        ("log(1 + x * 1e-9)", lambda x: np.log(1 + x * 1e-9)),
         ("x**5", lambda x: x**5),
         ("1/x**3", lambda x: x**-3.0),
     ],
@@ -466,7 +474,6 @@ def test_what_cannot_be_shown_is_said() -> None:
     ("text", "words"),
     [
         ("x + z", "a function of x and y, got 'z' as well"),
-        ("log(x)", "log is no function of surfaces; there are"),
         ("x**1.5", "whole powers up to 64 and roots"),
         ("x**65", "whole powers up to 64"),
         ("1/", "is no expression in x and y"),
@@ -479,6 +486,11 @@ def test_what_cannot_be_shown_is_said() -> None:
         ("exp(1000)*x", "finite real numbers, got exp(1000)"),
         ("1e400*x", "finite real numbers, got 1000"),
         ("2**x", "2**x is written exp(0.693*x)"),
+        ("x^2 + 10*y^2", "write ** for powers, as in 'x**2 + 10*y**2'"),
+        (
+            "sinh(x)",
+            "sinh is no function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, exp, log, tanh, abs",
+        ),
         ("Piecewise((x, x > 0))", "a Piecewise needs a last piece for all other points"),
     ],
 )
@@ -612,3 +624,45 @@ def test_the_referee_of_the_page() -> None:
         x = x - 0.1 * b
         np.testing.assert_allclose(found[t], x, rtol=1e-5)
     assert found.dtype == np.float32
+
+
+def test_logarithms_of_every_size() -> None:
+    surface = lab.own("log(x)")
+    x = np.concatenate(
+        [10.0 ** np.linspace(-307, 308, 5001), np.linspace(0.5, 2.5, 4001), 2.0 ** np.arange(-1022, 1024)]
+    )
+    found = surface.loss(np.array([x, x]))
+    np.testing.assert_allclose(found, np.log(x), rtol=1e-14, atol=1e-16)
+    edges = np.array([0.0, -1.0, np.inf, np.nan, 5e-324, 1.0])
+    expected = [-np.inf, np.nan, np.inf, np.nan, np.log(5e-324), 0.0]
+    np.testing.assert_allclose(surface.loss(np.array([edges, edges])), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("text", "box", "expected"),
+    [
+        ("x**2 + 10*y**2 - 5.0", None, [(0, 0)]),
+        ("sin(x) + y**2", (-10, 10, -2, 2), [(-2.5 * math.pi, 0), (-0.5 * math.pi, 0), (1.5 * math.pi, 0)]),
+        ("max(abs(x - 1), 2*abs(y + 0.3))", None, [(1, -0.3)]),  # a kink from every side
+        ("(x**2 - 1)**2 + y**2 + x/10", (-3, 3, -0.01, 0.01), [(-1.01227, 0), (0.98726, 0)]),
+        ("10*x**2 - 100*cos(6*x) + y**2 - 100*cos(6*y)", None, [(0, 0)]),  # of many, the deepest
+        ("log(x**2 + y**2) + 1/(x**2 + y**2 - 1)", None, []),  # a pole is none
+        ("x**2", None, []),  # a floor along a line
+        ("x**2 + y**2", (1, 2, 1, 2), []),  # outside of what is drawn
+        ("x*y", None, []),
+        ("exp(-x**2 - y**2)", None, []),
+    ],
+)
+def test_minima_are_found(text: str, box: Any, expected: list[tuple[float, float]]) -> None:
+    found = sorted(lab.own(text, box).minima)
+    assert len(found) == len(expected)
+    for point, true in zip(found, expected, strict=True):
+        np.testing.assert_allclose(point, true, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["himmelblau", "rosenbrock", "beale", "saddle", "long-valley", "rastrigin"])
+def test_minima_that_are_known_are_found(name: str) -> None:
+    surface = SURFACES[name]
+    (x0, x1), (y0, y1) = surface.box
+    found = sorted(lab.own(str(surface.value), (x0, x1, y0, y1)).minima)
+    np.testing.assert_allclose(found, sorted(surface.minima), atol=1e-4)

@@ -217,8 +217,8 @@ def presets() -> list[dict[str, Any]]:
 def first_view(view: View) -> dict[str, Any]:
     """Return the state of a page that was opened without a link: ``View``, and what it leaves open.
 
-    The rates of ``_FIRST`` are for its rules from its start. For others the page looks for rates itself (``tunes``), for all
-    rules alike: one at the library's default beside one with a chosen rate would look broken.
+    The rates of ``_FIRST`` are for its rules from its start. Else the page looks for rates itself (``tunes``), for
+    all rules alike: one at the library's default beside one with a chosen rate would look broken.
     """
     tunes = view != View()
     pairs = {key: value for key, value in _FIRST.items() if not (tunes and key.endswith(".lr"))}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from steprule.errors import ProblemError, suggest
+from steprule.lab.minima import minima
 from steprule.lab.surface import Box, Surface
 
 __all__ = ["NAMES", "own", "surface", "surfaces"]
@@ -164,7 +166,7 @@ def surface(name: str) -> Surface:
 
 
 def own(text: str, box: Sequence[float] | None = None) -> Surface:
-    """Return the surface of an expression in x and y that a user wrote, as ``"Abs(x) + y**2"``.
+    """Return the surface of an expression in x and y that a user wrote, as ``"abs(x) + y**2"``.
 
     Args:
         text: the expression.
@@ -175,6 +177,10 @@ def own(text: str, box: Sequence[float] | None = None) -> Surface:
         ProblemError: when it is no such expression, or the box is none.
     """
     sides = _sides(box) if box is not None else _OWN_BOX
+    if "^" in text:
+        raise ProblemError(
+            f"{text!r} is no expression in x and y: write ** for powers, as in {text.replace('^', '**')!r}"
+        )
     import sympy as sp
     from sympy.parsing.sympy_parser import parse_expr
 
@@ -191,7 +197,7 @@ def own(text: str, box: Sequence[float] | None = None) -> Surface:
     start = tuple(low + 5 * (high - low) / 6 for low, high in sides)
     made = Surface("own", " ".join(text.split()), "A surface of your own.", value, sides, start, ())
     made.python()  # refuses what cannot be written
-    return made
+    return replace(made, minima=minima(made))
 
 
 def _sides(box: Sequence[float]) -> Box:
