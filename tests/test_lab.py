@@ -646,7 +646,8 @@ def test_logarithms_of_every_size() -> None:
         ("max(abs(x - 1), 2*abs(y + 0.3))", None, [(1, -0.3)]),  # a kink from every side
         ("(x**2 - 1)**2 + y**2 + x/10", (-3, 3, -0.01, 0.01), [(-1.01227, 0), (0.98726, 0)]),
         ("10*x**2 - 100*cos(6*x) + y**2 - 100*cos(6*y)", None, [(0, 0)]),  # of many, the deepest
-        ("log(x**2 + y**2) + 1/(x**2 + y**2 - 1)", None, []),  # a pole is none
+        ("x**2 + y**2 + 1/(x - 0.013)", None, [(0.80239, 0)]),  # and a pole is none
+        ("(x**2 + y**2 - 2)**2", None, []),  # a floor along a circle
         ("x**2", None, []),  # a floor along a line
         ("x**2 + y**2", (1, 2, 1, 2), []),  # outside of what is drawn
         ("x*y", None, []),

@@ -20,9 +20,9 @@ _CANDIDATES = 40
 _MOST = 8
 """Minima that are told apart; of more than these, those that are as deep as the deepest."""
 _SAME = 1e-3
-_RINGS = (1e-3, 1e-2)
-_FLAT = 1e-9
-"""A rise by less than this share of the steepest one around is none: a floor along a line."""
+_RINGS = (3e-4, 1e-2)
+_FLAT = 3e-5
+"""A rise by less than this share of the steepest one around is none: a floor along a line, straight or curved."""
 
 
 def minima(surface: Surface) -> tuple[tuple[float, ...], ...]:
@@ -94,7 +94,7 @@ class _Look:
         height = self.value(place)
         if not (np.isfinite(height) and np.all((place >= 0) & (place <= 1))):
             return False
-        turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+        turn = np.linspace(0, 2 * np.pi, 1440, endpoint=False)
         circle = np.array([np.cos(turn), np.sin(turn)])
         for radius in _RINGS:
             rises = self._at(place[:, None] + radius * circle) - height
