@@ -644,7 +644,7 @@ def test_logarithms_of_every_size() -> None:
         ("x**2 + 10*y**2 - 5.0", None, [(0, 0)]),
         ("sin(x) + y**2", (-10, 10, -2, 2), [(-2.5 * math.pi, 0), (-0.5 * math.pi, 0), (1.5 * math.pi, 0)]),
         ("max(abs(x - 1), 2*abs(y + 0.3))", None, [(1, -0.3)]),  # a kink from every side
-        ("(x**2 - 1)**2 + y**2 + x/10", (-3, 3, -0.01, 0.01), [(-1.01227, 0), (0.98726, 0)]),
+        ("(x**2 - 1)**2 + y**2 + x/10", (-3, 3, -0.5, 0.5), [(-1.01227, 0), (0.98726, 0)]),
         ("10*x**2 - 100*cos(6*x) + y**2 - 100*cos(6*y)", None, [(0, 0)]),  # of many, the deepest
         ("x**2 + y**2 + 1/(x - 0.013)", None, [(0.80239, 0)]),  # and a pole is none
         ("(x**2 + y**2 - 2)**2", None, []),  # a floor along a circle
@@ -667,3 +667,28 @@ def test_minima_that_are_known_are_found(name: str) -> None:
     (x0, x1), (y0, y1) = surface.box
     found = sorted(lab.own(str(surface.value), (x0, x1, y0, y1)).minima)
     np.testing.assert_allclose(found, sorted(surface.minima), atol=1e-4)
+
+
+def test_surfaces_by_name_and_by_expression() -> None:
+    assert lab.surface("rosenbrock") is SURFACES["rosenbrock"]
+    own = lab.surface("x**2 + y**2", box=(-1, 2, -3, 4))
+    assert (own.value, own.box) == (lab.own("x**2 + y**2").value, ((-1, 2), (-3, 4)))
+    by_name = lab.trajectory("adam", "rosenbrock", 10, lr=0.1)
+    assert_same_bits(by_name, lab.trajectory("adam", SURFACES["rosenbrock"], 10, lr=0.1), "by name")
+    by_expression = lab.trajectory("adam", "x**2 + 4*y**2", 10, lr=0.1)
+    assert_same_bits(by_expression, lab.trajectory("adam", lab.own("x**2 + 4*y**2"), 10, lr=0.1), "by expression")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: lab.surface("bale"), "no surface is called 'bale'. Did you mean 'beale'"),
+        (lambda: lab.surface("x**2 +"), "is no expression in x and y"),
+        (lambda: lab.surface("beale", box=(0, 1, 0, 1)), "a box belongs to an expression; 'beale' has its own"),
+        (lambda: lab.trajectory("adam", "rosenbrok", 1), "Did you mean 'rosenbrock'?"),
+        (lambda: lab.trajectory("adam", None, 1), "a surface is what lab.surface returns, its name or an"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_surface(call: Any, words: str) -> None:
+    with pytest.raises(ProblemError, match=re.escape(words)):
+        call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -10,7 +11,7 @@ from steprule.errors import ProblemError, suggest
 from steprule.lab.minima import minima
 from steprule.lab.surface import Box, Surface
 
-__all__ = ["NAMES", "own", "surface", "surfaces"]
+__all__ = ["NAMES", "is_name", "own", "surface", "surfaces"]
 
 NAMES = (
     "long-valley",
@@ -25,6 +26,7 @@ NAMES = (
     "reddi",
 )
 _OWN_BOX: Box = ((-3.0, 3.0), (-3.0, 3.0))
+_WORD = re.compile(r"[A-Za-z]{3,}([ -][A-Za-z]+)*")
 _EDGES = 4
 _WIDEST = 1e30
 
@@ -154,15 +156,31 @@ def surfaces() -> dict[str, Surface]:
     return {one.key: one for one in made}
 
 
-def surface(name: str) -> Surface:
-    """Return the surface of that name.
+def is_name(text: str) -> bool:
+    """Whether a text names a surface, perhaps misspelt; anything else is an expression."""
+    return text in NAMES or _WORD.fullmatch(text) is not None
+
+
+def surface(text: str, box: Sequence[float] | None = None) -> Surface:
+    """Return the surface of a name, or of an expression in x and y.
+
+    Args:
+        text: a name (``"rosenbrock"``; ``surfaces()`` has them all), or an expression, as ``own`` takes it.
+        box: of an expression, what is drawn: (x from, x to, y from, y to).
 
     Raises:
-        ProblemError: when there is none.
+        ProblemError: when there is no such surface, the text is no expression, or the box none.
     """
-    if name not in NAMES:
-        raise ProblemError(f"no surface is called {name!r}.{suggest(name, NAMES)} Or give an expression in x and y")
-    return surfaces()[name]
+    if not is_name(text):
+        return own(text, box)
+    if text not in NAMES:
+        raise ProblemError(
+            f"no surface is called {text!r}.{suggest(text, NAMES)} Or give an expression in x and y, as in "
+            "'x**2 + 4*y**2'"
+        )
+    if box is not None:
+        raise ProblemError(f"a box belongs to an expression; {text!r} has its own")
+    return surfaces()[text]
 
 
 def own(text: str, box: Sequence[float] | None = None) -> Surface:
