@@ -805,6 +805,36 @@ def test_a_thousand_starts_on_ones_own_surface(opened: Opened) -> None:
     assert "arrive" in (notes.first.text_content() or "")
 
 
+@pytest.mark.parametrize("view", ["map", "solid"])
+def test_the_picture_is_saved_with_its_legend(opened: Opened, view: str) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam", view=view, steps=50, theme="light", lr=0.05))
+    settle(page)
+    with page.expect_download() as saved:
+        page.locator("#picture").click()
+    assert saved.value.suggested_filename == "steprule-beale.png"
+    found = np.asarray(Image.open(saved.value.path()).convert("RGB")).astype(int)
+    width, height = page.locator(f"#{'solid' if view == 'solid' else 'over'}").evaluate(
+        "one => [one.width, one.height]"
+    )
+    assert found.shape[1] == width
+    assert found.shape[0] > height + 60
+    legend = found[height:].reshape(-1, 3)
+    for color in page.evaluate("['sgd', 'adam'].map((name) => lab.looks.of(name).color)"):
+        wanted = [int(color[k : k + 2], 16) for k in (1, 3, 5)]
+        for part in (found[:height].reshape(-1, 3), legend):
+            assert (np.abs(part - wanted).max(axis=1) < 8).sum() > 20, color
+    page.locator("#tab-thousand").click()
+    expect(page.locator("#picture")).to_be_hidden()
+
+
+def test_a_formula_that_fits_has_no_scrollbar(opened: Opened) -> None:
+    page = opened(link(surface="rosenbrock", rules="adam"))
+    size = page.locator("#surface-formula").evaluate(
+        "one => [getComputedStyle(one).overflowY, one.scrollWidth - one.clientWidth]"
+    )
+    assert size == ["hidden", 0]
+
+
 def test_a_copy_of_adam_looks_like_adam(opened: Opened) -> None:
     """Where a page is opened with rules, a surface or a start, the rates of all its rules are looked for."""
     page = opened(which="copy")

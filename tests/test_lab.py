@@ -28,7 +28,7 @@ from steprule.formats import FORMATS, Storage
 from steprule.lab.entrants import menu, plan_of, shown
 from steprule.lab.expressions import as_javascript, as_python, nodes
 from steprule.lab.noise import normal, uniform
-from steprule.lab.presets import presets
+from steprule.lab.presets import first_view, presets
 from steprule.lab.surfaces import NAMES
 from steprule.race.load import load_problem
 from steprule.rules import CATALOGUE
@@ -458,12 +458,6 @@ def test_what_cannot_be_shown_is_said() -> None:
     with pytest.raises(TargetError, match=r"calls math.erf with 1 argument, which JavaScript has no function for"):
         lab.page(lab.View((normal_rule,)))
 
-    @sr.rule()
-    def adam(theta, g, *, lr=0.1):
-        return theta - lr * g
-
-    with pytest.raises(RuleError, match="the page has a rule 'adam' already; give yours another name"):
-        lab.View((adam,))
     with pytest.raises(RuleError, match="'lion' is given 2 times"):
         lab.View((sr.rules.lion, sr.rules.lion))
     with pytest.raises(HyperparameterError, match="--start belongs to a surface"):
@@ -667,6 +661,34 @@ def test_minima_that_are_known_are_found(name: str) -> None:
     (x0, x1), (y0, y1) = surface.box
     found = sorted(lab.own(str(surface.value), (x0, x1, y0, y1)).minima)
     np.testing.assert_allclose(found, sorted(surface.minima), atol=1e-4)
+
+
+def test_rules_that_are_called_alike_have_their_file_behind_their_name() -> None:
+    @sr.rule
+    def adam(theta, g, *, lr=0.1):
+        return theta - lr * g
+
+    def made(by: float) -> sr.Rule:
+        @sr.rule(name="mine")
+        def mine(theta, g, *, lr=0.1):
+            return theta - by * lr * g
+
+        return mine
+
+    view = lab.View((adam, made(2.0), sr.rules.lion))
+    assert [rule.name for rule in view.rules] == ["adam (test_lab.py)", "mine", "lion"]
+    first = dict(first_view(view)["pairs"])
+    assert first["rules"] == "adam,adam (test_lab.py),mine,lion"
+    assert first["look"] == "adam (test_lab.py)"
+    with pytest.raises(RuleError, match=r"rule 'mine \(test_lab\.py\)' is given 2 times"):
+        lab.View((made(2.0), made(3.0)))
+
+
+@pytest.mark.parametrize(
+    ("names", "look"), [(("sgd", "momentum", "adam"), "momentum"), (("sgd",), "sgd"), (("lion", "adam"), "lion")]
+)
+def test_the_first_view_looks_into_a_rule_that_has_something_inside(names: tuple[str, ...], look: str) -> None:
+    assert dict(first_view(lab.View(tuple(menu()[name] for name in names)))["pairs"])["look"] == look
 
 
 def test_surfaces_by_name_and_by_expression() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from steprule.lab.entrants import menu
 from steprule.lab.view import View
+from steprule.rules import Rule
 
 __all__ = ["first_view", "presets"]
 
@@ -206,6 +209,11 @@ _FIRST: Pairs = {
 }
 
 
+def _telling(rules: Sequence[Rule]) -> Rule:
+    """Return the rule to look into: one's own, or else the first one that has slots to show."""
+    return min(rules, key=lambda rule: (rule.name in menu(), not rule.slots))
+
+
 def presets() -> list[dict[str, Any]]:
     """Return the presets as the page wants them."""
     return [
@@ -227,7 +235,7 @@ def first_view(view: View) -> dict[str, Any]:
         shown = ["adam"] * ("adam" not in names) + names
         # As in links, where a comma parts names.
         pairs["rules"] = ",".join(name.replace("%", "%25").replace(",", "%2C") for name in shown)
-        pairs["look"] = names[0]
+        pairs["look"] = _telling(view.rules).name
     if view.surface is not None:
         pairs["surface"] = view.surface.key
     if view.start is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.lab.entrants import menu
+from steprule.lab.entrants import menu, told_apart
 from steprule.lab.surface import Surface
 from steprule.rules import Rule
 
@@ -18,7 +18,8 @@ class View:
     """What is asked for; nothing is asked for by default.
 
     Attributes:
-        rules: to be shown first, beside Adam; those that are not in the menu are added to it.
+        rules: to be shown first, beside Adam; those that are not in the menu are added to it. One that is called as
+            another of the page has its file's name behind its own there.
         surface: to be shown first; one that does not ship is added.
         start: where paths begin.
     """
@@ -28,15 +29,14 @@ class View:
     start: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check that names are distinct and that the surface has a gradient at the start.
+        """Tell apart rules of one name, and check that the surface has a gradient at the start.
 
         Raises:
             RuleError, HyperparameterError, ProblemError: otherwise.
         """
+        object.__setattr__(self, "rules", told_apart(self.rules))
         names = [rule.name for rule in self.rules]
         for rule in self.rules:
-            if menu().get(rule.name, rule) is not rule:
-                raise RuleError(f"the page has a rule {rule.name!r} already; give yours another name")
             if names.count(rule.name) > 1:
                 raise RuleError(f"rule {rule.name!r} is given {names.count(rule.name)} times; name each rule once")
         if self.surface is not None:
