@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def _shifted(quadratic: str, by: float) -> tuple[list[str], list[float | None], 
 
 
 def test_negative_losses_are_counted_from_the_lowest_one(quadratic: str) -> None:
-    plain = _shifted(quadratic, 0.0)
+    plain: Any = _shifted(quadratic, 0.0)
     assert plain == (["sgd", "adam", "lion"], [1, 1, 5], [2 / 5, 3 / 5, 2 / 5])
     for by in (-0.25, -2.0, -4.0, -32.0):
         assert _shifted(quadratic, by) == plain

@@ -202,8 +202,8 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     text = "\n".join([_wrapped(f"void {name}({', '.join(arguments)})"), "{", *indented(lines), "}", ""])
     helpers = "".join(helper for word, helper in _HELPERS.items() if f"{word}(" in text)
     note = f"\n\n   {ENCODED}" if "/* encode " in text else ""
-    call, arguments = _called(plan, name, init or {}), _described(plan)
-    head = _HEAD.format(title=_harmless(plan.title), call=call, arguments=arguments, note=note)
+    call, described = _called(plan, name, init or {}), _described(plan)
+    head = _HEAD.format(title=_harmless(plan.title), call=call, arguments=described, note=note)
     return f"{head}{helpers}\n{text}{_TAIL}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class _Look:
         import scipy.optimize
 
         simplex = place + np.array([[0, 0], [size, 0], [0, size]]) / _CELLS
-        options = {"initial_simplex": simplex, "xatol": 1e-8, "fatol": np.inf, "maxiter": 400}
+        options: Any = {"initial_simplex": simplex, "xatol": 1e-8, "fatol": np.inf, "maxiter": 400}
         with np.errstate(invalid="ignore"):  # differences of infinities
             result = scipy.optimize.minimize(self.value, place, method="Nelder-Mead", options=options)
         return np.asarray(result.x, np.float64)
