@@ -2,10 +2,9 @@
 async function savePicture(lab) {
   const picture = pictureOf(lab), link = document.createElement("a");
   const blob = await new Promise((done) => { picture.toBlob(done); });
-  link.href = URL.createObjectURL(blob);
-  link.download = `steprule-${lab.state.preset || lab.state.surface}.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  const address = URL.createObjectURL(blob), download = `steprule-${lab.state.preset || lab.state.surface}.png`;
+  Object.assign(link, { href: address, download }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
 function pictureOf({ state, looks, map, solid, facts, runs }) {
