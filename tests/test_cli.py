@@ -269,3 +269,11 @@ def test_a_users_folder_beside_the_package_is_the_users(tmp_path: Path, monkeypa
     monkeypatch.setattr(usercode, "_FOREIGN", (package,))
     assert usercode._is_users(str(beside / "mine.py"))
     assert not usercode._is_users(str(package / "engine.py"))
+
+
+def test_assembly_for_a_processor_without_vectors_is_quiet() -> None:
+    words = ["emit", "adam", "--target", "asm", "--triple", "thumbv7em-none-eabihf"]
+    command = [sys.executable, "-c", "from steprule.cli import main; main()", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert ".eabi_attribute" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,37 @@ def test_every_rule_of_the_catalogue_has_a_look_of_its_own() -> None:
     names = list(sr.rules.CATALOGUE)
     looks = styles(names, LIGHT)
     assert len({repr(look) for look in looks.values()}) == len(names)
+
+
+@pytest.mark.parametrize(("by", "margin"), [(0.0, "0.00400"), (-0.05, "0.00400"), (-5.0, "0.00400"), (5.0, "0.00900")])
+def test_the_page_holds_for_losses_of_any_sign(quadratic: str, tmp_path: Path, by: float, margin: str) -> None:
+    rules = ("sgd", "adam", "lion")
+    plan = replace(make_plan(Settings(quadratic, rules=rules, lrs=(1, 2), seeds=2)), start=4.0 + by)
+    found = {"sgd": (0.0, 0.2), "adam": (0.1, 0.3), "lion": (0.4, 0.5)}
+    runs = {
+        task: Run(
+            1, False, by + found[task.rule][task.seed], {}, [4.0 + by, by + 100.0, by + found[task.rule][task.seed]]
+        )
+        for task in plan.tasks
+    }
+    done = Race(plan, runs, 1, 0.0, 0, False)
+    text = " ".join(re.sub("<[^>]*>", "", write(done, tmp_path)[-1].read_text()).split())
+    assert "its range overlaps with that of adam." in text  # and not with lion's
+    assert ("Losses of this race can be negative" in text) is (by < 0)
+    assert f"which is {margin}." in text
+    rows = summarize(plan, runs)
+    for figure in (curves(plan, rows, LIGHT), sensitivity(plan, rows, LIGHT)):
+        axes = figure.axes[0]
+        assert axes.get_yscale() == ("linear" if by < 0 else "log")
+        # A loss far above the start does not press the others flat.
+        floor = min(by, 0.0)
+        assert axes.dataLim.y1 <= floor + 3 * (4.0 + by - floor) + 1e-9
+
+
+def test_a_loss_below_zero_on_the_way_has_no_logarithm(quadratic: str) -> None:
+    plan = sgd_plan(quadratic, (0.1,), 1)
+    runs = {task: Run(1, False, 0.5, {}, [2.0, -1.0, 0.5, 0.5, 0.5]) for task in plan.tasks}
+    rows = summarize(plan, runs)
+    # Nothing ends below zero, so zero is the least that counts, and what lies below is drawn at the lower end.
+    assert curves(plan, rows, LIGHT).axes[0].get_yscale() == "log"
+    assert curves(plan, rows, LIGHT).axes[0].dataLim.y0 > 0

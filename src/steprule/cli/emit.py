@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -214,7 +218,25 @@ def _emit(rule: Rule, recipe: Plan, target: Target, triple: str | None, cpu: str
         return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
     from steprule.runtime.jit import assembly
 
-    return assembly(llvm.emit(recipe), triple, cpu)
+    with _without_remarks():
+        return assembly(llvm.emit(recipe), triple, cpu)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep LLVM from writing to the terminal that a processor without vectors has no vector code; pass on all else."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            said.seek(0)
+            lines = [line for line in said.read().splitlines(keepends=True) if b"loop not vectorized" not in line]
+            os.write(2, b"".join(lines))
 
 
 def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:

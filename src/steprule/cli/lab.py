@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import webbrowser
 from importlib.util import find_spec
@@ -87,16 +86,14 @@ def lab(
 def _page(specs: list[str], surface: str | None, start: str | None, box: str | None) -> str:
     from steprule.lab import View, own, page
     from steprule.lab import surface as named
-    from steprule.lab.surfaces import NAMES
+    from steprule.lab.surfaces import is_name
 
     ground = None
     if surface is not None:
-        # A word is a name, perhaps a misspelt one; anything else an expression.
-        is_name = surface in NAMES or re.fullmatch(r"[A-Za-z]{3,}([ -][A-Za-z]+)*", surface)
-        if box is not None and is_name:
+        if box is not None and is_name(surface):
             raise HyperparameterError(f"--box belongs to an expression; {surface!r} has its own")
         sides = None if box is None else _numbers(box, "--box", "-2,2,-1,3")
-        ground = named(surface.lower().replace(" ", "-")) if is_name else own(surface, sides)
+        ground = named(surface.lower().replace(" ", "-")) if is_name(surface) else own(surface, sides)
     elif box is not None:
         raise HyperparameterError(
             "--box belongs to an expression; give one by --surface, as in --surface 'x**2 + 4*y**2'"

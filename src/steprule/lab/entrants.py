@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from steprule.backends import javascript, latex, mathml
@@ -14,7 +17,7 @@ from steprule.rules import CATALOGUE, Rule, l2
 from steprule.rules.hyperparameters import Hyperparameter
 from steprule.rules.named import named, probes
 
-__all__ = ["Shown", "menu", "plan_of", "shown"]
+__all__ = ["Shown", "menu", "plan_of", "shown", "told_apart"]
 
 Shown = dict[str, Any]
 """What the page knows of a rule, as JSON."""
@@ -26,6 +29,24 @@ def menu() -> dict[str, Rule]:
     """Return the rules of the page by name: the catalogue, and what presets compare it with."""
     extra = (adam_uncorrected, l2(CATALOGUE["adam"]))
     return {**CATALOGUE, **{one.name: one for one in extra}}
+
+
+def told_apart(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Return the rules with names that differ, from each other and those of the page: one's own ``adam (mine.py)``."""
+    of_name: dict[str, set[Rule]] = {name: {rule} for name, rule in menu().items()}
+    for rule in rules:
+        of_name.setdefault(rule.name, set()).add(rule)
+    return tuple(
+        rule if len(of_name[rule.name]) == 1 or menu().get(rule.name) is rule else replace(rule, name=_placed(rule))
+        for rule in rules
+    )
+
+
+def _placed(rule: Rule) -> str:
+    """Return a rule's name with the file or the module that it comes from."""
+    code = getattr(rule.function, "__code__", None)
+    place = Path(code.co_filename).name if code else getattr(rule.function, "__module__", "")
+    return f"{rule.name} ({place})"
 
 
 def plan_of(rule: Rule) -> Plan:

@@ -20,7 +20,19 @@ from steprule.version import __version__
 __all__ = ["page"]
 
 _SCRIPTS = (
-    *("numbers", "simulation", "state", "looks", "view", "surface_map", "solid", "charts", "formula", "thousand"),
+    *(
+        "numbers",
+        "simulation",
+        "state",
+        "looks",
+        "view",
+        "surface_map",
+        "solid",
+        "charts",
+        "formula",
+        "thousand",
+        "picture",
+    ),
     *("controls", "input", "main"),
 )
 _FOLDER = "assets"

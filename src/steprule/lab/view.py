@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.lab.entrants import menu
+from steprule.lab.entrants import menu, told_apart
 from steprule.lab.surface import Surface
 from steprule.rules import Rule
 from steprule.rules.settings import Settings, apart, with_defaults
@@ -34,7 +34,8 @@ class View:
 
     Attributes:
         rules: to be shown first, beside Adam; those that are not in the menu are added to it. A rule may come with
-            settings (``steprule.rules.load("adam(beta2=0.9)")``), and in two of them.
+            settings (``steprule.rules.load("adam(beta2=0.9)")``), and in two of them. One that is called as another of
+            the page has its file's name behind its own there.
         surface: to be shown first; one that does not ship is added.
         start: where paths begin.
     """
@@ -44,17 +45,16 @@ class View:
     start: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check that names are distinct and that the surface has a gradient at the start.
+        """Tell apart rules of one name, and check that the surface has a gradient at the start.
 
         Raises:
             RuleError, HyperparameterError, ProblemError: otherwise.
         """
+        object.__setattr__(self, "rules", told_apart(self.rules))
         for name, count in Counter(rule.name for rule in self.rules).items():
             if count > 1:
                 raise RuleError(f"rule {name!r} is given {count} times; name each rule once")
-        for entry in self.entries:
-            if menu().get(entry.rule.name, entry.rule) is not entry.rule:
-                raise RuleError(f"the page has a rule {entry.rule.name!r} already; give yours another name")
+        len(self.entries)  # which refuses a rule in more than two settings
         if self.surface is not None:
             self.surface.check_start(self.surface.start if self.start is None else self.start)
         elif self.start is not None:
@@ -92,6 +92,7 @@ def _of_page(rule: Rule) -> tuple[Rule, Settings]:
     What a slider cannot do, since it is fixed when a rule is traced, makes another rule: ``momentum(nesterov=True)``.
     """
     plain, settings = apart(rule)
+    [plain] = told_apart([plain])
     usual = dict(plain.variant(plain.resolve({})))
     chosen = dict(plain.variant(plain.resolve(dict(settings))))
     fixed = tuple((name, value) for name, value in settings if chosen[name] != usual[name])

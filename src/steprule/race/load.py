@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,7 +78,13 @@ def _why_none(spec: str, path: Path) -> str:
     if set(spec.split(",")) & set(CATALOGUE):
         # A blank after a comma of --rules makes the next word the problem.
         return f"no problem is called {spec!r}, but a rule is. In --rules, separate rules by commas, without spaces"
-    return f"no problem is called {spec!r}.{suggest(spec, NAMES)}"
+    hint = suggest(spec, NAMES)
+    if "Did you mean" not in hint:
+        hint += (
+            " A problem of your own is a .py file with four functions: docs/race.md. Surfaces, and expressions in x "
+            f"and y, are for the lab: steprule lab --surface {shlex.quote(spec)}"
+        )
+    return f"no problem is called {spec!r}.{hint}"
 
 
 def _shipped(name: str) -> ModuleType:

@@ -52,8 +52,7 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
         edge=_edge(rows),
         **sections,
         decay=_decay(race),
-        start=_number(written(plan.start)),
-        margin=_number(written(FORGIVING * NEAR_ZERO * abs(plan.start))),
+        margin=_margin(race, rows, written),
         settings=_settings(race, written),
         version=escape(__version__),
     )
@@ -89,10 +88,28 @@ def _finding(rows: list[Row], written: _Written) -> str:
     at = "" if first.best.lr is None else f" at a learning rate of {rate(first.best.lr)}"
     lowest = _number(written(first.best.median))
     text = f"<b>{escape(first.entrant.label)}</b> has the lowest training loss: {lowest}{at} ({over})."
-    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= max(first.high, EQUAL)]
+    # What is left below 1e-12 is rounding, and reads the same; a negative loss is no such rest.
+    highest = EQUAL if 0 <= first.high < EQUAL else first.high
+    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= highest]
     if alike:
         text += f" Over the seeds, its range overlaps with that of {_list(alike)}."
     return text
+
+
+def _margin(race: Race, rows: list[Row], written: _Written) -> str:
+    """Return what counts as near the best loss where 10 % of it would mean nothing."""
+    scale = rows[0].scale
+    least = _number(written(FORGIVING * NEAR_ZERO * scale.start))
+    if scale.floor < 0:
+        return (
+            "Losses of this race can be negative, so they are counted from the lowest one at the end of a run, "
+            f"{_number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
+            f"that one, and at least 0.1&nbsp;% of how far the loss at the start is, which is {least}."
+        )
+    return (
+        "Near zero, 10&nbsp;% means nothing: where the best loss is below 1&nbsp;% of the loss at the start "
+        f"({_number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
+    )
 
 
 def _decay(race: Race) -> str:

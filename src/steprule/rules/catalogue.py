@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from steprule.errors import RuleError, suggest
+from steprule.rules.combinators import COMBINATORS
 from steprule.rules.papers.adabelief import adabelief
 from steprule.rules.papers.adadelta import adadelta
 from steprule.rules.papers.adagrad import adagrad
@@ -26,6 +29,8 @@ from steprule.rules.papers.yogi import yogi
 from steprule.rules.rule import Rule
 
 __all__ = ["CATALOGUE", "find"]
+
+_COMBINED = re.compile(r"(\w+)\(([^=]+)\)")
 
 CATALOGUE: dict[str, Rule] = {
     rule.name: rule
@@ -56,7 +61,7 @@ CATALOGUE: dict[str, Rule] = {
 
 
 def find(rule: str | Rule) -> Rule:
-    """Return the rule of that name in the catalogue, or the rule itself.
+    """Return the rule of that name in the catalogue, made by combinators (``"l2(adam)"``), or the rule itself.
 
     Raises:
         RuleError: when there is none; it suggests the nearest name.
@@ -69,4 +74,10 @@ def find(rule: str | Rule) -> Rule:
         raise RuleError(f"a rule is a name of the catalogue or a Rule, got {rule!r}")
     if rule in CATALOGUE:
         return CATALOGUE[rule]
-    raise RuleError(f"no rule is called {rule!r}.{suggest(rule.lower(), CATALOGUE)}")
+    combined = _COMBINED.fullmatch(rule.strip())
+    if combined and combined[1] in COMBINATORS:
+        return COMBINATORS[combined[1]](combined[2].strip())
+    hint = suggest(rule.lower(), CATALOGUE)
+    if combined:
+        hint = f" Combinators take a rule by its name, as in l2({combined[2]}): {', '.join(COMBINATORS)}"
+    raise RuleError(f"no rule is called {rule!r}.{hint}")

@@ -14,7 +14,7 @@ from steprule.language import sign, where
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Rule
 
-__all__ = ["cautious", "decoupled", "l2", "maximize", "unscaled"]
+__all__ = ["COMBINATORS", "cautious", "decoupled", "l2", "maximize", "unscaled"]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
@@ -182,3 +182,7 @@ def cautious(rule: Rule, name: str) -> Rule:
     doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
     paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
     return _wrap(cautious, rule, name, step, doc, paper)
+
+
+COMBINATORS = {maker.__name__: maker for maker in (l2, decoupled, maximize, unscaled, cautious)}
+"""By name, as ``"l2(adam)"`` names them."""

@@ -17,6 +17,7 @@ from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
 from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Value, check_schedule
+from steprule.rules.places import check_places
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
 
@@ -80,6 +81,7 @@ class Rule:
             if isinstance(start, str) and start not in self.hyperparameters:
                 raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is no hyperparameter")
         self._check_variants()
+        check_places(self, self._traces)
 
     def _look_like_a_function(self) -> None:
         """Let help, completion and pickle treat the rule as the function that it was."""
@@ -207,6 +209,10 @@ class Rule:
         return trace
 
     def _trace(self, variant: Variant) -> Trace:
+        return self._collect(self.outputs(variant))
+
+    def outputs(self, variant: Variant) -> tuple[Any, ...]:
+        """Return what the function returns on symbols, in one variant."""
         elements = [symbol(name, "host" if name in self.scalars else "element") for name in self._elements]
         hosts: dict[str, Any] = {
             name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
@@ -214,8 +220,7 @@ class Rule:
         }
         if self.uses_t:
             hosts["t"] = symbol("t", "host")
-        outputs = trace(self.function, self.name, elements, hosts)
-        return self._collect(outputs)
+        return trace(self.function, self.name, elements, hosts)
 
     def _collect(self, outputs: tuple[Any, ...]) -> Trace:
         expected = (self.parameter, *self.slots)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from steprule.errors import HyperparameterError, RuleError
+from steprule.rules.combinators import COMBINATORS
 from steprule.rules.rule import Rule
 
 __all__ = ["Settings", "apart", "labelled", "parse", "read", "split", "with_defaults"]
@@ -17,7 +18,7 @@ Settings = tuple[tuple[str, Any], ...]
 """Hyperparameters as they were written, in that order."""
 
 _WRITTEN = re.compile(r"(?P<spec>.+?)\((?P<settings>[^()]*)\)", re.DOTALL)
-_COMBINED = re.compile(r"(?P<maker>l2|decoupled|maximize|unscaled|cautious)\((?P<inner>[^=]*)\)(\(.*\))?")
+_COMBINED = re.compile(rf"(?P<spec>({'|'.join(COMBINATORS)})\([^=]*\))(\((?P<settings>[^()]*)\))?", re.DOTALL)
 _EXAMPLE = "Write for example adam(beta2=0.99, eps=1e-6)"
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -26,7 +27,7 @@ def split(text: str) -> tuple[str, str]:
     """Return the specification of a rule, and what stands in the parentheses behind it.
 
     Raises:
-        RuleError: for a parenthesis too many or too few, or a combinator.
+        RuleError: for a parenthesis too many or too few.
     """
     text = text.strip()
     if text.endswith(".py"):
@@ -36,11 +37,7 @@ def split(text: str) -> tuple[str, str]:
         raise RuleError(f"{text}: {wrong}. {_EXAMPLE}")
     combined = _COMBINED.fullmatch(text)
     if combined:
-        maker, inner = combined["maker"], combined["inner"]
-        raise RuleError(
-            f"{text}: rules are combined in Python. Write a file mine.py with two lines, `import steprule as sr` and "
-            f'`mine = sr.{maker}("{inner or "adam"}")`, and give mine.py:mine'
-        )
+        return combined["spec"], (combined["settings"] or "")
     match = _WRITTEN.fullmatch(text)
     return (match["spec"].strip(), match["settings"]) if match else (text, "")
 

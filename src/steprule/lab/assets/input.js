@@ -14,6 +14,7 @@ function listen(lab) {
     lab.edit((state) => { state.theme = other; });
   });
   on("share", "click", () => lab.share());
+  on("picture", "click", () => savePicture(lab));
   on("tune", "click", () => lab.tune(lab.state.rules));
   on("speed", "change", () => lab.edit((state) => { state.speed = lab.$("speed").value; }));
   on("new-noise", "click", () => lab.edit((state) => { state.seed = (state.seed + 1) % 4294967296; }));

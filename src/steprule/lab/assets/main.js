@@ -14,7 +14,7 @@ class Lab {
     this.charts = new Charts(document, (t) => this.jump(t));
     this.formula = new Formula(this.$("formula"), (name) => this.edit((state) => { state.line = name; }));
     const byHand = (names) => { for (const name of names) this.byHand.add(name); };
-    this.controls = new Controls(this.facts, document, (change) => this.edit(change), byHand);
+    this.controls = new Controls(this.facts, document, (change) => this.edit(change), byHand, (name) => this.added(name));
     this.fillMenus();
     listen(this);
     this.load(location.hash);
@@ -29,14 +29,16 @@ class Lab {
 
   // States come from links, presets and edits; all go this way.
   load(hash) {
-    const problems = [], linked = fromHash(hash), pairs = linked.length ? linked : this.facts.first.pairs;
+    const problems = [], linked = fromHash(hash), { first } = this.facts, pairs = linked.length ? linked : first.pairs;
     this.running(false);
     this.tuning = null;
     this.state = readState(this.facts, pairs, problems);
     // Rates that a link or a hand has set are not to be tuned unasked; those of the page's own views may be.
-    this.byHand = new Set(linked.length && !this.state.preset ? this.state.rules.filter((name) => this.hasOwnRate(name)) : []);
+    const chosen = linked.length ? !this.state.preset : first.tunes;
+    this.byHand = new Set(chosen ? this.state.rules.filter((name) => this.hasOwnRate(name)) : []);
     this.say(problems.join(" "));
     this.edit(() => {});
+    if (!linked.length && first.tunes) this.tuneUnasked();
   }
 
   hasOwnRate(name) {
@@ -52,7 +54,8 @@ class Lab {
     this.dirty = true;
     this.wake();
     clearTimeout(this.linking);
-    this.linking = setTimeout(() => history.replaceState(null, "", this.link()), 250);
+    // A link made while rates are looked for would hold none; the next edit is when they are found.
+    this.linking = setTimeout(() => { if (!this.tuning) history.replaceState(null, "", this.link()); }, 250);
   }
 
   setTheme() {
@@ -291,6 +294,15 @@ class Lab {
       for (const key of ["surface", "start", "noise", "steps", "t", "from", "axis", "preset"]) state[key] = fresh[key];
       if (fresh.start.length === 1 && state.view === "solid") state.view = "map";
     });
+    this.tuneUnasked();
+  }
+
+  // A rule that has just been ticked: beside rules that have good rates its default would look broken.
+  added(name) {
+    if (!this.hasOwnRate(name) && !this.byHand.has(name)) this.tune([name]);
+  }
+
+  tuneUnasked() {
     this.tune(this.state.rules.filter((rule) => !this.byHand.has(rule)));
   }
 
@@ -307,12 +319,13 @@ class Lab {
   tune(names) {
     const { state } = this, ground = this.facts.surfaces.get(state.surface), surface = SURFACES[state.surface];
     if (trouble(ground, surface, state.start)) return;
-    const rated = names.filter((name) => this.facts.rules.get(name).hypers.some((hyper) => hyper.name === "lr"));
+    const waiting = this.tuning?.names.filter((name) => state.rules.includes(name)) ?? [];
+    const rated = [...new Set([...waiting, ...names])].filter((name) => rateOf(this.facts, name));
     const heights = this.heights.get(state.surface), steps = Math.min(state.steps, 1000);
     this.tuning = new Tuning(rated, (name, lr) => {
       const given = { ...this.given(name), steps };
       return this.runOf(name, ground, surface, { ...given, values: { ...given.values, lr } });
-    }, heights);
+    }, heights, (name, lr) => allows(rateOf(this.facts, name), lr));
     this.$("shared").textContent = rated.length ? "Looking for learning rates …" : "";
     this.wake();
   }
@@ -325,7 +338,7 @@ class Lab {
     this.tuning = null;
     this.edit((state) => { for (const [name, lr] of found) (state.own[name] ??= Object.create(null)).lr = lr; });
     const words = [...found].map(([name, lr]) => `${name} ${written(lr)}`).join(", ");
-    this.note(words && `Learning rates for this start: ${words}.`, 9000);
+    this.note(words && `Each rule has its best learning rate for this start: ${words}.`, 9000);
     return false;
   }
 
@@ -345,6 +358,9 @@ class Lab {
     }
   }
 }
+
+// The hyperparameter that is a rule's learning rate, if it has one.
+const rateOf = (facts, name) => facts.rules.get(name).hypers.find((hyper) => hyper.name === "lr");
 
 // Where a link leads to a file, what it is good for.
 function reach() {
