@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from steprule.errors import HyperparameterError, RuleError
+from steprule.rules.catalogue import CATALOGUE
 from steprule.rules.combinators import COMBINATORS
 from steprule.rules.rule import Rule
 
@@ -39,6 +40,8 @@ def split(text: str) -> tuple[str, str]:
     if combined:
         return combined["spec"], (combined["settings"] or "")
     match = _WRITTEN.fullmatch(text)
+    if match and match["spec"].isidentifier() and match["spec"] not in CATALOGUE and "=" not in match["settings"]:
+        return text, ""  # a combinator that there is not
     return (match["spec"].strip(), match["settings"]) if match else (text, "")
 
 
