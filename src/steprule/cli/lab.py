@@ -8,12 +8,16 @@ import sys
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steprule.cli.film import FilmOptions, write_film
 from steprule.errors import HyperparameterError, StepruleError
 from steprule.rules import load
+
+if TYPE_CHECKING:
+    from steprule.lab import View
 
 __all__ = ["lab"]
 
@@ -34,7 +38,17 @@ def lab(
         str | None,
         typer.Option(help="With an expression: what is drawn, x from and to and y from and to, as in -2,2,-1,3."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {_DEFAULT}.")] = None,
+    film: Annotated[
+        list[str] | None,
+        typer.Option(help="Write a GIF and an MP4 instead: of a story (see the page), a link of the page, or 'page'."),
+    ] = None,
+    solid: Annotated[bool, typer.Option("--3d", metavar="", help="With --film: in three dimensions.")] = False,
+    dark: Annotated[bool, typer.Option("--dark", metavar="", help="With --film: in dark colours.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="With --film: how long paths move. Default: 4.")] = None,
+    width: Annotated[int | None, typer.Option(help="With --film: pixels. Default: 1280 (GIF), 1920.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help=f"The file to write. Default: {_DEFAULT}; of a film its story's name.")
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", metavar="", help="Serve the page to this machine instead of writing it.")
     ] = False,
@@ -44,29 +58,37 @@ def lab(
 ) -> None:
     """Write one HTML page that shows rules at work on loss surfaces, and open it.
 
-    The page needs no server and no network; it can be kept, and sent by mail.
+    The page needs no server and no network; it can be kept, and sent by mail. Any situation of it can be a film: --film.
     """
     if find_spec("sympy") is None:
         raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
     if list_:
-        given = (rules, surface, start, box, output, serve or None, port, no_open or None)
+        given = (rules, surface, start, box, film, solid or None, dark or None, seconds, width)
+        given = (*given, output, serve or None, port, no_open or None)
         if any(value is not None for value in given):
             raise HyperparameterError("--list only lists the surfaces; drop what is given beside it")
         _list_surfaces()
+        return
+    options = FilmOptions(film or (), solid, dark, seconds, width)
+    options.check(("--serve", serve), ("--port", port), ("--no-open", no_open))
+    if film:
+        write_film(_view(rules or [], surface, start, box), options, output)
         return
     if port is not None and not serve:
         raise HyperparameterError("--port has no effect without --serve")
     if serve and output is not None:
         raise HyperparameterError("--output has no effect with --serve, which writes no file")
-    text = _page(rules or [], surface, start, box)
+    from steprule.lab import page
+
+    text = page(_view(rules or [], surface, start, box))
     if serve:
         _serve(text, _PORT if port is None else port, no_open)
     else:
         _write(text, output or _DEFAULT, no_open)
 
 
-def _page(specs: list[str], surface: str | None, start: str | None, box: str | None) -> str:
-    from steprule.lab import View, own, page
+def _view(specs: list[str], surface: str | None, start: str | None, box: str | None) -> View:
+    from steprule.lab import View, own
     from steprule.lab import surface as named
     from steprule.lab.surfaces import NAMES
 
@@ -83,7 +105,7 @@ def _page(specs: list[str], surface: str | None, start: str | None, box: str | N
             "--box belongs to an expression; give one by --surface, as in --surface 'x**2 + 4*y**2'"
         )
     begin = None if start is None else _numbers(start, "--start", "1,1.5")
-    return page(View(tuple(load(spec) for spec in specs), ground, begin))
+    return View(tuple(load(spec) for spec in specs), ground, begin)
 
 
 def _numbers(text: str, option: str, example: str) -> tuple[float, ...]:
