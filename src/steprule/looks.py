@@ -64,6 +64,13 @@ class Theme:
         rounds = slot // len(self.palette) % len(DASHES)
         return Look(self.palette[slot % len(self.palette)], DASHES[rounds], SHAPES[slot % len(SHAPES)])
 
+    def css(self) -> str:
+        """Return the colours as properties of CSS: ``--paper``, ..., and ``--rule-0``, ... of the palette."""
+        names = ("paper", "back", "text", "muted", "line", "soft", "accent", "on_accent", "warn")
+        colors = {name.replace("_", "-"): getattr(self, name) for name in names}
+        colors |= {f"rule-{slot}": color for slot, color in enumerate(self.palette)}
+        return " ".join([*(f"--{name}: {color};" for name, color in colors.items()), f"color-scheme: {self.name};"])
+
 
 LIGHT = Theme(
     name="light",

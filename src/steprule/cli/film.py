@@ -40,7 +40,14 @@ class FilmOptions:
     width: int | None
 
     def check(self, *others: tuple[str, object]) -> None:
-        """Raise ``HyperparameterError`` where an option has no effect: of a film without one, or of the page beside one."""
+        """Check that each option has an effect.
+
+        Args:
+            others: options of the page, and their values.
+
+        Raises:
+            HyperparameterError: for an option of a film without one, or of the page beside one.
+        """
         mine = {"--3d": self.solid, "--dark": self.dark, "--seconds": self.seconds, "--width": self.width}
         if not self.of:
             idle = [name for name, value in mine.items() if value not in (False, None)]
@@ -91,8 +98,8 @@ def _targets(shown: Sequence[Situation], output: Path | None) -> dict[str, Path]
         return {kind: output}
     if kind:
         raise HyperparameterError(
-            f"a film is a .gif, an .mp4 or a .png (its end), got --output {output}; without an ending both of the first are "
-            "written"
+            f"a film is a .gif, an .mp4 or a .png (its last picture), got --output {output}; without an ending a GIF "
+            "and an MP4 are written"
         )
     return {kind: output.with_name(f"{output.name}.{kind}") for kind in _BOTH}
 

@@ -58,14 +58,13 @@ def lab(
 ) -> None:
     """Write one HTML page that shows rules at work on loss surfaces, and open it.
 
-    The page needs no server and no network; it can be kept, and sent by mail. Any situation of it can be a film: --film.
+    The page needs no server and no network; it can be kept, and sent by mail. With --film, a film of it for slides.
     """
     if find_spec("sympy") is None:
         raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
     if list_:
-        given = (rules, surface, start, box, film, solid or None, dark or None, seconds, width)
-        given = (*given, output, serve or None, port, no_open or None)
-        if any(value is not None for value in given):
+        given = (rules, surface, start, box, film, seconds, width, output, port)
+        if any(value is not None for value in given) or any((solid, dark, serve, no_open)):
             raise HyperparameterError("--list only lists the surfaces; drop what is given beside it")
         _list_surfaces()
         return

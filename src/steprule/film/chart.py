@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from steprule.looks import Theme
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 __all__ = ["Chart"]
 
@@ -31,7 +32,9 @@ class Chart:
     def __init__(self, axes: Axes, shot: Shot, theme: Theme) -> None:
         clean(axes, theme)
         self._is_log = not shot.ground.flat and all(np.nanmin(track.losses) >= 0 for track in shot.tracks)
-        axes.set_title(f"Loss{' (logarithmic)' if self._is_log else ''}", color=theme.muted, fontsize=LABEL, loc="left", pad=8)
+        axes.set_title(
+            f"Loss{' (logarithmic)' if self._is_log else ''}", color=theme.muted, fontsize=LABEL, loc="left", pad=8
+        )
         axes.grid(color=theme.line, linewidth=1.0)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
@@ -44,9 +47,14 @@ class Chart:
         self._tracks = shot.tracks
         self.moving: list[Artist] = in_order(self._curves)
 
-    def _curve(self, axes: Axes, track: Track, theme: Theme) -> tuple[Artist, Artist]:
+    def _curve(self, axes: Axes, track: Track, theme: Theme) -> tuple[Line2D, Line2D]:
         (line,) = axes.plot([], [], color=track.look.color, linestyle=dashes(track.look), linewidth=2.4)
-        rim = {"markeredgecolor": theme.paper, "markeredgewidth": 1.2, "linestyle": "none", "clip_on": True}
+        rim: dict[str, Any] = {
+            "markeredgecolor": theme.paper,
+            "markeredgewidth": 1.2,
+            "linestyle": "none",
+            "clip_on": True,
+        }
         (head,) = axes.plot([], [], **marker(track.look, _HEAD), **rim)
         return line, head
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steprule.film.ground import Array
 from steprule.looks import Look, Theme
 
 if TYPE_CHECKING:
@@ -19,9 +18,27 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 __all__ = [
-    "HEIGHT", "LABEL", "MINIMUM", "START", "WIDTH", "clean", "dashes", "drawable", "halo", "in_order", "line_of", "marker",
-    "new_figure", "panel", "rgb", "sign", "tick", "whole", "width_of", "write",
-]  # fmt: skip
+    "HEIGHT",
+    "LABEL",
+    "MINIMUM",
+    "START",
+    "WIDTH",
+    "clean",
+    "dashes",
+    "drawable",
+    "halo",
+    "in_order",
+    "line_of",
+    "marker",
+    "new_figure",
+    "panel",
+    "rgb",
+    "sign",
+    "tick",
+    "whole",
+    "width_of",
+    "write",
+]
 
 WIDTH, HEIGHT = 12.8, 7.2
 """Inches of a film: a slide is about as wide."""

@@ -32,8 +32,8 @@ _MOST = 1500
 """Pictures: a minute."""
 
 NO_FFMPEG = (
-    "ffmpeg was not found. Install it (apt install ffmpeg, brew install ffmpeg, or pip install imageio-ffmpeg); the same "
-    "command then writes the MP4. A GIF needs none."
+    "ffmpeg was not found. Install it (apt install ffmpeg, brew install ffmpeg, or pip install imageio-ffmpeg); the "
+    "same command then writes the MP4. A GIF needs none."
 )
 
 
@@ -58,7 +58,9 @@ def pictures_of(seconds: float) -> int:
     """
     count = round(seconds * A_SECOND) if np.isfinite(seconds) else 0
     if not 2 <= count <= _MOST:
-        raise HyperparameterError(f"a film moves for 0.1 to {_MOST // A_SECOND} seconds, got {seconds:g}; choose by --seconds (seconds=)")
+        raise HyperparameterError(
+            f"a film moves for 0.1 to {_MOST // A_SECOND} seconds, got {seconds:g}; choose by --seconds (seconds=)"
+        )
     return count
 
 

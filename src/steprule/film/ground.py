@@ -51,6 +51,11 @@ class Ground:
         ends = np.linspace(0, 1, side)
         return self.height(self.at(*np.meshgrid(ends, ends, indexing="ij")))
 
+    @cached_property
+    def map(self) -> Array:
+        """The heights of a map: a row for each y."""
+        return self.grid(self.side).T
+
     def height(self, points: Array) -> Array:
         """Return from 0, the lowest point that is drawn, to 1, the highest."""
         low, soft, top = self._scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steprule.film.draw import MINIMUM, START, line_of, marker, sign, width_of, write
 from steprule.film.shots import Shot
@@ -31,7 +31,13 @@ class Legend:
     """
 
     def __init__(
-        self, figure: Figure, shot: Shot, theme: Theme, box: tuple[float, float, float, float], size: float, columns: int
+        self,
+        figure: Figure,
+        shot: Shot,
+        theme: Theme,
+        box: tuple[float, float, float, float],
+        size: float,
+        columns: int,
     ) -> None:
         left, top, width, height = box
         rows = -(-len(shot.tracks) // columns)
@@ -46,16 +52,16 @@ class Legend:
             for (x, y), track in zip(places, shot.tracks, strict=True)
         ]
         # One size for all: the longest name has to fit.
-        least = min(name.get_fontsize() for name in names)
+        least = min(float(name.get_fontsize()) for name in names)
         for name in names:
             name.set_fontsize(least)
         reach = max(map(width_of, names)) + _GAP
         self._notes = []
         for (x, y), track in zip(places, shot.tracks, strict=True):
             line_of(figure, [x, x + _SWATCH - 0.1], [y, y], track.look, linewidth=2.8)
-            head = {"markeredgecolor": theme.paper, "markeredgewidth": 1.4, "linestyle": "none"}
+            head: dict[str, Any] = {"markeredgecolor": theme.paper, "markeredgewidth": 1.4, "linestyle": "none"}
             line_of(figure, [x + _SWATCH - 0.1], [y], track.look, **{**marker(track.look, 0.62 * size), **head})
-            note = {"size": 0.82 * least, "room": words - reach, "color": theme.muted}
+            note: dict[str, Any] = {"size": 0.82 * least, "room": words - reach, "color": theme.muted}
             plain = write(figure, x + _SWATCH + _GAP + reach, y, track.note, **note)
             if track.lost is not None:
                 late = write(figure, x + _SWATCH + _GAP + reach, y, f"diverged at step {track.lost}", **note)
@@ -74,7 +80,7 @@ def signs(figure: Figure, theme: Theme, x: float, y: float, minima: int) -> None
     from matplotlib.lines import Line2D
 
     for name, word in ((START, "start"), (MINIMUM, "minima" if minima > 1 else "minimum"))[: 2 if minima else 1]:
-        place = {"transform": figure.dpi_scale_trans, "linestyle": "none"}
+        place: dict[str, Any] = {"transform": figure.dpi_scale_trans, "linestyle": "none"}
         figure.add_artist(Line2D([x + 0.1], [y], **place, **sign(name, theme, 0.8)))
         x += 0.28
         x += width_of(write(figure, x, y, word, 14, color=theme.muted)) + 0.3

@@ -16,8 +16,8 @@ from steprule.film.ground import BANDS, Array, Ground
 __all__ = ["Edge", "Relief"]
 
 _CELLS, _PARTS, _REACH = 144, 2, 9
-"""Cells along each side, samples along the side of each, and how many around a corner its height is the mean of: a valley
-that is narrower than a cell would else be seen at some corners and missed at others, and its edges be combs."""
+"""Cells along each side, samples along the side of each, and how many around a corner its height is the mean of: a
+valley that is narrower than a cell would else be seen at some corners and missed at others, and its edges be combs."""
 _TALL = 1.15
 """Of a half side of the box, how high the highest point is."""
 _TOP = 1.1
@@ -114,9 +114,10 @@ class Relief:
         found: list[Array] = []
         for level in range(1, BANDS + 1):
             for line in lines.lines(level / BANDS):
-                height = np.full(len(line), level / BANDS)
-                places = self.project(*np.transpose(line), height)
-                places[self._hidden(*np.transpose(line), height + _LIFT)] = np.nan
+                right, ahead = np.asarray(line, float).T
+                height = np.full(len(right), level / BANDS)
+                places = self.project(right, ahead, height)
+                places[self._hidden(right, ahead, height + _LIFT)] = np.nan
                 found.append(places)
         return found
 

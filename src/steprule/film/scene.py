@@ -56,7 +56,8 @@ def compose(shots: Sequence[Shot], theme: Theme = LIGHT) -> Scene:
     if len(shots) == 1:
         panels = [_alone(figure, shots[0], theme)]
     else:
-        panels = [_beside(figure, shot, theme, place) for place, shot in enumerate(shots)]
+        rows = max(-(-len(shot.tracks) // 2) for shot in shots)  # surfaces of one size
+        panels = [_beside(figure, shot, theme, place, rows) for place, shot in enumerate(shots)]
 
     def move(moment: float) -> None:
         for each in panels:
@@ -84,14 +85,15 @@ def _alone(figure: Figure, shot: Shot, theme: Theme) -> _Panel:
     return _Panel(shot, panel(figure, *box), theme, [_Counter(counter, shot), legend, chart])
 
 
-def _beside(figure: Figure, shot: Shot, theme: Theme, place: int) -> _Panel:
+def _beside(figure: Figure, shot: Shot, theme: Theme, place: int, rows: int) -> _Panel:
     """Lay one of several surfaces out: its title on top, the names below."""
     width = (WIDTH - _EDGE) / MOST
     left, room, top = _EDGE + place * width, width - _EDGE, HEIGHT - 0.42
     write(figure, left, top, shot.title, 24, room - 1.6, color=theme.text, fontweight="bold")
     counter = write(figure, left + room, top, "", 18, color=theme.text, ha="right")
-    height = 0.42 * -(-len(shot.tracks) // 2)
-    legend = Legend(figure, shot, theme, (left, 0.2 + height, room, height), 18, 2)
+    height = 0.42 * rows
+    used = 0.42 * -(-len(shot.tracks) // 2)
+    legend = Legend(figure, shot, theme, (left, 0.2 + height, room, used), 18, 2)
     low, high = 0.3 + height, HEIGHT - 0.78
     box = (left, low, room, high - low)
     if shot.turn is None:
@@ -104,8 +106,8 @@ class _Panel:
 
     def __init__(self, shot: Shot, axes: Axes, theme: Theme, beside: Sequence[_Counter | Legend | Chart]) -> None:
         self._shot, self._beside, self._dpi_of = shot, beside, axes.figure
-        self._view: View = Map(axes, shot.ground, theme, shot.end) if shot.turn is None else Solid(
-            axes, shot.ground, theme, shot.turn
+        self._view: View = (
+            Map(axes, shot.ground, theme, shot.end) if shot.turn is None else Solid(axes, shot.ground, theme, shot.turn)
         )
         for minimum in shot.ground.minima:
             mark(self._view, minimum, shot.end, MINIMUM, theme)
@@ -154,9 +156,13 @@ class _Comet:
             "gid": track.name,
         }
         (self._behind,) = view.axes.plot([], [], linewidth=2.2, alpha=0.3, zorder=6, **style)
-        (self._line,) = view.axes.plot([], [], linewidth=2.8, zorder=7, path_effects=halo(theme.paper, 5.4, 0.6), **style)
-        rim = {"markeredgecolor": theme.paper, "markeredgewidth": 1.8, "linestyle": "none"}
-        (self._head,) = view.axes.plot([], [], gid=track.name, zorder=9, clip_on=False, **marker(track.look, _HEAD), **rim)
+        (self._line,) = view.axes.plot(
+            [], [], linewidth=2.8, zorder=7, path_effects=halo(theme.paper, 5.4, 0.6), **style
+        )
+        rim: dict[str, Any] = {"markeredgecolor": theme.paper, "markeredgewidth": 1.8, "linestyle": "none"}
+        (self._head,) = view.axes.plot(
+            [], [], gid=track.name, zorder=9, clip_on=False, **marker(track.look, _HEAD), **rim
+        )
         self._size = self._head.get_markersize()
         self.layers: tuple[Artist, ...] = (self._behind, self._line, self._head)
 
@@ -166,7 +172,10 @@ class _Comet:
         places, hidden = self._places[: len(points)], self._hidden[: len(points)]
         if len(points) > np.searchsorted(self._track.steps, step, side="right"):
             place, is_hidden = self._view.place(points[-1:], np.array([step]))
-            places, hidden = np.concatenate((places[: len(points) - 1], place)), np.append(hidden[: len(points) - 1], is_hidden)
+            places, hidden = (
+                np.concatenate((places[: len(points) - 1], place)),
+                np.append(hidden[: len(points) - 1], is_hidden),
+            )
         # A piece with a hidden end is paler.
         beside = hidden | np.append(hidden[1:], False) | np.insert(hidden[:-1], 0, False)
         self._line.set_data(*np.where(hidden[:, None], np.nan, places).T)

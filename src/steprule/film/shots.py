@@ -74,4 +74,6 @@ def walked(path: Array, steps: Array, end: float) -> Array:
     if before == len(steps) or steps[before - 1] >= end:
         return path[:before]
     share = (end - steps[before - 1]) / (steps[before] - steps[before - 1])
-    return np.concatenate((path[:before], path[before - 1 : before] + share * np.diff(path[before - 1 : before + 1], axis=0)))
+    return np.concatenate(
+        (path[:before], path[before - 1 : before] + share * np.diff(path[before - 1 : before + 1], axis=0))
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,11 +16,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-__all__ = ["MINIMUM", "START", "Map", "Solid", "View", "mark"]
+__all__ = ["MINIMUM", "START", "Map", "Solid", "View", "mark", "shade"]
 
 _SHADES = 3 * BANDS
 _FAR = 30.0
 """Boxes from the middle: what goes farther is drawn there, in its direction."""
+
+
+def sides(ground: Ground, steps: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return from where to where a map reaches: on a line the second axis is time, downwards."""
+    return (ground.box[0], (steps, 0.0)) if ground.flat else ground.box
+
+
+def shade(axes: Axes, ground: Ground, theme: Theme, steps: float = 0.0) -> None:
+    """Fill axes with shades and lines of equal height."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    reach = sides(ground, steps)
+    x, y = (np.linspace(*side, ground.side) for side in reach)
+    heights = np.ma.masked_invalid(ground.map)
+    axes.set_facecolor((*rgb(theme.contour), 0.28))  # where there is no loss
+    colors = LinearSegmentedColormap.from_list("ground", [rgb(theme.low), rgb(theme.high)])
+    clipped = np.ma.clip(heights, 0.0, 1.0)
+    axes.contourf(x, y, clipped, levels=np.linspace(0, 1, _SHADES + 1), cmap=colors, vmin=0, vmax=1)
+    lines = axes.contour(x, y, heights, levels=np.arange(1, BANDS) / BANDS, colors=[rgb(theme.contour)])
+    lines.set(linewidths=0.7, alpha=0.45)
+    axes.set(xlim=reach[0], ylim=reach[1])
 
 
 class View(Protocol):
@@ -40,30 +61,16 @@ class Map:
 
     def __init__(self, axes: Axes, ground: Ground, theme: Theme, steps: float) -> None:
         self.axes, self._ground = axes, ground
-        (x0, x1), (y0, y1) = ground.box
-        if ground.flat:
-            y0, y1 = steps, 0.0
+        (x0, x1), (y0, y1) = sides(ground, steps)
         self._middle = np.array([x0 + x1, y0 + y1]) / 2
         self._size = np.abs([x1 - x0, y1 - y0])
         clean(axes, theme)
-        self._shade(theme, np.linspace(x0, x1, ground.side), np.linspace(y0, y1, ground.side))
-        axes.set(xlim=(x0, x1), ylim=(y0, y1))
+        shade(axes, ground, theme, steps)
         axes.set_xlabel("x", color=theme.muted, fontsize=LABEL, labelpad=2)
         label = axes.set_ylabel("step" if ground.flat else "y", color=theme.muted, fontsize=LABEL, labelpad=4)
-        label.set_rotation("vertical" if ground.flat else "horizontal")
+        label.set_rotation(90 if ground.flat else 0)
         axes.xaxis.set_major_formatter(lambda value, _: tick(value))
         axes.yaxis.set_major_formatter(lambda value, _: whole(value) if ground.flat else tick(value))
-
-    def _shade(self, theme: Theme, x: Array, y: Array) -> None:
-        from matplotlib.colors import LinearSegmentedColormap
-
-        heights = np.ma.masked_invalid(self._ground.grid(self._ground.side).T)
-        self.axes.set_facecolor((*rgb(theme.contour), 0.28))  # where there is no loss
-        colors = LinearSegmentedColormap.from_list("ground", [rgb(theme.low), rgb(theme.high)])
-        clipped = np.ma.clip(heights, 0.0, 1.0)
-        self.axes.contourf(x, y, clipped, levels=np.linspace(0, 1, _SHADES + 1), cmap=colors, vmin=0, vmax=1)
-        lines = self.axes.contour(x, y, heights, levels=np.arange(1, BANDS) / BANDS, colors=[rgb(theme.contour)])
-        lines.set(linewidths=0.7, alpha=0.45)
 
     def place(self, points: Array, steps: Array) -> tuple[Array, Array]:
         """Return the points themselves; those far outside are drawn in their direction, and on a line y is the step."""
@@ -74,7 +81,6 @@ class Map:
         far = away > _FAR
         found[far] = self._middle + (found[far] - self._middle) * (_FAR / away[far, None])
         return found, np.zeros(len(found), bool)
-
 
     def holds(self, place: Array) -> bool:
         """Whether a place is in the picture."""
@@ -112,7 +118,7 @@ class Solid:
         low, high = np.array(theme.low), np.array(theme.high)
         share = np.clip(heights, 0, 1)[:, None]
         colors = np.clip((low + (high - low) * share) * light[:, None] / 255, 0, 1)
-        quads = PolyCollection(corners, facecolors=colors, edgecolors=colors, linewidths=0.5, zorder=2)
+        quads = PolyCollection(list(corners), facecolors=colors, edgecolors=colors, linewidths=0.5, zorder=2)
         self.axes.add_collection(quads, autolim=False)
 
     def _lines(self, theme: Theme) -> None:
@@ -135,5 +141,7 @@ def mark(view: View, point: Sequence[float], step: float, name: str, theme: Them
     places, hidden = view.place(np.array([[*point, 0.0][:2]]), np.array([step]))
     looks = sign(name, theme, 1.0)
     alpha = 0.4 if hidden[0] else 1.0
-    (found,) = view.axes.plot(*places.T, linestyle="none", gid=name, zorder=8 if name == START else 5, alpha=alpha, clip_on=False, **looks)
+    (found,) = view.axes.plot(
+        *places.T, linestyle="none", gid=name, zorder=8 if name == START else 5, alpha=alpha, clip_on=False, **looks
+    )
     return found

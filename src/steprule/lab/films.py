@@ -32,8 +32,8 @@ def film(
 ) -> Encoded:
     """Return a film of a situation, or of two side by side, whose colours are those of the first.
 
-    Its ``files`` are contents by kind. Paths move as the link says, or for four seconds, the first steps more slowly than
-    the last ones; the first picture is held for half a second more, the last one for two.
+    Its ``files`` are contents by kind. Paths move as the link says, or for four seconds, the first steps more slowly
+    than the last ones; the first picture is held for half a second more, the last one for two.
 
     Args:
         situations: of ``situation(...)``. That of a thousand starts is shown as a map from its own start.
@@ -64,7 +64,9 @@ def turned(situation: Situation) -> Situation:
         HyperparameterError: when its surface has one.
     """
     if situation.surface.dimensions == 1:
-        raise HyperparameterError(f"{situation.surface.title} is a line, and has no view in three dimensions; drop --3d")
+        raise HyperparameterError(
+            f"{situation.surface.title} is a line, and has no view in three dimensions; drop --3d"
+        )
     return replace(situation, view="solid")
 
 
@@ -101,9 +103,7 @@ def ground_of(surface: Surface) -> Ground:
     """Return what is drawn of a surface."""
     from steprule.film import Ground
 
-    return Ground(
-        surface.title, surface.box, surface.loss, surface.minima, surface.soft, flat=surface.dimensions == 1
-    )
+    return Ground(surface.title, surface.box, surface.loss, surface.minima, surface.soft, flat=surface.dimensions == 1)
 
 
 def _begin(situation: Situation) -> int:

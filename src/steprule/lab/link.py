@@ -49,7 +49,10 @@ _OTHERS = ("look", "axis", "inside", "line", "scope", "preset")
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule of a situation: its name there, the slot that says how it is drawn, and the hyperparameters it is given."""
+    """A rule of a situation: its name there, the slot that says how it is drawn, and the hyperparameters it is given.
+
+    Hyperparameters that the link does not give have the rule's defaults, and are not among ``values``.
+    """
 
     name: str
     rule: Rule
@@ -129,7 +132,9 @@ def _pairs(text: str, first: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
     before, mark, after = text.partition("#")
     if not mark and "=" not in text:
         link = f"#surface={text if text in surfaces() else 'beale'}&rules=sgd,adam"
-        raise ProblemError(f"no story is called {text!r}.{suggest(text, [*stories, FIRST])} Or give a link, as in '{link}'")
+        raise ProblemError(
+            f"no story is called {text!r}.{suggest(text, [*stories, FIRST])} Or give a link, as in '{link}'"
+        )
     linked = [_decoded(part) for part in (after if mark else before).split("&") if part]
     return linked or [*map(_pair, first)]
 
@@ -243,16 +248,17 @@ class _Reader:
         common: dict[str, float] = {}
         own: dict[str, dict[str, float]] = {}
         for key, text in given.items():
-            rule, dot, name = key.rpartition(".")
-            rule = rule if dot and rule else "*"
-            value = self._hyper(key, rule, name, text)
+            holder, _, name = key.rpartition(".")
+            value = self._hyper(key, holder or "*", name, text)
             if value is not None:
-                (common if rule == "*" else own.setdefault(rule, {}))[name] = value
+                (common if holder in ("", "*") else own.setdefault(holder, {}))[name] = value
         fits = len(marks) == len(names) == len(set(marks)) and all(0 <= mark < MARKS for mark in marks)
         for place, name in enumerate(names):
             rule = self._rule(name)
             assert rule is not None
-            shared = {one.name: common[one.name] for one in numbers(rule) if common.get(one.name, math.nan) in one.range}
+            shared = {
+                one.name: common[one.name] for one in numbers(rule) if common.get(one.name, math.nan) in one.range
+            }
             slot = _rounded(marks[place]) if fits else place
             found.entries.append(Entry(name, rule, slot, {**shared, **own.get(name, {})}))
 

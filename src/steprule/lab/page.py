@@ -15,7 +15,7 @@ from steprule.lab.presets import first_view, presets
 from steprule.lab.surface import Surface
 from steprule.lab.surfaces import surfaces
 from steprule.lab.view import View
-from steprule.looks import DARK, DASHES, LIGHT, SHAPES, THEMES, Theme
+from steprule.looks import DARK, DASHES, LIGHT, SHAPES, THEMES
 from steprule.version import __version__
 
 __all__ = ["constants", "page", "paints"]
@@ -75,18 +75,12 @@ def constants() -> str:
 
 def paints() -> str:
     """Return the colours of the page as CSS: light, or dark where the system or the reader wants that."""
-    dark = _paints(DARK)
+    dark = DARK.css()
     return (
-        f":root {{ {_paints(LIGHT)} }}\n"
+        f":root {{ {LIGHT.css()} }}\n"
         f"@media (prefers-color-scheme: dark) {{\n  :root:not([data-theme=light]) {{ {dark} }}\n}}\n"
         f":root[data-theme=dark] {{ {dark} }}\n"
     )
-
-
-def _paints(theme: Theme) -> str:
-    names = ("paper", "back", "text", "muted", "line", "soft", "accent", "on_accent", "warn")
-    colors = [f"--{name.replace('_', '-')}: {getattr(theme, name)};" for name in names]
-    return " ".join([*colors, f"color-scheme: {theme.name};"])
 
 
 def _json(value: Any) -> str:
