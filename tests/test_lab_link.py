@@ -15,6 +15,7 @@ import pytest
 
 import steprule as sr
 from steprule import Rate, lab
+from steprule.backends import javascript
 from steprule.errors import ProblemError
 from steprule.lab.entrants import numbers
 from steprule.lab.films import ground_of
@@ -115,6 +116,7 @@ BY_HAND = [
     "#adm.lr=1",
     "#.lr=0.1",
     "#rules=sgd&stray%=1",
+    "#rules=sgd&theme=dar%C3",
 ]
 
 
@@ -200,8 +202,6 @@ def test_heights_are_those_of_the_page(name: str, tmp_path: Path) -> None:
     points = rng.uniform(sides[:, :1], sides[:, 1:], (2, 200))
     facts = {"dimensions": surface.dimensions, "minima": surface.minima, "soft": surface.soft, "box": surface.box}
     code = surface.javascript()
-    from steprule.backends import javascript
-
     script = f"""{_script("numbers", "view")}{javascript.helpers(code)}{code}
 const heights = new Heights({json.dumps(facts)}, {{ value }});
 process.stdout.write(JSON.stringify({json.dumps(points.T.tolist())}.map((point) => heights.height(...point))));"""

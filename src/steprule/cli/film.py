@@ -50,12 +50,12 @@ class FilmOptions:
         """
         mine = {"--3d": self.solid, "--dark": self.dark, "--seconds": self.seconds, "--width": self.width}
         if not self.of:
-            idle = [name for name, value in mine.items() if value not in (False, None)]
+            idle = [name for name, value in mine.items() if value is not None and value is not False]
             if idle:
                 raise HyperparameterError(f"{idle[0]} belongs to a film; name its story or link by --film")
             return
         for name, value in others:
-            if value not in (False, None):
+            if value is not None and value is not False:
                 raise HyperparameterError(f"{name} has no effect with --film, which writes a film and no page; drop it")
 
 

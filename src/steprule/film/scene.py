@@ -75,6 +75,7 @@ def _alone(figure: Figure, shot: Shot, theme: Theme) -> _Panel:
     if shot.turn is None:
         inner = 1.2 if shot.ground.flat else 0.95  # numbers of steps are longer
         box = (inner, 0.75, 7.4 - inner, 5.15)
+    axes = panel(figure, *box)
     columns = 1 if len(shot.tracks) <= _LONG else 2
     height = min(0.46 * -(-len(shot.tracks) // columns), 3.3)
     legend = Legend(figure, shot, theme, (left, top, right - left, height), 20, columns)
@@ -82,7 +83,7 @@ def _alone(figure: Figure, shot: Shot, theme: Theme) -> _Panel:
     chart = Chart(panel(figure, left + 0.85, low, right - left - 1.0, high - low), shot, theme)
     counter = write(figure, right, HEIGHT - 0.94, "", 20, color=theme.text, ha="right")
     signs(figure, theme, _EDGE, 0.28, len(shot.ground.minima))
-    return _Panel(shot, panel(figure, *box), theme, [_Counter(counter, shot), legend, chart])
+    return _Panel(shot, axes, theme, [_Counter(counter, shot), legend, chart])
 
 
 def _beside(figure: Figure, shot: Shot, theme: Theme, place: int, rows: int) -> _Panel:

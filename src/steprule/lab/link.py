@@ -42,7 +42,6 @@ FORMAT: dict[str, Any] = {
 }  # fmt: skip
 """What links may hold, as the page's constants: both readers have them from here."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _OTHERS = ("look", "axis", "inside", "line", "scope", "preset")
 """Of the page around the picture: a film has none of it."""
 
@@ -146,10 +145,8 @@ def _pair(pair: Sequence[str]) -> tuple[str, str]:
 def _decoded(part: str) -> tuple[str, str]:
     key, _, value = part.partition("=")
     try:
-        if _STRAY.search(part):
-            raise ValueError
         return unquote_to_bytes(key).decode(), unquote_to_bytes(value).decode()
-    except ValueError:  # a stray % from a program that cut the link
+    except UnicodeDecodeError:  # a program has cut the link within a letter
         return key, value
 
 
