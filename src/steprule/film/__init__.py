@@ -3,7 +3,7 @@
 Nothing here knows of rules: what is filmed comes as points by step. It needs matplotlib.
 """
 
-from steprule.film.encode import KINDS, NO_FFMPEG, Encoded, encode, pictures_of
+from steprule.film.encoding import KINDS, NO_FFMPEG, Encoded, encode, pictures_of
 from steprule.film.ground import Ground
 from steprule.film.scene import Scene, compose
 from steprule.film.shots import Shot, Track
