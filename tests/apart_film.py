@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -30,6 +31,7 @@ from steprule.lab.films import lasts, scene, shot
 from steprule.lab.presets import presets
 from steprule.looks import DARK, LIGHT
 
+ROOT = Path(__file__).parent.parent
 STORIES = [story["key"] for story in presets()]
 SHORT = "#surface=saddle&steps=32&rules=sgd,adam&sgd.lr=0.1&adam.lr=0.05"
 LOST = "#surface=rosenbrock&steps=40&rules=sgd,adam&sgd.lr=0.005&adam.lr=0.05"
@@ -146,6 +148,15 @@ def test_on_a_line_time_runs_down() -> None:
     line = _lines(drawn, "adam")[1]
     assert line.get_ydata().tolist() == list(range(51))
     assert _words(drawn).count("Loss") == 1
+
+
+@pytest.mark.parametrize(("look", "above"), [("sgd", "sgd"), ("adam", "adam"), ("", "adam")])
+def test_the_rule_that_is_looked_into_is_drawn_over_the_others(look: str, above: str) -> None:
+    drawn = scene([lab.situation(f"{SHORT}&look={look}")])
+    heads = [artist.get_gid() for artist in drawn.moving if artist.get_gid() in ("sgd", "adam")]
+    assert heads[-1] == above
+    names = [word for word in _words(drawn) if word in ("sgd", "adam")]
+    assert names == ["sgd", "adam"], "the list keeps its order"
 
 
 def test_settings_that_are_not_the_defaults_are_named() -> None:
@@ -318,6 +329,26 @@ def test_three_surfaces_are_too_many() -> None:
     with pytest.raises(HyperparameterError, match="pictures must be at least 2"):
         encode(scene([lab.situation(SHORT)]), ("gif",), pictures=1)
     assert pictures_of(4) == 100
+
+
+def test_in_the_readmes_film_plain_gradient_descent_stays_behind() -> None:
+    spec = importlib.util.spec_from_file_location("docs_film", ROOT / "docs" / "film.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for link in module.LINKS:
+        losses = {track.name: float(track.losses[-1]) for track in shot(lab.situation(link), LIGHT).tracks}
+        sgd = losses.pop("sgd")
+        assert sgd > 2 * max(losses.values()), link
+    # On the ridge it waits for two thirds of the steps, while those that scale each coordinate are at the minimum.
+    y = {track.name: np.abs(track.points[33, 1]) for track in shot(lab.situation(module.LINKS[1]), LIGHT).tracks}
+    assert y["sgd"] < 0.01
+    assert min(y["rmsprop"], y["adam"]) > 0.9
+    assert (ROOT / "docs" / "film.gif").stat().st_size < 2e6
+    with Image.open(ROOT / "docs" / "film.gif") as gif:
+        assert (gif.size, gif.n_frames) == ((1280, 720), 100)  # type: ignore[attr-defined]
+    assert "](docs/film.gif)" in (ROOT / "README.md").read_text()
 
 
 def _hide_ffmpeg(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

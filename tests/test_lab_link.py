@@ -73,7 +73,7 @@ def _compare(link: str, page: dict[str, Any]) -> None:
     assert (found.surface.key, list(found.start)) == (page["surface"], page["start"]), link
     assert [entry.name for entry in found.entries] == page["rules"], link
     assert [entry.slot for entry in found.entries] == page["looks"], link
-    for name in (*LIMITS, "view", "theme", "speed"):
+    for name in (*LIMITS, "look", "view", "theme", "speed"):
         assert getattr(found, name) == page[name], (link, name)
     assert list(found.turn) == page["turn"], link
     stories = [story["key"] for story in presets()]

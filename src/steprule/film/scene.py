@@ -112,7 +112,7 @@ class _Panel:
         )
         for minimum in shot.ground.minima:
             mark(self._view, minimum, shot.end, MINIMUM, theme)
-        self._comets = [_Comet(self._view, track, theme) for track in shot.tracks]
+        self._comets = [_Comet(self._view, track, theme) for track in sorted(shot.tracks, key=_to_the_front)]
         starts = sorted({tuple(track.points[0].tolist()) for track in shot.tracks})
         rings = [mark(self._view, start, 0.0, START, theme) for start in starts]
         *lines, heads = zip(*(comet.layers for comet in self._comets), strict=True)
@@ -131,6 +131,10 @@ class _Panel:
             comet.grow(float(np.nansum(near)) / max(len(self._comets) - 1, 1))
         for each in self._beside:
             each.move(step)
+
+
+def _to_the_front(track: Track) -> int:
+    return track.front
 
 
 class _Counter:

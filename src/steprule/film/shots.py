@@ -28,6 +28,7 @@ class Track:
         steps: after which steps, rising from 0.
         losses: there.
         lost: the step at which it diverged; None where it did not.
+        front: what is more to the front is drawn over the others.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Track:
     steps: Array
     losses: Array
     lost: int | None = None
+    front: int = 0
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,15 @@ def _track(situation: Situation, entry: Entry, theme: Theme) -> Track:
     points = path.astype(np.float64)
     count = _finite(points)
     return Track(
-        entry.name, _settings(entry), theme.look(entry.slot), points[:count], np.arange(count),
-        np.broadcast_to(situation.surface.loss(points[:count].T), (count,)), None if count == len(points) else count,
-    )  # fmt: skip
+        name=entry.name,
+        note=_settings(entry),
+        look=theme.look(entry.slot),
+        points=points[:count],
+        steps=np.arange(count),
+        losses=np.broadcast_to(situation.surface.loss(points[:count].T), (count,)),
+        lost=None if count == len(points) else count,
+        front=int(entry.name == situation.look),
+    )
 
 
 def _finite(points: Array) -> int:

@@ -42,7 +42,7 @@ FORMAT: dict[str, Any] = {
 }  # fmt: skip
 """What links may hold, as the page's constants: both readers have them from here."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_OTHERS = ("look", "axis", "inside", "line", "scope", "preset")
+_OTHERS = ("axis", "inside", "line", "scope", "preset")
 """Of the page around the picture: a film has none of it."""
 
 
@@ -69,6 +69,7 @@ class Situation:
         story: its name; empty without one.
         title: of the story.
         entries: the rules.
+        look: the one that is looked into, and drawn over the others.
         noise, scale, seed, steps: as of ``trajectory``.
         t: the step that is shown.
         view: map, solid or thousand.
@@ -82,6 +83,7 @@ class Situation:
     story: str = ""
     title: str = ""
     entries: list[Entry] = field(default_factory=list)
+    look: str = ""
     noise: float = 0.0
     scale: float = 1.0
     seed: int = 1
@@ -182,7 +184,8 @@ class _Reader:
         found = Situation(ground, ground.start, noise=ground.noise, steps=ground.steps)
         self._start(found, given.pop("start", None))
         names = self._names(given.pop("rules", self._rules))
-        marks = _numbers_in(given.pop("marks", ""))
+        look, marks = given.pop("look", ""), _numbers_in(given.pop("marks", ""))
+        found.look = look if look in names else names[-1] if names else ""
         for key in LIMITS:
             if key == "t":
                 found.t = found.steps

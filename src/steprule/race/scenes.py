@@ -43,20 +43,20 @@ def paths_scene(plan: Plan, rows: Sequence[Row]) -> Scene:
     """Return all paths over one surface, each at its best learning rate from the first seed's start."""
     looks = looks_of([entrant.label for entrant in plan.entrants], LIGHT)
     ground = ground_of(plan)
-    # The best is drawn last, so that it is on top.
-    tracks = [_track(row, looks[row.entrant.label], ground.loss) for row in rows[::-1]]
+    # The best, which is the first, is on top.
+    tracks = [_track(row, looks[row.entrant.label], ground.loss, -place) for place, row in enumerate(rows)]
     end = max(float(track.steps[-1]) for track in tracks)
     return compose([Shot(plan.problem.name, "each rule at its best learning rate", ground, tracks, end)])
 
 
-def _track(row: Row, look: Look, loss: Callable[[Array], Array]) -> Track:
+def _track(row: Row, look: Look, loss: Callable[[Array], Array], front: int) -> Track:
     assert row.best is not None
     run = row.best.runs[0]
     points, steps = np.array(run.path, float), np.array(run.path_steps)
     if steps[-1] < run.steps:  # it rests
         points, steps = np.concatenate((points, points[-1:])), np.append(steps, run.steps)
     lost = run.steps if run.diverged else None
-    return Track(short(row.entrant.label), _rate(row), look, points, steps, loss(points.T), lost)
+    return Track(short(row.entrant.label), _rate(row), look, points, steps, loss(points.T), lost, front)
 
 
 def curves_scene(plan: Plan, rows: Sequence[Row]) -> Scene:
