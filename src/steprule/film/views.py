@@ -140,8 +140,9 @@ def mark(view: View, point: Sequence[float], step: float, name: str, theme: Them
     """Draw the ring of a start or the cross of a minimum, paler where the surface hides it."""
     places, hidden = view.place(np.array([[*point, 0.0][:2]]), np.array([step]))
     looks = sign(name, theme, 1.0)
-    alpha = 0.4 if hidden[0] else 1.0
+    if hidden[0]:
+        looks = {**looks, "alpha": 0.45, "path_effects": None}
     (found,) = view.axes.plot(
-        *places.T, linestyle="none", gid=name, zorder=8 if name == START else 5, alpha=alpha, clip_on=False, **looks
+        *places.T, linestyle="none", gid=name, zorder=8 if name == START else 5, clip_on=False, **looks
     )
     return found

@@ -22,6 +22,9 @@ __all__ = ["SECONDS", "film", "ground_of", "lasts", "scene", "shot", "turned"]
 SECONDS = 4.0
 """How long paths move, where the link does not say how many steps a second has."""
 
+_LONGEST = 85
+"""Letters of a line."""
+
 
 def film(
     situations: Situation | Sequence[Situation],
@@ -114,10 +117,18 @@ def _begin(situation: Situation) -> int:
 def _note(situation: Situation) -> str:
     """Return what is to be known of the situation beside its title."""
     ground = situation.surface
-    parts = [ground.title if situation.title else ground.about.split(". ")[0].removesuffix(".")]
+    parts = [ground.title if situation.title else _in_short(ground.about)]
     parts += [f"noise {situation.noise:g}"] * bool(situation.noise)
     parts += [f"loss × {situation.scale:g}"] * (situation.scale != 1)
     return " · ".join(parts)
+
+
+def _in_short(about: str) -> str:
+    """Return the first sentence, or as many of its clauses as can be read on a slide."""
+    sentence = about.split(". ")[0].removesuffix(".")
+    while len(sentence) > _LONGEST and (cut := max(sentence.rfind(mark) for mark in ",;:")) > 0:
+        sentence = sentence[:cut]
+    return sentence
 
 
 def _track(situation: Situation, entry: Entry, theme: Theme) -> Track:
