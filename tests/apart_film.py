@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -38,8 +37,8 @@ LOST = "#surface=rosenbrock&steps=40&rules=sgd,adam&sgd.lr=0.005&adam.lr=0.05"
 SMALL = 320
 
 
-def _lines(drawn: Scene, name: str, panel: int = 0) -> list[Line2D]:
-    return [line for line in drawn.figure.axes[panel].lines if line.get_gid() == name]
+def _lines(drawn: Scene, name: str) -> list[Any]:
+    return [line for line in drawn.figure.axes[0].lines if line.get_gid() == name]
 
 
 def _words(drawn: Scene) -> list[str]:
@@ -49,11 +48,12 @@ def _words(drawn: Scene) -> list[str]:
 def _texts(drawn: Scene) -> list[Text]:
     """Return all words that are seen: titles, names, numbers at axes."""
     found = list(drawn.figure.texts)
-    for axes in drawn.figure.axes:
+    panels: list[Any] = drawn.figure.axes
+    for axes in panels:
         found += axes.texts
         if axes.axison:
-            found += [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]  # type: ignore[attr-defined]
-            found += [tick.label1 for axis in (axes.xaxis, axes.yaxis) for tick in axis._update_ticks()]  # type: ignore[attr-defined]
+            found += [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
+            found += [tick.label1 for axis in (axes.xaxis, axes.yaxis) for tick in axis._update_ticks()]
     return [text for text in found if text.get_visible() and text.get_text().strip()]
 
 
@@ -94,7 +94,7 @@ def test_points_are_the_referees(view: str) -> None:
                 np.testing.assert_array_equal(line.get_xydata()[~hidden], places[~hidden])
                 np.testing.assert_array_equal(head.get_xydata(), places[-1:])
     # The chart beside it has the losses there.
-    chart = drawn.figure.axes[1]
+    chart: Any = drawn.figure.axes[1]
     for line, path in zip(chart.lines[::2], paths.values(), strict=True):
         np.testing.assert_allclose(line.get_ydata(), found.surface.loss(path.T.astype(float)), rtol=1e-12)
 
@@ -116,7 +116,7 @@ def test_minima_and_the_start_are_marked(link: str) -> None:
         expected = np.array(points, float)
         if found.view == "solid":
             expected, _ = Relief(shot(found, LIGHT).ground, found.turn).place(expected)
-        np.testing.assert_allclose(sorted(places), sorted(np.float32(expected).tolist()), rtol=1e-6)
+        np.testing.assert_allclose(sorted(places), sorted(expected.astype(np.float32).tolist()), rtol=1e-6)
     assert {"start", "minima"} <= set(_words(drawn))
 
 
@@ -460,10 +460,11 @@ def test_an_ffmpeg_that_fails_is_quoted(
             ("--film", SHORT, "--output", "a.avi"),
             "a film is a .gif, an .mp4 or a .png (its last picture), got --output a.avi",
         ),
+        (("--film", SHORT, "--output", "."), "--output . is a folder; name a file in it, as saddle.gif"),
         (("--film", SHORT, "--output", "file/a.png", *QUICK), "cannot write file/a.png: a part of this path is a file"),
         (("--film", SHORT, "--width", "7"), "the width of a film is a multiple of 32 from 320 to 3840 pixels, got 7"),
         (("--film", SHORT, "--film", SHORT, "--film", SHORT), "a film shows one surface, or 2 side by side, got 3"),
-        (("--list", "--film", SHORT), "--list only lists the surfaces"),
+        (("--list", "--film", SHORT), "--list only lists surfaces and stories"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -108,7 +108,8 @@ def test_the_surface_has_axes_its_minima_and_the_losses(plane: Race) -> None:
     rows = summarize(plane.plan, plane.runs)
     scene = paths_scene(plane.plan, rows)
     scene.move(1.0)
-    axes, chart = scene.figure.axes
+    panels: list[Any] = scene.figure.axes
+    axes, chart = panels
     assert (axes.get_xlim(), axes.get_ylim()) == plane.plan.problem.box
     assert (axes.get_xlabel(), axes.get_ylabel(), chart.get_yscale()) == ("x", "y", "log")
     places = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_gid() == "minimum"]

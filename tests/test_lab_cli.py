@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
 
 OWN = '''
@@ -77,6 +78,7 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
 def test_it_lists_the_surfaces(tmp_path: Path) -> None:
     said = _run("--list", cwd=tmp_path)
     assert all(name in said for name in NAMES)
+    assert all(f"{story['key']} {story['title']}." in said for story in presets())
     assert not list(tmp_path.iterdir())
 
 
@@ -100,7 +102,7 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
         (["--start", "1,1"], "--start belongs to a surface; name one by --surface"),
         (["--port", "80"], "--port has no effect without --serve"),
         (["--serve", "--output", "x.html"], "--output has no effect with --serve, which writes no file"),
-        (["--list", "--no-open"], "--list only lists the surfaces; drop what is given beside it"),
+        (["--list", "--no-open"], "--list only lists surfaces and stories; drop what is given beside it"),
         (["adm"], "no rule is called 'adm'. Did you mean 'adam'"),
         (["nowhere.py"], "there is no file 'nowhere.py'"),
         (["lion", "lion"], "rule 'lion' is given 2 times; name each rule once"),

@@ -125,7 +125,10 @@ def _random(rng: np.random.Generator) -> str:
     rules = ["sgd", "adam", "momentum", "l2(adam)", "adam (2)", "nadam", "rprop", "a,b%"]
     chosen = [str(name) for name in rng.permutation(rules)[: rng.integers(1, 5)]]
     written = ",".join(name.replace("%", "%25").replace(",", "%2C") for name in chosen)
-    number = lambda: f"{rng.choice([-1, 1, 1, 1]) * 10 ** rng.uniform(-6, 1.5):.4g}"  # noqa: E731
+
+    def number() -> str:
+        return f"{rng.choice([-1, 1, 1, 1]) * 10 ** rng.uniform(-6, 1.5):.4g}"
+
     pool = [
         *((name, number()) for name in ("lr", "eps", "beta2", "noise", "scale", "*.scale", "adam.lr", "momentum.beta")),
         *((f"{name}.lr", number()) for name in chosen),

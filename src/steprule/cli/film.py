@@ -93,6 +93,8 @@ def _targets(shown: Sequence[Situation], output: Path | None) -> dict[str, Path]
 
     if output is None:
         output = Path("-".join(one.key for one in shown))
+    elif output.is_dir():
+        raise HyperparameterError(f"--output {output} is a folder; name a file in it, as {output / shown[0].key}.gif")
     kind = output.suffix.removeprefix(".").lower()
     if kind in KINDS:
         return {kind: output}

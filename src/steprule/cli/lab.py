@@ -40,7 +40,7 @@ def lab(
     ] = None,
     film: Annotated[
         list[str] | None,
-        typer.Option(help="Write a GIF and an MP4 instead: of a story (see the page), a link of the page, or 'page'."),
+        typer.Option(help="Write a GIF and an MP4 instead, of a story (--list), a link of the page, or 'page'."),
     ] = None,
     solid: Annotated[bool, typer.Option("--3d", metavar="", help="With --film: in three dimensions.")] = False,
     dark: Annotated[bool, typer.Option("--dark", metavar="", help="With --film: in dark colours.")] = False,
@@ -54,7 +54,7 @@ def lab(
     ] = False,
     port: Annotated[int | None, typer.Option(help=f"With --serve: the port. Default {_PORT}; 0: any.")] = None,
     no_open: Annotated[bool, typer.Option("--no-open", metavar="", help="Open no browser.")] = False,
-    list_: Annotated[bool, typer.Option("--list", metavar="", help="List the surfaces.")] = False,
+    list_: Annotated[bool, typer.Option("--list", metavar="", help="List the surfaces and the stories.")] = False,
 ) -> None:
     """Write one HTML page that shows rules at work on loss surfaces, and open it.
 
@@ -65,8 +65,8 @@ def lab(
     if list_:
         given = (rules, surface, start, box, film, seconds, width, output, port)
         if any(value is not None for value in given) or any((solid, dark, serve, no_open)):
-            raise HyperparameterError("--list only lists the surfaces; drop what is given beside it")
-        _list_surfaces()
+            raise HyperparameterError("--list only lists surfaces and stories; drop what is given beside it")
+        _list()
         return
     options = FilmOptions(film or (), solid, dark, seconds, width)
     options.check(("--serve", serve), ("--port", port), ("--no-open", no_open))
@@ -151,9 +151,12 @@ def _open(address: str) -> bool:
         return False
 
 
-def _list_surfaces() -> None:
+def _list() -> None:
     from steprule.lab import surfaces
+    from steprule.lab.presets import presets
 
     for key, ground in surfaces().items():
         typer.echo(f"{key:13} {ground.title}. {ground.about}")
-    typer.echo("\nOr an expression in x and y: --surface 'abs(x) + 3*y**2'.")
+    typer.echo("\nOr an expression in x and y: --surface 'abs(x) + 3*y**2'.\n\nStories, as in --film valley:")
+    for story in presets():
+        typer.echo(f"{story['key']:13} {story['title']}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steprule.errors import HyperparameterError
+from steprule.film.draw import WIDTH
 from steprule.film.ffmpeg import movie, program
 from steprule.film.ground import Array
 from steprule.film.palette import reduced
@@ -87,17 +88,14 @@ def encode(scene: Scene, kinds: Collection[str], *, pictures: int, width: int | 
     if not wanted:
         return Encoded({}, no_movie)
     wide = width or _WIDE
-    scene.figure.set_size_inches(16 * 0.8, 9 * 0.8)
-    scene.figure.set_dpi(wide / 12.8 * (1 + 1e-9))  # not a pixel less by rounding
+    scene.figure.set_dpi(wide / WIDTH * (1 + 1e-9))  # not a pixel less by rounding
     moments = np.linspace(0, 1, pictures) if wanted & {"gif", "mp4"} else np.ones(1)
     kept: list[Image] = []
     frames = _frames(scene, moments, kept if "gif" in wanted else None, width or _SMALL)
     files: dict[str, bytes] = {}
     if ffmpeg is not None:
-        size = (wide, wide * 9 // 16)
-        files["mp4"], no_movie = movie(ffmpeg, frames, size, A_SECOND, (FIRST - 1, LAST - 1))
-    # The others need those that ffmpeg has not taken.
-    deque(frames, maxlen=0)
+        files["mp4"], no_movie = movie(ffmpeg, frames, (wide, wide * 9 // 16), A_SECOND, (FIRST - 1, LAST - 1))
+    deque(frames, maxlen=0)  # the others need those that ffmpeg has not taken
     if "gif" in wanted:
         files["gif"] = _gif(kept)
     if "png" in wanted:
