@@ -269,6 +269,16 @@ def test_the_gif_moves_and_is_held_at_its_ends() -> None:
     assert all((a != b).any() for a, b in combinations(pictures, 2))
 
 
+def test_the_gif_keeps_the_colours_of_pale_heads() -> None:
+    link = "#surface=long-valley&view=solid&turn=-0.3,0.9&theme=dark&rules=sgd,adam&sgd.lr=0.07&adam.lr=0.2"
+    files = lab.film(lab.situation(link), ("gif", "png"), seconds=0.08, width=640).files
+    gif: Any = _image(files["gif"])
+    gif.seek(gif.n_frames - 1)
+    difference = np.abs(np.asarray(gif.convert("RGB"), int) - np.asarray(_image(files["png"]), int))
+    assert difference.max() < 40
+    assert difference.mean() < 1
+
+
 def test_the_same_film_has_the_same_bytes() -> None:
     kinds = ("gif", "png")
     one, other = (lab.film(lab.situation(SHORT), kinds, seconds=0.12, width=SMALL).files for _ in range(2))
