@@ -17,6 +17,11 @@ def test_how_the_page_looks(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.apart("tests/apart_film.py")
+def test_films(apart: Apart) -> None:
+    apart.check()
+
+
 @pytest.mark.apart("tests/apart_c.py", "tests/apart_javascript.py")
 def test_emitted_code_elsewhere(apart: Apart) -> None:
     apart.check()

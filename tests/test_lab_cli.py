@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
 
 OWN = '''
@@ -110,6 +111,7 @@ def test_a_rule_with_settings(tmp_path: Path, rules: list[str], shown: str, slid
 def test_it_lists_the_surfaces(tmp_path: Path) -> None:
     said = _run("--list", cwd=tmp_path)
     assert all(name in said for name in NAMES)
+    assert all(f"{story['key']} {story['title']}." in said for story in presets())
     assert not list(tmp_path.iterdir())
 
 
@@ -133,7 +135,7 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
         (["--start", "1,1"], "--start belongs to a surface; name one by --surface"),
         (["--port", "80"], "--port has no effect without --serve"),
         (["--serve", "--output", "x.html"], "--output has no effect with --serve, which writes no file"),
-        (["--list", "--no-open"], "--list only lists the surfaces; drop what is given beside it"),
+        (["--list", "--no-open"], "--list only lists surfaces and stories; drop what is given beside it"),
         (["adm"], "no rule is called 'adm'. Did you mean 'adam'"),
         (["nowhere.py"], "there is no file 'nowhere.py'"),
         (["adam", "adam(lr=0.1)", "adam(lr=0.2)"], "the page shows a rule in two settings at most, 'adam' beside"),

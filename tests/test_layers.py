@@ -13,14 +13,14 @@ SOURCE = Path(steprule.__file__).parent
 
 # Each room may import from the rooms before it. Rooms of one row do not see each other.
 ROWS = [
-    {"errors", "version", "files", "install"},
+    {"errors", "version", "files", "install", "looks"},
     {"language", "usercode", "checkpoint"},
     {"rules", "formats", "schedules"},
     {"compile"},
     {"backends", "runtime"},
     {"coding"},
     {"engine"},
-    {"doors"},
+    {"doors", "film"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor"},
     {"cli"},
 ]

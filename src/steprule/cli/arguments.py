@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["complete_problem", "complete_rule", "complete_rules", "complete_surface", "path_to_write", "whole"]
+__all__ = ["complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface", "path_to_write", "whole"]
 
 
 def whole(text: str) -> int:
@@ -58,6 +58,14 @@ def complete_surface(incomplete: str) -> list[str]:
     from steprule.lab.surfaces import NAMES
 
     return _begin(NAMES, incomplete)
+
+
+def complete_story(incomplete: str) -> list[str]:
+    """Return the stories whose names begin so, and what the page shows when it is opened."""
+    from steprule.lab.link import FIRST
+    from steprule.lab.presets import presets
+
+    return _begin([FIRST, *(story["key"] for story in presets())], incomplete)
 
 
 def _begin(names: Iterable[str], incomplete: str) -> list[str]:

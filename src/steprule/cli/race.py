@@ -142,8 +142,8 @@ def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
 
 def _animate(done: Race, folder: Path, console: Console) -> bool:
     """Write the animation and say where it is; return whether that was interrupted."""
+    from steprule.film import NO_FFMPEG
     from steprule.race import animate
-    from steprule.race.film import NO_FFMPEG
     from steprule.race.live import busy
 
     try:
@@ -157,7 +157,7 @@ def _animate(done: Race, folder: Path, console: Console) -> bool:
     for path in written:
         typer.echo(f"Animation: {path}")
     if len(written) == 1:
-        typer.echo(NO_FFMPEG)
+        typer.echo(f"No MP4 was written: {NO_FFMPEG}")
     return False
 
 

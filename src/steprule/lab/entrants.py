@@ -18,7 +18,7 @@ from steprule.rules.hyperparameters import Hyperparameter
 from steprule.rules.named import named, probes
 from steprule.rules.settings import apart
 
-__all__ = ["Shown", "menu", "plan_of", "shown", "told_apart"]
+__all__ = ["Shown", "menu", "numbers", "plan_of", "shown", "told_apart"]
 
 Shown = dict[str, Any]
 """What the page knows of a rule, as JSON."""
@@ -66,7 +66,7 @@ def shown(rule: Rule) -> tuple[Shown, str]:
     slots = [plane.name for plane in recipe.planes[2:] if not plane.name.startswith(_PROBE)]
     inside = probes(named(rule, variant))
     scalars = list(recipe.prelude.scalar_slots)
-    hypers = [hyper for hyper in rule.hyperparameters.values() if _is_number(rule, hyper)]
+    hypers = numbers(rule)
     written = mathml.symbols(rule, [*slots, *inside, *scalars, *(hyper.name for hyper in hypers)])
     facts: Shown = {
         "name": rule.name,
@@ -87,6 +87,11 @@ def shown(rule: Rule) -> tuple[Shown, str]:
         "lines": [vars(line) for line in mathml.lines(rule)],
     }
     return facts, code
+
+
+def numbers(rule: Rule) -> list[Hyperparameter]:
+    """Return the hyperparameters that the page has sliders for, and links have values for."""
+    return [hyper for hyper in rule.hyperparameters.values() if _is_number(rule, hyper)]
 
 
 def _is_number(rule: Rule, hyper: Hyperparameter) -> bool:

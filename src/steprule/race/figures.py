@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steprule.film.draw import dashes, new_figure
+from steprule.looks import Look, Theme
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import EQUAL, Row, Scale
-from steprule.race.theme import WIDTH, Style, Theme, bare, new_figure, panel_title, panels, short, spread, styles, title
+from steprule.race.theme import WIDTH, bare, looks_of, panel_title, panels, short, spread, title
 from steprule.race.words import rate
 
 if TYPE_CHECKING:
@@ -32,12 +34,12 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     """Return the training loss over the epochs, each rule at its best learning rate: median and range of the seeds."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(WIDTH, 4.6, theme)
+    figure = new_figure(WIDTH, 4.6, theme.paper)
     shown = [row for row in rows if row.best]
     longest = max((len(short(row.entrant.label)) for row in shown), default=0)
     axes = figure.add_axes((0.125, 0.12, 0.685 - 0.0135 * longest, 0.71))
     bare(axes, theme)
-    looks = styles([entrant.label for entrant in plan.entrants], theme)
+    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
     ends = [_curve(axes, plan, row, looks[row.entrant.label]) for row in shown]
     loss_axis(axes, [float(losses(plan, row).min()) for row in shown], plan)
     axes.set_xlim(0, plan.epochs)
@@ -57,10 +59,10 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     shown = [row for row in rows if row.finished and row.entrant.has_lr]
     lines, columns = panels(len(shown))
     height = 1.7 + 1.75 * lines
-    figure = new_figure(WIDTH, height, theme)
+    figure = new_figure(WIDTH, height, theme.paper)
     top, bottom = 1 - 1.15 / height, 0.6 / height
     grid = figure.add_gridspec(lines, columns, left=0.125, right=0.98, top=top, bottom=bottom, hspace=0.42, wspace=0.1)
-    looks = styles([entrant.label for entrant in plan.entrants], theme)
+    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
     first: Axes | None = None
     for index, row in enumerate(shown):
         axes = figure.add_subplot(grid[divmod(index, columns)], sharex=first, sharey=first)
@@ -105,16 +107,16 @@ def losses(plan: Plan, row: Row) -> Array:
     return histories.clip(*_limits(row.scale))
 
 
-def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
+def _curve(axes: Axes, plan: Plan, row: Row, style: Look) -> float:
     """Draw the median and the range over the seeds; return where the line ends."""
     histories = losses(plan, row)
     x, middle = np.arange(plan.epochs + 1), np.median(histories, axis=0)
     axes.fill_between(x, histories.min(axis=0), histories.max(axis=0), color=style.color, alpha=0.16, linewidth=0)
-    axes.plot(x, middle, color=style.color, linestyle=style.dashes, linewidth=1.9)
+    axes.plot(x, middle, color=style.color, linestyle=dashes(style), linewidth=1.9)
     return float(middle[-1])
 
 
-def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: dict[str, Style], theme: Theme) -> None:
+def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: dict[str, Look], theme: Theme) -> None:
     """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
     if not rows:
         return
@@ -127,7 +129,7 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
         style = looks[row.entrant.label]
         axes.plot(
             [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
-            color=style.color, linestyle=style.dashes, linewidth=1.6,
+            color=style.color, linestyle=dashes(style), linewidth=1.6,
         )  # fmt: skip
         axes.text(
             1.06,
@@ -145,7 +147,7 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
         )  # fmt: skip
 
 
-def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None:
+def _panel(axes: Axes, row: Row, plan: Plan, style: Look, theme: Theme) -> None:
     x, y = _over_lr(row)
     _, top = _limits(row.scale)
     lows = [_clip(point.losses[0], row.scale) for point in row.points if point.runs]
@@ -165,7 +167,7 @@ def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None
     panel_title(axes, row.entrant.label, share if row.best else "diverged", theme)
 
 
-def _shade(axes: Axes, row: Row, plan: Plan, style: Style) -> None:
+def _shade(axes: Axes, row: Row, plan: Plan, style: Look) -> None:
     """Shade the learning rates that count as forgiving, where that share is shown."""
     if row.best is None or row.forgiving is None:
         return

@@ -41,6 +41,7 @@ class Loaded:
     epochs: int
     lrs: tuple[float, ...]
     box: Box | None
+    minima: tuple[tuple[float, float], ...]
     digest: str
     """Of the user's file, so that runs of its earlier versions are not taken for runs of this one."""
 
@@ -120,7 +121,16 @@ def _loaded(problem: Problem, name: str, spec: str, description: str, digest: st
     lrs = getattr(problem, "lrs", DEFAULT_LRS)
     if not isinstance(lrs, Iterable):
         raise ProblemError(f"problem {name}: lrs must be a sequence of positive numbers, got {lrs!r}")
-    return Loaded(problem, name, spec, description, epochs, tuple(lrs), getattr(problem, "box", None), digest)
+    box = getattr(problem, "box", None)
+    return Loaded(problem, name, spec, description, epochs, tuple(lrs), box, _minima(problem, name), digest)
+
+
+def _minima(problem: Problem, name: str) -> tuple[tuple[float, float], ...]:
+    given = getattr(problem, "minima", ())
+    try:
+        return tuple((float(x), float(y)) for x, y in given)
+    except (TypeError, ValueError):
+        raise ProblemError(f"problem {name}: minima must be points, as in [(1.0, 1.0)], got {given!r}") from None
 
 
 def _first_line(module: ModuleType) -> str:

@@ -9,10 +9,10 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from steprule.looks import DARK, LIGHT
 from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.summary import EQUAL, FORGIVING, NEAR_ZERO, Row
-from steprule.race.theme import LIGHT, Style, styles
 from steprule.race.words import ACCURACY, HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
 from steprule.race.words import FORGIVING as SHARE
 from steprule.version import __version__
@@ -44,6 +44,8 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
     sections = {name: _section(name, pictures) for name in _CAPTIONS}
     sections["sensitivity"] += _grid(race, rows, written)
     return page.substitute(
+        light=LIGHT.css(),
+        dark=DARK.css(),
         title=escape(f"Optimizers on {name}"),
         description=_sentence(plan.problem.description),
         warning=_warning(race),
@@ -127,7 +129,7 @@ def _list(words: list[str]) -> str:
 
 
 def _table(race: Race, rows: list[Row], written: _Written) -> str:
-    looks = styles([entrant.label for entrant in race.plan.entrants], LIGHT)
+    slots = {entrant.label: slot for slot, entrant in enumerate(race.plan.entrants)}
     texts = [cells(row, written) for row in rows]
     # The range stands below the loss here, which leaves a narrow screen fewer columns.
     kept = [i for i in columns(rows, texts) if i != RANGE]
@@ -135,7 +137,7 @@ def _table(race: Race, rows: list[Row], written: _Written) -> str:
     marked = _marked(rows, texts)
     lines = []
     for row, text in zip(rows, texts, strict=True):
-        made = [f'<td><span class="rule">{_swatch(looks[row.entrant.label])}{_breakable(text[0])}</span></td>']
+        made = [f'<td><span class="rule">{_swatch(slots[row.entrant.label])}{_breakable(text[0])}</span></td>']
         for i in kept[1:]:
             small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
             best = ' class="best"' if (row.entrant.label, i) in marked else ""
@@ -149,10 +151,10 @@ def _breakable(label: str) -> str:
     return escape(label).replace("(", "(<wbr>").replace("_", "_<wbr>")
 
 
-def _swatch(style: Style) -> str:
+def _swatch(slot: int) -> str:
     """Return a dot in the colour of the rule's lines; a ring where the lines are dashed."""
-    color = "var(--text)" if style.color == LIGHT.text else style.color
-    fill = f"background:{color}" if style.dashes == "solid" else f"border:.2em solid {color}"
+    color = f"var(--rule-{slot % len(LIGHT.palette)})"
+    fill = f"border:.2em solid {color}" if LIGHT.look(slot).dash else f"background:{color}"
     return f'<span class="swatch" style="{fill}"></span>'
 
 

@@ -73,7 +73,7 @@ function listenToSolid(lab) {
     canvas.setPointerCapture(event.pointerId);
     from = [event.clientX, event.clientY, ...lab.state.turn];
   });
-  const turn = (around, up) => lab.edit((state) => { state.turn = [around, clamp(up, 0.15, 1.5)]; });
+  const turn = (around, up) => lab.edit((state) => { state.turn = [around, clamp(up, ...UP)]; });
   canvas.addEventListener("pointermove", (event) => {
     if (!from || !canvas.hasPointerCapture(event.pointerId)) return;
     turn(from[2] - (event.clientX - from[0]) / 150, from[3] + (event.clientY - from[1]) / 200);

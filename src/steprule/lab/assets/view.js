@@ -52,11 +52,7 @@ function legend({ state, heights, looks }) {
   return `${signs.filter(Boolean).join("; ")}. ${scale}.`;
 }
 
-const SHADES = {
-  light: { low: [252, 253, 254], high: [172, 190, 214], line: [88, 108, 138] },
-  dark: { low: [24, 28, 35], high: [84, 101, 128], line: [150, 166, 190] },
-};
-
+// SHADES are those of steprule/looks.py.
 function shade(theme, height) {
   const { low, high } = SHADES[theme], part = clamp(height, 0, 1);
   return low.map((dark, k) => dark + (high[k] - dark) * part);
