@@ -495,4 +495,4 @@ def test_without_matplotlib_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("steprule.cli.film.find_spec", lambda name: None)
     assert _command(monkeypatch, tmp_path, "--film", SHORT) == 2
-    assert "a film needs matplotlib. Install: pip install matplotlib" in capsys.readouterr().err
+    assert 'a film needs matplotlib. Install: pip install "matplotlib>=' in capsys.readouterr().err

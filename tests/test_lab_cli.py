@@ -83,7 +83,7 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
         (
             ["adam(beta2=0.9)", "adam(beta2=0.99, lr=0.3)"],
             "adam,adam (2)",
-            [["adam.beta2", "0.9"], ["adam (2).lr", "0.3"], ["adam (2).beta2", "0.99"]],
+            [["adam.beta2", "0.9"], ["adam (2).beta2", "0.99"], ["adam (2).lr", "0.3"]],
         ),
         (["adam", "lion(beta1=0.5)"], "adam,lion", [["lion.beta1", "0.5"]]),
         (

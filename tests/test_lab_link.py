@@ -74,7 +74,7 @@ def _compare(link: str, page: dict[str, Any]) -> None:
     assert [entry.name for entry in found.entries] == page["rules"], link
     assert [entry.slot for entry in found.entries] == page["looks"], link
     for name in (*LIMITS, "look", "view", "theme", "speed"):
-        assert getattr(found, name) == page[name], (link, name)
+        assert getattr(found, "since" if name == "from" else name) == page[name], (link, name)
     assert list(found.turn) == page["turn"], link
     stories = [story["key"] for story in presets()]
     assert found.story == (page["preset"] if page["preset"] in stories else ""), link
