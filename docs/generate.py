@@ -1,7 +1,7 @@
 """Write what follows from the catalogue and from measured results.
 
-docs/rules.md and the README's table come from the catalogue, docs/benchmarks.md and the README's
-figures from benchmarks/results/*.json, the README's race from docs/race/results.json.
+docs/rules.md and the README's table come from the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and
+the README's figures from benchmarks/results/*.json, the README's race from docs/race/results.json.
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -17,6 +17,7 @@ import json
 import sys
 from pathlib import Path
 
+from steprule import schedules
 from steprule.backends import latex
 from steprule.cli.rules import bytes_a_parameter, least_bytes, slots
 from steprule.files import write_whole
@@ -48,6 +49,45 @@ acts first on the gradient. Where the order changes what is meant:
 | the penalty beside a loss that is scaled | `unscaled(l2(rule))` | `l2(unscaled(rule))`: it is divided, too |
 | a mask by the gradient with its penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
 """
+
+_SCHEDULES = """# Schedules
+
+Generated from the docstrings of `steprule.schedules` by `docs/generate.py`; do not edit.
+
+A schedule is a callable of the step number t, which is **1 at the first step**. Any hyperparameter that is a number may
+be one, `lr` or another, for `steprule.Optimizer` and its groups, `steprule.minimize` and `steprule.scipy.method`:
+
+```python
+import numpy as np
+import steprule as sr
+
+x = np.ones(3)
+optimizer = sr.Optimizer(x, "adam", lr=lambda t: 0.1 / t)
+optimizer.step(x)
+
+warm = sr.schedules.sequence([sr.schedules.linear_warmup(0.1, 50), sr.schedules.cosine(0.1, 450)], [50])
+res = sr.minimize(lambda x: ((x - 3) ** 2).sum(), [0.0, 9.0], lr=warm)
+print(res.x.round(3))  # [3. 3.]
+```
+
+Any function will do. Those below can also be compared, copied and pickled, and print as they were made. A run that goes
+on from a state or a checkpoint goes on with its t; the schedule itself is not stored, so give it again. Schedules that
+count from 0, optax's for instance: `lambda t: schedule(t - 1)`. PyTorch has its own, `torch.optim.lr_scheduler`, which
+`steprule.torch` takes; `steprule.jax` takes optax's.
+
+Values of the examples:
+
+"""
+
+_EXAMPLES = {
+    "constant": "constant(0.1)",
+    "inverse_sqrt": "inverse_sqrt(0.1, warmup=10)",
+    "linear_warmup": "linear_warmup(0.1, 100)",
+    "cosine": "cosine(0.1, 1000)",
+    "step_drop": "step_drop(0.1, [10, 100], factor=0.5)",
+    "sequence": "sequence([linear_warmup(0.1, 10), cosine(0.1, 990)], [10])",
+}
+_STEPS = (1, 2, 10, 11, 100, 101, 500, 1000, 2000)
 
 _OWN_RULES = """# What a rule may call
 
@@ -132,6 +172,29 @@ def _entry(rule: Rule) -> str:
     sizes = f"{bytes_a_parameter(rule)} bytes a parameter, {least_bytes(rule)} in 8 bits"
     lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}.\n")
     return "\n".join(lines)
+
+
+def schedules_page() -> str:
+    """Return docs/schedules.md."""
+    assert set(_EXAMPLES) == set(schedules.__all__), "an example for every schedule"
+    names = {name: getattr(schedules, name) for name in schedules.__all__}
+    rows = [["t", *map("{:,}".format, _STEPS)], ["---"] * (1 + len(_STEPS))]
+    for example in _EXAMPLES.values():
+        schedule = eval(example, names)
+        rows.append([f"`{example}`", *(f"{schedule(t):.3g}" for t in _STEPS)])
+    entries = [
+        f"## {name}\n\n`{name}{inspect.signature(names[name])}`\n\n".replace(" -> 'Schedule'", "").replace("'", "")
+        + markdown(inspect.getdoc(names[name]) or "")
+        for name in _EXAMPLES
+    ]
+    return _SCHEDULES + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n\n" + "\n\n".join(entries) + "\n"
+
+
+def markdown(docstring: str) -> str:
+    """Return a docstring as text of a page: what it says and which errors it raises."""
+    text, _, errors = docstring.replace("``", "`").partition("\n\nRaises:\n")
+    raised = " ".join(line.strip() for line in errors.splitlines()).removeprefix("HyperparameterError: ")
+    return f"{text}\n\nIt raises a `HyperparameterError` {raised}"
 
 
 def table() -> str:
@@ -252,6 +315,7 @@ def targets() -> dict[Path, str]:
     """Return what each generated file must hold."""
     return {
         ROOT / "docs" / "rules.md": rules_page(),
+        ROOT / "docs" / "schedules.md": schedules_page(),
         ROOT / "docs" / "benchmarks.md": benchmarks_page(),
         ROOT / "README.md": readme(),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),

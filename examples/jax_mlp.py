@@ -2,7 +2,7 @@
 
 Run it with
 
-    pip install 'steprule[jax,race]' flax
+    pip install '.[jax,race]' flax              # in a checkout of steprule
     python examples/jax_mlp.py                  # --rule lion, or any other name of the catalogue
 
 A rule of steprule.jax is an optax.GradientTransformation: nnx.Optimizer takes it as it is. Its hyperparameters may be
@@ -35,7 +35,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import steprule.jax
-from steprule.race.theme import LIGHT, WIDTH, bare, new_figure, title
+from steprule.film.draw import new_figure
+from steprule.looks import LIGHT
+from steprule.race.theme import WIDTH, bare, title
 from steprule.rules.catalogue import find
 
 RUNS, LOWEST, HIGHEST = 64, 1e-2, 1e3
@@ -213,7 +215,7 @@ def draw(swept: Sweep, curves: Any, epochs: int, rule: str, path: Path) -> None:
     ends, first, best = curves[:, -1], float(np.median(curves[:, 0])), int(curves[:, -1].argmin())
     limits = min(first, ends.min()) / 2, 2 * first
     errors = (100 * (1 - swept.accuracies)).clip(min=0.1)
-    figure = new_figure(WIDTH, 8.0, LIGHT)
+    figure = new_figure(WIDTH, 8.0, LIGHT.paper)
     upper = figure.add_gridspec(1, left=0.1, right=0.965, top=0.875, bottom=0.54)[0]
     lower = figure.add_gridspec(2, height_ratios=[4, 3], hspace=0.27, left=0.1, right=0.965, top=0.435, bottom=0.065)
     top, middle, low = (figure.add_subplot(place) for place in (upper, lower[0], lower[1]))

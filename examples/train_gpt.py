@@ -2,7 +2,7 @@
 
 Run it with
 
-    pip install 'steprule[torch,race]'
+    pip install '.[torch,race]'                 # in a checkout of steprule
     python examples/train_gpt.py                # --device cuda on a GPU
 
 It trains with an optimizer of steprule.torch, then with torch.optim's of that name, plain and fused, from the

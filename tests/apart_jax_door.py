@@ -323,7 +323,7 @@ def test_states_that_do_not_fit_are_refused() -> None:
     with pytest.raises(StateError, match="keeps no slots"):
         steprule.jax.from_optax("sgd", state, ours)
     small = steprule.jax.adam(0.1, states="8bit", min_elements=1).init(tree)
-    with pytest.raises(StateError, match="is kept in 8 bits"):
+    with pytest.raises(StateError, match=r"slot 'mu' is kept in another format.*convert=True"):
         steprule.jax.from_optax("adam", state, small)
 
 
@@ -656,7 +656,7 @@ def test_types_of_gradients_and_parameters_may_differ() -> None:
             assert state.slots["mu"].dtype == theta.dtype
             for params in (theta, None):
                 update, after = transformation.update(g, state, params)
-                assert update.dtype == g.dtype
+                assert update.dtype == np.float64
                 assert after.slots["mu"].dtype == theta.dtype
 
 
@@ -719,7 +719,7 @@ def test_without_optax_the_door_says_what_to_install() -> None:
         "import sys; sys.modules['optax'] = None\nimport steprule\ntry:\n    steprule.jax\nexcept ImportError as e:\n"
     )
     done = subprocess.run([sys.executable, "-c", f"{script}    print(e)"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "steprule.jax needs JAX and optax: pip install 'steprule[jax]'"
+    assert done.stdout.strip() == 'steprule.jax needs JAX and optax. Install: pip install "jax>=0.8" "optax>=0.2.6"'
 
 
 @pytest.mark.parametrize("options", [{}, {"states": "8bit", "min_elements": 0}, {"lr": lambda t: 0.1}], ids=str)

@@ -122,8 +122,11 @@ def test_mu_dtype_keeps_the_first_moment_in_that_type_whatever_its_size() -> Non
         assert {leaf.dtype for leaf in jax.tree.leaves(slots)} <= {jnp.dtype(np.float32)}
     assert ours.sgd(0.1, 0.9, accumulator_dtype="bfloat16").init(params).slots["trace"]["b"].dtype == jnp.bfloat16
     assert ours.adam(0.1, mu_dtype="float32").init(params).slots["mu"]["b"].dtype == np.float32
-    with pytest.raises(StructureError, match=r"moment of \['b'\] is kept as float32 and cannot be kept as float16"):
-        ours.adam(0.1, mu_dtype="float16").init(params)
+    with pytest.raises(StructureError, match=r"moment of \['b'\] is kept as float32 and cannot be kept as complex64"):
+        ours.adam(0.1, mu_dtype="complex64").init(params)
+    for wrong in ("float16", jnp.float16, "bflaot16"):
+        with pytest.raises(HyperparameterError, match=r"mu_dtype must be one of .*Did you mean 'bfloat16'"):
+            ours.adam(0.1, mu_dtype=wrong)
     assert ours.adam(0.1, states={"mu": "8bit"}, min_elements=1).init(params).slots["nu"]["w"].dtype == np.float32
 
 

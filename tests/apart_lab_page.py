@@ -45,6 +45,15 @@ def softlion(theta, g, m, *, t, lr: Rate = 1e-2, beta: Decay = 0.9):
 
 
 @sr.rule
+def same(theta, g, m, v: sr.NonNegative, *, t, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps=1e-8):
+    """Adam, copied."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    theta = theta - lr * (m / (1 - beta1**t)) / (sr.sqrt(v / (1 - beta2**t)) + eps)
+    return theta, m, v
+
+
+@sr.rule
 def collides(theta, g, m, *, lr: Rate = 0.01, scale=2.0, noise=0.5, steps=3.0, start=-2.0, valueOf=1.0):
     """Its hyperparameters are called as the page's own settings."""
     m = noise * m + scale * g * valueOf + start
@@ -83,6 +92,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "own": lab.View((softlion,), lab.own(KINK)),
         "negative": lab.View((sr.rules.sgd,), lab.own("x*y + 10"), (1.0, -1.2)),
         "names": lab.View(tuple(NAMES_RULES.values())),
+        "copy": lab.View((same,)),
+        "elsewhere": lab.View(surface=SURFACES["rosenbrock"]),
     }
     return {name: lab.write(lab.page(view), folder / f"{name}.html").as_uri() for name, view in views.items()}
 
@@ -106,6 +117,7 @@ def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Opened]:
         page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
         page.goto(pages[which] + link)
         expect(page.locator("html")).to_have_attribute("data-ready", "true")
+        page.wait_for_function("!lab.tuning")
         return page
 
     yield open_page
@@ -602,6 +614,11 @@ def test_a_rule_that_diverges_leaves_the_chart(opened: Opened) -> None:
     calm = np.concatenate([shown["momentum"], shown["adam"]])
     assert calm.max() <= high <= 100 * calm.max()
     assert calm.min() / 10 <= low <= calm.min()
+    steps = "[lab.charts.charts.step.plot.scales.y].map(({ min, max }) => [min, max])[0]"
+    page.evaluate("lab.edit((state) => { state.look = 'sgd'; })")
+    settle(page)
+    low, high = page.evaluate(steps)
+    assert low < 0.005 < 1e10 < high, "the rate and the steps that leave it"
     # Alone, it is seen to leave.
     page.evaluate("lab.edit((state) => { state.rules = ['sgd']; })")
     settle(page)
@@ -629,9 +646,11 @@ def test_logarithms_are_said(opened: Opened) -> None:
 
 
 def test_formulas_keep_to_their_rows(opened: Opened) -> None:
-    """Whatever fonts there are, and here there are none for formulas: no fraction stands in the row above."""
+    """In the page's font for formulas, and where a browser takes none: no fraction stands in the row above."""
     page = opened(link(surface="beale", rules="adam"))
-    for name in ("adam", "adagrad", "nadam", "radam", "rprop"):
+    for font, name in itertools.product(("", "serif"), ("adam", "adagrad", "nadam", "radam", "rprop")):
+        if font:
+            page.add_style_tag(content=f"math {{ font-family: {font} !important; }}")
         page.evaluate("(name) => lab.edit((state) => Object.assign(state, { rules: [name], look: name }))", name)
         settle(page)
         tops = page.evaluate("""[document.querySelector('#formula')].flatMap((host) => [...host.children].slice(1).map(
@@ -775,12 +794,85 @@ def test_the_best_rate(opened: Opened) -> None:
     page = opened(link(surface="himmelblau", rules="sgd,adadelta", steps=100))
     before = paths(page)["sgd"]
     page.locator("#tune").click()
-    expect(page.locator("#shared")).to_contain_text("Learning rates for this start: sgd 0.02")
+    expect(page.locator("#shared")).to_contain_text("Each rule has its best learning rate for this start: sgd 0.02")
     assert state(page)["own"]["sgd"]["lr"] == 0.02
     assert "adadelta" in state(page)["own"]
     ends = [float(SURFACES["himmelblau"].loss(path[-1].astype(float))) for path in (before, paths(page)["sgd"])]
     assert ends[1] < ends[0]
     assert_numpys_bits(page, "tuned")
+
+
+def test_a_thousand_starts_on_ones_own_surface(opened: Opened) -> None:
+    page = opened(which="own")
+    expect(page.locator("#legend")).to_contain_text("cross: the minimum")
+    page.locator("#tab-thousand").click()
+    expect(page.locator("#progress")).to_have_text("Every start has been run.", timeout=60_000)
+    notes = page.locator("#thousand figcaption span")
+    assert [int((text or "0").split(" %")[0]) > 50 for text in notes.all_text_contents()] == [True, True]
+    assert "arrive" in (notes.first.text_content() or "")
+
+
+@pytest.mark.parametrize("view", ["map", "solid"])
+def test_the_picture_is_saved_with_its_legend(opened: Opened, view: str) -> None:
+    page = opened(link(surface="beale", rules="sgd,adam", view=view, steps=50, theme="light", lr=0.05))
+    settle(page)
+    with page.expect_download() as saved:
+        page.locator("#picture").click()
+    assert saved.value.suggested_filename == "steprule-beale.png"
+    found = np.asarray(Image.open(saved.value.path()).convert("RGB")).astype(int)
+    width, height = page.locator(f"#{'solid' if view == 'solid' else 'over'}").evaluate(
+        "one => [one.width, one.height]"
+    )
+    assert found.shape[1] == width
+    assert found.shape[0] > height + 60
+    legend = found[height:].reshape(-1, 3)
+    for color in page.evaluate("['sgd', 'adam'].map((name) => lab.looks.of(name).color)"):
+        wanted = [int(color[k : k + 2], 16) for k in (1, 3, 5)]
+        for part in (found[:height].reshape(-1, 3), legend):
+            assert (np.abs(part - wanted).max(axis=1) < 8).sum() > 20, color
+    page.locator("#tab-thousand").click()
+    expect(page.locator("#picture")).to_be_hidden()
+
+
+def test_a_formula_that_fits_has_no_scrollbar(opened: Opened) -> None:
+    page = opened(link(surface="rosenbrock", rules="adam"))
+    size = page.locator("#surface-formula").evaluate(
+        "one => [getComputedStyle(one).overflowY, one.scrollWidth - one.clientWidth]"
+    )
+    assert size == ["hidden", 0]
+
+
+def test_a_copy_of_adam_looks_like_adam(opened: Opened) -> None:
+    """Where a page is opened with rules, a surface or a start, the rates of all its rules are looked for."""
+    page = opened(which="copy")
+    expect(page.locator("#shared")).to_contain_text("Each rule has its best learning rate for this start: adam 0.")
+    rates = page.evaluate("['adam', 'same'].map((name) => lab.given(name).values.lr)")
+    assert rates[0] == rates[1] > 1e-3
+    found = paths(page)
+    assert_same_bits(found["adam"], found["same"], "copy")
+    page.wait_for_function("location.hash.includes('same.lr')")
+    page.reload()
+    assert page.evaluate("['adam', 'same'].map((name) => lab.given(name).values.lr)") == rates
+    # A rule that is ticked gets its best rate as well, where no other has been chosen for it.
+    page.locator("#rules input[value=sgd]").check()
+    page.locator("#rules input[value=lion]").check()
+    page.wait_for_function("!lab.tuning")
+    assert {"sgd", "lion"} <= set(state(page)["own"])
+    chosen = opened(link(surface="beale", rules="adam", lr=0.05))
+    chosen.locator("#rules input[value=sgd]").check()
+    settle(chosen)
+    assert state(chosen)["own"] == {}
+
+
+def test_another_surface_opens_with_rates_for_it(opened: Opened) -> None:
+    page = opened(which="elsewhere")
+    found = paths(page)
+    assert len(found) == 6
+    for name, path in found.items():
+        assert len(path) == 501, name  # none diverges
+        assert SURFACES["rosenbrock"].loss(path[-1].astype(float)) < 2, name  # of 12.5
+    plain = opened()
+    assert state(plain)["own"]["sgd"] == {"lr": 0.05}  # as the page says, and not looked for
 
 
 def test_ones_own_rule_and_surface(opened: Opened) -> None:
@@ -851,7 +943,7 @@ def test_colours_theme_and_speed_are_in_the_link(opened: Opened) -> None:
 
 
 def test_a_loss_below_zero_is_no_size(opened: Opened) -> None:
-    page = opened(which="negative")
+    page = opened(link(surface="own", rules="adam,sgd", start="1,-1.2", lr=0.05), which="negative")
     settle(page)
     data = page.evaluate("lab.charts.charts.loss.plot.data[2]")
     path = paths(page)["sgd"].astype(float)
@@ -887,7 +979,7 @@ def test_rules_with_names_of_the_page(opened: Opened) -> None:
     for name, value in (("scale", "9"), ("noise", "0.25"), ("valueOf", "3")):
         page.locator(f"#number-{name}").fill(value)
         page.locator(f"#number-{name}").press("Enter")
-    expected = {"lr": 0.01, "scale": 9, "noise": 0.25, "steps": 3, "start": -2, "valueOf": 3}
+    expected = {"lr": 0.002, "scale": 9, "noise": 0.25, "steps": 3, "start": -2, "valueOf": 3}
     assert page.evaluate("lab.given('collides').values") == expected
     assert [state(page)[key] for key in ("scale", "noise", "steps")] == [1, 0, 300]
     other = opened(page.evaluate("lab.link()"), which="names")
@@ -896,7 +988,8 @@ def test_rules_with_names_of_the_page(opened: Opened) -> None:
     assert other.evaluate("window.broken") is None
     for name in ("a,b*/ </script>", "constructor"):
         shown = paths(other)[name]
-        path = lab.trajectory(NAMES_RULES[name], SURFACES["long-valley"], len(shown) - 1)
+        rate = other.evaluate("name => lab.given(name).values.lr", name)
+        path = lab.trajectory(NAMES_RULES[name], SURFACES["long-valley"], len(shown) - 1, lr=rate)
         assert_same_bits(shown.copy(), path, name)
 
 

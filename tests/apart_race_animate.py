@@ -23,13 +23,16 @@ from PIL import Image, ImageSequence
 
 from steprule.cli import main
 from steprule.cli import race as verb
-from steprule.errors import HyperparameterError, StepruleError
+from steprule.errors import HyperparameterError, ProblemError, StepruleError
+from steprule.film import NO_FFMPEG, Scene
+from steprule.film.ffmpeg import program
+from steprule.looks import LIGHT
 from steprule.race import Race, Settings, animate, make_plan, run_plan, summarize
-from steprule.race.film import NO_FFMPEG, PICTURES, _ffmpeg
+from steprule.race.film import PICTURES
 from steprule.race.problem import Array
 from steprule.race.run import Run
-from steprule.race.scenes import Scene, curves_scene, paths_scene, walked
-from steprule.race.theme import LIGHT, styles
+from steprule.race.scenes import curves_scene, paths_scene
+from steprule.race.theme import looks_of
 from tests.race_cases import QUADRATIC, write_quadratic
 
 RULES = ("sgd", "adam", "adagrad")
@@ -91,7 +94,7 @@ def test_the_gif_shows_every_rule_where_it_is(plane: Race, film: list[Path]) -> 
     pictures, times = _pictures(film[0])
     assert [picture.shape for picture in pictures] == [(720, 1280, 3)] * 3
     assert times == [600, 40, 2000]
-    looks = styles(RULES, LIGHT)
+    looks = looks_of(RULES, LIGHT)
     # The steps pass as the square of the time. At the start all rules are at one place, and the best is on top.
     for picture, step in zip(pictures[1:], (STEPS // 4, STEPS), strict=True):
         for label, place in _heads(plane, step).items():
@@ -101,15 +104,41 @@ def test_the_gif_shows_every_rule_where_it_is(plane: Race, film: list[Path]) -> 
     assert pictures[0][5, 5].tolist() == [255, 255, 255]
 
 
+def test_the_surface_has_axes_its_minima_and_the_losses(plane: Race) -> None:
+    rows = summarize(plane.plan, plane.runs)
+    scene = paths_scene(plane.plan, rows)
+    scene.move(1.0)
+    panels: list[Any] = scene.figure.axes
+    axes, chart = panels
+    assert (axes.get_xlim(), axes.get_ylim()) == plane.plan.problem.box
+    assert (axes.get_xlabel(), axes.get_ylabel(), chart.get_yscale()) == ("x", "y", "log")
+    places = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_gid() == "minimum"]
+    assert sorted(places) == [[0.0, -1.0], [0.0, 1.0]]
+    ends = sorted(float(line.get_ydata()[-1]) for line in chart.lines[::2])
+    # A run's last loss is that of the race's table.
+    assert ends == pytest.approx(sorted(row.best.median for row in rows if row.best), rel=1e-12)
+    assert all(f"lr {row.best.lr:g}" in {text.get_text() for text in scene.figure.texts} for row in rows if row.best)
+
+
+def test_minima_are_points(tmp_path: Path) -> None:
+    problem = tmp_path / "flat.py"
+    text = QUADRATIC + "minima = [(0.0, 1), (2, 3)]\n"
+    problem.write_text(text)
+    assert make_plan(Settings(str(problem), rules=("sgd",))).problem.minima == ((0.0, 1.0), (2.0, 3.0))
+    problem.write_text(text.replace("(2, 3)", "2"))
+    with pytest.raises(ProblemError, match=r"problem flat: minima must be points, as in \[\(1.0, 1.0\)\], got"):
+        make_plan(Settings(str(problem), rules=("sgd",)))
+
+
 def test_the_same_race_gives_the_same_gif(plane: Race, film: list[Path], tmp_path: Path, no_ffmpeg: None) -> None:
     (gif,) = animate(plane, tmp_path, pictures=3)
     assert gif.read_bytes() == film[0].read_bytes()
 
 
 def test_heads_that_lie_on_each_other_are_rings(film: list[Path]) -> None:
-    plot = _pictures(film[0])[0][0][:, :540].reshape(-1, 3)
+    plot = _pictures(film[0])[0][0][:, :740].reshape(-1, 3)
     seen = {tuple(color) for color in np.unique(plot, axis=0).tolist()}
-    assert {tuple(_rgb(look.color)) for look in styles(RULES, LIGHT).values()} <= seen
+    assert {tuple(_rgb(look.color)) for look in looks_of(RULES, LIGHT).values()} <= seen
 
 
 def _probed(mp4: Path) -> dict[str, Any]:
@@ -140,18 +169,10 @@ def test_the_mp4_ends_as_the_gif_does(film: list[Path]) -> None:
     assert np.percentile(difference, 98) <= 10
 
 
-def test_an_animation_takes_six_seconds() -> None:
+def test_an_animation_takes_six_seconds(plane: Race) -> None:
     assert 5.5 < (PICTURES - 2 + 15 + 50) / 25 < 6.5
     with pytest.raises(HyperparameterError, match="pictures must be at least 2"):
-        animate(Race(None, {}, 1, 0.0, 0, False), Path(), pictures=1)  # type: ignore[arg-type]
-
-
-def test_a_line_is_walked_point_by_point_and_between_them_straight() -> None:
-    path, steps = np.array([[0.0, 0], [4, 0], [4, 2]]), np.array([0, 2, 4])
-    assert walked(path, steps, 0, 3).tolist() == [[0, 0], [4, 0], [4, 1]]
-    assert walked(path, steps, 1, 2).tolist() == [[2, 0], [4, 0]]
-    assert walked(path, steps, 9, 9).tolist() == [[4, 2]]
-    assert len(walked(path, steps, 0, 1, pieces=8)) == 9
+        animate(plane, Path(), pictures=1)
 
 
 def test_long_paths_keep_their_ends_and_know_their_steps(tmp_path: Path) -> None:
@@ -279,11 +300,11 @@ def test_an_ffmpeg_that_fails_is_quoted(
 
 
 def test_the_package_imageio_ffmpeg_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_ffmpeg: None) -> None:
-    assert _ffmpeg() is None
+    assert program() is None
     package: Any = ModuleType("imageio_ffmpeg")
     package.get_ffmpeg_exe = lambda: "/somewhere/ffmpeg"
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", package)
-    assert _ffmpeg() == "/somewhere/ffmpeg"
+    assert program() == "/somewhere/ffmpeg"
 
 
 @pytest.fixture
@@ -320,7 +341,10 @@ def test_the_command_says_how_to_get_ffmpeg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], short: None, no_ffmpeg: None
 ) -> None:
     assert _command(tmp_path, monkeypatch) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [f"Animation: {tmp_path / 'out' / 'curves.gif'}", NO_FFMPEG]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"Animation: {tmp_path / 'out' / 'curves.gif'}",
+        f"No MP4 was written: {NO_FFMPEG}",
+    ]
     assert all(way in NO_FFMPEG for way in ("apt install ffmpeg", "brew install ffmpeg", "pip install imageio-ffmpeg"))
 
 
@@ -389,7 +413,7 @@ def test_an_interrupted_film_leaves_no_process_and_no_file(
 
     _stub(tmp_path / "bin", monkeypatch, "#!/bin/sh\nexec /bin/sleep 60\n")
     monkeypatch.setattr(subprocess, "Popen", Seen)
-    monkeypatch.setattr("steprule.race.scenes._Comet.move", interrupt)
+    monkeypatch.setattr("steprule.film.scene._Comet.move", interrupt)
     with pytest.raises(KeyboardInterrupt):
         animate(plane, tmp_path / "out", pictures=3)
     assert [process.returncode for process in started] == [-9]

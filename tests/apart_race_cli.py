@@ -229,7 +229,7 @@ def test_the_table_is_as_wide_as_it_is_told(tmp_path: Path, monkeypatch: pytest.
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "find_spec", lambda name: None if name == "sklearn" else object())
-    with pytest.raises(StepruleError, match=r"needs scikit-learn\. Install: pip install 'steprule\[race\]'"):
+    with pytest.raises(StepruleError, match=r'needs scikit-learn\. Install: pip install "scikit-learn>=1\.5"$'):
         verb.race()
 
 

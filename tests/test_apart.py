@@ -12,6 +12,16 @@ def test_the_page_in_a_browser(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.apart("tests/apart_lab_layout.py", "tests/apart_race_page.py")
+def test_how_the_page_looks(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.apart("tests/apart_film.py")
+def test_films(apart: Apart) -> None:
+    apart.check()
+
+
 @pytest.mark.apart("tests/apart_c.py", "tests/apart_javascript.py")
 def test_emitted_code_elsewhere(apart: Apart) -> None:
     apart.check()

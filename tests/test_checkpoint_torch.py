@@ -557,3 +557,37 @@ print(*{"torch", "safetensors", "pickle5", "scipy"} & set(sys.modules))
 def test_checkpoints_of_arrays_load_no_framework(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _IMPORTS, str(tmp_path / "x")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []
+
+
+class Wrapper(torch.nn.Module):
+    """As DistributedDataParallel names its parameters."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = model
+
+
+WRAPPED: dict[str, Any] = {
+    "": lambda model: model,
+    "module": Wrapper,
+    "_orig_mod": lambda model: torch.compile(model, backend="eager"),
+    "module._orig_mod": lambda model: Wrapper(torch.compile(model, backend="eager")),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("here", WRAPPED)
+@pytest.mark.parametrize("there", WRAPPED)
+def test_names_within_wrappers_are_explained_and_the_remedy_helps(tmp_path: Path, there: str, here: str) -> None:
+    saved, own = (torch.nn.Linear(3, 2) for _ in range(2))
+    inside, model = WRAPPED[there](saved), WRAPPED[here](own)
+    sr.save(tmp_path / "x", door.AdamW(inside.named_parameters()), inside)
+    optimizer = door.AdamW(model.named_parameters())
+    if there == here:
+        sr.load(tmp_path / "x", optimizer, model)
+    else:
+        with pytest.raises(StateError, match=r"not those to be filled.*: pass (.*)$") as caught:
+            sr.load(tmp_path / "x", optimizer, model)
+        assert not torch.equal(own.weight, saved.weight)
+        remedy = str(caught.value).split(": pass ")[1].split("; and save")[0]
+        sr.load(tmp_path / "x", optimizer, eval(remedy, {"model": model}))
+    assert torch.equal(own.weight, saved.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,48 @@ def test_emit_takes_options_types_and_machines() -> None:
     assert "fdiv\tv" in _run("emit", "adam", "--target", "asm", "--triple", "aarch64-linux-gnu")
 
 
+def test_every_verb_takes_a_rule_with_settings() -> None:
+    """The race and the lab have files of their own; these are `rules` and `emit`."""
+    text = _run("rules", "adam(beta2=0.9)", "momentum(nesterov=true)")
+    assert "adam(beta2=0.9)  Kingma & Ba" in text
+    assert re.search(r"beta2 +│ 0.9 ", text)
+    assert "momentum(nesterov=True)  Polyak" in text
+    assert "step ← g + μ·b" in text
+    plain = _run("emit", "adam", "--target", "c")
+    assert _run("emit", "adam(beta2=0.9, eps=1e-6)", "--target", "c") == (
+        f"// To be given to every step: beta2 = 0.9, eps = 1e-06\n{plain}"
+    )
+    nesterov = _run("emit", "momentum", "--set", "nesterov=true", "--target", "latex")
+    assert _run("emit", "momentum( nesterov = True )", "--target", "latex") == nesterov
+
+
+def test_a_line_on_settings_is_a_comment_of_every_target() -> None:
+    marks = {
+        "llvm": ";",
+        "asm": "#",
+        "triton": "#",
+        "jax": "#",
+        "c": "//",
+        "javascript": "//",
+        "numpy": "#",
+        "latex": "%",
+    }
+    for target, mark in marks.items():
+        words = ("--target", target)
+        assert _run("emit", "sgd(lr=0.5)", *words) == f"{mark} To be given to every step: lr = 0.5\n" + _run(
+            "emit", "sgd", *words
+        )
+
+
+def test_settings_that_do_nothing_are_refused(tmp_path: Path) -> None:
+    head = "import steprule as sr\n\n@sr.rule\n"
+    body = "def mine(theta, g, *, lr: sr.Rate = 0.1, k: float = 2.0, odd: bool = False):\n    return theta - lr * g * "
+    (tmp_path / "mine.py").write_text(f"{head}{body}(k if odd else 1)\n")
+    text = _run("rules", "mine.py(k=3)", code=2, cwd=tmp_path)
+    assert "mine.py(k=3): k does nothing beside the other settings; remove it" in text
+    assert "mine(k=3, odd=True)" in _run("rules", "mine.py:mine(k=3, odd=true)", cwd=tmp_path)
+
+
 def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
     head = "import steprule as sr\n\n@sr.rule\n"
     body = "def mine(theta, g, *, lr: sr.Rate = 0.1):\n    return theta - lr * abs(g) * g\n"
@@ -118,10 +161,25 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
     [
         (["emit", "adm"], "no rule is called 'adm'. Did you mean 'adam'"),
         (["emit", "adam", "--set", "lr"], "'lr' must be NAME=VALUE"),
-        (["emit", "rmsprop", "--set", "momentum=-1"], "momentum must be a number of at least 0 or None, got -1.0"),
+        (["emit", "rmsprop", "--set", "momentum=-1"], "momentum must be a number of at least 0 or None, got -1"),
         (["emit", "adam", "--set", "lr=0.1"], "--set lr=0.1 has no effect"),
         (["emit", "adam", "--target", "latex", "--dtype", "float16"], "--dtype has no effect"),
-        (["emit", "adam(beta2=0.9)"], "options are given apart from it"),
+        (["emit", "adam(beta2=2)"], "beta2 must be a number in [0, 1), got 2 in adam(beta2=2)"),
+        (["emit", "momentum(nesterov=true)", "--set", "nesterov=true"], "nesterov is given twice"),
+        (["emit", "momentum", "--set", "nesterov=true", "--set", "nesterov=false"], "--set nesterov is given twice"),
+        (["rules", "adam(beta3=0.9)"], "no hyperparameter 'beta3' in adam(beta3=0.9). Did you mean 'beta2' or 'beta1'"),
+        (
+            ["rules", "adam(beta2)"],
+            "adam(beta2): 'beta2' is no name=value. Write for example adam(beta2=0.99, eps=1e-6)",
+        ),
+        (["rules", "adam(beta2=0.9"], "the parenthesis is not closed. Write for example adam("),
+        (["rules", "adam)"], "there is a ) without a ("),
+        (["rules", "adam(beta2=0.9, beta2=0.8)"], "beta2 is given 2 times"),
+        (["rules", "momentum(nesterov=maybe)"], "nesterov must be False or True, got 'maybe'"),
+        (["rules", "radam(eps=1e-6"], "the parenthesis is not closed"),
+        (["rules", "adm(beta2=0.9)"], "no rule is called 'adm'. Did you mean 'adam'"),
+        (["rules", "l2(adm)"], "no rule is called 'adm'. Did you mean 'adam'"),
+        (["emit", "cautious(adam)(lr=x)"], "lr must be a number"),
         (["emit", ":x"], "names no file or module before the colon"),
         (["rules", "adam", "sdg"], "Did you mean 'sgd'"),
         (["emit", "adam", "--set", "nesterov=true"], "rule 'adam' has no hyperparameter 'nesterov'"),
@@ -211,3 +269,11 @@ def test_a_users_folder_beside_the_package_is_the_users(tmp_path: Path, monkeypa
     monkeypatch.setattr(usercode, "_FOREIGN", (package,))
     assert usercode._is_users(str(beside / "mine.py"))
     assert not usercode._is_users(str(package / "engine.py"))
+
+
+def test_assembly_for_a_processor_without_vectors_is_quiet() -> None:
+    words = ["emit", "adam", "--target", "asm", "--triple", "thumbv7em-none-eabihf"]
+    command = [sys.executable, "-c", "from steprule.cli import main; main()", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert ".eabi_attribute" in done.stdout

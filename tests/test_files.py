@@ -20,7 +20,7 @@ import steprule as sr
 from steprule import lab
 from steprule.errors import StepruleError
 from steprule.files import fcntl, name_aside, replace_whole, write_all, write_whole
-from steprule.race import Settings, animate, film, race
+from steprule.race import Settings, animate, race
 from steprule.race.folder import write_files
 from steprule.race.live import watching
 from steprule.race.runner import run_plan
@@ -214,7 +214,7 @@ def test_a_race_whose_disk_is_full_or_has_a_folder_in_the_way(tmp_path: Path) ->
 
 @pytest.fixture
 def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "_ffmpeg", lambda: None)
+    monkeypatch.setattr("steprule.film.encoding.program", lambda: None)
 
 
 RULE = "from steprule import rule\n@rule\ndef mine(theta, g, *, lr=0.1):\n    return theta - lr * g\n"

@@ -692,6 +692,13 @@ def test_options_out_of_range_or_without_effect(options: dict[str, Any]) -> None
         sr.Optimizer(np.ones(3), "adam", **options)
 
 
+def test_the_word_of_minimize() -> None:
+    with pytest.raises(
+        HyperparameterError, match=r"one of propagate, skip, raise, got 'stop'\. .* 'raise' ends the run"
+    ):
+        sr.Optimizer(np.zeros(3), "adam", nonfinite="stop")
+
+
 @pytest.mark.parametrize("name", ["clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"])
 def test_guards_are_for_all_groups(name: str) -> None:
     own: dict[str, Any] = {name: {"nonfinite": "skip", "update_clip": True}.get(name, 1)}

@@ -27,6 +27,16 @@ def test_habits(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.apart("tests/apart_jax_remedies.py")
+def test_what_messages_say_to_do(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.apart("tests/apart_jax_states.py")
+def test_states(apart: Apart) -> None:
+    apart.check()
+
+
 REPLACED = ("-p", "tests.optax_replaced", "-W", "default", "--timeout=1200", "--pyargs")
 """optax's own tests, with our transformations in the place of optax's."""
 

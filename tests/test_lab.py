@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import itertools
 import json
 import math
@@ -28,7 +30,7 @@ from steprule.formats import FORMATS, Storage
 from steprule.lab.entrants import menu, plan_of, shown
 from steprule.lab.expressions import as_javascript, as_python, nodes
 from steprule.lab.noise import normal, uniform
-from steprule.lab.presets import presets
+from steprule.lab.presets import first_view, presets
 from steprule.lab.surfaces import NAMES
 from steprule.launch.referee import REFEREE
 from steprule.race.load import load_problem
@@ -116,7 +118,10 @@ process.stdout.write(JSON.stringify(found.map((row) => row.map(String))));"""
 
 @pytest.mark.parametrize("name", [*NAMES, "own"])
 def test_javascript_has_the_bits_of_numpy(name: str, tmp_path: Path) -> None:
-    own = "exp(-x**2) * sin(3*y) + abs(x - y) / (1 + y**4) + max(x, 2*y) - sqrt(x**2 + 1)"
+    own = (
+        "exp(-x**2) * sin(3*y) + abs(x - y) / (1 + y**4) + max(x, 2*y) - sqrt(x**2 + 1)"
+        " + log(1 + x**2 + y**2) * tanh(x - y)"
+    )
     surface = lab.own(own) if name == "own" else SURFACES[name]
     points = np.concatenate([_points(surface), 1e3 * _points(surface, 20)], axis=1)
     for t, u in ((1, 0.05), (55, 0.7)):
@@ -133,6 +138,11 @@ def test_javascript_has_the_bits_of_numpy(name: str, tmp_path: Path) -> None:
         ("sin(x)", np.sin),
         ("cos(x)", np.cos),
         ("exp(x)", np.exp),
+        ("tanh(x)", np.tanh),
+        ("tanh(x / 40)", lambda x: np.tanh(x / 40)),
+        ("tanh(x * 1e-9)", lambda x: np.tanh(x * 1e-9)),
+        ("log(x**2)", lambda x: np.log(x**2)),
+        ("log(1 + x * 1e-9)", lambda x: np.log(1 + x * 1e-9)),
         ("x**5", lambda x: x**5),
         ("1/x**3", lambda x: x**-3.0),
     ],
@@ -412,7 +422,7 @@ def test_formulas_in_mathml_say_what_latex_says(name: str) -> None:
 def test_the_page_needs_nothing_else() -> None:
     text = lab.page()
     assert len(text) < 600_000
-    assert not re.search(r"(?:src|href)\s*=|@import|url\(|\bimport\(|fetch\(|XMLHttpRequest", text)
+    assert not re.search(r"(?:src|href)\s*=|@import|url\((?!.data:font/woff2;)|\bimport\(|fetch\(|XMLHttpRequest", text)
     for address in re.findall(r"https?://[^\s\"')]+", text):
         assert address.startswith(("https://github.com/leeoniya/uPlot", "http://www.w3.org/")), address
     assert "${" not in text.split("<script>")[0]
@@ -443,6 +453,29 @@ def test_uplot_is_the_released_file() -> None:
     assert "Permission is hereby granted" in (folder / "uPlot.LICENSE").read_text()
 
 
+def test_the_font_of_formulas_comes_with_its_licence() -> None:
+    folder = files("steprule.lab") / "assets" / "vendor"
+    font = (folder / "formulas.woff2").read_bytes()
+    assert font.startswith(b"wOF2")
+    assert base64.b64encode(font).decode() in lab.page()
+    assert "SIL OPEN FONT LICENSE Version 1.1" in (folder / "formulas.LICENSE").read_text()
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("(y - x**2)**2", "(y−x2)2"),
+        ("x*y - x + 1.5", "xy−x+1.5"),
+        ("0.5*(x**2 + 8*y**2)", "0.5x2+4y2"),
+        ("-x - y", "−x−y"),
+        ("1e30*x", "1000000000000000000000000000000.0x"),
+    ],
+)
+def test_formulas_of_surfaces_are_written_as_one_writes_them(expression: str, words: str) -> None:
+    """No sum begins with a minus without need, no whole number has a point, no minus is a hyphen."""
+    assert html.unescape(re.sub("<.*?>", "", lab.own(expression).formula())).replace("\u2062", "") == words
+
+
 def test_what_cannot_be_shown_is_said() -> None:
     @sr.rule()
     def normal_rule(theta, g, *, t, lr=0.1):
@@ -451,12 +484,6 @@ def test_what_cannot_be_shown_is_said() -> None:
     with pytest.raises(TargetError, match=r"calls math.erf with 1 argument, which JavaScript has no function for"):
         lab.page(lab.View((normal_rule,)))
 
-    @sr.rule()
-    def adam(theta, g, *, lr=0.1):
-        return theta - lr * g
-
-    with pytest.raises(RuleError, match="the page has a rule 'adam' already; give yours another name"):
-        lab.View((adam,))
     with pytest.raises(RuleError, match="'lion' is given 2 times"):
         lab.View((sr.rules.lion, sr.rules.lion))
     with pytest.raises(HyperparameterError, match="--start belongs to a surface"):
@@ -467,7 +494,6 @@ def test_what_cannot_be_shown_is_said() -> None:
     ("text", "words"),
     [
         ("x + z", "a function of x and y, got 'z' as well"),
-        ("log(x)", "log is no function of surfaces; there are"),
         ("x**1.5", "whole powers up to 64 and roots"),
         ("x**65", "whole powers up to 64"),
         ("1/", "is no expression in x and y"),
@@ -480,6 +506,11 @@ def test_what_cannot_be_shown_is_said() -> None:
         ("exp(1000)*x", "finite real numbers, got exp(1000)"),
         ("1e400*x", "finite real numbers, got 1000"),
         ("2**x", "2**x is written exp(0.693*x)"),
+        ("x^2 + 10*y^2", "write ** for powers, as in 'x**2 + 10*y**2'"),
+        (
+            "sinh(x)",
+            "sinh is no function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, exp, log, tanh, abs",
+        ),
         ("Piecewise((x, x > 0))", "a Piecewise needs a last piece for all other points"),
     ],
 )
@@ -613,3 +644,99 @@ def test_the_referee_of_the_page() -> None:
         x = x - 0.1 * b
         np.testing.assert_allclose(found[t], x, rtol=1e-5)
     assert found.dtype == np.float32
+
+
+def test_logarithms_of_every_size() -> None:
+    surface = lab.own("log(x)")
+    x = np.concatenate(
+        [10.0 ** np.linspace(-307, 308, 5001), np.linspace(0.5, 2.5, 4001), 2.0 ** np.arange(-1022, 1024)]
+    )
+    found = surface.loss(np.array([x, x]))
+    np.testing.assert_allclose(found, np.log(x), rtol=1e-14, atol=1e-16)
+    edges = np.array([0.0, -1.0, np.inf, np.nan, 5e-324, 1.0])
+    expected = [-np.inf, np.nan, np.inf, np.nan, np.log(5e-324), 0.0]
+    np.testing.assert_allclose(surface.loss(np.array([edges, edges])), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("text", "box", "expected"),
+    [
+        ("x**2 + 10*y**2 - 5.0", None, [(0, 0)]),
+        ("sin(x) + y**2", (-10, 10, -2, 2), [(-2.5 * math.pi, 0), (-0.5 * math.pi, 0), (1.5 * math.pi, 0)]),
+        ("max(abs(x - 1), 2*abs(y + 0.3))", None, [(1, -0.3)]),  # a kink from every side
+        ("(x**2 - 1)**2 + y**2 + x/10", (-3, 3, -0.5, 0.5), [(-1.01227, 0), (0.98726, 0)]),
+        ("10*x**2 - 100*cos(6*x) + y**2 - 100*cos(6*y)", None, [(0, 0)]),  # of many, the deepest
+        ("x**2 + y**2 + 1/(x - 0.013)", None, [(0.80239, 0)]),  # and a pole is none
+        ("(x**2 + y**2 - 2)**2", None, []),  # a floor along a circle
+        ("x**2", None, []),  # a floor along a line
+        ("x**2 + y**2", (1, 2, 1, 2), []),  # outside of what is drawn
+        ("x*y", None, []),
+        ("exp(-x**2 - y**2)", None, []),
+    ],
+)
+def test_minima_are_found(text: str, box: Any, expected: list[tuple[float, float]]) -> None:
+    found = sorted(lab.own(text, box).minima)
+    assert len(found) == len(expected)
+    for point, true in zip(found, expected, strict=True):
+        np.testing.assert_allclose(point, true, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["himmelblau", "rosenbrock", "beale", "saddle", "long-valley", "rastrigin"])
+def test_minima_that_are_known_are_found(name: str) -> None:
+    surface = SURFACES[name]
+    (x0, x1), (y0, y1) = surface.box
+    found = sorted(lab.own(str(surface.value), (x0, x1, y0, y1)).minima)
+    np.testing.assert_allclose(found, sorted(surface.minima), atol=1e-4)
+
+
+def test_rules_that_are_called_alike_have_their_file_behind_their_name() -> None:
+    @sr.rule
+    def adam(theta, g, *, lr=0.1):
+        return theta - lr * g
+
+    def made(by: float) -> sr.Rule:
+        @sr.rule(name="mine")
+        def mine(theta, g, *, lr=0.1):
+            return theta - by * lr * g
+
+        return mine
+
+    view = lab.View((adam, made(2.0), sr.rules.lion))
+    assert [rule.name for rule in view.rules] == ["adam (test_lab.py)", "mine", "lion"]
+    first = dict(first_view(view)["pairs"])
+    assert first["rules"] == "adam,adam (test_lab.py),mine,lion"
+    assert first["look"] == "adam (test_lab.py)"
+    with pytest.raises(RuleError, match=r"rule 'mine \(test_lab\.py\)' is given 2 times"):
+        lab.View((made(2.0), made(3.0)))
+
+
+@pytest.mark.parametrize(
+    ("names", "look"), [(("sgd", "momentum", "adam"), "momentum"), (("sgd",), "sgd"), (("lion", "adam"), "lion")]
+)
+def test_the_first_view_looks_into_a_rule_that_has_something_inside(names: tuple[str, ...], look: str) -> None:
+    assert dict(first_view(lab.View(tuple(menu()[name] for name in names)))["pairs"])["look"] == look
+
+
+def test_surfaces_by_name_and_by_expression() -> None:
+    assert lab.surface("rosenbrock") is SURFACES["rosenbrock"]
+    own = lab.surface("x**2 + y**2", box=(-1, 2, -3, 4))
+    assert (own.value, own.box) == (lab.own("x**2 + y**2").value, ((-1, 2), (-3, 4)))
+    by_name = lab.trajectory("adam", "rosenbrock", 10, lr=0.1)
+    assert_same_bits(by_name, lab.trajectory("adam", SURFACES["rosenbrock"], 10, lr=0.1), "by name")
+    by_expression = lab.trajectory("adam", "x**2 + 4*y**2", 10, lr=0.1)
+    assert_same_bits(by_expression, lab.trajectory("adam", lab.own("x**2 + 4*y**2"), 10, lr=0.1), "by expression")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: lab.surface("bale"), "no surface is called 'bale'. Did you mean 'beale'"),
+        (lambda: lab.surface("x**2 +"), "is no expression in x and y"),
+        (lambda: lab.surface("beale", box=(0, 1, 0, 1)), "a box belongs to an expression; 'beale' has its own"),
+        (lambda: lab.trajectory("adam", "rosenbrok", 1), "Did you mean 'rosenbrock'?"),
+        (lambda: lab.trajectory("adam", None, 1), "a surface is what lab.surface returns, its name or an"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_surface(call: Any, words: str) -> None:
+    with pytest.raises(ProblemError, match=re.escape(words)):
+        call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
 
 OWN = '''
@@ -74,9 +76,42 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
     assert '"box": [[-12.0, 12.0], [-1.0, 5.0]], "start": [8.0, 4.0]' in (tmp_path / "steprule-lab.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("rules", "shown", "sliders"),
+    [
+        (["adam(beta2=0.9)"], "adam,adam (2)", [["adam (2).beta2", "0.9"]]),
+        (
+            ["adam(beta2=0.9)", "adam(beta2=0.99, lr=0.3)"],
+            "adam,adam (2)",
+            [["adam.beta2", "0.9"], ["adam (2).beta2", "0.99"], ["adam (2).lr", "0.3"]],
+        ),
+        (["adam", "lion(beta1=0.5)"], "adam,lion", [["lion.beta1", "0.5"]]),
+        (
+            ["momentum(nesterov=true, mu=0.5)"],
+            "adam,momentum(nesterov=True)",
+            [["momentum(nesterov=True).mu", "0.5"]],
+        ),
+        (["momentum(nesterov=false)"], "adam,momentum", []),
+    ],
+)
+def test_a_rule_with_settings(tmp_path: Path, rules: list[str], shown: str, sliders: list[list[str]]) -> None:
+    """Sliders stand where settings say; what no slider can do makes a rule of its own."""
+    _run(*rules, "--no-open", cwd=tmp_path)
+    found = re.search(r'"first": ({.*})}</script>', (tmp_path / "steprule-lab.html").read_text())
+    assert found is not None
+    first = json.loads(found[1])
+    assert first["rules"] == shown
+    pairs = [pair for pair in first["pairs"] if pair[0] not in ("surface", "rules", "look")]
+    assert pairs == sliders  # rates that are not given are looked for by the page
+    assert first["tunes"]
+    looked_at = dict(first["pairs"])["look"]
+    assert looked_at == shown.split(",")[-len(rules)]
+
+
 def test_it_lists_the_surfaces(tmp_path: Path) -> None:
     said = _run("--list", cwd=tmp_path)
     assert all(name in said for name in NAMES)
+    assert all(f"{story['key']} {story['title']}." in said for story in presets())
     assert not list(tmp_path.iterdir())
 
 
@@ -100,9 +135,12 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
         (["--start", "1,1"], "--start belongs to a surface; name one by --surface"),
         (["--port", "80"], "--port has no effect without --serve"),
         (["--serve", "--output", "x.html"], "--output has no effect with --serve, which writes no file"),
-        (["--list", "--no-open"], "--list only lists the surfaces; drop what is given beside it"),
+        (["--list", "--no-open"], "--list only lists surfaces and stories; drop what is given beside it"),
         (["adm"], "no rule is called 'adm'. Did you mean 'adam'"),
         (["nowhere.py"], "there is no file 'nowhere.py'"),
+        (["adam", "adam(lr=0.1)", "adam(lr=0.2)"], "the page shows a rule in two settings at most, 'adam' beside"),
+        (["adam(beta2=0.9)", "adam(beta2=0.9)"], "rule 'adam(beta2=0.9)' is given 2 times; name each rule once"),
+        (["adam(beta2=1)"], "beta2 must be a number in [0, 1), got 1 in adam(beta2=1)"),
         (["lion", "lion"], "rule 'lion' is given 2 times; name each rule once"),
         (["--output", "."], "cannot write .: it is a folder. Choose another place: --output FILE"),
         (["--output", "/proc/page.html"], "cannot write /proc/page.html:"),
@@ -147,4 +185,4 @@ def test_without_sympy_it_says_what_to_install(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "the lab needs SymPy. Install: pip install 'steprule[lab]'" in done.stderr
+    assert 'the lab needs SymPy. Install: pip install "sympy>=1.13"' in done.stderr

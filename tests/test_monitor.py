@@ -8,7 +8,7 @@ import math
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -443,3 +443,114 @@ def test_a_step_that_was_not_taken_is_not_counted(door: str, monkeypatch: pytest
                 run.step(np.ones(3))
         run.step(np.ones(3))
     assert [row["step"] for row in monitor.rows] == [1, 2, 4]
+
+
+def skipped_run(door: str, bad: Sequence[bool], **options: Any) -> tuple[Any, sr.Monitor]:
+    """Return an optimizer and its monitor after steps, of which some had gradients that were not finite."""
+    run = Door(door, "adam", np.ones(SHAPE, np.float32), nonfinite="skip", max_skips=1000)
+    monitor = sr.Monitor(run.opt, **options)
+    for is_bad in bad:
+        run.step(np.full(SHAPE, np.nan if is_bad else 1.0, np.float32))
+    return run.opt, monitor
+
+
+@pytest.mark.parametrize("door", ["llvm", "numpy", "torch"])
+def test_skipped_steps_are_told(door: str) -> None:
+    optimizer, monitor = skipped_run(door, [bool(t % 10) for t in range(200)])
+    (found,) = monitor.diagnose()
+    assert (found.illness, found.parameters) == ("steps skipped", ())
+    assert found.evidence == {"skipped": 180, "in_a_row": 9, "steps": 200}
+    words = "steps skipped: 180 of the last 200 steps were skipped, since gradients were not finite, 9 of them in a row"
+    assert str(monitor.diagnose()).startswith(words)
+    assert ("skipped=180" if door != "torch" else "skipped: 180 steps whose gradients") in repr(optimizer)
+
+
+@pytest.mark.parametrize("door", ["llvm", "torch"])
+def test_where_all_steps_were_skipped_that_is_the_cause(door: str) -> None:
+    for count in (1, 5):
+        optimizer, monitor = skipped_run(door, [True] * count)
+        assert f"all of the last {count} steps were skipped" in str(monitor.diagnose())
+        assert "nothing was read" not in str(monitor.diagnose())
+        assert not monitor.diagnose().is_read
+    fresh, monitor = skipped_run(door, [])
+    assert str(monitor.diagnose()).startswith("nothing was read yet: no step was taken")
+    assert "skipped" not in repr(fresh)
+    del fresh, optimizer
+
+
+def test_a_step_that_is_skipped_now_and_then_is_no_illness() -> None:
+    assert skipped_run("llvm", [t in (5, 50) for t in range(60)], every=10)[1].diagnose() == []
+    assert skipped_run("llvm", [t % 15 == 0 for t in range(1, 100)], every=10)[1].diagnose() == []
+    assert len(skipped_run("llvm", [t % 9 == 0 for t in range(1, 100)], every=10)[1].diagnose()) == 1
+
+
+def test_skips_are_told_of_the_last_readings_and_since_the_monitor_came() -> None:
+    optimizer, monitor = skipped_run("llvm", [True] * 50 + [False] * 50, every=10)
+    assert monitor.diagnose() == []  # long ago
+    later = Door("llvm", "adam", np.ones(SHAPE, np.float32), nonfinite="skip")
+    for _ in range(5):
+        later.step(np.full(SHAPE, np.inf, np.float32))
+    monitor = sr.Monitor(later.opt)
+    later.step(np.ones(SHAPE, np.float32))
+    assert monitor.diagnose() == []
+    del optimizer
+
+
+class Parts(nn.Module):
+    """A layer that the loss depends on, one that it does not, and one that is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.unused, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.first(self.frozen(x))))  # type: ignore[no-any-return]
+
+
+def test_parameters_without_a_gradient_are_named() -> None:
+    torch.manual_seed(0)
+    model = Parts()
+    optimizer = steprule.torch.AdamW(model.named_parameters())
+    monitor = sr.Monitor(optimizer, every=10)
+
+    def named(steps: int) -> list[set[str]]:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (model(torch.randn(16, 4)) - torch.randn(16, 1)).square().mean().backward()
+            optimizer.step()
+        return [set(found.parameters) for found in monitor.diagnose() if "grad is None" in found.what]
+
+    unused = {"unused.weight", "unused.bias"}
+    assert named(19) == []  # two readings
+    assert named(1) == [unused]
+    model.last.requires_grad_(False)
+    assert named(40) == [unused]  # of the five readings one is older
+    assert named(10) == [unused | {"last.weight", "last.bias"}]
+    assert all(row["name"] != "unused.weight" for row in monitor.rows)
+    model.last.requires_grad_(True)
+    assert named(10) == [unused]
+
+
+def test_an_unknown_argument_names_the_right_one() -> None:
+    optimizer = sr.Optimizer(np.ones(3), "adam")
+    with pytest.raises(TypeError, match=r"Monitor has no argument 'evry'. Did you mean 'every'\?"):
+        sr.Monitor(optimizer, evry=10)  # type: ignore[arg-type]
+    assert optimizer._monitor is None
+
+
+@pytest.mark.parametrize("door", ["llvm", "torch"])
+def test_weights_that_were_spoilt_between_readings_need_a_checkpoint(door: str) -> None:
+    run = Door(door, "adam", np.ones(SHAPE, np.float32))
+    monitor = sr.Monitor(run.opt, every=5)
+    for t in range(1, 11):
+        run.step(np.full(SHAPE, np.inf, np.float32) if t == 8 else run.theta())
+    (found,) = monitor.diagnose()
+    assert "at step 10, and the parameter was so before that step" in found.what
+    assert found.remedy.startswith("Go back to a checkpoint")
+    just = Door(door, "adam", np.ones(SHAPE, np.float32))
+    monitor = sr.Monitor(just.opt, every=5)
+    just.step(np.full(SHAPE, np.inf, np.float32))
+    (found,) = monitor.diagnose()
+    assert "before" not in found.what
+    assert found.remedy.startswith("Pass nonfinite='skip'")

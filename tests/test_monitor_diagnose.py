@@ -94,6 +94,21 @@ def test_each_illness_by_itself(illness: str) -> None:
     assert names([[reading(t)] for t in range(200, 700, 100)]) == []
 
 
+@pytest.mark.parametrize(
+    ("illness", "changes", "remedy"),
+    [
+        ("learning rate too low", {"update": (4e-5) ** 2}, "Raise lr by a factor of 10."),
+        ("learning rate too low", {"update": (5.8e-7) ** 2}, "Raise lr by a factor of 1,000."),
+        ("learning rate too low", {"update": 0.0}, "Raise lr by a factor of 10."),
+        ("learning rate too high", {"lr": 0.02}, "Lower lr by a factor of 3 to 10."),
+        ("learning rate too high", {"lr": 2.0}, "Lower lr by a factor of 1,000."),
+    ],
+)
+def test_a_factor_follows_from_the_numbers(illness: str, changes: dict[str, Any], remedy: str) -> None:
+    ill = [[reading(t, **{**ILLS[illness], **changes})] for t in range(200, 700, 100)]
+    assert [(found.illness, found.remedy) for found in said(ill)] == [(illness, remedy)]
+
+
 @pytest.mark.parametrize("illness", ILLS)
 def test_how_many_readings_it_takes(illness: str) -> None:
     times = {"non-finite gradients": 1, "loss spikes ahead": 2, "dead parameters": 5}.get(illness, 3)

@@ -533,3 +533,48 @@ def test_names_that_an_optimizer_takes_are_refused(name: str) -> None:
     exec(f"def own(theta, g, *, {name}: Rate = 0.1):\n    return theta - {name} * g\n", names)
     with pytest.raises(RuleError, match=f"'{name}' is an argument of Optimizer"):
         rule(names["own"])
+
+
+def test_results_in_another_order_are_refused() -> None:
+    with pytest.raises(
+        RuleError, match=r"returns m in the place of theta: .* order of the arguments, theta, m\. If"
+    ) as caught:
+
+        @sr.rule
+        def swapped(theta, g, m, *, lr: sr.Rate = 1e-3, beta: sr.Decay = 0.9):
+            m = beta * m + (1 - beta) * g
+            return m, theta - lr * m
+
+    assert "return m, theta - lr * m" in str(caught.value)
+    with pytest.raises(RuleError, match="returns v in the place of m"):
+
+        @sr.rule
+        def exchanged(theta, g, m, v, *, lr: sr.Rate = 1e-3, fast: bool = False):
+            m = 0.9 * m + g
+            v = 0.9 * v + g * g
+            theta = theta - lr * m / (1 + v)
+            return (theta, m, v) if fast else (theta, v, m)
+
+
+def test_results_that_only_look_exchanged() -> None:
+    @sr.rule
+    def delayed(theta, g, g_1, g_2, *, lr: sr.Rate = 1e-3):
+        return theta - lr * (g + g_1 + g_2), g, g_1
+
+    @sr.rule
+    def turned(theta, g, a, b, *, lr: sr.Rate = 1e-3):
+        a, b = b + g, a
+        return theta - lr * a, a, b
+
+    @sr.rule
+    def copied(theta, g, master, *, lr: sr.Rate = 1e-3):
+        master = master - lr * g
+        return master, master
+
+    @sr.rule
+    def named(theta, g, m, *, lr: sr.Rate = 1e-3):
+        theta = 0.9 * m + g
+        new = theta
+        return m - lr * theta, new
+
+    assert [rule(1.0, 2.0, *[3.0] * len(rule.slots))[1] for rule in (delayed, turned, copied)] == [2.0, 5.0, 2.998]

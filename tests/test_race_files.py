@@ -163,6 +163,8 @@ def test_unknown_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("mine.txt", r"^'mine\.txt' is not a \.py file"),
         ("momentum", "no problem is called 'momentum', but a rule is. .* by commas, without spaces"),
         ("lion,mom", "by commas, without spaces"),
+        ("himmelblau", r"Known: .*\. A problem of your own is a \.py file .* lab --surface himmelblau$"),
+        ("x**2+10*y**2", r"is a \.py file .*docs/race\.md\..* steprule lab --surface 'x\*\*2\+10\*y\*\*2'$"),
     ):
         with pytest.raises(ProblemError, match=message):
             load_problem(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 
 import steprule as sr
+from steprule.looks import LIGHT
 from steprule.race import Race, Settings, make_plan, race, summarize, write
 from steprule.race.figures import _cells, curves, sensitivity
 from steprule.race.run import Run
-from steprule.race.theme import LIGHT, spread, styles
+from steprule.race.theme import looks_of, spread
 from steprule.race.words import cells
 from tests.race_cases import QUADRATIC, runs_of, sgd_plan, shown, write_quadratic
 
@@ -154,7 +156,7 @@ class _Page(HTMLParser):
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "img", "source", "link"):
+        if tag not in ("meta", "img", "source", "link", "wbr"):
             self.open.append(tag)
         assert tag not in ("script", "link", "iframe")
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
@@ -173,11 +175,26 @@ def _check_page(html: str, saved: dict[str, Any]) -> None:
     assert len(page.links) == 4
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not re.search(r"https?://|url\(|@import|\$[a-z]", html)
-    text = " ".join(page.text)
+    text = "".join(page.text)
     for line in saved["table"]:
         assert line["rule"] in text
         assert f"{line['test_accuracy']:.1%}" in text
     assert "Not finished" not in text
+
+
+def test_names_of_panels_end_before_their_notes(quadratic: str) -> None:
+    """However long they are: what does not fit is left out, and marked."""
+    rules = ("sgd", "adam(beta1=0.95, beta2=0.9999, eps=1e-6)", "adamw(weight_decay=0.123456)", "momentum_ema")
+    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1, 0.2, 0.3, 0.4, 0.5), seeds=1))
+    rows = summarize(plan, {task: Run(1, False, 0.5, {}, [1.0] * 5) for task in plan.tasks})
+    axes = sensitivity(plan, rows, LIGHT).axes
+    names = [one.get_title("left") for one in axes]
+    assert {"sgd", "momentum_ema"} <= set(names)
+    assert sum(name.endswith("…") for name in names) == 2
+    for one in axes:
+        left, right = (one._left_title.get_window_extent(), one._right_title.get_window_extent())  # type: ignore[attr-defined]
+        assert one.get_title("right") == "100%"
+        assert left.x1 < right.x0
 
 
 def test_numbers_do_not_break_in_the_middle(quadratic: str, tmp_path: Path) -> None:
@@ -225,5 +242,39 @@ def test_labels_keep_their_distance_and_their_order() -> None:
 
 def test_every_rule_of_the_catalogue_has_a_look_of_its_own() -> None:
     names = list(sr.rules.CATALOGUE)
-    looks = styles(names, LIGHT)
+    looks = looks_of(names, LIGHT)
     assert len({repr(look) for look in looks.values()}) == len(names)
+
+
+@pytest.mark.parametrize(("by", "margin"), [(0.0, "0.00400"), (-0.05, "0.00400"), (-5.0, "0.00400"), (5.0, "0.00900")])
+def test_the_page_holds_for_losses_of_any_sign(quadratic: str, tmp_path: Path, by: float, margin: str) -> None:
+    rules = ("sgd", "adam", "lion")
+    plan = replace(make_plan(Settings(quadratic, rules=rules, lrs=(1, 2), seeds=2)), start=4.0 + by)
+    found = {"sgd": (0.0, 0.2), "adam": (0.1, 0.3), "lion": (0.4, 0.5)}
+    runs = {
+        task: Run(
+            1, False, by + found[task.rule][task.seed], {}, [4.0 + by, by + 100.0, by + found[task.rule][task.seed]]
+        )
+        for task in plan.tasks
+    }
+    done = Race(plan, runs, 1, 0.0, 0, False)
+    text = " ".join(re.sub("<[^>]*>", "", write(done, tmp_path)[-1].read_text()).split())
+    assert "its range overlaps with that of adam." in text  # and not with lion's
+    assert ("Losses of this race can be negative" in text) is (by < 0)
+    assert f"which is {margin}." in text
+    rows = summarize(plan, runs)
+    for figure in (curves(plan, rows, LIGHT), sensitivity(plan, rows, LIGHT)):
+        axes = figure.axes[0]
+        assert axes.get_yscale() == ("linear" if by < 0 else "log")
+        # A loss far above the start does not press the others flat.
+        floor = min(by, 0.0)
+        assert axes.dataLim.y1 <= floor + 3 * (4.0 + by - floor) + 1e-9
+
+
+def test_a_loss_below_zero_on_the_way_has_no_logarithm(quadratic: str) -> None:
+    plan = sgd_plan(quadratic, (0.1,), 1)
+    runs = {task: Run(1, False, 0.5, {}, [2.0, -1.0, 0.5, 0.5, 0.5]) for task in plan.tasks}
+    rows = summarize(plan, runs)
+    # Nothing ends below zero, so zero is the least that counts, and what lies below is drawn at the lower end.
+    assert curves(plan, rows, LIGHT).axes[0].get_yscale() == "log"
+    assert curves(plan, rows, LIGHT).axes[0].dataLim.y0 > 0

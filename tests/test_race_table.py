@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +95,43 @@ def test_a_table_has_one_format_of_losses(quadratic: str, losses: list[float | N
     plan = sgd_plan(quadratic, (0.1,), 3)
     rows = summarize(plan, runs_of(plan, {0.1: losses}))
     assert loss_format(rows)(0.1) == first
+
+
+@pytest.mark.parametrize(
+    ("losses", "texts"),
+    [
+        ([5.0, 5.00002, 5.1], ["5.00000", "5.00002", "5.10000"]),
+        ([5.0, 5.0, 5.1], ["5.00", "5.00", "5.10"]),
+        ([5.0, 5.0 + 1e-13, 5.1], ["5.00", "5.00", "5.10"]),  # digits that would tell nothing more
+        ([-5.0, -4.9999, -4.0], ["-5.0000", "-4.9999", "-4.0000"]),
+        ([1.23e-5, 1.24e-5, 0.1], ["1.23e-05", "1.24e-05", "1.00e-01"]),
+    ],
+)
+def test_losses_have_the_digits_that_tell_them_apart(quadratic: str, losses: list[float], texts: list[str]) -> None:
+    rules = ("sgd", "adam", "lion")
+    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1,), seeds=1))
+    found = dict(zip(rules, losses, strict=True))
+    rows = summarize(plan, {task: Run(1, False, found[task.rule], {}, [7.0]) for task in plan.tasks})
+    written = loss_format(rows)
+    assert [cells(row, written)[2] for row in rows] == texts
+
+
+def _shifted(quadratic: str, by: float) -> tuple[list[str], list[float | None], list[float | None]]:
+    """Return the order of three rules, their rates and how forgiving they are, all losses moved by a number."""
+    plan = replace(
+        make_plan(Settings(quadratic, rules=("sgd", "adam", "lion"), lrs=(1, 2, 3, 4, 5), seeds=1)), start=4.0 + by
+    )
+    found = {"sgd": (0.0, 0.003, 0.005, 1, 9), "adam": (0.5, 0.54, 0.56, 0.549, 8), "lion": (2, 1.9, 2.08, 2.1, 1.8)}
+    runs = {task: Run(1, False, by + found[task.rule][int(task.lr or 0) - 1], {}, [4.0 + by]) for task in plan.tasks}
+    rows = summarize(plan, runs)
+    best = [row.best.lr if row.best else None for row in rows]
+    return [row.entrant.label for row in rows], best, [row.forgiving for row in rows]
+
+
+def test_negative_losses_are_counted_from_the_lowest_one(quadratic: str) -> None:
+    plain: Any = _shifted(quadratic, 0.0)
+    assert plain == (["sgd", "adam", "lion"], [1, 1, 5], [2 / 5, 3 / 5, 2 / 5])
+    for by in (-0.25, -2.0, -4.0, -32.0):
+        assert _shifted(quadratic, by) == plain
+    # Where none is negative zero is the least, and ten percent of the best loss more.
+    assert _shifted(quadratic, 32.0)[2] == [4 / 5, 4 / 5, 1.0]

@@ -24,7 +24,14 @@ def fun(x: Any) -> float:
         ({"max_iter": 3}, "no option 'max_iter'. Did you mean 'maxiter'"),
         ({"beta3": 0.1}, "no option 'beta3'. Did you mean 'beta"),
         ({"constraints": ()}, "penalty"),
-        ({"method": "adam"}, "chosen by rule="),
+        ({"method": "Adam"}, "no option 'method': a rule is chosen by rule='adam'"),
+        ({"method": "BFGS"}, "chosen by rule="),
+        ({"learning_rate": 0.1}, "(?i)it is called '?lr"),
+        ({"epsilon": 0.1}, "It is called 'eps'"),
+        ({"b1": 0.1}, "It is called 'beta1'"),
+        ({"betas": (0.9, 0.999)}, "They are called 'beta1' and 'beta2'"),
+        ({"lr": [0.1, 0.05]}, r"got \[0.1, 0.05\]. What changes from step to step is a schedule.*steprule.schedules"),
+        ({"lr": np.array([0.1, 0.05])}, "is a schedule, a callable of the step number t"),
         ({"hess": fun}, "first derivatives only"),
         ({"lr": -1}, "lr must be a number of at least 0, got -1"),
         ({"maxiter": -1}, "maxiter must be a whole number of at least 0, got -1"),
@@ -81,7 +88,7 @@ def test_bounds(bounds: Any, message: str) -> None:
         ([1.0, 1j], "real numbers"),
         (["1", "2"], "real numbers"),
         ([[1.0], [1.0, 2.0]], "real numbers"),
-        (None, "real numbers, got NoneType None"),
+        (None, "x0 is None; give"),
     ],
 )
 def test_x0(x0: Any, message: str) -> None:
@@ -108,7 +115,7 @@ def test_what_fun_returns(value: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("gradient", "message"),
     [
-        (np.zeros(3), r"gradient has shape \(3,\), but x has shape \(2,\)$"),
+        (np.zeros(3), r"gradient has shape \(3,\), but x has shape \(2,\); return one number for each"),
         (np.zeros((1, 2)), r"gradient has shape \(1, 2\), but x has shape \(2,\); return it .ravel"),
         (1.0, r"gradient has shape \(1,\)"),
         (None, "gradient must be an array of real numbers, got NoneType"),

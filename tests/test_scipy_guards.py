@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 import scipy.optimize as so
 from numpy.typing import NDArray
 
@@ -98,6 +99,28 @@ def test_a_run_that_does_not_recover_stops(source: dict[str, Any]) -> None:
     assert fun.calls in (6, 7)  # the best is measured again
 
 
+class BrokenAverage(Broken):
+    """|x|^2 / 2, not finite at some of the looks at the average, which a run of three steps takes after four others."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__(dict.fromkeys(range(5, 5 + bad), "loss"))
+
+
+def test_a_look_at_the_average_follows_the_policy() -> None:
+    options: dict[str, Any] = {"jac": True, "rule": "sgd", "lr": 0.1, "maxiter": 3, "average": "polyak"}
+    res = sr.minimize(BrokenAverage(2), START, nonfinite="skip", **options)
+    np.testing.assert_allclose(res.x, START * (0.9 + 0.81 + 0.729) / 3)
+    assert (res.status, res.skipped, res.nfev) == (1, 2, 7)
+    for nonfinite, looks in (("skip", 11), ("stop", 1)):
+        fun = BrokenAverage(100)
+        res = sr.minimize(fun, START, nonfinite=nonfinite, **options)
+        assert (res.status, fun.calls) == (3, 4 + looks)
+        assert "Not finite at the average of the iterates: the loss is nan; x is the best iterate" in res.message
+        np.testing.assert_allclose(res.x, START * 0.729)
+    with pytest.raises(NonFiniteError, match="after 3 iterations: the loss is nan"):
+        sr.minimize(BrokenAverage(1), START, nonfinite="raise", **options)
+
+
 def test_gradients_that_are_huge_are_finite() -> None:
     res = sr.minimize(lambda x: (0.0, np.full(2, 1e300)), START, jac=True, lr=0.1, maxiter=3)
     assert (res.status, res.nit) == (1, 3)
@@ -121,7 +144,7 @@ def test_raising() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"nonfinite": "propagate"}, "one of stop, skip, raise, got 'propagate'. A step along NaN"),
+        ({"nonfinite": "propagate"}, "one of stop, skip, raise, got 'propagate'. A step along NaN .* 'stop' ends"),
         ({"max_skips": 3}, "max_skips=3 does nothing without nonfinite='skip'"),
         ({"nonfinite": "raise", "max_skips": 3}, "max_skips=3 does nothing"),
         ({"nonfinite": "skip", "max_skips": -1}, "whole number"),
@@ -172,6 +195,10 @@ def test_workers_change_who_calls_and_nothing_else(jac: Any) -> None:
         return [f(point) for point in points]
 
     alone = sr.minimize(fun, START, jac=jac, lr=0.02, maxiter=5)
+    if tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 16):
+        with pytest.raises(HyperparameterError, match=r"workers needs SciPy 1\.16, and this is 1\.\d+"):
+            sr.minimize(fun, START, jac=jac, maxiter=5, workers=2)
+        return
     for workers in (2, np.int64(2), mapped):
         together = sr.minimize(fun, START, jac=jac, lr=0.02, maxiter=5, workers=workers)
         np.testing.assert_array_equal(together.state.x, alone.state.x)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import steprule as sr
 from steprule.doors.iterate import Average
-from steprule.errors import HyperparameterError
+from steprule.errors import HyperparameterError, NonFiniteError
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,10 @@ def test_the_answer_is_the_mean_of_the_last_iterates_and_its_loss_is_measured_an
     fun, path = Noisy(0), list[Array]()
     res = sr.minimize(fun, np.zeros(4), jac=True, lr=0.05, maxiter=300, noisy=True, callback=path.append)
     np.testing.assert_allclose(res.x, tail(path), rtol=1e-12)
-    assert (res.success, res.status, res.nit) == (False, 1, 300)
+    assert (res.success, res.status, res.nit) == (True, 0, 300)
+    assert (
+        res.message == "Optimization terminated successfully: all steps were taken, and a noisy run has no other end."
+    )
     assert "jac" not in res
     anew = fun.losses[300:]
     assert len(anew) == 30
@@ -135,6 +138,10 @@ def test_differences_of_noise() -> None:
         ({"patience": 3}, "patience does nothing with noisy"),
         ({"data": [1.0]}, "noisy does nothing with data="),
         ({"noisy": 1}, "noisy must be True or False, got 1"),
+        ({"noisy": False, "measurements": 10}, "measurements does nothing without noisy=True"),
+        ({"noisy": False, "data": [1.0], "measurements": 0}, "measurements does nothing without noisy=True"),
+        ({"measurements": -1}, "measurements must be a whole number of at least 0, got -1"),
+        ({"measurements": 2.5}, "measurements must be a whole number"),
     ],
 )
 def test_what_does_nothing_with_noise(options: dict[str, Any], message: str) -> None:
@@ -151,3 +158,139 @@ def test_through_scipy() -> None:
     direct = sr.minimize(Noisy(3), np.zeros(4), jac=True, lr=0.05, **options)
     np.testing.assert_array_equal(res.x, direct.x)
     assert res.fun == direct.fun
+
+
+class Shots:
+    """|x|^2 and a little more at every call, not finite at some of them; what it gives is noted."""
+
+    def __init__(self, bad: set[int], value: float = np.nan) -> None:
+        self.bad, self.value, self.given = bad, value, list[float]()
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        call = len(self.given) + 1
+        self.given.append(self.value if call in self.bad else float(x @ x) + 0.01 * call)
+        return self.given[-1], 2 * x
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_measurement_that_is_not_finite_is_taken_again(value: float) -> None:
+    fun = Shots({3, 52, 53, 55}, value)
+    res = sr.minimize(fun, [1.0, 2.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="skip")
+    assert (res.success, res.nit, res.skipped) == (True, 50, 4)
+    assert res.fun == np.mean(np.array(fun.given)[[53, *range(55, 64)]])
+    assert res.nfev == len(fun.given) == 64
+    # What counts is how many there are in a row.
+    apart = sr.minimize(
+        Shots({51, 53, 55, 57}), [1.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="skip", max_skips=1
+    )
+    assert (apart.success, apart.skipped) == (True, 4)
+    few = sr.minimize(
+        Shots({52, 53, 54}), [1.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="skip", max_skips=2
+    )
+    assert (few.success, few.status, few.skipped) == (False, 3, 2)
+    assert "the loss is nan at the final x, in measurement 2 of 10, as in the 2 evaluations before" in few.message
+    assert few.message.endswith("; fun is the mean of the 1 before.")
+    assert few.fun == few.x @ few.x + 0.01 * 51
+
+
+def test_a_measurement_that_is_not_finite_raises_or_is_told() -> None:
+    with pytest.raises(
+        NonFiniteError, match=r"after 50 iterations: the loss is nan at the final x, in measurement 2 of"
+    ):
+        sr.minimize(Shots({52}), [1.0, 2.0], jac=True, lr=0.1, maxiter=50, noisy=True, nonfinite="raise")
+    fun = Shots({54})
+    res = sr.minimize(fun, [1.0, 2.0], jac=True, lr=0.1, maxiter=50, noisy=True)
+    assert (res.success, res.status, res.nfev) == (False, 3, 54)
+    assert res.message == (
+        "Not finite after 50 iterations: the loss is nan at the final x, in measurement 4 of 10; fun is the mean of "
+        "the 3 before, and nonfinite='skip' measures again."
+    )
+    assert res.fun == np.mean(fun.given[50:53])
+    assert res.fun_error == np.std(fun.given[50:53], ddof=1) / np.sqrt(3)
+    first = sr.minimize(Shots({51}), [1.0], jac=True, lr=0.1, maxiter=50, noisy=True)
+    assert np.isnan(first.fun)
+    assert np.isnan(first.fun_error)
+    assert "; fun is nan, and" in first.message
+
+
+@pytest.mark.parametrize("nonfinite", ["stop", "skip"])
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_a_run_that_ends_in_nan_is_not_measured_where_it_ended(nonfinite: str, steps: int) -> None:
+    fun = Shots(set(range(steps + 1, 1000)))
+    res = sr.minimize(fun, [1.0, 2.0], jac=True, lr=0.1, noisy=True, nonfinite=nonfinite)
+    assert (res.success, res.status, res.nit) == (False, 3, steps)
+    assert np.isnan(res.fun)
+    # At the mean of seven iterates nothing has been seen before; one look there tells that it is no better.
+    assert res.nfev == steps + (11 if nonfinite == "skip" else 1) + (steps > 1)
+    assert ("in measurement 1 of 10" in res.message) == (steps > 1)
+
+
+def test_basin_hopping_takes_its_lowest_minimum() -> None:
+    def fun(x: Array) -> tuple[float, Array]:
+        return float((x[0] ** 2 - 1) ** 2 + 0.5 * x[0]), 4 * x * (x**2 - 1) + 0.5
+
+    hop: Any = so.basinhopping
+    method = sr.scipy.method("adam", lr=0.05, noisy=True)
+    inner = {"jac": True, "method": method, "options": {"maxiter": 200}}
+    res = hop(fun, [1.0], niter=20, stepsize=2.0, rng=0, minimizer_kwargs=inner)
+    assert res.fun == pytest.approx(-0.5148, abs=1e-3)
+    assert res.success
+    assert res.minimization_failures == 0
+
+
+def test_runs_in_parts_are_one_run() -> None:
+    def fun(x: Array, rng: np.random.Generator) -> tuple[float, Array]:
+        return float(x @ x + rng.normal()), 2 * x + rng.normal(size=2)
+
+    for part in (1, 30, 299):
+        rngs = [np.random.default_rng(7) for _ in range(2)]
+        options: dict[str, Any] = {"jac": True, "lr": 0.1, "noisy": True}
+        whole = sr.minimize(fun, [1.0, 2.0], rngs[0], maxiter=300, **options)
+        first = sr.minimize(fun, [1.0, 2.0], rngs[1], maxiter=part, measurements=0, **options)
+        assert first.nfev == part
+        second = sr.minimize(fun, None, rngs[1], maxiter=300 - part, state=first.state, **options)
+        np.testing.assert_array_equal(second.x, whole.x)
+        # As many measurements as the whole run has, of the same numbers.
+        assert (second.fun, second.fun_error) == (whole.fun, whole.fun_error)
+        assert rngs[0].normal() == rngs[1].normal()
+
+
+def test_without_measurements_fun_is_of_the_last_steps() -> None:
+    for steps in (20, 300):
+        fun = Noisy(0)
+        res = sr.minimize(fun, np.zeros(4), jac=True, lr=0.05, maxiter=steps, noisy=True, measurements=0)
+        assert res.success
+        assert res.fun == pytest.approx(np.mean(fun.losses[-100:]), rel=1e-12)
+        assert np.isnan(res.fun_error)
+        assert res.nfev == len(fun.losses) == steps
+
+
+def test_as_many_measurements_as_are_asked_for() -> None:
+    for count in (1, 2, 500):
+        fun = Noisy(0)
+        res = sr.minimize(fun, np.zeros(4), jac=True, lr=0.05, maxiter=20, noisy=True, measurements=count)
+        assert res.fun == np.mean(fun.losses[20:])
+        assert len(fun.losses) == 20 + count
+        assert np.isnan(res.fun_error) == (count == 1)
+
+
+def test_the_callback_gets_the_loss_of_the_point_before() -> None:
+    seen: list[float] = []
+
+    def note(intermediate_result: so.OptimizeResult) -> None:
+        seen.append(intermediate_result.fun)
+
+    fun = Noisy(0)
+    sr.minimize(fun, np.zeros(4), jac=True, maxiter=5, noisy=True, measurements=0, callback=note)
+    assert seen == fun.losses
+
+
+def test_workers_beside_noise_are_warned_of() -> None:
+    fun = Noisy(0)
+    options: dict[str, Any] = {"finite_diff_abs_step": 0.1, "workers": map, "maxiter": 2}
+    with pytest.warns(so.OptimizeWarning, match=r"default_rng\(\)") as caught:
+        sr.minimize(fun.loss, np.zeros(4), noisy=True, **options)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sr.minimize(true_loss, np.zeros(4), **options)

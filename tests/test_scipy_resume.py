@@ -126,11 +126,11 @@ def test_through_scipy() -> None:
 def test_what_does_not_belong() -> None:
     state = sr.minimize(rosen, START, jac=True, maxiter=3).state
     assert repr(state) == "<state of adam after 3 steps on 2 variables>"
-    with pytest.raises(StateError, match="rule 'adam', and this one has 'sgd'"):
+    with pytest.raises(StateError, match="rule='adam', and this one has rule='sgd'"):
         sr.minimize(rosen, None, jac=True, rule="sgd", state=state)
-    with pytest.raises(StateError, match="kind of run 'best', and this one has 'noisy'"):
+    with pytest.raises(StateError, match="neither data= nor noisy, and this one has noisy=True"):
         sr.minimize(rosen, None, jac=True, noisy=True, state=state)
-    with pytest.raises(StateError, match="average None, and this one has 'tail'"):
+    with pytest.raises(StateError, match="average=None, and this one has average='tail'"):
         sr.minimize(rosen, None, jac=True, average="tail", state=state)
     with pytest.raises(StateError, match="got a dict"):
         sr.minimize(rosen, None, jac=True, state={})  # type: ignore[arg-type]

@@ -233,3 +233,16 @@ def test_amsgrad_s_counterexample() -> None:
     early, middle, late = (part.mean() for part in np.split(amsgrad_regret, 3))
     assert late < 0.8 * middle < 0.4 * early
     assert late < 0.1
+
+
+def test_the_loss_is_of_a_whole_pass_however_long() -> None:
+    losses: list[float] = []
+
+    def fun(x: Array, target: float) -> tuple[float, Array]:
+        losses.append(float(((x - target) ** 2).sum()))
+        return losses[-1], 2 * (x - target)
+
+    for steps in (200, 250, 400):
+        losses.clear()
+        res = sr.minimize(fun, [0.0], jac=True, data=range(250), maxiter=steps)
+        assert res.fun == pytest.approx(np.mean(losses[-250:]), rel=1e-12)

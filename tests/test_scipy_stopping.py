@@ -10,6 +10,8 @@ import pytest
 import scipy.optimize as so
 
 import steprule as sr
+from steprule.doors.box import Box
+from steprule.doors.returned import all_finite
 from tests.bowl import CENTRE, Array, Counter, bowl, bowl_both, bowl_slope
 
 
@@ -221,3 +223,15 @@ def test_disp_prints_what_scipy_prints(capsys: pytest.CaptureFixture[str]) -> No
         sr.minimize(bowl_both, np.zeros(3), jac=True, maxiter=1, disp=True)
     sr.minimize(bowl_both, np.zeros(3), jac=True, maxiter=1)
     assert capsys.readouterr().out.count("Iterations") == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2, 16, 17])
+def test_what_is_finite_and_how_steep_it_is_does_not_hang_on_the_number_of_variables(n: int) -> None:
+    for special in ([np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [1e308, 1e308], [-1e308, 1e308], [0.5, -0.75]):
+        numbers = np.zeros(n)
+        numbers[-len(special) :] = special[-n:]
+        assert all_finite(numbers) == bool(np.isfinite(numbers).all())
+        if all_finite(numbers):
+            assert Box.of(None, n).slope(np.zeros(n), numbers) == np.abs(numbers).max()
+            assert Box.of([(-1, 0.125)], n).slope(np.zeros(n), numbers) == np.abs(np.clip(numbers, -0.125, 1)).max()

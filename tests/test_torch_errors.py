@@ -31,6 +31,7 @@ from tests.torch_cases import (
     problem_for,
     random_gradients,
     reference,
+    step,
     trained_by,
 )
 
@@ -285,6 +286,33 @@ def test_a_misspelt_group_option_names_the_right_one(name: str, misspelt: str, m
     assert everything(optimizer) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "written", "meant", "value"),
+    [
+        ("AdamW", "learning_rate", "lr", 0.1),
+        ("AdamW", "epsilon", "eps", 1e-3),
+        ("SGD", "mu", "momentum", 0.9),
+        ("Lion", "wd", "weight_decay", 0.1),
+        ("AdamW", "weigth_decay", "weight_decay", 0.1),
+        ("AdamW", "clip_nrom", "clip_norm", 0.1),
+    ],
+)
+def test_another_name_of_an_argument_is_told(name: str, written: str, meant: str, value: float) -> None:
+    p, q = parameter(), parameter()
+    with pytest.raises(TypeError, match=f"{name} has no argument '{written}'.*'{meant}'"):
+        ours(name, [p], **{written: value})
+    optimizer, plain = ours(name, [p], **{meant: value}), ours(name, [q])
+    for own in (optimizer, plain):
+        step(own, name)
+    assert not torch.equal(p, q)
+
+
+@pytest.mark.parametrize(("written", "meant"), [("adamw", "AdamW"), ("AdamX", "Adam"), ("sgd", "SGD")])
+def test_another_name_of_a_class_is_told(written: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"no '{written}'. Did you mean .*'{meant}'"):
+        getattr(door, written)
+
+
 FOREIGN = {
     **dict.fromkeys(("name", "group_name", "tag", "note", "_private", "layer_id", "is_bias", "use_muon"), "mine"),
     **dict.fromkeys(("lr_scale", "lr_mult", "wd_mult", "initial_lr", "max_lr", "min_lr", "swa_lr"), 0.5),
@@ -420,3 +448,21 @@ def test_a_bad_value_set_between_steps_is_refused_in_torchs_words() -> None:
             optimizer.step()
         group[key] = kept
     optimizer.step()
+
+
+@pytest.mark.parametrize("flag", ["amsgrad", "capturable", "differentiable", "foreach", "fused", "maximize"])
+def test_texts_are_not_on_or_off(flag: str) -> None:
+    with pytest.raises(HyperparameterError, match=f"{flag} must be True or False, got 'no'"):
+        ours("Adam", [parameter()], **{flag: "no"})
+    optimizer = ours("Adam", [parameter()])
+    with pytest.raises(HyperparameterError, match=rf"{flag} must be True or False, got 'no' \(group 1\)"):
+        optimizer.add_param_group({"params": [parameter()], flag: "no"})
+    ours("Adam", [{"params": [parameter()], "nesterov": "a note", "clip": "another"}])
+
+
+def test_the_constructor_names_what_is_missing_of_formats() -> None:
+    """What the error says: remove it, or make the model bfloat16."""
+    model = torch.nn.Linear(64, 128)
+    with pytest.raises(HyperparameterError, match=r"no parameter is float16 .*remove it, .*model\.bfloat16\(\)"):
+        door.AdamW(model.parameters(), weights="split24")
+    assert "split24" in door.AdamW(model.bfloat16().parameters(), weights="split24").describe()

@@ -72,8 +72,8 @@ def test_wrong_formats(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"states_": "8bit"}, r"no option 'states_'. Did you mean 'states'\? \(group 1\)"),
-        ({"weight": "split24"}, r"no option 'weight'. Did you mean 'weights'\? \(group 1\)"),
+        ({"states_": "8bit"}, r"no option 'states_'. Did you mean 'states'\? .*\(group 1\)"),
+        ({"weight": "split24"}, r"no option 'weight'. Did you mean 'weights'\? .*\(group 1\)"),
         ({"states": "4bit"}, r"'4bit' \(group 1\)"),
         ({"seed": -1}, r"seed must be .*-1 \(group 1\)"),
     ],
@@ -186,12 +186,113 @@ def test_formats_that_change_between_steps_are_refused(option: str, value: str) 
     _, optimizer = stepped()
     optimizer.param_groups[0][option] = value
     before = everything(optimizer)
-    with pytest.raises(StateError, match="convert=True"):
+    with pytest.raises(StateError, match=r"load_state_dict\(optimizer.state_dict\(\), convert=True\)"):
         optimizer.step()
     assert everything(optimizer) == before
+    optimizer.load_state_dict(optimizer.state_dict(), convert=True)
+    optimizer.step()
+    assert optimizer.param_groups[0][option] == value
+
+
+def test_a_run_that_has_begun_goes_on_in_eight_bits_as_the_error_says() -> None:
+    w = big()
+    optimizer: Any = door.AdamW([w])
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    optimizer.param_groups[0]["states"] = "8bit"
+    with pytest.raises(StateError, match=r"load_state_dict\(optimizer.state_dict\(\), convert=True\)"):
+        optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict(), convert=True)
+    optimizer.step()
+    assert set(optimizer.state[w]) == {"step", *(f"exp_avg{k}_{s}" for k in ("", "_sq") for s in ("8bit", "scale"))}
+    assert optimizer.state[w]["step"] == 2
 
 
 # State dicts.
+
+KEPT: list[dict[str, Any]] = [
+    *({"states": states} for states in ("float32", "bfloat16", "8bit")),
+    {"states": {"exp_avg": "8bit"}},
+    *({"weights": weights} for weights in ("stochastic", "split24", "split32")),
+]
+
+
+def kept_by(state: Any) -> Any:
+    return {key: (value.dtype, tuple(value.shape)) for key, value in state.items() if key != "step"}
+
+
+@pytest.mark.parametrize("here", [{}, *KEPT], ids=str)
+@pytest.mark.parametrize("there", [{}, *KEPT], ids=str)
+def test_formats_are_those_of_the_constructor_and_others_are_refused(
+    there: dict[str, Any], here: dict[str, Any]
+) -> None:
+    """In both directions: a state goes on as it is kept, or it is refused, or it is converted."""
+
+    def made(options: dict[str, Any]) -> tuple[Tensor, Any]:
+        w, small = big(BF16), torch.ones(8, dtype=BF16)
+        return w, door.AdamW([w, small], **options)
+
+    def trained(options: dict[str, Any]) -> tuple[Tensor, Any]:
+        w, optimizer = made(options)
+        for param in optimizer.param_groups[0]["params"]:
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+        return w, optimizer
+
+    (_, saved), (w, other), (u, same) = trained(there), made(here), trained(here)
+    before, formats = everything(other), kept_by(same.state[u])
+    plain = {"weights": "nearest", "states": "float32"}
+    # A dict without formats says nothing of rounding, and "stochastic" keeps nothing that would be missing.
+    is_same = plain | there == plain | here or (not there and here == {"weights": "stochastic"})
+    if not is_same:
+        with pytest.raises(StateError, match=r"Make the optimizer with the states= and weights= .*convert=True"):
+            other.load_state_dict(copy.deepcopy(saved.state_dict()))
+        assert everything(other) == before
+    other.load_state_dict(copy.deepcopy(saved.state_dict()), convert=not is_same)
+    assert kept_by(other.state[w]) == formats
+    assert {name: other.param_groups[0].get(name) for name in here} == here
+    if is_same:
+        assert everything(other)[1]["state"] == everything(saved)[1]["state"]
+
+
+def test_both_formats_are_named() -> None:
+    for there, here, words in (
+        ({"states": "8bit"}, {}, "exp_avg was kept as 8bit, and is kept as float32 here"),
+        ({"states": "bfloat16"}, {}, "exp_avg was kept as bfloat16, and is kept as float32 here"),
+        ({}, {"states": "8bit"}, "exp_avg is kept as 8bit here"),
+        ({"weights": "split24"}, {"weights": "stochastic"}, "was kept as split24, and is kept as stochastic here"),
+        ({"states": "8bit"}, {"states": "8bit", "min_elements": 8193}, "kept as 8bit, and is kept as float32 here"),
+    ):
+        w, large = big(BF16), torch.ones(100, 100, dtype=BF16)
+        saved, other = (door.AdamW([w, large], **options) for options in (there, here))
+        w.grad = torch.ones_like(w)
+        saved.step()
+        with pytest.raises(StateError, match=words):
+            other.load_state_dict(saved.state_dict())
+
+
+def test_a_state_of_torch_goes_on_in_eight_bits() -> None:
+    """As docs/formats.md says: AdamW(..., states="8bit"), then load_state_dict(saved, convert=True)."""
+    w = torch.nn.Parameter(big())
+    plain = torch.optim.AdamW([w], lr=0.25)
+    w.grad = torch.ones_like(w)
+    plain.step()
+    optimizer: Any = door.AdamW([w], states="8bit")
+    optimizer.load_state_dict(plain.state_dict(), convert=True)
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    assert "exp_avg_8bit" in optimizer.state[w]
+    assert optimizer.state[w]["step"] == 2
+
+
+def test_a_state_that_was_never_stepped_leaves_the_formats() -> None:
+    pairs: list[list[dict[str, Any]]] = [[{"states": "8bit"}, {}], [{}, {"states": "8bit"}]]
+    for there, here in pairs:
+        saved, other = (door.AdamW([big()], **options) for options in (there, here))
+        other.load_state_dict(saved.state_dict())
+        assert other.param_groups[0].get("states") == here.get("states")
+
 
 DAMAGED: list[tuple[str, Any, str]] = [
     ("exp_avg_8bit", None, "the state has .* expected"),

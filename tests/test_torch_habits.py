@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
 
 import steprule.torch as door
-from steprule.errors import HyperparameterError, StructureError
+from steprule.errors import HyperparameterError, StateError, StructureError
 from tests.torch_cases import (
     ALL,
     CLASSES,
@@ -156,7 +156,34 @@ def test_a_schedule_that_wraps_the_step_is_called_and_is_not_in_the_way_of_hooks
 
 # Groups, defaults and notes
 
+KEPT_BY: dict[str, dict[str, Any]] = {
+    "torch's schedulers": {"initial_lr": 0.1, "swa_lr": 0.1, "base_momentum": 0.8, "max_momentum": 0.9},
+    "timm": {"lr_scale": 0.5, "lr_mult": 0.5, "param_names": ["w"], "initial_weight_decay": 0.1, "use_muon": False},
+    "transformers": {"rank": 8, "update_proj_gap": 200, "scale": 0.25, "proj_type": "std", "optim_args": "rank=8"},
+    "peft": {"loraplus_lr_ratio": 16, "loraplus_weight_decay": 0.0},
+    "deepspeed": {"name": "decay", "moe": True, "mp_group": None, "has_moe_layers": True, "max_grad_norm": 1.0},
+    "apex": {"step": 3, "bias_correction": True, "grad_averaging": True, "use_nvlamb": False, "adam_w_mode": True},
+    "Megatron": {"wd_mult": 1.0, "pre_wd_mult": 1.0, "pre_lr_mult": 1.0, "min_lr": 0.0, "start_wd": 0.1, "end_wd": 0.1}
+    | {"is_expert_parallel": False, "is_decoupled_lr": False, "default_config": True, "is_vision_model_param": False},
+    "fairscale, FSDP": {"fsdp_in_use": False, "shard": 0, "offload": False},
+    "bitsandbytes": {"optim_bits": 8, "min_8bit_size": 4096, "block_wise": True, "percentile_clipping": 100}
+    | {"max_unorm": 0.0, "skip_zeros": False, "is_paged": False, "t_alpha": None, "alpha": 0.0},
+    "schedulefree": {"k": 0, "r": 0.0, "weight_sum": 0.0, "lr_max": -1.0, "scheduled_lr": 0.1, "train_mode": True}
+    | {"warmup_steps": 0, "weight_lr_power": 2.0},
+    "prodigy": {"d": 1e-6, "d0": 1e-6, "d_max": 1e-6, "d_coef": 1.0, "d_numerator": 0.0, "growth_rate": 1e9}
+    | {"beta3": None, "decouple": True, "use_bias_correction": False, "safeguard_warmup": False, "slice_p": 1},
+    "mmengine": {"param_name": "w", "layer_name": "w", "decay_mult": 1.0, "base_lr": 0.1, "constraint": False},
+    "ultralytics": {"param_group": "bias", "warmup_bias_lr": 0.1},
+    "muon": {"ns_steps": 5, "ns_coefficients": (3.4, -4.8, 2.0), "adjust_lr_fn": None, "momentum_buffers": []},
+    "SAM and Lookahead": {"rho": 0.05, "adaptive": False, "lookahead_k": 5, "lookahead_alpha": 0.5, "la_steps": 5},
+    "LARS": {"trust_coefficient": 1e-3, "trust_clip": False, "always_adapt": False, "lars_exclude": True},
+    "scripts": {"weight_decay_scale": 0.0, "layer_decay": 0.75, "is_bias": True, "no_decay": True, "lr_decay_rate": 0.9}
+    | {"group_name": "g", "layer_id": 3, "depth": 2, "clip_norms": [1.0], "clip_grad_norm": 1.0, "grad_clip": 1.0}
+    | {"nonfinite_": [], "max_steps": 9, "weight_name": "w", "seeds": [1], "learning_rates": [0.1], "max_norm": 1.0},
+}
+"""What libraries and scripts keep in groups, beside options."""
 NOTES: dict[Any, Any] = {
+    **{key: value for keys in KEPT_BY.values() for key, value in keys.items() if key != "param_names"},
     "param_name": "w",
     "param": "w",
     "state": "frozen",
@@ -184,15 +211,17 @@ NOTES: dict[Any, Any] = {
 @pytest.mark.parametrize(("name", "options"), ALL, ids=case_id)
 def test_notes_in_groups_pass_and_stay(name: str, options: dict[str, Any]) -> None:
     (p,), (q,) = ([parameter()] for _ in range(2))
-    optimizer, plain = ours(name, [{"params": [p], **NOTES}], **options), ours(name, [q], **options)
-    optimizer.add_param_group({"params": [parameter()], **NOTES})
+    plain = ours(name, [q], **options)
+    notes = {key: value for key, value in NOTES.items() if key not in plain.defaults}  # alpha, rho
+    optimizer = ours(name, [{"params": [p], **notes}], **options)
+    optimizer.add_param_group({"params": [parameter()], **notes})
     for own in (optimizer, plain):
         step(own, name)
     assert torch.equal(p, q)
     saved = copy.deepcopy(optimizer.state_dict())
     optimizer.load_state_dict(saved)
     for group in optimizer.param_groups:
-        assert {key: group[key] for key in NOTES} == NOTES
+        assert {key: group[key] for key in notes} == notes
 
 
 SLIPS: list[tuple[str, dict[str, Any], str]] = [
@@ -208,6 +237,24 @@ SLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("Adam", {"amsgrad_": True}, "amsgrad"),
     ("NAdam", {"momentum_deday": 0.1}, "momentum_decay"),
     ("Optimizer", {"weight_deca": 0.1}, "weight_decay"),
+    ("AdamW", {"clip_nrom": 1.0}, "clip_norm"),
+    ("Lion", {"clipnorm": 1}, "clip_norm"),
+    ("SGD", {"clip_vlaue": torch.tensor(0.5)}, "clip_value"),
+    ("Adam", {"update_clipp": True}, "update_clip"),
+    ("AdamW", {"non_finite": "skip"}, "nonfinite"),
+    ("AdamW", {"max_skip": 3}, "max_skips"),
+    ("AdamW", {"learning_rate": 0.1}, "lr"),
+    ("SGD", {"learningRate": torch.tensor(0.1)}, "lr"),
+    ("Lion", {"wd": 0.1}, "weight_decay"),
+    ("Adam", {"epsilon": 1e-6}, "eps"),
+    ("Adam", {"LR": 0.1}, "lr"),
+    ("RMSprop", {"Eps": 1e-6}, "eps"),
+    ("AdamW", {"weightDecay": 0.1}, "weight_decay"),
+    ("AdamW", {"weight-decay": 0}, "weight_decay"),
+    ("NAdam", {"Betas": (0.9, 0.9)}, "betas"),
+    ("AdamW", {"States": "8bit"}, "states"),
+    ("SGD", {"Nesterov": True}, "nesterov"),
+    ("Optimizer", {"learning_rate": 0.1}, "lr"),
 ]
 
 
@@ -219,6 +266,28 @@ def test_a_slip_names_the_option(name: str, slip: dict[str, Any], meant: str) ->
     with pytest.raises(HyperparameterError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'"):
         optimizer.add_param_group({"params": [parameter()], **slip})
     assert everything(optimizer) == before
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first step", "between steps"])
+@pytest.mark.parametrize(("name", "slip", "meant"), SLIPS, ids=case_id)
+def test_a_slip_in_a_group_that_is_there_is_found_by_the_next_step(
+    name: str, slip: dict[str, Any], meant: str, begun: bool
+) -> None:
+    optimizer = ours(name, [parameter()], **({"rule": "adamw"} if name == "Optimizer" else {}))
+    if begun:
+        step(optimizer, name)
+    optimizer.param_groups[0].update(slip)
+    before = everything(optimizer)
+    for _ in range(2):  # whoever catches the first error gets the second
+        with pytest.raises(HyperparameterError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'"):
+            step(optimizer, name, steps=1)
+        assert everything(optimizer) == before
+    with pytest.raises(StateError, match=f"state dict do not fit: .*Did you mean '{meant}'.* \\(group 0\\)"):
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    del optimizer.param_groups[0][next(iter(slip))]
+    step(optimizer, name)
+    optimizer.param_groups[0].update({"name": "w", "lr_scale": 0.5, "initial_lr": 0.1})  # notes, at any time
+    step(optimizer, name)
 
 
 @pytest.mark.parametrize("name", CLASSES)

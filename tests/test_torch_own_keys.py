@@ -175,3 +175,73 @@ def test_a_state_that_is_part_of_a_graph_is_loaded_without_it() -> None:
     again.load_state_dict(optimizer.state_dict())
     assert frozen(again.state[q]) == frozen(optimizer.state[p])
     assert not again.state[q]["mu_product"].requires_grad
+
+
+ALIKE: list[tuple[str, str, dict[str, Any], str]] = [
+    ("AdamW", "Lion", {}, "has exp_avg_sq, which this optimizer does not keep"),
+    ("AdamW", "Signum", {}, "has exp_avg_sq, which this optimizer does not keep"),
+    ("AdamW", "SGD", {}, "has exp_avg, exp_avg_sq, which this optimizer does not keep"),
+    ("AdamW", "Lion", {"states": "8bit", "min_elements": 0}, "has exp_avg_sq_8bit, exp_avg_sq_scale, which"),
+    ("NAdam", "Adam", {}, "has mu_product, which this optimizer does not keep"),
+    ("AdEMAMix", "Signum", {}, "has exp_avg_slow, exp_avg_sq, which this optimizer does not keep"),
+    ("RMSprop", "SGD", {}, "has square_avg, which this optimizer does not keep"),
+    ("AdamW", "NAdam", {}, "expected .*mu_product"),
+    *(("Adam", name, {}, "has the option 'amsgrad'") for name in ("Yogi", "RAdam", "ADOPT", "SparseAdam")),
+    ("Yogi", "AdamW", {}, "has the option 'initial_accumulator'"),
+    ("ADOPT", "RAdam", {}, "has the option 'clip'"),
+    ("Lion", "Signum", {}, "has the option 'betas'"),
+]
+
+
+@pytest.mark.parametrize("make", [reference, ours], ids=["torch", "ours"])
+@pytest.mark.parametrize(("saver", "loader", "options", "words"), ALIKE, ids=case_id)
+def test_the_state_of_another_class_is_refused(
+    saver: str, loader: str, options: dict[str, Any], words: str, make: Any
+) -> None:
+    if make is reference and (options or not hasattr(torch.optim, saver)):
+        pytest.skip("torch has no such class or option")
+    kept = {} if loader in ("SGD", "SparseAdam") else options
+    saved, other = make(saver, [parameter()], **options), ours(loader, [parameter()], **kept)
+    step(saved, saver)
+    before = everything(other)
+    with pytest.raises(StateError, match=f"{words}.*another"):
+        other.load_state_dict(saved.state_dict())
+    assert everything(other) == before
+
+
+def test_averages_of_another_class_are_taken_where_nothing_else_is_left() -> None:
+    """What the error says: remove what is not of this optimizer, and set the options anew."""
+    p = parameter()
+    saved, lion, radam = ours("AdamW", [p]), ours("Lion", [parameter()]), ours("RAdam", [parameter()])
+    step(saved)
+    for other, left in ((lion, {"exp_avg_sq"}), (radam, set())):
+        told = copy.deepcopy(saved.state_dict())
+        told["state"][0] = {key: value for key, value in told["state"][0].items() if key not in left}
+        del told["param_groups"][0]["amsgrad"]
+        other.load_state_dict(told)
+        other.param_groups[0]["lr"] = 1e-4
+        (state,) = other.state.values()
+        assert torch.equal(state["exp_avg"], saved.state[p]["exp_avg"])
+        step(other)
+
+
+def test_options_of_another_class_that_a_group_has_as_notes_are_loaded() -> None:
+    group: Any = {"params": [parameter()], "amsgrad": False, "betas": (0.9, 0.99), "clip": True}
+    optimizer, again = ours("Signum", [dict(group)]), ours("Signum", [{**group, "params": [parameter()]}])
+    step(optimizer)
+    again.load_state_dict(optimizer.state_dict())
+    assert everything(again)[1] == everything(optimizer)[1]
+    plain = ours("RAdam", [parameter()])
+    told = ours("RAdam", [parameter()]).state_dict()
+    told["param_groups"][0].update({"clip": 1.0, "momentum": 0.9})  # what no option could be, and a common note
+    plain.load_state_dict(told)
+
+
+def test_slots_that_options_have_switched_off_are_loaded() -> None:
+    p = parameter()
+    optimizer = ours("AdamW", [p], amsgrad=True)
+    step(optimizer)
+    optimizer.param_groups[0]["amsgrad"] = False
+    step(optimizer)
+    again = ours("AdamW", [parameter()])
+    again.load_state_dict(optimizer.state_dict())

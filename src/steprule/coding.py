@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.backends import numpy as referee
-from steprule.compile import Plane, make_plan
+from steprule.compile import Plan, Plane, make_plan
 from steprule.formats import HalfWay, Kept, shape_of
 from steprule.language import Node
 from steprule.language.node import symbol
 
-__all__ = ["decode", "encode", "plane_name", "planes_of", "symbols_of"]
+__all__ = ["decode", "encode", "plan_of", "plane_name", "planes_of", "symbols_of"]
 
 
 def plane_name(value: str, suffix: str) -> str:
@@ -33,16 +33,21 @@ def symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
     return {suffix: symbol(plane.name, plane.per, plane.kind) for suffix, plane in planes.items()}
 
 
-@functools.cache
-def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
-    """Return the referee's ``run(numbers, *planes, scalars)`` that fills the planes, or the numbers."""
+def plan_of(way: Kept, encodes: bool) -> Plan:
+    """Return the plan that makes planes of numbers, rounded to nearest, or numbers of planes."""
     planes = planes_of("x", way)
     number = Plane("number", "float32")
     if encodes:
         outputs = {planes[k].name: node for k, node in way.encode(symbol("number", "element"), HalfWay()).items()}
     else:
         outputs = {"number": way.decode(symbols_of(planes))}
-    return referee.load(make_plan(way.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ()))
+    return make_plan(way.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ())
+
+
+@functools.cache
+def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
+    """Return the referee's ``run(numbers, *planes, scalars)`` that fills the planes, or the numbers."""
+    return referee.load(plan_of(way, encodes))
 
 
 def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -57,8 +57,9 @@ class ProblemError(StepruleError, ValueError):
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x' or 'y'?`` for the nearest of the ``known`` names, or the list of them."""
-    names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
+    names = list(dict.fromkeys(known))
+    same = [own for own in names if own.lower() == str(name).lower()]
+    near = same or difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     if near:
         return f" Did you mean {' or '.join(map(repr, near))}?"
     return f" Known: {', '.join(sorted(names))}." if names else ""

@@ -14,22 +14,35 @@ from collections.abc import Callable
 from typing import Any
 
 from steprule.errors import suggest
+from steprule.install import how_to_install
 
 try:
     import optax
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "steprule.jax needs JAX and optax: pip install 'steprule[jax]'", name=error.name
+        f"steprule.jax needs JAX and optax. Install: {how_to_install('jax', 'optax')}", name=error.name
     ) from None
 
 from steprule.doors.jax.alias import NAMES, named
-from steprule.doors.jax.convert import from_optax, to_optax
-from steprule.doors.jax.slots import EightBit
+from steprule.doors.jax.convert import encode, from_optax, to_optax
+from steprule.doors.jax.slots import EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.transformation import State, Step, step, transformation
 
 _MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}
 
-__all__ = ["EightBit", "State", "Step", "from_optax", "step", "to_optax", "transformation", *sorted(_MADE)]
+__all__ = [
+    "EightBit",
+    "NonNegativeEightBit",
+    "State",
+    "Step",
+    "decode",
+    "encode",
+    "from_optax",
+    "step",
+    "to_optax",
+    "transformation",
+    *sorted(_MADE),
+]
 
 
 def __getattr__(name: str) -> Any:

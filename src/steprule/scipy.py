@@ -5,6 +5,7 @@ import scipy.optimize, steprule as sr
 scipy.optimize.minimize(fun, x0, jac=True, method=sr.scipy.method("adam", lr=1e-2))
 """
 
-from steprule.doors.scipy import Method, method, minimize
+from steprule.doors.method import Method, method
+from steprule.doors.scipy import minimize
 
 __all__ = ["Method", "method", "minimize"]

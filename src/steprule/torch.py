@@ -15,11 +15,15 @@ float16 and bfloat16 parameters, or as ``states=`` says.
 
 from typing import Any
 
+from steprule.install import how_to_install
+
 try:
     from torch.optim import lr_scheduler as lr_scheduler
     from torch.optim import swa_utils as swa_utils
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("steprule.torch needs PyTorch: pip install 'steprule[torch]'", name=error.name) from None
+    raise ModuleNotFoundError(
+        f"steprule.torch needs PyTorch. Install: {how_to_install('torch')}", name=error.name
+    ) from None
 
 from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
@@ -55,5 +59,7 @@ def __getattr__(name: str) -> Any:
     """Say where to find what torch.optim has and this module has not."""
     import torch.optim
 
-    hint = f"; use torch.optim.{name}" if hasattr(torch.optim, name) else ""
+    from steprule.errors import suggest
+
+    hint = f"; use torch.optim.{name}" if hasattr(torch.optim, name) else f".{suggest(name, __all__)}"
     raise AttributeError(f"steprule.torch has no {name!r}{hint}", name=name)

@@ -15,7 +15,7 @@ from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.backends.loops_sums import SUMS
-from steprule.compile import BLOCK, LANES, Plan, distinct
+from steprule.compile import BLOCK, ENCODED, LANES, Plan, distinct
 from steprule.formats import GROUP
 
 __all__ = ["emit"]
@@ -89,7 +89,8 @@ _HEAD = """\
    {call}
    {arguments}
 
-   Compile with -ffp-contract=off (or -std=c99, which says so to GCC): fused multiply-adds give other bits. */
+   Compile with -ffp-contract=off (or -std=c99, which says so to GCC): fused multiply-adds give other bits.
+   Link with -lm.{note} */
 
 #include <float.h>
 #include <math.h>
@@ -202,7 +203,9 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     arguments = _arguments(plan, writer, names)
     text = "\n".join([_wrapped(f"void {name}({', '.join(arguments)})"), "{", *indented(lines), "}", ""])
     helpers = "".join(helper for word, helper in _HELPERS.items() if f"{word}(" in text)
-    head = _HEAD.format(title=_harmless(plan.title), call=_called(plan, name, init or {}), arguments=_described(plan))
+    note = f"\n\n   {ENCODED}" if "/* encode " in text else ""
+    call, described = _called(plan, name, init or {}), _described(plan)
+    head = _HEAD.format(title=_harmless(plan.title), call=call, arguments=described, note=note)
     return f"{head}{helpers}\n{text}{_TAIL}"
 
 

@@ -14,7 +14,7 @@ from steprule.backends import host_code
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.javascript_math import HELPERS
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
-from steprule.compile import Plan, distinct
+from steprule.compile import ENCODED, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.node import Node
 
@@ -131,7 +131,9 @@ def emit(plan: Plan) -> str:
         TargetError: when the plan says what JavaScript has no words for.
     """
     arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.planes if plane.dtype in _ARRAYS)
-    return f"// {' '.join(plan.title.split())}: {arrays}\n\n{_module(plan)}\nexport {{ prelude, kernel }};\n"
+    module = _module(plan)
+    note = f"// {ENCODED}\n" if "/* encode " in module else ""
+    return f"// {' '.join(plan.title.split())}: {arrays}\n{note}\n{module}\nexport {{ prelude, kernel }};\n"
 
 
 def _module(plan: Plan) -> str:

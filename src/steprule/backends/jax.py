@@ -6,6 +6,9 @@ constants. So products are written ``a * b + zero``: contracted or not, that is 
 A division by one number is made a division by an array (``divide_by``). On CPUs the kernel has the referee's bits
 then, but for subnormal numbers, which XLA takes for zero there.
 
+Arrays keep their shapes: what there is once a group is spread over its elements where they need it. Were arrays made
+rows of groups and filled up, XLA would store each of them before it did anything else.
+
 ``kernel(*arrays, *scalars, zero)`` takes what the plan loads, and returns what it stores, in the plan's order. Where
 the plan draws random bits, the two keys of the step and the number of the tensor's stream follow.
 """
@@ -19,6 +22,7 @@ from typing import Any
 from steprule.backends.jax_prelude import emit as emit_prelude
 from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
+from steprule.compile.parts import Per
 from steprule.errors import TargetError
 from steprule.language.words import INPUTS
 
@@ -37,17 +41,17 @@ _JAX = {
     "word_maximum": "word_maximum({0}, {1})",
     "word_minimum": "word_minimum({0}, {1})",
     "word_where": "where({0}, {1}, {2})",
-    "group_max": "group_max({0}, live)",
+    "group_max": "group_max({0})",
     **{name: name for name in INPUTS},
 }
 HELPERS = (
-    *("bits", "divide", "divide_by", "from_groups", "group_max", "half", "index_of", "live_of", "load", "real"),
-    *("root", "store", "to_groups", "where", "whole", "word_maximum", "word_minimum"),
+    *("bits", "divide", "divide_by", "group_max", "half", "index_of", "load", "real"),
+    *("root", "spread", "store", "where", "whole", "word_maximum", "word_minimum"),
 )
 """What the text may import from ``jax_math``."""
 _UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
 """What takes a product as it is: nothing is contracted with it."""
-_OURS = ("abs", "zero", "key0", "key1", "stream", "index", "live", "kernel", "prelude", "inf", "nan", "uint32")
+_OURS = ("abs", "zero", "key0", "key1", "stream", "index", "shape", "kernel", "prelude", "inf", "nan", "uint32")
 
 
 def emit(plan: Plan) -> str:
@@ -59,7 +63,7 @@ def emit(plan: Plan) -> str:
     if plan.sums:
         raise TargetError(f"{plan.title}: sums over elements are not written for JAX")
     writer = _Writer(plan)
-    kernel = [f"def kernel({', '.join(writer.arguments)}):", *(f"    {line}" for line in writer.lines())]
+    kernel = [f"def kernel({', '.join(writer.arguments)}):", *_indented(writer.lines())]
     words = set(re.findall(r"\w+", "\n".join(kernel)))
     lines = [
         f"# {plan.title}",
@@ -78,6 +82,10 @@ def emit(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" if line else line for line in lines]
+
+
 class _Writer:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -87,6 +95,9 @@ class _Writer:
         self._values = list(distinct(names, [*ours, *self._scalars]).values())
         self._arrays = list(distinct([f"{name}_" for name in names], [*ours, *self._values]).values())
         self._apart = _kept_apart(plan)
+        self._per: list[Per] = [
+            "group" if instruction.op == "group_max" else plan.phases[instruction.phase] for instruction in plan.body
+        ]
 
     @property
     def arguments(self) -> list[str]:
@@ -95,9 +106,9 @@ class _Writer:
 
     def lines(self) -> list[str]:
         plan = self._plan
-        shape = self._arrays[next(index for index in plan.loads if plan.planes[index].per == "element")]
-        lines = [f"index = index_of({shape}, {plan.has_groups})"] if "index" in plan.inputs else []
-        lines += [f"live = live_of({shape})"] if plan.has_groups else []
+        first = self._arrays[next(index for index in plan.loads if plan.planes[index].per == "element")]
+        lines = [f"shape = {first}.shape"] if plan.has_groups or "index" in plan.inputs else []
+        lines += ["index = index_of(shape)"] if "index" in plan.inputs else []
         lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
         part = "the rule"
         for number, instruction in enumerate(plan.body):
@@ -105,38 +116,34 @@ class _Writer:
                 part = instruction.part
                 lines.append(f"# {part}")
             lines.append(f"x{number} = {self._instruction(number, instruction)}")
-        stored = ", ".join(self._store(store, shape) for store in plan.stores)
+        stored = ", ".join(map(self._store, plan.stores))
         return [*lines, f"return ({stored},)"]
 
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self._arrays[index]
-        text = f'load({array}, "{plane.dtype}", {self._plan.compute})'
-        if plane.per == "group":
-            return f"{text}[..., None]"
-        return f"to_groups({text})" if self._plan.has_groups else text
+        return f'load({array}, "{plane.dtype}", {self._plan.compute})'
 
     def _instruction(self, number: int, instruction: Instruction) -> str:
-        args = [self._ref(ref) for ref in instruction.args]
+        args = [self._ref(ref, self._plan.phases[instruction.phase]) for ref in instruction.args]
         by_one = instruction.op == "div" and not isinstance(instruction.args[1], Value)
         text = f"divide_by({args[0]}, {args[1]})" if by_one else _JAX[instruction.op].format(*args)
         return f"{text} + zero" if number in self._apart else text
 
-    def _store(self, store: Store, shape: str) -> str:
+    def _store(self, store: Store) -> str:
         plane = self._plan.planes[store.plane]
-        text = self._ref(store.value)
-        if self._plan.has_groups and plane.per == "element":
-            text = f"from_groups({text}, {shape})"
-        elif plane.per == "group":
-            text = f"{text}[..., 0]"
-        return f'store({text}, "{plane.dtype}")'
+        return f'store({self._ref(store.value, plane.per)}, "{plane.dtype}")'
 
-    def _ref(self, ref: Ref) -> str:
+    def _ref(self, ref: Ref, per: Per) -> str:
+        """Return a value in an operation on elements, or on what there is once a group."""
+        plan = self._plan
         if isinstance(ref, Const):
-            return f"uint32({int(ref.value)})" if ref.kind == "int" else f"{self._plan.compute}({ref.value!r})"
-        if isinstance(ref, Value):
-            planes = len(self._plan.planes)
-            return self._values[ref.index] if ref.index < planes else f"x{ref.index - planes}"
-        return self._scalars[ref.index]
+            return f"uint32({int(ref.value)})" if ref.kind == "int" else f"{plan.compute}({ref.value!r})"
+        if not isinstance(ref, Value):
+            return self._scalars[ref.index]
+        number = ref.index - len(plan.planes)
+        name = self._values[ref.index] if number < 0 else f"x{number}"
+        of = plan.planes[ref.index].per if number < 0 else self._per[number]
+        return f"spread({name}, shape)" if (per, of) == ("element", "group") else name
 
 
 def _kept_apart(plan: Plan) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, TypeAlias
 
 import jax
@@ -105,44 +106,52 @@ def word_minimum(a: Any, b: Any) -> Array:
     return lax.bitcast_convert_type(jnp.minimum(_signed(a), _signed(b)), np.uint32)
 
 
-def to_groups(x: Array) -> Array:
-    """Return an array as rows of groups, filled up with zeros."""
-    rows, length, groups = rows_of(x.shape)
-    filled = jnp.pad(x.reshape(rows, length), ((0, 0), (0, groups * GROUP - length)))
-    return filled.reshape(rows, groups, GROUP)
+def spread(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return what there is once a group for every element of an array of this shape."""
+    rows, length, groups = rows_of(shape)
+    wide = jnp.broadcast_to(x[..., None], (rows, groups, GROUP)).reshape(rows, groups * GROUP)
+    return wide[:, :length].reshape(shape)
 
 
-def from_groups(x: Any, like: Array) -> Array:
-    """Return rows of groups as an array of the shape of ``like``."""
-    rows, length, groups = rows_of(like.shape)
-    flat = jnp.broadcast_to(x, (rows, groups, GROUP)).reshape(rows, groups * GROUP)
-    return flat[:, :length].reshape(like.shape)
+_SPAN = 32
 
 
-def live_of(array: Array) -> Array:
-    """Return which places of the groups belong to the array."""
-    return to_groups(jnp.ones(array.shape, bool))
+def group_max(word: Array) -> Array:
+    """Return the largest word of each group, in two turns of 32 at most.
+
+    Of more at once XLA's CPU compiler takes maxima by windows, for which it stores every word.
+    """
+    rows, length, groups = rows_of(word.shape)
+    size = min(length, GROUP)
+    divisors = (span for span in range(_SPAN, 0, -1) if size % span == 0 and size // span <= _SPAN)
+    span = next(divisors, _SPAN)
+    spans = -(-size // span)
+    filled = jnp.pad(word.reshape(rows, length), ((0, 0), (0, groups * spans * span - length)))
+    return filled.reshape(rows, groups, spans, span).max(axis=-1, initial=0).max(axis=-1, initial=0)
 
 
-def group_max(word: Array, live: Array) -> Array:
-    """Return the largest word of each group."""
-    return jnp.where(live, word, np.uint32(0)).max(axis=-1, keepdims=True)
-
-
-def index_of(array: Array, in_groups: bool) -> Array:
+def index_of(shape: tuple[int, ...]) -> Array:
     """Return the place of each element in C order, as a word."""
-    index = lax.iota(np.uint32, array.size).reshape(array.shape)
-    return to_groups(index) if in_groups else index
+    return lax.iota(np.uint32, prod(shape)).reshape(shape)
 
 
-def keys(seed: int, t: Any) -> tuple[Any, Any]:
-    """Return the two keys of random bits of a step, as ``formats.keys`` does, for a traced step number as well."""
-    if isinstance(t, int):
+def keys(seed: Any, t: Any) -> tuple[Any, Any]:
+    """Return the two keys of random bits of a step, as ``formats.keys`` does, for traced numbers as well."""
+    if isinstance(seed, int) and isinstance(t, int):
         high, low = keys_on_host(seed, t)
         return np.uint32(high), np.uint32(low)
-    seeded = mixed(seed)
-    lower: Array = jnp.asarray(t).astype(np.uint32) ^ np.uint32(seeded & _WORD)
-    return _mixed((jnp.full_like(lower, seeded >> 32), lower))
+    step = jnp.asarray(t).astype(np.uint32)
+    if isinstance(seed, int):
+        seeded = mixed(seed)
+        return _mixed((jnp.full_like(step, seeded >> 32), step ^ np.uint32(seeded & _WORD)))
+    above, below = _mixed(_pair(jnp.asarray(seed)))
+    return _mixed((above, below ^ step))
+
+
+def _pair(number: Array) -> _Pair:
+    """Return a whole number that is not negative as a pair of words."""
+    low = number.astype(np.uint32)
+    return (number >> 32).astype(np.uint32) if number.dtype.itemsize > 4 else jnp.zeros_like(low), low
 
 
 _WORD = 0xFFFFFFFF

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from steprule.compile import BLOCK, LANES, Const, Plan, Ref, Store, Sum, Value, distinct
+from steprule.compile import BLOCK, ENCODED, LANES, Const, Plan, Ref, Store, Sum, Value, distinct
 from steprule.formats import GROUP
 
 __all__ = ["OPERATORS", "emit", "load"]
@@ -116,9 +116,11 @@ def emit(plan: Plan) -> str:
     axis, or the whole of an array that has no other.
     """
     writer = _Writer(plan)
+    lines = writer.lines()
     arguments = ", ".join([*writer.arrays, "scalars", *_named(plan)])
     header = [
         f"# {plan.title}",
+        *([f"# {ENCODED}"] if any(line.lstrip().startswith("# encode ") for line in lines) else []),
         "import math",
         "",
         "import numpy as np",
@@ -132,7 +134,7 @@ def emit(plan: Plan) -> str:
         *([_SUMS] if plan.sums else []),
         f"def kernel({arguments}):",
     ]
-    return "\n".join([*header, *(f"    {line}" for line in writer.lines())]) + "\n"
+    return "\n".join([*header, *(f"    {line}" for line in lines)]) + "\n"
 
 
 def _named(plan: Plan) -> list[str]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -12,11 +16,13 @@ import typer
 
 from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, triton
+from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
 from steprule.rules import Rule, load
 from steprule.rules.rule import Variant
+from steprule.rules.settings import Settings, apart, read
 
 __all__ = ["emit"]
 
@@ -62,45 +68,92 @@ class Dtype(enum.StrEnum):
 
 
 def emit(
-    rule: Annotated[str, typer.Argument(help="A name of the catalogue, file.py:name or module:name.")],
+    rule: Annotated[
+        str,
+        typer.Argument(
+            help="NAME, file.py:NAME, module:NAME or 'NAME(hyper=value, ...)'.",
+            autocompletion=complete_rule,
+        ),
+    ],
     target: Annotated[
         Target,
         typer.Option(
             "--target",
-            help="llvm IR, machine assembly; Triton text, code of NVIDIA's or AMD's GPUs; JAX text; a function in C99; "
-            "a module of JavaScript; NumPy text; formula.",
+            metavar="TARGET",
+            help="llvm, asm (of a processor); triton, ptx and amdgcn (of GPUs); jax; c (a function in C99); javascript "
+            "(a module); numpy (what the others are compared with); latex (the formula).",
         ),
     ] = Target.llvm,
     options: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the rule, as in nesterov=true.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of the rule, as in nesterov=true."),
     ] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Type of the parameters; default float32.")] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(metavar="TYPE", help="Of the parameters: float16, bfloat16, float32, float64. Default: float32."),
+    ] = None,
     states: Annotated[
-        list[str] | None, typer.Option(help="Format of the slots: 8bit, bfloat16 or float32; or of one, as in v=8bit.")
+        list[str] | None,
+        typer.Option(metavar="FORMAT", help="Format of the slots: 8bit, bfloat16 or float32; or of one, as in v=8bit."),
     ] = None,
     weights: Annotated[
-        Weights | None, typer.Option(help="How float16 and bfloat16 parameters are kept; default nearest.")
+        Weights | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="How parameters of 16 bits are kept: nearest, stochastic, split24, split32. Default: nearest.",
+        ),
     ] = None,
-    triple: Annotated[str | None, typer.Option(help="With asm: another target, such as aarch64-linux-gnu.")] = None,
+    triple: Annotated[
+        str | None, typer.Option(metavar="TRIPLE", help="With asm: another target, such as aarch64-linux-gnu.")
+    ] = None,
     cpu: Annotated[
         str,
-        typer.Option(help="With --triple: a processor, such as x86-64-v2. With ptx or amdgcn: a GPU, such as sm_80."),
+        typer.Option(
+            metavar="CPU",
+            help="With --triple: a processor, such as x86-64-v2. With ptx or amdgcn: a GPU, such as sm_80.",
+        ),
     ] = "",
 ) -> None:
     """Write out a rule as a target runs it."""
     _check_machine(target, triple, cpu)
-    chosen = load(rule)
-    variant = chosen.variant(chosen.resolve(parse(chosen, options or [])))
+    chosen, settings = apart(load(rule))
+    variant = chosen.variant(chosen.resolve(_joined(dict(settings), parse(chosen, options or []))))
     if target is Target.latex:
         given = [name for name, value in (("dtype", dtype), ("states", states), ("weights", weights)) if value]
         if given:
             raise HyperparameterError(f"--{given[0]} has no effect on a formula")
-        typer.echo(latex.emit(chosen, variant))
+        typer.echo(_called_with(chosen, settings, target) + latex.emit(chosen, variant))
         return
     storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
     if target is Target.jax:
         storage = _of_jax(storage)
-    typer.echo(_emit(chosen, plan(chosen, variant, storage), target, triple, cpu).rstrip("\n"))
+    text = _emit(chosen, plan(chosen, variant, storage), target, triple, cpu).rstrip("\n")
+    typer.echo(_called_with(chosen, settings, target) + text)
+
+
+_COMMENT = {"llvm": ";", "amdgcn": ";", "ptx": "//", "c": "//", "javascript": "//", "latex": "%"}
+"""How a line of comment begins; elsewhere with #."""
+
+
+def _called_with(rule: Rule, settings: Settings, target: Target) -> str:
+    """Return a line that says which settings are no part of the code, since they are given to every step."""
+    numbers = tuple((name, value) for name, value in settings if not _is_in_code(rule, name))
+    if not numbers:
+        return ""
+    written = ", ".join(f"{name} = {value}" for name, value in numbers)
+    return f"{_COMMENT.get(target, '#')} To be given to every step: {written}\n"
+
+
+def _joined(settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    twice = next((name for name in options if name in settings), None)
+    if twice is not None:
+        raise HyperparameterError(f"{twice} is given twice, behind the rule's name and by --set; drop one of them")
+    return {**settings, **options}
+
+
+def _is_in_code(rule: Rule, name: str) -> bool:
+    """Whether a hyperparameter chooses the code; others are numbers that every step is given."""
+    return rule.hyperparameters[name].is_static or rule.hyperparameters[name].optional
 
 
 def _check_machine(target: Target, triple: str | None, cpu: str) -> None:
@@ -165,7 +218,25 @@ def _emit(rule: Rule, recipe: Plan, target: Target, triple: str | None, cpu: str
         return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
     from steprule.runtime.jit import assembly
 
-    return assembly(llvm.emit(recipe), triple, cpu)
+    with _without_remarks():
+        return assembly(llvm.emit(recipe), triple, cpu)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep LLVM from writing to the terminal that a processor without vectors has no vector code; pass on all else."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            said.seek(0)
+            lines = [line for line in said.read().splitlines(keepends=True) if b"loop not vectorized" not in line]
+            os.write(2, b"".join(lines))
 
 
 def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:
@@ -191,9 +262,10 @@ def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
         name, equals, text = option.partition("=")
         if not equals:
             raise HyperparameterError(f"{option!r} must be NAME=VALUE, as in nesterov=true")
-        values[name] = _value(rule, name, text)
-        hyper = rule.hyperparameters.get(name)
-        if hyper is not None and not hyper.is_static and not hyper.optional:
+        if name in values:
+            raise HyperparameterError(f"--set {name} is given twice; drop one of them")
+        values[name] = read(rule, name, text)
+        if name in rule.hyperparameters and not _is_in_code(rule, name):
             raise HyperparameterError(
                 f"--set {option} has no effect: {name} is given to every step and is no part of the code. "
                 f"Options that are: {', '.join(_options(rule)) or 'none'}"
@@ -202,17 +274,4 @@ def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
 
 
 def _options(rule: Rule) -> list[str]:
-    return [f"{h.name} ({h.kind})" for h in rule.hyperparameters.values() if h.is_static or h.optional]
-
-
-def _value(rule: Rule, name: str, text: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    hyper = rule.hyperparameters.get(name)
-    if hyper is not None and text in hyper.choices:
-        return text
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return [f"{hyper.name} ({hyper.kind})" for hyper in rule.hyperparameters.values() if _is_in_code(rule, hyper.name)]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steprule.cli.arguments import complete_rule, complete_story, complete_surface, path_to_write, whole
+from steprule.cli.film import FilmOptions, write_film
 from steprule.errors import HyperparameterError, StepruleError
+from steprule.install import how_to_install
 from steprule.rules import load
+
+if TYPE_CHECKING:
+    from steprule.lab import View
 
 __all__ = ["lab"]
 
@@ -23,67 +28,111 @@ _PORT = 8470
 
 def lab(
     rules: Annotated[
-        list[str] | None, typer.Argument(help="Rules to show first: names, my_rule.py, file.py:NAME or module:NAME.")
+        list[str] | None,
+        typer.Argument(
+            help="Rules to show first: NAME, file.py:NAME, module:NAME or 'NAME(hyper=value, ...)'.",
+            autocompletion=complete_rule,
+        ),
     ] = None,
     surface: Annotated[
         str | None,
-        typer.Option(help="A surface to show first: its name (--list), or an expression such as 'abs(x) + 3*y**2'."),
+        typer.Option(
+            help="A surface to show first: its name (--list), or an expression such as 'abs(x) + 3*y**2'.",
+            metavar="SURFACE",
+            autocompletion=complete_surface,
+        ),
     ] = None,
-    start: Annotated[str | None, typer.Option(help="With --surface: where paths begin, as in 1,1.5.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="With --surface: where paths begin, as in 1,1.5.")
+    ] = None,
     box: Annotated[
         str | None,
-        typer.Option(help="With an expression: what is drawn, x from and to and y from and to, as in -2,2,-1,3."),
+        typer.Option(
+            metavar="X0,X1,Y0,Y1",
+            help="With an expression: what is drawn, x from and to and y from and to, as in -2,2,-1,3.",
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {_DEFAULT}.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_to_write,
+            metavar="FILE",
+            help=f"The file to write. Default: {_DEFAULT}; of a film its story's name.",
+        ),
+    ] = None,
+    film: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write a GIF and an MP4 instead, of a story (--list), a link of the page, or 'page'.",
+            metavar="STORY",
+            autocompletion=complete_story,
+        ),
+    ] = None,
+    solid: Annotated[bool, typer.Option("--3d", metavar="", help="With --film: in three dimensions.")] = False,
+    dark: Annotated[bool, typer.Option("--dark", metavar="", help="With --film: in dark colours.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="With --film: how long paths move. Default: 4.")
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(parser=whole, metavar="PIXELS", help="With --film: pixels. Default: 1280 (GIF), 1920."),
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", metavar="", help="Serve the page to this machine instead of writing it.")
     ] = False,
-    port: Annotated[int | None, typer.Option(help=f"With --serve: the port. Default {_PORT}; 0: any.")] = None,
+    port: Annotated[
+        int | None, typer.Option(parser=whole, metavar="PORT", help=f"With --serve: the port. Default {_PORT}; 0: any.")
+    ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", metavar="", help="Open no browser.")] = False,
-    list_: Annotated[bool, typer.Option("--list", metavar="", help="List the surfaces.")] = False,
+    list_: Annotated[bool, typer.Option("--list", metavar="", help="List the surfaces and the stories.")] = False,
 ) -> None:
     """Write one HTML page that shows rules at work on loss surfaces, and open it.
 
-    The page needs no server and no network; it can be kept, and sent by mail.
+    The page needs no server and no network; it can be kept, and sent by mail. With --film, a film of it for slides.
     """
     if find_spec("sympy") is None:
-        raise StepruleError("the lab needs SymPy. Install: pip install 'steprule[lab]'")
+        raise StepruleError(f"the lab needs SymPy. Install: {how_to_install('sympy')}")
     if list_:
-        given = (rules, surface, start, box, output, serve or None, port, no_open or None)
-        if any(value is not None for value in given):
-            raise HyperparameterError("--list only lists the surfaces; drop what is given beside it")
-        _list_surfaces()
+        given = (rules, surface, start, box, film, seconds, width, output, port)
+        if any(value is not None for value in given) or any((solid, dark, serve, no_open)):
+            raise HyperparameterError("--list only lists surfaces and stories; drop what is given beside it")
+        _list()
+        return
+    options = FilmOptions(film or (), solid, dark, seconds, width)
+    options.check(("--serve", serve), ("--port", port), ("--no-open", no_open))
+    if film:
+        write_film(_view(rules or [], surface, start, box), options, output)
         return
     if port is not None and not serve:
         raise HyperparameterError("--port has no effect without --serve")
     if serve and output is not None:
         raise HyperparameterError("--output has no effect with --serve, which writes no file")
-    text = _page(rules or [], surface, start, box)
+    from steprule.lab import page
+
+    text = page(_view(rules or [], surface, start, box))
     if serve:
         _serve(text, _PORT if port is None else port, no_open)
     else:
         _write(text, output or _DEFAULT, no_open)
 
 
-def _page(specs: list[str], surface: str | None, start: str | None, box: str | None) -> str:
-    from steprule.lab import View, own, page
+def _view(specs: list[str], surface: str | None, start: str | None, box: str | None) -> View:
+    from steprule.lab import View, own
     from steprule.lab import surface as named
-    from steprule.lab.surfaces import NAMES
+    from steprule.lab.surfaces import is_name
 
     ground = None
     if surface is not None:
-        # A word is a name, perhaps a misspelt one; anything else an expression.
-        is_name = surface in NAMES or re.fullmatch(r"[A-Za-z]{3,}([ -][A-Za-z]+)*", surface)
-        if box is not None and is_name:
+        if box is not None and is_name(surface):
             raise HyperparameterError(f"--box belongs to an expression; {surface!r} has its own")
         sides = None if box is None else _numbers(box, "--box", "-2,2,-1,3")
-        ground = named(surface.lower().replace(" ", "-")) if is_name else own(surface, sides)
+        ground = named(surface.lower().replace(" ", "-")) if is_name(surface) else own(surface, sides)
     elif box is not None:
         raise HyperparameterError(
             "--box belongs to an expression; give one by --surface, as in --surface 'x**2 + 4*y**2'"
         )
     begin = None if start is None else _numbers(start, "--start", "1,1.5")
-    return page(View(tuple(load(spec) for spec in specs), ground, begin))
+    return View(tuple(load(spec) for spec in specs), ground, begin)
 
 
 def _numbers(text: str, option: str, example: str) -> tuple[float, ...]:
@@ -130,9 +179,12 @@ def _open(address: str) -> bool:
         return False
 
 
-def _list_surfaces() -> None:
+def _list() -> None:
     from steprule.lab import surfaces
+    from steprule.lab.presets import presets
 
     for key, ground in surfaces().items():
         typer.echo(f"{key:13} {ground.title}. {ground.about}")
-    typer.echo("\nOr an expression in x and y: --surface 'abs(x) + 3*y**2'.")
+    typer.echo("\nOr an expression in x and y: --surface 'abs(x) + 3*y**2'.\n\nStories, as in --film valley:")
+    for story in presets():
+        typer.echo(f"{story['key']:13} {story['title']}.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Annotated
 
 import typer
 
 from steprule.cli import emit, lab, race, rules
+from steprule.cli.terminal import Command, Group, say_error, take_any_text
 from steprule.errors import StepruleError
 from steprule.version import __version__
 
@@ -18,12 +18,17 @@ app = typer.Typer(
     help="Optimizers written once, as their papers write them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,  # plain text: no boxes, in which a narrow terminal leaves no room, and no escape codes
+    cls=Group,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command("race")(race.race)
-app.command("rules")(rules.rules)
-app.command("emit")(emit.emit)
-app.command("lab")(lab.lab)
+for _verb, _short in (
+    (race.race, "Race optimizers on a problem."),
+    (rules.rules, "Show the catalogue, or all of one rule."),
+    (emit.emit, "Write out a rule as a target runs it."),
+    (lab.lab, "Show rules at work, on a page in a browser."),
+):
+    app.command(cls=Command, short_help=_short)(_verb)
 
 
 def _show_version(wanted: bool) -> None:
@@ -43,11 +48,9 @@ def _options(
 
 def main() -> None:
     """Run the command; an error that steprule foresees is one message, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # formulas are Unicode, terminals need not be
+    take_any_text()
     try:
         app()
     except StepruleError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        say_error(error)
         sys.exit(2)

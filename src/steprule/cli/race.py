@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import textwrap
 import time
@@ -12,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steprule.cli import terminal
+from steprule.cli.arguments import complete_problem, complete_rules, path_to_write, whole
 from steprule.errors import HyperparameterError, StepruleError
+from steprule.install import how_to_install
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,18 +30,38 @@ _NOTHING = "Interrupted before the first run was finished; nothing to report."
 
 def race(
     problem: Annotated[
-        str | None, typer.Argument(help="A problem's name (see --list), or a path to a .py file. Default: digits-mlp.")
+        str | None,
+        typer.Argument(
+            help="A problem's name (see --list), or a path to a .py file. Default: digits-mlp.",
+            autocompletion=complete_problem,
+        ),
     ] = None,
     rules: Annotated[
         list[str] | None,
-        typer.Option(help="NAME, file.py:NAME or NAME(hyper=value, ...), comma-separated. Default: six classics."),
+        typer.Option(
+            help="NAME, file.py:NAME or 'NAME(hyper=value, ...)', comma-separated. Default: six classics.",
+            metavar="RULES",
+            autocompletion=complete_rules,
+        ),
     ] = None,
-    lrs: Annotated[str | None, typer.Option(help="Learning rates: 0.001,0.01 or LOW:HIGH:POINTS (a log grid).")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds. Default 3.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of a run. Default: the problem's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The first seed. Default 0.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes; the numbers do not depend on it. Default: all.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the results. Default race-results/PROBLEM.")] = None,
+    lrs: Annotated[
+        str | None, typer.Option(metavar="RATES", help="Learning rates: 0.001,0.01 or LOW:HIGH:POINTS (a log grid).")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(parser=whole, metavar="N", help="How many seeds. Default 3.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Epochs of a run. Default: the problem's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(parser=whole, metavar="N", help="The first seed. Default 0.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(parser=whole, metavar="N", help="Processes; the numbers do not depend on it. Default: all."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_to_write, metavar="FOLDER", help="Folder of the results. Default race-results/PROBLEM."
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Forget the finished runs in the folder.")] = False,
     quick: Annotated[bool, typer.Option("--quick", metavar="", help="A small race: fewer rates and epochs.")] = False,
     animate: Annotated[
@@ -81,15 +103,10 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
     Raises:
         KeyboardInterrupt: before there is a race.
     """
-    from rich.console import Console
-
     from steprule.race import make_plan, run_plan
     from steprule.race.live import busy, watching
 
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        # Where nobody watches, a table is not to be squeezed into the width of a terminal that is none.
-        console = Console(width=120)
+    console = terminal.console()
     with busy(console, "Loading the problem and the rules"):
         plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
@@ -125,8 +142,8 @@ def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
 
 def _animate(done: Race, folder: Path, console: Console) -> bool:
     """Write the animation and say where it is; return whether that was interrupted."""
+    from steprule.film import NO_FFMPEG
     from steprule.race import animate
-    from steprule.race.film import NO_FFMPEG
     from steprule.race.live import busy
 
     try:
@@ -140,7 +157,7 @@ def _animate(done: Race, folder: Path, console: Console) -> bool:
     for path in written:
         typer.echo(f"Animation: {path}")
     if len(written) == 1:
-        typer.echo(NO_FFMPEG)
+        typer.echo(f"No MP4 was written: {NO_FFMPEG}")
     return False
 
 
@@ -187,4 +204,4 @@ def _list_problems() -> None:
 def _check_installed() -> None:
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
-        raise StepruleError(f"the race needs {', '.join(missing)}. Install: pip install 'steprule[race]'")
+        raise StepruleError(f"the race needs {', '.join(missing)}. Install: {how_to_install(*missing)}")

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from steprule.backends import latex
+from steprule.cli import terminal
+from steprule.cli.arguments import complete_rule
 from steprule.engine import plan
 from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage
 from steprule.rules import CATALOGUE, Rule, load
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["rules"]
 
 
 def rules(
-    names: Annotated[list[str] | None, typer.Argument(help="Rules to show in full (a name, or file.py:name).")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Rules to show in full: NAME, file.py:NAME, 'NAME(hyper=value, ...)'.",
+            autocompletion=complete_rule,
+        ),
+    ] = None,
 ) -> None:
     """Show the catalogue: slots, bytes a parameter, paper and formula of every rule."""
-    console = Console()
+    console = terminal.console()
     if names:
         for rule in [load(name) for name in names]:  # all of them before the first is shown
             _show(console, rule)
@@ -88,9 +98,9 @@ def _show(console: Console, rule: Rule) -> None:
     table = Table("hyperparameter", "default", "values")
     for hyper in rule.hyperparameters.values():
         table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
-    console.print(table)
+    console.print(terminal.listed(table, console), highlight=False)
     console.print(f"slots: {slots(rule)}; {bytes_a_parameter(rule)} bytes a float32 parameter, slots included\n")
-    console.print(_formats(rule))
+    console.print(terminal.listed(_formats(rule), console), highlight=False)
 
 
 def _formats(rule: Rule) -> Table:

@@ -1,12 +1,26 @@
 """From a rule's trace to a frozen plan. Knows no rule and no format by name."""
 
 from steprule.compile.difference import difference
-from steprule.compile.parts import BLOCK, LANES, Const, Instruction, Plan, Plane, Ref, Scalar, Store, Sum, Value
+from steprule.compile.parts import (
+    BLOCK,
+    ENCODED,
+    LANES,
+    Const,
+    Instruction,
+    Plan,
+    Plane,
+    Ref,
+    Scalar,
+    Store,
+    Sum,
+    Value,
+)
 from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, assignments, distinct
 
 __all__ = [
     "BLOCK",
+    "ENCODED",
     "LANES",
     "Const",
     "Instruction",

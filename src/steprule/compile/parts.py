@@ -9,13 +9,29 @@ from steprule.compile.prelude import Prelude
 from steprule.language.ops import OPS, Kind
 from steprule.language.words import INPUTS
 
-__all__ = ["BLOCK", "LANES", "Const", "Instruction", "Per", "Plan", "Plane", "Ref", "Scalar", "Store", "Sum", "Value"]
+__all__ = [
+    "BLOCK",
+    "ENCODED",
+    "LANES",
+    "Const",
+    "Instruction",
+    "Per",
+    "Plan",
+    "Plane",
+    "Ref",
+    "Scalar",
+    "Store",
+    "Sum",
+    "Value",
+]
 
 Per = Literal["element", "group"]
 LANES, BLOCK = 128, 16_384
 """A plan's sums are taken in float64, in one order whatever the threads and chunks are: every ``BLOCK`` elements have a
 partial sum. In a block, element i (in a plan with groups: element i of its group) adds to lane ``i % LANES``; at the
 end the upper half of the lanes is added to the lower, until one is left."""
+ENCODED = "encode: how a slot is kept until the next step; a number too small for its format's normal ones becomes 0."
+"""What texts that have such parts say of them in their head."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from steprule.errors import StructureError
 
-__all__ = ["Box", "Vector"]
+__all__ = ["FEW", "Box", "Vector"]
 
 Vector = NDArray[np.float64]
+FEW = 16
+"""Up to so many numbers Python's own functions cost less than NumPy's calls."""
 
 
 class Box:
@@ -47,7 +49,10 @@ class Box:
         try:
             low, high = np.broadcast_to(low, (n,)).copy(), np.broadcast_to(high, (n,)).copy()
         except ValueError:
-            raise StructureError(f"bounds are for {max(low.size, high.size)} variables, but x0 has {n}") from None
+            raise StructureError(
+                f"bounds are for {max(low.size, high.size)} variables, but x0 has {n}; give a pair for "
+                "each, (None, None) for no bounds"
+            ) from None
         # Written so that a nan fails.
         bad = np.flatnonzero(~((low <= high) & (low < np.inf) & (high > -np.inf)))
         if bad.size:
@@ -69,6 +74,8 @@ class Box:
         is the same number but does not round a small g away beside a large x.
         """
         projected = gradient if self._is_open else np.clip(gradient, x - self.high, x - self.low)
+        if projected.size <= FEW:
+            return float(max(map(abs, projected.tolist())))
         return float(np.maximum.reduce(np.abs(projected)))
 
 

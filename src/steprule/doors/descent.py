@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steprule.doors.box import Box
+from steprule.doors.box import Box, Vector
 from steprule.doors.iterate import Iterate, Stop, make_result
 from steprule.doors.objective import Objective, Point
 from steprule.doors.settings import Settings
@@ -34,6 +33,11 @@ class Patience:
         self._ftol = settings.ftol
         self.memory = (math.inf, 0)
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether the last loss was one too many without improvement."""
+        return self._limit is not None and self.memory[1] >= self._limit
+
     def is_over(self, loss: float) -> bool:
         """Take in the next loss."""
         if self._limit is None:
@@ -44,7 +48,7 @@ class Patience:
             self.memory = (loss, 0)
         else:
             self.memory = (reference, waited + 1)
-        return self.memory[1] >= self._limit
+        return self.is_spent
 
 
 class Descent:
@@ -72,26 +76,26 @@ class Descent:
 
     def progress(self) -> dict[str, Any]:
         """Return what a run that goes on from here must know."""
-        best = None if self._best is None else self._best.copy()
         return {
-            "here": self._here.copy(),
-            "best": best,
+            "here": self._here.copy()._asdict(),
+            "best": None if self._best is None else self._best.copy()._asdict(),
             "first": self._first,
             "patience": self._patience.memory,
-            "average": copy.deepcopy(self._iterate.average),
+            "average": self._iterate.memory(),
         }
 
     def go_on(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
-        self._here, self._best = progress["here"], progress["best"]
+        self._here = Point(**progress["here"]).copy()
+        self._best = None if progress["best"] is None else Point(**progress["best"]).copy()
         self._first, self._patience.memory = progress["first"], progress["patience"]
-        self._iterate.average = copy.deepcopy(progress["average"])
+        self._iterate.recall(progress["average"])
         self._is_new = False
 
     def _begin(self) -> Stop | None:
         if not self._is_new and not self._here.problem:
             # The loss has been told to patience; tolerances may be others than before.
-            return self._converged()
+            return self._converged() or (self._out_of_patience() if self._patience.is_spent else None)
         stop = self._look()
         if stop is not None:
             return stop
@@ -110,18 +114,16 @@ class Descent:
         stop = self._iterate.step(self._here.gradient) or self._look()
         if stop is not None:
             return stop
-        told, tested = self._iterate.tell(self._here.loss), self._test()
-        return told or tested
+        # Before the callback, so that a state which it reads knows all of this step.
+        tested = self._test()
+        return self._iterate.tell(self._here.loss) or tested
 
     def _look(self) -> Stop | None:
         """Evaluate the objective where the iterate is, again where it is not finite and that is to be skipped."""
-        self._here = here = self._objective(self._iterate.x)
-        while here.problem:
-            stop = self._iterate.nonfinite.meet(here.problem, self._iterate.nit)
-            if stop is not None:
-                return stop
-            self._here = here = self._objective(self._iterate.x)
-        self._iterate.nonfinite.in_a_row = 0
+        self._here, stop = self._evaluate(self._iterate.x)
+        if stop is not None:
+            return stop
+        here = self._here
         if self._iterate.nit:
             self._iterate.note()
         if self._best is None:
@@ -130,11 +132,25 @@ class Descent:
             self._best = here.copy()
         return None
 
+    def _evaluate(self, x: Vector) -> tuple[Point, Stop | None]:
+        """Return what is known at x, and the stop where that is not finite and not passed over."""
+        nonfinite, point = self._iterate.nonfinite, self._objective(x)
+        while point.problem:
+            stop = nonfinite.meet(point.problem, self._iterate.nit)
+            if stop is not None:
+                return point, stop
+            point = self._objective(x)
+        nonfinite.in_a_row = 0
+        return point, None
+
     def _test(self) -> Stop | None:
         stop = self._converged()
         if stop is None and self._patience.is_over(self._here.loss):
-            stop = Stop(0, f"{DONE}: no improvement of the loss in {self._settings.patience} iterations.")
+            stop = self._out_of_patience()
         return stop
+
+    def _out_of_patience(self) -> Stop:
+        return Stop(0, f"{DONE}: no improvement of the loss in {self._settings.patience} iterations.")
 
     def _converged(self) -> Stop | None:
         """Return the stop where the point that would be returned meets gtol; then it is the answer."""
@@ -161,8 +177,8 @@ class Descent:
         point = self._answer or self._best or self._here
         mean = self._iterate.mean()
         if self._answer is None and mean is not None:
-            averaged = self._objective(mean)
-            if averaged.problem:
+            averaged, bad = self._evaluate(mean)
+            if bad is not None:
                 stop = Stop(3, f"Not finite at the average of the iterates: {averaged.problem}; x is the best iterate.")
             else:
                 point = averaged

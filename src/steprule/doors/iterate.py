@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from steprule.doors.box import Box, Vector
+from steprule.doors.callback import wrap
 from steprule.doors.numpy import Optimizer
 from steprule.doors.returned import all_finite
-from steprule.errors import NonFiniteError, StructureError
+from steprule.errors import NonFiniteError
 from steprule.launch.guards import Guards
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ class NonFinite:
         self.skipped = 0 if policy == "skip" else None
         self.in_a_row = 0
 
-    def meet(self, problem: str, nit: int) -> Stop | None:
+    def meet(self, problem: str, nit: int, remedy: str = "") -> Stop | None:
         """Return the stop for what is not finite, found after ``nit`` steps; None when it is passed over.
+
+        ``remedy`` ends the message, where there is a better one than for a point on the way.
 
         Raises:
             NonFiniteError: where the policy is to raise.
@@ -54,12 +56,12 @@ class NonFinite:
             self.skipped += 1
             self.in_a_row += 1
             return None
-        return self.stop(problem, nit)
+        return self.stop(problem, nit, remedy)
 
-    def stop(self, problem: str, nit: int) -> Stop:
+    def stop(self, problem: str, nit: int, remedy: str = "") -> Stop:
         """Return the stop, or raise."""
         before = f", as in the {self.in_a_row} evaluations before, which were skipped" if self.in_a_row else ""
-        remedy = "check fun there" if nit == 0 else "x is from before; a smaller lr may help"
+        remedy = remedy or ("check fun there" if nit == 0 else "x is from before; a smaller lr may help")
         message = f"Not finite after {nit} iterations: {problem}{before}; {remedy}."
         if self._policy == "raise":
             raise NonFiniteError(message)
@@ -108,6 +110,16 @@ class Average:
         else:
             self._mean += (x - self._mean) / (self._count - self._begun)
 
+    def memory(self) -> dict[str, Any]:
+        """Return what ``recall`` takes."""
+        mean, last = (None if one is None else one.copy() for one in (self._mean, self._last))
+        return {"count": self._count, "begun": self._begun, "before": self._before, "mean": mean, "last": last}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from the iterates of another run."""
+        self._count, self._begun, self._before = (memory[name] for name in ("count", "begun", "before"))
+        self._mean, self._last = (None if memory[name] is None else memory[name].copy() for name in ("mean", "last"))
+
     @property
     def value(self) -> Vector | None:
         """The mean; None before the first iterate."""
@@ -133,7 +145,10 @@ class Iterate:
         x: the current point, float64 of shape (n,), always within the box.
         nit: the number of steps taken.
         average: the mean of the iterates, or None where none is asked for.
+        take_state: returns where the run stands, for the callback.
     """
+
+    take_state: Callable[[], Any]
 
     def __init__(
         self,
@@ -149,7 +164,7 @@ class Iterate:
         self.average = average
         self._box = box
         self._optimizer = optimizer
-        self._callback = _wrap(callback)
+        self._callback = wrap(callback)
         self.nonfinite = nonfinite
         self._before = x.copy()
         self._gradient = np.zeros_like(x)
@@ -172,6 +187,20 @@ class Iterate:
         if self.average is not None:
             self.average.add(self.x)
 
+    @property
+    def t(self) -> int:
+        """The steps taken, with those of the runs that this one goes on from."""
+        return self._optimizer.t
+
+    def memory(self) -> dict[str, Any] | None:
+        """Return what ``recall`` takes: of the average, if there is one."""
+        return None if self.average is None else self.average.memory()
+
+    def recall(self, memory: Mapping[str, Any] | None) -> None:
+        """Go on from another run with the same kind of average."""
+        if self.average is not None and memory is not None:
+            self.average.recall(memory)
+
     def mean(self) -> Vector | None:
         """Return the average, within the box in spite of rounding; None if there is none."""
         if self.average is None or self.average.value is None:
@@ -185,23 +214,7 @@ class Iterate:
         if self._callback is None:
             return None
         try:
-            self._callback(make_result(x=self.x.copy(), fun=loss, nit=self.nit))
+            self._callback(self.x, loss, self.nit, self.take_state)
         except StopIteration:
             return Stop(99, "`callback` raised `StopIteration`.")
         return None
-
-
-def _wrap(callback: Any) -> Callable[[Any], object] | None:
-    """Return a callable of the intermediate result; a parameter of that very name asks for it, as in SciPy."""
-    if callback is None:
-        return None
-    if not callable(callback):
-        raise StructureError(f"callback must be callback(xk) or callback(intermediate_result), got {callback!r}")
-    try:
-        names = set(inspect.signature(callback).parameters)
-    except ValueError:
-        # Some builtins have no signature.
-        names = set()
-    if names == {"intermediate_result"}:
-        return lambda result: callback(intermediate_result=result)
-    return lambda result: callback(result.x)

@@ -152,7 +152,8 @@ class Optimizer(Stepping):
         self._lay_out()
 
     def __repr__(self) -> str:
-        return f"Optimizer({self.rule.name}, {len(self._leaves)} arrays, t={self.t}, {list(self.groups)})"
+        skipped = f", skipped={self.skipped}" if self.skipped else ""
+        return f"Optimizer({self.rule.name}, {len(self._leaves)} arrays, t={self.t}{skipped}, {list(self.groups)})"
 
     def step(self, grads: Any) -> None:
         """Take one step along ``grads``, which have the structure of the parameters and are only read.

@@ -117,12 +117,14 @@ def start(x0: Any) -> Vector:
     Raises:
         StructureError: when it is empty, or holds anything but finite real numbers.
     """
+    if x0 is None:
+        raise StructureError("x0 is None; give the numbers to start from, or the state of a result")
     x = as_floats(x0, "x0").flatten()
     if not x.size:
-        raise StructureError("x0 is empty, so there is nothing to optimize")
+        raise StructureError("x0 is empty; give one number for each variable, np.zeros(n) for instance")
     bad = np.flatnonzero(~np.isfinite(x))
     if bad.size:
-        raise StructureError(f"x0 must be finite, but element {bad[0]} is {x[bad[0]]}")
+        raise StructureError(f"x0 must be finite, but element {bad[0]} is {x[bad[0]]}; start from another number")
     return x
 
 

@@ -13,12 +13,15 @@ from steprule.errors import HyperparameterError, StateError
 
 __all__ = ["State", "check_state"]
 
+_KINDS = {"best": "neither data= nor noisy", "data": "data=", "noisy": "noisy=True"}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class State:
     """Where a run of ``minimize`` ended: the ``state`` of its result, and of the call that goes on.
 
-    It can be pickled and used any number of times; a run that goes on from it does not change it.
+    ``steprule.save`` and pickle store it: it holds numbers, texts, arrays, and tuples, lists and dicts of these. It can
+    be used any number of times; a run that goes on from it does not change it.
 
     Attributes:
         rule: the rule's name.
@@ -50,14 +53,14 @@ def check_state(state: Any, x0: Any, rule: str, kind: str, average: str | float 
         HyperparameterError: for a start that is somewhere else.
     """
     if not isinstance(state, State):
-        raise StateError(f"state must be the state of a result of minimize, got a {type(state).__name__}")
-    for what, saved, here in (
-        ("rule", state.rule, rule),
-        ("kind of run", state.kind, kind),
-        ("average", state.average, average),
+        raise StateError(f"state must be result.state of a result of minimize, got a {type(state).__name__}")
+    for saved, here in (
+        (f"rule={state.rule!r}", f"rule={rule!r}"),
+        (_KINDS[state.kind], _KINDS[kind]),
+        (f"average={state.average!r}", f"average={average!r}"),
     ):
         if saved != here:
-            raise StateError(f"the state is of a run with {what} {saved!r}, and this one has {here!r}; give the same")
+            raise StateError(f"the state is of a run with {saved}, and this one has {here}; give the same")
     if x0 is not None and not any(np.array_equal(np.ravel(x0), known) for known in (state.x, state.answer)):
         raise HyperparameterError(
             "x0 does nothing with state, which holds the point to go on from; give x0=None, or the x of the result"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from steprule.doors.box import Vector
+from steprule.doors.box import FEW, Vector
 from steprule.errors import StructureError
 
 __all__ = ["all_finite", "as_complex", "as_floats", "as_gradient", "as_loss", "as_number", "problem_of", "split"]
@@ -14,6 +15,8 @@ __all__ = ["all_finite", "as_complex", "as_floats", "as_gradient", "as_loss", "a
 _NUMBERS = "biufO"
 """NumPy's kinds of types that may hold real numbers; text that looks like a number is none."""
 _FLOAT64 = np.dtype(np.float64)
+_NO_NUMBERS = (TypeError, ValueError, RuntimeError)
+"""What NumPy raises where it cannot read numbers; the last comes of torch, for tensors of a graph."""
 
 
 def split(returned: Any) -> tuple[Any, Any]:
@@ -45,10 +48,9 @@ def as_number(value: Any) -> float:
         array = np.asarray(value)
         if array.dtype.kind in _NUMBERS:
             return float(array.item())
-    except (TypeError, ValueError):
+    except _NO_NUMBERS:
         pass
-    hint = " (is a `return` missing?)" if value is None else ""
-    raise StructureError(f"fun must return one real number, got {_describe(value)}{hint}")
+    raise StructureError(f"fun must return one real number, got {_describe(value)}{_one(value)}")
 
 
 def as_complex(value: Any) -> complex:
@@ -67,8 +69,8 @@ def as_gradient(value: Any, n: int) -> Vector:
         return value
     gradient = np.atleast_1d(as_floats(value, "the gradient"))
     if gradient.shape != (n,):
-        remedy = "; return it .ravel()-ed" if gradient.size == n else ""
-        raise StructureError(f"the gradient has shape {gradient.shape}, but x has shape ({n},){remedy}")
+        remedy = "return it .ravel()-ed" if gradient.size == n else "return one number for each number of x"
+        raise StructureError(f"the gradient has shape {gradient.shape}, but x has shape ({n},); {remedy}")
     return gradient
 
 
@@ -79,23 +81,49 @@ def as_floats(value: Any, what: str) -> Vector:
         # NumPy makes nan of None, which would pass for a number.
         if array.dtype.kind in _NUMBERS and not (array.dtype.kind == "O" and any(item is None for item in array.flat)):
             return np.asarray(array, np.float64)
-    except (TypeError, ValueError):
+    except _NO_NUMBERS:
         pass
     raise StructureError(f"{what} must be an array of real numbers, got {_describe(value)}{_real(value)}")
 
 
 def _real(value: Any) -> str:
     """Return how to make real numbers of what is none, where that is known."""
+    if value is None or hasattr(value, "detach"):
+        return _missing(value)
     if hasattr(value, "toarray"):
         return "; a sparse one: .toarray().ravel()"
+    if isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[0]) and not np.isscalar(value[1]):
+        return "; if it is (loss, gradient), let fun return both, with jac=True"
     kinds = {type(item) for item in value} if isinstance(value, (list, tuple)) else {type(value)}
-    if complex in kinds or getattr(getattr(value, "dtype", None), "kind", "") == "c":
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if complex in kinds or kind == "c":
         return "; real and imaginary parts are numbers of their own: np.asarray(..., 'complex128').view('float64')"
-    return ""
+    if str in kinds or kind == "U":
+        return "; text is made numbers by np.asarray(..., 'float64')"
+    return "; one list of numbers, or lists of one length" if list in kinds else ""
+
+
+def _one(value: Any) -> str:
+    """Return how to make one real number of what is none, where that is known."""
+    if value is None or hasattr(value, "detach"):
+        return _missing(value)
+    if isinstance(value, str):
+        return "; text is made a number by float(...)"
+    if isinstance(value, list | tuple | np.ndarray) and len(np.atleast_1d(np.asarray(value, object))) > 1:
+        return "; return their sum or mean"
+    return "; return its .real" if np.iscomplexobj(value) else ""
+
+
+def _missing(value: Any) -> str:
+    """Return what to do where there is nothing, or a tensor whose graph NumPy does not see."""
+    return " (is a `return` missing?)" if value is None else "; return it .detach()-ed"
 
 
 def all_finite(numbers: Vector) -> bool:
     """Whether all are finite; by the ufuncs themselves, since ``.all()`` costs as much again on a few numbers."""
+    # What is infinite or NaN is so in the sum as well, and a sum that overflows is looked at below.
+    if numbers.size <= FEW and math.isfinite(sum(numbers.tolist())):
+        return True
     return bool(np.logical_and.reduce(np.isfinite(numbers)))
 
 

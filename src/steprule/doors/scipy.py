@@ -1,4 +1,4 @@
-"""The SciPy door: ``minimize`` with SciPy's conventions, and rules as methods of SciPy's own."""
+"""The SciPy door: ``minimize`` with SciPy's conventions. Rules as methods of SciPy's own are beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from steprule.doors.batches import Batches
-from steprule.doors.box import Box
+from steprule.doors.box import Box, Vector
 from steprule.doors.descent import Descent
 from steprule.doors.iterate import Average, Iterate, NonFinite
 from steprule.doors.numpy import Optimizer
@@ -21,7 +21,7 @@ from steprule.rules import Rule, find
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["Method", "method", "minimize"]
+__all__ = ["minimize"]
 
 
 def minimize(
@@ -41,6 +41,7 @@ def minimize(
     average: str | float | None = None,
     data: Any = None,
     noisy: bool = False,
+    measurements: int | None = None,
     nonfinite: str | None = None,
     max_skips: int | None = None,
     clip_norm: float | None = None,
@@ -74,8 +75,9 @@ def minimize(
             stay within the bounds.
         bounds: a ``scipy.optimize.Bounds``, or (min, max) pairs in which None is no bound.
         callback: ``callback(xk)``, or ``callback(intermediate_result)`` under that very parameter name,
-            called after each step with the new x, its loss as ``fun`` (with ``data``: the loss of the
-            batch, measured before the step) and ``nit``. StopIteration ends the run.
+            called after each step with the new x, its loss as ``fun`` and ``nit``. With ``data`` or ``noisy`` that loss
+            is the one seen before the step, at the x before. ``intermediate_result.state``, read while the callback
+            runs, is where the run stands, for another call. StopIteration ends the run.
         maxiter: steps at most, 10,000 by default. With ``data`` a step is a batch.
         gtol: converged when the largest element of the gradient is at most this, 1e-5 by default (0:
             only where it is exactly 0). With bounds it is of the projected gradient, x - P(x - g). A flat
@@ -97,6 +99,9 @@ def minimize(
         noisy: whether ``fun`` gives another loss at every call (Monte Carlo, measurements), so that the lowest is the
             luckiest. Then x is an average, "tail" by default, gtol and patience are errors, and ``fun`` is measured
             anew. Differences need a step that is wider than the noise.
+        measurements: how often ``fun`` is measured at the end of a noisy run: by default a tenth as many times as the
+            run has steps, 10 to 100. 0, for a run that is to be gone on from, draws no random numbers: then ``fun`` is
+            the mean of the last losses on the way, up to 100, and ``fun_error`` is nan.
         nonfinite: what happens where a loss or gradient is not finite: "stop" the run (default), "skip" it, which
             evaluates again without a step (with ``data``: the next batch), or "raise" a ``NonFiniteError``.
         max_skips: after so many skips in a row the run stops, 10 by default.
@@ -104,8 +109,8 @@ def minimize(
             was before.
         state: the ``state`` of a result, to go on from exactly: two runs of 50 steps take the steps of one of 100.
             Rule, ``average`` and the kind of objective must be the same; hyperparameters and options are those given
-            here. ``maxiter`` and all counts are of this call. Batches that the pass under way has used are passed
-            over, but of an iterator.
+            here. ``maxiter`` and all counts are of this call. Batches that the pass under way has used are passed over,
+            but of an iterator. Generators that ``fun`` draws from are the caller's to keep.
         disp: print a summary as SciPy does; without success it is an ``OptimizeWarning``.
         finite_diff_rel_step: the relative step of a difference scheme that ``jac`` names.
         finite_diff_abs_step: the step of differences, the same for all variables.
@@ -126,10 +131,11 @@ def minimize(
           variable that is fixed by its bounds, by differences). With ``data`` there is no ``jac``, and
           ``fun`` is the mean loss of the last batches, as many as a pass has (of all so far in the first
           pass, of the last 100 of an iterator), each measured on its way: an estimate. With ``noisy`` there is no
-          ``jac``, ``fun`` is the mean of new evaluations at x, a tenth as many as steps (10 to 100), and
-          ``fun_error`` the standard error of that mean.
-        - ``success``: whether a convergence test was met, gtol or patience; nothing else counts.
-        - ``status``: 0 converged, 1 maxiter reached, 2 the iterator of ``data`` ended, 3 a loss, gradient
+          ``jac``, ``fun`` is the mean of new evaluations at x, and ``fun_error`` the standard error of that mean (nan
+          for fewer than two).
+        - ``success``: whether a convergence test was met, gtol or patience; nothing else counts. A noisy run has no
+          test, so all ``maxiter`` steps are its success.
+        - ``status``: 0 success, 1 maxiter reached, 2 the iterator of ``data`` ended, 3 a loss, gradient
           or step was not finite (x is the best, with ``data`` the last, finite point), 4 differences are exactly 0
           at x0 though it is no minimum, 99 StopIteration in the callback. ``message`` says it in words.
         - ``nit``, ``nfev``, ``njev``: steps, calls of fun (differences included), gradients.
@@ -159,6 +165,7 @@ def minimize(
         "average": average,
         "data": data,
         "noisy": noisy,
+        "measurements": measurements,
         "nonfinite": nonfinite,
         "max_skips": max_skips,
         "clip_norm": clip_norm,
@@ -172,6 +179,8 @@ def minimize(
     }
     given, values = _merge(chosen, keywords, options or {}, hyperparameters)
     settings, state = Settings.of(given), given["state"]
+    if settings.kind == "noisy" and given["workers"] is not None:
+        _warn_of_workers()
     x = start(x0) if state is None else check_state(state, x0, chosen.name, settings.kind, settings.average)
     box = Box.of(bounds, x.size)
     optimizer = Optimizer(x, chosen, **{name: given[name] for name in CLIPPING}, **values)
@@ -183,81 +192,17 @@ def minimize(
     if state is not None:
         optimizer.load_state_dict(state.optimizer, hyperparameters=False)
         solver.go_on(state.progress)
+
+    def take(answer: Vector) -> State:
+        found = (x.copy(), answer.copy(), optimizer.state_dict(), solver.progress())
+        return State(chosen.name, settings.kind, settings.average, *found)
+
+    iterate.take_state = lambda: take(x)
     result: Any = solver.solve()
-    found = (x.copy(), result.x.copy(), optimizer.state_dict(), solver.progress())
-    result.state = State(chosen.name, settings.kind, settings.average, *found)
+    result.state = take(result.x)
     if given["disp"]:
         _show(result)
     return result  # type: ignore[no-any-return]
-
-
-def method(rule: str | Rule = "adam", **settings: Any) -> Method:
-    """Return a rule as a method for SciPy: ``scipy.optimize.minimize(..., method=method("adam", lr=0.1))``.
-
-    Everything that takes ``minimize``'s ``method`` takes it, ``scipy.optimize.basinhopping`` for one.
-
-    Args:
-        rule: a name of the catalogue, or a ``Rule``.
-        settings: hyperparameters of the rule, and options of ``steprule.minimize`` from ``maxiter`` on.
-            SciPy's ``options`` may give them as well, and take precedence; SciPy's ``tol`` is gtol.
-
-    SciPy itself hands a custom method None for ``jac="2-point"``, ``"3-point"`` or ``"cs"``, so it gets
-    the default differences; ``steprule.minimize`` knows these schemes. ``hess`` and ``hessp`` are not
-    used, which is a RuntimeWarning as with SciPy's own first-order methods.
-
-    Raises:
-        RuleError: no such rule.
-        HyperparameterError: an unknown name or wrong value. Constraints raise it when SciPy calls.
-    """
-    return Method(rule, settings)
-
-
-class Method:
-    """What ``method`` returns: callable as SciPy calls a custom method."""
-
-    def __init__(self, rule: str | Rule, settings: Mapping[str, Any]) -> None:
-        self._rule = find(rule)
-        self._settings = dict(settings)
-        _, hyperparameters = sort_names(self._rule, settings, "method")
-        self._rule.resolve(hyperparameters)
-
-    def __repr__(self) -> str:
-        settings = "".join(f", {name}={value!r}" for name, value in self._settings.items())
-        return f"steprule.scipy.method({self._rule.name!r}{settings})"
-
-    def __call__(
-        self,
-        fun: Callable[..., Any],
-        x0: Any = None,
-        args: Any = (),
-        *,
-        jac: Any = None,
-        hess: Any = None,
-        hessp: Any = None,
-        bounds: Any = None,
-        constraints: Any = (),
-        callback: Callable[..., object] | None = None,
-        **options: Any,
-    ) -> OptimizeResult:
-        """Minimize; see ``steprule.minimize``."""
-        if x0 is None:
-            raise HyperparameterError(
-                f"{self!r} needs a start, and scipy.optimize.minimize_scalar gives none; "
-                "call scipy.optimize.minimize(fun, [x0], method=...)"
-            )
-        is_empty = isinstance(constraints, (tuple, list, dict)) and not constraints
-        if constraints is not None and not is_empty:
-            raise HyperparameterError(
-                f"{self!r} cannot handle constraints; use bounds=, a penalty in fun, or SciPy's SLSQP or trust-constr"
-            )
-        unused = (("hess", hess, "Hessian information"), ("hessp", hessp, "Hessian-vector product information"))
-        for name, value, what in unused:
-            if value is not None:
-                warnings.warn(f"Method {self!r} does not use {what} ({name}).", RuntimeWarning, stacklevel=3)
-        fun, jac = _without_memory(fun, jac)
-        settings = {name: value for name, value in self._settings.items() if name not in options}
-        common = {"rule": self._rule, "jac": jac, "bounds": bounds, "callback": callback}
-        return minimize(fun, x0, args, options=options, **common, **settings)
 
 
 def _solver(
@@ -285,17 +230,18 @@ def _merge(
     return {**keywords, **more}, {**values, **more_values}
 
 
-def _without_memory(fun: Any, jac: Any) -> tuple[Any, Any]:
-    """Undo what SciPy makes of ``jac=True``: an object that remembers loss and gradient by x alone.
+def _warn_of_workers() -> None:
+    """Say what becomes of random numbers that are drawn by several at once; the numbers themselves show nothing."""
+    from scipy.optimize import OptimizeWarning
 
-    With ``data`` it would answer for the batch before wherever x has not moved, at a bound for instance.
-    """
-    from scipy.optimize._optimize import MemoizeJac
-
-    is_memory = isinstance(fun, MemoizeJac) and getattr(jac, "__self__", None) is fun
-    if is_memory:
-        return fun.fun, True
-    return fun, jac
+    warnings.warn(
+        "workers with noisy=True: threads draw from one generator in an order that no seed fixes, and processes of a "
+        "pool draw the same numbers, each from its copy of one that comes with fun or args, so that differences show "
+        "no noise where there is some. Remove workers, or let fun make a generator of its own at every call, seeded by "
+        "the operating system: np.random.default_rng()",
+        OptimizeWarning,
+        stacklevel=3,  # the caller of minimize
+    )
 
 
 def _show(result: OptimizeResult) -> None:

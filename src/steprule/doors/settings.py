@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steprule.errors import HyperparameterError, suggest
-from steprule.rules import Rule
+from steprule.rules import CATALOGUE, Rule
+from steprule.rules.hints import hint as hint_of
 
 __all__ = ["CLIPPING", "OPTIONS", "STEPS", "Settings", "check_eps", "sort_names"]
 
@@ -17,7 +18,7 @@ STEPS = ("finite_diff_rel_step", "finite_diff_abs_step", "workers")
 CLIPPING = ("clip_norm", "clip_value", "update_clip")
 """The options that the optimizer takes."""
 OPTIONS = (
-    *("maxiter", "gtol", "tol", "patience", "ftol", "average", "data", "noisy", "state", "disp"),
+    *("maxiter", "gtol", "tol", "patience", "ftol", "average", "data", "noisy", "measurements", "state", "disp"),
     *("nonfinite", "max_skips", *CLIPPING, *STEPS),
 )
 """The options of ``minimize`` that ``options`` and ``method`` may hold as well, beside hyperparameters."""
@@ -28,6 +29,11 @@ _ELSEWHERE = {
     "hess": "the rules use first derivatives only; leave it away",
     "hessp": "the rules use first derivatives only; leave it away",
     "method": "the rule is chosen by rule=",
+    "learning_rate": "it is called lr",
+    **dict.fromkeys(
+        ("states", "weights", "min_elements", "seed", "backend"),
+        "x and the slots are in float64; leave it away, or step arrays by a steprule.Optimizer",
+    ),
 }
 
 
@@ -44,6 +50,7 @@ class Settings:
         average: None for the best (with ``data``: the last) point, "polyak" for the mean of the
             iterates, "tail" for that of the last, or a decay for their exponential average.
         nonfinite: "stop", "skip" or "raise".
+        measurements: how often a noisy loss is measured at the end; None for a tenth as many as steps, 10 to 100.
     """
 
     kind: str = "best"
@@ -53,6 +60,7 @@ class Settings:
     ftol: float = 2.220446049250313e-09
     average: str | float | None = None
     nonfinite: str = "stop"
+    measurements: int | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Settings:
@@ -77,6 +85,7 @@ class Settings:
             ftol=_read_ftol(given["ftol"], patience),
             average="tail" if kind == "noisy" and average is None else average,
             nonfinite=_read_nonfinite(given["nonfinite"]),
+            measurements=_read_measurements(given["measurements"], kind),
         )
 
 
@@ -96,7 +105,9 @@ def sort_names(rule: Rule, given: Mapping[str, Any], what: str = "minimize") -> 
     for name in given:
         if name not in options and name not in hyperparameters:
             remedy = _ELSEWHERE.get(name)
-            hint = f": {remedy}" if remedy else f".{suggest(name, [*OPTIONS, *rule.hyperparameters])}"
+            if name == "method" and isinstance(given[name], str) and given[name].lower() in CATALOGUE:
+                remedy = f"a rule is chosen by rule={given[name].lower()!r}"
+            hint = f": {remedy}" if remedy else f".{hint_of(name, rule.hyperparameters, OPTIONS)}"
             raise HyperparameterError(f"{what} with rule {rule.name!r} has no option {name!r}{hint}")
     return options, hyperparameters
 
@@ -123,11 +134,20 @@ def _read_kind(data: Any, noisy: Any) -> str:
     return "noisy" if noisy else "best" if data is None else "data"
 
 
+def _read_measurements(measurements: Any, kind: str) -> int | None:
+    if measurements is None:
+        return None
+    if kind != "noisy":
+        raise HyperparameterError("measurements does nothing without noisy=True; remove it, or give noisy=True, too")
+    return _count("measurements", measurements, 0)
+
+
 def _read_nonfinite(nonfinite: Any) -> str:
     if nonfinite is None:
         return Settings.nonfinite
     if nonfinite not in _NONFINITE:
-        hint = " A step along NaN leads nowhere, so it is not taken." if nonfinite == "propagate" else ""
+        words = " A step along NaN leads nowhere, so it is not taken; 'stop' ends the run before it."
+        hint = words if nonfinite == "propagate" else ""
         raise HyperparameterError(f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}.{hint}")
     return str(nonfinite)
 

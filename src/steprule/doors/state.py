@@ -171,7 +171,8 @@ def _check_counts(state: Mapping[str, Any], groups: Sequence[GroupValues], leave
     here = {leaf.place for leaf in leaves}
     if set(slots) != here:
         missing, unknown = sorted(here - set(slots)), sorted(set(slots) - here)
-        raise StateError(f"the state is of other parameters: it lacks {missing}, and has {unknown} that are not here")
+        words = [f"lacks {missing}"] * bool(missing) + [f"has {unknown} that are not here"] * bool(unknown)
+        raise StateError(f"the state is of other parameters: it {', and '.join(words)}")
 
 
 def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class StochasticDescent:
         self._batches = batches
         self._settings = settings
         self._patience = Patience(settings)
-        self._losses = Losses()
+        self._losses = Losses(batches.once)
         self._taken = self._passed = 0  # batches of the pass under way, and those of them before this run
         if batches.once and settings.patience is not None:
             raise HyperparameterError(
@@ -49,26 +49,28 @@ class StochasticDescent:
             stop = self._pass()
         mean = self._iterate.mean()
         x = self._iterate.x if mean is None else mean
-        return result_of(stop, self._iterate, self._objective, x=x, **self._found(x))
+        stop, found = self._found(x, stop)
+        return result_of(stop, self._iterate, self._objective, x=x, **found)
 
     def progress(self) -> dict[str, Any]:
         """Return what a run that goes on from here must know."""
         return {
             "taken": self._taken,
-            "losses": copy.deepcopy(self._losses),
+            "losses": self._losses.memory(),
             "patience": self._patience.memory,
-            "average": copy.deepcopy(self._iterate.average),
+            "average": self._iterate.memory(),
         }
 
     def go_on(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
         self._passed = 0 if self._batches.once else progress["taken"]
-        self._losses, self._patience.memory = copy.deepcopy(progress["losses"]), progress["patience"]
-        self._iterate.average = copy.deepcopy(progress["average"])
+        self._patience.memory = progress["patience"]
+        self._losses.recall(progress["losses"])
+        self._iterate.recall(progress["average"])
 
-    def _found(self, x: Vector) -> dict[str, Any]:
-        """Return what is known of the loss at x."""
-        return {"fun": self._losses.recent(self._batches.once)}
+    def _found(self, x: Vector, stop: Stop) -> tuple[Stop, dict[str, Any]]:
+        """Return why the run is over, and what is known of the loss at x."""
+        return stop, {"fun": self._losses.recent()}
 
     def _pass(self) -> Stop | None:
         batches = self._batches.open()
@@ -101,7 +103,10 @@ class StochasticDescent:
     def _end_pass(self) -> Stop | None:
         nit = self._iterate.nit
         if not self._taken and not nit:
-            raise StructureError("data is empty: it gave no batch")
+            raise StructureError(
+                "data is empty: it gave no batch. An iterator is used up in one pass: make a new one, or give a list, "
+                "or a callable that returns an iterable for every pass"
+            )
         loss = self._losses.end_pass()
         if self._batches.once or not self._taken:
             return Stop(2, f"The data ended after {nit} batches.")
@@ -121,11 +126,45 @@ class NoisyDescent(StochasticDescent):
         if differences is not None and not differences.has_step:
             raise HyperparameterError(
                 "differences over the default step, about 1e-8, of a noisy fun are its noise times 1e8; give jac, or a "
-                "step over which fun changes by more than its noise: finite_diff_abs_step=0.1"
+                "step over which fun changes by more than its noise, to both sides, since to one side the slope is "
+                "that of a place half a step away: jac='3-point', finite_diff_abs_step=0.1"
             )
 
-    def _found(self, x: Vector) -> dict[str, Any]:
+    def _found(self, x: Vector, stop: Stop) -> tuple[Stop, dict[str, Any]]:
         """Measure the loss at x anew: what was seen on the way is of other points."""
-        losses = [self._objective.loss(x) for _ in range(min(100, max(10, self._iterate.nit // 10)))]
-        error = float(np.std(losses, ddof=1) / np.sqrt(len(losses)))
-        return {"fun": float(np.mean(losses)), "fun_error": error}
+        if stop is MAXITER:
+            # There is no test of convergence that could be met instead.
+            stop = Stop(0, f"{DONE}: all steps were taken, and a noisy run has no other end.")
+        count = self._settings.measurements
+        if count == 0:
+            stop, found = super()._found(x, stop)
+            return stop, {**found, "fun_error": math.nan}
+        if count is None:
+            count = min(100, max(10, self._iterate.t // 10))
+        losses: list[float] = []
+        # Where evaluations at x itself have ended the run, more of them tell nothing.
+        if stop.status != 3 or not np.array_equal(x, self._iterate.x):
+            bad = self._measure(x, count, losses)
+            if bad is not None:
+                stop = bad if stop.status != 3 else Stop(3, f"{stop.message} {bad.message}")
+        fun = float(np.mean(losses)) if losses else math.nan
+        error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else math.nan
+        return stop, {"fun": fun, "fun_error": error}
+
+    def _measure(self, x: Vector, count: int, losses: list[float]) -> Stop | None:
+        """Add ``count`` losses at x to ``losses``; return the stop where one is not finite and not passed over."""
+        nonfinite = self._iterate.nonfinite
+        while len(losses) < count:
+            loss = self._objective.loss(x)
+            if math.isfinite(loss):
+                nonfinite.in_a_row = 0
+                losses.append(loss)
+                continue
+            done = len(losses)
+            problem = f"the loss is {loss} at the final x, in measurement {done + 1} of {count}"
+            remedy = f"fun is the mean of the {done} before" if done else "fun is nan"
+            remedy += "" if nonfinite.skipped is not None else ", and nonfinite='skip' measures again"
+            stop = nonfinite.meet(problem, self._iterate.nit, remedy)
+            if stop is not None:
+                return stop
+        return None

@@ -86,7 +86,9 @@ class Structure:
         if set(tree) != set(self.keys):
             missing = [key for key in self.keys if key not in tree]
             extra = [key for key in tree if key not in self.keys]
-            raise StructureError(f"{place} differs from the parameters: missing keys {missing}, unknown keys {extra}")
+            kinds = (("missing", missing), ("unknown", extra))
+            words = ", ".join(f"{kind} keys {keys}" for kind, keys in kinds if keys)
+            raise StructureError(f"{place} differs from the parameters: {words}")
 
     def _check_sequence(self, tree: Any, what: str, prefix: Path) -> None:
         place = f"{what}{keystr(prefix)}"

@@ -27,6 +27,7 @@ __all__ = [
 STATES = ("float32", "bfloat16", "8bit")
 """The formats of slots. ``float32`` stands for the type that steps are computed in, float64 for float64 parameters."""
 WEIGHT_FORMATS = tuple(WEIGHTS["bfloat16"])
+_APART = "give it to a group of its own with states='float32'"
 MIN_ELEMENTS = 4096
 """Elements below which slots stay float32: there is little to save, and one number of a small tensor may mean much."""
 
@@ -130,7 +131,9 @@ class Formats:
         """Whether anything is rounded by chance."""
         return bool(self.states) or self.weights in ("stochastic", "split24")
 
-    def storage(self, parameter: Format, shape: Sequence[int], kept: Iterable[str], what: str) -> Storage:
+    def storage(
+        self, parameter: Format, shape: Sequence[int], kept: Iterable[str], what: str, apart: str = _APART
+    ) -> Storage:
         """Return how a parameter is kept.
 
         Args:
@@ -138,6 +141,7 @@ class Formats:
             shape: its shape.
             kept: the slots that the rule keeps in this variant.
             what: how messages name it.
+            apart: how messages say that it be kept in another way than others.
 
         Raises:
             StructureError: when slots of fewer bits were asked for a parameter of float64.
@@ -147,8 +151,7 @@ class Formats:
         if slots and parameter.compute != "float32":
             raise StructureError(
                 f"{what} has the type {parameter.name}, whose slots are {parameter.compute}: states={slots[0][1]!r} is "
-                "for float32, float16 and bfloat16 parameters. Convert it to float32, or give it to a group of its own "
-                "with states='float32'"
+                f"for float32, float16 and bfloat16 parameters. Convert it to float32, or {apart}"
             )
         is_small = bool(slots) and prod(shape) < self.min_elements
         weights = self.weights if parameter.name in WEIGHTS else "nearest"
@@ -175,7 +178,8 @@ def check_effects(
     asked = {chosen.weights for chosen in formats} - {"nearest"}
     if asked and storages and all(storage.weights == "nearest" for storage in storages):
         raise HyperparameterError(
-            f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it"
+            f"weights={min(asked)!r} has no effect: no parameter is float16 or bfloat16; remove it, or keep the "
+            "parameters in 16 bits (in PyTorch: model.bfloat16() before the optimizer is made)"
         )
     if "min_elements" in given and not any(chosen.states for chosen in formats):
         raise HyperparameterError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from steprule.backends import javascript, latex, mathml
@@ -13,8 +16,9 @@ from steprule.lab.uncorrected import adam_uncorrected
 from steprule.rules import CATALOGUE, Rule, l2
 from steprule.rules.hyperparameters import Hyperparameter
 from steprule.rules.named import named, probes
+from steprule.rules.settings import apart
 
-__all__ = ["Shown", "menu", "plan_of", "shown"]
+__all__ = ["Shown", "menu", "numbers", "plan_of", "shown", "told_apart"]
 
 Shown = dict[str, Any]
 """What the page knows of a rule, as JSON."""
@@ -26,6 +30,24 @@ def menu() -> dict[str, Rule]:
     """Return the rules of the page by name: the catalogue, and what presets compare it with."""
     extra = (adam_uncorrected, l2(CATALOGUE["adam"]))
     return {**CATALOGUE, **{one.name: one for one in extra}}
+
+
+def told_apart(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Return the rules with names that differ, from each other and those of the page: one's own ``adam (mine.py)``."""
+    of_name: dict[str, set[Rule]] = {name: {rule} for name, rule in menu().items()}
+    for rule in rules:  # one with settings is made anew whenever it is named
+        of_name.setdefault(rule.name, set()).add(apart(rule)[0])
+    return tuple(
+        rule if len(of_name[rule.name]) == 1 or menu().get(rule.name) is rule else replace(rule, name=_placed(rule))
+        for rule in rules
+    )
+
+
+def _placed(rule: Rule) -> str:
+    """Return a rule's name with the file or the module that it comes from."""
+    code = getattr(rule.function, "__code__", None)
+    place = Path(code.co_filename).name if code else getattr(rule.function, "__module__", "")
+    return f"{rule.name} ({place})"
 
 
 def plan_of(rule: Rule) -> Plan:
@@ -44,7 +66,7 @@ def shown(rule: Rule) -> tuple[Shown, str]:
     slots = [plane.name for plane in recipe.planes[2:] if not plane.name.startswith(_PROBE)]
     inside = probes(named(rule, variant))
     scalars = list(recipe.prelude.scalar_slots)
-    hypers = [hyper for hyper in rule.hyperparameters.values() if _is_number(rule, hyper)]
+    hypers = numbers(rule)
     written = mathml.symbols(rule, [*slots, *inside, *scalars, *(hyper.name for hyper in hypers)])
     facts: Shown = {
         "name": rule.name,
@@ -65,6 +87,11 @@ def shown(rule: Rule) -> tuple[Shown, str]:
         "lines": [vars(line) for line in mathml.lines(rule)],
     }
     return facts, code
+
+
+def numbers(rule: Rule) -> list[Hyperparameter]:
+    """Return the hyperparameters that the page has sliders for, and links have values for."""
+    return [hyper for hyper in rule.hyperparameters.values() if _is_number(rule, hyper)]
 
 
 def _is_number(rule: Rule, hyper: Hyperparameter) -> bool:

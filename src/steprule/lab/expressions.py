@@ -1,7 +1,7 @@
 """From a SymPy expression to one program for NumPy and JavaScript, with the same bits in both.
 
-Both texts come from one tree of operations that IEEE 754 rounds correctly. So sin, cos and exp are written out here as
-sums and products: libraries differ in their last place, and a path over a surface would drift apart.
+Both texts come from one tree of operations that IEEE 754 rounds correctly. So sin, cos, exp, log and tanh are written
+out here as sums and products: libraries differ in their last place, and a path over a surface would drift apart.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ _ROUND = 1.5 * 2.0**52
 """Added and taken away again, it rounds to a whole number."""
 _TURN = (6.283185307179586, 2.4492935982947064e-16)
 """2 pi in two parts."""
+_DOUBLING = (0.6931471803691238, 1.9082149292705877e-10)
+"""log 2 in two parts, the first one short: its multiples by whole numbers are exact."""
+_ROOTS = (0.7071067811865476, 1.4142135623730951)
+_LARGEST = 1.7976931348623157e308
 
 
 def nodes(expressions: Sequence[sympy.Expr]) -> list[Node]:
@@ -102,7 +106,7 @@ def _build(expression: Any, made: dict[Any, Any]) -> Any:
     if spelled is None:
         raise ProblemError(
             f"{type(expression).__name__} is no function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, "
-            "exp, Abs, sign, Max, Min and Piecewise"
+            "exp, log, tanh, abs, sign, max, min and Piecewise"
         )
     return spelled(*(_built(arg, made) for arg in expression.args))
 
@@ -193,6 +197,33 @@ def _exp(u: Any) -> Any:
     return result
 
 
+def _log(u: Any) -> Any:
+    """Return the natural logarithm: what is left near 1 without powers of two, by the series of atanh."""
+    part, doublings = _node_of(u), _node_of(0.0)
+    for power in (512, 256, 128, 64, 64, 32, 16, 8, 4, 2, 1):  # 64 twice, for subnormal numbers
+        is_small, is_large = part < _ROOTS[0] * 2.0 ** (1 - power), part > _ROOTS[1] * 2.0 ** (power - 1)
+        doublings = doublings + where(is_large, float(power), where(is_small, -float(power), 0.0))
+        part = part * where(is_large, 2.0**-power, where(is_small, 2.0**power, 1.0))
+    z = (part - 1.0) / (part + 1.0)
+    square, series = z * z, _node_of(0.0)
+    for k in range(25, 0, -2):
+        series = series * square + 1.0 / k
+    value = doublings * _DOUBLING[0] + (doublings * _DOUBLING[1] + 2.0 * z * series)
+    # The logarithm of 0 is minus infinity, that of a negative number none.
+    outside = where(_node_of(u) < 0.0, sqrt(_node_of(u)), -1.0 / abs(_node_of(u)))
+    return where(_node_of(u) > _LARGEST, _node_of(u), where(_node_of(u) > 0.0, value, outside))
+
+
+def _tanh(u: Any) -> Any:
+    """Return the hyperbolic tangent: near zero by its continued fraction, which keeps small numbers exact."""
+    size, square = abs(_node_of(u)), u * u
+    fraction: Any = 25.0
+    for k in range(23, 0, -2):
+        fraction = k + square / fraction
+    decayed = _exp(-2.0 * size)
+    return where(size < 1.0, u / fraction, sign(_node_of(u)) * ((1.0 - decayed) / (1.0 + decayed)))
+
+
 def _joined(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return lambda *args: reduce(operation, args)
 
@@ -207,6 +238,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "sin": _sin,
     "cos": _cos,
     "exp": _exp,
+    "log": _log,
+    "tanh": _tanh,
     "Abs": abs,
     "Heaviside": lambda a, half=0.5: where(_node_of(a) > 0.0, 1.0, where(_node_of(a) < 0.0, 0.0, half)),
     "DiracDelta": lambda a: 0.0 * a,

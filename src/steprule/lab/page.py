@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -10,16 +11,30 @@ from typing import Any
 
 from steprule.backends import javascript
 from steprule.lab.entrants import menu, shown
+from steprule.lab.link import FORMAT
 from steprule.lab.presets import first_view, presets
 from steprule.lab.surface import Surface
 from steprule.lab.surfaces import surfaces
 from steprule.lab.view import View
+from steprule.looks import DARK, DASHES, LIGHT, SHAPES, THEMES
 from steprule.version import __version__
 
-__all__ = ["page"]
+__all__ = ["constants", "page", "paints"]
 
 _SCRIPTS = (
-    *("numbers", "simulation", "state", "looks", "view", "surface_map", "solid", "charts", "formula", "thousand"),
+    *(
+        "numbers",
+        "simulation",
+        "state",
+        "looks",
+        "view",
+        "surface_map",
+        "solid",
+        "charts",
+        "formula",
+        "thousand",
+        "picture",
+    ),
     *("controls", "input", "main"),
 )
 _FOLDER = "assets"
@@ -48,12 +63,36 @@ def page(view: View | None = None) -> str:
         "first": first_view(view),
     }
     return Template(_asset("page.html")).substitute(
-        style=f"{_asset('vendor/uPlot.min.css')}\n{_asset('style.css')}",
+        style=f"{_font()}\n{_asset('vendor/uPlot.min.css')}\n{paints()}{_asset('style.css')}",
         library=_asset("vendor/uPlot.iife.min.js"),
         facts=_json(facts),
-        code=f"{javascript.helpers(code)}\n{code}",
+        code=f"{constants()}{javascript.helpers(code)}\n{code}",
         script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
         version=__version__,
+    )
+
+
+def constants() -> str:
+    """Return what the scripts share with Python, as JavaScript: the format of links, and looks."""
+    shared = {
+        **FORMAT,
+        "PALETTES": {name: theme.palette for name, theme in THEMES.items()},
+        "SHADES": {
+            name: {"low": theme.low, "high": theme.high, "line": theme.contour} for name, theme in THEMES.items()
+        },
+        "DASHES": DASHES,
+        "SHAPES": SHAPES,
+    }
+    return "".join(f"const {name} = {_json(value)};\n" for name, value in shared.items())
+
+
+def paints() -> str:
+    """Return the colours of the page as CSS: light, or dark where the system or the reader wants that."""
+    dark = DARK.css()
+    return (
+        f":root {{ {LIGHT.css()} }}\n"
+        f"@media (prefers-color-scheme: dark) {{\n  :root:not([data-theme=light]) {{ {dark} }}\n}}\n"
+        f":root[data-theme=dark] {{ {dark} }}\n"
     )
 
 
@@ -64,6 +103,15 @@ def _json(value: Any) -> str:
 
 def _asset(name: str) -> str:
     return (files("steprule.lab") / _FOLDER / name).read_text(encoding="utf-8")
+
+
+def _font() -> str:
+    """Return the rule for the font of formulas: without one, roots and braces stay small, and indices fall too low."""
+    data = base64.b64encode((files("steprule.lab") / _FOLDER / "vendor" / "formulas.woff2").read_bytes()).decode(
+        "ascii"
+    )
+    source = f'url("data:font/woff2;base64,{data}") format("woff2")'
+    return f'@font-face {{ font-family: "steprule formulas"; font-display: block; src: {source}; }}'
 
 
 def _table(name: str, entries: Mapping[str, str]) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from steprule.lab.view import View
+from steprule.lab.entrants import menu
+from steprule.lab.view import Entry, View
+from steprule.rules import Rule
+from steprule.rules.settings import apart
 
 __all__ = ["first_view", "presets"]
 
@@ -89,6 +93,7 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
             "lr": "0.002",
             "scale": "1000",
             "t": "4980",
+            "from": "4950",
             "speed": "60",
             "axis": "1",
         },
@@ -206,6 +211,11 @@ _FIRST: Pairs = {
 }
 
 
+def _telling(rules: Sequence[Rule]) -> Rule:
+    """Return the rule to look into: one's own, or else the first one that has slots to show."""
+    return min(rules, key=lambda rule: (rule.name in menu(), not rule.slots))
+
+
 def presets() -> list[dict[str, Any]]:
     """Return the presets as the page wants them."""
     return [
@@ -215,16 +225,37 @@ def presets() -> list[dict[str, Any]]:
 
 
 def first_view(view: View) -> dict[str, Any]:
-    """Return the state of a page that was opened without a link: ``View``, and what it leaves open."""
-    pairs = dict(_FIRST)
+    """Return the state of a page that was opened without a link: ``View``, and what it leaves open.
+
+    The rates of ``_FIRST`` are for its rules from its start. Else the page looks for rates itself (``tunes``), for
+    all rules alike: one at the library's default beside one with a chosen rate would look broken.
+    """
+    tunes = view != View()
+    pairs = {key: value for key, value in _FIRST.items() if not (tunes and key.endswith(".lr"))}
     if view.rules:
-        names = [rule.name for rule in view.rules]
-        shown = ["adam"] * ("adam" not in names) + names
         # As in links, where a comma parts names.
-        pairs["rules"] = ",".join(name.replace("%", "%25").replace(",", "%2C") for name in shown)
-        pairs["look"] = names[0]
+        own = view.entries[-len(view.rules) :]
+        telling = _telling([entry.rule for entry in own])
+        pairs["rules"] = ",".join(one.name.replace("%", "%25").replace(",", "%2C") for one in view.entries)
+        pairs["look"] = next(entry.name for entry in own if entry.rule is telling)
+        for entry in view.entries:
+            pairs |= _sliders(entry, tunes=tunes)
     if view.surface is not None:
         pairs["surface"] = view.surface.key
     if view.start is not None:
         pairs["start"] = ",".join(map(repr, view.start))
-    return {"surface": pairs["surface"], "rules": pairs["rules"], "pairs": [[*pair] for pair in pairs.items()]}
+    listed = [[*pair] for pair in pairs.items()]
+    return {"surface": pairs["surface"], "rules": pairs["rules"], "pairs": listed, "tunes": tunes}
+
+
+def _sliders(entry: Entry, *, tunes: bool) -> Pairs:
+    """Return where the sliders of a rule stand; those of one that is shown twice as those of the other, unless set.
+
+    Rates that the page looks for are left open.
+    """
+    plain = f"{apart(entry.rule)[0].name}."
+    usual = {key.removeprefix(plain): value for key, value in _FIRST.items() if key.startswith(plain)}
+    if tunes:
+        usual.pop("lr", None)
+    values = {**usual, **{name: repr(value) for name, value in entry.settings}}
+    return {f"{entry.name}.{name}": value for name, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ __all__ = ["Box", "Surface"]
 Array: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 _ONE_DIMENSION = 1
+_SHORT = 10**6
 _LARGEST = 1e30
 """What float32 can hold, with room for squares."""
 
@@ -93,11 +95,23 @@ class Surface:
         return {words: kink for words, kink in found.items() if kink.free_symbols}
 
     def formula(self) -> str:
-        """Return f in MathML, by SymPy's printer."""
-        from sympy.printing.mathml import mathml
+        """Return f in MathML, by SymPy's printer; no sum begins with a minus where it has another term."""
+        from sympy.printing.mathml import MathMLPresentationPrinter
 
-        text: str = mathml(self.value, printer="presentation")
-        return text
+        class Printer(MathMLPresentationPrinter):  # type: ignore[misc]
+            def _as_ordered_terms(self, expr: Any, order: Any = None) -> list[Any]:
+                terms: list[Any] = super()._as_ordered_terms(expr, order=order)
+                is_led = not terms[0].could_extract_minus_sign()
+                return terms if is_led else sorted(terms, key=lambda term: bool(term.could_extract_minus_sign()))
+
+            def _print_Float(self, expr: Any) -> Any:  # noqa: N802
+                is_short = float(expr).is_integer() and abs(expr) < _SHORT
+                return self._print(int(expr)) if is_short else super()._print_Float(expr)
+
+        text: str = Printer().doprint(self.value)
+        if "<mfrac>" not in text:  # parentheses of one size: those around a power would be larger than the others
+            text = re.sub(r"<mo>([()])</mo>", r'<mo stretchy="false">\1</mo>', text)
+        return text.replace("<mo>-</mo>", "<mo>&minus;</mo>")  # in a font that is none for formulas a hyphen stays one
 
     def python(self) -> str:
         """Return ``value``, ``slope`` and ``kinks`` of the surface, functions of x, y, t and u, as NumPy text."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from steprule.errors import ProblemError, suggest
+from steprule.lab.minima import minima
 from steprule.lab.surface import Box, Surface
 
-__all__ = ["NAMES", "own", "surface", "surfaces"]
+__all__ = ["NAMES", "is_name", "own", "surface", "surfaces"]
 
 NAMES = (
     "long-valley",
@@ -23,6 +26,7 @@ NAMES = (
     "reddi",
 )
 _OWN_BOX: Box = ((-3.0, 3.0), (-3.0, 3.0))
+_WORD = re.compile(r"[A-Za-z]{3,}([ -][A-Za-z]+)*")
 _EDGES = 4
 _WIDEST = 1e30
 
@@ -152,19 +156,35 @@ def surfaces() -> dict[str, Surface]:
     return {one.key: one for one in made}
 
 
-def surface(name: str) -> Surface:
-    """Return the surface of that name.
+def is_name(text: str) -> bool:
+    """Whether a text names a surface, perhaps misspelt; anything else is an expression."""
+    return text in NAMES or _WORD.fullmatch(text) is not None
+
+
+def surface(text: str, box: Sequence[float] | None = None) -> Surface:
+    """Return the surface of a name, or of an expression in x and y.
+
+    Args:
+        text: a name (``"rosenbrock"``; ``surfaces()`` has them all), or an expression, as ``own`` takes it.
+        box: of an expression, what is drawn: (x from, x to, y from, y to).
 
     Raises:
-        ProblemError: when there is none.
+        ProblemError: when there is no such surface, the text is no expression, or the box none.
     """
-    if name not in NAMES:
-        raise ProblemError(f"no surface is called {name!r}.{suggest(name, NAMES)} Or give an expression in x and y")
-    return surfaces()[name]
+    if not is_name(text):
+        return own(text, box)
+    if text not in NAMES:
+        raise ProblemError(
+            f"no surface is called {text!r}.{suggest(text, NAMES)} Or give an expression in x and y, as in "
+            "'x**2 + 4*y**2'"
+        )
+    if box is not None:
+        raise ProblemError(f"a box belongs to an expression; {text!r} has its own")
+    return surfaces()[text]
 
 
 def own(text: str, box: Sequence[float] | None = None) -> Surface:
-    """Return the surface of an expression in x and y that a user wrote, as ``"Abs(x) + y**2"``.
+    """Return the surface of an expression in x and y that a user wrote, as ``"abs(x) + y**2"``.
 
     Args:
         text: the expression.
@@ -175,6 +195,10 @@ def own(text: str, box: Sequence[float] | None = None) -> Surface:
         ProblemError: when it is no such expression, or the box is none.
     """
     sides = _sides(box) if box is not None else _OWN_BOX
+    if "^" in text:
+        raise ProblemError(
+            f"{text!r} is no expression in x and y: write ** for powers, as in {text.replace('^', '**')!r}"
+        )
     import sympy as sp
     from sympy.parsing.sympy_parser import parse_expr
 
@@ -191,7 +215,7 @@ def own(text: str, box: Sequence[float] | None = None) -> Surface:
     start = tuple(low + 5 * (high - low) / 6 for low, high in sides)
     made = Surface("own", " ".join(text.split()), "A surface of your own.", value, sides, start, ())
     made.python()  # refuses what cannot be written
-    return made
+    return replace(made, minima=minima(made))
 
 
 def _sides(box: Sequence[float]) -> Box:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.doors.numpy import Optimizer
+from steprule.errors import ProblemError
 from steprule.lab.noise import normal, uniform
 from steprule.lab.surface import Surface
+from steprule.lab.surfaces import surface as named
 from steprule.rules import Rule
 
 __all__ = ["trajectory"]
@@ -17,7 +19,7 @@ __all__ = ["trajectory"]
 
 def trajectory(
     rule: str | Rule,
-    surface: Surface,
+    surface: str | Surface,
     steps: int,
     *,
     start: tuple[float, ...] | None = None,
@@ -30,14 +32,22 @@ def trajectory(
 
     Args:
         rule: what steps, by NumPy's referee.
-        surface: whose gradient it is given, computed in float64 and rounded to float32.
+        surface: whose gradient it is given, computed in float64 and rounded to float32: what ``lab.surface`` returns,
+            or the name or expression that it takes.
         steps: how many.
         start: where it begins; default: the surface's.
         noise: the standard deviation of what is added to each coordinate of the gradient; default: the surface's.
         scale: what the loss, and so the gradient without its noise, is multiplied by.
         seed: what the noise and the draws of the surface depend on, besides the step.
         hyperparameters: of the rule.
+
+    Raises:
+        ProblemError: when there is no such surface, or it has no gradient at the start.
     """
+    if isinstance(surface, str):
+        surface = named(surface)
+    if not isinstance(surface, Surface):
+        raise ProblemError(f"a surface is what lab.surface returns, its name or an expression, got {surface!r}")
     theta = np.array(surface.start if start is None else start, np.float32)
     surface.check_start(tuple(theta.tolist()))
     optimizer = Optimizer(theta, rule, backend="numpy", **hyperparameters)

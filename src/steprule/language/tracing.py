@@ -15,7 +15,7 @@ from steprule.errors import RuleError, suggest
 from steprule.language import functions
 from steprule.language.node import Node, host_call
 
-__all__ = ["as_tuple", "explain", "naming", "symbolic", "trace"]
+__all__ = ["as_tuple", "explain", "naming", "returning", "symbolic", "trace"]
 
 
 class _SymbolicMath:
@@ -119,6 +119,23 @@ def naming(labels: dict[Node, str]) -> Iterator[None]:
         for name, value in frame.f_locals.items():
             if isinstance(value, Node) and value.op not in ("symbol", "const"):
                 labels.setdefault(value, name)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+@contextlib.contextmanager
+def returning(function: Callable[..., Any], names: dict[str, Any]) -> Iterator[None]:
+    """While active, note in ``names`` the values of the function's own local variables, as they are when it returns."""
+    code = getattr(function, "__code__", None)
+
+    def watch(frame: types.FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code is code:
+            names.update(frame.f_locals)
 
     before = sys.getprofile()
     sys.setprofile(watch)

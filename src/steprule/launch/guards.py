@@ -16,7 +16,7 @@ from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FAC
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["DOWN", "GUARDS", "Gradients", "Guards", "NonFinite", "small_squares", "update_factor"]
+__all__ = ["DOWN", "GUARDS", "NONFINITE", "Gradients", "Guards", "NonFinite", "small_squares", "update_factor"]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -26,7 +26,7 @@ GUARDS: Mapping[str, Any] = {
     "update_clip": False,
 }
 """The options of optimizers, with what they are when they are not given."""
-_NONFINITE = ("propagate", "skip", "raise")
+NONFINITE = ("propagate", "skip", "raise")
 _MAX_SKIPS = 10
 _TINY = 1e-6
 DOWN = 2.0**-600
@@ -80,10 +80,10 @@ class Guards:
     ) -> None:
         self.clip_norm = _size("clip_norm", clip_norm)
         self.clip_value = _size("clip_value", clip_value)
-        if nonfinite not in _NONFINITE:
-            raise HyperparameterError(
-                f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}.{suggest(nonfinite, _NONFINITE)}"
-            )
+        if nonfinite not in NONFINITE:
+            words = " That is minimize's; here 'raise' ends the run, and 'propagate' takes the step."
+            hint = words if nonfinite == "stop" else suggest(nonfinite, NONFINITE)
+            raise HyperparameterError(f"nonfinite must be one of {', '.join(NONFINITE)}, got {nonfinite!r}.{hint}")
         if not isinstance(update_clip, bool):
             raise HyperparameterError(f"update_clip must be True or False, got {update_clip!r}")
         if max_skips is not None and nonfinite != "skip":

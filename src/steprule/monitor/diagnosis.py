@@ -16,7 +16,7 @@ class Diagnosis:
 
     Attributes:
         illness: its name.
-        parameters: those that have it.
+        parameters: those that have it; none where it is the whole run's.
         what: what was seen, in one sentence.
         evidence: the numbers behind it.
         remedy: what to try.
@@ -31,7 +31,7 @@ class Diagnosis:
     def __str__(self) -> str:
         more = len(self.parameters) - _NAMED
         named = ", ".join(self.parameters[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-        return f"{self.illness} ({named}): {self.what} {self.remedy}"
+        return f"{self.illness}{f' ({named})' if named else ''}: {self.what} {self.remedy}"
 
 
 class Diagnoses(list[Diagnosis]):
@@ -44,6 +44,9 @@ class Diagnoses(list[Diagnosis]):
     is_read = True
 
     def __str__(self) -> str:
-        if not self.is_read:
-            return "nothing was read yet: no step, or no parameter that a kernel of this machine's memory steps"
+        if not self and not self.is_read:
+            return (
+                "nothing was read yet: no step was taken since the monitor came, no parameter had a gradient, or none "
+                "of them is stepped by a kernel"
+            )
         return "\n".join(map(str, self)) or "nothing found"

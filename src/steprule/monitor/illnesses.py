@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import floor, inf, isfinite, isnan, log10
 from typing import Any
 
 from steprule.monitor.seen import Seen
@@ -29,6 +29,8 @@ CONTRADICTION = 0.25
 """The signal-to-noise ratio below which successive gradients contradict each other; runs start above 0.4."""
 LARGE_UPDATE = 0.1
 """The update ratio that is too large for rules without such a ratio: a hundred times the usual 1e-3."""
+USUAL_UPDATE = 1e-3
+"""The update ratio of healthy runs, as practice has it."""
 TINY_UPDATE = 5e-5
 """The update ratio that moves hardly anything: a twentieth of the usual 1e-3, and less than careful fine-tuning has."""
 AGREEMENT = 0.3
@@ -61,7 +63,7 @@ class Illness:
         times: of how many of the last readings the score must reach 1; ``WINDOW``: of all, and at least ``LEAST``.
         evidence: the numbers of a reading that show it.
         what: the sentence that tells them.
-        remedy: what to try.
+        remedy: what to try, whatever the numbers are or depending on them.
         by_rate: it is one of a learning rate: at least half of the matrices that share the rate must have it.
         first: the first step counts as well, whose averages are of one gradient.
     """
@@ -71,7 +73,7 @@ class Illness:
     times: int
     evidence: Callable[[Seen], dict[str, Any]]
     what: Callable[[Mapping[str, Any]], str]
-    remedy: str
+    remedy: str | Callable[[Mapping[str, Any]], str]
     by_rate: bool = False
     first: bool = False
 
@@ -96,6 +98,29 @@ def _nonfinite(seen: Seen) -> float | None:
     return _above(seen.row["nonfinite"], 1.0)
 
 
+def _nonfinite_evidence(seen: Seen) -> dict[str, Any]:
+    norm = seen.row["weight_norm"]
+    return _rows("nonfinite")(seen) | ({} if norm is None or isfinite(norm) else {"weight_norm": norm})
+
+
+def _nonfinite_words(numbers: Mapping[str, Any]) -> str:
+    before = ", and the parameter was so before that step: an earlier one has spoilt it" * ("weight_norm" in numbers)
+    return (
+        f"{numbers['nonfinite']:,} elements of the gradient were infinite or NaN at step {numbers['step']:,}{before}."
+    )
+
+
+def _nonfinite_remedy(numbers: Mapping[str, Any]) -> str:
+    if "weight_norm" in numbers:  # nothing that guards steps to come brings it back
+        return "Go back to a checkpoint from before, and go on from there with nonfinite='skip'."
+    return "Pass nonfinite='skip' and clip_norm, lower lr, or look for what overflows in the loss."
+
+
+def _power(ratio: float) -> int:
+    """Return the power of ten below a ratio, at least 10."""
+    return 10 ** max(1, min(floor(log10(ratio)), 30)) if 0 < ratio < inf else 10
+
+
 def _too_high(seen: Seen) -> float | None:
     noise = seen.row["signal_to_noise"]
     if noise is None:
@@ -115,6 +140,14 @@ def _too_high_words(numbers: Mapping[str, Any]) -> str:
         f"with lr {numbers['lr']:.2g} a full step is {numbers['full_step']:.0%} of a typical weight, and successive "
         f"gradients contradict each other (signal-to-noise {numbers['signal_to_noise']:.2g})."
     )
+
+
+def _too_high_remedy(numbers: Mapping[str, Any]) -> str:
+    size, threshold = (
+        (numbers["full_step"], FULL_STEP) if "full_step" in numbers else (numbers["update_ratio"], LARGE_UPDATE)
+    )
+    factor = _power(10 * size / threshold)
+    return f"Lower lr by a factor of {'3 to 10' if factor == 10 else f'{factor:,}'}."
 
 
 def _too_low(seen: Seen) -> float | None:
@@ -176,9 +209,9 @@ ILLNESSES: Sequence[Illness] = (
         "non-finite gradients",
         _nonfinite,
         1,
-        _rows("nonfinite"),
-        lambda e: f"{e['nonfinite']:,} elements of the gradient were infinite or NaN at step {e['step']:,}.",
-        "Pass nonfinite='skip' and clip_norm, lower lr, or look for what overflows in the loss.",
+        _nonfinite_evidence,
+        _nonfinite_words,
+        _nonfinite_remedy,
         first=True,
     ),
     Illness(
@@ -187,7 +220,7 @@ ILLNESSES: Sequence[Illness] = (
         LEAST,
         _too_high_evidence,
         _too_high_words,
-        "Lower lr by a factor of 3 to 10.",
+        _too_high_remedy,
         by_rate=True,
     ),
     Illness(
@@ -199,7 +232,7 @@ ILLNESSES: Sequence[Illness] = (
             f"successive gradients agree (signal-to-noise {e['signal_to_noise']:.2g}), yet with lr {e['lr']:.2g} a "
             f"step moves the weights by {e['update_ratio']:.2g} of their norm; about 1e-3 is usual."
         ),
-        "Raise lr by a factor of 10.",
+        lambda e: f"Raise lr by a factor of {_power(USUAL_UPDATE / e['update_ratio']) if e['update_ratio'] else 10:,}.",
         by_rate=True,
     ),
     Illness(

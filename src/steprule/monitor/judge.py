@@ -115,4 +115,5 @@ def _told(illness: Illness, ill: Mapping[str, Score]) -> Diagnosis:
     names = sorted(ill, key=lambda name: -ill[name].value)
     worst = ill[names[0]]
     evidence = illness.evidence(worst.seen) | {"step": worst.seen.reading.t, "readings": worst.times}
-    return Diagnosis(illness.name, tuple(names), illness.what(evidence), evidence, illness.remedy)
+    remedy = illness.remedy if isinstance(illness.remedy, str) else illness.remedy(evidence)
+    return Diagnosis(illness.name, tuple(names), illness.what(evidence), evidence, remedy)

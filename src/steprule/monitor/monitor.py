@@ -5,15 +5,17 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
-from steprule.errors import HyperparameterError
+from steprule.errors import HyperparameterError, suggest
+from steprule.launch.guards import Guards
 from steprule.launch.readings import Reading
 from steprule.monitor import show
 from steprule.monitor.diagnosis import Diagnoses
 from steprule.monitor.illnesses import WINDOW
 from steprule.monitor.judge import diagnose, look_back
 from steprule.monitor.statistics import Row, Statistics
+from steprule.monitor.unread import Mark, Skips, absent, skipping
 from steprule.monitor.writers import writers
 
 if TYPE_CHECKING:
@@ -48,11 +50,13 @@ class Monitor:
 
     Raises:
         HyperparameterError: for options out of range.
-        TypeError: for an optimizer of another library.
+        TypeError: for an optimizer of another library, or an argument that there is not.
         RuntimeError: where the optimizer has a monitor, or steps in the backward pass.
     """
 
-    def __init__(self, optimizer: Any, every: int = 50, *, to: Any = (), keep: int = 1000) -> None:
+    def __init__(self, optimizer: Any, every: int = 50, *, to: Any = (), keep: int = 1000, **unknown: Never) -> None:
+        for name in unknown:
+            raise TypeError(f"Monitor has no argument {name!r}.{suggest(name, ('every', 'to', 'keep'))}")
         self.every, kept = _count("every", every), _count("keep", keep)
         self._writers = writers(to)
         self._seen = 0
@@ -61,7 +65,9 @@ class Monitor:
         self._peaks: dict[str, float] = {}
         _check(optimizer)
         self._optimizer = weakref.ref(optimizer)
-        self._clips: bool = optimizer.guards.update_clip
+        self._guards: Guards = optimizer.guards
+        self._start = Mark(0, optimizer.skipped)
+        self._marks: deque[Mark] = deque(maxlen=WINDOW)
         optimizer._monitor = self
 
     def is_due(self) -> bool:
@@ -71,10 +77,13 @@ class Monitor:
 
     def take(self, readings: Sequence[Reading] | None) -> None:
         """Take what a step did; the optimizer calls this after every step that was taken."""
+        was_due = self.is_due()
         self._seen += 1
+        if was_due:
+            self._mark()
         if not readings:
             return
-        taken = Statistics.of(readings, self._clips)
+        taken = Statistics.of(readings, self._guards.update_clip)
         self._history.append(taken)
         self._window.append(readings)
         for reading in readings:
@@ -84,6 +93,14 @@ class Monitor:
             for row in taken.rows():
                 for write in self._writers:
                     write(row)
+
+    def _mark(self) -> None:
+        """Note what no reading tells. That a parameter is frozen, and was when the monitor came, is no news."""
+        optimizer: Any = self._optimizer()  # it is taking a step
+        found = optimizer._without_gradient() if hasattr(optimizer, "_without_gradient") else []
+        names = frozenset(name for name, may_have in found if may_have or name in self._peaks)
+        # As far as a device has told: to ask would wait for it.
+        self._marks.append(Mark(self._seen, self._guards.skipped, names))
 
     @property
     def rows(self) -> list[Row]:
@@ -109,9 +126,20 @@ class Monitor:
 
     def diagnose(self) -> Diagnoses:
         """Return what is wrong with the run, judged by the last readings; printed, it says so in words."""
-        found = diagnose(look_back(self._window, self._peaks, self._clips))
+        found = diagnose(look_back(self._window, self._peaks, self._guards.update_clip))
+        found += absent(self._marks)
+        found += skipping(self._skips())
         found.is_read = bool(self._window)
         return found
+
+    def _skips(self) -> Skips:
+        """Return the steps since the first of the last readings, or since the monitor came."""
+        since = self._marks[0] if len(self._marks) == WINDOW else self._start
+        optimizer = self._optimizer()
+        total = self._guards.skipped if optimizer is None else optimizer.skipped  # which asks a device that counts
+        is_told = getattr(optimizer, "_decision", None) is None
+        taken = self._seen - since.taken if is_told else None
+        return Skips(max(total - since.skipped, 0), taken, self._guards.in_a_row)
 
     def close(self) -> None:
         """Detach from the optimizer. What was read stays."""

@@ -1,7 +1,7 @@
 """A fair race of optimizers on a real problem: ``steprule race``.
 
 ``race(Settings(...))`` does from Python what the command does; ``Problem`` is what a problem of your
-own has to offer. It needs scikit-learn, matplotlib and joblib: ``pip install 'steprule[race]'``.
+own has to offer. It needs scikit-learn, matplotlib and joblib: ``pip install '.[race]'`` in a checkout.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import re
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.rules import Rule, load
+from steprule.rules import Rule
+from steprule.rules.load import load_plain
+from steprule.rules.settings import labelled, parse, split
 from steprule.usercode import user_code
 
-__all__ = ["Entrant", "entrants", "labelled", "load_rule"]
+__all__ = ["Entrant", "entrants", "load_rule"]
 
-_ENTRY = re.compile(r"(?P<spec>.+?)(?:\((?P<settings>[^()]*=[^()]*)\))?")
 _COMMA = re.compile(r",(?![^()]*\))")
 
 
@@ -51,12 +51,6 @@ class Entrant:
         return float(values.get("weight_decay") or 0.0)
 
 
-def labelled(name: str, hyperparameters: tuple[tuple[str, Any], ...]) -> str:
-    """Return the name with the hyperparameters that were set, such as ``adam(beta2=0.9)``."""
-    settings = ", ".join(f"{key}={value}" for key, value in hyperparameters)
-    return f"{name}({settings})" if settings else name
-
-
 def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
     """Return the entrants that the texts name, each ``RULE`` or ``RULE(name=value, ...)``, comma-separated.
 
@@ -78,39 +72,22 @@ def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:
 
 @functools.lru_cache(maxsize=64)
 def load_rule(spec: str, digest: str) -> Rule:
-    """Return the rule of a specification (see ``steprule.rules.load``), quoting the user's frames on errors.
+    """Return the rule of a specification without settings, quoting the user's frames on errors.
 
     One rule is one compiled kernel, so a file is loaded again only when its ``digest`` is another.
     """
     with user_code(f"rule {spec}", RuleError):
-        return load(spec)
+        return load_plain(spec)
 
 
 def _parse(text: str) -> Entrant:
-    if text.count("(") != text.count(")"):
-        wrong = "the parenthesis is not closed" if text.count("(") > text.count(")") else "there is a ) without a ("
-        raise RuleError(f"{text}: {wrong}. Write for example adam(beta2=0.99, eps=1e-6)")
-    match = _ENTRY.fullmatch(text)
-    assert match is not None
-    given = match["spec"].strip()
+    given, written = split(text)
     spec, digest = _place(given)
     rule = load_rule(spec, digest)
-    settings = tuple(_setting(item, text) for item in (match["settings"] or "").split(",") if item.strip())
+    settings = parse(rule, written, text)
     if "lr" in dict(settings):
         raise HyperparameterError(f"{text}: the race chooses lr; give the learning rates by --lrs")
-    rule.resolve(dict(settings), f" of {text}")
     return Entrant(spec, given, rule.name, settings, "lr" in rule.hyperparameters, digest)
-
-
-def _setting(item: str, text: str) -> tuple[str, Any]:
-    name, equals, value = (part.strip() for part in item.partition("="))
-    if not equals:
-        raise HyperparameterError(f"{text}: {item.strip()!r} is no name=value")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        # A choice such as none or before_max needs no quotes in a shell.
-        return name, value
 
 
 def _place(spec: str) -> tuple[str, str]:

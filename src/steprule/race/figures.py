@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steprule.film.draw import dashes, new_figure
+from steprule.looks import Look, Theme
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
-from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, Style, Theme, bare, new_figure, panel_title, panels, short, spread, styles, title
+from steprule.race.summary import EQUAL, Row, Scale
+from steprule.race.theme import WIDTH, bare, looks_of, panel_title, panels, short, spread, title
 from steprule.race.words import rate
 
 if TYPE_CHECKING:
@@ -21,10 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["curves", "loss_axis", "losses", "sensitivity"]
 
-_FLOOR = 1e-12
-"""Losses below this share of the loss at the start are drawn there: what is left is rounding."""
 _CEILING = 3.0
-"""Losses above this multiple of the loss at the start are drawn there, as open marks."""
+"""Losses further up than this multiple of the loss at the start are drawn there, as open marks."""
 _NARROW = 100.0
 _WIDEST = 2.0
 """What is shaded around a learning rate, as a factor to either side, at most."""
@@ -34,14 +34,14 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     """Return the training loss over the epochs, each rule at its best learning rate: median and range of the seeds."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(WIDTH, 4.6, theme)
+    figure = new_figure(WIDTH, 4.6, theme.paper)
     shown = [row for row in rows if row.best]
     longest = max((len(short(row.entrant.label)) for row in shown), default=0)
     axes = figure.add_axes((0.125, 0.12, 0.685 - 0.0135 * longest, 0.71))
     bare(axes, theme)
-    looks = styles([entrant.label for entrant in plan.entrants], theme)
+    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
     ends = [_curve(axes, plan, row, looks[row.entrant.label]) for row in shown]
-    loss_axis(axes, [row.low for row in shown], plan)
+    loss_axis(axes, [float(losses(plan, row).min()) for row in shown], plan)
     axes.set_xlim(0, plan.epochs)
     axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
     axes.set_ylabel("training loss", color=theme.muted, fontsize=10)
@@ -59,17 +59,17 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     shown = [row for row in rows if row.finished and row.entrant.has_lr]
     lines, columns = panels(len(shown))
     height = 1.7 + 1.75 * lines
-    figure = new_figure(WIDTH, height, theme)
+    figure = new_figure(WIDTH, height, theme.paper)
     top, bottom = 1 - 1.15 / height, 0.6 / height
     grid = figure.add_gridspec(lines, columns, left=0.125, right=0.98, top=top, bottom=bottom, hspace=0.42, wspace=0.1)
-    looks = styles([entrant.label for entrant in plan.entrants], theme)
+    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
     first: Axes | None = None
     for index, row in enumerate(shown):
         axes = figure.add_subplot(grid[divmod(index, columns)], sharex=first, sharey=first)
         first = first or axes
         bare(axes, theme)
         for other in shown:
-            axes.plot(*_over_lr(other, plan), color=theme.muted, alpha=0.3, linewidth=1.0, zorder=1)
+            axes.plot(*_over_lr(other), color=theme.muted, alpha=0.3, linewidth=1.0, zorder=1)
         _panel(axes, row, plan, looks[row.entrant.label], theme)
         axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(shown))
     if first is not None:
@@ -79,7 +79,8 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     _names_of_axes(figure, (top + bottom) / 2, theme)
     note = "large dot: best · ring: diverged, or far above the loss at the start (dotted)"
     if any(row.forgiving is not None for row in shown):
-        note += "\nshaded: within 10 % of the best or 0.1 % of the start (share of the grid tried, %)"
+        lowest = ", above the lowest loss" if any(row.scale.floor < 0 for row in shown) else ""
+        note += f"\nshaded: within 10 % of the best or 0.1 % of the start{lowest} (share of the grid tried, %)"
     title(figure, "Training loss at the end, over the learning rate", note, theme)
     return figure
 
@@ -100,23 +101,22 @@ def _names_of_axes(figure: Figure, middle: float, theme: Theme) -> None:
 def losses(plan: Plan, row: Row) -> Array:
     """Return the training losses at the best rate where they are drawn: a row a seed, a column an epoch."""
     assert row.best is not None
-    floor, top = _FLOOR * abs(plan.start), plan.start + (_CEILING - 1) * abs(plan.start)
-    histories = np.full((len(row.best.runs), plan.epochs + 1), top)
+    histories = np.full((len(row.best.runs), plan.epochs + 1), math.inf)
     for history, run in zip(histories, row.best.runs, strict=True):
         history[: len(run.history)] = run.history
-    return histories.clip(floor, top) if histories.min() >= 0 else histories
+    return histories.clip(*_limits(row.scale))
 
 
-def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
+def _curve(axes: Axes, plan: Plan, row: Row, style: Look) -> float:
     """Draw the median and the range over the seeds; return where the line ends."""
     histories = losses(plan, row)
     x, middle = np.arange(plan.epochs + 1), np.median(histories, axis=0)
     axes.fill_between(x, histories.min(axis=0), histories.max(axis=0), color=style.color, alpha=0.16, linewidth=0)
-    axes.plot(x, middle, color=style.color, linestyle=style.dashes, linewidth=1.9)
+    axes.plot(x, middle, color=style.color, linestyle=dashes(style), linewidth=1.9)
     return float(middle[-1])
 
 
-def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: dict[str, Style], theme: Theme) -> None:
+def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: dict[str, Look], theme: Theme) -> None:
     """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
     if not rows:
         return
@@ -129,7 +129,7 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
         style = looks[row.entrant.label]
         axes.plot(
             [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
-            color=style.color, linestyle=style.dashes, linewidth=1.6,
+            color=style.color, linestyle=dashes(style), linewidth=1.6,
         )  # fmt: skip
         axes.text(
             1.06,
@@ -147,11 +147,11 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
         )  # fmt: skip
 
 
-def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None:
-    x, y = _over_lr(row, plan)
-    top = plan.start + (_CEILING - 1) * abs(plan.start)
-    lows = [_clip(point.losses[0], plan) for point in row.points if point.runs]
-    highs = [_clip(point.losses[-1], plan) for point in row.points if point.runs]
+def _panel(axes: Axes, row: Row, plan: Plan, style: Look, theme: Theme) -> None:
+    x, y = _over_lr(row)
+    _, top = _limits(row.scale)
+    lows = [_clip(point.losses[0], row.scale) for point in row.points if point.runs]
+    highs = [_clip(point.losses[-1], row.scale) for point in row.points if point.runs]
     axes.fill_between(x, lows, highs, color=style.color, alpha=0.16, linewidth=0)
     axes.plot(x, y, color=style.color, linewidth=1.9, zorder=3)
     lost = y >= top
@@ -162,12 +162,12 @@ def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None
     axes.axhline(plan.start, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)), zorder=2)
     if row.best is not None and row.best.lr is not None:
         _shade(axes, row, plan, style)
-        axes.plot([row.best.lr], [_clip(row.best.median, plan)], "o", color=style.color, markersize=8, zorder=5)
+        axes.plot([row.best.lr], [_clip(row.best.median, row.scale)], "o", color=style.color, markersize=8, zorder=5)
     share = "" if row.forgiving is None else f"{row.forgiving:.0%}"
     panel_title(axes, row.entrant.label, share if row.best else "diverged", theme)
 
 
-def _shade(axes: Axes, row: Row, plan: Plan, style: Style) -> None:
+def _shade(axes: Axes, row: Row, plan: Plan, style: Look) -> None:
     """Shade the learning rates that count as forgiving, where that share is shown."""
     if row.best is None or row.forgiving is None:
         return
@@ -177,15 +177,23 @@ def _shade(axes: Axes, row: Row, plan: Plan, style: Style) -> None:
             axes.axvspan(low, high, color=style.color, alpha=0.15, linewidth=0, zorder=0)
 
 
-def _over_lr(row: Row, plan: Plan) -> tuple[Array, Array]:
+def _over_lr(row: Row) -> tuple[Array, Array]:
     points = [point for point in row.points if point.runs]
-    return np.array([point.lr for point in points]), np.array([_clip(point.median, plan) for point in points])
+    return np.array([point.lr for point in points]), np.array([_clip(point.median, row.scale) for point in points])
 
 
-def _clip(loss: float, plan: Plan) -> float:
-    """Return the loss where it is drawn: not above the ceiling, nor so near zero that only rounding is seen."""
-    top = plan.start + (_CEILING - 1) * abs(plan.start)
-    return min(loss, top) if loss < 0 else min(max(loss, _FLOOR * abs(plan.start)), top)
+def _limits(scale: Scale) -> tuple[float, float]:
+    """Return between which losses are drawn: not so near the floor that only rounding is seen, nor above the ceiling.
+
+    On the way a loss may be below the lowest last one, which is the floor where losses are negative.
+    """
+    low = EQUAL * scale.start if scale.floor == 0 else -math.inf
+    return low, scale.floor + _CEILING * scale.start
+
+
+def _clip(loss: float, scale: Scale) -> float:
+    low, top = _limits(scale)
+    return min(max(loss, low), top)
 
 
 def _cells(lrs: Sequence[float]) -> list[tuple[float, float]]:

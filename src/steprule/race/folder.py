@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,6 @@ def cannot_write(path: Path, error: OSError) -> StepruleError:
     what = error.strerror or str(error)
     if isinstance(error, IsADirectoryError):
         what = "a folder of that name is in the way"
-    elif in_the_way := next((part for part in (path, *path.parents) if part.is_file()), None):
+    elif in_the_way := next((part for part in (path, *path.parents) if os.path.isfile(part)), None):
         what = "it is a file" if in_the_way == path else f"{str(in_the_way)!r} is a file"
     return StepruleError(f"cannot write to {str(path)!r}: {what}. Choose another folder by --output")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Loaded:
     epochs: int
     lrs: tuple[float, ...]
     box: Box | None
+    minima: tuple[tuple[float, float], ...]
     digest: str
     """Of the user's file, so that runs of its earlier versions are not taken for runs of this one."""
 
@@ -77,7 +79,13 @@ def _why_none(spec: str, path: Path) -> str:
     if set(spec.split(",")) & set(CATALOGUE):
         # A blank after a comma of --rules makes the next word the problem.
         return f"no problem is called {spec!r}, but a rule is. In --rules, separate rules by commas, without spaces"
-    return f"no problem is called {spec!r}.{suggest(spec, NAMES)}"
+    hint = suggest(spec, NAMES)
+    if "Did you mean" not in hint:
+        hint += (
+            " A problem of your own is a .py file with four functions: docs/race.md. Surfaces, and expressions in x "
+            f"and y, are for the lab: steprule lab --surface {shlex.quote(spec)}"
+        )
+    return f"no problem is called {spec!r}.{hint}"
 
 
 def _shipped(name: str) -> ModuleType:
@@ -113,7 +121,16 @@ def _loaded(problem: Problem, name: str, spec: str, description: str, digest: st
     lrs = getattr(problem, "lrs", DEFAULT_LRS)
     if not isinstance(lrs, Iterable):
         raise ProblemError(f"problem {name}: lrs must be a sequence of positive numbers, got {lrs!r}")
-    return Loaded(problem, name, spec, description, epochs, tuple(lrs), getattr(problem, "box", None), digest)
+    box = getattr(problem, "box", None)
+    return Loaded(problem, name, spec, description, epochs, tuple(lrs), box, _minima(problem, name), digest)
+
+
+def _minima(problem: Problem, name: str) -> tuple[tuple[float, float], ...]:
+    given = getattr(problem, "minima", ())
+    try:
+        return tuple((float(x), float(y)) for x, y in given)
+    except (TypeError, ValueError):
+        raise ProblemError(f"problem {name}: minima must be points, as in [(1.0, 1.0)], got {given!r}") from None
 
 
 def _first_line(module: ModuleType) -> str:

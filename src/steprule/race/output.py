@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steprule.looks import DARK, LIGHT, Theme
 from steprule.race.figures import curves, sensitivity
 from steprule.race.folder import write_files
 from steprule.race.paths import paths
@@ -15,7 +16,7 @@ from steprule.race.results import results
 from steprule.race.runner import Race
 from steprule.race.store import to_json
 from steprule.race.summary import Row, summarize
-from steprule.race.theme import DARK, LIGHT, Theme, to_png
+from steprule.race.theme import to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steprule.film import Ground
+from steprule.film.draw import new_figure
+from steprule.film.views import shade
+from steprule.looks import Look, Theme
 from steprule.race.check import metrics_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, Style, Theme, new_figure, panel_title, panels, styles, title
+from steprule.race.theme import WIDTH, looks_of, panel_title, panels, title
 from steprule.race.words import rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["contours", "paths", "surface"]
+__all__ = ["ground_of", "paths"]
 
 _SIDE = 121
-_LEVELS = 14
 _NOTE = "ring: start · dot: end · a line cut at the frame went on outside"
 
 
@@ -33,46 +36,45 @@ def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     (left, right), (low, high) = plan.problem.box
     side = WIDTH * 0.95 / columns * min(1.2, (high - low) / (right - left))
     height = 0.9 + (side + 0.35) * lines
-    figure = new_figure(WIDTH, height, theme)
+    figure = new_figure(WIDTH, height, theme.paper)
     grid = figure.add_gridspec(
         lines, columns, left=0.02, right=0.98, top=1 - 0.95 / height, bottom=0.1 / height, hspace=0.16, wspace=0.05
     )
-    looks = styles([entrant.label for entrant in plan.entrants], theme)
-    ground = surface(plan)
+    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
+    ground = ground_of(plan)
     for index, row in enumerate(shown):
         axes = figure.add_subplot(grid[divmod(index, columns)])
-        contours(axes, ground, theme)
+        _backdrop(axes, ground, theme)
         _path(axes, row, looks[row.entrant.label], theme)
         axes.set(xlim=(left, right), ylim=(low, high))
     title(figure, "Paths, each rule at its best learning rate", f"{plan.problem.name} · {_NOTE}", theme)
     return figure
 
 
-def surface(plan: Plan) -> tuple[Array, Array, Array]:
-    """Return x, y and how low the loss is, as the logarithm of its height above the lowest point drawn."""
+def ground_of(plan: Plan) -> Ground:
+    """Return the surface of a problem in the plane."""
     assert plan.problem.box is not None
-    x, y = (np.linspace(*side, _SIDE) for side in plan.problem.box)
-    evaluate = plan.problem.problem.evaluate
-    with np.errstate(all="ignore"):
-        z = np.array([[metrics_of(evaluate(np.array([a, b])), plan.problem.name)["train_loss"] for a in x] for b in y])
-    above = z - np.nanmin(z)
-    return x, y, np.log(above + 1e-3 * np.nanmedian(above) + 1e-300)
+    evaluate, name = plan.problem.problem.evaluate, plan.problem.name
+
+    def loss(points: Array) -> Array:
+        rows = points.reshape(len(points), -1).T
+        with np.errstate(all="ignore"):
+            found = [metrics_of(evaluate(point), name)["train_loss"] for point in rows.copy()]
+        return np.array(found).reshape(points.shape[1:])
+
+    return Ground(name, plan.problem.box, loss, plan.problem.minima, side=_SIDE)
 
 
-def contours(axes: Axes, surface: tuple[Array, Array, Array], theme: Theme) -> None:
+def _backdrop(axes: Axes, ground: Ground, theme: Theme) -> None:
     """Shade the plane by height, with nothing around it."""
-    low, high = float(np.nanmin(surface[2])), float(np.nanmax(surface[2]))
-    # The pale end of the map only: the paths are to stand out.
-    shades, reach = ("Greys", 1.9) if theme.name == "light" else ("Greys_r", 1.6)
-    span = high - low
-    axes.contourf(*surface, levels=_LEVELS, cmap=shades, vmin=low - 0.1 * span, vmax=high + reach * span)
+    shade(axes, ground, theme)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _path(axes: Axes, row: Row, style: Style, theme: Theme) -> None:
+def _path(axes: Axes, row: Row, style: Look, theme: Theme) -> None:
     assert row.best is not None
     points = np.array(row.best.runs[0].path)
     axes.plot(*points.T, color=style.color, linewidth=1.3, zorder=3)

@@ -26,6 +26,7 @@ class Surface:
         box: the part of the plane that is drawn, ((x_low, x_high), (y_low, y_high)).
         epochs: of one run, each of ``steps`` steps.
         lrs: the grid of learning rates.
+        minima: the points that a film marks.
     """
 
     value: Callable[[float, float], float]
@@ -36,6 +37,7 @@ class Surface:
     epochs: int = 40
     steps: int = 10
     lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+    minima: tuple[tuple[float, float], ...] = ()
 
     def init(self, rng: np.random.Generator) -> Array:
         """Return a point (x, y) in float64."""

@@ -35,6 +35,7 @@ class Problem(Protocol):
     - ``description`` (str): one line for the report. Default: the first line of the docstring.
     - ``box`` (((x_low, x_high), (y_low, y_high))): for a problem whose parameters are one array of
       two numbers, the part of the plane on which the report draws the paths.
+    - ``minima`` (sequence of (x, y)): for such a problem, the points that a film marks.
     """
 
     def init(self, rng: np.random.Generator) -> Params:

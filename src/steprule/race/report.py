@@ -9,10 +9,10 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from steprule.looks import DARK, LIGHT
 from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.summary import EQUAL, FORGIVING, NEAR_ZERO, Row
-from steprule.race.theme import LIGHT, Style, styles
 from steprule.race.words import ACCURACY, HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
 from steprule.race.words import FORGIVING as SHARE
 from steprule.version import __version__
@@ -44,6 +44,8 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
     sections = {name: _section(name, pictures) for name in _CAPTIONS}
     sections["sensitivity"] += _grid(race, rows, written)
     return page.substitute(
+        light=LIGHT.css(),
+        dark=DARK.css(),
         title=escape(f"Optimizers on {name}"),
         description=_sentence(plan.problem.description),
         warning=_warning(race),
@@ -52,8 +54,7 @@ def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
         edge=_edge(rows),
         **sections,
         decay=_decay(race),
-        start=_number(written(plan.start)),
-        margin=_number(written(FORGIVING * NEAR_ZERO * abs(plan.start))),
+        margin=_margin(race, rows, written),
         settings=_settings(race, written),
         version=escape(__version__),
     )
@@ -89,10 +90,28 @@ def _finding(rows: list[Row], written: _Written) -> str:
     at = "" if first.best.lr is None else f" at a learning rate of {rate(first.best.lr)}"
     lowest = _number(written(first.best.median))
     text = f"<b>{escape(first.entrant.label)}</b> has the lowest training loss: {lowest}{at} ({over})."
-    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= max(first.high, EQUAL)]
+    # What is left below 1e-12 is rounding, and reads the same; a negative loss is no such rest.
+    highest = EQUAL if 0 <= first.high < EQUAL else first.high
+    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= highest]
     if alike:
         text += f" Over the seeds, its range overlaps with that of {_list(alike)}."
     return text
+
+
+def _margin(race: Race, rows: list[Row], written: _Written) -> str:
+    """Return what counts as near the best loss where 10 % of it would mean nothing."""
+    scale = rows[0].scale
+    least = _number(written(FORGIVING * NEAR_ZERO * scale.start))
+    if scale.floor < 0:
+        return (
+            "Losses of this race can be negative, so they are counted from the lowest one at the end of a run, "
+            f"{_number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
+            f"that one, and at least 0.1&nbsp;% of how far the loss at the start is, which is {least}."
+        )
+    return (
+        "Near zero, 10&nbsp;% means nothing: where the best loss is below 1&nbsp;% of the loss at the start "
+        f"({_number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
+    )
 
 
 def _decay(race: Race) -> str:
@@ -110,7 +129,7 @@ def _list(words: list[str]) -> str:
 
 
 def _table(race: Race, rows: list[Row], written: _Written) -> str:
-    looks = styles([entrant.label for entrant in race.plan.entrants], LIGHT)
+    slots = {entrant.label: slot for slot, entrant in enumerate(race.plan.entrants)}
     texts = [cells(row, written) for row in rows]
     # The range stands below the loss here, which leaves a narrow screen fewer columns.
     kept = [i for i in columns(rows, texts) if i != RANGE]
@@ -118,7 +137,7 @@ def _table(race: Race, rows: list[Row], written: _Written) -> str:
     marked = _marked(rows, texts)
     lines = []
     for row, text in zip(rows, texts, strict=True):
-        made = [f'<td><span class="rule">{_swatch(looks[row.entrant.label])}{escape(text[0])}</span></td>']
+        made = [f'<td><span class="rule">{_swatch(slots[row.entrant.label])}{_breakable(text[0])}</span></td>']
         for i in kept[1:]:
             small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
             best = ' class="best"' if (row.entrant.label, i) in marked else ""
@@ -127,10 +146,15 @@ def _table(race: Race, rows: list[Row], written: _Written) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def _swatch(style: Style) -> str:
+def _breakable(label: str) -> str:
+    """Return a rule's name that a narrow column may break before its hyperparameters, and between their words."""
+    return escape(label).replace("(", "(<wbr>").replace("_", "_<wbr>")
+
+
+def _swatch(slot: int) -> str:
     """Return a dot in the colour of the rule's lines; a ring where the lines are dashed."""
-    color = "var(--text)" if style.color == LIGHT.text else style.color
-    fill = f"background:{color}" if style.dashes == "solid" else f"border:.2em solid {color}"
+    color = f"var(--rule-{slot % len(LIGHT.palette)})"
+    fill = f"border:.2em solid {color}" if LIGHT.look(slot).dash else f"background:{color}"
     return f'<span class="swatch" style="{fill}"></span>'
 
 
@@ -174,7 +198,7 @@ def _grid(race: Race, rows: list[Row], written: _Written) -> str:
             text = "·" if not point.runs else "×" if lost else escape(written(point.median))
             kind = "lost" if lost else "best" if point is row.best else ""
             made.append(f'<td class="{kind}">{text}</td>')
-        lines.append(f"<tr><td>{escape(row.entrant.label)}</td>{''.join(made)}</tr>")
+        lines.append(f"<tr><td>{_breakable(row.entrant.label)}</td>{''.join(made)}</tr>")
     return (
         '<details><summary>Every learning rate as a table</summary><div class="scroll"><table class="grid">'
         f"<thead><tr><th>learning rate</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -192,7 +216,7 @@ def _figure(name: str, pictures: Pictures) -> str:
     light, dark = (_inline(pictures[name][theme]) for theme in ("light", "dark"))
     caption = _CAPTIONS[name]
     return (
-        f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="{escape(caption)}" src="{light}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
     )
 

@@ -16,10 +16,11 @@ import numpy as np
 from steprule.doors.numpy import Optimizer
 from steprule.errors import ProblemError, StepruleError, StructureError
 from steprule.race.check import metrics_of, misfit
-from steprule.race.entrant import labelled, load_rule
+from steprule.race.entrant import load_rule
 from steprule.race.load import Loaded, load_problem
 from steprule.race.plan import Task
 from steprule.race.problem import Params
+from steprule.rules.settings import labelled
 from steprule.runtime import get_num_threads, set_num_threads
 from steprule.usercode import user_code
 

@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from steprule.race.entrant import Entrant
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
 
-__all__ = ["EQUAL", "FEWEST_RATES", "FORGIVING", "NEAR_ZERO", "Point", "Row", "summarize"]
+__all__ = ["EQUAL", "FEWEST_RATES", "FORGIVING", "NEAR_ZERO", "Point", "Row", "Scale", "summarize"]
 
 FORGIVING = 0.1
 NEAR_ZERO = 0.01
 EQUAL = 1e-12
 FEWEST_RATES = 5
 """Learning rates that must have been tried for a share of them to tell anything."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a loss of a race is measured by. Losses may be negative; then none of their ratios means anything."""
+
+    floor: float
+    """From where losses are counted: zero, or the lowest loss of the race where one is negative."""
+    start: float
+    """How far above that the loss at the start is: what is small against it does not count."""
+
+    @classmethod
+    def of(cls, start: float, runs: Iterable[Run]) -> Scale:
+        """Return the scale of a race from the loss at the start and the runs that are finished."""
+        floor = min([0.0, start, *(run.train_loss for run in runs if run.train_loss is not None)])
+        return cls(floor, start - floor)
+
+    def above(self, loss: float) -> float:
+        """Return how far a loss is above the floor. Below 1e-12 of the start, all count as that: it is rounding."""
+        return max(loss - self.floor, EQUAL * self.start)
+
+    def tolerance(self, best: float) -> float:
+        """Return by how much a loss may be above the best one, to count as near it."""
+        return FORGIVING * max(best - self.floor, NEAR_ZERO * self.start)
 
 
 @dataclass(frozen=True)
@@ -37,13 +61,10 @@ class Point:
         """The median final training loss; infinite when half of the runs diverged."""
         return median(self.losses)
 
-    def rank(self, scale: float) -> tuple[float, float]:
-        """Return what is compared: the median, and for equal ones how low the loss was on the way.
-
-        Medians below 1e-12 of ``scale``, the loss at the start, count as equal: what is left there is rounding.
-        """
+    def rank(self, scale: Scale) -> tuple[float, float]:
+        """Return what is compared: the median above the floor, and for equal ones how low the loss was on the way."""
         on_the_way = [math.fsum(run.history) if run.train_loss is not None else math.inf for run in self.runs]
-        return max(self.median, EQUAL * scale) if self.median >= 0 else self.median, median(on_the_way)
+        return scale.above(self.median), median(on_the_way)
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,7 @@ class Row:
     None where fewer than five were tried: with three of them, every rule has a third or two.
     """
     tolerance: float
+    scale: Scale
     finished: int
     expected: int
     at_edge: bool
@@ -90,8 +112,9 @@ class Row:
 
 def summarize(plan: Plan, runs: Mapping[Task, Run]) -> list[Row]:
     """Return one row an entrant, the lowest training loss first."""
-    rows = [_row(plan, runs, entrant) for entrant in plan.entrants]
-    return sorted(rows, key=lambda row: row.best.rank(abs(plan.start)) if row.best else (math.inf, math.inf))
+    scale = Scale.of(plan.start, runs.values())
+    rows = [_row(plan, runs, entrant, scale) for entrant in plan.entrants]
+    return sorted(rows, key=lambda row: row.best.rank(scale) if row.best else (math.inf, math.inf))
 
 
 def median(values: Sequence[float]) -> float:
@@ -99,13 +122,12 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else math.inf
 
 
-def _row(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant) -> Row:
+def _row(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant, scale: Scale) -> Row:
     grid = plan.grid(entrant)
     points = tuple(_point(plan, runs, entrant, lr) for lr in grid)
-    scale = abs(plan.start)
     usable = [point for point in points if math.isfinite(point.median)]
     best = min(usable, key=lambda point: point.rank(scale), default=None)
-    tolerance = FORGIVING * max(abs(best.median), NEAR_ZERO * scale) if best else 0.0
+    tolerance = scale.tolerance(best.median) if best else 0.0
     tried = [point for point in points if point.runs]
     near = sum(point.median <= best.median + tolerance for point in tried) if best else 0
     return Row(
@@ -114,6 +136,7 @@ def _row(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant) -> Row:
         best=best,
         forgiving=near / len(tried) if len(tried) >= FEWEST_RATES else None,
         tolerance=tolerance,
+        scale=scale,
         finished=sum(len(point.runs) for point in points),
         expected=len(grid) * len(plan.seeds),
         at_edge=best is not None and len(tried) == len(grid) > 2 and best.lr in (grid[0], grid[-1]),

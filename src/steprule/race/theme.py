@@ -1,41 +1,32 @@
-"""How the figures look: two themes, colours that colour-blind readers tell apart, and bare axes."""
+"""How the figures look: bare axes, short names, titles."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from steprule.film.draw import drawable
+from steprule.looks import Look, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "DARK",
-    "DASHES",
-    "LIGHT",
     "WIDTH",
-    "Style",
-    "Theme",
     "bare",
-    "drawable",
-    "new_figure",
+    "looks_of",
     "panel_title",
     "panels",
     "short",
     "spread",
-    "styles",
     "title",
     "to_png",
 ]
 
-# Okabe & Ito 2008, "Color Universal Design", in an order that keeps neighbours far apart. Black is
-# the text's own colour here, so that it is seen on both themes; yellow is too pale for white.
-_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "text")
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _DPI = 200
 _LONGEST = 22
 """Letters of a label in a figure."""
@@ -43,47 +34,9 @@ WIDTH = 6.4
 """Inches. Narrow, so that the letters can still be read on a telephone."""
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a figure."""
-
-    name: str
-    paper: str
-    text: str
-    muted: str
-    grid: str
-
-
-LIGHT = Theme("light", "#ffffff", "#1b1f24", "#5b6470", "#e3e6ea")
-DARK = Theme("dark", "#14171c", "#e8eaed", "#9aa4b1", "#2b3139")
-
-
-@dataclass(frozen=True)
-class Style:
-    """Colour and dashes of one rule."""
-
-    color: str
-    dashes: Any
-
-
-def styles(labels: Sequence[str], theme: Theme) -> dict[str, Style]:
-    """Return a style for each rule: seven colours, then the same ones dashed."""
-    made: dict[str, Style] = {}
-    for index, label in enumerate(labels):
-        color = _OKABE_ITO[index % len(_OKABE_ITO)]
-        dashes = DASHES[index // len(_OKABE_ITO) % len(DASHES)]
-        made[label] = Style(theme.text if color == "text" else color, dashes)
-    return made
-
-
-def new_figure(width: float, height: float, theme: Theme) -> Figure:
-    """Return a figure of ``width`` x ``height`` inches. No pyplot: nothing global is changed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), facecolor=theme.paper)
-    FigureCanvasAgg(figure)
-    return figure
+def looks_of(labels: Sequence[str], theme: Theme) -> dict[str, Look]:
+    """Return how each rule is drawn."""
+    return {label: theme.look(index) for index, label in enumerate(labels)}
 
 
 def bare(axes: Axes, theme: Theme) -> None:
@@ -92,7 +45,7 @@ def bare(axes: Axes, theme: Theme) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(theme.muted)
-    axes.grid(axis="y", which="major", color=theme.grid, linewidth=0.8)
+    axes.grid(axis="y", which="major", color=theme.line, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", color=theme.muted, labelcolor=theme.muted, labelsize=9.5, length=3)
     axes.tick_params(axis="y", which="both", length=0)
@@ -118,23 +71,20 @@ def panels(count: int) -> tuple[int, int]:
     return max(1, -(-count // columns)), columns
 
 
-def short(label: str) -> str:
+def short(label: str, most: int = _LONGEST) -> str:
     """Return a label that leaves room for the figure."""
-    return drawable(label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…")
-
-
-def drawable(words: str) -> str:
-    """Return words that can be drawn: the name of a file need not be Unicode."""
-    return words.encode(errors="replace").decode()
+    return drawable(label if len(label) <= most else f"{label[: most - 1]}…")
 
 
 def panel_title(axes: Axes, label: str, note: str, theme: Theme) -> None:
-    """Write the rule's name above its panel, and a short note at the right."""
-    size = 10.5 if len(label) <= 14 else 8.5
-    axes.set_title(
-        short(label), parse_math=False, color=theme.text, fontsize=size, loc="left", pad=4, fontweight="bold"
-    )
-    axes.set_title(note, parse_math=False, color=theme.muted, fontsize=9, loc="right", pad=4)
+    """Write the rule's name above its panel, as much of it as fits, and a short note at the right."""
+    beside = axes.set_title(note, parse_math=False, color=theme.muted, fontsize=9, loc="right", pad=4)
+    room = axes.get_window_extent().width - 1.08 * beside.get_window_extent().width
+    plain: dict[str, Any] = {"parse_math": False, "color": theme.text, "loc": "left", "pad": 4, "fontweight": "bold"}
+    tried = [(10.5, min(len(label), _LONGEST)), *((8.5, most) for most in range(_LONGEST, 0, -1))]
+    for size, most in tried:
+        if axes.set_title(short(label, most), fontsize=size, **plain).get_window_extent().width <= room:
+            break
 
 
 def title(figure: Figure, text: str, subtitle: str, theme: Theme) -> None:

@@ -13,24 +13,35 @@ __all__ = ["ACCURACY", "FORGIVING", "HEADINGS", "LOSS", "RANGE", "cells", "colum
 HEADINGS = ("rule", "best lr", "training loss", "over the seeds", "test accuracy", "forgiving", "µs a step", "runs")
 LOSS, RANGE, ACCURACY, FORGIVING, _RUNS = 2, 3, 4, 5, 7
 _SMALL, _LARGE = 1e-3, 1e4
+_MORE = 5
+"""Digits that are added at most, to tell losses apart."""
 
 
-def loss(value: float, scientific: bool = False) -> str:
-    """Return a loss in two or three digits; what is left below 1e-12 is rounding."""
+def loss(value: float, scientific: bool = False, more: int = 0) -> str:
+    """Return a loss in two or three digits, or ``more``; what is left below 1e-12 is rounding."""
     if not math.isfinite(value):
         return "diverged"
     if 0 <= value < EQUAL:
         return f"<{EQUAL:.0e}"
     if scientific or abs(value) >= _LARGE:
-        return f"{value:.1e}"
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
+        return f"{value:.{1 + more}e}"
+    whole = len(f"{abs(value):.0f}")
+    return f"{value:#.{3 + more}g}".rstrip(".") if whole < 3 + more else f"{value:.0f}"
 
 
 def loss_format(rows: Iterable[Row]) -> Callable[[float], str]:
-    """Return how the losses of a table are written: all with a power of ten, or none, so that a column compares."""
-    shown = [value for row in rows if row.best for value in (row.best.median, row.low, row.high)]
+    """Return how the losses of a table are written: all with a power of ten, or none, so that a column compares.
+
+    With as many digits as tell the rules' losses apart, up to a point.
+    """
+    ranked = [row for row in rows if row.best]
+    shown = [value for row in ranked if row.best for value in (row.best.median, row.low, row.high)]
     finite = [abs(value) for value in shown if math.isfinite(value) and abs(value) >= EQUAL]
-    return partial(loss, scientific=any(not _SMALL <= value < _LARGE for value in finite))
+    written = partial(loss, scientific=any(not _SMALL <= value < _LARGE for value in finite))
+    medians = [row.best.median for row in ranked if row.best]
+    # The fewest digits of those that leave the fewest losses alike.
+    more = max(range(_MORE + 1), key=lambda more: len({written(value, more=more) for value in medians}))
+    return partial(written, more=more)
 
 
 def rate(lr: float | None) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 from steprule.errors import RuleError
 from steprule.language import sign, where
 from steprule.rules.hyperparameters import Hyperparameter, Range
-from steprule.rules.known import find
+from steprule.rules.known import COMBINATORS, find
 from steprule.rules.rule import Rule
 
-__all__ = ["cautious", "decoupled", "l2", "maximize", "unscaled"]
+__all__ = ["COMBINATORS", "cautious", "decoupled", "l2", "maximize", "unscaled"]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
@@ -174,3 +174,6 @@ def cautious(rule: Rule, name: str) -> Rule:
     doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
     paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
     return _wrap(cautious, rule, name, step, doc, paper)
+
+
+COMBINATORS.update({maker.__name__: maker for maker in (l2, decoupled, maximize, unscaled, cautious)})

@@ -26,6 +26,10 @@ __all__ = [
     "check_schedule",
 ]
 
+_SCHEDULE = (
+    ". What changes from step to step is a schedule, a callable of the step number t: "
+    "steprule.schedules.step_drop(0.1, [1000]), say, or lambda t: ..."
+)
 Value: TypeAlias = "float | bool | str | None"
 
 
@@ -130,7 +134,8 @@ class Hyperparameter:
             return None
         number = _as_float(value)
         if number is None or number not in self.range:
-            raise HyperparameterError(f"{self.name} must be {self.kind}, got {value!r}{where}")
+            hint = _SCHEDULE if isinstance(value, list | tuple) or getattr(value, "shape", ()) != () else ""
+            raise HyperparameterError(f"{self.name} must be {self.kind}, got {value!r}{where}{hint}")
         return number
 
 

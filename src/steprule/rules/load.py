@@ -5,32 +5,56 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import zlib
 from pathlib import Path
 from types import ModuleType
 
 from steprule.errors import RuleError, StepruleError, suggest
-from steprule.rules.catalogue import find
+from steprule.rules.catalogue import CATALOGUE, find
+from steprule.rules.combinators import COMBINATORS
 from steprule.rules.rule import Rule
+from steprule.rules.settings import parse, split, with_defaults
 from steprule.usercode import user_code
 
-__all__ = ["load", "load_file"]
+__all__ = ["load", "load_file", "load_plain"]
+
+_OF_ONES_OWN = re.compile(r"(?P<maker>\w+)\((?P<file>[^()=]+\.py):?(?P<name>\w*)\)")
 
 
-def load(spec: str) -> Rule:
-    """Return the rule that ``spec`` names.
+def load(text: str) -> Rule:
+    """Return the rule that ``text`` names, with the defaults that it sets.
 
     Args:
-        spec: a name of the catalogue (``adam``), a file and a name (``my_rule.py:mine``), a file
-            that defines one rule (``my_rule.py``), or a module and a name (``package.module:mine``).
+        text: a name of the catalogue (``adam``, ``l2(adam)``), a file and a name (``my_rule.py:mine``), a file
+            that defines one rule (``my_rule.py``), or a module and a name (``package.module:mine``). Then perhaps
+            settings in parentheses: ``adam(beta2=0.9, eps=1e-6)``.
 
     Raises:
         RuleError: when there is none, or the file raises; then with the user's own traceback.
+        HyperparameterError: for a setting that is unknown or out of range.
+    """
+    spec, settings = split(text)
+    rule = load_plain(spec)
+    return with_defaults(rule, parse(rule, settings, text.strip()))
+
+
+def load_plain(spec: str) -> Rule:
+    """Return the rule of a specification without settings.
+
+    Raises:
+        RuleError: as ``load`` does.
     """
     place, _, name = (spec, "", "") if spec.endswith(".py") or ":" not in spec else spec.rpartition(":")
-    if "(" in spec and not place.endswith(".py"):
-        raise RuleError(f"{spec!r} is no rule's name; options are given apart from it")
+    combined = _OF_ONES_OWN.fullmatch(spec)
+    if combined and combined["maker"] in COMBINATORS:
+        file, name = combined["file"], combined["name"] or "mine"
+        raise RuleError(
+            f"{spec!r}: combinators are named with rules of the catalogue, as in {combined['maker']}(adam). Of a "
+            f"rule of your own, write in its file\n    combined = steprule.{combined['maker']}({name})\nand give "
+            f"{file}:combined"
+        )
     if name and not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
         raise RuleError(f"{spec!r} names no file or module before the colon")
     if place.endswith(".py"):
@@ -87,10 +111,13 @@ def _pick(module: ModuleType, name: str, place: str) -> Rule:
     if name in rules:
         return rules[name]
     own = {key: rule for key, rule in rules.items() if getattr(rule.function, "__module__", "") == module.__name__}
+    # Without a rule of its own, a file may have one that it makes by a combinator.
+    own = own or {key: rule for key, rule in rules.items() if rule.made_by and rule not in CATALOGUE.values()}
     if not name and len(own) == 1:
         return next(iter(own.values()))
     if name:
         raise RuleError(f"{place} defines no rule {name!r}.{suggest(name, rules)}")
     if not own:
-        raise RuleError(f"{place} defines no rule; decorate a function with @steprule.rule")
+        found = f", though it has {', '.join(rules)}: give {place}:{next(iter(rules))}" if rules else ""
+        raise RuleError(f"{place} defines no rule{found or '; decorate a function with @steprule.rule'}")
     raise RuleError(f"{place} defines {len(own)} rules ({', '.join(own)}); say which: {place}:{next(iter(own))}")

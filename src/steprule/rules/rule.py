@@ -15,7 +15,9 @@ from steprule.language.functions import computing_on, everywhere
 from steprule.language.node import Node, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
+from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Value, check_schedule
+from steprule.rules.places import check_places
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
 
@@ -81,6 +83,9 @@ class Rule:
             if isinstance(start, str) and start not in self.hyperparameters:
                 raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is no hyperparameter")
         self._check_variants()
+        # Those of other rules have variables that are called as those of the rule inside.
+        if not (self.made_by or (getattr(self.function, "__module__", "") or "").startswith("steprule.")):
+            check_places(self.function, self.name, (self.parameter, *self.slots), self._traces, self.outputs)
 
     def _look_like_a_function(self) -> None:
         """Let help, completion and pickle treat the rule as the function that it was."""
@@ -144,7 +149,7 @@ class Rule:
         for name, value in given.items():
             if name not in values:
                 raise HyperparameterError(
-                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{_hint(name, values, options)}"
+                    f"rule {self.name!r} has no hyperparameter {name!r}{where}.{hint(name, values, options)}"
                 )
             hyper = self.hyperparameters[name]
             if callable(value) and not hyper.is_static:
@@ -204,6 +209,10 @@ class Rule:
         return trace
 
     def _trace(self, variant: Variant) -> Trace:
+        return self._collect(self.outputs(variant))
+
+    def outputs(self, variant: Variant) -> tuple[Any, ...]:
+        """Return what the function returns on symbols, in one variant."""
         elements = [symbol(name, "host" if name in self.scalars else "element") for name in self._elements]
         hosts: dict[str, Any] = {
             name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
@@ -211,8 +220,7 @@ class Rule:
         }
         if self.uses_t:
             hosts["t"] = symbol("t", "host")
-        outputs = trace(self.function, self.name, elements, hosts)
-        return self._collect(outputs)
+        return trace(self.function, self.name, elements, hosts)
 
     def _collect(self, outputs: tuple[Any, ...]) -> Trace:
         expected = (self.parameter, *self.slots)
@@ -280,27 +288,6 @@ ARGUMENTS = (
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
 """The arguments of optimizers, which are no names for hyperparameters."""
-# What other libraries call a hyperparameter, or where it is to be found.
-_ELSEWHERE = {
-    "learning_rate": "It is called 'lr'.",
-    "step_size": "It is called 'lr'.",
-    "epsilon": "It is called 'eps'.",
-    "betas": "They are called 'beta1' and 'beta2'.",
-    "b1": "It is called 'beta1'.",
-    "b2": "It is called 'beta2'.",
-    "b3": "It is called 'beta3'.",
-    "weight_decay": "steprule.decoupled(rule) adds it (adamw is decoupled(adam)), or steprule.l2(rule).",
-    "maximize": "steprule.maximize(rule) does that.",
-    "momentum": "The rule 'momentum' has it, as mu.",
-    "amsgrad": "That is a rule of its own, 'amsgrad'.",
-}
-
-
-def _hint(name: str, known: Mapping[str, Any], options: Iterable[str]) -> str:
-    names = [*known, *options]
-    if not names:
-        return " It has none."
-    return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, names)
 
 
 def _plain(number: Any) -> Any:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from steprule.checkpoint import Json, Pending, Stored, read, settle, short, snapshot, start, stored, write
-from steprule.doors.checkpoint import arrays
+from steprule.doors.checkpoint import arrays, minimized
 from steprule.doors.checkpoint.content import Content, document_of, read_content
 from steprule.doors.checkpoint.door import door_of, is_tensor, torch_door
 from steprule.doors.checkpoint.fill import pairs_of
 from steprule.doors.checkpoint.result import Checkpoint
+from steprule.doors.resume import State
 from steprule.errors import CheckpointError, StateError
 from steprule.runtime.interrupts import uninterrupted
 
@@ -44,7 +45,8 @@ def save(
 
     Args:
         path: where to. Its directory must exist.
-        optimizer: a ``steprule.Optimizer``, or one of ``steprule.torch``.
+        optimizer: a ``steprule.Optimizer``, or one of ``steprule.torch``; or the ``state`` of a result of
+            ``steprule.minimize``, which ``load(path).state`` gives back.
         params: numbers of parameters to store as well: True for the optimizer's own, a module, or a dict of arrays
             or tensors by name. None: they are stored elsewhere.
         keep: how many older checkpoints stay beside it, as ``path.1`` (the newest) to ``path.N``; those beyond are
@@ -72,14 +74,24 @@ def _save(
     path: str | os.PathLike[str], optimizer: Any, params: Any, keep: int, background: bool, extra: dict[str, Any]
 ) -> Pending | None:
     # A thread would take a relative path for one in the directory that is the current one by then.
-    door, place = door_of(optimizer), Path(os.path.realpath(_path(path)))
+    is_state = isinstance(optimizer, State)
+    door, place = minimized if is_state else door_of(optimizer), Path(os.path.realpath(_path(path)))
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
         raise CheckpointError(f"keep must be a whole number of at least 0, got {short(keep)}; nothing was written")
     settle()
     content = door.content_of(optimizer)
-    content.has_own = params is True
-    named = _params_of(door, optimizer, params)
-    content.params = {name: _stored(value, name) for name, value in named.items()}
+    if not is_state:
+        content.has_own = params is True
+        named = _params_of(door, optimizer, params)
+        content.params = {name: _stored(value, name) for name, value in named.items()}
+    elif params is not None and params is not False:
+        raise TypeError("params does nothing with the state of a run of minimize, which holds its x; remove it")
+    for name, value in extra.items():
+        if isinstance(value, State):
+            raise CheckpointError(
+                f"{name} is the state of a run of minimize, which has a file of its own: "
+                f"steprule.save(path, {name}); nothing was written"
+            )
     content.extra = {name: _stored(value, name) if _is_array(value) else value for name, value in extra.items()}
     if hasattr(optimizer, "_checkpoint_extra"):
         content.more = optimizer._checkpoint_extra()
@@ -140,10 +152,16 @@ def _load(
     file = read(place)
     try:
         content = read_content(file.document, file.tensors, _number_of)
+        state = minimized.state_of(content)
     except CheckpointError as error:
         raise CheckpointError(f"{place}: {error}; nothing was loaded") from None
     targets = _params_of(door, optimizer, params)
-    checkpoint = Checkpoint.of(place, content)
+    checkpoint = Checkpoint.of(place, content, state)
+    if state is not None and (optimizer is not None or targets):
+        raise StateError(
+            f"{place} is the state of a run of minimize; nothing was loaded. Go on from it by "
+            "steprule.minimize(fun, None, state=steprule.load(path).state, ...)"
+        )
     try:
         pairs = pairs_of(content, door, optimizer, targets, params is True)
         take = _nothing if optimizer is None else _prepared(door, optimizer, content, convert, hyperparameters)

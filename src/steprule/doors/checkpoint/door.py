@@ -8,6 +8,7 @@ from typing import Any
 
 from steprule.doors.checkpoint import arrays
 from steprule.doors.numpy import Optimizer
+from steprule.doors.resume import State
 
 __all__ = ["door_of", "is_of_torch", "is_tensor", "torch_door"]
 
@@ -22,9 +23,18 @@ def door_of(optimizer: Any) -> Any:
         return arrays
     if is_of_torch(optimizer):
         return torch_door()
+    if isinstance(optimizer, State):
+        raise TypeError("a state of minimize takes nothing over: it is what steprule.load(path).state returns")
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
-    remedy = "its .optimizer" if hasattr(optimizer, "optimizer") else "a steprule.Optimizer, or one of steprule.torch"
-    raise TypeError(f"optimizer is of type {kind}; pass {remedy}")
+    parts = [f"its .{name}" for name in ("optimizer", "state") if _is_known(getattr(optimizer, name, None))]
+    raise TypeError(
+        f"optimizer is of type {kind}; pass {[*parts, 'a steprule.Optimizer, or one of steprule.torch'][0]}"
+    )
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a value can be saved as an optimizer is."""
+    return isinstance(value, Optimizer | State) or is_of_torch(value)
 
 
 def is_of_torch(optimizer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,28 @@ def difference(here: Sequence[str | None], there: Sequence[str | None]) -> str:
     if not (_is_named(here) and _is_named(there)) or set(here) == set(there):
         return ""
     lacks, has = (sorted(map(str, set(a) - set(b))) for a, b in ((here, there), (there, here)))
-    return f". By name, the checkpoint lacks {_some(lacks)}, and has {_some(has)} that are not here"
+    words = f". By name, the checkpoint lacks {_some(lacks)}, and has {_some(has)} that are not here"
+    return words + _of_wrapper(lacks, has)
+
+
+_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod)\.)*")
+"""What DistributedDataParallel and torch.compile put before the names of a model's parameters."""
+
+
+def _of_wrapper(here: Sequence[str], there: Sequence[str]) -> str:
+    """Return what to do where names differ by what a wrapper of the model puts before them."""
+    bare = [sorted(_WRAPPERS.sub("", name, count=1) for name in names) for names in (here, there)]
+    own, saved = ({found[0] for name in names if (found := _WRAPPERS.match(name))} for names in (here, there))
+    if bare[0] != bare[1] or len(own) != 1 or len(saved) != 1:
+        return ""
+    (mine,), (theirs,) = own, saved
+    inside = ".".join(["model", *mine.split(".")]).rstrip(".")
+    if not theirs:
+        return f". These are the model's own names without {mine!r}: pass {inside}"
+    return (
+        f". The model was saved within a wrapper: pass {{{theirs!r} + name: tensor for name, tensor in "
+        f"{inside}.state_dict().items()}}; and save the model inside the wrapper, model.{theirs.rstrip('.')}, next time"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

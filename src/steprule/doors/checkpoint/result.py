@@ -10,6 +10,7 @@ from typing import Any
 from steprule.checkpoint import Stored
 from steprule.doors.checkpoint.content import Content
 from steprule.doors.layout import Array
+from steprule.doors.resume import State
 
 __all__ = ["Checkpoint"]
 
@@ -31,6 +32,7 @@ class Checkpoint:
             bits, uint16 for bfloat16.
         params: the parameters stored, by name; uint16 for bfloat16.
         extra: what else was stored.
+        state: of a run of ``minimize``, for its ``state=``; None where an optimizer was saved.
     """
 
     path: Path
@@ -45,16 +47,17 @@ class Checkpoint:
     slots: dict[str, dict[str, Array]]
     params: dict[str, Array]
     extra: dict[str, Any]
+    state: State | None = None
 
     @classmethod
-    def of(cls, path: Path, content: Content) -> Checkpoint:
+    def of(cls, path: Path, content: Content, state: State | None) -> Checkpoint:
         """Return what the content of a file shows."""
         own = dict(zip(content.labels, content.parameters, strict=True))
         return cls(
             path,
             content.made_by,
             content.rule,
-            content.t,
+            content.t if state is None else state.optimizer["t"],
             [group.hyperparameters for group in content.groups],
             content.labels,
             {name: one.shape for name, one in own.items()},
@@ -63,15 +66,20 @@ class Checkpoint:
             {name: {plane: array.array() for plane, array in one.planes.items()} for name, one in own.items()},
             {name: one.array() for name, one in content.params.items()},
             {name: value.array() if isinstance(value, Stored) else value for name, value in content.extra.items()},
+            state,
         )
 
     def __repr__(self) -> str:
+        if self.state is not None:
+            return f"Checkpoint({self.state!r}{', extra' if self.extra else ''})"
         size = sum(array.nbytes for planes in self.slots.values() for array in planes.values())
         also = "".join(f", {name}" for name in ("params", "extra") if getattr(self, name))
         return f"Checkpoint({self.rule}, {len(self.names)} parameters, t={self.t}, {size:,} bytes of state{also})"
 
     def describe(self) -> str:
         """Return a table: what each parameter is, how its slots are kept, and their bytes."""
+        if self.state is not None:
+            return f"{self.made_by}, rule {self.rule}, t={self.t}, {self.state.x.size:,} elements"
         rows = [("parameter", "shape", "type", "slots", "bytes")]
         for name in self.names:
             shape = " x ".join(map(str, self.shapes[name])) or "one number"

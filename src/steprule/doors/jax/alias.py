@@ -13,7 +13,8 @@ import optax
 
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.transformation import by_slot, of_stepper, transformation
-from steprule.errors import HyperparameterError
+from steprule.doors.jax.values import check_names
+from steprule.errors import HyperparameterError, suggest
 from steprule.rules import CATALOGUE, Rule, decoupled, find, l2
 
 __all__ = ["NAMES", "meant", "named"]
@@ -35,6 +36,8 @@ _MASKS = ("mask", "weight_decay_mask")
 _TYPES = ("mu_dtype", "accumulator_dtype")
 _WAYS = ("states", "min_elements", "seed")
 _MOMENTS = ("m", "b")
+_MOMENT_TYPES = ("float32", "bfloat16", "float64", "complex64", "complex128")
+"""What moments may be kept in, each for some parameters."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,13 @@ def _keyword(name: str, default: Any = None) -> inspect.Parameter:
 def _given(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return every argument by the rule's name for it: what was given, and defaults."""
     signature, alias = _signature(name), NAMES[name]
-    for key in options:
-        if key not in signature.parameters:
-            alias.plain.resolve({key: options[key]})  # says what is unknown
+    if args and isinstance(args[0], Mapping | list | tuple):
+        raise HyperparameterError(
+            f"the first argument of {name} is the learning rate, got a {type(args[0]).__name__}. Parameters are given "
+            f"to init: tx = {name}(1e-3); state = tx.init(params)"
+        )
+    # An argument of other rules that this name may mean is in the signature.
+    check_names(alias.plain, (key for key in options if key not in signature.parameters), signature.parameters)
     bound = signature.bind(*args, **options).arguments
     ours = {**_OURS, **alias.names}
     values: dict[str, Any] = {}
@@ -235,7 +242,15 @@ def _kept(rule: Rule, key: str, dtype: Any) -> tuple[str, str]:
     slot = next((slot for slot in _MOMENTS if slot in rule.slots), None)
     if slot is None:
         raise HyperparameterError(f"{key} has no effect: rule {rule.name!r} keeps no moment; leave it away")
-    return slot, str(jax.dtypes.canonicalize_dtype(dtype))
+    try:
+        kept = str(jax.dtypes.canonicalize_dtype(dtype))
+    except TypeError:
+        kept = str(dtype)
+    if kept not in _MOMENT_TYPES:
+        raise HyperparameterError(
+            f"{key} must be one of {', '.join(_MOMENT_TYPES)}, got {kept!r}.{suggest(kept, _MOMENT_TYPES)}"
+        )
+    return slot, kept
 
 
 def named(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:

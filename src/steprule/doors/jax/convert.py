@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,18 @@ from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.alias import meant
 from steprule.doors.jax.leaves import is_complex
-from steprule.doors.jax.slots import EightBit
+from steprule.doors.jax.slots import encoded, is_eight_bit
 from steprule.doors.jax.transformation import State, innermost
 from steprule.errors import StateError
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
 
-__all__ = ["from_optax", "to_optax"]
+__all__ = ["encode", "from_optax", "to_optax"]
 
 
-def from_optax(rule: str | Rule, theirs: Any, ours: Any, *, t: int | None = None, **hyperparameters: Any) -> Any:
+def from_optax(
+    rule: str | Rule, theirs: Any, ours: Any, *, t: int | None = None, convert: bool = False, **hyperparameters: Any
+) -> Any:
     """Return a state of ours that goes on where one of optax stands.
 
     Both may be nested in those of ``optax.chain`` and other wrappers; what is found in ``theirs`` is put into ``ours``.
@@ -30,12 +32,15 @@ def from_optax(rule: str | Rule, theirs: Any, ours: Any, *, t: int | None = None
     Args:
         rule: the name of the transformation in ``steprule.jax``, or the rule that was given to ``transformation``.
         theirs: a state of optax's transformation that means the same, as ``optax.ScaleByAdamState``.
-        ours: what ``init`` of ours returned, with slots in float32 (float64).
+        ours: what ``init`` of ours returned.
         t: the steps taken, for states of optax that do not count them.
+        convert: whether slots may be kept in another format than there: numbers are rounded to nearest, to that of
+            ``ours``.
         hyperparameters: as they were given to it.
 
     Raises:
-        StateError: when optax has no such rule, or a state is of another rule or of other parameters.
+        StateError: when optax has no such rule, or a state is of another rule, of other parameters, or, without
+            ``convert``, in another format.
     """
     fields = set(_names(rule, hyperparameters).values())
     found, own = found_in(theirs, fields), found_in(ours, {"slots"})
@@ -45,16 +50,32 @@ def from_optax(rule: str | Rule, theirs: Any, ours: Any, *, t: int | None = None
             f"{type(found).__name__} {'counts no steps; give t=' if t is None else 'counts steps; leave t='}"
         )
     _check_fields(rule, fields, own)
-    slots = {name: _like(getattr(found, name), own.slots, name) for name in own.slots}
+    slots = {name: _like(getattr(found, name), own.slots[name], name, convert) for name in own.slots}
     new = State(jnp.asarray(t if counted is None else counted, jnp.int32), slots)
     return mapped(ours, {"slots"}, lambda _: new)
 
 
-def to_optax(rule: str | Rule, ours: Any, theirs: Any, **hyperparameters: Any) -> Any:
+def encode(state: Any, like: Any) -> Any:
+    """Return a state of ours in the formats of another one, its numbers rounded to nearest.
+
+    So a run in float32 goes on in 8 bits, or one in 8 bits in float32. ``decode`` is for reading alone.
+
+    Args:
+        state: of a transformation, or slots of a ``Step``; also nested in those of ``optax.chain``.
+        like: what ``init`` of the same rule with other ``states`` returned.
+
+    Raises:
+        StateError: when one does not fit the other.
+    """
+    return _in_format(state, like, "the state", convert=True)
+
+
+def to_optax(rule: str | Rule, ours: Any, theirs: Any, *, convert: bool = False, **hyperparameters: Any) -> Any:
     """Return a state of optax that goes on where one of ours stands: ``theirs`` with our slots and count.
 
     Args:
         rule, ours, theirs, hyperparameters: see ``from_optax``.
+        convert: whether slots may be kept in another format than here; they get that of ``theirs``.
 
     Raises:
         StateError: as ``from_optax``.
@@ -62,7 +83,7 @@ def to_optax(rule: str | Rule, ours: Any, theirs: Any, **hyperparameters: Any) -
     fields = set(_names(rule, hyperparameters).values())
     own, found = found_in(ours, {"slots"}), found_in(theirs, fields)
     _check_fields(rule, fields, own)
-    new = {name: _like(own.slots[name], {name: getattr(found, name)}, name) for name in own.slots}
+    new = {name: _like(own.slots[name], getattr(found, name), name, convert) for name in own.slots}
     if "count" in found._fields:
         new["count"] = own.count.astype(found.count.dtype)
     return mapped(theirs, fields, lambda old: old._replace(**new))
@@ -72,7 +93,7 @@ def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str,
     rule, given = meant(rule, hyperparameters) if isinstance(rule, str) else (find(rule), hyperparameters)
     values = rule.resolve(given)
     if not rule.slots:
-        raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert")
+        raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert; init makes all of it")
     kept = rule.trace(rule.variant(values)).slots
     names = names_for(Group(innermost(rule).name, values), "optax")
     return {slot: name for slot, name in names.items() if slot in kept}
@@ -81,26 +102,63 @@ def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str,
 def _check_fields(rule: str | Rule, fields: set[str], own: Any) -> None:
     if fields != set(own.slots):
         name = rule if isinstance(rule, str) else rule.name
-        raise StateError(f"optax keeps {sorted(fields)} of rule {name!r}, these options {sorted(own.slots)}")
+        raise StateError(
+            f"optax keeps {sorted(fields)} of rule {name!r}, these options {sorted(own.slots)}; give the rule and the "
+            "hyperparameters that the transformation was made with"
+        )
 
 
-def _like(tree: Any, slots: Mapping[str, Any], slot: str) -> Any:
-    """Return a tree in the place of a slot.
+def _like(tree: Any, old: Any, slot: str, convert: bool) -> Any:
+    """Return a tree in the place of a slot, in its format.
 
     Raises:
         StateError: when it does not fit.
     """
-    old = slots.get(slot)
     if any(map(is_complex, jax.tree.leaves(tree))):
         raise StateError(
             f"slot {slot!r} is complex, and does not mean the same: optax squares the absolute value of a gradient, "
-            "rules step its real and its imaginary part"
+            "rules step its real and its imaginary part; begin with what init returns"
         )
-    if any(isinstance(leaf, EightBit) for leaf in jax.tree.leaves(old, is_leaf=lambda x: isinstance(x, EightBit))):
+    return _in_format(tree, old, f"slot {slot!r}", convert)
+
+
+def _in_format(tree: Any, like: Any, what: str, convert: bool) -> Any:
+    """Return a tree of slots in the formats of another one.
+
+    Raises:
+        StateError: when it does not fit, or its formats are others and must not be converted.
+    """
+    found, expected = _outline(tree), _outline(like)
+    if _shapes(found) != _shapes(expected):
         raise StateError(
-            f"slot {slot!r} is kept in 8 bits; states are converted in float32, so make it with states='float32'"
+            f"{what} is of other parameters: {found} in place of {expected}; init both with the same parameters"
         )
-    shapes, expected = (jax.tree.map(lambda x: (x.shape, x.dtype), t) for t in (tree, old))
-    if shapes != expected:
-        raise StateError(f"slot {slot!r} is of other parameters or another type: {shapes} in place of {expected}")
-    return tree
+    if found == expected:
+        return tree
+    if not convert:
+        raise StateError(
+            f"{what} is kept in another format: {found} in place of {expected}. With convert=True its numbers are "
+            "rounded to nearest"
+        )
+    return jax.tree.map(encoded, tree, like, is_leaf=is_eight_bit)
+
+
+class _Outline(NamedTuple):
+    shape: tuple[int, ...]
+    format: str
+
+    def __repr__(self) -> str:
+        return f"{self.format}{list(self.shape)}"
+
+
+def _outline(tree: Any) -> Any:
+    """Return the shape and the format of every array of a tree."""
+
+    def of(leaf: Any) -> _Outline:
+        return _Outline(leaf.codes.shape, leaf.kept.id) if is_eight_bit(leaf) else _Outline(leaf.shape, str(leaf.dtype))
+
+    return jax.tree.map(of, tree, is_leaf=is_eight_bit)
+
+
+def _shapes(outline: Any) -> Any:
+    return jax.tree.map(lambda leaf: _Outline(leaf.shape, ""), outline, is_leaf=lambda x: isinstance(x, _Outline))

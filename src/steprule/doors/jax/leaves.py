@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,7 +11,18 @@ import jax.numpy as jnp
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Format
 
-__all__ = ["as_array", "check_like", "flat", "flat_like", "format_of", "is_complex", "parts_of", "paths_of", "type_of"]
+__all__ = [
+    "as_array",
+    "check_like",
+    "flat",
+    "flat_like",
+    "format_of",
+    "is_complex",
+    "parts_of",
+    "paths_of",
+    "type_of",
+    "type_of_update",
+]
 
 _PARTS = {"complex64": "float32", "complex128": "float64"}
 """The type of the two parts of a complex number."""
@@ -41,9 +53,10 @@ def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
     try:
         found: list[Any] = treedef.flatten_up_to(tree)
     except (ValueError, TypeError, KeyError) as error:
+        difference = str(error).rstrip(".")
         raise StructureError(
-            f"{what} have another structure than the gradients: {error}. A state belongs to the parameters that it was "
-            "made for: call init again, and take gradients by those parameters"
+            f"{what} have another structure than the gradients: {difference}. A state belongs to the parameters that "
+            "it was made for: call init again, and take gradients by those parameters"
         ) from None
     return [as_array(leaf) for leaf in found]
 
@@ -55,7 +68,7 @@ def as_array(leaf: Any) -> Any:
 
 def is_complex(leaf: Any) -> bool:
     """Whether a leaf is an array of complex numbers."""
-    return hasattr(leaf, "dtype") and type_of(leaf) in _PARTS
+    return str(getattr(leaf, "dtype", "")) in _PARTS
 
 
 def parts_of(leaf: Any) -> tuple[Any, Any]:
@@ -67,7 +80,22 @@ def type_of(leaf: Any) -> str:
     """Return the type that JAX has an array in: float32 for NumPy's float64, unless it is set to 64 bits."""
     if leaf.dtype == jax.dtypes.float0:  # jax.grad's for integers
         return "float0"
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):  # keys of jax.random
+        return str(leaf.dtype)
     return str(jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+
+def type_of_update(g: Any, theta: Any, numbers: Sequence[Any]) -> str:
+    """Return the type of an update, which is optax's: in 16 bits, those of float32 parameters lose small numbers.
+
+    Args:
+        g: the gradient.
+        theta: the parameter, if the rule has slots or reads it; else, or where it is not given, None.
+        numbers: its slots: float64 ones tell that it is float64, float32 ones belong to parameters of 16 bits as well.
+    """
+    wide = [slot for slot in numbers if type_of(slot) == "float64"]
+    like = theta if theta is not None else [*wide, g][0]
+    return str(jnp.promote_types(type_of(g), type_of(like)))
 
 
 def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
@@ -81,13 +109,18 @@ def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
             f"{what} {path} is {leaf!r} (a {type(leaf).__name__}), not an array. Leave it out: "
             "equinox.filter(model, equinox.is_inexact_array), or None in its place"
         )
+    if type(leaf).__module__.partition(".")[0] == "torch":
+        raise StructureError(
+            f"{what} {path} is a tensor of torch. Pass its numbers: jnp.asarray(tensor.detach().numpy())"
+        )
     name = type_of(leaf)
     name = _PARTS.get(name, name)
     if name in FORMATS:
         return FORMATS[name]
     raise StructureError(
         f"{what} {path} has the type {name}; rules step {', '.join([*FORMATS, *_PARTS])}. Leave it out: "
-        "optax.masked(..., mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., wrt=nnx.Param)"
+        "optax.masked(..., mask), equinox.filter(model, equinox.is_inexact_array), or nnx.Optimizer(..., "
+        "wrt=nnx.Param). Or make real numbers of it: x.astype('float32')"
     )
 
 

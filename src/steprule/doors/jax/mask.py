@@ -36,7 +36,11 @@ def decays(mask: Any, tree: Any) -> list[bool]:
     try:
         below = treedef.flatten_up_to(tree)
     except (ValueError, TypeError, KeyError) as error:
-        raise StructureError(f"the mask of weight decay has another structure than the gradients: {error}") from None
+        difference = str(error).rstrip(".")
+        raise StructureError(
+            f"the mask of weight decay has another structure than the gradients: {difference}. Make it of the "
+            "parameters: jax.tree.map(lambda p: p.ndim > 1, params)"
+        ) from None
     counts = [len(jax.tree.leaves(subtree, is_leaf=is_none)) for subtree in below]
     return [_known(leaf) for leaf, count in zip(leaves, counts, strict=True) for _ in range(count)]
 

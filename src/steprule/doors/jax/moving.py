@@ -16,7 +16,7 @@ from steprule.backends import jax as jax_functions
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
 from steprule.compile import Plan
-from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of
+from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
 from steprule.doors.jax.slots import check_kept, is_plain, planes_of, slot_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
@@ -135,7 +135,8 @@ class Moving:
         keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
         planes = tuple(plane for slot in kernel.slots for plane in planes_of(slots[slot]))
         fixed, moving = self._row(kernel, decays)[0]
-        dtype = type_of(theta if self._task == "step" else g)
+        like = theta if slots or needs_theta else None
+        dtype = type_of(theta) if self._task == "step" else type_of_update(g, like, numbers)
         return run(theta if needs_theta else None, g, planes, moving, self._zero, keyed, fixed=fixed, dtype=dtype)
 
     @functools.cached_property

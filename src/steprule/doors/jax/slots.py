@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,19 +12,93 @@ import numpy as np
 from jax import Array
 
 from steprule import coding
-from steprule.backends.jax_math import to_groups
+from steprule.backends import jax as backend
 from steprule.doors.jax.leaves import is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import GROUP, Kept
+from steprule.formats import GROUP, Kept, rows_of
+from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
 
-__all__ = ["EightBit", "check_kept", "is_plain", "made", "planes_of", "slot_of"]
+__all__ = [
+    "EightBit",
+    "NonNegativeEightBit",
+    "check_kept",
+    "decode",
+    "encoded",
+    "is_eight_bit",
+    "is_plain",
+    "made",
+    "planes_of",
+    "slot_of",
+]
 
 
 class EightBit(NamedTuple):
-    """A slot in 8 bits: ``uint8`` codes of the parameter's shape, and an exponent for up to 128 neighbours in a row."""
+    """A slot in 8 bits: ``uint8`` codes of the parameter's shape, and an exponent for up to 128 neighbours in a row.
+
+    Neither is a number that the slot holds; ``decode`` has these.
+    """
 
     codes: Array
     scale: Array
+
+    @property
+    def kept(self) -> Kept:
+        """How the numbers are kept."""
+        return SIGNED_8BIT
+
+    def decode(self) -> Array:
+        """Return the numbers that the slot holds, in float32."""
+        numbers: Array = converter(self.kept, False)(self.codes, self.scale)[0]
+        return numbers
+
+
+class NonNegativeEightBit(EightBit):
+    """An ``EightBit`` of numbers that are never negative, such as second moments: its codes have no sign."""
+
+    __slots__ = ()
+
+    @property
+    def kept(self) -> Kept:
+        """How the numbers are kept."""
+        return NON_NEGATIVE_8BIT
+
+
+_EIGHT_BIT: dict[Kept, type[EightBit]] = {SIGNED_8BIT: EightBit, NON_NEGATIVE_8BIT: NonNegativeEightBit}
+
+
+def is_eight_bit(x: Any) -> bool:
+    """Whether a subtree is a slot in 8 bits."""
+    return isinstance(x, EightBit)
+
+
+def decode(state: Any) -> Any:
+    """Return a state, or any tree, with float32 arrays in the place of its slots in 8 bits, for what reads numbers."""
+    return jax.tree.map(lambda x: x.decode() if is_eight_bit(x) else x, state, is_leaf=is_eight_bit)
+
+
+def encoded(numbers: Any, like: Any) -> Any:
+    """Return an array, or a slot in 8 bits, in the format of another slot of its shape, rounded to nearest."""
+    numbers = numbers.decode() if is_eight_bit(numbers) else jnp.asarray(numbers)
+    if is_eight_bit(like):
+        new: Any = type(like)(*converter(like.kept, True)(numbers.astype(np.float32)))
+    elif like.dtype == jnp.bfloat16:
+        new = slot_of(list(converter(BFLOAT16, True)(numbers.astype(np.float32))), BFLOAT16)
+    else:
+        new = numbers.astype(like.dtype)
+    return jax.tree.map(_placed, new, like)
+
+
+def _placed(new: Array, like: Any) -> Array:
+    """Return an array on the devices and in the sharding of another, where these are known."""
+    is_known = isinstance(like, jax.Array) and not isinstance(like, jax.core.Tracer)
+    return jax.device_put(new, like.sharding) if is_known else new
+
+
+@functools.cache
+def converter(way: Kept, encodes: bool) -> Callable[..., tuple[Array, ...]]:
+    """Return what makes planes of numbers, or numbers of planes."""
+    _, kernel = backend.load(coding.plan_of(way, encodes))
+    return jax.jit(lambda *arrays: kernel(*arrays, np.float32(-0.0)))
 
 
 def planes_of(slot: Any) -> tuple[Any, ...]:
@@ -57,7 +132,7 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
 def slot_of(planes: list[Any], way: Kept) -> Any:
     """Return a slot made of new planes."""
     if len(planes) > 1:
-        return EightBit(*planes)
+        return _EIGHT_BIT[way](*planes)
     return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if way.name == "bfloat16" else planes[0]
 
 
@@ -81,6 +156,6 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
         return jnp.full_like(like, float(numbers[""].view(jnp.bfloat16)[0, 0]), dtype=jnp.bfloat16)
     codes = jnp.full_like(like, int(numbers[""][0, 0]), dtype=np.uint8)
     # Made of the parameter, as the codes are: on its devices, in its sharding, and varying where it does.
-    return EightBit(
-        codes, jnp.full_like(to_groups(jnp.asarray(like))[..., 0], int(numbers["scale"][0, 0]), dtype=np.uint8)
-    )
+    rows, length, _ = rows_of(like.shape)
+    firsts = jax.lax.slice(jnp.asarray(like).reshape(rows, length), (0, 0), (rows, length), (1, GROUP))
+    return _EIGHT_BIT[way](codes, jnp.full_like(firsts, int(numbers["scale"][0, 0]), dtype=np.uint8))

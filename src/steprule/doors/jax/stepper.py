@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from steprule import engine
 from steprule.backends.jax_scalars import kept
@@ -26,12 +27,14 @@ from steprule.rules.rule import Variant
 
 __all__ = ["Slots", "Stepper"]
 
+_APART = "step it with another transformation (optax.partition), with states='float32'"
+
 
 # A tree of its values, so that those who walk closures find in a transformation the rates that are arrays.
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["values", "mask"],
-    meta_fields=["rule", "variant", "formats", "seed"],
+    data_fields=["values", "seed", "mask"],
+    meta_fields=["rule", "variant", "formats"],
 )
 @dataclass(frozen=True, eq=False)
 class Stepper:
@@ -42,7 +45,7 @@ class Stepper:
         variant: what is fixed of it while tracing.
         values: its hyperparameters: numbers, arrays of JAX, schedules.
         formats: how slots are kept.
-        seed: of random rounding.
+        seed: of random rounding; a number, or a traced one.
         mask: the parameters that decay; see ``mask.decays``.
     """
 
@@ -50,7 +53,7 @@ class Stepper:
     variant: Variant
     values: Mapping[str, Any]
     formats: Formats
-    seed: int
+    seed: Any
     mask: Any = None
 
     @classmethod
@@ -59,7 +62,7 @@ class Stepper:
         rule: str | Rule,
         states: str | Mapping[str, str],
         min_elements: int | None,
-        seed: int | None,
+        seed: Any,
         hyperparameters: Mapping[str, Any],
         mask: Any = None,
     ) -> Stepper:
@@ -72,18 +75,17 @@ class Stepper:
         values = checked(rule, hyperparameters)
         variant = rule.variant(values)
         slots = list(rule.trace(variant).slots)
-        min_elements, seed = _known(min_elements), _known(seed)
+        min_elements, seed = _known("min_elements", min_elements), _seed(seed)
         small = MIN_ELEMENTS if min_elements is None else min_elements
         formats = Formats.of(states, "nearest", small, slots)
         given = {"min_elements": min_elements, "seed": seed}
         check_effects({name: value for name, value in given.items() if value is not None}, [formats], [], [])
-        check_seed(seed or 0)
         if mask is not None and "weight_decay" not in rule.hyperparameters:
             raise HyperparameterError(
                 f"mask has no effect: rule {rule.name!r} has no weight_decay. steprule.decoupled(rule) and "
                 "steprule.l2(rule) add it"
             )
-        return cls(rule, variant, values, formats, seed or 0, mask)
+        return cls(rule, variant, values, formats, 0 if seed is None else seed, mask)
 
     def init(self, params: Any) -> Slots:
         """Return the slots before the first step."""
@@ -165,16 +167,29 @@ class Stepper:
         kept = self.rule.trace(self.variant).slots
         # XLA takes subnormal numbers for zero on CPUs, and on GPUs they cost nothing. Made zero by `where`, slots would
         # be computed twice, once for the parameter: XLA joins loops so.
-        return replace(self.formats.storage(kind, leaf.shape, kept, f"{what} {path}"), flushes=False)
+        return replace(self.formats.storage(kind, leaf.shape, kept, f"{what} {path}", _APART), flushes=False)
 
 
-def _known(number: Any) -> Any:
+def _known(name: str, number: Any) -> Any:
     """Return an array of JAX whose number is known as that number: optax.inject_hyperparams makes arrays of numbers."""
     if isinstance(number, jax.Array) and not isinstance(number, jax.core.Tracer) and number.shape == ():
         return number.item()
     if isinstance(number, jax.core.Tracer):
         raise HyperparameterError(
-            "seed and min_elements are fixed while tracing, and one is traced; with optax.inject_hyperparams give "
-            "static_args=('seed', 'min_elements')"
+            f"{name} is fixed while tracing, and is traced; with optax.inject_hyperparams give static_args=({name!r},)"
         )
     return number
+
+
+def _seed(seed: Any) -> Any:
+    """Return a seed: a number where it is known, or a traced whole number."""
+    if isinstance(seed, jax.core.Tracer):
+        if not jnp.issubdtype(seed.dtype, jnp.integer) or seed.shape != ():
+            raise HyperparameterError(
+                f"seed must be one whole number, got {seed.dtype}{list(seed.shape)}. For many runs at once map over it "
+                "with jax.vmap"
+            )
+        return seed
+    seed = _known("seed", seed)
+    check_seed(0 if seed is None else seed)
+    return seed

@@ -13,7 +13,7 @@ from jax import Array
 from steprule.doors.foreign.names import NAMES
 from steprule.doors.jax.leaves import type_of
 from steprule.doors.jax.stepper import Slots, Stepper
-from steprule.errors import StructureError
+from steprule.errors import HyperparameterError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
@@ -39,7 +39,7 @@ def transformation(
     mask: Any = None,
     states: str | Mapping[str, str] = "float32",
     min_elements: int | None = None,
-    seed: int | None = None,
+    seed: Any = None,
     **hyperparameters: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Return a rule as an ``optax.GradientTransformation``.
@@ -47,8 +47,9 @@ def transformation(
     The updates are what ``optax.apply_updates`` adds to the parameters, learning rate and sign included. They are taken
     out of the rule's expression before anything is rounded, so that float32 parameters with float32 gradients get what
     the rule gives; where the rule scales the parameters (weight decay), within two units in the last place. They have
-    the type of the gradients, to which they are rounded. Parameters must be given to ``update`` where the rule reads
-    them; what else it is given is for other transformations. Where a gradient is None nothing moves.
+    the type of optax's: that of gradients and parameters together, or of gradients where parameters are not given, or
+    not read while there are no slots. Parameters must be given to ``update`` where the rule reads them; what else it is
+    given is for other transformations. Where a gradient is None nothing moves.
 
     Args:
         rule: a name of the catalogue, or a rule.
@@ -57,7 +58,7 @@ def transformation(
         states: the format of the slots, ``"float32"``, ``"bfloat16"`` or ``"8bit"``, or of some by name. Slots of
             float64 parameters are float64, and those of complex ones have their type.
         min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
-        seed: of the random rounding of ``states``. Default 0.
+        seed: of the random rounding of ``states``; a traced one as well. Default 0.
         hyperparameters: the rule's, by its own names and with its own defaults. Numbers, arrays of JAX (traced ones as
             well: under ``jax.vmap`` one a run), or schedules: callables of the steps taken before, from 0, as optax's
             are.
@@ -68,6 +69,13 @@ def transformation(
         StructureError: in ``init`` and ``update``, for leaves that are no floating-point arrays or numbers, and trees
             that do not fit.
     """
+    if "hyperparameters" in hyperparameters:  # optax.inject_hyperparams gives what ** takes as one argument
+        name = repr(rule) if isinstance(rule, str) else find(rule).name
+        raise HyperparameterError(
+            "optax.inject_hyperparams finds the arguments of a function by its signature, and this one has "
+            "**hyperparameters. Name those that are to be injected: "
+            f"optax.inject_hyperparams(lambda lr: steprule.jax.transformation({name}, lr=lr))(lr=0.1)"
+        )
     return of_stepper(Stepper.of(rule, by_slot(find(rule), states), min_elements, seed, hyperparameters, mask))
 
 
@@ -86,6 +94,7 @@ def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.G
         updates: optax.Updates, state: State, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, State]:
         del extra  # what other transformations of a chain are given, such as value=
+        _check_state(state, stepper.rule)
         count = optax.safe_increment(state.count)
         new, slots = stepper.take("update", params, updates, _renamed(state.slots, ours), count)
         return new, State(count, _renamed(slots, theirs))
@@ -115,6 +124,19 @@ def by_slot(rule: Rule, states: Any) -> Any:
 
 def _renamed(slots: Any, names: Mapping[str, str]) -> Any:
     return {names.get(name, name): slot for name, slot in slots.items()} if isinstance(slots, Mapping) else slots
+
+
+def _check_state(state: Any, rule: Rule) -> None:
+    """Refuse what is no state of ours, such as optax's when the import was exchanged in the middle of a run.
+
+    Raises:
+        StructureError: with the way from optax's.
+    """
+    if not hasattr(state, "slots") or not hasattr(state, "count"):
+        raise StructureError(
+            f"the state is a {type(state).__name__}, not a State as init of this transformation returns. A state of "
+            f"optax goes on here by state = steprule.jax.from_optax({rule.name!r}, state, optimizer.init(params)), once"
+        )
 
 
 def _check_type(tree: Any, dtype: str) -> None:
@@ -163,7 +185,7 @@ def step(
     mask: Any = None,
     states: str | Mapping[str, str] = "float32",
     min_elements: int | None = None,
-    seed: int | None = None,
+    seed: Any = None,
     **hyperparameters: Any,
 ) -> Step:
     """Return a rule as a function of pytrees that returns the new parameters directly.

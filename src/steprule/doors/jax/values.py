@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,16 @@ from steprule.backends.jax_scalars import exact, traced
 from steprule.errors import HyperparameterError
 from steprule.rules import Rule
 
-__all__ = ["at_step", "checked", "count_of", "start_of"]
+__all__ = ["OPTIONS", "at_step", "check_names", "checked", "count_of", "start_of"]
+
+OPTIONS = ("mask", "states", "min_elements", "seed")
+"""What transformations take beside hyperparameters."""
+_OF_OPTAX = {
+    "clip_norm": "optax.chain(optax.clip_by_global_norm(...), tx)",
+    "clip_value": "optax.chain(optax.clip(...), tx)",
+    "nonfinite": "optax.apply_if_finite(tx, max_consecutive_errors=...)",
+    "max_skips": "optax.apply_if_finite(tx, max_consecutive_errors=...)",
+}
 
 
 def checked(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,16 +33,33 @@ def checked(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         HyperparameterError: naming the hyperparameter, with its value and a remedy.
     """
+    check_names(rule, given, OPTIONS)
     arrays = {name: value for name, value in given.items() if isinstance(value, jax.Array)}
     values = rule.resolve({name: value for name, value in given.items() if name not in arrays})
     for name, value in values.items():
         if callable(value):
             _check_schedule(name, value)
     for name, array in arrays.items():
-        rule.resolve({name: 0.5} if name not in rule.hyperparameters else {})  # names what is unknown
         _check_array(rule, name, array)
         values[name] = array
     return values
+
+
+def check_names(rule: Rule, given: Iterable[str], options: Iterable[str]) -> None:
+    """Refuse a name that is none of the rule's; ``options`` are those that the caller takes beside.
+
+    Raises:
+        HyperparameterError: with what was meant, or what optax has for it.
+    """
+    for name in given:
+        if name in rule.hyperparameters:
+            continue
+        if name in _OF_OPTAX:
+            raise HyperparameterError(
+                f"rule {rule.name!r} has no hyperparameter {name!r}. optax has that for any transformation: "
+                f"{_OF_OPTAX[name]}"
+            )
+        rule.resolve({name: None}, options=options)
 
 
 def _check_array(rule: Rule, name: str, array: jax.Array) -> None:

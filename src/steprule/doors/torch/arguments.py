@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steprule.doors.torch.formats import DEFAULTS
 from steprule.doors.torch.keys import OF_GUARDS
-from steprule.errors import suggest
+from steprule.errors import HyperparameterError, suggest
 
-__all__ = ["OPTIONS", "check_implementation", "documented", "given"]
+__all__ = ["OPTIONS", "check_flags", "check_implementation", "documented", "given"]
 
 OPTIONS = (*DEFAULTS, *OF_GUARDS)
 """What every class takes besides torch's arguments."""
@@ -80,6 +80,10 @@ def documented(cls: type[Any]) -> str:
     return "\n".join([*lines, _END])
 
 
+_CALLED = {"learning_rate": "lr", "step_size": "lr", "epsilon": "eps", "wd": "weight_decay", "mu": "momentum"}
+"""What JAX, TensorFlow and scripts call an option of torch's."""
+
+
 def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[str, Any]:
     """Return the options among the arguments of an ``__init__``, from its ``locals()``.
 
@@ -91,8 +95,32 @@ def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[
     for name in options:
         if name not in known:
             kind = type(arguments["self"]).__name__
-            raise TypeError(f"{kind} has no argument {name!r}.{suggest(name, [*own, *known])}")
+            called = _CALLED.get(name)
+            hint = f" It is called {called!r}." if called in own else suggest(name, [*own, *known])
+            raise TypeError(f"{kind} has no argument {name!r}.{hint}")
     return {**own, **options}
+
+
+_FLAGS = (
+    *("amsgrad", "bias_correction", "capturable", "centered", "clip", "decoupled_weight_decay", "differentiable"),
+    *("foreach", "fused", "maximize", "nesterov"),
+)
+
+
+def check_flags(options: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Refuse a text for what is on or off: every text would be on, ``"no"`` as well.
+
+    Args:
+        options: of a group, with its notes.
+        known: the options among them, without those that the rule checks.
+        where: how messages name the group.
+
+    Raises:
+        HyperparameterError: with the value.
+    """
+    for name in known:
+        if name in _FLAGS and isinstance(options.get(name), str):
+            raise HyperparameterError(f"{name} must be True or False, got {options[name]!r}{where}")
 
 
 def check_implementation(options: Mapping[str, Any]) -> None:

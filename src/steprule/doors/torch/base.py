@@ -11,13 +11,20 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
-from steprule.doors.torch.arguments import check_implementation, documented
+from steprule.doors.torch.arguments import check_flags, check_implementation, documented
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
-from steprule.doors.torch.loading import check_parts, checked_dict, decoded_state_dict, loaded_groups, loaded_state
+from steprule.doors.torch.loading import (
+    check_options,
+    check_parts,
+    checked_dict,
+    decoded_state_dict,
+    loaded_groups,
+    loaded_state,
+)
 from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
-from steprule.doors.torch.places import check_params
+from steprule.doors.torch.places import check_params, without_gradient
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
 from steprule.formats import CODING
@@ -76,6 +83,7 @@ class Base(Stepping, torch.optim.Optimizer):
             raise HyperparameterError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}{where}")
         check_group(group, self.guards, where)
         choice = self._rule(group)
+        check_flags(group, set(self._option_names) - set(choice[0].hyperparameters), where)
         values = GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
         self.guards.check_rule(choice[0], values.variant, where)
         formats_of(group, choice[0], self._naming.slots, where)
@@ -209,6 +217,16 @@ class Base(Stepping, torch.optim.Optimizer):
             for name, value in self._own_defaults().items():
                 group.setdefault(name, value)
 
+    def _without_gradient(self) -> list[tuple[str, bool]]:
+        """Return the names of parameters that have no gradient, and whether they may get one."""
+        return without_gradient(self.param_groups)
+
+    def __repr__(self) -> str:
+        """Return the groups, as torch tells them, and how many steps were skipped, if any were."""
+        skipped = self.skipped
+        told = f"skipped: {skipped:,} steps whose gradients were not finite\n" if skipped else ""
+        return f"{super().__repr__()[:-1]}{told})"
+
     def _own_defaults(self) -> dict[str, Any]:
         """Return the defaults of our options. torch adds others ("differentiable"), and so do wrappers, as notes."""
         return {name: self.defaults[name] for name in self._option_names if name in self.defaults}
@@ -218,11 +236,13 @@ class Base(Stepping, torch.optim.Optimizer):
         """Go on from a ``state_dict()``, of this class or of torch's of the same name.
 
         Slots are copied, and keep their own type (torch casts them to the parameter's): a narrower one is widened,
-        which loses nothing. Formats are options of groups, and like the other options come from the state dict.
+        which loses nothing. Options of groups come from the state dict, formats (``states``, ``weights``,
+        ``min_elements``) do not: they stay those that this optimizer was made with, and a state in others is refused.
 
         Args:
             state_dict: what ``state_dict`` returned.
-            convert: keep the formats of this optimizer, and take slots in others: decoded, and rounded to nearest.
+            convert: take slots in other formats, too: decoded, and rounded to nearest. The seed of random rounding,
+                which else comes with the state, stays as it is here.
 
         Raises:
             StateError: a ValueError, when it does not belong to this optimizer; then nothing is changed.
@@ -247,11 +267,13 @@ class Base(Stepping, torch.optim.Optimizer):
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
         check_parts(state_dict)
+        known = {**DEFAULTS, **self.defaults}
         groups = loaded_groups(
-            self.param_groups, state_dict["param_groups"], self._own_defaults(), self._check, convert
+            self.param_groups, state_dict["param_groups"], known, self._own_defaults(), self._check, convert
         )
         options = self._options_of(groups)
         state = loaded_state(state_dict, options, self._naming, convert)
+        check_options(self.param_groups, state_dict["param_groups"], self.defaults)
         for group, more in zip(groups, added, strict=False):
             group.update(more)
         self._settle()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
+
+from torch import Tensor
 
 from steprule.errors import HyperparameterError
 from steprule.formats import STATES, WEIGHT_FORMATS
-from steprule.launch.guards import GUARDS, Guards
+from steprule.launch.guards import GUARDS, NONFINITE, Guards
 
 __all__ = ["OF_GUARDS", "PROCESS_GROUP", "check_group", "check_keys"]
 
@@ -17,6 +20,8 @@ OF_GUARDS = (*GUARDS, PROCESS_GROUP)
 
 _SHORTEST = 5
 """Shorter options are one slip away from too much that is no option."""
+_OTHER_NAMES = {"learningrate": "lr", "wd": "weightdecay", "epsilon": "eps"}
+"""What other libraries call options, and what torch does, in one case and without marks between the words."""
 
 
 def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
@@ -41,8 +46,9 @@ def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
 def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str) -> None:
     """Refuse a key of a group that is a misspelt option. Other foreign keys are the caller's notes, as in torch.
 
-    Misspelt is what is one slip away from an option and has a value that the option could have: ``weigth_decay=0.1``,
-    ``state="8bit"``. With another value ``state`` is a note.
+    Misspelt is what is one slip away from an option, or from one of guards, what differs from it by case or marks
+    alone, and another library's name for it, where the value is one that the option could have: ``weigth_decay=0.1``,
+    ``LR=0.1``, ``learning_rate=0.1``, ``state="8bit"``, ``clip_nrom=1.0``. With another value ``state`` is a note.
 
     Args:
         given: the group.
@@ -52,13 +58,28 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
     Raises:
         HyperparameterError: naming the option that was meant.
     """
+    known = {**GUARDS, **options}
     for key, value in given.items():
-        if isinstance(key, str) and key not in (*options, "params", "param_names"):
-            meant = [name for name in options if _is_slip(key, name) and _could_be(value, name, options[name])]
+        if isinstance(key, str) and key not in (*known, "params", "param_names"):
+            meant = [name for name in known if _means(key, name) and _could_be(value, name, known[name])]
             if meant:
+                name = meant[0]
+                about = ", a tuple" if isinstance(known[name], tuple) else ""
+                of_all = f" {name} is for all groups: give it to the optimizer itself." if name in GUARDS else ""
                 raise HyperparameterError(
-                    f"the parameter group has no option {key!r}. Did you mean {meant[0]!r}?{where}"
+                    f"the parameter group has no option {key!r}. Did you mean {name!r}{about}?{of_all} A note of your "
+                    f"own needs a name less like it{where}"
                 )
+
+
+def _means(key: str, option: str) -> bool:
+    """Whether a key is likely to have been meant as an option."""
+    bare, own = _bare(key), _bare(option)
+    return bare == own or _OTHER_NAMES.get(bare) == own or _is_slip(key, option)
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _is_slip(key: str, option: str) -> bool:
@@ -78,8 +99,10 @@ def _is_slip(key: str, option: str) -> bool:
 
 def _could_be(value: Any, option: str, default: Any) -> bool:
     """Whether an option with that default could have the value."""
+    if value is None and default is not None:
+        return False
     if not isinstance(default, str):
-        return not isinstance(value, str | Mapping)
+        return isinstance(value, Real | Tensor) if option in GUARDS else not isinstance(value, str | Mapping)
     words = list(value.values()) if isinstance(value, Mapping) and option == "states" else [value]
-    known = {"states": STATES, "weights": WEIGHT_FORMATS}.get(option)
+    known = {"states": STATES, "weights": WEIGHT_FORMATS, "nonfinite": NONFINITE}.get(option)
     return bool(words) and all(isinstance(word, str) and (known is None or word in known) for word in words)

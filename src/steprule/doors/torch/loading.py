@@ -8,14 +8,18 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any
 
+from torch import Tensor
+
 from steprule.doors.torch.convert import decoded_entry
-from steprule.doors.torch.formats import DEFAULTS
+from steprule.doors.torch.formats import DEFAULTS, formats_of, storage_of
+from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions, Naming
-from steprule.doors.torch.state import load_entry
+from steprule.doors.torch.state import LOADING, load_entry
+from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StateError
 from steprule.formats import CODING, EARLIER_CODING
 
-__all__ = ["check_parts", "checked_dict", "decoded_state_dict", "loaded_groups", "loaded_state"]
+__all__ = ["check_options", "check_parts", "checked_dict", "decoded_state_dict", "loaded_groups", "loaded_state"]
 
 _FORMATS = (*DEFAULTS, "coding")
 
@@ -47,14 +51,19 @@ def check_parts(state_dict: Mapping[str, Any]) -> None:
 def loaded_groups(
     here: Sequence[dict[str, Any]],
     saved: Sequence[Mapping[str, Any]],
+    known: Mapping[str, Any],
     defaults: Mapping[str, Any],
     check: Callable[[Mapping[str, Any], str], None],
     convert: bool,
 ) -> list[dict[str, Any]]:
-    """Return the groups that a state dict makes of those here: their parameters, the options that were saved.
+    """Return the groups that a state dict makes of those here: their parameters and formats, its other options.
 
     Args:
-        convert: whether the formats stay those of the groups here.
+        here, saved: the groups.
+        known: all options and notes that the optimizer has defaults of: other keys may be misspelt options.
+        defaults: those of them that a group needs.
+        check: of a group that was made.
+        convert: whether the seed, too, stays that of the groups here: a resumed run goes on with its random bits.
 
     Raises:
         StateError: when they do not fit.
@@ -78,14 +87,14 @@ def loaded_groups(
             raise StateError(
                 f"the states are coded as {taken['coding']!r} (group {index}), this steprule reads {CODING!r}"
             )
-        if convert:
-            taken = {name: value for name, value in taken.items() if name not in _FORMATS}
-        # A state dict without formats, as torch.optim's, leaves them as they are here.
+        kept = {"seed"} if "seed" in old and not convert else set()
+        taken = {name: value for name, value in taken.items() if name not in _FORMATS or name in kept}
         own |= {name: old[name] for name in _FORMATS if name in old}
         # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
-        known = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
-        new = {**known, **own, **taken, "params": old["params"]}
+        needed = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
+        new = {**needed, **own, **taken, "params": old["params"]}
         try:
+            check_keys(new, known, f" (group {index})")
             check(new, f" (group {index})")
         except HyperparameterError as error:
             raise StateError(f"the options of the loaded state dict do not fit: {error}") from None
@@ -106,16 +115,86 @@ def loaded_state(
     keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
     params = [(param, own) for own in options for param in own.group["params"]]
     at = dict(zip(keys, params, strict=True))
-    earlier = {k for group in state_dict["param_groups"] if is_earlier(group) for k in group["params"]}
+    saved = {key: group for group in state_dict["param_groups"] for key in group["params"]}
     state: dict[Any, Any] = defaultdict(dict)
     for key, entry in state_dict["state"].items():
         if key in at:
-            param, own = at[key]
-            converts = convert or (key in earlier and param.dim() < 2)
-            state[param] = load_entry(entry, param, own, naming, f"the state of parameter {key!r}", converts)
+            (param, own), place = at[key], f"the state of parameter {key!r}"
+            converts = convert or (is_earlier(saved[key]) and param.dim() < 2)
+            if entry and not converts:
+                _check_formats(saved[key], param, own, naming, place)
+            state[param] = load_entry(entry, param, own, naming, place, converts)
+            _check_slots(entry, own, naming, place)
         else:
             state[key] = entry
     return state
+
+
+_TELLING: dict[str, type | tuple[type, ...]] = {
+    "amsgrad": bool,
+    "betas": (tuple, list),
+    "clip": bool,
+    "initial_accumulator": float,
+    "momentum_decay": float,
+}
+"""Options by which an optimizer with the slots of another is known, and what they are: notes may have the names."""
+
+
+def check_options(
+    here: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]
+) -> None:
+    """Refuse a group with an option of another optimizer, unless the group here has it as a note.
+
+    Raises:
+        StateError: naming the option.
+    """
+    for index, (group, old) in enumerate(zip(saved, here, strict=True)):
+        for key, kind in _TELLING.items():
+            if key not in defaults and key not in old and isinstance(group.get(key), kind):
+                raise StateError(
+                    f"the loaded state dict has the option {key!r} (group {index}), which this optimizer does not "
+                    f"have: it is of another. {_ANOTHER}"
+                )
+
+
+_ANOTHER = (
+    "Load it into one of that class; if its averages are to go on here, remove what is not of this optimizer from the "
+    "dict, and set lr and the other options anew, since loading takes those of the dict"
+)
+_MOMENTS = {
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_slow", "exp_avg_var", "exp_avg_diff", "exp_inf"),
+    *("mu_product", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "previous_grad"),
+}
+"""Keys of states by which an optimizer is known: nobody else keeps something there under such names. ``sum``, ``prev``
+and the like are not among them; where they are slots, others are missing."""
+
+
+def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, place: str) -> None:
+    """Refuse a state with slots that another optimizer has left: its options do not mean what they do here."""
+    known = naming.known(own.rule) | set(naming.slots.values())
+    codes = {f"{key}_{suffix}": key for key in _MOMENTS for suffix in ("8bit", "scale")}
+    left = sorted(key for key, value in entry.items() if value is not None and codes.get(key, key) in _MOMENTS - known)
+    if left:
+        raise StateError(
+            f"{place} has {', '.join(left)}, which this optimizer does not keep: it is of another. {_ANOTHER}"
+        )
+
+
+def _check_formats(group: Mapping[str, Any], param: Tensor, own: GroupOptions, naming: Naming, place: str) -> None:
+    """Refuse a state that was kept in other formats than here. Those of torch.optim tell of none."""
+    if not any(name in group for name in DEFAULTS):
+        return
+    rule, variant = own.rule, own.values.variant
+    try:
+        formats, _ = formats_of(group, rule, naming.slots, "")
+    except HyperparameterError as error:
+        raise StateError(f"{place}: its formats are unknown: {error}") from None
+    was, now = (ways_of(rule, variant, storage_of(one, param, rule, variant)) for one in (formats, own.formats))
+    for value, way in now.items():
+        if way.id != was[value].id:
+            name = "the parameter" if value == rule.parameter else naming.slots.get(value, value)
+            words = [one.id if value == rule.parameter else one.name for one in (was[value], way)]
+            raise StateError(f"{place}: {name} was kept as {words[0]}, and is kept as {words[1]} here. {LOADING}")
 
 
 def is_earlier(group: Mapping[str, Any]) -> bool:

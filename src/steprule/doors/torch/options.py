@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steprule.doors.torch.formats import DEFAULTS, formats_of
-from steprule.doors.torch.keys import check_group
+from steprule.doors.torch.keys import check_group, check_keys
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
 from steprule.launch.guards import GUARDS, Guards
@@ -164,6 +164,7 @@ class GroupOptions:
             states until the garbage collector runs.
         naming: torch's names.
         options: the keys that the group must have.
+        defaults: those of the optimizer, the very dict.
         group: the group, to be read at every step.
         index: its place, for messages.
         guards: what is done to gradients before the rule sees them.
@@ -184,6 +185,7 @@ class GroupOptions:
         choose: Choose,
         naming: Naming,
         options: Iterable[str],
+        defaults: Mapping[str, Any],
         group: dict[str, Any],
         index: int,
         guards: Guards,
@@ -192,14 +194,19 @@ class GroupOptions:
         self._where = f" (group {index})"
         self._seen: tuple[Any, ...] = ()
         self._known: dict[int, tuple[Tensor, Any]] = {}
-        self._names = tuple(options)
+        self._names, self._defaults = tuple(options), defaults
         self._scale: float | None = None
         self._numbers: dict[str, float] | None = None
         self._look()
         self.rule, self.values = self._resolve(choose, None, None)
 
     def _look(self) -> None:
-        """Find out which options the group has: formats that are the defaults need not be there, nor guards."""
+        """Find out which options the group has: formats that are the defaults need not be there, nor guards.
+
+        Raises:
+            HyperparameterError: for a misspelt one, which would be ignored; each time until it is gone.
+        """
+        check_keys(self.group, {**DEFAULTS, **self._defaults}, self._where)
         keys = [*self._names, *(key for key in (*DEFAULTS, *GUARDS) if key in self.group and key not in self._names)]
         self._get = operator.itemgetter(*keys, "params", "params")  # twice, so that it always returns a tuple
         self._size = len(self.group)

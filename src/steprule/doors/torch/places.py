@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.options import GroupOptions
 
-__all__ = ["Item", "Places", "check_params", "places_of", "rounds"]
+__all__ = ["Item", "Places", "check_params", "places_of", "rounds", "without_gradient"]
 
 Places = dict[Tensor, list[tuple[int, GroupOptions]]]
 """Where each parameter stands."""
@@ -26,6 +27,12 @@ def places_of(options: Sequence[GroupOptions]) -> Places:
     for place, (param, own) in enumerate(params):
         places.setdefault(param, []).append((place, own))
     return places
+
+
+def without_gradient(groups: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    """Return the names of parameters that have no gradient, and whether they may get one."""
+    named = (zip(names_of(group, index), group["params"], strict=True) for index, group in enumerate(groups))
+    return [(name, param.requires_grad) for pairs in named for name, param in pairs if param.grad is None]
 
 
 def rounds(items: Iterable[Item]) -> list[list[Item]]:

@@ -22,16 +22,29 @@ from steprule.errors import StateError
 from steprule.formats import Kept, Part, shape_of
 from steprule.rules import Rule
 
-__all__ = ["check_entry", "load_entry"]
+__all__ = ["LOADING", "check_entry", "load_entry"]
+
+LOADING = "Make the optimizer with the states= and weights= of the state, or load it with convert=True, which rounds"
+"""What helps against a state in other formats."""
+_BETWEEN_STEPS = (
+    "Where an option of the group was changed between steps, follow it by "
+    "optimizer.load_state_dict(optimizer.state_dict(), convert=True), which rounds"
+)
 
 
 def check_entry(
-    entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming, home: torch.device | None = None
+    entry: Mapping[str, Any],
+    param: Tensor,
+    options: GroupOptions,
+    naming: Naming,
+    home: torch.device | None = None,
+    remedy: str = _BETWEEN_STEPS,
 ) -> tuple[Slots, dict[str, Tensor]]:
     """Return the state of a parameter by the rule's names, and what must be put into the entry for it.
 
     Slots that are not there start; slots of a narrower type are widened, which loses nothing. Step counts and scalar
     slots go to the device ``home``, if there is one; what it counts is not looked at here, which would wait for it.
+    ``remedy`` is what helps against other formats.
 
     Raises:
         StateError: when the entry does not belong to the parameter.
@@ -45,12 +58,12 @@ def check_entry(
     planes: dict[str, Tensor] = {}
     for value, way in ways_of(rule, options.values.variant, storage).items():
         key, is_slot = (PARAM, False) if value == rule.parameter else (naming.slots.get(value, value), True)
-        _check_format(entry, key, way, is_slot)
+        _check_format(entry, key, way, is_slot, remedy)
         start = options.values.start_of(value) if is_slot else 0.0
-        found, new = _planes(entry, key, way, param, is_slot, start, is_ordered=not storage.is_plain)
+        found, new = _planes(entry, key, way, param, is_slot, start, remedy, is_ordered=not storage.is_plain)
         # What a caller keeps there (an average) says nothing of a step.
         if not is_slot and new and any(entry.get(name) is not None for name in stepped):
-            raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {_REMEDY}")
+            raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {remedy}")
         planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
         fresh |= new
     started = any(entry.get(key) is None and entry.get(f"{key}_8bit") is None for key in keys)
@@ -71,21 +84,26 @@ def check_entry(
     return Slots(planes, scalars, step, int(t), storage), fresh
 
 
-def _check_format(entry: Mapping[str, Any], key: str, way: Kept, is_slot: bool) -> None:
+def _check_format(entry: Mapping[str, Any], key: str, way: Kept, is_slot: bool, remedy: str) -> None:
     """Refuse an entry that has the value in another format: starting anew beside it would be a silent loss."""
     own = {key_of(key, way.name, part.suffix) for part in way.parts if part.suffix or is_slot}
     known = {f"{key}_8bit", f"{key}_scale", *([key] if is_slot else [f"{key}_low"])}
     foreign = sorted(name for name in known - own if entry.get(name) is not None)
     # A widening of plain numbers is told from another format by its type, elsewhere.
     if foreign:
-        raise StateError(f"the state has {foreign[0]}, but {key} is kept as {way.name} here. {_REMEDY}")
-
-
-_REMEDY = "Use the formats of the state (states=, weights=), or load it with convert=True, which rounds"
+        raise StateError(f"the state has {foreign[0]}, but {key} is kept as {way.name} here. {remedy}")
 
 
 def _planes(
-    entry: Mapping[str, Any], key: str, way: Kept, param: Tensor, is_slot: bool, start: float, *, is_ordered: bool
+    entry: Mapping[str, Any],
+    key: str,
+    way: Kept,
+    param: Tensor,
+    is_slot: bool,
+    start: float,
+    remedy: str,
+    *,
+    is_ordered: bool,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the planes of a value by suffix, and those that are new by key.
 
@@ -106,7 +124,7 @@ def _planes(
     if lacking:
         raise StateError(f"the state has no {lacking[0]}, which belongs to {key} in the format {way.name}")
     for suffix, part in parts.items():
-        _check_plane(entry[keys[suffix]], part, param, keys[suffix])
+        _check_plane(entry[keys[suffix]], part, param, keys[suffix], remedy)
     return {suffix: entry[name] for suffix, name in keys.items()}, {}
 
 
@@ -121,12 +139,12 @@ def _start_planes(param: Tensor, parts: Mapping[str, Part], way: Kept, start: fl
     return fresh
 
 
-def _check_plane(value: Any, part: Part, param: Tensor, key: str) -> None:
+def _check_plane(value: Any, part: Part, param: Tensor, key: str, remedy: str) -> None:
     shape, kind = shape_of(part, param.shape), torch_dtype(part.dtype)
     fits = isinstance(value, Tensor) and tuple(value.shape) == shape and value.dtype == kind
     if not fits or value.device != param.device or not value.is_contiguous():
         got = f"{value.dtype} of shape {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else value
-        raise StateError(f"{key} is {got!s}, expected {kind} of shape {shape} on {param.device}, contiguous. {_REMEDY}")
+        raise StateError(f"{key} is {got!s}, expected {kind} of shape {shape} on {param.device}, contiguous. {remedy}")
 
 
 def load_entry(
@@ -158,10 +176,11 @@ def load_entry(
     named = {naming.slots.get(value, value): way for value, way in ways.items() if value in rule.slots}
     slots = {name for key, way in named.items() for name in _keys(key, way)}
     low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
-    expected = slots | ({"step"} if naming.counts or options.formats.by_chance else set())
+    scalars = {naming.slots.get(slot, slot) for slot in rule.trace(variant).scalars}
+    expected = slots | scalars | ({"step"} if naming.counts or options.formats.by_chance else set())
     lacking = expected - set(given) or not own
     in_other_formats = _in_other_formats(given, naming, rule.trace(variant).slots)
-    if (naming.counts and "step" not in given) or (lacking and not in_other_formats):
+    if (naming.counts and "step" not in given) or not scalars <= set(given) or (lacking and not in_other_formats):
         raise StateError(
             f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
             "other options?"
@@ -171,7 +190,7 @@ def load_entry(
         numbers = {"step", *(naming.slots.get(slot, slot) for slot in rule.scalars)}
         others = {k: _copied(v) if k in numbers else _moved(v, param) for k, v in given.items() if k not in slots | low}
         placed = {k: others[k] if k in others else _placed(v, param, k in coded) for k, v in given.items()}
-        _, fresh = check_entry(placed, param, options, naming)
+        _, fresh = check_entry(placed, param, options, naming, remedy=LOADING)
     except StateError as error:
         raise StateError(f"{place}: {error}") from None
     return {**placed, **fresh}

@@ -136,7 +136,7 @@ class Stepping(HasGuards, InTurns):
             options.refresh(choose, scale)
 
     def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
-        own = (self._rule, self._naming, self._option_names)
+        own = (self._rule, self._naming, self._option_names, self.defaults)
         return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
 
     def _step_anew(self, grads: Sequence[Tensor | None], found: Tensor | None) -> list[Reading] | None:

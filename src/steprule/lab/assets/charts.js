@@ -15,9 +15,10 @@ function column(run, values, k, stride, end, shape) {
 const size = (x) => (Math.abs(x) > FLOOR && Number.isFinite(x) ? Math.abs(x) : null);
 
 // The losses that a chart shows at most, from low to high: those of runs that stay within a thousand times the loss at the
-// start, with some room. The curve of a run that diverges leaves the chart, and does not press the others flat.
-function tame(runs, t) {
-  const start = Math.max(...runs.map((run) => Math.abs(run.losses[0])), FLOOR);
+// start (or what is usual on the surface, where that is zero), with some room. The curve of a run that diverges leaves
+// the chart, and does not press the others flat.
+function tame(runs, t, usual) {
+  const start = Math.max(...runs.map((run) => Math.abs(run.losses[0]))) || usual || FLOOR;
   let [low, high, wild] = [Infinity, -Infinity, false];
   for (const run of runs) {
     const losses = run.losses.subarray(0, Math.min(t, run.done) + 1), calm = losses.every((x) => Math.abs(x) <= 1000 * start);
@@ -43,28 +44,28 @@ class Chart {
   }
 
   // lines: [{ color, dash, width, data }] over xs; rebuilt only when their looks change.
-  show({ xs, lines, steps, log, theme, paper, floor, most }) {
+  show({ xs, lines, from, steps, log, theme, paper, floor, most }) {
     const { width } = this.host.getBoundingClientRect(), height = this.host.clientHeight;
-    const key = JSON.stringify([lines.map(({ color, dash, width: thick }) => [color, dash, thick]), steps, log, theme]);
-    if (key !== this.key) this.build(key, { lines, steps, log, paper, width, height });
+    const key = JSON.stringify([lines.map(({ color, dash, width: thick }) => [color, dash, thick]), from, steps, log, theme]);
+    if (key !== this.key) this.build(key, { lines, from, steps, log, paper, width, height });
     Object.assign(this, { floor, most });
     if (this.plot.width !== width || this.plot.height !== height) this.plot.setSize({ width, height });
     this.plot.setData([xs, ...lines.map((line) => line.data)]);
   }
 
-  build(key, { lines, steps, log, paper, width, height }) {
+  build(key, { lines, from, steps, log, paper, width, height }) {
     this.plot?.destroy();
     this.key = key;
     const axis = { stroke: paper("muted"), grid: { stroke: paper("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const options = {
       width, height, padding: [8, 18, 0, 0], legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
-      scales: { x: { time: false, range: [0, steps] }, y: { distr: log ? 3 : 1, range: (_, low, high) => this.range(low, high, log) } },
+      scales: { x: { time: false, range: [from, steps] }, y: { distr: log ? 3 : 1, range: (_, low, high) => this.range(low, high, log) } },
       axes: [
         { ...axis, size: 26 },
         {
           ...axis, size: 52, space: 26, ...(log ? { splits: (_, __, low, high) => decades(low, high), filter: (_, ticks) => ticks } : {}),
-          values: (_, ticks) => ticks.map((tick) => written(tick, 2)),
+          values: (_, ticks) => apart(ticks),
         },
       ],
       series: [{}, ...lines.map(({ color, dash, width: thick }) => ({
@@ -104,6 +105,12 @@ function decades(low, high) {
   return found;
 }
 
+// Numbers at ticks, with as many digits as tell them apart.
+function apart(ticks) {
+  const texts = (digits) => ticks.map((tick) => written(tick, digits));
+  return texts([2, 3, 4, 5, 6].find((digits) => new Set(texts(digits)).size === ticks.length) ?? 7);
+}
+
 // What the charts show of a state: the loss of all rules, and what is inside the one that is looked into.
 class Charts {
   constructor(root, onPick) {
@@ -127,7 +134,8 @@ class Charts {
   }
 
   draw(name, scene) {
-    const common = { steps: scene.state.steps, theme: scene.looks.theme, paper: (paint) => scene.looks.paint(paint) };
+    const { t, from, steps } = scene.state; // what comes before `from` is shown when one goes there
+    const common = { from: from < steps && from <= t ? from : 0, steps, theme: scene.looks.theme, paper: (paint) => scene.looks.paint(paint) };
     const found = name === "loss" ? this.losses(scene) : this.inside(name, scene);
     if (found) this.charts[name].show({ ...common, ...found });
   }
@@ -140,7 +148,7 @@ class Charts {
       for (let t = 0; t <= end; t++) data[t] = log ? size(run.losses[t]) : run.losses[t];
       return { color, dash, width: name === focus ? 2.5 : 1.6, data };
     });
-    return { xs, lines, log, most: tame(runs.map(({ run }) => run), state.t) };
+    return { xs, lines, log, most: tame(runs.map(({ run }) => run), state.t, heights.median) };
   }
 
   inside(name, scene) {
@@ -154,7 +162,11 @@ class Charts {
       const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
       const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
       if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
-      return { xs, lines, log: true, floor: bound > 0 ? Math.max(1e-5 * bound, FLOOR) : FLOOR }; // shorter ones would hide the others
+      let longest = 0;
+      for (const { data } of lines.slice(0, run.d)) for (const x of data) if (x > longest) longest = x;
+      // Shorter ones would press the others flat; the rate is in sight where a rule diverges, too.
+      const floor = Math.max(Math.min(1e-4 * longest, bound > 0 ? bound / 10 : Infinity), FLOOR);
+      return { xs, lines, log: true, floor };
     }
     if (name === "correction") {
       const shown = corrections(run.rule);

@@ -38,9 +38,9 @@ function evenly(hyper, seen) {
 }
 
 class Controls {
-  // `byHand` is told of rules whose learning rate a hand has set.
-  constructor(facts, root, edit, byHand) {
-    Object.assign(this, { facts, edit, root, byHand, sliders: new Map() });
+  // `byHand` is told of rules whose learning rate a hand has set, `added` of a rule that is shown from now on.
+  constructor(facts, root, edit, byHand, added) {
+    Object.assign(this, { facts, edit, root, byHand, added, sliders: new Map() });
     this.list = root.querySelector("#rules");
     this.host = root.querySelector("#sliders");
     this.more = root.querySelector("#more-sliders");
@@ -71,11 +71,18 @@ class Controls {
     label.title = `${rule.about} ${rule.paper}`.trim();
     label.append(box, canvas, name);
     item.append(label, look);
-    box.addEventListener("change", () => this.edit((state) => toggled(state, rule.name, box.checked)));
-    look.addEventListener("click", () => this.edit((state) => {
-      toggled(state, rule.name, true);
-      state.look = rule.name;
-    }));
+    box.addEventListener("change", () => {
+      this.edit((state) => toggled(state, rule.name, box.checked));
+      if (box.checked) this.added(rule.name);
+    });
+    look.addEventListener("click", () => {
+      const isNew = !box.checked;
+      this.edit((state) => {
+        toggled(state, rule.name, true);
+        state.look = rule.name;
+      });
+      if (isNew) this.added(rule.name);
+    });
     this.items.set(rule.name, { item, box, canvas, look });
     if (rule.twinOf) this.items.get(rule.twinOf).item.after(item);
     else this.list.append(item);

@@ -14,6 +14,7 @@ function listen(lab) {
     lab.edit((state) => { state.theme = other; });
   });
   on("share", "click", () => lab.share());
+  on("picture", "click", () => savePicture(lab));
   on("tune", "click", () => lab.tune(lab.state.rules));
   on("speed", "change", () => lab.edit((state) => { state.speed = lab.$("speed").value; }));
   on("new-noise", "click", () => lab.edit((state) => { state.seed = (state.seed + 1) % 4294967296; }));
@@ -27,6 +28,8 @@ function listen(lab) {
     tab.addEventListener("click", () => lab.edit((state) => { state.view = tab.dataset.view; }));
   }
   lab.looks.system.addEventListener("change", () => lab.edit(() => {}));
+  addEventListener("beforeprint", () => lab.print(true));
+  addEventListener("afterprint", () => lab.print(false));
   addEventListener("hashchange", () => lab.load(location.hash));
   new ResizeObserver(() => lab.edit(() => {})).observe(document.body);
   document.addEventListener("keydown", (event) => pressed(lab, event));
@@ -70,7 +73,7 @@ function listenToSolid(lab) {
     canvas.setPointerCapture(event.pointerId);
     from = [event.clientX, event.clientY, ...lab.state.turn];
   });
-  const turn = (around, up) => lab.edit((state) => { state.turn = [around, clamp(up, 0.15, 1.5)]; });
+  const turn = (around, up) => lab.edit((state) => { state.turn = [around, clamp(up, ...UP)]; });
   canvas.addEventListener("pointermove", (event) => {
     if (!from || !canvas.hasPointerCapture(event.pointerId)) return;
     turn(from[2] - (event.clientX - from[0]) / 150, from[3] + (event.clientY - from[1]) / 200);

@@ -1,21 +1,15 @@
-// Colours that colour-blind readers tell apart (after Okabe & Ito 2008, with the contrast that thin lines need), and
-// dashes and shapes beside them, so that no colour says it alone.
-const PALETTES = {
-  light: ["#0067b0", "#bf3b00", "#1aa37a", "#c26aa6", "#ab8e00", "#1b1f24", "#4a97d8"],
-  dark: ["#4fa8e0", "#f08a4b", "#2dc29a", "#e29ac4", "#e6b13c", "#e8eaed", "#8fd0f5"],
-};
-const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3]];
-const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
-
+// How rules are drawn. PALETTES, DASHES and SHAPES are those of steprule/looks.py: colours that colour-blind readers tell apart,
+// and dashes and shapes beside them, so that no colour says it alone.
 class Looks {
   constructor() {
     this.marks = Object.create(null);
     this.system = matchMedia("(prefers-color-scheme: dark)");
     this.chosen = "";
+    this.printing = false;
   }
 
   get theme() {
-    return this.chosen || (this.system.matches ? "dark" : "light");
+    return this.printing ? "light" : this.chosen || (this.system.matches ? "dark" : "light");
   }
 
   // Each rule keeps its mark as long as it is shown; a new one takes the first that is free.

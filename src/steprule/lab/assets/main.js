@@ -14,7 +14,7 @@ class Lab {
     this.charts = new Charts(document, (t) => this.jump(t));
     this.formula = new Formula(this.$("formula"), (name) => this.edit((state) => { state.line = name; }));
     const byHand = (names) => { for (const name of names) this.byHand.add(name); };
-    this.controls = new Controls(this.facts, document, (change) => this.edit(change), byHand);
+    this.controls = new Controls(this.facts, document, (change) => this.edit(change), byHand, (name) => this.added(name));
     this.fillMenus();
     listen(this);
     this.load(location.hash);
@@ -29,14 +29,16 @@ class Lab {
 
   // States come from links, presets and edits; all go this way.
   load(hash) {
-    const problems = [], linked = fromHash(hash), pairs = linked.length ? linked : this.facts.first.pairs;
+    const problems = [], linked = fromHash(hash), { first } = this.facts, pairs = linked.length ? linked : first.pairs;
     this.running(false);
     this.tuning = null;
     this.state = readState(this.facts, pairs, problems);
     // Rates that a link or a hand has set are not to be tuned unasked; those of the page's own views may be.
-    this.byHand = new Set(linked.length && !this.state.preset ? this.state.rules.filter((name) => this.hasOwnRate(name)) : []);
+    const chosen = linked.length ? !this.state.preset : first.tunes;
+    this.byHand = new Set(chosen ? this.state.rules.filter((name) => this.hasOwnRate(name)) : []);
     this.say(problems.join(" "));
     this.edit(() => {});
+    if (!linked.length && first.tunes) this.tuneUnasked();
   }
 
   hasOwnRate(name) {
@@ -47,13 +49,30 @@ class Lab {
     change(this.state);
     this.state.t = clamp(this.state.t, 0, this.state.steps);
     this.looks.assign(this.state);
-    if (this.state.theme) document.documentElement.dataset.theme = this.state.theme;
-    else delete document.documentElement.dataset.theme;
+    this.setTheme();
     this.refresh();
     this.dirty = true;
     this.wake();
     clearTimeout(this.linking);
-    this.linking = setTimeout(() => history.replaceState(null, "", this.link()), 250);
+    // A link made while rates are looked for would hold none; the next edit is when they are found.
+    this.linking = setTimeout(() => { if (!this.tuning) history.replaceState(null, "", this.link()); }, 250);
+  }
+
+  setTheme() {
+    const chosen = this.looks.printing ? "light" : this.state.theme;
+    if (chosen) document.documentElement.dataset.theme = chosen;
+    else delete document.documentElement.dataset.theme;
+  }
+
+  // On paper all is light, and drawn before the browser takes it.
+  print(on) {
+    this.looks.printing = on;
+    this.running(false);
+    this.edit(() => {});
+    while (on && this.waiting) {
+      cancelAnimationFrame(this.waiting);
+      this.frame(performance.now());
+    }
   }
 
   link() {
@@ -175,8 +194,8 @@ class Lab {
     this.$("surface").value = state.surface;
     this.$("preset").value = state.preset;
     this.$("speed").value = state.speed;
-    this.$("story").textContent = preset ? preset.story : ground.about;
-    this.$("surface-formula").innerHTML = `<math><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
+    this.$("story").textContent = unbroken(preset ? preset.story : ground.about);
+    this.$("surface-formula").innerHTML = `<math displaystyle="true"><mi>f</mi><mo>=</mo>${ground.formula}</math>`;
     this.$("legend").textContent = legend(scene);
     this.$("loss-scale").textContent = isLogarithmic(scene) ? "(logarithmic)" : "";
     for (const tab of document.querySelectorAll("[data-view]")) tab.setAttribute("aria-selected", String(tab.dataset.view === state.view));
@@ -272,9 +291,18 @@ class Lab {
     this.running(false);
     this.edit((state) => {
       const fresh = freshState(this.facts, name);
-      for (const key of ["surface", "start", "noise", "steps", "t", "axis", "preset"]) state[key] = fresh[key];
+      for (const key of ["surface", "start", "noise", "steps", "t", "from", "axis", "preset"]) state[key] = fresh[key];
       if (fresh.start.length === 1 && state.view === "solid") state.view = "map";
     });
+    this.tuneUnasked();
+  }
+
+  // A rule that has just been ticked: beside rules that have good rates its default would look broken.
+  added(name) {
+    if (!this.hasOwnRate(name) && !this.byHand.has(name)) this.tune([name]);
+  }
+
+  tuneUnasked() {
     this.tune(this.state.rules.filter((rule) => !this.byHand.has(rule)));
   }
 
@@ -291,12 +319,13 @@ class Lab {
   tune(names) {
     const { state } = this, ground = this.facts.surfaces.get(state.surface), surface = SURFACES[state.surface];
     if (trouble(ground, surface, state.start)) return;
-    const rated = names.filter((name) => this.facts.rules.get(name).hypers.some((hyper) => hyper.name === "lr"));
+    const waiting = this.tuning?.names.filter((name) => state.rules.includes(name)) ?? [];
+    const rated = [...new Set([...waiting, ...names])].filter((name) => rateOf(this.facts, name));
     const heights = this.heights.get(state.surface), steps = Math.min(state.steps, 1000);
     this.tuning = new Tuning(rated, (name, lr) => {
       const given = { ...this.given(name), steps };
       return this.runOf(name, ground, surface, { ...given, values: { ...given.values, lr } });
-    }, heights);
+    }, heights, (name, lr) => allows(rateOf(this.facts, name), lr));
     this.$("shared").textContent = rated.length ? "Looking for learning rates …" : "";
     this.wake();
   }
@@ -309,7 +338,7 @@ class Lab {
     this.tuning = null;
     this.edit((state) => { for (const [name, lr] of found) (state.own[name] ??= Object.create(null)).lr = lr; });
     const words = [...found].map(([name, lr]) => `${name} ${written(lr)}`).join(", ");
-    this.note(words && `Learning rates for this start: ${words}.`, 9000);
+    this.note(words && `Each rule has its best learning rate for this start: ${words}.`, 9000);
     return false;
   }
 
@@ -330,10 +359,16 @@ class Lab {
   }
 }
 
+// The hyperparameter that is a rule's learning rate, if it has one.
+const rateOf = (facts, name) => facts.rules.get(name).hypers.find((hyper) => hyper.name === "lr");
+
 // Where a link leads to a file, what it is good for.
 function reach() {
   return location.protocol === "file:" ? " It opens the file of this page, on this machine: send the file along, and what follows # shows the same there." : "";
 }
+
+// A line does not end within a difference or beside a sign of equality.
+const unbroken = (text) => text.replace(/ ([=−]) /g, "\u00a0$1\u00a0");
 
 const plain = (name) => name.replace(/^sqrt /, "√").replace(/^1 - (\w+)\^t$/, "1 − $1ᵗ");
 const lab = new Lab(JSON.parse(document.getElementById("facts").textContent));

@@ -144,10 +144,10 @@ class Crowd {
 // For each rule the learning rate, of a grid of three a decade, whose path is lowest on average, by the heights of the map:
 // neither a slow one, nor one that jumps about before it settles.
 class Tuning {
-  constructor(names, make, heights) {
+  constructor(names, make, heights, isAllowed) {
     const rates = [-4, -3, -2, -1, 0, 1].flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
-    Object.assign(this, { make, heights, found: new Map(), lowest: new Map() });
-    this.jobs = names.flatMap((name) => rates.map((lr) => [name, lr]));
+    Object.assign(this, { names, make, heights, found: new Map(), lowest: new Map() });
+    this.jobs = names.flatMap((name) => rates.filter((lr) => isAllowed(name, lr)).map((lr) => [name, lr]));
   }
 
   // Try rates until the time is up; true when all have been.

@@ -69,7 +69,7 @@ class Solid {
   // As large as the canvas allows, whatever the camera sees.
   fitAll() {
     const { width, height } = this.stage, room = 14, n = this.cells + 1, limits = [Infinity, -Infinity, Infinity, -Infinity];
-    const seen = this.axes().flatMap(({ ticks, name }) => [...ticks.map(({ at }) => at), name.at]);
+    const seen = this.axes().flatMap(({ ends, ticks, name }) => [...ends, ...ticks.map(({ at }) => at), name.at]);
     for (let at = 0; at < n * n; at += 2) seen.push([Math.floor(at / n) / this.cells, (at % n) / this.cells, Math.min(this.grid[at], 1.1)]);
     for (const place of seen) {
       const [across, down] = this.raw(...place);
@@ -86,7 +86,10 @@ class Solid {
   axes() {
     const [[x0, x1], [y0, y1]] = this.heights.ground.box, near = [this.sin[0] > 0 ? 0 : 1, this.cos[0] > 0 ? 0 : 1];
     const out = near.map((side) => (side ? 1.07 : -0.07)), further = near.map((side) => (side ? 1.17 : -0.17));
-    const ticks = (low, high, place) => evenTicks(low, high, 5).map((value) => ({ at: place((value - low) / (high - low)), text: written(value) }));
+    // Numbers of two axes would stand on each other where the axes meet.
+    const part = (value, low, high) => (value - low) / (high - low), apart = (share) => share > 0.05 && share < 0.95;
+    const ticks = (low, high, place) => evenTicks(low, high, 5).filter((value) => apart(part(value, low, high)))
+      .map((value) => ({ at: place(part(value, low, high)), text: written(value) }));
     const corners = [[0, 0], [0, 1], [1, 0], [1, 1]].sort((a, b) => this.raw(...a, 0)[0] - this.raw(...b, 0)[0]), corner = corners[0];
     return [
       { ends: [[0, near[1], 0], [1, near[1], 0]], ticks: ticks(x0, x1, (part) => [part, out[1], 0]), name: { text: "x", at: [0.5, further[1], 0] } },

@@ -1,13 +1,9 @@
 // What is seen is a function of this state, and the state is in the link: to send one is to send a situation.
-const LIMITS = { noise: [0, 1e6], scale: [1e-9, 1e9], seed: [0, 4294967295], steps: [1, 10000], t: [0, 10000] };
-const WHOLE = ["seed", "steps", "t"];
-const VIEWS = ["map", "solid", "thousand"];
-const SPEEDS = ["", "4", "20", "60", "240"];
+// LIMITS, WHOLE, VIEWS, SPEEDS, TURN, UP, FAR, MARKS and TWIN are those of steprule/lab/link.py, which reads links as well.
 const KEYS = ["surface", "start", "rules", "look", ...Object.keys(LIMITS), "view", "turn", "axis", "inside", "marks", "theme",
   "speed", "scope", "line", "preset"];
 
 // A rule once more, with settings of its own: "adam (2)" is made when it is named. False where there is no such rule.
-const TWIN = " (2)";
 function known(facts, name) {
   const base = name.endsWith(TWIN) ? facts.rules.get(name.slice(0, -TWIN.length)) : undefined;
   if (!facts.rules.has(name) && base && !base.twinOf) facts.rules.set(name, { ...base, name, twinOf: base.name });
@@ -21,7 +17,7 @@ function freshState(facts, name) {
   const ground = facts.surfaces.get(name);
   return {
     surface: name, start: [...ground.start], rules: [], look: "", common: Object.create(null), own: Object.create(null),
-    noise: ground.noise, scale: 1, seed: 1, steps: ground.steps, t: ground.steps, view: "map", turn: [-0.6, 0.75], axis: 0,
+    noise: ground.noise, scale: 1, seed: 1, steps: ground.steps, t: ground.steps, from: 0, view: "map", turn: [...TURN], axis: 0,
     inside: ["", ""], marks: Object.create(null), theme: "", speed: "", scope: "all", line: "", preset: "",
   };
 }
@@ -49,7 +45,7 @@ function readState(facts, pairs, problems = []) {
   state.t = Math.min(state.t, state.steps);
   const view = take("view"), turn = numbersIn(take("turn") ?? "");
   if (VIEWS.includes(view) && !(view === "solid" && ground.dimensions === 1)) state.view = view;
-  if (turn.length === 2 && turn.every(Number.isFinite)) state.turn = [turn[0], clamp(turn[1], 0.15, 1.5)];
+  if (turn.length === 2 && turn.every(Number.isFinite)) state.turn = [turn[0], clamp(turn[1], ...UP)];
   if (take("axis") === "1" && ground.dimensions > 1) state.axis = 1;
   const theme = take("theme"), speed = take("speed");
   if (["light", "dark"].includes(theme)) state.theme = theme;
@@ -65,7 +61,7 @@ function readState(facts, pairs, problems = []) {
 
 function readStart(state, ground, text, problems) {
   if (text === undefined) return;
-  const start = numbersIn(text), [low, high] = ground.limits ?? [-1e30, 1e30], count = ground.dimensions;
+  const start = numbersIn(text), [low, high] = ground.limits ?? [-FAR, FAR], count = ground.dimensions;
   const fits = start.length === count && start.every((x) => x >= low && x <= high);
   if (fits) state.start = start;
   else problems.push(`The start has to be ${count} number${count > 1 ? "s" : ""} from ${low} to ${high}.`);
@@ -79,7 +75,7 @@ function readRules(facts, state, take, problems) {
   state.look = take("look") ?? "";
   if (!state.rules.includes(state.look)) state.look = state.rules.at(-1) ?? "";
   const marks = numbersIn(take("marks") ?? "");
-  if (marks.length === state.rules.length && new Set(marks).size === marks.length && marks.every((k) => k >= 0 && k < 1000)) {
+  if (marks.length === state.rules.length && new Set(marks).size === marks.length && marks.every((k) => k >= 0 && k < MARKS)) {
     state.rules.forEach((name, k) => { state.marks[name] = Math.round(marks[k]); });
   }
 }

@@ -70,7 +70,7 @@ class SurfaceMap {
       const h = above[column], across = above[column + 1] - h, down = below[column] - h;
       const level = h * bands, near = Math.abs(level - Math.round(level));
       const thick = Math.hypot(across, down) * bands * this.base.ratio / pass.cell;
-      const ink = h > 0.002 ? 0.42 * clamp(1 - near / (thick || 1e-9), 0, 1) * (thick > 0.9 ? 0.9 / thick : 1) : 0;
+      const ink = h > 0.002 && pass.cell === 1 ? 0.42 * clamp(1 - near / (thick || 1e-9), 0, 1) * (thick > 0.9 ? 0.9 / thick : 1) : 0;
       const at = 4 * (row * wide + column);
       if (!Number.isFinite(h)) {
         image.data.set([...line, 70], at); // f has no value here
@@ -105,6 +105,7 @@ class SurfaceMap {
   drawPaths(runs, t, looks, focus) {
     const { over } = this, context = over.context, paper = looks.paint("paper");
     over.clear();
+    if (looks.printing) context.drawImage(this.base.canvas, 0, 0, over.width, over.height); // printers take no transparency
     this.drawMinima(context, looks);
     for (const { name, run } of runs) {
       const end = Math.min(t, run.done), look = looks.of(name), strong = name === focus;

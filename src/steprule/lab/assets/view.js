@@ -11,8 +11,8 @@ class Heights {
     for (const [x, y = 0] of ground.minima) values.push(this.value(x, y));
     const finite = values.filter(Number.isFinite).sort((a, b) => a - b);
     this.low = finite[0] ?? 0;
-    const median = (finite[finite.length >> 1] ?? 1) - this.low;
-    this.soft = ground.soft * median || 1e-12;
+    this.median = (finite[finite.length >> 1] ?? 1) - this.low;
+    this.soft = ground.soft * this.median || 1e-12;
     this.bottom = Math.log(this.soft);
     this.top = Math.log((finite.at(-1) ?? 1) - this.low + this.soft);
   }
@@ -40,18 +40,19 @@ class Heights {
 }
 
 // What is drawn, in words: a logarithm is not what a ground looks like.
-function legend({ state, heights }) {
-  const { ground, flat } = heights, signs = ["Ring: the start", ground.minima.length ? `cross: ${ground.minima.length > 1 ? "minima" : "the minimum"}` : ""];
+function legend({ state, heights, looks }) {
+  const { ground, flat } = heights;
+  if (state.view === "thousand") {
+    const reached = ground.minima.length ? "Colour: the minimum that was reached, fainter the later. Grey" : "Shade";
+    return `Each ${flat ? "stripe" : "cell"} is a start. ${reached}: where it is after the last step, by height. ${looks.theme === "dark" ? "White" : "Black"}: diverged.`;
+  }
+  const signs = ["Ring: the start", ground.minima.length ? `cross: ${ground.minima.length > 1 ? "minima" : "the minimum"}` : ""];
   const scale = flat ? "The darker the ground, the higher is the loss; time runs down"
     : `${state.view === "solid" ? "Heights are" : "The ground is drawn by"} the logarithm of the loss above its lowest, so slopes near a minimum look steeper than they are`;
   return `${signs.filter(Boolean).join("; ")}. ${scale}.`;
 }
 
-const SHADES = {
-  light: { low: [252, 253, 254], high: [172, 190, 214], line: [88, 108, 138] },
-  dark: { low: [24, 28, 35], high: [84, 101, 128], line: [150, 166, 190] },
-};
-
+// SHADES are those of steprule/looks.py.
 function shade(theme, height) {
   const { low, high } = SHADES[theme], part = clamp(height, 0, 1);
   return low.map((dark, k) => dark + (high[k] - dark) * part);

@@ -17,4 +17,5 @@ def problem() -> Surface:
         start=(-1.6, 0.6),
         spread=(0.05, 0.05),
         box=((-2.1, 1.9), (-0.6, 3.2)),
+        minima=((1.0, 1.0),),
     )

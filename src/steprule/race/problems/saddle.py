@@ -19,4 +19,5 @@ def problem() -> Surface:
         box=((-1.9, 1.0), (-1.8, 1.8)),
         epochs=20,
         steps=5,
+        minima=((0.0, -1.0), (0.0, 1.0)),
     )

@@ -1,0 +1,80 @@
+"""What several verbs take: numbers, places to write to, and names, which a shell can complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+__all__ = [
+    "complete_problem",
+    "complete_rule",
+    "complete_rules",
+    "complete_story",
+    "complete_surface",
+    "path_to_write",
+    "whole",
+]
+
+
+def whole(text: str) -> int:
+    """Return a whole number.
+
+    Raises:
+        typer.BadParameter: for anything else.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number") from None
+
+
+def path_to_write(text: str) -> Path:
+    """Return where to write.
+
+    Raises:
+        typer.BadParameter: for an empty text, which a path would take for the current folder.
+    """
+    if not text.strip():
+        raise typer.BadParameter(f"{text!r} names no place; write ./NAME, or leave --output out for the default")
+    return Path(text)
+
+
+def complete_rule(incomplete: str) -> list[str]:
+    """Return the rules whose names begin so. Where there are none, shells go on with the names of files."""
+    from steprule.rules import CATALOGUE
+
+    return _begin(CATALOGUE, incomplete)
+
+
+def complete_rules(incomplete: str) -> list[str]:
+    """Return what a list of rules, parted by commas, may go on with."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in complete_rule(last)]
+
+
+def complete_problem(incomplete: str) -> list[str]:
+    """Return the problems whose names begin so."""
+    from steprule.race.problems import NAMES
+
+    return _begin(NAMES, incomplete)
+
+
+def complete_surface(incomplete: str) -> list[str]:
+    """Return the surfaces whose names begin so."""
+    from steprule.lab.surfaces import NAMES
+
+    return _begin(NAMES, incomplete)
+
+
+def complete_story(incomplete: str) -> list[str]:
+    """Return the stories whose names begin so, and what the page shows when it is opened."""
+    from steprule.lab.link import FIRST
+    from steprule.lab.presets import presets
+
+    return _begin([FIRST, *(story["key"] for story in presets())], incomplete)
+
+
+def _begin(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,57 @@
+"""How rules are named: with combinators, and in files that make theirs of others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import steprule as sr
+from steprule.errors import RuleError
+from steprule.rules import load
+
+
+def test_combinators_are_named_as_they_are_written() -> None:
+    assert load("l2(adam)") is sr.l2("adam")
+    assert load("cautious(decoupled(momentum))") is sr.cautious(sr.decoupled("momentum"))
+    assert load("maximize( sgd )") is sr.maximize("sgd")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("l2(adm)", "no rule is called 'adm'. Did you mean 'adam'"),
+        (
+            "l3(adam)",
+            "Combinators take a rule by its name, as in l2(adam): l2, decoupled, maximize, unscaled, cautious",
+        ),
+        ("decoupled(adamw)", "rule 'adamw' already has a hyperparameter 'weight_decay'"),
+        ("l2(my.py:mine)", "combined = steprule.l2(mine)\nand give my.py:combined"),
+        ("cautious(my.py)", "combined = steprule.cautious(mine)\nand give my.py:combined"),
+    ],
+)
+def test_what_a_combinator_cannot_be_named_with(spec: str, words: str) -> None:
+    with pytest.raises(RuleError, match=re.escape(words)):
+        load(spec)
+
+
+def test_a_file_that_combines(tmp_path: Path) -> None:
+    def written(text: str) -> str:
+        path = tmp_path / f"rules{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(f"import steprule as sr\n{text}")
+        return str(path)
+
+    own = "@sr.rule\ndef mine(theta, g, *, lr: sr.Rate = 0.1):\n    return theta - lr * g\n"
+    assert load(written('penal = sr.l2("adam")\n')) is sr.l2("adam")
+    assert load(written(f"{own}penal = sr.l2(mine)\n")).name == "mine"  # the one that it defines
+    two = written('a, b = sr.l2("adam"), sr.maximize("sgd")\n')
+    with pytest.raises(RuleError, match=re.escape(f"{two} defines 2 rules (a, b); say which: {two}:a")):
+        load(two)
+    imported = written("from steprule.rules import adam, lion\n")
+    with pytest.raises(
+        RuleError, match=re.escape(f"{imported} defines no rule, though it has adam, lion: give {imported}:adam")
+    ):
+        load(imported)
+    with pytest.raises(RuleError, match=r"defines no rule; decorate a function with @steprule\.rule"):
+        load(written("x = 1\n"))
