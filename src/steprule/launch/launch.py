@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,8 @@ class Launch:
         self._ratio = Pass("ratio", rows, groups) if guards.update_clip else None
         is_alone = not (before or after)
         self._step = Pass("step", rows, groups, commit if is_alone else None, owns=guards.update_clip)
-        self._table, self._watch = self._step.table, cast(Pass | None, None)
+        self._table, self._is_one_call = self._step.table, self._step.table.is_one_call
+        self._watch: Pass | None = None
         self._gradients: NDArray[np.int64] = np.array([row.memories[1].address for row in rows], np.int64)
         self._is_guarded = any(name for group in groups for name in group.values.guard)
         self._is_prepared = self._all_done = False
@@ -132,7 +133,7 @@ class Launch:
             around: what is done before all else, and undone if what follows fails.
         """
         self._prepare(self._step)
-        if around is NOTHING and self._table.is_one_call:
+        if around is NOTHING and self._is_one_call:
             self._table.run()
         else:
             self._run(self._step, around)
@@ -157,7 +158,7 @@ class Launch:
     @property
     def is_done(self) -> bool:
         """Whether the step that was begun has been taken."""
-        return self._all_done or (self._is_prepared and self._table.is_one_call and self._table.is_done)
+        return self._all_done or (self._is_prepared and self._is_one_call and self._table.is_done)
 
     def _prepare(self, last: Pass) -> None:
         last.fill(self._lines)

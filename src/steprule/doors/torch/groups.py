@@ -88,6 +88,7 @@ class Counts:
             if n:
                 self._parts.append((index, place, self.numbers.part(end - n, end)))
         self._groups = groups
+        self._with_scalars = [index for index, group in enumerate(groups) if group.scalars]
 
     def set(self, evaluated: Sequence[Evaluated]) -> None:
         """Let a launch write into the tensors what follows from this step."""
@@ -98,7 +99,8 @@ class Counts:
 
     def advance(self, evaluated: Sequence[Evaluated]) -> None:
         """Make the groups ready for the step after this one, which has been taken."""
-        for group, (_, scalars) in zip(self._groups, evaluated, strict=True):
+        for group in self._groups:
             group.t += 1
-            if scalars:
-                group.scalars = dict(zip(group.scalars, scalars, strict=True))
+        for index in self._with_scalars:
+            group = self._groups[index]
+            group.scalars = dict(zip(group.scalars, evaluated[index][1], strict=True))
