@@ -451,8 +451,8 @@ def test_tensors_with_a_graph(tensor: str) -> None:
 
 def test_the_other_ways_round_constraints() -> None:
     constraint = so.LinearConstraint([[1.0, 0.0]], -np.inf, 5.0)
-    for method in ("SLSQP", "trust-constr"):
-        res = scipy_minimize(bowl, [0.0, 0.0], jac=slope, method=method, constraints=constraint)
+    for name in ("SLSQP", "trust-constr"):
+        res = scipy_minimize(bowl, [0.0, 0.0], jac=slope, method=name, constraints=constraint)
         np.testing.assert_allclose(res.x, TARGET, atol=0.01)
     res = run(fun=lambda x: bowl(x) + 100 * max(0.0, x[0] - 0.5) ** 2)  # x[0] <= 0.5, nearly
     np.testing.assert_allclose(res.x, [0.505, -2.0], atol=0.01)
