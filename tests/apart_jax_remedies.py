@@ -64,6 +64,7 @@ def injected(**static: Any) -> Any:
 SMALL: dict[str, Any] = {"states": "8bit", "min_elements": 1}
 THEIRS = optax.adam(0.1).init(PARAMS)
 OURS = ours.adam(0.1).init(PARAMS)
+EIGHT_BITS = ours.adam(0.1, **SMALL).init(PARAMS)
 COMPLEX = {"w": jnp.ones(3, jnp.complex64)}
 MASK = jax.tree.map(lambda p: p.ndim > 1, PARAMS)
 REMEDIES: dict[str, Remedy] = {
@@ -148,22 +149,38 @@ REMEDIES: dict[str, Remedy] = {
         lambda: ours.adam(0.1, **SMALL),
     ),
     "no moment": made(lambda: ours.sgd(0.1, accumulator_dtype="bfloat16"), "leave it away", lambda: ours.sgd(0.1)),
+    "type of a moment": made(
+        lambda: ours.adam(0.1, mu_dtype="float16"),
+        "mu_dtype must be one of float32, bfloat16, .*mean 'bfloat16'",
+        lambda: ours.adam(0.1, mu_dtype="float32"),
+        lambda: ours.adam(0.1, mu_dtype="bfloat16"),
+    ),
     # transformation.py
     "moment": made(
-        lambda: ours.adam(0.1, mu_dtype="float16"),
+        lambda: ours.adam(0.1, mu_dtype="complex64"),
         "has the type that steps are computed in .* or .* bfloat16",
         lambda: ours.adam(0.1, mu_dtype="float32"),
         lambda: ours.adam(0.1, mu_dtype="bfloat16"),
     ),
+    "injected": Remedy(
+        lambda: optax.inject_hyperparams(ours.transformation)("adam", lr=0.1).init(PARAMS),
+        r"injected: optax.inject_hyperparams\(lambda lr: steprule.jax.transformation\('adam', lr=lr\)\)\(lr=0.1\)$",
+        (lambda: stepped(optax.inject_hyperparams(lambda lr: ours.transformation("adam", lr=lr))(lr=0.1)),),
+    ),
     "state of optax": Remedy(
         lambda: stepped(ours.adam(0.1), state=THEIRS),
-        "by steprule.jax.from_optax",
-        (lambda: stepped(ours.adam(0.1), state=ours.from_optax("adam", THEIRS, OURS)),),
+        r"by state = steprule.jax.from_optax\('adam', state, optimizer.init\(params\)\), once",
+        (lambda: stepped(ours.adam(0.1), state=ours.from_optax("adam", THEIRS, ours.adam(0.1).init(PARAMS))),),
     ),
     "state elsewhere": Remedy(
         lambda: ours.adam(0.1).update(GRADS, PARAMS, OURS),
         r"call update\(grads, state, params\)",
         (lambda: ours.adam(0.1).update(GRADS, OURS, PARAMS)[0],),
+    ),
+    "state that means something else": Remedy(
+        lambda: stepped(ours.adan(0.1), state=optax.adan(0.1).init(PARAMS)),
+        "Begin with what init returns",
+        (lambda: stepped(ours.adan(0.1)),),
     ),
     # mask.py, stepper.py
     "mask": made(
@@ -187,7 +204,16 @@ REMEDIES: dict[str, Remedy] = {
         "Call init again",
         (lambda: stepped(ours.adam(0.1)),),
     ),
-    "traced seed": Remedy(injected, "static_args", (lambda: injected(static_args=("seed", "min_elements"))[0],)),
+    "traced size": Remedy(
+        injected,
+        r"static_args=\('min_elements',\)",
+        (lambda: injected(static_args=("min_elements",))[0],),
+    ),
+    "seeds": Remedy(
+        lambda: jitted(lambda seeds: ours.adam(0.1, seed=seeds, **SMALL), jnp.arange(3)),
+        "one whole number, .* map over it with jax.vmap",
+        (lambda: jax.vmap(lambda seed: stepped(ours.adam(0.1, seed=seed, **SMALL)))(jnp.arange(3)),),
+    ),
     # slots.py, moving.py
     "formats": Remedy(
         lambda: stepped(ours.adam(0.1, **SMALL), state=OURS),
@@ -258,9 +284,14 @@ REMEDIES: dict[str, Remedy] = {
         lambda: ours.from_optax("sgd", THEIRS, OURS), "init makes all of it", (lambda: stepped(ours.sgd(0.1)),)
     ),
     "8 bits": Remedy(
-        lambda: ours.from_optax("adam", THEIRS, ours.adam(0.1, **SMALL).init(PARAMS)),
-        "make it with states='float32'",
-        (lambda: ours.from_optax("adam", THEIRS, ours.adam(0.1, states="float32").init(PARAMS)),),
+        lambda: ours.from_optax("adam", THEIRS, EIGHT_BITS),
+        "With convert=True",
+        (lambda: stepped(ours.adam(0.1, **SMALL), state=ours.from_optax("adam", THEIRS, EIGHT_BITS, convert=True)),),
+    ),
+    "8 bits, to optax": Remedy(
+        lambda: ours.to_optax("adam", EIGHT_BITS, THEIRS),
+        "With convert=True",
+        (lambda: stepped(optax.adam(0.1), state=ours.to_optax("adam", EIGHT_BITS, THEIRS, convert=True)),),
     ),
     "other parameters": Remedy(
         lambda: ours.from_optax("adam", optax.adam(0.1).init(jnp.ones(3)), OURS),
@@ -292,3 +323,20 @@ def test_what_a_message_says_helps(name: str) -> None:
 def test_no_error_is_without_a_remedy_that_is_tried() -> None:
     files = (alias, convert, leaves, mask, moving, slots, stepper, transformation, values)
     assert untried(files, REMEDIES.values()) == []
+
+
+# Where optax's own transformation counts the steps.
+COUNTED = ("adabelief", "adam", "adamax", "adamaxw", "adamw", "amsgrad", "lion", "nadam", "nadamw", "radam", "yogi")
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_way_from_a_state_of_optax_is_one_for_every_rule(name: str) -> None:
+    tx, state = getattr(ours, name)(0.1), getattr(optax, name)(0.1).init(PARAMS)
+    with pytest.raises(StepruleError) as caught:
+        tx.update(GRADS, state, PARAMS)
+    told = str(caught.value).partition("by state = ")[2].removesuffix(", once")
+    begun = eval(told, {"steprule": sr, "state": state, "optimizer": tx, "params": PARAMS})
+    told_of_optax = getattr(optax, name)(0.1).update(GRADS, state, PARAMS)[0]
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4), tx.update(GRADS, begun, PARAMS)[0], told_of_optax
+    )

@@ -17,10 +17,12 @@ import steprule as sr
 from steprule.doors import (
     batches,
     box,
+    callback,
     descent,
     differences,
     evaluate,
     iterate,
+    method,
     objective,
     resume,
     returned,
@@ -32,8 +34,8 @@ from steprule.errors import NonFiniteError, StepruleError
 from tests.remedies import Remedy, untried
 
 FILES: tuple[ModuleType, ...] = (
-    *(batches, box, descent, differences, evaluate, iterate),
-    *(objective, resume, returned, scipy, settings, stochastic),
+    *(batches, box, callback, descent, differences, evaluate, iterate),
+    *(method, objective, resume, returned, scipy, settings, stochastic),
 )
 TARGET = np.array([1.0, -2.0])
 
@@ -149,7 +151,7 @@ PAIRS = [(-5, 5), (-5, 5)]
 PAST = {"maxiter": 5}
 DATA = {"data": range(10), "patience": 5, "lr": lambda t: 0.05 / (1 + t / 500)}
 REMEDIES: dict[str, Remedy] = {
-    # scipy.py
+    # method.py
     "minimize_scalar": Remedy(
         lambda: minimize_scalar(lambda x: (x - 1) ** 2, method=sr.scipy.method("adam", lr=0.05)),
         r"scipy.optimize.minimize\(fun, \[x0\], method=...\)",
@@ -162,6 +164,7 @@ REMEDIES: dict[str, Remedy] = {
         {"constraints": ()},
         call=by_scipy,
     ),
+    # scipy.py
     "twice": given(
         {"lr": 0.05, "options": {"lr": 0.05}},
         "a keyword and in options; remove one",
@@ -181,7 +184,8 @@ REMEDIES: dict[str, Remedy] = {
     "constraints of minimize": given({"constraints": ()}, "use bounds=", {"constraints": Removed, "bounds": PAIRS}),
     "hess": given({"hess": slope}, "leave it away", {"hess": Removed}),
     "hessp": given({"hessp": slope}, "leave it away", {"hessp": Removed}),
-    "method": given({"method": "adam"}, "the rule is chosen by rule=", {"method": Removed, "rule": "adam"}),
+    "method": given({"method": "Adam"}, "a rule is chosen by rule='adam'", {"method": Removed, "rule": "adam"}),
+    "method of SciPy": given({"method": "BFGS"}, "the rule is chosen by rule=", {"method": Removed, "rule": "adam"}),
     "learning_rate": given({"learning_rate": 0.05}, "called lr", {"learning_rate": Removed, "lr": 0.05}),
     "states": given({"states": "8bit"}, "leave it away", {"states": Removed}),
     "eps": given(
@@ -198,6 +202,12 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "noisy": given({"noisy": 1, "jac": slope}, "True or False", {"noisy": True, "maxiter": 500}),
     "noisy data": given({"noisy": True, **DATA}, "taken for noise already; remove it", {"noisy": False}),
+    "measurements": given(
+        {"measurements": 50},
+        "remove it, or give noisy=True, too",
+        {"measurements": None},
+        {"noisy": True, "jac": slope, "maxiter": 500},
+    ),
     "nonfinite": given({"nonfinite": "ignore"}, "one of stop, skip, raise", {"nonfinite": "skip"}),
     "nonfinite of an optimizer": given({"nonfinite": "propagate"}, "stop, skip, raise", {"nonfinite": "stop"}),
     "gtol of data": given({**DATA, "gtol": 1e-3, "patience": None}, "use maxiter, or patience", {**DATA, "gtol": None}),
@@ -308,8 +318,20 @@ REMEDIES: dict[str, Remedy] = {
         {"bounds": 3}, r"\(min, max\) pairs or a scipy", {"bounds": PAIRS}, {"bounds": so.Bounds(-5, 5)}
     ),
     "no pair": given({"bounds": [3, (-5, 5)]}, r"a \(min, max\) pair of numbers or None", {"bounds": PAIRS}),
+    # callback.py
+    "callback": given(
+        {"callback": 3},
+        r"callback\(xk\) or callback\(intermediate_result\)",
+        {"callback": lambda xk: None},
+        {"callback": lambda intermediate_result: None},
+    ),
+    "parameters of a callback": given(
+        {"callback": lambda xk, res: None},
+        r"callback\(xk\) or callback\(intermediate_result\), and this one has the parameters \(xk, res\)",
+        {"callback": lambda xk: None},
+        {"callback": lambda intermediate_result: None},
+    ),
     # iterate.py
-    "callback": given({"callback": 3}, r"callback\(xk\) or", {"callback": lambda xk: None}),
     "start not finite": given(
         {"fun": fallible, "x0": [9.0, 9.0], "nonfinite": "raise"}, "check fun there", {"fun": bowl}
     ),
@@ -429,8 +451,8 @@ def test_tensors_with_a_graph(tensor: str) -> None:
 
 def test_the_other_ways_round_constraints() -> None:
     constraint = so.LinearConstraint([[1.0, 0.0]], -np.inf, 5.0)
-    for method in ("SLSQP", "trust-constr"):
-        res = scipy_minimize(bowl, [0.0, 0.0], jac=slope, method=method, constraints=constraint)
+    for name in ("SLSQP", "trust-constr"):
+        res = scipy_minimize(bowl, [0.0, 0.0], jac=slope, method=name, constraints=constraint)
         np.testing.assert_allclose(res.x, TARGET, atol=0.01)
     res = run(fun=lambda x: bowl(x) + 100 * max(0.0, x[0] - 0.5) ** 2)  # x[0] <= 0.5, nearly
     np.testing.assert_allclose(res.x, [0.505, -2.0], atol=0.01)

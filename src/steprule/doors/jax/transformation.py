@@ -130,12 +130,15 @@ def _check_state(state: Any, rule: Rule) -> None:
     """Refuse what is no state of ours, such as optax's when the import was exchanged in the middle of a run.
 
     Raises:
-        StructureError: with the way from optax's.
+        StructureError: with the order of the arguments, and the way from optax's where it has such a state.
     """
     if not hasattr(state, "slots") or not hasattr(state, "count"):
+        name = rule.name if CATALOGUE.get(rule.name) is rule else innermost(rule).name
+        begun = f"state = steprule.jax.from_optax({name!r}, state, optimizer.init(params)), once"
+        way = f"A state of optax goes on here by {begun}" if slot_names(rule) else "Begin with what init returns"
         raise StructureError(
-            f"the state is a {type(state).__name__}, not a State as init of this transformation returns. A state of "
-            f"optax goes on here by state = steprule.jax.from_optax({rule.name!r}, state, optimizer.init(params)), once"
+            f"the state is a {type(state).__name__}, not a State as init of this transformation returns: call "
+            f"update(grads, state, params). {way}"
         )
 
 
