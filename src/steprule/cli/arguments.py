@@ -7,7 +7,10 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface", "path_to_write", "whole"]
+__all__ = [
+    *("complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface"),
+    *("path_to_write", "whole"),
+]
 
 
 def whole(text: str) -> int:
