@@ -99,7 +99,7 @@ def _name(spelled: Mapping[str, str], name: str, age: str) -> str:
     stem, suffixes = name_parts(spelled.get(name, name))
     base = f"<mi>{GREEK.get(stem, stem)}</mi>"
     if "hat" in suffixes:
-        base = f'<mover accent="true">{base}<mo stretchy="false">^</mo></mover>'
+        base = f'<mover accent="true">{base}<mo stretchy="false">ˆ</mo></mover>'
     below = [_below(suffix) for suffix in suffixes if suffix not in ("", "hat")]
     below += {"old": ["<mi>t</mi><mo>−</mo><mn>1</mn>"], "new": ["<mi>t</mi>"]}.get(age, [])
     return f"<msub>{base}<mrow>{'<mo>,</mo>'.join(below)}</mrow></msub>" if below else base

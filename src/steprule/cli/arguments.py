@@ -8,13 +8,8 @@ from pathlib import Path
 import typer
 
 __all__ = [
-    "complete_problem",
-    "complete_rule",
-    "complete_rules",
-    "complete_story",
-    "complete_surface",
-    "path_to_write",
-    "whole",
+    *("complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface"),
+    *("path_to_write", "whole"),
 ]
 
 
