@@ -21,7 +21,7 @@ TEXTS = [
 
 
 def test_the_bounds_are_the_packages_own() -> None:
-    assert how_to_install("sympy") == 'pip install "sympy>=1.13"'
+    assert how_to_install("sympy") == 'pip install "sympy>=1.14"'
     assert how_to_install("Scikit-Learn", "joblib") == 'pip install "Scikit-Learn>=1.5" "joblib>=1.4"'
     assert how_to_install("not-ours") == 'pip install "not-ours"'
 

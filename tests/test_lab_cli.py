@@ -185,4 +185,4 @@ def test_without_sympy_it_says_what_to_install(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert 'the lab needs SymPy. Install: pip install "sympy>=1.13"' in done.stderr
+    assert 'the lab needs SymPy. Install: pip install "sympy>=1.14"' in done.stderr
