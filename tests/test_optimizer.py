@@ -605,18 +605,16 @@ def test_a_schedule_that_makes_another_one_is_refused() -> None:
 
 
 def test_a_failure_in_the_launch_takes_the_count_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from steprule.runtime import launch
-
     theta = np.ones(3)
     optimizer = sr.Optimizer(theta, "nadam")
     optimizer.step(np.ones(3))
     before = copy.deepcopy(optimizer.state_dict())
 
-    def fail(table: object) -> None:
+    def fail() -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch.Table, "run", fail)
+        patch.setattr(optimizer._placing._launch._table, "run", fail)
         with pytest.raises(KeyboardInterrupt):
             optimizer.step(np.ones(3))
     assert repr(optimizer.state_dict()) == repr(before)
