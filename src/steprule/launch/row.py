@@ -115,6 +115,8 @@ class Row:
 
     def _is_direct(self) -> bool:
         own, planes = self.memories[0], self.kernel.plan.planes[1:]
+        if not own.size:
+            return True  # nothing is walked
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
         alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.per == "element"]
         walks = own.is_dense and all(same_walk(own, other) and other.is_aligned for other in alike)
