@@ -22,7 +22,7 @@ from tests.cases import Array
 ROOMS = tuple(
     os.sep + name.replace("/", os.sep)
     for name in (
-        *("doors/state.py", "doors/group.py", "doors/numpy.py", "doors/guards.py", "doors/planes.py"),
+        *("doors/state.py", "launch/values.py", "doors/numpy.py", "launch/guards.py", "doors/planes.py"),
         *("checkpoint/api.py", "checkpoint/arrays.py", "checkpoint/fill.py"),
         *("torch/base.py", "torch/checkpoint.py", "torch/checkpoint_tensors.py", "torch/loading.py"),
     )

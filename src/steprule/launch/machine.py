@@ -28,6 +28,10 @@ class MachineCodeBackend:
 
     name = "llvm"
 
+    def __reduce__(self) -> str:
+        """Let copies and pickles be the one that there is."""
+        return "MACHINE"
+
     def load(self, plan: Plan) -> Any:
         """Return machine code of the convention of ``backends/llvm.py``.
 

@@ -38,7 +38,8 @@ def address(array: NDArray[np.generic]) -> int:
 
 def addresses(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.int64]:
     """Return the addresses of the first elements of many arrays."""
-    if not _header_holds() or len(arrays) < 4:
+    # Nothing is compiled for this alone: a process that may not have machine code steps by the referee.
+    if not _header_holds() or len(arrays) < 4 or not driver.cache_info().currsize:
         return np.fromiter(map(address, arrays), np.int64, len(arrays))
     objects = np.fromiter(map(id, arrays), np.int64, len(arrays))
     found = np.empty(len(arrays), np.int64)

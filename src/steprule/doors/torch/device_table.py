@@ -41,6 +41,10 @@ class TritonBackend:
 
     name = "triton"
 
+    def __reduce__(self) -> str:
+        """Let copies and pickles be the one that there is."""
+        return "TRITON"
+
     def load(self, plan: Plan) -> Any:
         """Return Triton's kernel, of the convention of ``backends/triton.py``."""
         return gpu.load(triton.emit(plan))
