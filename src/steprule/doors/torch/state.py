@@ -190,9 +190,8 @@ def load_entry(
     try:
         coded = low | {k for key, way in named.items() if not way.is_plain for k in _keys(key, way)}
         numbers = {"step", *(naming.slots.get(slot, slot) for slot in rule.scalars)}
-        others = {
-            k: _copied(v) if k in numbers else _other(k, v, param, off) for k, v in given.items() if k not in slots | low
-        }
+        others = {k: v for k, v in given.items() if k not in slots | low}
+        others = {k: _copied(v) if k in numbers else _other(k, v, param, off) for k, v in others.items()}
         placed = {k: others[k] if k in others else _placed(v, param, k in coded) for k, v in given.items()}
         _, fresh = check_entry(placed, param, options, naming, remedy=LOADING)
     except StateError as error:
