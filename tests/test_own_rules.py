@@ -578,3 +578,18 @@ def test_results_that_only_look_exchanged() -> None:
         return m - lr * theta, new
 
     assert [rule(1.0, 2.0, *[3.0] * len(rule.slots))[1] for rule in (delayed, turned, copied)] == [2.0, 5.0, 2.998]
+
+
+def test_a_slot_may_keep_the_new_theta_that_the_parameter_goes_on_from() -> None:
+    @sr.rule
+    def nesterov_1983(theta, g, last, *, lr: sr.Rate = 0.25, mu: sr.Decay = 0.5):
+        theta = theta - lr * g
+        return theta + mu * (theta - last), theta
+
+    assert nesterov_1983(1.0, 2.0, 3.0) == (-0.75, 0.5)
+    with pytest.raises(RuleError, match="returns theta in the place of m"):
+
+        @sr.rule
+        def swapped(theta, g, m, *, lr: sr.Rate = 1e-3):
+            theta = theta - lr * m
+            return 0.9 * m + g, theta

@@ -245,3 +245,34 @@ def test_slots_that_options_have_switched_off_are_loaded() -> None:
     step(optimizer)
     again = ours("AdamW", [parameter()])
     again.load_state_dict(optimizer.state_dict())
+
+
+FORMATS: list[dict[str, Any]] = [
+    {},
+    {"states": "bfloat16", "min_elements": 0},
+    {"states": "8bit", "min_elements": 0},
+]
+
+
+@pytest.mark.parametrize("make", [reference, ours], ids=["torch", "ours"])
+@pytest.mark.parametrize("formats", FORMATS, ids=case_id)
+def test_a_momentum_that_is_switched_off_waits_in_the_state_to_be_switched_on(
+    formats: dict[str, Any], make: Any
+) -> None:
+    if make is reference and formats:
+        pytest.skip("torch has no such option")
+    p, q = parameter(), parameter()
+    optimizer = make("SGD", [p], lr=0.1, momentum=0.9, **formats)
+    step(optimizer)
+    optimizer.param_groups[0]["momentum"] = 0.0
+    step(optimizer)
+    again = ours("SGD", [q], lr=0.1, momentum=0.9, **formats)
+    again.load_state_dict(optimizer.state_dict())
+    with torch.no_grad():
+        q.copy_(p)
+    step(again)
+    assert frozen(again.state[q]) == frozen(optimizer.state[p])
+    resumed = ours("SGD", [p], lr=0.1, momentum=0.9, **formats)
+    resumed.load_state_dict(again.state_dict())
+    resumed.param_groups[0]["momentum"] = 0.9
+    step(resumed)

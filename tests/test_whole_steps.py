@@ -18,7 +18,7 @@ import steprule as sr
 import steprule.torch as st
 from steprule.errors import StateError
 
-ROOMS = ("/steprule/doors/", "/steprule/runtime/", "/steprule/monitor/")
+ROOMS = ("/steprule/doors/", "/steprule/launch/", "/steprule/runtime/", "/steprule/monitor/")
 SIGNAL = signal.SIGUSR1
 
 

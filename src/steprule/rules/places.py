@@ -7,6 +7,7 @@ from typing import Any
 
 from steprule.language.node import Node
 from steprule.language.tracing import explain, returning
+from steprule.language.walk import postorder
 
 __all__ = ["check_places"]
 
@@ -21,7 +22,8 @@ def check_places(
     """Refuse results in another order than the arguments: a new m in theta's place runs, and learns nothing.
 
     A variable that is computed, called as one argument and returned in the place of another, is no accident of names;
-    old values may stand anywhere, as in slots that keep the last gradients.
+    old values may stand anywhere, as in slots that keep the last gradients. A slot may keep a new theta that the
+    parameter goes on from: theta + mu (theta - last), theta (Nesterov 1983).
 
     Args:
         function: the rule's own.
@@ -41,6 +43,8 @@ def check_places(
             called = [own for own, bound in local.items() if bound is value]
             if not isinstance(value, Node) or value.op in ("symbol", "const") or place in called:
                 continue
+            if expected[0] in called and _is_part(value, places[expected[0]]):
+                continue
             if called and set(called) <= set(expected) and not any(places[own] is value for own in called):
                 raise explain(
                     function,
@@ -49,3 +53,7 @@ def check_places(
                     f"{', '.join(expected)}. If that is meant, call the variable otherwise",
                     at_return=True,
                 )
+
+
+def _is_part(value: Node, whole: Any) -> bool:
+    return isinstance(whole, Node) and any(node is value for node in postorder([whole]))

@@ -77,10 +77,17 @@ def decode(state: Any) -> Any:
 
 
 def encoded(numbers: Any, like: Any) -> Any:
-    """Return an array, or a slot in 8 bits, in the format of another slot of its shape, rounded to nearest."""
-    numbers = numbers.decode() if is_eight_bit(numbers) else jnp.asarray(numbers)
-    if is_eight_bit(like):
-        new: Any = type(like)(*converter(like.kept, True)(numbers.astype(np.float32)))
+    """Return an array, or a slot in 8 bits, in the format of another slot of its shape, rounded to nearest.
+
+    What is in that format stays as it is: 8 bits that are rounded again may become other ones.
+    """
+    same = is_eight_bit(numbers) and type(numbers) is type(like)
+    if not same:
+        numbers = numbers.decode() if is_eight_bit(numbers) else jnp.asarray(numbers)
+    if same:
+        new: Any = numbers
+    elif is_eight_bit(like):
+        new = type(like)(*converter(like.kept, True)(numbers.astype(np.float32)))
     elif like.dtype == jnp.bfloat16:
         new = slot_of(list(converter(BFLOAT16, True)(numbers.astype(np.float32))), BFLOAT16)
     else:

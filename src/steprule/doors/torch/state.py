@@ -164,8 +164,10 @@ def load_entry(
     rule, variant = options.rule, options.values.variant
     ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
     own = _own_keys(given, rule, naming)
-    if not own and _UNCOUNTED.isdisjoint(given):  # what a caller keeps of a parameter that has not been stepped
-        return {key: _moved(value, param) for key, value in given.items()}
+    off = _switched_off(given, rule, naming)
+    # What a caller keeps of a parameter that has not been stepped, or what nothing is kept beside.
+    if not own and (_UNCOUNTED - off).isdisjoint(given):
+        return {key: _other(key, value, param, off) for key, value in given.items()}
     if convert:
         try:
             given = converted(given, param, rule, ways, naming.slots)
@@ -188,7 +190,8 @@ def load_entry(
     try:
         coded = low | {k for key, way in named.items() if not way.is_plain for k in _keys(key, way)}
         numbers = {"step", *(naming.slots.get(slot, slot) for slot in rule.scalars)}
-        others = {k: _copied(v) if k in numbers else _moved(v, param) for k, v in given.items() if k not in slots | low}
+        others = {k: v for k, v in given.items() if k not in slots | low}
+        others = {k: _copied(v) if k in numbers else _other(k, v, param, off) for k, v in others.items()}
         placed = {k: others[k] if k in others else _placed(v, param, k in coded) for k, v in given.items()}
         _, fresh = check_entry(placed, param, options, naming, remedy=LOADING)
     except StateError as error:
@@ -198,6 +201,12 @@ def load_entry(
 
 _UNCOUNTED = {"momentum_buffer", "momentum_buffer_8bit"}
 """Keys that tell the state of another optimizer where there is no step count: those of SGD."""
+
+
+def _switched_off(given: Mapping[str, Any], rule: Rule, naming: Naming) -> set[str]:
+    """Return the keys of slots that the class may keep, and that the options of now do without (momentum=0)."""
+    off = set(naming.slots.values()) - naming.known(rule)
+    return set(given) & {*off, *(f"{key}_{suffix}" for key in off for suffix in ("8bit", "scale"))}
 
 
 def _own_keys(given: Mapping[str, Any], rule: Rule, naming: Naming) -> set[str]:
@@ -226,6 +235,11 @@ def _placed(value: Any, param: Tensor, is_coded: bool) -> Any:
     dense = value.to_dense() if value.is_sparse else value
     like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
     return like.copy_(dense.detach())
+
+
+def _other(key: str, value: Any, param: Tensor, off: set[str]) -> Any:
+    """Return a copy of what is no slot of now. Slots that are ``off`` keep their format, for when they are on again."""
+    return _placed(value, param, key.endswith(("_8bit", "_scale"))) if key in off else _moved(value, param)
 
 
 def _moved(value: Any, param: Tensor) -> Any:
