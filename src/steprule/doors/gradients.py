@@ -89,10 +89,7 @@ class Placing:
 
     def _lay_out(self, grads: Sequence[Array], unlike: set[int]) -> None:
         self._unlike = None  # until all is made: what follows may be interrupted
-        # Those that lie as their parameter does need not do so now: one that is unaligned, say, is copied.
-        pairs = enumerate(zip(self._leaves, grads, strict=True))
-        given = [grad if place in unlike else leaf.array for place, (leaf, grad) in pairs]
-        rows = [self._row(leaf, grad) for leaf, grad in zip(self._leaves, given, strict=True)]
+        rows = [self._row(leaf, grad) for leaf, grad in zip(self._leaves, grads, strict=True)]
         self._others = [place for place, row in enumerate(rows) if not row.is_direct]
         self._crossing, self._seen = Crossing(rows), b""
         self._only: int | None = None

@@ -33,6 +33,9 @@ example, one that steps every row by a Python function of its arrays::
         def sums(self):
             return []  # a line of numbers an item, where the plan has sums
 
+What ``load`` returns is kept with the rule, by plan and backend. Copies of an optimizer have copies of the backend:
+where these are equal (those of a frozen dataclass are), nothing is compiled again.
+
 ``tests/c_backend.py`` is a whole one, by a C compiler.
 """
 

@@ -21,8 +21,16 @@ def find_backend(backend: str | Backend) -> Backend:
     Raises:
         TargetError: when there is none.
     """
-    if not isinstance(backend, str):
-        return backend
-    if backend not in BACKENDS:
-        raise TargetError(f"no backend is called {backend!r}.{suggest(backend, BACKENDS)}")
-    return BACKENDS[backend]
+    if isinstance(backend, str):
+        if backend not in BACKENDS:
+            raise TargetError(f"no backend is called {backend!r}.{suggest(backend, BACKENDS)}")
+        return BACKENDS[backend]
+    if isinstance(backend, type):
+        raise TargetError(f"backend is the class {backend.__name__}, expected an instance; write {backend.__name__}()")
+    if not all(hasattr(backend, name) for name in ("name", "load", "table")):
+        known = " or ".join(map(repr, BACKENDS))
+        raise TargetError(
+            f"backend must be {known}, or an object with name, load and table (see steprule.launch.backend), "
+            f"got {backend!r}"
+        )
+    return backend

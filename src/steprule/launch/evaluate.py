@@ -15,17 +15,12 @@ from steprule.formats import keys
 from steprule.rules.hyperparameters import Value
 from steprule.runtime.addresses import address
 
-__all__ = ["Evaluated", "Evaluation", "Scalars", "fill"]
+__all__ = ["Evaluated", "Evaluation", "Scalars"]
 
 _PACK_KEYS = struct.Struct("2d").pack
 
 Evaluated = tuple[bytes, tuple[float, ...]]
 """A row of scalars as bytes, and the new scalar slots."""
-
-
-def fill(own: NDArray[np.float64], row: bytes) -> None:
-    """Put a row of scalars, or the part of it that there is, where kernels read it."""
-    memoryview(own.data).cast("B")[: len(row)] = row
 
 
 class Scalars(MutableMapping[str, float]):

@@ -113,11 +113,6 @@ class Guards:
         return bool(value == own) or (name == "max_skips" and value is None and own == _MAX_SKIPS)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether steps are taken as they come."""
-        return not (self.measures or self.update_clip or self.clip_value is not None)
-
-    @property
     def measures(self) -> bool:
         """Whether all gradients are read before a step."""
         return self.clip_norm is not None or self.nonfinite != "propagate"

@@ -79,7 +79,7 @@ class Memory:
 
     def at(self, address: int) -> Memory:
         """Return numbers of the same shape, strides and type that lie elsewhere."""
-        return Memory(address, self.shape, self.strides, self.kind)
+        return Memory(int(address), self.shape, self.strides, self.kind)
 
     def array(self) -> Array:
         """Return the memory as an array, for as long as it lives.

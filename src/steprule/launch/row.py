@@ -76,7 +76,8 @@ class Row:
         shape: the parameter's, as formats see it.
         shard: which part of a larger one it is.
         device: where it lies, for backends that serve several.
-        is_direct: whether element i of the memory is element i of them all, so that a kernel can walk them as they lie.
+        is_direct: whether element i of the memory is element i of them all, so that a kernel can walk them as they lie;
+            a gradient that is unaligned once it has been copied.
     """
 
     place: int
@@ -116,8 +117,10 @@ class Row:
     def _is_direct(self) -> bool:
         own, planes = self.memories[0], self.kernel.plan.planes[1:]
         if not own.size:
-            return True  # nothing is walked
+            return True  # whatever the strides: there is nothing to walk
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
         alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.per == "element"]
-        walks = own.is_dense and all(same_walk(own, other) and other.is_aligned for other in alike)
+        # An unaligned gradient is copied (see Crossing): the next one may be aligned, and sums keep their order.
+        aligned = all(other.is_aligned for other in alike if other is not self.memories[1])
+        walks = own.is_dense and aligned and all(same_walk(own, other) for other in alike)
         return walks and (own.is_contiguous or not self.kernel.needs_order)
