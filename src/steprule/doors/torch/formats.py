@@ -81,7 +81,7 @@ def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], w
         own["states"] = {slots.get(key, key): name for key, name in states.items()}
         if len(own["states"]) < len(states):
             raise HyperparameterError(f"states names a slot twice, by torch's name and the rule's: {states}{where}")
-    kept = [slot for slot in rule.slots if slot not in rule.scalars]
+    kept = rule.element_slots
     if not kept and isinstance(states, str):  # SGD has a slot with momentum, and none without
         own["states"] = {}
     return Formats.of(**own, slots=kept, where=where), seed
@@ -154,12 +154,11 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
         StructureError: for states of fewer bits on float64.
         HyperparameterError: for an option without effect on any parameter.
     """
-    if all(own.formats.is_plain for own in groups) and not any(name in given for name in DEFAULTS):
+    if all(own.formats.is_plain for own in groups) and DEFAULTS.keys().isdisjoint(given):
         return
-    params = [(param, own) for own in groups for param in own.group["params"]]
-    params = [(param, own) for param, own in params if param.is_floating_point() or param.is_complex()]
+    params = [(p, own) for own in groups for p in own.group["params"] if p.is_floating_point() or p.is_complex()]
     storages = [storage_of(own.formats, param, own.rule, own.values.variant) for param, own in params]
-    changed = {name: given[name] for name, value in DEFAULTS.items() if name in given and given[name] != value}
+    changed = {name: given[name] for name, value in DEFAULTS.items() if given.get(name, value) != value}
     check_effects(changed, [own.formats for own in groups], storages, [param.numel() for param, _ in params])
 
 
