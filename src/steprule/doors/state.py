@@ -59,7 +59,7 @@ def _decoded_slots(leaf: Leaf) -> dict[str, Any]:
 def _formats(leaf: Leaf, decode: bool = False) -> dict[str, str]:
     if decode:
         return {name: way.id if way.is_plain else "float32" for name, way in leaf.kernel.slots.items()}
-    return {name: way.id for name, way in leaf.kernel.ways.items() if len(way.parts) > 1 or name in leaf.kernel.slots}
+    return {name: way.id for name, way in leaf.beside.items()}
 
 
 def load_state(
@@ -178,6 +178,22 @@ def _check_counts(state: Mapping[str, Any], groups: Sequence[GroupValues], leave
 def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:
     """Return the hyperparameters to take over for one group."""
     where = f"group {index} of the state"
+    _check_group(saved, group, where)
+    taken: dict[str, Any] = {}
+    for name, value in saved["hyperparameters"].items() if wanted else ():
+        was_schedule = isinstance(value, Mapping)
+        if was_schedule != callable(group[name]):
+            was, now = ("a schedule", "a number") if was_schedule else ("a number", "a schedule")
+            raise StateError(
+                f"{name} was {was} when {where} was saved and is {now} here. Give the optimizer {was} for it, "
+                "or load with hyperparameters=False"
+            )
+        if not was_schedule:
+            taken[name] = value
+    return taken
+
+
+def _check_group(saved: Mapping[str, Any], group: GroupValues, where: str) -> None:
     parts = (saved.get("hyperparameters"), saved.get("scalars"))
     if set(saved) not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
         raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
@@ -191,17 +207,3 @@ def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, want
     if set(saved["hyperparameters"]) != set(group):
         known = sorted(saved["hyperparameters"])
         raise StateError(f"{where} has the hyperparameters {known}, expected {sorted(group)}: is it of another rule?")
-    if not wanted:
-        return {}
-    taken: dict[str, Any] = {}
-    for name, value in saved["hyperparameters"].items():
-        was_schedule = isinstance(value, Mapping)
-        if was_schedule != callable(group[name]):
-            was, now = ("a schedule", "a number") if was_schedule else ("a number", "a schedule")
-            raise StateError(
-                f"{name} was {was} when {where} was saved and is {now} here. Give the optimizer {was} for it, "
-                "or load with hyperparameters=False"
-            )
-        if not was_schedule:
-            taken[name] = value
-    return taken
