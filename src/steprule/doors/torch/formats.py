@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol, TypedDict
 
@@ -14,7 +15,7 @@ from steprule.doors.describe import Line, table, words
 from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
+from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Kept, Part, Storage, check_effects, check_seed, shape_of
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
@@ -24,11 +25,13 @@ __all__ = [
     "PARAM",
     "STORAGE",
     "FormatOptions",
+    "Keyed",
     "check_formats",
     "check_kept",
     "described",
     "formats_of",
     "key_of",
+    "keyed",
     "names_of",
     "storage_of",
     "torch_dtype",
@@ -140,6 +143,39 @@ def key_of(key: str, name: str, suffix: str) -> str:
     if suffix:
         return f"{key}_{suffix}"
     return f"{key}_8bit" if name == "8bit" else key
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A value of a rule as an entry of a state has it.
+
+    Attributes:
+        value: what the rule calls it.
+        key: what torch calls it.
+        way: how it is kept.
+        is_slot: whether it is a slot. The parameter's own numbers are no part of a state, but what is beside them is.
+    """
+
+    value: str
+    key: str
+    way: Kept
+    is_slot: bool
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The planes that an entry has, by suffix."""
+        return {part.suffix: part for part in self.way.parts if part.suffix or self.is_slot}
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Their keys there, by suffix."""
+        return {suffix: key_of(self.key, self.way.name, suffix) for suffix in self.parts}
+
+
+def keyed(value: str, way: Kept, rule: Rule, names: Mapping[str, str]) -> Keyed:
+    """Return a value as an entry of a state has it; ``names`` are what torch calls the slots."""
+    is_slot = value != rule.parameter
+    return Keyed(value, names.get(value, value) if is_slot else PARAM, way, is_slot)
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
