@@ -127,9 +127,7 @@ def _ways(param: Tensor, options: GroupOptions) -> Mapping[str, Kept]:
 
 
 def _t_of(optimizer: Base, options: GroupOptions, entry: Mapping[str, Any]) -> int | None:
-    if not (optimizer._naming.counts or options.formats.by_chance):
-        return None
-    return int(entry.get("step", 0))
+    return int(entry.get("step", 0)) if optimizer._naming.counted(options.formats) else None
 
 
 def places_of(content: Content, optimizer: Base) -> list[int]:
@@ -243,7 +241,7 @@ def _entry(
         return {}
     entry = _planes(own, options.rule, param, naming, label)
     entry |= {naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}
-    if not (naming.counts or options.formats.by_chance):
+    if not naming.counted(options.formats):
         return entry
     # What was not counted has been stepped if its slots are there, and its rule does not ask how often.
     return {**entry, "step": 1.0 if own.t is None else float(own.t)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,18 @@ def check_entry(
     Raises:
         StateError: when the entry does not belong to the parameter.
     """
-    rule, trace = options.rule, options.rule.trace(options.values.variant)
-    storage = storage_of(options.formats, param, rule, options.values.variant)
+    trace = options.rule.trace(options.values.variant)
+    storage = storage_of(options.formats, param, options.rule, options.values.variant)
     keys = [naming.slots.get(slot, slot) for slot in trace.slots]
-    fresh: dict[str, Tensor] = {}
     planes: dict[str, Tensor] = {}
-    for value, way in ways_of(rule, options.values.variant, storage).items():
-        one = keyed(value, way, rule, naming.slots)
+    fresh: dict[str, Tensor] = {}
+    for value, way in ways_of(options.rule, options.values.variant, storage).items():
+        one = keyed(value, way, options.rule, naming.slots)
         _check_format(entry, one, remedy)
         start = options.values.start_of(value) if one.is_slot else 0.0
         found, new = _planes(entry, one, param, start, remedy, is_ordered=not storage.is_plain)
         # What a caller keeps there (an average) says nothing of a step.
-        if not one.is_slot and new and (entry.get("step") is not None or any(_has(entry, key) for key in keys)):
+        if new and not one.is_slot and _has_any(entry, keys):
             raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {remedy}")
         planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
         fresh |= new
@@ -69,7 +69,7 @@ def check_entry(
         for slot in trace.scalars
     }
     has_stepped = _has_all(entry, keys)
-    if not (naming.counts or options.formats.by_chance):
+    if not naming.counted(options.formats):
         return Slots(planes, scalars, None, int(has_stepped), storage), fresh
     # What was not counted before has been stepped if its slots are there.
     begun = float(has_stepped and not naming.counts)
@@ -80,6 +80,10 @@ def check_entry(
 def _has(entry: Mapping[str, Any], key: str) -> bool:
     """Whether a slot is there, in some format."""
     return entry.get(key) is not None or entry.get(f"{key}_8bit") is not None
+
+
+def _has_any(entry: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    return entry.get("step") is not None or any(_has(entry, key) for key in keys)
 
 
 def _has_all(entry: Mapping[str, Any], keys: Collection[str]) -> bool:
@@ -192,7 +196,7 @@ def _check_keys(
     slots = [one for one in values if one.is_slot]
     scalars = {naming.slots.get(slot, slot) for slot in options.rule.trace(options.values.variant).scalars}
     expected = scalars | {key for one in slots for key in one.keys.values()}
-    expected |= {"step"} if naming.counts or options.formats.by_chance else set()
+    expected |= {"step"} if naming.counted(options.formats) else set()
     needed = scalars | {"step"} if naming.counts else scalars
     is_whole = is_own and expected <= given.keys()
     if not needed <= given.keys() or not (is_whole or _has_all(given, [one.key for one in slots])):
