@@ -38,7 +38,7 @@ class HasGuards:
             StateError: for other guards, and for what is no count.
         """
         told = extra.get("guard", {})
-        counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [None]
+        counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [-1]
         if any(type(count) is not int or count < 0 for count in counts):
             raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected whole numbers")
         options = self.guards.options

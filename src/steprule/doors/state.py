@@ -15,7 +15,7 @@ from steprule.launch.memory import Spans
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["VERSION", "formats_of", "load_state", "save_state"]
 
 VERSION = 3
 """Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
@@ -44,7 +44,7 @@ def save_state(
             for group in groups
         ],
         "slots": {leaf.place: _decoded_slots(leaf) if decode else _planes(leaf) for leaf in leaves},
-        "formats": {leaf.place: _formats(leaf, decode) for leaf in leaves},
+        "formats": {leaf.place: formats_of(leaf, decode) for leaf in leaves},
     }
 
 
@@ -56,7 +56,8 @@ def _decoded_slots(leaf: Leaf) -> dict[str, Any]:
     return {name: np.array(leaf.slot(name), order="K") for name in leaf.kernel.slots}
 
 
-def _formats(leaf: Leaf, decode: bool = False) -> dict[str, str]:
+def formats_of(leaf: Leaf, decode: bool = False) -> dict[str, str]:
+    """Return what a state tells of the formats of a parameter's values."""
     if decode:
         return {name: way.id if way.is_plain else "float32" for name, way in leaf.kernel.slots.items()}
     return {name: way.id for name, way in leaf.beside.items()}

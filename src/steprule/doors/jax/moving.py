@@ -110,14 +110,7 @@ class Moving:
         }
 
     def _moved(
-        self,
-        number: int,
-        path: str,
-        theta: Any,
-        g: Any,
-        slots: Mapping[str, Any],
-        decays: bool,
-        is_part: bool = False,
+        self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any], decays: bool, is_part: bool = False
     ) -> tuple[Any, Slots]:
         stepper = self._stepper
         # Slots are of the parameter's type, and tell it where the parameter is not given.

@@ -50,15 +50,10 @@ def content_of(optimizer: Base) -> Content:
         StateError: when its state is not what its class keeps.
     """
     options = optimizer._options_of(optimizer.param_groups)
+    told = [encoded_options(own.group, index, optimizer._option_names) for index, own in enumerate(options)]
     groups = [
-        Group(
-            formula_of(own.rule),
-            dict(own.values),
-            own.values.seed,
-            0,
-            encoded_options(own.group, i, optimizer._option_names),
-        )
-        for i, own in enumerate(options)
+        Group(formula_of(own.rule), dict(own.values), own.values.seed, options=one)
+        for own, one in zip(options, told, strict=True)
     ]
     items = [(param, index, own) for index, own in enumerate(options) for param in own.group["params"]]
     names = names_of(optimizer)

@@ -57,7 +57,7 @@ def check_entry(
     for value, way in ways_of(options.rule, options.values.variant, storage).items():
         one = keyed(value, way, options.rule, naming.slots)
         _check_format(entry, one, remedy)
-        start = options.values.start_of(value) if one.is_slot else 0.0
+        start = options.values.start_of(value)
         found, new = _planes(entry, one, param, start, remedy, is_ordered=not storage.is_plain)
         # What a caller keeps there (an average) says nothing of a step.
         if new and not one.is_slot and _has_any(entry, keys):
