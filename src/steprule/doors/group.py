@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from steprule.doors.leaf import Leaf
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import check_seed
 from steprule.launch.values import GroupValues
@@ -59,7 +60,7 @@ def as_groups(params: Any) -> list[Group] | None:
 
 
 def seed_groups(
-    seed: int | None, given: Sequence[Group], groups: Sequence[GroupValues], drawing: Sequence[GroupValues]
+    seed: int | None, given: Sequence[Group], groups: Sequence[GroupValues], leaves: Sequence[Leaf]
 ) -> None:
     """Give the groups that round by chance their seed, and all of them where they begin.
 
@@ -70,8 +71,9 @@ def seed_groups(
         check_seed(seed)
     for own, values in zip(given, groups, strict=True):
         values.first_row = own.first_row
-    for values in drawing:
-        values.seed = seed or 0
+    for leaf in leaves:
+        if leaf.kernel.plan.inputs:
+            leaf.group.seed = seed or 0
     for values in groups:
         if values.first_row and values.seed is None:
             raise HyperparameterError(

@@ -38,14 +38,13 @@ class HasGuards:
             StateError: for other guards, and for what is no count.
         """
         told = extra.get("guard", {})
-        counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [told]
-        if len(counts) != 2 or any(type(count) is not int or count < 0 for count in counts):
+        counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [-1]
+        if any(type(count) is not int or count < 0 for count in counts):
             raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected whole numbers")
         options = self.guards.options
-        other = {name: told[name] for name, value in options.items() if name in told and told[name] != value}
+        other = [name for name, value in options.items() if name in told and told[name] != value]
         if other and hyperparameters:
-            saved = ", ".join(f"{name}={value!r}" for name, value in other.items())
-            own = ", ".join(f"{name}={options[name]!r}" for name in other)
+            saved, own = (", ".join(f"{name}={of[name]!r}" for name in other) for of in (told, options))
             raise StateError(
                 f"the run was saved with {saved}, and this optimizer has {own}. Make it with the same options, or load "
                 "with hyperparameters=False, which keeps its own"

@@ -50,6 +50,12 @@ class Leaf:
         """The kept planes by name."""
         return {plane.name: array for plane, array in zip(self.kernel.kept, self.kept, strict=True)}
 
+    @property
+    def beside(self) -> dict[str, Kept]:
+        """How each value is kept that has planes beside the parameter."""
+        slots = self.kernel.slots
+        return {name: way for name, way in self.kernel.ways.items() if len(way.parts) > 1 or name in slots}
+
     def slot(self, name: str) -> Array | None:
         """Return a slot: where it lies if it is kept as it is, else decoded to a new float32 array."""
         way = self.kernel.slots.get(name)

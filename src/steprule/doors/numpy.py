@@ -112,9 +112,8 @@ class Optimizer(Stepping):
         self.guards.check_rules(self.rule, [(group.variant, group.place) for group in self.groups])
         self._structure = Structure.of(trees)
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
-        slots = [slot for slot in self.rule.slots if slot not in self.rule.scalars]
         formats = [
-            Formats.of(**{**wanted, **group.formats}, slots=slots, where=place)
+            Formats.of(**{**wanted, **group.formats}, slots=self.rule.element_slots, where=place)
             for group, place in zip(groups, places, strict=True)
         ]
         self._leaves = self._make_leaves(trees, grouped is not None, formats)
@@ -122,7 +121,7 @@ class Optimizer(Stepping):
         given |= {} if seed is None else {"seed": seed}
         storages, elements = [leaf.storage for leaf in self._leaves], [leaf.array.size for leaf in self._leaves]
         check_effects(given, formats, storages, elements)
-        seed_groups(seed, groups, self.groups, [leaf.group for leaf in self._leaves if leaf.kernel.plan.inputs])
+        seed_groups(seed, groups, self.groups, self._leaves)
         self._count = np.zeros(1, np.int64)
         self._is_stepping = False
         self._monitor: Watcher | None = None

@@ -28,11 +28,9 @@ def read_planes(saved: Mapping[str, Any], told: Mapping[str, Any], leaf: Leaf, c
     Raises:
         StateError: when they do not fit.
     """
-    here = {name: way for name, way in leaf.kernel.ways.items() if len(way.parts) > 1 or name in leaf.kernel.slots}
+    here, slots = leaf.beside, leaf.kernel.slots
     ways = {name: _way(name, id_, leaf) for name, id_ in told.items()}
-    expected = {plane for name, way in ways.items() for plane in _kept_planes(name, way, leaf)}
-    slots = [name for name in here if name in leaf.kernel.slots]
-    if {name for name in ways if name in leaf.kernel.slots} != set(slots) or set(saved) != expected:
+    if not slots.keys() <= ways.keys() or set(saved) != set(_names(ways, leaf)):
         raise StateError(f"{leaf.place}: the state has the slots {sorted(saved)}, expected {_names(here, leaf)}")
     differing = sorted(name for name in {*here, *ways} if _id(here, name) != _id(ways, name))
     if differing and not convert:
@@ -41,8 +39,7 @@ def read_planes(saved: Mapping[str, Any], told: Mapping[str, Any], leaf: Leaf, c
             f"{leaf.place}: {name} is kept as {_id(here, name)} here, but the state has it as {_id(ways, name)}. "
             "Make the optimizer with the same states and weights, or load with convert=True, which rounds"
         )
-    for name, way in ways.items():
-        _check_planes(name, way, saved, leaf)
+    _check_planes(ways, saved, leaf)
     new: dict[str, Array] = {}
     for name, way in here.items():
         if name not in differing:
@@ -74,10 +71,10 @@ def _kept_planes(name: str, way: Kept, leaf: Leaf) -> list[str]:
     return [plane_name(name, part.suffix) for part in way.parts if part.suffix or name in leaf.kernel.slots]
 
 
-def _check_planes(name: str, way: Kept, saved: Mapping[str, Any], leaf: Leaf) -> None:
-    for part in way.parts:
-        plane = plane_name(name, part.suffix)
-        if plane not in _kept_planes(name, way, leaf):
+def _check_planes(ways: Mapping[str, Kept], saved: Mapping[str, Any], leaf: Leaf) -> None:
+    parts = {plane_name(name, part.suffix): part for name, way in ways.items() for part in way.parts}
+    for plane, part in parts.items():
+        if plane not in saved:  # the parameter itself
             continue
         array, shape = saved[plane], shape_of(part, leaf.array.shape)
         if type(array) is not np.ndarray or array.shape != shape or array.dtype != part.dtype:

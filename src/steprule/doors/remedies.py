@@ -42,12 +42,13 @@ def _of_complex(array: NDArray[Any], place: str) -> str:
     if known and not array.ndim:
         place = f"{place}.reshape(1)"
     elif not known or not lies_alone:
-        whole = "complex64" if part == "float32" else "complex128"
-        return (
-            "Step a copy of its real and imaginary parts, and give gradients alike: "
-            f"np.array({place}, {whole!r}, order='C', ndmin=1).view({part!r})"
-        )
+        return f"Step a copy of its real and imaginary parts, and give gradients alike: {_parts_of(place, part)}"
     return f"Step its real and imaginary parts, in its own memory, and give gradients alike: {place}.view({part!r})"
+
+
+def _parts_of(place: str, part: str) -> str:
+    whole = "complex64" if part == "float32" else "complex128"
+    return f"np.array({place}, {whole!r}, order='C', ndmin=1).view({part!r})"
 
 
 def of_parameter(leaf: object, place: str) -> str:
@@ -90,11 +91,7 @@ def of_gradient_type(grad: Any, place: str, parameter: NDArray[Any]) -> str:
         return f"Convert it: {place}.astype({name!r})"
     if 2 * grad.size == parameter.size:
         part = "float32" if name == "float32" else "float64"
-        whole = "complex64" if part == "float32" else "complex128"
-        return (
-            "Give its real and imaginary parts as the parameter has them: "
-            f"np.array({place}, {whole!r}, order='C', ndmin=1).view({part!r})"
-        )
+        return f"Give its real and imaginary parts as the parameter has them: {_parts_of(place, part)}"
     return f"A real parameter has a real gradient: {place}.real.astype({name!r})"
 
 

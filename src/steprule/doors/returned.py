@@ -50,7 +50,7 @@ def as_number(value: Any) -> float:
             return float(array.item())
     except _NO_NUMBERS:
         pass
-    raise StructureError(f"fun must return one real number, got {_describe(value)}{_one(value)}")
+    raise StructureError(f"fun must return one real number, got {_describe(value)}{_missing(value) or _one(value)}")
 
 
 def as_complex(value: Any) -> complex:
@@ -83,13 +83,13 @@ def as_floats(value: Any, what: str) -> Vector:
             return np.asarray(array, np.float64)
     except _NO_NUMBERS:
         pass
-    raise StructureError(f"{what} must be an array of real numbers, got {_describe(value)}{_real(value)}")
+    raise StructureError(
+        f"{what} must be an array of real numbers, got {_describe(value)}{_missing(value) or _real(value)}"
+    )
 
 
 def _real(value: Any) -> str:
     """Return how to make real numbers of what is none, where that is known."""
-    if value is None or hasattr(value, "detach"):
-        return _missing(value)
     if hasattr(value, "toarray"):
         return "; a sparse one: .toarray().ravel()"
     if isinstance(value, tuple) and len(value) == 2 and np.isscalar(value[0]) and not np.isscalar(value[1]):
@@ -105,8 +105,6 @@ def _real(value: Any) -> str:
 
 def _one(value: Any) -> str:
     """Return how to make one real number of what is none, where that is known."""
-    if value is None or hasattr(value, "detach"):
-        return _missing(value)
     if isinstance(value, str):
         return "; text is made a number by float(...)"
     if isinstance(value, list | tuple | np.ndarray) and len(np.atleast_1d(np.asarray(value, object))) > 1:
@@ -116,7 +114,9 @@ def _one(value: Any) -> str:
 
 def _missing(value: Any) -> str:
     """Return what to do where there is nothing, or a tensor whose graph NumPy does not see."""
-    return " (is a `return` missing?)" if value is None else "; return it .detach()-ed"
+    if value is None:
+        return " (is a `return` missing?)"
+    return "; return it .detach()-ed" if hasattr(value, "detach") else ""
 
 
 def all_finite(numbers: Vector) -> bool:

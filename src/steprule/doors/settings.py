@@ -104,12 +104,16 @@ def sort_names(rule: Rule, given: Mapping[str, Any], what: str = "minimize") -> 
     hyperparameters = {name: value for name, value in given.items() if name in rule.hyperparameters}
     for name in given:
         if name not in options and name not in hyperparameters:
-            remedy = _ELSEWHERE.get(name)
-            if name == "method" and isinstance(given[name], str) and given[name].lower() in CATALOGUE:
-                remedy = f"a rule is chosen by rule={given[name].lower()!r}"
-            hint = f": {remedy}" if remedy else f".{hint_of(name, rule.hyperparameters, OPTIONS)}"
+            hint = _hint(name, given[name], rule)
             raise HyperparameterError(f"{what} with rule {rule.name!r} has no option {name!r}{hint}")
     return options, hyperparameters
+
+
+def _hint(name: str, value: Any, rule: Rule) -> str:
+    """Return where an option of another name is said, or which may be meant."""
+    if name == "method" and isinstance(value, str) and value.lower() in CATALOGUE:
+        return f": a rule is chosen by rule={value.lower()!r}"
+    return f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else f".{hint_of(name, rule.hyperparameters, OPTIONS)}"
 
 
 def check_eps(rule: Rule, options: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from steprule.launch.memory import Spans
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["VERSION", "formats_of", "load_state", "save_state"]
 
 VERSION = 3
 """Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
@@ -44,7 +44,7 @@ def save_state(
             for group in groups
         ],
         "slots": {leaf.place: _decoded_slots(leaf) if decode else _planes(leaf) for leaf in leaves},
-        "formats": {leaf.place: _formats(leaf, decode) for leaf in leaves},
+        "formats": {leaf.place: formats_of(leaf, decode) for leaf in leaves},
     }
 
 
@@ -56,10 +56,11 @@ def _decoded_slots(leaf: Leaf) -> dict[str, Any]:
     return {name: np.array(leaf.slot(name), order="K") for name in leaf.kernel.slots}
 
 
-def _formats(leaf: Leaf, decode: bool = False) -> dict[str, str]:
+def formats_of(leaf: Leaf, decode: bool = False) -> dict[str, str]:
+    """Return what a state tells of the formats of a parameter's values."""
     if decode:
         return {name: way.id if way.is_plain else "float32" for name, way in leaf.kernel.slots.items()}
-    return {name: way.id for name, way in leaf.kernel.ways.items() if len(way.parts) > 1 or name in leaf.kernel.slots}
+    return {name: way.id for name, way in leaf.beside.items()}
 
 
 def load_state(
@@ -178,6 +179,22 @@ def _check_counts(state: Mapping[str, Any], groups: Sequence[GroupValues], leave
 def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:
     """Return the hyperparameters to take over for one group."""
     where = f"group {index} of the state"
+    _check_group(saved, group, where)
+    taken: dict[str, Any] = {}
+    for name, value in saved["hyperparameters"].items() if wanted else ():
+        was_schedule = isinstance(value, Mapping)
+        if was_schedule != callable(group[name]):
+            was, now = ("a schedule", "a number") if was_schedule else ("a number", "a schedule")
+            raise StateError(
+                f"{name} was {was} when {where} was saved and is {now} here. Give the optimizer {was} for it, "
+                "or load with hyperparameters=False"
+            )
+        if not was_schedule:
+            taken[name] = value
+    return taken
+
+
+def _check_group(saved: Mapping[str, Any], group: GroupValues, where: str) -> None:
     parts = (saved.get("hyperparameters"), saved.get("scalars"))
     if set(saved) not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
         raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
@@ -191,17 +208,3 @@ def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, want
     if set(saved["hyperparameters"]) != set(group):
         known = sorted(saved["hyperparameters"])
         raise StateError(f"{where} has the hyperparameters {known}, expected {sorted(group)}: is it of another rule?")
-    if not wanted:
-        return {}
-    taken: dict[str, Any] = {}
-    for name, value in saved["hyperparameters"].items():
-        was_schedule = isinstance(value, Mapping)
-        if was_schedule != callable(group[name]):
-            was, now = ("a schedule", "a number") if was_schedule else ("a number", "a schedule")
-            raise StateError(
-                f"{name} was {was} when {where} was saved and is {now} here. Give the optimizer {was} for it, "
-                "or load with hyperparameters=False"
-            )
-        if not was_schedule:
-            taken[name] = value
-    return taken

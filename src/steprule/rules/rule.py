@@ -105,6 +105,11 @@ class Rule:
         return self
 
     @property
+    def element_slots(self) -> list[str]:
+        """The slots that have a number for each element."""
+        return [slot for slot in self.slots if slot not in self.scalars]
+
+    @property
     def _elements(self) -> tuple[str, ...]:
         return (self.parameter, self.gradient, *self.slots)
 

@@ -86,13 +86,7 @@ def _save(
         content.params = {name: _stored(value, name) for name, value in named.items()}
     elif params is not None and params is not False:
         raise TypeError("params does nothing with the state of a run of minimize, which holds its x; remove it")
-    for name, value in extra.items():
-        if isinstance(value, State):
-            raise CheckpointError(
-                f"{name} is the state of a run of minimize, which has a file of its own: "
-                f"steprule.save(path, {name}); nothing was written"
-            )
-    content.extra = {name: _stored(value, name) if _is_array(value) else value for name, value in extra.items()}
+    content.extra = {name: _held(value, name) for name, value in extra.items()}
     if hasattr(optimizer, "_checkpoint_extra"):
         content.more = optimizer._checkpoint_extra()
     document, tensors = document_of(content, _number)
@@ -215,6 +209,16 @@ def _prepared(door: Any, optimizer: Any, content: Content, convert: bool, hyperp
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or is_tensor(value)
+
+
+def _held(value: Any, name: str) -> Any:
+    """Return what a checkpoint holds of a further value: of an array how it is stored, else the value."""
+    if isinstance(value, State):
+        raise CheckpointError(
+            f"{name} is the state of a run of minimize, which has a file of its own: "
+            f"steprule.save(path, {name}); nothing was written"
+        )
+    return _stored(value, name) if _is_array(value) else value
 
 
 def _stored(value: Any, name: str) -> Stored:

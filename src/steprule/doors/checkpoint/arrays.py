@@ -15,7 +15,7 @@ from steprule.doors.checkpoint.match import check_groups, fitted, formula_of, ma
 from steprule.doors.layout import Array, check_parameter
 from steprule.doors.leaf import Leaf, make_kept
 from steprule.doors.numpy import Optimizer
-from steprule.doors.state import VERSION
+from steprule.doors.state import VERSION, formats_of
 from steprule.errors import CheckpointError, HyperparameterError, StateError, StructureError
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
@@ -69,7 +69,7 @@ def _parameter(optimizer: Optimizer, leaf: Leaf, name: str | None, group: int) -
     }
     scalars = dict(leaf.group.scalars)
     dtype = leaf.storage.parameter.name
-    return Parameter(name, leaf.array.shape, dtype, group, optimizer.t, scalars, _formats(leaf), planes)
+    return Parameter(name, leaf.array.shape, dtype, group, optimizer.t, scalars, formats_of(leaf), planes)
 
 
 def places_of(content: Content, optimizer: Optimizer) -> list[int]:
@@ -112,7 +112,7 @@ def state_of(content: Content, optimizer: Optimizer, convert: bool, hyperparamet
         leaf.place: {name: one.array() for name, one in own.planes.items()} or _fresh(leaf)
         for leaf, own in zip(leaves, saved, strict=True)
     }
-    formats = {leaf.place: own.formats or _formats(leaf) for leaf, own in zip(leaves, saved, strict=True)}
+    formats = {leaf.place: own.formats or formats_of(leaf) for leaf, own in zip(leaves, saved, strict=True)}
     groups = [
         _group_state(content, optimizer, index, [own for own in saved if own.group == index])
         for index in range(len(optimizer.groups))
@@ -131,11 +131,6 @@ def _indices(optimizer: Optimizer) -> list[int]:
     """Return the place of every parameter's group; groups of the same options are equal, and not the same."""
     places = {id(group): index for index, group in enumerate(optimizer.groups)}
     return [places[id(leaf.group)] for leaf in optimizer._leaves]
-
-
-def _formats(leaf: Leaf) -> dict[str, str]:
-    ways, slots = leaf.kernel.ways, leaf.kernel.slots
-    return {name: way.id for name, way in ways.items() if len(way.parts) > 1 or name in slots}
 
 
 def _fresh(leaf: Leaf) -> dict[str, Array]:

@@ -119,11 +119,7 @@ def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[
     """
     for name in (*content.params, *content.extra):
         check_text(name, "a name")
-    labels = content.labels
-    slots = zip(labels, content.parameters, strict=True)
-    tensors = {f"slots/{label}/{name}": one for label, own in slots for name, one in own.planes.items()}
-    tensors |= {f"params/{name}": one for name, one in content.params.items()}
-    tensors |= {f"extra/{name}": one for name, one in content.extra.items() if isinstance(one, Stored)}
+    tensors = _tensors_of(content)
     values = {name: value for name, value in content.extra.items() if not isinstance(value, Stored)}
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -138,6 +134,13 @@ def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[
     clash = sorted(set(document) & set(content.more))
     assert not clash, clash
     return {**document, **{name: encode(value, name) for name, value in content.more.items()}}, tensors
+
+
+def _tensors_of(content: Content) -> dict[str, Stored]:
+    slots = zip(content.labels, content.parameters, strict=True)
+    tensors = {f"slots/{label}/{name}": one for label, own in slots for name, one in own.planes.items()}
+    tensors |= {f"params/{name}": one for name, one in content.params.items()}
+    return tensors | {f"extra/{name}": one for name, one in content.extra.items() if isinstance(one, Stored)}
 
 
 def _group_json(group: Group, what: str) -> dict[str, Any]:
@@ -168,30 +171,36 @@ def read_content(
     schema = document.get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise CheckpointError(f"the document has schema {short(schema)}, this steprule reads {SCHEMA}. Update it")
-    complex_ = set(_list(document, "complex", str))
-    left = {n: Stored(one.dtype, one.shape, one.get, True) if n in complex_ else one for n, one in tensors.items()}
-    if not complex_ <= set(left) or any(
-        left[n].shape[-1:] != (2,) or left[n].dtype not in ("F32", "F64") for n in complex_
-    ):
-        raise CheckpointError("the document tells complex numbers that are not there")
+    left = _marked(tensors, _list(document, "complex", str))
     groups = [_read_group(told) for told in _list(document, "groups", dict)]
     parameters = [_read_parameter(told, len(groups)) for told in _list(document, "parameters", dict)]
     content = Content(_get(document, "class", str), _get(document, "rule", str), groups, parameters)
     for label, own, told in zip(content.labels, parameters, document["parameters"], strict=True):
-        own.planes = {name: _take(left, f"slots/{label}/{name}") for name in _list(told, "planes", str)}
+        own.planes = _taken(left, f"slots/{label}", told, "planes")
     if document.get("params") is not None:
         told = _get(document, "params", dict)
-        content.params = {name: _take(left, f"params/{name}") for name in _list(told, "names", str)}
+        content.params = _taken(left, "params", told, "names")
         content.has_own = _get(told, "own", bool)
-        if content.has_own and list(content.params) != content.labels:
-            raise CheckpointError("the parameters stored are not those that the document tells")
+    if content.has_own and list(content.params) != content.labels:
+        raise CheckpointError("the parameters stored are not those that the document tells")
     told = _get(document, "extra", dict)
     content.extra = _object(told.get("values"), "extra", other)
-    content.extra |= {name: _take(left, f"extra/{name}") for name in _list(told, "arrays", str)}
+    content.extra |= _taken(left, "extra", told, "arrays")
     if left:
         raise CheckpointError(f"the file has tensors that the document does not tell: {short(sorted(left)[:3])}")
     content.more = {name: decode(value) for name, value in document.items() if name not in _KEYS}
     return content
+
+
+def _marked(tensors: Mapping[str, Stored], names: list[str]) -> dict[str, Stored]:
+    """Return the arrays of a file, with those of complex numbers known as such."""
+    marked = dict(tensors)
+    for name in names:
+        one = tensors.get(name)
+        if one is None or one.shape[-1:] != (2,) or one.dtype not in ("F32", "F64"):
+            raise CheckpointError("the document tells complex numbers that are not there")
+        marked[name] = Stored(one.dtype, one.shape, one.get, True)
+    return marked
 
 
 def _read_group(told: Mapping[str, Any]) -> Group:
@@ -253,7 +262,14 @@ def _object(value: Any, what: str, other: Callable[[str, Any], Any] | None = Non
     return found
 
 
-def _take(left: dict[str, Stored], name: str) -> Stored:
-    if name not in left:
-        raise CheckpointError(f"the document tells a tensor {short(name)}, which the file has not, or tells it twice")
-    return left.pop(name)
+def _taken(left: dict[str, Stored], room: str, told: Mapping[str, Any], key: str) -> dict[str, Stored]:
+    """Take the arrays out of what is left of a file that a list in the document names."""
+    taken: dict[str, Stored] = {}
+    for name in _list(told, key, str):
+        place = f"{room}/{name}"
+        if place not in left:
+            raise CheckpointError(
+                f"the document tells a tensor {short(place)}, which the file has not, or tells it twice"
+            )
+        taken[name] = left.pop(place)
+    return taken

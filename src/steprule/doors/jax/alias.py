@@ -137,8 +137,7 @@ def _signature(name: str) -> inspect.Signature:
         found |= {key: _keyword(key) for key, own in _OURS.items() if own in hypers and key in ("b1", "b2", "b3")}
     found |= {own: _keyword(own) for own in known if own not in found}
     for key, hyper in hypers.items():
-        if key not in found:
-            found[key] = _keyword(key, alias.means.get(key, hyper.default))
+        found.setdefault(key, _keyword(key, alias.means.get(key, hyper.default)))
     for key in _WAYS:
         found[key] = inspect.signature(transformation).parameters[key]
     # optax's annotations, resolved, are a line each in help.

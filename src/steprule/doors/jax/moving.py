@@ -110,30 +110,19 @@ class Moving:
         }
 
     def _moved(
-        self,
-        number: int,
-        path: str,
-        theta: Any,
-        g: Any,
-        slots: Mapping[str, Any],
-        decays: bool,
-        is_part: bool = False,
+        self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any], decays: bool, is_part: bool = False
     ) -> tuple[Any, Slots]:
         stepper = self._stepper
         # Slots are of the parameter's type, and tell it where the parameter is not given.
         numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
         storage = stepper.storage(theta if theta is not None else [*numbers, g][0], path, "parameter", is_part)
-        if storage.slots and g.ndim < 2:  # a state of before such leaves had fewer bits goes on as it is
-            low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
-            storage = replace(storage, slots=tuple(low))
+        if g.ndim < 2:
+            storage = _as_before(storage, slots)
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
-        for slot, way in kernel.slots.items():
-            check_kept(slots[slot], way, f"slot {slot!r} of {path}")
-            check_like(planes_of(slots[slot])[0], g, path, f"slot {slot!r} of")
+        planes = _checked_planes(kernel, slots, g, path)
         if theta is None and needs_theta:
             raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
         keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
-        planes = tuple(plane for slot in kernel.slots for plane in planes_of(slots[slot]))
         fixed, moving = self._row(kernel, decays)[0]
         like = theta if slots or needs_theta else None
         dtype = type_of(theta) if self._task == "step" else type_of_update(g, like, numbers)
@@ -166,6 +155,23 @@ class Moving:
             moving_row = tuple(value for value, moving in zip(row, moves, strict=True) if moving)
             self._rows[kernel, decays] = ((fixed, moving_row), list(results[length:]))
         return self._rows[kernel, decays]
+
+
+def _as_before(storage: Storage, slots: Mapping[str, Any]) -> Storage:
+    """Return how a leaf is kept whose state may be of before such leaves had fewer bits: that goes on as it is."""
+    low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
+    return replace(storage, slots=tuple(low))
+
+
+def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str) -> tuple[Any, ...]:
+    """Return the planes of all slots, which are kept as the kernel has them and are of the gradient's shape."""
+    planes: list[Any] = []
+    for slot, way in kernel.slots.items():
+        check_kept(slots[slot], way, f"slot {slot!r} of {path}")
+        own = planes_of(slots[slot])
+        check_like(own[0], g, path, f"slot {slot!r} of")
+        planes += own
+    return tuple(planes)
 
 
 @kept_with_rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_tensor, tensor_of
-from steprule.doors.torch.formats import DEFAULTS, PARAM, STORAGE, key_of, storage_of
-from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.formats import DEFAULTS, STORAGE, keyed, storage_of
+from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.engine import ways_of
 from steprule.errors import StateError
 from steprule.formats import CODING, EARLIER_CODING, FORMATS, Kept, saved_way
+from steprule.rules import Rule
 
 __all__ = [
     "class_of",
@@ -48,15 +50,10 @@ def content_of(optimizer: Base) -> Content:
         StateError: when its state is not what its class keeps.
     """
     options = optimizer._options_of(optimizer.param_groups)
+    told = [encoded_options(own.group, index, optimizer._option_names) for index, own in enumerate(options)]
     groups = [
-        Group(
-            formula_of(own.rule),
-            dict(own.values),
-            own.values.seed,
-            0,
-            encoded_options(own.group, i, optimizer._option_names),
-        )
-        for i, own in enumerate(options)
+        Group(formula_of(own.rule), dict(own.values), own.values.seed, options=one)
+        for own, one in zip(options, told, strict=True)
     ]
     items = [(param, index, own) for index, own in enumerate(options) for param in own.group["params"]]
     names = names_of(optimizer)
@@ -100,15 +97,13 @@ def _parameter(
     if not entry:
         return own
     for value, way in _ways(param, options).items():
-        key, is_slot = (PARAM, False) if value == rule.parameter else (naming.slots.get(value, value), True)
-        parts = [part for part in way.parts if part.suffix or is_slot]
-        for part in parts:
-            at = key_of(key, way.name, part.suffix)
+        keys = keyed(value, way, rule, naming.slots).keys
+        for suffix, at in keys.items():
             if at not in entry:
                 raise StateError(f"the state of parameter {label} has no {at}; nothing was written")
-            own.planes[plane_name(value, part.suffix)] = stored_tensor(entry[at], f"{label}: {at}")
+            own.planes[plane_name(value, suffix)] = stored_tensor(entry[at], f"{label}: {at}")
             left.discard(at)
-        if parts:
+        if keys:
             own.formats[value] = way.id
     for slot in rule.trace(options.values.variant).scalars:
         own.scalars[slot] = float(entry[naming.slots.get(slot, slot)])
@@ -127,9 +122,7 @@ def _ways(param: Tensor, options: GroupOptions) -> Mapping[str, Kept]:
 
 
 def _t_of(optimizer: Base, options: GroupOptions, entry: Mapping[str, Any]) -> int | None:
-    if not (optimizer._naming.counts or options.formats.by_chance):
-        return None
-    return int(entry.get("step", 0))
+    return int(entry.get("step", 0)) if optimizer._naming.counted(options.formats) else None
 
 
 def places_of(content: Content, optimizer: Base) -> list[int]:
@@ -175,17 +168,25 @@ def state_of(content: Content, optimizer: Base, convert: bool, hyperparameters: 
     for group, own, told in zip(groups, options, content.groups, strict=True):
         if own.values.seed is not None and told.seed is not None:
             group["seed"] = told.seed
+    entries = _entries(content, saved, optimizer, options, convert)
+    places = count()
+    packed = [{**_bare(group), "params": [next(places) for _ in group["params"]]} for group in groups]
+    for group, told in zip(packed, content.groups, strict=True):
+        group |= {"coding": told.coding} if "coding" in group else {}
+    return {"state": entries, "param_groups": packed}
+
+
+def _entries(
+    content: Content, saved: Sequence[Parameter], optimizer: Base, options: Sequence[GroupOptions], convert: bool
+) -> dict[int, dict[str, Any]]:
+    """Return the entries of a state dict by the places of parameters, without those that are empty."""
     items = [(param, own) for own in options for param in own.group["params"]]
     labels = labels_of(names_of(optimizer))
     entries = [
         _entry(optimizer, one, own, param, label, convert or (content.is_earlier(one) and param.dim() < 2))
         for one, (param, own), label in zip(saved, items, labels, strict=True)
     ]
-    places = iter(range(len(items)))
-    packed = [{**_bare(group), "params": [next(places) for _ in group["params"]]} for group in groups]
-    for group, told in zip(packed, content.groups, strict=True):
-        group |= {"coding": told.coding} if "coding" in group else {}
-    return {"state": {place: entry for place, entry in enumerate(entries) if entry}, "param_groups": packed}
+    return {place: entry for place, entry in enumerate(entries) if entry}
 
 
 def _bare(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,23 +231,28 @@ def _entry(
     """Return an entry of a state dict, in torch's names."""
     if own.formats and not convert:
         _check_formats(own, param, options, label)
-    naming, parameter = optimizer._naming, options.rule.parameter
+    naming = optimizer._naming
     if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not naming.counts):
         return {}
+    entry = _planes(own, options.rule, param, naming, label)
+    entry |= {naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}
+    if not naming.counted(options.formats):
+        return entry
+    # What was not counted has been stepped if its slots are there, and its rule does not ask how often.
+    return {**entry, "step": 1.0 if own.t is None else float(own.t)}
+
+
+def _planes(own: Parameter, rule: Rule, param: Tensor, naming: Naming, label: str) -> dict[str, Any]:
+    """Return the planes of a checkpoint by their keys in a state."""
     entry: dict[str, Any] = {}
     kind = FORMATS[STORAGE.get(param.dtype, "float64" if param.dtype is torch.complex128 else "float32")]
     for value, id_ in own.formats.items():
-        key, is_slot = (PARAM, False) if value == parameter else (naming.slots.get(value, value), True)
-        way = saved_way(id_, kind, is_slot=is_slot)
+        way = saved_way(id_, kind, is_slot=value != rule.parameter)
         if way is None:
             raise StateError(
                 f"{label}: the checkpoint has {value} in the format {short(id_)}, unknown to this steprule"
             )
-        for part in way.parts:
-            if (part.suffix or is_slot) and (plane := plane_name(value, part.suffix)) in own.planes:
-                entry[key_of(key, way.name, part.suffix)] = tensor_of(own.planes[plane])
-    entry |= {naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}
-    if not (naming.counts or options.formats.by_chance):
-        return entry
-    # What was not counted has been stepped if its slots are there, and its rule does not ask how often.
-    return {**entry, "step": 1.0 if own.t is None else float(own.t)}
+        for suffix, at in keyed(value, way, rule, naming.slots).keys.items():
+            if (plane := plane_name(value, suffix)) in own.planes:
+                entry[at] = tensor_of(own.planes[plane])
+    return entry

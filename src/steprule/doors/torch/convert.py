@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.coding import decode, encode
-from steprule.doors.torch.formats import PARAM, key_of, torch_dtype
+from steprule.doors.torch.formats import PARAM, Keyed, key_of, keyed, torch_dtype
 from steprule.errors import StateError
 from steprule.formats import FORMATS, Kept, Storage, shape_of
 from steprule.rules import Rule
@@ -19,35 +19,36 @@ from steprule.rules import Rule
 __all__ = ["converted", "decoded_entry"]
 
 
-def converted(
-    entry: Mapping[str, Any], param: Tensor, rule: Rule, ways: Mapping[str, Kept], names: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return an entry of a state with every slot in the format that ``ways`` says."""
+def converted(entry: Mapping[str, Any], param: Tensor, rule: Rule, values: Iterable[Keyed]) -> dict[str, Any]:
+    """Return an entry of a state with every value kept as ``values`` say."""
     new = dict(entry)
-    for slot, way in ways.items():
-        if slot == rule.parameter:
-            parts = {key_of(PARAM, way.name, part.suffix): torch_dtype(part.dtype) for part in way.parts if part.suffix}
-            low = new.get(f"{PARAM}_low")
-            if low is not None and parts.get(f"{PARAM}_low") != low.dtype:
-                del new[f"{PARAM}_low"]
-            for name, kind in parts.items():
-                new.setdefault(name, torch.zeros(param.shape, dtype=kind, device=param.device))
-            continue
-        key = names.get(slot, slot)
-        if _is_in(new, key, way):
-            continue
-        numbers = _numbers(new, key, slot in rule.non_negative, param)
-        if numbers is None:
-            continue
-        for name in (key, f"{key}_8bit", f"{key}_scale"):
-            new.pop(name, None)
-        if way.is_plain:
-            new[key] = _tensor(numbers, torch.float32)
-        else:
-            planes = encode(way, numbers)
-            kinds = {part.suffix: torch_dtype(part.dtype) for part in way.parts}
-            new |= {key_of(key, way.name, suffix): _tensor(plane, kinds[suffix]) for suffix, plane in planes.items()}
+    for one in values:
+        if not one.is_slot:
+            _convert_low(new, param, one)
+        elif not _is_in(new, one.key, one.way):
+            numbers = _numbers(new, one.key, one.value in rule.non_negative, param)
+            if numbers is not None:
+                for name in (one.key, f"{one.key}_8bit", f"{one.key}_scale"):
+                    new.pop(name, None)
+                new |= _planes(one, numbers)
     return new
+
+
+def _convert_low(new: dict[str, Any], param: Tensor, one: Keyed) -> None:
+    """Let an entry have what is beside the parameter here, and nothing else there."""
+    parts = {key: torch_dtype(one.parts[suffix].dtype) for suffix, key in one.keys.items()}
+    low = new.get(f"{PARAM}_low")
+    if low is not None and parts.get(f"{PARAM}_low") != low.dtype:
+        del new[f"{PARAM}_low"]
+    for name, kind in parts.items():
+        new.setdefault(name, torch.zeros(param.shape, dtype=kind, device=param.device))
+
+
+def _planes(one: Keyed, numbers: NDArray[np.float32]) -> dict[str, Tensor]:
+    if one.way.is_plain:
+        return {one.key: _tensor(numbers, torch.float32)}
+    planes, keys = encode(one.way, numbers), one.keys
+    return {keys[suffix]: _tensor(planes[suffix], torch_dtype(part.dtype)) for suffix, part in one.parts.items()}
 
 
 def decoded_entry(
@@ -57,10 +58,9 @@ def decoded_entry(
 
     ``counts`` says whether torch's class has a step count.
     """
-    kept = [slot for slot in rule.slots if slot not in rule.scalars]
     plain = Storage(FORMATS["float32"])
-    ways = {slot: plain.of_slot(slot, slot in rule.non_negative) for slot in kept}
-    new = converted(entry, param, rule, ways, names)
+    ways = {slot: plain.of_slot(slot, slot in rule.non_negative) for slot in rule.element_slots}
+    new = converted(entry, param, rule, [keyed(slot, way, rule, names) for slot, way in ways.items()])
     new.pop(f"{PARAM}_low", None)
     if not counts:
         new.pop("step", None)

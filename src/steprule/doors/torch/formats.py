@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol, TypedDict
 
@@ -14,7 +15,7 @@ from steprule.doors.describe import Line, table, words
 from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, shape_of
+from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Kept, Part, Storage, check_effects, check_seed, shape_of
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
@@ -24,11 +25,13 @@ __all__ = [
     "PARAM",
     "STORAGE",
     "FormatOptions",
+    "Keyed",
     "check_formats",
     "check_kept",
     "described",
     "formats_of",
     "key_of",
+    "keyed",
     "names_of",
     "storage_of",
     "torch_dtype",
@@ -81,7 +84,7 @@ def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], w
         own["states"] = {slots.get(key, key): name for key, name in states.items()}
         if len(own["states"]) < len(states):
             raise HyperparameterError(f"states names a slot twice, by torch's name and the rule's: {states}{where}")
-    kept = [slot for slot in rule.slots if slot not in rule.scalars]
+    kept = rule.element_slots
     if not kept and isinstance(states, str):  # SGD has a slot with momentum, and none without
         own["states"] = {}
     return Formats.of(**own, slots=kept, where=where), seed
@@ -142,6 +145,39 @@ def key_of(key: str, name: str, suffix: str) -> str:
     return f"{key}_8bit" if name == "8bit" else key
 
 
+@dataclass(frozen=True)
+class Keyed:
+    """A value of a rule as an entry of a state has it.
+
+    Attributes:
+        value: what the rule calls it.
+        key: what torch calls it.
+        way: how it is kept.
+        is_slot: whether it is a slot. The parameter's own numbers are no part of a state, but what is beside them is.
+    """
+
+    value: str
+    key: str
+    way: Kept
+    is_slot: bool
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The planes that an entry has, by suffix."""
+        return {part.suffix: part for part in self.way.parts if part.suffix or self.is_slot}
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Their keys there, by suffix."""
+        return {suffix: key_of(self.key, self.way.name, suffix) for suffix in self.parts}
+
+
+def keyed(value: str, way: Kept, rule: Rule, names: Mapping[str, str]) -> Keyed:
+    """Return a value as an entry of a state has it; ``names`` are what torch calls the slots."""
+    is_slot = value != rule.parameter
+    return Keyed(value, names.get(value, value) if is_slot else PARAM, way, is_slot)
+
+
 def torch_dtype(dtype: str) -> torch.dtype:
     """Return torch's type of a plane that does not hold plain numbers. The upper halves of float32 are bfloat16."""
     return _TORCH[dtype]
@@ -154,12 +190,11 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
         StructureError: for states of fewer bits on float64.
         HyperparameterError: for an option without effect on any parameter.
     """
-    if all(own.formats.is_plain for own in groups) and not any(name in given for name in DEFAULTS):
+    if all(own.formats.is_plain for own in groups) and DEFAULTS.keys().isdisjoint(given):
         return
-    params = [(param, own) for own in groups for param in own.group["params"]]
-    params = [(param, own) for param, own in params if param.is_floating_point() or param.is_complex()]
+    params = [(p, own) for own in groups for p in own.group["params"] if p.is_floating_point() or p.is_complex()]
     storages = [storage_of(own.formats, param, own.rule, own.values.variant) for param, own in params]
-    changed = {name: given[name] for name, value in DEFAULTS.items() if name in given and given[name] != value}
+    changed = {name: given[name] for name, value in DEFAULTS.items() if given.get(name, value) != value}
     check_effects(changed, [own.formats for own in groups], storages, [param.numel() for param, _ in params])
 
 

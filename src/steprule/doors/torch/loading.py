@@ -74,32 +74,34 @@ def loaded_groups(
         )
     groups = []
     for index, (group, old) in enumerate(zip(saved, here, strict=True)):
+        where = f" (group {index})"
         if len(group["params"]) != len(old["params"]):
             raise StateError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
-                f"{len(group['params'])} parameters, expected {len(old['params'])} (group {index})"
+                f"{len(group['params'])} parameters, expected {len(old['params'])}{where}"
             )
-        own = {"param_names": old["param_names"]} if "param_names" in old else {}
-        taken = deepcopy(dict(group))
-        if taken.get("coding") == EARLIER_CODING:
-            taken["coding"] = CODING  # what differs is converted with the states
-        if taken.get("coding", CODING) != CODING:
-            raise StateError(
-                f"the states are coded as {taken['coding']!r} (group {index}), this steprule reads {CODING!r}"
-            )
-        kept = {"seed"} if "seed" in old and not convert else set()
-        taken = {name: value for name, value in taken.items() if name not in _FORMATS or name in kept}
-        own |= {name: old[name] for name in _FORMATS if name in old}
-        # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
-        needed = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
-        new = {**needed, **own, **taken, "params": old["params"]}
+        new = _made(old, group, defaults, convert, where)
         try:
-            check_keys(new, known, f" (group {index})")
-            check(new, f" (group {index})")
+            check_keys(new, known, where)
+            check(new, where)
         except HyperparameterError as error:
             raise StateError(f"the options of the loaded state dict do not fit: {error}") from None
         groups.append(new)
     return groups
+
+
+def _made(
+    old: Mapping[str, Any], saved: Mapping[str, Any], defaults: Mapping[str, Any], convert: bool, where: str
+) -> dict[str, Any]:
+    """Return a group with the options of a saved one, and with its own parameters and formats."""
+    if saved.get("coding", CODING) not in (CODING, EARLIER_CODING):  # the earlier one is converted with the states
+        raise StateError(f"the states are coded as {saved['coding']!r}{where}, this steprule reads {CODING!r}")
+    own = {name: old[name] for name in ("param_names", *_FORMATS) if name in old}
+    kept = set(_FORMATS) - ({"seed"} if "seed" in old and not convert else set())
+    taken = {name: value for name, value in deepcopy(dict(saved)).items() if name not in kept}
+    # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
+    needed = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
+    return {**needed, **own, **taken, "params": old["params"]}
 
 
 def loaded_state(

@@ -56,6 +56,10 @@ class Naming:
         """Return every key of a state that this class may keep."""
         return {"step", *(self.slots.get(slot, slot) for slot in rule.slots)}
 
+    def counted(self, formats: Formats) -> bool:
+        """Return whether a state has a step count, which rounding by chance takes, too."""
+        return self.counts or formats.by_chance
+
     @property
     def tuples(self) -> set[str]:
         """The options that hold several hyperparameters."""

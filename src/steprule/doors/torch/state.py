@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from torch import Tensor
 from steprule.coding import plane_name
 from steprule.doors.leaf import constant_parts
 from steprule.doors.torch.convert import converted
-from steprule.doors.torch.formats import PARAM, key_of, storage_of, torch_dtype
+from steprule.doors.torch.copies import copied, placed, waiting
+from steprule.doors.torch.formats import PARAM, Keyed, keyed, storage_of, torch_dtype
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.engine import ways_of
 from steprule.errors import StateError
-from steprule.formats import Kept, Part, shape_of
+from steprule.formats import Part, shape_of
 from steprule.rules import Rule
 
 __all__ = ["LOADING", "check_entry", "load_entry"]
@@ -49,89 +49,91 @@ def check_entry(
     Raises:
         StateError: when the entry does not belong to the parameter.
     """
-    rule, trace = options.rule, options.rule.trace(options.values.variant)
-    storage = storage_of(options.formats, param, rule, options.values.variant)
-    counts = naming.counts or options.formats.by_chance
+    trace = options.rule.trace(options.values.variant)
+    storage = storage_of(options.formats, param, options.rule, options.values.variant)
     keys = [naming.slots.get(slot, slot) for slot in trace.slots]
-    stepped = {"step", *(name for key in keys for name in (key, f"{key}_8bit"))}
-    fresh: dict[str, Tensor] = {}
     planes: dict[str, Tensor] = {}
-    for value, way in ways_of(rule, options.values.variant, storage).items():
-        key, is_slot = (PARAM, False) if value == rule.parameter else (naming.slots.get(value, value), True)
-        _check_format(entry, key, way, is_slot, remedy)
-        start = options.values.start_of(value) if is_slot else 0.0
-        found, new = _planes(entry, key, way, param, is_slot, start, remedy, is_ordered=not storage.is_plain)
+    fresh: dict[str, Tensor] = {}
+    for value, way in ways_of(options.rule, options.values.variant, storage).items():
+        one = keyed(value, way, options.rule, naming.slots)
+        _check_format(entry, one, remedy)
+        start = options.values.start_of(value)
+        found, new = _planes(entry, one, param, start, remedy, is_ordered=not storage.is_plain)
         # What a caller keeps there (an average) says nothing of a step.
-        if not is_slot and new and any(entry.get(name) is not None for name in stepped):
+        if new and not one.is_slot and _has_any(entry, keys):
             raise StateError(f"the state has no {min(new)}, which belongs to weights={way.name!r}. {remedy}")
         planes |= {plane_name(value, suffix): tensor for suffix, tensor in found.items()}
         fresh |= new
-    started = any(entry.get(key) is None and entry.get(f"{key}_8bit") is None for key in keys)
     scalars = {
         slot: _number(entry, naming.slots.get(slot, slot), torch.float64, options.values.start_of(slot), fresh, home)
         for slot in trace.scalars
     }
-    if not counts:
-        return Slots(planes, scalars, None, 0 if started or not trace.slots else 1, storage), fresh
+    has_stepped = _has_all(entry, keys)
+    if not naming.counted(options.formats):
+        return Slots(planes, scalars, None, int(has_stepped), storage), fresh
     # What was not counted before has been stepped if its slots are there.
-    begun = 0.0 if naming.counts or started or not trace.slots else 1.0
+    begun = float(has_stepped and not naming.counts)
     step = _number(entry, "step", naming.count_dtype or _step_dtype(), begun, fresh, home)
-    if home is not None:
-        return Slots(planes, scalars, step, 0, storage), fresh
+    return Slots(planes, scalars, step, _steps(step) if home is None else 0, storage), fresh
+
+
+def _has(entry: Mapping[str, Any], key: str) -> bool:
+    """Whether a slot is there, in some format."""
+    return entry.get(key) is not None or entry.get(f"{key}_8bit") is not None
+
+
+def _has_any(entry: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    return entry.get("step") is not None or any(_has(entry, key) for key in keys)
+
+
+def _has_all(entry: Mapping[str, Any], keys: Collection[str]) -> bool:
+    """Whether there are slots, and every one is there; what does not fit is told more exactly elsewhere."""
+    return bool(keys) and all(_has(entry, key) for key in keys)
+
+
+def _steps(step: Tensor) -> int:
     t = step.item()
     if not (math.isfinite(t) and t >= 0 and t == int(t)):
         raise StateError(f"step must be a whole number of at least 0, got {t!r}")
-    return Slots(planes, scalars, step, int(t), storage), fresh
+    return int(t)
 
 
-def _check_format(entry: Mapping[str, Any], key: str, way: Kept, is_slot: bool, remedy: str) -> None:
+def _check_format(entry: Mapping[str, Any], one: Keyed, remedy: str) -> None:
     """Refuse an entry that has the value in another format: starting anew beside it would be a silent loss."""
-    own = {key_of(key, way.name, part.suffix) for part in way.parts if part.suffix or is_slot}
-    known = {f"{key}_8bit", f"{key}_scale", *([key] if is_slot else [f"{key}_low"])}
-    foreign = sorted(name for name in known - own if entry.get(name) is not None)
+    known = {f"{one.key}_8bit", f"{one.key}_scale", one.key if one.is_slot else f"{one.key}_low"}
+    foreign = sorted(name for name in known - set(one.keys.values()) if entry.get(name) is not None)
     # A widening of plain numbers is told from another format by its type, elsewhere.
     if foreign:
-        raise StateError(f"the state has {foreign[0]}, but {key} is kept as {way.name} here. {remedy}")
+        raise StateError(f"the state has {foreign[0]}, but {one.key} is kept as {one.way.name} here. {remedy}")
 
 
 def _planes(
-    entry: Mapping[str, Any],
-    key: str,
-    way: Kept,
-    param: Tensor,
-    is_slot: bool,
-    start: float,
-    remedy: str,
-    *,
-    is_ordered: bool,
+    entry: Mapping[str, Any], one: Keyed, param: Tensor, start: float, remedy: str, *, is_ordered: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the planes of a value by suffix, and those that are new by key.
 
     ``is_ordered`` says that the kernel walks C order alone, whatever the parameter's strides are.
     """
-    if way.is_plain:
-        if not is_slot:
-            return {}, {}
-        tensor = _start(param, start) if entry.get(key) is None else _fitting(entry[key], param, key)
+    keys = one.keys
+    if one.way.is_plain and one.is_slot:
+        tensor = _start(param, start) if entry.get(one.key) is None else _fitting(entry[one.key], param, one.key)
         tensor = tensor.contiguous() if is_ordered else tensor
-        return {"": tensor}, {} if tensor is entry.get(key) else {key: tensor}
-    parts = {part.suffix: part for part in way.parts if part.suffix or is_slot}
-    keys = {suffix: key_of(key, way.name, suffix) for suffix in parts}
+        return {"": tensor}, {} if tensor is entry.get(one.key) else {one.key: tensor}
     lacking = [name for name in keys.values() if entry.get(name) is None]
     if len(lacking) == len(keys):
-        new = {keys[suffix]: tensor for suffix, tensor in _start_planes(param, parts, way, start, key).items()}
-        return {suffix: new[keys[suffix]] for suffix in keys}, new
+        planes = _start_planes(param, one, start)
+        return planes, {keys[suffix]: tensor for suffix, tensor in planes.items()}
     if lacking:
-        raise StateError(f"the state has no {lacking[0]}, which belongs to {key} in the format {way.name}")
-    for suffix, part in parts.items():
+        raise StateError(f"the state has no {lacking[0]}, which belongs to {one.key} in the format {one.way.name}")
+    for suffix, part in one.parts.items():
         _check_plane(entry[keys[suffix]], part, param, keys[suffix], remedy)
     return {suffix: entry[name] for suffix, name in keys.items()}, {}
 
 
-def _start_planes(param: Tensor, parts: Mapping[str, Part], way: Kept, start: float, key: str) -> dict[str, Tensor]:
+def _start_planes(param: Tensor, one: Keyed, start: float) -> dict[str, Tensor]:
     fresh: dict[str, Tensor] = {}
-    constant = constant_parts(way, start, key) if start else {}
-    for suffix, part in parts.items():
+    constant = constant_parts(one.way, start, one.key) if start else {}
+    for suffix, part in one.parts.items():
         kind, shape = torch_dtype(part.dtype), shape_of(part, param.shape)
         fresh[suffix] = torch.zeros(shape, dtype=kind, device=param.device)
         # As bits: torch fills bfloat16 with numbers.
@@ -161,42 +163,57 @@ def load_entry(
     given = {key: value for key, value in entry.items() if value is not None}
     if not given:
         return {}
-    rule, variant = options.rule, options.values.variant
-    ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
-    own = _own_keys(given, rule, naming)
-    off = _switched_off(given, rule, naming)
+    own, off = _own_keys(given, options.rule, naming), _switched_off(given, options.rule, naming)
     # What a caller keeps of a parameter that has not been stepped, or what nothing is kept beside.
     if not own and (_UNCOUNTED - off).isdisjoint(given):
-        return {key: _other(key, value, param, off) for key, value in given.items()}
-    if convert:
-        try:
-            given = converted(given, param, rule, ways, naming.slots)
-        except StateError as error:
-            raise StateError(f"{place}: {error}") from None
-        if options.formats.by_chance and not naming.counts:
-            given.setdefault("step", torch.ones(()))  # it was not counted; only where the slots start does it matter
-    named = {naming.slots.get(value, value): way for value, way in ways.items() if value in rule.slots}
-    slots = {name for key, way in named.items() for name in _keys(key, way)}
-    low = {key_of(PARAM, "", part.suffix) for part in ways[rule.parameter].parts if part.suffix}
-    scalars = {naming.slots.get(slot, slot) for slot in rule.trace(variant).scalars}
-    expected = slots | scalars | ({"step"} if naming.counts or options.formats.by_chance else set())
-    lacking = expected - set(given) or not own
-    in_other_formats = _in_other_formats(given, naming, rule.trace(variant).slots)
-    if (naming.counts and "step" not in given) or not scalars <= set(given) or (lacking and not in_other_formats):
-        raise StateError(
-            f"{place}: the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of "
-            "other options?"
-        )
+        return {key: waiting(key, value, param, off) for key, value in given.items()}
     try:
-        coded = low | {k for key, way in named.items() if not way.is_plain for k in _keys(key, way)}
-        numbers = {"step", *(naming.slots.get(slot, slot) for slot in rule.scalars)}
-        others = {k: v for k, v in given.items() if k not in slots | low}
-        others = {k: _copied(v) if k in numbers else _other(k, v, param, off) for k, v in others.items()}
-        placed = {k: others[k] if k in others else _placed(v, param, k in coded) for k, v in given.items()}
-        _, fresh = check_entry(placed, param, options, naming, remedy=LOADING)
+        return _loaded(given, bool(own), off, param, options, naming, convert)
     except StateError as error:
         raise StateError(f"{place}: {error}") from None
-    return {**placed, **fresh}
+
+
+def _loaded(
+    given: dict[str, Any],
+    is_own: bool,
+    off: set[str],
+    param: Tensor,
+    options: GroupOptions,
+    naming: Naming,
+    convert: bool,
+) -> dict[str, Any]:
+    rule, variant = options.rule, options.values.variant
+    ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
+    values = [keyed(value, way, rule, naming.slots) for value, way in ways.items()]
+    if convert:
+        given = converted(given, param, rule, values)
+        if options.formats.by_chance and not naming.counts:
+            given.setdefault("step", torch.ones(()))  # it was not counted; only where the slots start does it matter
+    _check_keys(given, is_own, values, options, naming)
+    is_coded = {key: not one.way.is_plain for one in values for key in one.keys.values()}
+    numbers = {"step", *(naming.slots.get(slot, slot) for slot in rule.scalars)}
+    others = {k: v for k, v in given.items() if k not in is_coded}
+    others = {k: copied(v) if k in numbers else waiting(k, v, param, off) for k, v in others.items()}
+    entry = {k: others[k] if k in others else placed(v, param, is_coded[k]) for k, v in given.items()}
+    _, fresh = check_entry(entry, param, options, naming, remedy=LOADING)
+    return {**entry, **fresh}
+
+
+def _check_keys(
+    given: Mapping[str, Any], is_own: bool, values: Sequence[Keyed], options: GroupOptions, naming: Naming
+) -> None:
+    """Refuse an entry without what a step has left there. What is there in other formats is told more exactly later."""
+    slots = [one for one in values if one.is_slot]
+    scalars = {naming.slots.get(slot, slot) for slot in options.rule.trace(options.values.variant).scalars}
+    expected = scalars | {key for one in slots for key in one.keys.values()}
+    expected |= {"step"} if naming.counted(options.formats) else set()
+    needed = scalars | {"step"} if naming.counts else scalars
+    is_whole = is_own and expected <= given.keys()
+    if not needed <= given.keys() or not (is_whole or _has_all(given, [one.key for one in slots])):
+        raise StateError(
+            f"the state has {sorted(given)}, expected {sorted(expected)}: is it of another optimizer, or of other "
+            "options?"
+        )
 
 
 _UNCOUNTED = {"momentum_buffer", "momentum_buffer_8bit"}
@@ -213,56 +230,6 @@ def _own_keys(given: Mapping[str, Any], rule: Rule, naming: Naming) -> set[str]:
     """Return the keys of an entry that are of its parameter's steps, in whatever format."""
     known = naming.known(rule)
     return set(given) & {*known, f"{PARAM}_low", *(f"{key}_{suffix}" for key in known for suffix in ("8bit", "scale"))}
-
-
-def _in_other_formats(given: Mapping[str, Any], naming: Naming, kept: Iterable[str]) -> bool:
-    """Whether every slot is there in some format; what does not fit is told more exactly later."""
-    keys = [naming.slots.get(slot, slot) for slot in kept]
-    found = [key in given or f"{key}_8bit" in given for key in keys]
-    return bool(keys) and all(found)
-
-
-def _keys(key: str, way: Kept) -> set[str]:
-    return {key_of(key, way.name, part.suffix) for part in way.parts}
-
-
-def _placed(value: Any, param: Tensor, is_coded: bool) -> Any:
-    """Return a copy of a plane on the parameter's device: of plain numbers in its layout, of codes in C order."""
-    if isinstance(value, Tensor) and is_coded and not value.is_sparse:
-        return value.detach().to(param.device).clone(memory_format=torch.contiguous_format)
-    if not isinstance(value, Tensor) or value.shape != param.shape:
-        return value
-    dense = value.to_dense() if value.is_sparse else value
-    like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
-    return like.copy_(dense.detach())
-
-
-def _other(key: str, value: Any, param: Tensor, off: set[str]) -> Any:
-    """Return a copy of what is no slot of now. Slots that are ``off`` keep their format, for when they are on again."""
-    return _placed(value, param, key.endswith(("_8bit", "_scale"))) if key in off else _moved(value, param)
-
-
-def _moved(value: Any, param: Tensor) -> Any:
-    """Return a copy of what a caller keeps in a state, with its tensors on the parameter's device.
-
-    Floating-point numbers get the parameter's type if it holds them all; torch narrows them to it as well.
-    """
-    if isinstance(value, dict):
-        return {key: _moved(item, param) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_moved(item, param) for item in value)
-    if not isinstance(value, Tensor):
-        return copy.deepcopy(value)
-    both_real = value.is_floating_point() and param.is_floating_point()
-    widens = both_real and torch.promote_types(value.dtype, param.dtype) == param.dtype
-    here = value.detach()
-    there = here.to(param.device, param.dtype if widens else value.dtype)
-    return _copied(value) if there is here else there
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy; of a tensor that is part of a graph, without the graph."""
-    return value.detach().clone() if isinstance(value, Tensor) and not value.is_leaf else copy.deepcopy(value)
 
 
 def _start(param: Tensor, value: float) -> Tensor:
@@ -307,18 +274,23 @@ def _number(
         if value.requires_grad:  # part of a graph through steps, which its number is not
             fresh[key] = value.to(home, dtype).reshape(())
             return fresh[key]
-        value = value.item()
-    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
-        value = value.item()
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise StateError(f"{key} must be one number, got {value!r}")
-    number = start if value is None else float(value)
+    number = start if value is None else _float_of(value, key)
     if home.type == "cpu":
         # As torch does: FakeTensorMode and make_fx know the numbers of such tensors, and not those of filled ones.
         fresh[key] = torch.tensor(number, dtype=dtype, device=home)
     else:  # Filled there: a copy from this machine's memory would wait for the device.
         fresh[key] = torch.full((), number, dtype=dtype, device=home)
     return fresh[key]
+
+
+def _float_of(value: Any, key: str) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise StateError(f"{key} must be one number, got {value!r}")
+    return float(value)
 
 
 def _step_dtype() -> torch.dtype:

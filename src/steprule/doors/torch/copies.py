@@ -1,0 +1,50 @@
+"""Copies of what a loaded state holds of a parameter, on the parameter's device."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["copied", "moved", "placed", "waiting"]
+
+
+def placed(value: Any, param: Tensor, is_coded: bool) -> Any:
+    """Return a copy of a plane on the parameter's device: of plain numbers in its layout, of codes in C order."""
+    if isinstance(value, Tensor) and is_coded and not value.is_sparse:
+        return value.detach().to(param.device).clone(memory_format=torch.contiguous_format)
+    if not isinstance(value, Tensor) or value.shape != param.shape:
+        return value
+    dense = value.to_dense() if value.is_sparse else value
+    like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
+    return like.copy_(dense.detach())
+
+
+def waiting(key: str, value: Any, param: Tensor, off: set[str]) -> Any:
+    """Return a copy of what is no slot of now. Slots that are ``off`` keep their format, for when they are on again."""
+    return placed(value, param, key.endswith(("_8bit", "_scale"))) if key in off else moved(value, param)
+
+
+def moved(value: Any, param: Tensor) -> Any:
+    """Return a copy of what a caller keeps in a state, with its tensors on the parameter's device.
+
+    Floating-point numbers get the parameter's type if it holds them all; torch narrows them to it as well.
+    """
+    if isinstance(value, dict):
+        return {key: moved(item, param) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(moved(item, param) for item in value)
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    both_real = value.is_floating_point() and param.is_floating_point()
+    widens = both_real and torch.promote_types(value.dtype, param.dtype) == param.dtype
+    here = value.detach()
+    there = here.to(param.device, param.dtype if widens else value.dtype)
+    return copied(value) if there is here else there
+
+
+def copied(value: Any) -> Any:
+    """Return a copy; of a tensor that is part of a graph, without the graph."""
+    return value.detach().clone() if isinstance(value, Tensor) and not value.is_leaf else copy.deepcopy(value)
