@@ -516,6 +516,38 @@ def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path: Path, v
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ({"parms": True}, "params"),
+        ({"param": True}, "params"),
+        ({"parasm": True}, "params"),
+        ({"Params": None}, "params"),
+        ({"keeep": 2}, "keep"),
+        ({"kepe": 2}, "keep"),
+        ({"KEEP": 2}, "keep"),
+        ({"backgroud": True}, "background"),
+        ({"back_ground": True}, "background"),
+    ],
+    ids=case_id,
+)
+def test_a_misspelt_option_is_not_stored(tmp_path: Path, slip: dict[str, Any], meant: str) -> None:
+    place = tmp_path / "run.safetensors"
+    for more in ({}, {"params": True, "epoch": 3}):
+        with pytest.raises(
+            TypeError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'.*nothing was writ"
+        ):
+            sr.save(place, made("adam"), **more, **slip)
+        assert not list(tmp_path.iterdir())
+
+
+def test_further_values_may_have_names_of_their_own(tmp_path: Path) -> None:
+    optimizer, place = made("adam"), tmp_path / "run.safetensors"
+    names = ("epoch", "step", "loss", "seed", "keeps", "kept", "deep", "kee", "parameters", "grounds", "k", "params_2")
+    sr.save(place, optimizer, **dict.fromkeys(names, 3))
+    assert sr.load(place).extra == dict.fromkeys(names, 3)
+
+
 def test_what_a_checkpoint_shows(tmp_path: Path) -> None:
     sr.save(tmp_path / "x", train(made("adamw", lr=0.5, **COMBINATIONS[0][1]), 4), epoch=1)
     checkpoint = sr.load(tmp_path / "x")
