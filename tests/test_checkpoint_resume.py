@@ -529,7 +529,6 @@ def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path: Path, v
         ({"backgroud": True}, "background"),
         ({"back_ground": True}, "background"),
     ],
-    ids=case_id,
 )
 def test_a_misspelt_option_is_not_stored(tmp_path: Path, slip: dict[str, Any], meant: str) -> None:
     place = tmp_path / "run.safetensors"
