@@ -532,7 +532,8 @@ def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path: Path, v
 )
 def test_a_misspelt_option_is_not_stored(tmp_path: Path, slip: dict[str, Any], meant: str) -> None:
     place = tmp_path / "run.safetensors"
-    for more in ({}, {"params": True, "epoch": 3}):
+    further: list[dict[str, Any]] = [{}, {"params": True, "epoch": 3}]
+    for more in further:
         with pytest.raises(
             TypeError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'.*nothing was writ"
         ):
@@ -543,8 +544,9 @@ def test_a_misspelt_option_is_not_stored(tmp_path: Path, slip: dict[str, Any], m
 def test_further_values_may_have_names_of_their_own(tmp_path: Path) -> None:
     optimizer, place = made("adam"), tmp_path / "run.safetensors"
     names = ("epoch", "step", "loss", "seed", "keeps", "kept", "deep", "kee", "parameters", "grounds", "k", "params_2")
-    sr.save(place, optimizer, **dict.fromkeys(names, 3))
-    assert sr.load(place).extra == dict.fromkeys(names, 3)
+    further: dict[str, Any] = dict.fromkeys(names, 3)
+    sr.save(place, optimizer, **further)
+    assert sr.load(place).extra == further
 
 
 def test_what_a_checkpoint_shows(tmp_path: Path) -> None:
