@@ -48,6 +48,9 @@ acts first on the gradient. Where the order changes what is meant:
 | climbing, with a penalty on weights | `maximize(l2(rule))` | `l2(maximize(rule))`: it climbs the penalty |
 | the penalty beside a loss that is scaled | `unscaled(l2(rule))` | `l2(unscaled(rule))`: it is divided, too |
 | a mask by the gradient with its penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
+
+On a command line settings stand behind all of it, in parentheses of their own:
+`steprule rules 'l2(adam)(weight_decay=0.1, beta2=0.9)'`.
 """
 
 _SCHEDULES = """# Schedules

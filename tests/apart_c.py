@@ -225,16 +225,17 @@ def _example(language: str) -> str:
 
 def test_the_examples_of_the_docs_run(tmp_path: Path) -> None:
     """In C and in JavaScript, with the numbers of the same steps in NumPy."""
-    theta, scale = np.array([1.0, -2.0], np.float32), np.array([2.0, 20.0], np.float32)
+    theta, scale, least = np.zeros(2, np.float32), np.array([2, 20], np.float32), np.array([1, -2], np.float32)
     optimizer = sr.Optimizer(theta, "adam", lr=0.1)
     for _ in range(500):
-        optimizer.step(scale * theta)
+        optimizer.step(scale * (theta - least))
     (tmp_path / "adam.c").write_text(_adam())
     (tmp_path / "main.c").write_text(_example("c"))
     sources = [str(tmp_path / name) for name in ("adam.c", "main.c")]
     subprocess.run(["gcc", *FLAGS, "-std=c99", "-o", str(tmp_path / "main"), *sources, "-lm"], check=True)
     said = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True).stdout
-    assert said == f"{theta[0] + 0.0:.4f} {theta[1] + 0.0:.4f}\n"
+    assert said == f"{theta[0]:.4f} {theta[1]:.4f}\n" == "1.0000 -2.0000\n"
+    assert '"%.4f %.4f\\n", theta[0], theta[1]); /* 1.0000 -2.0000 */' in _example("c")
     recipe = plan(sr.rules.adam, sr.rules.adam.variant(sr.rules.adam.resolve({})), Storage(FORMATS["float32"]))
     (tmp_path / "adam.mjs").write_text(javascript.emit(recipe))
     (tmp_path / "main.mjs").write_text(_example("js"))

@@ -516,6 +516,39 @@ def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path: Path, v
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ({"parms": True}, "params"),
+        ({"param": True}, "params"),
+        ({"parasm": True}, "params"),
+        ({"Params": None}, "params"),
+        ({"keeep": 2}, "keep"),
+        ({"kepe": 2}, "keep"),
+        ({"KEEP": 2}, "keep"),
+        ({"backgroud": True}, "background"),
+        ({"back_ground": True}, "background"),
+    ],
+)
+def test_a_misspelt_option_is_not_stored(tmp_path: Path, slip: dict[str, Any], meant: str) -> None:
+    place = tmp_path / "run.safetensors"
+    further: list[dict[str, Any]] = [{}, {"params": True, "epoch": 3}]
+    for more in further:
+        with pytest.raises(
+            TypeError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'.*nothing was writ"
+        ):
+            sr.save(place, made("adam"), **more, **slip)
+        assert not list(tmp_path.iterdir())
+
+
+def test_further_values_may_have_names_of_their_own(tmp_path: Path) -> None:
+    optimizer, place = made("adam"), tmp_path / "run.safetensors"
+    names = ("epoch", "step", "loss", "seed", "keeps", "kept", "deep", "kee", "parameters", "grounds", "k", "params_2")
+    further: dict[str, Any] = dict.fromkeys(names, 3)
+    sr.save(place, optimizer, **further)
+    assert sr.load(place).extra == further
+
+
 def test_what_a_checkpoint_shows(tmp_path: Path) -> None:
     sr.save(tmp_path / "x", train(made("adamw", lr=0.5, **COMBINATIONS[0][1]), 4), epoch=1)
     checkpoint = sr.load(tmp_path / "x")

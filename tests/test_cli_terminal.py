@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,7 @@ def test_help_has_two_names_everywhere() -> None:
 @pytest.mark.parametrize("columns", [20, 40, 60])
 def test_narrow_terminals(columns: int) -> None:
     """Nothing is cut short, and what would stand to the right of names stands below them where there is no room."""
-    for words in [(verb, "-h") for verb in VERBS] + [("rules", "amsgrad"), ("rules",)]:
+    for words in [(verb, "-h") for verb in VERBS] + [("rules", "amsgrad"), ("rules",), ("lab", "--list")]:
         text = _here(*words, COLUMNS=str(columns))
         assert "…" not in text, words
         wide = [line for line in text.splitlines() if cell_len(line) > columns]
@@ -106,6 +107,17 @@ def test_narrow_terminals(columns: int) -> None:
     for word in ("after_max", "hyperparameter", "stochastic", "16", "6.02"):
         assert word in shown
     assert "│" not in _here("rules", "amsgrad", COLUMNS="20")
+
+
+def test_tables_are_whole_at_every_width() -> None:
+    """With both borders and every word, or as a list."""
+    for columns in (24, 32, *range(36, 50), 80):
+        text = _here("rules", "adam", COLUMNS=str(columns))
+        table = text.partition("hyperparameter")[2].partition("slots:")[0]
+        words = re.sub(r"[│┃]", " ", table).split()
+        assert words.count("number") == words.count("least") + 2 == 5, columns
+        rows = [line for line in text.splitlines() if line[:1] in "┃│"]
+        assert all(line.rstrip()[-1] == line[0] and cell_len(line) <= columns for line in rows if line), columns
 
 
 def test_a_shell_completes_verbs_options_rules_and_names() -> None:

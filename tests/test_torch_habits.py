@@ -192,7 +192,18 @@ NOTES: dict[Any, Any] = {
     "weights_only": True,
     "stages": (1, 2),
     "used": True,
-    "beta1": 0.9,
+    "beta1": None,
+    "beta3": 0.9,
+    "rl": True,
+    "l": 0.5,
+    "r": 0.5,
+    "ln": 0.5,
+    "l2": 0.5,
+    "lrl": 0.5,
+    "fps": 25,
+    "ps": 0.5,
+    "reps": 3,
+    "clips": 0.5,
     "momentum2": 0.5,
     "weight_decay_2": 0.1,
     "no_weight_decay": True,
@@ -249,6 +260,19 @@ SLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("Adam", {"epsilon": 1e-6}, "eps"),
     ("Adam", {"LR": 0.1}, "lr"),
     ("RMSprop", {"Eps": 1e-6}, "eps"),
+    ("Adam", {"lrr": 0.1}, "lr"),
+    ("AdamW", {"llr": torch.tensor(0.1)}, "lr"),
+    ("SGD", {"rl": 0.1}, "lr"),
+    ("Lion", {"lr_": 0.1}, "lr"),
+    ("AdamW", {"epss": 1e-6}, "eps"),
+    ("Adam", {"esp": 1e-6}, "eps"),
+    ("Optimizer", {"eeps": 1e-6}, "eps"),
+    ("Adadelta", {"rhoo": 0.5}, "rho"),
+    ("ADOPT", {"cilp": True}, "clip"),
+    ("Adam", {"ebtas": (0.9, 0.9)}, "betas"),
+    ("Adam", {"beta1": 0.5}, "betas"),
+    ("AdamW", {"beta2": torch.tensor(0.5)}, "betas"),
+    ("Lion", {"beta_1": 0.5}, "betas"),
     ("AdamW", {"weightDecay": 0.1}, "weight_decay"),
     ("AdamW", {"weight-decay": 0}, "weight_decay"),
     ("NAdam", {"Betas": (0.9, 0.9)}, "betas"),
@@ -261,6 +285,8 @@ SLIPS: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("name", "slip", "meant"), SLIPS, ids=case_id)
 def test_a_slip_names_the_option(name: str, slip: dict[str, Any], meant: str) -> None:
     options = {"rule": "adamw"} if name == "Optimizer" else {}
+    with pytest.raises(HyperparameterError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'"):
+        ours(name, [{"params": [parameter()], **slip}], **options)
     optimizer = ours(name, [parameter()], **options)
     before = everything(optimizer)
     with pytest.raises(HyperparameterError, match=f"no option '{next(iter(slip))}'. Did you mean '{meant}'"):
@@ -288,6 +314,14 @@ def test_a_slip_in_a_group_that_is_there_is_found_by_the_next_step(
     step(optimizer, name)
     optimizer.param_groups[0].update({"name": "w", "lr_scale": 0.5, "initial_lr": 0.1})  # notes, at any time
     step(optimizer, name)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Optimizer"])
+def test_the_papers_names_are_notes_where_there_are_no_betas(name: str) -> None:
+    options = {"rule": "momentum"} if name == "Optimizer" else {}
+    optimizer = ours(name, [{"params": [parameter()], "beta1": 0.5, "beta2": 0.5}], **options)
+    step(optimizer, name)
+    assert optimizer.param_groups[0]["beta1"] == 0.5
 
 
 @pytest.mark.parametrize("name", CLASSES)

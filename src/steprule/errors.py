@@ -15,8 +15,12 @@ __all__ = [
     "StepruleError",
     "StructureError",
     "TargetError",
+    "is_slip",
     "suggest",
 ]
+
+_SHORT = 4
+"""Names of so many letters are one letter away from too much that is another word."""
 
 
 class StepruleError(Exception):
@@ -63,3 +67,22 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean {' or '.join(map(repr, near))}?"
     return f" Known: {', '.join(sorted(names))}." if names else ""
+
+
+def is_slip(name: str, meant: str) -> bool:
+    """Whether a name is another one with two letters exchanged or one doubled; or, if that has more than four letters,
+    with one more, less or other.
+
+    Not the first one, by which ``used`` differs from ``fused``; and no digit, by which ``momentum2`` differs from
+    ``momentum``.
+    """
+    same = next((i for i, (own, other) in enumerate(zip(name, meant, strict=False)) if own != other), None)
+    same = min(len(name), len(meant)) if same is None else same
+    left, right = name[same:], meant[same:]
+    if left[:2] == right[:2][::-1] and left[2:] == right[2:]:
+        return len(right) > 1
+    if not same or left[:1].isdigit() or right[:1].isdigit():
+        return False
+    if len(meant) <= _SHORT:
+        return left[1:] == right and left[:1] == name[same - 1]
+    return left[1:] == right[1:] or left[1:] == right or left == right[1:]

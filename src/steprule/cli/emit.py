@@ -71,7 +71,7 @@ def emit(
     rule: Annotated[
         str,
         typer.Argument(
-            help="NAME, file.py:NAME, module:NAME or 'NAME(hyper=value, ...)'.",
+            help="NAME, file.py:NAME, module:NAME, 'NAME(hyper=value, ...)' or 'l2(NAME)(hyper=value, ...)'.",
             autocompletion=complete_rule,
         ),
     ],

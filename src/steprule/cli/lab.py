@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steprule.cli import terminal
 from steprule.cli.arguments import complete_rule, complete_story, complete_surface, path_to_write, whole
 from steprule.cli.film import FilmOptions, write_film
 from steprule.errors import HyperparameterError, StepruleError
@@ -24,13 +25,15 @@ __all__ = ["lab"]
 
 _DEFAULT = Path("steprule-lab.html")
 _PORT = 8470
+_WRITTEN = (".html", ".htm", ".gif", ".mp4")
 
 
 def lab(
     rules: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Rules to show first: NAME, file.py:NAME, module:NAME or 'NAME(hyper=value, ...)'.",
+            help="Rules to show first: NAME, file.py:NAME, module:NAME, 'NAME(hyper=value, ...)' or "
+            "'l2(NAME)(hyper=value, ...)'.",
             autocompletion=complete_rule,
         ),
     ] = None,
@@ -132,6 +135,9 @@ def _view(specs: list[str], surface: str | None, start: str | None, box: str | N
             "--box belongs to an expression; give one by --surface, as in --surface 'x**2 + 4*y**2'"
         )
     begin = None if start is None else _numbers(start, "--start", "1,1.5")
+    written = next((spec for spec in specs if spec.lower().endswith(_WRITTEN)), None)
+    if written is not None:
+        raise HyperparameterError(f"{written} is no rule; to write to that file, put --output before it")
     return View(tuple(load(spec) for spec in specs), ground, begin)
 
 
@@ -184,7 +190,8 @@ def _list() -> None:
     from steprule.lab.presets import presets
 
     for key, ground in surfaces().items():
-        typer.echo(f"{key:13} {ground.title}. {ground.about}")
-    typer.echo("\nOr an expression in x and y: --surface 'abs(x) + 3*y**2'.\n\nStories, as in --film valley:")
+        typer.echo(terminal.under(key, f"{ground.title}. {ground.about}"))
+    expression = terminal.wrapped("Or an expression in x and y: --surface 'abs(x) + 3*y**2'.")
+    typer.echo(f"\n{expression}\n\n{terminal.wrapped('Stories, as in --film valley:')}")
     for story in presets():
-        typer.echo(f"{story['key']:13} {story['title']}.")
+        typer.echo(terminal.under(story["key"], f"{story['title']}."))

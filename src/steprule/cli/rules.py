@@ -28,7 +28,7 @@ def rules(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Rules to show in full: NAME, file.py:NAME, 'NAME(hyper=value, ...)'.",
+            help="Rules to show in full: NAME, file.py:NAME, 'NAME(hyper=value, ...)', 'l2(NAME)(hyper=value, ...)'.",
             autocompletion=complete_rule,
         ),
     ] = None,

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["Command", "Group", "console", "listed", "say_error"]
+__all__ = ["Command", "Group", "console", "listed", "say_error", "under", "wrapped"]
 
 _NARROW = 60
 """Below so many columns, what would stand beside a name stands under it."""
@@ -42,11 +43,22 @@ def console() -> Console:
 
 def listed(table: Table, console: Console) -> Table | str:
     """Return a table where it fits without a word cut short, and elsewhere its cells one below the other."""
-    for column in table.columns:
-        texts = (str(column.header), *map(str, column.cells))
-        column.min_width = max(len(word) for text in texts for word in text.split())
     unbound = console.options.update(max_width=10_000)  # the console's own options would measure no more than its width
-    if console.measure(table, options=unbound).minimum <= console.width:
+    cells = [
+        [console.measure(cell, options=unbound) for cell in (column.header, *column.cells)] for column in table.columns
+    ]
+    least = [max(cell.minimum for cell in own) for own in cells]
+    widths = [max(cell.maximum for cell in own) for own in cells]
+    room = console.width - (console.measure(table, options=unbound).maximum - sum(widths))
+    if sum(least) <= room:
+        while sum(widths) > room:
+            # By itself a table narrows its widest columns alike, below their longest words, too.
+            widest = max(
+                (index for index in range(len(widths)) if widths[index] > least[index]), key=widths.__getitem__
+            )
+            widths[widest] -= 1
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
         return table
     headings = [str(column.header) for column in table.columns]
     rows = zip(*(column.cells for column in table.columns), strict=True)
@@ -55,6 +67,25 @@ def listed(table: Table, console: Console) -> Table | str:
         for first, *others in rows
     ]
     return "\n".join([f"{headings[0]}:", *blocks])
+
+
+def under(name: str, text: str) -> str:
+    """Return a name with what is said of it beside it, or below it in a narrow terminal, in lines that fit."""
+    if console().width < _NARROW:
+        return f"{name}\n{wrapped(text, '  ', '  ')}"
+    return wrapped(text, f"{name:13} ", " " * 14)
+
+
+def wrapped(text: str, first: str = "", others: str = "") -> str:
+    """Return a text in lines that fit, the first and the others behind what they begin with."""
+    return textwrap.fill(
+        text,
+        console().width,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def say_error(error: Exception) -> None:

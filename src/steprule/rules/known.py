@@ -34,6 +34,9 @@ def find(rule: str | Rule) -> Rule:
     combined = _COMBINED.fullmatch(rule.strip())
     if combined and combined[1] in COMBINATORS:
         return COMBINATORS[combined[1]](combined[2].strip())
+    if rule.strip("() ") in COMBINATORS:
+        maker = rule.strip("() ")
+        raise RuleError(f"{maker} is a combinator, which makes a rule of a rule: write {maker}(adam)")
     hint = suggest(rule.lower(), CATALOGUE)
     if combined:
         hint = f" Combinators take a rule by its name, as in l2({combined[2]}): {', '.join(COMBINATORS)}"

@@ -6,10 +6,11 @@ import ast
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.rules.catalogue import CATALOGUE
+from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import COMBINATORS
 from steprule.rules.rule import Rule
 
@@ -19,7 +20,7 @@ Settings = tuple[tuple[str, Any], ...]
 """Hyperparameters as they were written, in that order."""
 
 _WRITTEN = re.compile(r"(?P<spec>.+?)\((?P<settings>[^()]*)\)", re.DOTALL)
-_COMBINED = re.compile(rf"(?P<spec>({'|'.join(COMBINATORS)})\([^=]*\))(\((?P<settings>[^()]*)\))?", re.DOTALL)
+_COMBINED = re.compile(rf"(?P<spec>({'|'.join(COMBINATORS)})\([^=]*?\))\s*(\((?P<settings>[^()]*)\))?", re.DOTALL)
 _EXAMPLE = "Write for example adam(beta2=0.99, eps=1e-6)"
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -28,7 +29,8 @@ def split(text: str) -> tuple[str, str]:
     """Return the specification of a rule, and what stands in the parentheses behind it.
 
     Raises:
-        RuleError: for a parenthesis too many or too few.
+        RuleError: for a parenthesis too many or too few, and for combinators that are written in another way; it says
+            the right one.
     """
     text = text.strip()
     if text.endswith(".py"):
@@ -36,13 +38,31 @@ def split(text: str) -> tuple[str, str]:
     if text.count("(") != text.count(")"):
         wrong = "the parenthesis is not closed" if text.count("(") > text.count(")") else "there is a ) without a ("
         raise RuleError(f"{text}: {wrong}. {_EXAMPLE}")
-    combined = _COMBINED.fullmatch(text)
-    if combined:
-        return combined["spec"], (combined["settings"] or "")
+    pieces = [piece.strip() for piece in re.split(r"[(),]", text) if piece.strip()]
+    if pieces and pieces[0] in COMBINATORS:
+        return _combined(text, pieces)
     match = _WRITTEN.fullmatch(text)
     if match and match["spec"].isidentifier() and match["spec"] not in CATALOGUE and "=" not in match["settings"]:
         return text, ""  # a combinator that there is not
     return (match["spec"].strip(), match["settings"]) if match else (text, "")
+
+
+def _combined(text: str, pieces: list[str]) -> tuple[str, str]:
+    """Return what ``split`` does of combinators and the rest, which ``pieces`` are between parentheses and commas."""
+    names = [piece for piece in pieces if "=" not in piece]
+    outer = list(takewhile(COMBINATORS.__contains__, names))
+    base = next(iter(names[len(outer) :]), "adam")
+    spec = "(".join([*outer, base]) + ")" * len(outer)
+    settings = ", ".join(piece for piece in pieces if "=" in piece)
+    match = _COMBINED.fullmatch(text)
+    if match and "".join(match["spec"].split()) == "".join(spec.split()):
+        return match["spec"], match["settings"] or ""
+    if ".py" in base or ":" in base:
+        return spec, settings  # which no combinator is named with, and the loader tells what to do
+    find(spec)
+    where = ", with settings in parentheses of their own" if settings else ""
+    right = f"{spec}({settings})" if settings else spec
+    raise RuleError(f"{text}: {outer[0]} is a combinator, which makes a rule of a rule: write {right}{where}")
 
 
 def parse(rule: Rule, settings: str, text: str) -> Settings:

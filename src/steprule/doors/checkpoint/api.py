@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from steprule.doors.checkpoint.door import door_of, is_tensor, torch_door
 from steprule.doors.checkpoint.fill import pairs_of
 from steprule.doors.checkpoint.result import Checkpoint
 from steprule.doors.resume import State
-from steprule.errors import CheckpointError, StateError
+from steprule.errors import CheckpointError, StateError, is_slip
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["load", "save"]
@@ -62,12 +63,32 @@ def save(
     Raises:
         CheckpointError: for what a file cannot hold; then nothing was written.
         OSError: when it cannot be written; then the file that was there stays.
-        TypeError: for an optimizer of another library.
+        TypeError: for an optimizer of another library, and what is likely to be ``params``, ``keep`` or ``background``
+            misspelt, which would be stored and do nothing.
     """
+    _check_names(extra)
     try:
         return _save(path, optimizer, params, keep, background, extra)
     except RecursionError:
         raise CheckpointError(_NO_STACK.format("written")) from None
+
+
+_OPTIONS = [name for name, one in inspect.signature(save).parameters.items() if one.default is not one.empty]
+
+
+def _check_names(extra: Iterable[str]) -> None:
+    """Refuse what is likely to be an option of ``save`` misspelt.
+
+    Raises:
+        TypeError: naming the option.
+    """
+    for name in extra:
+        for option in _OPTIONS:
+            if name.lower().replace("_", "") == option or is_slip(name, option):
+                raise TypeError(
+                    f"save has no option {name!r}. Did you mean {option!r}? What is to be stored besides needs a name "
+                    "less like it; nothing was written"
+                )
 
 
 def _save(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steprule.errors import HyperparameterError
+from steprule.errors import HyperparameterError, is_slip
 from steprule.formats import STATES, WEIGHT_FORMATS
 from steprule.launch.guards import GUARDS, NONFINITE, Guards
 
@@ -18,10 +18,9 @@ PROCESS_GROUP = "process_group"
 OF_GUARDS = (*GUARDS, PROCESS_GROUP)
 """The names of the options of guards."""
 
-_SHORTEST = 5
-"""Shorter options are one slip away from too much that is no option."""
-_OTHER_NAMES = {"learningrate": "lr", "wd": "weightdecay", "epsilon": "eps"}
-"""What other libraries call options, and what torch does, in one case and without marks between the words."""
+_OTHER_NAMES = {"learningrate": "lr", "wd": "weightdecay", "epsilon": "eps", "beta1": "betas", "beta2": "betas"}
+"""What other libraries and the papers call options, and what torch does, in one case and without marks between the
+words."""
 
 
 def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
@@ -48,7 +47,8 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
 
     Misspelt is what is one slip away from an option, or from one of guards, what differs from it by case or marks
     alone, and another library's name for it, where the value is one that the option could have: ``weigth_decay=0.1``,
-    ``LR=0.1``, ``learning_rate=0.1``, ``state="8bit"``, ``clip_nrom=1.0``. With another value ``state`` is a note.
+    ``LR=0.1``, ``lrr=0.1``, ``learning_rate=0.1``, ``beta1=0.5``, ``state="8bit"``, ``clip_nrom=1.0``. With another
+    value ``state`` is a note.
 
     Args:
         given: the group.
@@ -75,31 +75,18 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
 def _means(key: str, option: str) -> bool:
     """Whether a key is likely to have been meant as an option."""
     bare, own = _bare(key), _bare(option)
-    return bare == own or _OTHER_NAMES.get(bare) == own or _is_slip(key, option)
+    return bare == own or _OTHER_NAMES.get(bare) == own or is_slip(key, option)
 
 
 def _bare(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def _is_slip(key: str, option: str) -> bool:
-    """Whether a key is an option with one letter more, less or other, or two exchanged.
-
-    Not the first one, by which ``used`` differs from ``fused``; and no digit, by which ``beta1`` differs from
-    ``betas``.
-    """
-    length = min(len(key), len(option))
-    same = next((i for i in range(length) if key[i] != option[i]), length)
-    left, right = key[same:], option[same:]
-    if len(option) < _SHORTEST or not same or left[:1].isdigit() or right[:1].isdigit():
-        return False
-    exchanged = left[:2] == right[:2][::-1] and left[2:] == right[2:]
-    return exchanged or left[1:] == right[1:] or left[1:] == right or left == right[1:]
-
-
 def _could_be(value: Any, option: str, default: Any) -> bool:
     """Whether an option with that default could have the value."""
     if value is None and default is not None:
+        return False
+    if isinstance(value, bool) and isinstance(default, float | tuple):
         return False
     if not isinstance(default, str):
         return isinstance(value, Real | Tensor) if option in GUARDS else not isinstance(value, str | Mapping)
