@@ -112,27 +112,34 @@ class Launch:
         """Make ready for a step, which from now on is not done: the one before was."""
         self._is_prepared = self._all_done = False
 
-    def evaluate(self, factor: float, task: Task = "step") -> list[Evaluated]:
-        """Return the scalars of each group, and its new scalar slots, for gradients times ``factor``.
+    def prepare(self, factor: float, task: Task = "step") -> list[Evaluated]:
+        """Do all that can fail of the step that was begun, and return the scalars and new scalar slots of each group.
 
-        What each row reads is kept for ``run``, or ``read`` where the task is ``"watch"``. Nothing has moved.
+        Nothing has moved.
+
+        Args:
+            factor: what the gradients are multiplied by.
+            task: ``"watch"`` for a step that is read.
 
         Raises:
             HyperparameterError: when the expressions of a rule have no value.
         """
         evaluated = [self._evaluated(group, task, factor) for group in self.groups]
-        self._lines = [line for line, _ in evaluated]
+        lines = [line for line, _ in evaluated]
         if self._ratio is not None:
-            self._lines = self._own_lines(self._ratio, factor, task)
+            lines = self._own_lines(self._ratio, lines, factor, task)
+        last = self._step if task == "step" else self._watching()
+        last.fill(lines)
+        last.table.prepare(self._threads())
+        self._is_prepared = last is self._step
         return evaluated
 
     def run(self, around: AbstractContextManager[Any] = NOTHING) -> None:
-        """Take the step that was begun and evaluated, and count it. A signal finds all done, or nothing.
+        """Take the step that was prepared, and count it. A signal finds all done, or nothing.
 
         Args:
             around: what is done before all else, and undone if what follows fails.
         """
-        self._prepare(self._step)
         if around is NOTHING and self._is_one_call:
             self._table.run()
         else:
@@ -141,29 +148,28 @@ class Launch:
     def read(
         self, names: Sequence[str], readings: list[Reading], around: AbstractContextManager[Any] = NOTHING
     ) -> None:
-        """Take the step as ``run`` does, and add what it did to ``readings``.
+        """Take the step as ``run`` does, prepared to be read, and add what it did to ``readings``.
 
         Args:
             names: what messages call the parameters, by place.
             readings: to be added to as soon as the step was taken, for signal handlers that raise.
             around: as ``run`` has it.
         """
-        if self._watch is None:
-            self._watch = Pass("watch", self.rows, self.groups, owns=self._guards.update_clip)
-            self._watch.table.look(self._gradients)
-        watch = self._watch
-        self._prepare(watch)
+        watch = self._watching()
         self._run(watch, around, lambda: readings.extend(self._readings(watch, names)))
+
+    def _watching(self) -> Pass:
+        """Return the pass of steps that are read, made for the first of them."""
+        if self._watch is None:
+            watch = Pass("watch", self.rows, self.groups, owns=self._guards.update_clip)
+            watch.table.look(self._gradients)
+            self._watch = watch
+        return self._watch
 
     @property
     def is_done(self) -> bool:
         """Whether the step that was begun has been taken."""
         return self._all_done or (self._is_prepared and self._is_one_call and self._table.is_done)
-
-    def _prepare(self, last: Pass) -> None:
-        last.fill(self._lines)
-        last.table.prepare(self._threads())
-        self._is_prepared = last is self._step
 
     def _run(self, last: Pass, around: AbstractContextManager[Any], tell: Callable[[], None] = _silent) -> None:
         def done() -> None:
@@ -184,16 +190,16 @@ class Launch:
         measure.table.run()
         return measure.table.sums()
 
-    def _own_lines(self, ratio: Pass, factor: float, task: Task) -> list[bytes]:
+    def _own_lines(self, ratio: Pass, lines: Sequence[bytes], factor: float, task: Task) -> list[bytes]:
         """Return the scalars of each row, where the learning rate differs from tensor to tensor."""
-        shared = {id(group): line for group, line in zip(self.groups, self._lines, strict=True)}
-        lines: list[bytes] = []
+        shared = {id(group): line for group, line in zip(self.groups, lines, strict=True)}
+        own: list[bytes] = []
         for row, (squares,) in zip(self.rows, self._measured(ratio, factor), strict=True):
             update, line = update_factor(squares, row.memories[0].size), shared[id(row.group)]
             if update != 1:
                 line, _ = self._evaluated(row.group, task, factor, update)
-            lines.append(line)
-        return lines
+            own.append(line)
+        return own
 
     def _readings(self, watch: Pass, names: Sequence[str]) -> list[Reading]:
         pairs = zip(self.rows, watch.table.sums(), strict=True)

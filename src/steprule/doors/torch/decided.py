@@ -228,7 +228,7 @@ class Decided:
         """Make ready for a step, which from now on is not done."""
         self.is_done = False
 
-    def evaluate(self, factor: float, task: Task = "step") -> list[Evaluated]:
+    def prepare(self, factor: float, task: Task = "step") -> list[Evaluated]:
         """Return nothing: scalars are computed on the device."""
         return []
 

@@ -171,7 +171,7 @@ class TensorLaunch:
             readings: to be added to.
         """
         around = NOTHING if entries is None or entries.is_empty else entries
-        evaluated: list[Evaluated] = self._launch.evaluate(factor, "step" if names is None else "watch")
+        evaluated: list[Evaluated] = self._launch.prepare(factor, "step" if names is None else "watch")
         self._counts.set(evaluated)
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
