@@ -18,10 +18,10 @@ from steprule import Rate, lab
 from steprule.backends import javascript
 from steprule.errors import ProblemError
 from steprule.lab.entrants import numbers
-from steprule.lab.films import ground_of
 from steprule.lab.link import LIMITS, SPEEDS, VIEWS
 from steprule.lab.page import constants
 from steprule.lab.presets import presets
+from steprule.lab.surface import ground_of
 from steprule.lab.surfaces import NAMES
 from steprule.looks import DARK, LIGHT
 from tests.apart_javascript import node

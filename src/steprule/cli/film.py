@@ -70,7 +70,9 @@ def write_film(view: View, options: FilmOptions, output: Path | None) -> None:
         raise StepruleError(f"a film needs matplotlib. Install: {how_to_install('matplotlib')}")
     from steprule.lab import situation
 
-    shown = [_as_asked(situation(text, view), options) for text in options.of]
+    found = [situation(text, view) for text in options.of]
+    _check_use(view, found, options.of)
+    shown = [_as_asked(one, options) for one in found]
     targets = _targets(shown, output)
     made = _drawn(shown, tuple(targets), options)
     for kind, content in made.files.items():
@@ -78,6 +80,21 @@ def write_film(view: View, options: FilmOptions, output: Path | None) -> None:
     if any(one.view == "thousand" for one in shown):
         typer.echo("A film does not show a thousand starts; it shows the paths from one, on a map.")
     _tell(made)
+
+
+def _check_use(view: View, shown: Sequence[Situation], of: Sequence[str]) -> None:
+    """Refuse rules and a surface of which nothing is seen. Links to a page with both need not show both."""
+    given = [*["rules"] * bool(view.rules), *["--surface"] * (view.surface is not None)]
+    asked = {entry.rule for entry in view.entries}
+    used = any(one.surface == view.surface or any(entry.rule in asked for entry in one.entries) for one in shown
+               if not one.story)  # fmt: skip
+    if given and not used:
+        belong = "belong" if view.rules else "belongs"
+        [text, *_], [one, *_] = of, shown
+        name = f"story {one.story!r}" if one.story else f"link {text!r}"
+        raise HyperparameterError(
+            f"{' and '.join(given)} {belong} to --film page or a link that shows them; the {name} has its own"
+        )
 
 
 def _as_asked(situation: Situation, options: FilmOptions) -> Situation:

@@ -27,7 +27,8 @@ class Track:
         points: where it was, as rows; all finite.
         steps: after which steps, rising from 0.
         losses: there.
-        lost: the step at which it diverged; None where it did not.
+        lost: the step after which there is no more to draw; None where there is to the end.
+        fate: why, in a word or two.
         front: what is more to the front is drawn over the others.
     """
 
@@ -38,6 +39,7 @@ class Track:
     steps: Array
     losses: Array
     lost: int | None = None
+    fate: str = "diverged"
     front: int = 0
 
 
