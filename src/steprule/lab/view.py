@@ -34,8 +34,8 @@ class View:
 
     Attributes:
         rules: to be shown first, one alone beside Adam; those that are not in the menu are added to it. A rule may come
-            with settings (``steprule.rules.load("adam(beta2=0.9)")``), and in two of them. One that is called as another of
-            the page has its file's name behind its own there.
+            with settings (``steprule.rules.load("adam(beta2=0.9)")``), and in two of them. One that is called as
+            another of the page has its file's name behind its own there.
         surface: to be shown first; one that does not ship is added.
         start: where paths begin.
     """
@@ -79,6 +79,11 @@ class View:
                 raise RuleError(f"the page shows a rule in two settings at most, {rule.name!r} beside them is one more")
             entries.append(Entry(rule, rule.name + (TWIN if counts[rule.name] == 2 else ""), settings))
         return tuple(entries)
+
+    @property
+    def asked(self) -> Sequence[Entry]:
+        """The rules that were asked for, as the page has them."""
+        return self.entries[len(self.entries) - len(self.rules) :]
 
     @property
     def added(self) -> Sequence[Rule]:
