@@ -293,7 +293,7 @@ def test_words_can_be_read(links: tuple[str, ...]) -> None:
     shown = [lab.situation(link) for link in links]
     drawn = compose([Shot(one.title, one.note, one.ground, one.tracks, one.end) for one in map(_brief, shown)])
     drawn.move(1.0)
-    assert min(text.get_fontsize() for text in _texts(drawn)) >= 12
+    assert min(float(text.get_fontsize()) for text in _texts(drawn)) >= 12
     # Titles, steps and settings are all there, in full.
     words = " ".join(" ".join(_words(drawn)).split())
     for one in map(_brief, shown):

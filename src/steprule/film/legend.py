@@ -88,7 +88,12 @@ class Legend:
         x += _SWATCH + _GAP
         write(self._figure, x, y, track.name, size, self._words, color=self._theme.text)
         if self._is_below:
-            where = {"x": x, "y": y - 0.4 * _ROW * squeeze, "size": _SMALL * squeeze, "room": self._words}
+            where: dict[str, Any] = {
+                "x": x,
+                "y": y - 0.4 * _ROW * squeeze,
+                "size": _SMALL * squeeze,
+                "room": self._words,
+            }
             where |= {"va": "top", "linespacing": 1.15}
         else:
             reach = self._reach * squeeze
@@ -96,7 +101,8 @@ class Legend:
         texts = [write(self._figure, words=self._wrapped[note], color=self._theme.muted, **where)
                  for note in _notes(track)]  # fmt: skip
         if track.lost is not None:
-            self._changing.append((*texts, track.lost))
+            plain, late = texts
+            self._changing.append((plain, late, track.lost))
 
     def move(self, step: float) -> None:
         """Say which runs are lost by this step."""

@@ -28,8 +28,8 @@ class Track:
         steps: after which steps, rising from 0.
         losses: there.
         lost: the step after which there is no more to draw; None where there is to the end.
-        fate: why, in a word or two.
         front: what is more to the front is drawn over the others.
+        fate: why there is no more to draw, in a word or two.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Track:
     steps: Array
     losses: Array
     lost: int | None = None
-    fate: str = "diverged"
     front: int = 0
+    fate: str = "diverged"
 
 
 @dataclass(frozen=True)
