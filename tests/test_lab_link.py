@@ -256,7 +256,7 @@ def fixed(theta, g, m, *, beta=0.9):
         (["lion", "momentum", "rprop"], "beale", (0.5, -1.0)),
         (["adam(beta2=0.9)", "adam(lr=0.25)", fixed], "himmelblau", None),
         (["adam", "adagrad", "l2(adam)"], "noisy-bowl", None),
-        (["sgd", "amsgrad"], "reddi", None),
+        (["adam", "amsgrad"], "reddi", None),
         (["sgd", "adam"], "sparse-bowl", None),
         (["rmsprop"], "silence", None),
         ([], "abs(x) + 3*y**2", (2.0, 1.0)),
