@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,29 @@ def test_a_run_that_diverges_leaves_the_picture() -> None:
     assert high < 1e3 * losses.max()
 
 
+@pytest.mark.parametrize("view", ["map", "solid"])
+def test_a_run_leaves_where_there_is_no_loss(view: str) -> None:
+    """Below zero a logarithm is undefined, and its slope is not."""
+    own = lab.View((), lab.surface("log(x) + y**2"))
+    found = lab.situation(f"#surface=own&start=1,2&steps=40&rules=sgd,adam&sgd.lr=0.03&adam.lr=0.01&view={view}", own)
+    path = lab.trajectory("sgd", found.surface, 40, start=(1.0, 2.0), lr=0.03).astype(float)
+    assert np.isfinite(path).all()
+    lost = int(np.argmax(path[:, 0] <= 0))
+    drawn = scene([found])
+    end = shot(found, LIGHT)
+    for step in (lost - 1, lost, 40):
+        drawn.move(float(np.sqrt(step / end.end)))
+        _, line, head = _lines(drawn, "sgd")
+        assert np.isfinite(line.get_xdata()).all()
+        assert len(line.get_xdata()) == lost
+        assert len(head.get_xdata()) == (step < lost)
+        assert (f"no loss at step {lost}" in _words(drawn)) == (step >= lost)
+    assert "lr 0.01" in _words(drawn)
+    # Its losses are shown to the last.
+    low, _ = drawn.figure.axes[1].get_ylim()
+    assert low < found.surface.loss(path[lost - 1])
+
+
 def test_what_is_far_away_is_drawn_in_its_direction() -> None:
     ground = shot(lab.situation(SHORT), LIGHT).ground
     view = Map(scene([lab.situation(SHORT)]).figure.axes[0], ground, LIGHT, 32)
@@ -236,9 +260,23 @@ SITUATIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "links", [*((link,) for link in SITUATIONS), ("page", "saddle"), (f"{SHORT}&view=solid", LOST)]
-)
+SETTINGS = SITUATIONS[-1]
+MANY = "#surface=beale&steps=9&rules=adam,adamw,nadam,amsgrad,l2(adam),lion&beta1=0.8&weight_decay=0.5&beta2=0.99"
+WORDY = "x**2" + " + 0.001*sin(x)*cos(y)" * 9
+PAIRS = [
+    ("page", "saddle"),
+    (f"{SHORT}&view=solid", LOST),
+    ("valley", "saddle"),
+    ("stall", "decay"),
+    ("correction", "starts"),
+    ("bound", "annealing"),
+    (SETTINGS, "bound"),
+    (MANY, SETTINGS),
+    (LONG, "decay"),
+]
+
+
+@pytest.mark.parametrize("links", [*((link,) for link in (*SITUATIONS, MANY)), *PAIRS])
 def test_words_neither_collide_nor_leave_the_picture(links: tuple[str, ...]) -> None:
     drawn = scene([lab.situation(link) for link in links])
     for moment in (0.0, 1.0):
@@ -248,6 +286,38 @@ def test_words_neither_collide_nor_leave_the_picture(links: tuple[str, ...]) -> 
         width, height = drawn.figure.bbox.size
         assert not [name for name, box in boxes.items() if min(box.x0, box.y0, width - box.x1, height - box.y1) < 0]
         assert not [pair for pair in combinations(boxes, 2) if _overlap(boxes[pair[0]], boxes[pair[1]])]
+
+
+@pytest.mark.parametrize("links", [*((link,) for link in (*STORIES, SETTINGS)), *combinations([*STORIES, SETTINGS], 2)])
+def test_words_can_be_read(links: tuple[str, ...]) -> None:
+    shown = [lab.situation(link) for link in links]
+    drawn = compose([Shot(one.title, one.note, one.ground, one.tracks, one.end) for one in map(_brief, shown)])
+    drawn.move(1.0)
+    assert min(float(text.get_fontsize()) for text in _texts(drawn)) >= 12
+    # Titles, steps and settings are all there, in full.
+    words = " ".join(" ".join(_words(drawn)).split())
+    for one in map(_brief, shown):
+        assert one.title in words
+        assert all(track.note in words for track in one.tracks)
+    titles = {text.get_text(): text for text in _texts(drawn)}
+    assert len({text.get_position()[1] for name, text in titles.items() if name.startswith("step ")}) == 1
+    beside = [text.get_window_extent() for text in drawn.figure.texts if text.get_visible()]
+    assert not [pair for pair in combinations(beside, 2) if _overlap(*pair)]
+
+
+def _brief(situation: lab.Situation) -> Shot:
+    """Return the shot of a situation with the first of its steps alone, over a ground that is drawn in no time."""
+    short = shot(replace(situation, steps=min(situation.steps, 2), t=1), LIGHT)
+    return replace(short, ground=replace(short.ground, side=9), end=situation.steps, begin=0)
+
+
+def test_a_title_without_end_is_cut() -> None:
+    own = lab.View((), lab.own(WORDY))
+    for links in (("#surface=own&steps=2&rules=sgd",), ("#surface=own&steps=2&rules=sgd", "saddle")):
+        drawn = scene([lab.situation(link, own) for link in links])
+        (title,) = (text for text in _texts(drawn) if text.get_text().startswith("x**2 + "))
+        assert title.get_text().endswith("…")
+        assert title.get_fontsize() == 12
 
 
 def _overlap(one: Bbox, other: Bbox) -> bool:
@@ -389,6 +459,10 @@ QUICK = ("--seconds", "0.1", "--width", "320")
         (("--film", SHORT, "--output", "a.png", "--3d", "--dark"), ["a.png"]),
         (("--film", SHORT, "--output", "slide"), ["slide.gif", "slide.mp4"]),
         (("lion", "--surface", "abs(x) + y**2", "--film", "page"), ["own.gif", "own.mp4"]),
+        # Of what is given at least one thing is shown by one of them.
+        (("lion", "--film", "#steps=9&surface=beale", "--output", "a.png"), ["a.png"]),
+        (("lion", "--surface", "x**2 + y**2", "--film", "#steps=9&surface=own&rules=sgd"), ["own.gif", "own.mp4"]),
+        (("lion", "--film", "correction", "--film", "#steps=9&rules=lion", "--output", "a.png"), ["a.png"]),
     ],
 )
 def test_the_command_writes_films(
@@ -475,6 +549,18 @@ def test_an_ffmpeg_that_fails_is_quoted(
         (("--film", SHORT, "--width", "7"), "the width of a film is a multiple of 32 from 320 to 3840 pixels, got 7"),
         (("--film", SHORT, "--film", SHORT, "--film", SHORT), "a film shows one surface, or 2 side by side, got 3"),
         (("--list", "--film", SHORT), "--list only lists surfaces and stories"),
+        (
+            ("sgd", "adam", "--film", "valley"),
+            "rules belong to --film page or a link that shows them; the story 'valley' has its own",
+        ),
+        (
+            ("--surface", "beale", "--film", "valley", "--film", "saddle"),
+            "--surface belongs to --film page or a link that shows them; the story 'valley' has its own",
+        ),
+        (
+            ("lion", "--surface", "x**2 + y**2", "--film", SHORT),
+            f"rules and --surface belong to --film page or a link that shows them; the link '{SHORT}' has its own",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -34,6 +34,7 @@ FLAGS = [
 ]
 SURFACES = lab.surfaces()
 KINK = "abs(x) + 3*y**2"
+UNDEFINED = "log(x) + y**2"
 
 
 @sr.rule(paper="ours, 2026")
@@ -94,6 +95,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "names": lab.View(tuple(NAMES_RULES.values())),
         "copy": lab.View((same,)),
         "elsewhere": lab.View(surface=SURFACES["rosenbrock"]),
+        "undefined": lab.View((sr.rules.sgd,), lab.own(UNDEFINED)),
     }
     return {name: lab.write(lab.page(view), folder / f"{name}.html").as_uri() for name, view in views.items()}
 
@@ -893,6 +895,27 @@ def test_ones_own_rule_and_surface(opened: Opened) -> None:
     assert_numpys_bits(page, "beside the kink")
 
 
+@pytest.mark.parametrize("view", ["map", "solid"])
+def test_a_run_leaves_where_there_is_no_loss(opened: Opened, view: str) -> None:
+    """Below zero a logarithm is undefined, and its slope is not."""
+    page = opened(link(surface="own", start="1,2", rules="sgd,adam", lr=0.03, steps=40, view=view), which="undefined")
+    path = lab.trajectory("sgd", UNDEFINED, 40, start=(1.0, 2.0), lr=0.03)
+    assert np.isfinite(path).all()
+    lost = int(np.argmax(path[:, 0] <= 0))
+    assert_same_bits(paths(page)["sgd"].copy(), path[:lost], "while there is a loss")
+    expect(page.locator("#numbers tr", has_text="sgd")).to_contain_text(f"(no loss at step {lost})")
+    # Where its path ends it is no more.
+    heads = """(t) => {
+      const { mark } = window, shown = [];
+      window.mark = (context, left, top, look) => shown.push(look.color);
+      lab.state.t = t;
+      lab.draw(lab.scene, lab.state.view, Infinity);
+      window.mark = mark;
+      return shown.length;
+    }"""
+    assert [page.evaluate(heads, t) for t in (0, lost - 1, lost)] == [2, 2, 1]
+
+
 def test_a_surface_is_chosen_with_rates_that_suit_it(opened: Opened) -> None:
     page = opened()
     page.locator("#surface").select_option("rosenbrock")
@@ -971,7 +994,7 @@ def test_projections_are_said(opened: Opened) -> None:
 def test_rules_with_names_of_the_page(opened: Opened) -> None:
     """A rule's own `scale`, `noise` and `steps`, a comma in its name, and words of JavaScript."""
     page = opened(which="names")
-    assert state(page)["rules"] == ["adam", "collides", "a,b*/ </script>", "constructor"]
+    assert state(page)["rules"] == ["collides", "a,b*/ </script>", "constructor"]
     expect(page.locator("#message")).to_be_hidden()
     page.locator("#rules input[value=collides]").uncheck()
     page.locator("#rules input[value=collides]").check()

@@ -704,7 +704,7 @@ def test_rules_that_are_called_alike_have_their_file_behind_their_name() -> None
     view = lab.View((adam, made(2.0), sr.rules.lion))
     assert [rule.name for rule in view.rules] == ["adam (test_lab.py)", "mine", "lion"]
     first = dict(first_view(view)["pairs"])
-    assert first["rules"] == "adam,adam (test_lab.py),mine,lion"
+    assert first["rules"] == "adam (test_lab.py),mine,lion"
     assert first["look"] == "adam (test_lab.py)"
     with pytest.raises(RuleError, match=r"rule 'mine \(test_lab\.py\)' is given 2 times"):
         lab.View((made(2.0), made(3.0)))

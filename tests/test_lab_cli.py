@@ -68,7 +68,7 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "my_rule.py").write_text(OWN)
     _run("my_rule.py", "lion", "--surface", "abs(x) + y**2", "--start", "1,-2", "--no-open", cwd=tmp_path)
     text = (tmp_path / "steprule-lab.html").read_text()
-    assert '"rules": "adam,mine,lion", "pairs"' in text
+    assert '"rules": "mine,lion", "pairs"' in text
     assert '["surface", "own"]' in text
     assert '["start", "1.0,-2.0"]' in text
     assert '["mine"]: (() => {' in text
@@ -86,6 +86,9 @@ def test_a_rule_and_a_surface_of_ones_own(tmp_path: Path) -> None:
             [["adam.beta2", "0.9"], ["adam (2).beta2", "0.99"], ["adam (2).lr", "0.3"]],
         ),
         (["adam", "lion(beta1=0.5)"], "adam,lion", [["lion.beta1", "0.5"]]),
+        (["lion(beta1=0.5)"], "adam,lion", [["lion.beta1", "0.5"]]),
+        (["lion", "sgd"], "lion,sgd", []),
+        (["adam"], "adam", []),
         (
             ["momentum(nesterov=true, mu=0.5)"],
             "adam,momentum(nesterov=True)",

@@ -14,6 +14,8 @@ from steprule.errors import HyperparameterError, StepruleError
 from steprule.install import how_to_install
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from steprule.film import Encoded
     from steprule.lab import Situation, View
 
@@ -69,8 +71,12 @@ def write_film(view: View, options: FilmOptions, output: Path | None) -> None:
     if find_spec("matplotlib") is None:
         raise StepruleError(f"a film needs matplotlib. Install: {how_to_install('matplotlib')}")
     from steprule.lab import situation
+    from steprule.lab.link import FIRST
 
-    shown = [_as_asked(situation(text, view), options) for text in options.of]
+    with _busy("Looking for learning rates" if FIRST in options.of else "Reading the link"):
+        found = [situation(text, view) for text in options.of]
+    _check_use(view, found, options.of)
+    shown = [_as_asked(one, options) for one in found]
     targets = _targets(shown, output)
     made = _drawn(shown, tuple(targets), options)
     for kind, content in made.files.items():
@@ -78,6 +84,25 @@ def write_film(view: View, options: FilmOptions, output: Path | None) -> None:
     if any(one.view == "thousand" for one in shown):
         typer.echo("A film does not show a thousand starts; it shows the paths from one, on a map.")
     _tell(made)
+
+
+def _check_use(view: View, shown: Sequence[Situation], of: Sequence[str]) -> None:
+    """Refuse rules and a surface of which nothing is seen. Links to a page with both need not show both."""
+    from steprule.lab.presets import is_story
+
+    given = [*["rules"] * bool(view.rules), *["--surface"] * (view.surface is not None)]
+    asked = {entry.rule.name for entry in view.asked}
+
+    def shows(text: str, one: Situation) -> bool:
+        own = one.surface == view.surface or any(entry.rule.name in asked for entry in one.entries)
+        return own and not is_story(text)
+
+    if given and not any(map(shows, of, shown)):
+        belong = "belong" if view.rules else "belongs"
+        name = f"{'story' if is_story(of[0]) else 'link'} {of[0]!r}"
+        raise HyperparameterError(
+            f"{' and '.join(given)} {belong} to --film page or a link that shows them; the {name} has its own"
+        )
 
 
 def _as_asked(situation: Situation, options: FilmOptions) -> Situation:
@@ -108,12 +133,16 @@ def _targets(shown: Sequence[Situation], output: Path | None) -> dict[str, Path]
 
 
 def _drawn(shown: Sequence[Situation], kinds: Sequence[str], options: FilmOptions) -> Encoded:
-    from rich.console import Console
-
     from steprule.lab import film
 
-    with Console(stderr=True).status("Drawing the film"):
+    with _busy("Drawing the film"):
         return film(shown, kinds, seconds=options.seconds, width=options.width)
+
+
+def _busy(words: str) -> Status:
+    from rich.console import Console
+
+    return Console(stderr=True).status(words)
 
 
 def _write(content: bytes, path: Path) -> None:

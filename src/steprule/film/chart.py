@@ -101,7 +101,7 @@ def _span(tracks: list[Track]) -> tuple[float, float]:
 
     def shown() -> Iterator[Array]:
         for track in tracks:
-            is_calm = track.lost is None and bool((np.abs(track.losses) <= _WILD * start).all())
+            is_calm = bool((np.abs(track.losses) <= _WILD * start).all())
             yield track.losses if is_calm else track.losses[:1]
 
     values = np.concatenate(list(shown()))

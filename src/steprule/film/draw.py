@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEIGHT",
     "LABEL",
+    "LEAST",
     "MINIMUM",
     "START",
     "WIDTH",
@@ -30,6 +31,7 @@ __all__ = [
     "in_order",
     "line_of",
     "marker",
+    "measured",
     "new_figure",
     "panel",
     "rgb",
@@ -46,6 +48,10 @@ START, MINIMUM = "start", "minimum"
 """What marks of places are called (matplotlib's ``gid``)."""
 LABEL = 15.0
 """Points of the numbers at axes."""
+LEAST = 12.0
+"""Points of words that do not fit: smaller ones cannot be read on a slide."""
+_SLACK = 0.96
+"""Of the room for words, what they may fill: at other resolutions letters are a little wider."""
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}
 _SIZES = {"circle": 1.0, "square": 0.92, "triangle": 1.12, "diamond": 0.9, "cross": 1.35}
 """Of marks that look equally large."""
@@ -113,11 +119,25 @@ def drawable(words: str) -> str:
 
 
 def write(figure: Figure, x: float, y: float, words: str, size: float, room: float = np.inf, **more: Any) -> Text:
-    """Write a line at (x, y) inches, smaller where it would be wider than ``room``."""
+    """Write a line at (x, y) inches, smaller where it would be wider than ``room``, and cut where that is too small."""
     more = {"va": "center_baseline", **more}
     text = figure.text(x, y, drawable(words), fontsize=size, transform=figure.dpi_scale_trans, parse_math=False, **more)
-    text.set_fontsize(size * min(1.0, room / max(width_of(text), 1e-6)))
+    kept, least, room = text.get_text(), min(size, LEAST), room * _SLACK
+    while width_of(text) > room and size > least:  # the width of letters does not go with their size alone
+        size = max(min(size * room / width_of(text), size - 0.1), least)
+        text.set_fontsize(size)
+    while width_of(text) > room and kept:
+        kept = kept[:-1].rstrip()
+        text.set_text(f"{kept}…")
     return text
+
+
+def measured(figure: Figure, words: str, size: float, **more: Any) -> float:
+    """Return how many inches of room a line needs."""
+    text = write(figure, 0, 0, words, size, **more)
+    width = width_of(text)
+    text.remove()
+    return width / _SLACK
 
 
 def width_of(text: Text) -> float:

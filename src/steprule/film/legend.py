@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from steprule.film.draw import MINIMUM, START, line_of, marker, sign, width_of, write
-from steprule.film.shots import Shot
+from steprule.film.draw import MINIMUM, START, line_of, marker, measured, sign, width_of, write
+from steprule.film.shots import Shot, Track
 from steprule.looks import Theme
 
 if TYPE_CHECKING:
@@ -14,65 +14,106 @@ if TYPE_CHECKING:
 
 __all__ = ["Legend", "signs"]
 
-_SWATCH, _GAP = 0.62, 0.16
-"""Inches of a line with its head, and between it and the words."""
+_SWATCH, _GAP, _APART = 0.62, 0.16, 0.2
+"""Inches of a line with its head, between it and the words, and between columns."""
+_ROW, _LINE = 0.44, 0.23
+"""Inches of a name, and of a line of settings below it."""
+_NAME, _SMALL = 14.0, 13.0
+"""Points of names and of settings at least: where they would be smaller, settings stand below the name."""
 
 
 class Legend:
-    """The names, in columns; where a run diverges its settings give way to that.
+    """The names, in columns, with settings beside them, or below where there is no room; they say which runs are lost.
 
     Args:
         figure: where they are written.
         shot: whose tracks are named.
         theme: its colours.
-        box: left, top, width and height in inches.
+        width: inches.
         size: points of the names.
         columns: how many.
+
+    Attributes:
+        line: inches that a row wants.
+        moving: what ``move`` changes.
     """
 
-    def __init__(
-        self,
-        figure: Figure,
-        shot: Shot,
-        theme: Theme,
-        box: tuple[float, float, float, float],
-        size: float,
-        columns: int,
-    ) -> None:
-        left, top, width, height = box
-        rows = -(-len(shot.tracks) // columns)
-        room = (width - 0.2 * (columns - 1)) / columns
-        places = [
-            (left + (k // rows) * (room + 0.2), top - (k % rows + 0.5) * height / rows) for k in range(len(shot.tracks))
-        ]
-        size = min(size, 72 * 0.72 * height / rows)
-        words = room - _SWATCH - _GAP
-        names = [
-            write(figure, x + _SWATCH + _GAP, y, track.name, size, 0.6 * words, color=theme.text)
-            for (x, y), track in zip(places, shot.tracks, strict=True)
-        ]
+    def __init__(self, figure: Figure, shot: Shot, theme: Theme, width: float, size: float, columns: int) -> None:
+        self._figure, self._tracks, self._theme = figure, shot.tracks, theme
+        self.rows = -(-len(shot.tracks) // columns)
+        self._room = (width - _APART * (columns - 1)) / columns
+        self._words = self._room - _SWATCH - _GAP
+        name = max(measured(figure, track.name, size) for track in shot.tracks)
+        note = max(measured(figure, note, _SMALL) for track in shot.tracks for note in _notes(track))
         # One size for all: the longest name has to fit.
-        least = min(float(name.get_fontsize()) for name in names)
-        for name in names:
-            name.set_fontsize(least)
-        reach = max(map(width_of, names)) + _GAP
-        self._notes = []
-        for (x, y), track in zip(places, shot.tracks, strict=True):
-            line_of(figure, [x, x + _SWATCH - 0.1], [y, y], track.look, linewidth=2.8)
-            head: dict[str, Any] = {"markeredgecolor": theme.paper, "markeredgewidth": 1.4, "linestyle": "none"}
-            line_of(figure, [x + _SWATCH - 0.1], [y], track.look, **{**marker(track.look, 0.62 * size), **head})
-            note: dict[str, Any] = {"size": 0.82 * least, "room": words - reach, "color": theme.muted}
-            plain = write(figure, x + _SWATCH + _GAP + reach, y, track.note, **note)
-            if track.lost is not None:
-                late = write(figure, x + _SWATCH + _GAP + reach, y, f"diverged at step {track.lost}", **note)
-                self._notes.append((plain, late, track.lost))
-        self.moving: list[Artist] = [text for plain, late, _ in self._notes for text in (plain, late)]
+        size = min(size, 72 * 0.72 * _ROW)
+        shrink = (self._words - note - _GAP) / max(name, 1e-6)
+        self._is_below = size * shrink < _NAME
+        self._size = size * min(1.0, self._words / max(name, 1e-6) if self._is_below else shrink)
+        self._reach = name * min(1.0, shrink) + _GAP
+        self._wrapped = {note: self._wrap(note) for track in shot.tracks for note in _notes(track)}
+        most = max(text.count("\n") + 1 for text in self._wrapped.values())
+        self.line = _ROW + _LINE * most * self._is_below
+        self._changing: list[tuple[Any, Any, int]] = []
+        self.moving: list[Artist] = []
+
+    def _wrap(self, note: str) -> str:
+        """Return settings in lines that have room below a name; beside it in one."""
+        if not self._is_below:
+            return note
+        lines: list[str] = []
+        for part in note.split(", "):
+            longer = f"{lines[-1]}, {part}" if lines else part
+            if lines and measured(self._figure, f"{longer},", _SMALL) > self._words:
+                lines[-1] += ","
+                lines.append(part)
+            else:
+                lines[-1:] = [longer]
+        return "\n".join(lines)
+
+    def draw(self, left: float, top: float, line: float) -> None:
+        """Write it from (left, top) inches on, in rows of ``line`` inches; where it wants more, words are smaller."""
+        squeeze = min(1.0, line / self.line)
+        size = self._size * squeeze
+        for k, track in enumerate(self._tracks):
+            x = left + k // self.rows * (self._room + _APART)
+            y = top - k % self.rows * line - _ROW * squeeze / 2
+            self._draw(track, x, y, size, squeeze)
+        self.moving = [text for plain, late, _ in self._changing for text in (plain, late)]
+
+    def _draw(self, track: Track, x: float, y: float, size: float, squeeze: float) -> None:
+        line_of(self._figure, [x, x + _SWATCH - 0.1], [y, y], track.look, linewidth=2.8)
+        head: dict[str, Any] = {"markeredgecolor": self._theme.paper, "markeredgewidth": 1.4, "linestyle": "none"}
+        line_of(self._figure, [x + _SWATCH - 0.1], [y], track.look, **{**marker(track.look, 0.62 * size), **head})
+        x += _SWATCH + _GAP
+        write(self._figure, x, y, track.name, size, self._words, color=self._theme.text)
+        if self._is_below:
+            where: dict[str, Any] = {
+                "x": x,
+                "y": y - 0.4 * _ROW * squeeze,
+                "size": _SMALL * squeeze,
+                "room": self._words,
+            }
+            where |= {"va": "top", "linespacing": 1.15}
+        else:
+            reach = self._reach * squeeze
+            where = {"x": x + reach, "y": y, "size": max(0.82 * size, _SMALL * squeeze), "room": self._words - reach}
+        texts = [write(self._figure, words=self._wrapped[note], color=self._theme.muted, **where)
+                 for note in _notes(track)]  # fmt: skip
+        if track.lost is not None:
+            plain, late = texts
+            self._changing.append((plain, late, track.lost))
 
     def move(self, step: float) -> None:
-        """Say which runs have diverged by this step."""
-        for plain, late, lost in self._notes:
+        """Say which runs are lost by this step."""
+        for plain, late, lost in self._changing:
             plain.set_visible(step < lost)
             late.set_visible(step >= lost)
+
+
+def _notes(track: Track) -> list[str]:
+    """Return the settings, and what takes their place where the run is lost."""
+    return [track.note, *([] if track.lost is None else [f"{track.fate} at step {track.lost}"])]
 
 
 def signs(figure: Figure, theme: Theme, x: float, y: float, minima: int) -> None:

@@ -10,7 +10,21 @@ import numpy as np
 
 from steprule.errors import HyperparameterError
 from steprule.film.chart import Chart
-from steprule.film.draw import HEIGHT, MINIMUM, START, WIDTH, dashes, halo, marker, new_figure, panel, whole, write
+from steprule.film.draw import (
+    HEIGHT,
+    MINIMUM,
+    START,
+    WIDTH,
+    dashes,
+    halo,
+    marker,
+    measured,
+    new_figure,
+    panel,
+    whole,
+    width_of,
+    write,
+)
 from steprule.film.ground import Array
 from steprule.film.legend import Legend, signs
 from steprule.film.shots import Shot, Track, walked
@@ -32,6 +46,8 @@ _HEAD, _GROW, _NEAR = 13.0, 16.0, 0.22
 """Points of a head, more at most of one that lies below others; inches within which it does."""
 _LONG = 12
 """Names in a column."""
+_APART, _LINE, _TALLEST = 0.25, 0.42, 3.3
+"""Inches between words on a line, of a line below a title, and of the names at most."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,7 @@ def compose(shots: Sequence[Shot], theme: Theme = LIGHT) -> Scene:
     if not 1 <= len(shots) <= MOST:
         raise HyperparameterError(f"a film shows one surface, or {MOST} side by side, got {len(shots)}; make two films")
     figure = new_figure(WIDTH, HEIGHT, theme.paper)
-    if len(shots) == 1:
-        panels = [_alone(figure, shots[0], theme)]
-    else:
-        rows = max(-(-len(shot.tracks) // 2) for shot in shots)  # surfaces of one size
-        panels = [_beside(figure, shot, theme, place, rows) for place, shot in enumerate(shots)]
+    panels = [_alone(figure, shots[0], theme)] if len(shots) == 1 else _side_by_side(figure, shots, theme)
 
     def move(moment: float) -> None:
         for each in panels:
@@ -70,36 +82,54 @@ def _alone(figure: Figure, shot: Shot, theme: Theme) -> _Panel:
     """Lay one surface out: words on top, the surface on the left, names and losses on the right."""
     left, top, right = 7.85, HEIGHT - 1.3, WIDTH - _EDGE
     write(figure, _EDGE, HEIGHT - 0.45, shot.title, 25, right - _EDGE, color=theme.text, fontweight="bold")
-    write(figure, _EDGE, HEIGHT - 0.94, shot.note, 16, 9.6, color=theme.muted)
+    counter = _Counter(write(figure, right, HEIGHT - 0.94, "", 20, color=theme.text, ha="right"), shot)
+    write(figure, _EDGE, HEIGHT - 0.94, shot.note, 16, right - _EDGE - counter.width - _APART, color=theme.muted)
     box = (0.2, 0.5, 7.4, 5.55)
     if shot.turn is None:
         inner = 1.2 if shot.ground.flat else 0.95  # numbers of steps are longer
         box = (inner, 0.75, 7.4 - inner, 5.15)
     axes = panel(figure, *box)
     columns = 1 if len(shot.tracks) <= _LONG else 2
-    height = min(0.46 * -(-len(shot.tracks) // columns), 3.3)
-    legend = Legend(figure, shot, theme, (left, top, right - left, height), 20, columns)
+    legend = Legend(figure, shot, theme, right - left, 20, columns)
+    height = min(legend.line * legend.rows, _TALLEST)
+    legend.draw(left, top, height / legend.rows)
     low, high = 0.75, top - height - 0.65
     chart = Chart(panel(figure, left + 0.85, low, right - left - 1.0, high - low), shot, theme)
-    counter = write(figure, right, HEIGHT - 0.94, "", 20, color=theme.text, ha="right")
     signs(figure, theme, _EDGE, 0.28, len(shot.ground.minima))
-    return _Panel(shot, axes, theme, [_Counter(counter, shot), legend, chart])
+    return _Panel(shot, axes, theme, [counter, legend, chart])
 
 
-def _beside(figure: Figure, shot: Shot, theme: Theme, place: int, rows: int) -> _Panel:
-    """Lay one of several surfaces out: its title on top, the names below."""
+def _side_by_side(figure: Figure, shots: Sequence[Shot], theme: Theme) -> list[_Panel]:
+    """Lay surfaces of one size out: titles on top, names below."""
     width = (WIDTH - _EDGE) / MOST
-    left, room, top = _EDGE + place * width, width - _EDGE, HEIGHT - 0.42
-    write(figure, left, top, shot.title, 24, room - 1.6, color=theme.text, fontweight="bold")
-    counter = write(figure, left + room, top, "", 18, color=theme.text, ha="right")
-    height = 0.42 * rows
-    used = 0.42 * -(-len(shot.tracks) // 2)
-    legend = Legend(figure, shot, theme, (left, 0.2 + height, room, used), 18, 2)
-    low, high = 0.3 + height, HEIGHT - 0.78
-    box = (left, low, room, high - low)
-    if shot.turn is None:
-        box = (left + 0.6, low + 0.65, room - 0.65, high - low - 0.65)
-    return _Panel(shot, panel(figure, *box), theme, [_Counter(counter, shot), legend])
+    room, top = width - _EDGE, HEIGHT - 0.42
+    lefts = [_EDGE + place * width for place in range(len(shots))]
+    size, bold = 24.0, {"color": theme.text, "fontweight": "bold"}
+    counters = [_Counter(write(figure, left + room, top, "", 18, color=theme.text, ha="right"), shot)
+                for left, shot in zip(lefts, shots, strict=True)]  # fmt: skip
+    # Steps have a line of their own where a title and they would not fit into one; so for both.
+    wanted = [
+        measured(figure, shot.title, size, **bold) + one.width + _APART
+        for shot, one in zip(shots, counters, strict=True)
+    ]
+    is_split = max(wanted) > room
+    for left, shot, counter in zip(lefts, shots, counters, strict=True):
+        write(figure, left, top, shot.title, size, room - (0 if is_split else counter.width + _APART), **bold)
+        if is_split:
+            counter.lower(top - _LINE)
+            write(figure, left, top - _LINE, shot.note, 16, room - counter.width - _APART, color=theme.muted)
+    legends = [Legend(figure, shot, theme, room, 18, 2) for shot in shots]
+    height = min(max(one.line * one.rows for one in legends), _TALLEST)
+    for left, legend in zip(lefts, legends, strict=True):
+        legend.draw(left, 0.2 + height, min(legend.line, height / legend.rows))
+    low, high = 0.3 + height, top - 0.36 - is_split * _LINE
+    panels = []
+    for left, shot, counter, legend in zip(lefts, shots, counters, legends, strict=True):
+        box = (left, low, room, high - low)
+        if shot.turn is None:
+            box = (left + 0.6, low + 0.65, room - 0.65, high - low - 0.65)
+        panels.append(_Panel(shot, panel(figure, *box), theme, [counter, legend]))
+    return panels
 
 
 class _Panel:
@@ -138,11 +168,17 @@ def _to_the_front(track: Track) -> int:
 
 
 class _Counter:
-    """The number of the step."""
+    """The number of the step; ``width`` inches at most."""
 
     def __init__(self, text: Text, shot: Shot) -> None:
         self._text, self._end = text, whole(shot.end)
         self.moving: list[Artist] = [text]
+        self.move(shot.end)
+        self.width = width_of(text)
+
+    def lower(self, y: float) -> None:
+        """Put it on another line."""
+        self._text.set_y(y)
 
     def move(self, step: float) -> None:
         self._text.set_text(f"step {whole(step)} of {self._end}")
@@ -185,7 +221,9 @@ class _Comet:
         beside = hidden | np.append(hidden[1:], False) | np.insert(hidden[:-1], 0, False)
         self._line.set_data(*np.where(hidden[:, None], np.nan, places).T)
         self._behind.set_data(*np.where(beside[:, None], places, np.nan).T)
-        self._head.set_data(*(places[-1:] if self._view.holds(places[-1]) else places[:0]).T)
+        is_lost = self._track.lost is not None and step >= self._track.lost
+        is_seen = not is_lost and self._view.holds(places[-1])
+        self._head.set_data(*(places[-1:] if is_seen else places[:0]).T)
         self._head.set_alpha(0.4 if hidden[-1] else 1.0)
         return np.asarray(places[-1])
 

@@ -27,8 +27,9 @@ class Track:
         points: where it was, as rows; all finite.
         steps: after which steps, rising from 0.
         losses: there.
-        lost: the step at which it diverged; None where it did not.
+        lost: the step after which there is no more to draw; None where there is to the end.
         front: what is more to the front is drawn over the others.
+        fate: why there is no more to draw, in a word or two.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Track:
     losses: Array
     lost: int | None = None
     front: int = 0
+    fate: str = "diverged"
 
 
 @dataclass(frozen=True)

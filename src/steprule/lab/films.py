@@ -10,14 +10,14 @@ import numpy as np
 
 from steprule.errors import HyperparameterError
 from steprule.lab.link import Entry, Situation
-from steprule.lab.surface import Array, Surface
-from steprule.lab.trajectory import trajectory
+from steprule.lab.surface import Array, Surface, ground_of
+from steprule.lab.trajectory import finite, trajectory
 from steprule.looks import LIGHT, THEMES, Theme
 
 if TYPE_CHECKING:
-    from steprule.film import Encoded, Ground, Scene, Shot, Track
+    from steprule.film import Encoded, Scene, Shot, Track
 
-__all__ = ["SECONDS", "film", "ground_of", "lasts", "scene", "shot", "turned"]
+__all__ = ["SECONDS", "film", "lasts", "scene", "shot", "turned"]
 
 SECONDS = 4.0
 """How long paths move, where the link does not say how many steps a second has."""
@@ -102,13 +102,6 @@ def shot(situation: Situation, theme: Theme) -> Shot:
     )
 
 
-def ground_of(surface: Surface) -> Ground:
-    """Return what is drawn of a surface."""
-    from steprule.film import Ground
-
-    return Ground(surface.title, surface.box, surface.loss, surface.minima, surface.soft, flat=surface.dimensions == 1)
-
-
 def _begin(situation: Situation) -> int:
     """Return the step that playing begins with: as on the page, the one that is shown, unless it is the last."""
     return situation.t if situation.t < situation.steps else 0
@@ -139,7 +132,7 @@ def _track(situation: Situation, entry: Entry, theme: Theme) -> Track:
         scale=situation.scale, seed=situation.seed, **entry.values,
     )  # fmt: skip
     points = path.astype(np.float64)
-    count = _finite(points)
+    count = finite(situation.surface, points)
     return Track(
         name=entry.name,
         note=_settings(entry),
@@ -148,14 +141,14 @@ def _track(situation: Situation, entry: Entry, theme: Theme) -> Track:
         steps=np.arange(count),
         losses=np.broadcast_to(situation.surface.loss(points[:count].T), (count,)),
         lost=None if count == len(points) else count,
+        fate=_fate(situation.surface, points[count:][:1]),
         front=int(entry.name == situation.look),
     )
 
 
-def _finite(points: Array) -> int:
-    """Return how many points there are before one is infinite or NaN."""
-    lost = ~np.isfinite(points).all(axis=1)
-    return int(np.argmax(lost)) if lost.any() else len(points)
+def _fate(surface: Surface, lost: Array) -> str:
+    """Return what befell a run, by the first point that is not drawn: as ``fate`` of the page."""
+    return "no loss" if np.isfinite(lost).all() and np.isnan(surface.loss(lost.T)).any() else "diverged"
 
 
 def _settings(entry: Entry) -> str:

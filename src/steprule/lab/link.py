@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from steprule.errors import ProblemError, suggest
 from steprule.lab.entrants import menu, numbers
 from steprule.lab.presets import first_view, presets
+from steprule.lab.rates import best_rate
 from steprule.lab.surface import Surface
 from steprule.lab.surfaces import surfaces
 from steprule.lab.view import TWIN, View
@@ -106,8 +107,8 @@ def situation(text: str, view: View | None = None) -> Situation:
     """Return the situation of a story or of a link.
 
     Args:
-        text: the name of a story, ``page`` for what the page shows when it is opened, or a link: an address of the
-            page, or what follows its ``#``.
+        text: the name of a story, ``page`` for what the page shows when it is opened, with the rates that it looks for
+            then, or a link: an address of the page, or what follows its ``#``.
         view: the rules, the surface and the start of one's own that the page was written with.
 
     Raises:
@@ -116,30 +117,43 @@ def situation(text: str, view: View | None = None) -> Situation:
     view = view or View()
     first = first_view(view)
     found = _Reader(view, first["surface"], first["rules"])
-    done = found.read(_pairs(text, first["pairs"]))
+    linked = _pairs(text)
+    done = found.read(linked or [*map(_pair, first["pairs"])])
     if found.problems:
         raise ProblemError(f"{' '.join(found.problems)} The link is {text!r}")
     done.surface.check_start(done.start)
     if not done.entries:
         raise ProblemError(f"the link {text!r} shows no rule; name some, as in rules=sgd,adam")
+    if first["tunes"] and not linked:
+        done.entries = [_tuned(done, entry) for entry in done.entries]
     return done
 
 
-def _pairs(text: str, first: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    """Return keys and values, in order."""
+def _tuned(found: Situation, entry: Entry) -> Entry:
+    """Return a rule with the rate that the page finds for it; one whose rate is set, or that has none, as it is."""
+    if "lr" in entry.values or all(one.name != "lr" for one in numbers(entry.rule)):
+        return entry
+    rate = best_rate(
+        entry.rule, found.surface, found.steps, start=found.start, noise=found.noise, scale=found.scale,
+        seed=found.seed, **entry.values,
+    )  # fmt: skip
+    return entry if rate is None else replace(entry, values={**entry.values, "lr": rate})
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Return keys and values, in order; none for what the page shows when it is opened."""
     stories = {story["key"]: story["pairs"] for story in presets()}
     if text in stories:
         return [*map(_pair, stories[text]), ("preset", text)]
     if text == FIRST:
-        return [*map(_pair, first)]
+        return []
     before, mark, after = text.partition("#")
     if not mark and "=" not in text:
         link = f"#surface={text if text in surfaces() else 'beale'}&rules=sgd,adam"
         raise ProblemError(
             f"no story is called {text!r}.{suggest(text, [*stories, FIRST])} Or give a link, as in '{link}'"
         )
-    linked = [_decoded(part) for part in (after if mark else before).split("&") if part]
-    return linked or [*map(_pair, first)]
+    return [_decoded(part) for part in (after if mark else before).split("&") if part]
 
 
 def _pair(pair: Sequence[str]) -> tuple[str, str]:

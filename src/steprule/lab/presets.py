@@ -10,7 +10,7 @@ from steprule.lab.view import Entry, View
 from steprule.rules import Rule
 from steprule.rules.settings import apart
 
-__all__ = ["first_view", "presets"]
+__all__ = ["first_view", "is_story", "presets"]
 
 Pairs = dict[str, str]
 _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
@@ -224,6 +224,11 @@ def presets() -> list[dict[str, Any]]:
     ]
 
 
+def is_story(text: str) -> bool:
+    """Whether a story has that name."""
+    return any(text == key for key, *_ in _STORIES)
+
+
 def first_view(view: View) -> dict[str, Any]:
     """Return the state of a page that was opened without a link: ``View``, and what it leaves open.
 
@@ -234,10 +239,9 @@ def first_view(view: View) -> dict[str, Any]:
     pairs = {key: value for key, value in _FIRST.items() if not (tunes and key.endswith(".lr"))}
     if view.rules:
         # As in links, where a comma parts names.
-        own = view.entries[-len(view.rules) :]
-        telling = _telling([entry.rule for entry in own])
+        telling = _telling([entry.rule for entry in view.asked])
         pairs["rules"] = ",".join(one.name.replace("%", "%25").replace(",", "%2C") for one in view.entries)
-        pairs["look"] = next(entry.name for entry in own if entry.rule is telling)
+        pairs["look"] = next(entry.name for entry in view.asked if entry.rule is telling)
         for entry in view.entries:
             pairs |= _sliders(entry, tunes=tunes)
     if view.surface is not None:

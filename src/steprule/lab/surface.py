@@ -18,7 +18,9 @@ from steprule.lab.expressions import as_javascript, as_python, nodes
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Box", "Surface"]
+    from steprule.film import Ground
+
+__all__ = ["Array", "Box", "Surface", "ground_of"]
 
 Array: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
@@ -172,3 +174,10 @@ class Surface:
             np.float64(t),
             np.float64(u),
         )
+
+
+def ground_of(surface: Surface) -> Ground:
+    """Return what is drawn of a surface."""
+    from steprule.film import Ground
+
+    return Ground(surface.title, surface.box, surface.loss, surface.minima, surface.soft, flat=surface.dimensions == 1)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from steprule.doors.numpy import Optimizer
 from steprule.errors import ProblemError
 from steprule.lab.noise import normal, uniform
-from steprule.lab.surface import Surface
+from steprule.lab.surface import Array, Surface
 from steprule.lab.surfaces import surface as named
 from steprule.rules import Rule
 
-__all__ = ["trajectory"]
+__all__ = ["finite", "trajectory"]
 
 
 def trajectory(
@@ -63,3 +63,9 @@ def trajectory(
             np.clip(theta, *surface.limits, out=theta)
         points.append(theta.copy())
     return np.array(points)
+
+
+def finite(surface: Surface, points: Array) -> int:
+    """Return how many points of a path there are before a coordinate, or the loss there, is infinite or undefined."""
+    lost = ~(np.isfinite(points).all(axis=1) & np.isfinite(surface.loss(points.T)))
+    return int(np.argmax(lost)) if lost.any() else len(points)

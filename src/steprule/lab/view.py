@@ -33,9 +33,9 @@ class View:
     """What is asked for; nothing is asked for by default.
 
     Attributes:
-        rules: to be shown first, beside Adam; those that are not in the menu are added to it. A rule may come with
-            settings (``steprule.rules.load("adam(beta2=0.9)")``), and in two of them. One that is called as another of
-            the page has its file's name behind its own there.
+        rules: to be shown first, one alone beside Adam; those that are not in the menu are added to it. A rule may come
+            with settings (``steprule.rules.load("adam(beta2=0.9)")``), and in two of them. One that is called as
+            another of the page has its file's name behind its own there.
         surface: to be shown first; one that does not ship is added.
         start: where paths begin.
     """
@@ -62,15 +62,15 @@ class View:
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """The rules as the page has them, plain Adam first where it was not asked for, and there is room.
+        """The rules as the page has them; before one that is alone, and is not plain Adam itself, plain Adam.
 
         Raises:
             RuleError: for a rule with more than two settings.
         """
         asked = [_of_page(rule) for rule in self.rules]
-        adams = [settings for rule, settings in asked if rule.name == "adam"]
-        if asked and () not in adams and len(adams) < 2:
-            asked = [(menu()["adam"], ()), *asked]
+        adam: tuple[Rule, Settings] = (menu()["adam"], ())
+        if len(asked) == 1 and asked != [adam]:
+            asked = [adam, *asked]
         counts: Counter[str] = Counter()
         entries = []
         for rule, settings in asked:
@@ -79,6 +79,11 @@ class View:
                 raise RuleError(f"the page shows a rule in two settings at most, {rule.name!r} beside them is one more")
             entries.append(Entry(rule, rule.name + (TWIN if counts[rule.name] == 2 else ""), settings))
         return tuple(entries)
+
+    @property
+    def asked(self) -> Sequence[Entry]:
+        """The rules that were asked for, as the page has them."""
+        return self.entries[len(self.entries) - len(self.rules) :]
 
     @property
     def added(self) -> Sequence[Rule]:

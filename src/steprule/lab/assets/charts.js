@@ -22,7 +22,7 @@ function tame(runs, t, usual) {
   let [low, high, wild] = [Infinity, -Infinity, false];
   for (const run of runs) {
     const losses = run.losses.subarray(0, Math.min(t, run.done) + 1), calm = losses.every((x) => Math.abs(x) <= 1000 * start);
-    wild ||= run.diverged || !calm;
+    wild ||= run.fate === "diverged" || !calm;
     for (const x of calm ? losses : losses.subarray(0, 1)) [low, high] = [Math.min(low, x), Math.max(high, x)];
   }
   const room = Math.max(high - low, Math.abs(high), FLOOR);

@@ -244,7 +244,7 @@ class Lab {
     this.$("longest").textContent = run ? longest(run, Math.min(t, run.done)) : "";
     const rows = runs.map(({ name, run: one }) => {
       const at = Math.min(t, one.done), where = [...one.path.subarray(one.d * at, one.d * (at + 1))].map((x) => written(x)).join(", ");
-      const lost = one.diverged && t > one.done ? ` (diverged at step ${one.done + 1})` : "";
+      const lost = one.isLost(t) ? ` (${one.fate} at step ${one.done + 1})` : "";
       return { name, text: `${written(one.losses[at])} at (${where})${lost}` };
     });
     this.table(rows);

@@ -22,7 +22,7 @@ class Run {
 
   constructor(rule, code, ground, surface, given) {
     const d = ground.dimensions, size = d * (given.steps + 1);
-    Object.assign(this, { rule, code, ground, surface, given, d, done: 0, diverged: false, serial: Run.made++ });
+    Object.assign(this, { rule, code, ground, surface, given, d, done: 0, diverged: false, fate: "", serial: Run.made++ });
     this.path = new Float32Array(size);
     this.gradients = new Float32Array(size);
     this.losses = new Float64Array(given.steps + 1);
@@ -79,8 +79,19 @@ class Run {
       }
     }
     this.record(t);
-    if (now[0].every(Number.isFinite)) this.done = t;
-    else this.diverged = true;
+    if (now[0].every(Number.isFinite) && Number.isFinite(this.losses[t])) this.done = t;
+    else this.lose(t);
+  }
+
+  // A run ends where a coordinate overflows, and where it comes upon ground without a loss.
+  lose(t) {
+    this.diverged = true;
+    this.fate = this.now[0].every(Number.isFinite) && Number.isNaN(this.losses[t]) ? "no loss" : "diverged";
+  }
+
+  // Whether there is no more of it at step t.
+  isLost(t) {
+    return this.diverged && t > this.done;
   }
 
   get finished() {

@@ -240,7 +240,7 @@ class Solid {
     for (const { name, run } of runs) {
       const { points, hidden } = this.traced(run), at = Math.min(t, run.done), point = points[at];
       context.globalAlpha = hidden[at] ? 0.35 : 1;
-      if (point) mark(context, point[0], point[1], looks.of(name), name === focus ? 7 : 5.5, paper);
+      if (point && !run.isLost(t)) mark(context, point[0], point[1], looks.of(name), name === focus ? 7 : 5.5, paper);
     }
     if (runs.length) this.sign(context, ring, ...runs[0].run.given.start, looks);
   }

@@ -124,6 +124,7 @@ class SurfaceMap {
     }
     this.drawAxes(context, looks);
     for (const { name, run } of runs) {
+      if (run.isLost(t)) continue; // it is not where its path ends
       const [left, top] = this.point(run, Math.min(t, run.done));
       mark(context, left, top, looks.of(name), name === focus ? 7 : 5.5, paper);
     }

@@ -100,8 +100,9 @@ class Thousand {
   cell({ crowd, since, end }, i) {
     const { d } = crowd, theta = crowd.now[0], { looks, heights } = this.scene, theme = looks.theme;
     const x = theta[d * i], y = d > 1 ? theta[d * i + 1] : 0, paper = theme === "dark" ? 20 : 255;
-    if (!Number.isFinite(x + y) || Math.abs(x) + Math.abs(y) > 1e6) return { rgb: theme === "dark" ? [255, 255, 255] : [0, 0, 0], lost: true };
-    if (end[i] < 0) return { rgb: shade(theme, heights.height(x, y) * 0.9 + 0.1), lost: false };
+    const height = heights.height(x, y);
+    if (!Number.isFinite(x + y + height) || Math.abs(x) + Math.abs(y) > 1e6) return { rgb: theme === "dark" ? [255, 255, 255] : [0, 0, 0], lost: true };
+    if (end[i] < 0) return { rgb: shade(theme, height * 0.9 + 0.1), lost: false };
     const color = rgbOf(PALETTES[theme][[0, 1, 2, 3][end[i] % 4]]), pale = 0.62 * (since[i] / crowd.given.steps) ** 0.5;
     return { rgb: color.map((part) => part + (paper - part) * pale), lost: false };
   }
