@@ -22,6 +22,16 @@ ROOMS = ("/steprule/doors/", "/steprule/launch/", "/steprule/runtime/", "/stepru
 SIGNAL = signal.SIGUSR1
 
 
+@pytest.fixture(autouse=True)
+def _gradients_are_recorded() -> Iterator[None]:
+    """Leave torch as it was.
+
+    A tracer raises between the last line of a `with` and its end, where no signal handler runs.
+    """
+    yield
+    torch.set_grad_enabled(True)
+
+
 class HandlerError(ArithmeticError, ValueError, TypeError, LookupError):
     """What a handler raises: of every kind that code may catch, and must not take for its own."""
 
