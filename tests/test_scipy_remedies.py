@@ -20,7 +20,6 @@ from steprule.doors import (
     callback,
     descent,
     differences,
-    evaluate,
     iterate,
     method,
     objective,
@@ -31,6 +30,7 @@ from steprule.doors import (
     stochastic,
 )
 from steprule.errors import NonFiniteError, StepruleError
+from steprule.launch import evaluate
 from tests.remedies import Remedy, untried
 
 FILES: tuple[ModuleType, ...] = (
