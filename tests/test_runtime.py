@@ -161,6 +161,42 @@ def test_steps_in_a_forked_child() -> None:
     """)
 
 
+def test_a_child_that_is_forked_while_a_prelude_is_compiled_steps() -> None:
+    """Python 3.11 computes cached properties under a lock, which the child would find held."""
+    script(
+        """
+    import builtins
+    from steprule.compile import prelude
+    warnings.simplefilter("ignore", DeprecationWarning)
+    compiling, forked = threading.Event(), threading.Event()
+    def slowly(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            compiling.set()
+            forked.wait()
+        return builtins.compile(*arguments)
+    prelude.compile = slowly
+    mine, other = (sr.Optimizer(np.zeros(3), rule) for rule in ("lion", "adam"))
+    thread = threading.Thread(target=lambda: other.step(np.ones(3)))
+    thread.start()
+    compiling.wait()
+    pid = os.fork()
+    if pid == 0:
+        mine.step(np.ones(3))
+        os._exit(0)
+    for _ in range(300):
+        done, code = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(pid, 9)
+    forked.set()
+    thread.join()
+    assert (done, code) == (pid, 0), "the child waits"
+    """
+    )
+
+
 def test_a_forked_child_has_workers_of_its_own() -> None:
     script("""
     warnings.simplefilter("ignore", DeprecationWarning)

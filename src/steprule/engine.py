@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -13,6 +12,7 @@ from steprule.formats import Format, Kept, RandomBits, Storage
 from steprule.language import Node
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
+from steprule.language.once import once
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard, update_ratio
 from steprule.rules.kept import kept_with_rule
@@ -63,7 +63,7 @@ class Kernel:
         """The planes beside the parameter and the gradient: the slots', and what else is kept of the parameter."""
         return self.plan.planes[2:]
 
-    @functools.cached_property
+    @once
     def slots(self) -> Mapping[str, Kept]:
         """How each slot is kept."""
         parameter = self.plan.planes[0].name

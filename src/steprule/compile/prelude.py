@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from steprule.language.node import Node
+from steprule.language.once import once
 from steprule.language.walk import postorder
 
 __all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude"]
@@ -63,7 +63,7 @@ class Prelude:
     # Nodes are equal only to themselves, and those of plans that are traced again would not be.
     results: tuple[Node, ...] = field(compare=False, repr=False)
 
-    @cached_property
+    @once
     def function(self) -> Callable[..., tuple[float, ...]]:
         """The compiled function: ``function(*arguments)`` returns the row, then the scalar slots."""
         namespace: dict[str, Any] = {"math": math, "inf": math.inf, "nan": math.nan}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.functions import computing_on, everywhere
 from steprule.language.node import Node, symbol
+from steprule.language.once import once
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
 from steprule.rules.hints import hint
@@ -182,7 +182,7 @@ class Rule:
             trace = self._trace(variant or self.variant(self.resolve({})))
         return trace, labels
 
-    @cached_property
+    @once
     def _traces(self) -> dict[Variant, Trace]:
         names = list(self.hyperparameters)
         options = [self.hyperparameters[name].statics() for name in names]
