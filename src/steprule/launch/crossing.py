@@ -38,7 +38,7 @@ class Crossing:
         Args:
             gradients: where those of direct rows lie; those of others are in the row.
         """
-        crossed = {place for place in self._others if self.meets(place)}
+        crossed = {place for place in self._others if self._meets(place)}
         own, sizes, items = self._extents
         found = gradients[self._direct] if self._others else gradients
         if len(found) > _MANY:
@@ -50,7 +50,7 @@ class Crossing:
                 crossed.add(place)
         return crossed
 
-    def meets(self, place: int) -> bool:
+    def _meets(self, place: int) -> bool:
         """Whether the gradient that a row has lies in a parameter or slot, be it its own parameter."""
         low, high = self._rows[place].memories[1].bounds
         return self._spans.meet(low, high - low)

@@ -4,7 +4,8 @@ A step of rows is a recipe of passes: where guards measure, the squares of the g
 tensor's update is clipped, the ratios of each (``ratio``); and last the pass that moves (``step``), or that moves and
 sums what is read of the step (``watch``). What a pass sums enters the scalars of the next.
 
-This is the one place that knows what it means that a step is whole or has not happened.
+``whole`` is the one place that knows what it means that a step is whole or has not happened. (Where a torch optimizer
+has a parameter twice, a step is several launches, which its door keeps together.)
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ class Pass:
         places = {id(group): place for place, group in enumerate(groups)}
         line_of = range(len(rows)) if owns else [places[id(row.group)] for row in rows]
         bound = [Bound(row, row.kernel_of(task), own[line]) for row, line in zip(rows, line_of, strict=True)]
-        by_backend: dict[Loader, list[Bound]] = {}
-        for item in bound:
-            by_backend.setdefault(item.row.backend, []).append(item)
+        by_backend: dict[Loader, list[int]] = {}
+        for place, row in enumerate(rows):
+            by_backend.setdefault(row.backend, []).append(place)
         self.table: Table
         if len(by_backend) == 1:
             self.table = cast(Backend, bound[0].row.backend).table(bound, commit)
@@ -66,12 +66,12 @@ class _Tables:
     is_one_call = False
     is_done = False
 
-    def __init__(self, bound: Sequence[Bound], by_backend: dict[Loader, list[Bound]]) -> None:
+    def __init__(self, bound: Sequence[Bound], by_backend: dict[Loader, list[int]]) -> None:
         self._count = len(bound)
         self._tables: list[tuple[NDArray[np.int64], Table]] = []
-        for backend, items in by_backend.items():
-            places = [place for place, item in enumerate(bound) if item.row.backend is backend]
-            self._tables.append((np.array(places, np.int64), cast(Backend, backend).table(items, None)))
+        for backend, places in by_backend.items():
+            table = cast(Backend, backend).table([bound[place] for place in places], None)
+            self._tables.append((np.array(places, np.int64), table))
 
     def look(self, gradients: NDArray[np.int64]) -> None:
         for places, table in self._tables:

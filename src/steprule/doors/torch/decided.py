@@ -294,8 +294,7 @@ class Decided:
 
 def _bound(own: Stepped, task: Task) -> Bound:
     """Return the row with the kernel of a task, and room for its scalars."""
-    kernel = own.row.kernel_of(task)
-    return Bound(own.row, kernel, np.zeros(len(kernel.plan.prelude.conditions) + 2))
+    return Bound(own.row, own.row.kernel_of(task), own.row.group.values.new_row(task))
 
 
 def _counts(stepped: Sequence[Stepped]) -> list[Tensor]:

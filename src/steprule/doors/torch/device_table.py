@@ -27,6 +27,7 @@ __all__ = [
     "DeviceTables",
     "TritonBackend",
     "Words",
+    "check_capture",
     "launches_of",
     "shared_places",
     "totals_of",
