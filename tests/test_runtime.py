@@ -235,8 +235,12 @@ def test_a_fork_waits_for_a_compilation() -> None:
     """)
 
 
-def test_a_handler_compiles_wherever_its_thread_compiles() -> None:
-    script("""
+@pytest.mark.parametrize("who", ["handler", "finalizer"])
+def test_handlers_and_finalizers_compile_wherever_their_thread_compiles(who: str) -> None:
+    script(
+        f"""
+    who = {who!r}"""
+        + """
     import ctypes, faulthandler, signal
     from steprule.runtime import jit
     faulthandler.dump_traceback_later(100, exit=True)  # waiting for oneself has no end
@@ -244,8 +248,10 @@ def test_a_handler_compiles_wherever_its_thread_compiles() -> None:
         text = f"define i64 @f() {{ ret i64 {number} }}"
         (at,) = jit.build(text, "f")
         return ctypes.CFUNCTYPE(ctypes.c_int64)(at)() == number
+    class Compiles:
+        def __del__(self): handled.append(compiled(at + 1_000_000))
     handled, line = [], 0
-    signal.signal(signal.SIGINT, lambda *_: handled.append(compiled(at + 1_000_000)))
+    signal.signal(signal.SIGINT, lambda *_: Compiles())
     def trace(frame, event, argument):
         global line
         if not any(name in frame.f_code.co_filename for name in ("runtime/jit", "runtime/executable", "llvmlite")):
@@ -253,7 +259,7 @@ def test_a_handler_compiles_wherever_its_thread_compiles() -> None:
         if event == "line":
             line += 1
             if line == at:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT) if who == "handler" else Compiles()
         return trace
     jit._host()
     for at in range(1, 20_000, 7):
@@ -265,7 +271,66 @@ def test_a_handler_compiles_wherever_its_thread_compiles() -> None:
         if len(handled) == before:
             break
     assert all(handled) and len(handled) > 20, len(handled)
-    """)
+    """
+    )
+
+
+COMPILES = {
+    "a kernel": "jit.MachineCode(text, 'f')",
+    "the driver": "jit.build(text, 'f')",
+    "assembly": "jit.assembly(text)",
+    "another processor's": "jit.assembly(text, 'aarch64-linux-gnu')",
+    "what there is": "jit.has_half.__wrapped__() in (True, False)",
+}
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what", COMPILES)
+def test_a_handler_raises_wherever_its_thread_compiles_or_frees_code(what: str, stride: int) -> None:
+    """What llvmlite holds is freed once, and what the handler raises while it compiles is not lost."""
+    script(
+        f"""
+    stride = {stride}
+    def compiled(text): return {COMPILES[what]}"""
+        + """
+    import gc, signal
+    from steprule.runtime import jit
+    class Rang(Exception): pass
+    def bang(*_): raise Rang
+    def trace(frame, event, argument):
+        global line
+        if not any(name in frame.f_code.co_filename for name in ("runtime/jit", "runtime/executable", "llvmlite")):
+            return None
+        if event == "line":
+            line += 1
+            if line == at:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return trace
+    signal.signal(signal.SIGINT, bang)
+    dropped = []
+    sys.unraisablehook = lambda unraisable: dropped.append(unraisable.exc_type)
+    gc.disable()  # who else finalizes has lines of its own
+    raised = 0
+    for times, at in enumerate(range(1, 20_000, stride)):
+        line, made = 0, False
+        jit._host.cache_clear()
+        sys.settrace(trace)
+        try:
+            code = compiled("define i64 @f() { ret i64 3 }")
+            made = bool(code)
+            del code  # by a finalizer: Python drops what is raised there
+        except Rang:
+            raised += 1
+        sys.settrace(None)
+        if line < at:
+            break
+        assert made == (raised <= times), at
+        jit._free_dropped()  # where it came before a finalizer had begun
+    assert raised * stride > 50, raised
+    assert len(dropped) == times - raised and set(dropped) <= {Rang}, dropped
+    """
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks in a signal handler")

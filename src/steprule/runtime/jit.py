@@ -20,8 +20,12 @@ from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["MachineCode", "assembly", "build", "has_half"]
 
-# LLVM compiles for one thread at a time. A signal handler, and a finalizer, may compile where its own thread does: they
-# come between calls of LLVM, never within one, and have a module of their own.
+# LLVM compiles for one thread at a time. A finalizer may compile where its own thread does: it comes between calls of
+# LLVM, never within one, and has a module of its own.
+#
+# Signal handlers wait meanwhile: what llvmlite holds is freed line by line in Python, and a handler that raises between
+# two of them (KeyboardInterrupt) has it freed once more, which ends the process; or it raises in a `__del__`, where
+# Python drops what is raised.
 _lock = threading.RLock()
 
 
@@ -90,7 +94,8 @@ def has_half() -> bool:
 
     Without, LLVM calls functions of a compiler's runtime library, which a JIT has not at hand.
     """
-    features = llvm.get_host_cpu_features()
+    with uninterrupted(), _lock:
+        features = llvm.get_host_cpu_features()
     return bool(features.get("f16c", False)) or platform.machine().lower() in ("aarch64", "arm64")
 
 
@@ -108,14 +113,14 @@ class MachineCode:
     """
 
     def __init__(self, text: str, name: str) -> None:
-        with _lock:
+        with uninterrupted(), _lock:
             # Constants and types belong to a context, so the common one of all modules would grow with each.
             context = llvm.create_context()
             engine = _engine(text, context)
             self.address: int = engine.get_function_address(name)
+            # At the interpreter's exit nothing is freed: another thread may be inside.
+            weakref.finalize(self, _free, engine, context).atexit = False
             _free_dropped()
-        # At the interpreter's exit nothing is freed: another thread may be inside.
-        weakref.finalize(self, _free, engine, context).atexit = False
 
 
 _dropped: deque[tuple[Any, Any]] = deque()
@@ -124,11 +129,12 @@ _dropped: deque[tuple[Any, Any]] = deque()
 def _free(engine: Any, context: Any) -> None:
     """Free code that nobody has, now or once the lock is free: this is called in the middle of anything."""
     _dropped.append((engine, context))
-    if _lock.acquire(blocking=False):
-        try:
-            _free_dropped()
-        finally:
-            _lock.release()
+    with uninterrupted():
+        if _lock.acquire(blocking=False):
+            try:
+                _free_dropped()
+            finally:
+                _lock.release()
 
 
 def _free_dropped() -> None:
@@ -155,7 +161,7 @@ def build(text: str, *names: str) -> tuple[int, ...]:
     Raises:
         TargetError: when this process may not make memory executable.
     """
-    with _lock:
+    with uninterrupted(), _lock:
         engine = _engine(text)
         addresses = tuple(engine.get_function_address(name) for name in names)
         engine.detach()
@@ -173,6 +179,6 @@ def assembly(text: str, triple: str | None = None, cpu: str = "") -> str:
     Raises:
         TargetError: when LLVM knows no such target.
     """
-    with _lock:
+    with uninterrupted(), _lock:
         machine = _other(triple, cpu) if triple else _host()()
         return str(machine.emit_assembly(_optimised(text, machine)))
