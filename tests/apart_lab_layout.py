@@ -165,6 +165,7 @@ def test_where_the_keyboard_is_can_be_seen(opened: Opened) -> None:
     reached = set()
     for view in ("map", "solid"):
         page.locator(f"#tab-{view}").click()
+        settle(page)
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         for _ in range(150):
             page.keyboard.press("Tab")
@@ -197,12 +198,10 @@ def test_where_the_keyboard_is_can_be_seen(opened: Opened) -> None:
 
 def test_paper_is_light_and_has_the_whole_picture(opened: Opened) -> None:
     page = opened(link(surface="rosenbrock", rules="sgd,adam", theme="dark", lr=0.001))
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.evaluate("[document.documentElement.dataset.theme, lab.looks.theme, lab.waiting ?? null]") == [
-        "light",
-        "light",
-        None,
-    ]
+    # Read at once: a browser takes the page right after it has said so.
+    seen = "[document.documentElement.dataset.theme, lab.looks.theme, lab.waiting ?? null]"
+    printed = page.evaluate(f"() => {{ dispatchEvent(new Event('beforeprint')); return {seen}; }}")
+    assert printed == ["light", "light", None]
     # Printers take no transparency: the ground lies on the canvas of the paths, with its contours.
     assert page.evaluate("""() => {
       const { canvas, context } = lab.map.over, { data } = context.getImageData(0, 0, canvas.width, canvas.height);

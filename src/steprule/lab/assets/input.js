@@ -30,7 +30,8 @@ function listen(lab) {
   lab.looks.system.addEventListener("change", () => lab.edit(() => {}));
   addEventListener("beforeprint", () => lab.print(true));
   addEventListener("afterprint", () => lab.print(false));
-  addEventListener("hashchange", () => lab.load(location.hash));
+  // Not location.hash, where the link of the state before may stand again: it is written a little after each edit.
+  addEventListener("hashchange", (event) => lab.load(new URL(event.newURL).hash));
   new ResizeObserver(() => lab.edit(() => {})).observe(document.body);
   document.addEventListener("keydown", (event) => pressed(lab, event));
   listenToMap(lab);

@@ -13,7 +13,10 @@ class Lab {
     this.thousand = new Thousand(this.$("thousand"), this.$("progress"));
     this.charts = new Charts(document, (t) => this.jump(t));
     this.formula = new Formula(this.$("formula"), (name) => this.edit((state) => { state.line = name; }));
-    const byHand = (names) => { for (const name of names) this.byHand.add(name); };
+    const byHand = (names) => {
+      for (const name of names) this.byHand.add(name);
+      if (this.tuning) this.tuning.names = this.tuning.names.filter((name) => !names.includes(name));
+    };
     this.controls = new Controls(this.facts, document, (change) => this.edit(change), byHand, (name) => this.added(name));
     this.fillMenus();
     listen(this);
@@ -51,6 +54,8 @@ class Lab {
     this.looks.assign(this.state);
     this.setTheme();
     this.refresh();
+    // From another start other rates are good ones, and one that a hand has set is the hand's.
+    if (this.tuning && this.tuning.key !== this.tuningKey(this.tuning.names)) this.tune([]);
     this.dirty = true;
     this.wake();
     clearTimeout(this.linking);
@@ -318,16 +323,28 @@ class Lab {
   // Give rules the learning rate that takes them down fastest from here: what a fair race does, for one start.
   tune(names) {
     const { state } = this, ground = this.facts.surfaces.get(state.surface), surface = SURFACES[state.surface];
-    if (trouble(ground, surface, state.start)) return;
     const waiting = this.tuning?.names.filter((name) => state.rules.includes(name)) ?? [];
+    this.tuning = null;
+    this.$("shared").textContent = "";
+    if (trouble(ground, surface, state.start)) return;
     const rated = [...new Set([...waiting, ...names])].filter((name) => rateOf(this.facts, name));
     const heights = this.heights.get(state.surface), steps = Math.min(state.steps, 1000);
     this.tuning = new Tuning(rated, (name, lr) => {
       const given = { ...this.given(name), steps };
       return this.runOf(name, ground, surface, { ...given, values: { ...given.values, lr } });
     }, heights, (name, lr) => allows(rateOf(this.facts, name), lr));
-    this.$("shared").textContent = rated.length ? "Looking for learning rates …" : "";
+    this.tuning.key = this.tuningKey(rated);
+    if (rated.length) this.$("shared").textContent = "Looking for learning rates …";
     this.wake();
+  }
+
+  // The names of rules, and what their good rates depend on.
+  tuningKey(names) {
+    const settings = names.map((name) => {
+      const { values: { lr, ...others }, ...given } = this.given(name);
+      return [name, given, others];
+    });
+    return JSON.stringify([this.state.surface, settings]);
   }
 
   // True while there is more to try.
