@@ -288,7 +288,15 @@ def test_words_neither_collide_nor_leave_the_picture(links: tuple[str, ...]) -> 
         assert not [pair for pair in combinations(boxes, 2) if _overlap(boxes[pair[0]], boxes[pair[1]])]
 
 
-@pytest.mark.parametrize("links", [*((link,) for link in (*STORIES, SETTINGS)), *combinations([*STORIES, SETTINGS], 2)])
+# Each by itself and each beside its neighbour; in the long sweep every two.
+ALL = [*STORIES, SETTINGS]
+BESIDE = [
+    pair if ALL.index(pair[1]) - ALL.index(pair[0]) == 1 else pytest.param(pair, marks=pytest.mark.slow)
+    for pair in combinations(ALL, 2)
+]
+
+
+@pytest.mark.parametrize("links", [*((link,) for link in ALL), *BESIDE])
 def test_words_can_be_read(links: tuple[str, ...]) -> None:
     shown = [lab.situation(link) for link in links]
     drawn = compose([Shot(one.title, one.note, one.ground, one.tracks, one.end) for one in map(_brief, shown)])

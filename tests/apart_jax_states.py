@@ -62,8 +62,8 @@ def test_updates_have_the_type_of_optax_s(name: str) -> None:
             theta, g = jnp.ones(3, parameter), jnp.ones(3, gradient)
             found = []
             for library in (optax, ours):
-                transformation = getattr(library, name)(1e-3, **options)
-                update, _ = transformation.update(g, transformation.init(theta), theta)
+                tx = getattr(library, name)(1e-3, **options)
+                update, _ = jax.eval_shape(lambda g, theta, tx=tx: tx.update(g, tx.init(theta), theta), g, theta)
                 found.append(update.dtype)
             expected = jnp.promote_types(parameter, gradient) if name in OF_THE_PARAMETER else found[0]
             assert found[1] == expected, (parameter, gradient)

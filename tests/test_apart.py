@@ -17,8 +17,20 @@ def test_how_the_page_looks(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.slow
+@pytest.mark.apart("tests/apart_lab_layout.py", "-m", "slow")
+def test_how_the_page_looks_at_more_widths(apart: Apart) -> None:
+    apart.check()
+
+
 @pytest.mark.apart("tests/apart_film.py")
 def test_films(apart: Apart) -> None:
+    apart.check()
+
+
+@pytest.mark.slow
+@pytest.mark.apart("tests/apart_film.py", "-m", "slow")
+def test_films_of_every_two_stories(apart: Apart) -> None:
     apart.check()
 
 
