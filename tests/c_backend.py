@@ -20,8 +20,9 @@ from steprule.backends import c
 from steprule.compile import Plan
 from steprule.formats import rows_of
 from steprule.language.node import symbol
+from steprule.language.sums import rounded_once
 from steprule.launch.backend import Bound
-from steprule.launch.sums import blocks_of, total
+from steprule.launch.sums import blocks_of
 
 FLAGS = ("-std=c99", "-O1", "-ffp-contract=off", "-shared", "-fPIC")
 
@@ -91,7 +92,7 @@ class CTable:
 
     def sums(self) -> list[list[float]]:
         """Return the sums of each row."""
-        return [[total(column.tolist()) for column in own.T] for own in self._sums]
+        return [[rounded_once(column.tolist()) for column in own.T] for own in self._sums]
 
 
 def _arguments(item: Bound, arrays: Sequence[NDArray[Any]], sums: NDArray[np.float64]) -> list[Any]:

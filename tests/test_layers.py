@@ -5,9 +5,17 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
 
 import steprule
+import steprule.torch
 
 SOURCE = Path(steprule.__file__).parent
 
@@ -136,3 +144,36 @@ def test_import_loads_no_framework() -> None:
 def test_files_are_short() -> None:
     long = {str(path): n for path in SOURCE.rglob("*.py") if (n := len(path.read_text().splitlines())) > 320}
     assert not long
+
+
+def _files_of(step: Callable[[], object]) -> list[str]:
+    """Return the longest chain of files of ours, each calling the next, in a call."""
+    stack: list[str] = []
+    longest: list[str] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        nonlocal longest
+        file = frame.f_code.co_filename
+        if file.startswith(str(SOURCE)) and event == "call":
+            stack.append(file)
+            longest = max(longest, list(dict.fromkeys(stack)), key=len)
+        elif file.startswith(str(SOURCE)) and event == "return":
+            stack.pop()
+
+    sys.setprofile(watch)
+    try:
+        step()
+    finally:
+        sys.setprofile(None)
+    return longest
+
+
+@pytest.mark.parametrize("guards", [{}, {"clip_norm": 1.0, "update_clip": True}], ids=str)
+def test_a_gradient_passes_few_files(guards: dict[str, Any]) -> None:
+    array, g, param = np.zeros(10), np.ones(10), torch.nn.Parameter(torch.zeros(10))
+    param.grad = torch.ones(10)
+    in_numpy, in_torch = steprule.Optimizer(array, "adam", **guards), steprule.torch.Adam([param], **guards)
+    for step in (lambda: in_numpy.step(g), in_torch.step):
+        for _ in range(3):  # the first lays out, and torch's second compiles what looks
+            step()
+        assert 4 <= len(_files_of(step)) <= 6, _files_of(step)

@@ -11,7 +11,7 @@ import pytest
 
 from steprule.backends import triton_decide, triton_prelude
 from steprule.backends.triton_math import LIBRARY
-from steprule.compile import Prelude
+from steprule.compile import Plan, Prelude
 from steprule.compile.prelude import make_prelude
 from steprule.engine import plan
 from steprule.errors import TargetError
@@ -40,9 +40,13 @@ def test_in_the_interpreter(apart: Apart) -> None:
     apart.check()
 
 
-def _prelude(name: str, guard: Guard | None = None, **options: Any) -> Prelude:
+def _plan(name: str, guard: Guard | None = None, **options: Any) -> Plan:
     rule = CATALOGUE[name]
-    return plan(rule, rule.variant(rule.resolve(options)), FORMATS["float32"], guard or Guard()).prelude
+    return plan(rule, rule.variant(rule.resolve(options)), FORMATS["float32"], guard or Guard())
+
+
+def _prelude(name: str, **options: Any) -> Prelude:
+    return _plan(name, **options).prelude
 
 
 def _inexact(ptx: str) -> set[str]:
@@ -77,12 +81,13 @@ def test_every_rule_compiles(name: str) -> None:
 @needs_triton
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
 def test_with_the_factors_of_guards(target: str) -> None:
-    prelude = _prelude("adamw", Guard(clips_norm=True, clips_update=True))
-    assert triton_prelude.threads_of(prelude) > triton_prelude.threads_of(_prelude("adamw"))
-    text = triton_prelude.emit(prelude)
+    recipe = _plan("adamw", Guard(clips_norm=True, clips_update=True))
+    threads = triton_prelude.threads_of(recipe.prelude, recipe.before)
+    assert threads > triton_prelude.threads_of(_prelude("adamw"))
+    text = triton_prelude.emit(recipe.prelude, recipe.before)
     assert "power(" in text
     assert "libdevice." not in text
-    _check(text, target, triton_prelude.threads_of(prelude), {"GUARDED": True})
+    _check(text, target, threads, {"GUARDED": True})
 
 
 @needs_triton

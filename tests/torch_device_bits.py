@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import steprule.torch as door
 from steprule.doors.torch import home, layout, rows
 from steprule.launch.machine import MACHINE
+from tests.test_sums import RULES as RULES_WITH_SUMS
 from tests.test_torch_guards import Tagged
 from tests.test_torch_launch import CHANGES, _load
 from tests.torch_cases import ALL, case_id
@@ -152,6 +153,22 @@ def test_guards(cls: str, options: Options, spy: Spy) -> None:
     check_both(scenario)
     measures = "clip_norm" in options or "update_clip" in options or options.get("nonfinite") == "skip"
     assert decided[-1] == (measures and options.get("nonfinite") != "raise")
+    assert spy.launches
+
+
+@pytest.mark.parametrize("capturing", [False, True], ids=["", "capturable"])
+@pytest.mark.parametrize("guards", [{}, {"clip_norm": 0.5, "nonfinite": "skip"}], ids=case_id)
+@pytest.mark.parametrize("name", ["by_norm", "layerwise", "standardized"])
+def test_rules_with_sums(name: str, guards: Options, capturing: bool, spy: Spy) -> None:
+    def steps() -> Iterator[Any]:
+        params = parameters(FEW)
+        optimizer = door.Optimizer(params, RULES_WITH_SUMS[name], capturable=capturing, **guards)
+        for t in range(STEPS):
+            give(params, t)
+            optimizer.step()
+            yield optimizer
+
+    check_both(steps)
     assert spy.launches
 
 

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from steprule.backends import triton as backend
-from steprule.compile import BLOCK, Plan
-from steprule.engine import Task, kernel, plan
+from steprule.compile import BLOCK, SIZE, Plan
+from steprule.engine import PassName, kernel, pass_plan
 from steprule.formats import FORMATS, GROUP, Storage
 from steprule.launch.referee import REFEREE
 from steprule.rules import CATALOGUE, Rule
-from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, UPDATE_FACTOR, Guard, update_ratio
+from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, Guard, update_ratio
 from steprule.rules.rule import Variant
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults, wild
@@ -48,7 +48,9 @@ Shape = tuple[int, ...]
 Place = Callable[[Array], Array]
 FILL = 0xA5
 BESIDE = 64
-NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, UPDATE_FACTOR: 0.61}
+NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, SIZE: 7.0, "_total0": 8.3}
+RATIO: dict[str, Any] = {"task": 0, "guard": Guard(clips_update=True)}
+"""What clipped updates are measured by: the pass before their step."""
 # Tensors of one launch: a chunk of 1,024, one element less, one more; rows of whole groups of 128, and others.
 SETS: list[list[Shape]] = [
     [(1023,), (8, 128), ()],
@@ -67,7 +69,7 @@ class Work:
     storage: Storage
     values: Mapping[str, Any] = field(default_factory=dict)
     guard: Guard = UNGUARDED
-    task: Task = "step"
+    task: PassName = "step"
 
     @property
     def choices(self) -> tuple[Rule, Variant, Storage]:
@@ -76,7 +78,7 @@ class Work:
 
     @property
     def plan(self) -> Plan:
-        return plan(*self.choices, self.guard, self.task)
+        return pass_plan(*self.choices, self.guard, self.task)
 
     def refer(self, *arguments: Any, **named: Any) -> None:
         """Run the referee."""
@@ -418,11 +420,11 @@ def before_walls() -> None:
         stored("adam", *LOW),
         stored("lion", "bfloat16", "float16", "split32"),
         plain("adamw", "float32", task="norm"),
-        stored("adopt", *LOW, task="ratio"),
+        stored("adopt", *LOW, **RATIO),
     ):
         compare(
             work,
-            shapes[:4:3] if work.task == "ratio" else shapes,
+            shapes[:4:3] if work.task == 0 else shapes,
             moved=[x.name for x in work.plan.planes],
             to=before_a_wall,
         )
@@ -531,17 +533,17 @@ SUMMED: list[tuple[str, Work, list[Shape]]] = [
     ("of float16", plain("sgd", "float16", task="norm"), [(BLOCK - 1,), (BLOCK + 1,)]),
     ("of float64", plain("lion", "float64", task="norm", guard=Guard(True, True, True)), [(BLOCK,), (700,)]),
     ("of groups", stored("adam", *LOW, task="norm"), [(2, BLOCK), (3, 1000), (129, 129)]),
-    ("of elements", plain("adamw", "float32", task="ratio"), [(BLOCK + 7,), (3, 40)]),
-    ("of groups", stored("adopt", *LOW, task="ratio"), [(129, 128), (3, 300)]),
-    ("guarded", stored("adam", *LOW, task="ratio", guard=Guard(True, True, True, True)), [(2, 200)]),
+    ("of elements", plain("adamw", "float32", **RATIO), [(BLOCK + 7,), (3, 40)]),
+    ("of groups", stored("adopt", *LOW, **RATIO), [(129, 128), (3, 300)]),
+    ("guarded", stored("adam", *LOW, task=0, guard=Guard(True, True, True, True)), [(2, 200)]),
     ("of elements", stored("sgd", "float32", "bfloat16", "stochastic", task="watch"), [(BLOCK + 150,)]),
     ("of groups", stored("lion", "8bit", "float32", "nearest", task="watch"), [(7, 150)]),
 ]
 SUMS: dict[str, Case] = {
-    f"{work.task} {name}": functools.partial(summed, work, *shapes) for name, work, shapes in SUMMED
+    f"{work.task or 'ratio'} {name}": functools.partial(summed, work, *shapes) for name, work, shapes in SUMMED
 }
 RATIOS: dict[str, Case] = {
-    f"ratio of {name}": functools.partial(summed, stored(name, *LOW, task="ratio"), (128, 128), (5, 129))
+    f"ratio of {name}": functools.partial(summed, stored(name, *LOW, **RATIO), (128, 128), (5, 129))
     for name, rule in CATALOGUE.items()
     if update_ratio(rule, rule.variant(rule.resolve({}))) is not None
 }

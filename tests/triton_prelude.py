@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from triton.language.extra import libdevice
 
+from steprule import rule as define
 from steprule.backends import triton_decide, triton_math, triton_prelude
 from steprule.backends.triton_decide import DECISION
 from steprule.backends.triton_prelude import WORDS
-from steprule.compile import Prelude
+from steprule.compile import SIZE, Plan, Prelude
 from steprule.compile.lower import Lowering
 from steprule.compile.prelude import make_prelude
 from steprule.engine import plan
@@ -29,10 +30,10 @@ from steprule.errors import TargetError
 from steprule.formats import FORMATS, keys
 from steprule.language.functions import maximum, sqrt, where
 from steprule.language.node import host_call, symbol
-from steprule.launch.guards import Guards, NonFinite, update_factor
-from steprule.launch.sums import total
+from steprule.language.sums import rounded_once, total
+from steprule.launch.guards import Guards, NonFinite
 from steprule.rules import CATALOGUE, Rule
-from steprule.rules.guard import CLIP_FACTOR, UPDATE_FACTOR, Guard, update_ratio
+from steprule.rules.guard import CLIP_FACTOR, UNGUARDED, Guard
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, assert_same_bits, unlike_defaults, variants
 
@@ -93,6 +94,14 @@ def exact(prelude: Prelude) -> Any:
 # Launches.
 
 
+def _sum(numbers: Sequence[float]) -> float:
+    """Return the sum of numbers that are not negative."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return math.inf
+
+
 class Row:
     """One tensor's numbers, in memory of its own."""
 
@@ -103,17 +112,19 @@ class Row:
         steps: int,
         count: type = np.float32,
         seed: int = 0,
-        ratios: Sequence[float] | NDArray[np.float64] = (),
+        before: Sequence[Plan] = (),
+        sums: Sequence[Sequence[Sequence[float]]] = (),
         size: int = 1,
     ) -> None:
-        self.prelude, self.seed, self.size, self.named = prelude, seed, size, dict(values)
+        self.prelude, self.seed, self.size, self.named, self.before = prelude, seed, size, dict(values), before
         # What is not to be read would be seen.
-        unread = {"t", CLIP_FACTOR, UPDATE_FACTOR, *prelude.scalar_slots}
+        self.sums = [np.array(own, np.float64).reshape(-1, len(p.totals)) for p, own in zip(before, sums, strict=True)]
+        totals = {name for plan in before for name in plan.totals}
+        unread = {"t", CLIP_FACTOR, SIZE, *totals, *prelude.scalar_slots}
         self.values = np.array([math.nan if n in unread else values[n] for n in prelude.arguments])
         self.step: NDArray[Any] = np.array([steps], count)
         self.slots = [np.array([values.get(name, math.nan)]) for name in prelude.scalar_slots]
         self.row = np.full(len(prelude.conditions) + 3, -7.0)
-        self.ratios = np.array(ratios, np.float64)
 
     def words(self) -> list[int]:
         word = {
@@ -122,19 +133,18 @@ class Row:
             "is_double": int(self.step.dtype == np.float64),
             "scalars": self.row.ctypes.data,
             "seed": self.seed,
-            "ratios": self.ratios.ctypes.data,
-            "blocks": self.ratios.size,
             "size": self.size,
         }
-        assert triton_prelude.width_of(self.prelude) == len(word) + len(self.slots)
-        return [*(word[name] for name in WORDS), *(slot.ctypes.data for slot in self.slots)]
+        assert triton_prelude.width_of(self.prelude, self.before) == len(word) + len(self.slots) + 2 * len(self.sums)
+        sums = [number for own in self.sums for number in (own.ctypes.data, len(own))]
+        return [*(word[name] for name in WORDS), *(slot.ctypes.data for slot in self.slots), *sums]
 
     def expected(self, factor: float = math.nan) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the row that must come out, with its keys, and the slots."""
         t = int(self.step[0]) + 1
-        given = {**self.named, "t": t, CLIP_FACTOR: factor}
-        if UPDATE_FACTOR in self.prelude.arguments:
-            given[UPDATE_FACTOR] = update_factor(total(self.ratios.tolist()), self.size)
+        given = {**self.named, "t": t, CLIP_FACTOR: factor, SIZE: float(self.size)}
+        for before, own in zip(self.before, self.sums, strict=True):
+            given |= zip(before.totals, map(_sum, own.T.tolist()), strict=True)
         numbers = exact(self.prelude)(*(given[name] for name in self.prelude.arguments))
         count = len(self.prelude.conditions)
         row = np.array([*numbers[:count], *keys(self.seed, t), -7.0], np.float64)
@@ -145,7 +155,7 @@ def launch(rows: Sequence[Row], decision: NDArray[Any] | None = None, guarded: b
     """Run the kernel over the rows."""
     prelude = rows[0].prelude
     table = np.array([row.words() for row in rows], np.int64)
-    kernel = gpu.load(triton_prelude.emit(prelude))
+    kernel = gpu.load(triton_prelude.emit(prelude, rows[0].before))
     kernel[(len(rows),)](table.ctypes.data, 0 if decision is None else decision.ctypes.data, GUARDED=guarded)
 
 
@@ -160,11 +170,16 @@ def check(rows: Sequence[Row], what: str, factor: float = math.nan) -> None:
         assert_same_bits(row.step, step, what)
 
 
-def _prelude(rule: Rule, options: Mapping[str, Any], guard: Guard | None = None) -> tuple[Prelude, dict[str, float]]:
+def _plan(rule: Rule, options: Mapping[str, Any], guard: Guard = UNGUARDED) -> tuple[Plan, dict[str, float]]:
     values = rule.resolve({**unlike_defaults(rule), **options})
-    prelude = plan(rule, rule.variant(values), FORMATS["float32"], guard or Guard()).prelude
+    recipe = plan(rule, rule.variant(values), FORMATS["float32"], guard)
     slots = {name: 0.83 - 0.1 * k for k, name in enumerate(rule.scalars)}
-    return prelude, {**{name: value for name, value in values.items() if isinstance(value, float)}, **slots}
+    return recipe, {**{name: value for name, value in values.items() if isinstance(value, float)}, **slots}
+
+
+def _prelude(rule: Rule, options: Mapping[str, Any]) -> tuple[Prelude, dict[str, float]]:
+    recipe, values = _plan(rule, options)
+    return recipe.prelude, values
 
 
 def _of(make: Any) -> Prelude:
@@ -239,19 +254,36 @@ def test_steps_go_on() -> None:
 def test_factors_of_guards() -> None:
     adamw = CATALOGUE["adamw"]
     guard = Guard(unscales=True, clips_value=True, clips_norm=True, clips_update=True)
-    prelude, values = _prelude(adamw, {}, guard)
+    recipe, values = _plan(adamw, {}, guard)
     values |= {"_grad_scale": 3.0, "_clip_value": 0.5}
     rng = np.random.default_rng(1)
+    assert [plan.totals for plan in recipe.before] == [("_total0",)]
+
+    def row(ratios: Any, size: int) -> Row:
+        sums = [np.array(ratios, np.float64).reshape(-1, 1).tolist()]
+        return Row(recipe.prelude, values, 4, np.float32, 5, recipe.before, sums, size)
+
     for factor in (1.0, 0.3, math.nan):
         many = [rng.chisquare(1, n) * scale for n, scale in ((1, 9.0), (700, 1e3), (5000, 1e-9), (513, 1e300))]
-        rows = [
-            Row(prelude, values, 4, np.float32, 5, ratios, size)
-            for ratios, size in zip(many, (1, 70, 3, 9), strict=True)
-        ]
-        rows += [Row(prelude, values, 4, ratios=ratios, size=2) for ratios in ([math.nan, 1], [math.inf], [1e308] * 9)]
-        rows.append(Row(prelude, values, 4, ratios=[], size=0))
+        rows = [row(ratios, size) for ratios, size in zip(many, (1, 70, 3, 9), strict=True)]
+        rows += [row(ratios, 2) for ratios in ([math.nan, 1], [math.inf], [1e308] * 9)]
+        rows.append(row([], 1))
         check(rows, f"factor {factor}", factor)
-    assert update_ratio(adamw, adamw.variant(adamw.resolve({}))) is not None
+
+
+def test_several_sums_in_several_passes() -> None:
+    @define
+    def summing(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
+        size, other = total(abs(g)), total(g * g)
+        return theta - lr * g / (1 + total(theta * theta / (1 + size)) + other)
+
+    recipe, values = _plan(summing, {})
+    first, second = recipe.before
+    assert (len(first.totals), len(second.totals)) == (2, 1)
+    rng = np.random.default_rng(2)
+    sums = [rng.chisquare(1, (700, 2)).tolist(), rng.chisquare(1, (3, 1)).tolist()]
+    check([Row(recipe.prelude, values, 4, before=recipe.before, sums=sums, size=7)], "the step")
+    check([Row(second.prelude, values, 4, before=[first], sums=sums[:1], size=7)], "the second pass")
 
 
 # Single operations, for values that rules do not have.
@@ -360,7 +392,8 @@ def test_functions_that_devices_lack() -> None:
 
 def test_any_names() -> None:
     _, values = _prelude(CATALOGUE["adamw"], {})
-    text = triton_prelude.emit(_prelude(CATALOGUE["nadam"], {}, Guard(clips_update=True))[0])
+    guarded = _plan(CATALOGUE["nadam"], {}, Guard(clips_update=True))[0]
+    text = triton_prelude.emit(guarded.prelude, guarded.before)
     words = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     ours = sorted((words | {"range", "print", "min", "float", "h0", "h1", "power", "slot0", "lost", "_", "β"}) - {"t"})
     symbols = [symbol(name, "host") for name in ours]
@@ -416,7 +449,7 @@ def _decided(
 def _expected(
     sums: NDArray[Any], clip_norm: float | None, skips: bool, found: float | None, counts: tuple[int, int]
 ) -> list[float]:
-    totals = [total(column.tolist()) for column in sums.T]
+    totals = [rounded_once(column.tolist()) for column in sums.T]
     guards = Guards(clip_norm=clip_norm, nonfinite="skip" if skips else "propagate", max_skips=99 if skips else None)
     guards.skipped, guards.in_a_row = counts
     clip = math.nan if clip_norm is None else clip_norm
@@ -469,7 +502,7 @@ def test_totals_are_rounded_once(numbers: list[float]) -> None:
         sums = np.zeros((len(numbers) * apart, 1))
         sums[::apart, 0] = numbers
         found = _decided(sums, None, False, None, (0, 0))
-        assert_same_bits(found[5:], np.array([total(numbers)]), f"{numbers}")
+        assert_same_bits(found[5:], np.array([rounded_once(numbers)]), f"{numbers}")
 
 
 def test_names_of_decisions() -> None:

@@ -14,16 +14,19 @@ from steprule.language.functions import everywhere
 from steprule.language.node import symbol
 from steprule.language.once import once
 from steprule.rules import Rule
-from steprule.rules.guard import UNGUARDED, Guard, update_ratio
+from steprule.rules.combinators import update_clip
+from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.kept import kept_with_rule
 from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
-__all__ = ["Kernel", "Loader", "Task", "kernel", "plan", "watched"]
+__all__ = ["Kernel", "Loader", "PassName", "Task", "guarded", "kernel", "pass_plan", "plan", "watched"]
 
-Task = Literal["step", "watch", "update", "probe", "norm", "ratio"]
-"""What a kernel does; see ``plan``."""
+Task = Literal["step", "watch", "update", "probe", "norm"]
+"""What a plan does; see ``plan``."""
+PassName = Task | int
+"""A kernel of a step: of a task; or, by its number, one that sums before the step. See ``Plan.before``."""
 
 
 class Loader(Protocol):
@@ -89,21 +92,18 @@ def plan(
     - ``"watch"`` does so, and sums what ``watched`` names;
     - ``"update"`` writes the slots and, into a plane beside them, what is to be added to the parameter;
     - ``"probe"`` steps, and writes what ``rules.named.probes`` names into planes after the slots, ``probe.0``, ...;
-    - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped;
-    - ``"ratio"`` sums ``rules.guard.update_ratio``.
+    - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped.
     """
     if isinstance(storage, Format):
         return plan(rule, variant, Storage(storage), guard, task)
     inside = named(rule, variant) if task == "probe" else None
-    trace = inside.trace if inside else rule.trace(variant)
+    trace = inside.trace if inside else guarded(rule, guard).trace(variant)
     ways = ways_of(rule, variant, storage)
     read = {**ways, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, way) for name, way in read.items()}
     decoded = {name: way.decode(symbols_of(planes[name])) for name, way in read.items()}
     given = decoded[rule.gradient]
     decoded[rule.gradient] = guard.gradient(given, guard.symbols)
-    if guard.clips_update:
-        decoded["lr"] = guard.rate(symbol("lr", "host"), guard.symbols)
     first, *beside = planes[rule.parameter].values()
     steps = task in ("step", "watch", "update", "probe")
     encoded = _encoded(trace, rule, ways) if steps else {}
@@ -154,17 +154,23 @@ def _summed(
     if task in ("step", "update", "probe"):
         return []
     if task == "watch":
-        reads = _reads(rule, variant, storage, given, encoded)
+        reads = _reads(guarded(rule, guard), variant, storage, given, encoded)
         return [(read.node, read.is_squared) for read in reads.values()]
-    return [(node, task == "norm") for node in _measured(rule, variant, guard, given, task)]
+    clipped = guard.measured(given, guard.symbols)
+    return [(clipped, True), *([(guard.unscaled(given, guard.symbols), True)] if guard.clips_value else [])]
+
+
+def guarded(rule: Rule, guard: Guard) -> Rule:
+    """Return what steps where a rule is guarded; gradients are guarded when they are read."""
+    return update_clip(rule) if guard.clips_update else rule
 
 
 @kept_with_rule
-def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
+def watched(rule: Rule, variant: Variant, storage: Storage, guard: Guard = UNGUARDED) -> tuple[str, ...]:
     """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
-    given = symbol(rule.gradient, "element")
-    encoded = _encoded(rule.trace(variant), rule, ways_of(rule, variant, storage))
-    return tuple(_reads(rule, variant, storage, given, encoded))
+    stepped, given = guarded(rule, guard), symbol(rule.gradient, "element")
+    encoded = _encoded(stepped.trace(variant), rule, ways_of(rule, variant, storage))
+    return tuple(_reads(stepped, variant, storage, given, encoded))
 
 
 def _reads(
@@ -183,21 +189,19 @@ def _encoded(trace: Trace, rule: Rule, ways: Mapping[str, Kept]) -> dict[str, Ma
     }
 
 
-def _measured(rule: Rule, variant: Variant, guard: Guard, given: Node, task: Task) -> list[Node]:
-    """Return what a task that does not step sums, or sums the squares of."""
-    if task == "norm":
-        clipped = guard.measured(given, guard.symbols)
-        return [clipped, guard.unscaled(given, guard.symbols)] if guard.clips_value else [clipped]
-    ratio = update_ratio(rule, variant)
-    assert ratio is not None  # guards have been checked
-    return [ratio]
-
-
 @kept_with_rule
 def ways_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Kept]:
     """Return how the parameter and each slot are kept, by name."""
     slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
     return {rule.parameter: storage.of_parameter(), **slots}
+
+
+@kept_with_rule
+def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard, which: PassName) -> Plan:
+    """Return the plan of one pass of a step."""
+    if isinstance(which, str):
+        return plan(rule, variant, storage, guard, which)
+    return plan(rule, variant, storage, guard).before[which]
 
 
 @kept_with_rule
@@ -207,17 +211,18 @@ def kernel(
     storage: Format | Storage,
     backend: Loader,
     guard: Guard = UNGUARDED,
-    task: Task = "step",
+    task: PassName = "step",
 ) -> Kernel:
     """Return the kernel of one variant of a rule, loaded by a backend on first use.
 
     Args:
-        rule, variant, storage, guard, task: see ``plan``.
+        rule, variant, storage, guard: see ``plan``.
         backend: what runs it.
+        task: what it does, or the number of a pass before a step.
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, task)
-    recipe = plan(rule, variant, storage, guard, task)
+    recipe = pass_plan(rule, variant, storage, guard, task)
     return Kernel(recipe, ways_of(rule, variant, storage), backend.load(recipe))
 
 

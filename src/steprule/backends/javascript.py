@@ -15,6 +15,7 @@ from steprule.backends.host_code import Spelling, statements
 from steprule.backends.javascript_math import HELPERS
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.compile import ENCODED, Plan, distinct
+from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.node import Node
 
@@ -148,7 +149,12 @@ def functions(plan: Plan, checks: bool = False) -> str:
     Args:
         plan: what they do.
         checks: whether they check that all arguments are there and arrays are equally long.
+
+    Raises:
+        TargetError: for a plan that has sums of elements, or takes them.
     """
+    if plan.sums or plan.before:
+        raise TargetError(f"{plan.title}: sums over elements are not written in JavaScript")
     writer = Writer(plan, _DIALECT)
     recipe = plan.prelude
     names = distinct(recipe.arguments, writer.taken)

@@ -60,7 +60,7 @@ def emit(plan: Plan) -> str:
     Raises:
         TargetError: when the plan says what JAX has no words for.
     """
-    if plan.sums:
+    if plan.sums or plan.before:
         raise TargetError(f"{plan.title}: sums over elements are not written for JAX")
     writer = _Writer(plan)
     kernel = [f"def kernel({', '.join(writer.arguments)}):", *_indented(writer.lines())]

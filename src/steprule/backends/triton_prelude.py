@@ -1,7 +1,8 @@
 """A prelude as Triton text: what the host computes once a step, computed where only the device knows the numbers.
 
 ``kernel(table, decision, GUARDED)`` takes addresses as 64-bit integers. Program i computes the scalars of row i of the
-table, whose 64-bit integers are ``WORDS`` and then the addresses of the scalar slots, one float64 number each:
+table, whose 64-bit integers are ``WORDS``, then the addresses of the scalar slots, one float64 number each, and for
+each of the plans before this one the address of its partial sums and how many lines of them there are:
 
 - ``values``: the address of a float64 number for each of the prelude's arguments. Those of t, of scalar slots and of
   the factors that are found on the device are not read;
@@ -9,8 +10,7 @@ table, whose 64-bit integers are ``WORDS`` and then the addresses of the scalar 
   counts or slots: every program moves its own on;
 - ``scalars``: where the row is written, as the host writes it, then the two keys of random bits;
 - ``seed``: of random bits;
-- ``ratios``, ``blocks``, ``size``: the address of ``rules.guard.update_ratio``'s partial sums, how many there are, and
-  how many elements the tensor has. They are read only where the learning rate is lowered by them.
+- ``size``: how many elements the tensor has, but 1 where it has none.
 
 ``decision`` is the address of what ``triton_decide`` decides. With ``GUARDED``, a step that is not taken leaves counts
 and slots as they are; the row may be written nevertheless.
@@ -27,30 +27,23 @@ Arithmetic is float64 and in the order of the prelude, so the scalars are the ho
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steprule.backends.triton_decide import DECISION, TOTAL
 from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
 from steprule.backends.triton_math import HELPERS, spelled
-from steprule.compile import Prelude, assignments, distinct
+from steprule.compile import SIZE, Plan, Prelude, assignments, distinct
 from steprule.formats import keys
 from steprule.language.node import Node
-from steprule.rules.guard import CLIP_FACTOR, UPDATE_FACTOR
+from steprule.rules.guard import CLIP_FACTOR
 
 __all__ = ["WORDS", "emit", "threads_of", "width_of"]
 
-WORDS = ("values", "step", "is_double", "scalars", "seed", "ratios", "blocks", "size")
+WORDS = ("values", "step", "is_double", "scalars", "seed", "size")
 """What a row of the table begins with."""
+Before = Sequence[Plan]
 
-_UPDATE = '''\
-
-@triton.jit
-def update_factor(squares, size):
-    """Return 1 / max(1, RMS), given the sum of squares; 1 where the RMS is not finite."""
-    rms = tl.sqrt(squares / size)
-    return tl.where((rms > 1.0) & (rms < float("inf")), 1.0 / rms, 1.0)
-
-'''
 _KERNEL = """\
 
 @triton.jit(do_not_specialize=["table", "decision"])
@@ -84,32 +77,47 @@ from triton.language.extra import libdevice
 '''
 
 
-def width_of(prelude: Prelude) -> int:
+def width_of(prelude: Prelude, before: Before = ()) -> int:
     """Return the integers of a row of the table."""
-    return len(WORDS) + len(prelude.scalar_slots)
+    return len(WORDS) + len(prelude.scalar_slots) + 2 * len(before)
 
 
-def threads_of(prelude: Prelude) -> int:
+def threads_of(prelude: Prelude, before: Before = ()) -> int:
     """Return the threads of a program: one does, but for sums."""
-    return THREADS_OF_TOTAL if UPDATE_FACTOR in _used(prelude) else 32
+    return THREADS_OF_TOTAL if _totals(prelude, before).keys() & _used(prelude) else 32
 
 
-def emit(prelude: Prelude) -> str:
+def emit(prelude: Prelude, before: Before = ()) -> str:
     """Return the text of the module that defines ``kernel``.
+
+    Args:
+        prelude: a plan's.
+        before: the plans before it, whose sums it may take.
 
     Raises:
         TargetError: for functions of ``math`` that devices do not have.
     """
-    body = _body(prelude)
+    body = _body(prelude, _totals(prelude, before))
     kernel = _KERNEL.format(
-        width=width_of(prelude),
+        width=width_of(prelude, before),
         taken=DECISION.index("taken"),
         body="\n".join(f"    {line}" for line in body),
         **{word: index for index, word in enumerate(WORDS)},
     )
-    sums = TOTAL + _UPDATE if UPDATE_FACTOR in _used(prelude) else ""
+    sums = TOTAL if threads_of(prelude, before) == THREADS_OF_TOTAL else ""
     head = _HEAD.format(prelude="\n".join(f"    {line}" for line in prelude.text.splitlines()))
     return head + sums + _helpers(kernel) + kernel
+
+
+def _totals(prelude: Prelude, before: Before) -> dict[str, str]:
+    """Return how each sum over the tensor is taken, by the name of the prelude's argument."""
+    texts: dict[str, str] = {}
+    for number, plan in enumerate(before):
+        first = len(WORDS) + len(prelude.scalar_slots) + 2 * number
+        for column, name in enumerate(plan.totals):
+            at = f"{_word(first)}{_POINTER} + {column}"
+            texts[name] = f"total({at}, {_word(first + 1)}, {len(plan.totals)})"
+    return texts
 
 
 def _used(prelude: Prelude) -> set[str]:
@@ -134,12 +142,16 @@ def _helpers(kernel: str) -> str:
     return "".join(needed)
 
 
-def _body(prelude: Prelude) -> list[str]:
+def _body(prelude: Prelude, totals: Mapping[str, str]) -> list[str]:
     """Return the lines that load, compute and store."""
     used, count = _used(prelude), len(prelude.conditions)
     names = _names(prelude)
     lines = [f"slot{k} = {_word(len(WORDS) + k)}{_POINTER}" for k in range(len(prelude.scalar_slots))]
-    lines += [f"{names[name]} = {_loaded(prelude, name)}" for name in prelude.arguments if name in used and name != "t"]
+    lines += [
+        f"{names[name]} = {_loaded(prelude, totals, name)}"
+        for name in prelude.arguments
+        if name in used and name != "t"
+    ]
     named, texts = assignments(prelude.results, names.values(), lambda node, args: spelled(node, args, names))
     lines += named
     for index, (node, is_condition) in enumerate(zip(prelude.results, prelude.conditions, strict=False)):
@@ -158,17 +170,18 @@ def _word(index: int) -> str:
 
 def _names(prelude: Prelude) -> dict[str, str]:
     """Return how the arguments are called: names of hyperparameters may be any, so ours keep out of their way."""
-    ours = "".join([_HEAD, TOTAL, _UPDATE, _KERNEL, *HELPERS.values(), *_keys(0), _loaded(prelude, UPDATE_FACTOR)])
+    ours = "".join([_HEAD, TOTAL, _KERNEL, *HELPERS.values(), *_keys(0)])
     taken = set(re.findall(r"\w+", ours)) | {f"slot{k}" for k in range(len(prelude.scalar_slots))}
     return {**distinct([name for name in prelude.arguments if name != "t"], taken), "t": "t"}
 
 
-def _loaded(prelude: Prelude, name: str) -> str:
+def _loaded(prelude: Prelude, totals: Mapping[str, str], name: str) -> str:
     if name == CLIP_FACTOR:
         return f"tl.load(decided + {DECISION.index('factor')})"
-    if name == UPDATE_FACTOR:
-        ratios, blocks, size = (_word(WORDS.index(word)) for word in ("ratios", "blocks", "size"))
-        return f"update_factor(total({ratios}{_POINTER}, {blocks}, 1), {size}.to(tl.float64))"
+    if name == SIZE:
+        return f"{_word(WORDS.index('size'))}.to(tl.float64)"
+    if name in totals:
+        return totals[name]
     if name in prelude.scalar_slots:
         return f"tl.load(slot{prelude.scalar_slots.index(name)})"
     return f"tl.load(values + {prelude.arguments.index(name)})"

@@ -127,7 +127,10 @@ def emit(
     storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
     if target is Target.jax:
         storage = _of_jax(storage)
-    text = _emit(chosen, plan(chosen, variant, storage), target, triple, cpu).rstrip("\n")
+    recipe = plan(chosen, variant, storage)
+    if recipe.before:
+        raise TargetError(f"rule {chosen.name!r} sums over its tensor, which takes several passes; emit writes one")
+    text = _emit(chosen, recipe, target, triple, cpu).rstrip("\n")
     typer.echo(_called_with(chosen, settings, target) + text)
 
 

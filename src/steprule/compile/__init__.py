@@ -5,6 +5,7 @@ from steprule.compile.parts import (
     BLOCK,
     ENCODED,
     LANES,
+    SIZE,
     Const,
     Instruction,
     Plan,
@@ -16,12 +17,13 @@ from steprule.compile.parts import (
     Value,
 )
 from steprule.compile.plan import make_plan
-from steprule.compile.prelude import Prelude, assignments, distinct
+from steprule.compile.prelude import Prelude, assignments, distinct, split
 
 __all__ = [
     "BLOCK",
     "ENCODED",
     "LANES",
+    "SIZE",
     "Const",
     "Instruction",
     "Plan",
@@ -36,4 +38,5 @@ __all__ = [
     "difference",
     "distinct",
     "make_plan",
+    "split",
 ]

@@ -8,7 +8,7 @@ to the old one rounds again. Taken out of the expression, ``theta - lr * m`` lea
 from __future__ import annotations
 
 from steprule.language import where
-from steprule.language.node import Node, constant
+from steprule.language.node import Node, constant, is_number
 
 __all__ = ["difference"]
 
@@ -57,9 +57,9 @@ class _Difference:
 
     def _of_scaled(self, node: Node) -> Node | None:
         left, right = node.args
-        if node.op == "mul" and left.stage == "host":
+        if node.op == "mul" and is_number(left):
             left, right = right, left
-        found = self(left) if right.stage == "host" else None
+        found = self(left) if is_number(right) else None
         if found is None:
             return None
         if node.op == "mul":  # s (theta + d) - theta = (s - 1) theta + s d

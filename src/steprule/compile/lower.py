@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from steprule.compile.parts import SIZE
 from steprule.language.functions import DERIVED, everywhere
-from steprule.language.node import Node, constant
+from steprule.language.node import Node, constant, is_number, symbol
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
@@ -28,12 +29,20 @@ def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
 
 
 class Lowering:
-    """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay."""
+    """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay.
+
+    What is summed over a tensor is cut off: a number of the host stands in its place.
+
+    Attributes:
+        totals: what is summed, by the name of that number; those that others depend on come first.
+    """
 
     def __init__(self, stands_for: Mapping[str, Node] | None = None) -> None:
         """Take expressions that stand in the place of symbols, by the symbols' names."""
         self._shared: dict[tuple[object, ...], Node] = {}
         self._lowered: dict[Node, Node] = {}
+        self._names: dict[Node, str] = {}
+        self.totals: dict[str, Node] = {}
         self._stands_for: dict[str, Node] = {}
         # These may have symbols of the same names, which stand for themselves.
         self._stands_for = {name: self(node) for name, node in (stands_for or {}).items()}
@@ -51,6 +60,10 @@ class Lowering:
         args = tuple(self._lowered[arg] for arg in node.args)
         if node.op in DERIVED:
             return self(DERIVED[node.op](*args))
+        if node.op == "total":
+            return self(symbol(self._name_of(args[0]), "host"))
+        if node.op == "size":
+            return self(symbol(SIZE, "host"))
         if node.op == "symbol" and node.name in self._stands_for:
             return self._stands_for[node.name]
         decided = _decided(node.op, args)
@@ -59,9 +72,15 @@ class Lowering:
         # repr keeps 0.0 and -0.0, and 1 and 1.0, apart.
         key = (node.op, node.name, node.kind, repr(node.value), *map(id, args))
         if key not in self._shared:
-            same = Node(node.op, args, stage=node.stage, kind=node.kind, name=node.name, value=node.value)
+            stage = "host" if is_number(node) else node.stage
+            same = Node(node.op, args, stage=stage, kind=node.kind, name=node.name, value=node.value)
             self._shared[key] = same
         return self._shared[key]
+
+    def _name_of(self, summed: Node) -> str:
+        name = self._names.setdefault(summed, f"_total{len(self._names)}")
+        self.totals[name] = summed
+        return name
 
     def _of_its_stage(self, decided: Node, node: Node) -> Node:
         """Return what a choice comes to as a number of every element, where it is one of elements."""

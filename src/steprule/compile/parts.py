@@ -7,12 +7,14 @@ from typing import Literal, TypeAlias
 
 from steprule.compile.prelude import Prelude
 from steprule.language.ops import OPS, Kind
+from steprule.language.sums import BLOCK, LANES
 from steprule.language.words import INPUTS
 
 __all__ = [
     "BLOCK",
     "ENCODED",
     "LANES",
+    "SIZE",
     "Const",
     "Instruction",
     "Per",
@@ -26,10 +28,8 @@ __all__ = [
 ]
 
 Per = Literal["element", "group"]
-LANES, BLOCK = 128, 16_384
-"""A plan's sums are taken in float64, in one order whatever the threads and chunks are: every ``BLOCK`` elements have a
-partial sum. In a block, element i (in a plan with groups: element i of its group) adds to lane ``i % LANES``; at the
-end the upper half of the lanes is added to the lower, until one is left."""
+SIZE = "_size"
+"""The argument of preludes that is the number of elements of a tensor, but 1 where it has none."""
 ENCODED = "encode: how a slot is kept until the next step; a number too small for its format's normal ones becomes 0."
 """What texts that have such parts say of them in their head."""
 
@@ -119,7 +119,11 @@ class Plan:
     a ``group`` phase once. ``group_max`` belongs to the element phase of its operand; its result is there for the
     phases after it. Planes are loaded in the first phase of their kind.
 
-    Sums are over all elements of a launch's row, and may stand beside stores: a step that is looked at.
+    Sums are over all elements of a launch's row, in the order of ``language.sums`` (in a plan with groups, element i
+    of a group adds to lane i), and may stand beside stores: a step that is looked at.
+
+    A plan that needs sums over a tensor has plans ``before`` it, which write nothing. Their sums, rounded to one number
+    each, are arguments of the preludes of those that follow: ``totals`` names them, in the order of a plan's sums.
     """
 
     title: str
@@ -130,6 +134,8 @@ class Plan:
     prelude: Prelude
     phases: tuple[Per, ...] = ("element",)
     sums: tuple[Sum, ...] = ()
+    before: tuple[Plan, ...] = ()
+    totals: tuple[str, ...] = ()
 
     @property
     def loads(self) -> tuple[int, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from steprule.compile.lower import Lowering
-from steprule.compile.parts import Plan, Plane, Store, Sum
+from steprule.compile.parts import SIZE, Plan, Plane, Store, Sum
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.node import Node
@@ -26,7 +27,7 @@ def make_plan(
     arguments: tuple[str, ...],
     sums: Sequence[tuple[Node, bool]] = (),
 ) -> Plan:
-    """Return the plan that computes ``outputs`` and ``sums`` from the ``planes``.
+    """Return the plan that computes ``outputs`` and ``sums`` from the ``planes``, with the plans that come before it.
 
     Args:
         title: shown in emitted code.
@@ -43,18 +44,45 @@ def make_plan(
     stored = {name: lower(node) for name, node in outputs.items()}
     hosts = {name: lower(node) for name, node in scalar_slots.items()}
     summed = {f"sum {index}": lower(node) for index, (node, _) in enumerate(sums)}
-    split = Phases(planes, {**stored, **summed}, _parts(lower, decoded, computed, stored, summed))
-    names = [plane.name for plane in planes]
-    stores = tuple(
-        Store(names.index(name), split.ref(node, split.step_of_store(name)), split.place(split.step_of_store(name)))
-        for name, node in stored.items()
-    )
-    results = tuple(
-        Sum(split.ref(node, split.step_of_store(name)), squared, split.place(split.step_of_store(name)))
-        for (name, node), (_, squared) in zip(summed.items(), sums, strict=True)
-    )
-    prelude = make_prelude(arguments, split.row, hosts)
-    return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
+    squares = dict(zip(summed, (is_squared for _, is_squared in sums), strict=True))
+
+    def made(title: str, stored: Mapping[str, Node], summed: Mapping[str, Node], hosts: Mapping[str, Node]) -> Plan:
+        split = Phases(planes, {**stored, **summed}, _parts(lower, decoded, computed, stored, summed))
+        stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
+        results = tuple(_sum(split, name, node, squares.get(name, False)) for name, node in summed.items())
+        row = split.row
+        needed = [name for name in (*lower.totals, SIZE) if name in _symbols([*row, *hosts.values()])]
+        prelude = make_prelude((*arguments, *needed), row, dict(hosts))
+        return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
+
+    before: tuple[Plan, ...] = ()
+    for names in _levels(lower.totals):
+        plan = made(f"sums of {title}", {}, {name: lower.totals[name] for name in names}, {})
+        before += (replace(plan, before=before, totals=names),)
+    return replace(made(title, stored, summed, hosts), before=before)
+
+
+def _store(split: Phases, name: str, node: Node, planes: Sequence[Plane]) -> Store:
+    step = split.step_of_store(name)
+    index = next(index for index, plane in enumerate(planes) if plane.name == name)
+    return Store(index, split.ref(node, step), split.place(step))
+
+
+def _sum(split: Phases, name: str, node: Node, is_squared: bool) -> Sum:
+    step = split.step_of_store(name)
+    return Sum(split.ref(node, step), is_squared, split.place(step))
+
+
+def _symbols(roots: Iterable[Node]) -> set[str]:
+    return {node.name for node in postorder(roots) if node.op == "symbol"}
+
+
+def _levels(totals: Mapping[str, Node]) -> list[tuple[str, ...]]:
+    """Return the names of the sums that can be taken in one pass, pass by pass: after those that they depend on."""
+    levels: dict[str, int] = {}
+    for name, node in totals.items():
+        levels[name] = 1 + max((levels[other] for other in _symbols([node]) & levels.keys()), default=-1)
+    return [tuple(n for n, level in levels.items() if level == k) for k in range(1 + max(levels.values(), default=-1))]
 
 
 def _parts(

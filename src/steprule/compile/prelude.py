@@ -7,17 +7,19 @@ as one row of float64 scalars. A backend that computes it elsewhere spells the e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steprule.language.node import Node
+import numpy as np
+
+from steprule.language.node import Node, constant, symbol
 from steprule.language.once import once
 from steprule.language.walk import postorder
 
-__all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude"]
+__all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude", "split"]
 
-_RESERVED = ("math", "abs", "inf", "nan", "prelude")
+_RESERVED = ("math", "np", "abs", "inf", "nan", "prelude")
 
 PYTHON = {
     "add": "({0} + {1})",
@@ -42,6 +44,16 @@ PYTHON = {
     "where": "({1} if {0} else {2})",
 }
 """How Python spells the operations on numbers."""
+_ON_ARRAYS = {
+    **{op: PYTHON[op] for op in ("add", "sub", "mul", "div", "neg", "lt", "le", "gt", "ge", "eq", "ne")},
+    "abs": "np.abs({0})",
+    "sqrt": "np.sqrt({0})",
+    "and": "np.logical_and({0}, {1})",
+    "or": "np.logical_or({0}, {1})",
+    "not": "np.logical_not({0})",
+    "where": "np.where({0}, {1}, {2})",
+}
+"""How NumPy spells those that give the same bits on arrays of float64."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +83,66 @@ class Prelude:
         function: Callable[..., tuple[float, ...]] = namespace.pop("prelude")  # no cycle: it holds the namespace
         return function
 
+    @once
+    def on_arrays(self) -> Callable[..., tuple[Any, ...]] | None:
+        """The function on arrays of float64, with the same bits; None where NumPy does not give them."""
+        nodes = postorder(self.results)
+        if any(node.args and node.op not in _ON_ARRAYS for node in nodes):
+            return None
+        namespace: dict[str, Any] = {"np": np, "inf": math.inf, "nan": math.nan}
+        exec(compile(_text_of(self.arguments, self.results, _ON_ARRAYS), "<prelude>", "exec"), namespace)
+        function: Callable[..., tuple[Any, ...]] = namespace.pop("prelude")
+        return function
+
 
 def make_prelude(arguments: Iterable[str], row: list[Node], scalar_slots: dict[str, Node]) -> Prelude:
     """Return the prelude that computes the nodes of ``row`` and the new scalar slots."""
-    arguments = tuple(arguments)
-    results = [*row, *scalar_slots.values()]
+    arguments, results = tuple(arguments), (*row, *scalar_slots.values())
+    conditions = tuple(node.kind == "bool" for node in row)
+    return Prelude(arguments, _text_of(arguments, results, PYTHON), conditions, tuple(scalar_slots), results)
+
+
+def _text_of(arguments: Iterable[str], results: Sequence[Node], spelling: Mapping[str, str]) -> str:
     names = distinct(arguments, _RESERVED)
-    lines, texts = assignments(results, names.values(), lambda node, args: _text(node, args, names))
+    lines, texts = assignments(results, names.values(), lambda node, args: _text(node, args, names, spelling))
     values = "".join(f"{texts[node]}, " for node in results)
     body = "\n".join(f"    {line}" for line in [*lines, f"return ({values})"])
-    text = f"def prelude({', '.join(names.values())}):\n{body}\n"
-    conditions = tuple(node.kind == "bool" for node in row)
-    return Prelude(arguments, text, conditions, tuple(scalar_slots), tuple(results))
+    return f"def prelude({', '.join(names.values())}):\n{body}\n"
+
+
+def split(prelude: Prelude, late: Sequence[str]) -> tuple[Prelude, Prelude, tuple[int, ...]]:
+    """Return a prelude in two parts, for arguments that have many values a step, such as sums over each tensor.
+
+    Args:
+        prelude: whose scalar slots do not depend on them.
+        late: the arguments that have many values.
+
+    Returns:
+        The first part, with 0 for the scalars that come late, whose further results the second part takes, before the
+        late arguments; the second part, which gives these scalars; and their places in the row.
+    """
+    depends: dict[Node, bool] = {}
+    for node in postorder(prelude.results):
+        is_late = node.op == "symbol" and node.name in late
+        depends[node] = is_late or any(depends[arg] for arg in node.args)
+    places = tuple(place for place, node in enumerate(prelude.results) if depends[node])
+    stands = {node: node for node in depends if depends[node] and node.op == "symbol"}
+    between: list[Node] = []
+    for node in depends:  # arguments come before what uses them
+        for arg in node.args if depends[node] else ():
+            if arg not in stands and not depends[arg]:
+                is_constant = arg.op == "const"
+                stands[arg] = arg if is_constant else symbol(f"_between{len(between)}", "host", arg.kind)
+                between += [] if is_constant else [arg]
+        if depends[node] and node.args:
+            args = tuple(stands[arg] for arg in node.args)
+            stands[node] = Node(node.op, args, stage=node.stage, kind=node.kind)
+    count = len(prelude.conditions)
+    row = [constant(0.0) if place in places else node for place, node in enumerate(prelude.results[:count])]
+    slots = dict(zip(prelude.scalar_slots, prelude.results[count:], strict=True))
+    given = {stands[node].name: node for node in between}
+    first = make_prelude([name for name in prelude.arguments if name not in late], row, {**slots, **given})
+    return first, make_prelude([*given, *late], [stands[prelude.results[place]] for place in places], {}), places
 
 
 def distinct(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
@@ -137,11 +197,11 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _text(node: Node, args: list[str], names: dict[str, str]) -> str:
+def _text(node: Node, args: list[str], names: dict[str, str], spelling: Mapping[str, str]) -> str:
     if node.op == "symbol":
         return names[node.name]
     if node.op == "const":
         return f"({node.value!r})" if node.value < 0 else repr(node.value)
     if node.op.startswith("math."):
         return f"{node.op}({', '.join(args)})"
-    return PYTHON[node.op].format(*args)
+    return spelling[node.op].format(*args)

@@ -71,7 +71,7 @@ class Stepping(HasGuards, InTurns):
 
     def _take(self, t: int, launch: Launch, factor: float, *, is_read: bool) -> None:
         """Move the arrays, count the step, and tell the monitor."""
-        evaluated = launch.prepare(factor, "watch" if is_read else "step")
+        evaluated = launch.prepare(factor, is_read=is_read)
         self._commit.longs[0] = t
         if self.rule.scalars:
             self._commit.longs.view(np.float64)[1:] = [value for _, scalars in evaluated for value in scalars]

@@ -20,10 +20,10 @@ from steprule.errors import RuleError
 from steprule.language.node import Node, apply
 from steprule.language.ops import Kind
 
-__all__ = ["DERIVED", "computing_on", "everywhere", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["DERIVED", "computing_on", "everywhere", "maximum", "minimum", "namespace", "sign", "sqrt", "where"]
 
 
-def _namespace(*operands: Any) -> Any:
+def namespace(*operands: Any) -> Any:
     """Return the array module (NumPy, torch or jax.numpy) of the first array, importing nothing."""
     for operand in operands:
         # A subclass's own module is the caller's.
@@ -46,7 +46,7 @@ def sqrt(x: Any) -> Any:
     """Return the correctly rounded square root of ``x``; NaN below zero on arrays."""
     if isinstance(x, Node):
         return apply("sqrt", x)
-    return math.sqrt(x) if _is_number(x) else _namespace(x).sqrt(x)
+    return math.sqrt(x) if _is_number(x) else namespace(x).sqrt(x)
 
 
 def everywhere(number: Node, element: Node) -> Node:
@@ -78,10 +78,10 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     if isinstance(condition, int):
         chosen, other = (a, b) if condition & 1 else (b, a)
         # Chosen instead of elements, a number is one of elements, too: what follows is rounded as they are.
-        return _namespace(other).full_like(other, chosen) if _is_number(chosen) and not _is_number(other) else chosen
+        return namespace(other).full_like(other, chosen) if _is_number(chosen) and not _is_number(other) else chosen
     if "bool" not in str(getattr(condition, "dtype", "bool")):
         condition = (condition & 1) != 0
-    module, elements = _namespace(condition, a, b), _elements.get()
+    module, elements = namespace(condition, a, b), _elements.get()
     if elements is not None and _is_number(a) and _is_number(b):
         a = module.full_like(elements, a)  # of its own type NumPy would take float64, torch its default
     # torch makes a tensor of a number in `where`: one that a subclass may not know, and that is not fake among fakes.

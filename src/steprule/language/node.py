@@ -1,26 +1,26 @@
 """The expression node: what a rule computes with when it is traced instead of run.
 
-A node belongs to a stage. ``host`` nodes depend on hyperparameters and the step number alone and are computed once a
-step in Python's float64; ``element`` nodes depend on an array and are computed for every element. Between them are
-``group`` nodes, of storage formats: one value for a group of neighbouring elements.
+A node has a stage. ``host`` nodes depend on hyperparameters and the step number alone and are computed once a step in
+Python's float64, ``tensor`` nodes on sums over a tensor as well, and are computed alike, once a tensor; ``element``
+nodes are computed for every element, ``group`` nodes, of storage formats, for neighbouring elements.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, get_args
 
 import numpy as np
 
 from steprule.errors import RuleError
 from steprule.language.ops import OF_WORDS, OPS, Kind
 
-__all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "symbol"]
+__all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "is_number", "symbol"]
 
-Stage = Literal["host", "group", "element"]
+Stage = Literal["host", "tensor", "group", "element"]
+_STAGES = get_args(Stage)
 Operand: TypeAlias = "Node | float"
-
 _CONDITIONS = ("and", "or", "not")
 
 
@@ -249,7 +249,7 @@ def _node(operand: object) -> Node:
 
 def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, gives: Kind | None = None) -> Node:
     """Return the node of ``op`` on the operands, checking kinds."""
-    args = tuple(_node(operand) for operand in operands)
+    args = tuple(map(_node, operands))
     if op in OF_WORDS and any(arg.kind == "int" for arg in args):
         op, takes, gives = OF_WORDS[op], None, None
     takes = takes or OPS[op].takes
@@ -257,9 +257,16 @@ def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, giv
     for arg, kind in zip(args, takes, strict=True):
         if arg.kind != kind:
             raise RuleError(_kind_message(op, arg, kind))
-    stages = {arg.stage for arg in args}
-    stage: Stage = "element" if "element" in stages else "group" if "group" in stages else "host"
-    return Node(op, args, stage=stage, kind=gives or OPS[op].gives)
+    return Node(op, args, stage=_latest(args), kind=gives or OPS[op].gives)
+
+
+def _latest(args: tuple[Node, ...]) -> Stage:
+    return max((arg.stage for arg in args), key=_STAGES.index)
+
+
+def is_number(node: Node) -> bool:
+    """Whether a value is one number of a step or a tensor, in float64."""
+    return node.stage in ("host", "tensor")
 
 
 def _as_word(node: Node) -> Node:
@@ -281,8 +288,8 @@ def _kind_message(op: str, arg: Node, kind: Kind) -> str:
 
 def _power(base: Operand, exponent: Operand) -> Node:
     left, right = _node(base), _node(exponent)
-    if left.stage == right.stage == "host":
-        return Node("pow", (left, right), stage="host")
+    if is_number(left) and is_number(right):
+        return Node("pow", (left, right), stage=_latest((left, right)))
     if left.stage == "element" and right.op == "const" and right.value == 2:
         return apply("mul", left, left)
     raise RuleError(
@@ -291,17 +298,17 @@ def _power(base: Operand, exponent: Operand) -> Node:
     )
 
 
-def _host_only(op: str, spelling: str, left: Operand, right: Operand) -> Node:
-    args = (_node(left), _node(right))
-    if any(arg.stage == "element" for arg in args):
+def _host_only(op: str, spelling: str, *operands: Operand) -> Node:
+    args = tuple(map(_node, operands))
+    if not all(map(is_number, args)):
         raise RuleError(f"`{spelling}` is not an operation on elements, only on hyperparameters and t")
-    return Node(op, args, stage="host")
+    return Node(op, args, stage=_latest(args))
 
 
 def host_call(function: str, *operands: object) -> Node:
     """Return the node of ``math.FUNCTION`` on hyperparameters and ``t``."""
-    args = tuple(_node(operand) for operand in operands)
-    if any(arg.stage == "element" for arg in args):
+    args = tuple(map(_node, operands))
+    if not all(map(is_number, args)):
         remedy = " Use steprule.sqrt." if function == "sqrt" else ""
         raise RuleError(
             f"math.{function} was called on an element; its last bit differs between libraries, so "
@@ -310,4 +317,4 @@ def host_call(function: str, *operands: object) -> Node:
     if function in ("modf", "frexp"):
         raise RuleError(f"math.{function} returns two values, which a rule cannot take apart; use x % 1 and math.floor")
     gives: Kind = "bool" if function in ("isnan", "isinf", "isfinite", "isclose") else "float"
-    return Node(f"math.{function}", args, stage="host", kind=gives)
+    return Node(f"math.{function}", args, stage=_latest(args), kind=gives)

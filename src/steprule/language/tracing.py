@@ -13,7 +13,7 @@ from typing import Any
 
 from steprule.errors import RuleError, suggest
 from steprule.language import functions
-from steprule.language.node import Node, host_call
+from steprule.language.node import Node, host_call, is_number
 
 __all__ = ["as_tuple", "explain", "naming", "returning", "symbolic", "trace"]
 
@@ -40,7 +40,7 @@ def _twin(value: Any, seen: dict[Any, Any]) -> Any:
             return value(*args, **named)
         if named:
             raise RuleError(f"math.{name} of hyperparameters takes no named arguments in a rule")
-        if name == "sqrt" and args[0].stage == "host":
+        if name == "sqrt" and is_number(args[0]):
             return functions.sqrt(*args)
         return host_call(name, *args)
 

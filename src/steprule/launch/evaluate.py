@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.compile import Prelude
+from steprule.compile import SIZE, Plan, Prelude, split
 from steprule.errors import HyperparameterError
 from steprule.formats import keys
 from steprule.rules.hyperparameters import Value
 from steprule.runtime.addresses import address
 
-__all__ = ["Evaluated", "Evaluation", "Scalars"]
+__all__ = ["Evaluated", "Evaluation", "Own", "Scalars"]
 
 _PACK_KEYS = struct.Struct("2d").pack
 
+_MANY = 8
+"""From so many rows on NumPy takes less time than Python."""
+
 Evaluated = tuple[bytes, tuple[float, ...]]
 """A row of scalars as bytes, and the new scalar slots."""
+
+
+class Own(NamedTuple):
+    """Parameters of one group, each with scalars of its own.
+
+    Attributes:
+        scalars: the rows of a pass, which are written.
+        sums: of each parameter the size, and the sums over it.
+    """
+
+    scalars: NDArray[np.float64]
+    sums: NDArray[np.float64]
 
 
 class Scalars(MutableMapping[str, float]):
@@ -55,13 +71,13 @@ class Scalars(MutableMapping[str, float]):
 
 
 class Evaluation:
-    """A prelude whose arguments are laid out, so that a step fills in only what changes.
+    """A plan's prelude whose arguments are laid out, so that a step fills in only what changes.
 
     Args:
-        prelude: the function from hyperparameters, t, scalar slots and the numbers of a guard to a row of scalars.
+        plan: whose prelude it is: from hyperparameters, t, scalar slots and other numbers to a row of scalars.
         values: the hyperparameters; schedules among them have a value of their own every step.
         scalars: the names of the scalar slots.
-        guard: the names of the guard's numbers.
+        guard: the names of the guard's numbers, which come with every step.
         what: the rule and the group, for messages.
 
     Attributes:
@@ -70,16 +86,23 @@ class Evaluation:
     """
 
     def __init__(
-        self, prelude: Prelude, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
+        self, plan: Plan, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
     ) -> None:
-        self._prelude, self._what, self.scalar_slots = prelude, what, prelude.scalar_slots
-        names = prelude.arguments
+        self._sums = [SIZE, *(name for before in plan.before for name in before.totals)]
+        self._prelude = plan.prelude
+        self._late: Prelude | None = None
+        self._places: tuple[int, ...] = ()
+        if not set(self._sums).isdisjoint(plan.prelude.arguments):
+            self._prelude, self._late, self._places = split(plan.prelude, self._sums)
+        self._what, self.scalar_slots = what, plan.prelude.scalar_slots
+        names = self._prelude.arguments
         self._arguments: list[Any] = [values.get(name) for name in names]
         self._at_t = names.index("t") if "t" in names else None
         self.schedules = [(i, name) for i, name in enumerate(names) if callable(values.get(name))]
         self._at_scalars = [(i, name) for i, name in enumerate(names) if name in scalars]
         self._at_guard = [(i, name) for i, name in enumerate(names) if name in guard]
-        self._width = len(prelude.conditions)
+        self._width = len(self._prelude.conditions)
+        self._end = self._width + len(self.scalar_slots)
         self._pack = struct.Struct(f"{self._width}d").pack
 
     def _is_own(self, error: BaseException) -> bool:
@@ -101,10 +124,15 @@ class Evaluation:
         scalars: Mapping[str, float],
         guard: Mapping[str, float],
         seed: int | None,
+        own: Own | None = None,
     ) -> Evaluated:
         """Return the row of scalars of step ``t``, and the new scalar slots.
 
-        Where there is a seed, the row ends with the keys of the step.
+        Where there is a seed, rows end with the keys of the step.
+
+        Args:
+            t, scheduled, scalars, guard, seed: what a step fills in.
+            own: where each parameter has scalars of its own: these are written, and the row is for none.
 
         Raises:
             HyperparameterError: when the expressions of the rule have no value.
@@ -122,16 +150,54 @@ class Evaluation:
             arguments[index] = scalars[name]
         for index, name in self._at_guard:
             arguments[index] = guard[name]
-        width = self._width
+        told = arguments
         try:
             results = self._prelude.function(*arguments)
-            row, new = self._pack(*results[:width]), tuple(map(float, results[width:]))
+            row, new = self._pack(*results[: self._width]), tuple(map(float, results[self._width : self._end]))
+            if seed is not None:
+                row += _PACK_KEYS(*keys(seed, t))
+            if own is not None and len(own.sums):
+                own.scalars[:, : len(row) // 8] = np.frombuffer(row)
+                if self._late is not None:
+                    self._write(own.scalars, self._columns(self._late, results[self._end :], own.sums))
+        except _SumsError as error:
+            told, cause = [*arguments, *error.sums], error.__cause__
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             if not self._is_own(error):
                 raise
-            named = ", ".join(f"{n}={v!r}" for n, v in zip(self._prelude.arguments, arguments, strict=True))
-            raise HyperparameterError(
-                f"{self._what} has no value at {named}: {error}. Choose other values, or guard the expression in the "
-                "rule (both branches of where are computed)"
-            ) from None
-        return row if seed is None else row + _PACK_KEYS(*keys(seed, t)), new
+            cause = error
+        else:
+            return row, new
+        named = zip((*self._prelude.arguments, *self._sums), told, strict=False)
+        raise HyperparameterError(
+            f"{self._what} has no value at {', '.join(f'{name}={value!r}' for name, value in named)}: {cause}. Choose "
+            "other values, or guard the expression in the rule (both branches of where are computed)"
+        ) from None
+
+    def _write(self, scalars: NDArray[np.float64], columns: Iterable[Any]) -> None:
+        for place, column in zip(self._places, columns, strict=True):
+            scalars[:, place] = column
+
+    def _columns(self, late: Prelude, between: Sequence[float], sums: NDArray[np.float64]) -> Iterable[Any]:
+        """Return the scalars that depend on sums, for all rows: one after the other."""
+        if len(sums) >= _MANY and late.on_arrays is not None:
+            with suppress(FloatingPointError), np.errstate(divide="raise", invalid="raise", over="ignore"):
+                return late.on_arrays(*between, *sums.T)
+        # Where Python raises, it says at what numbers.
+        lines = []
+        for numbers in sums.tolist():
+            try:
+                lines.append(late.function(*between, *numbers))
+            except (ArithmeticError, ValueError, TypeError) as error:
+                if not self._is_own(error):
+                    raise
+                raise _SumsError(numbers) from error
+        return zip(*lines, strict=True)
+
+
+class _SumsError(Exception):
+    """A prelude has no value at these sums."""
+
+    def __init__(self, sums: list[float]) -> None:
+        super().__init__()
+        self.sums = sums

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from steprule.errors import HyperparameterError, NonFiniteError, suggest
 from steprule.rules import Rule
-from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UPDATE_FACTOR, Guard, update_ratio
+from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, Guard, update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["DOWN", "GUARDS", "NONFINITE", "Gradients", "Guards", "NonFinite", "small_squares", "update_factor"]
+__all__ = ["DOWN", "GUARDS", "NONFINITE", "Gradients", "Guards", "NonFinite", "small_squares"]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -126,10 +126,10 @@ class Guards:
         """Return what kernels do."""
         return Guard(unscales, self.clip_value is not None, self.clip_norm is not None, self.update_clip)
 
-    def numbers(self, scale: float = 1.0, factor: float = 1.0, update: float = 1.0) -> dict[str, float]:
+    def numbers(self, scale: float = 1.0, factor: float = 1.0) -> dict[str, float]:
         """Return the numbers that kernels take."""
         value = math.inf if self.clip_value is None else self.clip_value
-        return {GRAD_SCALE: scale, CLIP_VALUE: value, CLIP_FACTOR: factor, UPDATE_FACTOR: update}
+        return {GRAD_SCALE: scale, CLIP_VALUE: value, CLIP_FACTOR: factor}
 
     def check_rule(self, rule: Rule, variant: Variant, where: str) -> None:
         """Refuse ``update_clip`` for a rule that has no second moment or no learning rate.
@@ -191,16 +191,6 @@ class Guards:
             )
         self.skipped += 1
         self.in_a_row += 1
-
-
-def update_factor(squares: float, size: int) -> float:
-    """Return what the learning rate of a tensor is multiplied by, given the sum of ``rules.guard.update_ratio``.
-
-    ``1 / max(1, RMS)``. Where the RMS is not finite, a gradient is not: nothing is clipped then, so that the other
-    elements do not suffer.
-    """
-    rms = math.sqrt(squares / size) if size else 0.0
-    return 1 / rms if 1 < rms < math.inf else 1.0
 
 
 def small_squares(arrays: Sequence[NDArray[Any]]) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import Loader, Task
+from steprule.engine import Loader, PassName
 from steprule.launch.backend import Backend, Bound, Table
 from steprule.launch.row import Row, ScalarGroup
 from steprule.runtime.commit import Commit
@@ -17,10 +18,10 @@ __all__ = ["Pass"]
 
 
 class Pass:
-    """The kernels of one task over rows, of whatever backends.
+    """The kernels of one pass over rows, of whatever backends.
 
     Args:
-        task: what they do.
+        which: what they do.
         rows: in the order of the sums.
         groups: those of the rows, in the order of the lines of scalars.
         commit: what is counted of a step, for a pass that takes one.
@@ -28,34 +29,50 @@ class Pass:
 
     Attributes:
         table: what runs them.
+        members: the places of each group's rows.
+        scalars: where each row has its own: those of each group's rows, a line a row.
     """
+
+    table: Table
 
     def __init__(
         self,
-        task: Task,
+        which: PassName,
         rows: Sequence[Row],
         groups: Sequence[ScalarGroup],
         commit: Commit | None = None,
         *,
         owns: bool = False,
     ) -> None:
-        self.task = task
-        own = [group.values.new_row(task) for group in ([row.group for row in rows] if owns else groups)]
-        self._lines = [memoryview(line.data).cast("B") for line in own]
-        places = {id(group): place for place, group in enumerate(groups)}
-        line_of = range(len(rows)) if owns else [places[id(row.group)] for row in rows]
-        bound = [Bound(row, row.kernel_of(task), own[line]) for row, line in zip(rows, line_of, strict=True)]
+        self.which = which
+        place_of = {id(group): place for place, group in enumerate(groups)}
+        line_of = [place_of[id(row.group)] for row in rows]
+        self.members = [np.flatnonzero(np.equal(line_of, place)).tolist() for place in range(len(groups))]
+        if owns:
+            widths = [len(row.group.values.new_row(which)) for row in rows]
+            scalars = np.zeros((len(rows), max(widths, default=0)))
+            ends = list(itertools.accumulate(map(len, self.members), initial=0))
+            self.scalars = [scalars[start:end] for start, end in itertools.pairwise(ends)]
+            line_of = np.argsort(np.concatenate([[], *self.members]), kind="stable").tolist()
+            lines = list(scalars)
+        else:
+            lines = [group.values.new_row(which) for group in groups]
+        self._lines = [memoryview(line.data).cast("B") for line in lines]
+        bound = [Bound(row, row.kernel_of(which), lines[line]) for row, line in zip(rows, line_of, strict=True)]
         by_backend: dict[Loader, list[int]] = {}
         for place, row in enumerate(rows):
             by_backend.setdefault(row.backend, []).append(place)
-        self.table: Table
         if len(by_backend) == 1:
             self.table = cast(Backend, bound[0].row.backend).table(bound, commit)
         else:
             self.table = _Tables(bound, by_backend)
 
+    def look(self, gradients: NDArray[np.int64]) -> None:
+        """Let the gradients of the rows lie at these addresses."""
+        self.table.look(gradients)
+
     def fill(self, lines: Iterable[bytes]) -> None:
-        """Let the kernels read these scalars: a line a group, or a row where each has its own."""
+        """Let the kernels read these scalars, a line a group."""
         for own, line in zip(self._lines, lines, strict=True):
             own[: len(line)] = line
 

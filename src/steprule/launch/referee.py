@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from steprule.backends import numpy as referee
 from steprule.compile import Plan
+from steprule.language.sums import rounded_once
 from steprule.launch.backend import Bound
 from steprule.launch.strided import put
-from steprule.launch.sums import blocks_of, total
+from steprule.launch.sums import blocks_of
 from steprule.runtime.commit import Commit
 
 __all__ = ["REFEREE", "RefereeBackend"]
@@ -61,8 +62,8 @@ class RefereeTable:
     def prepare(self, threads: int) -> None:
         """Step copies, and sum."""
         self._moved, self._lines = [], []
-        for item in self._items:
-            self._step(item)
+        moved, lines = zip(*map(self._step, self._items), strict=True) if self._items else ((), ())
+        self._moved, self._lines = [pair for pairs in moved for pair in pairs], [line for line in lines if line]
 
     def run(self) -> None:
         """Put the copies in place."""
@@ -73,19 +74,20 @@ class RefereeTable:
         """Return the sums of each row."""
         return self._lines
 
-    def _step(self, item: Bound) -> None:
+    def _step(self, item: Bound) -> tuple[list[tuple[NDArray[Any], NDArray[Any]]], list[float]]:
+        """Return copies that were stepped, with where they belong, and the sums."""
         row, kernel, scalars = item
         plan, homes = kernel.plan, [memory.array() for memory in row.memories]
         stored = sorted({store.plane for store in plan.stores})
         copies = [home.copy(order="K") if place in stored else home for place, home in enumerate(homes)]
-        self._moved += [(homes[place], copies[place]) for place in stored]
+        moved = [(homes[place], copies[place]) for place in stored]
         named: Mapping[str, Any] = {"origin": row.origin} if plan.inputs else {}
         if not plan.sums:
             kernel.code(*copies, scalars, **named)
-            return
+            return moved, []
         if row.is_direct and not row.kernel.needs_order:  # sums are taken in the order of memory
             order = np.argsort([-stride for stride in homes[0].strides], kind="stable")
             copies = [copy.transpose(order) for copy in copies]
         sums = np.zeros((blocks_of(plan, homes[0].shape), len(plan.sums)))
         kernel.code(*copies, scalars, **named, sums=sums)
-        self._lines.append([total(column.tolist()) for column in sums.T])
+        return moved, [rounded_once(column.tolist()) for column in sums.T]

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from steprule.engine import Kernel, Loader, Task, kernel
+from steprule.engine import Kernel, Loader, PassName, kernel
 from steprule.formats import Storage, rows_of, stream
 from steprule.launch.memory import Memory, array_memory, same_walk
 from steprule.launch.values import GroupValues
@@ -95,10 +95,10 @@ class Row:
         self.kernel = self.kernel_of("step")
         self.is_direct = self._is_direct()
 
-    def kernel_of(self, task: Task) -> Kernel:
-        """Return the kernel of a task, over the same memories."""
+    def kernel_of(self, which: PassName) -> Kernel:
+        """Return the kernel of a pass, over the same memories."""
         values = self.group.values
-        return kernel(values.rule, values.variant, self.storage, self.backend, values.guard, task)
+        return kernel(values.rule, values.variant, self.storage, self.backend, values.guard, which)
 
     @property
     def origin(self) -> tuple[int, int]:

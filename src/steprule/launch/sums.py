@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +9,9 @@ from numpy.typing import NDArray
 
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.formats import GROUP, rows_of
+from steprule.language.sums import rounded_once
 
-__all__ = ["Blocks", "block_of", "blocks_of", "total", "units_of"]
+__all__ = ["Blocks", "block_of", "blocks_of", "units_of"]
 
 
 class Blocks:
@@ -38,16 +38,8 @@ class Blocks:
         lines = np.zeros((len(self.starts), out.shape[1]))
         lines[self._filled] = out[self.starts[self._filled]]
         for index, start, end in self._long:
-            lines[index] = [total(part.tolist()) for part in out[start:end].T]
+            lines[index] = [rounded_once(part.tolist()) for part in out[start:end].T]
         return lines
-
-
-def total(numbers: Sequence[float]) -> float:
-    """Return the sum of numbers that are not negative, rounded once."""
-    try:
-        return math.fsum(numbers)
-    except OverflowError:
-        return math.inf
 
 
 def units_of(plan: Plan, shape: Sequence[int]) -> tuple[int, int]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import Task, plan
+from steprule.engine import PassName, guarded, pass_plan
 from steprule.errors import HyperparameterError
 from steprule.formats import FORMATS
-from steprule.launch.evaluate import Evaluated, Evaluation, Scalars
+from steprule.launch.evaluate import Evaluated, Evaluation, Own, Scalars
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.hyperparameters import Value
@@ -20,7 +20,7 @@ from steprule.rules.rule import ARGUMENTS
 __all__ = ["GroupValues"]
 
 _NONE: Mapping[str, float] = {}
-_HYPERPARAMETERS = ("_values", "variant", "_evaluations", "_step")
+_HYPERPARAMETERS = ("_values", "variant", "_stepped", "_evaluations", "_step")
 """What of a group follows from its hyperparameters."""
 
 
@@ -128,20 +128,21 @@ class GroupValues(MutableMapping[str, Any]):
 
     def _bind(self) -> None:
         """Lay out the arguments of the step's prelude; those of other tasks when they are asked for."""
-        self._evaluations: dict[Task, Evaluation] = {}
+        self._stepped = guarded(self.rule, self.guard)  # made once for as long as somebody has it
+        self._evaluations: dict[PassName, Evaluation] = {}
         self._step = self._evaluation("step")
 
-    def _evaluation(self, task: Task) -> Evaluation:
-        if task not in self._evaluations:
+    def _evaluation(self, which: PassName) -> Evaluation:
+        if which not in self._evaluations:
             # The prelude is the same for every storage format.
-            prelude = plan(self.rule, self.variant, FORMATS["float32"], self.guard, task).prelude
+            recipe = pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, which)
             what = f"rule {self.rule.name!r}{self.place}"
-            self._evaluations[task] = Evaluation(prelude, self._values, self.scalars, set(self.guard), what)
-        return self._evaluations[task]
+            self._evaluations[which] = Evaluation(recipe, self._values, self.scalars, set(self.guard), what)
+        return self._evaluations[which]
 
-    def new_row(self, task: Task = "step") -> NDArray[np.float64]:
+    def new_row(self, which: PassName = "step") -> NDArray[np.float64]:
         """Return a row that holds what ``evaluate`` returns."""
-        return self._evaluation(task).new_row()
+        return self._evaluation(which).new_row()
 
     def scheduled(self, t: int) -> dict[str, Value]:
         """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
@@ -165,9 +166,10 @@ class GroupValues(MutableMapping[str, Any]):
         scheduled: Mapping[str, Value],
         scalars: Mapping[str, float] | None = None,
         numbers: Mapping[str, float] = _NONE,
-        task: Task = "step",
+        which: PassName = "step",
+        own: Own | None = None,
     ) -> Evaluated:
-        """Return the row of scalars of step ``t`` as bytes, and the new scalar slots. Changes nothing.
+        """Return the row of scalars of step ``t`` as bytes, and the new scalar slots.
 
         Where random bits are asked for, the row ends with the keys of the step.
 
@@ -176,13 +178,19 @@ class GroupValues(MutableMapping[str, Any]):
             scheduled: what ``scheduled`` returned.
             scalars: the scalar slots; default: the group's own.
             numbers: those of the guard, by name.
-            task: whose row it is.
+            which: whose row it is.
+            own: where each parameter has scalars of its own: these are written, and the row is for none.
 
         Raises:
             HyperparameterError: when the expressions of the rule have no value.
         """
-        evaluation = self._step if task == "step" else self._evaluation(task)
-        return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed)
+        evaluation = self._step if which == "step" else self._evaluation(which)
+        return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed, own)
+
+    @property
+    def passes(self) -> int:
+        """How many passes come before a step, for its sums over each tensor."""
+        return len(pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, "step").before)
 
     @property
     def scalar_places(self) -> list[int]:

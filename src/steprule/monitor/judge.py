@@ -43,7 +43,7 @@ def look_back(window: Iterable[Sequence[Reading]], peaks: Mapping[str, float], c
         shapes.setdefault(reading.name, set()).add(reading.shape)
     found: dict[str, list[Seen]] = {}
     for readings in kept:
-        for reading, row in zip(readings, Statistics.of(readings, clips).rows(), strict=True):
+        for reading, row in zip(readings, Statistics.of(readings).rows(), strict=True):
             earlier = found.setdefault(reading.name, [])
             lr = row["lr"] or 0.0
             before = (earlier[-1].row["lr"] or 0.0) if earlier else lr

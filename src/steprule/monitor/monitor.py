@@ -83,7 +83,7 @@ class Monitor:
             self._mark()
         if not readings:
             return
-        taken = Statistics.of(readings, self._guards.update_clip)
+        taken = Statistics.of(readings)
         self._history.append(taken)
         self._window.append(readings)
         for reading in readings:

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.launch.guards import update_factor
 from steprule.launch.readings import Reading
 
 __all__ = ["QUANTISATION", "Row", "Statistics"]
@@ -41,14 +40,13 @@ class Statistics:
     values: Column
 
     @classmethod
-    def of(cls, readings: Sequence[Reading], clips: bool = False) -> Statistics:
+    def of(cls, readings: Sequence[Reading]) -> Statistics:
         """Return the statistics of the readings of a step.
 
         Args:
             readings: one for each parameter.
-            clips: whether the optimizer clips updates: then steps were counted by the learning rate that is left.
         """
-        sums = _Sums(readings, clips)
+        sums = _Sums(readings)
         with np.errstate(all="ignore"):
             columns = _columns(sums)
         names, steps = tuple(r.name for r in readings), tuple(r.t for r in readings)
@@ -71,15 +69,11 @@ def _told(key: str, value: float) -> float | int | None:
 class _Sums:
     """The sums of a step by name, a number for each parameter."""
 
-    def __init__(self, readings: Sequence[Reading], clips: bool) -> None:
+    def __init__(self, readings: Sequence[Reading]) -> None:
         self._readings = readings
         sizes = [prod(r.shape) for r in readings]
-        factors = [
-            update_factor(r.sums.get("ratio", 0.0), n) if clips else 1.0 for r, n in zip(readings, sizes, strict=True)
-        ]
         self.size = np.array(sizes, np.float64)
         self.lr = np.array([r.hyperparameters.get("lr", 1.0) for r in readings], np.float64)
-        self.step = self.lr * factors
         self.has_lr = np.array(["lr" in r.hyperparameters for r in readings])
         self.names = {name for r in readings for name in r.sums}
 
@@ -133,8 +127,8 @@ def _quantile(sums: _Sums, below: Column, q: float) -> Column:
     first = np.where(reached.any(axis=1), reached.argmax(axis=1), len(_POWERS))
     upper, lower = (np.take_along_axis(below, _column(first, -d), axis=1)[:, 0] for d in (0, 1))
     power = _POWERS[0] + first - 1 + (wanted - lower) / (upper - lower)
-    size = np.where(first == 0, 0.0, np.where(first == len(_POWERS), np.inf, sums.step * 4.0**power))
-    size = np.where(sums.step == 0, 0.0, size)  # where no step is below anything
+    size = np.where(first == 0, 0.0, np.where(first == len(_POWERS), np.inf, sums.lr * 4.0**power))
+    size = np.where(sums.lr == 0, 0.0, size)  # where no step is below anything
     return np.where((below[:, 0] < 0) | (sums.size == 0), _MISSING, size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from steprule.errors import RuleError
-from steprule.language import sign, where
+from steprule.language import maximum, mean, sign, sqrt, where
+from steprule.language.computing import computed
+from steprule.rules.guard import update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.known import COMBINATORS, find
 from steprule.rules.rule import Rule
 
-__all__ = ["COMBINATORS", "cautious", "decoupled", "l2", "maximize", "unscaled"]
+__all__ = ["COMBINATORS", "cautious", "decoupled", "l2", "maximize", "unscaled", "update_clip"]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
@@ -48,7 +51,7 @@ def _wrap(
     )
 
 
-def _combinator(make: Callable[[Rule, str], Rule]) -> Callable[..., Rule]:
+def _combinator(make: Callable[[Rule, str], Rule], last: deque[Rule] = _last) -> Callable[..., Rule]:
     """Let a combinator take a rule's name as well, and make each rule once, since each is a kernel.
 
     Once for as long as somebody has it, or it is among the last that were made: a sweep that writes
@@ -63,7 +66,7 @@ def _combinator(make: Callable[[Rule, str], Rule]) -> Callable[..., Rule]:
         found = made.get(key)
         if found is None:
             found = made.setdefault(key, make(*key))
-            _last.append(found)
+            last.append(found)
         return found
 
     return combine
@@ -174,6 +177,33 @@ def cautious(rule: Rule, name: str) -> Rule:
     doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
     paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
     return _wrap(cautious, rule, name, step, doc, paper)
+
+
+# Whoever steps by it has it: a rule that is not used any more is not kept for that.
+@functools.partial(_combinator, last=deque(maxlen=0))
+def update_clip(rule: Rule, name: str) -> Rule:
+    """Return ``rule`` with ``lr / max(1, RMS)`` for ``lr``: steps that the second moment has not foreseen are clipped.
+
+    RMS is the root of the mean of ``g**2 / max(v_hat, eps**2)`` over the tensor. Where it is not finite, a gradient is
+    not; nothing is clipped then, so that the other elements do not suffer. A variant without a second moment, or
+    without ``lr``, steps as ever.
+
+    Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
+    """
+
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, lr: Any, **hyper: Any) -> tuple[Any, ...]:
+        elements, values = [theta, g, *slots], {"lr": lr, **hyper}
+        ratio = update_ratio(rule, rule.variant(values))
+        if ratio is not None:
+            names = (rule.parameter, rule.gradient, *rule.slots)
+            rms = sqrt(mean(computed(ratio, {**values, "t": t, **dict(zip(names, elements, strict=True))})))
+            values["lr"] = lr * where(rms < math.inf, 1 / maximum(rms, 1.0), 1.0)
+        return rule.compute(elements, t, values)
+
+    if "lr" not in rule.hyperparameters:
+        raise RuleError(f"{name}: rule {rule.name!r} has no lr that could be lowered")
+    paper = "clipped update: Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013"
+    return _wrap(update_clip, rule, name, step, "With clipped updates: lr / max(1, RMS) for lr.", paper)
 
 
 COMBINATORS.update({maker.__name__: maker for maker in (l2, decoupled, maximize, unscaled, cautious)})

@@ -1,4 +1,4 @@
-"""What is done to a gradient before a rule sees it, and to the learning rate: the loss's scale, and clipping."""
+"""What is done to a gradient before a rule sees it, the loss's scale and clipping; and what clipped updates are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ __all__ = [
     "CLIP_VALUE",
     "GRAD_SCALE",
     "UNGUARDED",
-    "UPDATE_FACTOR",
     "Guard",
     "is_timely",
     "named_nodes",
@@ -24,7 +23,7 @@ __all__ = [
 ]
 
 # The underscores keep these out of the way of a rule's own hyperparameters.
-GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR, UPDATE_FACTOR = "_grad_scale", "_clip_value", "_clip_factor", "_update_factor"
+GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR = "_grad_scale", "_clip_value", "_clip_factor"
 _MOMENTS = ("v", "n")
 
 
@@ -36,7 +35,7 @@ class Guard:
         unscales: the gradient is divided by the scale of the loss.
         clips_value: each element is brought to at most ``clip_value`` in size.
         clips_norm: the gradient is multiplied by the factor that brings the norm of all to ``clip_norm``.
-        clips_update: the learning rate is multiplied by a factor of the tensor; see ``update_ratio``.
+        clips_update: the rule is ``combinators.update_clip`` of the one that is given.
     """
 
     unscales: bool = False
@@ -47,7 +46,7 @@ class Guard:
     def __iter__(self) -> Iterator[str]:
         """Return the names of the numbers that it takes."""
         given = {GRAD_SCALE: self.unscales, CLIP_VALUE: self.clips_value, CLIP_FACTOR: self.clips_norm}
-        return (name for name, is_used in {**given, UPDATE_FACTOR: self.clips_update}.items() if is_used)
+        return (name for name, is_used in given.items() if is_used)
 
     def unscaled(self, g: Any, numbers: Mapping[str, Any]) -> Any:
         """Return the gradient of the loss itself, which must be finite."""
@@ -64,10 +63,6 @@ class Guard:
         """Return the gradient that the rule sees."""
         g = self.measured(g, numbers)
         return g * numbers[CLIP_FACTOR] if self.clips_norm else g
-
-    def rate(self, lr: Any, numbers: Mapping[str, Any]) -> Any:
-        """Return the learning rate that the rule sees."""
-        return lr * numbers[UPDATE_FACTOR]
 
     @property
     def symbols(self) -> dict[str, Node]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steprule.language import sqrt, where
-from steprule.language.node import Node, constant, symbol
+from steprule.language.node import Node, constant, is_number, symbol
 from steprule.rules.guard import is_timely, named_nodes, second_moment, update_ratio
 from steprule.rules.rule import Rule, Variant, symbols_in
 
@@ -67,7 +67,7 @@ def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Nod
             found[f"error {name}"] = Read(node - slots[name], is_squared=True)
             found[f"square {name}"] = Read(slots[name], is_squared=True)
     found |= _steps(rule, variant) | _moments(rule, variant, given)
-    return {name: read for name, read in found.items() if read.node.stage != "host"}
+    return {name: read for name, read in found.items() if not is_number(read.node)}
 
 
 def _steps(rule: Rule, variant: Variant) -> dict[str, Read]:
@@ -113,11 +113,15 @@ def _without_epsilon(root: Node) -> Node | None:
     stack = [root]
     while stack:
         node = stack[-1]
+        if node.stage == "tensor":  # a number of the whole tensor scales the step with eps as well
+            done[node] = node
         waiting = [arg for arg in node.args if arg not in done]
         if waiting:
             stack += waiting
             continue
         stack.pop()
+        if node in done:
+            continue
         args = tuple(done[arg] for arg in node.args)
         if all(map(operator.is_, args, node.args)):
             done[node] = constant(0.0) if node.op == "symbol" and node.name == "eps" else node

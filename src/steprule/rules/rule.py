@@ -11,7 +11,7 @@ import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.functions import computing_on, everywhere
-from steprule.language.node import Node, symbol
+from steprule.language.node import Node, is_number, symbol
 from steprule.language.once import once
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
@@ -255,7 +255,7 @@ class Rule:
         return Trace(
             parameter,
             {
-                name: everywhere(node, element) if node.stage == "host" else node
+                name: everywhere(node, element) if is_number(node) else node
                 for name, node in kept.items()
                 if name not in self.scalars
             },

@@ -1,4 +1,8 @@
-"""Numbers that a launch writes as its last act: what is counted of a step, when and only when the arrays have moved."""
+"""Numbers that a launch writes as its last act: what is counted of a step, when and only when the arrays have moved.
+
+The driver writes them, in the machine code that moves the arrays (``driver.py``); ``Commit.write`` does for steps of
+more than one call.
+"""
 
 from __future__ import annotations
 

@@ -23,10 +23,11 @@ from steprule.formats import Formats
 from steprule.launch.crossing import Crossing
 from steprule.launch.evaluate import Evaluated
 from steprule.launch.guards import Gradients, Guards
-from steprule.launch.launch import NOTHING, Launch
+from steprule.launch.launch import Launch
 from steprule.launch.machine import MACHINE
 from steprule.launch.memory import array_memory
 from steprule.launch.readings import Reading
+from steprule.launch.recipe import NOTHING
 from steprule.launch.values import GroupValues
 from steprule.rules.rule import Variant
 
@@ -171,7 +172,7 @@ class TensorLaunch:
             readings: to be added to.
         """
         around = NOTHING if entries is None or entries.is_empty else entries
-        evaluated: list[Evaluated] = self._launch.prepare(factor, "step" if names is None else "watch")
+        evaluated: list[Evaluated] = self._launch.prepare(factor, is_read=names is not None)
         self._counts.set(evaluated)
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(self._params)
