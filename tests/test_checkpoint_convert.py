@@ -13,7 +13,7 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch as door
-from steprule.doors.foreign.names import NAMES
+from steprule.doors.foreign.names import NAMES, innermost, slot_names
 from steprule.errors import StateError
 from steprule.rules import CATALOGUE
 from tests.cases import Array, assert_same_bits
@@ -55,18 +55,25 @@ def test_the_table_has_the_names_of_the_classes() -> None:
         optimizer: Any = getattr(door, name)(tensors()[:1], **({"momentum": 0.5} if name == "SGD" else {}))
         for switch in ({}, {"amsgrad": True}) if "amsgrad" in optimizer.defaults else ({},):
             rule = optimizer._rule({**optimizer.defaults, **switch, "weight_decay": 0})[0]
-            table = NAMES[rule.made_by[1][0].name if rule.made_by else rule.name].torch
-            assert table is not None
+            assert NAMES[innermost(rule).name].torch is not None
+            table = slot_names(rule, "torch")
             for slot in rule.slots:
                 assert table.get(slot, slot) == optimizer._naming.slots.get(slot, slot), f"{name} {slot}"
             seen.add(rule.name)
     assert {name for name, names in NAMES.items() if names.torch} <= seen
 
 
-def test_the_table_names_slots_that_exist() -> None:
+BY_ROLE = {"FirstMoment": ("exp_avg", "mu", "state1"), "SecondMoment": ("exp_avg_sq", "nu", "state2")}
+
+
+def test_the_table_names_slots_that_exist_and_roles_do_not_name() -> None:
     for rule, names in NAMES.items():
         for library in (names.torch, names.optax, names.bitsandbytes):
             assert set(library or {}) <= set(CATALOGUE[rule].slots)
+        for slot, role in CATALOGUE[rule].roles.items():
+            told = (names.torch or {}, names.optax or {}, names.bitsandbytes or {})
+            by_role = BY_ROLE[role.value]
+            assert all(own.get(slot) != name for own, name in zip(told, by_role, strict=True)), f"{rule}: {role} says so"
         for options in names.options.values():
             assert set(options) <= set(CATALOGUE[rule].hyperparameters)
 

@@ -800,7 +800,7 @@ def test_options_are_refused_in_groups() -> None:
 def with_choices(
     theta: Any,
     g: Any,
-    v: sr.NonNegative,
+    v: sr.SecondMoment,
     *,
     lr: sr.Rate = 1e-3,
     beta: sr.Decay = 0.9,

@@ -20,6 +20,7 @@ from steprule.doors.numpy import Optimizer
 from steprule.language import maximum, minimum, sign, sqrt, where
 from steprule.rules import (
     Decay,
+    FirstMoment,
     Fraction,
     NonNegative,
     Positive,
@@ -27,6 +28,7 @@ from steprule.rules import (
     Rate,
     Rule,
     Scalar,
+    SecondMoment,
     cautious,
     decoupled,
     l2,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decay",
+    "FirstMoment",
     "Fraction",
     "Group",
     "Monitor",
@@ -58,6 +61,7 @@ __all__ = [
     "Rate",
     "Rule",
     "Scalar",
+    "SecondMoment",
     "__version__",
     "cautious",
     "convert",

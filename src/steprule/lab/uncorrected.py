@@ -2,7 +2,7 @@
 
 from steprule.language import sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, SecondMoment
 
 __all__ = ["adam_uncorrected"]
 
@@ -11,8 +11,8 @@ __all__ = ["adam_uncorrected"]
 def adam_uncorrected(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     *,
     lr: Rate = 1e-3,
     beta1: Decay = 0.9,

@@ -144,7 +144,7 @@ class Guards:
         if update_ratio(rule, variant) is None:
             raise HyperparameterError(
                 f"update_clip compares the gradient to the root of its average square, which rule {rule.name!r} does "
-                f"not keep (a non-negative slot v){where}; remove it, or use clip_norm"
+                f"not keep (a slot annotated SecondMoment){where}; remove it, or use clip_norm"
             )
 
     def check_rules(self, rule: Rule, groups: Sequence[tuple[Variant, str]]) -> None:

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING
 from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import cautious, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, Fraction, Hyperparameter, NonNegative, Positive, Range, Rate, Scalar
+from steprule.rules.hyperparameters import (
+    Decay,
+    FirstMoment,
+    Fraction,
+    Hyperparameter,
+    NonNegative,
+    Positive,
+    Range,
+    Rate,
+    Scalar,
+    SecondMoment,
+)
 from steprule.rules.load import load
 from steprule.rules.rule import Rule
 
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CATALOGUE",
     "Decay",
+    "FirstMoment",
     "Fraction",
     "Hyperparameter",
     "NonNegative",
@@ -27,6 +39,7 @@ __all__ = [
     "Rate",
     "Rule",
     "Scalar",
+    "SecondMoment",
     "cautious",
     "decoupled",
     "find",

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.tracing import explain
-from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Scalar, declare
+from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Role, Scalar, declare, role_of
 from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
@@ -33,10 +33,14 @@ def rule(
     """Make a rule of a function ``(parameter, gradient, *slots, *, t, **hyperparameters)``.
 
     The signature is the declaration: first the parameter, then the gradient, then the slots
-    (annotated ``Scalar`` for one number on the host, ``NonNegative`` where they are never below zero,
-    which formats of few bits make use of); keyword-only names are hyperparameters with default and
-    range; ``t``, if named, is the step number. It returns the new parameter and slots;
-    a slot returned as None is not kept.
+    (annotated ``FirstMoment`` for the average of gradients along which a step goes, ``SecondMoment`` for the
+    average of their squares by whose root it divides, ``NonNegative`` for others that are never below zero,
+    which formats of few bits make use of, ``Scalar`` for one number on the host); keyword-only names are
+    hyperparameters with default and range; ``t``, if named, is the step number. It returns the new parameter
+    and slots; a slot returned as None is not kept.
+
+    What a slot is called decides nothing. From its role follow what a ``Monitor`` reads of it, whether
+    ``update_clip`` has something to compare gradients to, and what torch.optim and optax call it.
 
     The function is run when the rule is defined, on symbols, not when it steps. It may call ``sqrt``,
     ``maximum``, ``minimum``, ``where`` and ``sign`` of steprule, on hyperparameters, ``t`` and Scalars what
@@ -66,6 +70,8 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
         raise RuleError(f"the name of a rule is printable text, got {title!r}")
     hints = _hints(function, title)
     elements, hyperparameters = _signature(function, title, hints)
+    roles = _roles(function, title, {slot: hints.get(slot) for slot in elements[2:]})
+    is_squared = {slot for slot, role in roles.items() if role is Role.SECOND_MOMENT}
     return Rule(
         function=function,
         name=title,
@@ -74,7 +80,8 @@ def _declare(function: Callable[..., Any], paper: str, name: str | None, init: M
         paper=paper,
         doc=inspect.getdoc(function) or "",
         scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) == Scalar),
-        non_negative=frozenset(slot for slot in elements[2:] if hints.get(slot) == NonNegative),
+        non_negative=frozenset(slot for slot in elements[2:] if slot in is_squared or hints.get(slot) == NonNegative),
+        roles=roles,
         init=init,
         parameter=elements[0],
         gradient=elements[1],
@@ -115,6 +122,29 @@ def _signature(
     if "t" in elements:
         raise explain(function, title, "t is the step number: name it after the *, and the slot otherwise")
     return elements, hyperparameters
+
+
+def _roles(function: Callable[..., Any], title: str, annotations: Mapping[str, Any]) -> dict[str, Role]:
+    """Return the roles of the slots that declare one."""
+    roles: dict[str, Role] = {}
+    for slot, annotation in annotations.items():
+        try:
+            role = role_of(annotation)
+        except RuleError as error:
+            raise explain(function, title, f"slot {slot!r} {error}") from None
+        if role is None:
+            continue
+        other = next((known for known, taken in roles.items() if taken is role), None)
+        if other is not None:
+            remedy = ", NonNegative if it is never below zero" if role is Role.SECOND_MOMENT else ""
+            raise explain(
+                function,
+                title,
+                f"slots {other!r} and {slot!r} are both {role.value}, and a rule has one: of two averages the one that "
+                f"follows the gradient faster; leave the other without a role{remedy}",
+            )
+        roles[slot] = role
+    return roles
 
 
 def _hyperparameter(

@@ -8,6 +8,7 @@ from typing import Any
 
 from steprule.language import maximum, minimum, where
 from steprule.language.node import Node, symbol
+from steprule.rules.moments import named_nodes, second_moment
 from steprule.rules.rule import Rule, Variant
 
 __all__ = [
@@ -16,15 +17,11 @@ __all__ = [
     "GRAD_SCALE",
     "UNGUARDED",
     "Guard",
-    "is_timely",
-    "named_nodes",
-    "second_moment",
     "update_ratio",
 ]
 
 # The underscores keep these out of the way of a rule's own hyperparameters.
 GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR = "_grad_scale", "_clip_value", "_clip_factor"
-_MOMENTS = ("v", "n")
 
 
 @dataclass(frozen=True)
@@ -73,37 +70,6 @@ class Guard:
 UNGUARDED = Guard()
 
 
-def second_moment(rule: Rule, variant: Variant) -> Node | None:
-    """Return the average of squared gradients whose root the rule divides by; None if it has none.
-
-    That is what the rule calls ``v_hat``, or its largest so far, or the new slot ``v`` (Adan's is ``n``); or the slot
-    as it was, where the step does not use the new one (ADOPT). Only slots that are declared non-negative are meant.
-    """
-    trace, nodes = rule.trace(variant), named_nodes(rule, variant)
-    for slot in _MOMENTS:
-        if slot in trace.slots and slot in rule.non_negative:
-            if not is_timely(rule, variant):
-                return symbol(slot, "element")
-            found = (nodes.get(f"{slot}_hat"), trace.slots.get(f"{slot}_max"), trace.slots[slot])
-            return next(node for node in found if node is not None)
-    return None
-
-
-def is_timely(rule: Rule, variant: Variant) -> bool:
-    """Whether the step divides by averages that have this step's gradient in them."""
-    trace = rule.trace(variant)
-    averages = [node for slot, node in trace.slots.items() if slot in rule.non_negative]
-    stack, seen = [trace.parameter], set[Node]()
-    while stack:
-        node = stack.pop()
-        if any(node is average for average in averages):
-            return True
-        if node not in seen:
-            seen.add(node)
-            stack += node.args
-    return False
-
-
 def update_ratio(rule: Rule, variant: Variant) -> Node | None:
     """Return ``g**2 / max(v_hat, eps**2)``, whose mean over a tensor should not be above 1.
 
@@ -117,14 +83,6 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
         moment = maximum(moment, symbol("eps", "host") ** 2)
     ratio: Node = where(square == 0.0, 0.0, square / moment)  # 0 / 0 where eps is 0
     return ratio
-
-
-def named_nodes(rule: Rule, variant: Variant) -> dict[str, Node]:
-    """Return the expressions that the rule has names for; of a rule made of rules the innermost names count."""
-    nodes: dict[str, Node] = {}
-    for node, name in rule.named_trace(variant)[1].items():
-        nodes.setdefault(name, node)
-    return nodes
 
 
 def _gradient_of(rule: Rule, variant: Variant) -> Node:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import numpy as np
@@ -15,15 +16,19 @@ from steprule.errors import HyperparameterError, RuleError, suggest
 
 __all__ = [
     "Decay",
+    "FirstMoment",
     "Fraction",
     "Hyperparameter",
     "NonNegative",
     "Positive",
     "Range",
     "Rate",
+    "Role",
     "Scalar",
+    "SecondMoment",
     "Value",
     "check_schedule",
+    "role_of",
 ]
 
 _SCHEDULE = (
@@ -75,6 +80,41 @@ Positive = Annotated[float, Range(0.0, open_low=True)]
 
 Scalar = Annotated[Any, "scalar slot"]
 """Annotation of a slot that is one number a tensor, kept and computed on the host in float64."""
+
+
+class Role(Enum):
+    """What a slot is to the rule, by the name of its annotation."""
+
+    FIRST_MOMENT = "FirstMoment"
+    SECOND_MOMENT = "SecondMoment"
+
+
+FirstMoment = Annotated[Any, Role.FIRST_MOMENT]
+"""Annotation of the slot that averages gradients, along which a step goes."""
+SecondMoment = Annotated[Any, Role.SECOND_MOMENT, Range(0.0)]
+"""Annotation of the slot that averages squares of gradients, by whose root a step divides. It is never below zero."""
+
+
+def role_of(annotation: Any) -> Role | None:
+    """Return the role that the annotation of a slot declares, if it declares one.
+
+    Raises:
+        RuleError: for an annotation that says more than that, since the rest would be ignored.
+    """
+    role = next(_roles_in(annotation), None)
+    if role is not None and annotation not in (FirstMoment, SecondMoment):
+        raise RuleError(
+            f"is annotated {role.value} and more, but {role.value} stands alone: it is no Scalar, since a moment has a "
+            "number for each element; a SecondMoment is non-negative by itself; and a variant without it returns None"
+        )
+    return role
+
+
+def _roles_in(annotation: Any) -> Iterator[Role]:
+    if isinstance(annotation, Role):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _roles_in(part)
 
 
 @dataclass(frozen=True)
@@ -166,8 +206,9 @@ def declare(name: str, annotation: Any, default: Any) -> Hyperparameter:
         choices = get_args(annotation)
         if not all(isinstance(choice, str) for choice in choices):
             raise RuleError(f"hyperparameter {name!r} has the choices {choices}; choices are strings")
-    elif annotation == Scalar:
-        raise RuleError(f"hyperparameter {name!r} is annotated Scalar, which is for slots: put it before the *")
+    elif annotation == Scalar or any(_roles_in(annotation)):
+        kind = next((role.value for role in _roles_in(annotation)), "Scalar")
+        raise RuleError(f"hyperparameter {name!r} is annotated {kind}, which is for slots: put it before the *")
     elif annotation is bool or isinstance(default, bool):
         choices = (False, True)
     elif get_origin(annotation) is Annotated:

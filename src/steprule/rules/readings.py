@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from steprule.language import sqrt, where
 from steprule.language.node import Node, constant, is_number, symbol
-from steprule.rules.guard import is_timely, named_nodes, second_moment, update_ratio
+from steprule.rules.guard import update_ratio
+from steprule.rules.hyperparameters import Role
+from steprule.rules.moments import first_moment, is_timely, second_moment
 from steprule.rules.rule import Rule, Variant, symbols_in
 
 __all__ = ["BELOW", "Read", "readings"]
@@ -16,7 +18,6 @@ __all__ = ["BELOW", "Read", "readings"]
 BELOW = tuple(range(-12, 4))
 """The powers of 4, times the learning rate, below which the sizes of steps are counted."""
 _IDLE = 1e-4
-_MOMENTA = ("m", "m1")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Nod
         - ``below 4^k``: elements whose step, without decoupled decay, is smaller than ``lr * 4**k``;
         - ``epsilon``: elements whose step is more than halved by ``eps``;
         - ``ratio``: ``rules.guard.update_ratio``;
-        - ``signal``: ``|m_hat| / sqrt(v_hat)``, or ``|m_hat|`` where m averages what was divided already;
-        - ``idle``: elements without a gradient whose momentum has died away;
+        - ``signal``: ``|m_hat| / sqrt(v_hat)`` of the rule's moments m and v, whatever it calls them, or ``|m_hat|``
+          where m averages what was divided already;
+        - ``idle``: elements without a gradient whose first moment has died away;
         - ``error SLOT``, ``square SLOT``: squares of what a slot in fewer bits is off by, and of its exact value.
 
         Those that the rule has nothing for are left out.
@@ -89,22 +91,25 @@ def _step(rule: Rule, new: Node) -> Node:
 def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
     """Return what is read of the averages that the rule keeps."""
     found: dict[str, Read] = {}
-    slots, moment, ratio = rule.trace(variant).slots, second_moment(rule, variant), update_ratio(rule, variant)
+    mean, moment, ratio = first_moment(rule, variant), second_moment(rule, variant), update_ratio(rule, variant)
     # Over an average without this step's gradient (ADOPT) it is large for long after a small first one.
     if ratio is not None and is_timely(rule, variant):
         found["ratio"] = Read(ratio)
-    momentum = next((slot for slot in _MOMENTA if slot in slots), None)
-    if momentum is None:
+    if mean is None:
         return found
-    mean = named_nodes(rule, variant).get(f"{momentum}_hat", slots[momentum])
     if moment is None:
         found["idle"] = Read((given == 0.0) & (mean == 0.0))
         return found
-    # It also averages what is divided already.
-    root = constant(1.0) if symbols_in([slots[momentum]]) & rule.non_negative else sqrt(moment)
+    root = constant(1.0) if _averages_divided(rule, variant) else sqrt(moment)
     found["signal"] = Read(where(root > 0.0, abs(mean) / root, 0.0))
     found["idle"] = Read((given == 0.0) & (abs(mean) <= _IDLE * root))
     return found
+
+
+def _averages_divided(rule: Rule, variant: Variant) -> bool:
+    """Whether the first moment averages what was divided by the root of the second already."""
+    first, second = rule.slot_of(Role.FIRST_MOMENT), rule.slot_of(Role.SECOND_MOMENT)
+    return second in symbols_in([rule.trace(variant).slots[first or ""]])
 
 
 def _without_epsilon(root: Node) -> Node | None:

@@ -16,7 +16,7 @@ from steprule.language.once import once
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, postorder
 from steprule.rules.hints import hint
-from steprule.rules.hyperparameters import Hyperparameter, Value, check_schedule
+from steprule.rules.hyperparameters import Hyperparameter, Role, Value, check_schedule
 from steprule.rules.places import check_places
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
@@ -61,6 +61,8 @@ class Rule:
     """The slots that are one number on the host."""
     non_negative: frozenset[str] = frozenset()
     """The slots that are never below zero."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """What slots are to the rule, where they declare it; no two are the same."""
     init: Mapping[str, float | str] = field(default_factory=dict)
     """What slots hold before the first step: a number, or the name of a hyperparameter. Default 0."""
     parameter: str = "theta"
@@ -112,6 +114,10 @@ class Rule:
     @property
     def _elements(self) -> tuple[str, ...]:
         return (self.parameter, self.gradient, *self.slots)
+
+    def slot_of(self, role: Role) -> str | None:
+        """Return the slot of a role."""
+        return next((slot for slot, own in self.roles.items() if own is role), None)
 
     def __repr__(self) -> str:
         return f"<rule {self.name}({', '.join(self._elements)})>"

@@ -30,6 +30,7 @@ __all__ = [
     "own_arrays",
     "places_of",
     "prepared",
+    "rules_of",
     "state_of",
 ]
 
@@ -42,6 +43,11 @@ def content_of(optimizer: Optimizer) -> Content:
     leaves = zip(optimizer._leaves, names_of(optimizer), _indices(optimizer), strict=True)
     parameters = [_parameter(optimizer, leaf, name, group) for leaf, name, group in leaves]
     return Content("steprule.Optimizer", name_of(optimizer.rule), groups, parameters)
+
+
+def rules_of(optimizer: Optimizer) -> list[Rule]:
+    """Return what each group steps by."""
+    return [optimizer.rule] * len(optimizer.groups)
 
 
 def names_of(optimizer: Optimizer) -> list[str | None]:

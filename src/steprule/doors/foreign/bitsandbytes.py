@@ -19,6 +19,7 @@ from steprule.doors.foreign.optim import entries_of, with_entries
 from steprule.doors.foreign.states import State, array_of, taken
 from steprule.doors.layout import Array
 from steprule.errors import StateError
+from steprule.rules import Rule
 
 __all__ = ["from_bitsandbytes", "to_bitsandbytes"]
 
@@ -40,12 +41,13 @@ def from_bitsandbytes(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any
     Raises:
         StateError: when it is of another rule or of other parameters, or not quantised by blocks.
     """
-    content = door_of(optimizer).content_of(optimizer)
+    door = door_of(optimizer)
+    content, rules = door.content_of(optimizer), door.rules_of(optimizer)
     entries = entries_of(state, len(content.parameters))
     states = []
     for place, (entry, own) in enumerate(zip(entries, content.parameters, strict=True)):
         whole = {**entry, **entry.get(_WRAPPED, {})}
-        names = names_for(content.groups[own.group], "bitsandbytes")
+        names = names_for(rules[own.group], content.groups[own.group].hyperparameters, "bitsandbytes")
         slots = _slots(whole, names, own.shape, f"the state of parameter {place}") if entry else {}
         states.append(State(int(whole["step"]) if entry else 0, slots))
     return taken(states, optimizer)
@@ -96,7 +98,7 @@ def to_bitsandbytes(optimizer: Any, like: Mapping[str, Any]) -> dict[str, Any]:
     """
     torch = importlib.import_module("torch")
 
-    def entry(state: State, names: Mapping[str, str]) -> dict[str, Any]:
+    def entry(state: State, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
         stacks: dict[str, list[Array]] = {}
         for slot, name in names.items():
             stacks.setdefault(name, []).append(state.slots[slot].astype(np.float32))

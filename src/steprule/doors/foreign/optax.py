@@ -31,7 +31,7 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
         StateError: when it is of another rule or of other parameters.
     """
     content, kept = states_of(_checked(optimizer))
-    names, fields = _names(content, kept)
+    names, fields = _names(optimizer, content, kept)
     found = found_in(state, fields)
     count = int(found.count) if "count" in found._fields else t
     if count is None:
@@ -60,7 +60,7 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
         StateError: when optax has no such rule, or ``like`` is of another.
     """
     content, states = states_of(_checked(optimizer))
-    names, fields = _names(content, states)
+    names, fields = _names(optimizer, content, states)
     found_in(like, fields)
     new: dict[str, Any] = {
         name: optimizer._structure.rebuild([state.slots[slot] for state in states]) for slot, name in names.items()
@@ -80,8 +80,8 @@ def _checked(optimizer: Any) -> Optimizer:
     return optimizer
 
 
-def _names(content: Content, states: Sequence[State]) -> tuple[Mapping[str, str], set[str]]:
-    names = names_for(content.groups[0], "optax")
+def _names(optimizer: Optimizer, content: Content, states: Sequence[State]) -> tuple[Mapping[str, str], set[str]]:
+    names = names_for(optimizer.rule, content.groups[0].hyperparameters, "optax")
     names = {slot: name for slot, name in names.items() if all(slot in state.slots for state in states)}
     return names, set(names.values())
 

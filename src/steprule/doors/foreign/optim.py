@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from steprule.doors.checkpoint.door import is_of_torch
-from steprule.doors.foreign.names import NAMES, Library, names_for
+from steprule.doors.checkpoint.door import door_of, is_of_torch
+from steprule.doors.foreign.names import Library, is_counted, names_for
 from steprule.doors.foreign.states import State, array_of, states_of, taken
 from steprule.errors import StateError
+from steprule.rules import Rule
 
 __all__ = ["entries_of", "from_torch", "to_torch", "with_entries"]
 
@@ -31,10 +32,11 @@ def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
     if is_of_torch(optimizer):
         return dict(state)
     content, here = states_of(optimizer)
+    rules = door_of(optimizer).rules_of(optimizer)
     entries = entries_of(state, len(here))
     states = []
     for place, (entry, own, now) in enumerate(zip(entries, content.parameters, here, strict=True)):
-        names = names_for(content.groups[own.group], "torch")
+        names = names_for(rules[own.group], content.groups[own.group].hyperparameters, "torch")
         lacking = sorted({names.get(slot, slot) for slot in (*now.slots, *now.scalars)} - set(entry))
         if entry and lacking:
             raise StateError(
@@ -68,12 +70,12 @@ def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str,
         raise TypeError("give like=, the state_dict() of torch's optimizer: arrays do not tell its groups")
     torch = importlib.import_module("torch")
 
-    def entry(state: State, names: Mapping[str, str]) -> dict[str, Any]:
+    def entry(state: State, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
         arrays = {names.get(slot, slot): torch.from_numpy(array) for slot, array in state.slots.items()}
         numbers = {
             names.get(slot, slot): torch.tensor(value, dtype=torch.float64) for slot, value in state.scalars.items()
         }
-        counted = {} if names is NAMES["momentum"].torch else {"step": torch.tensor(float(state.t or 0))}
+        counted = {"step": torch.tensor(float(state.t or 0))} if is_counted(rule) else {}
         return {**counted, **arrays, **numbers}
 
     return with_entries(optimizer, like, "torch", entry)
@@ -94,14 +96,15 @@ def entries_of(state: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def with_entries(optimizer: Any, like: Mapping[str, Any], library: Library, entry: Any) -> dict[str, Any]:
-    """Return a state dict like another with the states of an optimizer, each made by ``entry(state, names)``."""
+    """Return a state dict like another with the states of an optimizer, each made by ``entry(state, names, rule)``."""
     content, states = states_of(optimizer)
     entries_of(like, len(states))
     keys = chain.from_iterable(group["params"] for group in like["param_groups"])
-    groups = [content.groups[own.group] for own in content.parameters]
+    pairs = list(zip(door_of(optimizer).rules_of(optimizer), content.groups, strict=True))
+    groups = [pairs[own.group] for own in content.parameters]
     made = {
-        key: entry(state, names_for(group, library))
-        for key, state, group in zip(keys, states, groups, strict=True)
+        key: entry(state, names_for(rule, group.hyperparameters, library), rule)
+        for key, state, (rule, group) in zip(keys, states, groups, strict=True)
         if state.slots
     }
     return {**like, "state": made}

@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import optax
 
+from steprule.doors.foreign.names import slot_names
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.transformation import by_slot, of_stepper, transformation
 from steprule.doors.jax.values import check_names
 from steprule.errors import HyperparameterError, suggest
 from steprule.rules import CATALOGUE, Rule, decoupled, find, l2
+from steprule.rules.hyperparameters import Role
 
 __all__ = ["NAMES", "meant", "named"]
 
@@ -35,7 +37,6 @@ _OURS = {
 _MASKS = ("mask", "weight_decay_mask")
 _TYPES = ("mu_dtype", "accumulator_dtype")
 _WAYS = ("states", "min_elements", "seed")
-_MOMENTS = ("m", "b")
 _MOMENT_TYPES = ("float32", "bfloat16", "float64", "complex64", "complex128")
 """What moments may be kept in, each for some parameters."""
 
@@ -238,7 +239,8 @@ def _made(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> optax
 
 def _kept(rule: Rule, key: str, dtype: Any) -> tuple[str, str]:
     """Return the moment of a rule, and the type that it is to be kept in."""
-    slot = next((slot for slot in _MOMENTS if slot in rule.slots), None)
+    named = {name: slot for slot, name in slot_names(rule, "optax").items()}
+    slot = rule.slot_of(Role.FIRST_MOMENT) or named.get("trace")
     if slot is None:
         raise HyperparameterError(f"{key} has no effect: rule {rule.name!r} keeps no moment; leave it away")
     try:

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from steprule.doors.checkpoint.content import Group
 from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.alias import meant
 from steprule.doors.jax.leaves import is_complex
 from steprule.doors.jax.slots import encoded, is_eight_bit
-from steprule.doors.jax.transformation import State, innermost
+from steprule.doors.jax.transformation import State
 from steprule.errors import StateError
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -95,7 +94,7 @@ def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str,
     if not rule.slots:
         raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert; init makes all of it")
     kept = rule.trace(rule.variant(values)).slots
-    names = names_for(Group(innermost(rule).name, values), "optax")
+    names = names_for(rule, values, "optax")
     return {slot: name for slot, name in names.items() if slot in kept}
 
 

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from steprule.doors.foreign.names import NAMES
+from steprule.doors.foreign.names import innermost, slot_names
 from steprule.doors.jax.leaves import type_of
 from steprule.doors.jax.stepper import Slots, Stepper
 from steprule.errors import HyperparameterError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
-__all__ = ["State", "Step", "by_slot", "innermost", "of_stepper", "slot_names", "step", "transformation"]
+__all__ = ["State", "Step", "by_slot", "of_stepper", "step", "transformation"]
 
 
 class State(NamedTuple):
@@ -81,7 +81,7 @@ def transformation(
 
 def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.GradientTransformationExtraArgs:
     """Return a stepper as a transformation; ``kept`` is a slot and the type that it must be kept in."""
-    theirs = slot_names(stepper.rule)
+    theirs = slot_names(stepper.rule, "optax")
     ours = {name: slot for slot, name in theirs.items()}
 
     def init(params: optax.Params) -> State:
@@ -102,23 +102,9 @@ def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.G
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def slot_names(rule: Rule) -> Mapping[str, str]:
-    """Return optax's names for the slots of a rule, by slot; those without one are called as they are."""
-    rule = innermost(rule)
-    known = NAMES.get(rule.name) if CATALOGUE.get(rule.name) is rule else None
-    return known.optax or {} if known else {}
-
-
-def innermost(rule: Rule) -> Rule:
-    """Return the rule that a rule is made of: weight decay and the like change no slot."""
-    while rule.made_by:
-        rule = rule.made_by[1][0]
-    return rule
-
-
 def by_slot(rule: Rule, states: Any) -> Any:
     """Return formats of slots by the rule's names of them."""
-    ours = {name: slot for slot, name in slot_names(rule).items()}
+    ours = {name: slot for slot, name in slot_names(rule, "optax").items()}
     return _renamed(states, ours) if isinstance(states, Mapping) else states
 
 
@@ -133,9 +119,12 @@ def _check_state(state: Any, rule: Rule) -> None:
         StructureError: with the order of the arguments, and the way from optax's where it has such a state.
     """
     if not hasattr(state, "slots") or not hasattr(state, "count"):
-        name = rule.name if CATALOGUE.get(rule.name) is rule else innermost(rule).name
-        begun = f"state = steprule.jax.from_optax({name!r}, state, optimizer.init(params)), once"
-        way = f"A state of optax goes on here by {begun}" if slot_names(rule) else "Begin with what init returns"
+        own = rule if CATALOGUE.get(rule.name) is rule else innermost(rule)
+        name = repr(own.name) if CATALOGUE.get(own.name) is own else own.name
+        begun = f"state = steprule.jax.from_optax({name}, state, optimizer.init(params)), once"
+        way = (
+            f"A state of optax goes on here by {begun}" if slot_names(rule, "optax") else "Begin with what init returns"
+        )
         raise StructureError(
             f"the state is a {type(state).__name__}, not a State as init of this transformation returns: call "
             f"update(grads, state, params). {way}"

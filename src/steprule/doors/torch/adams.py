@@ -18,8 +18,6 @@ from steprule.errors import HyperparameterError
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"]
 
-_MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
-
 
 class Adam(Base):
     """Adam: rule ``adam``; with ``amsgrad`` rule ``amsgrad``, whose maximum is corrected for bias afterwards.
@@ -27,7 +25,7 @@ class Adam(Base):
     State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``max_exp_avg_sq`` with ``amsgrad``.
     """
 
-    _naming = Naming({**_MOMENTS, "v_max": "max_exp_avg_sq"})
+    _naming = Naming.of(rules.adam, rules.amsgrad)
 
     def __init__(
         self,
@@ -89,7 +87,7 @@ class AdamW(Adam):
 class Adamax(Base):
     """AdaMax, with an epsilon added to |g|: rule ``adamax``. State: ``step``, ``exp_avg``, ``exp_inf``."""
 
-    _naming = Naming({"m": "exp_avg", "u": "exp_inf"})
+    _naming = Naming.of(rules.adamax)
 
     def __init__(
         self,
@@ -117,7 +115,7 @@ class NAdam(Base):
     State: ``step``, ``exp_avg``, ``exp_avg_sq``, and ``mu_product`` in float64.
     """
 
-    _naming = Naming(_MOMENTS, {"psi": "momentum_decay"})
+    _naming = Naming.of(rules.nadam, options={"psi": "momentum_decay"})
 
     def __init__(
         self,
@@ -147,7 +145,7 @@ class RAdam(Base):
     State: ``step``, ``exp_avg``, ``exp_avg_sq``.
     """
 
-    _naming = Naming(_MOMENTS)
+    _naming = Naming.of(rules.radam)
 
     def __init__(
         self,
@@ -177,7 +175,7 @@ class SparseAdam(Base):
     """
 
     # torch has an int, and computes with what it is given: in float32 its next step after ours would be 1e-5 off.
-    _naming = Naming(_MOMENTS, count_dtype=torch.float64)
+    _naming = Naming.of(rules.adam, count_dtype=torch.float64)
 
     def __init__(
         self,

@@ -65,6 +65,11 @@ def content_of(optimizer: Base) -> Content:
     return Content(class_of(optimizer), rule, groups, parameters)
 
 
+def rules_of(optimizer: Base) -> list[Rule]:
+    """Return what each group steps by."""
+    return [own.rule for own in optimizer._options_of(optimizer.param_groups)]
+
+
 def class_of(optimizer: Base) -> str:
     """Return what a checkpoint calls the class of an optimizer."""
     kind = type(optimizer)

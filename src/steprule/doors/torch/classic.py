@@ -25,7 +25,7 @@ class SGD(Base):
     gradient is made dense, since every row that was ever touched moves on.
     """
 
-    _naming = Naming({"b": "momentum_buffer"}, {"mu": "momentum"}, counts=False)
+    _naming = Naming.of(rules.momentum, options={"mu": "momentum"}, counts=False)
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SGD(Base):
 class RMSprop(Base):
     """RMSProp: rule ``rmsprop``. State: ``step``, ``square_avg``, ``momentum_buffer``, ``grad_avg``."""
 
-    _naming = Naming({"v": "square_avg", "g_avg": "grad_avg", "b": "momentum_buffer"}, {"rho": "alpha"})
+    _naming = Naming.of(rules.rmsprop, options={"rho": "alpha"})
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Adagrad(Base):
     Sparse gradients move only the rows they touch.
     """
 
-    _naming = Naming({"G": "sum"}, {"initial_accumulator": "initial_accumulator_value"})
+    _naming = Naming.of(rules.adagrad, options={"initial_accumulator": "initial_accumulator_value"})
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Adagrad(Base):
 class Adadelta(Base):
     """AdaDelta: rule ``adadelta``. State: ``step``, ``square_avg``, ``acc_delta``."""
 
-    _naming = Naming({"E_g2": "square_avg", "E_dx2": "acc_delta"})
+    _naming = Naming.of(rules.adadelta)
 
     def __init__(
         self,
@@ -150,9 +150,9 @@ class Adadelta(Base):
 class Rprop(Base):
     """Rprop, the form iRprop-: rule ``rprop``. State: ``step``, ``prev``, ``step_size``."""
 
-    _naming = Naming(
-        {"g_prev": "prev", "delta": "step_size"},
-        {
+    _naming = Naming.of(
+        rules.rprop,
+        options={
             "eta_minus": ("etas", 0),
             "eta_plus": ("etas", 1),
             "delta_min": ("step_sizes", 0),

@@ -80,7 +80,7 @@ class Optimizer(Base):
 class Lion(Base):
     """Lion: rule ``lion``. State: ``step``, ``exp_avg``. Weight decay is decoupled, as in the paper."""
 
-    _naming = Naming({"m": "exp_avg"})
+    _naming = Naming.of(rules.lion)
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Lion(Base):
 class AdaBelief(Base):
     """AdaBelief: rule ``adabelief``. State: ``step``, ``exp_avg``, ``exp_avg_var``. Weight decay is decoupled."""
 
-    _naming = Naming({"m": "exp_avg", "s": "exp_avg_var"})
+    _naming = Naming.of(rules.adabelief)
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class AdaBelief(Base):
 class Yogi(Base):
     """Yogi: rule ``yogi``. State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled."""
 
-    _naming = Naming({"m": "exp_avg", "v": "exp_avg_sq"})
+    _naming = Naming.of(rules.yogi)
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class Adan(Base):
     State: ``step``, ``exp_avg``, ``exp_avg_diff``, ``exp_avg_sq``, ``previous_grad``.
     """
 
-    _naming = Naming({"m": "exp_avg", "v": "exp_avg_diff", "n": "exp_avg_sq", "g_prev": "previous_grad"})
+    _naming = Naming.of(rules.adan)
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class Adan(Base):
 class ADOPT(Base):
     """ADOPT: rule ``adopt``. State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled."""
 
-    _naming = Naming({"m": "exp_avg", "v": "exp_avg_sq"})
+    _naming = Naming.of(rules.adopt)
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class AdEMAMix(Base):
     State: ``step``, ``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``.
     """
 
-    _naming = Naming({"m1": "exp_avg", "m2": "exp_avg_slow", "v": "exp_avg_sq"})
+    _naming = Naming.of(rules.ademamix)
 
     def __init__(
         self,
@@ -251,7 +251,7 @@ class AdEMAMix(Base):
 class Signum(Base):
     """Signum: rule ``signum``. State: ``step``, ``exp_avg``. Weight decay is decoupled."""
 
-    _naming = Naming({"m": "exp_avg"}, {"beta": "momentum"})
+    _naming = Naming.of(rules.signum, options={"beta": "momentum"})
 
     def __init__(
         self,

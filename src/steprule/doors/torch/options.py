@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steprule.doors.foreign.names import slot_names
 from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.doors.torch.keys import check_group, check_keys
 from steprule.errors import HyperparameterError
@@ -51,6 +52,11 @@ class Naming:
     options: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
     counts: bool = True
     count_dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, *rules: Rule, **others: Any) -> Naming:
+        """Return the naming of a class that steps by one of these rules; ``others`` are its further attributes."""
+        return cls({slot: key for rule in rules for slot, key in slot_names(rule, "torch").items()}, **others)
 
     def known(self, rule: Rule) -> set[str]:
         """Return every key of a state that this class may keep."""

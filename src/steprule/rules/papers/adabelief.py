@@ -2,14 +2,14 @@
 
 from steprule.language import sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate
 
 
 @rule(paper="Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468")
 def adabelief(
     theta,
     g,
-    m,
+    m: FirstMoment,
     s: NonNegative,
     *,
     t,

@@ -4,15 +4,15 @@ import math
 
 from steprule.language import sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, SecondMoment
 
 
 @rule(paper="Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980")
 def adam(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     *,
     t,
     lr: Rate = 1e-3,

@@ -2,14 +2,14 @@
 
 from steprule.language import maximum, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Positive, Rate
 
 
 @rule(paper="Kingma & Ba 2015, Algorithm 2, arXiv:1412.6980")
 def adamax(
     theta,
     g,
-    m,
+    m: FirstMoment,
     u: NonNegative,
     *,
     t,

@@ -2,16 +2,16 @@
 
 from steprule.language import sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, SecondMoment
 
 
 @rule(paper="Xie et al. 2022, Algorithm 1, arXiv:2208.06677")
 def adan(
     theta,
     g,
-    m,
+    m: FirstMoment,
     v,
-    n: NonNegative,
+    n: SecondMoment,
     g_prev,
     *,
     t,

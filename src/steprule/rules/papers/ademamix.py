@@ -4,16 +4,16 @@ import math
 
 from steprule.language import minimum, sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Positive, Rate, SecondMoment
 
 
 @rule(paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137")
 def ademamix(
     theta,
     g,
-    m1,
+    m1: FirstMoment,
     m2,
-    v: NonNegative,
+    v: SecondMoment,
     *,
     t,
     lr: Rate = 1e-3,

@@ -2,15 +2,15 @@
 
 from steprule.language import maximum, minimum, sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Positive, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, Positive, Rate, SecondMoment
 
 
 @rule(paper="Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853")
 def adopt(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     *,
     t,
     lr: Rate = 1e-3,

@@ -4,15 +4,15 @@ from typing import Literal
 
 from steprule.language import maximum, sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, SecondMoment
 
 
 @rule(paper="Reddi, Kale & Kumar 2018, Algorithm 2, arXiv:1904.09237")
 def amsgrad(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     v_max: NonNegative,
     *,
     t,

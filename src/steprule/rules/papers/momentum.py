@@ -2,7 +2,7 @@
 
 from steprule.language import where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, Fraction, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, Fraction, NonNegative, Rate
 
 
 @rule(paper="Polyak 1964, doi:10.1016/0041-5553(64)90137-5; Nesterov form: Sutskever et al. 2013, PMLR 28(3)")
@@ -22,7 +22,7 @@ def momentum(
 
 
 @rule(paper="the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980")
-def momentum_ema(theta, g, m, *, lr: Rate = 1e-2, beta: Decay = 0.9):
+def momentum_ema(theta, g, m: FirstMoment, *, lr: Rate = 1e-2, beta: Decay = 0.9):
     """Momentum as an exponential average: the heavy ball with its step scaled by 1 - beta."""
     m = beta * m + (1 - beta) * g
     theta = theta - lr * m

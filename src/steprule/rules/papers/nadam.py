@@ -2,15 +2,15 @@
 
 from steprule.language import sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate, Scalar
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, Scalar, SecondMoment
 
 
 @rule(paper="Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8", init={"mu_product": 1.0})
 def nadam(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     mu_product: Scalar,
     *,
     t,

@@ -5,15 +5,15 @@ from typing import Annotated
 
 from steprule.language import sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Range, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Range, Rate, SecondMoment
 
 
 @rule(paper="Liu et al. 2020, Algorithm 2, arXiv:1908.03265")
 def radam(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     *,
     t,
     lr: Rate = 1e-3,

@@ -4,7 +4,7 @@ import math
 
 from steprule.language import maximum, sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
+from steprule.rules.hyperparameters import Fraction, NonNegative, Rate, SecondMoment
 
 
 @rule(
@@ -14,7 +14,7 @@ from steprule.rules.hyperparameters import Fraction, NonNegative, Rate
 def rmsprop(
     theta,
     g,
-    v: NonNegative,
+    v: SecondMoment,
     g_avg,
     b,
     *,

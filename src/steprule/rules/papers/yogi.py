@@ -2,15 +2,15 @@
 
 from steprule.language import sign, sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, Rate
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, SecondMoment
 
 
 @rule(paper="Zaheer et al. 2018, Algorithm 2, NeurIPS 31", init={"v": "initial_accumulator"})
 def yogi(
     theta,
     g,
-    m,
-    v: NonNegative,
+    m: FirstMoment,
+    v: SecondMoment,
     *,
     t,
     lr: Rate = 1e-2,
