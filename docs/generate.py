@@ -92,7 +92,50 @@ _EXAMPLES = {
 }
 _STEPS = (1, 2, 10, 11, 100, 101, 500, 1000, 2000)
 
-_OWN_RULES = """# What a rule may call
+_OWN_RULES = """# What a slot may be
+
+A slot says what it is by its annotation; what it is called decides nothing.
+
+| annotation | what the slot is |
+|---|---|
+| none | a number for each element |
+| `FirstMoment` | the average of gradients, along which the step goes |
+| `SecondMoment` | the average of squared gradients, by whose root the step divides; never below zero |
+| `NonNegative` | any other that is never below zero: a sum of squares, a maximum |
+| `Scalar` | one number a tensor, computed on the host in float64 |
+
+From the `FirstMoment` a [`Monitor`](monitor.md) reads `idle_share`, from the `SecondMoment` `update_rms`, from both
+`signal_to_noise`; `update_clip` ([guards](guards.md)) takes a `SecondMoment`. [Eight bits](formats.md) of what is never
+below zero have no sign. torch.optim and optax know both moments, as `exp_avg` and `exp_avg_sq`, `mu` and `nu`, so
+[conversions](checkpoints.md) know yours, and states in JAX have optax's names for them. A rule has one of each: of a
+fast and a slow average of gradients the fast one is the `FirstMoment` (AdEMAMix).
+
+Where a rule corrects a moment for its start at zero, the corrected one is meant. It is found where the new value is
+divided by `1 - beta**t`, or by one minus anything else that changes with t. Where a rule corrects it in another way, it
+is what its source calls `SLOT_hat`: `nu_hat` for a slot `nu`.
+
+```python
+import numpy as np
+import steprule as sr
+from steprule import Decay, FirstMoment, Rate, SecondMoment, sqrt
+
+
+@sr.rule(paper="Ziyin, Wang & Ueda 2020, arXiv:2002.04839")
+def laprop(theta, g, mu: FirstMoment, nu: SecondMoment, *, t, lr: Rate = 4e-4, beta: Decay = 0.9):
+    nu = 0.999 * nu + (1 - 0.999) * g**2
+    mu = beta * mu + (1 - beta) * g / (sqrt(nu / (1 - 0.999**t)) + 1e-15)
+    theta = theta - lr * mu / (1 - beta**t)
+    return theta, mu, nu
+
+
+theta = np.ones(4)
+opt = sr.Optimizer(theta, laprop, update_clip=True)
+with sr.Monitor(opt, every=1) as monitor:
+    opt.step(np.array([1.0, 2.0, -3.0, 4.0]))
+print(round(monitor.latest[0]["update_rms"], 6))  # 1.0
+```
+
+# What a rule may call
 
 A rule is a function of its own arguments, and Python runs it when it is defined, on symbols, not when it steps. So it
 may call

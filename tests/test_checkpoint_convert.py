@@ -73,7 +73,9 @@ def test_the_table_names_slots_that_exist_and_roles_do_not_name() -> None:
         for slot, role in CATALOGUE[rule].roles.items():
             told = (names.torch or {}, names.optax or {}, names.bitsandbytes or {})
             by_role = BY_ROLE[role.value]
-            assert all(own.get(slot) != name for own, name in zip(told, by_role, strict=True)), f"{rule}: {role} says so"
+            assert all(own.get(slot) != name for own, name in zip(told, by_role, strict=True)), (
+                f"{rule}: {role} says so"
+            )
         for options in names.options.values():
             assert set(options) <= set(CATALOGUE[rule].hyperparameters)
 
