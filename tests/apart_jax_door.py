@@ -306,6 +306,32 @@ def test_states_of_optax_go_on_here_and_ours_there(name: str, theirs: Any) -> No
     assert_equal(there, their_state)
 
 
+@sr.rule
+def my_adam(theta, g, fast: sr.FirstMoment, size: sr.SecondMoment, *, t, lr: sr.Rate = 0.1):  # type: ignore[no-untyped-def]
+    fast = 0.9 * fast + (1 - 0.9) * g
+    size = 0.999 * size + (1 - 0.999) * g**2
+    return theta - lr * (fast / (1 - 0.9**t)) / (sr.sqrt(size / (1 - 0.999**t)) + 1e-8), fast, size
+
+
+def test_moments_of_a_rule_of_ones_own_have_the_names_of_optax() -> None:
+    ours = steprule.jax.transformation(my_adam, states={"size": "bfloat16"}, min_elements=1)
+    tree, state = run(ours, params())
+    assert set(state.slots) == {"mu", "nu"}
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.slots["nu"])} == {"bfloat16"}
+    assert_close(optax.tree_utils.tree_get(state, "mu"), state.slots["mu"])
+    assert set(steprule.jax.step(my_adam).init(tree)) == {"fast", "size"}
+    tree, theirs = run(optax.adam(0.1), params())
+    ours = steprule.jax.transformation(my_adam)
+    going_on = steprule.jax.from_optax(my_adam, theirs, ours.init(tree))
+    as_adam = steprule.jax.from_optax("adam", theirs, steprule.jax.adam(0.1).init(tree))
+    assert_equal(ours.update(tree, going_on, tree)[0], steprule.jax.adam(0.1).update(tree, as_adam, tree)[0])
+    assert_equal(steprule.jax.to_optax(my_adam, going_on, optax.adam(0.1).init(tree)), theirs)
+    with pytest.raises(
+        StructureError, match=r"steprule.jax.from_optax\(my_adam, state, optimizer.init\(params\)\), once"
+    ):
+        ours.update(tree, theirs, tree)
+
+
 def test_states_that_do_not_fit_are_refused() -> None:
     tree = params()
     state = optax.adam(0.1).init(tree)
