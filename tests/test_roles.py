@@ -17,7 +17,7 @@ from torch import nn
 import steprule as sr
 import steprule.torch
 from steprule import Decay, FirstMoment, NonNegative, Rate, Rule, Scalar, SecondMoment, rule, sqrt
-from steprule.doors.foreign.names import slot_names
+from steprule.doors.foreign.names import NAMES, slot_names
 from steprule.errors import HyperparameterError, RuleError, StateError
 from steprule.rules import CATALOGUE
 from tests.cases import Array, assert_same_bits
@@ -181,7 +181,7 @@ def divided(theta, g, a: FirstMoment, b: SecondMoment, *, t, lr: Rate = 1e-3, sl
     """Averages that are divided by this and that, but not corrected for bias."""
     a = 0.5 * a + 0.5 * g
     b = 0.5 * b + 0.5 * g**2
-    return theta - lr * (a / (1 - slow) / (1 + fade * t)) / sqrt(b / (1 + t)), a, b
+    return theta - lr * (a / (1 - slow) / (1 + fade * t)) / sqrt(b / (2 - fade**t)), a, b
 
 
 def test_not_every_division_is_a_correction() -> None:
@@ -310,6 +310,65 @@ def test_states_of_torch_go_on_in_a_rule_of_ones_own_and_back() -> None:
     assert set(ends[0][1]) == {"step", "exp_avg", "exp_avg_sq"}
     for key, value in ends[0][1].items():
         assert torch.equal(value, ends[1][1][key])
+
+
+def test_a_rule_of_the_catalogue_needs_no_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(NAMES, "yogi")
+    monkeypatch.delitem(NAMES, "adan")
+    assert slot_names(CATALOGUE["yogi"], "torch") == {"m": "exp_avg", "v": "exp_avg_sq"}
+    assert slot_names(CATALOGUE["adan"], "optax") == {"m": "mu", "n": "nu"}
+    # Its class in steprule.torch calls other slots as the rule does; optax has no place for them.
+    theirs = {"m": "exp_avg", "n": "exp_avg_sq", "v": "v", "g_prev": "g_prev"}
+    entry = {"step": torch.tensor(2.0), **{key: torch.full((4,), 3.0) for key in theirs.values()}}
+    optimizer = sr.Optimizer(np.zeros(4), "adan")
+    optimizer.load_state_dict(
+        sr.convert.from_torch({"state": {0: entry}, "param_groups": [{"params": [0]}]}, optimizer)
+    )
+    assert all(optimizer.slots[slot].tolist() == [3.0] * 4 for slot in theirs)
+    with pytest.raises(
+        StateError, match=r"optax has no state .* rule 'adan': it knows moments, .* and not its v, g_prev"
+    ):
+        sr.convert.from_optax(ScaleByAdamState(np.array(3), np.ones(4), np.ones(4)), optimizer)
+
+
+@rule
+def late_adam(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+    """Divides by the average of the step before, and averages that."""
+    q = 0.5 * q + 0.5 * g / sqrt(r + 1.0)
+    r = 0.5 * r + 0.5 * g**2
+    return theta - lr * q, q, r
+
+
+def test_an_average_of_what_was_divided_is_its_own_signal() -> None:
+    rows, _ = run(late_adam)
+    half, one = np.float32(0.5), np.float32(1.0)
+    q = r = np.zeros((5, 130), np.float32)
+    for row, g in zip(rows, gradients(4), strict=True):
+        q, r = half * q + half * g / np.sqrt(r + one), half * r + half * (g * g)
+        assert row["signal_to_noise"] == pytest.approx(np.abs(q).astype(np.float64).mean(), rel=1e-12)
+        assert row["idle_share"] == np.count_nonzero((g == 0) & (np.abs(q) <= np.float32(1e-4))) / g.size
+        assert row["update_rms"] is None
+
+
+@rule
+def looking_ahead(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+    """Corrects both moments in other ways than by dividing them."""
+    q = 0.5 * q + 0.5 * g
+    r = 0.5 * r + 0.5 * g**2
+    q_hat = 0.5 * q + 0.25 * g
+    r_hat = r * 2.0
+    return theta - lr * q_hat / sqrt(r_hat + 1.0), q, r
+
+
+def test_other_corrections_are_told_by_their_names() -> None:
+    rows, _ = run(looking_ahead)
+    half, quarter, two = np.float32(0.5), np.float32(0.25), np.float32(2.0)
+    q = r = np.zeros((5, 130), np.float32)
+    for row, g in zip(rows, gradients(4), strict=True):
+        q, r = half * q + half * g, half * r + half * (g * g)
+        ahead, size = half * q + quarter * g, r * two
+        signal = np.abs(ahead[size > 0]) / np.sqrt(size[size > 0])
+        assert row["signal_to_noise"] == pytest.approx(signal.astype(np.float64).sum() / g.size, rel=1e-12)
 
 
 class ScaleByAdamState(NamedTuple):
