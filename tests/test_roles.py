@@ -371,6 +371,36 @@ def test_other_corrections_are_told_by_their_names() -> None:
         assert row["signal_to_noise"] == pytest.approx(signal.astype(np.float64).sum() / g.size, rel=1e-12)
 
 
+@rule
+def with_peak(theta, g, q: FirstMoment, peak: NonNegative, last: NonNegative, r: SecondMoment, *, t, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+    """Divides by the largest corrected r; the maximum that it keeps of two others is no largest so far."""
+    q = 0.5 * q + 0.5 * g
+    r = 0.5 * r + 0.5 * g**2
+    larger = sr.maximum(r, abs(g))
+    peak = sr.maximum(peak, r / (1 - 0.5**t))
+    return theta - lr * q / sqrt(peak + 1.0), q, peak, larger, r
+
+
+@rule
+def with_maximum(theta, g, q: FirstMoment, last: NonNegative, r: SecondMoment, *, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+    q = 0.5 * q + 0.5 * g
+    r = 0.5 * r + 0.5 * g**2
+    return theta - lr * q / sqrt(r + 1.0), q, sr.maximum(r, abs(g)), r
+
+
+@pytest.mark.parametrize("own", [with_peak, with_maximum], ids=lambda own: own.name)
+def test_the_largest_so_far_is_what_a_slot_keeps_of_itself(own: Rule) -> None:
+    rows, _ = run(own)
+    half = np.float32(0.5)
+    q = r = peak = np.zeros((5, 130), np.float32)
+    for t, (row, g) in enumerate(zip(rows, gradients(4), strict=True), 1):
+        q, r = half * q + half * g, half * r + half * (g * g)
+        peak = np.maximum(peak, r / np.float32(1 - 0.5**t))
+        size = peak if own is with_peak else r
+        signal = np.abs(q[size > 0]) / np.sqrt(size[size > 0])
+        assert row["signal_to_noise"] == pytest.approx(signal.astype(np.float64).sum() / g.size, rel=1e-12)
+
+
 class ScaleByAdamState(NamedTuple):
     """As optax has it."""
 
