@@ -23,8 +23,8 @@ import steprule.jax
 from steprule import coding, engine, formats
 from steprule.backends import jax_math
 from steprule.backends.jax_scalars import as_scalar, exact, kept, reloaded, traced
+from steprule.doors.foreign.names import slot_names
 from steprule.doors.jax.moving import JAX
-from steprule.doors.jax.transformation import slot_names
 from steprule.formats import FORMATS
 from steprule.rules import CATALOGUE, Rule
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults
@@ -211,7 +211,7 @@ def test_adding_an_update_gives_the_new_parameter(name: str) -> None:
     @jax.jit
     def both(theta: Any, g: Any, state: Any) -> Any:
         updates, after = transformation.update(g, state, theta)
-        named = {slot: state.slots[slot_names(rule).get(slot, slot)] for slot in step.init(theta)}
+        named = {slot: state.slots[slot_names(rule, "optax").get(slot, slot)] for slot in step.init(theta)}
         direct, _ = step(theta, g, named, after.count)
         return optax.apply_updates(theta, updates), direct, after
 

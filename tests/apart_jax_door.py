@@ -307,7 +307,7 @@ def test_states_of_optax_go_on_here_and_ours_there(name: str, theirs: Any) -> No
 
 
 @sr.rule
-def my_adam(theta, g, fast: sr.FirstMoment, size: sr.SecondMoment, *, t, lr: sr.Rate = 0.1):  # type: ignore[no-untyped-def]
+def my_adam(theta, g, fast: sr.FirstMoment, size: sr.SecondMoment, *, t, lr: sr.Rate = 0.1):
     fast = 0.9 * fast + (1 - 0.9) * g
     size = 0.999 * size + (1 - 0.999) * g**2
     return theta - lr * (fast / (1 - 0.9**t)) / (sr.sqrt(size / (1 - 0.999**t)) + 1e-8), fast, size

@@ -130,7 +130,7 @@ def test_the_correction_of_moments_may_be_called_anything(name: str, options: di
 
 
 @rule
-def bare_adam(theta, w, a: FirstMoment, nu: SecondMoment, *, t, lr: Rate = 1e-3, eps: NonNegative = 1e-8):  # type: ignore[no-untyped-def]
+def bare_adam(theta, w, a: FirstMoment, nu: SecondMoment, *, t, lr: Rate = 1e-3, eps: NonNegative = 1e-8):
     """Adam without a name for anything between."""
     a = 0.9 * a + (1 - 0.9) * w
     nu = 0.999 * nu + (1 - 0.999) * w**2
@@ -159,7 +159,7 @@ def test_rules_of_rules_keep_roles(combine: Callable[[Rule], Rule]) -> None:
 
 
 @rule
-def unrelated(theta, g, m, v: NonNegative, *, lr: Rate = 1e-3, beta: Decay = 0.9):  # type: ignore[no-untyped-def]
+def unrelated(theta, g, m, v: NonNegative, *, lr: Rate = 1e-3, beta: Decay = 0.9):
     """Not Adam: v is the largest gradient so far, and m what the last step was."""
     v = sr.maximum(v, abs(g))
     m_hat = g / (v + 1e-8)
@@ -177,7 +177,7 @@ def test_slots_without_a_role_are_nothing_but_slots(door: str) -> None:
 
 
 @rule
-def divided(theta, g, a: FirstMoment, b: SecondMoment, *, t, lr: Rate = 1e-3, slow: Decay = 0.5, fade: Decay = 0.25):  # type: ignore[no-untyped-def]
+def divided(theta, g, a: FirstMoment, b: SecondMoment, *, t, lr: Rate = 1e-3, slow: Decay = 0.5, fade: Decay = 0.25):
     """Averages that are divided by this and that, but not corrected for bias."""
     a = 0.5 * a + 0.5 * g
     b = 0.5 * b + 0.5 * g**2
@@ -186,7 +186,8 @@ def divided(theta, g, a: FirstMoment, b: SecondMoment, *, t, lr: Rate = 1e-3, sl
 
 def test_not_every_division_is_a_correction() -> None:
     rows, _ = run(divided, steps=3)
-    a = b = np.zeros((5, 130), np.float32)
+    a: Array = np.zeros((5, 130), np.float32)
+    b = a
     half = np.float32(0.5)
     for row, g in zip(rows, gradients(3), strict=True):
         a, b = half * a + half * g, half * b + half * (g * g)
@@ -206,31 +207,31 @@ def test_a_second_moment_is_never_below_zero() -> None:
     assert not unrelated.roles
 
 
-def two_first(theta, g, fast: FirstMoment, slow: FirstMoment, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def two_first(theta, g, fast: FirstMoment, slow: FirstMoment, *, lr: Rate = 0.1):
     return theta - lr * (fast + slow), g, g
 
 
-def two_second(theta, g, fast: SecondMoment, slow: SecondMoment, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def two_second(theta, g, fast: SecondMoment, slow: SecondMoment, *, lr: Rate = 0.1):
     return theta - lr * g / sqrt(fast + slow), g**2, g**2
 
 
-def scalar(theta, g, v: Scalar | SecondMoment, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def scalar(theta, g, v: Scalar | SecondMoment, *, lr: Rate = 0.1):
     return theta - lr * g, v
 
 
-def twice(theta, g, m: FirstMoment | NonNegative, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def twice(theta, g, m: FirstMoment | NonNegative, *, lr: Rate = 0.1):
     return theta - lr * m, g
 
 
-def maybe(theta, g, v: SecondMoment | None, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def maybe(theta, g, v: SecondMoment | None, *, lr: Rate = 0.1):
     return theta - lr * g, g**2
 
 
-def both(theta, g, v: FirstMoment | SecondMoment, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def both(theta, g, v: FirstMoment | SecondMoment, *, lr: Rate = 0.1):
     return theta - lr * g, g**2
 
 
-def late(theta, g, *, lr: Rate = 0.1, beta: FirstMoment = 0.5):  # type: ignore[no-untyped-def]
+def late(theta, g, *, lr: Rate = 0.1, beta: FirstMoment = 0.5):
     return (theta - lr * beta * g,)
 
 
@@ -270,11 +271,11 @@ def test_state_dicts_and_pickles_have_the_rules_own_names() -> None:
 # Other libraries.
 
 
-def mu_and_b(theta, g, m: FirstMoment, mu, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def mu_and_b(theta, g, m: FirstMoment, mu, *, lr: Rate = 0.1):
     return theta - lr * (m + mu), g, g
 
 
-def nu_and_mu(theta, g, nu: FirstMoment, mu: SecondMoment, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def nu_and_mu(theta, g, nu: FirstMoment, mu: SecondMoment, *, lr: Rate = 0.1):
     return theta - lr * nu / sqrt(mu), g, g**2
 
 
@@ -287,7 +288,7 @@ def test_names_of_other_libraries_follow_from_roles() -> None:
 
 
 @rule(name="adam")
-def not_adam(theta, g, m: NonNegative, v, *, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+def not_adam(theta, g, m: NonNegative, v, *, lr: Rate = 1e-3):
     """A rule that is called as another one, with its slots in the other's places."""
     return theta - lr * v, g * g, g
 
@@ -332,7 +333,7 @@ def test_a_rule_of_the_catalogue_needs_no_line_in_the_table(monkeypatch: pytest.
 
 
 @rule
-def late_adam(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+def late_adam(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):
     """Divides by the average of the step before, and averages that."""
     q = 0.5 * q + 0.5 * g / sqrt(r + 1.0)
     r = 0.5 * r + 0.5 * g**2
@@ -342,7 +343,8 @@ def late_adam(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):
 def test_an_average_of_what_was_divided_is_its_own_signal() -> None:
     rows, _ = run(late_adam)
     half, one = np.float32(0.5), np.float32(1.0)
-    q = r = np.zeros((5, 130), np.float32)
+    q: Array = np.zeros((5, 130), np.float32)
+    r = q
     for row, g in zip(rows, gradients(4), strict=True):
         q, r = half * q + half * g / np.sqrt(r + one), half * r + half * (g * g)
         assert row["signal_to_noise"] == pytest.approx(np.abs(q).astype(np.float64).mean(), rel=1e-12)
@@ -351,7 +353,7 @@ def test_an_average_of_what_was_divided_is_its_own_signal() -> None:
 
 
 @rule
-def looking_ahead(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+def looking_ahead(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e-3):
     """Corrects both moments in other ways than by dividing them."""
     q = 0.5 * q + 0.5 * g
     r = 0.5 * r + 0.5 * g**2
@@ -363,7 +365,8 @@ def looking_ahead(theta, g, q: FirstMoment, r: SecondMoment, *, t, lr: Rate = 1e
 def test_other_corrections_are_told_by_their_names() -> None:
     rows, _ = run(looking_ahead)
     half, quarter, two = np.float32(0.5), np.float32(0.25), np.float32(2.0)
-    q = r = np.zeros((5, 130), np.float32)
+    q: Array = np.zeros((5, 130), np.float32)
+    r = q
     for row, g in zip(rows, gradients(4), strict=True):
         q, r = half * q + half * g, half * r + half * (g * g)
         ahead, size = half * q + quarter * g, r * two
@@ -372,7 +375,7 @@ def test_other_corrections_are_told_by_their_names() -> None:
 
 
 @rule
-def with_peak(theta, g, q: FirstMoment, peak: NonNegative, last: NonNegative, r: SecondMoment, *, t, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+def with_peak(theta, g, q: FirstMoment, peak: NonNegative, last: NonNegative, r: SecondMoment, *, t, lr: Rate = 1e-3):
     """Divides by the largest corrected r; the maximum that it keeps of two others is no largest so far."""
     q = 0.5 * q + 0.5 * g
     r = 0.5 * r + 0.5 * g**2
@@ -382,7 +385,7 @@ def with_peak(theta, g, q: FirstMoment, peak: NonNegative, last: NonNegative, r:
 
 
 @rule
-def with_maximum(theta, g, q: FirstMoment, last: NonNegative, r: SecondMoment, *, lr: Rate = 1e-3):  # type: ignore[no-untyped-def]
+def with_maximum(theta, g, q: FirstMoment, last: NonNegative, r: SecondMoment, *, lr: Rate = 1e-3):
     q = 0.5 * q + 0.5 * g
     r = 0.5 * r + 0.5 * g**2
     return theta - lr * q / sqrt(r + 1.0), q, sr.maximum(r, abs(g)), r
@@ -392,7 +395,8 @@ def with_maximum(theta, g, q: FirstMoment, last: NonNegative, r: SecondMoment, *
 def test_the_largest_so_far_is_what_a_slot_keeps_of_itself(own: Rule) -> None:
     rows, _ = run(own)
     half = np.float32(0.5)
-    q = r = peak = np.zeros((5, 130), np.float32)
+    q: Array = np.zeros((5, 130), np.float32)
+    r = peak = q
     for t, (row, g) in enumerate(zip(rows, gradients(4), strict=True), 1):
         q, r = half * q + half * g, half * r + half * (g * g)
         peak = np.maximum(peak, r / np.float32(1 - 0.5**t))
@@ -424,7 +428,7 @@ def test_states_of_optax_and_bitsandbytes_go_on_in_a_rule_of_ones_own() -> None:
     assert optimizer.slots["nu"].tolist() == [7.0] * 4
 
 
-def no_slots(theta, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+def no_slots(theta, g, *, lr: Rate = 0.1):
     return (theta - lr * g,)
 
 

@@ -13,7 +13,9 @@ __all__ = ["first_moment", "is_timely", "named_nodes", "second_moment"]
 def first_moment(rule: Rule, variant: Variant) -> Node | None:
     """Return the average of gradients, corrected for bias where the rule does so; None if it has none."""
     slot = rule.slot_of(Role.FIRST_MOMENT)
-    return _corrected(rule, variant, slot) if slot in rule.trace(variant).slots else None
+    if slot is None or slot not in rule.trace(variant).slots:
+        return None
+    return _corrected(rule, variant, slot)
 
 
 def second_moment(rule: Rule, variant: Variant) -> Node | None:
@@ -23,7 +25,7 @@ def second_moment(rule: Rule, variant: Variant) -> Node | None:
     does so; or the slot as it was, where the step does not use the new one (ADOPT).
     """
     slot = rule.slot_of(Role.SECOND_MOMENT)
-    if slot not in rule.trace(variant).slots:
+    if slot is None or slot not in rule.trace(variant).slots:
         return None
     if not is_timely(rule, variant):
         return symbol(slot, "element")
