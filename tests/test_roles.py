@@ -151,11 +151,11 @@ def test_rules_of_rules_keep_roles(combine: Callable[[Rule], Rule]) -> None:
     own = combine(bare_adam)
     assert own.roles == bare_adam.roles
     assert clips(own)
-    rows, _ = run(own)
-    expected, _ = run(combine(CATALOGUE["adam"]))
-    assert [[row[key] for key in MOMENTS[:2]] for row in rows] == [
-        [row[key] for key in MOMENTS[:2]] for row in expected
-    ]
+    for options in ({}, {"update_clip": True}):
+        rows, found = run(own, **options)
+        expected, same = run(combine(CATALOGUE["adam"]), **options)
+        assert [[row[key] for key in MOMENTS] for row in rows] == [[row[key] for key in MOMENTS] for row in expected]
+        assert_same_bits(found, same, own.name)
 
 
 @rule

@@ -87,4 +87,4 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
 
 def _gradient_of(rule: Rule, variant: Variant) -> Node:
     """Return the gradient as the rule's own formula sees it, after combinators."""
-    return named_nodes(rule, variant).get("g", symbol(rule.gradient, "element"))
+    return named_nodes(rule, variant).get(rule.gradient, symbol(rule.gradient, "element"))
