@@ -389,7 +389,7 @@ def test_a_slot_that_is_never_zero_starts_right_in_8_bits() -> None:
         CATALOGUE["adagrad"].variant(CATALOGUE["adagrad"].resolve({})),
         formats.Storage(FORMATS["float32"], slots=(("G", "8bit"),)),
     )["G"]
-    decoded = coding.decode(way, {"": np.asarray(slot.codes), "scale": np.asarray(slot.scale)})
+    decoded = coding.decode(way, {"": np.asarray(slot.codes), "scale": np.asarray(slot.scale)}, (4, 200))
     assert (decoded == 0.5).all()
 
 

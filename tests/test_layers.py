@@ -16,6 +16,7 @@ import torch
 
 import steprule
 import steprule.torch
+from steprule.formats import SLOT_FORMATS
 
 SOURCE = Path(steprule.__file__).parent
 
@@ -139,6 +140,16 @@ def test_import_loads_no_framework() -> None:
     loaded = _modules_after(step)
     assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
     assert "scipy" in _modules_after("import scipy.optimize")
+
+
+def test_a_format_is_spelt_in_its_own_file_alone() -> None:
+    """Others ask the registry. (bfloat16 is a type of parameters as well.)"""
+    coded = {one.name for one in SLOT_FORMATS.values() if one.signed.is_coded}
+    assert "8bit" in coded
+    for name in coded:
+        files = [path for path in SOURCE.rglob("*.py") if name in path.read_text()]
+        assert len(files) == 1, f"{name}: {files}"
+        assert files[0].parent == SOURCE / "formats"
 
 
 def test_files_are_short() -> None:

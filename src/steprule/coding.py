@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def plane_name(value: str, suffix: str) -> str:
 
 def planes_of(name: str, way: Kept) -> dict[str, Plane]:
     """Return the planes of a value, by suffix."""
-    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per) for p in way.parts}
+    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per, p.holds) for p in way.parts}
 
 
 def symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
@@ -57,9 +57,9 @@ def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     return planes
 
 
-def decode(way: Kept, planes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return the numbers that planes, by suffix, hold."""
-    numbers = np.zeros(planes[""].shape, np.float32)
+def decode(way: Kept, planes: Mapping[str, NDArray[Any]], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Return the numbers that planes, by suffix, hold of an array of this shape."""
+    numbers = np.zeros(shape, np.float32)
     _convert(way, False, numbers, planes)
     return numbers
 

@@ -106,7 +106,7 @@ class _Writer:
 
     def lines(self) -> list[str]:
         plan = self._plan
-        first = self._arrays[next(index for index in plan.loads if plan.planes[index].per == "element")]
+        first = self._arrays[next(index for index in plan.loads if plan.planes[index].is_alike)]
         lines = [f"shape = {first}.shape"] if plan.has_groups or "index" in plan.inputs else []
         lines += ["index = index_of(shape)"] if "index" in plan.inputs else []
         lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]

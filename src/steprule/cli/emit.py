@@ -27,6 +27,9 @@ from steprule.rules.settings import Settings, apart, read
 __all__ = ["emit"]
 
 
+_STATES = f"Format of the slots: {', '.join(formats.STATES)}; or of one, as in v={formats.STATES[-1]}."
+
+
 class Target(enum.StrEnum):
     """What to write the rule in."""
 
@@ -94,7 +97,7 @@ def emit(
     ] = None,
     states: Annotated[
         list[str] | None,
-        typer.Option(metavar="FORMAT", help="Format of the slots: 8bit, bfloat16 or float32; or of one, as in v=8bit."),
+        typer.Option(metavar="FORMAT", help=_STATES),
     ] = None,
     weights: Annotated[
         Weights | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.markup import escape
 from rich.padding import Padding
@@ -14,8 +13,9 @@ from rich.text import Text
 from steprule.backends import latex
 from steprule.cli import terminal
 from steprule.cli.arguments import complete_rule
+from steprule.compile import Plane
 from steprule.engine import plan
-from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage
+from steprule.formats import FORMATS, GROUP, SLOT_FORMATS, STATES, WEIGHT_FORMATS, Part, SlotFormat, Storage
 from steprule.rules import CATALOGUE, Rule, load
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ def rules(
         for rule in [load(name) for name in names]:  # all of them before the first is shown
             _show(console, rule)
         return
+    title = fewest().title
     for rule in CATALOGUE.values():
         kept = f"slots {slots(rule)}" if rule.slots else "no slots"
-        least = least_bytes(rule)
-        console.print(f"[bold]{rule.name}[/bold]  {bytes_a_parameter(rule)} bytes ({least} in 8 bits), {escape(kept)}")
+        sizes = f"{bytes_a_parameter(rule)} bytes ({least_bytes(rule)} in {title})"
+        console.print(f"[bold]{rule.name}[/bold]  {sizes}, {escape(kept)}")
         console.print(Padding(f"[dim]{escape(rule.paper)}[/dim]", (0, 0, 0, 2)))
         console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
     console.print("Slots in parentheses are kept by some options only; bytes are those of a float32 parameter with its")
-    console.print("slots, by default; in 8 bits, those of a bfloat16 parameter with 8 bits beside it and 8-bit slots.")
+    console.print(f"slots, by default; in {title}, those of a bfloat16 parameter with 8 bits beside it and such slots.")
     console.print("`steprule rules NAME` tells all of one rule.")
 
 
@@ -65,13 +66,22 @@ def bytes_a_parameter(rule: Rule) -> int:
 
 def _bytes(rule: Rule, storage: Storage) -> float:
     recipe = plan(rule, rule.variant(rule.resolve({})), storage)
-    sizes = [np.dtype(plane.dtype).itemsize / (GROUP if plane.per == "group" else 1) for plane in recipe.planes]
-    return sum(size for size, plane in zip(sizes, recipe.planes, strict=True) if plane.name != rule.gradient)
+    return sum(_mean(plane) for plane in recipe.planes if plane.name != rule.gradient)
+
+
+def _mean(plane: Plane | Part) -> float:
+    """Return the bytes of a plane for each element."""
+    return plane.bits / 8 / (GROUP if plane.per == "group" else 1)
+
+
+def fewest() -> SlotFormat:
+    """Return the format in which slots take the fewest bytes."""
+    return min(SLOT_FORMATS.values(), key=lambda one: sum(map(_mean, one.signed.parts)))
 
 
 def least_bytes(rule: Rule) -> str:
-    """Return the bytes of a parameter with 8-bit slots and split24 weights, in a matrix."""
-    kept = tuple((slot, "8bit") for slot in rule.trace().slots)
+    """Return the bytes of a parameter with slots of the fewest bytes and split24 weights, in a matrix."""
+    kept = tuple((slot, fewest().name) for slot in rule.trace().slots)
     return f"{_bytes(rule, Storage(FORMATS['bfloat16'], 'split24', kept)):.2f}"
 
 

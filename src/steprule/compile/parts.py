@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from steprule.compile.prelude import Prelude
 from steprule.language.ops import OPS, Kind
 from steprule.language.sums import BLOCK, LANES
@@ -61,19 +63,37 @@ Ref: TypeAlias = Value | Scalar | Const
 
 @dataclass(frozen=True)
 class Plane:
-    """One array that the kernel walks: its name, NumPy's name of its type, and what it has a number for.
+    """One array that the kernel walks.
 
     Planes of integers hold words: unsigned ones are extended with zeros, signed ones with their sign.
+
+    Attributes:
+        name: its name.
+        dtype: NumPy's name of its items' type.
+        per: what it has a number for.
+        holds: how many neighbours in a row an item has the numbers of, the first in the lowest bits. What is left of
+            the last item of a row is 0. Where it is more than one, numbers are unsigned words.
     """
 
     name: str
     dtype: str
     per: Per = "element"
+    holds: int = 1
 
     @property
     def kind(self) -> Kind:
         """What loading gives."""
         return "float" if self.dtype.startswith("float") else "int"
+
+    @property
+    def bits(self) -> int:
+        """The bits of a number."""
+        return 8 * np.dtype(self.dtype).itemsize // self.holds
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it has an item for each element, so that its shape is the parameter's."""
+        return self.per == "element" and self.holds == 1
 
 
 @dataclass(frozen=True)
@@ -148,7 +168,7 @@ class Plan:
     @property
     def has_groups(self) -> bool:
         """Whether the plan is for groups of elements."""
-        return any(plane.per == "group" for plane in self.planes)
+        return not all(plane.is_alike for plane in self.planes)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -61,12 +61,12 @@ class Leaf:
         way = self.kernel.slots.get(name)
         if way is None:
             return None
-        return self.planes[name] if way.is_plain else decoded(way, name, self.planes)
+        return self.planes[name] if way.is_plain else decoded(way, name, self.planes, self.array.shape)
 
 
-def decoded(way: Kept, name: str, planes: Mapping[str, Array]) -> Array:
-    """Return the numbers of a value as float32."""
-    return decode(way, {part.suffix: planes[plane_name(name, part.suffix)] for part in way.parts})
+def decoded(way: Kept, name: str, planes: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
+    """Return the numbers of a value of this shape as float32."""
+    return decode(way, {part.suffix: planes[plane_name(name, part.suffix)] for part in way.parts}, shape)
 
 
 def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:

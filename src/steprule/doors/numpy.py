@@ -36,8 +36,8 @@ class Optimizer(Stepping):
         rule: a name of the catalogue, or any ``Rule``.
         backend: ``"llvm"``, or ``"numpy"`` for the referee (slow, the same bits); or one of your own (see
             ``steprule.launch.backend``).
-        states: the format of the slots: ``"float32"``, ``"bfloat16"`` or ``"8bit"``; or a dict of these by slot.
-            ``"float32"`` stands for float64 where the parameter is float64. docs/formats.md compares them.
+        states: the format of the slots: ``"float32"``, or one of fewer bits (docs/formats.md compares them); or a dict
+            of these by slot. ``"float32"`` stands for float64 where the parameter is float64.
         weights: how float16 and bfloat16 parameters are kept: rounded to ``"nearest"``, ``"stochastic"`` (up or down
             by chance, right in the mean), or with further bits beside them, ``"split24"`` (8) or ``"split32"`` (16).
         min_elements: arrays with fewer elements keep float32 slots; 0: none do. Where all do, states are an error.

@@ -45,7 +45,7 @@ def read_planes(saved: Mapping[str, Any], told: Mapping[str, Any], leaf: Leaf, c
         if name not in differing:
             new |= {plane: saved[plane] for plane in _kept_planes(name, way, leaf)}
         elif name in slots:
-            new |= _converted(name, ways[name], way, saved)
+            new |= _converted(name, ways[name], way, saved, leaf.array.shape)
         else:  # what was beside another kind of parameter means nothing here
             new |= {plane: np.zeros((), np.int8) for plane in _kept_planes(name, way, leaf)}
     return new
@@ -84,6 +84,6 @@ def _check_planes(ways: Mapping[str, Kept], saved: Mapping[str, Any], leaf: Leaf
             )
 
 
-def _converted(name: str, was: Kept, way: Kept, saved: Mapping[str, Any]) -> dict[str, Array]:
-    numbers = decoded(was, name, saved)
+def _converted(name: str, was: Kept, way: Kept, saved: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Array]:
+    numbers = decoded(was, name, saved, shape)
     return {plane_name(name, suffix): plane for suffix, plane in encode(way, numbers).items()}

@@ -3,9 +3,10 @@
 from steprule.formats.draws import HalfWay, RandomBits, keys, stream
 from steprule.formats.kept import CODING, EARLIER_CODING, GROUP, Kept, Part, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, flush
+from steprule.formats.registry import SLOT_FORMATS, STATES
+from steprule.formats.slot import SlotFormat
 from steprule.formats.storage import (
     MIN_ELEMENTS,
-    STATES,
     WEIGHT_FORMATS,
     Formats,
     Storage,
@@ -21,6 +22,7 @@ __all__ = [
     "FORMATS",
     "GROUP",
     "MIN_ELEMENTS",
+    "SLOT_FORMATS",
     "STATES",
     "WEIGHT_FORMATS",
     "Format",
@@ -29,6 +31,7 @@ __all__ = [
     "Kept",
     "Part",
     "RandomBits",
+    "SlotFormat",
     "Storage",
     "check_effects",
     "check_seed",

@@ -28,11 +28,29 @@ Parts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """One plane: what its name adds to the value's, NumPy's name of its type, and what it has a number for."""
+    """One plane of a value.
+
+    Attributes:
+        suffix: what its name adds to the value's.
+        dtype: NumPy's name of its items' type.
+        per: what it has a number for.
+        holds: how many numbers an item has: of neighbours in a row, the first in the lowest bits. 1, 2, 4 or 8.
+    """
 
     suffix: str
     dtype: str
     per: Literal["element", "group"] = "element"
+    holds: int = 1
+
+    @property
+    def kind(self) -> str:
+        """What the type is called where there are bfloat16: upper halves of float32, which NumPy has as integers."""
+        return "bfloat16" if self.dtype == "uint16" else self.dtype
+
+    @property
+    def bits(self) -> int:
+        """The bits of a number."""
+        return 8 * np.dtype(self.dtype).itemsize // self.holds
 
 
 @dataclass(frozen=True)
@@ -63,17 +81,21 @@ class Kept:
         """Whether its one plane holds the numbers as they are."""
         return len(self.parts) == 1 and self.parts[0].dtype.startswith("float")
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether its first plane holds codes, which whoever does not know the format would take for numbers."""
+        return "float" not in self.parts[0].kind
+
     def reloaded(self, encoded: Parts) -> Any:
         """Return the number that the planes hold once they are stored, which cuts words and rounds to float16."""
-        return self.decode({part.suffix: _loaded(encoded[part.suffix], part.dtype) for part in self.parts})
+        return self.decode({part.suffix: _loaded(encoded[part.suffix], part) for part in self.parts})
 
 
-def _loaded(value: Any, dtype: str) -> Any:
-    if dtype.startswith("float"):
-        return half(value) if dtype == "float16" else value
-    kept = 8 * np.dtype(dtype).itemsize
-    low = value & (2**kept - 1)
-    return low if dtype.startswith("u") else (low ^ 2 ** (kept - 1)) - 2 ** (kept - 1)
+def _loaded(value: Any, part: Part) -> Any:
+    if part.dtype.startswith("float"):
+        return half(value) if part.dtype == "float16" else value
+    low = value & (2**part.bits - 1)
+    return low if part.dtype.startswith("u") else (low ^ 2 ** (part.bits - 1)) - 2 ** (part.bits - 1)
 
 
 def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -88,9 +110,11 @@ def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def shape_of(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of a plane for an array of this shape."""
-    rows, _, groups = rows_of(shape)
-    return tuple(shape) if part.per == "element" else (rows, groups)
+    """Return the shape of a plane for an array of this shape. No item, and no group, has elements of two rows."""
+    rows, length, groups = rows_of(shape)
+    if part.per == "group":
+        return rows, groups
+    return tuple(shape) if part.holds == 1 else (rows, -(-length // part.holds))
 
 
 @functools.cache

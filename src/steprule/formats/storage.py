@@ -9,12 +9,11 @@ from math import prod
 from steprule.errors import HyperparameterError, StructureError, suggest
 from steprule.formats.kept import Kept, plain
 from steprule.formats.plain import Format
-from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
+from steprule.formats.registry import SLOT_FORMATS, STATES
 from steprule.formats.weights import WEIGHTS, weights
 
 __all__ = [
     "MIN_ELEMENTS",
-    "STATES",
     "WEIGHT_FORMATS",
     "Formats",
     "Storage",
@@ -24,8 +23,6 @@ __all__ = [
     "without_effect",
 ]
 
-STATES = ("float32", "bfloat16", "8bit")
-"""The formats of slots. ``float32`` stands for the type that steps are computed in, float64 for float64 parameters."""
 WEIGHT_FORMATS = tuple(WEIGHTS["bfloat16"])
 _APART = "give it to a group of its own with states='float32'"
 MIN_ELEMENTS = 4096
@@ -74,10 +71,8 @@ class Storage:
 
     def of_slot(self, slot: str, non_negative: bool) -> Kept:
         """Return how a slot is kept."""
-        name = dict(self.slots).get(slot, "float32")
-        if name == "8bit":
-            return NON_NEGATIVE_8BIT if non_negative else SIGNED_8BIT
-        return BFLOAT16 if name == "bfloat16" else plain(self.parameter.compute, self.flushes)
+        chosen = SLOT_FORMATS.get(dict(self.slots).get(slot, "float32"))
+        return chosen.way(non_negative=non_negative) if chosen else plain(self.parameter.compute, self.flushes)
 
 
 @dataclass(frozen=True)
@@ -223,7 +218,7 @@ def saved_way(id_: str, parameter: Format, *, is_slot: bool) -> Kept | None:
     """Return what a checkpoint means by the ``id`` of a way to keep a value; None if it is unknown."""
     if is_slot:
         known = [plain(parameter.compute, flushes=True)]
-        known += [BFLOAT16, SIGNED_8BIT, NON_NEGATIVE_8BIT] if parameter.compute == "float32" else []
+        known += [way for one in SLOT_FORMATS.values() for way in one.ways] if parameter.compute == "float32" else []
     else:
         known = list(WEIGHTS.get(parameter.name, {}).values())
     return next((way for way in known if way.id == id_), None)

@@ -56,7 +56,7 @@ def _state(own: Parameter) -> State:
         way = saved_way(id_, kind, is_slot=True)
         if way is not None:  # else it is the parameter's own
             planes = {part.suffix: own.planes[plane_name(slot, part.suffix)].array() for part in way.parts}
-            state.slots[slot] = np.array(planes[""]) if way.is_plain else decode(way, planes)
+            state.slots[slot] = np.array(planes[""]) if way.is_plain else decode(way, planes, own.shape)
     return state
 
 

@@ -12,7 +12,7 @@ from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.alias import meant
 from steprule.doors.jax.leaves import is_complex
-from steprule.doors.jax.slots import encoded, is_eight_bit
+from steprule.doors.jax.slots import encoded, is_coded
 from steprule.doors.jax.transformation import State
 from steprule.errors import StateError
 from steprule.rules import Rule
@@ -57,7 +57,7 @@ def from_optax(
 def encode(state: Any, like: Any) -> Any:
     """Return a state of ours in the formats of another one, its numbers rounded to nearest.
 
-    So a run in float32 goes on in 8 bits, or one in 8 bits in float32. ``decode`` is for reading alone.
+    So a run in float32 goes on in fewer bits, or one in fewer bits in float32. ``decode`` is for reading alone.
 
     Args:
         state: of a transformation, or slots of a ``Step``; also nested in those of ``optax.chain``.
@@ -139,7 +139,7 @@ def _in_format(tree: Any, like: Any, what: str, convert: bool) -> Any:
             f"{what} is kept in another format: {found} in place of {expected}. With convert=True its numbers are "
             "rounded to nearest"
         )
-    return jax.tree.map(encoded, tree, like, is_leaf=is_eight_bit)
+    return jax.tree.map(encoded, tree, like, is_leaf=is_coded)
 
 
 class _Outline(NamedTuple):
@@ -154,9 +154,9 @@ def _outline(tree: Any) -> Any:
     """Return the shape and the format of every array of a tree."""
 
     def of(leaf: Any) -> _Outline:
-        return _Outline(leaf.codes.shape, leaf.kept.id) if is_eight_bit(leaf) else _Outline(leaf.shape, str(leaf.dtype))
+        return _Outline(leaf.codes.shape, leaf.kept.id) if is_coded(leaf) else _Outline(leaf.shape, str(leaf.dtype))
 
-    return jax.tree.map(of, tree, is_leaf=is_eight_bit)
+    return jax.tree.map(of, tree, is_leaf=is_coded)
 
 
 def _shapes(outline: Any) -> Any:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from steprule import coding
 from steprule.backends import jax as backend
 from steprule.doors.jax.leaves import is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import GROUP, Kept, rows_of
-from steprule.formats.states import BFLOAT16, NON_NEGATIVE_8BIT, SIGNED_8BIT
+from steprule.formats import GROUP, Kept, Part, rows_of
+from steprule.formats.bfloat16 import BFLOAT16
+from steprule.formats.eight_bit import EIGHT_BIT
 
 __all__ = [
     "EightBit",
@@ -24,7 +26,7 @@ __all__ = [
     "check_kept",
     "decode",
     "encoded",
-    "is_eight_bit",
+    "is_coded",
     "is_plain",
     "made",
     "planes_of",
@@ -44,7 +46,7 @@ class EightBit(NamedTuple):
     @property
     def kept(self) -> Kept:
         """How the numbers are kept."""
-        return SIGNED_8BIT
+        return EIGHT_BIT.signed
 
     def decode(self) -> Array:
         """Return the numbers that the slot holds, in float32."""
@@ -60,36 +62,41 @@ class NonNegativeEightBit(EightBit):
     @property
     def kept(self) -> Kept:
         """How the numbers are kept."""
-        return NON_NEGATIVE_8BIT
+        return EIGHT_BIT.non_negative
 
 
-_EIGHT_BIT: dict[Kept, type[EightBit]] = {SIGNED_8BIT: EightBit, NON_NEGATIVE_8BIT: NonNegativeEightBit}
+Coded: TypeAlias = EightBit
+"""A slot in codes."""
+_CLASSES: dict[Kept, type[EightBit]] = {
+    EIGHT_BIT.signed: EightBit,
+    EIGHT_BIT.non_negative: NonNegativeEightBit,
+}
 
 
-def is_eight_bit(x: Any) -> bool:
-    """Whether a subtree is a slot in 8 bits."""
+def is_coded(x: Any) -> bool:
+    """Whether a subtree is a slot in codes."""
     return isinstance(x, EightBit)
 
 
 def decode(state: Any) -> Any:
-    """Return a state, or any tree, with float32 arrays in the place of its slots in 8 bits, for what reads numbers."""
-    return jax.tree.map(lambda x: x.decode() if is_eight_bit(x) else x, state, is_leaf=is_eight_bit)
+    """Return a state, or any tree, with float32 arrays in the place of its slots in codes, for what reads numbers."""
+    return jax.tree.map(lambda x: x.decode() if is_coded(x) else x, state, is_leaf=is_coded)
 
 
 def encoded(numbers: Any, like: Any) -> Any:
-    """Return an array, or a slot in 8 bits, in the format of another slot of its shape, rounded to nearest.
+    """Return an array, or a slot in codes, in the format of another slot of its shape, rounded to nearest.
 
-    What is in that format stays as it is: 8 bits that are rounded again may become other ones.
+    What is in that format stays as it is: codes that are rounded again may become other ones.
     """
-    same = is_eight_bit(numbers) and type(numbers) is type(like)
+    same = is_coded(numbers) and type(numbers) is type(like)
     if not same:
-        numbers = numbers.decode() if is_eight_bit(numbers) else jnp.asarray(numbers)
+        numbers = numbers.decode() if is_coded(numbers) else jnp.asarray(numbers)
     if same:
         new: Any = numbers
-    elif is_eight_bit(like):
-        new = type(like)(*converter(like.kept, True)(numbers.astype(np.float32)))
+    elif is_coded(like):
+        new = slot_of(list(converter(like.kept, True)(numbers.astype(np.float32))), like.kept)
     elif like.dtype == jnp.bfloat16:
-        new = slot_of(list(converter(BFLOAT16, True)(numbers.astype(np.float32))), BFLOAT16)
+        new = slot_of(list(converter(BFLOAT16.signed, True)(numbers.astype(np.float32))), BFLOAT16.signed)
     else:
         new = numbers.astype(like.dtype)
     return jax.tree.map(_placed, new, like)
@@ -127,7 +134,7 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
     Raises:
         StructureError: naming both.
     """
-    expected = " and ".join(part.dtype for part in way.parts) if way.name != "bfloat16" else "bfloat16"
+    expected = " and ".join(part.kind for part in way.parts)
     found = " and ".join(type_of(plane) for plane in planes_of(value))
     if found != expected:
         raise StructureError(
@@ -138,9 +145,9 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
 
 def slot_of(planes: list[Any], way: Kept) -> Any:
     """Return a slot made of new planes."""
-    if len(planes) > 1:
-        return _EIGHT_BIT[way](*planes)
-    return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if way.name == "bfloat16" else planes[0]
+    if way.is_coded:
+        return _CLASSES[way](*planes)
+    return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if not way.is_plain else planes[0]
 
 
 def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
@@ -159,10 +166,19 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
             f"this slot in float32 (states={{...}} names those of fewer bits)"
         )
     numbers = coding.encode(way, np.full((1, GROUP), start, np.float32))
-    if way.name == "bfloat16":
-        return jnp.full_like(like, float(numbers[""].view(jnp.bfloat16)[0, 0]), dtype=jnp.bfloat16)
-    codes = jnp.full_like(like, int(numbers[""][0, 0]), dtype=np.uint8)
-    # Made of the parameter, as the codes are: on its devices, in its sharding, and varying where it does.
-    rows, length, _ = rows_of(like.shape)
-    firsts = jax.lax.slice(jnp.asarray(like).reshape(rows, length), (0, 0), (rows, length), (1, GROUP))
-    return _EIGHT_BIT[way](codes, jnp.full_like(firsts, int(numbers["scale"][0, 0]), dtype=np.uint8))
+    planes = [_full(like, part, numbers[part.suffix]) for part in way.parts]
+    return slot_of(planes, way) if way.is_coded else planes[0]
+
+
+def _full(like: Any, part: Part, items: NDArray[Any]) -> Array:
+    """Return a plane whose items are all the first of these.
+
+    It is made of the parameter, whatever its shape is: on its devices, in its sharding, and varying where it does.
+    """
+    kind = jnp.dtype(part.kind)
+    first = items.view(kind).ravel()[0].item()
+    every = GROUP if part.per == "group" else part.holds
+    if every > 1:
+        rows, length, _ = rows_of(like.shape)
+        like = jax.lax.slice(jnp.asarray(like).reshape(rows, length), (0, 0), (rows, length), (1, every))
+    return jnp.full_like(like, first, dtype=kind)

@@ -55,8 +55,8 @@ def transformation(
         rule: a name of the catalogue, or a rule.
         mask: which parameters decay, for rules with ``weight_decay``: a tree of booleans, each for what is below its
             place, or a callable that makes one of the gradients. Default: all.
-        states: the format of the slots, ``"float32"``, ``"bfloat16"`` or ``"8bit"``, or of some by name. Slots of
-            float64 parameters are float64, and those of complex ones have their type.
+        states: the format of the slots, ``"float32"`` or one of fewer bits (docs/formats.md), or of some by name. Slots
+            of float64 parameters are float64, and those of complex ones have their type.
         min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
         seed: of the random rounding of ``states``; a traced one as well. Default 0.
         hyperparameters: the rule's, by its own names and with its own defaults. Numbers, arrays of JAX (traced ones as

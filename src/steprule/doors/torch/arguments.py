@@ -9,11 +9,13 @@ from typing import Any
 from steprule.doors.torch.formats import DEFAULTS
 from steprule.doors.torch.keys import OF_GUARDS
 from steprule.errors import HyperparameterError, suggest
+from steprule.formats import STATES
 
 __all__ = ["OPTIONS", "check_flags", "check_implementation", "documented", "given"]
 
 OPTIONS = (*DEFAULTS, *OF_GUARDS)
 """What every class takes besides torch's arguments."""
+_STATES = ", ".join(f'"{name}"' for name in STATES)
 
 _MEANINGS = {
     "params": "tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.",
@@ -45,7 +47,7 @@ _MEANINGS = {
     "fused": "ignored: every step is one fused pass.",
     "capturable": "keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU.",
     "options": (
-        '`states` ("float32", "bfloat16", "8bit", or a dict of these by slot), `weights` of 16-bit parameters '
+        f"`states` ({_STATES}, or a dict of these by slot), `weights` of 16-bit parameters "
         '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep '
         "float32 states) and `seed` (0) of random rounding; and, for all groups together, "
         '`clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), '

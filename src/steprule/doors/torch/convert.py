@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.coding import decode, encode
-from steprule.doors.torch.formats import PARAM, Keyed, key_of, keyed, torch_dtype
+from steprule.doors.torch.formats import PARAM, Keyed, coded_keys, key_of, keyed, torch_dtype
 from steprule.errors import StateError
-from steprule.formats import FORMATS, Kept, Storage, shape_of
+from steprule.formats import FORMATS, SLOT_FORMATS, Kept, Part, Storage, shape_of
 from steprule.rules import Rule
 
 __all__ = ["converted", "decoded_entry"]
@@ -28,7 +28,7 @@ def converted(entry: Mapping[str, Any], param: Tensor, rule: Rule, values: Itera
         elif not _is_in(new, one.key, one.way):
             numbers = _numbers(new, one.key, one.value in rule.non_negative, param)
             if numbers is not None:
-                for name in (one.key, f"{one.key}_8bit", f"{one.key}_scale"):
+                for name in (one.key, *coded_keys(one.key)):
                     new.pop(name, None)
                 new |= _planes(one, numbers)
     return new
@@ -68,8 +68,8 @@ def decoded_entry(
 
 
 def _is_in(entry: Mapping[str, Any], key: str, way: Kept) -> bool:
-    if way.name == "8bit":
-        return f"{key}_8bit" in entry
+    if way.is_coded:
+        return key_of(key, way, "") in entry
     value = entry.get(key)
     is_narrow = isinstance(value, Tensor) and value.dtype == torch.bfloat16
     return isinstance(value, Tensor) and is_narrow == (not way.is_plain)
@@ -77,26 +77,47 @@ def _is_in(entry: Mapping[str, Any], key: str, way: Kept) -> bool:
 
 def _numbers(entry: Mapping[str, Any], key: str, non_negative: bool, param: Tensor) -> NDArray[np.float32] | None:
     """Return a slot as float32, from whatever format it is in; None if it is not there."""
-    codes, scale = entry.get(f"{key}_8bit"), entry.get(f"{key}_scale")
-    if (codes is None) != (scale is None):
-        lacking = f"{key}_8bit" if codes is None else f"{key}_scale"
-        raise StateError(f"the state has no {lacking}, without which the rest of {key} means nothing: it is damaged")
-    if codes is None:
+    way = _coded_way(entry, key, non_negative)
+    if way is None:
         value = entry.get(key)
         if not isinstance(value, Tensor) or value.is_complex():
             return None
         return _array((value.to_dense() if value.is_sparse else value).to(torch.float32))
-    way = Storage(FORMATS["float32"], "nearest", ((key, "8bit"),)).of_slot(key, non_negative)
-    planes = {"": codes, "scale": scale}
-    for part in way.parts:
-        plane, shape = planes[part.suffix], shape_of(part, param.shape)
-        if not isinstance(plane, Tensor) or tuple(plane.shape) != shape or plane.dtype != torch_dtype(part.dtype):
-            got = f"{plane.dtype} of shape {tuple(plane.shape)}" if isinstance(plane, Tensor) else repr(plane)
-            raise StateError(
-                f"{key_of(key, way.name, part.suffix)} is {got}, expected {part.dtype} of shape {shape}: the state is "
-                "damaged, or of another parameter"
-            )
-    return decode(way, {suffix: _array(plane) for suffix, plane in planes.items()})
+    planes = {
+        part.suffix: _plane(entry, key_of(key, way, part.suffix), part, param, f"the rest of {key}")
+        for part in way.parts
+    }
+    return decode(way, planes, param.shape)
+
+
+def _plane(entry: Mapping[str, Any], key: str, part: Part, param: Tensor, rest: str) -> NDArray[Any]:
+    """Return one plane of a slot in codes.
+
+    Raises:
+        StateError: where it is not there, or does not fit.
+    """
+    plane, shape = entry.get(key), shape_of(part, param.shape)
+    if plane is None:
+        raise StateError(f"the state has no {key}, without which {rest} means nothing: it is damaged")
+    if not isinstance(plane, Tensor) or tuple(plane.shape) != shape or plane.dtype != torch_dtype(part.dtype):
+        got = f"{plane.dtype} of shape {tuple(plane.shape)}" if isinstance(plane, Tensor) else repr(plane)
+        raise StateError(
+            f"{key} is {got}, expected {part.dtype} of shape {shape}: the state is damaged, or of another parameter"
+        )
+    return _array(plane)
+
+
+def _coded_way(entry: Mapping[str, Any], key: str, non_negative: bool) -> Kept | None:
+    """Return how an entry has a slot in codes: as its codes tell, or what else of a format is there."""
+    ways = [one.way(non_negative=non_negative) for one in SLOT_FORMATS.values()]
+    found = [
+        (part.suffix, way)
+        for way in ways
+        if way.is_coded
+        for part in way.parts
+        if entry.get(key_of(key, way, part.suffix)) is not None
+    ]
+    return dict(reversed(found)).get("", found[0][1]) if found else None
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

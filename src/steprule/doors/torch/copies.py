@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steprule.doors.torch.formats import is_coded_key
+
 __all__ = ["copied", "moved", "placed", "waiting"]
 
 
@@ -24,7 +26,7 @@ def placed(value: Any, param: Tensor, is_coded: bool) -> Any:
 
 def waiting(key: str, value: Any, param: Tensor, off: set[str]) -> Any:
     """Return a copy of what is no slot of now. Slots that are ``off`` keep their format, for when they are on again."""
-    return placed(value, param, key.endswith(("_8bit", "_scale"))) if key in off else moved(value, param)
+    return placed(value, param, is_coded_key(key)) if key in off else moved(value, param)
 
 
 def moved(value: Any, param: Tensor) -> Any:

@@ -15,7 +15,18 @@ from steprule.doors.describe import Line, table, words
 from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Kept, Part, Storage, check_effects, check_seed, shape_of
+from steprule.formats import (
+    FORMATS,
+    MIN_ELEMENTS,
+    SLOT_FORMATS,
+    Formats,
+    Kept,
+    Part,
+    Storage,
+    check_effects,
+    check_seed,
+    shape_of,
+)
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
@@ -28,8 +39,11 @@ __all__ = [
     "Keyed",
     "check_formats",
     "check_kept",
+    "coded_keys",
     "described",
+    "first_keys",
     "formats_of",
+    "is_coded_key",
     "key_of",
     "keyed",
     "names_of",
@@ -42,7 +56,7 @@ class FormatOptions(TypedDict, total=False):
     """How states and 16-bit parameters are kept.
 
     Attributes:
-        states: ``"float32"`` (default), ``"bfloat16"`` or ``"8bit"``, or a dict of these by slot.
+        states: ``"float32"`` (default) or a format of fewer bits (docs/formats.md), or a dict of these by slot.
         weights: of float16 and bfloat16 parameters: ``"nearest"`` (default), ``"stochastic"``, ``"split24"``,
             ``"split32"``.
         min_elements: tensors with fewer elements keep float32 states. Default 4096; 0: none do. Where all tensors of
@@ -135,14 +149,32 @@ def _asked(storage: Storage) -> str:
     return ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
 
 
-def key_of(key: str, name: str, suffix: str) -> str:
-    """Return the key of a plane in a state, by the name of the format.
+def key_of(key: str, way: Kept, suffix: str) -> str:
+    """Return the key of a plane in a state.
 
-    Codes have a key of their own: torch.optim would take them for numbers.
+    Codes have a key of their own, by the name of the format: torch.optim would take them for numbers.
     """
-    if suffix:
-        return f"{key}_{suffix}"
-    return f"{key}_8bit" if name == "8bit" else key
+    ending = suffix or (way.name if way.is_coded else "")
+    return f"{key}_{ending}" if ending else key
+
+
+_CODED = [way for one in SLOT_FORMATS.values() for way in one.ways if way.is_coded]
+_ENDINGS = tuple(dict.fromkeys(key_of("", way, part.suffix) for way in _CODED for part in way.parts))
+
+
+def coded_keys(key: str) -> tuple[str, ...]:
+    """Return all keys that a slot has where it is kept in codes, in whatever format."""
+    return tuple(f"{key}{ending}" for ending in _ENDINGS)
+
+
+def first_keys(key: str) -> tuple[str, ...]:
+    """Return the keys of a slot's numbers, and of its codes in every format: one of them says that it is there."""
+    return tuple(dict.fromkeys([key, *(key_of(key, way, "") for way in _CODED)]))
+
+
+def is_coded_key(key: str) -> bool:
+    """Whether a key of a slot is one that it has in codes alone."""
+    return key.endswith(_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -169,7 +201,7 @@ class Keyed:
     @property
     def keys(self) -> dict[str, str]:
         """Their keys there, by suffix."""
-        return {suffix: key_of(self.key, self.way.name, suffix) for suffix in self.parts}
+        return {suffix: key_of(self.key, self.way, suffix) for suffix in self.parts}
 
 
 def keyed(value: str, way: Kept, rule: Rule, names: Mapping[str, str]) -> Keyed:

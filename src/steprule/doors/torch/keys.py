@@ -47,7 +47,7 @@ def check_keys(given: Mapping[str, Any], options: Mapping[str, Any], where: str)
 
     Misspelt is what is one slip away from an option, or from one of guards, what differs from it by case or marks
     alone, and another library's name for it, where the value is one that the option could have: ``weigth_decay=0.1``,
-    ``LR=0.1``, ``lrr=0.1``, ``learning_rate=0.1``, ``beta1=0.5``, ``state="8bit"``, ``clip_nrom=1.0``. With another
+    ``LR=0.1``, ``lrr=0.1``, ``learning_rate=0.1``, ``beta1=0.5``, ``state="bfloat16"``, ``clip_nrom=1.0``. With another
     value ``state`` is a note.
 
     Args:

@@ -142,7 +142,8 @@ class Layout:
         value, _, suffix = plane.partition(".")
         if suffix == "low":
             return f"{PARAM}_low"
-        return key_of(self._naming.slots.get(value, value), dict(state.storage.slots).get(value, "float32"), suffix)
+        way = state.storage.of_slot(value, False)  # in either way the keys are the same
+        return key_of(self._naming.slots.get(value, value), way, suffix)
 
     def watched(self, options: Sequence[GroupOptions]) -> Watched | None:
         """Return what the launch of the rows depends on; None if it cannot serve again."""

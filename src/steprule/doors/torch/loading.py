@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from steprule.doors.torch.convert import decoded_entry
-from steprule.doors.torch.formats import DEFAULTS, formats_of, storage_of
+from steprule.doors.torch.formats import DEFAULTS, coded_keys, formats_of, storage_of
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import LOADING, load_entry
@@ -174,7 +174,7 @@ and the like are not among them; where they are slots, others are missing."""
 def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, place: str) -> None:
     """Refuse a state with slots that another optimizer has left: its options do not mean what they do here."""
     known = naming.known(own.rule) | set(naming.slots.values())
-    codes = {f"{key}_{suffix}": key for key in _MOMENTS for suffix in ("8bit", "scale")}
+    codes = {coded: key for key in _MOMENTS for coded in coded_keys(key)}
     left = sorted(key for key, value in entry.items() if value is not None and codes.get(key, key) in _MOMENTS - known)
     if left:
         raise StateError(

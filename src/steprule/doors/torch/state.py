@@ -14,7 +14,7 @@ from steprule.coding import plane_name
 from steprule.doors.leaf import constant_parts
 from steprule.doors.torch.convert import converted
 from steprule.doors.torch.copies import copied, placed, waiting
-from steprule.doors.torch.formats import PARAM, Keyed, keyed, storage_of, torch_dtype
+from steprule.doors.torch.formats import PARAM, Keyed, coded_keys, first_keys, keyed, storage_of, torch_dtype
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.engine import ways_of
@@ -79,7 +79,7 @@ def check_entry(
 
 def _has(entry: Mapping[str, Any], key: str) -> bool:
     """Whether a slot is there, in some format."""
-    return entry.get(key) is not None or entry.get(f"{key}_8bit") is not None
+    return any(entry.get(name) is not None for name in first_keys(key))
 
 
 def _has_any(entry: Mapping[str, Any], keys: Iterable[str]) -> bool:
@@ -100,7 +100,7 @@ def _steps(step: Tensor) -> int:
 
 def _check_format(entry: Mapping[str, Any], one: Keyed, remedy: str) -> None:
     """Refuse an entry that has the value in another format: starting anew beside it would be a silent loss."""
-    known = {f"{one.key}_8bit", f"{one.key}_scale", one.key if one.is_slot else f"{one.key}_low"}
+    known = {*coded_keys(one.key), one.key if one.is_slot else f"{one.key}_low"}
     foreign = sorted(name for name in known - set(one.keys.values()) if entry.get(name) is not None)
     # A widening of plain numbers is told from another format by its type, elsewhere.
     if foreign:
@@ -216,20 +216,20 @@ def _check_keys(
         )
 
 
-_UNCOUNTED = {"momentum_buffer", "momentum_buffer_8bit"}
+_UNCOUNTED = set(first_keys("momentum_buffer"))
 """Keys that tell the state of another optimizer where there is no step count: those of SGD."""
 
 
 def _switched_off(given: Mapping[str, Any], rule: Rule, naming: Naming) -> set[str]:
     """Return the keys of slots that the class may keep, and that the options of now do without (momentum=0)."""
     off = set(naming.slots.values()) - naming.known(rule)
-    return set(given) & {*off, *(f"{key}_{suffix}" for key in off for suffix in ("8bit", "scale"))}
+    return set(given) & {*off, *(coded for key in off for coded in coded_keys(key))}
 
 
 def _own_keys(given: Mapping[str, Any], rule: Rule, naming: Naming) -> set[str]:
     """Return the keys of an entry that are of its parameter's steps, in whatever format."""
     known = naming.known(rule)
-    return set(given) & {*known, f"{PARAM}_low", *(f"{key}_{suffix}" for key in known for suffix in ("8bit", "scale"))}
+    return set(given) & {*known, f"{PARAM}_low", *(coded for key in known for coded in coded_keys(key))}
 
 
 def _start(param: Tensor, value: float) -> Tensor:

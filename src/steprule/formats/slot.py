@@ -1,0 +1,35 @@
+"""What a format of slots is: all that others ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steprule.formats.kept import Kept
+
+__all__ = ["SlotFormat"]
+
+
+@dataclass(frozen=True)
+class SlotFormat:
+    """A format that slots may be kept in, for arithmetic in float32.
+
+    Attributes:
+        name: what ``states=`` calls it.
+        title: what sentences call it: slots "in 8 bits".
+        signed: how a slot is kept whose numbers may have either sign.
+        non_negative: how one is kept whose numbers are never negative; the same where no sign is saved by that.
+    """
+
+    name: str
+    title: str
+    signed: Kept
+    non_negative: Kept
+
+    @property
+    def ways(self) -> tuple[Kept, Kept]:
+        """Both."""
+        return self.signed, self.non_negative
+
+    def way(self, *, non_negative: bool) -> Kept:
+        """Return how a slot is kept."""
+        return self.non_negative if non_negative else self.signed
