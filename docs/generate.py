@@ -19,7 +19,7 @@ from pathlib import Path
 
 from steprule import schedules
 from steprule.backends import latex
-from steprule.cli.rules import bytes_a_parameter, least_bytes, slots
+from steprule.cli.rules import bytes_a_parameter, fewest, least_bytes, slots
 from steprule.files import write_whole
 from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 
@@ -34,7 +34,7 @@ Generated from the rules by `docs/generate.py`; do not edit. Formulas are those 
 options, drawn from the traced rule itself; `steprule emit RULE --target latex --set OPTION=VALUE`
 draws another variant. An index t - 1 marks what was kept from the step before, $\\eta$ is `lr`, and
 slots start at zero unless the entry says otherwise. Bytes are those of a float32 parameter with its slots; in
-8 bits, those of a bfloat16 parameter with 8 bits beside it and its slots in 8 bits ([formats](formats.md)).
+4 bits, those of a bfloat16 parameter with 8 bits beside it and its slots in 4 bits ([formats](formats.md)).
 """
 
 _RULES_OF_RULES = """# Rules of rules
@@ -215,7 +215,7 @@ def _entry(rule: Rule) -> str:
     lines += ["| hyperparameter | default | values |", "|---|---|---|"]
     lines += [f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values()]
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
-    sizes = f"{bytes_a_parameter(rule)} bytes a parameter, {least_bytes(rule)} in 8 bits"
+    sizes = f"{bytes_a_parameter(rule)} bytes a parameter, {least_bytes(rule)} in {fewest().title}"
     lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}.\n")
     return "\n".join(lines)
 
@@ -245,7 +245,7 @@ def markdown(docstring: str) -> str:
 
 def table() -> str:
     """Return the table of the README."""
-    lines = ["| rule | slots | bytes | in 8 bits | source |", "|---|---|---|---|---|"]
+    lines = [f"| rule | slots | bytes | in {fewest().title} | source |", "|---|---|---|---|---|"]
     for rule in CATALOGUE.values():
         link = f"[`{rule.name}`](docs/rules.md#{rule.name})"
         sizes = f"{bytes_a_parameter(rule)} | {least_bytes(rule)}"

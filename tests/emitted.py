@@ -46,7 +46,11 @@ class Case:
     def id(self) -> str:
         options = "".join(f"-{key}={value}" for key, value in self.options)
         kept = self.storage
-        return f"{self.rule.name}{options}-{kept.parameter.name}-{kept.weights}{'-8bit' if kept.slots else ''}"
+        return f"{self.rule.name}{options}-{kept.parameter.name}-{kept.weights}{self._states}"
+
+    @property
+    def _states(self) -> str:
+        return f"-{self.storage.slots[0][1]}" if self.storage.slots else ""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -65,6 +69,8 @@ def _cases() -> list[Case]:
         state, dtype, way = _LOW[number % len(_LOW)]
         found.append(Case(rule, (), Storage(FORMATS["float64"]), (31,)))
         found.append(Case(rule, (), storage_of(rule, state, dtype, way), (3, 150)))
+        if set(rule.slots) - set(rule.scalars):  # rows of a number of elements that is odd
+            found.append(Case(rule, (), storage_of(rule, "4bit"), (3, 151)))
     return found + [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in (*COMBINED.values(), unusual)]
 
 

@@ -53,7 +53,7 @@ def test_assembly_of_another_machine_has_the_formats_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--states", "4bit"], ["states must be one of float32, bfloat16, 8bit", "'4bit'"]),
+        (["--states", "3bit"], ["states must be one of float32, bfloat16, 8bit, 4bit", "'3bit'"]),
         (["--states", "u=8bit"], ["no slot", "m, v"]),
         (["--states", "8bit", "--states", "v=8bit"], ["--states is one format, or SLOT=FORMAT"]),
         (["--states", "8bit", "--dtype", "float64"], ["float64", "float32, float16 and bfloat16"]),
@@ -78,4 +78,5 @@ def test_rules_shows_the_bytes_of_every_format() -> None:
     text = " ".join(_run("rules", "adamw").split())
     assert "float32 │ 12 │ 10 │ 10 │ 11 │ 12" in text
     assert "8bit │ 6.02 │ 4.02 │ 4.02 │ 5.02 │ 6.02" in text
-    assert "adamw  12 bytes (5.02 in 8 bits)" in _run("rules")
+    assert "4bit │ 5.02 │ 3.02 │ 3.02 │ 4.02 │ 5.02" in text
+    assert "adamw  12 bytes (4.02 in 4 bits)" in _run("rules")

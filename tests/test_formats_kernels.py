@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from steprule.compile import Plan
+from steprule.compile import Plan, Plane
 from steprule.engine import kernel, plan
 from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage, keys, stream
 from steprule.language import where
@@ -42,6 +42,14 @@ def rows_and_groups(shape: tuple[int, ...]) -> tuple[int, int, int]:
     rows = shape[0] if len(shape) > 1 else 1
     length = int(np.prod(shape, dtype=int)) // rows
     return rows, length, -(-length // GROUP)
+
+
+def plane_shape(plane: Plane, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a plane beside an array."""
+    rows, length, groups = rows_and_groups(shape)
+    if plane.per == "group":
+        return rows, groups
+    return shape if plane.holds == 1 else (rows, -(-length // plane.holds))
 
 
 def guarded(shape: tuple[int, ...], dtype: str) -> Array:
@@ -83,9 +91,8 @@ class Run:
         self.values = rule.resolve(values)
         self.seed, self.first, self.stream, self.t = seed, first, stream(number), 0
         self.variant = rule.variant(self.values)
-        rows, _, groups = rows_and_groups(shape)
         self.planes = {
-            plane.name: guarded(shape if plane.per == "element" else (rows, groups), plane.dtype)
+            plane.name: guarded(plane_shape(plane, shape), plane.dtype)
             for plane in plan(rule, self.variant, storage).planes
         }
         starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
@@ -251,6 +258,15 @@ def state_of(storage: Storage, slot: str) -> str:
     return dict(storage.slots).get(slot, "float32")
 
 
+LOOPS: dict[tuple[str, bool], tuple[Any, Any, Any]] = {
+    ("8bit", False): (papers.scale_of, papers.encode_signed, papers.decode_signed),
+    ("8bit", True): (papers.scale_of, papers.encode_non_negative, papers.decode_non_negative),
+    ("4bit", False): (papers.scale_of_four_bits, papers.encode_four_signed, papers.decode_four_signed),
+    ("4bit", True): (papers.scale_of_four_bits, papers.encode_four_non_negative, papers.decode_four_non_negative),
+}
+"""How codes are made: the scale of a group, the code of a number, and the number of a code; by format and sign."""
+
+
 class Loops:
     """The same tensor stepped by the rule itself on NumPy arrays, all numbers kept by the loops of tests.papers."""
 
@@ -281,9 +297,15 @@ class Loops:
         if state == "bfloat16":
             return reals_of([papers.decode_state(x) for x in array.ravel().tolist()], array.shape)
         scales = self.planes[f"{name}.scale"].ravel().tolist()
-        decode = papers.decode_non_negative if name in self.rule.non_negative else papers.decode_signed
-        codes = zip(array.ravel().tolist(), self.groups, strict=True)
-        return reals_of([decode(code, scales[group]) for code, group in codes], array.shape)
+        rows, length, _ = rows_and_groups(self.run.shape)
+        if state == "4bit":
+            items = array.reshape(rows, array.size // max(1, rows)).tolist()
+            codes = [code for row in items for code in papers.halves(row, length)]
+        else:
+            codes = array.ravel().tolist()
+        decode = LOOPS[state, name in self.rule.non_negative][2]
+        pairs = zip(codes, self.groups, strict=True)
+        return reals_of([decode(code, scales[group]) for code, group in pairs], self.run.shape)
 
     def step(self, g: Array) -> Loops:
         """Take one step."""
@@ -328,10 +350,14 @@ class Loops:
             members: dict[int, list[int]] = {group: [] for group in self.groups}
             for word, group in zip(words, self.groups, strict=True):
                 members[group].append(word)
-            scales = [papers.scale_of(group, positive) for group in members.values()]
-            encode = papers.encode_non_negative if positive else papers.encode_signed
+            scale_of, encode, _ = LOOPS[state, positive]
+            scales = [scale_of(group, positive) for group in members.values()]
             codes = [encode(w, scales[group], draw) for w, group, draw in zip(words, self.groups, draws, strict=True)]
-            self.planes[name] = np.array(codes, np.uint8).reshape(x.shape)
+            _, length, _ = rows_and_groups(self.run.shape)
+            if state == "4bit":
+                rows = [codes[start : start + length] for start in range(0, len(codes), length)]
+                codes = [item for row in rows for item in papers.bytes_of(row)]
+            self.planes[name] = np.array(codes, np.uint8).reshape(self.planes[name].shape)
             self.planes[f"{name}.scale"] = np.array(scales, np.uint8).reshape(self.planes[f"{name}.scale"].shape)
 
     def assert_equal(self, run: Run, what: str = "") -> None:
@@ -416,8 +442,8 @@ def test_any_numbers_are_kept_as_the_loops_keep_them(case: tuple[str, str, str],
 @pytest.mark.parametrize("backend", ["numpy", "llvm"])
 def test_every_code_and_scale_stands_for_what_the_loops_say(backend: str) -> None:
     codes, scales = np.arange(256), np.arange(255)[:, None]
-    for slot, sign in (("m", 1), ("v", -1)):
-        run = Run(show, storage_of(show, "8bit", x="float32"), (255, 256), backend)
+    for (slot, sign), (state, length) in itertools.product((("m", 1), ("v", -1)), (("8bit", 256), ("4bit", 512))):
+        run = Run(show, storage_of(show, state, x="float32"), (255, length), backend)
         run.set(m=codes, v=codes, m__scale=scales, v__scale=scales)
         expected = Loops(run).slot(slot)
         run.step(np.full(run.shape, sign))

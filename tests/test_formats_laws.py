@@ -36,7 +36,7 @@ def shown(run: Run, **planes: Array) -> dict[str, Array]:
     """Return what the parameter and the slots stand for."""
     numbers: dict[str, Array] = {}
     for name, g in (("m", 1), ("v", -1)):
-        shape = (planes or run.planes)["m"].shape
+        shape = (planes or run.planes)["theta"].shape
         viewer = Run(show, run.storage, shape)
         for plane, array in (planes or run.planes).items():
             viewer.planes[plane][...] = array
@@ -106,6 +106,34 @@ def test_a_non_negative_slot_is_kept_as_at_least_its_half(x: Array, seed: int) -
     normal = finite & (size >= NORMAL)
     assert (v >= size / 2)[normal].all()
     assert (v <= np.maximum(2 * size, 2.0**-23 * top_of_groups(x)))[normal].all()
+
+
+@hypothesis.given(some_groups(), st.integers(0, 2**32 - 1))
+def test_a_signed_slot_in_four_bits_is_kept_within_twice_its_size_or_the_least_code(x: Array, seed: int) -> None:
+    """|m'| <= max(2 |m|, 2^-5 of the group's largest); the sign stays; 0 for subnormals; |m'| >= |m| / 2 above that."""
+    m = shown(kept(x, "4bit", seed=seed))["m"].astype(np.float64)
+    finite, top = np.isfinite(x), top_of_groups(x)
+    size = np.where(finite, np.abs(x), 0).astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(m), ~finite)
+    assert (np.abs(m) <= np.maximum(2 * size, np.maximum(2.0**-5 * top, NORMAL)))[finite].all()
+    assert (m * np.sign(x) >= 0)[finite].all()
+    assert (m == 0)[finite & (size < NORMAL)].all()
+    large = finite & (size >= np.maximum(2.0**-5 * top, NORMAL))
+    assert (np.abs(m) >= size / 2)[large].all()
+
+
+@hypothesis.given(some_groups(), st.integers(0, 2**32 - 1))
+def test_a_non_negative_slot_in_four_bits_is_kept_as_at_least_its_half(x: Array, seed: int) -> None:
+    """v / 2 <= v' <= max(2 v, 2^-8 of the group's largest) for normal v; 0 stays 0; what is no number is inf."""
+    x = np.where(np.isfinite(x), np.abs(x), x)
+    v = shown(kept(x, "4bit", seed=seed))["v"].astype(np.float64)
+    finite = np.isfinite(x)
+    size = np.where(finite, x, 0).astype(np.float64)
+    np.testing.assert_array_equal(np.isinf(v), ~finite)
+    assert (v == 0)[finite & (size < NORMAL)].all()
+    normal = finite & (size >= NORMAL)
+    assert (v >= size / 2)[normal].all()
+    assert (v <= np.maximum(2 * size, np.maximum(2.0**-8 * top_of_groups(x), NORMAL)))[normal].all()
 
 
 @pytest.mark.parametrize("above", range(40))
@@ -195,7 +223,7 @@ def test_the_largest_numbers_are_kept_as_they_are(slot: str) -> None:
     assert (run.planes[f"{slot}.scale"] == 254).all()
 
 
-@pytest.mark.parametrize("state", ["8bit", "bfloat16"])
+@pytest.mark.parametrize("state", ["8bit", "4bit", "bfloat16"])
 @pytest.mark.parametrize("name", ["momentum", "adam", "adamax", "lion", "rmsprop"])
 def test_slots_of_a_dead_unit_fade_to_zero(name: str, state: str) -> None:
     """Once gradients are zero, all slots stay finite on their way to zero, and no parameter becomes infinite or NaN."""
@@ -388,12 +416,15 @@ FAIR = [
     *(("v", "bfloat16", "", x) for x in (1 + 0.3 / 128, 7e-12)),
     *(("m", "8bit", "", x) for x in (1.01, -1.3, 0.77, -0.3, 0.051, -0.0123, 0.003, 0.97, -1e-4, 3.9e-3, 2.3e-6)),
     *(("v", "8bit", "", x) for x in (1.01, 1.37, 0.77, 0.3, 0.051, 1.1e-3, 1.3e-5, 4e-7, 9.5e-7, 1.5e-7)),
+    # The least code of a signed slot is 2^-5 here: smaller numbers become that or zero.
+    *(("m", "4bit", "", x) for x in (1.01, -1.3, 0.77, -0.3, 0.051, -0.0313, 0.01, -0.0003)),
+    *(("v", "4bit", "", x) for x in (1.01, 1.37, 0.77, 0.3, 0.051, 0.11, 0.0045)),
 ]
 
 
 def _fair_run(what: str, form: str, way: str, x: float, shape: tuple[int, int], **options: Any) -> Run:
     numbers = np.full(shape, x, np.float32)
-    if form == "8bit":
+    if form in ("8bit", "4bit"):
         numbers[:, ::128] = 1.5
     states = (form, "float32", "nearest") if what != "theta" else ("float32", form, way)
     return kept(numbers, *states, **options)

@@ -183,7 +183,7 @@ DAMAGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (_plane("m.scale", np.zeros((12, 1), np.uint8)), r"slot m.scale .*\(12, 1\), expected uint8 of shape \(12, 2\)"),
     (_plane("theta.low", np.zeros((12, 200), np.int16)), r"theta.low .*int16 .*expected int8"),
     (_plane("m", [1, 2]), "is a list, expected uint8"),
-    (_format("m", "4bit"), "m in the format '4bit', which this steprule cannot read"),
+    (_format("m", "3bit"), "m in the format '3bit', which this steprule cannot read"),
     (_format("theta", "split99"), "theta in the format 'split99', which this steprule cannot read"),
     (lambda state: state.pop("formats"), "does not tell the formats of params"),
     (lambda state: state["groups"][0].__setitem__("seed", -1), "the seed -1, which is no whole number"),
@@ -213,7 +213,7 @@ WRONG: list[tuple[Any, str, dict[str, Any], type[Exception], str]] = [
     (_big(), "adam", {"states": "8bits"}, HyperparameterError, "states must be one of .*'8bits'. Did you mean '8bit'"),
     (_big(), "adam", {"states": None}, HyperparameterError, "states must be one of .*None"),
     (_big(), "adam", {"states": {"mm": "8bit"}}, HyperparameterError, "states names 'mm', .*slots are m, v"),
-    (_big(), "adam", {"states": {"m": "4bit"}}, HyperparameterError, "states must be one of .*'4bit'"),
+    (_big(), "adam", {"states": {"m": "3bit"}}, HyperparameterError, "states must be one of .*'3bit'"),
     (_big(), "nadam", {"states": {"mu_product": "8bit"}}, HyperparameterError, "'mu_product', which is no slot"),
     (_big(), "sgd", {"states": "8bit"}, HyperparameterError, "'8bit' has no effect: the rule keeps no slots"),
     (_big(), "adam", {"states_": "8bit"}, HyperparameterError, "'states_'. Did you mean 'states'"),
@@ -230,7 +230,7 @@ WRONG: list[tuple[Any, str, dict[str, Any], type[Exception], str]] = [
     (_big(float), "adam", {"states": "8bit"}, StructureError, "type float64.*'8bit' is for.*states='float32'"),
     (_big(), "adagrad", {"states": "8bit", "initial_accumulator": 1e300}, HyperparameterError, "starts at 1e.300"),
     ([sr.Group(_big(), first_row=3)], "adam", {}, HyperparameterError, "first_row=3 has no effect"),
-    ([sr.Group(_big(), states="4bit")], "adam", {}, HyperparameterError, r"'4bit' \(group 0\)"),
+    ([sr.Group(_big(), states="3bit")], "adam", {}, HyperparameterError, r"'3bit' \(group 0\)"),
 ]
 
 

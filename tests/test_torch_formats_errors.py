@@ -39,7 +39,7 @@ def stepped(**options: Any) -> tuple[Tensor, Any]:
 WRONG: list[tuple[str, torch.dtype, dict[str, Any], type[Exception], str]] = [
     ("AdamW", torch.float32, {"states": "8bits"}, HyperparameterError, "'8bits'. Did you mean '8bit'"),
     ("AdamW", torch.float32, {"states": {"mm": "8bit"}}, HyperparameterError, "states names 'mm', which is no slot"),
-    ("AdamW", torch.float32, {"states": {"exp_avg": "4bit"}}, HyperparameterError, "states must be one of .*'4bit'"),
+    ("AdamW", torch.float32, {"states": {"exp_avg": "3bit"}}, HyperparameterError, "states must be one of .*'3bit'"),
     (
         "AdamW",
         torch.float32,
@@ -74,7 +74,7 @@ def test_wrong_formats(
     [
         ({"states_": "8bit"}, r"no option 'states_'. Did you mean 'states'\? .*\(group 1\)"),
         ({"weight": "split24"}, r"no option 'weight'. Did you mean 'weights'\? .*\(group 1\)"),
-        ({"states": "4bit"}, r"'4bit' \(group 1\)"),
+        ({"states": "3bit"}, r"'3bit' \(group 1\)"),
         ({"seed": -1}, r"seed must be .*-1 \(group 1\)"),
     ],
 )

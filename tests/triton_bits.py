@@ -261,7 +261,9 @@ def _line(tensor: Tensor, row: Array, before: int) -> tuple[list[int], int]:
     assert not recipe.has_groups or before % max(1, groups) == 0
     skipped = {"element": elements, "group": before}
     addresses = [
-        tensor.planes[plane.name].ctypes.data - skipped[plane.per] * tensor.planes[plane.name].itemsize
+        tensor.planes[plane.name].ctypes.data
+        - (skipped[plane.per] if plane.holds == 1 else before // max(1, groups) * -(-length // plane.holds))
+        * tensor.planes[plane.name].itemsize
         for plane in recipe.planes
     ]
     blocks = before // backend.chunk_of(recipe)
@@ -515,6 +517,7 @@ FAR: dict[str, Case] = {
     "far float64": functools.partial(far_elements, plain("adamw", "float64")),
     "far bfloat16 by chance": functools.partial(far_elements, stored("lion", "bfloat16", "bfloat16", "stochastic")),
     "far 8bit": functools.partial(far_groups, stored("adam", *LOW)),
+    "far 4bit": functools.partial(far_groups, stored("adam", "4bit", *LOW[1:])),
     "far sums": far_sums,
 }
 TAKEN: dict[str, Case] = {
@@ -538,6 +541,8 @@ SUMMED: list[tuple[str, Work, list[Shape]]] = [
     ("guarded", stored("adam", *LOW, task=0, guard=Guard(True, True, True, True)), [(2, 200)]),
     ("of elements", stored("sgd", "float32", "bfloat16", "stochastic", task="watch"), [(BLOCK + 150,)]),
     ("of groups", stored("lion", "8bit", "float32", "nearest", task="watch"), [(7, 150)]),
+    ("of items", stored("adam", "4bit", "float32", "nearest", task="watch"), [(3, 131)]),
+    ("of items", stored("adopt", "4bit", "float32", "nearest", task="ratio"), [(3, 131), (16, 128)]),
 ]
 SUMS: dict[str, Case] = {
     f"{work.task or 'ratio'} {name}": functools.partial(summed, work, *shapes) for name, work, shapes in SUMMED

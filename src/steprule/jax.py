@@ -25,12 +25,13 @@ except ModuleNotFoundError as error:
 
 from steprule.doors.jax.alias import NAMES, named
 from steprule.doors.jax.convert import encode, from_optax, to_optax
-from steprule.doors.jax.slots import EightBit, NonNegativeEightBit, decode
+from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.transformation import State, Step, step, transformation
 
 _MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}
 
 __all__ = [
+    "Coded",
     "EightBit",
     "NonNegativeEightBit",
     "State",

@@ -152,6 +152,77 @@ def decode_signed(code: int, scale: int) -> int:
     return sign | (_decode(code, scale, 128) if code > 1 else NAN * code)
 
 
+# Four bits: 128 neighbours share an exponent; code c of a signed slot is a power of two, 2^(c - 7) times the one above
+# the group's largest; of a non-negative one 2^(c - 11) times up to 7, and then twice as much every second code.
+
+
+def scale_of_four_bits(words: Sequence[int], non_negative: bool = False) -> int:
+    """Return the biased exponent of the largest magnitude as ``scale_of`` does, and no less than 6 or 9."""
+    exponents = (word >> 23 & 0xFF for word in words if _is_normal(word) and not (non_negative and word & SIGN))
+    return max(9 if non_negative else 6, *exponents, 0)
+
+
+def _octave(magnitude: int, random: int) -> int:
+    """Return the biased exponent of the power of two below a number or above it: 16 bits of chance are carried."""
+    return (magnitude + (random << 7)) >> 23
+
+
+def encode_four_non_negative(word: int, scale: int, draws: Draws) -> int:
+    """Return the code of a number that should not be negative: 0 zero, 1 what is not finite or negative, 2 to 15."""
+    random = draws(16)
+    if word != SIGN and (word & SIGN or word >= INF):
+        return 1
+    if not _is_normal(word):
+        return 0
+    if word < (scale - 3) << 23:
+        return max(_octave(word, random) - scale + 10, 2)
+    return 7 + ((word + (random << 6)) >> 22) - (scale - 3) * 2
+
+
+def decode_four_non_negative(code: int, scale: int) -> int:
+    """Return the word that a code stands for."""
+    if code < 2:
+        return INF * code
+    return _finite((scale - 3 << 23) + (code - 7 << (23 if code < 7 else 22)))
+
+
+def encode_four_signed(word: int, scale: int, draws: Draws) -> int:
+    """Return the code of a number of either sign: 0 zero, 8 what is not finite, 1 to 7, and 8 for the sign."""
+    random, magnitude, sign = draws(16), word & MAGNITUDE, word >> 31 << 3
+    if magnitude >= INF:
+        return 8
+    if not _is_normal(word):
+        return 0
+    code = _octave(magnitude, random) - scale + 6
+    least = (scale - 5) << 23
+    if magnitude < least:
+        share = real_of(word_of(real_of(magnitude) + real_of(least))) / real_of(least) - 1
+        code = int(share * 2**23 + (random << 7) >= 2**23)
+    return code | sign if code else 0
+
+
+def decode_four_signed(code: int, scale: int) -> int:
+    """Return the word that a code stands for."""
+    size, sign = code & 7, code >> 3 << 31
+    return sign | _finite(size + scale - 6 << 23) if size else NAN * (code >> 3)
+
+
+def _finite(word: int) -> int:
+    """Return a word of 32 bits, not infinity."""
+    word &= ALL
+    return word if word & SIGN else min(word, LARGEST)
+
+
+def halves(items: Sequence[int], count: int) -> list[int]:
+    """Return the numbers of which bytes hold two, the first in the lower half: as many as there are."""
+    return [item >> 4 * half & 15 for item in items for half in (0, 1)][:count]
+
+
+def bytes_of(codes: Sequence[int]) -> list[int]:
+    """Return the bytes that hold two numbers each, with a zero where the last has one alone."""
+    return [low | high << 4 for low, high in zip(codes[::2], [*codes[1::2], 0][: len(codes[::2])], strict=True)]
+
+
 # States of 16 bits.
 
 

@@ -29,7 +29,25 @@ _TYPES = {
     "int16": "int16_t",
 }
 _OURS = (
-    *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count", "seed", "tensor", "key"),
+    *(
+        "n",
+        "i",
+        "k",
+        "rows",
+        "length",
+        "row",
+        "place",
+        "group",
+        "groups",
+        "offset",
+        "count",
+        "packed2",
+        "packed4",
+        "packed8",
+        "seed",
+        "tensor",
+        "key",
+    ),
     *("size_t", "bits_of", "real_of", "mixed", "floor_mod", "floor_divide"),
 )
 _SPELLING = Spelling(
@@ -256,6 +274,12 @@ def _described(plan: Plan) -> str:
     said = [f"{plan.planes[1].name} is only read."]
     if groups:
         said.append(f"{' and '.join(groups)}: one number for every {GROUP} elements of a row, or what is left of them.")
+    for holds in sorted({plane.holds for plane in plan.planes} - {1}):
+        names = " and ".join(plane.name.replace(".", "_") for plane in plan.planes if plane.holds == holds)
+        said.append(
+            f"{names}: {holds} neighbours of a row an item, the first in the lowest bits; (length + {holds - 1}) / "
+            f"{holds} items a row."
+        )
     if plan.sums:
         block = f"{BLOCK // LANES} groups" if plan.has_groups else f"{BLOCK} elements"
         said.append(f"{SUMS}: takes {len(plan.sums)} numbers for every {block}, or what is left of them.")

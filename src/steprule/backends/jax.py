@@ -45,13 +45,13 @@ _JAX = {
     **{name: name for name in INPUTS},
 }
 HELPERS = (
-    *("bits", "divide", "divide_by", "group_max", "half", "index_of", "load", "real"),
-    *("root", "spread", "store", "where", "whole", "word_maximum", "word_minimum"),
+    *("bits", "divide", "divide_by", "group_max", "half", "index_of", "load", "packed", "real"),
+    *("root", "spread", "store", "unpacked", "where", "whole", "word_maximum", "word_minimum"),
 )
 """What the text may import from ``jax_math``."""
 _UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
 """What takes a product as it is: nothing is contracted with it."""
-_OURS = ("abs", "zero", "key0", "key1", "stream", "index", "shape", "kernel", "prelude", "inf", "nan", "uint32")
+_OURS = ("abs", "like", "zero", "key0", "key1", "stream", "index", "shape", "kernel", "prelude", "inf", "nan", "uint32")
 
 
 def emit(plan: Plan) -> str:
@@ -100,14 +100,21 @@ class _Writer:
         ]
 
     @property
+    def _shaped(self) -> str:
+        """An array of the parameter's shape. Where none is loaded (but packed numbers) one is given, and not read."""
+        plan = self._plan
+        alike = [index for index in plan.loads if plan.planes[index].is_alike]
+        return self._arrays[alike[0]] if alike else "like"
+
+    @property
     def arguments(self) -> list[str]:
         keys = ["key0", "key1", "stream"] if self._plan.inputs else []
-        return [*(self._arrays[index] for index in self._plan.loads), *self._scalars, "zero", *keys]
+        like = ["like"] if self._plan.has_groups and self._shaped == "like" else []
+        return [*like, *(self._arrays[index] for index in self._plan.loads), *self._scalars, "zero", *keys]
 
     def lines(self) -> list[str]:
         plan = self._plan
-        first = self._arrays[next(index for index in plan.loads if plan.planes[index].is_alike)]
-        lines = [f"shape = {first}.shape"] if plan.has_groups or "index" in plan.inputs else []
+        lines = [f"shape = {self._shaped}.shape"] if plan.has_groups or "index" in plan.inputs else []
         lines += ["index = index_of(shape)"] if "index" in plan.inputs else []
         lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
         part = "the rule"
@@ -121,7 +128,8 @@ class _Writer:
 
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self._arrays[index]
-        return f'load({array}, "{plane.dtype}", {self._plan.compute})'
+        text = f'load({array}, "{plane.dtype}", {self._plan.compute})'
+        return f"unpacked({text}, {plane.holds}, {plane.bits}, shape)" if plane.holds > 1 else text
 
     def _instruction(self, number: int, instruction: Instruction) -> str:
         args = [self._ref(ref, self._plan.phases[instruction.phase]) for ref in instruction.args]
@@ -131,7 +139,9 @@ class _Writer:
 
     def _store(self, store: Store) -> str:
         plane = self._plan.planes[store.plane]
-        return f'store({self._ref(store.value, plane.per)}, "{plane.dtype}")'
+        value = self._ref(store.value, plane.per)
+        value = f"packed({value}, {plane.holds}, {plane.bits})" if plane.holds > 1 else value
+        return f'store({value}, "{plane.dtype}")'
 
     def _ref(self, ref: Ref, per: Per) -> str:
         """Return a value in an operation on elements, or on what there is once a group."""

@@ -72,6 +72,25 @@ def store(value: Array, dtype: str) -> Array:
     return value.astype(np.dtype(dtype))
 
 
+def unpacked(items: Array, holds: int, bits: int, shape: tuple[int, ...]) -> Array:
+    """Return the numbers of an array of this shape whose items hold several, the first in the lowest bits."""
+    rows, length, _ = rows_of(shape)
+    fields = [(items >> np.uint32(bits * field)) & np.uint32(2**bits - 1) for field in range(holds)]
+    wide = jnp.stack(fields, axis=-1).reshape(rows, holds * items.shape[1])
+    return wide[:, :length].reshape(shape)
+
+
+def packed(numbers: Array, holds: int, bits: int) -> Array:
+    """Return the items that hold the lowest bits of numbers, with zeros in what is left of a row's last."""
+    rows, length, _ = rows_of(numbers.shape)
+    filled = jnp.pad(numbers.reshape(rows, length) & np.uint32(2**bits - 1), ((0, 0), (0, -length % holds)))
+    fields = filled.reshape(rows, -(-length // holds), holds)
+    items = fields[..., 0]
+    for field in range(1, holds):
+        items = items | (fields[..., field] << np.uint32(bits * field))
+    return items
+
+
 def bits(x: Array) -> Array:
     """Return the bits of float32 numbers."""
     return lax.bitcast_convert_type(x, np.uint32)

@@ -9,7 +9,7 @@ every rounding as written and vectorises only what gives the same bits.
 
 from __future__ import annotations
 
-from steprule.backends import llvm_groups, llvm_sums
+from steprule.backends import llvm_groups, llvm_packs, llvm_sums
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
@@ -76,5 +76,6 @@ def emit(plan: Plan) -> str:
         body = _SHELL.format(entry=indented(code.entry()), loop=indented(code.elements(0)))
     if plan.sums:
         body = llvm_sums.wrapped(plan, body)
-    loops = "".join(f"!{n} = distinct !{{!{n}, !2, !3}}\n" for n in range(5, 5 + len(plan.phases)) if plan.has_groups)
+    count = len(plan.phases) + llvm_packs.count(plan) if plan.has_groups else 0
+    loops = "".join(f"!{n} = distinct !{{!{n}, !2, !3}}\n" for n in range(5, 5 + count))
     return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)

@@ -136,11 +136,17 @@ class Code:
 
     def _at(self, place: str, phase: int, access: str) -> list[str]:
         elements = [(index, self._stored(index)) for index in self._touched(phase)]
-        lines = [f"%e{i}.{phase} = getelementptr {kind}, ptr %p{i}, i64 {place}" for i, kind in elements]
+        lines = [f"%e{i}.{phase} = getelementptr {kind}, {self._place(i, phase, place)}" for i, kind in elements]
         for index in self.plan.loads:
             if self.plan.phase_of(index) == phase:
                 lines += self._load(index, phase, access)
         return [*lines, *self.instructions(phase), *self._stores(phase, access)]
+
+    def _place(self, index: int, phase: int, place: str) -> str:
+        """Return where a plane has its number: what shares an item has been taken apart by ``llvm_packs``."""
+        return (
+            f"ptr %pack{index}, i64 %i{phase}" if self.plan.planes[index].holds > 1 else f"ptr %p{index}, i64 {place}"
+        )
 
     def instructions(self, phase: int) -> list[str]:
         """The body of one phase, but for maxima over a group."""

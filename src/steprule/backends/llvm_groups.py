@@ -6,6 +6,7 @@ has loops of its own with a constant number of turns; the last group of a row ma
 
 from __future__ import annotations
 
+from steprule.backends import llvm_packs
 from steprule.backends.llvm_code import Code, indented
 from steprule.compile import Plan, Ref, Value
 from steprule.formats import GROUP
@@ -13,7 +14,7 @@ from steprule.formats import GROUP
 __all__ = ["shell"]
 
 _SHELL = """\
-define internal void @step(ptr %addresses, i64 %group, i64 %offset, i64 %count, ptr %scalars{sums}) alwaysinline #0 {{
+define internal void @step(ptr %addresses, i64 %group, i64 %offset, i64 %count, ptr %scalars{given}) alwaysinline #0 {{
 entry:
 {tiles}
 {entry}
@@ -41,16 +42,16 @@ loop:
   %above = mul i64 %row, %length
   %before = mul i64 %place, {GROUP}
   %offset = add i64 %above, %before
-  %left = sub i64 %length, %before
+  %left = sub i64 %length, %before{offsets}
   %full = icmp sge i64 %left, {GROUP}
   br i1 %full, label %whole, label %part
 
 whole:
-  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 {GROUP}, ptr %scalars{sums})
+  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 {GROUP}, ptr %scalars{given})
   br label %stepped
 
 part:
-  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 %left, ptr %scalars{sums})
+  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 %left, ptr %scalars{given})
   br label %stepped
 
 stepped:
@@ -87,17 +88,21 @@ after{p}:"""
 def shell(plan: Plan, code: Code) -> str:
     """Return the functions of a kernel over groups."""
     left = _left(plan)
-    parts: list[str] = []
-    before = "entry"
+    first = 5 + len(plan.phases)
+    parts, before = llvm_packs.open_(code, "entry", first)
     for phase, per in enumerate(plan.phases):
         if per == "group":
             parts.append(indented(code.group(phase)))
         else:
             parts.append(_elements(plan, code, phase, before, left))
             before = f"after{phase}"
+    parts += llvm_packs.close(code, before, first + len(parts) - len(plan.phases))
+    given = llvm_packs.arguments(plan) + (", ptr %sums" if plan.sums else "")
     return _SHELL.format(
         tiles=indented([f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left]),
-        entry=indented(code.entry()),
+        entry=indented([*llvm_packs.start(plan), *code.entry()]),
+        given=given,
+        offsets="".join(f"\n  {line}" for line in llvm_packs.offsets(plan)),
         phases="\n".join(parts),
         planes=len(plan.planes),
         next=len(plan.planes) + 1,

@@ -6,6 +6,7 @@ plan's phases by turns; what one loop over the elements leaves to the next lies 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -130,6 +131,9 @@ class Writer:
         inner.append(size.format(name="offset", text=f"row * length + place * {GROUP}"))
         left = f"length - place * {GROUP}"
         inner.append(size.format(name="count", text=f"{left} < {GROUP} ? {left} : {GROUP}"))
+        for holds in sorted({plane.holds for plane in self._plan.planes} - {1}):
+            items = f"((length + {holds - 1}) >> {_places(holds)})"
+            inner.append(size.format(name=f"packed{holds}", text=f"row * {items} + place * {GROUP // holds}"))
         for phase, per in enumerate(self._plan.phases):
             inner += self._phase(phase) if per == "group" else self._elements(phase)
         inner += self._folded("group", "rows * groups")
@@ -148,12 +152,13 @@ class Writer:
             for number, instruction in enumerate(self._plan.body)
             if instruction.op == "group_max" and instruction.phase == phase
         ]
-        body = [self._dialect.size.format(name="i", text="offset + k"), *self._phase(phase)]
-        body += self._sums(phase)
+        body = [*self._phase(phase), *self._sums(phase)]
         body += [self._dialect.larger.format(name=name, word=self._ref(ref, phase)) for name, ref in maxima]
         for index in sorted(self._tiled):
             if self._plan.phase_of(index) == phase:
                 body.append(f"{self._tile(index)}[k] = {self._values[index]};")
+        if any(re.search(r"\bi\b", line) for line in body):  # not where all planes are of items and groups
+            body.insert(0, self._dialect.size.format(name="i", text="offset + k"))
         starts = [self._dialect.maximum.format(name=name) for name, _ in maxima]
         return [*starts, self._dialect.count.format(name="k", end="count"), *indented(body), "}"]
 
@@ -192,12 +197,17 @@ class Writer:
         return self._dialect.value.format(type=self._type(index), name=self._values[index], text=text)
 
     def _loaded(self, plane: Plane, array: str) -> str:
-        return self._dialect.load[plane.dtype].format(f"{array}[{'group' if plane.per == 'group' else 'i'}]")
+        text = self._dialect.load[plane.dtype].format(_item(plane, array))
+        return f"(({text}) >> {_shift(plane)}) & {2**plane.bits - 1}" if plane.holds > 1 else text
 
     def _stored(self, store: Store, phase: int) -> str:
-        plane, place = self._plan.planes[store.plane], self.arrays[store.plane]
-        value = self._dialect.store[plane.dtype].format(self._ref(store.value, phase))
-        return f"{place}[{'group' if plane.per == 'group' else 'i'}] = {value};"
+        plane, item = self._plan.planes[store.plane], _item(self._plan.planes[store.plane], self.arrays[store.plane])
+        value = self._ref(store.value, phase)
+        if plane.holds > 1:
+            # Elements of an item come one after the other. All have been read: the first clears what was there.
+            before = f"((k & {plane.holds - 1}) ? {item} : 0)"
+            value = f"({before} | (({value} & {2**plane.bits - 1}) << {_shift(plane)}))"
+        return f"{item} = {self._dialect.store[plane.dtype].format(value)};"
 
     def _scalar(self, index: int, text: str) -> str:
         is_condition = self._plan.prelude.conditions[index]
@@ -241,9 +251,32 @@ class Writer:
         return any(isinstance(ref, Value) and ref.index == index for ref in refs)
 
 
+def _item(plane: Plane, array: str) -> str:
+    """Return the item of a plane that has the number of an element, or of a group."""
+    if plane.holds > 1:
+        return f"{array}[packed{plane.holds} + (k >> {_places(plane.holds)})]"
+    return f"{array}[{'group' if plane.per == 'group' else 'i'}]"
+
+
+def _shift(plane: Plane) -> str:
+    """Return where in its item the number of an element lies."""
+    return f"((k & {plane.holds - 1}) << {_places(plane.bits)})"
+
+
+def _places(number: int) -> int:
+    """Return the logarithm of a power of two."""
+    return number.bit_length() - 1
+
+
 def _check(plan: Plan, dialect: Dialect) -> None:
     if plan.sums and not dialect.has_sums:
         raise TargetError(f"{plan.title}: sums over elements are not written in {dialect.name}")
+    for store in plan.stores:
+        if plan.planes[store.plane].holds > 1 and store.phase == plan.phase_of(store.plane):
+            raise TargetError(
+                f"{plan.title}: {dialect.name} reads and writes numbers that share an item in two loops, and this plan "
+                "has one; a format of such numbers needs a scale"
+            )
     for plane in plan.planes:
         if plane.dtype not in dialect.load:
             raise TargetError(

@@ -83,6 +83,19 @@ def rows_of(x):
 
 
 """
+_PACKS = f"""\
+def unpacked(items, holds, bits):
+    fields = items[..., None] >> np.arange(0, holds * bits, bits, dtype=np.uint32) & np.uint32(2**bits - 1)
+    return fields.reshape(len(items), holds * items.shape[1])
+
+
+def packed(groups, items, holds, bits):
+    rows = groups.reshape(len(groups), {GROUP} * groups.shape[1])[:, : holds * items.shape[1]]
+    fields = (rows & np.uint32(2**bits - 1)).reshape(*items.shape, holds)
+    return np.bitwise_or.reduce(fields << np.arange(0, holds * bits, bits, dtype=np.uint32), axis=-1)
+
+
+"""
 _SUMS = f"""\
 def to_lanes(x):
     lanes = np.zeros(-(-x.size // {LANES}) * {LANES})
@@ -103,7 +116,7 @@ def block_sums(lanes):
 """
 _OURS = (
     *("np", "math", "inf", "nan", "scalars", "kernel", "prelude", "to_groups", "from_groups", "rows_of"),
-    *("to_lanes", "block_sums", "sums"),
+    *("to_lanes", "block_sums", "sums", "packed", "unpacked"),
 )
 
 
@@ -131,6 +144,7 @@ def emit(plan: Plan) -> str:
         plan.prelude.text,
         "",
         *([_HELPERS] if plan.has_groups else []),
+        *([_PACKS] if plan.has_packs else []),
         *([_SUMS] if plan.sums else []),
         f"def kernel({arguments}):",
     ]
@@ -185,12 +199,16 @@ class _Writer:
             text = f"{array}.astype({self._plan.compute})"
         if plane.per == "group":
             return f"{text}.reshape(live.shape[0], live.shape[1], 1)"
+        text = f"unpacked({text}, {plane.holds}, {plane.bits})" if plane.holds > 1 else text
         return f"to_groups({text})" if self._plan.has_groups else text
 
     def _store(self, store: Store) -> str:
         plane, array, value = self._plan.planes[store.plane], self.arrays[store.plane], self._ref(store.value)
         if plane.per == "group":
             value = f"{value}.reshape({array}.shape)"
+        elif plane.holds > 1:
+            wide = f"np.where(live, {value}, np.uint32(0))"
+            value = f"packed({wide}, {array}, {plane.holds}, {plane.bits})"
         elif self._plan.has_groups:
             value = f"from_groups({value}, {array})"
         if plane.kind == "int":
@@ -219,7 +237,7 @@ class _Writer:
 def _helpers() -> dict[str, Any]:
     """Return the functions that emitted text has for groups and sums."""
     namespace: dict[str, Any] = {"np": np}
-    exec(compile(_HELPERS + _SUMS, "<numpy kernels>", "exec"), namespace)
+    exec(compile(_HELPERS + _PACKS + _SUMS, "<numpy kernels>", "exec"), namespace)
     return {name: value for name, value in namespace.items() if isinstance(value, FunctionType)}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from steprule.compile import LANES, Const, Plan, Ref, Scalar, Value
+from steprule.compile import LANES, Const, Plan, Plane, Ref, Scalar, Value
+from steprule.formats import GROUP
 
 __all__ = ["Code"]
 
@@ -111,7 +112,11 @@ class Code:
     def body(self, *, masked: bool) -> list[str]:
         """Load, compute and store, phase by phase. Masked: only what is live."""
         lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
-        lines += [f"v{index} = {self._load(index, masked)}" for index in self.plan.loads]
+        for holds in sorted({plane.holds for plane in self.plan.planes} - {1}):
+            lines += self._items(holds, masked)
+        for index in self.plan.loads:
+            lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].holds > 1 else []
+            lines.append(f"v{index} = {self._load(index, masked)}")
         part = ""
         for number, instruction in enumerate(self.plan.body):
             if instruction.part != part:
@@ -127,9 +132,57 @@ class Code:
         for store in self.plan.stores:
             plane = self.plan.planes[store.plane]
             place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+            if plane.holds > 1:
+                lines += self._packed(store.plane, self.ref(store.value), masked)
+                continue
             value = f"{self.ref(store.value)}.to({_TYPES[plane.dtype]})"
             lines.append(f"tl.store(p{store.plane} + {place}, {value}{f', {live}' if masked else ''})")
         return lines
+
+    def _items(self, holds: int, masked: bool) -> list[str]:
+        """Find the places of the items of a tile of groups, where each holds the numbers of so many elements."""
+        lane = f"tl.arange(0, {GROUP // holds})[None, :]"
+        if not masked:
+            return [f"item{holds} = group * {GROUP // holds} + {lane}"]
+        up = holds - 1
+        row = f"group // groups * ((length + {up}) // {holds})"
+        return [
+            f"item{holds} = {row} + group % groups * {GROUP // holds} + {lane}",
+            f"held{holds} = is_group & ({lane} < (left + {up}) // {holds})",
+        ]
+
+    def _packed(self, index: int, value: str, masked: bool) -> list[str]:
+        """Write items that hold the numbers of several elements, with zeros in what is left of a row's last."""
+        plane = self.plan.planes[index]
+        axes = ", ".join(["2"] * (plane.holds.bit_length() - 1))
+        wide = f"tl.where(live & (at >= 0), {value} & {self._mask(plane)}, zero)"
+        lines = [f"q{index} = tl.reshape({wide}, (at.shape[0], {GROUP // plane.holds}, {axes}))"]
+        names = [f"q{index}"]
+        while len(names) < plane.holds:  # the last axis, of neighbours, first
+            halves = [[f"{name}0", f"{name}1"] for name in names]
+            lines += [f"{low}, {high} = tl.split({name})" for name, (low, high) in zip(names, halves, strict=True)]
+            names = [low for low, _ in halves] + [high for _, high in halves]
+        # Of 4 the first two names are those of elements 0 and 2.
+        places = [sum(int(bit) << k for k, bit in enumerate(name.removeprefix(f"q{index}"))) for name in names]
+        shifted = [f"({name} << {place * plane.bits})" for name, place in zip(names, places, strict=True)]
+        item = f"({' | '.join(shifted)}).to({_TYPES[plane.dtype]})"
+        return [*lines, f"tl.store(p{index} + item{plane.holds}, {item}{f', held{plane.holds}' if masked else ''})"]
+
+    def _item(self, index: int, masked: bool) -> str:
+        plane = self.plan.planes[index]
+        mask = f", held{plane.holds}, other=0" if masked else ""
+        return f"tl.load(p{index} + item{plane.holds}{mask}).to(tl.uint32)"
+
+    def _unpacked(self, index: int) -> str:
+        plane = self.plan.planes[index]
+        texts = [f"((q{index} >> {field * plane.bits}) & {self._mask(plane)})" for field in range(plane.holds)]
+        while len(texts) > 1:  # the first axis that is joined, of the farthest apart, is the first of the shape
+            half = len(texts) // 2
+            texts = [f"tl.join({low}, {high})" for low, high in zip(texts[:half], texts[half:], strict=True)]
+        return f"tl.reshape({texts[0]}, (group.shape[0], {GROUP}))"
+
+    def _mask(self, plane: Plane) -> str:
+        return f"tl.full((), {2**plane.bits - 1}, tl.uint32)"
 
     def sums(self) -> list[str]:
         """Add to the lanes ``sum0``, ``sum1``, ..."""
@@ -171,6 +224,8 @@ class Code:
 
     def _load(self, index: int, masked: bool) -> str:
         plane = self.plan.planes[index]
+        if plane.holds > 1:
+            return self._unpacked(index)
         place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
         text = f"tl.load(p{index} + {place}{f', {live}, other=0' if masked else ''})"
         if plane.dtype == self.plan.compute:

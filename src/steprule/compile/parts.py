@@ -171,6 +171,11 @@ class Plan:
         return not all(plane.is_alike for plane in self.planes)
 
     @property
+    def has_packs(self) -> bool:
+        """Whether items of a plane hold the numbers of several elements."""
+        return any(plane.holds > 1 for plane in self.planes)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Which of ``language.words.INPUTS`` it reads: random bits depend on them."""
         return tuple(name for name in INPUTS if any(name == instruction.op for instruction in self.body))

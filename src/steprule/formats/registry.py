@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from steprule.formats.bfloat16 import BFLOAT16
 from steprule.formats.eight_bit import EIGHT_BIT
+from steprule.formats.four_bit import FOUR_BIT
 from steprule.formats.slot import SlotFormat
 
 __all__ = ["SLOT_FORMATS", "STATES"]
@@ -18,6 +19,7 @@ SLOT_FORMATS: dict[str, SlotFormat] = {
     for slot_format in (
         BFLOAT16,
         EIGHT_BIT,
+        FOUR_BIT,
     )
 }
 STATES = ("float32", *SLOT_FORMATS)

@@ -18,12 +18,15 @@ class SlotFormat:
         title: what sentences call it: slots "in 8 bits".
         signed: how a slot is kept whose numbers may have either sign.
         non_negative: how one is kept whose numbers are never negative; the same where no sign is saved by that.
+        error: the relative error, of all numbers of a slot together, from which on they do not fit the format.
+            8 bits make 0.02 to 0.04, but for numbers below a 2^102th.
     """
 
     name: str
     title: str
     signed: Kept
     non_negative: Kept
+    error: float = 0.2
 
     @property
     def ways(self) -> tuple[Kept, Kept]:

@@ -47,9 +47,6 @@ UPDATE_RMS = 2.3
 section 3.4, arXiv:2304.13013). Single steps of healthy runs reach 4, so one reading is not enough."""
 GROWTH = 3.5
 """The same while v warms up. Gradients that grow at the start of a run, as of low-rank adapters, make up to 2.6."""
-QUANTISATION_ERROR = 0.2
-"""The relative error of a slot. 8 bits make 0.02 to 0.04, but for numbers below a 2^102th."""
-
 _BY_CHANCE = {"stochastic", "split24"}
 
 
@@ -291,7 +288,7 @@ ILLNESSES: Sequence[Illness] = (
     ),
     Illness(
         "slot in too few bits",
-        lambda seen: None if seen.worst_slot is None else seen.worst_slot[1] / QUANTISATION_ERROR,
+        lambda seen: None if seen.worst_slot is None else seen.worst_slot[1] / seen.limit(seen.worst_slot[0]),
         LEAST,
         _slot_evidence,
         _slot_words,

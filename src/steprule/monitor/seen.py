@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, prod, sqrt
 
+from steprule.formats import SLOT_FORMATS
 from steprule.launch.readings import Reading
 from steprule.monitor.statistics import QUANTISATION, Row
 
@@ -79,7 +80,11 @@ class Seen:
 
     @property
     def worst_slot(self) -> tuple[str, float] | None:
-        """The slot in fewer bits with the largest relative error, by its key in the row."""
+        """The slot in fewer bits with the largest relative error for its format, by its key in the row."""
         errors = {key: value for key, value in self.row.items() if key.startswith(QUANTISATION)}
         known = {key: value for key, value in errors.items() if value is not None and isfinite(value)}
-        return max(known.items(), key=lambda item: item[1]) if known else None
+        return max(known.items(), key=lambda item: item[1] / self.limit(item[0])) if known else None
+
+    def limit(self, key: str) -> float:
+        """Return the relative error from which on a slot does not fit its format."""
+        return SLOT_FORMATS[self.reading.formats[key.removeprefix(QUANTISATION)]].error

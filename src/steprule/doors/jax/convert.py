@@ -154,7 +154,7 @@ def _outline(tree: Any) -> Any:
     """Return the shape and the format of every array of a tree."""
 
     def of(leaf: Any) -> _Outline:
-        return _Outline(leaf.codes.shape, leaf.kept.id) if is_coded(leaf) else _Outline(leaf.shape, str(leaf.dtype))
+        return _Outline(leaf.shape, leaf.kept.id) if is_coded(leaf) else _Outline(leaf.shape, str(leaf.dtype))
 
     return jax.tree.map(of, tree, is_leaf=is_coded)
 

@@ -17,7 +17,7 @@ from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import as_scalar, kept, reloaded
 from steprule.compile import Plan
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
-from steprule.doors.jax.slots import check_kept, is_plain, planes_of, slot_of
+from steprule.doors.jax.slots import check_kept, check_planes, is_plain, planes_of, slot_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
@@ -169,7 +169,9 @@ def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str)
     for slot, way in kernel.slots.items():
         check_kept(slots[slot], way, f"slot {slot!r} of {path}")
         own = planes_of(slots[slot])
-        check_like(own[0], g, path, f"slot {slot!r} of")
+        if way.parts[0].holds == 1:
+            check_like(own[0], g, path, f"slot {slot!r} of")
+        check_planes(slots[slot], way, g.shape, f"slot {slot!r} of {path}")
         planes += own
     return tuple(planes)
 
@@ -202,7 +204,7 @@ def compiled(
         named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
         first, *rest = kernel.code[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
         made_of = iter(rest)
-        slots = {slot: slot_of([next(made_of) for _ in way.parts], way) for slot, way in kernel.slots.items()}
+        slots = {slot: slot_of([next(made_of) for _ in way.parts], way, g.shape) for slot, way in kernel.slots.items()}
         return first.astype(jnp.dtype(dtype)), slots
 
     step.__name__ = step.__qualname__ = rule.name if rule.name.isidentifier() else "step"

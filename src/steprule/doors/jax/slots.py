@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,12 @@ from steprule import coding
 from steprule.backends import jax as backend
 from steprule.doors.jax.leaves import is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import GROUP, Kept, Part, rows_of
+from steprule.formats import FORMATS, GROUP, Kept, Part, rows_of, saved_way, shape_of
 from steprule.formats.bfloat16 import BFLOAT16
 from steprule.formats.eight_bit import EIGHT_BIT
 
 __all__ = [
+    "Coded",
     "EightBit",
     "NonNegativeEightBit",
     "check_kept",
@@ -48,10 +50,14 @@ class EightBit(NamedTuple):
         """How the numbers are kept."""
         return EIGHT_BIT.signed
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The parameter's."""
+        return self.codes.shape
+
     def decode(self) -> Array:
         """Return the numbers that the slot holds, in float32."""
-        numbers: Array = converter(self.kept, False)(self.codes, self.scale)[0]
-        return numbers
+        return _decoded(self.kept, self, self.shape)
 
 
 class NonNegativeEightBit(EightBit):
@@ -65,8 +71,35 @@ class NonNegativeEightBit(EightBit):
         return EIGHT_BIT.non_negative
 
 
-Coded: TypeAlias = EightBit
-"""A slot in codes."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Coded:
+    """A slot in codes, of any format but 8 bits: several may share an item, so their shape is not the parameter's.
+
+    Attributes:
+        codes: the codes, in rows of the parameter's first axis.
+        scale: what neighbours in a row share.
+        shape: the parameter's.
+        format: what tells how the numbers are kept.
+    """
+
+    codes: Array
+    scale: Array
+    shape: tuple[int, ...] = field(metadata={"static": True})
+    format: str = field(metadata={"static": True})
+
+    @property
+    def kept(self) -> Kept:
+        """How the numbers are kept."""
+        way = saved_way(self.format, FORMATS["float32"], is_slot=True)
+        assert way is not None  # only this file makes such slots
+        return way
+
+    def decode(self) -> Array:
+        """Return the numbers that the slot holds, in float32."""
+        return _decoded(self.kept, (self.codes, self.scale), self.shape)
+
+
 _CLASSES: dict[Kept, type[EightBit]] = {
     EIGHT_BIT.signed: EightBit,
     EIGHT_BIT.non_negative: NonNegativeEightBit,
@@ -75,7 +108,7 @@ _CLASSES: dict[Kept, type[EightBit]] = {
 
 def is_coded(x: Any) -> bool:
     """Whether a subtree is a slot in codes."""
-    return isinstance(x, EightBit)
+    return isinstance(x, EightBit | Coded)
 
 
 def decode(state: Any) -> Any:
@@ -88,15 +121,16 @@ def encoded(numbers: Any, like: Any) -> Any:
 
     What is in that format stays as it is: codes that are rounded again may become other ones.
     """
-    same = is_coded(numbers) and type(numbers) is type(like)
+    same = is_coded(numbers) and is_coded(like) and numbers.kept.id == like.kept.id
     if not same:
         numbers = numbers.decode() if is_coded(numbers) else jnp.asarray(numbers)
     if same:
         new: Any = numbers
     elif is_coded(like):
-        new = slot_of(list(converter(like.kept, True)(numbers.astype(np.float32))), like.kept)
+        new = slot_of(list(converter(like.kept, True)(numbers.astype(np.float32))), like.kept, numbers.shape)
     elif like.dtype == jnp.bfloat16:
-        new = slot_of(list(converter(BFLOAT16.signed, True)(numbers.astype(np.float32))), BFLOAT16.signed)
+        planes = list(converter(BFLOAT16.signed, True)(numbers.astype(np.float32)))
+        new = slot_of(planes, BFLOAT16.signed, numbers.shape)
     else:
         new = numbers.astype(like.dtype)
     return jax.tree.map(_placed, new, like)
@@ -115,10 +149,20 @@ def converter(way: Kept, encodes: bool) -> Callable[..., tuple[Array, ...]]:
     return jax.jit(lambda *arrays: kernel(*arrays, np.float32(-0.0)))
 
 
+def _decoded(way: Kept, planes: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
+    run = converter(way, False)
+    # Where no plane has the parameter's shape, the kernel is told it by an array that is not read.
+    like = () if any(part.per == "element" and part.holds == 1 for part in way.parts) else (jnp.zeros(shape, bool),)
+    numbers: Array = run(*like, *planes)[0]
+    return numbers
+
+
 def planes_of(slot: Any) -> tuple[Any, ...]:
     """Return the planes of a slot in the order of its format's parts."""
     if isinstance(slot, EightBit):
         return tuple(slot)
+    if isinstance(slot, Coded):
+        return slot.codes, slot.scale
     # nnx.Optimizer keeps a named tuple as a mapping of its fields.
     return (slot["codes"], slot["scale"]) if isinstance(slot, Mapping) else (slot,)
 
@@ -126,6 +170,20 @@ def planes_of(slot: Any) -> tuple[Any, ...]:
 def is_plain(slot: Any, dtype: str) -> bool:
     """Whether a slot is kept as numbers of that type."""
     return [type_of(plane) for plane in planes_of(slot)] == [dtype]
+
+
+def check_planes(value: Any, way: Kept, shape: tuple[int, ...], what: str) -> None:
+    """Refuse a slot of another shape, where its planes have none of their own that says so.
+
+    Raises:
+        StructureError: naming both.
+    """
+    for part, plane in zip(way.parts, planes_of(value), strict=True):
+        if part.holds > 1 and plane.shape != shape_of(part, shape):
+            raise StructureError(
+                f"{what} has {way.name} codes of shape {plane.shape}, expected {shape_of(part, shape)} beside its "
+                f"gradient of shape {shape}. Both must be of the parameters that init was called with"
+            )
 
 
 def check_kept(value: Any, way: Kept, what: str) -> None:
@@ -143,10 +201,11 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
         )
 
 
-def slot_of(planes: list[Any], way: Kept) -> Any:
-    """Return a slot made of new planes."""
+def slot_of(planes: list[Any], way: Kept, shape: tuple[int, ...]) -> Any:
+    """Return a slot, of a parameter of this shape, made of new planes."""
     if way.is_coded:
-        return _CLASSES[way](*planes)
+        codes, scale = planes
+        return _CLASSES[way](codes, scale) if way in _CLASSES else Coded(codes, scale, shape, way.id)
     return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if not way.is_plain else planes[0]
 
 
@@ -167,7 +226,7 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
         )
     numbers = coding.encode(way, np.full((1, GROUP), start, np.float32))
     planes = [_full(like, part, numbers[part.suffix]) for part in way.parts]
-    return slot_of(planes, way) if way.is_coded else planes[0]
+    return slot_of(planes, way, like.shape) if way.is_coded else planes[0]
 
 
 def _full(like: Any, part: Part, items: NDArray[Any]) -> Array:
