@@ -151,7 +151,8 @@ def test_rules_of_rules_keep_roles(combine: Callable[[Rule], Rule]) -> None:
     own = combine(bare_adam)
     assert own.roles == bare_adam.roles
     assert clips(own)
-    for options in ({}, {"update_clip": True}):
+    choices: list[dict[str, Any]] = [{}, {"update_clip": True}]
+    for options in choices:
         rows, found = run(own, **options)
         expected, same = run(combine(CATALOGUE["adam"]), **options)
         assert [[row[key] for key in MOMENTS] for row in rows] == [[row[key] for key in MOMENTS] for row in expected]
