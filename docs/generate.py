@@ -1,7 +1,8 @@
 """Write what follows from the catalogue and from measured results.
 
-docs/rules.md and the README's table come from the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and
-the README's figures from benchmarks/results/*.json, the README's race from docs/race/results.json.
+docs/rules.md, the README's table, the stubs of the doors and the classes that docs/torch.md names (stubs.py) come from
+the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures from
+benchmarks/results/*.json, the README's race from docs/race/results.json.
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -359,11 +361,15 @@ def with_figures(text: str) -> str:
 
 def targets() -> dict[Path, str]:
     """Return what each generated file must hold."""
+    stubs = runpy.run_path(str(ROOT / "docs" / "stubs.py"))
     return {
+        ROOT / "src" / "steprule" / "torch.pyi": stubs["torch_stub"](),
+        ROOT / "src" / "steprule" / "jax.pyi": stubs["jax_stub"](),
         ROOT / "docs" / "rules.md": rules_page(),
         ROOT / "docs" / "schedules.md": schedules_page(),
         ROOT / "docs" / "benchmarks.md": benchmarks_page(),
         ROOT / "README.md": readme(),
+        ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),
     }
 
@@ -372,13 +378,14 @@ def main() -> int:
     """Write or check."""
     if "--race" in sys.argv[1:]:
         keep_race(Path(sys.argv[sys.argv.index("--race") + 1]))
-    stale = [path for path, text in targets().items() if not path.exists() or path.read_text() != text]
+    wanted = targets()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is stale; run: python docs/generate.py")
         return bool(stale)
     for path in stale:
-        write_whole(path, targets()[path])
+        write_whole(path, wanted[path])
         print(f"wrote {path.relative_to(ROOT)}")
     return 0
 

@@ -270,6 +270,8 @@ PROBLEMS = {
 }
 ITERATIONS = 20_000
 WITHIN = 1e-2
+# Of rules that are not listed one of ANY will do.
+ANY = (1e-2, 1e-3, 1e-4, 0.5)
 RATES = {
     "sgd": 1e-3,
     "momentum": 1e-3,
@@ -308,7 +310,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_rule_solves_the_problems_of_optax(name: str, problem: str) -> None:
     function, start, goal = PROBLEMS[problem]
-    options = {"lr": RATES[name], **OPTIONS.get(name, {}), **OPTIONS.get(f"{name}, {problem}", {})}
+    options = {**OPTIONS.get(name, {}), **OPTIONS.get(f"{name}, {problem}", {})}
+    rates = [RATES[name]] if name in RATES else ANY
+    missed = [missed_by(function, start, goal, name, {"lr": lr, **options}) for lr in rates]
+    assert min(missed) <= WITHIN
+
+
+def missed_by(function: Any, start: list[float], goal: list[float], name: str, options: dict[str, Any]) -> float:
     transformation = ours.transformation(name, **options)
 
     def step(carry: Any, _: Any) -> tuple[Any, Any]:
@@ -318,4 +326,5 @@ def test_every_rule_solves_the_problems_of_optax(name: str, problem: str) -> Non
 
     x = jnp.array(start)
     (x, _), _ = jax.jit(lambda x: jax.lax.scan(step, (x, transformation.init(x)), None, length=ITERATIONS))(x)
-    assert float(abs(x - jnp.array(goal)).max()) <= WITHIN
+    missed = float(abs(x - jnp.array(goal)).max())
+    return missed if np.isfinite(missed) else np.inf

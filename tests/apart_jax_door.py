@@ -88,7 +88,7 @@ def test_a_rule_of_ones_own_is_a_transformation() -> None:
 
 def test_names_that_are_wrong_are_told() -> None:
     with pytest.raises(AttributeError, match=r"no 'adamm'. Did you mean 'adam"):
-        steprule.jax.adamm  # noqa: B018
+        steprule.jax.adamm  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(RuleError, match="no rule is called 'adm'"):
         steprule.jax.transformation("adm")
     with pytest.raises(HyperparameterError, match=r"'learning_rate'. It is called 'lr'"):
@@ -664,7 +664,8 @@ def test_whole_numbers_are_hyperparameters_too() -> None:
 
 def test_arrays_of_numpy_are_what_jax_makes_of_them() -> None:
     tree = {"w": np.ones((4, 200)), "b": np.ones(3, np.float32)}  # float64, which JAX has as float32
-    for options in ({}, {"states": "8bit", "min_elements": 1}):
+    few: dict[str, Any] = {"states": "8bit", "min_elements": 1}
+    for options in ({}, few):
         transformation = steprule.jax.adamw(0.1, **options)
         state = transformation.init(tree)
         updates, after = transformation.update(tree, state, tree)

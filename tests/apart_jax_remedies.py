@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +124,9 @@ REMEDIES: dict[str, Remedy] = {
         (lambda: jax.jit(ours.adam(lambda t: 0.1 * jnp.cos(t)).update)(GRADS, OURS),),
     ),
     # alias.py
-    "parameters": made(lambda: ours.adam(PARAMS), r"tx = adam\(1e-3\); state = tx.init", lambda: ours.adam(1e-3)),
+    "parameters": made(
+        lambda: ours.adam(cast(Any, PARAMS)), r"tx = adam\(1e-3\); state = tx.init", lambda: ours.adam(1e-3)
+    ),
     "twice": made(
         lambda: ours.adam(0.1, b1=0.9, beta1=0.8),
         "give one of them",

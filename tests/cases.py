@@ -8,6 +8,7 @@ stored as zero).
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (gives NumPy the type bfloat16)
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 from steprule.language.node import Node
 from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule as declared
-from steprule.rules.hyperparameters import NonNegative, Rate, Scalar
+from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Rate, Role, Scalar
 
 Array = NDArray[Any]
 
 COMPUTE = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 
-# Values unlike the defaults, so that every hyperparameter has an effect.
+# Values unlike the defaults, so that every hyperparameter has an effect; those of others follow from their ranges.
 _UNLIKE = {
     "lr": 0.02,
     "momentum": 0.8,
@@ -54,6 +55,16 @@ _UNLIKE = {
 }
 
 
+def unlike_default(hyper: Hyperparameter) -> float:
+    """Return a number that a hyperparameter takes, unlike its default."""
+    low = hyper.range.low if hyper.range.low > -math.inf else -1.0
+    high = min(hyper.range.high, low + 1.0)
+    if hyper.name in _UNLIKE:
+        return _UNLIKE[hyper.name]
+    near = low + 0.8 * (float(hyper.default) - low) if hyper.default is not None else low
+    return near if near not in (low, hyper.default) else low + 0.7 * (high - low)
+
+
 def variants(rule: Rule) -> list[dict[str, Any]]:
     """Return every combination of booleans, choices and optional hyperparameters of a rule that is a computation.
 
@@ -61,8 +72,8 @@ def variants(rule: Rule) -> list[dict[str, Any]]:
     """
     names = [name for name, hyper in rule.hyperparameters.items() if hyper.is_static or hyper.optional]
     values = [
-        hyper.choices or (None, _UNLIKE[name])
-        for name, hyper in rule.hyperparameters.items()
+        hyper.choices or (None, unlike_default(hyper))
+        for hyper in rule.hyperparameters.values()
         if hyper.is_static or hyper.optional
     ]
     found: dict[Any, dict[str, Any]] = {}
@@ -80,11 +91,13 @@ def _written(node: Node) -> Any:
 
 
 def unlike_defaults(rule: Rule) -> dict[str, Any]:
-    """Return hyperparameters of which none that we list has its default."""
-    numbers = {name for name, hyper in rule.hyperparameters.items() if not hyper.is_static and not hyper.optional}
-    return {name: value for name, value in _UNLIKE.items() if name in numbers}
+    """Return the numbers among the hyperparameters, none with its default."""
+    numbers = [hyper for hyper in rule.hyperparameters.values() if not hyper.is_static and not hyper.optional]
+    return {hyper.name: unlike_default(hyper) for hyper in numbers}
 
 
+SECOND_MOMENT = [name for name, rule in CATALOGUE.items() if rule.slot_of(Role.SECOND_MOMENT)]
+"""The rules that divide by the root of an average of squares."""
 CASES = [pytest_id for rule in CATALOGUE.values() for pytest_id in [(rule.name, options) for options in variants(rule)]]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -52,14 +50,10 @@ def test_the_readme_has_blocks() -> None:
     assert len(_blocks(ROOT / "README.md", "python")) >= 4
 
 
-@pytest.fixture(scope="module")
-def generate() -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "docs" / "generate.py"))
-
-
-def test_generated_pages_are_fresh(generate: dict[str, Any]) -> None:
-    for path, text in generate["targets"]().items():
-        assert path.read_text() == text, f"{path.name} is stale; run: python docs/generate.py"
+def test_what_is_generated_is_fresh() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]  # it imports JAX
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
 def test_every_rule_has_its_entry() -> None:

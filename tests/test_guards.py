@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +19,11 @@ import steprule as sr
 from steprule.errors import HyperparameterError, NonFiniteError, StructureError
 from steprule.rules import CATALOGUE
 from steprule.runtime import launch
-from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, wild
+from tests.cases import CASES, COMBINED, SECOND_MOMENT, Array, Direct, assert_same_bits, case_id, wild
 from tests.papers import guards as paper
 from tests.test_formats_optimizer import COMBINATIONS, arrays, assert_same_state, combination_id, fitting, gradients
 
 RULES = {**CATALOGUE, **COMBINED}
-STABLE = ("adam", "adamw", "amsgrad", "nadam", "radam", "yogi", "rmsprop", "ademamix", "adopt", "adan")
 TYPES = ("float16", "float32", "float64")
 BAD = (math.inf, -math.inf, math.nan)
 # So small that its square is zero: its step shows the factor, every bit of it, and leaves the norm alone.
@@ -81,7 +81,7 @@ def formats_of(rule: sr.Rule, formats: dict[str, Any], weights: bool = True) -> 
 
 def all_guards(name: str, **options: Any) -> dict[str, Any]:
     """Return every guard that a rule takes."""
-    own = {"update_clip": True} if any(part in STABLE for part in re.split(r"\W+", name)) else {}
+    own = {"update_clip": True} if any(part in SECOND_MOMENT for part in re.split(r"\W+", name)) else {}
     return {"clip_norm": 0.7, "clip_value": 0.9, **own, **options}
 
 
@@ -531,8 +531,10 @@ def test_a_wrong_gradient_is_an_error_before_it_is_a_skip() -> None:
 def moments_of(name: str, options: dict[str, Any], gradients: list[list[float]]) -> tuple[list[list[float]], float]:
     """Return what a rule's update is compared to after each step, by loops, and its epsilon."""
     o: dict[str, Any] = {**{k: h.default for k, h in CATALOGUE[name].hyperparameters.items()}, **options}
-    beta2 = o["rho" if name == "rmsprop" else "beta2"]
+    beta2 = o.get("rho" if name == "rmsprop" else "beta2", 0.0)
+    usual = lambda: paper.averages(gradients, beta2, o.get("bias_correction", True))  # noqa: E731
     found: dict[str, Callable[[], list[list[float]]]] = {
+        **dict.fromkeys(("adam", "adamw", "nadam", "radam", "ademamix"), usual),
         "amsgrad": lambda: paper.largest_averages(gradients, beta2, o["correction"]),
         "yogi": lambda: paper.additive(gradients, beta2, o["initial_accumulator"], o["bias_correction"]),
         "rmsprop": lambda: paper.averages(gradients, beta2, False),
@@ -540,8 +542,34 @@ def moments_of(name: str, options: dict[str, Any], gradients: list[list[float]])
         "adopt": lambda: [[0.0] * len(gradients[0]), *paper.from_the_first(gradients, beta2)[:-1]],
         "adan": lambda: paper.ahead(gradients, beta2, o["beta3"], o["bias_correction"]),
     }
-    usual = lambda: paper.averages(gradients, beta2, o.get("bias_correction", True))  # noqa: E731
-    return found.get(name, usual)(), o["eps"]
+    return found.get(name, lambda: told_by(CATALOGUE[name], o, gradients))(), o["eps"]
+
+
+def told_by(rule: sr.Rule, values: dict[str, Any], gradients: list[list[float]]) -> list[list[float]]:
+    """Return what a rule's function calls v_hat, or v where it has none, in each step: its own variables when it
+    returns. For rules that have no loop of their own for it."""
+    told: list[list[float]] = []
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code is rule.function.__code__:
+            told.append(np.asarray(frame.f_locals.get("v_hat", frame.f_locals["v"])).tolist())
+
+    direct = Direct(rule, np.zeros(len(gradients[0])), **values)
+    sys.setprofile(look)
+    try:
+        for g in gradients:
+            direct.step(np.array(g))
+    finally:
+        sys.setprofile(None)
+    return told
+
+
+def test_a_rule_tells_its_second_moment_as_the_loops_do() -> None:
+    gradients = rising(5, 6).tolist()
+    for name in ("adam", "radam", "yogi"):
+        values = {key: hyper.default for key, hyper in CATALOGUE[name].hyperparameters.items()}
+        told = told_by(CATALOGUE[name], values, gradients)
+        np.testing.assert_allclose(told, moments_of(name, {}, gradients)[0], rtol=RELATIVE)
 
 
 def rising(n: int, steps: int, seed: int = 0) -> Array:
@@ -552,10 +580,11 @@ def rising(n: int, steps: int, seed: int = 0) -> Array:
     return numbers
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] in STABLE], ids=case_id)
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] in SECOND_MOMENT], ids=case_id)
 def test_the_update_is_clipped_by_a_lower_learning_rate(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
-    average = {"rmsprop": "rho", "adan": "beta3"}.get(name, "beta2")
+    betas = [key for key in CATALOGUE[name].hyperparameters if key.startswith("beta")]
+    average = {"rmsprop": "rho", "ademamix": "beta2"}.get(name) or betas[-1]
     options = {**options, average: 0.95}
     paths = [rising(9, 12), rising(4, 12, 1)]
     theta, plain = ([np.linspace(-2, 3, 9), np.full((2, 2), 0.5)] for _ in range(2))
@@ -665,7 +694,7 @@ def test_the_update_follows_schedules_and_groups() -> None:
         assert_same_bits(x, own.params)
 
 
-@pytest.mark.parametrize("name", sorted(set(CATALOGUE) - set(STABLE)))
+@pytest.mark.parametrize("name", sorted(set(CATALOGUE) - set(SECOND_MOMENT)))
 def test_rules_without_a_second_moment_refuse_to_clip_updates(name: str) -> None:
     with pytest.raises(HyperparameterError, match="update_clip.*" + name):
         sr.Optimizer(np.ones(3), name, update_clip=True)

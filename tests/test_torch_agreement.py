@@ -19,6 +19,7 @@ from tests.torch_cases import (
     DENSE_NAMES,
     EXTRA,
     INFO,
+    OWN,
     RICH,
     STEPS,
     TORCH_NAMES,
@@ -41,15 +42,15 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 SETS = [(name, i, s.desc) for name, info in INFO.items() for i, s in enumerate(info.optim_inputs_func(device="cpu"))]
 COMPLEX_SETS = [(name, i, desc) for name, i, desc in SETS if INFO[name].supports_complex]
 
-# The classes that torch.optim lacks: the loop in tests/papers, what its hyperparameters are called there, its slots.
-PAPERS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
-    "Lion": ("lion", {}, {"m": "exp_avg"}),
-    "AdaBelief": ("adabelief", {}, {"m": "exp_avg", "s": "exp_avg_var"}),
-    "Yogi": ("yogi", {}, {"m": "exp_avg", "v": "exp_avg_sq"}),
-    "Adan": ("adan", {}, {"m": "exp_avg", "v": "exp_avg_diff", "n": "exp_avg_sq", "g_prev": "previous_grad"}),
-    "ADOPT": ("adopt", {}, {"m": "exp_avg", "v": "exp_avg_sq"}),
-    "AdEMAMix": ("ademamix", {}, {"m1": "exp_avg", "m2": "exp_avg_slow", "v": "exp_avg_sq"}),
-    "Signum": ("signum", {"momentum": "beta"}, {"m": "exp_avg"}),
+# What slots are called in the states of classes that torch.optim lacks, and the class itself says of others.
+SLOTS: dict[str, dict[str, str]] = {
+    "Lion": {"m": "exp_avg"},
+    "AdaBelief": {"m": "exp_avg", "s": "exp_avg_var"},
+    "Yogi": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "Adan": {"m": "exp_avg", "v": "exp_avg_diff", "n": "exp_avg_sq", "g_prev": "previous_grad"},
+    "ADOPT": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "AdEMAMix": {"m1": "exp_avg", "m2": "exp_avg_slow", "v": "exp_avg_sq"},
+    "Signum": {"m": "exp_avg"},
 }
 
 
@@ -74,8 +75,8 @@ def check(name: str, dtype: torch.dtype, options: dict[str, Any]) -> None:
 def test_every_class_is_in_the_matrix() -> None:
     """A class that is added to the door, or lost from it, changes this list or fails."""
     assert {name for name, *_ in SETS} == set(TORCH_NAMES) == {name for name, _ in RICH}
-    assert set(PAPERS) == {name for name, _ in EXTRA}
-    assert {*TORCH_NAMES, *PAPERS, "Optimizer"} == set(CLASSES)
+    assert set(SLOTS) <= set(OWN) == {name for name, _ in EXTRA}
+    assert {*TORCH_NAMES, *OWN, "Optimizer"} == set(CLASSES)
     assert len(TORCH_NAMES) == 12
 
 
@@ -226,6 +227,9 @@ def test_schedule_agrees_with_torch(name: str, schedule: str, lr: Any) -> None:
     assert_agree(actual, expected, schedule)
 
 
+DECAYED = [(name, options) for name, options in EXTRA if "weight_decay" not in OWN[name].hyperparameters]
+
+
 def flat_gradients(n: int) -> list[list[float]]:
     random = torch.Generator().manual_seed(3)
     gradients = torch.randn(STEPS, n, generator=random, dtype=torch.float64) * 10 ** torch.linspace(-3, 2, n)
@@ -235,10 +239,11 @@ def flat_gradients(n: int) -> list[list[float]]:
 
 def loop(name: str, options: dict[str, Any], theta: list[float], gradients: list[list[float]]) -> Any:
     """Run the paper's loop with the hyperparameters under the names that it has for them."""
-    module, renamed, _ = PAPERS[name]
+    rule = OWN[name]
+    renamed = {} if "momentum" in rule.hyperparameters else {"momentum": "beta"}
     values = {renamed.get(key, key): value for key, value in options.items()}
     betas = {f"beta{i}": beta for i, beta in enumerate(values.pop("betas", ()), start=1)}
-    return importlib.import_module(f"tests.papers.{module}").run(theta, gradients, **values, **betas)
+    return importlib.import_module(f"tests.papers.{rule.name}").run(theta, gradients, **values, **betas)
 
 
 def stepped(name: str, options: dict[str, Any], theta: list[float], gradients: list[list[float]]) -> Any:
@@ -256,14 +261,15 @@ def stepped(name: str, options: dict[str, Any], theta: list[float], gradients: l
 THETA = torch.linspace(-2, 3, 9, dtype=torch.float64).tolist()
 
 
-@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in PAPERS), *EXTRA], ids=case_id)
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in OWN), *EXTRA], ids=case_id)
 def test_class_agrees_with_its_paper(name: str, options: dict[str, Any]) -> None:
-    if name != "Adan":  # whose paper has this decay
+    if "weight_decay" not in OWN[name].hyperparameters:  # Adan's paper has this decay
         options = {key: value for key, value in options.items() if key != "weight_decay"}
     expected, slots = loop(name, options, THETA, flat_gradients(9))
     path, state = stepped(name, options, THETA, flat_gradients(9))
     assert_agree(path, [torch.tensor(row, dtype=torch.float64) for row in expected], name)
-    names = PAPERS[name][2]
+    said = getattr(door, name)._naming.slots
+    names = SLOTS.get(name) or {slot: said.get(slot, slot) for slot in OWN[name].slots}
     assert set(state) == {"step", *names.values()}
     assert float(state["step"]) == STEPS
     assert_agree([state[names[s]] for s in slots], [torch.tensor(s, dtype=torch.float64) for s in slots.values()], name)
@@ -277,7 +283,7 @@ def test_maximize_is_a_step_on_the_negative_gradient(name: str, options: dict[st
     assert all(torch.equal(a, b) for a, b in zip(path, expected, strict=True))
 
 
-@pytest.mark.parametrize(("name", "options"), [case for case in EXTRA if case[0] != "Adan"], ids=case_id)
+@pytest.mark.parametrize(("name", "options"), DECAYED, ids=case_id)
 @pytest.mark.parametrize("decoupled", [True, False])
 def test_weight_decay_is_decoupled_or_in_the_gradient(name: str, options: dict[str, Any], decoupled: bool) -> None:
     options = {key: value for key, value in options.items() if key != "weight_decay"}

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import steprule.torch as door
+from steprule.rules import CATALOGUE, Rule
+from tests.cases import unlike_default
 
 STEPS = 20
 
@@ -42,6 +44,10 @@ TORCH_NAMES = tuple(name for name in CLASSES if name != "Optimizer" and hasattr(
 INFO = {info.optim_cls.__name__: info for info in _DB if info.optim_cls.__name__ in TORCH_NAMES}
 DENSE_NAMES = tuple(name for name in TORCH_NAMES if not INFO[name].only_supports_sparse_grads)
 
+_TITLES = {rule.title or rule.name.replace("_", " ").title().replace(" ", ""): rule for rule in CATALOGUE.values()}
+OWN = {name: rule for name, rule in _TITLES.items() if name in CLASSES and name not in TORCH_NAMES}
+"""The classes that torch.optim lacks, and their rules."""
+
 # One or two option sets a class that use all of its state and most of its branches.
 RICH: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.02}),
@@ -59,7 +65,7 @@ RICH: list[tuple[str, dict[str, Any]]] = [
     ("ASGD", {"lr": 0.05, "lambd": 0.01, "alpha": 0.6, "t0": 4, "weight_decay": 0.02}),
     ("SparseAdam", {"lr": 0.02, "betas": (0.8, 0.99)}),
 ]
-EXTRA: list[tuple[str, dict[str, Any]]] = [
+_EXTRA: list[tuple[str, dict[str, Any]]] = [
     ("Lion", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.02}),
     ("AdaBelief", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-8, "weight_decay": 0.02}),
     ("Yogi", {"lr": 0.02, "betas": (0.8, 0.95), "initial_accumulator": 0.01, "bias_correction": True}),
@@ -68,6 +74,28 @@ EXTRA: list[tuple[str, dict[str, Any]]] = [
     ("AdEMAMix", {"lr": 0.01, "betas": (0.8, 0.9, 0.99), "alpha": 3.0, "warmup": 7.0}),
     ("Signum", {"lr": 0.01, "momentum": 0.8, "weight_decay": 0.02}),
 ]
+
+
+def _unlike(rule: Rule) -> dict[str, Any]:
+    """Return options of a class that torch.optim lacks: of all that have an effect together, none its default."""
+    hypers = rule.hyperparameters
+    numbers: dict[str, Any] = {
+        name: next(choice for choice in hyper.choices if choice != hyper.default)
+        if hyper.is_static
+        else unlike_default(hyper)
+        for name, hyper in hypers.items()
+    }
+    used = rule.trace(rule.variant(rule.resolve(numbers))).used | set(rule.init.values())
+    numbers = {name: value for name, value in numbers.items() if hypers[name].is_static or name in used}
+    betas = [name for name in ("beta1", "beta2", "beta3") if name in hypers and not hypers[name].optional]
+    if len(betas) > 1:
+        numbers["betas"] = tuple(numbers.pop(beta, hypers[beta].default) for beta in betas)
+    if "beta" in numbers:
+        numbers["momentum"] = numbers.pop("beta")
+    return {**numbers, "lr": 0.01, "weight_decay": 0.02}
+
+
+EXTRA = [*_EXTRA, *((name, _unlike(rule)) for name, rule in OWN.items() if name not in dict(_EXTRA))]
 ALL = RICH + EXTRA
 DENSE_RICH = [(name, options) for name, options in RICH if name in DENSE_NAMES]
 DENSE_ALL = DENSE_RICH + EXTRA

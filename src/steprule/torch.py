@@ -27,32 +27,30 @@ except ModuleNotFoundError as error:
 
 from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
-from steprule.doors.torch.more import ADOPT, AdaBelief, Adan, AdEMAMix, Lion, Optimizer, Signum, Yogi
+from steprule.doors.torch.more import DERIVED as _DERIVED
+from steprule.doors.torch.more import Optimizer
 from steprule.doors.torch.release import step_in_backward
 
+globals().update(_DERIVED)
+
 __all__ = [
-    "ADOPT",
     "ASGD",
     "SGD",
-    "AdEMAMix",
-    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
-    "Adan",
-    "Lion",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "Rprop",
-    "Signum",
     "SparseAdam",
-    "Yogi",
     "step_in_backward",
+    *_DERIVED,
 ]
+__all__.sort()
 
 
 def __getattr__(name: str) -> Any:

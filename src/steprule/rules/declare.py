@@ -20,7 +20,11 @@ __all__ = ["rule"]
 def rule(function: Callable[..., Any], /) -> Rule: ...
 @overload
 def rule(
-    *, paper: str = "", name: str | None = None, init: Mapping[str, float | str] | None = None
+    *,
+    paper: str = "",
+    name: str | None = None,
+    title: str = "",
+    init: Mapping[str, float | str] | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]: ...
 def rule(
     function: Callable[..., Any] | None = None,
@@ -28,6 +32,7 @@ def rule(
     *,
     paper: str = "",
     name: str | None = None,
+    title: str = "",
     init: Mapping[str, float | str] | None = None,
 ) -> Rule | Callable[[Callable[..., Any]], Rule]:
     """Make a rule of a function ``(parameter, gradient, *slots, *, t, **hyperparameters)``.
@@ -51,30 +56,37 @@ def rule(
     Args:
         paper: where the rule comes from.
         name: default: the function's name.
+        title: how its authors write it (``"AdEMAMix"``), where that is not the name with a capital; the class of a
+            rule of the catalogue in ``steprule.torch`` is called so.
         init: what slots hold before the first step, a number or a hyperparameter's name. Default 0.
 
     Raises:
         RuleError: at once, with the line of the source, when the rule is wrong, or is not the same twice.
         HyperparameterError: when a default is outside its range.
     """
+    if title and not title.isidentifier():
+        raise RuleError(f"the title of a rule is what a class may be called, 'AdEMAMix' for one, got {title!r}")
     if function is None:
-        return lambda decorated: _declare(decorated, paper, name, init or {})
-    return _declare(function, paper, name, init or {})
+        return lambda decorated: _declare(decorated, paper, name, title, init or {})
+    return _declare(function, paper, name, title, init or {})
 
 
-def _declare(function: Callable[..., Any], paper: str, name: str | None, init: Mapping[str, float | str]) -> Rule:
+def _declare(
+    function: Callable[..., Any], paper: str, name: str | None, title: str, init: Mapping[str, float | str]
+) -> Rule:
     if not isinstance(function, types.FunctionType):
         raise RuleError(f"a rule is made of a plain function (def or lambda), got {function!r}")
-    title = name or function.__name__
-    if not title.isprintable():
-        raise RuleError(f"the name of a rule is printable text, got {title!r}")
-    hints = _hints(function, title)
-    elements, hyperparameters = _signature(function, title, hints)
-    roles = _roles(function, title, {slot: hints.get(slot) for slot in elements[2:]})
+    name = name or function.__name__
+    if not name.isprintable():
+        raise RuleError(f"the name of a rule is printable text, got {name!r}")
+    hints = _hints(function, name)
+    elements, hyperparameters = _signature(function, name, hints)
+    roles = _roles(function, name, {slot: hints.get(slot) for slot in elements[2:]})
     is_squared = {slot for slot, role in roles.items() if role is Role.SECOND_MOMENT}
     return Rule(
         function=function,
-        name=title,
+        name=name,
+        title=title,
         slots=tuple(elements[2:]),
         hyperparameters=hyperparameters,
         paper=paper,

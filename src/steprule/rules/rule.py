@@ -56,6 +56,8 @@ class Rule:
     slots: tuple[str, ...]
     hyperparameters: Mapping[str, Hyperparameter]
     paper: str = ""
+    title: str = ""
+    """How its authors write its name, where that is not the name with a capital: what a class is called."""
     doc: str = ""
     scalars: frozenset[str] = frozenset()
     """The slots that are one number on the host."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.doors.torch.arguments import given
+from steprule.doors.torch.arguments import FOR_ALL_GROUPS, given
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import GuardOptions, Options
 from steprule.doors.torch.keys import OF_GUARDS
@@ -84,7 +84,7 @@ class AdamW(Adam):
             group["decoupled_weight_decay"] = True
 
 
-class Adamax(Base):
+class Adamax(Base, meanings={"eps": "is added to |g|; at least 0."}):
     """AdaMax, with an epsilon added to |g|: rule ``adamax``. State: ``step``, ``exp_avg``, ``exp_inf``."""
 
     _naming = Naming.of(rules.adamax)
@@ -168,7 +168,7 @@ class RAdam(Base):
         return dressed(rules.radam, group), {"rho_min": 5.0, "eps_hat": True}
 
 
-class SparseAdam(Base):
+class SparseAdam(Base, meanings={"options": FOR_ALL_GROUPS}):
     """Adam on the touched rows of sparse gradients alone; the others stay, and so do their moments.
 
     Rule ``adam`` with ``eps_hat``. State: ``step`` in float64, ``exp_avg``, ``exp_avg_sq``.

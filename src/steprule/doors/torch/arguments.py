@@ -11,12 +11,16 @@ from steprule.doors.torch.keys import OF_GUARDS
 from steprule.errors import HyperparameterError, suggest
 from steprule.formats import STATES
 
-__all__ = ["OPTIONS", "check_flags", "check_implementation", "documented", "given"]
+__all__ = ["FOR_ALL_GROUPS", "OPTIONS", "check_flags", "check_implementation", "documented", "given"]
 
 OPTIONS = (*DEFAULTS, *OF_GUARDS)
 """What every class takes besides torch's arguments."""
 _STATES = ", ".join(f'"{name}"' for name in STATES)
 
+FOR_ALL_GROUPS = (
+    'for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` '
+    "(10), `update_clip` and `process_group`: see docs/guards.md."
+)
 _MEANINGS = {
     "params": "tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.",
     "lr": "the learning rate, at least 0: a number, or a tensor of one number, which is read at every step.",
@@ -32,15 +36,11 @@ _MEANINGS = {
     "rho": "the decay of the averages of squares, in [0, 1].",
     "lr_decay": "divides lr by 1 + (t - 1) lr_decay; at least 0.",
     "initial_accumulator_value": "what the sums of squares start at; at least 0.",
-    "initial_accumulator": "what the second moment starts at; at least 0.",
     "momentum_decay": "psi: how fast the momentum warms up; at least 0.",
     "etas": "the factors of the step sizes: where the sign of g changed, in (0, 1), and where it did not, above 1.",
     "step_sizes": "the bounds of the step sizes.",
     "lambd": "the decay of theta, times the step size; at least 0.",
     "t0": "the step after which the average begins.",
-    "clip": "whether to bound the divided gradient by (t - 1)^(1/4).",
-    "warmup": "the steps over which alpha and the slow decay rise; None: both are constant.",
-    "bias_correction": "whether to correct the averages for their start.",
     "maximize": "climb instead of descending.",
     "differentiable": "let autograd go through the step. Slow: the rule runs on tensors.",
     "foreach": "ignored: every step is one fused pass.",
@@ -49,22 +49,8 @@ _MEANINGS = {
     "options": (
         f"`states` ({_STATES}, or a dict of these by slot), `weights` of 16-bit parameters "
         '("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep '
-        "float32 states) and `seed` (0) of random rounding; and, for all groups together, "
-        '`clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), '
-        "`update_clip` and `process_group`: see docs/guards.md."
+        f"float32 states) and `seed` (0) of random rounding; and, {FOR_ALL_GROUPS}"
     ),
-}
-_SPECIAL = {
-    ("SparseAdam", "options"): (
-        'for all groups together: `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` '
-        "(10), `update_clip` and `process_group`: see docs/guards.md."
-    ),
-    ("ASGD", "alpha"): "the power of t by which the step size falls; at least 0.",
-    ("AdEMAMix", "alpha"): "the weight of the slow average; at least 0.",
-    ("RMSprop", "alpha"): "the decay of the averages, in [0, 1].",
-    ("Adamax", "eps"): "is added to |g|; at least 0.",
-    ("Adan", "weight_decay"): "at least 0. The proximal one: theta is divided by 1 + lr weight_decay.",
-    ("Signum", "momentum"): "the decay of the average of gradients, in [0, 1).",
 }
 _END = """
 Raises:
@@ -72,11 +58,14 @@ Raises:
 """
 
 
-def documented(cls: type[Any]) -> str:
-    """Return the docstring of a class with its arguments, their defaults and its errors."""
+def documented(cls: type[Any], meanings: Mapping[str, str]) -> str:
+    """Return the docstring of a class with its arguments, their defaults and its errors.
+
+    ``meanings`` has those of its arguments that are its own, or mean something else there.
+    """
     lines = [inspect.cleandoc(cls.__doc__ or ""), "", "Args:"]
     for name, parameter in inspect.signature(cls).parameters.items():
-        meaning = _SPECIAL.get((cls.__name__, name)) or _MEANINGS[name]
+        meaning = meanings.get(name) or _MEANINGS[name]
         default = "" if parameter.default is parameter.empty else f" Default {parameter.default!r}."
         lines.append(f"    {name}: {meaning}{default}")
     return "\n".join([*lines, _END])
@@ -104,8 +93,8 @@ def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[
 
 
 _FLAGS = (
-    *("amsgrad", "bias_correction", "capturable", "centered", "clip", "decoupled_weight_decay", "differentiable"),
-    *("foreach", "fused", "maximize", "nesterov"),
+    *("amsgrad", "capturable", "centered", "decoupled_weight_decay", "differentiable", "foreach", "fused"),
+    *("maximize", "nesterov"),
 )
 
 

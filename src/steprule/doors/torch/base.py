@@ -36,6 +36,7 @@ __all__ = ["Base", "Number", "Params"]
 
 Params = torch_optimizer.ParamsT
 Number = float | Tensor
+_AS_ALWAYS: Mapping[str, str] = {}
 
 
 class Base(Stepping, torch.optim.Optimizer):
@@ -48,10 +49,10 @@ class Base(Stepping, torch.optim.Optimizer):
 
     _naming = Naming()
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, meanings: Mapping[str, str] = _AS_ALWAYS, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
-            cls.__doc__ = documented(cls)
+            cls.__doc__ = documented(cls, meanings)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ class SGD(Base):
         return grad if group["momentum"] == 0 else grad.to_dense()
 
 
-class RMSprop(Base):
+class RMSprop(Base, meanings={"alpha": "the decay of the averages, in [0, 1]."}):
     """RMSProp: rule ``rmsprop``. State: ``step``, ``square_avg``, ``momentum_buffer``, ``grad_avg``."""
 
     _naming = Naming.of(rules.rmsprop, options={"rho": "alpha"})
@@ -179,7 +179,7 @@ class Rprop(Base):
         return dressed(rules.rprop, group), {}
 
 
-class ASGD(Base):
+class ASGD(Base, meanings={"alpha": "the power of t by which the step size falls; at least 0."}):
     """Averaged gradient descent: rule ``asgd``, whose step size lags one step behind lr.
 
     State: ``step``, ``ax`` (the average), and ``eta``, ``mu`` in float64.

@@ -1,21 +1,21 @@
-"""Optimizers that torch.optim does not have, in its manner, and one for any rule."""
+"""One optimizer for any rule, and those that torch.optim does not have, in its manner."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
 from steprule import rules
-from steprule.doors.torch.arguments import OPTIONS, given
-from steprule.doors.torch.base import Base, Number, Params
-from steprule.doors.torch.guards import Options
-from steprule.doors.torch.options import Choice, Naming, dressed
+from steprule.doors.torch.arguments import OPTIONS
+from steprule.doors.torch.base import Base, Params
+from steprule.doors.torch.derived import derived
+from steprule.doors.torch.options import Choice, Naming
 from steprule.errors import HyperparameterError
-from steprule.rules import Rule, maximize
+from steprule.rules import Rule
 
-__all__ = ["ADOPT", "AdEMAMix", "AdaBelief", "Adan", "Lion", "Optimizer", "Signum", "Yogi"]
+__all__ = ["DERIVED", "Optimizer"]
 
 
 class Optimizer(Base):
@@ -77,198 +77,6 @@ class Optimizer(Base):
         return self.rule, {}
 
 
-class Lion(Base):
-    """Lion: rule ``lion``. State: ``step``, ``exp_avg``. Weight decay is decoupled, as in the paper."""
-
-    _naming = Naming.of(rules.lion)
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.lion, group), {}
-
-
-class AdaBelief(Base):
-    """AdaBelief: rule ``adabelief``. State: ``step``, ``exp_avg``, ``exp_avg_var``. Weight decay is decoupled."""
-
-    _naming = Naming.of(rules.adabelief)
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-16,
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.adabelief, group), {}
-
-
-class Yogi(Base):
-    """Yogi: rule ``yogi``. State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled."""
-
-    _naming = Naming.of(rules.yogi)
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-2,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-3,
-        initial_accumulator: float = 1e-6,
-        bias_correction: bool = False,
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.yogi, group), {}
-
-
-class Adan(Base):
-    """Adan: rule ``adan``, whose weight decay is the paper's proximal one.
-
-    State: ``step``, ``exp_avg``, ``exp_avg_diff``, ``exp_avg_sq``, ``previous_grad``.
-    """
-
-    _naming = Naming.of(rules.adan)
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-3,
-        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return maximize(rules.adan) if group["maximize"] else rules.adan, {}
-
-
-class ADOPT(Base):
-    """ADOPT: rule ``adopt``. State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled."""
-
-    _naming = Naming.of(rules.adopt)
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.9999),
-        eps: float = 1e-6,
-        clip: bool = False,
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.adopt, group), {}
-
-
-class AdEMAMix(Base):
-    """AdEMAMix: rule ``ademamix``. Weight decay is decoupled, as in the paper.
-
-    State: ``step``, ``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``.
-    """
-
-    _naming = Naming.of(rules.ademamix)
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-3,
-        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
-        alpha: float = 5.0,
-        eps: float = 1e-8,
-        warmup: float | None = None,
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.ademamix, group), {}
-
-
-class Signum(Base):
-    """Signum: rule ``signum``. State: ``step``, ``exp_avg``. Weight decay is decoupled."""
-
-    _naming = Naming.of(rules.signum, options={"beta": "momentum"})
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 1e-4,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(params, given(locals()))
-
-    def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.signum, group), {}
+DERIVED = derived(__name__)
+"""A class for each rule that torch.optim does not have, by its name."""
+globals().update(DERIVED)

@@ -88,8 +88,8 @@ _MISSING = object()
 
 
 def dressed(rule: Rule, group: Mapping[str, Any]) -> Rule:
-    """Return ``rule`` with the weight decay and the direction that the group asks for."""
-    if group.get("weight_decay", 0) != 0:
+    """Return ``rule`` with the weight decay, if it has none of its own, and the direction that the group asks for."""
+    if group.get("weight_decay", 0) != 0 and "weight_decay" not in rule.hyperparameters:
         rule = decoupled(rule) if group.get("decoupled_weight_decay") else l2(rule)
     return maximize(rule) if group.get("maximize") else rule
 

@@ -5,7 +5,7 @@ from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate
 
 
-@rule(paper="Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468")
+@rule(paper="Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468", title="AdaBelief")
 def adabelief(
     theta,
     g,

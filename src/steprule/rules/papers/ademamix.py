@@ -7,7 +7,7 @@ from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Positive, Rate, SecondMoment
 
 
-@rule(paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137")
+@rule(paper="Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137", title="AdEMAMix")
 def ademamix(
     theta,
     g,

@@ -5,7 +5,7 @@ from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, FirstMoment, Positive, Rate, SecondMoment
 
 
-@rule(paper="Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853")
+@rule(paper="Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853", title="ADOPT")
 def adopt(
     theta,
     g,

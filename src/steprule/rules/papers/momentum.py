@@ -21,7 +21,9 @@ def momentum(
     return theta, b
 
 
-@rule(paper="the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980")
+@rule(
+    paper="the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980", title="MomentumEMA"
+)
 def momentum_ema(theta, g, m: FirstMoment, *, lr: Rate = 1e-2, beta: Decay = 0.9):
     """Momentum as an exponential average: the heavy ball with its step scaled by 1 - beta."""
     m = beta * m + (1 - beta) * g

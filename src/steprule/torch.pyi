@@ -1,0 +1,428 @@
+# Generated from the catalogue by docs/generate.py; do not edit.
+# ruff: noqa
+from typing import Literal, Unpack
+
+from torch.optim import lr_scheduler as lr_scheduler
+from torch.optim import swa_utils as swa_utils
+
+from steprule.doors.torch.base import Base, Number, Params
+from steprule.doors.torch.guards import Options
+from steprule.doors.torch.adams import Adam as Adam
+from steprule.doors.torch.adams import AdamW as AdamW
+from steprule.doors.torch.adams import Adamax as Adamax
+from steprule.doors.torch.adams import NAdam as NAdam
+from steprule.doors.torch.adams import RAdam as RAdam
+from steprule.doors.torch.adams import SparseAdam as SparseAdam
+from steprule.doors.torch.classic import ASGD as ASGD
+from steprule.doors.torch.classic import Adadelta as Adadelta
+from steprule.doors.torch.classic import Adagrad as Adagrad
+from steprule.doors.torch.classic import RMSprop as RMSprop
+from steprule.doors.torch.classic import Rprop as Rprop
+from steprule.doors.torch.classic import SGD as SGD
+from steprule.doors.torch.more import Optimizer as Optimizer
+from steprule.doors.torch.release import step_in_backward as step_in_backward
+
+__all__ = [
+    "ADOPT",
+    "ASGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Adan",
+    "Lion",
+    "MomentumEMA",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
+    "Signum",
+    "SparseAdam",
+    "Yogi",
+    "step_in_backward",
+]
+
+class ADOPT(Base):
+    """ADOPT: rule ``adopt``.
+
+    Adam that converges for any beta2: g is divided by the v of the step before, and then averaged.
+
+    The first step only sets v = g^2, and m starts at zero (in the first version of the paper m starts
+    as the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as the
+    authors' later code does.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled.
+
+    Source: Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.9999).
+        eps: a positive number. Default 1e-06.
+        clip: False or True. Default False.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float] = (0.9, 0.9999),
+        eps: float = 1e-06,
+        clip: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class AdEMAMix(Base):
+    """AdEMAMix: rule ``ademamix``.
+
+    Adam with a second, much slower average of gradients, weighted by alpha.
+
+    ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
+    grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
+    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and
+    beta3 begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it).
+    The paper's weight decay is ``decoupled(ademamix)``.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``. Weight decay is decoupled.
+
+    Source: Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``, ``beta3``: a number in [0, 1). Default (0.9, 0.999, 0.9999).
+        alpha: a number of at least 0. Default 5.0.
+        eps: a number of at least 0. Default 1e-08.
+        warmup: a positive number or None. Default None.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
+        alpha: float = 5.0,
+        eps: float = 1e-08,
+        warmup: float | None = None,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class AdaBelief(Base):
+    """AdaBelief: rule ``adabelief``.
+
+    Adam that divides by the spread of g around its average, not by its size.
+
+    ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
+    that of the authors' code; the text says 1e-8. ``eps_root`` is added to s in its place (optax).
+    The correction of m and s for bias, which the paper leaves out of its listing for simplicity, is
+    always on. At beta1 = 0 g is its own average, so eps = 0 leaves nothing to divide by there.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_var``. Weight decay is decoupled. ``Optimizer`` takes ``eps_root``, too.
+
+    Source: Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        eps: a number of at least 0. Default 1e-16.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-16,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Adan(Base):
+    """Adan: rule ``adan``.
+
+    Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
+
+    The betas are decays, one minus the paper's. ``bias_correction`` is that of the authors' code;
+    the paper's algorithm has none, and starts m and n at the first gradient and its square, where
+    these start at zero. ``weight_decay`` is the paper's proximal form: the result is
+    divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
+    ``eps_root`` is added under the root besides (optax).
+
+    State: ``step``, ``exp_avg``, ``exp_avg_diff``, ``exp_avg_sq``, ``previous_grad``. ``Optimizer`` takes ``bias_correction``, ``eps_root``, too.
+
+    Source: Xie et al. 2022, Algorithm 1, arXiv:2208.06677.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``, ``beta3``: a number in [0, 1). Default (0.98, 0.92, 0.99).
+        eps: a number of at least 0. Default 1e-08.
+        weight_decay: a number of at least 0. Default 0.0.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Lion(Base):
+    """Lion: rule ``lion``.
+
+    Step by the sign of an average; what is kept is a slower average.
+
+    The paper's weight decay is ``decoupled(lion)``.
+
+    State: ``step``, ``exp_avg``. Weight decay is decoupled.
+
+    Source: Chen et al. 2023, Algorithm 2, arXiv:2302.06675.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.0001.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.99).
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.0001,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class MomentumEMA(Base):
+    """MomentumEMA: rule ``momentum_ema``.
+
+    Momentum as an exponential average: the heavy ball with its step scaled by 1 - beta.
+
+    State: ``step``, ``m``. Weight decay is decoupled.
+
+    Source: the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.01.
+        momentum: ``beta``: a number in [0, 1). Default 0.9.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Signum(Base):
+    """Signum: rule ``signum``.
+
+    Step by the sign of the momentum; beta = 0 is signSGD.
+
+    State: ``step``, ``exp_avg``. Weight decay is decoupled.
+
+    Source: Bernstein et al. 2018, Algorithm 2, arXiv:1802.04434.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.0001.
+        momentum: ``beta``: a number in [0, 1). Default 0.9.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.0001,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Yogi(Base):
+    """Yogi: rule ``yogi``.
+
+    Adam whose second moment moves by a bounded amount: v changes by (1 - beta2) g^2 at most.
+
+    The paper has no bias correction; ``bias_correction=True`` is optax's form (which also starts m
+    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the paper leaves it open).
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled.
+
+    Source: Zaheer et al. 2018, Algorithm 2, NeurIPS 31.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.01.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        eps: a number of at least 0. Default 0.001.
+        initial_accumulator: a number of at least 0. Default 1e-06.
+        bias_correction: False or True. Default False.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 0.001,
+        initial_accumulator: float = 1e-06,
+        bias_correction: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
