@@ -42,7 +42,7 @@ def own_rule(number: int = 0) -> Rule:
     factor = 1.0 + number / 7919
 
     def mine(
-        theta: Any, g: Any, m: Any, v: sr.NonNegative, *, lr: sr.Rate = 0.1, eps: sr.NonNegative = 1e-8, t: Any
+        theta: Any, g: Any, m: Any, v: sr.SecondMoment, *, lr: sr.Rate = 0.1, eps: sr.NonNegative = 1e-8, t: Any
     ) -> tuple[Any, ...]:
         m = 0.9 * m + 0.1 * g * factor
         v = 0.99 * v + 0.01 * g**2
@@ -91,7 +91,7 @@ def test_what_is_made_of_a_rule_holds_it_in_no_cycle(backend: str, storage: Stor
         ("step", guard),
         ("norm", Guard()),
         ("watch", Guard()),
-        (0, Guard(clips_update=True)),
+        (("step", 0), Guard(clips_update=True)),
     )
     for which, own in passes if backend != "jax" else passes[:1]:
         made = kernel(rule, variant, storage, loader, own, which)

@@ -49,7 +49,7 @@ Place = Callable[[Array], Array]
 FILL = 0xA5
 BESIDE = 64
 NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, SIZE: 7.0, "_total0": 8.3}
-RATIO: dict[str, Any] = {"task": 0, "guard": Guard(clips_update=True)}
+RATIO: dict[str, Any] = {"task": ("step", 0), "guard": Guard(clips_update=True)}
 """What clipped updates are measured by: the pass before their step."""
 # Tensors of one launch: a chunk of 1,024, one element less, one more; rows of whole groups of 128, and others.
 SETS: list[list[Shape]] = [
@@ -426,7 +426,7 @@ def before_walls() -> None:
     ):
         compare(
             work,
-            shapes[:4:3] if work.task == 0 else shapes,
+            shapes[:4:3] if work.task == ("step", 0) else shapes,
             moved=[x.name for x in work.plan.planes],
             to=before_a_wall,
         )
@@ -538,14 +538,15 @@ SUMMED: list[tuple[str, Work, list[Shape]]] = [
     ("of groups", stored("adam", *LOW, task="norm"), [(2, BLOCK), (3, 1000), (129, 129)]),
     ("of elements", plain("adamw", "float32", **RATIO), [(BLOCK + 7,), (3, 40)]),
     ("of groups", stored("adopt", *LOW, **RATIO), [(129, 128), (3, 300)]),
-    ("guarded", stored("adam", *LOW, task=0, guard=Guard(True, True, True, True)), [(2, 200)]),
+    ("guarded", stored("adam", *LOW, task=("step", 0), guard=Guard(True, True, True, True)), [(2, 200)]),
     ("of elements", stored("sgd", "float32", "bfloat16", "stochastic", task="watch"), [(BLOCK + 150,)]),
     ("of groups", stored("lion", "8bit", "float32", "nearest", task="watch"), [(7, 150)]),
     ("of items", stored("adam", "4bit", "float32", "nearest", task="watch"), [(3, 131)]),
     ("of items", stored("adopt", "4bit", "float32", "nearest", task="ratio"), [(3, 131), (16, 128)]),
 ]
 SUMS: dict[str, Case] = {
-    f"{work.task or 'ratio'} {name}": functools.partial(summed, work, *shapes) for name, work, shapes in SUMMED
+    f"{work.task if isinstance(work.task, str) else 'ratio'} {name}": functools.partial(summed, work, *shapes)
+    for name, work, shapes in SUMMED
 }
 RATIOS: dict[str, Case] = {
     f"ratio of {name}": functools.partial(summed, stored(name, *LOW, **RATIO), (128, 128), (5, 129))

@@ -14,19 +14,19 @@ from steprule.language.functions import everywhere
 from steprule.language.node import symbol
 from steprule.language.once import once
 from steprule.rules import Rule
-from steprule.rules.combinators import update_clip
+from steprule.rules.combinators import clips, update_clip
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.kept import kept_with_rule
 from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
-__all__ = ["Kernel", "Loader", "PassName", "Task", "guarded", "kernel", "pass_plan", "plan", "watched"]
+__all__ = ["Kernel", "Loader", "PassName", "Task", "kernel", "pass_plan", "plan", "watched"]
 
 Task = Literal["step", "watch", "update", "probe", "norm"]
 """What a plan does; see ``plan``."""
-PassName = Task | int
-"""A kernel of a step: of a task; or, by its number, one that sums before the step. See ``Plan.before``."""
+PassName = Task | tuple[Task, int]
+"""A kernel: of a task; or of a pass before it, by number, which finds sums that it takes. See ``Plan.before``."""
 
 
 class Loader(Protocol):
@@ -96,8 +96,8 @@ def plan(
     """
     if isinstance(storage, Format):
         return plan(rule, variant, Storage(storage), guard, task)
-    inside = named(rule, variant) if task == "probe" else None
-    trace = inside.trace if inside else guarded(rule, guard).trace(variant)
+    inside = named(guarded(rule, guard), variant) if task == "probe" else None
+    trace = inside.trace if inside else _trace(rule, variant, guard)
     ways = ways_of(rule, variant, storage)
     read = {**ways, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, way) for name, way in read.items()}
@@ -162,15 +162,23 @@ def _summed(
 
 def guarded(rule: Rule, guard: Guard) -> Rule:
     """Return what steps where a rule is guarded; gradients are guarded when they are read."""
-    return update_clip(rule) if guard.clips_update else rule
+    return update_clip(rule) if guard.clips_update and clips(rule) else rule
 
 
 @kept_with_rule
-def watched(rule: Rule, variant: Variant, storage: Storage, guard: Guard = UNGUARDED) -> tuple[str, ...]:
+def _trace(rule: Rule, variant: Variant, guard: Guard) -> Trace:
+    """Return what a guarded rule computes: making the rule again takes a tenth of a second, and it is not kept."""
+    return guarded(rule, guard).trace(variant)
+
+
+@kept_with_rule
+def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
     """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
-    stepped, given = guarded(rule, guard), symbol(rule.gradient, "element")
-    encoded = _encoded(stepped.trace(variant), rule, ways_of(rule, variant, storage))
-    return tuple(_reads(stepped, variant, storage, given, encoded))
+    given, encoded = (
+        symbol(rule.gradient, "element"),
+        _encoded(rule.trace(variant), rule, ways_of(rule, variant, storage)),
+    )
+    return tuple(_reads(rule, variant, storage, given, encoded))
 
 
 def _reads(
@@ -201,7 +209,8 @@ def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Gu
     """Return the plan of one pass of a step."""
     if isinstance(which, str):
         return plan(rule, variant, storage, guard, which)
-    return plan(rule, variant, storage, guard).before[which]
+    task, number = which
+    return plan(rule, variant, storage, guard, task).before[number]
 
 
 @kept_with_rule
@@ -218,7 +227,7 @@ def kernel(
     Args:
         rule, variant, storage, guard: see ``plan``.
         backend: what runs it.
-        task: what it does, or the number of a pass before a step.
+        task: what it does, or which pass before it.
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, task)

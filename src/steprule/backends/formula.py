@@ -53,6 +53,8 @@ _BINDING = {
     "pow": POWER,
     "square": POWER,
     "sqrt": POWER,
+    "total": ATOM,
+    "mean": ATOM,
 }
 # What each operand's place asks for; a - (b + c) and a / (b c) keep their parentheses.
 _PLACES = {
@@ -70,6 +72,8 @@ _PLACES = {
     "pow": (ATOM, ATOM),
     "square": (ATOM,),
     "sqrt": (ATOM,),
+    "total": (0,),
+    "mean": (0,),
 }
 
 

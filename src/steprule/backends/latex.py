@@ -51,6 +51,8 @@ _LATEX = {
     "maximum": r"\max({0}, {1})",
     "minimum": r"\min({0}, {1})",
     "sign": r"\operatorname{{sign}}({0})",
+    "total": r"\operatorname{{total}}({0})",
+    "mean": r"\operatorname{{mean}}({0})",
 }
 
 _TEXT = {
@@ -75,6 +77,8 @@ _TEXT = {
     "maximum": "max({0}, {1})",
     "minimum": "min({0}, {1})",
     "sign": "sign({0})",
+    "total": "total({0})",
+    "mean": "mean({0})",
 }
 
 

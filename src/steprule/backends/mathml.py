@@ -55,6 +55,8 @@ _TABLE = {
     "maximum": "<mi>max</mi><mo>(</mo>{0}<mo>,</mo>{1}<mo>)</mo>",
     "minimum": "<mi>min</mi><mo>(</mo>{0}<mo>,</mo>{1}<mo>)</mo>",
     "sign": "<mi>sign</mi><mo>(</mo>{0}<mo>)</mo>",
+    "total": "<mi>total</mi><mo>(</mo>{0}<mo>)</mo>",
+    "mean": "<mi>mean</mi><mo>(</mo>{0}<mo>)</mo>",
 }
 
 

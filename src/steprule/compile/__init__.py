@@ -17,7 +17,7 @@ from steprule.compile.parts import (
     Value,
 )
 from steprule.compile.plan import make_plan
-from steprule.compile.prelude import Prelude, assignments, distinct, split
+from steprule.compile.prelude import Prelude, assignments, distinct
 
 __all__ = [
     "BLOCK",
@@ -38,5 +38,4 @@ __all__ = [
     "difference",
     "distinct",
     "make_plan",
-    "split",
 ]

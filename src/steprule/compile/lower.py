@@ -60,10 +60,9 @@ class Lowering:
         args = tuple(self._lowered[arg] for arg in node.args)
         if node.op in DERIVED:
             return self(DERIVED[node.op](*args))
-        if node.op == "total":
-            return self(symbol(self._name_of(args[0]), "host"))
-        if node.op == "size":
-            return self(symbol(SIZE, "host"))
+        if node.op in ("total", "mean"):
+            found = symbol(self._name_of(args[0]), "host")
+            return self(found if node.op == "total" else found / symbol(SIZE, "host"))
         if node.op == "symbol" and node.name in self._stands_for:
             return self._stands_for[node.name]
         decided = _decided(node.op, args)

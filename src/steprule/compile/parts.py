@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from steprule.compile.prelude import Prelude
+from steprule.compile.prelude import Prelude, split
+from steprule.language.once import once
 from steprule.language.ops import OPS, Kind
 from steprule.language.sums import BLOCK, LANES
 from steprule.language.words import INPUTS
@@ -156,6 +157,17 @@ class Plan:
     sums: tuple[Sum, ...] = ()
     before: tuple[Plan, ...] = ()
     totals: tuple[str, ...] = ()
+
+    @once
+    def halves(self) -> tuple[Prelude, Prelude | None, tuple[int, ...]]:
+        """The prelude, the part of it that takes sums over a tensor (None: none does), and the places that this gives.
+
+        See ``prelude.split``.
+        """
+        sums = (SIZE, *(name for plan in self.before for name in plan.totals))
+        if set(sums).isdisjoint(self.prelude.arguments):
+            return self.prelude, None, ()
+        return split(self.prelude, sums)
 
     @property
     def loads(self) -> tuple[int, ...]:

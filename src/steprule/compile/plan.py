@@ -51,13 +51,14 @@ def make_plan(
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
         results = tuple(_sum(split, name, node, squares.get(name, False)) for name, node in summed.items())
         row = split.row
-        needed = [name for name in (*lower.totals, SIZE) if name in _symbols([*row, *hosts.values()])]
-        prelude = make_prelude((*arguments, *needed), row, dict(hosts))
+        taken = [name for name in (*lower.totals, SIZE) if name in _symbols([*row, *hosts.values()])]
+        prelude = make_prelude((*arguments, *taken), row, dict(hosts))
         return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
 
     before: tuple[Plan, ...] = ()
-    for names in _levels(lower.totals):
-        plan = made(f"sums of {title}", {}, {name: lower.totals[name] for name in names}, {})
+    needed = _needed([*stored.values(), *hosts.values(), *summed.values()], lower.totals)
+    for names in _levels(needed):
+        plan = made(f"sums of {title}", {}, {name: needed[name] for name in names}, {})
         before += (replace(plan, before=before, totals=names),)
     return replace(made(title, stored, summed, hosts), before=before)
 
@@ -75,6 +76,14 @@ def _sum(split: Phases, name: str, node: Node, is_squared: bool) -> Sum:
 
 def _symbols(roots: Iterable[Node]) -> set[str]:
     return {node.name for node in postorder(roots) if node.op == "symbol"}
+
+
+def _needed(roots: Iterable[Node], totals: Mapping[str, Node]) -> dict[str, Node]:
+    """Return what is summed for expressions: a choice that is decided leaves sums that nobody asks for."""
+    names = _symbols(roots) & totals.keys()
+    while more := _symbols(totals[name] for name in names) & totals.keys() - names:
+        names |= more
+    return {name: node for name, node in totals.items() if name in names}
 
 
 def _levels(totals: Mapping[str, Node]) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from steprule.language.walk import postorder
 
 __all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude", "split"]
 
-_RESERVED = ("math", "np", "abs", "inf", "nan", "prelude")
+_RESERVED = ("math", "np", "divided", "abs", "inf", "nan", "prelude")
 
 PYTHON = {
     "add": "({0} + {1})",
@@ -45,7 +45,8 @@ PYTHON = {
 }
 """How Python spells the operations on numbers."""
 _ON_ARRAYS = {
-    **{op: PYTHON[op] for op in ("add", "sub", "mul", "div", "neg", "lt", "le", "gt", "ge", "eq", "ne")},
+    **{op: PYTHON[op] for op in ("add", "sub", "mul", "neg", "lt", "le", "gt", "ge", "eq", "ne")},
+    "div": "divided({0}, {1})",
     "abs": "np.abs({0})",
     "sqrt": "np.sqrt({0})",
     "and": "np.logical_and({0}, {1})",
@@ -54,6 +55,14 @@ _ON_ARRAYS = {
     "where": "np.where({0}, {1}, {2})",
 }
 """How NumPy spells those that give the same bits on arrays of float64."""
+_DIVIDED = """\
+def divided(a, b):
+    if not np.all(b):  # infinity and NaN over zero raise no flag, but Python does
+        raise FloatingPointError("division by zero")
+    return a / b
+"""
+_HELPERS: dict[str, Any] = {"np": np}
+exec(compile(_DIVIDED, "<prelude>", "exec"), _HELPERS)  # as the text that calls it: errors tell where they are from
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,14 @@ class Prelude:
 
     @once
     def on_arrays(self) -> Callable[..., tuple[Any, ...]] | None:
-        """The function on arrays of float64, with the same bits; None where NumPy does not give them."""
+        """The function on arrays of float64, with the same bits; None where NumPy does not give them.
+
+        Where Python's floats raise, it raises ``FloatingPointError``, or NumPy does as ``np.errstate`` says.
+        """
         nodes = postorder(self.results)
         if any(node.args and node.op not in _ON_ARRAYS for node in nodes):
             return None
-        namespace: dict[str, Any] = {"np": np, "inf": math.inf, "nan": math.nan}
+        namespace: dict[str, Any] = {**_HELPERS, "inf": math.inf, "nan": math.nan}
         exec(compile(_text_of(self.arguments, self.results, _ON_ARRAYS), "<prelude>", "exec"), namespace)
         function: Callable[..., tuple[Any, ...]] = namespace.pop("prelude")
         return function

@@ -38,6 +38,7 @@ _MEANINGS: dict[str, Callable[..., Any]] = {
     "minimum": functions.minimum,
     "sign": functions.sign,
     "total": sums.total,
+    "mean": sums.mean,
 }
 """What the words of rules mean, by the names of their nodes."""
 

@@ -1,14 +1,17 @@
 """Sums over the elements of a tensor: what a rule says, and the one order in which they are taken.
 
-Sums are float64. Every ``BLOCK`` elements, in the order of memory, have a partial sum: element i of a block adds to
-lane ``i % LANES``; at the end the upper half of the lanes is added to the lower, until one is left. Partial sums are
-added up without rounding but at the end. So threads, chunks and backends give the same bits.
+Sums are float64. Every ``BLOCK`` elements have a partial sum: element i of a block adds to lane ``i % LANES``; at the
+end the upper half of the lanes is added to the lower, until one is left. Partial sums are added up without rounding but
+at the end. So threads, chunks and backends give the same bits. The order of elements is that of memory, where a
+parameter, its gradient and its slots lie without gaps in the same order, else that of the axes (C); in formats with
+groups, element i of a group adds to lane i.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,32 +29,48 @@ LANES, BLOCK = 128, 16_384
 def total(x: Any) -> Any:
     """Return the sum of ``x`` over all elements of the tensor, in float64: one number of the tensor.
 
-    On a NumPy array it is a Python float, in the order that the module describes; on arrays of other libraries it is
-    in their order.
+    On a NumPy array of real numbers it is a Python float, in the order that the module describes; on arrays of other
+    libraries it is in their order.
     """
     if isinstance(x, Node):
-        if x.stage != "element" or x.kind != "float":
-            raise RuleError(f"total and mean are of a number of every element, got {x!r}")
-        return Node("total", (x,), stage="tensor")
+        return _summed("total", x)
     if isinstance(x, (np.ndarray, np.generic)):
-        return rounded_once(_partial(np.ravel(np.asarray(x), order="K").astype(np.float64)))
+        return rounded_once(_partial(_in_order(np.asarray(x)).astype(np.float64)))
     return float(x) if isinstance(x, (bool, int, float)) else namespace(x).sum(x)
 
 
 def mean(x: Any) -> Any:
     """Return ``total(x)`` divided by the number of elements of the tensor; 0 where there are none."""
-    size = Node("size", stage="tensor") if isinstance(x, Node) else max(1, math.prod(getattr(x, "shape", ())))
-    return total(x) / size
+    if isinstance(x, Node):
+        return _summed("mean", x)
+    return total(x) / max(1, math.prod(getattr(x, "shape", ())))
+
+
+def _summed(op: str, x: Node) -> Node:
+    if x.stage != "element" or x.kind != "float":
+        raise RuleError(f"total and mean are of a number of every element, got {x!r}")
+    return Node(op, (x,), stage="tensor")
 
 
 def rounded_once(numbers: Sequence[float]) -> float:
     """Return the sum of numbers, rounded once; infinite or NaN where theirs is, or where it is too large."""
     try:
         return math.fsum(numbers)
-    except OverflowError:  # too large, if only on the way
-        return math.fsum(number * 2.0**-64 for number in numbers) * 2.0**64
     except ValueError:  # infinities of both signs
         return math.nan
+    except OverflowError:  # too large, if only on the way
+        exact = sum(map(Fraction, numbers), Fraction(0))
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
+
+
+def _in_order(x: NDArray[Any]) -> NDArray[Any]:
+    """Return the elements in the order of sums: of memory where they lie without gaps, else of the axes."""
+    axes = np.argsort([-abs(stride) for stride in x.strides], kind="stable")
+    is_dense = all(stride > 0 for stride in x.strides) and x.transpose(axes).flags.c_contiguous
+    return np.ravel(x, order="K" if is_dense else "C")
 
 
 def _partial(elements: NDArray[np.float64]) -> list[float]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.compile import SIZE, Plan, Prelude, split
+from steprule.compile import SIZE, Plan
 from steprule.errors import HyperparameterError
 from steprule.formats import keys
 from steprule.rules.hyperparameters import Value
@@ -20,7 +19,8 @@ __all__ = ["Evaluated", "Evaluation", "Own", "Scalars"]
 
 _PACK_KEYS = struct.Struct("2d").pack
 
-_MANY = 8
+_PUT = struct.Struct("d").pack_into
+_MANY = 32
 """From so many rows on NumPy takes less time than Python."""
 
 Evaluated = tuple[bytes, tuple[float, ...]]
@@ -32,11 +32,13 @@ class Own(NamedTuple):
 
     Attributes:
         scalars: the rows of a pass, which are written.
+        lines: the same, as bytes.
         sums: of each parameter the size, and the sums over it.
     """
 
     scalars: NDArray[np.float64]
-    sums: NDArray[np.float64]
+    lines: Sequence[memoryview]
+    sums: Sequence[Sequence[float]]
 
 
 class Scalars(MutableMapping[str, float]):
@@ -89,11 +91,7 @@ class Evaluation:
         self, plan: Plan, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
     ) -> None:
         self._sums = [SIZE, *(name for before in plan.before for name in before.totals)]
-        self._prelude = plan.prelude
-        self._late: Prelude | None = None
-        self._places: tuple[int, ...] = ()
-        if not set(self._sums).isdisjoint(plan.prelude.arguments):
-            self._prelude, self._late, self._places = split(plan.prelude, self._sums)
+        self._prelude, self._late, self._places = plan.halves
         self._what, self.scalar_slots = what, plan.prelude.scalar_slots
         names = self._prelude.arguments
         self._arguments: list[Any] = [values.get(name) for name in names]
@@ -150,54 +148,46 @@ class Evaluation:
             arguments[index] = scalars[name]
         for index, name in self._at_guard:
             arguments[index] = guard[name]
-        told = arguments
+        sums: Sequence[float] = ()
         try:
             results = self._prelude.function(*arguments)
             row, new = self._pack(*results[: self._width]), tuple(map(float, results[self._width : self._end]))
             if seed is not None:
                 row += _PACK_KEYS(*keys(seed, t))
-            if own is not None and len(own.sums):
-                own.scalars[:, : len(row) // 8] = np.frombuffer(row)
+            if own is None or self._wrote_all(own, row, results[self._end :]):
+                return row, new
+            for line, sums in zip(own.lines, own.sums, strict=True):
+                line[: len(row)] = row
                 if self._late is not None:
-                    self._write(own.scalars, self._columns(self._late, results[self._end :], own.sums))
-        except _SumsError as error:
-            told, cause = [*arguments, *error.sums], error.__cause__
+                    numbers = self._late.function(*results[self._end :], *sums)
+                    for place, number in zip(self._places, numbers, strict=True):
+                        _PUT(line, 8 * place, number)
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             if not self._is_own(error):
                 raise
-            cause = error
-        else:
-            return row, new
-        named = zip((*self._prelude.arguments, *self._sums), told, strict=False)
-        raise HyperparameterError(
-            f"{self._what} has no value at {', '.join(f'{name}={value!r}' for name, value in named)}: {cause}. Choose "
-            "other values, or guard the expression in the rule (both branches of where are computed)"
-        ) from None
+            told = zip((*self._prelude.arguments, *self._sums), (*arguments, *sums), strict=False)
+            named = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in told)
+            raise HyperparameterError(
+                f"{self._what} has no value at {named}: {error}. Choose other values, or guard the expression in the "
+                "rule (both branches of where are computed)"
+            ) from None
+        return row, new
 
-    def _write(self, scalars: NDArray[np.float64], columns: Iterable[Any]) -> None:
-        for place, column in zip(self._places, columns, strict=True):
-            scalars[:, place] = column
-
-    def _columns(self, late: Prelude, between: Sequence[float], sums: NDArray[np.float64]) -> Iterable[Any]:
-        """Return the scalars that depend on sums, for all rows: one after the other."""
-        if len(sums) >= _MANY and late.on_arrays is not None:
-            with suppress(FloatingPointError), np.errstate(divide="raise", invalid="raise", over="ignore"):
-                return late.on_arrays(*between, *sums.T)
-        # Where Python raises, it says at what numbers.
-        lines = []
-        for numbers in sums.tolist():
+    def _wrote_all(self, own: Own, row: bytes, between: Sequence[float]) -> bool:
+        """Write the scalars of many rows at once, and return whether that was possible."""
+        on_arrays = None if self._late is None else self._late.on_arrays
+        if len(own.sums) < _MANY or (on_arrays is None and self._late is not None):
+            return False
+        columns: Sequence[Any] = ()
+        if on_arrays is not None:
             try:
-                lines.append(late.function(*between, *numbers))
-            except (ArithmeticError, ValueError, TypeError) as error:
+                with np.errstate(divide="raise", invalid="raise", over="ignore", under="ignore"):
+                    columns = on_arrays(*between, *np.array(own.sums).T)
+            except FloatingPointError as error:
                 if not self._is_own(error):
                     raise
-                raise _SumsError(numbers) from error
-        return zip(*lines, strict=True)
-
-
-class _SumsError(Exception):
-    """A prelude has no value at these sums."""
-
-    def __init__(self, sums: list[float]) -> None:
-        super().__init__()
-        self.sums = sums
+                return False  # Python says at what numbers
+        own.scalars[:, : len(row) // 8] = np.frombuffer(row)
+        for place, column in zip(self._places, columns, strict=True):
+            own.scalars[:, place] = column
+        return True

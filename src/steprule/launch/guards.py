@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from steprule.errors import HyperparameterError, NonFiniteError, suggest
 from steprule.rules import Rule
+from steprule.rules.combinators import is_clipped
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, Guard, update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
@@ -139,6 +140,8 @@ class Guards:
         """
         if not self.update_clip:
             return
+        if is_clipped(rule):
+            raise HyperparameterError(f"rule {rule.name!r} clips its updates itself{where}; remove update_clip")
         if "lr" not in rule.trace(variant).used:
             raise HyperparameterError(f"update_clip lowers lr, which rule {rule.name!r} does not use{where}; remove it")
         if update_ratio(rule, variant) is None:

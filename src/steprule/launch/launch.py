@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from steprule.engine import PassName
+from steprule.engine import PassName, Task
 from steprule.language.sums import rounded_once
 from steprule.launch.evaluate import Evaluated, Own
 from steprule.launch.guards import Gradients, Guards
@@ -47,18 +44,17 @@ class Launch(Recipe[Pass]):
         after: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.groups, self._commit, self._threads = groups, commit, threads
-        self._has_sums = any(group.values.passes for group in groups)
         self._written = None if before or after else commit
         super().__init__(rows, guards, before, after)
-        sizes = [max(1, row.memories[0].size) for row in rows]
-        self._sizes = [np.array([[sizes[place]] for place in places], np.float64) for places in self._step.members]
+        sizes = [float(max(1, row.memories[0].size)) for row in rows]
+        self._sizes = [[[sizes[place]] for place in places] for places in self._step.members]
         self._table, self._is_one_call = self._step.table, self._step.table.is_one_call
         self._is_guarded = any(name for group in groups for name in group.values.guard)
         self._is_prepared = self._all_done = False
 
     def _pass(self, which: PassName, places: Sequence[int]) -> Pass:
         rows = [self.rows[place] for place in places]
-        owns = self._has_sums and which != "norm"
+        owns = self._owns(which if isinstance(which, str) else which[0])
         return Pass(which, rows, self.groups, self._written if which == "step" else None, owns=owns)
 
     def factor(self, gradients: Gradients, others: Sequence[Sequence[float]] = ()) -> float | None:
@@ -94,10 +90,10 @@ class Launch(Recipe[Pass]):
         Raises:
             HyperparameterError: when the expressions of a rule have no value.
         """
-        which: PassName = "watch" if is_read else "step"
+        which: Task = "watch" if is_read else "step"
         last = self._watching() if is_read else self._step
-        if self._has_sums:
-            evaluated = self._with_sums(last, factor)
+        if last.owns:
+            evaluated = self._with_sums(last, which, factor)
         else:
             evaluated = [self._evaluated(group, which, factor) for group in self.groups]
             last.fill([row for row, _ in evaluated])
@@ -134,23 +130,27 @@ class Launch(Recipe[Pass]):
         own.table.run()
         return own.table.sums()
 
-    def _with_sums(self, last: Pass, factor: float) -> list[Evaluated]:
+    def _owns(self, task: Task) -> bool:
+        """Whether each row has scalars of its own, since these depend on sums over it."""
+        return any(group.values.passes(task) for group in self.groups)
+
+    def _with_sums(self, last: Pass, task: Task, factor: float) -> list[Evaluated]:
         """Let each row have scalars of its own, with the sums over it, and return what there is of each group."""
         sums = self._sizes.copy()
-        for own, _ in self._sums:
+        for own, _ in self._sums[task]:
             self._fill(own, factor, sums)
             found = self._summed(own)
             for number, places in enumerate(own.members):
                 if places:
-                    sums[number] = np.concatenate([sums[number], [found[place] for place in places]], axis=1)
+                    sums[number] = [[*old, *found[k]] for old, k in zip(sums[number], places, strict=True)]
         return self._fill(last, factor, sums)
 
-    def _fill(self, own: Pass, factor: float, sums: Sequence[NDArray[np.float64]]) -> list[Evaluated]:
+    def _fill(self, own: Pass, factor: float, sums: Sequence[Sequence[Sequence[float]]]) -> list[Evaluated]:
         """Write the scalars of every row of a pass, given each group's sums so far."""
         return [
-            self._evaluated(group, own.which, factor, Own(scalars, of_group))
-            for group, scalars, of_group in zip(self.groups, own.scalars, sums, strict=True)
-            if len(scalars) or own.which in ("step", "watch")
+            self._evaluated(group, own.which, factor, Own(scalars, lines, of_group))
+            for group, scalars, lines, of_group in zip(self.groups, own.scalars, own.lines, sums, strict=True)
+            if lines or isinstance(own.which, str)
         ]
 
     def _readings(self, watch: Pass, names: Sequence[str]) -> list[Reading]:

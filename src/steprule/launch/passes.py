@@ -30,7 +30,7 @@ class Pass:
     Attributes:
         table: what runs them.
         members: the places of each group's rows.
-        scalars: where each row has its own: those of each group's rows, a line a row.
+        scalars, lines: where each row has its own: those of each group's rows, a line a row, and the same as bytes.
     """
 
     table: Table
@@ -44,20 +44,21 @@ class Pass:
         *,
         owns: bool = False,
     ) -> None:
-        self.which = which
+        self.which, self.owns = which, owns
         place_of = {id(group): place for place, group in enumerate(groups)}
         line_of = [place_of[id(row.group)] for row in rows]
         self.members = [np.flatnonzero(np.equal(line_of, place)).tolist() for place in range(len(groups))]
         if owns:
             widths = [len(row.group.values.new_row(which)) for row in rows]
-            scalars = np.zeros((len(rows), max(widths, default=0)))
             ends = list(itertools.accumulate(map(len, self.members), initial=0))
+            scalars = np.zeros((len(rows), max(widths, default=0)))
             self.scalars = [scalars[start:end] for start, end in itertools.pairwise(ends)]
             line_of = np.argsort(np.concatenate([[], *self.members]), kind="stable").tolist()
             lines = list(scalars)
         else:
             lines = [group.values.new_row(which) for group in groups]
         self._lines = [memoryview(line.data).cast("B") for line in lines]
+        self.lines = [self._lines[start:end] for start, end in itertools.pairwise(ends)] if owns else []
         bound = [Bound(row, row.kernel_of(which), lines[line]) for row, line in zip(rows, line_of, strict=True)]
         by_backend: dict[Loader, list[int]] = {}
         for place, row in enumerate(rows):

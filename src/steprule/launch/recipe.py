@@ -10,6 +10,7 @@ has a parameter twice, a step is several launches, which its door keeps together
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import PassName, watched
+from steprule.engine import PassName, Task, watched
 from steprule.launch.guards import Guards
 from steprule.launch.readings import Reading, formats_in
 from steprule.launch.row import Row
@@ -79,15 +80,20 @@ class Recipe(Generic[P]):
     ) -> None:
         self.rows, self._guards, self._before, self._after = rows, guards, before, after
         self._gradients: NDArray[np.int64] = np.array([row.memories[1].address for row in rows], np.int64)
-        everywhere = range(len(rows))
-        self._norm = self._pass("norm", everywhere) if guards.measures else None
-        self._sums: list[tuple[P, NDArray[np.int64]]] = []
-        """The passes whose sums are each row's own, with the places of the rows that have them."""
-        for number in range(max((len(row.kernel.plan.before) for row in rows), default=0)):
-            places = [place for place, row in enumerate(rows) if len(row.kernel.plan.before) > number]
-            self._sums.append((self._pass(number, places), np.array(places, np.int64)))
-        self._step = self._pass("step", everywhere)
+        self._sums: dict[Task, list[tuple[P, NDArray[np.int64]]]] = {}
+        """By what follows them, the passes whose sums are each row's own, with the places of rows that have them."""
+        self._norm = self._pass("norm", range(len(rows))) if guards.measures else None
+        self._step = self._last("step")
         self._watch: P | None = None
+
+    def _last(self, task: Task) -> P:
+        """Return the pass that steps, and make those before it."""
+        sums = self._sums[task] = list[tuple[P, NDArray[np.int64]]]()
+        plans = [row.kernel_of(task).plan for row in self.rows]
+        for number in range(max((len(plan.before) for plan in plans), default=0)):
+            places = [place for place, plan in enumerate(plans) if len(plan.before) > number]
+            sums.append((self._pass((task, number), places), np.array(places, np.int64)))
+        return self._pass(task, range(len(self.rows)))
 
     def _pass(self, which: PassName, places: Sequence[int]) -> P:
         """Return a pass over the rows at these places."""
@@ -111,7 +117,7 @@ class Recipe(Generic[P]):
         for own in (self._norm, self._step, self._watch):
             if own is not None:
                 own.look(gradients)
-        for summing, places in self._sums:
+        for summing, places in itertools.chain(*self._sums.values()):
             summing.look(gradients[places])
 
     def run(self, around: AbstractContextManager[Any] = NOTHING) -> None:
@@ -138,9 +144,8 @@ class Recipe(Generic[P]):
     def _watching(self) -> P:
         """Return the pass of steps that are read, made for the first of them."""
         if self._watch is None:
-            watch = self._pass("watch", range(len(self.rows)))
-            watch.look(self._gradients)
-            self._watch = watch
+            self._watch = self._last("watch")
+            self.look(self._gradients)
         return self._watch
 
     def _take(self, last: P, around: AbstractContextManager[Any], tell: Callable[[], None] = _silent) -> None:
@@ -162,6 +167,5 @@ def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Re
     """
     group, shape, formats = row.group, row.memories[0].shape, formats_in(row.kernel)
     values = group.values
-    keys = watched(values.rule, values.variant, row.storage, values.guard)
-    sums = dict(zip(keys, line, strict=True))
+    sums = dict(zip(watched(values.rule, values.variant, row.storage), line, strict=True))
     return Reading(names[row.place], shape, row.dtype, formats, values.rule.name, t, group.hyperparameters, sums)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import PassName, guarded, pass_plan
+from steprule.engine import PassName, Task, pass_plan
 from steprule.errors import HyperparameterError
 from steprule.formats import FORMATS
 from steprule.launch.evaluate import Evaluated, Evaluation, Own, Scalars
@@ -20,7 +20,7 @@ from steprule.rules.rule import ARGUMENTS
 __all__ = ["GroupValues"]
 
 _NONE: Mapping[str, float] = {}
-_HYPERPARAMETERS = ("_values", "variant", "_stepped", "_evaluations", "_step")
+_HYPERPARAMETERS = ("_values", "variant", "_evaluations", "_step")
 """What of a group follows from its hyperparameters."""
 
 
@@ -128,7 +128,6 @@ class GroupValues(MutableMapping[str, Any]):
 
     def _bind(self) -> None:
         """Lay out the arguments of the step's prelude; those of other tasks when they are asked for."""
-        self._stepped = guarded(self.rule, self.guard)  # made once for as long as somebody has it
         self._evaluations: dict[PassName, Evaluation] = {}
         self._step = self._evaluation("step")
 
@@ -187,10 +186,9 @@ class GroupValues(MutableMapping[str, Any]):
         evaluation = self._step if which == "step" else self._evaluation(which)
         return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed, own)
 
-    @property
-    def passes(self) -> int:
-        """How many passes come before a step, for its sums over each tensor."""
-        return len(pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, "step").before)
+    def passes(self, task: Task) -> int:
+        """Return how many passes come before a step, for its sums over each tensor."""
+        return len(pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, task).before)
 
     @property
     def scalar_places(self) -> list[int]:

@@ -14,11 +14,11 @@ from steprule.errors import RuleError
 from steprule.language import maximum, mean, sign, sqrt, where
 from steprule.language.computing import computed
 from steprule.rules.guard import update_ratio
-from steprule.rules.hyperparameters import Hyperparameter, Range
+from steprule.rules.hyperparameters import Hyperparameter, Range, Role
 from steprule.rules.known import COMBINATORS, find
 from steprule.rules.rule import Rule
 
-__all__ = ["COMBINATORS", "cautious", "decoupled", "l2", "maximize", "unscaled", "update_clip"]
+__all__ = ["COMBINATORS", "cautious", "clips", "decoupled", "is_clipped", "l2", "maximize", "unscaled", "update_clip"]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
@@ -179,14 +179,13 @@ def cautious(rule: Rule, name: str) -> Rule:
     return _wrap(cautious, rule, name, step, doc, paper)
 
 
-# Whoever steps by it has it: a rule that is not used any more is not kept for that.
+# Engines keep what they make of it: a rule that is not used any more is not kept for that.
 @functools.partial(_combinator, last=deque(maxlen=0))
 def update_clip(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with ``lr / max(1, RMS)`` for ``lr``: steps that the second moment has not foreseen are clipped.
 
     RMS is the root of the mean of ``g**2 / max(v_hat, eps**2)`` over the tensor. Where it is not finite, a gradient is
-    not; nothing is clipped then, so that the other elements do not suffer. A variant without a second moment, or
-    without ``lr``, steps as ever.
+    not; nothing is clipped then, so that the other elements do not suffer. A variant without ``lr`` steps as ever.
 
     Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
     """
@@ -194,16 +193,27 @@ def update_clip(rule: Rule, name: str) -> Rule:
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, lr: Any, **hyper: Any) -> tuple[Any, ...]:
         elements, values = [theta, g, *slots], {"lr": lr, **hyper}
         ratio = update_ratio(rule, rule.variant(values))
-        if ratio is not None:
+        if ratio is not None and lr is not None:
             names = (rule.parameter, rule.gradient, *rule.slots)
             rms = sqrt(mean(computed(ratio, {**values, "t": t, **dict(zip(names, elements, strict=True))})))
             values["lr"] = lr * where(rms < math.inf, 1 / maximum(rms, 1.0), 1.0)
         return rule.compute(elements, t, values)
 
-    if "lr" not in rule.hyperparameters:
-        raise RuleError(f"{name}: rule {rule.name!r} has no lr that could be lowered")
+    if not clips(rule):
+        what = "has no lr that could be lowered" if "lr" not in rule.hyperparameters else "keeps no SecondMoment"
+        raise RuleError(f"{name}: rule {rule.name!r} {what}; use clip_norm")
     paper = "clipped update: Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013"
     return _wrap(update_clip, rule, name, step, "With clipped updates: lr / max(1, RMS) for lr.", paper)
+
+
+def clips(rule: Rule) -> bool:
+    """Whether ``update_clip`` has something to do for a rule."""
+    return "lr" in rule.hyperparameters and rule.slot_of(Role.SECOND_MOMENT) is not None
+
+
+def is_clipped(rule: Rule) -> bool:
+    """Whether ``update_clip`` is among the combinators that a rule is made by."""
+    return bool(rule.made_by) and (rule.made_by[0] is update_clip or is_clipped(rule.made_by[1][0]))
 
 
 COMBINATORS.update({maker.__name__: maker for maker in (l2, decoupled, maximize, unscaled, cautious)})

@@ -11,7 +11,7 @@ from typing import Any, overload
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.tracing import explain
 from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Role, Scalar, declare, role_of
-from steprule.rules.rule import ARGUMENTS, Rule
+from steprule.rules.rule import ARGUMENTS, RESERVED, Rule
 
 __all__ = ["rule"]
 
@@ -125,6 +125,8 @@ def _signature(
             raise explain(
                 function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
             )
+        elif parameter.name in RESERVED or parameter.name.startswith("_total"):
+            raise explain(function, title, f"{parameter.name!r} is a number of the step's own; give it another name")
         elif parameter.name != "t":
             hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
     if len(elements) < 2:

@@ -19,7 +19,7 @@ from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Role, Value, check_schedule
 from steprule.rules.places import check_places
 
-__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant", "symbols_in"]
+__all__ = ["ARGUMENTS", "RESERVED", "Rule", "Trace", "Variant", "symbols_in"]
 
 Variant = tuple[tuple[str, Value], ...]
 """The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
@@ -301,6 +301,8 @@ ARGUMENTS = (
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
 """The arguments of optimizers, which are no names for hyperparameters."""
+RESERVED = ("_size", "_grad_scale", "_clip_value", "_clip_factor")
+"""What preludes take besides, as they take sums over a tensor, which begin with ``_total``."""
 
 
 def _plain(number: Any) -> Any:

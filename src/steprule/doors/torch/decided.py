@@ -188,7 +188,8 @@ class Decided(Recipe[Stage]):
 
     def _pass(self, which: PassName, places: Sequence[int]) -> Stage:
         stepped, counts = [self._stepped[place] for place in places], [self._counts[place] for place in places]
-        before = [] if which == "norm" else [stage for stage, _ in self._sums]
+        task = which if isinstance(which, str) else which[0]
+        before = [stage for stage, _ in self._sums.get(task, ())]
         with devices.on(self._device):
             return Stage(which, stepped, counts, before, is_guarded=self._decides and which in _STEPS)
 
@@ -238,7 +239,7 @@ class Decided(Recipe[Stage]):
     def _move(self, last: Stage) -> None:
         """Launch all kernels of a step: nothing waits for the device in between."""
         decision = self._decision
-        summing = [stage for stage, _ in self._sums]
+        summing = [stage for stage, _ in self._sums["step" if last is self._step else "watch"]]
         with devices.on(self._device):
             self._follower.follow(decision.numbers, decision.looking)
             for stage in (self._norm, *summing, last):  # what can fail for want of memory comes first

@@ -50,5 +50,5 @@ def _asks(options: Sequence[GroupOptions], guards: Guards, device: torch.device,
     given = [tensor for tensor in told if tensor is not None]
     if any(tensor.device != device for tensor in given):
         return False
-    asks = (own.group.get("capturable") or own.values.passes for own in options)
+    asks = (own.group.get("capturable") or own.values.passes("step") for own in options)
     return bool(given) or guards.measures or any(asks)
