@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule import Decay, Rate, Scalar, rule, sqrt, where
+from steprule import Decay, NonNegative, Rate, Scalar, rule, sqrt, where
 from steprule.errors import HyperparameterError, RuleError
 from steprule.rules import CATALOGUE, load
 
@@ -164,6 +165,33 @@ def _no_gradient(theta):
 
 def _method(theta, g, *, lr: Rate = 0.1):
     return theta - lr * g.mean()
+
+def _annotated_positional(theta, g, lr: Rate = 0.1):
+    return theta - lr * g
+
+def _without_t(theta, g, *, lr: Rate = 0.1):
+    return theta - lr * g / t  # type: ignore[name-defined]  # noqa: F821
+
+def _loop(theta, g, *, lr: Rate = 0.1):
+    return theta - lr * sum(g[i] for i in range(len(g)))
+
+def _in_place(theta, g, *, lr: Rate = 0.1):
+    theta[:] = theta - lr * g
+
+def _formatted(theta, g, *, lr: Rate = 0.1):
+    return theta - lr * g * len(f"{g:.3f}")
+
+def _no_parentheses(theta, g, *, lr: Rate = 0.1):
+    return theta - lr * where(g > 0 & g, g, -g)
+
+def _not_asked(theta, g, *, lr: Rate = 0.1, eps: NonNegative | None = None):
+    return theta - lr * g / eps
+
+def _none_by_default(theta, g, *, lr: Rate = 0.1, eps: NonNegative = None):  # type: ignore[assignment]
+    return theta - lr * g / eps
+
+def _range_alone(theta, g, *, lr: sr.Range(0, 1) = 0.1):  # type: ignore[valid-type]
+    return theta - lr * g
 # fmt: on
 
 
@@ -188,6 +216,15 @@ def _method(theta, g, *, lr: Rate = 0.1):
         (_constant, ["must depend on theta or g"], 1),
         (_no_gradient, ["expected at least the parameter and the gradient"], 0),
         (_method, ["no attribute 'mean'"], 1),
+        (_annotated_positional, [": lr=0.1 is not allowed", "after *"], 0),
+        (_without_t, ["'t' is not defined", "named after the *, as in (theta, g, *, t, lr: Rate = 0.1)"], 1),
+        (_loop, ["no len()", "Write the formula of one element"], 1),
+        (_in_place, ["item assignment", "Write the formula of one element"], 1),
+        (_formatted, ["__format__", "without length, items or digits"], 1),
+        (_no_parentheses, ["compare it first, in parentheses: (x > 0) & (y < 1)"], 1),
+        (_not_asked, ["None cannot take part", "`x if eps is None else x + eps`"], 1),
+        (_none_by_default, ["'eps' is None by default", "`X | None`"], 0),
+        (_range_alone, ["Annotated[float, Range(low, high)]"], 0),
     ],
 )
 def test_a_wrong_rule_fails_when_defined(function: Callable[..., Any], words: list[str], line: int) -> None:
@@ -198,6 +235,40 @@ def test_a_wrong_rule_fails_when_defined(function: Callable[..., Any], words: li
         assert word in message
     source = Path(__file__).read_text().splitlines()[number - 1].strip()
     assert message.endswith(source)
+
+
+def test_a_word_of_the_language_that_was_not_imported() -> None:
+    names: dict[str, Any] = {"rule": rule}
+    with pytest.raises(RuleError, match=r"name 'sign' is not defined\. It is steprule's: from steprule import sign"):
+        exec("@rule\ndef own(theta, g):\n    return theta - sign(g)\n", names)
+
+
+def test_the_line_of_the_signature_is_that_of_def_below_decorators(tmp_path: Path) -> None:
+    file = tmp_path / "decorated.py"
+    file.write_text(
+        "from steprule import rule\n\n@rule(\n    paper='mine',\n)\ndef own(theta, g, *, lr):\n    return g\n"
+    )
+    with pytest.raises(RuleError, match=r"decorated.py, line 6: .*\n    def own\(theta, g, \*, lr\):$"):
+        load(str(file))
+
+
+def test_a_file_that_was_corrected_is_quoted_as_it_is_now(tmp_path: Path) -> None:
+    file = tmp_path / "corrected.py"
+    for line in ("return theta - first", "return theta - of_another_length"):
+        file.write_text(f"from steprule import rule\n\n@rule\ndef own(theta, g):\n    {line}\n")
+        with pytest.raises(RuleError) as caught:
+            load(str(file))
+        assert str(caught.value).endswith(line)
+
+
+def test_a_rule_called_with_too_few_values_says_what_an_optimizer_takes() -> None:
+    @rule
+    def own(theta, g, *, lr: Rate = 0.1):
+        return theta - lr * g
+
+    for called, text in ((own, "Optimizer(params, own, lr=...)"), (sr.rules.sgd, "Optimizer(params, 'sgd', lr=...)")):
+        with pytest.raises(RuleError, match=re.escape(text)):
+            called(lr=0.1)
 
 
 def test_wrong_declarations() -> None:

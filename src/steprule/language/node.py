@@ -202,7 +202,8 @@ class Node:
     def __array__(self, *args: object, **kwargs: object) -> NoReturn:
         raise RuleError(
             "a NumPy function was called on a symbol. Use steprule.sqrt, maximum, minimum, where, "
-            "sign, and Python's operators and abs"
+            "sign, and Python's operators and abs; what needs a whole array, such as a norm, is done to the gradient "
+            "before the step"
         )
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -241,6 +242,11 @@ def _node(operand: object) -> Node:
         return operand
     if isinstance(operand, (bool, int, float, np.floating, np.integer, np.bool_)):
         return constant(_plain_number(operand))
+    if operand is None:
+        raise RuleError(
+            "None cannot take part in a rule. A hyperparameter that may be None is so in a variant of its own: ask for "
+            "it first, as in `x if eps is None else x + eps`"
+        )
     raise RuleError(
         f"{operand!r} (a {type(operand).__name__}) cannot take part in a rule: "
         "a rule computes with its own arguments and Python numbers"
@@ -278,7 +284,9 @@ def _as_word(node: Node) -> Node:
 
 def _kind_message(op: str, arg: Node, kind: Kind) -> str:
     if op in _CONDITIONS:
-        return f"`& | ~` combine conditions, but {arg!r} is a number; compare it first"
+        return (
+            f"`& | ~` combine conditions, but {arg!r} is a number; compare it first, in parentheses: (x > 0) & (y < 1)"
+        )
     if kind == "int":
         return f"{op} takes the bits of numbers, but {arg!r} is a number or a condition"
     if kind == "bool":

@@ -8,7 +8,7 @@ import math
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from steprule.errors import RuleError, suggest
@@ -91,12 +91,30 @@ def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts:
     except RuleError as error:
         raise explain(function, title, str(error), error) from None
     except NameError as error:
-        known = [*function.__code__.co_varnames, "sqrt", "maximum", "minimum", "where", "sign"]
-        hint = suggest(getattr(error, "name", None) or "", known)
+        hint = _where_from(getattr(error, "name", None) or "", function.__code__.co_varnames)
         raise explain(function, title, f"{error}.{hint}", error) from None
     except Exception as error:
-        raise explain(function, title, f"{type(error).__name__}: {error}", error) from None
+        hint = _OF_SYMBOLS if "Node" in str(error) else ""
+        raise explain(function, title, f"{type(error).__name__}: {error}{hint}", error) from None
     return as_tuple(result)
+
+
+# What Python and other libraries say of a symbol names its class, which nobody has seen who writes a rule.
+_OF_SYMBOLS = (
+    ". A Node is what stands for an argument while the rule is defined: a symbol of one element, without length, items "
+    "or digits. Write the formula of one element with Python's operators, abs, and steprule's sqrt, maximum, minimum, "
+    "where and sign"
+)
+
+
+def _where_from(name: str, local: Sequence[str]) -> str:
+    """Return a sentence, after a space, about a name that is not defined where a rule is run."""
+    words = ("sqrt", "maximum", "minimum", "where", "sign")
+    if name in words:
+        return f" It is steprule's: from steprule import {name}"
+    if name == "t":
+        return " The step number is named after the *, as in (theta, g, *, t, lr: Rate = 0.1)"
+    return suggest(name, [*local, *words])
 
 
 def as_tuple(result: Any) -> tuple[Any, ...]:
@@ -160,11 +178,21 @@ def explain(
     code = getattr(function, "__code__", None)
     if code is None:
         return RuleError(f"rule {title!r}: {message}")
+    linecache.checkcache(code.co_filename)  # a file that was corrected, and loaded again, would be quoted as it was
     lines = [number for _, _, number in code.co_lines() if number]
-    line = max(lines) if at_return and lines else code.co_firstlineno
+    line = max(lines) if at_return and lines else _definition(code)
     for frame, number in traceback.walk_tb(error.__traceback__ if error else None):
         if frame.f_code is code:
             line = number
     source = linecache.getline(code.co_filename, line).strip()
     quoted = f"\n    {source}" if source else ""
     return RuleError(f"rule {title!r}, {code.co_filename}, line {line}: {message}{quoted}")
+
+
+def _definition(code: types.CodeType) -> int:
+    """Return the line of the signature: Python counts a function from its first decorator, which says nothing."""
+    first = code.co_firstlineno
+    for number, line in enumerate(linecache.getlines(code.co_filename)[first - 1 :], first):
+        if line.lstrip().startswith(f"def {code.co_name}("):
+            return number
+    return first

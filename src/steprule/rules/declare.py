@@ -118,8 +118,9 @@ def _signature(
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             elements.append(parameter.name)
         elif parameter.kind is not parameter.KEYWORD_ONLY:
+            plain = parameter.replace(annotation=parameter.empty)
             raise explain(
-                function, title, f"{parameter} is not allowed: slots are plain names, hyperparameters come after *"
+                function, title, f"{plain} is not allowed: slots are plain names, hyperparameters come after *"
             )
         elif parameter.name in ARGUMENTS:
             raise explain(

@@ -216,8 +216,10 @@ def declare(name: str, annotation: Any, default: Any) -> Hyperparameter:
     elif annotation not in (float, int, Any):
         raise RuleError(
             f"hyperparameter {name!r} has the annotation {annotation!r}; use float, Rate, Decay, NonNegative, "
-            "Positive, bool or Literal[...]"
+            "Positive, Annotated[float, Range(low, high)], bool or Literal[...]"
         )
+    if default is None and not optional:
+        raise RuleError(f"hyperparameter {name!r} is None by default: say in its annotation that it may be, `X | None`")
     declared = Hyperparameter(name, None, limits, choices, optional)
     return Hyperparameter(name, declared.check(default, " as its default"), limits, choices, optional)
 

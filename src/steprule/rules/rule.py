@@ -134,9 +134,10 @@ class Rule:
         """
         names = self._elements
         if len(elements) != len(names):
+            called = repr(self.name) if self.found_by else self.name  # only those of the catalogue are found by name
             raise RuleError(
                 f"rule {self.name!r} takes {', '.join(names)}: {len(names)} values, got {len(elements)}. "
-                f"Hyperparameters alone go to an optimizer: Optimizer(params, {self.name!r}, lr=...)"
+                f"Hyperparameters alone go to an optimizer: Optimizer(params, {called}, lr=...)"
             )
         return self.compute(elements, t, self.resolve(hyperparameters))
 
@@ -238,10 +239,10 @@ class Rule:
     def _collect(self, outputs: tuple[Any, ...]) -> Trace:
         expected = (self.parameter, *self.slots)
         if len(outputs) == 1 and outputs[0] is None:
-            raise self._error(f"returns nothing, expected {', '.join(expected)}")
+            raise self._error(f"returns nothing, expected {', '.join(expected)}: end with return {', '.join(expected)}")
         if len(outputs) != len(expected):
             missing = expected[len(outputs) :]
-            lacking = f": {', '.join(missing)} is never returned" if missing else ""
+            lacking = f": {', '.join(missing)} is never returned; a hyperparameter comes after *" if missing else ""
             raise self._error(
                 f"returns {len(outputs)} values, expected {len(expected)} ({', '.join(expected)}){lacking}"
             )
