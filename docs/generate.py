@@ -94,7 +94,11 @@ _EXAMPLES = {
 }
 _STEPS = (1, 2, 10, 11, 100, 101, 500, 1000, 2000)
 
-_OWN_RULES = """# What a slot may be
+_OWN_RULES = """# A rule of your own
+
+[Writing a rule](writing-a-rule.md) teaches it from nothing. What follows is for looking things up.
+
+# What a slot may be
 
 A slot says what it is by its annotation; what it is called decides nothing.
 

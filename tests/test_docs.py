@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,30 +20,60 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
+# What runs, in order, each with the ``text`` right below it: what it prints, or the error that it ends with. A block
+# may say in its first line which file it is. Of a console, lines that begin with $ are run.
+_STEPS = re.compile(r"^```(python|console)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+_NAMED = re.compile(r"# (\w+\.py)\n")
+
+
 # A process of its own for each page: JAX warns of every fork in a process that it has once been imported in.
-_RUN = """\
-import runpy, sys
+_RUN = r"""
+import json, pathlib, re, runpy, subprocess, sys, traceback
 names = {}
-for block in sys.argv[1:]:
-    names |= runpy.run_path(block, names)  # blocks of a page build on one another
-    print("\\0", end="", flush=True)
+for file, block, has_text in json.load(sys.stdin):
+    if not file:
+        for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+            print(f"$ {command}", flush=True)
+            steprule = f'steprule() {{ "{sys.executable}" -m steprule "$@"; }}; '
+            subprocess.run(steprule + command, shell=True, stderr=subprocess.STDOUT, check=True)
+        print("\0", end="", flush=True)
+        continue
+    pathlib.Path(file).write_text(block)
+    try:
+        names |= runpy.run_path(file, names)  # blocks of a page build on one another
+    except Exception as error:
+        if not has_text:
+            raise
+        print("".join(traceback.format_exception_only(error)), end="")
+    print("\0", end="", flush=True)
 """
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.name)
-def test_python_blocks_run_and_print_what_they_say(page: Path, tmp_path: Path) -> None:
-    blocks = _blocks(page, "python")
-    files = [tmp_path / f"block{index}.py" for index in range(len(blocks))]
-    for file, block in zip(files, blocks, strict=True):
-        file.write_text(block)
-    command = [sys.executable, "-W", "error", "-c", _RUN, *map(str, files)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+def _outputs(page: Path, folder: Path) -> list[tuple[str, str, str, str]]:
+    """Run a page, and return of each step its language, its block, the text below it and what it has printed."""
+    steps = _STEPS.findall(page.read_text())
+    tasks = []
+    for index, (language, block, text) in enumerate(steps):
+        named = _NAMED.match(block)
+        file = named[1] if named else f"block{index}.py"
+        tasks.append((file if language == "python" else "", block, bool(text)))
+    command = [sys.executable, "-W", "error", "-c", _RUN]
+    done = subprocess.run(command, cwd=folder, input=json.dumps(tasks), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split("\0")
-    assert len(printed) == len(blocks) + 1
-    for block, lines in zip(blocks, printed, strict=False):
-        said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
-        if said:
+    assert len(printed) == len(steps) + 1
+    return [(*step, lines) for step, lines in zip(steps, printed, strict=False)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.name)
+def test_blocks_run_and_print_what_they_say(page: Path, tmp_path: Path) -> None:
+    for language, block, text, lines in _outputs(page, tmp_path):
+        if text:
+            assert lines == text
+        elif language == "console":
+            said = [line for line in block.splitlines() if not line.startswith("$ ")]
+            assert "$ " not in block or not said or lines == block
+        elif said := re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE):
             assert lines.splitlines() == said
 
 
