@@ -15,6 +15,7 @@ import steprule as sr
 import steprule.torch as door
 from steprule.doors.foreign.names import NAMES, innermost, slot_names
 from steprule.errors import StateError
+from steprule.formats import SLOT_FORMATS
 from steprule.rules import CATALOGUE
 from tests.cases import Array, assert_same_bits
 from tests.torch_cases import CLASSES, DENSE_RICH, OWN, case_id, ours, random_gradients, reference
@@ -104,8 +105,9 @@ def test_torch_to_arrays_and_back(name: str, options: dict[str, Any]) -> None:
     train(back, 9, 10)
 
 
-def test_classes_of_the_torch_door_take_and_give_their_own() -> None:
-    optimizer = door.Adam(tensors(), states="bfloat16", min_elements=0)
+@pytest.mark.parametrize("states", SLOT_FORMATS)
+def test_classes_of_the_torch_door_take_and_give_their_own(states: str) -> None:
+    optimizer = door.Adam(tensors(), states=states, min_elements=0)
     train(optimizer, 0, 2)
     state = sr.convert.to_torch(optimizer)
     assert state["state"][0]["exp_avg"].dtype == torch.float32
@@ -117,15 +119,19 @@ def adam_arrays(**options: Any) -> sr.Optimizer:
     return sr.Optimizer([np.ones(shape, np.float32) for shape in SHAPES], "adam", **options)
 
 
-def test_formats_are_rounded_on_request() -> None:
+@pytest.mark.parametrize("states", SLOT_FORMATS)
+def test_formats_are_rounded_on_request(states: str) -> None:
     torchs = torch.optim.Adam(tensors())
     train(torchs, 0, 3)
-    coded = adam_arrays(states="bfloat16", min_elements=0)
+    coded = adam_arrays(states=states, min_elements=0)
     state = sr.convert.from_torch(torchs.state_dict(), coded)
     with pytest.raises(StateError, match="convert=True"):
         coded.load_state_dict(state)
     coded.load_state_dict(state, convert=True)
     assert coded.t == 3
+    back = sr.convert.to_torch(coded, torchs.state_dict())["state"]
+    for place, own in enumerate(coded.slots["v"]):
+        assert_same_bits(back[place]["exp_avg_sq"].numpy(), own)
 
 
 def test_a_state_of_torch_that_does_not_fit() -> None:

@@ -175,6 +175,18 @@ def test_formats_are_converted_on_request(tmp_path: Path) -> None:
     assert coded.t == 5
 
 
+def test_a_group_without_parameters_resumes(tmp_path: Path) -> None:
+    def optimizer(psi: float) -> sr.Optimizer:
+        return sr.Optimizer([sr.Group([]), sr.Group({}, psi=psi)], "nadam")
+
+    saved, other = optimizer(0.1), optimizer(0.1)
+    for _ in range(3):
+        saved.step([[], {}])
+    sr.save(tmp_path / "x", saved)
+    assert sr.load(tmp_path / "x", other).t == 3
+    assert other.state_dict() == saved.state_dict()
+
+
 def test_counts_of_skipped_steps_come_along_and_go_back_with_a_failure(tmp_path: Path) -> None:
     saved, other = (made("adam", nonfinite="skip") for _ in range(2))
     saved.step({name: np.full_like(array, np.nan) for name, array in saved.params.items()})

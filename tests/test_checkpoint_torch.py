@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import random
 import subprocess
 import sys
@@ -331,7 +332,7 @@ def test_formats_are_converted_on_request(tmp_path: Path) -> None:
     arrays = sr.Optimizer([param.detach().numpy() for param in params_of()], "adam")
     arrays.step([np.ones_like(param) for param in arrays.params])
     sr.save(tmp_path / "x", arrays)
-    with pytest.raises(StateError, match="m is kept as '8bit signed 128' here, in the checkpoint as 'float32'"):
+    with pytest.raises(StateError, match="m is kept as 8bit signed 128 here, but the state has it as float32"):
         sr.load(tmp_path / "x", coded)
 
 
@@ -339,7 +340,9 @@ FORMATS: list[dict[str, Any]] = [
     {},
     {"states": "8bit", "min_elements": 0},
     {"states": "bfloat16", "min_elements": 0},
+    {"states": "4bit", "min_elements": 0},
     {"states": {"exp_avg": "8bit"}, "min_elements": 0},
+    {"states": {"exp_avg": "8bit", "exp_avg_sq": "4bit"}, "min_elements": 0},
 ]
 
 
@@ -357,6 +360,57 @@ def test_other_formats_are_refused_in_both_directions(tmp_path: Path) -> None:
         assert other.param_groups[0]["lr"] == 0.5
         assert other.param_groups[0].get("states", "float32") == here.get("states", "float32")
         train(other, 2, 3)
+
+
+STATES: list[Any] = ["float32", "bfloat16", "8bit", "4bit", {"m": "4bit", "v": "8bit"}]
+SHAPES = ((3, 131), (7,), (1, 1), (), (0, 3))
+"""Rows that end in the middle of an item of codes, and of a group of them."""
+
+
+def in_formats(states: Any) -> tuple[sr.Optimizer, Any]:
+    """Return the same optimizer of both doors."""
+    arrays = [np.sin(np.arange(math.prod(shape), dtype=np.float32)).reshape(shape) for shape in SHAPES]
+    params = [nn.Parameter(torch.from_numpy(array.copy())) for array in arrays]
+    low: dict[str, Any] = {} if states == "float32" else {"states": states, "min_elements": 0}
+    optimizer = door.Adam(params, lr=0.5, **low)
+    return sr.Optimizer(arrays, "adam", lr=0.5, **low), optimizer
+
+
+def planes_in(path: Path) -> Any:
+    """Return what a file says of slots, every bit of it."""
+    checkpoint = sr.load(path)
+    slots = {
+        (name, plane): (array.dtype, array.shape, array.tobytes())
+        for name, own in checkpoint.slots.items()
+        for plane, array in own.items()
+    }
+    return slots, checkpoint.formats
+
+
+@pytest.mark.parametrize(("there", "here"), list(itertools.permutations(STATES, 2)), ids=str)
+def test_every_format_is_converted_to_every_other_alike_in_all_ways(tmp_path: Path, there: Any, here: Any) -> None:
+    saved, _ = in_formats(there)
+    for t in range(3):
+        saved.step([np.asarray(np.cos(array + t)) for array in saved.params])
+    sr.save(tmp_path / "arrays", saved)
+    _, theirs = in_formats(there)
+    sr.load(tmp_path / "arrays", theirs)
+    sr.save(tmp_path / "tensors", theirs)
+    assert planes_in(tmp_path / "arrays") == planes_in(tmp_path / "tensors")
+    made: list[Any] = []
+    for name, one in itertools.product(("arrays", "tensors"), in_formats(here)):
+        sr.load(tmp_path / name, one, convert=True)
+        made.append(one)
+    for one, state in zip(in_formats(here), (saved.state_dict(), theirs.state_dict()), strict=True):
+        one.load_state_dict(state, convert=True)
+        made.append(one)
+    written, tables = [], []
+    for one in made:
+        sr.save(tmp_path / "again", one)
+        written.append(planes_in(tmp_path / "again"))
+        tables.append(sr.load(tmp_path / "again").describe().splitlines()[1:])
+    assert written == written[:1] * len(made)
+    assert tables == tables[:1] * len(made)
 
 
 def test_the_seed_belongs_to_the_state(tmp_path: Path) -> None:
@@ -501,7 +555,7 @@ def test_options_and_states_that_no_file_can_hold(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"parameter 0 has \['mine'\], which are no slots of 'adam'"):
         sr.save(tmp_path / "x", optimizer)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(TypeError, match=r"torch.optim.adam.Adam; pass a steprule.Optimizer, or one of steprule.torch"):
+    with pytest.raises(TypeError, match=r"torch.optim.adam.Adam; pass a steprule.Optimizer, one of steprule.torch, or"):
         sr.save(tmp_path / "x", torch.optim.Adam(params_of()))
 
 

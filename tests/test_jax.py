@@ -37,6 +37,11 @@ def test_states(apart: Apart) -> None:
     apart.check()
 
 
+@pytest.mark.apart("tests/apart_jax_checkpoint.py")
+def test_checkpoints(apart: Apart) -> None:
+    apart.check()
+
+
 REPLACED = ("-p", "tests.optax_replaced", "-W", "default", "--timeout=1200", "--pyargs")
 """optax's own tests, with our transformations in the place of optax's."""
 

@@ -22,7 +22,8 @@ from tests.cases import Array
 ROOMS = tuple(
     os.sep + name.replace("/", os.sep)
     for name in (
-        *("doors/state.py", "launch/values.py", "doors/numpy.py", "launch/guards.py", "doors/planes.py"),
+        *("doors/arrays.py", "doors/dicts.py", "doors/numpy.py", "doors/planes.py", "doors/match.py"),
+        *("launch/values.py", "launch/guards.py"),
         *("checkpoint/api.py", "checkpoint/arrays.py", "checkpoint/fill.py"),
         *("torch/base.py", "torch/checkpoint.py", "torch/checkpoint_tensors.py", "torch/loading.py"),
     )

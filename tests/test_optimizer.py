@@ -411,6 +411,28 @@ def test_unknown_backends() -> None:
         sr.Optimizer(np.zeros(2), backend="cuda")
 
 
+def test_a_group_without_arrays_has_a_state_as_well() -> None:
+    def optimizer(psi: float = 0.5) -> sr.Optimizer:
+        return sr.Optimizer([sr.Group([]), sr.Group(np.zeros(2), psi=psi), sr.Group([])], "nadam")
+
+    alone, mixed = sr.Optimizer({}, "nadam"), optimizer()
+    for _ in range(3):
+        alone.step({})
+        mixed.step([[], np.ones(2), []])
+    for saved, other in ((alone, sr.Optimizer({}, "nadam")), (mixed, optimizer())):
+        state = saved.state_dict()
+        assert state["t"] == 3
+        assert all(0 < group["scalars"]["mu_product"] < 1 for group in state["groups"])
+        other.load_state_dict(state)
+        assert other.t == 3
+        assert (
+            other.slots["mu_product"]
+            == saved.slots["mu_product"]
+            == [g["scalars"]["mu_product"] for g in state["groups"]]
+        )
+    assert len({*mixed.slots["mu_product"]}) == 2
+
+
 def test_an_empty_structure_steps() -> None:
     optimizer = sr.Optimizer([], "adam")
     optimizer.step([])

@@ -247,7 +247,7 @@ def test_a_resumed_run_has_the_bits_of_a_straight_one(name: str, options: dict[s
     assert everything(other) == everything(straight)
 
 
-@pytest.mark.parametrize("states", ["8bit", "bfloat16"])
+@pytest.mark.parametrize("states", ["8bit", "4bit", "bfloat16"])
 @pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop", "Adagrad", "Adamax", "RAdam"])
 def test_states_go_to_torch_and_come_back(name: str, states: str) -> None:
     params = [p.requires_grad_() for p in (torch.ones(12, 200), torch.ones(()))]

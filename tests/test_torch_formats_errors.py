@@ -341,6 +341,20 @@ def test_an_unknown_coding_is_refused(convert: bool) -> None:
     assert everything(optimizer) == before
 
 
+@pytest.mark.parametrize("here", ["float32", "bfloat16", "8bit", "4bit"])
+def test_a_slot_in_two_formats_is_refused_under_convert(here: str) -> None:
+    _, optimizer = stepped()
+    for key in ("exp_avg", "exp_avg_4bit"):
+        saved = copy.deepcopy(optimizer.state_dict())
+        shape, kind = ((64, 128), torch.float32) if key == "exp_avg" else ((64, 64), torch.uint8)
+        saved["state"][0][key] = torch.zeros(shape, dtype=kind)
+        options: dict[str, Any] = {} if here == "float32" else {"states": here}
+        other: Any = door.AdamW([big(BF16)], **options)
+        with pytest.raises(StateError, match=f"the state of parameter 0: the state has exp_avg.*kept as {here}"):
+            other.load_state_dict(saved, convert=True)
+        assert not other.state
+
+
 def test_a_damaged_state_is_refused_under_convert_too() -> None:
     for key, value in (("exp_avg_scale", None), ("exp_avg_scale", torch.zeros(64, 2, dtype=torch.uint8))):
         _, optimizer = stepped()

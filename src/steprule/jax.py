@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from steprule.doors.jax.alias import NAMES, named
+from steprule.doors.jax.checkpoint import Training
 from steprule.doors.jax.convert import encode, from_optax, to_optax
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.transformation import State, Step, step, transformation
@@ -36,6 +37,7 @@ __all__ = [
     "NonNegativeEightBit",
     "State",
     "Step",
+    "Training",
     "decode",
     "encode",
     "from_optax",

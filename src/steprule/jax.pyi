@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax.typing
 import optax
 
+from steprule.doors.jax.checkpoint import Training as Training
 from steprule.doors.jax.convert import encode as encode
 from steprule.doors.jax.convert import from_optax as from_optax
 from steprule.doors.jax.convert import to_optax as to_optax
@@ -26,6 +27,7 @@ __all__ = [
     "NonNegativeEightBit",
     "State",
     "Step",
+    "Training",
     "adabelief",
     "adadelta",
     "adagrad",

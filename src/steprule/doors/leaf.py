@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from steprule.coding import decode, encode, plane_name
+from steprule.coding import encode, plane_name
 from steprule.doors.layout import Array, check_start, like
+from steprule.doors.planes import Target, beside
+from steprule.doors.state import numbers_of
 from steprule.engine import Kernel
 from steprule.formats import GROUP, Kept, Storage, shape_of
 from steprule.launch.memory import array_memory
 from steprule.launch.values import GroupValues
 
-__all__ = ["Leaf", "constant_parts", "decoded", "make_kept"]
+__all__ = ["Leaf", "constant_parts", "make_kept"]
 
 
 @dataclass
@@ -51,22 +52,23 @@ class Leaf:
         return {plane.name: array for plane, array in zip(self.kernel.kept, self.kept, strict=True)}
 
     @property
-    def beside(self) -> dict[str, Kept]:
-        """How each value is kept that has planes beside the parameter."""
-        slots = self.kernel.slots
-        return {name: way for name, way in self.kernel.ways.items() if len(way.parts) > 1 or name in slots}
+    def target(self) -> Target:
+        """What a state of it must fit."""
+        parameter = self.group.rule.parameter
+        ways = beside(self.kernel.ways, parameter)
+        return Target(self.place, self.array.shape, self.storage.parameter, ways, parameter)
+
+    def fresh(self) -> dict[str, Array]:
+        """Return the planes before the first step, by name."""
+        kept = make_kept(self.array, self.kernel, self.group)
+        return {plane.name: array for plane, array in zip(self.kernel.kept, kept, strict=True)}
 
     def slot(self, name: str) -> Array | None:
         """Return a slot: where it lies if it is kept as it is, else decoded to a new float32 array."""
         way = self.kernel.slots.get(name)
         if way is None:
             return None
-        return self.planes[name] if way.is_plain else decoded(way, name, self.planes, self.array.shape)
-
-
-def decoded(way: Kept, name: str, planes: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
-    """Return the numbers of a value of this shape as float32."""
-    return decode(way, {part.suffix: planes[plane_name(name, part.suffix)] for part in way.parts}, shape)
+        return self.planes[name] if way.is_plain else numbers_of(way, name, self.planes, self.array.shape)
 
 
 def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:

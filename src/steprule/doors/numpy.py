@@ -7,11 +7,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from steprule.doors.arrays import prepared, state_of
 from steprule.doors.describe import describe
+from steprule.doors.dicts import dict_of, from_dict
 from steprule.doors.group import Group, as_groups, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
 from steprule.doors.leaf import Leaf, make_kept
-from steprule.doors.state import load_state, save_state
+from steprule.doors.state import State
 from steprule.doors.stepping import Stepping
 from steprule.doors.structure import Structure, keystr
 from steprule.errors import StructureError
@@ -206,7 +208,7 @@ class Optimizer(Stepping):
         Args:
             decode: give slots of fewer bits as float32 numbers, for other libraries.
         """
-        return save_state(self.rule, self.t, self.groups, self._leaves, decode)
+        return dict_of(state_of(self), self, decode=decode)
 
     def load_state_dict(self, state: Mapping[str, Any], *, hyperparameters: bool = True, convert: bool = False) -> None:
         """Go on from a ``state_dict()``.
@@ -219,14 +221,14 @@ class Optimizer(Stepping):
         Raises:
             StateError: when it does not belong to this optimizer; then nothing is changed.
         """
-        take = self._prepared(state, hyperparameters=hyperparameters, convert=convert)
+        take = self._prepared(from_dict(state, self), hyperparameters=hyperparameters, convert=convert)
         with uninterrupted():
             take()
 
-    def _prepared(self, state: Mapping[str, Any], *, hyperparameters: bool, convert: bool) -> Callable[[], None]:
+    def _prepared(self, state: State, *, hyperparameters: bool, convert: bool) -> Callable[[], None]:
         """Return what goes on from a state. It only writes, so that it can be kept from being interrupted."""
         self._check_turn("load_state_dict()")
-        return load_state(state, self.rule, self.groups, self._leaves, self._count, hyperparameters, convert)
+        return prepared(self, state, convert, hyperparameters)
 
     def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:
         paths = list(self._structure.paths())

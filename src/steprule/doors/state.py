@@ -1,210 +1,178 @@
-"""State dicts of the NumPy door: exact copies, checked whole before anything is taken over."""
+"""The state of an optimizer, of whatever door: values by the rule's own names, with their formats and planes.
+
+State dicts of the doors, checkpoint files and other libraries' states are views of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from steprule.doors.layout import Array
-from steprule.doors.leaf import Leaf
-from steprule.doors.planes import read_planes
-from steprule.errors import HyperparameterError, StateError
-from steprule.launch.memory import Spans
-from steprule.launch.values import GroupValues
-from steprule.rules import Rule
+from steprule.checkpoint import Json, Stored
+from steprule.coding import decode, plane_name
+from steprule.errors import StateError
+from steprule.formats import CODING, EARLIER_CODING, FORMATS, Kept, saved_way
 
-__all__ = ["VERSION", "formats_of", "load_state", "save_state"]
-
-VERSION = 3
-"""Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
-_MOST = 2**63 - 1
-"""The steps that can be counted: one more is to come."""
-_SCHEDULE = "schedule"
-_KEYS = ("version", "rule", "t", "groups", "slots")
-_OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
-"""What a group's part has, in version 1 and since version 2, where formats are told."""
+__all__ = ["GroupState", "ParameterState", "State", "compute_of", "labels_of", "numbers_of"]
 
 
-def save_state(
-    rule: Rule, t: int, groups: Sequence[GroupValues], leaves: Sequence[Leaf], decode: bool
-) -> dict[str, Any]:
-    """Return the state as plain dicts, lists, numbers and copied arrays."""
-    return {
-        "version": VERSION,
-        "rule": rule.name,
-        "t": t,
-        "groups": [
-            {
-                "hyperparameters": {name: {_SCHEDULE: True} if callable(v) else v for name, v in group.items()},
-                "scalars": dict(group.scalars),
-                "seed": group.seed,
-            }
-            for group in groups
-        ],
-        "slots": {leaf.place: _decoded_slots(leaf) if decode else _planes(leaf) for leaf in leaves},
-        "formats": {leaf.place: formats_of(leaf, decode) for leaf in leaves},
-    }
+@dataclass(frozen=True)
+class GroupState:
+    """One group of parameters.
 
-
-def _planes(leaf: Leaf) -> dict[str, Any]:
-    return {name: plane.copy(order="K") for name, plane in leaf.planes.items()}
-
-
-def _decoded_slots(leaf: Leaf) -> dict[str, Any]:
-    return {name: np.array(leaf.slot(name), order="K") for name in leaf.kernel.slots}
-
-
-def formats_of(leaf: Leaf, decode: bool = False) -> dict[str, str]:
-    """Return what a state tells of the formats of a parameter's values."""
-    if decode:
-        return {name: way.id if way.is_plain else "float32" for name, way in leaf.kernel.slots.items()}
-    return {name: way.id for name, way in leaf.beside.items()}
-
-
-def load_state(
-    state: Mapping[str, Any],
-    rule: Rule,
-    groups: Sequence[GroupValues],
-    leaves: Sequence[Leaf],
-    count: Array,
-    hyperparameters: bool,
-    convert: bool,
-) -> Callable[[], None]:
-    """Return what takes over a state, its t into ``count``: it only writes. All that can fail is done here.
-
-    Raises:
-        StateError: when the state does not belong to the optimizer.
+    Attributes:
+        rule: what it steps by, in full: ``decoupled(adam)`` for ``adamw``.
+        hyperparameters: by the rule's names; ``{"schedule": True}`` where there is a schedule.
+        seed: of random rounding; None where there is none.
+        first_row: where its arrays begin in larger ones.
+        options: of PyTorch's groups, in its own names, encoded.
+        coding: how codes and scales are to be read.
+        t: the steps taken, and
+        scalars: the scalar slots, of a group without parameters, whose states would tell both.
     """
-    _check_head(state, rule)
-    _check_counts(state, groups, leaves)
-    values = [
-        _group_values(saved, group, i, hyperparameters)
-        for i, (saved, group) in enumerate(zip(state["groups"], groups, strict=True))
-    ]
-    planes = [
-        read_planes(state["slots"][leaf.place], _formats_in(state, leaf), leaf, convert or _is_earlier(state, leaf))
-        for leaf in leaves
-    ]
-    try:
-        made = [group.restored(new) for group, new in zip(groups, values, strict=True)]
-    except HyperparameterError as error:
-        raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
-    writes = _writes(leaves, planes)
-    saved = [(dict(told["scalars"]), told.get("seed")) for told in state["groups"]]
 
-    t = int(state["t"])
-
-    def take() -> None:
-        count[0] = t
-        for group, new, (scalars, seed) in zip(groups, made, saved, strict=True):
-            group.take(new)
-            group.scalars.update(scalars)
-            if group.seed is not None and seed is not None:
-                group.seed = seed
-        for plane, numbers in writes:
-            plane[...] = numbers
-
-    return take
+    rule: str
+    hyperparameters: Mapping[str, Any]
+    seed: int | None = None
+    first_row: int = 0
+    options: Mapping[str, Json] | None = None
+    coding: str = CODING
+    t: int | None = None
+    scalars: Mapping[str, float] = field(default_factory=dict)
 
 
-def _writes(leaves: Sequence[Leaf], planes: Sequence[Mapping[str, Array]]) -> list[tuple[Array, Array]]:
-    """Return the slots and what is to be written to each.
+@dataclass(frozen=True)
+class ParameterState:
+    """One parameter and what is kept of it.
 
-    What lies in the memory of a slot is copied: it may be the optimizer's own, of another slot that is written first.
-
-    Raises:
-        StateError: when a slot has become read-only.
+    Attributes:
+        name: what the optimizer calls it; None where it has no names.
+        shape: its shape.
+        dtype: its type, as NumPy or torch names it.
+        group: the place of its group.
+        t: the steps taken; None where they are not counted.
+        scalars: its scalar slots.
+        formats: how each value is kept that has planes, by the ``id`` of its format.
+        planes: what is kept, by name: arrays, or what has one when asked; none before the first step where slots are
+            made in it.
     """
-    slots = [(leaf, name, plane) for leaf in leaves for name, plane in leaf.planes.items()]
-    for leaf, name, plane in slots:
-        if not plane.flags.writeable:
-            raise StateError(f"{leaf.place}: slot {name} has become read-only; nothing was loaded")
-    spans = Spans(np.lib.array_utils.byte_bounds(plane) for _, _, plane in slots if plane.size)
-    news = [new for leaf, own in zip(leaves, planes, strict=True) for new in (own[name] for name in leaf.planes)]
-    return [(plane, _apart(new, spans)) for (_, _, plane), new in zip(slots, news, strict=True)]
+
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    group: int
+    t: int | None
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    formats: Mapping[str, Any] = field(default_factory=dict)
+    planes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The planes, as arrays."""
+        return {name: one.array() if isinstance(one, Stored) else one for name, one in self.planes.items()}
+
+    def decoded(self) -> ParameterState:
+        """Return it with every slot as the numbers that it holds, and nothing beside the parameter."""
+        kind, arrays = FORMATS[compute_of(self.dtype)], self.arrays
+        known = {slot: saved_way(id_, kind, is_slot=True) for slot, id_ in self.formats.items()}
+        ways = {slot: way for slot, way in known.items() if way is not None}  # else it is the parameter's own
+        numbers = {
+            slot: np.array(arrays[slot]) if way.is_plain else numbers_of(way, slot, arrays, self.shape)
+            for slot, way in ways.items()
+        }
+        return replace(self, formats=dict.fromkeys(ways, kind.name), planes=numbers)
 
 
-def _apart(array: Array, spans: Spans) -> Array:
-    """Return an array that does not lie in any of the spans."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    return array.copy(order="K") if array.size and spans.meet(low, high - low) else array
+@dataclass(frozen=True)
+class State:
+    """What an optimizer keeps.
 
+    Attributes:
+        made_by: the optimizer's class.
+        rule: what it steps by; of several groups the first's.
+        groups, parameters: in order.
+        others: what others keep whose state this one is nested in, by its place there.
+    """
 
-def _is_earlier(state: Mapping[str, Any], leaf: Leaf) -> bool:
-    """Whether slots in float32 are meant to take the format that is asked for."""
-    return state["version"] < 3 and leaf.array.ndim < 2
+    made_by: str
+    rule: str
+    groups: Sequence[GroupState]
+    parameters: Sequence[ParameterState]
+    others: Mapping[str, Stored] = field(default_factory=dict)
 
+    @property
+    def names(self) -> list[str | None]:
+        """What the parameters are called."""
+        return [own.name for own in self.parameters]
 
-def _formats_in(state: Mapping[str, Any], leaf: Leaf) -> Mapping[str, Any]:
-    """Return the formats that the state tells for a parameter; before version 2 there was one."""
-    if state["version"] == 1:
-        return dict.fromkeys(leaf.kernel.slots, leaf.storage.parameter.compute)
-    formats = state.get("formats")
-    if not isinstance(formats, Mapping) or not isinstance(formats.get(leaf.place), Mapping):
-        raise StateError(f"the state does not tell the formats of {leaf.place}, in a dict 'formats'")
-    told: Mapping[str, Any] = formats[leaf.place]
-    return told
+    @property
+    def labels(self) -> list[str]:
+        """What the arrays of each parameter are called: its name, or its place."""
+        return labels_of(self.names)
 
+    @property
+    def t(self) -> int | None:
+        """The steps taken, if all parameters have taken as many."""
+        counts = {own.t for own in self.parameters or self.groups}
+        return counts.pop() if len(counts) == 1 else None
 
-def _check_head(state: Mapping[str, Any], rule: Rule) -> None:
-    if not isinstance(state, Mapping) or any(key not in state for key in _KEYS):
-        raise StateError(f"this is no state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
-    if type(state["version"]) is not int or not 1 <= state["version"] <= VERSION:
-        raise StateError(f"the state has version {state['version']!r}, this steprule reads versions 1 to {VERSION}")
-    if state["rule"] != rule.name:
-        raise StateError(f"the state is of rule {state['rule']!r}, this optimizer's is {rule.name!r}")
-    t = state["t"]
-    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < _MOST:
-        raise StateError(f"the state's t must be a whole number from 0 to 2**63 - 2, got {t!r}")
+    def is_earlier(self, own: ParameterState) -> bool:
+        """Whether it is of when tensors of one dimension kept float32 slots, whatever was asked for."""
+        return self.groups[own.group].coding == EARLIER_CODING and len(own.shape) < 2
 
+    def one_t(self, what: str) -> int:
+        """Return the step count, for ``what`` has one for all.
 
-def _check_counts(state: Mapping[str, Any], groups: Sequence[GroupValues], leaves: Sequence[Leaf]) -> None:
-    saved = state["groups"]
-    if not isinstance(saved, (list, tuple)) or not all(isinstance(item, Mapping) for item in saved):
-        raise StateError("the state's groups must be a list of dicts")
-    if len(saved) != len(groups):
-        raise StateError(f"the state has {len(saved)} groups, this optimizer has {len(groups)}")
-    slots = state["slots"]
-    if not isinstance(slots, Mapping) or not all(isinstance(item, Mapping) for item in slots.values()):
-        raise StateError("the state's slots must be a dict of dicts, by parameter")
-    here = {leaf.place for leaf in leaves}
-    if set(slots) != here:
-        missing, unknown = sorted(here - set(slots)), sorted(set(slots) - here)
-        words = [f"lacks {missing}"] * bool(missing) + [f"has {unknown} that are not here"] * bool(unknown)
-        raise StateError(f"the state is of other parameters: it {', and '.join(words)}")
-
-
-def _group_values(saved: Mapping[str, Any], group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:
-    """Return the hyperparameters to take over for one group."""
-    where = f"group {index} of the state"
-    _check_group(saved, group, where)
-    taken: dict[str, Any] = {}
-    for name, value in saved["hyperparameters"].items() if wanted else ():
-        was_schedule = isinstance(value, Mapping)
-        if was_schedule != callable(group[name]):
-            was, now = ("a schedule", "a number") if was_schedule else ("a number", "a schedule")
+        Raises:
+            StateError: when parameters have been stepped a different number of times.
+        """
+        if not self.parameters:
+            return next((own.t for own in self.groups if own.t is not None), 0)
+        # Where nothing is counted, a parameter that has slots has been stepped, and no rule asks how often.
+        counts = [int(bool(own.planes)) if own.t is None else own.t for own in self.parameters]
+        if len(set(counts)) > 1:
+            (least, first), (most, last) = ((n, self.labels[counts.index(n)]) for n in (min(counts), max(counts)))
             raise StateError(
-                f"{name} was {was} when {where} was saved and is {now} here. Give the optimizer {was} for it, "
-                "or load with hyperparameters=False"
+                f"parameter {first} has been stepped {least} times, {last} {most} times: {what} has one count for all. "
+                "Load it in steprule.torch, or give such parameters an optimizer of their own"
             )
-        if not was_schedule:
-            taken[name] = value
-    return taken
+        return counts[0]
+
+    def scalars_of(self, group: int, what: str) -> Mapping[str, float]:
+        """Return the scalar slots of a group, in which its parameters must agree; none before the first step.
+
+        Raises:
+            StateError: when they do not agree.
+        """
+        begun = [own.scalars for own in self.parameters if own.scalars and own.group == group]
+        for own in begun[1:]:
+            if _bits(own) != _bits(begun[0]):
+                raise StateError(
+                    f"parameters of group {group} differ in scalar slots, {dict(begun[0])} and {dict(own)}: {what} has "
+                    "one of each for a group"
+                )
+        return begun[0] if begun else self.groups[group].scalars
 
 
-def _check_group(saved: Mapping[str, Any], group: GroupValues, where: str) -> None:
-    parts = (saved.get("hyperparameters"), saved.get("scalars"))
-    if set(saved) not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
-        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
-    seed = saved.get("seed")
-    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise StateError(f"{where} has the seed {seed!r}, which is no whole number from 0 to 2**63 - 1")
-    if set(saved["scalars"]) != set(group.scalars):
-        raise StateError(f"{where} has the scalar slots {sorted(saved['scalars'])}, expected {sorted(group.scalars)}")
-    if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in saved["scalars"].values()):
-        raise StateError(f"{where} has scalar slots that are no numbers: {saved['scalars']}")
-    if set(saved["hyperparameters"]) != set(group):
-        known = sorted(saved["hyperparameters"])
-        raise StateError(f"{where} has the hyperparameters {known}, expected {sorted(group)}: is it of another rule?")
+def _bits(scalars: Mapping[str, float]) -> dict[str, bytes]:
+    return {name: struct.pack("<d", value) for name, value in sorted(scalars.items())}
+
+
+def labels_of(names: Sequence[str | None]) -> list[str]:
+    """Return a name for every parameter: names if all have one of their own, else places."""
+    is_named = None not in names and len(set(names)) == len(names)
+    return [str(name) if is_named else str(place) for place, name in enumerate(names)]
+
+
+def compute_of(dtype: str) -> str:
+    """Return the type that slots of a parameter of this type are computed in; of complex ones their parts."""
+    return "float64" if dtype in ("float64", "complex128") else "float32"
+
+
+def numbers_of(way: Kept, value: str, planes: Mapping[str, Any], shape: Sequence[int]) -> Any:
+    """Return the numbers that the planes of a value of this shape hold, as float32."""
+    return decode(way, {part.suffix: planes[plane_name(value, part.suffix)] for part in way.parts}, shape)

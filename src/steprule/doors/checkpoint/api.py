@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import sys
@@ -10,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from steprule.checkpoint import Json, Pending, Stored, read, settle, short, snapshot, start, stored, write
+from steprule.checkpoint import Json, Pending, read, settle, short, snapshot, start, write
 from steprule.doors.checkpoint import arrays, minimized
 from steprule.doors.checkpoint.content import Content, document_of, read_content
-from steprule.doors.checkpoint.door import door_of, is_tensor, torch_door
+from steprule.doors.checkpoint.door import array_kind, door_of
 from steprule.doors.checkpoint.fill import pairs_of
 from steprule.doors.checkpoint.result import Checkpoint
+from steprule.doors.match import aligned
 from steprule.doors.resume import State
 from steprule.errors import CheckpointError, StateError, is_slip
 from steprule.runtime.interrupts import uninterrupted
@@ -46,8 +46,8 @@ def save(
 
     Args:
         path: where to. Its directory must exist.
-        optimizer: a ``steprule.Optimizer``, or one of ``steprule.torch``; or the ``state`` of a result of
-            ``steprule.minimize``, which ``load(path).state`` gives back.
+        optimizer: a ``steprule.Optimizer``, one of ``steprule.torch``, or a ``steprule.jax.Training``; or the ``state``
+            of a result of ``steprule.minimize``, which ``load(path).state`` gives back.
         params: numbers of parameters to store as well: True for the optimizer's own, a module, or a dict of arrays
             or tensors by name. None: they are stored elsewhere.
         keep: how many older checkpoints stay beside it, as ``path.1`` (the newest) to ``path.N``; those beyond are
@@ -96,15 +96,16 @@ def _save(
 ) -> Pending | None:
     # A thread would take a relative path for one in the directory that is the current one by then.
     is_state = isinstance(optimizer, State)
-    door, place = minimized if is_state else door_of(optimizer), Path(os.path.realpath(_path(path)))
+    door: Any = None if is_state else door_of(optimizer)
+    place = Path(os.path.realpath(_path(path)))
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
         raise CheckpointError(f"keep must be a whole number of at least 0, got {short(keep)}; nothing was written")
     settle()
-    content = door.content_of(optimizer)
+    content = minimized.content_of(optimizer) if is_state else Content(door.state_of(optimizer))
     if not is_state:
         content.has_own = params is True
         named = _params_of(door, optimizer, params)
-        content.params = {name: _stored(value, name) for name, value in named.items()}
+        content.params = {name: array_kind(value).stored_array(value, name) for name, value in named.items()}
     elif params is not None and params is not False:
         raise TypeError("params does nothing with the state of a run of minimize, which holds its x; remove it")
     content.extra = {name: _held(value, name) for name, value in extra.items()}
@@ -134,7 +135,8 @@ def load(
 
     Args:
         path: where it is.
-        optimizer: what is to go on; None to read the file alone. It need not be of the door that saved.
+        optimizer: what is to go on; None to read the file alone. It need not be of the door that saved. A
+            ``steprule.jax.Training`` gets new arrays.
         params: what to fill with the stored parameters, in place: True for the optimizer's own, a module, or a dict of
             arrays or tensors by name. None: nothing.
         convert: take slots in other formats, too: decoded, and rounded to nearest in the format here.
@@ -178,15 +180,16 @@ def _load(
             "steprule.minimize(fun, None, state=steprule.load(path).state, ...)"
         )
     try:
-        pairs = pairs_of(content, door, optimizer, targets, params is True)
-        take = _nothing if optimizer is None else _prepared(door, optimizer, content, convert, hyperparameters)
+        own, places = (None, None) if optimizer is None else aligned(content.state, door.outline_of(optimizer))
+        pairs = pairs_of(content, places if params is True else None, targets)
+        take = _nothing if own is None else _prepared(door, optimizer, own, content, convert, hyperparameters)
     except StateError as error:
         raise StateError(f"{place}: nothing was loaded: {error}") from None
     # A signal in the middle would leave some of it old and some new. From here on nothing fails.
     with uninterrupted():
         take()
-        for fill, target, one in pairs:
-            fill(target, one)
+        for fill in pairs:
+            fill()
     if optimizer is not None:
         door.loaded(optimizer)
     return checkpoint
@@ -208,13 +211,14 @@ def _path(path: str | os.PathLike[str]) -> str:
     return words
 
 
-def _prepared(door: Any, optimizer: Any, content: Content, convert: bool, hyperparameters: bool) -> Callable[[], None]:
-    """Return what lets an optimizer go on from what a checkpoint holds, and only writes.
+def _prepared(
+    door: Any, optimizer: Any, state: Any, content: Content, convert: bool, hyperparameters: bool
+) -> Callable[[], None]:
+    """Return what lets an optimizer go on from what a checkpoint holds, and only writes; the state is in its order.
 
     Raises:
         StateError: when it does not belong to the optimizer.
     """
-    state = door.state_of(content, optimizer, convert, hyperparameters)
     has_more = hasattr(optimizer, "_take_checkpoint_extra")
     if has_more:
         optimizer._check_checkpoint_extra(content.more, hyperparameters)
@@ -228,10 +232,6 @@ def _prepared(door: Any, optimizer: Any, content: Content, convert: bool, hyperp
     return take
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or is_tensor(value)
-
-
 def _held(value: Any, name: str) -> Any:
     """Return what a checkpoint holds of a further value: of an array how it is stored, else the value."""
     if isinstance(value, State):
@@ -239,21 +239,13 @@ def _held(value: Any, name: str) -> Any:
             f"{name} is the state of a run of minimize, which has a file of its own: "
             f"steprule.save(path, {name}); nothing was written"
         )
-    return _stored(value, name) if _is_array(value) else value
-
-
-def _stored(value: Any, name: str) -> Stored:
-    if is_tensor(value):
-        one: Stored = torch_door().stored_tensor(value, name)
-        return one
-    return stored(value, name)
+    return value if (kind := array_kind(value)) is None else kind.stored_array(value, name)
 
 
 def _number(value: Any) -> Json | None:
     """Return a tensor of one number within further values as JSON; None for what is none."""
-    if not is_tensor(value):
-        return None
-    found: Json = torch_door().number_json(value)
+    kind = array_kind(value)
+    found: Json | None = kind.number_json(value) if hasattr(kind, "number_json") else None
     return found
 
 
@@ -263,7 +255,8 @@ def _number_of(mark: str, told: Any) -> Any:
     Raises:
         CheckpointError: when it is none.
     """
-    return (torch_door() if "torch" in sys.modules else arrays).number_of(mark, told)
+    knows = importlib.import_module("steprule.doors.torch.checkpoint") if "torch" in sys.modules else arrays
+    return knows.number_of(mark, told)
 
 
 def _params_of(door: Any, optimizer: Any, params: Any) -> dict[str, Any]:
@@ -277,14 +270,13 @@ def _params_of(door: Any, optimizer: Any, params: Any) -> dict[str, Any]:
     if params is True:
         if optimizer is None:
             raise TypeError("params=True means the optimizer's own parameters; give the optimizer, too")
-        found: dict[str, Any] = door.own_arrays(optimizer)
-        return found
+        return dict(zip(door.outline_of(optimizer).labels, door.arrays_of(optimizer), strict=True))
     if callable(getattr(params, "state_dict", None)):
         params = params.state_dict()
     if not isinstance(params, Mapping):
         raise TypeError(f"params is of type {type(params).__name__}; pass True, a module, or a dict of arrays by name")
     for name, value in params.items():
-        if not isinstance(name, str) or not _is_array(value):
+        if not isinstance(name, str) or array_kind(value) is None:
             raise TypeError(
                 f"params[{name!r}] is of type {type(value).__name__}, expected an array or a tensor by a text, its name"
             )

@@ -1,65 +1,22 @@
-"""What a checkpoint says of an optimizer, in no door's words: its document and named arrays, and back."""
+"""What a checkpoint holds: the state of an optimizer, and what goes with it, as a document and named arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from steprule.checkpoint import Json, Stored, check_text, decode, encode, short
+import numpy as np
+
+from steprule.checkpoint import Json, Stored, check_text, decode, encode, short, stored
+from steprule.doors.state import GroupState, ParameterState, State, labels_of
 from steprule.errors import CheckpointError
 from steprule.formats import CODING, EARLIER_CODING
 
-__all__ = ["Content", "Group", "Parameter", "document_of", "read_content"]
+__all__ = ["Content", "document_of", "read_content"]
 
 SCHEMA = 1
-_KEYS = ("schema", "class", "rule", "groups", "parameters", "params", "extra", "complex")
-
-
-@dataclass
-class Group:
-    """One group of parameters.
-
-    Attributes:
-        rule: what it steps by, in full: ``decoupled(adam)`` for ``adamw``.
-        hyperparameters: by the rule's names; ``{"schedule": True}`` where there is a schedule.
-        seed: of random rounding; None where there is none.
-        first_row: where its arrays begin in larger ones.
-        options: of PyTorch's groups, in its own names, encoded.
-        coding: how codes and scales are to be read.
-    """
-
-    rule: str
-    hyperparameters: dict[str, Any]
-    seed: int | None = None
-    first_row: int = 0
-    options: dict[str, Json] | None = None
-    coding: str = CODING
-
-
-@dataclass
-class Parameter:
-    """One parameter and its state.
-
-    Attributes:
-        name: what the optimizer calls it; None where it has no names.
-        shape: its shape.
-        dtype: its type, as NumPy or torch names it.
-        group: the place of its group.
-        t: the steps taken; None where they are not counted.
-        scalars: its scalar slots.
-        formats: how each value is kept that has planes, as state dicts tell it.
-        planes: what is kept, by name; empty before the first step where slots are made in it.
-    """
-
-    name: str | None
-    shape: tuple[int, ...]
-    dtype: str
-    group: int
-    t: int | None
-    scalars: dict[str, float] = field(default_factory=dict)
-    formats: dict[str, str] = field(default_factory=dict)
-    planes: dict[str, Stored] = field(default_factory=dict)
+_KEYS = ("schema", "class", "rule", "groups", "parameters", "others", "params", "extra", "complex")
 
 
 @dataclass
@@ -67,44 +24,18 @@ class Content:
     """What a checkpoint holds.
 
     Attributes:
-        made_by: the optimizer's class.
-        rule: what it steps by; of several groups the first's.
-        groups, parameters: in order.
+        state: of the optimizer.
         params: the numbers of parameters that were asked for, by name.
         has_own: whether ``params`` are those of the optimizer.
         extra: what the caller added; arrays are ``Stored``.
         more: what further parts of the optimizer keep.
     """
 
-    made_by: str
-    rule: str
-    groups: list[Group]
-    parameters: list[Parameter]
+    state: State
     params: dict[str, Stored] = field(default_factory=dict)
     has_own: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> list[str]:
-        """What the arrays of each parameter are called: its name, or its place."""
-        return labels_of([parameter.name for parameter in self.parameters])
-
-    def is_earlier(self, parameter: Parameter) -> bool:
-        """Whether a parameter was saved when tensors of one dimension kept float32 slots, whatever was asked for."""
-        return self.groups[parameter.group].coding == EARLIER_CODING
-
-    @property
-    def t(self) -> int | None:
-        """The steps taken, if all parameters have taken as many."""
-        counts = {parameter.t for parameter in self.parameters}
-        return counts.pop() if len(counts) == 1 else None
-
-
-def labels_of(names: Sequence[str | None]) -> list[str]:
-    """Return a name for every parameter: names if all have one of their own, else places."""
-    is_named = None not in names and len(set(names)) == len(names)
-    return [str(name) if is_named else str(place) for place, name in enumerate(names)]
 
 
 def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[dict[str, Json], dict[str, Stored]]:
@@ -119,40 +50,59 @@ def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[
     """
     for name in (*content.params, *content.extra):
         check_text(name, "a name")
-    tensors = _tensors_of(content)
+    state, tensors = content.state, _tensors_of(content)
     values = {name: value for name, value in content.extra.items() if not isinstance(value, Stored)}
     document: dict[str, Any] = {
         "schema": SCHEMA,
-        "class": content.made_by,
-        "rule": content.rule,
-        "groups": [_group_json(group, f"group {i}") for i, group in enumerate(content.groups)],
-        "parameters": [_parameter_json(parameter) for parameter in content.parameters],
+        "class": state.made_by,
+        "rule": state.rule,
+        "groups": [_group_json(group, f"group {i}") for i, group in enumerate(state.groups)],
+        "parameters": [_parameter_json(parameter) for parameter in state.parameters],
         "params": {"own": content.has_own, "names": list(content.params)} if content.params else None,
         "extra": {"values": encode(values, "extra", other), "arrays": [k for k in content.extra if k not in values]},
         "complex": [name for name, one in tensors.items() if one.is_complex],
     }
+    document |= {"others": list(state.others)} if state.others else {}
     clash = sorted(set(document) & set(content.more))
     assert not clash, clash
     return {**document, **{name: encode(value, name) for name, value in content.more.items()}}, tensors
 
 
 def _tensors_of(content: Content) -> dict[str, Stored]:
-    slots = zip(content.labels, content.parameters, strict=True)
-    tensors = {f"slots/{label}/{name}": one for label, own in slots for name, one in own.planes.items()}
+    slots = zip(content.state.labels, content.state.parameters, strict=True)
+    tensors = {
+        f"slots/{label}/{name}": _stored(one, f"{label}: {name}")
+        for label, own in slots
+        for name, one in own.planes.items()
+    }
     tensors |= {f"params/{name}": one for name, one in content.params.items()}
+    tensors |= {f"others/{name}": one for name, one in content.state.others.items()}
     return tensors | {f"extra/{name}": one for name, one in content.extra.items() if isinstance(one, Stored)}
 
 
-def _group_json(group: Group, what: str) -> dict[str, Any]:
-    own = {"rule": group.rule, "hyperparameters": encode(group.hyperparameters, f"the hyperparameters of {what}")}
+def _stored(plane: Any, what: str) -> Stored:
+    if isinstance(plane, Stored):
+        return plane
+    # Two bytes without a sign are the upper half of a float32 in a plane.
+    return stored(plane, what, "BF16" if plane.dtype == np.uint16 else None)
+
+
+def _group_json(group: GroupState, what: str) -> dict[str, Any]:
+    own = {"rule": group.rule, "hyperparameters": encode(dict(group.hyperparameters), f"the hyperparameters of {what}")}
     own |= {"seed": group.seed, "first_row": group.first_row, "coding": group.coding}
-    return own if group.options is None else {**own, "options": group.options}
+    own |= {} if group.t is None else {"t": group.t, "scalars": encode(dict(group.scalars), "scalars")}
+    return own if group.options is None else {**own, "options": dict(group.options)}
 
 
-def _parameter_json(own: Parameter) -> dict[str, Any]:
+def _parameter_json(own: ParameterState) -> dict[str, Any]:
     name = own.name if own.name is None else check_text(own.name, "the name of a parameter")
     told = {"name": name, "shape": list(own.shape), "dtype": own.dtype, "group": own.group, "t": own.t}
-    return {**told, "scalars": encode(own.scalars, "scalars"), "formats": own.formats, "planes": list(own.planes)}
+    return {
+        **told,
+        "scalars": encode(dict(own.scalars), "scalars"),
+        "formats": dict(own.formats),
+        "planes": list(own.planes),
+    }
 
 
 def read_content(
@@ -173,15 +123,20 @@ def read_content(
         raise CheckpointError(f"the document has schema {short(schema)}, this steprule reads {SCHEMA}. Update it")
     left = _marked(tensors, _list(document, "complex", str))
     groups = [_read_group(told) for told in _list(document, "groups", dict)]
-    parameters = [_read_parameter(told, len(groups)) for told in _list(document, "parameters", dict)]
-    content = Content(_get(document, "class", str), _get(document, "rule", str), groups, parameters)
-    for label, own, told in zip(content.labels, parameters, document["parameters"], strict=True):
-        own.planes = _taken(left, f"slots/{label}", told, "planes")
+    told_parameters = _list(document, "parameters", dict)
+    parameters = [_read_parameter(told, len(groups)) for told in told_parameters]
+    labels = labels_of([own.name for own in parameters])
+    parameters = [
+        replace(own, planes=_taken(left, f"slots/{label}", told, "planes"))
+        for label, own, told in zip(labels, parameters, told_parameters, strict=True)
+    ]
+    others = _taken(left, "others", document, "others") if "others" in document else {}
+    content = Content(State(_get(document, "class", str), _get(document, "rule", str), groups, parameters, others))
     if document.get("params") is not None:
         told = _get(document, "params", dict)
         content.params = _taken(left, "params", told, "names")
         content.has_own = _get(told, "own", bool)
-    if content.has_own and list(content.params) != content.labels:
+    if content.has_own and list(content.params) != labels:
         raise CheckpointError("the parameters stored are not those that the document tells")
     told = _get(document, "extra", dict)
     content.extra = _object(told.get("values"), "extra", other)
@@ -203,7 +158,7 @@ def _marked(tensors: Mapping[str, Stored], names: list[str]) -> dict[str, Stored
     return marked
 
 
-def _read_group(told: Mapping[str, Any]) -> Group:
+def _read_group(told: Mapping[str, Any]) -> GroupState:
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise CheckpointError(f"the seed {short(seed)} is no whole number from 0 to 2**63 - 1")
@@ -214,10 +169,13 @@ def _read_group(told: Mapping[str, Any]) -> Group:
     coding = told.get("coding", EARLIER_CODING)
     if coding not in (CODING, EARLIER_CODING):
         raise CheckpointError(f"the states are coded as {short(coding)}, this steprule reads {CODING!r}. Update it")
-    return Group(_get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options, coding)
+    t, scalars = (_count(told, "t"), _scalars(told)) if "t" in told else (None, {})
+    return GroupState(
+        _get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options, coding, t, scalars
+    )
 
 
-def _read_parameter(told: Mapping[str, Any], groups: int) -> Parameter:
+def _read_parameter(told: Mapping[str, Any], groups: int) -> ParameterState:
     name, t = told.get("name"), told.get("t")
     shape = tuple(_list(told, "shape", int))
     if not (name is None or isinstance(name, str)) or not all(n >= 0 for n in shape):
@@ -225,13 +183,18 @@ def _read_parameter(told: Mapping[str, Any], groups: int) -> Parameter:
     group = _count(told, "group")
     if group >= groups:
         raise CheckpointError(f"a parameter is of group {group}, and there are {groups}")
-    scalars, formats = _object(told.get("scalars"), "scalars"), _object(told.get("formats"), "formats")
-    if not all(type(value) is float for value in scalars.values()):
-        raise CheckpointError(f"scalar slots must be numbers, got {short(scalars)}")
+    scalars, formats = _scalars(told), _object(told.get("formats"), "formats")
     if not all(isinstance(value, str) for value in formats.values()):
         raise CheckpointError(f"formats must be texts, got {short(formats)}")
     dtype = _get(told, "dtype", str)
-    return Parameter(name, shape, dtype, group, t if t is None else _count(told, "t"), scalars, formats)
+    return ParameterState(name, shape, dtype, group, t if t is None else _count(told, "t"), scalars, formats)
+
+
+def _scalars(told: Mapping[str, Any]) -> dict[str, Any]:
+    scalars = _object(told.get("scalars"), "scalars")
+    if not all(type(value) is float for value in scalars.values()):
+        raise CheckpointError(f"scalar slots must be numbers, got {short(scalars)}")
+    return scalars
 
 
 def _get(told: Mapping[str, Any], key: str, kind: type) -> Any:

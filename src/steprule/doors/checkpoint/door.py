@@ -1,16 +1,20 @@
-"""Which module knows an optimizer: that of arrays, or that of tensors, without importing torch to find out."""
+"""Which module knows an optimizer, or an array, without importing torch or JAX to find out."""
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from steprule.doors.checkpoint import arrays
 from steprule.doors.numpy import Optimizer
 from steprule.doors.resume import State
 
-__all__ = ["door_of", "is_of_torch", "is_tensor", "torch_door"]
+__all__ = ["array_kind", "door_of", "is_of_torch"]
+
+_TORCH, _JAX = "steprule.doors.torch.checkpoint", "steprule.doors.jax.checkpoint"
+_KINDS = "a steprule.Optimizer, one of steprule.torch, or a steprule.jax.Training"
 
 
 def door_of(optimizer: Any) -> Any:
@@ -22,14 +26,14 @@ def door_of(optimizer: Any) -> Any:
     if isinstance(optimizer, Optimizer):
         return arrays
     if is_of_torch(optimizer):
-        return torch_door()
+        return importlib.import_module(_TORCH)
+    if type(optimizer).__module__ == _JAX:
+        return importlib.import_module(_JAX)
     if isinstance(optimizer, State):
         raise TypeError("a state of minimize takes nothing over: it is what steprule.load(path).state returns")
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
     parts = [f"its .{name}" for name in ("optimizer", "state") if _is_known(getattr(optimizer, name, None))]
-    raise TypeError(
-        f"optimizer is of type {kind}; pass {[*parts, 'a steprule.Optimizer, or one of steprule.torch'][0]}"
-    )
+    raise TypeError(f"optimizer is of type {kind}; pass {[*parts, _KINDS][0]}")
 
 
 def _is_known(value: Any) -> bool:
@@ -42,11 +46,10 @@ def is_of_torch(optimizer: Any) -> bool:
     return any(kind.__module__ == "steprule.doors.torch.base" for kind in type(optimizer).__mro__)
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor of torch."""
-    return any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(value).__mro__)
-
-
-def torch_door() -> ModuleType:
-    """Import what knows tensors, for somebody who has some."""
-    return importlib.import_module("steprule.doors.torch.checkpoint")
+def array_kind(value: Any) -> Any:
+    """Return the module that knows arrays of this kind; None for what is no array."""
+    if isinstance(value, np.ndarray):
+        return arrays
+    if any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(value).__mro__):
+        return importlib.import_module(_TORCH)
+    return importlib.import_module(_JAX) if type(value).__module__.startswith((_JAX, "jax", "jaxlib")) else None

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from steprule.checkpoint import Stored
-from steprule.doors.checkpoint import arrays
 from steprule.doors.checkpoint.content import Content
-from steprule.doors.checkpoint.door import is_tensor, torch_door
-from steprule.doors.checkpoint.match import difference
+from steprule.doors.checkpoint.door import array_kind
+from steprule.doors.match import difference
 from steprule.errors import StateError
 
 __all__ = ["Fill", "pairs_of"]
 
-Fill = tuple[Callable[[Any, Stored], None], Any, Stored]
-"""How to fill, what, and with what."""
+Fill = Callable[[], None]
+"""What fills, and cannot fail."""
 
 
-def pairs_of(content: Content, door: Any, optimizer: Any, targets: Mapping[str, Any], is_own: bool) -> list[Fill]:
+def pairs_of(content: Content, places: Sequence[int] | None, targets: Mapping[str, Any]) -> list[Fill]:
     """Return what is to be filled with what; nothing of it can fail any more.
 
     Args:
         content: of the checkpoint.
-        door: what knows the optimizer.
-        optimizer: that is to go on, or None.
+        places: where those of the optimizer are in the checkpoint, if the targets are its own.
         targets: the arrays or tensors to fill, by name.
-        is_own: whether they are the optimizer's own.
 
     Raises:
         StateError: when they do not fit, or cannot be written to.
@@ -36,9 +34,9 @@ def pairs_of(content: Content, door: Any, optimizer: Any, targets: Mapping[str, 
     if not content.params:
         raise StateError("the checkpoint has no parameters; save them with it: steprule.save(..., params=True)")
     stored = content.params
-    if is_own and content.has_own:
+    if places is not None and content.has_own:
         own = list(stored.values())
-        stored = {n: own[place] for n, place in zip(targets, door.places_of(content, optimizer), strict=True)}
+        stored = {n: own[place] for n, place in zip(targets, places, strict=True)}
     if set(stored) != set(targets):
         words = difference(list(targets), list(stored))
         raise StateError(f"the parameters stored are not those to be filled{words}")
@@ -46,8 +44,8 @@ def pairs_of(content: Content, door: Any, optimizer: Any, targets: Mapping[str, 
 
 
 def _fill(name: str, target: Any, one: Stored) -> Fill:
-    knows: Any = torch_door() if is_tensor(target) else arrays
+    knows = array_kind(target)
     dtypes, shape = knows.look(target, name)
     if one.dtype not in dtypes or one.shape != shape:
         raise StateError(f"{name} is {dtypes[0]} of shape {shape}, but was stored as {one.dtype} of shape {one.shape}")
-    return knows.fill, target, one
+    return partial(knows.fill, target, one)

@@ -12,6 +12,7 @@ from steprule.checkpoint import stored
 from steprule.doors.checkpoint.content import Content
 from steprule.doors.layout import Array
 from steprule.doors.resume import State
+from steprule.doors.state import State as OptimizerState
 from steprule.errors import CheckpointError
 
 __all__ = ["content_of", "state_of"]
@@ -25,7 +26,7 @@ def content_of(state: State) -> Content:
     arrays: dict[str, Array] = {}
     told = _apart({field.name: getattr(state, field.name) for field in fields(state)}, (), arrays)
     params = {name: stored(array, name) for name, array in arrays.items()}
-    return Content(_MADE_BY, state.rule, [], [], params, more={_KEY: told})
+    return Content(OptimizerState(_MADE_BY, state.rule, [], []), params, more={_KEY: told})
 
 
 def state_of(content: Content) -> State | None:
@@ -34,7 +35,7 @@ def state_of(content: Content) -> State | None:
     Raises:
         CheckpointError: when its parts are not those of a state.
     """
-    if content.made_by != _MADE_BY:
+    if content.state.made_by != _MADE_BY:
         return None
     told = content.more.get(_KEY)
     if not isinstance(told, dict) or set(told) != {field.name for field in fields(State)}:

@@ -52,18 +52,19 @@ class Checkpoint:
     @classmethod
     def of(cls, path: Path, content: Content, state: State | None) -> Checkpoint:
         """Return what the content of a file shows."""
-        own = dict(zip(content.labels, content.parameters, strict=True))
+        saved = content.state
+        own = dict(zip(saved.labels, saved.parameters, strict=True))
         return cls(
             path,
-            content.made_by,
-            content.rule,
-            content.t if state is None else state.optimizer["t"],
-            [group.hyperparameters for group in content.groups],
-            content.labels,
+            saved.made_by,
+            saved.rule,
+            saved.t if state is None else state.optimizer["t"],
+            [dict(group.hyperparameters) for group in saved.groups],
+            saved.labels,
             {name: one.shape for name, one in own.items()},
             {name: one.dtype for name, one in own.items()},
-            {name: one.formats for name, one in own.items()},
-            {name: {plane: array.array() for plane, array in one.planes.items()} for name, one in own.items()},
+            {name: dict(one.formats) for name, one in own.items()},
+            {name: one.arrays for name, one in own.items()},
             {name: one.array() for name, one in content.params.items()},
             {name: value.array() if isinstance(value, Stored) else value for name, value in content.extra.items()},
             state,

@@ -16,8 +16,9 @@ import numpy as np
 from steprule.doors.checkpoint.door import door_of
 from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optim import entries_of, with_entries
-from steprule.doors.foreign.states import State, array_of, taken
+from steprule.doors.foreign.states import array_of, stepped, taken
 from steprule.doors.layout import Array
+from steprule.doors.state import ParameterState
 from steprule.errors import StateError
 from steprule.rules import Rule
 
@@ -42,15 +43,15 @@ def from_bitsandbytes(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any
         StateError: when it is of another rule or of other parameters, or not quantised by blocks.
     """
     door = door_of(optimizer)
-    content, rules = door.content_of(optimizer), door.rules_of(optimizer)
-    entries = entries_of(state, len(content.parameters))
-    states = []
-    for place, (entry, own) in enumerate(zip(entries, content.parameters, strict=True)):
+    here, rules = door.state_of(optimizer), door.rules_of(optimizer)
+    entries = entries_of(state, len(here.parameters))
+    parameters = []
+    for place, (entry, label, own) in enumerate(zip(entries, here.labels, here.parameters, strict=True)):
         whole = {**entry, **entry.get(_WRAPPED, {})}
-        names = names_for(rules[own.group], content.groups[own.group].hyperparameters, "bitsandbytes")
+        names = names_for(rules[own.group], here.groups[own.group].hyperparameters, "bitsandbytes")
         slots = _slots(whole, names, own.shape, f"the state of parameter {place}") if entry else {}
-        states.append(State(int(whole["step"]) if entry else 0, slots))
-    return taken(states, optimizer)
+        parameters.append(stepped(own, label, int(whole["step"]) if entry else 0, slots))
+    return taken(here, parameters, optimizer)
 
 
 def _slots(entry: Mapping[str, Any], names: Mapping[str, str], shape: tuple[int, ...], what: str) -> dict[str, Array]:
@@ -98,10 +99,10 @@ def to_bitsandbytes(optimizer: Any, like: Mapping[str, Any]) -> dict[str, Any]:
     """
     torch = importlib.import_module("torch")
 
-    def entry(state: State, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
+    def entry(state: ParameterState, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
         stacks: dict[str, list[Array]] = {}
         for slot, name in names.items():
-            stacks.setdefault(name, []).append(state.slots[slot].astype(np.float32))
+            stacks.setdefault(name, []).append(state.planes[slot].astype(np.float32))
         arrays = {name: parts[0] if len(parts) == 1 else np.stack(parts) for name, parts in stacks.items()}
         return {"step": state.t or 0, **{name: torch.from_numpy(array) for name, array in arrays.items()}}
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from steprule.doors.checkpoint.content import Content
 from steprule.doors.foreign.names import names_for
-from steprule.doors.foreign.states import State, array_of, states_of, taken
+from steprule.doors.foreign.states import array_of, states_of, stepped, taken
 from steprule.doors.numpy import Optimizer
+from steprule.doors.state import State
 from steprule.errors import StateError, StructureError
 
 __all__ = ["found_in", "from_optax", "mapped", "to_optax"]
@@ -30,8 +30,8 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
     Raises:
         StateError: when it is of another rule or of other parameters.
     """
-    content, kept = states_of(_checked(optimizer))
-    names, fields = _names(optimizer, content, kept)
+    here = states_of(_checked(optimizer))
+    names, fields = _names(optimizer, here)
     found = found_in(state, fields)
     count = int(found.count) if "count" in found._fields else t
     if count is None:
@@ -42,11 +42,11 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
         trees = {slot: optimizer._structure.leaves(getattr(found, name), name) for slot, name in names.items()}
     except StructureError as error:
         raise StateError(f"the state is of other parameters: {error}") from None
-    states = [
-        State(count, {slot: array_of(leaves[place]) for slot, leaves in trees.items()})
-        for place in range(len(content.parameters))
+    parameters = [
+        stepped(own, label, count, {slot: array_of(leaves[place]) for slot, leaves in trees.items()})
+        for place, (label, own) in enumerate(zip(here.labels, here.parameters, strict=True))
     ]
-    return taken(states, optimizer)
+    return taken(here, parameters, optimizer)
 
 
 def to_optax(optimizer: Optimizer, like: Any) -> Any:
@@ -59,11 +59,12 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
     Raises:
         StateError: when optax has no such rule, or ``like`` is of another.
     """
-    content, states = states_of(_checked(optimizer))
-    names, fields = _names(optimizer, content, states)
+    here = states_of(_checked(optimizer))
+    names, fields = _names(optimizer, here)
     found_in(like, fields)
     new: dict[str, Any] = {
-        name: optimizer._structure.rebuild([state.slots[slot] for state in states]) for slot, name in names.items()
+        name: optimizer._structure.rebuild([own.planes[slot] for own in here.parameters])
+        for slot, name in names.items()
     }
 
     def replaced(old: Any) -> Any:
@@ -80,9 +81,9 @@ def _checked(optimizer: Any) -> Optimizer:
     return optimizer
 
 
-def _names(optimizer: Optimizer, content: Content, states: Sequence[State]) -> tuple[Mapping[str, str], set[str]]:
-    names = names_for(optimizer.rule, content.groups[0].hyperparameters, "optax")
-    names = {slot: name for slot, name in names.items() if all(slot in state.slots for state in states)}
+def _names(optimizer: Optimizer, here: State) -> tuple[Mapping[str, str], set[str]]:
+    names = names_for(optimizer.rule, here.groups[0].hyperparameters, "optax")
+    names = {slot: name for slot, name in names.items() if all(slot in own.planes for own in here.parameters)}
     return names, set(names.values())
 
 

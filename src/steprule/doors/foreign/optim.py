@@ -9,7 +9,8 @@ from typing import Any
 
 from steprule.doors.checkpoint.door import door_of, is_of_torch
 from steprule.doors.foreign.names import Library, is_counted, names_for
-from steprule.doors.foreign.states import State, array_of, states_of, taken
+from steprule.doors.foreign.states import array_of, states_of, stepped, taken
+from steprule.doors.state import ParameterState
 from steprule.errors import StateError
 from steprule.rules import Rule
 
@@ -31,26 +32,22 @@ def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
     """
     if is_of_torch(optimizer):
         return dict(state)
-    content, here = states_of(optimizer)
-    rules = door_of(optimizer).rules_of(optimizer)
-    entries = entries_of(state, len(here))
-    states = []
-    for place, (entry, own, now) in enumerate(zip(entries, content.parameters, here, strict=True)):
-        names = names_for(rules[own.group], content.groups[own.group].hyperparameters, "torch")
-        lacking = sorted({names.get(slot, slot) for slot in (*now.slots, *now.scalars)} - set(entry))
+    here, rules = states_of(optimizer), door_of(optimizer).rules_of(optimizer)
+    entries = entries_of(state, len(here.parameters))
+    parameters = []
+    for place, (entry, label, own) in enumerate(zip(entries, here.labels, here.parameters, strict=True)):
+        names = names_for(rules[own.group], here.groups[own.group].hyperparameters, "torch")
+        lacking = sorted({names.get(slot, slot) for slot in (*own.planes, *own.scalars)} - set(entry))
         if entry and lacking:
             raise StateError(
                 f"the state of parameter {place} has {sorted(map(str, entry))}, and no {lacking[0]}: is it of another "
                 "optimizer, or of other options?"
             )
-        states.append(_state(entry, names, now) if entry else State(0))
-    return taken(states, optimizer)
-
-
-def _state(entry: Mapping[str, Any], names: Mapping[str, str], now: State) -> State:
-    t = int(entry["step"]) if "step" in entry else None
-    slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in now.slots}
-    return State(t, slots, {slot: float(entry[names.get(slot, slot)]) for slot in now.scalars})
+        t = int(entry["step"]) if "step" in entry else None
+        slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in own.planes if entry}
+        scalars = {slot: float(entry[names.get(slot, slot)]) for slot in own.scalars if entry}
+        parameters.append(stepped(own, label, t if entry else 0, slots, scalars))
+    return taken(here, parameters, optimizer)
 
 
 def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -70,8 +67,8 @@ def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str,
         raise TypeError("give like=, the state_dict() of torch's optimizer: arrays do not tell its groups")
     torch = importlib.import_module("torch")
 
-    def entry(state: State, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
-        arrays = {names.get(slot, slot): torch.from_numpy(array) for slot, array in state.slots.items()}
+    def entry(state: ParameterState, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
+        arrays = {names.get(slot, slot): torch.from_numpy(array) for slot, array in state.planes.items()}
         numbers = {
             names.get(slot, slot): torch.tensor(value, dtype=torch.float64) for slot, value in state.scalars.items()
         }
@@ -97,14 +94,12 @@ def entries_of(state: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 
 def with_entries(optimizer: Any, like: Mapping[str, Any], library: Library, entry: Any) -> dict[str, Any]:
     """Return a state dict like another with the states of an optimizer, each made by ``entry(state, names, rule)``."""
-    content, states = states_of(optimizer)
-    entries_of(like, len(states))
+    state, rules = states_of(optimizer), door_of(optimizer).rules_of(optimizer)
+    entries_of(like, len(state.parameters))
     keys = chain.from_iterable(group["params"] for group in like["param_groups"])
-    pairs = list(zip(door_of(optimizer).rules_of(optimizer), content.groups, strict=True))
-    groups = [pairs[own.group] for own in content.parameters]
     made = {
-        key: entry(state, names_for(rule, group.hyperparameters, library), rule)
-        for key, state, (rule, group) in zip(keys, states, groups, strict=True)
-        if state.slots
+        key: entry(own, names_for(rule := rules[own.group], state.groups[own.group].hyperparameters, library), rule)
+        for key, own in zip(keys, state.parameters, strict=True)
+        if own.planes
     }
     return {**like, "state": made}

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from steprule import coding
 from steprule.backends import jax as backend
-from steprule.doors.jax.leaves import is_complex, type_of
+from steprule.doors.jax.leaves import format_of, is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, GROUP, Kept, Part, rows_of, saved_way, shape_of
 from steprule.formats.bfloat16 import BFLOAT16
 from steprule.formats.eight_bit import EIGHT_BIT
+from steprule.formats.kept import plain
 
 __all__ = [
     "Coded",
@@ -31,8 +32,10 @@ __all__ = [
     "is_coded",
     "is_plain",
     "made",
+    "placed",
     "planes_of",
     "slot_of",
+    "way_of",
 ]
 
 
@@ -133,10 +136,10 @@ def encoded(numbers: Any, like: Any) -> Any:
         new = slot_of(planes, BFLOAT16.signed, numbers.shape)
     else:
         new = numbers.astype(like.dtype)
-    return jax.tree.map(_placed, new, like)
+    return jax.tree.map(placed, new, like)
 
 
-def _placed(new: Array, like: Any) -> Array:
+def placed(new: Array, like: Any) -> Array:
     """Return an array on the devices and in the sharding of another, where these are known."""
     is_known = isinstance(like, jax.Array) and not isinstance(like, jax.core.Tracer)
     return jax.device_put(new, like.sharding) if is_known else new
@@ -165,6 +168,14 @@ def planes_of(slot: Any) -> tuple[Any, ...]:
         return slot.codes, slot.scale
     # nnx.Optimizer keeps a named tuple as a mapping of its fields.
     return (slot["codes"], slot["scale"]) if isinstance(slot, Mapping) else (slot,)
+
+
+def way_of(slot: Any) -> Kept:
+    """Return how a slot is kept."""
+    if is_coded(slot):
+        way: Kept = slot.kept
+        return way
+    return BFLOAT16.signed if slot.dtype == jnp.bfloat16 else plain(format_of(slot, "", "slot").name, flushes=True)
 
 
 def is_plain(slot: Any, dtype: str) -> bool:

@@ -17,7 +17,7 @@ from steprule.errors import HyperparameterError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
-__all__ = ["State", "Step", "by_slot", "of_stepper", "step", "transformation"]
+__all__ = ["State", "Step", "by_slot", "of_stepper", "step", "stepper_of", "transformation"]
 
 
 class State(NamedTuple):
@@ -99,7 +99,16 @@ def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.G
         new, slots = stepper.take("update", params, updates, _renamed(state.slots, ours), count)
         return new, State(count, _renamed(slots, theirs))
 
+    update.stepper = stepper  # type: ignore[attr-defined]
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def stepper_of(transformation: Any) -> Stepper | None:
+    """Return what a transformation of ours, or a ``Step``, steps by; None of others."""
+    if isinstance(transformation, Step):
+        return transformation._stepper
+    stepper: Stepper | None = getattr(getattr(transformation, "update", None), "stepper", None)
+    return stepper
 
 
 def by_slot(rule: Rule, states: Any) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from steprule.checkpoint import Json, decode, encode, short
-from steprule.doors.checkpoint.content import Group
-from steprule.doors.checkpoint.match import fitted
+from steprule.doors.match import fitted
+from steprule.doors.state import GroupState
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.options import hyperparameters
@@ -44,7 +44,9 @@ def _without_arrays(value: Any) -> Any:
     return type(value)(map(_without_arrays, value)) if type(value) in (list, tuple) else value
 
 
-def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: int, is_own: bool) -> dict[str, Any]:
+def options_for(
+    saved: GroupState, optimizer: Base, group: Mapping[str, Any], index: int, is_own: bool
+) -> dict[str, Any]:
     """Return the options with which a group goes on as a checkpoint's does.
 
     Args:
@@ -81,7 +83,7 @@ def options_for(saved: Group, optimizer: Base, group: Mapping[str, Any], index: 
     raise StateError(f"{wrong}, which {type(optimizer).__name__} cannot be; load it with steprule.torch.Optimizer")
 
 
-def _candidates(saved: Group, optimizer: Base, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _candidates(saved: GroupState, optimizer: Base, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the options that may mean what a checkpoint says."""
     now = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
     # torch says 0 for what is left out, the rules None.

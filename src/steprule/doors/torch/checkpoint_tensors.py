@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.checkpoint import Stored
 from steprule.doors.torch.rows import is_plain, tensor_memory
 from steprule.errors import CheckpointError, StateError
 
-__all__ = ["fill", "look", "stored_tensor", "tensor_of"]
+__all__ = ["fill", "look", "stored_array", "tensor_of"]
 
 # What arrays hold the bits of, where NumPy has no such type.
 _BITS = {
@@ -40,7 +41,7 @@ _PLAIN = {
 }
 
 
-def stored_tensor(tensor: Tensor, what: str) -> Stored:
+def stored_array(tensor: Tensor, what: str) -> Stored:
     """Return how a file holds a tensor. In this machine's memory nothing is copied; others when their turn comes.
 
     Raises:
@@ -86,12 +87,10 @@ def _array(tensor: Tensor) -> Any:
     return copy.numpy() if bits is None else copy.view(bits[1]).numpy().view(bits[2])
 
 
-def tensor_of(one: Stored) -> Tensor:
-    """Return a tensor of stored numbers, in their memory."""
-    for dtype, (name, bits, _) in _BITS.items():
-        if name == one.dtype:
-            return torch.from_numpy(one.get().view(np.int16 if bits is torch.int16 else np.uint8)).view(dtype)
-    return torch.from_numpy(one.array())
+def tensor_of(plane: NDArray[Any]) -> Tensor:
+    """Return a tensor of a plane of a state, in its memory; two bytes without a sign are those of a bfloat16."""
+    is_bits = plane.dtype == np.uint16
+    return torch.from_numpy(plane.view(np.int16)).view(torch.bfloat16) if is_bits else torch.from_numpy(plane)
 
 
 def look(tensor: Tensor, name: str) -> tuple[list[str], tuple[int, ...]]:
@@ -112,5 +111,9 @@ def look(tensor: Tensor, name: str) -> tuple[list[str], tuple[int, ...]]:
 
 def fill(tensor: Tensor, one: Stored) -> None:
     """Put stored numbers into a tensor of their type."""
+    bits = _BITS.get(tensor.dtype)
+    new = (
+        torch.from_numpy(one.array()) if bits is None else torch.from_numpy(one.get().view(bits[2])).view(tensor.dtype)
+    )
     with torch.no_grad():
-        tensor.copy_(tensor_of(one))
+        tensor.copy_(new)

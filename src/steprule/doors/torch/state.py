@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steprule.coding import plane_name
 from steprule.doors.leaf import constant_parts
-from steprule.doors.torch.convert import converted
+from steprule.doors.torch.convert import converted, kept_of
 from steprule.doors.torch.copies import copied, placed, waiting
 from steprule.doors.torch.formats import PARAM, Keyed, coded_keys, first_keys, keyed, storage_of, torch_dtype
 from steprule.doors.torch.options import GroupOptions, Naming
@@ -182,9 +182,7 @@ def _loaded(
     naming: Naming,
     convert: bool,
 ) -> dict[str, Any]:
-    rule, variant = options.rule, options.values.variant
-    ways = ways_of(rule, variant, storage_of(options.formats, param, rule, variant))
-    values = [keyed(value, way, rule, naming.slots) for value, way in ways.items()]
+    rule, values = options.rule, kept_of(param, options, naming)
     if convert:
         given = converted(given, param, rule, values)
         if options.formats.by_chance and not naming.counts:

@@ -1,38 +1,36 @@
-"""Which parameter of a checkpoint is which of an optimizer: by name, else by place."""
+"""Which parameter of a state is which of an optimizer, by name, else by place, and whether it is of its rule."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from steprule.checkpoint import short
-from steprule.doors.checkpoint.content import Content, Group, Parameter, labels_of
+from steprule.doors.state import GroupState, State
 from steprule.errors import StateError
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
-__all__ = ["check_groups", "difference", "fitted", "formula_of", "matched", "name_of"]
+__all__ = ["aligned", "difference", "fitted", "formula_of", "name_of"]
 
 
-def matched(
-    content: Content, names: Sequence[str | None], shapes: Sequence[Sequence[int]], dtypes: Sequence[str]
-) -> list[int]:
-    """Return, for every parameter here, its place in the checkpoint.
+def aligned(saved: State, here: State) -> tuple[State, list[int]]:
+    """Return a state with its parameters in the order of those of an optimizer, and their places before.
 
     By name, where both sides have names; by place where one has none, or no name is on both sides.
 
     Args:
-        content: of the checkpoint.
-        names, shapes, dtypes: of the parameters here.
+        saved: the state, of a checkpoint.
+        here: the optimizer's; of its parameters no more than what they are.
 
     Raises:
-        StateError: when their number, some of their names, a shape or a type differs.
+        StateError: when the number of parameters, some names, a shape, a type, or how they are grouped differs.
     """
-    saved = content.parameters
-    there = [own.name for own in saved]
-    if len(saved) != len(names):
+    there, names = saved.names, here.names
+    if len(there) != len(names):
         raise StateError(
-            f"the checkpoint has {len(saved)} parameters, this optimizer has {len(names)}{difference(names, there)}"
+            f"the checkpoint has {len(there)} parameters, this optimizer has {len(names)}{difference(names, there)}"
         )
     by_name = _is_named(names) and _is_named(there) and not set(names).isdisjoint(there)
     if by_name and set(names) != set(there):
@@ -42,14 +40,23 @@ def matched(
         )
     at = {name: place for place, name in enumerate(there)}
     places = [at[name] for name in names] if by_name else list(range(len(names)))
-    for label, place, shape, dtype in zip(labels_of(names), places, shapes, dtypes, strict=True):
-        own = saved[place]
-        if own.shape != tuple(shape) or own.dtype != dtype:
+    if len(saved.groups) != len(here.groups):
+        raise StateError(
+            f"the checkpoint has {len(saved.groups)} parameter groups, this optimizer has {len(here.groups)}"
+        )
+    parameters = [saved.parameters[place] for place in places]
+    for label, own, now in zip(here.labels, parameters, here.parameters, strict=True):
+        if (own.shape, own.dtype) != (now.shape, now.dtype):
             raise StateError(
-                f"parameter {label} is {dtype} of shape {tuple(shape)}, but in the checkpoint {own.dtype} of shape "
+                f"parameter {label} is {now.dtype} of shape {now.shape}, but in the checkpoint {own.dtype} of shape "
                 f"{own.shape}{difference(names, there)}"
             )
-    return places
+        if own.group != now.group:
+            raise StateError(
+                f"parameter {short(own.name)} is in group {now.group} here, and in group {own.group} of the "
+                "checkpoint. Make the groups as they were"
+            )
+    return replace(saved, parameters=parameters), places
 
 
 def _is_named(names: Sequence[str | None]) -> bool:
@@ -89,34 +96,13 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" or "none"
 
 
-def check_groups(saved: Sequence[Parameter], here: Sequence[int], count: int, content: Content) -> None:
-    """Check that parameters are grouped as they were.
+def fitted(group: GroupState, rule: Rule, current: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return the hyperparameters that a group of a state has for a rule.
+
+    They are the state's if the rule is. A rule without weight decay is also the one with a decay of 0.
 
     Args:
-        saved: the parameters of the checkpoint, in the order of those here.
-        here: the groups of those here.
-        count: how many groups there are here.
-
-    Raises:
-        StateError: when they are not.
-    """
-    if len(content.groups) != count:
-        raise StateError(f"the checkpoint has {len(content.groups)} parameter groups, this optimizer has {count}")
-    for own, group in zip(saved, here, strict=True):
-        if own.group != group:
-            raise StateError(
-                f"parameter {short(own.name)} is in group {group} here, and in group {own.group} of the checkpoint. "
-                "Make the groups as they were"
-            )
-
-
-def fitted(group: Group, rule: Rule, current: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return the hyperparameters that a group of a checkpoint has for a rule.
-
-    They are the checkpoint's if the rule is. A rule without weight decay is also the one with a decay of 0.
-
-    Args:
-        group: of the checkpoint.
+        group: of the state.
         rule: of the optimizer.
         current: what its group has now.
         index: the group's place, for messages.
@@ -125,7 +111,7 @@ def fitted(group: Group, rule: Rule, current: Mapping[str, Any], index: int) -> 
         StateError: when it is another rule.
     """
     if group.rule == formula_of(rule):
-        return group.hyperparameters
+        return dict(group.hyperparameters)
     inner = _inner(rule)
     if inner is not None and formula_of(inner) == group.rule:
         added = {name: current[name] for name in rule.hyperparameters if name not in inner.hyperparameters}

@@ -1,0 +1,188 @@
+"""The state of an optimizer of NumPy arrays: written, and read again, checked whole before anything is taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from steprule.doors.layout import Array
+from steprule.doors.leaf import Leaf
+from steprule.doors.match import fitted, formula_of, name_of
+from steprule.doors.state import GroupState, ParameterState, State
+from steprule.doors.stepping import Stepping
+from steprule.errors import HyperparameterError, StateError
+from steprule.launch.memory import Spans
+from steprule.launch.values import GroupValues
+
+__all__ = ["ONE", "outline_of", "prepared", "scalars_of", "state_of"]
+
+SCHEDULE = "schedule"
+"""The key of what stands for a schedule."""
+ONE = "an optimizer of NumPy arrays"
+"""What has one step count, and one of each scalar slot for a group."""
+
+
+def outline_of(optimizer: Stepping) -> State:
+    """Return the state of an optimizer without its slots."""
+    # Groups of the same options are equal, and not the same.
+    at = {id(group): index for index, group in enumerate(optimizer.groups)}
+    parameters = [
+        ParameterState(name, leaf.array.shape, leaf.storage.parameter.name, at[id(leaf.group)], optimizer.t)
+        for leaf, name in zip(optimizer._leaves, _names(optimizer), strict=True)
+    ]
+    used = {own.group for own in parameters}
+    groups = [_group(values, None if n in used else optimizer.t) for n, values in enumerate(optimizer.groups)]
+    return State("steprule.Optimizer", name_of(optimizer.rule), groups, parameters)
+
+
+def state_of(optimizer: Stepping) -> State:
+    """Return the state of an optimizer; arrays are its own."""
+    outline = outline_of(optimizer)
+    parameters = [
+        replace(own, scalars=dict(leaf.group.scalars), formats=leaf.target.formats, planes=leaf.planes)
+        for own, leaf in zip(outline.parameters, optimizer._leaves, strict=True)
+    ]
+    return replace(outline, parameters=parameters)
+
+
+def _names(optimizer: Stepping) -> list[str | None]:
+    """Return the names of parameters: their keys, ``layers.0.w``; of an array alone None."""
+    # An array alone has an empty path; the key "" is a name.
+    paths = [".".join(map(str, path)) if path else None for path in optimizer._structure.paths()]
+    return paths if len(set(paths)) == len(paths) else [None] * len(paths)
+
+
+def _group(values: GroupValues, t: int | None) -> GroupState:
+    """Return the state of a group; ``t`` is the step count where it has no parameters."""
+    told = {name: {SCHEDULE: True} if callable(value) else value for name, value in values.items()}
+    scalars = {} if t is None else dict(values.scalars)
+    return GroupState(formula_of(values.rule), told, values.seed, values.first_row, t=t, scalars=scalars)
+
+
+def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: bool) -> Callable[[], None]:
+    """Return what takes over a state: it only writes. All that can fail is done here.
+
+    Args:
+        optimizer: that is to go on.
+        state: whose parameters and groups are in its order.
+        convert: whether values in other formats are rounded to nearest in those here.
+        hyperparameters: whether they are taken as well.
+
+    Raises:
+        StateError: when the state does not belong to the optimizer.
+    """
+    groups, leaves = optimizer.groups, optimizer._leaves
+    t = state.one_t(ONE)
+    values = [
+        _hyperparameters(told, group, index, hyperparameters)
+        for index, (told, group) in enumerate(zip(state.groups, groups, strict=True))
+    ]
+    scalars = scalars_of(optimizer, state)
+    planes = [
+        leaf.target.fitted(own, convert or state.is_earlier(own)) if own.formats or own.planes else leaf.fresh()
+        for leaf, own in zip(leaves, state.parameters, strict=True)
+    ]
+    try:
+        made = [group.restored(new) for group, new in zip(groups, values, strict=True)]
+    except HyperparameterError as error:
+        raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
+    writes, count = _writes(leaves, planes), optimizer._count
+    seeds = [told.seed if group.seed is not None else None for told, group in zip(state.groups, groups, strict=True)]
+
+    def take() -> None:
+        count[0] = t
+        for group, new, own, seed in zip(groups, made, scalars, seeds, strict=True):
+            group.take(new)
+            group.scalars.update(own)
+            if seed is not None:
+                group.seed = seed
+        for plane, numbers in writes:
+            plane[...] = numbers
+
+    return take
+
+
+def _hyperparameters(told: GroupState, group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:
+    """Return the hyperparameters to take over for a group, none where none are wanted."""
+    if group.seed is not None and told.seed is not None and group.first_row != told.first_row:
+        raise StateError(
+            f"group {index} begins at row {group.first_row}, in the checkpoint at {told.first_row}: it would be "
+            f"rounded by other random bits. Make it with Group(..., first_row={told.first_row})"
+        )
+    values, where = fitted(told, group.rule, group, index), f"group {index} of the state"
+    if set(values) != set(group):
+        raise StateError(
+            f"{where} has the hyperparameters {sorted(values)}, expected {sorted(group)}: is it of another rule?"
+        )
+    for name, value in values.items() if wanted else ():
+        if isinstance(value, Mapping) != callable(group[name]):
+            was, now = ("a schedule", "a number") if isinstance(value, Mapping) else ("a number", "a schedule")
+            raise StateError(
+                f"{name} was {was} when {where} was saved and is {now} here. Give the optimizer {was} for it, "
+                "or load with hyperparameters=False"
+            )
+    numbers = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+    _check_slots(numbers, group, where, wanted)
+    return numbers if wanted else {}
+
+
+def _check_slots(told: Mapping[str, Any], group: GroupValues, where: str, wanted: bool) -> None:
+    """Check that the options of a state keep the slots that are kept here."""
+    rule = group.rule
+    try:
+        saved = rule.trace(rule.variant(rule.resolve({**group, **told}, group.place)))
+    except HyperparameterError as error:
+        if wanted:
+            raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
+        return
+    here = rule.trace(group.variant)
+    if {*saved.slots, *saved.scalars} != {*here.slots, *here.scalars}:
+        chosen = [name for name, hyper in rule.hyperparameters.items() if hyper.is_static or hyper.optional]
+        differing = ", ".join(f"{name}={told[name]!r}" for name in chosen if told.get(name) != group[name])
+        raise StateError(
+            f"{where} keeps the slots {[*saved.slots, *saved.scalars]}, this optimizer {[*here.slots, *here.scalars]}. "
+            f"Make it with {differing}"
+        )
+
+
+def scalars_of(optimizer: Stepping, state: State) -> list[Mapping[str, float]]:
+    """Return the scalar slots of each group.
+
+    Raises:
+        StateError: when its parameters do not agree in them, or it has others.
+    """
+    found: list[Mapping[str, float]] = []
+    for index, group in enumerate(optimizer.groups):
+        scalars = state.scalars_of(index, ONE) or {name: group.start_of(name) for name in group.scalars}
+        if set(scalars) != set(group.scalars):
+            raise StateError(
+                f"group {index} of the state has the scalar slots {sorted(scalars)}, expected {sorted(group.scalars)}"
+            )
+        found.append(scalars)
+    return found
+
+
+def _writes(leaves: Sequence[Leaf], planes: Sequence[Mapping[str, Array]]) -> list[tuple[Array, Array]]:
+    """Return the slots and what is to be written to each.
+
+    What lies in the memory of a slot is copied: it may be the optimizer's own, of another slot that is written first.
+
+    Raises:
+        StateError: when a slot has become read-only.
+    """
+    slots = [(leaf, name, plane) for leaf in leaves for name, plane in leaf.planes.items()]
+    for leaf, name, plane in slots:
+        if not plane.flags.writeable:
+            raise StateError(f"{leaf.place}: slot {name} has become read-only; nothing was loaded")
+    spans = Spans(np.lib.array_utils.byte_bounds(plane) for _, _, plane in slots if plane.size)
+    news = [new for leaf, own in zip(leaves, planes, strict=True) for new in (own[name] for name in leaf.planes)]
+    return [(plane, _apart(new, spans)) for (_, _, plane), new in zip(slots, news, strict=True)]
+
+
+def _apart(array: Array, spans: Spans) -> Array:
+    """Return an array that does not lie in any of the spans."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return array.copy(order="K") if array.size and spans.meet(low, high - low) else array

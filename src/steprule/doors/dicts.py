@@ -1,0 +1,144 @@
+"""State dicts of the NumPy door: what a state is in plain dicts, lists, numbers and arrays, and read from these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from steprule.doors.arrays import ONE, outline_of, scalars_of
+from steprule.doors.leaf import Leaf
+from steprule.doors.match import formula_of
+from steprule.doors.state import ParameterState, State
+from steprule.doors.stepping import Stepping
+from steprule.errors import StateError
+from steprule.formats import CODING, EARLIER_CODING
+
+__all__ = ["dict_of", "from_dict"]
+
+_VERSION = 3
+"""Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
+_MOST = 2**63 - 1
+"""The steps that can be counted: one more is to come."""
+_KEYS = ("version", "rule", "t", "groups", "slots")
+_OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
+"""What a group's part has, in version 1 and since version 2, where formats are told."""
+
+
+def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[str, Any]:
+    """Return the state dict of an optimizer for which a state is, with copied arrays.
+
+    Args:
+        state: its parameters in the optimizer's order.
+        optimizer: that loads the dict.
+        decode: give slots of fewer bits as float32 numbers.
+    """
+    kept = {
+        leaf.place: own.decoded() if decode else _copied(own, leaf)
+        for leaf, own in zip(optimizer._leaves, state.parameters, strict=True)
+    }
+    groups = zip(state.groups, scalars_of(optimizer, state), strict=True)
+    return {
+        "version": _VERSION,
+        "rule": optimizer.rule.name,
+        "t": state.one_t(ONE),
+        "groups": [
+            {"hyperparameters": dict(own.hyperparameters), "scalars": dict(scalars), "seed": own.seed}
+            for own, scalars in groups
+        ],
+        "slots": {place: dict(own.planes) for place, own in kept.items()},
+        "formats": {place: dict(own.formats) for place, own in kept.items()},
+    }
+
+
+def _copied(own: ParameterState, leaf: Leaf) -> ParameterState:
+    if not own.formats and not own.planes:
+        return replace(own, formats=leaf.target.formats, planes=leaf.fresh())
+    return replace(own, planes={name: array.copy(order="K") for name, array in own.arrays.items()})
+
+
+def from_dict(told: Mapping[str, Any], optimizer: Stepping) -> State:
+    """Return the state that a state dict tells, of the parameters of an optimizer.
+
+    Raises:
+        StateError: when it is no state dict, or of another rule or other parameters.
+    """
+    _check_head(told, optimizer)
+    _check_parts(told, optimizer)
+    here, t, coding = outline_of(optimizer), int(told["t"]), CODING if told["version"] > 2 else EARLIER_CODING
+    # Groups begin where those here do: only a checkpoint tells.
+    groups = [
+        replace(
+            own,
+            hyperparameters=one["hyperparameters"],
+            seed=one.get("seed"),
+            coding=coding,
+            t=None if own.t is None else t,
+            scalars={} if own.t is None else one["scalars"],
+        )
+        for own, one in zip(here.groups, told["groups"], strict=True)
+    ]
+    parameters = [
+        replace(
+            own,
+            t=t,
+            scalars=told["groups"][own.group]["scalars"],
+            formats=_formats(told, leaf.place, leaf.kernel.slots, leaf.storage.parameter.compute),
+            planes=told["slots"][leaf.place],
+        )
+        for own, leaf in zip(here.parameters, optimizer._leaves, strict=True)
+    ]
+    return replace(here, rule=formula_of(optimizer.rule), groups=groups, parameters=parameters)
+
+
+def _formats(told: Mapping[str, Any], place: str, slots: Iterable[str], compute: str) -> Mapping[str, Any]:
+    """Return the formats that a dict tells of a parameter; before version 2 there was one."""
+    if told["version"] == 1:
+        return dict.fromkeys(slots, compute)
+    formats = told.get("formats")
+    if not isinstance(formats, Mapping) or not isinstance(formats.get(place), Mapping):
+        raise StateError(f"the state does not tell the formats of {place}, in a dict 'formats'")
+    own: Mapping[str, Any] = formats[place]
+    return own
+
+
+def _check_head(told: Mapping[str, Any], optimizer: Stepping) -> None:
+    if not isinstance(told, Mapping) or any(key not in told for key in _KEYS):
+        raise StateError(f"this is no state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
+    if type(told["version"]) is not int or not 1 <= told["version"] <= _VERSION:
+        raise StateError(f"the state has version {told['version']!r}, this steprule reads versions 1 to {_VERSION}")
+    if told["rule"] != optimizer.rule.name:
+        raise StateError(f"the state is of rule {told['rule']!r}, this optimizer's is {optimizer.rule.name!r}")
+    t = told["t"]
+    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < _MOST:
+        raise StateError(f"the state's t must be a whole number from 0 to 2**63 - 2, got {t!r}")
+
+
+def _check_parts(told: Mapping[str, Any], optimizer: Stepping) -> None:
+    groups, slots = told["groups"], told["slots"]
+    if not isinstance(groups, (list, tuple)) or not all(isinstance(item, Mapping) for item in groups):
+        raise StateError("the state's groups must be a list of dicts")
+    if len(groups) != len(optimizer.groups):
+        raise StateError(f"the state has {len(groups)} groups, this optimizer has {len(optimizer.groups)}")
+    for index, one in enumerate(groups):
+        _check_group(one, f"group {index} of the state")
+    if not isinstance(slots, Mapping) or not all(isinstance(item, Mapping) for item in slots.values()):
+        raise StateError("the state's slots must be a dict of dicts, by parameter")
+    here = {leaf.place for leaf in optimizer._leaves}
+    if set(slots) != here:
+        missing, unknown = sorted(here - set(slots)), sorted(set(slots) - here)
+        words = [f"lacks {missing}"] * bool(missing) + [f"has {unknown} that are not here"] * bool(unknown)
+        raise StateError(f"the state is of other parameters: it {', and '.join(words)}")
+
+
+def _check_group(told: Mapping[str, Any], where: str) -> None:
+    parts = (told.get("hyperparameters"), told.get("scalars"))
+    if set(told) not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
+        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
+    seed = told.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
+        raise StateError(f"{where} has the seed {seed!r}, which is no whole number from 0 to 2**63 - 1")
+    if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in told["scalars"].values()):
+        raise StateError(f"{where} has scalar slots that are no numbers: {told['scalars']}")

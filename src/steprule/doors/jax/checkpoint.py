@@ -1,0 +1,319 @@
+"""The state of a run of the JAX door: what a checkpoint holds of it, and what it goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from steprule.backends.jax_scalars import kept
+from steprule.checkpoint import Stored, short, stored, type_of
+from steprule.coding import plane_name
+from steprule.doors.foreign.names import slot_names
+from steprule.doors.foreign.optax import found_in, mapped
+from steprule.doors.guards import HasGuards
+from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
+from steprule.doors.jax.leaves import type_of as type_in_jax
+from steprule.doors.jax.slots import placed, planes_of, slot_of, way_of
+from steprule.doors.jax.stepper import Stepper
+from steprule.doors.jax.transformation import State as Slots
+from steprule.doors.jax.transformation import Step, stepper_of
+from steprule.doors.match import fitted, formula_of, name_of
+from steprule.doors.planes import Target
+from steprule.doors.state import GroupState, ParameterState, State
+from steprule.errors import CheckpointError, StateError
+from steprule.launch.guards import Guards
+
+__all__ = ["Training", "arrays_of", "fill", "loaded", "look", "outline_of", "prepared", "state_of", "stored_array"]
+
+_SCHEDULE = {"schedule": True}
+
+
+@dataclass(eq=False)
+class Training(HasGuards):
+    """A run of the JAX door, for ``steprule.save`` and ``steprule.load``.
+
+    Arrays of JAX are not written to: a load puts new ones into ``state``, and with ``params=True`` into ``params``, on
+    the devices and in the sharding of those that were there.
+
+    Attributes:
+        transformation: what was made by ``steprule.jax``, also where ``state`` is that of an ``optax.chain`` or of
+            another wrapper of it; or a ``Step``, with ``state=State(t, slots)``.
+        params: the parameters.
+        state: what ``init`` or ``update`` returned.
+
+    Example:
+        >>> import jax.numpy as jnp, steprule.jax
+        >>> optimizer, params = steprule.jax.adam(1e-3), {"w": jnp.zeros(3)}
+        >>> run = steprule.jax.Training(optimizer, params, optimizer.init(params))
+        >>> steprule.save("run.safetensors", run, params=True)
+        >>> steprule.load("run.safetensors", run, params=True).rule
+        'adam'
+    """
+
+    transformation: Any
+    params: Any
+    state: Any
+    guards: Guards = field(default_factory=Guards, init=False, repr=False)
+
+    def _checkpoint_extra(self) -> dict[str, Any]:
+        """Return nothing: guards are other transformations of optax here."""
+        return {}
+
+
+def _stepper(run: Training) -> tuple[Stepper, Mapping[str, str]]:
+    """Return what steps, and the names of its slots in the state.
+
+    Raises:
+        TypeError: when it is of somebody else.
+    """
+    stepper = stepper_of(run.transformation)
+    if stepper is None:
+        raise TypeError(
+            f"transformation is of type {type(run.transformation).__name__} and none of steprule.jax; of optax.chain "
+            "and other wrappers give the one within: its state is found in theirs"
+        )
+    return stepper, {} if isinstance(run.transformation, Step) else slot_names(stepper.rule, "optax")
+
+
+def _leaves(run: Training) -> list[tuple[int, str, Any]]:
+    """Return the parameters, with their places among all leaves and what messages call them."""
+    leaves, paths = flat(run.params)[0], paths_of(run.params)
+    return [(n, path, leaf) for n, (path, leaf) in enumerate(zip(paths, leaves, strict=True)) if leaf is not None]
+
+
+def arrays_of(run: Training) -> list[Any]:
+    """Return the parameters."""
+    return [_Place(run, number, leaf) for number, _, leaf in _leaves(run)]
+
+
+def loaded(run: Training) -> None:
+    """Tell nobody: there are no hooks here."""
+
+
+def outline_of(run: Training) -> State:
+    """Return the state of a run without what is kept of its parameters.
+
+    Raises:
+        StructureError: for parameters that are no arrays.
+    """
+    stepper, _ = _stepper(run)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(run.params)]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") if path else None for path in paths]
+    names = names if len(set(names)) == len(names) else [None] * len(names)
+    parameters = []
+    for name, (_, path, leaf) in zip(names, _leaves(run), strict=True):
+        if not hasattr(leaf, "dtype"):
+            format_of(leaf, path)
+        parameters.append(ParameterState(name, tuple(leaf.shape), type_in_jax(leaf), 0, None))
+    told = {name: _SCHEDULE if callable(value) else _known(name, value) for name, value in stepper.values.items()}
+    seed = int(_known("seed", stepper.seed)) if stepper.formats.by_chance else None
+    return State("steprule.jax", name_of(stepper.rule), [GroupState(formula_of(stepper.rule), told, seed)], parameters)
+
+
+def _known(name: str, value: Any) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        raise CheckpointError(f"{name} is traced: save and load outside of what is traced")
+    return value.item() if isinstance(value, jax.Array) else value
+
+
+def state_of(run: Training) -> State:
+    """Return the state of a run; its arrays are copied to this machine's memory when their turn comes.
+
+    Raises:
+        CheckpointError: for arrays that a file cannot hold.
+        StateError, StructureError: when the state is not what the transformation keeps.
+    """
+    stepper, names = _stepper(run)
+    outline, own, trace = outline_of(run), found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
+    t = int(_known("the count of steps", own.count))
+    scalars = {slot: float(np.asarray(own.slots[names.get(slot, slot)], np.float64).sum()) for slot in trace.scalars}
+    columns = {slot: _column(run, own.slots[names.get(slot, slot)], slot) for slot in trace.slots}
+    parameters = []
+    for place, (label, told) in enumerate(zip(outline.labels, outline.parameters, strict=True)):
+        slots = {slot: column[place] for slot, column in columns.items() if not _is_masked(column[place])}
+        formats, planes = {}, {}
+        for slot, value in slots.items():
+            way = way_of(value)
+            formats[slot] = way.id
+            for part, plane in zip(way.parts, planes_of(value), strict=True):
+                name = plane_name(slot, part.suffix)
+                planes[name] = stored_array(plane, f"{label}: {name}")
+        parameters.append(replace(told, t=t, scalars=scalars, formats=formats, planes=planes))
+    others = {name: stored_array(value, name) for name, value in _others(run.state)}
+    groups = outline.groups if parameters else [replace(outline.groups[0], t=t, scalars=scalars)]
+    return replace(outline, groups=groups, parameters=parameters, others=others)
+
+
+def _column(run: Training, tree: Any, slot: str) -> list[Any]:
+    """Return a slot of every parameter."""
+    slots = flat_like(tree, flat(run.params)[1], f"the slots {slot!r}")
+    return [slots[number] for number, _, _ in _leaves(run)]
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether it stands for a parameter that the transformation does not step: that of ``optax.masked``."""
+    return type(value).__name__ == "MaskedNode"
+
+
+def _others(state: Any) -> list[tuple[str, Any]]:
+    """Return what other transformations keep in a state that ours is nested in, by place."""
+    rest = mapped(state, {"slots"}, lambda _: None)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(rest)]
+
+
+def stored_array(array: Any, what: str) -> Stored:
+    """Return how a file holds an array of JAX, or a number.
+
+    Raises:
+        CheckpointError: for one that is traced, or of a type that a file cannot hold.
+    """
+    array = array.array if isinstance(array, _Place) else array
+    if isinstance(array, jax.core.Tracer):
+        raise CheckpointError(f"{what} is traced: save outside of what is traced; nothing was written")
+    if not isinstance(array, jax.Array):
+        return stored(np.asarray(array), what)
+    kind = None if jnp.issubdtype(array.dtype, jax.dtypes.extended) else type_of(np.dtype(array.dtype))
+    if kind is None:
+        raise CheckpointError(
+            f"{what} is of type {array.dtype}, which a checkpoint cannot hold; nothing was written. Of keys save "
+            "jax.random.key_data(key)"
+        )
+    complex_axis = (2,) if is_complex(array) else ()
+    kind = type_of(np.dtype(array.dtype)) or ""
+    return Stored(
+        kind, (*array.shape, *complex_axis), lambda: stored(np.asarray(array), what).get(), bool(complex_axis)
+    )
+
+
+def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) -> Callable[[], None]:
+    """Return what puts a state, whose parameters are in the run's order, into its place.
+
+    Raises:
+        StateError: when it is of another run.
+    """
+    stepper, names = _stepper(run)
+    _check_group(state.groups[0], stepper, hyperparameters)
+    own, trace = found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
+    t, scalars = state.one_t("a transformation"), state.scalars_of(0, "a transformation")
+    wanted = {slot: scalars.get(slot) for slot in trace.scalars}
+    slots = {names.get(slot, slot): own.slots[names.get(slot, slot)] for slot in trace.slots}
+    treedef = flat(run.params)[1]
+    columns = {name: flat_like(tree, treedef, f"the slots {name!r}") for name, tree in slots.items()}
+    for (number, path, leaf), saved in zip(_leaves(run), state.parameters, strict=True):
+        olds = {slot: columns[names.get(slot, slot)][number] for slot in trace.slots}
+        if any(map(_is_masked, olds.values())):
+            if saved.formats:
+                raise StateError(f"{path} has slots in the checkpoint, and is masked here; mask what was masked")
+            continue
+        target = _target(stepper, leaf, path)
+        planes = target.fitted(saved, convert or state.is_earlier(saved)) if saved.formats or olds else {}
+        for slot, old in olds.items():
+            way = target.ways[slot]
+            arrays = [jnp.asarray(planes[plane_name(slot, part.suffix)]) for part in way.parts]
+            columns[names.get(slot, slot)][number] = jax.tree.map(placed, slot_of(arrays, way, tuple(leaf.shape)), old)
+    new = {name: treedef.unflatten(column) for name, column in columns.items()}
+    new |= {
+        names.get(slot, slot): own.slots[names.get(slot, slot)] if value is None else kept(value)
+        for slot, value in wanted.items()
+    }
+    count = placed(jnp.asarray(t, jnp.int32), own.count)
+    whole = _with_others(mapped(run.state, {"slots"}, lambda _: Slots(count, new)), state)
+
+    def take() -> None:
+        run.state = whole
+
+    return take
+
+
+def _target(stepper: Stepper, leaf: Any, path: str) -> Target:
+    storage = stepper.storage(leaf, path, "parameter", is_complex(leaf))
+    made = Target.of(path, tuple(leaf.shape), stepper.rule, stepper.variant, storage, is_complex(leaf))
+    return replace(made, kind=format_of(leaf, path))
+
+
+def _check_group(saved: GroupState, stepper: Stepper, hyperparameters: bool) -> None:
+    """Check that a state goes on by the rule and the hyperparameters that a transformation was made with."""
+    here = {name: _SCHEDULE if callable(value) else _known(name, value) for name, value in stepper.values.items()}
+    told = fitted(saved, stepper.rule, here, 0)
+    other = sorted(name for name in {*told, *here} if told.get(name) != here.get(name))
+    if other and hyperparameters:
+        was, now = (", ".join(f"{name}={short(of.get(name))}" for name in other) for of in (told, here))
+        raise StateError(
+            f"the run was saved with {was}, and this transformation has {now}. Make it with the same, or load "
+            "with hyperparameters=False, which keeps its own"
+        )
+    if saved.seed is not None and stepper.formats.by_chance:
+        if saved.seed != _known("seed", stepper.seed):
+            raise StateError(f"the run was saved with seed={saved.seed}; make the transformation with that")
+        if saved.first_row:
+            raise StateError(f"the arrays begin at row {saved.first_row} of larger ones, which this door cannot step")
+
+
+def _with_others(state: Any, saved: State) -> Any:
+    """Return a state with what other transformations kept; of a file of another door, that has none, as it is.
+
+    Raises:
+        StateError: when they are others.
+    """
+    if saved.made_by != "steprule.jax":
+        return state
+    here = dict(_others(state))
+    if here.keys() != saved.others.keys():
+        raise StateError(
+            f"the state has {sorted(here)} of other transformations, that of the checkpoint {sorted(saved.others)}: "
+            "nest it as it was"
+        )
+    new = {name: _like(name, saved.others[name].array(), old) for name, old in here.items()}
+    ours = found_in(state, {"slots"})
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if leaf is ours else new[jax.tree_util.keystr(path)], state, is_leaf=lambda x: x is ours
+    )
+
+
+def _like(name: str, array: Any, old: Any) -> Any:
+    if not isinstance(old, jax.Array | np.ndarray):
+        return type(old)(array.item()) if array.ndim == 0 else array
+    if old.dtype == jnp.bfloat16 and array.dtype == np.uint16:
+        array = array.view(jnp.bfloat16)
+    if array.shape != old.shape or array.dtype != old.dtype:
+        raise StateError(f"{name} is {old.dtype} of shape {old.shape}, in the checkpoint {array.dtype} {array.shape}")
+    return placed(jnp.asarray(array), old) if isinstance(old, jax.Array) else array
+
+
+class _Place:
+    """A parameter of a run, and where it is."""
+
+    def __init__(self, run: Training, number: int, array: Any) -> None:
+        self.run, self.number, self.array = run, number, array
+
+    def put(self, new: Any) -> None:
+        """Put an array there."""
+        places = iter(range(self.number + 1))
+        self.run.params = jax.tree.map(
+            lambda old: new if next(places, None) == self.number else old, self.run.params, is_leaf=lambda x: x is None
+        )
+
+
+def look(target: Any, name: str) -> tuple[list[str], tuple[int, ...]]:
+    """Return the type in the format's words that a parameter of a run has, and its shape.
+
+    Raises:
+        StateError: for another array, which cannot be filled.
+    """
+    if not isinstance(target, _Place):
+        raise StateError(
+            f"{name} is an array of JAX, which cannot be filled. Load with params=True into a steprule.jax.Training, "
+            "which gets new ones"
+        )
+    own = stored_array(target.array, name)
+    return [own.dtype], own.shape
+
+
+def fill(target: _Place, one: Stored) -> None:
+    """Put stored numbers in the place of a parameter."""
+    target.put(_like("a parameter", one.array(), target.array))
