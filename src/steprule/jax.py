@@ -24,9 +24,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 from steprule.doors.jax.alias import NAMES, named
-from steprule.doors.jax.checkpoint import Training
 from steprule.doors.jax.convert import encode, from_optax, to_optax
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
+from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import State, Step, step, transformation
 
 _MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}

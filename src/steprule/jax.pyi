@@ -6,7 +6,6 @@ from typing import Any, Literal
 import jax.typing
 import optax
 
-from steprule.doors.jax.checkpoint import Training as Training
 from steprule.doors.jax.convert import encode as encode
 from steprule.doors.jax.convert import from_optax as from_optax
 from steprule.doors.jax.convert import to_optax as to_optax
@@ -14,6 +13,7 @@ from steprule.doors.jax.slots import Coded as Coded
 from steprule.doors.jax.slots import EightBit as EightBit
 from steprule.doors.jax.slots import NonNegativeEightBit as NonNegativeEightBit
 from steprule.doors.jax.slots import decode as decode
+from steprule.doors.jax.training import Training as Training
 from steprule.doors.jax.transformation import State as State
 from steprule.doors.jax.transformation import Step as Step
 from steprule.doors.jax.transformation import step as step

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import Any, Literal, NoReturn, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from steprule.errors import RuleError
+from steprule.language.no_answer import NoAnswer
 from steprule.language.ops import OF_WORDS, OPS, Kind
 
 __all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "is_number", "symbol"]
@@ -24,7 +25,7 @@ Operand: TypeAlias = "Node | float"
 _CONDITIONS = ("and", "or", "not")
 
 
-class Node:
+class Node(NoAnswer):
     """One value of an expression. Made by operators on other nodes, never by hand.
 
     ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in
@@ -165,30 +166,6 @@ class Node:
     def __invert__(self) -> Node:
         return apply("not", self)
 
-    # What a symbol has no answer to.
-    def __bool__(self) -> NoReturn:
-        raise RuleError(
-            "Python asked whether a symbol is true (an `if`, `and`, `or`, `min`, `max` or a chained "
-            "comparison), but its value is not known until the step runs. "
-            "Use steprule.where(condition, a, b), or maximum and minimum; "
-            "`if` works on boolean, choice and optional hyperparameters"
-        )
-
-    def __float__(self) -> NoReturn:
-        raise RuleError(
-            "a symbol was turned into a Python number, as float, round, range and the functions of math do. "
-            "On hyperparameters and t, functions of math work where tracing sees them: under a name of the "
-            "module (import math at the top of the file), in the rule or in functions that it calls by a plain name"
-        )
-
-    __int__ = __index__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
-
-    def __iter__(self) -> NoReturn:
-        raise RuleError("a rule is for one element: a symbol has no items to loop over or unpack")
-
-    def __getitem__(self, index: object) -> NoReturn:
-        raise RuleError("a rule is for one element: a symbol cannot be indexed")
-
     def __array_ufunc__(self, ufunc: Any, method: str, *args: object, **kwargs: object) -> Node:
         nodes = [_node(arg) for arg in args]  # refuses arrays: array * symbol arrives here as np.multiply
         op = next((op.name for op in OPS.values() if op.numpy is ufunc and method == "__call__"), None)
@@ -197,22 +174,6 @@ class Node:
         raise RuleError(
             f"np.{ufunc.__name__} is not an operation of rules. Use steprule.sqrt, maximum, "
             "minimum, where, sign, and Python's operators and abs"
-        )
-
-    def __array__(self, *args: object, **kwargs: object) -> NoReturn:
-        raise RuleError(
-            "a NumPy function was called on a symbol. Use steprule.sqrt, maximum, minimum, where, "
-            "sign, and Python's operators and abs; what needs a whole array, such as a norm, is done to the gradient "
-            "before the step"
-        )
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # Python probing for a protocol, not the rule asking
-            raise AttributeError(name)
-        raise RuleError(
-            f"a symbol has no attribute {name!r}: a rule is for one element, without methods of arrays. Use sqrt(x), "
-            "abs(x), x**2, maximum and minimum (to clip); what needs a whole array, such as a mean, is done to the "
-            "gradient before the step"
         )
 
 

@@ -101,6 +101,8 @@ class Evaluation:
         self._at_guard = [(i, name) for i, name in enumerate(names) if name in guard]
         self._width = len(self._prelude.conditions)
         self._end = self._width + len(self.scalar_slots)
+        self._now: Sequence[float] = ()
+        """The sums at which scalars are computed, for messages."""
         self._pack = struct.Struct(f"{self._width}d").pack
 
     def _is_own(self, error: BaseException) -> bool:
@@ -148,30 +150,34 @@ class Evaluation:
             arguments[index] = scalars[name]
         for index, name in self._at_guard:
             arguments[index] = guard[name]
-        sums: Sequence[float] = ()
+        self._now = ()
         try:
             results = self._prelude.function(*arguments)
             row, new = self._pack(*results[: self._width]), tuple(map(float, results[self._width : self._end]))
             if seed is not None:
                 row += _PACK_KEYS(*keys(seed, t))
-            if own is None or self._wrote_all(own, row, results[self._end :]):
-                return row, new
-            for line, sums in zip(own.lines, own.sums, strict=True):
-                line[: len(row)] = row
-                if self._late is not None:
-                    numbers = self._late.function(*results[self._end :], *sums)
-                    for place, number in zip(self._places, numbers, strict=True):
-                        _PUT(line, 8 * place, number)
+            if own is not None:
+                self._write(own, row, results[self._end :])
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             if not self._is_own(error):
                 raise
-            told = zip((*self._prelude.arguments, *self._sums), (*arguments, *sums), strict=False)
+            told = zip((*self._prelude.arguments, *self._sums), (*arguments, *self._now), strict=False)
             named = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in told)
             raise HyperparameterError(
                 f"{self._what} has no value at {named}: {error}. Choose other values, or guard the expression in the "
                 "rule (both branches of where are computed)"
             ) from None
         return row, new
+
+    def _write(self, own: Own, row: bytes, between: Sequence[float]) -> None:
+        """Write the scalars of parameters that have their own."""
+        if self._wrote_all(own, row, between):
+            return
+        for line, self._now in zip(own.lines, own.sums, strict=True):
+            line[: len(row)] = row
+            numbers = () if self._late is None else self._late.function(*between, *self._now)
+            for place, number in zip(self._places, numbers, strict=True):
+                _PUT(line, 8 * place, number)
 
     def _wrote_all(self, own: Own, row: bytes, between: Sequence[float]) -> bool:
         """Write the scalars of many rows at once, and return whether that was possible."""

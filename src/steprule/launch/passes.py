@@ -45,28 +45,21 @@ class Pass:
         owns: bool = False,
     ) -> None:
         self.which, self.owns = which, owns
-        place_of = {id(group): place for place, group in enumerate(groups)}
-        line_of = [place_of[id(row.group)] for row in rows]
-        self.members = [np.flatnonzero(np.equal(line_of, place)).tolist() for place in range(len(groups))]
+        self.members = _members(rows, groups)
+        ends = list(itertools.accumulate(map(len, self.members), initial=0))
         if owns:
             widths = [len(row.group.values.new_row(which)) for row in rows]
-            ends = list(itertools.accumulate(map(len, self.members), initial=0))
             scalars = np.zeros((len(rows), max(widths, default=0)))
             self.scalars = [scalars[start:end] for start, end in itertools.pairwise(ends)]
-            line_of = np.argsort(np.concatenate([[], *self.members]), kind="stable").tolist()
             lines = list(scalars)
+            line_of = {place: line for line, place in enumerate(itertools.chain(*self.members))}
         else:
             lines = [group.values.new_row(which) for group in groups]
+            line_of = {place: line for line, places in enumerate(self.members) for place in places}
         self._lines = [memoryview(line.data).cast("B") for line in lines]
-        self.lines = [self._lines[start:end] for start, end in itertools.pairwise(ends)] if owns else []
-        bound = [Bound(row, row.kernel_of(which), lines[line]) for row, line in zip(rows, line_of, strict=True)]
-        by_backend: dict[Loader, list[int]] = {}
-        for place, row in enumerate(rows):
-            by_backend.setdefault(row.backend, []).append(place)
-        if len(by_backend) == 1:
-            self.table = cast(Backend, bound[0].row.backend).table(bound, commit)
-        else:
-            self.table = _Tables(bound, by_backend)
+        self.lines = [self._lines[start:end] for start, end in itertools.pairwise(ends)]
+        bound = [Bound(row, row.kernel_of(which), lines[line_of[place]]) for place, row in enumerate(rows)]
+        self.table = _table(bound, commit)
 
     def look(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
@@ -76,6 +69,24 @@ class Pass:
         """Let the kernels read these scalars, a line a group."""
         for own, line in zip(self._lines, lines, strict=True):
             own[: len(line)] = line
+
+
+def _members(rows: Sequence[Row], groups: Sequence[ScalarGroup]) -> list[list[int]]:
+    """Return the places of each group's rows."""
+    found: dict[int, list[int]] = {id(group): [] for group in groups}
+    for place, row in enumerate(rows):
+        found[id(row.group)].append(place)
+    return list(found.values())
+
+
+def _table(bound: Sequence[Bound], commit: Commit | None) -> Table:
+    """Return the table of the rows' backend; of several, one that has theirs."""
+    by_backend: dict[Loader, list[int]] = {}
+    for place, (row, _, _) in enumerate(bound):
+        by_backend.setdefault(row.backend, []).append(place)
+    if len(by_backend) == 1:
+        return cast(Backend, bound[0].row.backend).table(bound, commit)
+    return _Tables(bound, by_backend)
 
 
 class _Tables:

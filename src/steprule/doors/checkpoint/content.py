@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -123,13 +123,7 @@ def read_content(
         raise CheckpointError(f"the document has schema {short(schema)}, this steprule reads {SCHEMA}. Update it")
     left = _marked(tensors, _list(document, "complex", str))
     groups = [_read_group(told) for told in _list(document, "groups", dict)]
-    told_parameters = _list(document, "parameters", dict)
-    parameters = [_read_parameter(told, len(groups)) for told in told_parameters]
-    labels = labels_of([own.name for own in parameters])
-    parameters = [
-        replace(own, planes=_taken(left, f"slots/{label}", told, "planes"))
-        for label, own, told in zip(labels, parameters, told_parameters, strict=True)
-    ]
+    parameters, labels = _read_parameters(_list(document, "parameters", dict), len(groups), left)
     others = _taken(left, "others", document, "others") if "others" in document else {}
     content = Content(State(_get(document, "class", str), _get(document, "rule", str), groups, parameters, others))
     if document.get("params") is not None:
@@ -145,6 +139,18 @@ def read_content(
         raise CheckpointError(f"the file has tensors that the document does not tell: {short(sorted(left)[:3])}")
     content.more = {name: decode(value) for name, value in document.items() if name not in _KEYS}
     return content
+
+
+def _read_parameters(
+    told: Sequence[Mapping[str, Any]], groups: int, left: dict[str, Stored]
+) -> tuple[list[ParameterState], list[str]]:
+    """Return the parameters with the planes of their slots, which are taken, and what files call them."""
+    parameters = [_read_parameter(one, groups) for one in told]
+    labels = labels_of([own.name for own in parameters])
+    return [
+        replace(own, planes=_taken(left, f"slots/{label}", one, "planes"))
+        for label, own, one in zip(labels, parameters, told, strict=True)
+    ], labels
 
 
 def _marked(tensors: Mapping[str, Stored], names: list[str]) -> dict[str, Stored]:

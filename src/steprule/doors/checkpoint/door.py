@@ -27,7 +27,7 @@ def door_of(optimizer: Any) -> Any:
         return arrays
     if is_of_torch(optimizer):
         return importlib.import_module(_TORCH)
-    if type(optimizer).__module__ == _JAX:
+    if type(optimizer).__module__ == "steprule.doors.jax.training":
         return importlib.import_module(_JAX)
     if isinstance(optimizer, State):
         raise TypeError("a state of minimize takes nothing over: it is what steprule.load(path).state returns")

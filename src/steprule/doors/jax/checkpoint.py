@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,54 +15,21 @@ from steprule.checkpoint import Stored, short, stored, type_of
 from steprule.coding import plane_name
 from steprule.doors.foreign.names import slot_names
 from steprule.doors.foreign.optax import found_in, mapped
-from steprule.doors.guards import HasGuards
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.leaves import type_of as type_in_jax
 from steprule.doors.jax.slots import placed, planes_of, slot_of, way_of
 from steprule.doors.jax.stepper import Stepper
+from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import State as Slots
 from steprule.doors.jax.transformation import Step, stepper_of
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
 from steprule.doors.state import GroupState, ParameterState, State
 from steprule.errors import CheckpointError, StateError
-from steprule.launch.guards import Guards
 
-__all__ = ["Training", "arrays_of", "fill", "loaded", "look", "outline_of", "prepared", "state_of", "stored_array"]
+__all__ = ["arrays_of", "fill", "loaded", "look", "outline_of", "prepared", "state_of", "stored_array"]
 
 _SCHEDULE = {"schedule": True}
-
-
-@dataclass(eq=False)
-class Training(HasGuards):
-    """A run of the JAX door, for ``steprule.save`` and ``steprule.load``.
-
-    Arrays of JAX are not written to: a load puts new ones into ``state``, and with ``params=True`` into ``params``, on
-    the devices and in the sharding of those that were there.
-
-    Attributes:
-        transformation: what was made by ``steprule.jax``, also where ``state`` is that of an ``optax.chain`` or of
-            another wrapper of it; or a ``Step``, with ``state=State(t, slots)``.
-        params: the parameters.
-        state: what ``init`` or ``update`` returned.
-
-    Example:
-        >>> import jax.numpy as jnp, steprule.jax
-        >>> optimizer, params = steprule.jax.adam(1e-3), {"w": jnp.zeros(3)}
-        >>> run = steprule.jax.Training(optimizer, params, optimizer.init(params))
-        >>> steprule.save("run.safetensors", run, params=True)
-        >>> steprule.load("run.safetensors", run, params=True).rule
-        'adam'
-    """
-
-    transformation: Any
-    params: Any
-    state: Any
-    guards: Guards = field(default_factory=Guards, init=False, repr=False)
-
-    def _checkpoint_extra(self) -> dict[str, Any]:
-        """Return nothing: guards are other transformations of optax here."""
-        return {}
 
 
 def _stepper(run: Training) -> tuple[Stepper, Mapping[str, str]]:
@@ -213,9 +180,7 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
         target = _target(stepper, leaf, path)
         planes = target.fitted(saved, convert or state.is_earlier(saved)) if saved.formats or olds else {}
         for slot, old in olds.items():
-            way = target.ways[slot]
-            arrays = [jnp.asarray(planes[plane_name(slot, part.suffix)]) for part in way.parts]
-            columns[names.get(slot, slot)][number] = jax.tree.map(placed, slot_of(arrays, way, tuple(leaf.shape)), old)
+            columns[names.get(slot, slot)][number] = _slot(slot, old, target, planes, tuple(leaf.shape))
     new = {name: treedef.unflatten(column) for name, column in columns.items()}
     new |= {
         names.get(slot, slot): own.slots[names.get(slot, slot)] if value is None else kept(value)
@@ -228,6 +193,13 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
         run.state = whole
 
     return take
+
+
+def _slot(slot: str, old: Any, target: Target, planes: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """Return the new value of a slot, where the old one is."""
+    way = target.ways[slot]
+    arrays = [jnp.asarray(planes[plane_name(slot, part.suffix)]) for part in way.parts]
+    return jax.tree.map(placed, slot_of(arrays, way, shape), old)
 
 
 def _target(stepper: Stepper, leaf: Any, path: str) -> Target:

@@ -1,0 +1,43 @@
+"""A run of the JAX door, as files keep it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from steprule.doors.guards import HasGuards
+from steprule.launch.guards import Guards
+
+__all__ = ["Training"]
+
+
+@dataclass(eq=False)
+class Training(HasGuards):
+    """A run of the JAX door, for ``steprule.save`` and ``steprule.load``.
+
+    Arrays of JAX are not written to: a load puts new ones into ``state``, and with ``params=True`` into ``params``, on
+    the devices and in the sharding of those that were there.
+
+    Attributes:
+        transformation: what was made by ``steprule.jax``, also where ``state`` is that of an ``optax.chain`` or of
+            another wrapper of it; or a ``Step``, with ``state=State(t, slots)``.
+        params: the parameters.
+        state: what ``init`` or ``update`` returned.
+
+    Example:
+        >>> import jax.numpy as jnp, steprule.jax
+        >>> optimizer, params = steprule.jax.adam(1e-3), {"w": jnp.zeros(3)}
+        >>> run = steprule.jax.Training(optimizer, params, optimizer.init(params))
+        >>> steprule.save("run.safetensors", run, params=True)
+        >>> steprule.load("run.safetensors", run, params=True).rule
+        'adam'
+    """
+
+    transformation: Any
+    params: Any
+    state: Any
+    guards: Guards = field(default_factory=Guards, init=False, repr=False)
+
+    def _checkpoint_extra(self) -> dict[str, Any]:
+        """Return nothing: guards are other transformations of optax here."""
+        return {}
