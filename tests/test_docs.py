@@ -34,8 +34,8 @@ for file, block, has_text in json.load(sys.stdin):
     if not file:
         for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
             print(f"$ {command}", flush=True)
-            steprule = f'steprule() {{ "{sys.executable}" -m steprule "$@"; }}; '
-            subprocess.run(steprule + command, shell=True, stderr=subprocess.STDOUT, check=True)
+            own = f'python() {{ "{sys.executable}" "$@"; }}; steprule() {{ python -m steprule "$@"; }}; '
+            subprocess.run(own + command, shell=True, stderr=subprocess.STDOUT, check=True)
         print("\0", end="", flush=True)
         continue
     pathlib.Path(file).write_text(block)
