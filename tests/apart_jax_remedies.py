@@ -66,6 +66,8 @@ THEIRS = optax.adam(0.1).init(PARAMS)
 OURS = ours.adam(0.1).init(PARAMS)
 EIGHT_BITS = ours.adam(0.1, **SMALL).init(PARAMS)
 COMPLEX = {"w": jnp.ones(3, jnp.complex64)}
+FOUR_BITS = ours.adam(0.1, states="4bit", min_elements=1)
+WIDE, WIDER = {"w": jnp.ones((2, 130))}, {"w": jnp.ones((2, 140))}
 MASK = jax.tree.map(lambda p: p.ndim > 1, PARAMS)
 REMEDIES: dict[str, Remedy] = {
     # values.py, and names
@@ -267,6 +269,11 @@ REMEDIES: dict[str, Remedy] = {
         lambda: stepped(ours.adam(0.1), grads={"w": jnp.ones((3, 2)), "b": jnp.ones(3)}),
         "of the parameters that init was called with",
         (lambda: stepped(ours.adam(0.1)),),
+    ),
+    "codes of another shape": Remedy(
+        lambda: FOUR_BITS.update(WIDER, FOUR_BITS.init(WIDE), WIDER),
+        "of the parameters that init was called with",
+        (lambda: stepped(FOUR_BITS, WIDER, WIDER, given=WIDER),),
     ),
     "complex gradients": Remedy(
         lambda: stepped(ours.adam(0.1), {"w": jnp.ones(3)}, COMPLEX),

@@ -86,7 +86,7 @@ BESIDE = [f"tests/apart_jax_{name}.py" for name in ("agreement", "bits", "door",
 TOGETHER = "in_the_matrix or is_fresh or names_of_the_classes or defaults_are"
 
 
-def tests_run(copy: Path, which: str, *files: str) -> int:
+def run_tests(copy: Path, which: str, *files: str) -> int:
     """Run tests in a copy, which all must pass, and return how many there were."""
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
     environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
@@ -114,9 +114,9 @@ def test_an_optimizer_is_one_file_one_line_and_one_loop(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     subprocess.run([sys.executable, "docs/generate.py"], cwd=copy, env=environment, check=True)
 
-    assert tests_run(copy, "laprop") > 100
-    assert tests_run(copy, "laprop", *BESIDE) > 5
-    assert tests_run(copy, TOGETHER) >= 5
+    assert run_tests(copy, "laprop") > 100
+    assert run_tests(copy, "laprop", *BESIDE) > 5
+    assert run_tests(copy, TOGETHER) >= 5
 
     (copy / "user.py").write_text(SEEN)
     checked = subprocess.run(
