@@ -207,6 +207,8 @@ def test_bounds_that_hold_for_all_variables() -> None:
 )
 # Here the differences' own x + h rounds to 0, an ulp below the bound.
 @example(ends=[(0.0, 0.0), (0.0, 0.0), (1.4e-242, 6.9e-27)], x0=[0.0, 0.0, 1.0], lr=1.0, jac=None, average=None)
+# Here its step is 0.
+@example(ends=[(0.0, 0.0), (0.0, 0.0), (1e-323, 5e-324)], x0=[0.0, 0.0, 0.0], lr=1.0, jac="3-point", average=None)
 def test_no_point_lies_outside_of_the_bounds(ends: Any, x0: Any, lr: float, jac: Any, average: Any) -> None:
     low = np.array([least for least, _ in ends])
     high = low + np.array([width for _, width in ends])

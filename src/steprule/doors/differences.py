@@ -87,7 +87,9 @@ class Differences:
         self._options = {} if workers is None else {"workers": _workers(workers)}
         low, high = np.broadcast_to(box.low, n), np.broadcast_to(box.high, n)
         with np.errstate(invalid="ignore"):  # of infinite ends
-            self.unknown = np.flatnonzero(low + (high / 2 - low / 2) == low)
+            # SciPy's step into a box of subnormal width is 0, and the difference 0 / 0.
+            is_narrow = high - low < np.finfo(np.float64).tiny
+            self.unknown = np.flatnonzero(is_narrow | (low + (high / 2 - low / 2) == low))
         self._free = np.delete(np.arange(n), self.unknown)
         self._bounds = (low[self._free], high[self._free])
         self.nfev = 0
