@@ -12,8 +12,8 @@ import steprule.jax
 import steprule.torch
 from steprule.doors.jax.alias import NAMES
 from steprule.doors.jax.transformation import transformation
+from steprule.doors.torch.derived import annotation
 from steprule.doors.torch.more import DERIVED
-from steprule.rules.hyperparameters import Hyperparameter
 
 __all__ = ["classes", "jax_stub", "torch_stub"]
 
@@ -90,7 +90,7 @@ def _transformation(name: str) -> str:
     alias = NAMES[name]
     hypers = {**(alias.other.hyperparameters if alias.other else {}), **alias.plain.hyperparameters}
     kinds = {key: str(one.annotation) for key, one in inspect.signature(transformation).parameters.items()}
-    kinds |= {key: _kind(hyper) for key, hyper in hypers.items()}
+    kinds |= {key: annotation(hyper, "_Value", hyper.optional or hyper.name == "lr") for key, hyper in hypers.items()}
     if not hasattr(optax, name):
         lines = [_shown(key, kinds.get(key, "_Value | None"), one) for key, one in arguments.items()]
         lines = [lines[0], "*", *lines[1:]]
@@ -99,12 +99,6 @@ def _transformation(name: str) -> str:
         lines = ["learning_rate: _Value | None = None", "*args: Any", *own, "**options: Any"]
     returned = "optax.GradientTransformationExtraArgs"
     return f"def {name}(\n{_lines(lines, 4)}) -> {returned}:\n{_doc(function)}    ...\n"
-
-
-def _kind(hyper: Hyperparameter) -> str:
-    if hyper.choices:
-        return "bool" if hyper.choices == (False, True) else f"Literal[{', '.join(map(repr, hyper.choices))}]"
-    return "_Value | None" if hyper.optional or hyper.name == "lr" else "_Value"
 
 
 def _lines(arguments: Iterable[str], indent: int) -> str:

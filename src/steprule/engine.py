@@ -21,7 +21,7 @@ from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
-__all__ = ["Kernel", "Loader", "PassName", "Task", "kernel", "pass_plan", "plan", "watched"]
+__all__ = ["Kernel", "Loader", "PassName", "Task", "kernel", "pass_plan", "plan", "task_of", "watched"]
 
 Task = Literal["step", "watch", "update", "probe", "norm"]
 """What a plan does; see ``plan``."""
@@ -174,10 +174,8 @@ def _trace(rule: Rule, variant: Variant, guard: Guard) -> Trace:
 @kept_with_rule
 def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
     """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
-    given, encoded = (
-        symbol(rule.gradient, "element"),
-        _encoded(rule.trace(variant), rule, ways_of(rule, variant, storage)),
-    )
+    given = symbol(rule.gradient, "element")
+    encoded = _encoded(rule.trace(variant), rule, ways_of(rule, variant, storage))
     return tuple(_reads(rule, variant, storage, given, encoded))
 
 
@@ -204,13 +202,15 @@ def ways_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Kept
     return {rule.parameter: storage.of_parameter(), **slots}
 
 
-@kept_with_rule
+def task_of(which: PassName) -> Task:
+    """Return the task that a pass is of, or comes before."""
+    return which if isinstance(which, str) else which[0]
+
+
 def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard, which: PassName) -> Plan:
     """Return the plan of one pass of a step."""
-    if isinstance(which, str):
-        return plan(rule, variant, storage, guard, which)
-    task, number = which
-    return plan(rule, variant, storage, guard, task).before[number]
+    own = plan(rule, variant, storage, guard, task_of(which))
+    return own if isinstance(which, str) else own.before[which[1]]
 
 
 @kept_with_rule

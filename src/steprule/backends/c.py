@@ -28,28 +28,7 @@ _TYPES = {
     "uint16": "uint16_t",
     "int16": "int16_t",
 }
-_OURS = (
-    *(
-        "n",
-        "i",
-        "k",
-        "rows",
-        "length",
-        "row",
-        "place",
-        "group",
-        "groups",
-        "offset",
-        "count",
-        "packed2",
-        "packed4",
-        "packed8",
-        "seed",
-        "tensor",
-        "key",
-    ),
-    *("size_t", "bits_of", "real_of", "mixed", "floor_mod", "floor_divide"),
-)
+_OURS = ("seed", "tensor", "key", "size_t", "bits_of", "real_of", "mixed", "floor_mod", "floor_divide")
 _SPELLING = Spelling(
     target="C",
     table={
@@ -274,7 +253,7 @@ def _described(plan: Plan) -> str:
     said = [f"{plan.planes[1].name} is only read."]
     if groups:
         said.append(f"{' and '.join(groups)}: one number for every {GROUP} elements of a row, or what is left of them.")
-    for holds in sorted({plane.holds for plane in plan.planes} - {1}):
+    for holds in plan.packs:
         names = " and ".join(plane.name.replace(".", "_") for plane in plan.planes if plane.holds == holds)
         said.append(
             f"{names}: {holds} neighbours of a row an item, the first in the lowest bits; (length + {holds - 1}) / "

@@ -36,13 +36,13 @@ def count(plan: Plan) -> int:
 
 def arguments(plan: Plan) -> str:
     """Return what ``@step`` takes besides, and is given: where the group's items begin."""
-    return "".join(f", i64 %packed{holds}" for holds in _sizes(plan))
+    return "".join(f", i64 %packed{holds}" for holds in plan.packs)
 
 
 def offsets(plan: Plan) -> list[str]:
     """Return the lines that compute where the items of the group at ``%row`` and ``%place`` begin."""
     lines: list[str] = []
-    for holds in _sizes(plan):
+    for holds in plan.packs:
         lines += [
             f"%length{holds}.up = add i64 %length, {holds - 1}",
             f"%length{holds} = lshr i64 %length{holds}.up, {holds.bit_length() - 1}",
@@ -58,7 +58,7 @@ def start(plan: Plan) -> list[str]:
     # Beyond the elements there is room for what fills the last item up.
     tiles = {index: plan.planes[index].holds for index in {*_read(plan), *_written(plan)}}
     lines = [f"%pack{i} = alloca [{GROUP + holds} x i8], align 64" for i, holds in sorted(tiles.items())]
-    for holds in _sizes(plan):
+    for holds in plan.packs:
         lines += [
             f"%items{holds}.up = add i64 %count, {holds - 1}",
             f"%items{holds} = lshr i64 %items{holds}.up, {holds.bit_length() - 1}",
@@ -131,7 +131,3 @@ def _read(plan: Plan) -> list[int]:
 
 def _written(plan: Plan) -> list[int]:
     return [store.plane for store in plan.stores if plan.planes[store.plane].holds > 1]
-
-
-def _sizes(plan: Plan) -> list[int]:
-    return sorted({plane.holds for plane in plan.planes} - {1})

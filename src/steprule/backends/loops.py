@@ -32,6 +32,11 @@ COMMON = {
     "word_where": "{0} ? {1} : {2}",
 }
 """What both languages say alike."""
+_OURS = (
+    *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count"),
+    *("packed2", "packed4", "packed8"),
+)
+"""The names of the loops' own numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Dialect:
         number: how a scalar of the row is rounded to the type of arithmetic, with ``{0}``, by type.
         load: how a stored element becomes a value, by NumPy's name of its type, with ``{0}``.
         store: how a value becomes a stored element, by that name, with ``{0}``.
-        reserved: names that no value may have.
+        reserved: names that no value may have, beside those of the loops.
         has_sums: whether ``loops_sums`` writes the language.
     """
 
@@ -107,7 +112,7 @@ class Writer:
         _check(plan, dialect)
         numbers = [f"x{number}" for number in range(len(plan.body))]
         self._scalars = [f"s{number}" for number in range(len(plan.prelude.conditions))]
-        taken = [*dialect.reserved, *numbers, *self._scalars, *loops_sums.names(len(plan.sums))]
+        taken = [*dialect.reserved, *_OURS, *numbers, *self._scalars, *loops_sums.names(len(plan.sums))]
         names = [plane.name.replace(".", "_") for plane in plan.planes]
         self.arrays = list(distinct(names, taken).values())
         loaded = distinct([f"{name}_i" for name in names], [*taken, *self.arrays])
@@ -131,7 +136,7 @@ class Writer:
         inner.append(size.format(name="offset", text=f"row * length + place * {GROUP}"))
         left = f"length - place * {GROUP}"
         inner.append(size.format(name="count", text=f"{left} < {GROUP} ? {left} : {GROUP}"))
-        for holds in sorted({plane.holds for plane in self._plan.planes} - {1}):
+        for holds in self._plan.packs:
             items = f"((length + {holds - 1}) >> {_places(holds)})"
             inner.append(size.format(name=f"packed{holds}", text=f"row * {items} + place * {GROUP // holds}"))
         for phase, per in enumerate(self._plan.phases):

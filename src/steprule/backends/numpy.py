@@ -144,7 +144,7 @@ def emit(plan: Plan) -> str:
         plan.prelude.text,
         "",
         *([_HELPERS] if plan.has_groups else []),
-        *([_PACKS] if plan.has_packs else []),
+        *([_PACKS] if plan.packs else []),
         *([_SUMS] if plan.sums else []),
         f"def kernel({arguments}):",
     ]

@@ -112,7 +112,7 @@ class Code:
     def body(self, *, masked: bool) -> list[str]:
         """Load, compute and store, phase by phase. Masked: only what is live."""
         lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
-        for holds in sorted({plane.holds for plane in self.plan.planes} - {1}):
+        for holds in self.plan.packs:
             lines += self._items(holds, masked)
         for index in self.plan.loads:
             lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].holds > 1 else []

@@ -35,7 +35,7 @@ from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
 from steprule.backends.triton_math import HELPERS, spelled
 from steprule.compile import SIZE, Plan, Prelude, assignments, distinct
 from steprule.formats import keys
-from steprule.language.node import Node
+from steprule.language.walk import symbols_in
 from steprule.rules.guard import CLIP_FACTOR
 
 __all__ = ["WORDS", "emit", "threads_of", "width_of"]
@@ -84,7 +84,7 @@ def width_of(prelude: Prelude, before: Before = ()) -> int:
 
 def threads_of(prelude: Prelude, before: Before = ()) -> int:
     """Return the threads of a program: one does, but for sums."""
-    return THREADS_OF_TOTAL if _totals(prelude, before).keys() & _used(prelude) else 32
+    return THREADS_OF_TOTAL if _totals(prelude, before).keys() & symbols_in(prelude.results) else 32
 
 
 def emit(prelude: Prelude, before: Before = ()) -> str:
@@ -120,17 +120,6 @@ def _totals(prelude: Prelude, before: Before) -> dict[str, str]:
     return texts
 
 
-def _used(prelude: Prelude) -> set[str]:
-    """Return the arguments that the results depend on."""
-    stack, seen = list(prelude.results), set[Node]()
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack += node.args
-    return {node.name for node in seen if node.op == "symbol"}
-
-
 def _helpers(kernel: str) -> str:
     """Return the functions that a kernel calls, those that others call before them."""
     needed: list[str] = []
@@ -144,7 +133,7 @@ def _helpers(kernel: str) -> str:
 
 def _body(prelude: Prelude, totals: Mapping[str, str]) -> list[str]:
     """Return the lines that load, compute and store."""
-    used, count = _used(prelude), len(prelude.conditions)
+    used, count = symbols_in(prelude.results), len(prelude.conditions)
     names = _names(prelude)
     lines = [f"slot{k} = {_word(len(WORDS) + k)}{_POINTER}" for k in range(len(prelude.scalar_slots))]
     lines += [

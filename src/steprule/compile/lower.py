@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steprule.compile.parts import SIZE
 from steprule.language.functions import DERIVED, everywhere
 from steprule.language.node import Node, constant, is_number, symbol
+from steprule.language.sums import SIZE, TOTAL
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
@@ -77,7 +77,7 @@ class Lowering:
         return self._shared[key]
 
     def _name_of(self, summed: Node) -> str:
-        name = self._names.setdefault(summed, f"_total{len(self._names)}")
+        name = self._names.setdefault(summed, f"{TOTAL}{len(self._names)}")
         self.totals[name] = summed
         return name
 

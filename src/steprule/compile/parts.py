@@ -10,7 +10,7 @@ import numpy as np
 from steprule.compile.prelude import Prelude, split
 from steprule.language.once import once
 from steprule.language.ops import OPS, Kind
-from steprule.language.sums import BLOCK, LANES
+from steprule.language.sums import BLOCK, LANES, SIZE
 from steprule.language.words import INPUTS
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
 ]
 
 Per = Literal["element", "group"]
-SIZE = "_size"
-"""The argument of preludes that is the number of elements of a tensor, but 1 where it has none."""
 ENCODED = "encode: how a slot is kept until the next step; a number too small for its format's normal ones becomes 0."
 """What texts that have such parts say of them in their head."""
 
@@ -158,16 +156,20 @@ class Plan:
     before: tuple[Plan, ...] = ()
     totals: tuple[str, ...] = ()
 
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The names of what the prelude may take of a tensor: its size, and the sums over it so far."""
+        return SIZE, *(name for plan in self.before for name in plan.totals)
+
     @once
     def halves(self) -> tuple[Prelude, Prelude | None, tuple[int, ...]]:
         """The prelude, the part of it that takes sums over a tensor (None: none does), and the places that this gives.
 
         See ``prelude.split``.
         """
-        sums = (SIZE, *(name for plan in self.before for name in plan.totals))
-        if set(sums).isdisjoint(self.prelude.arguments):
+        if set(self.taken).isdisjoint(self.prelude.arguments):
             return self.prelude, None, ()
-        return split(self.prelude, sums)
+        return split(self.prelude, self.taken)
 
     @property
     def loads(self) -> tuple[int, ...]:
@@ -183,9 +185,9 @@ class Plan:
         return not all(plane.is_alike for plane in self.planes)
 
     @property
-    def has_packs(self) -> bool:
-        """Whether items of a plane hold the numbers of several elements."""
-        return any(plane.holds > 1 for plane in self.planes)
+    def packs(self) -> list[int]:
+        """Of how many elements items hold the numbers, where it is more than one."""
+        return sorted({plane.holds for plane in self.planes} - {1})
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from steprule.compile.parts import SIZE, Plan, Plane, Store, Sum
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.node import Node
-from steprule.language.walk import postorder
+from steprule.language.walk import postorder, symbols_in
 from steprule.language.words import INPUTS
 
 __all__ = ["make_plan"]
@@ -51,7 +51,7 @@ def make_plan(
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
         results = tuple(_sum(split, name, node, squares.get(name, False)) for name, node in summed.items())
         row = split.row
-        taken = [name for name in (*lower.totals, SIZE) if name in _symbols([*row, *hosts.values()])]
+        taken = [name for name in (*lower.totals, SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))
         return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
 
@@ -74,14 +74,10 @@ def _sum(split: Phases, name: str, node: Node, is_squared: bool) -> Sum:
     return Sum(split.ref(node, step), is_squared, split.place(step))
 
 
-def _symbols(roots: Iterable[Node]) -> set[str]:
-    return {node.name for node in postorder(roots) if node.op == "symbol"}
-
-
 def _needed(roots: Iterable[Node], totals: Mapping[str, Node]) -> dict[str, Node]:
     """Return what is summed for expressions: a choice that is decided leaves sums that nobody asks for."""
-    names = _symbols(roots) & totals.keys()
-    while more := _symbols(totals[name] for name in names) & totals.keys() - names:
+    names = symbols_in(roots) & totals.keys()
+    while more := symbols_in(totals[name] for name in names) & totals.keys() - names:
         names |= more
     return {name: node for name, node in totals.items() if name in names}
 
@@ -90,7 +86,7 @@ def _levels(totals: Mapping[str, Node]) -> list[tuple[str, ...]]:
     """Return the names of the sums that can be taken in one pass, pass by pass: after those that they depend on."""
     levels: dict[str, int] = {}
     for name, node in totals.items():
-        levels[name] = 1 + max((levels[other] for other in _symbols([node]) & levels.keys()), default=-1)
+        levels[name] = 1 + max((levels[other] for other in symbols_in([node]) & levels.keys()), default=-1)
     return [tuple(n for n, level in levels.items() if level == k) for k in range(1 + max(levels.values(), default=-1))]
 
 

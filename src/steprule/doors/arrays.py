@@ -11,7 +11,7 @@ import numpy as np
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.match import fitted, formula_of, name_of
-from steprule.doors.state import GroupState, ParameterState, State
+from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
 from steprule.doors.stepping import Stepping
 from steprule.errors import HyperparameterError, StateError
 from steprule.launch.memory import Spans
@@ -19,8 +19,6 @@ from steprule.launch.values import GroupValues
 
 __all__ = ["ONE", "outline_of", "prepared", "scalars_of", "state_of"]
 
-SCHEDULE = "schedule"
-"""The key of what stands for a schedule."""
 ONE = "an optimizer of NumPy arrays"
 """What has one step count, and one of each scalar slot for a group."""
 
@@ -51,13 +49,12 @@ def state_of(optimizer: Stepping) -> State:
 def _names(optimizer: Stepping) -> list[str | None]:
     """Return the names of parameters: their keys, ``layers.0.w``; of an array alone None."""
     # An array alone has an empty path; the key "" is a name.
-    paths = [".".join(map(str, path)) if path else None for path in optimizer._structure.paths()]
-    return paths if len(set(paths)) == len(paths) else [None] * len(paths)
+    return names_apart([".".join(map(str, path)) if path else None for path in optimizer._structure.paths()])
 
 
 def _group(values: GroupValues, t: int | None) -> GroupState:
     """Return the state of a group; ``t`` is the step count where it has no parameters."""
-    told = {name: {SCHEDULE: True} if callable(value) else value for name, value in values.items()}
+    told = {name: dict(SCHEDULE) if callable(value) else value for name, value in values.items()}
     scalars = {} if t is None else dict(values.scalars)
     return GroupState(formula_of(values.rule), told, values.seed, values.first_row, t=t, scalars=scalars)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from steprule.checkpoint import short
-from steprule.doors.state import GroupState, State
+from steprule.doors.state import GroupState, State, is_named
 from steprule.errors import StateError
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
@@ -32,7 +32,7 @@ def aligned(saved: State, here: State) -> tuple[State, list[int]]:
         raise StateError(
             f"the checkpoint has {len(there)} parameters, this optimizer has {len(names)}{difference(names, there)}"
         )
-    by_name = _is_named(names) and _is_named(there) and not set(names).isdisjoint(there)
+    by_name = is_named(names) and is_named(there) and not set(names).isdisjoint(there)
     if by_name and set(names) != set(there):
         # By place a parameter would get the state of another, though its own is there.
         raise StateError(
@@ -59,13 +59,9 @@ def aligned(saved: State, here: State) -> tuple[State, list[int]]:
     return replace(saved, parameters=parameters), places
 
 
-def _is_named(names: Sequence[str | None]) -> bool:
-    return None not in names and len(set(names)) == len(names)
-
-
 def difference(here: Sequence[str | None], there: Sequence[str | None]) -> str:
     """Return how the names differ, if both have names."""
-    if not (_is_named(here) and _is_named(there)) or set(here) == set(there):
+    if not (is_named(here) and is_named(there)) or set(here) == set(there):
         return ""
     lacks, has = (sorted(map(str, set(a) - set(b))) for a, b in ((here, there), (there, here)))
     words = f". By name, the checkpoint lacks {_some(lacks)}, and has {_some(has)} that are not here"

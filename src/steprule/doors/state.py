@@ -17,7 +17,20 @@ from steprule.coding import decode, plane_name
 from steprule.errors import StateError
 from steprule.formats import CODING, EARLIER_CODING, FORMATS, Kept, saved_way
 
-__all__ = ["GroupState", "ParameterState", "State", "compute_of", "labels_of", "numbers_of"]
+__all__ = [
+    "SCHEDULE",
+    "GroupState",
+    "ParameterState",
+    "State",
+    "compute_of",
+    "is_named",
+    "labels_of",
+    "names_apart",
+    "numbers_of",
+]
+
+SCHEDULE = {"schedule": True}
+"""What stands for a hyperparameter that is a schedule."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class GroupState:
 
     Attributes:
         rule: what it steps by, in full: ``decoupled(adam)`` for ``adamw``.
-        hyperparameters: by the rule's names; ``{"schedule": True}`` where there is a schedule.
+        hyperparameters: by the rule's names; ``SCHEDULE`` where there is a schedule.
         seed: of random rounding; None where there is none.
         first_row: where its arrays begin in larger ones.
         options: of PyTorch's groups, in its own names, encoded.
@@ -162,10 +175,19 @@ def _bits(scalars: Mapping[str, float]) -> dict[str, bytes]:
     return {name: struct.pack("<d", value) for name, value in sorted(scalars.items())}
 
 
+def is_named(names: Sequence[str | None]) -> bool:
+    """Whether all parameters have a name, of their own."""
+    return None not in names and len(set(names)) == len(names)
+
+
+def names_apart(names: Sequence[str | None]) -> list[str | None]:
+    """Return the names of parameters; none where two are the same."""
+    return list(names) if len(set(names)) == len(names) else [None] * len(names)
+
+
 def labels_of(names: Sequence[str | None]) -> list[str]:
     """Return a name for every parameter: names if all have one of their own, else places."""
-    is_named = None not in names and len(set(names)) == len(names)
-    return [str(name) if is_named else str(place) for place, name in enumerate(names)]
+    return list(map(str, names if is_named(names) else range(len(names))))
 
 
 def compute_of(dtype: str) -> str:

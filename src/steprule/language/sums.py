@@ -21,9 +21,11 @@ from steprule.errors import RuleError
 from steprule.language.functions import namespace
 from steprule.language.node import Node
 
-__all__ = ["BLOCK", "LANES", "mean", "rounded_once", "total"]
+__all__ = ["BLOCK", "LANES", "SIZE", "TOTAL", "mean", "rounded_once", "total"]
 
 LANES, BLOCK = 128, 16_384
+SIZE, TOTAL = "_size", "_total"
+"""What preludes call the number of elements of a tensor (1 where it has none), and, with a number, sums over it."""
 
 
 def total(x: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from steprule.language.node import Node
 
-__all__ = ["first_difference", "postorder"]
+__all__ = ["first_difference", "postorder", "symbols_in"]
 
 
 def first_difference(one: Node, other: Node) -> tuple[Node, Node] | None:
@@ -39,3 +39,8 @@ def postorder(roots: Iterable[Node]) -> list[Node]:
             stack.append((node, True))
             stack.extend((arg, False) for arg in reversed(node.args))
     return order
+
+
+def symbols_in(roots: Iterable[Node]) -> frozenset[str]:
+    """Return the names of the symbols that the expressions depend on."""
+    return frozenset(node.name for node in postorder(roots) if node.op == "symbol")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.compile import SIZE, Plan
+from steprule.compile import Plan
 from steprule.errors import HyperparameterError
 from steprule.formats import keys
 from steprule.rules.hyperparameters import Value
@@ -90,7 +90,7 @@ class Evaluation:
     def __init__(
         self, plan: Plan, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
     ) -> None:
-        self._sums = [SIZE, *(name for before in plan.before for name in before.totals)]
+        self._sums = plan.taken
         self._prelude, self._late, self._places = plan.halves
         self._what, self.scalar_slots = what, plan.prelude.scalar_slots
         names = self._prelude.arguments

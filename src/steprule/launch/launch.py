@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from steprule.engine import PassName, Task
+from steprule.engine import PassName, Task, task_of
 from steprule.language.sums import rounded_once
 from steprule.launch.evaluate import Evaluated, Own
 from steprule.launch.guards import Gradients, Guards
@@ -54,7 +54,7 @@ class Launch(Recipe[Pass]):
 
     def _pass(self, which: PassName, places: Sequence[int]) -> Pass:
         rows = [self.rows[place] for place in places]
-        owns = self._owns(which if isinstance(which, str) else which[0])
+        owns = self._owns(task_of(which))
         return Pass(which, rows, self.groups, self._written if which == "step" else None, owns=owns)
 
     def factor(self, gradients: Gradients, others: Sequence[Sequence[float]] = ()) -> float | None:

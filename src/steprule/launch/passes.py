@@ -46,18 +46,18 @@ class Pass:
     ) -> None:
         self.which, self.owns = which, owns
         self.members = _members(rows, groups)
-        ends = list(itertools.accumulate(map(len, self.members), initial=0))
         if owns:
+            ends = list(itertools.accumulate(map(len, self.members), initial=0))
             widths = [len(row.group.values.new_row(which)) for row in rows]
             scalars = np.zeros((len(rows), max(widths, default=0)))
             self.scalars = [scalars[start:end] for start, end in itertools.pairwise(ends)]
             lines = list(scalars)
+            self.lines = [list(map(_bytes, own)) for own in self.scalars]
             line_of = {place: line for line, place in enumerate(itertools.chain(*self.members))}
         else:
             lines = [group.values.new_row(which) for group in groups]
+            self._lines = list(map(_bytes, lines))
             line_of = {place: line for line, places in enumerate(self.members) for place in places}
-        self._lines = [memoryview(line.data).cast("B") for line in lines]
-        self.lines = [self._lines[start:end] for start, end in itertools.pairwise(ends)]
         bound = [Bound(row, row.kernel_of(which), lines[line_of[place]]) for place, row in enumerate(rows)]
         self.table = _table(bound, commit)
 
@@ -69,6 +69,10 @@ class Pass:
         """Let the kernels read these scalars, a line a group."""
         for own, line in zip(self._lines, lines, strict=True):
             own[: len(line)] = line
+
+
+def _bytes(line: NDArray[np.float64]) -> memoryview:
+    return memoryview(line.data).cast("B")
 
 
 def _members(rows: Sequence[Row], groups: Sequence[ScalarGroup]) -> list[list[int]]:

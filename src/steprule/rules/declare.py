@@ -9,11 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
+from steprule.language.sums import SIZE, TOTAL
 from steprule.language.tracing import explain
+from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE
 from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Role, Scalar, declare, role_of
-from steprule.rules.rule import ARGUMENTS, RESERVED, Rule
+from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
+
+_OWN = (SIZE, GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
+"""What preludes take besides hyperparameters, and sums over a tensor."""
 
 
 @overload
@@ -126,7 +131,7 @@ def _signature(
             raise explain(
                 function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
             )
-        elif parameter.name in RESERVED or parameter.name.startswith("_total"):
+        elif parameter.name in _OWN or parameter.name.startswith(TOTAL):
             raise explain(function, title, f"{parameter.name!r} is a number of the step's own; give it another name")
         elif parameter.name != "t":
             hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from steprule.language.node import Node, symbol
-from steprule.language.walk import postorder
+from steprule.language.walk import postorder, symbols_in
 from steprule.rules.hyperparameters import Role
-from steprule.rules.rule import Rule, Variant, symbols_in
+from steprule.rules.rule import Rule, Variant
 
 __all__ = ["first_moment", "is_timely", "named_nodes", "second_moment"]
 
@@ -74,6 +74,6 @@ def _largest(rule: Rule, variant: Variant, slot: str) -> str | None:
     slots = rule.trace(variant).slots
     for name, node in slots.items():
         follows = any(arg is slots[slot] or _is_corrected(rule, arg, slots[slot]) for arg in node.args)
-        if node.op == "maximum" and follows and name in symbols_in(list(node.args)):
+        if node.op == "maximum" and follows and name in symbols_in(node.args):
             return name
     return None

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from steprule.language import sqrt, where
 from steprule.language.node import Node, constant, is_number, symbol
+from steprule.language.walk import symbols_in
 from steprule.rules.guard import update_ratio
 from steprule.rules.hyperparameters import Role
 from steprule.rules.moments import first_moment, is_timely, second_moment
-from steprule.rules.rule import Rule, Variant, symbols_in
+from steprule.rules.rule import Rule, Variant
 
 __all__ = ["BELOW", "Read", "readings"]
 

@@ -14,12 +14,12 @@ from steprule.language.functions import computing_on, everywhere
 from steprule.language.node import Node, is_number, symbol
 from steprule.language.once import once
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
-from steprule.language.walk import first_difference, postorder
+from steprule.language.walk import first_difference, symbols_in
 from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Role, Value, check_schedule
 from steprule.rules.places import check_places
 
-__all__ = ["ARGUMENTS", "RESERVED", "Rule", "Trace", "Variant", "symbols_in"]
+__all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
 
 Variant = tuple[tuple[str, Value], ...]
 """The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
@@ -302,15 +302,8 @@ ARGUMENTS = (
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
 """The arguments of optimizers, which are no names for hyperparameters."""
-RESERVED = ("_size", "_grad_scale", "_clip_value", "_clip_factor")
-"""What preludes take besides, as they take sums over a tensor, which begin with ``_total``."""
 
 
 def _plain(number: Any) -> Any:
     """Return a NumPy number as Python's, which does not promote arrays."""
     return number.item() if isinstance(number, np.generic) else number
-
-
-def symbols_in(roots: list[Node]) -> frozenset[str]:
-    """Return the names of the symbols that the expressions depend on."""
-    return frozenset(node.name for node in postorder(roots) if node.op == "symbol")

@@ -24,12 +24,10 @@ from steprule.doors.jax.transformation import State as Slots
 from steprule.doors.jax.transformation import Step, stepper_of
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
-from steprule.doors.state import GroupState, ParameterState, State
+from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
 from steprule.errors import CheckpointError, StateError
 
 __all__ = ["arrays_of", "fill", "loaded", "look", "outline_of", "prepared", "state_of", "stored_array"]
-
-_SCHEDULE = {"schedule": True}
 
 
 def _stepper(run: Training) -> tuple[Stepper, Mapping[str, str]]:
@@ -44,7 +42,8 @@ def _stepper(run: Training) -> tuple[Stepper, Mapping[str, str]]:
             f"transformation is of type {type(run.transformation).__name__} and none of steprule.jax; of optax.chain "
             "and other wrappers give the one within: its state is found in theirs"
         )
-    return stepper, {} if isinstance(run.transformation, Step) else slot_names(stepper.rule, "optax")
+    theirs = {} if isinstance(run.transformation, Step) else slot_names(stepper.rule, "optax")
+    return stepper, {slot: theirs.get(slot, slot) for slot in stepper.rule.slots}
 
 
 def _leaves(run: Training) -> list[tuple[int, str, Any]]:
@@ -70,14 +69,13 @@ def outline_of(run: Training) -> State:
     """
     stepper, _ = _stepper(run)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(run.params)]
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") if path else None for path in paths]
-    names = names if len(set(names)) == len(names) else [None] * len(names)
+    names = names_apart([jax.tree_util.keystr(path, simple=True, separator=".") if path else None for path in paths])
     parameters = []
     for name, (_, path, leaf) in zip(names, _leaves(run), strict=True):
         if not hasattr(leaf, "dtype"):
             format_of(leaf, path)
         parameters.append(ParameterState(name, tuple(leaf.shape), type_in_jax(leaf), 0, None))
-    told = {name: _SCHEDULE if callable(value) else _known(name, value) for name, value in stepper.values.items()}
+    told = {name: dict(SCHEDULE) if callable(value) else _known(name, value) for name, value in stepper.values.items()}
     seed = int(_known("seed", stepper.seed)) if stepper.formats.by_chance else None
     return State("steprule.jax", name_of(stepper.rule), [GroupState(formula_of(stepper.rule), told, seed)], parameters)
 
@@ -98,8 +96,8 @@ def state_of(run: Training) -> State:
     stepper, names = _stepper(run)
     outline, own, trace = outline_of(run), found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
     t = int(_known("the count of steps", own.count))
-    scalars = {slot: float(np.asarray(own.slots[names.get(slot, slot)], np.float64).sum()) for slot in trace.scalars}
-    columns = {slot: _column(run, own.slots[names.get(slot, slot)], slot) for slot in trace.slots}
+    scalars = {slot: float(np.asarray(own.slots[names[slot]], np.float64).sum()) for slot in trace.scalars}
+    columns = {slot: _column(run, own.slots[names[slot]], slot) for slot in trace.slots}
     parameters = []
     for place, (label, told) in enumerate(zip(outline.labels, outline.parameters, strict=True)):
         slots = {slot: column[place] for slot, column in columns.items() if not _is_masked(column[place])}
@@ -151,7 +149,6 @@ def stored_array(array: Any, what: str) -> Stored:
             "jax.random.key_data(key)"
         )
     complex_axis = (2,) if is_complex(array) else ()
-    kind = type_of(np.dtype(array.dtype)) or ""
     return Stored(
         kind, (*array.shape, *complex_axis), lambda: stored(np.asarray(array), what).get(), bool(complex_axis)
     )
@@ -168,11 +165,11 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
     own, trace = found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
     t, scalars = state.one_t("a transformation"), state.scalars_of(0, "a transformation")
     wanted = {slot: scalars.get(slot) for slot in trace.scalars}
-    slots = {names.get(slot, slot): own.slots[names.get(slot, slot)] for slot in trace.slots}
+    slots = {names[slot]: own.slots[names[slot]] for slot in trace.slots}
     treedef = flat(run.params)[1]
     columns = {name: flat_like(tree, treedef, f"the slots {name!r}") for name, tree in slots.items()}
     for (number, path, leaf), saved in zip(_leaves(run), state.parameters, strict=True):
-        olds = {slot: columns[names.get(slot, slot)][number] for slot in trace.slots}
+        olds = {slot: columns[names[slot]][number] for slot in trace.slots}
         if any(map(_is_masked, olds.values())):
             if saved.formats:
                 raise StateError(f"{path} has slots in the checkpoint, and is masked here; mask what was masked")
@@ -180,12 +177,9 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
         target = _target(stepper, leaf, path)
         planes = target.fitted(saved, convert or state.is_earlier(saved)) if saved.formats or olds else {}
         for slot, old in olds.items():
-            columns[names.get(slot, slot)][number] = _slot(slot, old, target, planes, tuple(leaf.shape))
+            columns[names[slot]][number] = _slot(slot, old, target, planes, tuple(leaf.shape))
     new = {name: treedef.unflatten(column) for name, column in columns.items()}
-    new |= {
-        names.get(slot, slot): own.slots[names.get(slot, slot)] if value is None else kept(value)
-        for slot, value in wanted.items()
-    }
+    new |= {names[slot]: own.slots[names[slot]] if value is None else kept(value) for slot, value in wanted.items()}
     count = placed(jnp.asarray(t, jnp.int32), own.count)
     whole = _with_others(mapped(run.state, {"slots"}, lambda _: Slots(count, new)), state)
 
@@ -210,7 +204,7 @@ def _target(stepper: Stepper, leaf: Any, path: str) -> Target:
 
 def _check_group(saved: GroupState, stepper: Stepper, hyperparameters: bool) -> None:
     """Check that a state goes on by the rule and the hyperparameters that a transformation was made with."""
-    here = {name: _SCHEDULE if callable(value) else _known(name, value) for name, value in stepper.values.items()}
+    here = {name: dict(SCHEDULE) if callable(value) else _known(name, value) for name, value in stepper.values.items()}
     told = fitted(saved, stepper.rule, here, 0)
     other = sorted(name for name in {*told, *here} if told.get(name) != here.get(name))
     if other and hyperparameters:

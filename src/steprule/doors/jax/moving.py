@@ -21,9 +21,10 @@ from steprule.doors.jax.slots import check_kept, check_planes, is_plain, planes_
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
+from steprule.language.walk import symbols_in
 from steprule.rules import Rule
 from steprule.rules.kept import kept_with_rule
-from steprule.rules.rule import Variant, symbols_in
+from steprule.rules.rule import Variant
 
 __all__ = ["JAX", "Moving", "Slots", "Task"]
 
@@ -68,7 +69,7 @@ class Moving:
     ) -> None:
         self._stepper, self._task = stepper, task
         trace = stepper.rule.trace(stepper.variant)
-        used = symbols_in(list(trace.scalars.values()))
+        used = symbols_in(trace.scalars.values())
         is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
         scalars = {slot: reloaded(slots[slot], is_exact) for slot in trace.scalars}
         self._arguments = {**values, **scalars, "t": t}

@@ -19,7 +19,7 @@ from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_table import DeviceTable, Words, launches_of, totals_of
 from steprule.doors.torch.rows import Stepped
 from steprule.doors.torch.values import Values
-from steprule.engine import PassName
+from steprule.engine import PassName, task_of
 from steprule.errors import StateError
 from steprule.launch.backend import Bound
 from steprule.launch.evaluate import Evaluated
@@ -188,8 +188,7 @@ class Decided(Recipe[Stage]):
 
     def _pass(self, which: PassName, places: Sequence[int]) -> Stage:
         stepped, counts = [self._stepped[place] for place in places], [self._counts[place] for place in places]
-        task = which if isinstance(which, str) else which[0]
-        before = [stage for stage, _ in self._sums.get(task, ())]
+        before = [stage for stage, _ in self._sums.get(task_of(which), ())]
         with devices.on(self._device):
             return Stage(which, stepped, counts, before, is_guarded=self._decides and which in _STEPS)
 

@@ -12,7 +12,7 @@ from steprule.doors.torch.options import Choice, Naming, dressed
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.hyperparameters import Hyperparameter
 
-__all__ = ["class_of", "derived"]
+__all__ = ["annotation", "class_of", "derived"]
 
 Places = Mapping[str, str | tuple[str, int]]
 """Options by hyperparameter, or their places in a tuple."""
@@ -102,9 +102,14 @@ def _arguments(rule: Rule, options: Places) -> list[str]:
 
 
 def _type(hyper: Hyperparameter) -> str:
+    return annotation(hyper, "Number" if hyper.name == "lr" else "float", hyper.optional)
+
+
+def annotation(hyper: Hyperparameter, number: str, optional: bool) -> str:
+    """Return the type of an argument for a hyperparameter, given what a number is."""
     if hyper.choices:
         return "bool" if hyper.choices == (False, True) else f"Literal[{', '.join(map(repr, hyper.choices))}]"
-    return f"{'Number' if hyper.name == 'lr' else 'float'}{' | None' if hyper.optional else ''}"
+    return f"{number} | None" if optional else number
 
 
 def _meanings(rule: Rule, options: Places) -> dict[str, str]:
