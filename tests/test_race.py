@@ -20,7 +20,7 @@ from steprule.files import name_aside
 from steprule.race import DEFAULT_RULES, Settings, make_plan, race, run_plan, summarize
 from steprule.race.plan import Task
 from steprule.race.run import Run, one_thread, run
-from steprule.race.runner import _deferred, interruptible
+from steprule.race.runner import _deaf_children, interruptible
 from steprule.race.store import Store
 from tests.race_cases import QUADRATIC, numbers_of, write_quadratic
 
@@ -170,7 +170,7 @@ def test_an_interrupt_while_workers_start_is_answered_afterwards(number: signal.
     reached = []
 
     def interrupted_within() -> None:
-        with interruptible(), _deferred():
+        with interruptible(), _deaf_children():
             os.kill(os.getpid(), number)
             time.sleep(0.01)
             reached.append(True)
@@ -178,6 +178,27 @@ def test_an_interrupt_while_workers_start_is_answered_afterwards(number: signal.
     with pytest.raises(KeyboardInterrupt):
         interrupted_within()
     assert reached
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_when_a_run_was_just_written_it_counts_the_run(
+    quadratic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    put = Store.put
+
+    def interrupted(store: Store, task: Task, result: Run) -> None:
+        put(store, task, result)
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(Store, "put", interrupted)
+    plan = make_plan(Settings(quadratic, rules=("sgd",), lrs=(0.1,), seeds=3))
+    with interruptible():
+        done = run_plan(plan, tmp_path / "out", jobs=1)
+    assert done.interrupted
+    assert [path.stem for path in (tmp_path / "out" / "runs").iterdir()] == [task.key for task in done.runs]
+    assert len(done.runs) == 1
 
 
 def test_the_clock_begins_with_the_work(quadratic: str, tmp_path: Path) -> None:

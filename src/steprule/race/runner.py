@@ -16,6 +16,7 @@ from steprule.errors import StepruleError
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run, run
 from steprule.race.store import Store
+from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Race", "interruptible", "run_plan"]
 
@@ -73,8 +74,10 @@ def run_plan(
     watch(runs)
     try:
         for task, result in _execute(todo, jobs):
-            store.put(task, result)
-            runs[task] = result
+            # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
+            with uninterrupted():
+                store.put(task, result)
+                runs[task] = result
             watch(runs)
     except KeyboardInterrupt:
         interrupted = True
@@ -131,32 +134,14 @@ def _deaf_children() -> Iterator[None]:
 
     # When it starts it lets the signal through, so it has to run before. (It is Python's own; joblib needs it.)
     ensure_running()
-    with _deferred():
+    # Handlers run afterwards: in the middle, a process that was just started would wait for its task. A blocked signal
+    # alone would not do, since the other threads of this process still take it.
+    with uninterrupted():
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _deferred() -> Iterator[None]:
-    """Answer Ctrl-C and SIGTERM afterwards: in the middle, a process that was just started would wait for its task.
-
-    A blocked signal would not do, since the other threads of this process still take it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    before = [(number, signal.signal(number, lambda number, frame: caught.append(number))) for number in _ENDING]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
 
 
 def _work(task: Task, parent: int) -> tuple[Task, Run]:
