@@ -101,6 +101,7 @@ SCHEMES: dict[str, tuple[Rounding, Rounding]] = {
     "the same, small m by chance  ": (Levels(octaves(7), "either"), Levels(octaves(14), "first")),
     "m powers of two, v half octaves": (Levels(octaves(7), "either"), Levels(octaves(14, 7), "first")),
     "m powers of two, v half octaves from a 16th": (Levels(octaves(7), "either"), MIXED),
+    "the same, groups of 64": (Levels(octaves(7), "either", group=64), Levels(octaves(14, 4), "first", group=64)),
     "the same, groups of 32": (Levels(octaves(7), "either", group=32), Levels(octaves(14, 4), "first", group=32)),
     "only m, powers of two": (Levels(octaves(7), "either"), exactly),
     "only v, half octaves from a 16th": (exactly, MIXED),

@@ -28,6 +28,7 @@ OURS: dict[str, tuple[torch.dtype, dict[str, str]]] = {
     "float32": (FLOAT32, {}),
     "float32, states bfloat16": (FLOAT32, {"states": "bfloat16"}),
     "float32, states 8bit": (FLOAT32, {"states": "8bit"}),
+    "float32, states 4bit": (FLOAT32, {"states": "4bit"}),
     "bfloat16 nearest": (BFLOAT16, {}),
     "bfloat16 stochastic": (BFLOAT16, {"weights": "stochastic"}),
     "bfloat16 split24": (BFLOAT16, {"weights": "split24"}),
@@ -35,8 +36,9 @@ OURS: dict[str, tuple[torch.dtype, dict[str, str]]] = {
     "bfloat16 split24, states bfloat16": (BFLOAT16, {"weights": "split24", "states": "bfloat16"}),
     "bfloat16 stochastic, states 8bit": (BFLOAT16, {"weights": "stochastic", "states": "8bit"}),
     "bfloat16 split24, states 8bit": (BFLOAT16, {"weights": "split24", "states": "8bit"}),
+    "bfloat16 split24, states 4bit": (BFLOAT16, {"weights": "split24", "states": "4bit"}),
 }
-_STATE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0 + 1 / 128}
+_STATE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0 + 1 / 128, "4bit": 0.5 + 1 / 128}
 _LOW_BYTES = {"split24": 1.0, "split32": 2.0}
 
 
