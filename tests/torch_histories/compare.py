@@ -48,16 +48,16 @@ DIFFERENCES = [
     ),
     Documented("`SparseAdam`'s `step`", torch.float64, lambda n, k, v: (n, k) == ("SparseAdam", "step")),
     Documented("loading a state dict", how="load: torch is not asked to take what does not fit"),
-    Documented("a misspelt option of a group", how="refused_options: torch is not asked"),
+    Documented("a misspelt option in a group", how="refused_options: torch is not asked"),
     Documented("a hyperparameter set out of range between steps", how="refused_options: torch is not asked"),
     Documented(
-        "a state that options set later ask for (`amsgrad`, say)",
+        "a state needed by an option that is switched on later (`amsgrad`, say)",
         how="option_set, group_added, parameter_moved and state_of_another_parameter avoid it",
     ),
     Documented("hooks of a step that `GradScaler` skips", how="scaled_step: none is skipped where there are hooks"),
     Documented("gradients under `SGD(nesterov=True, foreach=True)`", how="Case: SGD is not made with foreach=True"),
     Documented(
-        "`RMSprop(centered=True)` where rounding makes a variance negative", how="slots_of: set to nothing else"
+        "`RMSprop(centered=True)` if rounding makes a variance negative", how="slots_of: set to nothing else"
     ),
     Documented("`Rprop` where a gradient is NaN", how="gradient_not_finite: not for Rprop"),
     Documented(
