@@ -56,9 +56,7 @@ DIFFERENCES = [
     ),
     Documented("hooks of a step that `GradScaler` skips", how="scaled_step: none is skipped where there are hooks"),
     Documented("gradients under `SGD(nesterov=True, foreach=True)`", how="Case: SGD is not made with foreach=True"),
-    Documented(
-        "`RMSprop(centered=True)` if rounding makes a variance negative", how="slots_of: set to nothing else"
-    ),
+    Documented("`RMSprop(centered=True)` if rounding makes a variance negative", how="slots_of: set to nothing else"),
     Documented("`Rprop` where a gradient is NaN", how="gradient_not_finite: not for Rprop"),
     Documented(
         "a sparse gradient of a strided tensor of one element", how="Case, gradients_of_the_other_kind: larger ones"
