@@ -173,7 +173,7 @@ def _ungrouped(groups: Array, like: Array) -> Array:
 
 
 def bfloat16(by_chance: bool) -> Rounding:
-    """Return the upper half of each number, rounded to nearest (ties to even) or by chance."""
+    """Return the upper half of each number, rounded to nearest (ties to even) or stochastically."""
 
     def rounded(values: Array, rng: np.random.Generator) -> Array:
         word = _bits(values)
@@ -199,23 +199,23 @@ SQUARE_ROOT = pseudo_root(7, 1, 2)
 SCHEMES: dict[str, tuple[Rounding, Rounding]] = {
     "float32": (exactly, exactly),
     "bfloat16, nearest": (bfloat16(False), bfloat16(False)),
-    "bfloat16, by chance": (bfloat16(True), bfloat16(True)),
+    "bfloat16, stochastic": (bfloat16(True), bfloat16(True)),
     "linear, nearest": _pair(linear(7), linear(8), "nearest"),
-    "linear, by chance": _pair(linear(7), linear(8), "chance"),
+    "linear, stochastic": _pair(linear(7), linear(8), "chance"),
     "softsign and square, nearest": _pair(softsign(7), power(8, 2), "nearest"),
-    "softsign and square, by chance": _pair(softsign(7), power(8, 2), "chance"),
+    "softsign and square, stochastic": _pair(softsign(7), power(8, 2), "chance"),
     "powers 2 and 4, nearest": _pair(power(7, 2), power(8, 4), "nearest"),
-    "powers 2 and 4, by chance": _pair(power(7, 2), power(8, 4), "chance"),
+    "powers 2 and 4, stochastic": _pair(power(7, 2), power(8, 4), "chance"),
     "minifloat 3 and 3 bits, nearest": _pair(minifloat(7, 3), minifloat(8, 3), "nearest"),
-    "minifloat 3 and 3 bits, by chance": _pair(minifloat(7, 3), minifloat(8, 3), "chance"),
-    "minifloat 3 and 4 bits, by chance": _pair(minifloat(7, 3), minifloat(8, 4), "chance"),
+    "minifloat 3 and 3 bits, stochastic": _pair(minifloat(7, 3), minifloat(8, 3), "chance"),
+    "minifloat 3 and 4 bits, stochastic": _pair(minifloat(7, 3), minifloat(8, 4), "chance"),
     "pseudo roots, nearest": _pair(*OURS, "nearest"),
-    "pseudo roots, by chance": _pair(*OURS, "chance"),
-    "pseudo roots, square one for m, by chance": _pair(SQUARE_ROOT, OURS[1], "chance"),
-    "pseudo roots, by chance in codes": _pair(*OURS, "place"),
-    "aligned pseudo roots, by chance in codes": _pair(*ALIGNED, "place"),
-    "pseudo roots, by chance, groups of 64": _pair(*OURS, "chance", 64),
-    "pseudo roots, small m by chance": (Code(OURS[0], "chance", "either"), Code(OURS[1], "chance", "first")),
+    "pseudo roots, stochastic": _pair(*OURS, "chance"),
+    "pseudo roots, square one for m, stochastic": _pair(SQUARE_ROOT, OURS[1], "chance"),
+    "pseudo roots, stochastic in codes": _pair(*OURS, "place"),
+    "aligned pseudo roots, stochastic in codes": _pair(*ALIGNED, "place"),
+    "pseudo roots, stochastic, groups of 64": _pair(*OURS, "chance", 64),
+    "pseudo roots, small m stochastic": (Code(OURS[0], "chance", "either"), Code(OURS[1], "chance", "first")),
     "only m by pseudo root": (Code(OURS[0], "chance", "zero"), exactly),
     "only v by pseudo root": (exactly, Code(OURS[1], "chance", "first")),
 }

@@ -30,28 +30,28 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 RACE = ROOT / "docs" / "race"
 
-_HEAD = """# The catalogue
+_HEAD = """# All optimizers: formulas, hyperparameters, sources
 
-Generated from the rules by `docs/generate.py`; do not edit. Formulas are those of the default
-options, drawn from the traced rule itself; `steprule emit RULE --target latex --set OPTION=VALUE`
-draws another variant. An index t - 1 marks what was kept from the step before, $\\eta$ is `lr`, and
-slots start at zero unless the entry says otherwise. Bytes are those of a float32 parameter with its slots; in
-4 bits, those of a bfloat16 parameter with 8 bits beside it and its slots in 4 bits ([formats](formats.md)).
+Generated from the rules by `docs/generate.py`; do not edit. Formulas are for the default options, and generated from
+the traced rule itself; `steprule emit RULE --target latex --set OPTION=VALUE` shows another variant. An index t - 1
+marks a value stored by the previous step, $\\eta$ is `lr`, and slots start at zero unless the entry says otherwise.
+Sizes count a float32 parameter with its slots; those in 4 bits, a bfloat16 parameter with 8 extra bits (`split24`)
+and 4-bit slots ([formats](formats.md)).
 """
 
-_RULES_OF_RULES = """# Rules of rules
+_RULES_OF_RULES = """# Combinators
 
-Combinators take a rule, or its name, and make a rule of it: one fused kernel, like any other. What stands further out
-acts first on the gradient. Where the order changes what is meant:
+Combinators take a rule, or its name, and return a new rule: one fused kernel, like any other. The outermost one acts
+on the gradient first. Where the order matters:
 
-| wanted | write | and not |
+| you want | write | not |
 |---|---|---|
 | C-AdamW: AdamW with a mask | `cautious("adamw")`, which is `decoupled(cautious("adam"))` | |
-| climbing, with a penalty on weights | `maximize(l2(rule))` | `l2(maximize(rule))`: it climbs the penalty |
-| the penalty beside a loss that is scaled | `unscaled(l2(rule))` | `l2(unscaled(rule))`: it is divided, too |
-| a mask by the gradient with its penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
+| ascent, with an L2 penalty on weights | `maximize(l2(rule))` | `l2(maximize(rule))`: it maximizes the penalty, too |
+| an unscaled penalty with a scaled loss | `unscaled(l2(rule))` | `l2(unscaled(rule))`: it divides the penalty, too |
+| a mask by the gradient including the penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
 
-On a command line settings stand behind all of it, in parentheses of their own:
+On the command line, settings follow in parentheses of their own:
 `steprule rules 'l2(adam)(weight_decay=0.1, beta2=0.9)'`.
 """
 
@@ -59,8 +59,8 @@ _SCHEDULES = """# Schedules
 
 Generated from the docstrings of `steprule.schedules` by `docs/generate.py`; do not edit.
 
-A schedule is a callable of the step number t, which is **1 at the first step**. Any hyperparameter that is a number may
-be one, `lr` or another, for `steprule.Optimizer` and its groups, `steprule.minimize` and `steprule.scipy.method`:
+A schedule is a function of the step number t, which is **1 at the first step**. Any numeric hyperparameter, `lr` or
+another, may be a schedule, in `steprule.Optimizer` and its groups, `steprule.minimize` and `steprule.scipy.method`:
 
 ```python
 import numpy as np
@@ -75,12 +75,12 @@ res = sr.minimize(lambda x: ((x - 3) ** 2).sum(), [0.0, 9.0], lr=warm)
 print(res.x.round(3))  # [3. 3.]
 ```
 
-Any function will do. Those below can also be compared, copied and pickled, and print as they were made. A run that goes
-on from a state or a checkpoint goes on with its t; the schedule itself is not stored, so give it again. Schedules that
-count from 0, optax's for instance: `lambda t: schedule(t - 1)`. PyTorch has its own, `torch.optim.lr_scheduler`, which
-`steprule.torch` takes; `steprule.jax` takes optax's.
+Any function will do. Those below can also be compared, copied and pickled, and their repr is the call that made them.
+A run that is resumed from a state or a checkpoint continues with its t; the schedule itself is not stored, so pass it
+again. To use a schedule that counts from 0, such as optax's, write `lambda t: schedule(t - 1)`. `steprule.torch`
+takes the schedulers of `torch.optim.lr_scheduler` instead, and `steprule.jax` takes optax's schedules.
 
-Values of the examples:
+Example values:
 
 """
 
@@ -94,31 +94,33 @@ _EXAMPLES = {
 }
 _STEPS = (1, 2, 10, 11, 100, 101, 500, 1000, 2000)
 
-_OWN_RULES = """# A rule of your own
+_OWN_RULES = """# Your own rules
 
-[Writing a rule](writing-a-rule.md) teaches it from nothing. What follows is for looking things up.
+[Writing a rule](writing-a-rule.md) is a tutorial. The following sections are a reference.
 
 # What a slot may be
 
-A slot says what it is by its annotation; what it is called decides nothing.
+A slot's annotation says what it is; its name has no meaning.
 
 | annotation | what the slot is |
 |---|---|
 | none | a number for each element |
-| `FirstMoment` | the average of gradients, along which the step goes |
-| `SecondMoment` | the average of squared gradients, by whose root the step divides; never below zero |
-| `NonNegative` | any other that is never below zero: a sum of squares, a maximum |
-| `Scalar` | one number a tensor, computed on the host in float64 |
+| `FirstMoment` | the average of gradients along which the step goes |
+| `SecondMoment` | the average of squared gradients by whose root the step divides; never negative |
+| `NonNegative` | any other slot that is never negative: a sum of squares, a maximum |
+| `Scalar` | one number for a whole tensor, computed on the host in float64 |
 
-From the `FirstMoment` a [`Monitor`](monitor.md) reads `idle_share`, from the `SecondMoment` `update_rms`, from both
-`signal_to_noise`; `update_clip` ([guards](guards.md)) takes a `SecondMoment`. [Eight bits](formats.md) of what is never
-below zero have no sign. torch.optim and optax know both moments, as `exp_avg` and `exp_avg_sq`, `mu` and `nu`, so
-[conversions](checkpoints.md) know yours, and states in JAX have optax's names for them. A rule has one of each: of a
-fast and a slow average of gradients the fast one is the `FirstMoment` (AdEMAMix).
+A [`Monitor`](monitor.md) needs the `FirstMoment` for `idle_share`, the `SecondMoment` for `update_rms`, and both for
+`signal_to_noise`; `update_clip` ([guards](guards.md)) needs a `SecondMoment`. [8-bit codes](formats.md) of
+non-negative slots have no sign. torch.optim and optax have both moments, as `exp_avg` and `exp_avg_sq`, or `mu` and
+`nu`, so [conversions](checkpoints.md) recognize yours, and states in JAX use optax's names for them. A rule has at
+most one of each: if it has a fast and a slow average of gradients, the fast one is the `FirstMoment` (as in
+AdEMAMix).
 
-Where a rule corrects a moment for its start at zero, the corrected one is meant. It is found where the new value is
-divided by `1 - beta**t`, or by one minus anything else that changes with t. Where a rule corrects it in another way, it
-is what its source calls `SLOT_hat`: `nu_hat` for a slot `nu`.
+If a rule corrects a moment for its start at zero, these features use the corrected value. It is recognized where the
+new value of the slot is divided by `1 - beta**t`, or by one minus anything else that changes with t. If a rule
+corrects it in another way, the corrected value is the variable called `SLOT_hat` in its source: `nu_hat` for a slot
+`nu`.
 
 ```python
 import numpy as np
@@ -143,62 +145,66 @@ print(round(monitor.latest[0]["update_rms"], 6))  # 1.0
 
 # What a rule may call
 
-A rule is a function of its own arguments, and Python runs it when it is defined, on symbols, not when it steps. So it
-may call
+A rule is a function of its arguments. Python runs it on symbols when it is defined, not when it steps. So it may use
 
 - steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and
   `& | ~` on conditions;
 - on hyperparameters, `t` and `Scalar` slots also `%`, `//`, `**` and the functions of `math`;
-- functions of yours that do the same, and constants of yours. What is read elsewhere (a global, a setting, a file, the
-  environment) is read when the rule is defined, and stays as it was.
+- your own functions that use only these, and your own constants. Anything else that it reads (a global, a setting, a
+  file, the environment) is read when the rule is defined, and keeps that value.
 
-It may not draw random numbers, read a clock or count its calls: there would be one number for all steps and elements. A
-rule is therefore run twice in each of its variants, and refused where the two differ. Noise is added to the gradient
-before the step; a number that changes from step to step is a hyperparameter, which may be a schedule of t. Nor should
-anything depend on the order of a set, which differs between processes.
+It may not draw random numbers, read a clock or count its calls: the result would be one constant for all steps and
+elements. Each variant of a rule is therefore run twice, and refused if the two runs differ. Add noise to the gradient
+before the step; make a number that changes from step to step a hyperparameter, which may be a schedule of t. Nothing
+should depend on the order of a set either, which differs between processes.
 """
 
 _BENCHMARKS = """# Benchmarks
 
-Generated from `benchmarks/results/` by `docs/generate.py`; do not edit. Contestants take turns in one
-run, and a ratio is the median of ratios turn by turn, because these machines are shared and noisy:
-milliseconds say little, ratios much more. The streaming limit is a loop in C with OpenMP
-(`benchmarks/streaming.py`) that reads and writes the same arrays and computes next to nothing.
+Generated from `benchmarks/results/` by `docs/generate.py`; do not edit. Contestants take turns within one run, and a
+ratio is the median of the ratios of all turns, because these machines are shared and noisy: milliseconds say little,
+ratios much more. The streaming limit is a C loop with OpenMP (`benchmarks/streaming.py`) that reads and writes the
+same arrays and computes next to nothing.
 """
 
 _QUESTIONS = {
     "one_large": "The limit reads four arrays and writes three: 28 bytes an element.\n",
-    "rules": "Each rule beside a limit with its own number of reads and writes.\n",
-    "chunks": "Larger ones would not share evenly among threads; see docs/decisions/machine-code.md.\n",
-    "small": "What is left when there is little to move: Python, and the launch.\n",
+    "rules": "Each rule is compared with a limit that has the same number of reads and writes.\n",
+    "chunks": "Larger chunks would not divide evenly among threads; see docs/decisions/machine-code.md.\n",
+    "small": "With little data to move, what remains is the overhead of Python and the launch.\n",
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so these steps keep their speed.\n"
-    "Steps over parameters that weight decay shrinks that far take longer ([formats](formats.md)).\n",
+    "Steps over parameters that weight decay has shrunk that far take longer ([formats](formats.md)).\n",
     "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",
-    "memory": "No temporary of the size of a parameter.\n",
+    "memory": "There are no temporaries of the size of a parameter.\n",
     "formats_large": (
-        "Through PyTorch. Moved: what must be read and written, with a gradient of the parameter's type. Where a\n"
-        "format is below the limit of the memory, it is arithmetic that takes the time.\n"
+        "Through PyTorch. Moved: bytes that must be read and written, with a gradient of the parameter's dtype.\n"
+        "A format that stays below the memory limit is bound by arithmetic.\n"
     ),
-    "formats_memory": "Each row in processes of its own; gradients are two of the four, or two, bytes a parameter.\n",
+    "formats_memory": "Each row runs in processes of its own. Gradients take 4 bytes a parameter (2 in bfloat16).\n",
     "formats_quality": (
-        "Difference of the logarithm of the final training loss to float32 (or as the row says), with paired seeds.\n"
+        "Difference in the logarithm of the final training loss to float32 (or as the row says), with paired seeds.\n"
     ),
-    "formats_codes": "Why these codes, and why rounding by chance: slots of Adam coded after every step, in NumPy.\n",
+    "formats_codes": (
+        "Why these codes, and why stochastic rounding: slots of Adam encoded and decoded after every step, in NumPy.\n"
+    ),
     "torch_large": "Through PyTorch. Torch's optimizers step the same parameters and slots.\n",
-    "torch_small": "Through PyTorch. What is left is looking at tensors: has anything moved?\n",
+    "torch_small": "Through PyTorch. What remains is checking whether any tensor has changed its place or layout.\n",
     "torch_guards": (
-        "Through PyTorch. The norm reads 4 bytes an element beside the step's 28, update_clip 8. Torch reads 4 for\n"
-        "the norm, and reads and writes 4 to scale the gradients.\n"
+        "Through PyTorch. The norm reads 4 bytes an element in addition to the step's 28, update_clip 8. Torch reads\n"
+        "4 for the norm, and reads and writes 4 to scale the gradients.\n"
     ),
     "monitor": (
-        "A step that is read sums some 25 numbers more an element; the last column is at every=50, with a backward.\n"
+        "A step that is read adds up about 25 more numbers an element. The last column is with every=50 and a\n"
+        "backward.\n"
     ),
     "checkpoints": "A save checks every byte, syncs and renames; the copy only writes, syncs and renames.\n",
-    "torch_zero_gradients": "How much torch's fused form slows down on subnormal numbers depends on the processor.\n",
-    "torch_memory": "The two slots are made in these steps. A transposed gradient is walked where it lies.\n",
-    "jax_large": "XLA makes three loops of a step of Adam: 7 arrays read and 3 written, where one pass reads 4.\n",
-    "jax_compile": "With nothing remembered. Leaves of one shape are traced once; XLA compiles each.\n",
-    "lab_frames": "Charts included, which draw in turn. A frame at 60 a second has 16.7 ms in all.\n",
+    "torch_zero_gradients": (
+        "How much torch's fused implementation slows down on subnormal numbers depends on the processor.\n"
+    ),
+    "torch_memory": "The two slots are created in these steps. A transposed gradient is read without a copy.\n",
+    "jax_large": "XLA makes three loops of an Adam step: 7 arrays read and 3 written, where one pass reads 4.\n",
+    "jax_compile": "Without any cache. Leaves of the same shape are traced once; XLA compiles each.\n",
+    "lab_frames": "Including charts, which are drawn in turn. At 60 frames a second a frame has 16.7 ms in all.\n",
     "torch_training": (
         "Forward and backward are torch's, and vary by more than a step takes. The step right after a backward\n"
         "shares the processors with OpenMP's threads, which still spin; after a pause they sleep.\n"
