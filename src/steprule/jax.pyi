@@ -79,10 +79,11 @@ def adabelief(
 
     Adam that divides by the spread of g around its average, not by its size.
 
-    ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
-    that of the authors' code; the text says 1e-8. ``eps_root`` is added to s in its place (optax).
-    The correction of m and s for bias, which the paper leaves out of its listing for simplicity, is
-    always on. At beta1 = 0 g is its own average, so eps = 0 leaves nothing to divide by there.
+    ``eps`` enters twice, as in the paper: it is added to s at every step, and to the root. Its
+    default is that of the authors' code; the text says 1e-8. If given, ``eps_root`` is added to s
+    instead (optax). The bias correction of m and s, which the paper omits from its listing for
+    simplicity, is always on. At beta1 = 0, g is its own average, so with eps = 0 the step divides
+    by zero.
 
     Source: Zhuang et al. 2020, Algorithm 2, arXiv:2010.07468.
     """
@@ -107,8 +108,9 @@ def adadelta(
 
     The step has the units of theta: the RMS of past steps over the RMS of gradients.
 
-    The paper has no ``lr`` (it is 1); torch.optim.Adadelta multiplies by it and has rho = 0.9.
-    At rho = 1 both averages stay zero, so eps = 0 leaves nothing to divide by there (the result is NaN).
+    The paper has no ``lr`` (it is 1); torch.optim.Adadelta multiplies by it and has rho = 0.9. At
+    rho = 1 both averages stay zero, so with eps = 0 the division is 0 / 0 there (the result is
+    NaN).
 
     Source: Zeiler 2012, Algorithm 1, arXiv:1212.5701.
     """
@@ -134,7 +136,7 @@ def adagrad(
 
     Each element's rate falls with the root of the sum of its squared gradients.
 
-    ``eps`` is added to the root, or with ``eps_inside`` under it. ``lr_decay`` divides lr by
+    ``eps`` is added to the root, or under the root with ``eps_inside``. ``lr_decay`` divides lr by
     1 + (t - 1) lr_decay (torch.optim.Adagrad). ``initial_accumulator`` is G before the first step.
 
     Source: Duchi, Hazan & Singer 2011, Figure 1 (diagonal), JMLR 12.
@@ -165,11 +167,11 @@ def adam(
 
     Step along an average of gradients over the root of an average of their squares.
 
-    ``bias_correction`` undoes the pull of the zero start (False: the ablation of the paper's
-    section 6.4). ``eps`` is added to the root, or with ``eps_inside`` under it (a common variant).
-    ``eps_hat`` adds it to the root of v before the correction, as the faster order at the end of
-    the paper's section 2 does (torch.optim.SparseAdam). ``eps_root`` is added under the root besides
-    (optax).
+    ``bias_correction`` removes the bias towards the zero start (False: the ablation of the paper's
+    section 6.4). ``eps`` is added to the root, or under the root with ``eps_inside`` (a common
+    variant). ``eps_hat`` adds it to the root of v before the correction, as in the more efficient
+    order at the end of the paper's section 2 (torch.optim.SparseAdam). ``eps_root`` is added under
+    the root in addition to ``eps`` (optax).
 
     Source: Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980.
     """
@@ -194,8 +196,8 @@ def adamax(
 
     Adam with the infinity norm: u is a decayed maximum of |g|.
 
-    The paper has no epsilon; where u is 0 there is nothing to divide by and the element stays.
-    ``eps`` is added to |g| as torch.optim.Adamax does.
+    The paper has no epsilon; where u is 0 the division is skipped and the element does not change.
+    ``eps`` is added to |g|, as in torch.optim.Adamax.
 
     Source: Kingma & Ba 2015, Algorithm 2, arXiv:1412.6980.
     """
@@ -221,12 +223,12 @@ def adamaxw(
     What is kept, and how: see ``transformation``.
 
     With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay
-    where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own).
+    if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
 
     Adam with the infinity norm: u is a decayed maximum of |g|.
 
-    The paper has no epsilon; where u is 0 there is nothing to divide by and the element stays.
-    ``eps`` is added to |g| as torch.optim.Adamax does.
+    The paper has no epsilon; where u is 0 the division is skipped and the element does not change.
+    ``eps`` is added to |g|, as in torch.optim.Adamax.
 
     Source: Kingma & Ba 2015, Algorithm 2, arXiv:1412.6980; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
@@ -257,15 +259,15 @@ def adamw(
     What is kept, and how: see ``transformation``.
 
     With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay
-    where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own).
+    if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
 
     Step along an average of gradients over the root of an average of their squares.
 
-    ``bias_correction`` undoes the pull of the zero start (False: the ablation of the paper's
-    section 6.4). ``eps`` is added to the root, or with ``eps_inside`` under it (a common variant).
-    ``eps_hat`` adds it to the root of v before the correction, as the faster order at the end of
-    the paper's section 2 does (torch.optim.SparseAdam). ``eps_root`` is added under the root besides
-    (optax).
+    ``bias_correction`` removes the bias towards the zero start (False: the ablation of the paper's
+    section 6.4). ``eps`` is added to the root, or under the root with ``eps_inside`` (a common
+    variant). ``eps_hat`` adds it to the root of v before the correction, as in the more efficient
+    order at the end of the paper's section 2 (torch.optim.SparseAdam). ``eps_root`` is added under
+    the root in addition to ``eps`` (optax).
 
     Source: Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
@@ -292,13 +294,13 @@ def adan(
     The arguments and defaults are those of ``optax.adan``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
+    Nesterov momentum reformulated: averages of g, of its change, and of the square of their combination.
 
-    The betas are decays, one minus the paper's. ``bias_correction`` is that of the authors' code;
-    the paper's algorithm has none, and starts m and n at the first gradient and its square, where
-    these start at zero. ``weight_decay`` is the paper's proximal form: the result is
-    divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
-    ``eps_root`` is added under the root besides (optax).
+    The betas are decay rates, one minus the paper's. ``bias_correction`` is that of the authors'
+    code; the paper's algorithm has none, and starts m and n at the first gradient and its square,
+    where here they start at zero. ``weight_decay`` is the paper's proximal form: the result is
+    divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
+    is added under the root in addition to ``eps`` (optax).
 
     Source: Xie et al. 2022, Algorithm 1, arXiv:2208.06677.
     """
@@ -328,11 +330,11 @@ def ademamix(
 
     Adam with a second, much slower average of gradients, weighted by alpha.
 
-    ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
-    grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
-    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and
-    beta3 begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it).
-    The paper's weight decay is ``decoupled(ademamix)``.
+    ``warmup`` (a number of steps) increases alpha linearly from 0, and beta3 from beta1 such that
+    its half-life grows linearly, as the paper's schedulers f_alpha and f_beta3 do; with None both
+    are constant. f_beta3 is undefined at beta1 = 0, where its limit is used: the half-life grows
+    from zero, and beta3 starts as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which
+    gives nearly the same). The paper's weight decay is ``decoupled(ademamix)``.
 
     Source: Pagliardini, Ablin & Grangier 2024, Algorithm 1, arXiv:2409.03137.
     """
@@ -357,11 +359,11 @@ def adopt(
     Beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Adam that converges for any beta2: g is divided by the v of the step before, and then averaged.
+    Adam that converges for any beta2: g is divided by the root of the previous step's v, and then averaged.
 
-    The first step only sets v = g^2, and m starts at zero (in the first version of the paper m starts
-    as the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as the
-    authors' later code does.
+    The first step only sets v = g^2, and m starts at zero (in the first version of the paper, m
+    starts at the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as
+    the authors' later code does.
 
     Source: Taniguchi et al. 2024, Algorithm 1, arXiv:2411.02853.
     """
@@ -386,13 +388,13 @@ def amsgrad(
     The arguments and defaults are those of ``optax.amsgrad``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Adam whose second moment never falls: it divides by the largest v so far.
+    Adam whose second moment never decreases: it divides by the largest v so far.
 
-    ``correction="none"`` is the paper's (which has no epsilon either; eps=0 gives that).
+    ``correction="none"`` is the paper's form (which has no epsilon either; use eps=0 for that).
     ``"after_max"`` takes the maximum of v and corrects it for bias afterwards (torch.optim.Adam
     with amsgrad=True); ``"before_max"`` takes the maximum of the corrected v (optax.amsgrad).
-    ``eps_root`` is added under the root besides (optax).
-    The paper's projection onto the feasible set is ``steprule.minimize(bounds=...)``.
+    ``eps_root`` is added under the root in addition to ``eps`` (optax). For the paper's projection
+    onto the feasible set use ``steprule.minimize(bounds=...)``.
 
     Source: Reddi, Kale & Kumar 2018, Algorithm 2, arXiv:1904.09237.
     """
@@ -415,12 +417,12 @@ def asgd(
     Beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Gradient descent with a falling step, and ax, the average of the iterates from step t0 + 2 on.
+    Gradient descent with a decreasing step size, and ax, the average of the iterates from step t0 + 2 on.
 
-    The step is lr / (1 + lambd lr (t - 1))^alpha, and theta decays by lambd times it (the L2 term
-    of Bottou's objective; torch.optim.ASGD has the same). Until then the average is theta itself.
-    ``lagged`` keeps the step and the weight for the next step in eta and mu (torch.optim.ASGD), so that
-    a change of lr acts one step later.
+    The step size is lr / (1 + lambd lr (t - 1))^alpha, and theta decays by lambd times that (the L2
+    term of Bottou's objective, as in torch.optim.ASGD). Before step t0 + 2 the average is theta
+    itself. ``lagged`` stores the step size and the weight for the next step in eta and mu
+    (torch.optim.ASGD), so that a change of lr takes effect one step later.
 
     Source: Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2012, Stochastic Gradient Descent Tricks.
     """
@@ -445,9 +447,9 @@ def lion(
     What is kept, and how: see ``transformation``.
 
     With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay
-    where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own).
+    if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
 
-    Step by the sign of an average; what is kept is a slower average.
+    Step by the sign of an average of gradients; the average that is stored is a slower one.
 
     The paper's weight decay is ``decoupled(lion)``.
 
@@ -473,9 +475,10 @@ def momentum(
 
     Heavy ball: b sums past gradients, decayed by mu.
 
-    ``dampening`` scales what enters b by 1 - dampening, from the second step on (as torch.optim.SGD
-    does; the first gradient enters whole). The learning rate is outside b, as in torch; where it is
-    inside (Polyak), a schedule acts later. ``nesterov`` looks ahead: it steps along g + mu b.
+    ``dampening`` scales the gradients that enter b by 1 - dampening, from the second step on (as in
+    torch.optim.SGD; the first gradient enters unscaled). The learning rate is applied outside b, as
+    in torch; if it were inside (Polyak), a schedule would act later. ``nesterov`` looks ahead: it
+    steps along g + mu b.
 
     Source: Polyak 1964, doi:10.1016/0041-5553(64)90137-5; Nesterov form: Sutskever et al. 2013, PMLR 28(3).
     """
@@ -497,7 +500,7 @@ def momentum_ema(
 
     Momentum as an exponential average: the heavy ball with its step scaled by 1 - beta.
 
-    Source: the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980.
+    Source: first moment of Kingma & Ba 2015, Algorithm 1, without bias correction, arXiv:1412.6980.
     """
     ...
 
@@ -527,9 +530,9 @@ def nadam(
 
     mu_t = beta1 (1 - 0.5 * 0.96^(t psi)); m is corrected by one minus the running product of all mu
     (slot mu_product, one number). m itself decays by the constant beta1, as in Dozat's report and
-    torch.optim.NAdam; in the workshop paper it decays by mu_t.
-    With ``psi`` None mu_t is beta1 from the first step on, and there is no product to keep
-    (optax.nadam). ``eps_root`` is added under the root besides (optax).
+    torch.optim.NAdam; in the workshop paper it decays by mu_t. With ``psi`` None, mu_t is beta1
+    from the first step on, and no product is kept (optax.nadam). ``eps_root`` is added under the
+    root in addition to ``eps`` (optax).
 
     Source: Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8.
     """
@@ -560,15 +563,15 @@ def nadamw(
     What is kept, and how: see ``transformation``.
 
     With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay
-    where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own).
+    if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
 
     Adam with Nesterov's look-ahead and a momentum mu_t that warms up.
 
     mu_t = beta1 (1 - 0.5 * 0.96^(t psi)); m is corrected by one minus the running product of all mu
     (slot mu_product, one number). m itself decays by the constant beta1, as in Dozat's report and
-    torch.optim.NAdam; in the workshop paper it decays by mu_t.
-    With ``psi`` None mu_t is beta1 from the first step on, and there is no product to keep
-    (optax.nadam). ``eps_root`` is added under the root besides (optax).
+    torch.optim.NAdam; in the workshop paper it decays by mu_t. With ``psi`` None, mu_t is beta1
+    from the first step on, and no product is kept (optax.nadam). ``eps_root`` is added under the
+    root in addition to ``eps`` (optax).
 
     Source: Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
@@ -594,12 +597,12 @@ def radam(
     The arguments and defaults are those of ``optax.radam``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Adam that is plain momentum until the variance of its adaptive rate is tractable.
+    Adam that uses plain momentum until the variance of its adaptive rate is tractable.
 
-    It adapts once rho_t > ``rho_min``: 4 in the paper; the authors' code and torch.optim.RAdam use
-    5. The paper has no epsilon (eps=0 gives that); it is added to the root of the corrected v, or with
-    ``eps_hat`` to that of v before its correction (torch.optim.RAdam). ``eps_root`` is added under
-    the root of the corrected v besides (optax).
+    It adapts once rho_t > ``rho_min`` (4 in the paper, 5 in the authors' code and in
+    torch.optim.RAdam). The paper has no epsilon (use eps=0 for that); ``eps`` is added to the root of
+    the corrected v, or with ``eps_hat`` to the root of v before its correction (torch.optim.RAdam).
+    ``eps_root`` is added under the root of the corrected v in addition (optax).
 
     Source: Liu et al. 2020, Algorithm 2, arXiv:1908.03265.
     """
@@ -628,13 +631,14 @@ def rmsprop(
 
     Divide the gradient by the root of an average of its squares.
 
-    ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance;
-    rounding can push it below zero, where it counts as zero; where v is too large for a number both
-    would be infinite, and v alone counts, so that the step is 0 and not NaN. ``momentum`` steps along a heavy ball
-    (slot b) of the scaled gradients, and with ``nesterov`` looks ahead along it (optax). ``eps`` is
-    added to the root (torch), or with ``eps_inside`` under it (Graves, TensorFlow). The lecture has
-    rho = 0.9; the default is torch's. ``initial_scale`` is v before the first step (optax). With eps = 0 there
-    is nothing to divide by at rho = 1, where v stays zero if it begins so, nor at rho = 0 with ``centered``.
+    ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance.
+    If rounding makes it negative, it counts as zero; if v overflows, both terms would be infinite,
+    so v alone is used and the step is 0 and not NaN. ``momentum`` steps along a heavy ball (slot b)
+    of the scaled gradients, and with ``nesterov`` looks ahead along it (optax). ``eps`` is added to
+    the root (torch), or under the root with ``eps_inside`` (Graves, TensorFlow). The lecture has
+    rho = 0.9; the default is torch's. ``initial_scale`` is v before the first step (optax). With
+    eps = 0 the step divides by zero at rho = 1, where v stays zero if it starts at zero, and at rho
+    = 0 with ``centered``.
 
     Source: Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eq. 38-45, arXiv:1308.0850.
     """
@@ -659,12 +663,12 @@ def rprop(
     The arguments and defaults are those of ``optax.rprop``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Each element has its own step size delta, which grows while the sign of g stays and else shrinks.
+    Each element has its own step size delta, which grows while the sign of g stays the same and shrinks otherwise.
 
-    ``lr`` is delta before the first step; the bounds hold from that step on. Where the sign
-    changed, ``"irprop-"`` (torch.optim.Rprop) does not move and forgets the gradient, ``"rprop-"``
-    moves on with the smaller delta, and ``"rprop+"`` (the original of 1993) takes its last step back
-    (slot step_prev) and forgets.
+    ``lr`` is delta before the first step; the bounds apply from that step on. Where the sign has
+    changed, ``"irprop-"`` (torch.optim.Rprop) does not step and forgets the gradient, ``"rprop-"``
+    steps with the smaller delta, and ``"rprop+"`` (the original of 1993) reverts its last step
+    (slot step_prev) and forgets the gradient.
 
     Source: Riedmiller & Braun 1993, doi:10.1109/ICNN.1993.298623; variants: Igel & Huesken 2000.
     """
@@ -733,10 +737,11 @@ def yogi(
     The arguments and defaults are those of ``optax.yogi``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    Adam whose second moment moves by a bounded amount: v changes by (1 - beta2) g^2 at most.
+    Adam whose second moment changes by a bounded amount: by at most (1 - beta2) g^2.
 
     The paper has no bias correction; ``bias_correction=True`` is optax's form (which also starts m
-    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the paper leaves it open).
+    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the
+    paper does not specify it).
 
     Source: Zaheer et al. 2018, Algorithm 2, NeurIPS 31.
     """

@@ -50,11 +50,11 @@ __all__ = [
 class ADOPT(Base):
     """ADOPT: rule ``adopt``.
 
-    Adam that converges for any beta2: g is divided by the v of the step before, and then averaged.
+    Adam that converges for any beta2: g is divided by the root of the previous step's v, and then averaged.
 
-    The first step only sets v = g^2, and m starts at zero (in the first version of the paper m starts
-    as the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as the
-    authors' later code does.
+    The first step only sets v = g^2, and m starts at zero (in the first version of the paper, m
+    starts at the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as
+    the authors' later code does.
 
     State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled.
 
@@ -102,11 +102,11 @@ class AdEMAMix(Base):
 
     Adam with a second, much slower average of gradients, weighted by alpha.
 
-    ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
-    grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
-    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and
-    beta3 begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it).
-    The paper's weight decay is ``decoupled(ademamix)``.
+    ``warmup`` (a number of steps) increases alpha linearly from 0, and beta3 from beta1 such that
+    its half-life grows linearly, as the paper's schedulers f_alpha and f_beta3 do; with None both
+    are constant. f_beta3 is undefined at beta1 = 0, where its limit is used: the half-life grows
+    from zero, and beta3 starts as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which
+    gives nearly the same). The paper's weight decay is ``decoupled(ademamix)``.
 
     State: ``step``, ``exp_avg``, ``exp_avg_slow``, ``exp_avg_sq``. Weight decay is decoupled.
 
@@ -156,10 +156,11 @@ class AdaBelief(Base):
 
     Adam that divides by the spread of g around its average, not by its size.
 
-    ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
-    that of the authors' code; the text says 1e-8. ``eps_root`` is added to s in its place (optax).
-    The correction of m and s for bias, which the paper leaves out of its listing for simplicity, is
-    always on. At beta1 = 0 g is its own average, so eps = 0 leaves nothing to divide by there.
+    ``eps`` enters twice, as in the paper: it is added to s at every step, and to the root. Its
+    default is that of the authors' code; the text says 1e-8. If given, ``eps_root`` is added to s
+    instead (optax). The bias correction of m and s, which the paper omits from its listing for
+    simplicity, is always on. At beta1 = 0, g is its own average, so with eps = 0 the step divides
+    by zero.
 
     State: ``step``, ``exp_avg``, ``exp_avg_var``. Weight decay is decoupled. ``Optimizer`` takes ``eps_root``, too.
 
@@ -203,13 +204,13 @@ class AdaBelief(Base):
 class Adan(Base):
     """Adan: rule ``adan``.
 
-    Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
+    Nesterov momentum reformulated: averages of g, of its change, and of the square of their combination.
 
-    The betas are decays, one minus the paper's. ``bias_correction`` is that of the authors' code;
-    the paper's algorithm has none, and starts m and n at the first gradient and its square, where
-    these start at zero. ``weight_decay`` is the paper's proximal form: the result is
-    divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
-    ``eps_root`` is added under the root besides (optax).
+    The betas are decay rates, one minus the paper's. ``bias_correction`` is that of the authors'
+    code; the paper's algorithm has none, and starts m and n at the first gradient and its square,
+    where here they start at zero. ``weight_decay`` is the paper's proximal form: the result is
+    divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
+    is added under the root in addition to ``eps`` (optax).
 
     State: ``step``, ``exp_avg``, ``exp_avg_diff``, ``exp_avg_sq``, ``previous_grad``. ``Optimizer`` takes ``bias_correction``, ``eps_root``, too.
 
@@ -251,7 +252,7 @@ class Adan(Base):
 class Lion(Base):
     """Lion: rule ``lion``.
 
-    Step by the sign of an average; what is kept is a slower average.
+    Step by the sign of an average of gradients; the average that is stored is a slower one.
 
     The paper's weight decay is ``decoupled(lion)``.
 
@@ -299,7 +300,7 @@ class MomentumEMA(Base):
 
     State: ``step``, ``m``. Weight decay is decoupled.
 
-    Source: the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980.
+    Source: first moment of Kingma & Ba 2015, Algorithm 1, without bias correction, arXiv:1412.6980.
 
     Args:
         params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
@@ -379,10 +380,11 @@ class Signum(Base):
 class Yogi(Base):
     """Yogi: rule ``yogi``.
 
-    Adam whose second moment moves by a bounded amount: v changes by (1 - beta2) g^2 at most.
+    Adam whose second moment changes by a bounded amount: by at most (1 - beta2) g^2.
 
     The paper has no bias correction; ``bias_correction=True`` is optax's form (which also starts m
-    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the paper leaves it open).
+    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the
+    paper does not specify it).
 
     State: ``step``, ``exp_avg``, ``exp_avg_sq``. Weight decay is decoupled.
 

@@ -77,8 +77,8 @@ def l2(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
 
     Adds ``weight_decay`` (default 0.01, at least 0). This is torch's ``Adam(weight_decay=...)``;
-    for AdamW see ``decoupled``. What stands inside sees the gradient with the penalty, what stands outside the
-    gradient as it is: ``l2(cautious(rule))`` and ``cautious(l2(rule))`` differ.
+    for AdamW see ``decoupled``. Rules and combinators inside ``l2`` see the gradient with the penalty, those outside
+    the original gradient: ``l2(cautious(rule))`` and ``cautious(l2(rule))`` differ.
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, **hyper: Any) -> tuple[Any, ...]:
@@ -90,11 +90,11 @@ def l2(rule: Rule, name: str) -> Rule:
 
 @_combinator
 def decoupled(rule: Rule, name: str) -> Rule:
-    """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, apart from g.
+    """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, independently of g.
 
     Adds ``weight_decay`` (default 0.01, at least 0) and ``scale_by_lr`` (default True): the factor
-    is ``1 - lr * weight_decay``, or ``1 - weight_decay`` when False (the paper's own form, in which
-    the decay follows a schedule of its own).
+    is ``1 - lr * weight_decay``, or ``1 - weight_decay`` when False (the paper's form, in which
+    the decay has its own schedule).
 
     Source: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
@@ -111,7 +111,7 @@ def decoupled(rule: Rule, name: str) -> Rule:
         extra.append(Hyperparameter("scale_by_lr", True, choices=(False, True)))
     doc = (
         "With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay\n"
-        "where ``scale_by_lr`` is False (the paper's form, in which the decay has a schedule of its own)."
+        "if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule)."
     )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
     return _wrap(decoupled, rule, name, step, doc, paper, *extra)
@@ -119,10 +119,10 @@ def decoupled(rule: Rule, name: str) -> Rule:
 
 @_combinator
 def maximize(rule: Rule, name: str) -> Rule:
-    """Return ``rule`` climbing instead of descending: it sees ``-g``.
+    """Return ``rule`` for ascent instead of descent: it sees ``-g``.
 
-    Put it around ``l2``, as ``maximize(l2(rule))``: the penalty is descended then, as by ``maximize=True`` in torch. In
-    ``l2(maximize(rule))`` the penalty is climbed, too, so that weights grow.
+    Put it outside ``l2``, as in ``maximize(l2(rule))``: then the penalty is still minimized, as with ``maximize=True``
+    in torch. With ``l2(maximize(rule))`` the penalty is maximized, too, so that weights grow.
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
@@ -135,8 +135,8 @@ def maximize(rule: Rule, name: str) -> Rule:
 def unscaled(rule: Rule, name: str) -> Rule:
     """Return ``rule`` for gradients of a scaled loss: it sees ``g / grad_scale``.
 
-    Adds ``grad_scale`` (default 1.0, above 0). A loss in float16 is scaled up, so that small gradients
-    do not vanish; the step takes the scale out again without a pass over the gradients of its own.
+    Adds ``grad_scale`` (default 1.0, above 0). A float16 loss is scaled up so that small gradients
+    do not underflow; the step removes the scale again without an extra pass over the gradients.
 
     Source: Micikevicius et al. 2018, Section 3.2, arXiv:1710.03740.
     """
@@ -155,12 +155,12 @@ def cautious(rule: Rule, name: str) -> Rule:
 
     An element moves only where ``sign(theta - theta_new) == sign(g)``. The paper also scales the
     remaining steps by the tensor's share of moved elements; that is a reduction over a tensor,
-    which a rule for one element cannot say, and is left to the learning rate.
+    which a rule for one element cannot express, and is left to the learning rate.
 
-    Decoupled weight decay is no part of the step: as in the authors' C-AdamW, it goes on where the step is
-    dropped. So ``cautious(adamw)`` is ``decoupled(cautious(adam))``, and ``cautious`` likewise goes inside
-    ``maximize`` and ``unscaled``. Decay that a rule has of its own (adan's, asgd's) is part of its step, and what
-    ``l2`` adds is not part of the gradient whose sign counts, but in ``l2(cautious(rule))``.
+    Decoupled weight decay is not part of the step: as in the authors' C-AdamW, it continues where the step is
+    dropped. So ``cautious(adamw)`` is ``decoupled(cautious(adam))``, and ``cautious`` likewise moves inside
+    ``maximize`` and ``unscaled``. A rule's own decay (adan's, asgd's) is part of its step. The penalty of ``l2`` is
+    part of the gradient whose sign counts only in ``l2(cautious(rule))``.
 
     Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
     """

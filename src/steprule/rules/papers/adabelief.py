@@ -21,10 +21,11 @@ def adabelief(
 ):
     """Adam that divides by the spread of g around its average, not by its size.
 
-    ``eps`` enters twice, as the paper says: added to s at every step, and to the root. Its value is
-    that of the authors' code; the text says 1e-8. ``eps_root`` is added to s in its place (optax).
-    The correction of m and s for bias, which the paper leaves out of its listing for simplicity, is
-    always on. At beta1 = 0 g is its own average, so eps = 0 leaves nothing to divide by there.
+    ``eps`` enters twice, as in the paper: it is added to s at every step, and to the root. Its
+    default is that of the authors' code; the text says 1e-8. If given, ``eps_root`` is added to s
+    instead (optax). The bias correction of m and s, which the paper omits from its listing for
+    simplicity, is always on. At beta1 = 0, g is its own average, so with eps = 0 the step divides
+    by zero.
     """
     m = beta1 * m + (1 - beta1) * g
     s = beta2 * s + (1 - beta2) * (g - m) ** 2 + (eps if eps_root is None else eps_root)

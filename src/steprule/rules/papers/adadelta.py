@@ -18,8 +18,9 @@ def adadelta(
 ):
     """The step has the units of theta: the RMS of past steps over the RMS of gradients.
 
-    The paper has no ``lr`` (it is 1); torch.optim.Adadelta multiplies by it and has rho = 0.9.
-    At rho = 1 both averages stay zero, so eps = 0 leaves nothing to divide by there (the result is NaN).
+    The paper has no ``lr`` (it is 1); torch.optim.Adadelta multiplies by it and has rho = 0.9. At
+    rho = 1 both averages stay zero, so with eps = 0 the division is 0 / 0 there (the result is
+    NaN).
     """
     E_g2 = rho * E_g2 + (1 - rho) * g**2  # noqa: N806
     dx = sqrt(E_dx2 + eps) / sqrt(E_g2 + eps) * g

@@ -20,7 +20,7 @@ def adagrad(
 ):
     """Each element's rate falls with the root of the sum of its squared gradients.
 
-    ``eps`` is added to the root, or with ``eps_inside`` under it. ``lr_decay`` divides lr by
+    ``eps`` is added to the root, or under the root with ``eps_inside``. ``lr_decay`` divides lr by
     1 + (t - 1) lr_decay (torch.optim.Adagrad). ``initial_accumulator`` is G before the first step.
     """
     G = G + g**2  # noqa: N806

@@ -26,11 +26,11 @@ def adam(
 ):
     """Step along an average of gradients over the root of an average of their squares.
 
-    ``bias_correction`` undoes the pull of the zero start (False: the ablation of the paper's
-    section 6.4). ``eps`` is added to the root, or with ``eps_inside`` under it (a common variant).
-    ``eps_hat`` adds it to the root of v before the correction, as the faster order at the end of
-    the paper's section 2 does (torch.optim.SparseAdam). ``eps_root`` is added under the root besides
-    (optax).
+    ``bias_correction`` removes the bias towards the zero start (False: the ablation of the paper's
+    section 6.4). ``eps`` is added to the root, or under the root with ``eps_inside`` (a common
+    variant). ``eps_hat`` adds it to the root of v before the correction, as in the more efficient
+    order at the end of the paper's section 2 (torch.optim.SparseAdam). ``eps_root`` is added under
+    the root in addition to ``eps`` (optax).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2

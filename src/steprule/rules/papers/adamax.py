@@ -20,8 +20,8 @@ def adamax(
 ):
     """Adam with the infinity norm: u is a decayed maximum of |g|.
 
-    The paper has no epsilon; where u is 0 there is nothing to divide by and the element stays.
-    ``eps`` is added to |g| as torch.optim.Adamax does.
+    The paper has no epsilon; where u is 0 the division is skipped and the element does not change.
+    ``eps`` is added to |g|, as in torch.optim.Adamax.
     """
     m = beta1 * m + (1 - beta1) * g
     u = maximum(beta2 * u, abs(g) if eps is None else abs(g) + eps)

@@ -24,13 +24,13 @@ def adan(
     bias_correction: bool = True,
     eps_root: NonNegative | None = None,
 ):
-    """Nesterov momentum reformulated: averages of g, of its change, and of the square of both.
+    """Nesterov momentum reformulated: averages of g, of its change, and of the square of their combination.
 
-    The betas are decays, one minus the paper's. ``bias_correction`` is that of the authors' code;
-    the paper's algorithm has none, and starts m and n at the first gradient and its square, where
-    these start at zero. ``weight_decay`` is the paper's proximal form: the result is
-    divided by 1 + lr weight_decay. At the first step the change of g counts as zero.
-    ``eps_root`` is added under the root besides (optax).
+    The betas are decay rates, one minus the paper's. ``bias_correction`` is that of the authors'
+    code; the paper's algorithm has none, and starts m and n at the first gradient and its square,
+    where here they start at zero. ``weight_decay`` is the paper's proximal form: the result is
+    divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
+    is added under the root in addition to ``eps`` (optax).
     """
     change = where(t == 1, 0.0, g - g_prev)
     m = beta1 * m + (1 - beta1) * g

@@ -26,11 +26,11 @@ def ademamix(
 ):
     """Adam with a second, much slower average of gradients, weighted by alpha.
 
-    ``warmup`` (steps) raises alpha linearly from 0, and beta3 from beta1 so that its half-life
-    grows linearly, as the paper's schedulers f_alpha and f_beta3 do; None: both are constant.
-    f_beta3 has no value at beta1 = 0, and its limit is taken: the half-life grows from nothing, and
-    beta3 begins as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which is near it).
-    The paper's weight decay is ``decoupled(ademamix)``.
+    ``warmup`` (a number of steps) increases alpha linearly from 0, and beta3 from beta1 such that
+    its half-life grows linearly, as the paper's schedulers f_alpha and f_beta3 do; with None both
+    are constant. f_beta3 is undefined at beta1 = 0, where its limit is used: the half-life grows
+    from zero, and beta3 starts as beta3^(warmup / t) (the authors' code adds 1e-8 to beta1, which
+    gives nearly the same). The paper's weight decay is ``decoupled(ademamix)``.
     """
     if warmup is not None:
         done = minimum(t / warmup, 1.0)

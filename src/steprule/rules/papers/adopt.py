@@ -19,11 +19,11 @@ def adopt(
     eps: Positive = 1e-6,
     clip: bool = False,
 ):
-    """Adam that converges for any beta2: g is divided by the v of the step before, and then averaged.
+    """Adam that converges for any beta2: g is divided by the root of the previous step's v, and then averaged.
 
-    The first step only sets v = g^2, and m starts at zero (in the first version of the paper m starts
-    as the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as the
-    authors' later code does.
+    The first step only sets v = g^2, and m starts at zero (in the first version of the paper, m
+    starts at the first divided gradient). ``clip`` bounds the divided gradient by (t - 1)^(1/4), as
+    the authors' later code does.
     """
     scaled = g / maximum(sqrt(v), eps)
     if clip:

@@ -23,13 +23,13 @@ def amsgrad(
     correction: Literal["none", "after_max", "before_max"] = "none",
     eps_root: NonNegative | None = None,
 ):
-    """Adam whose second moment never falls: it divides by the largest v so far.
+    """Adam whose second moment never decreases: it divides by the largest v so far.
 
-    ``correction="none"`` is the paper's (which has no epsilon either; eps=0 gives that).
+    ``correction="none"`` is the paper's form (which has no epsilon either; use eps=0 for that).
     ``"after_max"`` takes the maximum of v and corrects it for bias afterwards (torch.optim.Adam
     with amsgrad=True); ``"before_max"`` takes the maximum of the corrected v (optax.amsgrad).
-    ``eps_root`` is added under the root besides (optax).
-    The paper's projection onto the feasible set is ``steprule.minimize(bounds=...)``.
+    ``eps_root`` is added under the root in addition to ``eps`` (optax). For the paper's projection
+    onto the feasible set use ``steprule.minimize(bounds=...)``.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2

@@ -23,12 +23,12 @@ def asgd(
     t0: NonNegative = 1e6,
     lagged: bool = False,
 ):
-    """Gradient descent with a falling step, and ax, the average of the iterates from step t0 + 2 on.
+    """Gradient descent with a decreasing step size, and ax, the average of the iterates from step t0 + 2 on.
 
-    The step is lr / (1 + lambd lr (t - 1))^alpha, and theta decays by lambd times it (the L2 term
-    of Bottou's objective; torch.optim.ASGD has the same). Until then the average is theta itself.
-    ``lagged`` keeps the step and the weight for the next step in eta and mu (torch.optim.ASGD), so that
-    a change of lr acts one step later.
+    The step size is lr / (1 + lambd lr (t - 1))^alpha, and theta decays by lambd times that (the L2
+    term of Bottou's objective, as in torch.optim.ASGD). Before step t0 + 2 the average is theta
+    itself. ``lagged`` stores the step size and the weight for the next step in eta and mu
+    (torch.optim.ASGD), so that a change of lr takes effect one step later.
     """
     gamma = eta if lagged else lr / (1 + lambd * lr * (t - 1)) ** alpha
     weight = mu if lagged else 1 / maximum(1.0, t - 1 - t0)

@@ -11,9 +11,10 @@ def momentum(
 ):
     """Heavy ball: b sums past gradients, decayed by mu.
 
-    ``dampening`` scales what enters b by 1 - dampening, from the second step on (as torch.optim.SGD
-    does; the first gradient enters whole). The learning rate is outside b, as in torch; where it is
-    inside (Polyak), a schedule acts later. ``nesterov`` looks ahead: it steps along g + mu b.
+    ``dampening`` scales the gradients that enter b by 1 - dampening, from the second step on (as in
+    torch.optim.SGD; the first gradient enters unscaled). The learning rate is applied outside b, as
+    in torch; if it were inside (Polyak), a schedule would act later. ``nesterov`` looks ahead: it
+    steps along g + mu b.
     """
     b = mu * b + where(t == 1, 1.0, 1 - dampening) * g
     step = g + mu * b if nesterov else b
@@ -22,7 +23,8 @@ def momentum(
 
 
 @rule(
-    paper="the average of Kingma & Ba 2015, Algorithm 1, without its correction, arXiv:1412.6980", title="MomentumEMA"
+    paper="first moment of Kingma & Ba 2015, Algorithm 1, without bias correction, arXiv:1412.6980",
+    title="MomentumEMA",
 )
 def momentum_ema(theta, g, m: FirstMoment, *, lr: Rate = 1e-2, beta: Decay = 0.9):
     """Momentum as an exponential average: the heavy ball with its step scaled by 1 - beta."""

@@ -25,9 +25,9 @@ def nadam(
 
     mu_t = beta1 (1 - 0.5 * 0.96^(t psi)); m is corrected by one minus the running product of all mu
     (slot mu_product, one number). m itself decays by the constant beta1, as in Dozat's report and
-    torch.optim.NAdam; in the workshop paper it decays by mu_t.
-    With ``psi`` None mu_t is beta1 from the first step on, and there is no product to keep
-    (optax.nadam). ``eps_root`` is added under the root besides (optax).
+    torch.optim.NAdam; in the workshop paper it decays by mu_t. With ``psi`` None, mu_t is beta1
+    from the first step on, and no product is kept (optax.nadam). ``eps_root`` is added under the
+    root in addition to ``eps`` (optax).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2

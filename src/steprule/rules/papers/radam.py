@@ -24,12 +24,12 @@ def radam(
     eps_hat: bool = False,
     eps_root: NonNegative | None = None,
 ):
-    """Adam that is plain momentum until the variance of its adaptive rate is tractable.
+    """Adam that uses plain momentum until the variance of its adaptive rate is tractable.
 
-    It adapts once rho_t > ``rho_min``: 4 in the paper; the authors' code and torch.optim.RAdam use
-    5. The paper has no epsilon (eps=0 gives that); it is added to the root of the corrected v, or with
-    ``eps_hat`` to that of v before its correction (torch.optim.RAdam). ``eps_root`` is added under
-    the root of the corrected v besides (optax).
+    It adapts once rho_t > ``rho_min`` (4 in the paper, 5 in the authors' code and in
+    torch.optim.RAdam). The paper has no epsilon (use eps=0 for that); ``eps`` is added to the root of
+    the corrected v, or with ``eps_hat`` to the root of v before its correction (torch.optim.RAdam).
+    ``eps_root`` is added under the root of the corrected v in addition (optax).
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2

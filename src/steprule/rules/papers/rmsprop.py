@@ -29,13 +29,14 @@ def rmsprop(
 ):
     """Divide the gradient by the root of an average of its squares.
 
-    ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance;
-    rounding can push it below zero, where it counts as zero; where v is too large for a number both
-    would be infinite, and v alone counts, so that the step is 0 and not NaN. ``momentum`` steps along a heavy ball
-    (slot b) of the scaled gradients, and with ``nesterov`` looks ahead along it (optax). ``eps`` is
-    added to the root (torch), or with ``eps_inside`` under it (Graves, TensorFlow). The lecture has
-    rho = 0.9; the default is torch's. ``initial_scale`` is v before the first step (optax). With eps = 0 there
-    is nothing to divide by at rho = 1, where v stays zero if it begins so, nor at rho = 0 with ``centered``.
+    ``centered`` subtracts the square of the average gradient (slot g_avg), so v becomes a variance.
+    If rounding makes it negative, it counts as zero; if v overflows, both terms would be infinite,
+    so v alone is used and the step is 0 and not NaN. ``momentum`` steps along a heavy ball (slot b)
+    of the scaled gradients, and with ``nesterov`` looks ahead along it (optax). ``eps`` is added to
+    the root (torch), or under the root with ``eps_inside`` (Graves, TensorFlow). The lecture has
+    rho = 0.9; the default is torch's. ``initial_scale`` is v before the first step (optax). With
+    eps = 0 the step divides by zero at rho = 1, where v stays zero if it starts at zero, and at rho
+    = 0 with ``centered``.
     """
     v = rho * v + (1 - rho) * g**2
     variance = v

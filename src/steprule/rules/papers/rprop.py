@@ -25,12 +25,12 @@ def rprop(
     delta_max: NonNegative = 50.0,
     variant: Literal["irprop-", "rprop-", "rprop+"] = "irprop-",
 ):
-    """Each element has its own step size delta, which grows while the sign of g stays and else shrinks.
+    """Each element has its own step size delta, which grows while the sign of g stays the same and shrinks otherwise.
 
-    ``lr`` is delta before the first step; the bounds hold from that step on. Where the sign
-    changed, ``"irprop-"`` (torch.optim.Rprop) does not move and forgets the gradient, ``"rprop-"``
-    moves on with the smaller delta, and ``"rprop+"`` (the original of 1993) takes its last step back
-    (slot step_prev) and forgets.
+    ``lr`` is delta before the first step; the bounds apply from that step on. Where the sign has
+    changed, ``"irprop-"`` (torch.optim.Rprop) does not step and forgets the gradient, ``"rprop-"``
+    steps with the smaller delta, and ``"rprop+"`` (the original of 1993) reverts its last step
+    (slot step_prev) and forgets the gradient.
     """
     change = sign(g) * sign(g_prev)
     delta = where(change > 0, delta * eta_plus, where(change < 0, delta * eta_minus, delta))

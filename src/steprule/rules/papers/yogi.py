@@ -20,10 +20,11 @@ def yogi(
     initial_accumulator: NonNegative = 1e-6,
     bias_correction: bool = False,
 ):
-    """Adam whose second moment moves by a bounded amount: v changes by (1 - beta2) g^2 at most.
+    """Adam whose second moment changes by a bounded amount: by at most (1 - beta2) g^2.
 
     The paper has no bias correction; ``bias_correction=True`` is optax's form (which also starts m
-    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the paper leaves it open).
+    at the initial accumulator, here 0). ``initial_accumulator`` is v before the first step (the
+    paper does not specify it).
     """
     m = beta1 * m + (1 - beta1) * g
     v = v - (1 - beta2) * sign(v - g**2) * g**2
