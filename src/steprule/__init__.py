@@ -9,7 +9,7 @@
 See ``steprule.Optimizer`` (NumPy arrays, in place), ``steprule.minimize`` and ``steprule.scipy``
 (SciPy's conventions), ``steprule.torch`` (PyTorch's optimizers), ``steprule.jax`` (optax's
 transformations), ``steprule.rules`` (the catalogue),
-``steprule.rule`` (a rule of your own), ``steprule.schedules``, and the command ``steprule``.
+``steprule.rule`` (your own rules), ``steprule.schedules``, and the command ``steprule``.
 """
 
 from typing import TYPE_CHECKING, Any

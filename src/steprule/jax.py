@@ -1,7 +1,8 @@
-"""Rules for JAX: each as a transformation of optax, by its name: ``steprule.jax.adam(1e-3)``.
+"""Rules for JAX, each as an optax transformation under its name: ``steprule.jax.adam(1e-3)``.
 
-Each takes the arguments of optax's function of that name, in their order and with their defaults, and the rule's own
-names beside them. They chain with optax's own, and step what optax steps: plain pytrees, Flax NNX, Equinox.
+Each takes the arguments of optax's function of that name, in the same order and with the same defaults, and in addition
+the rule's own names. They chain with optax's transformations, and work on what optax works on: plain pytrees, Flax NNX,
+Equinox.
 ``transformation`` takes any rule, and ``step`` returns the new parameters instead of updates.
 
     import jax.numpy as jnp, optax, steprule.jax

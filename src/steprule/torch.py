@@ -1,9 +1,9 @@
-"""PyTorch's optimizers, by the rules of steprule: ``from steprule.torch import AdamW``.
+"""PyTorch's optimizers, with the rules of steprule: ``from steprule.torch import AdamW``.
 
 Names, arguments, defaults, errors and state dicts are those of torch.optim. ``foreach=`` and ``fused=`` are accepted
-and mean nothing: a step is one fused pass over all parameters that kernels can walk as they lie, on the CPU as on a GPU
-(docs/torch.md has the others). ``capturable=`` is for CUDA graphs, and means nothing on the CPU. States are float32 for
-float16 and bfloat16 parameters, or as ``states=`` says.
+without effect: a step is one fused pass over all parameters that kernels can step in place, on the CPU and on a GPU
+(for the others see docs/torch.md). ``capturable=`` is for CUDA graphs, and has no effect on the CPU. States are float32
+for float16 and bfloat16 parameters, or as ``states=`` says.
 ``lr_scheduler`` and ``swa_utils`` are torch's own.
 
     import torch

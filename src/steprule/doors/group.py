@@ -19,13 +19,13 @@ _FORMATS = ("states", "weights", "min_elements")
 class Group:
     """Parameters with hyperparameters of their own: ``steprule.Group(params, lr=1e-4)``.
 
-    Pass a list of groups as the parameters of an ``Optimizer``; gradients then come as a list with
-    one structure a group. ``states``, ``weights`` and ``min_elements`` may differ from the optimizer's, too.
+    Pass a list of groups as the parameters of an ``Optimizer``; gradients are then a list with
+    one structure per group. ``states``, ``weights`` and ``min_elements`` may differ from the optimizer's, too.
 
     Args:
         params: an array, or nested lists, tuples and dicts of arrays.
-        first_row: for arrays that are the rows from there on of larger ones, whose other rows someone else steps:
-            random rounding then gives the bits that it would give to the whole arrays.
+        first_row: for arrays that are a part of larger ones, the index of their first row there. Stochastic rounding
+            then gives the same bits as for the whole arrays.
         hyperparameters: those of the rule.
     """
 

@@ -45,14 +45,14 @@ class Optimizer(Stepping):
         min_elements: arrays with fewer elements keep float32 slots; 0: none do. Where all do, states are an error.
         seed: what random rounding depends on besides the step, the array and the element. Default 0.
         clip_norm: before the step the gradients are scaled so that their norm, over all groups, is at most this: by
-            ``min(1, clip_norm / (norm + 1e-6))``. They are read once for it and not written.
-        clip_value: elements of gradients are brought into ``[-clip_value, clip_value]``, before the norm is taken.
+            ``min(1, clip_norm / (norm + 1e-6))``. They are read once more for this, and not written.
+        clip_value: elements of gradients are clipped to ``[-clip_value, clip_value]``, before the norm is computed.
         nonfinite: what happens when a gradient has infinite or NaN elements: ``"propagate"`` (default), ``"skip"`` the
             step, which leaves parameters, slots and t as they are, or ``"raise"``.
         max_skips: after so many skipped steps in a row the next one raises. Default 10.
         update_clip: the learning rate of each array is divided by ``max(1, RMS)``, the root mean square of
             ``g / sqrt(max(v_hat, eps**2))`` (StableAdamW: Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013).
-        hyperparameters: those of the rule; numbers may be schedules, callables of the step number
+        hyperparameters: those of the rule; numbers may be schedules, functions of the step number
             t (1 at the first step).
 
     Attributes:
@@ -159,15 +159,15 @@ class Optimizer(Stepping):
     def step(self, grads: Any) -> None:
         """Take one step along ``grads``, which have the structure of the parameters and are only read.
 
-        A call that raises has changed nothing, and the next one goes on from there. That holds for signal handlers as
-        well: one that would run while arrays move runs when all have moved, and the step is counted. A handler may save
-        the optimizer, but not step it or load into it while a step is under way.
+        A call that raises changes nothing, and the next one continues from there. This holds for signal handlers, too:
+        a handler that would run in the middle of a step runs when the step is complete and counted. A handler may
+        save the optimizer, but not step it or load into it while a step is in progress.
 
         Raises:
             StructureError: a gradient of another structure, shape or type.
             HyperparameterError: a schedule returned what is no number in range.
             NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
-            StateError: when called while a step is under way.
+            StateError: when called while a step is in progress.
         """
         self._check_turn("step()")
         try:
@@ -196,11 +196,11 @@ class Optimizer(Stepping):
         return slots
 
     def describe(self) -> str:
-        """Return what each parameter really uses, as a table: shape, type, formats and bytes."""
+        """Return a table of what each parameter actually uses: shape, dtype, formats and bytes."""
         return describe(f"{self.rule.name} by {self._backend.name}", self._leaves)
 
     def state_dict(self, *, decode: bool = False) -> dict[str, Any]:
-        """Return a copy of all that a later run needs to go on in every bit: slots, t, hyperparameters.
+        """Return a copy of everything that a later run needs to continue bit for bit: slots, t, hyperparameters.
 
         Arrays are NumPy arrays, slots of fewer bits as they are kept: codes and scales; schedules are not stored, only
         that there is one.
@@ -211,12 +211,13 @@ class Optimizer(Stepping):
         return dict_of(state_of(self), self, decode=decode)
 
     def load_state_dict(self, state: Mapping[str, Any], *, hyperparameters: bool = True, convert: bool = False) -> None:
-        """Go on from a ``state_dict()``.
+        """Continue from a ``state_dict()``.
 
         Args:
             state: what ``state_dict`` returned, for the same rule, shapes and groups.
             hyperparameters: also take the hyperparameters from it; False keeps the current ones.
-            convert: take slots in other formats, too: decoded, and rounded to nearest in the format here.
+            convert: accept slots in other formats, too: they are decoded, and rounded to nearest in the optimizer's
+                format.
 
         Raises:
             StateError: when it does not belong to this optimizer; then nothing is changed.

@@ -65,8 +65,8 @@ def minimize(
         fun: the objective, ``fun(x, *args) -> float``, with x a float64 array of shape (n,) that is its
             own to change; an array of one element counts as a number. With ``jac=True`` it returns
             ``(loss, gradient)``; with ``data`` it is ``fun(x, batch, *args)``.
-        x0: the start: numbers of any real type, flattened in C order to shape (n,). It is not changed. With
-            ``state`` None, or the x of its result.
+        x0: the start: numbers of any real type, flattened in C order to shape (n,). It is not changed. Together with
+            ``state``: None, or the x of its result.
         args: a tuple of more arguments of ``fun`` and ``jac``; anything else is one argument.
         rule: a name of the catalogue (``steprule rules`` lists it) or a ``Rule``.
         jac: True; a callable ``jac(x, *args)`` of shape (n,) (with ``data``: ``jac(x, batch, *args)``);
@@ -76,15 +76,15 @@ def minimize(
         bounds: a ``scipy.optimize.Bounds``, or (min, max) pairs in which None is no bound.
         callback: ``callback(xk)``, or ``callback(intermediate_result)`` under that very parameter name,
             called after each step with the new x, its loss as ``fun`` and ``nit``. With ``data`` or ``noisy`` that loss
-            is the one seen before the step, at the x before. ``intermediate_result.state``, read while the callback
-            runs, is where the run stands, for another call. StopIteration ends the run.
+            is the one seen before the step, at the previous x. ``intermediate_result.state``, read while the callback
+            runs, is the state of the run, for another call. StopIteration ends the run.
         maxiter: steps at most, 10,000 by default. With ``data`` a step is a batch.
         gtol: converged when the largest element of the gradient is at most this, 1e-5 by default (0:
             only where it is exactly 0). With bounds it is of the projected gradient, x - P(x - g). A flat
             place is passed over where f is above the best f seen by more than a millionth of
             f(x_0) - f_best (and by more than rounding, 2.2e-9 max(|f|, 1)). An error with ``data``: one
             batch's gradient does not vanish at the optimum.
-        tol: SciPy's name for all tolerances; here gtol, where that is not given.
+        tol: SciPy's name for all tolerances; here gtol, if that is not given.
         patience: converged when so many iterations in a row did not improve the best loss by more than
             ``ftol`` max(|f_best|, |f|, 1). With ``data`` they are passes, and the loss is the mean over a
             pass. By default there is no such test.
@@ -93,54 +93,55 @@ def minimize(
             the last quarter to 44 % of them: suffix averaging, Rakhlin, Shamir & Sridharan 2012); "polyak", for the
             mean of x_1 to x_nit (Polyak & Juditsky 1992); or a decay in (0, 1), for their exponential average. The
             gtol test must then hold at the average as well.
-        data: batches for a stochastic objective: an iterable that is walked again pass after pass (a
+        data: batches for a stochastic objective: an iterable that is iterated again in every pass (a
             list, an array's rows), an iterator, which is used up in one pass, or a callable that returns
             an iterable for every pass (to shuffle, say).
-        noisy: whether ``fun`` gives another loss at every call (Monte Carlo, measurements), so that the lowest is the
-            luckiest. Then x is an average, "tail" by default, gtol and patience are errors, and ``fun`` is measured
-            anew. Differences need a step that is wider than the noise.
-        measurements: how often ``fun`` is measured at the end of a noisy run: by default a tenth as many times as the
-            run has steps, 10 to 100. 0, for a run that is to be gone on from, draws no random numbers: then ``fun`` is
-            the mean of the last losses on the way, up to 100, and ``fun_error`` is nan.
-        nonfinite: what happens where a loss or gradient is not finite: "stop" the run (default), "skip" it, which
+        noisy: whether ``fun`` gives a different loss at every call (Monte Carlo, measurements), so that the lowest is
+            the luckiest. Then x is an average, "tail" by default, gtol and patience are errors, and ``fun`` is
+            evaluated again. Finite differences need a step over which fun changes by more than the noise.
+        measurements: how often ``fun`` is evaluated at the end of a noisy run: by default a tenth as many times as the
+            run has steps, 10 to 100. With 0, for a run that will be continued, no random numbers are drawn: then
+            ``fun`` is the mean of the last losses of the run, up to 100, and ``fun_error`` is nan.
+        nonfinite: what happens if a loss or gradient is not finite: "stop" the run (default), "skip" it, which
             evaluates again without a step (with ``data``: the next batch), or "raise" a ``NonFiniteError``.
         max_skips: after so many skips in a row the run stops, 10 by default.
-        clip_norm, clip_value, update_clip: as for ``steprule.Optimizer``. Convergence is tested on the gradient as it
-            was before.
-        state: the ``state`` of a result, to go on from exactly: two runs of 50 steps take the steps of one of 100.
-            Rule, ``average`` and the kind of objective must be the same; hyperparameters and options are those given
-            here. ``maxiter`` and all counts are of this call. Batches that the pass under way has used are passed over,
-            but of an iterator. Generators that ``fun`` draws from are the caller's to keep.
+        clip_norm, clip_value, update_clip: as for ``steprule.Optimizer``. Convergence is tested on the unclipped
+            gradient.
+        state: the ``state`` of a result, to continue from exactly: two runs of 50 steps take the steps of one of 100.
+            Rule, ``average`` and the kind of objective must be the same; hyperparameters and options are those of
+            this call, and so are ``maxiter`` and all counts. Batches that the current pass has already used are
+            skipped, except with an iterator. Storing generators that ``fun`` draws from is up to the caller.
         disp: print a summary as SciPy does; without success it is an ``OptimizeWarning``.
-        finite_diff_rel_step: the relative step of a difference scheme that ``jac`` names.
-        finite_diff_abs_step: the step of differences, the same for all variables.
-        workers: the number of threads that evaluate the points of a difference gradient (-1: one for every core), or
-            a callable like ``map`` that does so: ``multiprocessing.Pool().map``, for processes. Needs SciPy 1.16.
-        options: SciPy's way to give any of the keywords from ``maxiter`` on, or hyperparameters. ``eps`` is refused
-            there: it is SciPy's step of differences, and a hyperparameter of many rules.
-        hyperparameters: those of the rule, ``lr`` for instance: numbers, or schedules, callables of the
+        finite_diff_rel_step: the relative step of the finite-difference scheme that ``jac`` names.
+        finite_diff_abs_step: the step of finite differences, the same for all variables.
+        workers: the number of threads that evaluate the points of a finite-difference gradient (-1: one for every
+            core), or a callable like ``map`` that does so: ``multiprocessing.Pool().map``, for processes. Needs SciPy
+            1.16.
+        options: SciPy's way to pass any of the keywords from ``maxiter`` on, or hyperparameters. ``eps`` is refused
+            there: in SciPy it is the step of finite differences, and in many rules a hyperparameter.
+        hyperparameters: those of the rule, ``lr`` for instance: numbers, or schedules, functions of the
             step number t (1 at the first step).
 
     Returns:
         A ``scipy.optimize.OptimizeResult``:
 
-        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average. Where the lowest
-          loss was not the last it is measured again: if it differs, that is a warning, and ``fun`` the new value.
-          With ``data``: the last iterate or the average, since losses of single batches do not compare.
+        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average. If the lowest
+          loss was not the last, it is evaluated again: if it differs, there is a warning, and ``fun`` is the new value.
+          With ``data``: the last iterate or the average, since losses of single batches cannot be compared.
         - ``fun``, ``jac``: loss and gradient at x; nan for a derivative that was not computed (of a
           variable that is fixed by its bounds, by differences). With ``data`` there is no ``jac``, and
           ``fun`` is the mean loss of the last batches, as many as a pass has (of all so far in the first
-          pass, of the last 100 of an iterator), each measured on its way: an estimate. With ``noisy`` there is no
+          pass, of the last 100 of an iterator), each evaluated during the run: an estimate. With ``noisy`` there is no
           ``jac``, ``fun`` is the mean of new evaluations at x, and ``fun_error`` the standard error of that mean (nan
           for fewer than two).
         - ``success``: whether a convergence test was met, gtol or patience; nothing else counts. A noisy run has no
-          test, so all ``maxiter`` steps are its success.
+          test; it is a success if all ``maxiter`` steps were taken.
         - ``status``: 0 success, 1 maxiter reached, 2 the iterator of ``data`` ended, 3 a loss, gradient
           or step was not finite (x is the best, with ``data`` the last, finite point), 4 differences are exactly 0
           at x0 though it is no minimum, 99 StopIteration in the callback. ``message`` says it in words.
         - ``nit``, ``nfev``, ``njev``: steps, calls of fun (differences included), gradients.
         - ``skipped``: with ``nonfinite="skip"`` the evaluations that were skipped.
-        - ``state``: where the run stands, for another call.
+        - ``state``: the state of the run, for another call.
 
     Raises:
         NonFiniteError: as ``nonfinite`` says.

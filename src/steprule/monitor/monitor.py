@@ -25,18 +25,18 @@ __all__ = ["Monitor"]
 
 
 class Monitor:
-    """Reads what steps of an optimizer do, in the pass in which they are taken.
+    """Measures what an optimizer's steps do, in the same pass that takes them.
 
-    Steps 1, ``every``, 2 ``every``, ... are read, counted from here on; steps that guards skip are not counted. A step
-    that is read moves the same bits as one that is not.
+    Steps 1, ``every``, 2 ``every``, ... are read, counted from the creation of the monitor; steps that guards skip are
+    not counted. A step that is read gives the same bits as one that is not.
 
     Args:
         optimizer: a ``steprule.Optimizer``, or one of ``steprule.torch``. The monitor attaches itself and does not
             keep it alive.
         every: how often a step is read. Default 50.
-        to: callables that get each row, a dict; or objects with ``add_scalar``, as TensorBoard's ``SummaryWriter``
-            has. An error of theirs is raised by ``step``, which has been taken then.
-        keep: how many readings ``rows`` and ``frame`` go back. Default 1000.
+        to: callables that receive each row, a dict; or objects with ``add_scalar``, such as TensorBoard's
+            ``SummaryWriter``. An error that they raise is raised by ``step``, after the step has been taken.
+        keep: how many readings ``rows`` and ``frame`` hold. Default 1000.
 
     Example:
         >>> import numpy as np, steprule as sr
@@ -50,8 +50,8 @@ class Monitor:
 
     Raises:
         HyperparameterError: for options out of range.
-        TypeError: for an optimizer of another library, or an argument that there is not.
-        RuntimeError: where the optimizer has a monitor, or steps in the backward pass.
+        TypeError: for an optimizer of another library, or an unknown argument.
+        RuntimeError: when the optimizer already has a monitor, or steps in the backward pass.
     """
 
     def __init__(self, optimizer: Any, every: int = 50, *, to: Any = (), keep: int = 1000, **unknown: Never) -> None:

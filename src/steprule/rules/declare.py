@@ -49,24 +49,24 @@ def rule(
     hyperparameters with default and range; ``t``, if named, is the step number. It returns the new parameter
     and slots; a slot returned as None is not kept.
 
-    What a slot is called decides nothing. From its role follow what a ``Monitor`` reads of it, whether
-    ``update_clip`` has something to compare gradients to, and what torch.optim and optax call it.
+    The name of a slot does not matter. Its role determines what a ``Monitor`` reads from it, whether
+    ``update_clip`` is possible, and what torch.optim and optax call it.
 
-    The function is run when the rule is defined, on symbols, not when it steps. It may call ``sqrt``,
-    ``maximum``, ``minimum``, ``where`` and ``sign`` of steprule, on hyperparameters, ``t`` and Scalars what
-    ``math`` has, and other functions that keep to this; constants from elsewhere are read then, once. It
-    must be a function of its arguments: one that draws a random number, reads a clock or counts its calls
-    would step with one constant for ever. So it is run twice in each variant, and refused where the two differ.
+    The function is run on symbols when the rule is defined, not when it steps. It may call ``sqrt``,
+    ``maximum``, ``minimum``, ``where`` and ``sign`` of steprule, on hyperparameters, ``t`` and Scalars also the
+    functions of ``math``, and other functions that use only these; constants from elsewhere are read once, at that
+    time. It must be a function of its arguments: one that draws a random number, reads a clock or counts its calls
+    would use one constant forever. So each variant is run twice, and the rule is refused if the two runs differ.
 
     Args:
         paper: where the rule comes from.
         name: default: the function's name.
-        title: how its authors write it (``"AdEMAMix"``), where that is not the name with a capital; the class of a
-            rule of the catalogue in ``steprule.torch`` is called so.
-        init: what slots hold before the first step, a number or a hyperparameter's name. Default 0.
+        title: how its authors write it (``"AdEMAMix"``), if that is not just the capitalized name; it is the name of
+            the class of a catalogue rule in ``steprule.torch``.
+        init: the values of slots before the first step, each a number or a hyperparameter's name. Default 0.
 
     Raises:
-        RuleError: at once, with the line of the source, when the rule is wrong, or is not the same twice.
+        RuleError: at once, with the source line, when the rule is wrong, or two runs of it differ.
         HyperparameterError: when a default is outside its range.
     """
     if title and not title.isidentifier():

@@ -39,32 +39,32 @@ def save(
     background: bool = False,
     **extra: Any,
 ) -> Pending | None:
-    """Write all that a later run needs to go on in every bit, so that a crash at any moment loses nothing.
+    """Write everything that a later run needs to continue bit for bit. A crash at any moment leaves a complete file.
 
-    The file is a safetensors file: slots as they are kept, formats, step counts, hyperparameters, random seed, names,
-    and a checksum of every tensor. It is written aside, synced and renamed.
+    The file is a safetensors file: slots in their stored form, formats, step counts, hyperparameters, random seed,
+    names, and a checksum of every tensor. It is written under a temporary name, synced and renamed.
 
     Args:
-        path: where to. Its directory must exist.
+        path: the file. Its directory must exist.
         optimizer: a ``steprule.Optimizer``, one of ``steprule.torch``, or a ``steprule.jax.Training``; or the ``state``
             of a result of ``steprule.minimize``, which ``load(path).state`` gives back.
-        params: numbers of parameters to store as well: True for the optimizer's own, a module, or a dict of arrays
-            or tensors by name. None: they are stored elsewhere.
-        keep: how many older checkpoints stay beside it, as ``path.1`` (the newest) to ``path.N``; those beyond are
-            removed. 0: none is made, moved or removed.
+        params: parameters to store as well: True for the optimizer's own, a module, or a dict of arrays
+            or tensors by name. None: parameters are not stored.
+        keep: how many older checkpoints are kept, as ``path.1`` (the newest) to ``path.N``; older ones are
+            removed. 0: none is created, moved or removed.
         background: copy everything, return at once, and write in a thread. An error is raised by the handle's
-            ``result()``, else by the next ``save`` or ``load`` of whatever path, which also waits for this one.
-        extra: what else is to be stored: None, numbers, texts, lists, tuples and dicts of these; tensors of one number;
-            and arrays or tensors, each by a name of its own.
+            ``result()``, or else by the next ``save`` or ``load`` of any path, which also waits for this save.
+        extra: anything else to store: None, numbers, strings, lists, tuples and dicts of these; one-element tensors;
+            and arrays or tensors, each as a keyword argument of its own.
 
     Returns:
         With ``background`` a handle, which has ``done()`` and ``result(timeout=None)``; else None.
 
     Raises:
         CheckpointError: for what a file cannot hold; then nothing was written.
-        OSError: when it cannot be written; then the file that was there stays.
-        TypeError: for an optimizer of another library, and what is likely to be ``params``, ``keep`` or ``background``
-            misspelt, which would be stored and do nothing.
+        OSError: when it cannot be written; then the previous file stays.
+        TypeError: for an optimizer of another library, and for a name that is probably ``params``, ``keep`` or
+            ``background`` misspelt, which would otherwise be stored and have no effect.
     """
     _check_names(extra)
     try:
@@ -128,27 +128,27 @@ def load(
     convert: bool = False,
     hyperparameters: bool = True,
 ) -> Checkpoint:
-    """Read a checkpoint, and let an optimizer go on from it. Nothing is changed by a load that fails.
+    """Read a checkpoint, and let an optimizer continue from it. A load that fails changes nothing.
 
-    Parameters are matched by name where both sides have names, and by place where one has none, or no name is on both
-    sides. Nothing in a file is executed.
+    Parameters are matched by name if both sides have names, and by position if one side has none, or if no name occurs
+    on both sides. Nothing in a file is executed.
 
     Args:
-        path: where it is.
-        optimizer: what is to go on; None to read the file alone. It need not be of the door that saved. A
-            ``steprule.jax.Training`` gets new arrays.
+        path: the file.
+        optimizer: the optimizer that is to continue; None to only read the file. It need not be of the same kind
+            (NumPy, PyTorch, JAX) as the one that was saved. A ``steprule.jax.Training`` gets new arrays.
         params: what to fill with the stored parameters, in place: True for the optimizer's own, a module, or a dict of
             arrays or tensors by name. None: nothing.
-        convert: take slots in other formats, too: decoded, and rounded to nearest in the format here.
+        convert: accept slots in other formats, too: they are decoded, and rounded to nearest in the optimizer's format.
         hyperparameters: also take the hyperparameters, and refuse a run with other guards; False keeps the current
-            ones. The seed of random rounding belongs to the state and always comes from the file.
+            ones. The seed of stochastic rounding belongs to the state and always comes from the file.
 
     Returns:
-        What the file holds: rule, step count, groups, slots, parameters, and what was stored besides. It takes as much
-        memory as the file has bytes, for as long as it is kept.
+        The contents of the file: rule, step count, groups, slots, parameters, and extras. It takes as much
+        memory as the file has bytes, as long as you keep it.
 
     Raises:
-        CheckpointError: for a file that is damaged or no checkpoint.
+        CheckpointError: for a file that is damaged or not a checkpoint.
         StateError: when it does not belong to the optimizer or the parameters.
         OSError: when there is no such file, or it cannot be read.
         TypeError: for an optimizer of another library.

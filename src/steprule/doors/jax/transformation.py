@@ -44,24 +44,24 @@ def transformation(
 ) -> optax.GradientTransformationExtraArgs:
     """Return a rule as an ``optax.GradientTransformation``.
 
-    The updates are what ``optax.apply_updates`` adds to the parameters, learning rate and sign included. They are taken
-    out of the rule's expression before anything is rounded, so that float32 parameters with float32 gradients get what
-    the rule gives; where the rule scales the parameters (weight decay), within two units in the last place. They have
-    the type of optax's: that of gradients and parameters together, or of gradients where parameters are not given, or
-    not read while there are no slots. Parameters must be given to ``update`` where the rule reads them; what else it is
-    given is for other transformations. Where a gradient is None nothing moves.
+    The updates are what ``optax.apply_updates`` adds to the parameters, including learning rate and sign. They are
+    derived from the rule's expression before anything is rounded, so that float32 parameters with float32 gradients get
+    exactly the rule's result, or, if the rule scales the parameters (weight decay), are within two units in the last
+    place of it. They have the dtype that optax's have: the promoted dtype of gradients and parameters, or that of the
+    gradients if parameters are not passed, or not read and there are no slots. Parameters must be passed to ``update``
+    if the rule reads them; other arguments are for other transformations. Where a gradient is None nothing changes.
 
     Args:
         rule: a name of the catalogue, or a rule.
-        mask: which parameters decay, for rules with ``weight_decay``: a tree of booleans, each for what is below its
-            place, or a callable that makes one of the gradients. Default: all.
+        mask: which parameters decay, for rules with ``weight_decay``: a tree of booleans, each for the subtree
+            below it, or a callable that makes such a tree from the gradients. Default: all.
         states: the format of the slots, ``"float32"`` or one of fewer bits (docs/formats.md), or of some by name. Slots
             of float64 parameters are float64, and those of complex ones have their type.
         min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
-        seed: of the random rounding of ``states``; a traced one as well. Default 0.
-        hyperparameters: the rule's, by its own names and with its own defaults. Numbers, arrays of JAX (traced ones as
-            well: under ``jax.vmap`` one a run), or schedules: callables of the steps taken before, from 0, as optax's
-            are.
+        seed: of the stochastic rounding of ``states``; it may be traced. Default 0.
+        hyperparameters: the rule's, with its own names and defaults. Numbers, JAX arrays (traced ones as
+            well: under ``jax.vmap`` one per run), or schedules: functions of the number of steps taken before, from 0,
+            like optax's.
 
     Raises:
         RuleError: when there is no such rule.

@@ -88,11 +88,11 @@ class Handle:
 def step_in_backward(optimizer: Base) -> Handle:
     """Step each parameter within ``backward()``, as soon as its gradient is complete, and free the gradient.
 
-    So at no time are there gradients of more than a few parameters. The loop stays as it is: ``optimizer.step()``
-    steps what the backward pass has not, which is nothing, and ``zero_grad()`` before the next backward is needed.
+    So at any time only a few parameters have gradients. The loop stays as it is: ``optimizer.step()``
+    steps whatever the backward pass has not, which is nothing, and ``zero_grad()`` is needed before the next backward.
     The numbers are those of the usual loop. Hooks of ``optimizer.step()`` are not called in the backward pass.
 
-    The model does not keep the optimizer alive: keep it, or the handle, as long as the model is trained.
+    The model does not keep the optimizer alive: keep it, or the handle, as long as you train the model.
 
     Args:
         optimizer: one of this module's.
@@ -103,9 +103,9 @@ def step_in_backward(optimizer: Base) -> Handle:
     Raises:
         TypeError: for other optimizers.
         RuntimeError: where it would be wrong: with ``differentiable=True``, with guards that need all gradients
-            (``clip_norm``, ``nonfinite``), where gradients are there already, and in a job of several processes, whose
-            gradients are complete only later. In the backward pass: for a gradient that is added to a spent one, and
-            where the optimizer is no longer there.
+            (``clip_norm``, ``nonfinite``), when there already are gradients, and in a job of several processes, whose
+            gradients are complete only later. In the backward pass: when a gradient is added to a used one, and
+            when the optimizer no longer exists.
 
     Example:
         >>> import torch, steprule.torch
