@@ -93,7 +93,7 @@ def emit(
     ] = None,
     dtype: Annotated[
         Dtype | None,
-        typer.Option(metavar="TYPE", help="Of the parameters: float16, bfloat16, float32, float64. Default: float32."),
+        typer.Option(metavar="TYPE", help="The parameters' type: float16, bfloat16, float32, float64. Default: float32."),
     ] = None,
     states: Annotated[
         list[str] | None,
@@ -103,7 +103,7 @@ def emit(
         Weights | None,
         typer.Option(
             metavar="FORMAT",
-            help="How parameters of 16 bits are kept: nearest, stochastic, split24, split32. Default: nearest.",
+            help="Format of 16-bit parameters: nearest, stochastic, split24, split32. Default: nearest.",
         ),
     ] = None,
     triple: Annotated[

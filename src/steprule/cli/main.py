@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 for _verb, _short in (
     (race.race, "Race optimizers on a problem."),
-    (rules.rules, "Show the catalogue, or all of one rule."),
+    (rules.rules, "Show the catalogue, or one rule in full."),
     (emit.emit, "Write out a rule as a target runs it."),
     (lab.lab, "Show rules at work, on a page in a browser."),
 ):

@@ -71,7 +71,7 @@ def race(
 ) -> None:
     """Race optimizers on a problem: same start, same batches, each rule at its best learning rate.
 
-    Interrupted, it keeps the finished runs; the same command goes on.
+    Interrupted, it keeps the finished runs; the same command continues.
     """
     begin = time.perf_counter()
     if list_:

@@ -48,7 +48,7 @@ def rules(
         console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
     console.print("Slots in parentheses are kept by some options only; bytes are those of a float32 parameter with its")
     console.print(f"slots, by default; in {title}, those of a bfloat16 parameter with 8 bits beside it and such slots.")
-    console.print("`steprule rules NAME` tells all of one rule.")
+    console.print("`steprule rules NAME` shows one rule in full.")
 
 
 def slots(rule: Rule) -> str:

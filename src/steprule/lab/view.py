@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class View:
-    """What is asked for; nothing is asked for by default.
+    """What the page is to show first; by default, nothing in particular.
 
     Attributes:
         rules: to be shown first, one alone beside Adam; those that are not in the menu are added to it. A rule may come

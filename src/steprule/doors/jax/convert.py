@@ -24,18 +24,17 @@ __all__ = ["encode", "from_optax", "to_optax"]
 def from_optax(
     rule: str | Rule, theirs: Any, ours: Any, *, t: int | None = None, convert: bool = False, **hyperparameters: Any
 ) -> Any:
-    """Return a state of ours that goes on where one of optax stands.
+    """Return a steprule state that continues from an optax state.
 
     Both may be nested in those of ``optax.chain`` and other wrappers; what is found in ``theirs`` is put into ``ours``.
 
     Args:
         rule: the name of the transformation in ``steprule.jax``, or the rule that was given to ``transformation``.
-        theirs: a state of optax's transformation that means the same, as ``optax.ScaleByAdamState``.
-        ours: what ``init`` of ours returned.
+        theirs: a state of the corresponding optax transformation, such as ``optax.ScaleByAdamState``.
+        ours: what ``init`` of the steprule transformation returned.
         t: the steps taken, for states of optax that do not count them.
-        convert: whether slots may be kept in another format than there: numbers are rounded to nearest, to that of
-            ``ours``.
-        hyperparameters: as they were given to it.
+        convert: whether ``ours`` may have slots in another format: numbers are then rounded to nearest in that format.
+        hyperparameters: those that were passed to the steprule transformation.
 
     Raises:
         StateError: when optax has no such rule, or a state is of another rule, of other parameters, or, without
@@ -55,9 +54,9 @@ def from_optax(
 
 
 def encode(state: Any, like: Any) -> Any:
-    """Return a state of ours in the formats of another one, its numbers rounded to nearest.
+    """Return a steprule state in the formats of another one, its numbers rounded to nearest.
 
-    So a run in float32 goes on in fewer bits, or one in fewer bits in float32. ``decode`` is for reading alone.
+    So a float32 run can continue in low precision, and the other way round. ``decode`` is only for reading a state.
 
     Args:
         state: of a transformation, or slots of a ``Step``; also nested in those of ``optax.chain``.
@@ -70,11 +69,11 @@ def encode(state: Any, like: Any) -> Any:
 
 
 def to_optax(rule: str | Rule, ours: Any, theirs: Any, *, convert: bool = False, **hyperparameters: Any) -> Any:
-    """Return a state of optax that goes on where one of ours stands: ``theirs`` with our slots and count.
+    """Return an optax state that continues from a steprule state: ``theirs`` with the slots and count of ``ours``.
 
     Args:
         rule, ours, theirs, hyperparameters: see ``from_optax``.
-        convert: whether slots may be kept in another format than here; they get that of ``theirs``.
+        convert: whether slots may be in another format in ``ours``; they get that of ``theirs``.
 
     Raises:
         StateError: as ``from_optax``.

@@ -42,7 +42,7 @@ __all__ = [
 class EightBit(NamedTuple):
     """A slot in 8 bits: ``uint8`` codes of the parameter's shape, and an exponent for up to 128 neighbours in a row.
 
-    Neither is a number that the slot holds; ``decode`` has these.
+    Neither holds the slot's values; ``decode`` returns those.
     """
 
     codes: Array
@@ -77,7 +77,7 @@ class NonNegativeEightBit(EightBit):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Coded:
-    """A slot in codes, of any format but 8 bits: several may share an item, so their shape is not the parameter's.
+    """A slot in codes, of any format but 8 bits: several codes may share an item, so their shape is not the parameter's.
 
     Attributes:
         codes: the codes, in rows of the parameter's first axis.

@@ -13,14 +13,14 @@ __all__ = ["Training"]
 
 @dataclass(eq=False)
 class Training(HasGuards):
-    """A run of the JAX door, for ``steprule.save`` and ``steprule.load``.
+    """A training run in JAX, for ``steprule.save`` and ``steprule.load``.
 
-    Arrays of JAX are not written to: a load puts new ones into ``state``, and with ``params=True`` into ``params``, on
-    the devices and in the sharding of those that were there.
+    JAX arrays are immutable: a load puts new ones into ``state``, and with ``params=True`` into ``params``, on
+    the same devices and with the same sharding as the old ones.
 
     Attributes:
-        transformation: what was made by ``steprule.jax``, also where ``state`` is that of an ``optax.chain`` or of
-            another wrapper of it; or a ``Step``, with ``state=State(t, slots)``.
+        transformation: the one made by ``steprule.jax``, even if ``state`` is that of an ``optax.chain`` or of
+            another wrapper around it; or a ``Step``, with ``state=State(t, slots)``.
         params: the parameters.
         state: what ``init`` or ``update`` returned.
 
