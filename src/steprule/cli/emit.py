@@ -93,7 +93,7 @@ def emit(
     ] = None,
     dtype: Annotated[
         Dtype | None,
-        typer.Option(metavar="TYPE", help="The parameters' type: float16, bfloat16, float32, float64. Default: float32."),
+        typer.Option(metavar="TYPE", help="Parameters' type: float16, bfloat16, float32, float64. Default: float32."),
     ] = None,
     states: Annotated[
         list[str] | None,

@@ -77,7 +77,7 @@ class NonNegativeEightBit(EightBit):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Coded:
-    """A slot in codes, of any format but 8 bits: several codes may share an item, so their shape is not the parameter's.
+    """A slot in codes, of any format but 8 bits: several may share an item, so their shape is not the parameter's.
 
     Attributes:
         codes: the codes, in rows of the parameter's first axis.
