@@ -16,6 +16,8 @@ from steprule.launch.readings import Reading
 from steprule.monitor import Diagnoses
 from steprule.monitor.illnesses import ILLNESSES, WINDOW
 from steprule.monitor.judge import diagnose, look_back
+from steprule.rules import CATALOGUE
+from steprule.rules.averaging import averaging
 
 
 @pytest.mark.parametrize("run", HEALTHY, ids=lambda run: run.name)
@@ -38,8 +40,8 @@ def test_every_illness_has_a_run() -> None:
     assert {run.illness for run in ILL} == set(NAMES) == {illness.name for illness in ILLNESSES}
 
 
-def reading(t: int, name: str = "w", shape: tuple[int, ...] = (10, 10), **changes: Any) -> Reading:
-    """Return a healthy reading of 100 elements of Adam, with changes: to the sums, or to what is named so."""
+def reading(t: int, name: str = "w", shape: tuple[int, ...] = (10, 10), rule: str = "adam", **changes: Any) -> Reading:
+    """Return a healthy reading of 100 elements, with changes: to the sums, or to what is named so."""
     least = {"gradient": 1.0, "nonfinite": 0.0, "zeros": 0.0, "weight": 1.0, "update": 1e-6, "moved": 100.0}
     rest = {"frozen": 0.0, "epsilon": 0.0, "ratio": 100.0, "signal": 20.0, "idle": 0.0}
     slots = {"error m": 1e-4, "square m": 1.0}
@@ -55,7 +57,10 @@ def reading(t: int, name: str = "w", shape: tuple[int, ...] = (10, 10), **change
             formats["theta"] = value
         else:
             hyperparameters[key] = value
-    return Reading(name, shape, "bfloat16", formats, "adam", t, hyperparameters, sums)
+    own = CATALOGUE[rule]
+    chosen = {key: value for key, value in hyperparameters.items() if key in own.hyperparameters}
+    average = averaging(own, own.variant(own.resolve(chosen)))
+    return Reading(name, shape, "bfloat16", formats, rule, t, hyperparameters, average, sums)
 
 
 def said(readings: Iterable[Sequence[Reading]], clips: bool = False) -> Diagnoses:
@@ -133,15 +138,43 @@ def test_v_warms_up_before_it_lags_behind() -> None:
     assert names(grown) == []
 
 
-@pytest.mark.parametrize("uncorrected", [{"bias_correction": False}, {"correction": "none"}])
+@pytest.mark.parametrize(
+    "uncorrected",
+    [
+        {"bias_correction": False},
+        {"rule": "amsgrad", "correction": "none"},
+        {"rule": "rmsprop", "rho": 0.99},
+        {"rule": "adan", "beta2": 0.5, "beta3": 0.99, "bias_correction": False},
+    ],
+    ids=str,
+)
 def test_a_v_that_is_not_corrected_starts_small(uncorrected: dict[str, Any]) -> None:
     squares = 100 / (1 - 0.99**5)  # of steady gradients
     steps = [[reading(5, ratio=squares, **uncorrected)]] * 3
     assert names(steps) == []
     assert names([[reading(5, ratio=squares)]] * 3) == ["v still warming up"]
     assert names([[reading(5, ratio=16 * squares, **uncorrected)]] * 3) == ["v still warming up"]
-    rho = [dataclasses.replace(one, hyperparameters={"lr": 1e-3, "rho": 0.99}) for (one,) in steps]
-    assert names([[one] for one in rho]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rule": "adam", "beta2": 0.999}, "lower beta2"),
+        ({"rule": "rmsprop", "rho": 0.999}, "lower rho"),
+        ({"rule": "adan", "beta2": 0.5, "beta3": 0.999}, "lower beta3"),
+        ({"rule": "yogi", "beta2": 0.999}, "lower beta2"),
+    ],
+    ids=str,
+)
+def test_the_decay_of_v_is_called_as_the_rule_calls_it(changes: dict[str, Any], told: str) -> None:
+    warming = said([[reading(t, ratio=1e6, **changes)] for t in range(200, 700, 100)])
+    assert [str(found) for found in warming] == [
+        "v still warming up (w): at step 400 the gradients are 100.0 times the root of v, which averages over 1,000 "
+        f"steps: they grow faster than it follows. Warm lr up for as many steps, {told}, or pass update_clip=True."
+    ]
+    assert warming[0].evidence[told.removeprefix("lower ")] == 0.999
+    spiking = said([[reading(t, ratio=1e6, **changes)] for t in range(2000, 7000, 1000)])
+    assert [found.remedy for found in spiking] == [f"Pass update_clip=True, or {told}."]
 
 
 def test_a_new_layer_whose_gradients_agree_may_step_far() -> None:
@@ -207,7 +240,7 @@ def test_rules_without_averages() -> None:
         sums = {
             key: made.sums[key] for key in ("gradient", "nonfinite", "zeros", "weight", "update", "moved", "frozen")
         }
-        return dataclasses.replace(made, sums=sums, hyperparameters={"lr": 0.1}, rule="sgd")
+        return dataclasses.replace(made, sums=sums, hyperparameters={"lr": 0.1}, averaging=None, rule="sgd")
 
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({}, []),

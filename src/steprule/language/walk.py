@@ -25,10 +25,13 @@ def first_difference(one: Node, other: Node) -> tuple[Node, Node] | None:
     return None
 
 
-def postorder(roots: Iterable[Node]) -> list[Node]:
-    """Return every node below the roots once, arguments before what uses them."""
+def postorder(roots: Iterable[Node], apart: Iterable[Node] = ()) -> list[Node]:
+    """Return every node below the roots once, arguments before what uses them.
+
+    Those ``apart`` are left out, and what only they use.
+    """
     order: list[Node] = []
-    seen: set[Node] = set()
+    seen: set[Node] = set(apart)
     stack = [(root, False) for root in reversed(list(roots))]
     while stack:
         node, ready = stack.pop()
@@ -41,6 +44,6 @@ def postorder(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
-def symbols_in(roots: Iterable[Node]) -> frozenset[str]:
-    """Return the names of the symbols that the expressions depend on."""
-    return frozenset(node.name for node in postorder(roots) if node.op == "symbol")
+def symbols_in(roots: Iterable[Node], apart: Iterable[Node] = ()) -> frozenset[str]:
+    """Return the names of the symbols that the expressions depend on, otherwise than by the nodes ``apart``."""
+    return frozenset(node.name for node in postorder(roots, apart) if node.op == "symbol")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from steprule.engine import Kernel
+from steprule.rules.averaging import Averaging
 
 __all__ = ["Reading", "Watcher", "formats_in"]
 
@@ -22,6 +23,7 @@ class Reading:
         rule: the name of the rule.
         t: the number of the step.
         hyperparameters: as they were in this step, by the rule's names.
+        averaging: how the rule's second moment averages; None if it has none.
         sums: see ``rules.readings``.
     """
 
@@ -32,6 +34,7 @@ class Reading:
     rule: str
     t: int
     hyperparameters: Mapping[str, Any]
+    averaging: Averaging | None
     sums: Mapping[str, float]
 
 

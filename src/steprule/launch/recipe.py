@@ -22,6 +22,7 @@ from steprule.engine import PassName, Task, watched
 from steprule.launch.guards import Guards
 from steprule.launch.readings import Reading, formats_in
 from steprule.launch.row import Row
+from steprule.rules.averaging import averaging
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["NOTHING", "Recipe", "reading", "whole"]
@@ -166,6 +167,7 @@ def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Re
         line: what the kernel has summed.
     """
     group, shape, formats = row.group, row.memories[0].shape, formats_in(row.kernel)
-    values = group.values
-    sums = dict(zip(watched(values.rule, values.variant, row.storage), line, strict=True))
-    return Reading(names[row.place], shape, row.dtype, formats, values.rule.name, t, group.hyperparameters, sums)
+    rule, variant = group.values.rule, group.values.variant
+    sums = dict(zip(watched(rule, variant, row.storage), line, strict=True))
+    average = averaging(rule, variant)
+    return Reading(names[row.place], shape, row.dtype, formats, rule.name, t, group.hyperparameters, average, sums)

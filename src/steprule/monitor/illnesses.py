@@ -188,7 +188,14 @@ def _spiking(seen: Seen) -> float | None:
 
 
 def _rms_evidence(seen: Seen) -> dict[str, Any]:
-    return {"update_rms": seen.row["update_rms"], "memory": 1 / (1 - (seen.decay or 0.0))}
+    decay, name = seen.decay or 0.0, seen.decay_name
+    return {"update_rms": seen.row["update_rms"], "memory": 1 / (1 - decay)} | ({name: decay} if name else {})
+
+
+def _forget(numbers: Mapping[str, Any]) -> str:
+    """Return how v forgets faster, in the rule's own words where they name its decay."""
+    name = next((key for key in numbers if key not in ("update_rms", "memory", "step", "readings")), None)
+    return f"lower {name}" if name else "let v average over fewer steps"
 
 
 def _slot_evidence(seen: Seen) -> dict[str, Any]:
@@ -273,7 +280,7 @@ ILLNESSES: Sequence[Illness] = (
             f"at step {e['step']:,} the gradients are {e['update_rms']:.1f} times the root of v, which averages over "
             f"{e['memory']:,.0f} steps: they grow faster than it follows."
         ),
-        "Warm lr up for as many steps, lower beta2, or pass update_clip=True.",
+        lambda e: f"Warm lr up for as many steps, {_forget(e)}, or pass update_clip=True.",
     ),
     Illness(
         "loss spikes ahead",
@@ -284,7 +291,7 @@ ILLNESSES: Sequence[Illness] = (
             f"at step {e['step']:,} the gradients were {e['update_rms']:.1f} times the root of v, which averages over "
             f"{e['memory']:,.0f} steps; above 2.3 the loss often jumps within 8 steps."
         ),
-        "Pass update_clip=True, or lower beta2.",
+        lambda e: f"Pass update_clip=True, or {_forget(e)}.",
     ),
     Illness(
         "slot in too few bits",

@@ -49,27 +49,30 @@ class Seen:
         norm, lr = self.row["weight_norm"], self.row["lr"]
         return lr * sqrt(self.size) / norm if lr is not None and norm else None
 
-    @property
+    @cached_property
     def decay(self) -> float | None:
         """What v decays by."""
-        values = self.reading.hyperparameters
-        decay = values.get("beta2", values.get("rho"))
-        return float(decay) if decay is not None else None
+        average, values = self.reading.averaging, self.reading.hyperparameters
+        return None if average is None else average.decay(self.reading.t, values)
 
     @property
+    def decay_name(self) -> str | None:
+        """Which hyperparameter that is, if it is one."""
+        average, decay = self.reading.averaging, self.decay
+        return None if average is None or decay is None else average.name(decay, self.reading.hyperparameters)
+
+    @cached_property
     def excess(self) -> float | None:
         """The update RMS over what steady gradients make of it, 1 unless v starts at zero and is not corrected.
 
         None for sparse gradients: of rows that are seldom touched v knows less than t says. And where updates are
         clipped, which is what one does about it.
         """
-        rms, decay, values = self.row["update_rms"], self.decay, self.reading.hyperparameters
-        if rms is None or decay is None or self.clips or not self.is_whole:
+        rms, average, decay = self.row["update_rms"], self.reading.averaging, self.decay
+        if rms is None or average is None or decay is None or self.clips or not self.is_whole:
             return None
-        is_corrected = (
-            "rho" not in values and values.get("bias_correction", True) and values.get("correction") != "none"
-        )
-        return float(rms if is_corrected else rms * sqrt(1 - decay**self.reading.t))
+        starts_whole = average.starts_whole(self.reading.hyperparameters)
+        return float(rms if starts_whole else rms * sqrt(1 - decay**self.reading.t))
 
     @property
     def live_epsilon(self) -> float | None:

@@ -18,6 +18,7 @@ __all__ = [
     "GRAD_SCALE",
     "UNGUARDED",
     "Guard",
+    "gradient_of",
     "update_ratio",
 ]
 
@@ -80,13 +81,13 @@ def update_ratio(rule: Rule, variant: Variant) -> Node | None:
     moment = second_moment(rule, variant)
     if moment is None:
         return None
-    square = _gradient_of(rule, variant) ** 2
+    square = gradient_of(rule, variant) ** 2
     if "eps" in rule.trace(variant).used:
         moment = maximum(moment, symbol("eps", "host") ** 2)
     ratio: Node = where(square == 0.0, 0.0, square / moment)  # 0 / 0 where eps is 0
     return ratio
 
 
-def _gradient_of(rule: Rule, variant: Variant) -> Node:
+def gradient_of(rule: Rule, variant: Variant) -> Node:
     """Return the gradient as the rule's own formula sees it, after combinators."""
     return named_nodes(rule, variant).get(rule.gradient, symbol(rule.gradient, "element"))

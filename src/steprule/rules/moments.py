@@ -7,7 +7,7 @@ from steprule.language.walk import postorder, symbols_in
 from steprule.rules.hyperparameters import Role
 from steprule.rules.rule import Rule, Variant
 
-__all__ = ["first_moment", "is_timely", "named_nodes", "second_moment"]
+__all__ = ["first_moment", "is_corrected", "is_timely", "named_nodes", "second_moment"]
 
 
 def first_moment(rule: Rule, variant: Variant) -> Node | None:
@@ -37,6 +37,18 @@ def is_timely(rule: Rule, variant: Variant) -> bool:
     trace = rule.trace(variant)
     moment = trace.slots.get(rule.slot_of(Role.SECOND_MOMENT) or "")
     return any(node is moment for node in postorder([trace.parameter]))
+
+
+def is_corrected(rule: Rule, variant: Variant) -> bool:
+    """Whether what the rule does to its second moment before it divides makes up for the start at zero.
+
+    That is so where it changes from step to step: by t, or by a Scalar such as a running product of decays.
+    """
+    moment, slot = second_moment(rule, variant), rule.slot_of(Role.SECOND_MOMENT)
+    if moment is None:
+        return False
+    new = rule.trace(variant).slots[slot or ""]
+    return not symbols_in([moment], apart=[new]).isdisjoint({"t", *rule.scalars})
 
 
 def named_nodes(rule: Rule, variant: Variant) -> dict[str, Node]:
