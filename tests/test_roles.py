@@ -7,16 +7,17 @@ import pickle
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 import steprule as sr
 import steprule.torch
-from steprule import Decay, FirstMoment, NonNegative, Rate, Rule, Scalar, SecondMoment, rule, sqrt
+from steprule import Decay, FirstMoment, NonNegative, Positive, Range, Rate, Rule, Scalar, SecondMoment, rule, sqrt
 from steprule.doors.foreign.names import NAMES, slot_names
 from steprule.errors import HyperparameterError, RuleError, StateError
 from steprule.rules import CATALOGUE
@@ -236,6 +237,63 @@ def late(theta, g, *, lr: Rate = 0.1, beta: FirstMoment = 0.5):
     return (theta - lr * beta * g,)
 
 
+def ranged(theta, g, m: Decay, *, lr: Rate = 0.1):
+    return theta - lr * m, g
+
+
+def rated(theta, g, v: Rate, *, lr: Rate = 0.1):
+    """Not another word for NonNegative: v would lose its sign in few bits."""
+    return theta - lr * v, g
+
+
+def positive(theta, g, v: Positive, *, lr: Rate = 0.1):
+    return theta - lr * g / v, abs(g)
+
+
+def perhaps(theta, g, v: NonNegative | None, *, lr: Rate = 0.1):
+    return theta - lr * g, g**2
+
+
+def one_number_perhaps(theta, g, v: Scalar | None, *, t, lr: Rate = 0.1):
+    return theta - lr * g, t
+
+
+def switched(theta, g, m: bool, *, lr: Rate = 0.1):
+    return theta - lr * g, g
+
+
+def chosen(theta, g, m: Literal["a", "b"], *, lr: Rate = 0.1):
+    return theta - lr * g, g
+
+
+def of_a_range(theta, g, m: Annotated[float, Range(-1.0, 1.0)], *, lr: Rate = 0.1):
+    return theta - lr * g, g
+
+
+def scalar_parameter(theta: Scalar, g, *, lr: Rate = 0.1):
+    return (theta - lr * g,)
+
+
+def averaged_parameter(theta: FirstMoment, g, *, lr: Rate = 0.1):
+    return (theta - lr * g,)
+
+
+def squared_gradient(theta, g: SecondMoment, *, lr: Rate = 0.1):
+    return (theta - lr * g,)
+
+
+def gradient_of_a_sign(theta, g: NonNegative, *, lr: Rate = 0.1):
+    return (theta - lr * g,)
+
+
+def counted(theta, g, *, t: Positive, lr: Rate = 0.1):
+    return (theta - lr * g / t,)
+
+
+REMEDY = (
+    ", which says nothing about a slot; write FirstMoment, SecondMoment, NonNegative, Scalar or nothing, "
+    r"and put a hyperparameter after the \*$"
+)
 WRONG: list[tuple[Callable[..., Any], str]] = [
     (two_first, "slots 'fast' and 'slow' are both FirstMoment, and a rule has one: .* leave the other without a role$"),
     (two_second, "slots 'fast' and 'slow' are both SecondMoment, .* NonNegative if it is never below zero"),
@@ -243,6 +301,22 @@ WRONG: list[tuple[Callable[..., Any], str]] = [
     (twice, "slot 'm' is annotated FirstMoment and more, but FirstMoment stands alone"),
     (maybe, "slot 'v' is annotated SecondMoment and more, .* a variant without it returns None"),
     (both, "slot 'v' is annotated FirstMoment and more"),
+    (ranged, f"'m' is annotated Decay{REMEDY}"),
+    (rated, f"'v' is annotated Rate{REMEDY}"),
+    (positive, f"'v' is annotated Positive{REMEDY}"),
+    (perhaps, rf"'v' is annotated NonNegative \| None{REMEDY}"),
+    (one_number_perhaps, rf"'v' is annotated Scalar \| None{REMEDY}"),
+    (switched, f"'m' is annotated bool{REMEDY}"),
+    (chosen, rf"'m' is annotated typing.Literal\['a', 'b'\]{REMEDY}"),
+    (of_a_range, r"'m' is annotated typing.Annotated\[float, Range\(low=-1.0, .*which says nothing about a slot"),
+    (scalar_parameter, "'theta' is annotated Scalar, which says nothing about a parameter; leave the annotation away$"),
+    (averaged_parameter, "'theta' is annotated FirstMoment, which says nothing about a parameter; leave"),
+    (
+        squared_gradient,
+        "'g' is annotated SecondMoment, which says nothing about a gradient; leave",
+    ),
+    (gradient_of_a_sign, "'g' is annotated NonNegative, which says nothing about a gradient; leave"),
+    (counted, "'t' is annotated Positive, which says nothing about a step number; leave the annotation away$"),
     (late, r"hyperparameter 'beta' is annotated FirstMoment, which is for slots: put it before the \*"),
 ]
 
@@ -252,6 +326,22 @@ def test_wrong_roles_are_refused_with_the_line(function: Callable[..., Any], mes
     line = function.__code__.co_firstlineno
     with pytest.raises(RuleError, match=rf"(?ms)rule '{function.__name__}', .*test_roles.py, line {line}: {message}"):
         rule(function)
+
+
+def typed(
+    theta: NDArray[Any], g: torch.Tensor, m: float, v: Annotated[NDArray[Any] | None, "mine"], *, t: int, lr: Rate = 0.1
+):
+    return theta - lr * g / t, m, v
+
+
+def non_negative(theta, g, v: Annotated[float, Range(0.0)], *, lr: Rate = 0.1):
+    """What NonNegative stands for."""
+    return theta - lr * g, v
+
+
+def test_types_for_type_checkers_are_not_looked_at() -> None:
+    assert (rule(typed).roles, rule(typed).non_negative, rule(typed).scalars) == ({}, set(), set())
+    assert rule(non_negative).non_negative == {"v"}
 
 
 def test_state_dicts_and_pickles_have_the_rules_own_names() -> None:

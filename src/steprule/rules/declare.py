@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.sums import SIZE, TOTAL
 from steprule.language.tracing import explain
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE
-from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Role, Scalar, declare, role_of
+from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Role, Scalar, check_element, declare, role_of
 from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
@@ -87,6 +87,7 @@ def _declare(
     hints = _hints(function, name)
     elements, hyperparameters = _signature(function, name, hints)
     roles = _roles(function, name, {slot: hints.get(slot) for slot in elements[2:]})
+    _check_annotations(function, name, elements, hints)
     is_squared = {slot for slot, role in roles.items() if role is Role.SECOND_MOMENT}
     return Rule(
         function=function,
@@ -142,6 +143,19 @@ def _signature(
     if "t" in elements:
         raise explain(function, title, "t is the step number: name it after the *, and the slot otherwise")
     return elements, hyperparameters
+
+
+def _check_annotations(
+    function: Callable[..., Any], title: str, elements: Sequence[str], hints: Mapping[str, Any]
+) -> None:
+    """Refuse annotations that say nothing where they stand."""
+    parameter, gradient, *slots = elements
+    others = {parameter: "parameter", gradient: "gradient", "t": "step number"}
+    for name, what in {**others, **dict.fromkeys(slots, "slot")}.items():
+        try:
+            check_element(hints.get(name), what)
+        except RuleError as error:
+            raise explain(function, title, f"{name!r} {error}") from None
 
 
 def _roles(function: Callable[..., Any], title: str, annotations: Mapping[str, Any]) -> dict[str, Role]:

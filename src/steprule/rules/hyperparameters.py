@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
@@ -27,6 +27,7 @@ __all__ = [
     "Scalar",
     "SecondMoment",
     "Value",
+    "check_element",
     "check_schedule",
     "role_of",
 ]
@@ -66,7 +67,7 @@ class Range:
         return f"a number in {left}{self.low:g}, {self.high:g}{right}"
 
 
-Rate = Annotated[float, Range(0.0)]
+Rate = Annotated[float, Range(0.0), "learning rate"]
 """A learning rate: 0 or more (0 freezes the parameters and lets the slots go on)."""
 Decay = Annotated[float, Range(0.0, 1.0)]
 """A decay of an exponential average: in [0, 1)."""
@@ -110,11 +111,58 @@ def role_of(annotation: Any) -> Role | None:
     return role
 
 
+_NAMES: Sequence[tuple[str, Any]] = (
+    *(("Rate", Rate), ("Decay", Decay), ("Fraction", Fraction), ("NonNegative", NonNegative), ("Positive", Positive)),
+    *(("Scalar", Scalar), ("FirstMoment", FirstMoment), ("SecondMoment", SecondMoment)),
+)
+_OF_SLOTS = (FirstMoment, SecondMoment, NonNegative, Scalar)
+
+
+def check_element(annotation: Any, what: str) -> None:
+    """Check the annotation of a rule's argument that is no hyperparameter: what says nothing there is a mistake.
+
+    Types of arrays and numbers are for type checkers, and are not looked at.
+
+    Args:
+        annotation: None where there is none.
+        what: ``"slot"``, or what else the argument is.
+
+    Raises:
+        RuleError: for an annotation that would be ignored.
+    """
+    is_slot = what == "slot"
+    if (is_slot and annotation in _OF_SLOTS) or not any(map(_is_ours, _parts_of(annotation))):
+        return
+    of_slot = "write FirstMoment, SecondMoment, NonNegative, Scalar or nothing, and put a hyperparameter after the *"
+    remedy = of_slot if is_slot else "leave the annotation away"
+    raise RuleError(f"is annotated {_written(annotation)}, which says nothing about a {what}; {remedy}")
+
+
+def _written(annotation: Any) -> str:
+    """Return an annotation as one writes it."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(map(_written, get_args(annotation)))
+    if annotation is types.NoneType:
+        return "None"
+    known = next((name for name, other in _NAMES if annotation == other), None)
+    return known or (annotation.__name__ if isinstance(annotation, type) else repr(annotation))
+
+
+def _is_ours(part: Any) -> bool:
+    """Whether a part of an annotation is one that rules give a meaning to."""
+    is_choice = part is bool or get_origin(part) is Literal
+    return is_choice or isinstance(part, Range | Role) or part in get_args(Scalar)[1:]
+
+
+def _parts_of(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    if get_origin(annotation) is not Literal:
+        for part in get_args(annotation):
+            yield from _parts_of(part)
+
+
 def _roles_in(annotation: Any) -> Iterator[Role]:
-    if isinstance(annotation, Role):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _roles_in(part)
+    return (part for part in _parts_of(annotation) if isinstance(part, Role))
 
 
 @dataclass(frozen=True)
