@@ -26,6 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import steprule as sr
 import steprule.jax
 from steprule.errors import HyperparameterError, RuleError, StateError, StructureError, TargetError
+from steprule.formats import STATES
 from steprule.rules import CATALOGUE
 
 
@@ -257,7 +258,7 @@ def test_equinox() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-@pytest.mark.parametrize("states", ["float32", "bfloat16", "8bit"])
+@pytest.mark.parametrize("states", STATES)
 def test_orbax_keeps_states_exactly(tmp_path: Path, states: str) -> None:
     options: dict[str, Any] = {} if states == "float32" else {"states": states, "min_elements": 1}
     transformation = optax.chain(optax.clip_by_global_norm(1.0), steprule.jax.nadam(0.1, psi=4e-3, **options))

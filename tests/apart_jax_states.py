@@ -19,8 +19,7 @@ import steprule.jax as ours
 from steprule import coding, formats
 from steprule.backends import jax_math
 from steprule.errors import HyperparameterError, StateError, StructureError
-from steprule.formats.bfloat16 import BFLOAT16
-from steprule.formats.eight_bit import EIGHT_BIT
+from steprule.formats import SLOT_FORMATS
 
 TYPES = ("float16", "bfloat16", "float32", "float64")
 ALIASES = [name for name in sorted(set(dir(ours)) & set(dir(optax))) if name != "GradientTransformation"]
@@ -90,7 +89,7 @@ def test_a_decay_below_16_bits_has_its_effect() -> None:
 # Formats of states.
 
 
-@pytest.mark.parametrize("states", ["8bit", "bfloat16"])
+@pytest.mark.parametrize("states", SLOT_FORMATS)
 def test_a_run_of_optax_goes_on_in_fewer_bits_and_back(states: str) -> None:
     theirs = after(optax.adam(0.1))
     small = ours.adam(0.1, states=states)
@@ -101,11 +100,12 @@ def test_a_run_of_optax_goes_on_in_fewer_bits_and_back(states: str) -> None:
     assert_same_structure(state, like)
     assert int(state.count) == 3
     assert_equal(state.slots["nu"]["b"], theirs[0].nu["b"])
-    for name, way in (("mu", EIGHT_BIT.signed), ("nu", EIGHT_BIT.non_negative)):
+    own = SLOT_FORMATS[states]
+    for name, way in (("mu", own.signed), ("nu", own.non_negative)):
         numbers = np.asarray(getattr(theirs[0], name)["w"])
-        planes = coding.encode(way if states == "8bit" else BFLOAT16.signed, numbers)
+        planes = coding.encode(way, numbers)
         found = state.slots[name]["w"]
-        if states == "8bit":
+        if way.is_coded:
             np.testing.assert_array_equal(found.codes, planes[""])
             np.testing.assert_array_equal(found.scale, planes["scale"])
             np.testing.assert_array_equal(found.decode(), coding.decode(way, planes, (70, 100)))

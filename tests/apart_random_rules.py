@@ -19,7 +19,7 @@ import pytest
 import steprule as sr
 import steprule.jax
 from steprule.backends import c
-from steprule.formats import FORMATS, Storage
+from steprule.formats import FORMATS, SLOT_FORMATS, Storage
 from tests.apart_c import FLAGS, Steps, compiled
 from tests.apart_javascript import SEED, TENSOR, job, planes_of, run_jobs, sent
 from tests.cases import Array, assert_same_bits
@@ -30,6 +30,8 @@ from tests.triton_bits import Work, compare
 
 LOW = [("8bit", "float32", "nearest"), ("bfloat16", "bfloat16", "stochastic"), ("8bit", "bfloat16", "split24")]
 LOW += [("bfloat16", "float32", "nearest"), ("8bit", "bfloat16", "split32"), ("bfloat16", "bfloat16", "split24")]
+LOW += [("4bit", "float32", "nearest"), ("4bit", "bfloat16", "stochastic")]
+assert {state for state, _, _ in LOW} == set(SLOT_FORMATS)
 PARTS = [SOME, *(pytest.param(MANY[k : k + 20], marks=pytest.mark.slow) for k in range(0, 240, 20))]
 """Some rules at a time: one compilation, one process."""
 EACH = [number if number < 12 else pytest.param(number, marks=pytest.mark.slow) for number in (*SOME, *MANY[:120])]
@@ -99,7 +101,7 @@ def test_in_jax(number: int) -> None:
     values = made.given(made.choices[number % 2])
     rng = np.random.default_rng(number)
     theta = rng.standard_normal((3, 40)).astype(np.float32)
-    low: dict[str, Any] = {"states": ("8bit", "bfloat16")[number % 4 // 2], "min_elements": 1, "seed": 5}
+    low: dict[str, Any] = {"states": list(SLOT_FORMATS)[number // 2 % len(SLOT_FORMATS)], "min_elements": 1, "seed": 5}
     formats = low if number % 2 and any(slot not in made.rule.scalars for slot in made.rule.slots) else {}
     with told(made):
         other = sr.Optimizer(theta.copy(), made.rule, **formats, **values)

@@ -16,6 +16,7 @@ import numpy as np
 
 import steprule as sr
 from steprule.errors import HyperparameterError, NonFiniteError, StructureError
+from steprule.formats import STATES
 from steprule.rules import CATALOGUE
 from tests.cases import COMBINED, Array, assert_same_bits, unlike_defaults, variants, wild
 from tests.histories import DifferenceError, History, table_of
@@ -64,7 +65,7 @@ class Case:
                 {"update_clip": True},
             ]
         )
-        self.formats: dict[str, Any] = {"states": r.choice(["float32", "float32", "bfloat16", "8bit"])}
+        self.formats: dict[str, Any] = {"states": r.choice(["float32", *STATES])}
         if self.dtype in ("float16", "bfloat16"):
             self.formats["weights"] = r.choice(["nearest", "stochastic", "split24", "split32"])
         if self.formats["states"] != "float32":

@@ -17,6 +17,7 @@ import steprule as sr
 import steprule.torch as door
 from steprule.doors.checkpoint import content
 from steprule.errors import HyperparameterError, StateError
+from steprule.formats import SLOT_FORMATS
 from tests.cases import Array
 
 LARGE = 5_000  # no multiple of a group, above min_elements
@@ -29,7 +30,7 @@ def arrays(seed: int, shapes: list[tuple[int, ...]] = SHAPES) -> list[Array]:
 
 
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
-@pytest.mark.parametrize("states", ["8bit", "bfloat16"])
+@pytest.mark.parametrize("states", SLOT_FORMATS)
 def test_an_array_of_one_dimension_is_one_row(states: str, backend: str) -> None:
     flat, row = arrays(0)[1], arrays(0)[1].reshape(1, LARGE)
     one, two = (sr.Optimizer(x, "adam", states=states, backend=backend, seed=3) for x in (flat, row))
@@ -43,8 +44,9 @@ def test_an_array_of_one_dimension_is_one_row(states: str, backend: str) -> None
     assert {name: plane.ravel().tobytes() for name, plane in kept.items()} == {
         name: plane.ravel().tobytes() for name, plane in expected.items()
     }
-    assert kept["m"].dtype == (np.uint8 if states == "8bit" else np.uint16)
-    if states == "8bit":
+    is_coded = SLOT_FORMATS[states].signed.is_coded
+    assert kept["m"].dtype == (np.uint8 if is_coded else np.uint16)
+    if is_coded:
         assert kept["m.scale"].shape == (1, -(-LARGE // 128))
 
 

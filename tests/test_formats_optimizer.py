@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.formats import GROUP
+from steprule.formats import GROUP, SLOT_FORMATS
 from steprule.launch import strided
 from steprule.rules import CATALOGUE
 from steprule.runtime import launch
@@ -24,9 +24,8 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 SMALLEST: dict[str, Any] = {"states": "8bit", "weights": "split24", "min_elements": 0}
 # Type of the parameters and formats; together they have every format of both.
 COMBINATIONS: list[tuple[str, dict[str, Any]]] = [
-    ("float32", {"states": "8bit", "min_elements": 0}),
-    ("float32", {"states": "bfloat16", "min_elements": 0}),
-    ("bfloat16", SMALLEST),
+    *(("float32", {"states": states, "min_elements": 0}) for states in SLOT_FORMATS),
+    *(("bfloat16", {**SMALLEST, "states": one.name}) for one in SLOT_FORMATS.values() if one.signed.is_coded),
     ("bfloat16", {"states": "bfloat16", "weights": "stochastic", "min_elements": 0}),
     ("bfloat16", {"weights": "split32"}),
     ("float16", {"states": "8bit", "weights": "stochastic", "min_elements": 0}),

@@ -19,6 +19,7 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch
+from steprule.formats import SLOT_FORMATS
 from steprule.launch.launch import Launch
 from steprule.launch.values import GroupValues
 from steprule.monitor.statistics import QUANTISATION
@@ -128,7 +129,7 @@ def test_frozen_are_those_that_bfloat16_rounds_back(weights: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
-@pytest.mark.parametrize("states", ["8bit", "bfloat16"])
+@pytest.mark.parametrize("states", SLOT_FORMATS)
 def test_the_error_of_slots_in_fewer_bits(states: str, backend: str) -> None:
     formula, options = RULES["adam"]
     start = np.random.default_rng(4).standard_normal(SHAPE).astype(np.float32)
@@ -141,9 +142,12 @@ def test_the_error_of_slots_in_fewer_bits(states: str, backend: str) -> None:
             exact = formula(theta, g, slots, t, **options).slots
         for slot, kept in door.slots().items():
             true = exact[slot].astype(np.float64)
-            error = math.sqrt(np.sum((kept - true) ** 2) / np.sum(true**2))
+            off = (kept - exact[slot]).astype(
+                np.float64
+            )  # as the kernel subtracts, which is exact where codes are near
+            error = math.sqrt(np.sum(off**2) / np.sum(true**2))
             assert monitor.latest[0][f"{QUANTISATION}{slot}"] == pytest.approx(error, rel=1e-12)
-            assert 1e-4 < error < 0.1
+            assert 1e-4 < error < (0.4 if states == "4bit" else 0.1)
 
 
 CONFIGS: dict[str, dict[str, Any]] = {

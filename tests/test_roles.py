@@ -20,6 +20,7 @@ import steprule.torch
 from steprule import Decay, FirstMoment, NonNegative, Positive, Range, Rate, Rule, Scalar, SecondMoment, rule, sqrt
 from steprule.doors.foreign.names import NAMES, slot_names
 from steprule.errors import HyperparameterError, RuleError, StateError
+from steprule.formats import SLOT_FORMATS
 from steprule.rules import CATALOGUE
 from tests.cases import Array, assert_same_bits
 
@@ -130,6 +131,9 @@ def test_the_correction_of_moments_may_be_called_anything(name: str, options: di
     assert all(row[key] is not None for row in rows for key in MOMENTS)
 
 
+LOOKED_AT = [{}, {"update_clip": True}, *({"states": states, "min_elements": 0} for states in SLOT_FORMATS)]
+
+
 @rule
 def bare_adam(theta, w, a: FirstMoment, nu: SecondMoment, *, t, lr: Rate = 1e-3, eps: NonNegative = 1e-8):
     """Adam without a name for anything between."""
@@ -139,7 +143,7 @@ def bare_adam(theta, w, a: FirstMoment, nu: SecondMoment, *, t, lr: Rate = 1e-3,
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("options", [{}, {"update_clip": True}, {"states": "8bit", "min_elements": 0}], ids=str)
+@pytest.mark.parametrize("options", LOOKED_AT, ids=str)
 def test_an_adam_of_ones_own_is_read_and_guarded_as_adam(door: str, options: dict[str, Any]) -> None:
     rows = same_runs(bare_adam, CATALOGUE["adam"], door, **options)
     assert all(row[key] is not None for row in rows for key in MOMENTS)

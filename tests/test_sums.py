@@ -18,7 +18,7 @@ from steprule import rule
 from steprule.backends import javascript, latex
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, NonFiniteError, RuleError, TargetError
-from steprule.formats import FORMATS
+from steprule.formats import FORMATS, SLOT_FORMATS
 from steprule.language import mean, total, where
 from steprule.language.sums import BLOCK, rounded_once
 from steprule.rules import CATALOGUE, FirstMoment, NonNegative, Scalar, SecondMoment
@@ -141,7 +141,7 @@ def test_strided_arrays_have_the_bits_of_their_copies(name: str, backend: str) -
 
 
 @pytest.mark.parametrize("name", ["layerwise", "standardized"])
-@pytest.mark.parametrize("formats", [{"states": "8bit"}, {"states": "bfloat16"}], ids=str)
+@pytest.mark.parametrize("formats", [{"states": states} for states in SLOT_FORMATS], ids=str)
 def test_low_precision_slots(name: str, formats: dict[str, Any]) -> None:
     found = []
     for backend in ("llvm", "numpy"):

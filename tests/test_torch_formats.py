@@ -16,6 +16,7 @@ from torch import Tensor
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import StateError
+from steprule.formats import SLOT_FORMATS
 from steprule.rules import CATALOGUE
 from tests.cases import Array
 from tests.test_formats_optimizer import COMBINATIONS, SMALLEST, arrays, assert_same_plane, combination_id, fitting
@@ -46,7 +47,11 @@ def numbers(value: Tensor) -> Array:
 def key_of(entry: dict[str, Any], plane: str) -> str:
     """Return the key of a state that holds a plane of the NumPy door, in an optimizer of any rule."""
     value, _, suffix = plane.partition(".")
-    names = {"low": ["param_low"], "scale": [f"{value}_scale"], "": [f"{value}_8bit", value]}[suffix]
+    names = {
+        "low": ["param_low"],
+        "scale": [f"{value}_scale"],
+        "": [*(f"{value}_{name}" for name in SLOT_FORMATS), value],
+    }[suffix]
     return next(name for name in names if name in entry)
 
 
@@ -87,6 +92,7 @@ LAID_OUT: list[tuple[torch.dtype, dict[str, Any]]] = [
     (BF16, {"weights": "stochastic"}),
     (BF16, {"states": {"exp_avg": "8bit"}, "min_elements": 0}),
     (BF16, SMALLEST),
+    (BF16, {**SMALLEST, "states": "4bit"}),
     (torch.float32, {"states": {"exp_avg_sq": "bfloat16"}, "min_elements": 0}),
     (torch.float32, EIGHT),
 ]

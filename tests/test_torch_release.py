@@ -17,6 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 import steprule.torch as door
 from steprule.doors.torch.launch import TensorLaunch
 from steprule.errors import StateError
+from steprule.formats import SLOT_FORMATS
 from steprule.torch import SGD, Adam, step_in_backward
 from tests.torch_cases import DENSE_ALL, case_id, everything, one_thread
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
 FORMATS: list[tuple[torch.dtype, dict[str, Any]]] = [
     (torch.float32, {}),
-    (torch.bfloat16, {"states": "8bit", "weights": "split24", "min_elements": 0}),
+    *((torch.bfloat16, {"states": states, "weights": "split24", "min_elements": 0}) for states in SLOT_FORMATS),
     (torch.bfloat16, {"weights": "stochastic"}),
     (torch.float16, {"states": "bfloat16", "weights": "split32", "min_elements": 0}),
 ]

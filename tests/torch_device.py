@@ -15,8 +15,11 @@ from torch import Tensor, nn
 import steprule.torch as door
 import tests.triton_prelude  # noqa: F401  (gives the interpreter the functions of a vendor's library)
 from steprule.doors.torch import devices
+from steprule.formats import SLOT_FORMATS
 from steprule.runtime import gpu
 
+CODED = [one.name for one in SLOT_FORMATS.values() if one.signed.is_coded]
+"""The formats of slots that are kept as codes."""
 FLOAT, HALF, BRAIN, DOUBLE, COMPLEX = torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64
 Spec = tuple[tuple[int, ...], torch.dtype]
 # Without elements, of no dimension, one more than a chunk of a kernel, rows that are no multiple of a group.

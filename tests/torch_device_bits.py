@@ -20,6 +20,7 @@ from tests.test_torch_launch import CHANGES, _load
 from tests.torch_cases import ALL, case_id
 from tests.torch_device import (
     BRAIN,
+    CODED,
     COMPLEX,
     DOUBLE,
     FEW,
@@ -83,7 +84,7 @@ def test_every_class(cls: str, options: Options, spy: Spy) -> None:
 
 
 FORMATS: list[tuple[str, Options]] = [
-    ("AdamW", {"states": "8bit", "weights": "split24", "min_elements": 0}),
+    *(("AdamW", {"states": states, "weights": "split24", "min_elements": 0}) for states in CODED),
     (
         "AdamW",
         {

@@ -31,6 +31,7 @@ from steprule.errors import NonFiniteError
 from steprule.runtime import gpu
 from tests.torch_device import (
     BRAIN,
+    CODED,
     DOUBLE,
     FEW,
     FLOAT,
@@ -239,7 +240,7 @@ UNASKED: list[tuple[str, Options, bool]] = [
     ("SGD", {"clip_norm": 0.5, "momentum": 0.9}, True),
     ("AdamW", {"capturable": True, "lr": torch.tensor(0.1)}, True),
     ("AdamW", {"lr": 0.1}, False),
-    ("NAdam", {"states": "8bit", "min_elements": 0}, False),
+    *(("NAdam", {"states": states, "min_elements": 0}, False) for states in CODED),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "weights": "stochastic"}, False),
 ]
 
@@ -358,7 +359,10 @@ GRAPHS: list[tuple[str, Options]] = [
     ("NAdam", {"lr": 0.05}),
     ("ASGD", {"lr": 0.05, "t0": 3}),
     ("Lion", {"lr": 0.01, "weights": "stochastic"}),
-    ("AdamW", {"lr": torch.tensor(0.1), "states": "8bit", "weights": "split24", "min_elements": 0}),
+    *(
+        ("AdamW", {"lr": torch.tensor(0.1), "states": states, "weights": "split24", "min_elements": 0})
+        for states in CODED
+    ),
     ("AdamW", {"lr": torch.tensor(0.1), "clip_norm": 0.5, "nonfinite": "skip"}),
     ("Adam", {"lr": 0.05, "update_clip": True}),
 ]
@@ -589,7 +593,7 @@ def poisoned(params: list[Any], t: int) -> None:
     ("cls", "options"),
     [
         ("NAdam", {}),
-        ("NAdam", {"clip_norm": 0.5, "states": "8bit", "min_elements": 0}),
+        *(("NAdam", {"clip_norm": 0.5, "states": states, "min_elements": 0}) for states in CODED),
         ("Adam", {"clip_value": 0.1, "weights": "split24"}),
         pytest.param("AdamW", {"update_clip": True, "clip_value": 1.0}, marks=pytest.mark.slow),
         pytest.param("Lion", {"clip_norm": 0.5, "weights": "stochastic"}, marks=pytest.mark.slow),
@@ -736,7 +740,10 @@ _BACK = [(_by_state_dict, "CPU to device"), (_by_checkpoint, "CPU to device"), (
     [
         ("NAdam", {"capturable": True}),
         ("AdamW", {"clip_norm": 0.5, "nonfinite": "skip", "max_skips": 3}),
-        ("AdamW", {"states": "8bit", "weights": "split24", "min_elements": 0, "capturable": True}),
+        *(
+            ("AdamW", {"states": states, "weights": "split24", "min_elements": 0, "capturable": True})
+            for states in CODED
+        ),
     ],
 )
 def test_a_run_goes_on_elsewhere(cls: str, options: Options, way: Any, where: str, tmp_path: Path) -> None:
@@ -807,7 +814,10 @@ def test_capturable_and_not(tmp_path: Path) -> None:
             "Adam", {"clip_norm": 0.5, "nonfinite": "skip", "update_clip": True}, True, marks=pytest.mark.slow
         ),
         pytest.param("Adam", {"nonfinite": "raise", "update_clip": True}, False, marks=pytest.mark.slow),
-        pytest.param("Lion", {"states": "8bit", "min_elements": 0, "clip_norm": 2.0}, True, marks=pytest.mark.slow),
+        *(
+            pytest.param("Lion", {"states": states, "min_elements": 0, "clip_norm": 2.0}, True, marks=pytest.mark.slow)
+            for states in CODED
+        ),
     ],
 )
 def test_readings_are_those_of_the_cpu(cls: str, options: Options, decided: bool) -> None:
