@@ -9,6 +9,7 @@ The gradient of a bfloat16 model is itself rounded to bfloat16, whatever is kept
 split32, which is exactly float32, as well as with a float32 model.
 
 python -m benchmarks.formats_quality [SEEDS]
+python -m benchmarks.formats_quality SEEDS "states 4bit" ...  # NumPy's runs alone; results are not kept
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ WAYS = {
     "states bfloat16": Way(states="bfloat16"),
     "states 8bit": Way(states="8bit"),
     "states 8bit, other bits": Way(states="8bit", other_bits=True),
+    "states 4bit": Way(states="4bit"),
     "bfloat16 nearest": Way("bfloat16"),
     "bfloat16 stochastic": Way("bfloat16", weights="stochastic"),
     "bfloat16 split24, states 8bit": Way("bfloat16", "8bit", "split24"),
@@ -226,17 +228,19 @@ def in_processes(function: Any, cases: Iterable[Any]) -> dict[Any, Any]:
         return dict(zip(cases, pool.map(function, cases, chunksize=4), strict=True))
 
 
-def _cases(seeds: int | None) -> list[Case]:
+def _cases(seeds: int | None, problems: Iterable[str] = STUDIES, ways: Iterable[str] = WAYS) -> list[Case]:
     return [
-        Case(problem, rule, lr, way, seed)
-        for problem, study in STUDIES.items()
-        for rule, lr in study.rates.items()
-        for seed in range(seeds or study.seeds)
-        for way in WAYS.values()
+        Case(problem, rule, lr, WAYS[way], seed)
+        for problem in problems
+        for rule, lr in STUDIES[problem].rates.items()
+        for seed in range(seeds or STUDIES[problem].seeds)
+        for way in ways
     ]
 
 
-def _differences(losses: dict[Case, float], problem: str, rule: str) -> dict[tuple[str, str], Array]:
+def _differences(
+    losses: dict[Case, float], problem: str, rule: str, pairs: Iterable[tuple[str, str]] = PAIRS
+) -> dict[tuple[str, str], Array]:
     """Return the differences seed by seed, by the names of the two ways."""
     found = {
         name: np.array(
@@ -244,7 +248,7 @@ def _differences(losses: dict[Case, float], problem: str, rule: str) -> dict[tup
         )
         for name, way in WAYS.items()
     }
-    return {(name, other): found[name] - found[other] for name, other in PAIRS} | {(FLOAT32, ""): found[FLOAT32]}
+    return {(name, other): found[name] - found[other] for name, other in pairs} | {(FLOAT32, ""): found[FLOAT32]}
 
 
 def _row(run: str, name: str, other: str, differences: Array, spread: float) -> list[str]:
@@ -279,8 +283,22 @@ def _norm_rows(seeds: int) -> tuple[list[list[str]], dict[str, Any]]:
     return rows, raw
 
 
+def _print_some(seeds: int, names: list[str]) -> None:
+    """Print what some ways make of the runs in NumPy."""
+    pairs = [(name, FLOAT32) for name in names]
+    losses = in_processes(train, _cases(seeds, PROBLEMS, (FLOAT32, *names)))
+    for problem in PROBLEMS:
+        for rule in STUDIES[problem].rates:
+            found = _differences(losses, problem, rule, pairs)
+            for pair in pairs:
+                print(*_row(f"{problem} {rule}", *pair, found[pair], float(found[FLOAT32, ""].std(ddof=1))), sep=" | ")
+
+
 def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    if sys.argv[2:]:
+        _print_some(int(sys.argv[1]), sys.argv[2:])
+        return
     losses = in_processes(train, _cases(seeds))
     runs = {
         f"{problem} {rule}": _differences(losses, problem, rule)
