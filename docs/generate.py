@@ -100,7 +100,8 @@ _OWN_RULES = """# Your own rules
 
 # What a slot may be
 
-A slot's annotation says what it is; its name has no meaning.
+A slot's annotation says what it is; its name has no meaning. An annotation that says nothing about a slot, such as
+`Decay`, is an error; types for type checkers are ignored.
 
 | annotation | what the slot is |
 |---|---|
