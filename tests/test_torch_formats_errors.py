@@ -257,11 +257,19 @@ def test_formats_are_those_of_the_constructor_and_others_are_refused(
 
 def test_both_formats_are_named() -> None:
     for there, here, words in (
-        ({"states": "8bit"}, {}, "exp_avg was kept as 8bit, and is kept as float32 here"),
-        ({"states": "bfloat16"}, {}, "exp_avg was kept as bfloat16, and is kept as float32 here"),
-        ({}, {"states": "8bit"}, "exp_avg is kept as 8bit here"),
-        ({"weights": "split24"}, {"weights": "stochastic"}, "was kept as split24, and is kept as stochastic here"),
-        ({"states": "8bit"}, {"states": "8bit", "min_elements": 8193}, "kept as 8bit, and is kept as float32 here"),
+        ({"states": "8bit"}, {}, "exp_avg is kept as float32 here, but the state has it as 8bit"),
+        ({"states": "bfloat16"}, {}, "exp_avg is kept as float32 here, but the state has it as bfloat16"),
+        ({}, {"states": "8bit"}, "exp_avg is kept as 8bit signed 128 here"),
+        (
+            {"weights": "split24"},
+            {"weights": "stochastic"},
+            "is kept as stochastic here, but the state has it as split24",
+        ),
+        (
+            {"states": "8bit"},
+            {"states": "8bit", "min_elements": 8193},
+            "is kept as float32 here, but the state has it as 8bit",
+        ),
     ):
         w, large = big(BF16), torch.ones(100, 100, dtype=BF16)
         saved, other = (door.AdamW([w, large], **options) for options in (there, here))
@@ -295,12 +303,12 @@ def test_a_state_that_was_never_stepped_leaves_the_formats() -> None:
 
 
 DAMAGED: list[tuple[str, Any, str]] = [
-    ("exp_avg_8bit", None, "the state has .* expected"),
+    ("exp_avg_8bit", None, "no exp_avg_8bit, which belongs to exp_avg in the format 8bit"),
     ("exp_avg_scale", None, "no exp_avg_scale, which belongs to exp_avg in the format 8bit"),
-    ("param_low", None, "no param_low, which belongs to weights='split24'"),
+    ("param_low", None, "no param_low, which belongs to param in the format split24"),
     ("exp_avg_8bit", torch.zeros(64, 128), "exp_avg_8bit is torch.float32 .*expected torch.uint8"),
     ("exp_avg_8bit", torch.zeros(128, 64, dtype=torch.uint8), r"of shape \(128, 64\).*expected .*\(64, 128\)"),
-    ("exp_avg_8bit", 5, "exp_avg_8bit is 5, expected torch.uint8"),
+    ("exp_avg_8bit", 5, "exp_avg_8bit is a int, expected torch.uint8"),
     ("exp_avg_scale", torch.zeros(64, 2, dtype=torch.uint8), r"of shape \(64, 2\).*expected .*\(64, 1\)"),
     ("param_low", torch.zeros(64, 128, dtype=torch.int16), "param_low is torch.int16 .*expected torch.int8"),
     ("step", -1.0, "step must be a whole number of at least 0"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from steprule.coding import encode, plane_name
 from steprule.doors.layout import Array, check_start, like
-from steprule.doors.planes import Target, beside
+from steprule.doors.planes import Target
 from steprule.doors.state import numbers_of
 from steprule.engine import Kernel
 from steprule.formats import GROUP, Kept, Storage, shape_of
@@ -54,9 +54,8 @@ class Leaf:
     @property
     def target(self) -> Target:
         """What a state of it must fit."""
-        parameter = self.group.rule.parameter
-        ways = beside(self.kernel.ways, parameter)
-        return Target(self.place, self.array.shape, self.storage.parameter, ways, parameter)
+        own = self.kernel.ways
+        return Target(self.place, self.array.shape, self.storage.parameter, own, self.group.rule.parameter)
 
     def fresh(self) -> dict[str, Array]:
         """Return the planes before the first step, by name."""

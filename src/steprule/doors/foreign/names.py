@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE
 from steprule.rules.hyperparameters import Role
 
-__all__ = ["NAMES", "Library", "Names", "innermost", "is_counted", "names_for", "slot_names"]
+__all__ = ["NAMES", "Library", "Names", "innermost", "is_counted", "names_for", "slot_names", "torch_keys"]
 
 Library = Literal["torch", "optax", "bitsandbytes"]
 _ROLES: Mapping[Library, Mapping[Role, str]] = {
@@ -95,6 +96,17 @@ def slot_names(rule: Rule, library: Library) -> Mapping[str, str]:
     found = {slot: name for slot in rule.slots if (name := known.get(slot) or by_role.get(slot))}
     taken = set(rule.slots) - set(found)
     return {slot: name for slot, name in found.items() if name not in taken}
+
+
+@functools.cache
+def torch_keys() -> frozenset[str]:
+    """Return what torch calls slots of the catalogue's rules, where nobody else keeps something under such a name.
+
+    That is any of two words; ``sum``, ``prev`` and the like may be anybody's, and where they are slots, others are
+    missing.
+    """
+    keys = {slot_names(rule, "torch").get(slot, slot) for rule in CATALOGUE.values() for slot in rule.slots}
+    return frozenset(key for key in keys if "_" in key)
 
 
 def is_counted(rule: Rule) -> bool:

@@ -10,16 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from steprule.checkpoint import short
-from steprule.coding import plane_name
 from steprule.doors.match import formula_of, name_of
-from steprule.doors.planes import Target
 from steprule.doors.state import GroupState, ParameterState, State
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_array, tensor_of
-from steprule.doors.torch.convert import kept_of, target_of
-from steprule.doors.torch.formats import DEFAULTS, keyed
+from steprule.doors.torch.entry import Entry, entry_of
+from steprule.doors.torch.formats import DEFAULTS
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.errors import StateError
 from steprule.formats import CODING, EARLIER_CODING
@@ -94,29 +92,23 @@ def _parameter(
     optimizer: Base, own: ParameterState, param: Tensor, options: GroupOptions, label: str
 ) -> ParameterState:
     """Return a parameter's state, with its planes by the rule's names."""
-    naming, rule = optimizer._naming, options.rule
+    form = entry_of(param, options, optimizer._naming, label)
     entry = {key: value for key, value in optimizer.state.get(param, {}).items() if value is not None}
-    own = replace(own, t=int(entry.get("step", 0)) if naming.counted(options.formats) else None)
+    own = replace(own, t=int(entry.get("step", 0)) if form.is_counted else None)
     if not entry:
         return own
-    left, formats, planes = set(entry) - {"step"}, {}, {}
-    for one in kept_of(param, options, naming):
-        for suffix, at in one.keys.items():
-            if at not in entry:
-                raise StateError(f"the state of parameter {label} has no {at}; nothing was written")
-            planes[plane_name(one.value, suffix)] = stored_array(entry[at], f"{label}: {at}")
-            left.discard(at)
-        if one.keys:
-            formats[one.value] = one.way.id
-    keys = {slot: naming.slots.get(slot, slot) for slot in rule.trace(options.values.variant).scalars}
-    scalars = {slot: float(entry[key]) for slot, key in keys.items()}
-    left -= set(keys.values())
+    lacking = sorted(set(form.keys.values()) - entry.keys())
+    if lacking:
+        raise StateError(f"the state of parameter {label} has no {lacking[0]}; nothing was written")
+    left = set(entry) - {"step", *form.keys.values(), *form.scalars.values()}
     if left:
         raise StateError(
-            f"the state of parameter {label} has {sorted(map(str, left))}, which are no slots of {rule.name!r}; "
+            f"the state of parameter {label} has {sorted(map(str, left))}, which are no slots of {form.rule.name!r}; "
             "nothing was written. Remove them, or save them by themselves: save(..., name=value)"
         )
-    return replace(own, scalars=scalars, formats=formats, planes=planes)
+    planes = {plane: stored_array(entry[key], f"{label}: {key}") for plane, key in form.keys.items()}
+    scalars = {slot: float(entry[key]) for slot, key in form.scalars.items()}
+    return replace(own, scalars=scalars, formats=form.formats, planes=planes)
 
 
 def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool) -> Callable[[], None]:
@@ -125,11 +117,13 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
     Raises:
         StateError: when it is of another optimizer.
     """
-    here = optimizer.param_groups
+    here, naming = optimizer.param_groups, optimizer._naming
     groups = [_group(state, optimizer, i) if hyperparameters else dict(group) for i, group in enumerate(here)]
     options, labels = _checked(optimizer, groups), outline_of(optimizer).labels
     fitted = [
-        _fitted(own, target_of(param, options[own.group], f"parameter {label}"), convert or state.is_earlier(own))
+        _fitted(
+            own, entry_of(param, options[own.group], naming, f"parameter {label}"), convert or state.is_earlier(own)
+        )
         for own, param, label in zip(state.parameters, arrays_of(optimizer), labels, strict=True)
     ]
     made = _dict(replace(state, parameters=fitted), optimizer, groups, options)
@@ -138,10 +132,11 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
     return optimizer._prepared(made, convert, seeds)
 
 
-def _fitted(own: ParameterState, target: Target, convert: bool) -> ParameterState:
+def _fitted(own: ParameterState, form: Entry, convert: bool) -> ParameterState:
     if not own.formats:
         return own
-    return replace(own, planes=target.fitted(own, convert), formats=target.formats)
+    tensors = {plane: tensor_of(array) for plane, array in own.arrays.items()}
+    return replace(own, planes=form.fitted(replace(own, planes=tensors), convert), formats=form.formats)
 
 
 def loaded(optimizer: Base) -> None:
@@ -198,12 +193,9 @@ def _entry(own: ParameterState, param: Tensor, options: GroupOptions, naming: Na
     """Return an entry of a state dict, in torch's names."""
     if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not naming.counts):
         return {}
-    entry: dict[str, Any] = {naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}
-    arrays, target = own.arrays, target_of(param, options, "a parameter")
-    for value, id_ in own.formats.items():
-        for suffix, at in keyed(value, target.way(value, id_), options.rule, naming.slots).keys.items():
-            entry[at] = tensor_of(arrays[plane_name(value, suffix)])
-    if not naming.counted(options.formats):
+    form = entry_of(param, options, naming, "a parameter")
+    entry = {**{naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}, **form.written(own)}
+    if not form.is_counted:
         return entry
     # What was not counted has been stepped if its slots are there, and its rule does not ask how often.
     return {**entry, "step": 1.0 if own.t is None else float(own.t)}

@@ -87,8 +87,10 @@ def _array(tensor: Tensor) -> Any:
     return copy.numpy() if bits is None else copy.view(bits[1]).numpy().view(bits[2])
 
 
-def tensor_of(plane: NDArray[Any]) -> Tensor:
-    """Return a tensor of a plane of a state, in its memory; two bytes without a sign are those of a bfloat16."""
+def tensor_of(plane: NDArray[Any] | Tensor) -> Tensor:
+    """Return a plane of a state as a tensor, in its memory; two bytes without a sign are those of a bfloat16."""
+    if isinstance(plane, Tensor):
+        return plane
     is_bits = plane.dtype == np.uint16
     return torch.from_numpy(plane.view(np.int16)).view(torch.bfloat16) if is_bits else torch.from_numpy(plane)
 

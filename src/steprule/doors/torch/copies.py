@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.doors.torch.formats import is_coded_key
+from steprule.doors.torch.entry import is_coded_key
 
 __all__ = ["copied", "moved", "placed", "waiting"]
 

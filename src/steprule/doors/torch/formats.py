@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol, TypedDict
 
@@ -18,10 +17,7 @@ from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import (
     FORMATS,
     MIN_ELEMENTS,
-    SLOT_FORMATS,
     Formats,
-    Kept,
-    Part,
     Storage,
     check_effects,
     check_seed,
@@ -33,22 +29,14 @@ from steprule.rules.rule import Variant
 
 __all__ = [
     "DEFAULTS",
-    "PARAM",
     "STORAGE",
     "FormatOptions",
-    "Keyed",
     "check_formats",
     "check_kept",
-    "coded_keys",
     "described",
-    "first_keys",
     "formats_of",
-    "is_coded_key",
-    "key_of",
-    "keyed",
     "names_of",
     "storage_of",
-    "torch_dtype",
 ]
 
 
@@ -71,11 +59,7 @@ class FormatOptions(TypedDict, total=False):
 
 
 DEFAULTS: dict[str, Any] = {"states": "float32", "weights": "nearest", "min_elements": MIN_ELEMENTS, "seed": 0}
-PARAM = "param"
-"""What keys of a state call the parameter itself."""
-
 STORAGE = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
-_TORCH = {"uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "uint16": torch.bfloat16}
 
 
 def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], where: str) -> tuple[Formats, int]:
@@ -147,72 +131,6 @@ def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -
 
 def _asked(storage: Storage) -> str:
     return ", ".join([*(f"{slot}: {name}" for slot, name in storage.slots), f"weights: {storage.weights}"])
-
-
-def key_of(key: str, way: Kept, suffix: str) -> str:
-    """Return the key of a plane in a state.
-
-    Codes have a key of their own, by the name of the format: torch.optim would take them for numbers.
-    """
-    ending = suffix or (way.name if way.is_coded else "")
-    return f"{key}_{ending}" if ending else key
-
-
-_CODED = [way for one in SLOT_FORMATS.values() for way in one.ways if way.is_coded]
-_ENDINGS = tuple(dict.fromkeys(key_of("", way, part.suffix) for way in _CODED for part in way.parts))
-
-
-def coded_keys(key: str) -> tuple[str, ...]:
-    """Return all keys that a slot has where it is kept in codes, in whatever format."""
-    return tuple(f"{key}{ending}" for ending in _ENDINGS)
-
-
-def first_keys(key: str) -> tuple[str, ...]:
-    """Return the keys of a slot's numbers, and of its codes in every format: one of them says that it is there."""
-    return tuple(dict.fromkeys([key, *(key_of(key, way, "") for way in _CODED)]))
-
-
-def is_coded_key(key: str) -> bool:
-    """Whether a key of a slot is one that it has in codes alone."""
-    return key.endswith(_ENDINGS)
-
-
-@dataclass(frozen=True)
-class Keyed:
-    """A value of a rule as an entry of a state has it.
-
-    Attributes:
-        value: what the rule calls it.
-        key: what torch calls it.
-        way: how it is kept.
-        is_slot: whether it is a slot. The parameter's own numbers are no part of a state, but what is beside them is.
-    """
-
-    value: str
-    key: str
-    way: Kept
-    is_slot: bool
-
-    @property
-    def parts(self) -> dict[str, Part]:
-        """The planes that an entry has, by suffix."""
-        return {part.suffix: part for part in self.way.parts if part.suffix or self.is_slot}
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """Their keys there, by suffix."""
-        return {suffix: key_of(self.key, self.way, suffix) for suffix in self.parts}
-
-
-def keyed(value: str, way: Kept, rule: Rule, names: Mapping[str, str]) -> Keyed:
-    """Return a value as an entry of a state has it; ``names`` are what torch calls the slots."""
-    is_slot = value != rule.parameter
-    return Keyed(value, names.get(value, value) if is_slot else PARAM, way, is_slot)
-
-
-def torch_dtype(dtype: str) -> torch.dtype:
-    """Return torch's type of a plane that does not hold plain numbers. The upper halves of float32 are bfloat16."""
-    return _TORCH[dtype]
 
 
 def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from steprule.doors.torch.contiguous import contiguous_copies
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
-from steprule.doors.torch.formats import PARAM, check_kept, key_of
+from steprule.doors.torch.formats import check_kept
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.places import Item
-from steprule.doors.torch.rows import Slots, Stepped, backend_of, check_parameter, make_row, readable
+from steprule.doors.torch.rows import Stepped, backend_of, check_parameter, make_row, readable
 from steprule.doors.torch.sparse import gather
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.watch import Watched
@@ -137,14 +137,6 @@ class Layout:
                 "(a subclass, another layout); nothing was stepped. Load a state dict of plain tensors"
             )
 
-    def _key(self, plane: str, state: Slots) -> str:
-        """Return the key of a plane, or of a scalar slot, in an entry of the state."""
-        value, _, suffix = plane.partition(".")
-        if suffix == "low":
-            return f"{PARAM}_low"
-        way = state.storage.of_slot(value, False)  # in either way the keys are the same
-        return key_of(self._naming.slots.get(value, value), way, suffix)
-
     def watched(self, options: Sequence[GroupOptions]) -> Watched | None:
         """Return what the launch of the rows depends on; None if it cannot serve again."""
         lists, states = [own.group["params"] for own in options], list(self._state.values())
@@ -154,7 +146,7 @@ class Layout:
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
         for _, _, _, state, entry, _ in self.stepped:
             named = {**state.slots, **state.scalars}
-            keys = {self._key(name, state): tensor for name, tensor in named.items()}
+            keys = {state.keys[name]: tensor for name, tensor in named.items()}
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from steprule.doors.torch.convert import decoded_entry
-from steprule.doors.torch.formats import DEFAULTS, coded_keys, formats_of, storage_of
+from steprule.doors.foreign.names import torch_keys
+from steprule.doors.planes import other_keys
+from steprule.doors.state import ParameterState
+from steprule.doors.torch.copies import copied, placed, waiting
+from steprule.doors.torch.entry import Entry, coded_keys, entry_of
+from steprule.doors.torch.formats import DEFAULTS
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions, Naming
-from steprule.doors.torch.state import LOADING, load_entry
-from steprule.engine import ways_of
+from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError, StateError
 from steprule.formats import CODING, EARLIER_CODING
+from steprule.formats.kept import plain
 
 __all__ = ["check_options", "check_parts", "checked_dict", "decoded_state_dict", "loaded_groups", "loaded_state"]
 
@@ -114,22 +120,57 @@ def loaded_state(
     Raises:
         StateError: when an entry does not belong to its parameter.
     """
-    keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-    params = [(param, own) for own in options for param in own.group["params"]]
-    at = dict(zip(keys, params, strict=True))
+    at, state = _homes(state_dict, options), defaultdict[Any, Any](dict)
     saved = {key: group for group in state_dict["param_groups"] for key in group["params"]}
-    state: dict[Any, Any] = defaultdict(dict)
     for key, entry in state_dict["state"].items():
         if key in at:
             (param, own), place = at[key], f"the state of parameter {key!r}"
-            converts = convert or (is_earlier(saved[key]) and param.dim() < 2)
-            if entry and not converts:
-                _check_formats(saved[key], param, own, naming, place)
-            state[param] = load_entry(entry, param, own, naming, place, converts)
-            _check_slots(entry, own, naming, place)
+            converts = convert or (saved[key].get("coding") == EARLIER_CODING and param.dim() < 2)
+            given = {name: value for name, value in entry.items() if value is not None}
+            state[param] = _loaded(given, entry_of(param, own, naming, place), param, own, converts, saved[key])
+            _check_slots(given, own, naming, place)
         else:
             state[key] = entry
     return state
+
+
+def _homes(state_dict: Mapping[str, Any], options: Sequence[GroupOptions]) -> dict[Any, tuple[Tensor, GroupOptions]]:
+    """Return which parameter each key of a state dict means, and its group."""
+    keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+    return dict(zip(keys, ((param, own) for own in options for param in own.group["params"]), strict=True))
+
+
+def _loaded(
+    given: dict[str, Any], form: Entry, param: Tensor, options: GroupOptions, convert: bool, saved: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a copy of an entry of the group ``saved``, with every slot in the parameter's layout and on its device."""
+    if not form.is_begun(given):
+        return {key: waiting(key, value, param, form.off(given)) for key, value in given.items()}
+    if convert and form.is_counted and not form.naming.counts:
+        given = {"step": torch.ones(()), **given}  # it was not counted; only where the slots start does it matter
+    # What is lost beside a parameter starts anew where that is meant.
+    own = form.read(given, None if convert else saved)
+    _check_whole(given, own, form)
+    planes = form.fitted(own, convert)
+    is_coded = {plane: not way.is_plain for value, way in form.ways.items() for plane in form.parts(value, way)}
+    numbers = {"step", *form.scalars.values()}
+    others = {
+        key: copied(value) if key in numbers else waiting(key, value, param, form.off(given))
+        for key, value in given.items()
+        if key not in form.known
+    }
+    entry = {**others, **{form.keys[plane]: placed(one, param, is_coded[plane]) for plane, one in planes.items()}}
+    _, fresh = check_entry(entry, param, options, form.naming, what=form.what)
+    return {**entry, **fresh}
+
+
+def _check_whole(given: Mapping[str, Any], own: ParameterState, form: Entry) -> None:
+    """Refuse an entry without what a step has left there. What is there in other formats is told more exactly later."""
+    needed = set(form.scalars.values())
+    if form.naming.counts or (form.is_counted and not form.slots):
+        needed.add("step")
+    if not needed <= given.keys() or not set(form.slots) <= own.formats.keys():
+        raise StateError(f"{form.what}: {other_keys(map(str, given), needed | set(form.keys.values()))}")
 
 
 _TELLING: dict[str, type | tuple[type, ...]] = {
@@ -163,54 +204,38 @@ _ANOTHER = (
     "Load it into one of that class; if its averages are to go on here, remove what is not of this optimizer from the "
     "dict, and set lr and the other options anew, since loading takes those of the dict"
 )
-_MOMENTS = {
-    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_slow", "exp_avg_var", "exp_avg_diff", "exp_inf"),
-    *("mu_product", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "previous_grad"),
-}
-"""Keys of states by which an optimizer is known: nobody else keeps something there under such names. ``sum``, ``prev``
-and the like are not among them; where they are slots, others are missing."""
 
 
 def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, place: str) -> None:
     """Refuse a state with slots that another optimizer has left: its options do not mean what they do here."""
-    known = naming.known(own.rule) | set(naming.slots.values())
-    codes = {coded: key for key in _MOMENTS for coded in coded_keys(key)}
-    left = sorted(key for key, value in entry.items() if value is not None and codes.get(key, key) in _MOMENTS - known)
+    foreign = torch_keys() - naming.known(own.rule) - set(naming.slots.values())
+    codes = {coded: key for key in foreign for coded in (key, *coded_keys(key))}
+    left = sorted(key for key in entry if key in codes)
     if left:
         raise StateError(
-            f"{place} has {', '.join(left)}, which this optimizer does not keep: it is of another. {_ANOTHER}"
+            f"{place} has {', '.join(left)}, which this optimizer does not keep: is it of another optimizer? {_ANOTHER}"
         )
-
-
-def _check_formats(group: Mapping[str, Any], param: Tensor, own: GroupOptions, naming: Naming, place: str) -> None:
-    """Refuse a state that was kept in other formats than here. Those of torch.optim tell of none."""
-    if not any(name in group for name in DEFAULTS):
-        return
-    rule, variant = own.rule, own.values.variant
-    try:
-        formats, _ = formats_of(group, rule, naming.slots, "")
-    except HyperparameterError as error:
-        raise StateError(f"{place}: its formats are unknown: {error}") from None
-    was, now = (ways_of(rule, variant, storage_of(one, param, rule, variant)) for one in (formats, own.formats))
-    for value, way in now.items():
-        if way.id != was[value].id:
-            name = "the parameter" if value == rule.parameter else naming.slots.get(value, value)
-            words = [one.id if value == rule.parameter else one.name for one in (was[value], way)]
-            raise StateError(f"{place}: {name} was kept as {words[0]}, and is kept as {words[1]} here. {LOADING}")
-
-
-def is_earlier(group: Mapping[str, Any]) -> bool:
-    """Whether a group was saved when tensors of one dimension kept float32 states."""
-    return group.get("coding") == EARLIER_CODING
 
 
 def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions], naming: Naming) -> dict[str, Any]:
     """Return a state dict with float32 slots, and without what torch.optim does not know."""
     groups = [{k: v for k, v in group.items() if k not in _FORMATS} for group in state_dict["param_groups"]]
-    keys = chain.from_iterable(group["params"] for group in groups)
-    at = dict(zip(keys, ((param, own) for own in options for param in own.group["params"]), strict=True))
+    at = _homes(state_dict, options)
     state = {
-        key: decoded_entry(entry, at[key][0], at[key][1].rule, naming.slots, naming.counts) if key in at else entry
+        key: _decoded(entry, at[key][0], at[key][1], naming) if key in at else entry
         for key, entry in state_dict["state"].items()
     }
     return {**state_dict, "state": state, "param_groups": groups}
+
+
+def _decoded(entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming) -> dict[str, Any]:
+    """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it."""
+    rule, what = options.rule, f"the state of a parameter of shape {tuple(param.shape)}"
+    kind = entry_of(param, options, naming, what).kind
+    ways = {slot: plain(kind.compute, flushes=True) for slot in rule.element_slots}
+    form = entry_of(param, options, naming, what, ways=ways)
+    own = form.read(entry)
+    form = replace(form, ways={slot: ways[slot] for slot in own.formats})
+    new = {form.keys[plane]: tensor for plane, tensor in form.fitted(own, convert=True).items()}
+    left = form.known | (set() if naming.counts else {"step"})
+    return {**{key: value for key, value in entry.items() if key not in left}, **new}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ class Slots:
         step: the step count, where torch keeps one.
         t: the steps taken.
         storage: the formats.
+        keys: what torch calls the planes and the scalar slots.
     """
 
     slots: dict[str, Tensor]
@@ -64,6 +65,7 @@ class Slots:
     step: Tensor | None
     t: int
     storage: Storage
+    keys: Mapping[str, str]
 
 
 class Stepped(NamedTuple):

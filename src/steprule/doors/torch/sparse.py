@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -28,4 +29,4 @@ def gather(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, S
             for home, new in zip(homes, touched, strict=True):
                 home[at] = new
 
-    return touched[0], grad.values(), Slots(slots, state.scalars, state.step, state.t, state.storage), put_back
+    return touched[0], grad.values(), dataclasses.replace(state, slots=slots), put_back

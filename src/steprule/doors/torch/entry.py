@@ -1,0 +1,251 @@
+"""The state of a parameter as dicts of torch lay it out: the one place that knows their keys, and reads an entry."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.doors.planes import COMPLEX, REMEDY, Target
+from steprule.doors.state import ParameterState
+from steprule.doors.torch.checkpoint_tensors import stored_array, tensor_of
+from steprule.doors.torch.formats import DEFAULTS, storage_of
+from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.engine import ways_of
+from steprule.errors import StateError
+from steprule.formats import SLOT_FORMATS, Kept, Part, Storage
+from steprule.formats.kept import plain
+from steprule.formats.weights import WEIGHTS
+from steprule.rules import Rule
+
+__all__ = ["Entry", "coded_keys", "entry_of", "is_coded_key"]
+
+_PARAM, _LOW = "param", "low"
+"""What keys call the parameter itself, and what may be kept beside it."""
+
+
+def _key_of(key: str, way: Kept, suffix: str) -> str:
+    """Return the key of a plane.
+
+    Codes have a key of their own, by the name of the format: torch.optim would take them for numbers.
+    """
+    ending = suffix or (way.name if way.is_coded else "")
+    return f"{key}_{ending}" if ending else key
+
+
+_CODED = [way for one in SLOT_FORMATS.values() for way in one.ways if way.is_coded]
+_ENDINGS = tuple(dict.fromkeys(_key_of("", way, part.suffix) for way in _CODED for part in way.parts))
+
+
+@functools.cache
+def coded_keys(key: str) -> tuple[str, ...]:
+    """Return all keys that a slot has where it is kept in codes, in whatever format."""
+    return tuple(f"{key}{ending}" for ending in _ENDINGS)
+
+
+def is_coded_key(key: str) -> bool:
+    """Whether a key of a slot is one that it has in codes alone."""
+    return key.endswith(_ENDINGS)
+
+
+@dataclass(frozen=True)
+class Entry(Target):
+    """A parameter whose state is an entry of a dict.
+
+    Attributes:
+        rule: what it is stepped by.
+        naming: torch's names.
+        storage: its formats.
+        scalars: the keys of its scalar slots.
+        is_counted: whether its steps are counted.
+    """
+
+    rule: Rule = field(kw_only=True)
+    naming: Naming = field(kw_only=True)
+    storage: Storage = field(kw_only=True)
+    scalars: Mapping[str, str] = field(kw_only=True)
+    is_counted: bool = field(kw_only=True)
+
+    @property
+    def slots(self) -> list[str]:
+        """The slots that have planes."""
+        return [value for value in self.ways if value != self.parameter]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The keys of all planes, by plane."""
+        return {plane: key for value, way in self.ways.items() for plane, key in self.keys_of(value, way).items()}
+
+    @property
+    def known(self) -> set[str]:
+        """Every key that its values may have, in whatever format."""
+        return {key for slot in self.slots for key in (self.called[slot], *coded_keys(self.called[slot]))} | {
+            f"{_PARAM}_{_LOW}"
+        }
+
+    def off(self, given: Mapping[str, Any]) -> set[str]:
+        """Return the keys of slots that the class may keep, and that the options of now do without (momentum=0)."""
+        off = set(self.naming.slots.values()) - self.naming.known(self.rule)
+        return given.keys() & {*off, *(coded for key in off for coded in coded_keys(key))}
+
+    def is_begun(self, given: Mapping[str, Any]) -> bool:
+        """Whether an entry has something of its parameter's steps, in whatever format: more than a caller's notes."""
+        known = self.naming.known(self.rule)
+        own = {*known, *(coded for key in known for coded in coded_keys(key)), f"{_PARAM}_{_LOW}"}
+        return not own.isdisjoint(given)
+
+    def keys_of(self, value: str, way: Kept) -> dict[str, str]:
+        """Return the keys of the planes of a value that is kept so, by plane."""
+        parts = self.parts(value, way).items()
+        return {plane: _key_of(self.called[value], way, part.suffix) for plane, part in parts}
+
+    def read(self, entry: Mapping[str, Any], group: Mapping[str, Any] | None = None) -> ParameterState:
+        """Return the state that an entry tells, in whatever formats; planes are its own tensors.
+
+        Slots of a narrower type are widened, which loses nothing.
+
+        Args:
+            entry: of a dict, or of an optimizer.
+            group: of the dict, where its formats are to be believed.
+
+        Raises:
+            StateError: for a value in two formats.
+        """
+        told = None if group is None or DEFAULTS.keys().isdisjoint(group) else {**DEFAULTS, **group}
+        formats: dict[str, str] = {}
+        planes: dict[str, Any] = {}
+        for value in self.ways:
+            if value != self.parameter:
+                way = self._slot(entry, value, tells=told is not None)
+            elif told is not None and self.kind.name in WEIGHTS:
+                way = self.way(value, told["weights"])
+            else:
+                way = self._low(entry)
+            if way is not None:
+                formats[value] = way.id
+                found = {plane: entry.get(key) for plane, key in self.keys_of(value, way).items()}
+                planes |= {plane: self._wide(one, way) for plane, one in found.items() if one is not None}
+        return ParameterState(None, self.shape, self.kind.name, 0, None, formats=formats, planes=planes)
+
+    def _slot(self, entry: Mapping[str, Any], slot: str, *, tells: bool) -> Kept | None:
+        """Return how an entry has a slot; None if it has none."""
+        key, here = self.called[slot], self.ways[slot]
+        number, has = entry.get(key), {name for name in coded_keys(key) if entry.get(name) is not None}
+        if number is None and not has:
+            return None
+        known = [one.way(non_negative=slot in self.rule.non_negative) for one in SLOT_FORMATS.values()]
+        # Formats share the key of scales: it is the codes that tell.
+        ways = [way for way in known if way.is_coded and _key_of(key, way, "") in has]
+        if number is not None:
+            # Numbers in few bits are those of a format where one is told; torch.optim has them in the parameter's type.
+            kind = str(getattr(number, "dtype", ""))
+            low = [way for way in known if kind == str(_type_of(way.parts[0])) and (tells or way.id == here.id)]
+            ways += [way for way in low if not way.is_coded] or [plain(self.kind.compute, flushes=True)]
+            has.add(key)
+        ways = ways or [way for way in (here, *known) if way.is_coded]
+        way = min(ways, key=lambda way: way.id != here.id)
+        others = has - set(self.keys_of(slot, way).values())
+        if others:
+            raise StateError(
+                f"{self.what}: the state has {', '.join(sorted(has))}, which are of two formats, and {key} is kept as "
+                f"{here.name} here"
+            )
+        return way
+
+    def _low(self, entry: Mapping[str, Any]) -> Kept | None:
+        """Return how an entry has what is beside the parameter; None if there is nothing."""
+        low = entry.get(f"{_PARAM}_{_LOW}")
+        if low is None:
+            return None
+        kind = str(getattr(low, "dtype", ""))
+        known = {way: str(_type_of(way.parts[1])) for way in WEIGHTS.get(self.kind.name, {}).values() if way.parts[1:]}
+        return min(known, key=lambda way: (known[way] != kind, way.id), default=None)
+
+    def _wide(self, value: Any, way: Kept) -> Any:
+        """Return plain numbers of a narrower type in that of slots; what cannot be widened as it is."""
+        if not way.is_plain or not isinstance(value, Tensor):
+            return value
+        kind = self.type_of(way.parts[0])
+        if value.dtype == kind and not value.is_sparse:
+            return value
+        same_kind = value.dtype.is_complex == kind.is_complex and (value.is_floating_point() or value.is_complex())
+        if not same_kind or torch.promote_types(value.dtype, kind) != kind:
+            return value
+        return (value.to_dense() if value.is_sparse else value).to(kind)
+
+    def type_of(self, part: Part) -> torch.dtype:
+        """Return torch's type of a plane."""
+        return _type_of(part, is_complex=self.is_complex)
+
+    def has_all(self, own: ParameterState) -> bool:
+        """Whether there are slots, and a state has every one, in whatever format."""
+        return bool(self.slots) and all(slot in own.formats for slot in self.slots)
+
+    def look(self, plane: Any) -> tuple[str, tuple[int, ...]] | None:
+        """Return the type and the shape of a tensor; None for what is none."""
+        return (str(plane.dtype), tuple(plane.shape)) if isinstance(plane, Tensor) else None
+
+    def dtype(self, part: Part) -> str:
+        """Return the type that ``look`` returns of a plane that fits."""
+        return str(self.type_of(part))
+
+    def _converted(self, value: str, was: Kept | None, saved: Mapping[str, Any]) -> dict[str, Any]:
+        planes = {} if was is None else {plane: saved[plane] for plane in self.parts(value, was)}
+        arrays = {plane: stored_array(tensor, "a slot").array() for plane, tensor in planes.items()}
+        return {plane: tensor_of(array) for plane, array in super()._converted(value, was, arrays).items()}
+
+    def written(self, own: ParameterState) -> dict[str, Any]:
+        """Return the planes of a state by their keys, as tensors."""
+        arrays = own.arrays
+        ways = {value: self.way(value, id_) for value, id_ in own.formats.items()}
+        keys = {plane: key for value, way in ways.items() for plane, key in self.keys_of(value, way).items()}
+        return {key: tensor_of(arrays[plane]) for plane, key in keys.items()}
+
+
+def _type_of(part: Part, *, is_complex: bool = False) -> torch.dtype:
+    """Return torch's type of a plane."""
+    kind: torch.dtype = getattr(torch, COMPLEX.get(part.kind, part.kind) if is_complex else part.kind)
+    return kind
+
+
+def entry_of(
+    param: Tensor,
+    options: GroupOptions,
+    naming: Naming,
+    what: str,
+    *,
+    remedy: str = REMEDY,
+    ways: Mapping[str, Kept] | None = None,
+) -> Entry:
+    """Return how a parameter's state is laid out.
+
+    Args:
+        param, options, naming: the parameter, its group and torch's names.
+        what: what messages call it.
+        remedy: what helps against other formats.
+        ways: how its values are kept, if not as the group says.
+    """
+    rule, variant = options.rule, options.values.variant
+    storage = storage_of(options.formats, param, rule, variant)
+    ways = ways_of(rule, variant, storage) if ways is None else ways
+    called = {value: _PARAM if value == rule.parameter else naming.slots.get(value, value) for value in ways}
+    scalars = {slot: naming.slots.get(slot, slot) for slot in rule.trace(variant).scalars}
+    return Entry(
+        what,
+        tuple(param.shape),
+        storage.parameter,
+        ways,
+        rule.parameter,
+        param.is_complex(),
+        called,
+        remedy,
+        rule=rule,
+        naming=naming,
+        storage=storage,
+        scalars=scalars,
+        is_counted=naming.counted(options.formats),
+    )
