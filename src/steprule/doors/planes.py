@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from steprule.checkpoint import short
 from steprule.coding import encode, plane_name
-from steprule.doors.layout import Array
 from steprule.doors.state import ParameterState, numbers_of
 from steprule.engine import ways_of
 from steprule.errors import StateError
@@ -22,6 +22,20 @@ __all__ = ["Target", "other_keys"]
 
 REMEDY = "Make the optimizer with the states= and weights= of the state, or load it with convert=True, which rounds"
 """What helps against a state in other formats."""
+
+
+class Plane(NamedTuple):
+    """A plane of a value.
+
+    Attributes:
+        key: what messages call it.
+        part: of the value's format.
+        expected: what a target's ``look`` returns of one that fits.
+    """
+
+    key: str
+    part: Part
+    expected: tuple[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -61,10 +75,27 @@ class Target:
         """Return what a parameter of a rule is kept in."""
         return cls(what, shape, storage.parameter, ways_of(rule, variant, storage), rule.parameter, is_complex)
 
-    @property
+    @functools.cached_property
     def formats(self) -> dict[str, str]:
         """What a state tells of the formats of its values: of those that have planes beside the parameter."""
-        return {value: way.id for value, way in self.ways.items() if self.parts(value, way)}
+        return {value: way.id for value, way in self.ways.items() if self.planes(value, way)}
+
+    @functools.cached_property
+    def _known(self) -> dict[tuple[str, str], dict[str, Plane]]:
+        return {}
+
+    def planes(self, value: str, way: Kept) -> dict[str, Plane]:
+        """Return the planes of a value that is kept so, beside the parameter, by name."""
+        found = self._known.get((value, way.id))
+        if found is None:
+            parts = [part for part in way.parts if part.suffix or value != self.parameter]
+            found = self._known[value, way.id] = {
+                plane_name(value, part.suffix): Plane(
+                    self.key_of(value, way, part), part, (self.dtype(part), shape_of(part, self.shape))
+                )
+                for part in parts
+            }
+        return found
 
     def fitted(self, own: ParameterState, convert: bool) -> dict[str, Any]:
         """Return the planes to take over for the parameter, by name. Changes nothing.
@@ -82,47 +113,46 @@ class Target:
         if difference and not convert:
             raise StateError(f"{self.what}: {difference}. {self.remedy}")
         for value, way in was.items():
-            self._check(value, way, saved)
+            self._check(self.planes(value, way), saved)
         new: dict[str, Any] = {}
         for value, way in self.ways.items():
-            if value not in was or was[value].id != way.id:
-                new |= self._converted(value, was.get(value), saved)
+            planes = self.planes(value, way)
+            if not planes or (value in was and was[value].id == way.id):
+                new |= {plane: saved[plane] for plane in planes}
             else:
-                new |= {plane: saved[plane] for plane in self.parts(value, way)}
+                new |= self._converted(value, was.get(value), saved)
         return new
 
-    def parts(self, value: str, way: Kept) -> dict[str, Part]:
-        """Return the planes of a value that is kept so, beside the parameter."""
-        own = value == self.parameter
-        return {plane_name(value, part.suffix): part for part in way.parts if part.suffix or not own}
-
-    def keys_of(self, value: str, way: Kept) -> dict[str, str]:
-        """Return what messages call the planes of a value that is kept so."""
-        return {plane: plane for plane in self.parts(value, way)}
+    def key_of(self, value: str, way: Kept, part: Part) -> str:
+        """Return what messages call a plane of a value that is kept so."""
+        return plane_name(value, part.suffix)
 
     def _named(self, value: str) -> str:
         return self.called.get(value, value)
 
     def _check_names(self, was: Mapping[str, Kept], saved: Mapping[str, Any]) -> None:
-        keys = {plane: key for value, way in was.items() for plane, key in self.keys_of(value, way).items()}
+        told = {value: self.planes(value, way) for value, way in was.items()}
+        keys = {plane: one.key for planes in told.values() for plane, one in planes.items()}
+        is_whole = all(value in was for value in self.ways if value != self.parameter)
+        if is_whole and saved.keys() == keys.keys():
+            return
         has = [keys.get(plane, plane) for plane in saved]
-        if not self.ways.keys() - {self.parameter} <= was.keys() or not saved.keys() <= keys.keys():
-            expected = [key for value, way in self.ways.items() for key in self.keys_of(value, way).values()]
+        if not is_whole or not saved.keys() <= keys.keys():
+            expected = [one.key for value, way in self.ways.items() for one in self.planes(value, way).values()]
             raise StateError(f"{self.what}: {other_keys(has, expected)}")
-        for value, way in was.items():
-            for plane, key in self.keys_of(value, way).items():
-                if plane not in saved:
-                    raise StateError(
-                        f"{self.what}: the state has the slots {sorted(has)}, and no {key}, which belongs to "
-                        f"{self._named(value)} in the format {way.name}"
-                    )
+        plane = next(plane for plane in keys if plane not in saved)
+        value = next(value for value, planes in told.items() if plane in planes)
+        raise StateError(
+            f"{self.what}: the state has the slots {sorted(has)}, and no {keys[plane]}, which belongs to "
+            f"{self._named(value)} in the format {was[value].name}"
+        )
 
     def _difference(self, was: Mapping[str, Kept]) -> str:
         """Return the first value that is kept in another way than it was, and both ways; empty if there is none."""
         for value in sorted({*was, *self.ways}):
             then, now = (ways[value].id if value in ways else "nearest" for ways in (was, self.ways))
             # Of a parameter with nothing beside it a state need not tell.
-            if then != now and (value in was or self.parts(value, self.ways[value])):
+            if then != now and (value in was or self.planes(value, self.ways[value])):
                 return f"{self._named(value)} is kept as {now} here, but the state has it as {then}"
         return ""
 
@@ -132,23 +162,22 @@ class Target:
         Raises:
             StateError: when this version does not know it.
         """
-        way = saved_way(str(id_), self.kind, is_slot=value != self.parameter)
+        here = self.ways.get(value)
+        is_here = here is not None and here.id == id_
+        way = here if is_here else saved_way(str(id_), self.kind, is_slot=value != self.parameter)
         if way is None:
             raise StateError(
                 f"{self.what}: the state has {value} in the format {short(id_)}, which this steprule cannot read"
             )
         return way
 
-    def _check(self, value: str, way: Kept, saved: Mapping[str, Any]) -> None:
-        keys = self.keys_of(value, way)
-        for plane, part in self.parts(value, way).items():
-            array, expected = saved[plane], (self.dtype(part), shape_of(part, self.shape))
-            found = self.look(array)
+    def _check(self, planes: Mapping[str, Plane], saved: Mapping[str, Any]) -> None:
+        for plane, (key, _, expected) in planes.items():
+            found = self.look(saved[plane])
             if found != expected:
-                got = f"a {type(array).__name__}" if found is None else f"{found[0]} of shape {found[1]}"
-                raise StateError(
-                    f"{self.what}: slot {keys[plane]} is {got}, expected {expected[0]} of shape {expected[1]}"
-                )
+                kind = f"a {type(saved[plane]).__name__}"
+                got = kind if found is None else f"{found[0]} of shape {found[1]}"
+                raise StateError(f"{self.what}: slot {key} is {got}, expected {expected[0]} of shape {expected[1]}")
 
     def look(self, plane: Any) -> tuple[str, tuple[int, ...]] | None:
         """Return the type and the shape of a plane; None for what is none."""
@@ -158,12 +187,12 @@ class Target:
         """Return the type that ``look`` returns of a plane that fits."""
         return COMPLEX.get(part.dtype, part.dtype) if self.is_complex else part.dtype
 
-    def _converted(self, value: str, was: Kept | None, saved: Mapping[str, Any]) -> dict[str, Array]:
+    def _converted(self, value: str, was: Kept | None, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Return the planes of a value that was kept in another way."""
         way = self.ways[value]
         if was is None or value == self.parameter:  # what was beside another kind of parameter means nothing here
-            parts = self.parts(value, way).items()
-            return {plane: np.zeros(shape_of(part, self.shape), part.dtype) for plane, part in parts}
+            parts = {plane: one.part for plane, one in self.planes(value, way).items()}
+            return {plane: np.zeros(shape_of(part, self.shape), part.dtype) for plane, part in parts.items()}
         numbers = numbers_of(was, value, saved, self.shape)
         return {plane_name(value, suffix): plane for suffix, plane in encode(way, numbers).items()}
 

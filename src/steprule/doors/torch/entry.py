@@ -37,8 +37,17 @@ def _key_of(key: str, way: Kept, suffix: str) -> str:
     return f"{key}_{ending}" if ending else key
 
 
-_CODED = [way for one in SLOT_FORMATS.values() for way in one.ways if way.is_coded]
-_ENDINGS = tuple(dict.fromkeys(_key_of("", way, part.suffix) for way in _CODED for part in way.parts))
+def _type_of(part: Part, *, is_complex: bool = False) -> torch.dtype:
+    """Return torch's type of a plane."""
+    kind: torch.dtype = getattr(torch, COMPLEX.get(part.kind, part.kind) if is_complex else part.kind)
+    return kind
+
+
+_WAYS = {sign: [one.way(non_negative=sign) for one in SLOT_FORMATS.values()] for sign in (False, True)}
+_CODED = {sign: [way for way in ways if way.is_coded] for sign, ways in _WAYS.items()}
+_NUMBERS = {sign: {_type_of(way.parts[0]): way for way in ways if not way.is_coded} for sign, ways in _WAYS.items()}
+_ENDINGS = tuple(dict.fromkeys(_key_of("", way, part.suffix) for way in _CODED[False] for part in way.parts))
+"""How slots are kept in few bits, whether they are never negative or not: in codes, and as numbers of a narrow type."""
 
 
 @functools.cache
@@ -70,22 +79,21 @@ class Entry(Target):
     scalars: Mapping[str, str] = field(kw_only=True)
     is_counted: bool = field(kw_only=True)
 
-    @property
+    @functools.cached_property
     def slots(self) -> list[str]:
         """The slots that have planes."""
         return [value for value in self.ways if value != self.parameter]
 
-    @property
+    @functools.cached_property
     def keys(self) -> dict[str, str]:
         """The keys of all planes, by plane."""
-        return {plane: key for value, way in self.ways.items() for plane, key in self.keys_of(value, way).items()}
+        return {plane: one.key for value, way in self.ways.items() for plane, one in self.planes(value, way).items()}
 
     @property
     def known(self) -> set[str]:
         """Every key that its values may have, in whatever format."""
-        return {key for slot in self.slots for key in (self.called[slot], *coded_keys(self.called[slot]))} | {
-            f"{_PARAM}_{_LOW}"
-        }
+        keys = {key for slot in self.slots for key in (self.called[slot], *coded_keys(self.called[slot]))}
+        return {*keys, f"{_PARAM}_{_LOW}"}
 
     def off(self, given: Mapping[str, Any]) -> set[str]:
         """Return the keys of slots that the class may keep, and that the options of now do without (momentum=0)."""
@@ -98,10 +106,9 @@ class Entry(Target):
         own = {*known, *(coded for key in known for coded in coded_keys(key)), f"{_PARAM}_{_LOW}"}
         return not own.isdisjoint(given)
 
-    def keys_of(self, value: str, way: Kept) -> dict[str, str]:
-        """Return the keys of the planes of a value that is kept so, by plane."""
-        parts = self.parts(value, way).items()
-        return {plane: _key_of(self.called[value], way, part.suffix) for plane, part in parts}
+    def key_of(self, value: str, way: Kept, part: Part) -> str:
+        """Return the key of a plane of a value that is kept so."""
+        return _key_of(self.called[value], way, part.suffix)
 
     def read(self, entry: Mapping[str, Any], group: Mapping[str, Any] | None = None) -> ParameterState:
         """Return the state that an entry tells, in whatever formats; planes are its own tensors.
@@ -127,29 +134,27 @@ class Entry(Target):
                 way = self._low(entry)
             if way is not None:
                 formats[value] = way.id
-                found = {plane: entry.get(key) for plane, key in self.keys_of(value, way).items()}
-                planes |= {plane: self._wide(one, way) for plane, one in found.items() if one is not None}
+                for plane, (key, part, _) in self.planes(value, way).items():
+                    if entry.get(key) is not None:
+                        planes[plane] = self._wide(entry[key], part) if way.is_plain else entry[key]
         return ParameterState(None, self.shape, self.kind.name, 0, None, formats=formats, planes=planes)
 
     def _slot(self, entry: Mapping[str, Any], slot: str, *, tells: bool) -> Kept | None:
         """Return how an entry has a slot; None if it has none."""
-        key, here = self.called[slot], self.ways[slot]
-        number, has = entry.get(key), {name for name in coded_keys(key) if entry.get(name) is not None}
+        key, here, sign = self.called[slot], self.ways[slot], slot in self.rule.non_negative
+        number, has = entry.get(key), [name for name in coded_keys(key) if entry.get(name) is not None]
         if number is None and not has:
             return None
-        known = [one.way(non_negative=slot in self.rule.non_negative) for one in SLOT_FORMATS.values()]
         # Formats share the key of scales: it is the codes that tell.
-        ways = [way for way in known if way.is_coded and _key_of(key, way, "") in has]
+        ways = [way for way in _CODED[sign] if _key_of(key, way, "") in has] if has else []
         if number is not None:
             # Numbers in few bits are those of a format where one is told; torch.optim has them in the parameter's type.
-            kind = str(getattr(number, "dtype", ""))
-            low = [way for way in known if kind == str(_type_of(way.parts[0])) and (tells or way.id == here.id)]
-            ways += [way for way in low if not way.is_coded] or [plain(self.kind.compute, flushes=True)]
-            has.add(key)
-        ways = ways or [way for way in (here, *known) if way.is_coded]
-        way = min(ways, key=lambda way: way.id != here.id)
-        others = has - set(self.keys_of(slot, way).values())
-        if others:
+            low = _NUMBERS[sign].get(getattr(number, "dtype", None))
+            ways.append(low if low and (tells or low.id == here.id) else plain(self.kind.compute, flushes=True))
+            has.append(key)
+        ways = ways or [way for way in (here, *_CODED[sign]) if way.is_coded]
+        way = next((way for way in ways if way.id == here.id), ways[0])
+        if len(has) > 1 and not {*has} <= {one.key for one in self.planes(slot, way).values()}:
             raise StateError(
                 f"{self.what}: the state has {', '.join(sorted(has))}, which are of two formats, and {key} is kept as "
                 f"{here.name} here"
@@ -165,12 +170,10 @@ class Entry(Target):
         known = {way: str(_type_of(way.parts[1])) for way in WEIGHTS.get(self.kind.name, {}).values() if way.parts[1:]}
         return min(known, key=lambda way: (known[way] != kind, way.id), default=None)
 
-    def _wide(self, value: Any, way: Kept) -> Any:
+    def _wide(self, value: Any, part: Part) -> Any:
         """Return plain numbers of a narrower type in that of slots; what cannot be widened as it is."""
-        if not way.is_plain or not isinstance(value, Tensor):
-            return value
-        kind = self.type_of(way.parts[0])
-        if value.dtype == kind and not value.is_sparse:
+        kind = self.type_of(part)
+        if not isinstance(value, Tensor) or (value.dtype == kind and not value.is_sparse):
             return value
         same_kind = value.dtype.is_complex == kind.is_complex and (value.is_floating_point() or value.is_complex())
         if not same_kind or torch.promote_types(value.dtype, kind) != kind:
@@ -194,7 +197,7 @@ class Entry(Target):
         return str(self.type_of(part))
 
     def _converted(self, value: str, was: Kept | None, saved: Mapping[str, Any]) -> dict[str, Any]:
-        planes = {} if was is None else {plane: saved[plane] for plane in self.parts(value, was)}
+        planes = {} if was is None else {plane: saved[plane] for plane in self.planes(value, was)}
         arrays = {plane: stored_array(tensor, "a slot").array() for plane, tensor in planes.items()}
         return {plane: tensor_of(array) for plane, array in super()._converted(value, was, arrays).items()}
 
@@ -202,14 +205,8 @@ class Entry(Target):
         """Return the planes of a state by their keys, as tensors."""
         arrays = own.arrays
         ways = {value: self.way(value, id_) for value, id_ in own.formats.items()}
-        keys = {plane: key for value, way in ways.items() for plane, key in self.keys_of(value, way).items()}
+        keys = {plane: one.key for value, way in ways.items() for plane, one in self.planes(value, way).items()}
         return {key: tensor_of(arrays[plane]) for plane, key in keys.items()}
-
-
-def _type_of(part: Part, *, is_complex: bool = False) -> torch.dtype:
-    """Return torch's type of a plane."""
-    kind: torch.dtype = getattr(torch, COMPLEX.get(part.kind, part.kind) if is_complex else part.kind)
-    return kind
 
 
 def entry_of(

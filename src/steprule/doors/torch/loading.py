@@ -152,7 +152,7 @@ def _loaded(
     own = form.read(given, None if convert else saved)
     _check_whole(given, own, form)
     planes = form.fitted(own, convert)
-    is_coded = {plane: not way.is_plain for value, way in form.ways.items() for plane in form.parts(value, way)}
+    is_coded = {plane: not way.is_plain for value, way in form.ways.items() for plane in form.planes(value, way)}
     numbers = {"step", *form.scalars.values()}
     others = {
         key: copied(value) if key in numbers else waiting(key, value, param, form.off(given))

@@ -184,6 +184,7 @@ class GroupOptions:
         values: the hyperparameters.
         guards: what is done to gradients.
         formats: how states and parameters are kept.
+        entries: how states of its parameters are laid out, by all that this depends on.
         home: the device that decides about steps, and then reads tensors that lie there itself; None: this machine.
     """
 
@@ -202,6 +203,7 @@ class GroupOptions:
     ) -> None:
         self._naming, self.group, self.guards = naming, group, guards
         self._where = f" (group {index})"
+        self.entries: dict[Any, Any] = {}
         self._seen: tuple[Any, ...] = ()
         self._known: dict[int, tuple[Tensor, Any]] = {}
         self._names, self._defaults = tuple(options), defaults

@@ -20,6 +20,7 @@ from steprule.formats import shape_of
 
 __all__ = ["check_entry"]
 
+_HERE = torch.device("cpu")
 _BETWEEN_STEPS = (
     "Where an option of the group was changed between steps, follow it by "
     "optimizer.load_state_dict(optimizer.state_dict(), convert=True), which rounds"
@@ -43,33 +44,42 @@ def check_entry(
     Raises:
         StateError: when the entry does not belong to the parameter.
     """
-    what = what or f"the state of a parameter of shape {tuple(param.shape)}"
-    form = entry_of(param, options, naming, what, remedy=_BETWEEN_STEPS)
+    form = _form(param, options, naming, what)
     own = form.read(entry)
     has_any, has_all = any(slot in own.formats for slot in form.slots), form.has_all(own)
     started: dict[str, Tensor] = {}
-    formats = dict(own.formats)
-    for value, way in form.ways.items():
+    for value in form.formats.keys() - own.formats.keys():
         # What a caller keeps there (an average) says nothing of a step.
-        has_begun = value == form.parameter and (has_any or entry.get("step") is not None)
-        if value not in formats and not has_begun and form.parts(value, way):
+        if value != form.parameter or not (has_any or entry.get("step") is not None):
             started |= _started(form, value, param, options.values.start_of(value))
-            formats[value] = way.id
-    planes = form.fitted(replace(own, formats=formats, planes={**own.planes, **started}), convert=False)
+            own = replace(own, formats={**own.formats, value: form.formats[value]})
+    planes = form.fitted(replace(own, planes={**own.planes, **started}) if started else own, convert=False)
     planes = {plane: _as_stepped(form, plane, tensor, param) for plane, tensor in planes.items()}
     keys = form.keys
     fresh = {key: planes[plane] for plane, key in keys.items() if planes[plane] is not entry.get(key)}
-    numbers = _Numbers(entry, fresh, torch.device("cpu") if home is None else home, what)
+    numbers = _Numbers(entry, fresh, _HERE if home is None else home, form.what)
     scalars = {
         slot: numbers.take(key, torch.float64, options.values.start_of(slot)) for slot, key in form.scalars.items()
     }
-    keys |= form.scalars
+    keys = {**keys, **form.scalars}
     if not form.is_counted:
         return Slots(planes, scalars, None, int(has_all), form.storage, keys), fresh
     # What was not counted before has been stepped if its slots are there.
     begun = float(has_all and not naming.counts)
     step = numbers.take("step", naming.count_dtype or _step_dtype(), begun)
-    return Slots(planes, scalars, step, _steps(step, what) if home is None else 0, form.storage, keys), fresh
+    return Slots(planes, scalars, step, _steps(step, form.what) if home is None else 0, form.storage, keys), fresh
+
+
+def _form(param: Tensor, options: GroupOptions, naming: Naming, what: str) -> Entry:
+    """Return how the state of a parameter is laid out; ``what`` is what messages call it, if not by its shape."""
+    if what:
+        return entry_of(param, options, naming, what)
+    key = (param.shape, param.dtype, options.rule, options.values.variant, options.formats)
+    form: Entry | None = options.entries.get(key)
+    if form is None:
+        words = f"the state of a parameter of shape {tuple(param.shape)}"
+        form = options.entries[key] = entry_of(param, options, naming, words, remedy=_BETWEEN_STEPS)
+    return form
 
 
 def _steps(step: Tensor, what: str) -> int:
@@ -101,7 +111,7 @@ def _started(form: Entry, value: str, param: Tensor, start: float) -> dict[str, 
         return {value: _start(param, start)}
     constant = constant_parts(way, start, form.called[value]) if start else {}
     fresh: dict[str, Tensor] = {}
-    for plane, part in form.parts(value, way).items():
+    for plane, (_, part, _) in form.planes(value, way).items():
         kind = form.type_of(part)
         fresh[plane] = torch.zeros(shape_of(part, param.shape), dtype=kind, device=param.device)
         # As bits: torch fills bfloat16 with numbers.
