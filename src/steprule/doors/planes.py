@@ -18,7 +18,7 @@ from steprule.formats import Format, Kept, Part, Storage, saved_way, shape_of
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
-__all__ = ["Target", "other_keys"]
+__all__ = ["Target", "difference", "other_keys"]
 
 REMEDY = "Make the optimizer with the states= and weights= of the state, or load it with convert=True, which rounds"
 """What helps against a state in other formats."""
@@ -109,9 +109,9 @@ class Target:
         """
         was, saved = {value: self.way(value, id_) for value, id_ in own.formats.items()}, own.arrays
         self._check_names(was, saved)
-        difference = self._difference(was)
-        if difference and not convert:
-            raise StateError(f"{self.what}: {difference}. {self.remedy}")
+        words = self._difference(was)
+        if words and not convert:
+            raise StateError(f"{self.what}: {words}. {self.remedy}")
         for value, way in was.items():
             self._check(self.planes(value, way), saved)
         new: dict[str, Any] = {}
@@ -150,11 +150,14 @@ class Target:
     def _difference(self, was: Mapping[str, Kept]) -> str:
         """Return the first value that is kept in another way than it was, and both ways; empty if there is none."""
         for value in sorted({*was, *self.ways}):
-            then, now = (ways[value].id if value in ways else "nearest" for ways in (was, self.ways))
+            then, now = (self._id(value, ways.get(value)) for ways in (was, self.ways))
             # Of a parameter with nothing beside it a state need not tell.
             if then != now and (value in was or self.planes(value, self.ways[value])):
-                return f"{self._named(value)} is kept as {now} here, but the state has it as {then}"
+                return difference(self._named(value), then, now)
         return ""
+
+    def _id(self, value: str, way: Kept | None) -> str:
+        return "nearest" if way is None or (value == self.parameter and way.is_plain) else way.id
 
     def way(self, value: str, id_: object) -> Kept:
         """Return what a state means by a format of a value.
@@ -198,6 +201,11 @@ class Target:
 
 
 COMPLEX = {"float32": "complex64", "float64": "complex128"}
+
+
+def difference(what: str, then: str, now: str) -> str:
+    """Return what is wrong where a state has a value in one format, and it is kept in another; empty if it is not."""
+    return "" if then == now else f"{what} is kept as {now} here, but the state has it as {then}"
 
 
 def other_keys(has: Iterable[str], expected: Iterable[str]) -> str:

@@ -190,8 +190,8 @@ def _load(
         take()
         for fill in pairs:
             fill()
-    if optimizer is not None:
-        door.loaded(optimizer)
+    if hasattr(optimizer, "_call_load_hooks"):
+        optimizer._call_load_hooks()
     return checkpoint
 
 

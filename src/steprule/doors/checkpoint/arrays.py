@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,10 +18,10 @@ from steprule.errors import CheckpointError, StateError, StructureError
 from steprule.rules import Rule
 
 __all__ = [
+    "NUMBERS",
     "arrays_of",
     "dict_of",
     "fill",
-    "loaded",
     "look",
     "number_of",
     "outline_of",
@@ -28,9 +29,11 @@ __all__ = [
     "rules_of",
     "state_of",
     "stored_array",
+    "told_number",
 ]
 
-_NUMBERS = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+NUMBERS = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+"""The types of tensors of one number that documents hold."""
 
 
 def arrays_of(optimizer: Optimizer) -> list[Array]:
@@ -41,10 +44,6 @@ def arrays_of(optimizer: Optimizer) -> list[Array]:
 def rules_of(optimizer: Optimizer) -> list[Rule]:
     """Return what each group steps by."""
     return [optimizer.rule] * len(optimizer.groups)
-
-
-def loaded(optimizer: Optimizer) -> None:
-    """Tell nobody: there are no hooks here."""
 
 
 def look(array: Array, name: str) -> tuple[list[str], tuple[int, ...]]:
@@ -78,9 +77,22 @@ def number_of(mark: str, told: Any) -> Array:
     Raises:
         CheckpointError: when it is none.
     """
+    with np.errstate(all="ignore"):
+        made: Array = told_number(
+            mark, told, lambda name, shape, number: np.full(shape, number, "float32" if name == "bfloat16" else name)
+        )
+    return made
+
+
+def told_number(mark: str, told: Any, make: Callable[[str, list[int], float], Any]) -> Any:
+    """Return what ``make(name, shape, number)`` makes of a tensor of one number in a document.
+
+    Raises:
+        CheckpointError: when it is none.
+    """
     if mark == "$tensor" and isinstance(told, list) and len(told) == 3:
         name, shape, number = told[0], told[1], decode(told[2])
-        if name in _NUMBERS and type(number) in (bool, int, float) and shape in ([], [1], [1, 1]):
-            with suppress(OverflowError, ValueError), np.errstate(all="ignore"):
-                return np.full(shape, number, "float32" if name == "bfloat16" else name)
+        if name in NUMBERS and type(number) in (bool, int, float) and shape in ([], [1], [1, 1]):
+            with suppress(OverflowError, RuntimeError, ValueError):
+                return make(name, shape, number)
     raise CheckpointError(f"the document has {short(mark)} with {short(told)}, which means nothing to this steprule")

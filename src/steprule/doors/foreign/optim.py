@@ -10,11 +10,12 @@ from typing import Any
 from steprule.doors.checkpoint.door import door_of, is_of_torch
 from steprule.doors.foreign.names import Library, is_counted, names_for
 from steprule.doors.foreign.states import array_of, states_of, stepped, taken
+from steprule.doors.planes import other_keys
 from steprule.doors.state import ParameterState
 from steprule.errors import StateError
 from steprule.rules import Rule
 
-__all__ = ["entries_of", "from_torch", "to_torch", "with_entries"]
+__all__ = ["check_dict", "entries_of", "from_torch", "to_torch", "with_entries"]
 
 
 def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
@@ -37,12 +38,9 @@ def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
     parameters = []
     for place, (entry, label, own) in enumerate(zip(entries, here.labels, here.parameters, strict=True)):
         names = names_for(rules[own.group], here.groups[own.group].hyperparameters, "torch")
-        lacking = sorted({names.get(slot, slot) for slot in (*own.planes, *own.scalars)} - set(entry))
-        if entry and lacking:
-            raise StateError(
-                f"the state of parameter {place} has {sorted(map(str, entry))}, and no {lacking[0]}: is it of another "
-                "optimizer, or of other options?"
-            )
+        needed = {names.get(slot, slot) for slot in (*own.planes, *own.scalars)}
+        if entry and not needed <= set(entry):
+            raise StateError(f"the state of parameter {place}: {other_keys(map(str, entry), needed)}")
         t = int(entry["step"]) if "step" in entry else None
         slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in own.planes if entry}
         scalars = {slot: float(entry[names.get(slot, slot)]) for slot in own.scalars if entry}
@@ -78,14 +76,28 @@ def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str,
     return with_entries(optimizer, like, "torch", entry)
 
 
+def check_dict(state: object) -> None:
+    """Refuse what has not the parts of a state dict of torch.
+
+    Raises:
+        StateError: with what it has.
+    """
+    if not isinstance(state, Mapping):
+        raise StateError(f"a state dict is a dict, got a {type(state).__name__}")
+    if not {"state", "param_groups"} <= set(state):
+        raise StateError(
+            "this is no state dict of a torch optimizer, which has 'state' and 'param_groups': it has "
+            f"{sorted(map(str, state))[:6]}. Of a checkpoint, load the optimizer's part"
+        )
+
+
 def entries_of(state: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """Return the entries of a state dict in the order of its parameters; empty ones for those that were not stepped.
 
     Raises:
         StateError: when it is no state dict, or of another number of parameters.
     """
-    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
-        raise StateError("this is no state dict of a torch optimizer, which has 'state' and 'param_groups'")
+    check_dict(state)
     keys = list(chain.from_iterable(group["params"] for group in state["param_groups"]))
     if len(keys) != count:
         raise StateError(f"the state is of {len(keys)} parameters, this optimizer has {count}")

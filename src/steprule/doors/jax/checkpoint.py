@@ -27,7 +27,7 @@ from steprule.doors.planes import Target
 from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
 from steprule.errors import CheckpointError, StateError
 
-__all__ = ["arrays_of", "fill", "loaded", "look", "outline_of", "prepared", "state_of", "stored_array"]
+__all__ = ["arrays_of", "fill", "look", "outline_of", "prepared", "state_of", "stored_array"]
 
 
 def _stepper(run: Training) -> tuple[Stepper, Mapping[str, str]]:
@@ -55,10 +55,6 @@ def _leaves(run: Training) -> list[tuple[int, str, Any]]:
 def arrays_of(run: Training) -> list[Any]:
     """Return the parameters."""
     return [_Place(run, number, leaf) for number, _, leaf in _leaves(run)]
-
-
-def loaded(run: Training) -> None:
-    """Tell nobody: there are no hooks here."""
 
 
 def outline_of(run: Training) -> State:

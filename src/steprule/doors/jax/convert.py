@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from steprule.doors.jax.alias import meant
 from steprule.doors.jax.leaves import is_complex
 from steprule.doors.jax.slots import encoded, is_coded
 from steprule.doors.jax.transformation import State
+from steprule.doors.planes import difference
 from steprule.errors import StateError
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -126,37 +127,18 @@ def _in_format(tree: Any, like: Any, what: str, convert: bool) -> Any:
     Raises:
         StateError: when it does not fit, or its formats are others and must not be converted.
     """
-    found, expected = _outline(tree), _outline(like)
-    if _shapes(found) != _shapes(expected):
+    (news, found), (olds, expected) = (jax.tree.flatten(one, is_leaf=is_coded) for one in (tree, like))
+    shapes = [[leaf.shape for leaf in leaves] for leaves in (news, olds)]
+    if found != expected or shapes[0] != shapes[1]:
         raise StateError(
-            f"{what} is of other parameters: {found} in place of {expected}; init both with the same parameters"
+            f"{what} is of other parameters: {found} with the shapes {shapes[0]} in place of {expected} with "
+            f"{shapes[1]}; init both with the same parameters"
         )
-    if found == expected:
-        return tree
-    if not convert:
-        raise StateError(
-            f"{what} is kept in another format: {found} in place of {expected}. With convert=True its numbers are "
-            "rounded to nearest"
-        )
-    return jax.tree.map(encoded, tree, like, is_leaf=is_coded)
+    words = [difference(what, _format_of(new), _format_of(old)) for new, old in zip(news, olds, strict=True)]
+    if any(words) and not convert:
+        raise StateError(f"{max(words)}. With convert=True its numbers are rounded to nearest")
+    return jax.tree.map(encoded, tree, like, is_leaf=is_coded) if any(words) else tree
 
 
-class _Outline(NamedTuple):
-    shape: tuple[int, ...]
-    format: str
-
-    def __repr__(self) -> str:
-        return f"{self.format}{list(self.shape)}"
-
-
-def _outline(tree: Any) -> Any:
-    """Return the shape and the format of every array of a tree."""
-
-    def of(leaf: Any) -> _Outline:
-        return _Outline(leaf.shape, leaf.kept.id) if is_coded(leaf) else _Outline(leaf.shape, str(leaf.dtype))
-
-    return jax.tree.map(of, tree, is_leaf=is_coded)
-
-
-def _shapes(outline: Any) -> Any:
-    return jax.tree.map(lambda leaf: _Outline(leaf.shape, ""), outline, is_leaf=lambda x: isinstance(x, _Outline))
+def _format_of(leaf: Any) -> str:
+    return leaf.kept.id if is_coded(leaf) else str(leaf.dtype)

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
+from steprule.doors.foreign.optim import check_dict
 from steprule.doors.torch.arguments import check_flags, check_implementation, documented
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
 from steprule.doors.torch.loading import (
     check_options,
-    check_parts,
-    checked_dict,
     decoded_state_dict,
     loaded_groups,
     loaded_state,
@@ -263,11 +262,11 @@ class Base(Stepping, torch.optim.Optimizer):
             added: further options, a dict a group.
         """
         self._check_turn("load_state_dict()")
-        state_dict = checked_dict(state_dict)
+        state_dict = dict(state_dict) if isinstance(state_dict, Mapping) else state_dict
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
-        check_parts(state_dict)
+        check_dict(state_dict)
         known = {**DEFAULTS, **self.defaults}
         groups = loaded_groups(
             self.param_groups, state_dict["param_groups"], known, self._own_defaults(), self._check, convert

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from steprule.checkpoint import short
 from steprule.doors.match import formula_of, name_of
 from steprule.doors.state import GroupState, ParameterState, State
 from steprule.doors.torch.base import Base
@@ -17,17 +16,15 @@ from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_array, tensor_of
 from steprule.doors.torch.entry import Entry, entry_of
-from steprule.doors.torch.formats import DEFAULTS
+from steprule.doors.torch.formats import OF_FORMATS
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.errors import StateError
-from steprule.formats import CODING, EARLIER_CODING
 from steprule.rules import Rule
 
 __all__ = [
     "arrays_of",
     "dict_of",
     "fill",
-    "loaded",
     "look",
     "number_json",
     "number_of",
@@ -36,8 +33,6 @@ __all__ = [
     "state_of",
     "stored_array",
 ]
-
-_FORMATS = (*DEFAULTS, "coding")
 
 
 def outline_of(optimizer: Base) -> State:
@@ -139,11 +134,6 @@ def _fitted(own: ParameterState, form: Entry, convert: bool) -> ParameterState:
     return replace(own, planes=form.fitted(replace(own, planes=tensors), convert), formats=form.formats)
 
 
-def loaded(optimizer: Base) -> None:
-    """Call the hooks of those who want to know."""
-    optimizer._call_load_hooks()
-
-
 def dict_of(state: State, optimizer: Base) -> dict[str, Any]:
     """Return the state dict of an optimizer for which a state is, in its order; the options are the optimizer's."""
     groups = [dict(group) for group in optimizer.param_groups]
@@ -174,10 +164,8 @@ def _group(state: State, optimizer: Base, index: int) -> dict[str, Any]:
     """Return a group with the options that it goes on with; its formats stay."""
     group = optimizer.param_groups[index]
     new = options_for(state.groups[index], optimizer, group, index, state.made_by == class_of(optimizer))
-    if new.get("coding", CODING) not in (CODING, EARLIER_CODING):
-        raise StateError(f"the states are coded as {short(new['coding'])}, this steprule reads {CODING!r}")
-    new = {name: value for name, value in new.items() if name not in _FORMATS}
-    new |= {name: group[name] for name in _FORMATS if name in group}
+    new = {name: value for name, value in new.items() if name not in OF_FORMATS}
+    new |= {name: group[name] for name in OF_FORMATS if name in group}
     return {**optimizer.defaults, **new, "params": group["params"]}
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steprule.checkpoint import Json, decode, encode, short
-from steprule.errors import CheckpointError
+from steprule.checkpoint import Json, encode
+from steprule.doors.checkpoint.arrays import NUMBERS, told_number
 
 __all__ = ["number_json", "number_of"]
 
-_KINDS = {
-    str(kind).removeprefix("torch."): kind
-    for kind in (torch.bool, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-}
+_KINDS: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NUMBERS}
 
 
 def number_json(value: Any) -> Json | None:
@@ -33,10 +29,4 @@ def number_of(mark: str, told: Any) -> Tensor:
     Raises:
         CheckpointError: when it is none.
     """
-    if mark == "$tensor" and isinstance(told, list) and len(told) == 3:
-        name, shape, number = told
-        kind, value = _KINDS.get(name) if isinstance(name, str) else None, decode(number)
-        if kind is not None and type(value) in (bool, int, float) and shape in ([], [1], [1, 1]):
-            with suppress(OverflowError, RuntimeError):
-                return torch.full(shape, value, dtype=kind)
-    raise CheckpointError(f"the document has {short(mark)} with {short(told)}, which means nothing to this steprule")
+    return told_number(mark, told, lambda name, shape, number: torch.full(shape, number, dtype=_KINDS[name]))

@@ -29,6 +29,7 @@ from steprule.rules.rule import Variant
 
 __all__ = [
     "DEFAULTS",
+    "OF_FORMATS",
     "STORAGE",
     "FormatOptions",
     "check_formats",
@@ -59,6 +60,8 @@ class FormatOptions(TypedDict, total=False):
 
 
 DEFAULTS: dict[str, Any] = {"states": "float32", "weights": "nearest", "min_elements": MIN_ELEMENTS, "seed": 0}
+OF_FORMATS = (*DEFAULTS, "coding")
+"""What a group of a state dict tells of formats."""
 STORAGE = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 
 

@@ -17,7 +17,7 @@ from steprule.doors.planes import other_keys
 from steprule.doors.state import ParameterState
 from steprule.doors.torch.copies import copied, placed, waiting
 from steprule.doors.torch.entry import Entry, coded_keys, entry_of
-from steprule.doors.torch.formats import DEFAULTS
+from steprule.doors.torch.formats import OF_FORMATS
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import check_entry
@@ -25,33 +25,7 @@ from steprule.errors import HyperparameterError, StateError
 from steprule.formats import CODING, EARLIER_CODING
 from steprule.formats.kept import plain
 
-__all__ = ["check_options", "check_parts", "checked_dict", "decoded_state_dict", "loaded_groups", "loaded_state"]
-
-_FORMATS = (*DEFAULTS, "coding")
-
-
-def checked_dict(state_dict: object) -> dict[str, Any]:
-    """Return a shallow copy of a state dict.
-
-    Raises:
-        StateError: when it is none.
-    """
-    if not isinstance(state_dict, Mapping):
-        raise StateError(f"a state dict is a dict, got a {type(state_dict).__name__}")
-    return dict(state_dict)
-
-
-def check_parts(state_dict: Mapping[str, Any]) -> None:
-    """Check that a dict has the parts of an optimizer's state dict.
-
-    Raises:
-        StateError: with what it has.
-    """
-    if not {"state", "param_groups"} <= set(state_dict):
-        raise StateError(
-            "this is no state dict of an optimizer, which has 'state' and 'param_groups': it has "
-            f"{sorted(map(str, state_dict))[:6]}. Of a checkpoint, load the optimizer's part"
-        )
+__all__ = ["check_options", "decoded_state_dict", "loaded_groups", "loaded_state"]
 
 
 def loaded_groups(
@@ -102,8 +76,8 @@ def _made(
     """Return a group with the options of a saved one, and with its own parameters and formats."""
     if saved.get("coding", CODING) not in (CODING, EARLIER_CODING):  # the earlier one is converted with the states
         raise StateError(f"the states are coded as {saved['coding']!r}{where}, this steprule reads {CODING!r}")
-    own = {name: old[name] for name in ("param_names", *_FORMATS) if name in old}
-    kept = set(_FORMATS) - ({"seed"} if "seed" in old and not convert else set())
+    own = {name: old[name] for name in ("param_names", *OF_FORMATS) if name in old}
+    kept = set(OF_FORMATS) - ({"seed"} if "seed" in old and not convert else set())
     taken = {name: value for name, value in deepcopy(dict(saved)).items() if name not in kept}
     # torch adds "differentiable" to the defaults of all classes, and to the groups of none.
     needed = {name: value for name, value in defaults.items() if name != "differentiable" or name in old}
@@ -219,7 +193,7 @@ def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, pl
 
 def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions], naming: Naming) -> dict[str, Any]:
     """Return a state dict with float32 slots, and without what torch.optim does not know."""
-    groups = [{k: v for k, v in group.items() if k not in _FORMATS} for group in state_dict["param_groups"]]
+    groups = [{k: v for k, v in group.items() if k not in OF_FORMATS} for group in state_dict["param_groups"]]
     at = _homes(state_dict, options)
     state = {
         key: _decoded(entry, at[key][0], at[key][1], naming) if key in at else entry
