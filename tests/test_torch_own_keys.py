@@ -185,6 +185,7 @@ ALIKE: list[tuple[str, str, dict[str, Any], str]] = [
     ("NAdam", "Adam", {}, "has mu_product, which this optimizer does not keep"),
     ("AdEMAMix", "Signum", {}, "has exp_avg_slow, exp_avg_sq, which this optimizer does not keep"),
     ("RMSprop", "SGD", {}, "has square_avg, which this optimizer does not keep"),
+    ("Rprop", "SGD", {}, "has .*step_size, which this optimizer does not keep"),
     ("AdamW", "NAdam", {}, "expected .*mu_product"),
     *(("Adam", name, {}, "has the option 'amsgrad'") for name in ("Yogi", "RAdam", "ADOPT", "SparseAdam")),
     ("Yogi", "AdamW", {}, "has the option 'initial_accumulator'"),

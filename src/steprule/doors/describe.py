@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-from steprule.doors.leaf import Leaf
-from steprule.formats import Storage
+import numpy as np
 
-__all__ = ["Line", "describe", "table"]
+from steprule.doors.leaf import Leaf
+from steprule.formats import Kept, Storage, shape_of
+
+__all__ = ["Line", "describe", "line", "table"]
 
 
 @dataclass(frozen=True)
@@ -34,38 +37,63 @@ class Line:
 
 def describe(title: str, leaves: Iterable[Leaf]) -> str:
     """Return the table of an optimizer's parameters."""
-    return table(title, [_line(leaf) for leaf in leaves])
+    lines = [
+        line(
+            leaf.place,
+            leaf.array.shape,
+            leaf.array.dtype.name,
+            leaf.array.nbytes,
+            leaf.kernel.ways,
+            leaf.group.rule.parameter,
+            leaf.storage,
+        )
+        for leaf in leaves
+    ]
+    return table(title, lines)
 
 
-def _line(leaf: Leaf) -> Line:
-    array = leaf.array
-    nbytes = array.nbytes + sum(plane.nbytes for plane in leaf.kept)
-    slots = {name: way.name for name, way in leaf.kernel.slots.items()}
-    kept = words(slots, leaf.storage)
-    return Line(leaf.place, array.shape, array.dtype.name, kept, array.size, nbytes, array.nbytes)
+def line(
+    place: str,
+    shape: Sequence[int],
+    dtype: str,
+    nbytes: int,
+    ways: Mapping[str, Kept],
+    parameter: str,
+    storage: Storage,
+    *,
+    is_complex: bool = False,
+) -> Line:
+    """Return a parameter in the table.
 
-
-def words(slots: Mapping[str, str], storage: Storage) -> str:
-    """Return the formats of a parameter's values in words."""
-    parts = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
-    text = ", ".join([*parts, *(f"{name}: {way}" for name, way in slots.items())]) or "none"
-    return f"{text} (small)" if storage.is_small else text
+    Args:
+        place, shape, dtype, nbytes: what it is called, and what it is.
+        ways: how its values are kept.
+        parameter: what the rule calls it.
+        storage: its formats.
+        is_complex: whether its numbers, and those of its slots, are complex.
+    """
+    kept = [part for value, way in ways.items() for part in way.parts if value != parameter or part.suffix]
+    beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in kept)
+    weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
+    slots = [f"{name}: {way.name}" for name, way in ways.items() if name != parameter]
+    text = f"{', '.join([*weights, *slots]) or 'none'}{' (small)' if storage.is_small else ''}"
+    return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + beside * (2 if is_complex else 1), nbytes)
 
 
 def table(title: str, lines: Iterable[Line]) -> str:
     """Return a summary, and a row for every parameter."""
     lines = list(lines)
-    total, grads = sum(line.nbytes for line in lines), sum(line.grad for line in lines)
-    elements = sum(line.elements for line in lines)
+    total, grads = sum(one.nbytes for one in lines), sum(one.grad for one in lines)
+    elements = sum(one.elements for one in lines)
     means = (
         f", {total / elements:.2f} bytes a parameter ({(total + grads) / elements:.2f} with gradients)"
         if elements
         else ""
     )
     rows: list[tuple[Any, ...]] = [("parameter", "shape", "type", "kept", "bytes a parameter")]
-    for line in lines:
-        mean = f"{line.nbytes / line.elements:.2f}".rstrip("0").rstrip(".") if line.elements else "0"
-        rows.append((line.place, str(line.shape), line.dtype, line.kept, mean))
+    for one in lines:
+        mean = f"{one.nbytes / one.elements:.2f}".rstrip("0").rstrip(".") if one.elements else "0"
+        rows.append((one.place, str(one.shape), one.dtype, one.kept, mean))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([f"{title}: {elements:,} parameters, {total:,} bytes with what is kept{means}", *text])

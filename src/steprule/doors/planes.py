@@ -12,11 +12,8 @@ import numpy as np
 from steprule.checkpoint import short
 from steprule.coding import encode, plane_name
 from steprule.doors.state import ParameterState, numbers_of
-from steprule.engine import ways_of
 from steprule.errors import StateError
-from steprule.formats import Format, Kept, Part, Storage, saved_way, shape_of
-from steprule.rules import Rule
-from steprule.rules.rule import Variant
+from steprule.formats import Format, Kept, Part, saved_way, shape_of
 
 __all__ = ["Target", "difference", "other_keys"]
 
@@ -61,19 +58,6 @@ class Target:
     is_complex: bool = False
     called: Mapping[str, str] = field(default_factory=dict)
     remedy: str = REMEDY
-
-    @classmethod
-    def of(
-        cls,
-        what: str,
-        shape: tuple[int, ...],
-        rule: Rule,
-        variant: Variant,
-        storage: Storage,
-        is_complex: bool = False,
-    ) -> Target:
-        """Return what a parameter of a rule is kept in."""
-        return cls(what, shape, storage.parameter, ways_of(rule, variant, storage), rule.parameter, is_complex)
 
     @functools.cached_property
     def formats(self) -> dict[str, str]:

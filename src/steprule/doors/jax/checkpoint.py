@@ -25,6 +25,7 @@ from steprule.doors.jax.transformation import Step, stepper_of
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
 from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
+from steprule.engine import ways_of
 from steprule.errors import CheckpointError, StateError
 
 __all__ = ["arrays_of", "fill", "look", "outline_of", "prepared", "state_of", "stored_array"]
@@ -194,8 +195,8 @@ def _slot(slot: str, old: Any, target: Target, planes: Mapping[str, Any], shape:
 
 def _target(stepper: Stepper, leaf: Any, path: str) -> Target:
     storage = stepper.storage(leaf, path, "parameter", is_complex(leaf))
-    made = Target.of(path, tuple(leaf.shape), stepper.rule, stepper.variant, storage, is_complex(leaf))
-    return replace(made, kind=format_of(leaf, path))
+    ways, kind = ways_of(stepper.rule, stepper.variant, storage), format_of(leaf, path)
+    return Target(path, tuple(leaf.shape), kind, ways, stepper.rule.parameter, is_complex(leaf))
 
 
 def _check_group(saved: GroupState, stepper: Stepper, hyperparameters: bool) -> None:

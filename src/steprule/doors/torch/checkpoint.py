@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -13,7 +13,7 @@ from steprule.doors.match import formula_of, name_of
 from steprule.doors.state import GroupState, ParameterState, State
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
-from steprule.doors.torch.checkpoint_options import encoded_options, options_for
+from steprule.doors.torch.checkpoint_options import encoded_options, options_for, options_of
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_array, tensor_of
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.formats import OF_FORMATS
@@ -149,15 +149,11 @@ def _dict(
         for own, param in zip(state.parameters, arrays_of(optimizer), strict=True)
     ]
     places = count()
-    packed = [{**_bare(group), "params": [next(places) for _ in group["params"]]} for group in groups]
+    packed = [{**options_of(group), "params": [next(places) for _ in group["params"]]} for group in groups]
     for group, own, told in zip(packed, options, state.groups, strict=True):
         if own.values.seed is not None and told.seed is not None:
             group["seed"] = told.seed
     return {"state": {place: entry for place, entry in enumerate(entries) if entry}, "param_groups": packed}
-
-
-def _bare(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name not in ("params", "param_names")}
 
 
 def _group(state: State, optimizer: Base, index: int) -> dict[str, Any]:

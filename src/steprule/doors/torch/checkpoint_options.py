@@ -17,11 +17,15 @@ from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.options import hyperparameters
 from steprule.errors import HyperparameterError, StateError
 
-__all__ = ["encoded_options", "options_for"]
+__all__ = ["encoded_options", "options_for", "options_of"]
 
-_NOT_OPTIONS = ("params", "param_names")
 _SWITCHES = ("amsgrad", "decoupled_weight_decay", "maximize")
 """Options that choose the rule, and are no hyperparameters of it."""
+
+
+def options_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group without its parameters."""
+    return {name: value for name, value in group.items() if name not in ("params", "param_names")}
 
 
 def encoded_options(group: Mapping[str, Any], index: int, options: Sequence[str]) -> dict[str, Json]:
@@ -30,7 +34,7 @@ def encoded_options(group: Mapping[str, Any], index: int, options: Sequence[str]
     Raises:
         CheckpointError: for one that JSON cannot hold.
     """
-    own = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
+    own = options_of(group)
     own |= {name: _without_arrays(own[name]) for name in options if name in own}
     return {name: encode(value, f"option {name!r} of group {index}", number_json) for name, value in own.items()}
 
@@ -60,7 +64,7 @@ def options_for(
         StateError: when the class cannot step by the rule, or with the hyperparameters.
     """
     if is_own and saved.options is not None:
-        return {name: decode(value, number_of) for name, value in saved.options.items() if name not in _NOT_OPTIONS}
+        return {name: decode(value, number_of) for name, value in options_of(saved.options).items()}
     for name, value in saved.hyperparameters.items():
         if isinstance(value, Mapping):
             raise StateError(
@@ -85,7 +89,7 @@ def options_for(
 
 def _candidates(saved: GroupState, optimizer: Base, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the options that may mean what a checkpoint says."""
-    now = {name: value for name, value in group.items() if name not in _NOT_OPTIONS}
+    now = options_of(group)
     # torch says 0 for what is left out, the rules None.
     for absent in (None, 0.0):
         told = {n: absent if value is None else value for n, value in saved.hyperparameters.items()}

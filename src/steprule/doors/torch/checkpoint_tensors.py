@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.checkpoint import Stored
+from steprule.checkpoint import Stored, type_of
 from steprule.doors.torch.rows import is_plain, tensor_memory
 from steprule.errors import CheckpointError, StateError
 
@@ -24,20 +24,11 @@ _BITS = {
     torch.float8_e5m2fnuz: ("F8_E5M2FNUZ", torch.uint8, np.uint8),
 }
 _PLAIN = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.uint16: "U16",
-    torch.int16: "I16",
-    torch.uint32: "U32",
-    torch.int32: "I32",
-    torch.uint64: "U64",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.complex64: "F32",
-    torch.complex128: "F64",
+    getattr(torch, name): type_of(np.dtype(name))
+    for name in (
+        *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
 }
 
 
@@ -55,7 +46,7 @@ def stored_array(tensor: Tensor, what: str) -> Stored:
 
 
 def _type_of(tensor: Tensor) -> str:
-    return _BITS[tensor.dtype][0] if tensor.dtype in _BITS else _PLAIN[tensor.dtype]
+    return _BITS[tensor.dtype][0] if tensor.dtype in _BITS else str(_PLAIN[tensor.dtype])
 
 
 def _shape_of(tensor: Tensor) -> tuple[int, ...]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, Protocol, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.describe import Line, table, words
+from steprule.doors.describe import Line, line, table
 from steprule.doors.torch.modes import sees_operations
 from steprule.engine import ways_of
 from steprule.errors import HyperparameterError, StructureError
@@ -21,7 +19,6 @@ from steprule.formats import (
     Storage,
     check_effects,
     check_seed,
-    shape_of,
 )
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
@@ -178,11 +175,6 @@ def described(groups: Sequence[_Group], title: str) -> str:
 
 def _line(name: str, param: Tensor, formats: Formats, rule: Rule, variant: Variant) -> Line:
     storage = storage_of(formats, param, rule, variant)
-    ways = ways_of(rule, variant, storage)
-    slots = {slot: way.name for slot, way in ways.items() if slot != rule.parameter}
-    own = param.numel() * param.element_size()
-    kept = [part for value, way in ways.items() for part in way.parts if value != rule.parameter or part.suffix]
-    nbytes = sum(prod(shape_of(part, param.shape)) * np.dtype(part.dtype).itemsize for part in kept)
-    total = own + nbytes * (2 if param.is_complex() else 1)
-    kind = str(param.dtype).removeprefix("torch.")
-    return Line(name, tuple(param.shape), kind, words(slots, storage), param.numel(), total, own)
+    kind, nbytes = str(param.dtype).removeprefix("torch."), param.numel() * param.element_size()
+    ways, is_complex = ways_of(rule, variant, storage), param.is_complex()
+    return line(name, param.shape, kind, nbytes, ways, rule.parameter, storage, is_complex=is_complex)
