@@ -127,7 +127,8 @@ def _in_format(tree: Any, like: Any, what: str, convert: bool) -> Any:
     Raises:
         StateError: when it does not fit, or its formats are others and must not be converted.
     """
-    (news, found), (olds, expected) = (jax.tree.flatten(one, is_leaf=is_coded) for one in (tree, like))
+    trees: list[tuple[list[Any], Any]] = [jax.tree.flatten(one, is_leaf=is_coded) for one in (tree, like)]
+    (news, found), (olds, expected) = trees
     shapes = [[leaf.shape for leaf in leaves] for leaves in (news, olds)]
     if found != expected or shapes[0] != shapes[1]:
         raise StateError(

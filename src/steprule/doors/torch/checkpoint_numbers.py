@@ -29,4 +29,5 @@ def number_of(mark: str, told: Any) -> Tensor:
     Raises:
         CheckpointError: when it is none.
     """
-    return told_number(mark, told, lambda name, shape, number: torch.full(shape, number, dtype=_KINDS[name]))
+    made: Tensor = told_number(mark, told, lambda name, shape, number: torch.full(shape, number, dtype=_KINDS[name]))
+    return made

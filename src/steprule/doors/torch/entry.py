@@ -45,7 +45,9 @@ def _type_of(part: Part, *, is_complex: bool = False) -> torch.dtype:
 
 _WAYS = {sign: [one.way(non_negative=sign) for one in SLOT_FORMATS.values()] for sign in (False, True)}
 _CODED = {sign: [way for way in ways if way.is_coded] for sign, ways in _WAYS.items()}
-_NUMBERS = {sign: {_type_of(way.parts[0]): way for way in ways if not way.is_coded} for sign, ways in _WAYS.items()}
+_NUMBERS: dict[bool, dict[Any, Kept]] = {
+    sign: {_type_of(way.parts[0]): way for way in ways if not way.is_coded} for sign, ways in _WAYS.items()
+}
 _ENDINGS = tuple(dict.fromkeys(_key_of("", way, part.suffix) for way in _CODED[False] for part in way.parts))
 """How slots are kept in few bits, whether they are never negative or not: in codes, and as numbers of a narrow type."""
 
