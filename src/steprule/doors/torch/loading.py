@@ -134,7 +134,7 @@ def _loaded(
         if key not in form.known
     }
     entry = {**others, **{form.keys[plane]: placed(one, param, is_coded[plane]) for plane, one in planes.items()}}
-    _, fresh = check_entry(entry, param, options, form.naming, what=form.what)
+    _, fresh = check_entry(entry, param, options, form.naming, form=form)
     return {**entry, **fresh}
 
 

@@ -33,18 +33,18 @@ def check_entry(
     options: GroupOptions,
     naming: Naming,
     home: torch.device | None = None,
-    what: str = "",
+    form: Entry | None = None,
 ) -> tuple[Slots, dict[str, Tensor]]:
     """Return the state of a parameter by the rule's names, and what must be put into the entry for it.
 
     Slots that are not there start; slots of a narrower type are widened, which loses nothing. Step counts and scalar
     slots go to the device ``home``, if there is one; what it counts is not looked at here, which would wait for it.
-    ``what`` is what messages call the state.
+    ``form`` is how the state is laid out, where that is known.
 
     Raises:
         StateError: when the entry does not belong to the parameter.
     """
-    form = _form(param, options, naming, what)
+    form = _form(param, options, naming) if form is None else form
     own = form.read(entry)
     has_any, has_all = any(slot in own.formats for slot in form.slots), form.has_all(own)
     started: dict[str, Tensor] = {}
@@ -70,10 +70,8 @@ def check_entry(
     return Slots(planes, scalars, step, _steps(step, form.what) if home is None else 0, form.storage, keys), fresh
 
 
-def _form(param: Tensor, options: GroupOptions, naming: Naming, what: str) -> Entry:
-    """Return how the state of a parameter is laid out; ``what`` is what messages call it, if not by its shape."""
-    if what:
-        return entry_of(param, options, naming, what)
+def _form(param: Tensor, options: GroupOptions, naming: Naming) -> Entry:
+    """Return how the state of a parameter is laid out, found once for each shape."""
     key = (param.shape, param.dtype, options.rule, options.values.variant, options.formats)
     form: Entry | None = options.entries.get(key)
     if form is None:
