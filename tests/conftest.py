@@ -10,12 +10,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import hypothesis
 import pytest
 
 import steprule as sr
+from tests import ROOT
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
@@ -51,7 +51,6 @@ def threads(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-ROOT = Path(__file__).parent.parent
 _BESIDE = ThreadPoolExecutor(2)
 _CORES = threading.Semaphore(1)
 """One core for what runs beside the suite, and another one once the suite waits for it."""

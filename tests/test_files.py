@@ -24,8 +24,8 @@ from steprule.race import Settings, animate, race
 from steprule.race.folder import write_files
 from steprule.race.live import watching
 from steprule.race.runner import run_plan
-from tests.race_cases import QUADRATIC
-from tests.test_checkpoint_file import Calls
+from tests.checkpoint.test_file import Calls
+from tests.race.cases import QUADRATIC
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks, links and forks")
 

@@ -22,12 +22,11 @@ from benchmarks.gpu_times import Meter, Result, Results, Sample
 from torch import Tensor
 
 from steprule.rules import CATALOGUE
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 LIKE_A_BARE_MACHINE = """
 import runpy, sys
-
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("rich", "typer", "click", "scipy"):

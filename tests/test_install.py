@@ -7,13 +7,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from steprule.install import how_to_install
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 TEXTS = [
     *(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.py"),
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run",

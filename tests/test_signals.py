@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests import ROOT
 
 CHILD = """
 import time
@@ -37,7 +38,7 @@ def test_both_do_where_the_suite_was_started_with_ctrl_c_ignored() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "hear_ctrl_c", "--timeout=50"]
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     finally:
         signal.signal(signal.SIGINT, before)
     assert done.returncode == 0, done.stdout + done.stderr

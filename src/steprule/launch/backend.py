@@ -36,7 +36,7 @@ example, one that steps every row by a Python function of its arrays::
 What ``load`` returns is kept with the rule, by plan and backend. Copies of an optimizer have copies of the backend:
 where these are equal (those of a frozen dataclass are), nothing is compiled again.
 
-``tests/c_backend.py`` is a whole one, by a C compiler.
+``tests/launch/c_backend.py`` is a whole one, by a C compiler.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Tests of backends: the bits of each are the referee's."""

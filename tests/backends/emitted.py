@@ -1,0 +1,127 @@
+"""Runs of the referee, recorded, for targets that run elsewhere: what goes in, and the bits that must come out."""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import steprule as sr
+from steprule.compile import Plan
+from steprule.engine import plan
+from steprule.formats import FORMATS, Storage
+from steprule.rules import CATALOGUE, Rule
+from tests.cases import CASES, COMBINED, Array, assert_same_bits, unlike_defaults, wild
+from tests.formats.test_kernels import Run, rows_and_groups, storage_of
+
+STEPS = 7
+
+
+@sr.rule
+def unusual(theta, g, E_g, count: sr.Scalar, *, t, lr=0.01, s0=0.5, x1=2.0, mixed=1.0):
+    """Constants that are no numbers, a remainder, names that emitted code uses itself."""
+    count = count + t % 3 + (-7.0 * t) // 2
+    E_g = sr.where(g > 0.9, g, math.nan) + sr.minimum(E_g, math.inf) + s0 * sr.where(g < -0.9, -math.inf, -0.0)
+    return theta - lr * x1 * sr.where(E_g == E_g, mixed * E_g, -g) / (1 + count * count), E_g, count
+
+
+RULES = {**CATALOGUE, **COMBINED, "unusual": unusual}
+_LOW = [("8bit", "float32", "nearest"), ("bfloat16", "bfloat16", "stochastic"), ("8bit", "bfloat16", "split24")]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule with options, and how it is stored."""
+
+    rule: Rule
+    options: tuple[tuple[str, Any], ...]
+    storage: Storage
+    shape: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        options = "".join(f"-{key}={value}" for key, value in self.options)
+        kept = self.storage
+        return f"{self.rule.name}{options}-{kept.parameter.name}-{kept.weights}{self._states}"
+
+    @property
+    def _states(self) -> str:
+        return f"-{self.storage.slots[0][1]}" if self.storage.slots else ""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.rule.resolve({**unlike_defaults(self.rule), **dict(self.options)})
+
+    @property
+    def plan(self) -> Plan:
+        return plan(self.rule, self.rule.variant(self.values), self.storage)
+
+
+def _cases() -> list[Case]:
+    found = [
+        Case(CATALOGUE[name], tuple(options.items()), Storage(FORMATS["float32"]), (203,)) for name, options in CASES
+    ]
+    for number, rule in enumerate(RULES.values()):
+        state, dtype, way = _LOW[number % len(_LOW)]
+        found.append(Case(rule, (), Storage(FORMATS["float64"]), (31,)))
+        found.append(Case(rule, (), storage_of(rule, state, dtype, way), (3, 150)))
+        if set(rule.slots) - set(rule.scalars):  # rows of a number of elements that is odd
+            found.append(Case(rule, (), storage_of(rule, "4bit"), (3, 151)))
+    return found + [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in (*COMBINED.values(), unusual)]
+
+
+MATRIX = {case.id: case for case in _cases()}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Planes before the first step, the gradient of each step, and planes and scalar slots after each."""
+
+    start: dict[str, Array]
+    gradients: list[Array]
+    scalars: dict[str, float]
+    planes: list[dict[str, Array]]
+    slots: list[dict[str, float]]
+
+    def check(self, step: int, planes: dict[str, Array], slots: dict[str, float], what: str) -> None:
+        """Assert that a target has these bits after a step."""
+        for name, array in self.planes[step].items():
+            assert_same_bits(planes[name].reshape(array.shape), array, f"{what} {name} at t={step + 1}")
+        assert slots == self.slots[step], what
+
+
+@functools.cache
+def recorded(name: str, seed: int = 9, tensor: int = 4) -> Recorded:
+    return record(MATRIX[name], name, seed, tensor)
+
+
+def record(case: Case, name: str, seed: int = 9, tensor: int = 4) -> Recorded:
+    """Take the steps of a case by the referee."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    run = Run(case.rule, case.storage, case.shape, "numpy", seed=seed, number=tensor, **case.values)
+    starts = {slot: value for slot, value in run.start.items() if slot in run.planes and value}
+    run.set(**{case.rule.parameter: rng.standard_normal(case.shape)})
+    for slot, value in starts.items():
+        if run.planes[slot].dtype.kind == "f":
+            run.planes[slot][...] = value
+    start, scalars = _copied(run.planes), dict(run.scalars)
+    rows, length, _ = rows_and_groups(case.shape)
+    gradients, planes, slots = [], [], []
+    for _ in range(STEPS):
+        # Mostly of one size, so that slots stay alive; wild now and then.
+        plain = rng.standard_normal(case.shape)
+        strange = wild(rng, rows * length, "float64").reshape(case.shape)
+        run.set(**{case.rule.gradient: np.where(rng.random(case.shape) < 0.1, strange, plain)})
+        gradients.append(run.planes[case.rule.gradient].copy())
+        run.step()
+        planes.append(_copied(run.planes))
+        slots.append(dict(run.scalars))
+    return Recorded(start, gradients, scalars, planes, slots)
+
+
+def _copied(planes: dict[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in planes.items()}

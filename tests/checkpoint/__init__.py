@@ -1,0 +1,1 @@
+"""Tests of checkpoints: files, and what is loaded of them."""

@@ -1,0 +1,1 @@
+"""Tests of the command line; `steprule race` and `steprule lab` are tested in their rooms."""

@@ -1,0 +1,1 @@
+"""Tests of documents: what they show and tell to do."""

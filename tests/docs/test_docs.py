@@ -1,0 +1,112 @@
+"""Documents: what they show runs, and what is generated is fresh."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steprule.rules import CATALOGUE
+from tests import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+# What runs, in order, each with the ``text`` right below it: what it prints, or the error that it ends with. A block
+# may say in its first line which file it is. Of a console, lines that begin with $ are run.
+_STEPS = re.compile(r"^```(python|console)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+_NAMED = re.compile(r"# (\w+\.py)\n")
+
+
+# A process of its own for each page: JAX warns of every fork in a process that it has once been imported in.
+_RUN = r"""
+import json, pathlib, re, runpy, subprocess, sys, traceback
+names = {}
+for file, block, has_text in json.load(sys.stdin):
+    if not file:
+        for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+            print(f"$ {command}", flush=True)
+            own = f'python() {{ "{sys.executable}" "$@"; }}; steprule() {{ python -m steprule "$@"; }}; '
+            subprocess.run(own + command, shell=True, stderr=subprocess.STDOUT, check=True)
+        print("\0", end="", flush=True)
+        continue
+    pathlib.Path(file).write_text(block)
+    try:
+        names |= runpy.run_path(file, names)  # blocks of a page build on one another
+    except Exception as error:
+        if not has_text:
+            raise
+        print("".join(traceback.format_exception_only(error)), end="")
+    print("\0", end="", flush=True)
+"""
+
+
+def _outputs(page: Path, folder: Path) -> list[tuple[str, str, str, str]]:
+    """Run a page, and return of each step its language, its block, the text below it and what it has printed."""
+    steps = _STEPS.findall(page.read_text())
+    tasks = []
+    for index, (language, block, text) in enumerate(steps):
+        named = _NAMED.match(block)
+        file = named[1] if named else f"block{index}.py"
+        tasks.append((file if language == "python" else "", block, bool(text)))
+    command = [sys.executable, "-W", "error", "-c", _RUN]
+    done = subprocess.run(command, cwd=folder, input=json.dumps(tasks), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split("\0")
+    assert len(printed) == len(steps) + 1
+    return [(*step, lines) for step, lines in zip(steps, printed, strict=False)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.name)
+def test_blocks_run_and_print_what_they_say(page: Path, tmp_path: Path) -> None:
+    for language, block, text, lines in _outputs(page, tmp_path):
+        if text:
+            assert lines == text
+        elif language == "console":
+            said = [line for line in block.splitlines() if not line.startswith("$ ")]
+            assert "$ " not in block or not said or lines == block
+        elif said := re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE):
+            assert lines.splitlines() == said
+
+
+def test_the_readme_has_blocks() -> None:
+    assert len(_blocks(ROOT / "README.md", "python")) >= 4
+
+
+def test_what_is_generated_is_fresh() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]  # it imports JAX
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_every_rule_has_its_entry() -> None:
+    page = (ROOT / "docs" / "rules.md").read_text()
+    for name in CATALOGUE:
+        assert f"\n## {name}\n" in page
+
+
+def test_ci_calls_the_readmes_test_command() -> None:
+    commands = [line for block in _blocks(ROOT / "README.md", "console") for line in block.splitlines()]
+    tests = [line for line in commands if "pytest" in line]
+    assert len(tests) == 1
+    assert tests[0] in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_no_page_names_this_machine() -> None:
+    for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
+        assert not re.search(r"/(work|root|home)/", page.read_text()), page.name

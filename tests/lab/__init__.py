@@ -1,0 +1,1 @@
+"""Tests of the lab: its page, its links and its films."""

@@ -1,0 +1,1 @@
+"""Tests of what takes a step, the same for every door."""

@@ -1,0 +1,1 @@
+"""Tests of rules: what they are, and that they are their papers'."""
