@@ -1,6 +1,6 @@
 """Rules at random have the same bits as machine code, by the referee and called on arrays, in every format.
 
-``apart_random_rules.py`` runs them on the other targets. What fails says the rule.
+``test_random_rules_elsewhere.py`` runs them on the other targets. What fails says the rule.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from steprule.checkpoint import write as _write
 from steprule.errors import CheckpointError, StateError
 from steprule.rules import CATALOGUE
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults
-from tests.checkpoint.apart_fuzz import as_text, parts, put, sealed
+from tests.checkpoint.test_fuzz import as_text, parts, put, sealed
 from tests.doors.numpy.test_formats import COMBINATIONS, assert_same_state, combination_id, fitting
 
 HALF = 100

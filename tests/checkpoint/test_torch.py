@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import CheckpointError, StateError
-from tests.checkpoint.apart_fuzz import as_text, mutated, parts, put, sealed
+from tests.checkpoint.test_fuzz import as_text, mutated, parts, put, sealed
 from tests.doors.torch.cases import ALL, CLASSES, DENSE_ALL, case_id, everything, frozen, ours, random_gradients
 
 HALF = 100

@@ -36,7 +36,7 @@ from steprule.launch.referee import REFEREE
 from steprule.race.load import load_problem
 from steprule.rules import CATALOGUE
 from steprule.rules.named import named, probes
-from tests.backends.apart_javascript import node
+from tests.backends.test_javascript import node
 from tests.cases import assert_same_bits
 
 SURFACES = lab.surfaces()

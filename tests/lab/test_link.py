@@ -25,7 +25,7 @@ from steprule.lab.surface import ground_of
 from steprule.lab.surfaces import NAMES
 from steprule.looks import DARK, LIGHT
 from steprule.rules import load
-from tests.backends.apart_javascript import node
+from tests.backends.test_javascript import node
 
 
 @sr.rule(name="a,b%")

@@ -435,7 +435,9 @@ def test_the_option_is_the_combinator(name: str, backend: str) -> None:
     assert any(not np.array_equal(one, two) for one, two in zip(pair[0], plain, strict=True))
 
 
-@pytest.mark.parametrize("make", [lambda r: r, decoupled, l2, lambda r: maximize(l2(r))], ids=str)
+@pytest.mark.parametrize(
+    "make", [lambda r: r, decoupled, l2, lambda r: maximize(l2(r))], ids=["plain", "decoupled", "l2", "maximize, l2"]
+)
 def test_a_clipped_rule_called_on_arrays(make: Any) -> None:
     some = update_clip(make(CATALOGUE["adam"]))
     arrays = starts("float32")

@@ -1,6 +1,6 @@
 """Kernels of Triton against the referee: the cases, and the process that runs them in Triton's interpreter.
 
-The interpreter must be chosen before Triton is imported, so ``test_triton_bits.py`` asks a process of its own: the name
+The interpreter must be chosen before Triton is imported, so ``test_bits.py`` asks a process of its own: the name
 of a case on a line, and what is wrong, or nothing, on the line of the answer.
 """
 

@@ -1,4 +1,4 @@
-"""The numbers of a step, computed on the device: by Triton's interpreter, and as machine code for GPUs."""
+"""The numbers of a step, computed on the device: as machine code for GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from steprule.language.node import host_call, symbol
 from steprule.rules import CATALOGUE
 from steprule.rules.guard import Guard
 from steprule.runtime import gpu
-from tests.conftest import Apart
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: it has no build for this platform"
@@ -33,11 +32,6 @@ _ARITHMETIC = r"\b((?:add|sub|mul|div|sqrt|fma|mad|rcp|rsqrt|ex2|lg2)\.(?:\w+\.)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-
-
-@pytest.mark.apart("tests/backends/triton/prelude.py")
-def test_in_the_interpreter(apart: Apart) -> None:
-    apart.check()
 
 
 def _plan(name: str, guard: Guard | None = None, **options: Any) -> Plan:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import steprule.torch as door
-import tests.backends.triton.prelude  # noqa: F401  (gives the interpreter the functions of a vendor's library)
+import tests.backends.triton.interpreter  # noqa: F401  (gives the interpreter the functions of a vendor's library)
 from steprule.doors.torch import devices
 from steprule.formats import SLOT_FORMATS
 from steprule.runtime import gpu

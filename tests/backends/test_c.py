@@ -25,6 +25,8 @@ from tests.backends.emitted import MATRIX, STEPS, recorded
 from tests.cases import Array
 from tests.formats.test_kernels import rows_and_groups
 
+pytestmark = pytest.mark.apart
+
 FLAGS = ["-O2", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
 

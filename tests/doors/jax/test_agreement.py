@@ -1,7 +1,7 @@
 """Agreement with optax's own transformations over 50 steps of a small network, and optax's own test problems.
 
 Where both define something else, a case shows a setting in which they mean the same, and another that they differ: so a
-change of optax would be noticed. Run beside the suite by ``test_jax.py``.
+change of optax would be noticed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import steprule as sr
 import steprule.jax as ours
 from steprule.doors.jax.alias import NAMES
 from steprule.rules import CATALOGUE
+
+pytestmark = pytest.mark.apart
 
 TOLERANCE = 1e-5
 STEPS = 50

@@ -1,4 +1,4 @@
-"""What users of optax, Equinox and Optimistix do as a matter of course. Run beside the suite by ``test_jax.py``."""
+"""What users of optax, Equinox and Optimistix do as a matter of course."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import steprule as sr
 import steprule.jax as ours
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.rules import CATALOGUE
+
+pytestmark = pytest.mark.apart
 
 
 def stepped(transformation: Any, params: Any, grads: list[Any], state: Any = None) -> tuple[Any, Any]:

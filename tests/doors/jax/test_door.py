@@ -1,6 +1,6 @@
 """The JAX door among what people use it with: optax's wrappers, Flax, Equinox, Orbax, transformations of JAX, shards.
 
-Run beside the suite by ``test_jax.py``, with eight devices made of this processor.
+There are eight devices, made of this processor.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import steprule.jax
 from steprule.errors import HyperparameterError, RuleError, StateError, StructureError, TargetError
 from steprule.formats import STATES
 from steprule.rules import CATALOGUE
+
+pytestmark = pytest.mark.apart
 
 
 def params() -> dict[str, Any]:
@@ -753,7 +755,7 @@ def test_without_optax_the_door_says_what_to_install() -> None:
     assert done.stdout.strip() == 'steprule.jax needs JAX and optax. Install: pip install "jax>=0.8" "optax>=0.2.6"'
 
 
-@pytest.mark.parametrize("options", [{}, {"states": "8bit", "min_elements": 0}, {"lr": lambda t: 0.1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"states": "8bit", "min_elements": 0}, {"lr": lambda t: 0.1}], ids=",".join)
 def test_a_transformation_goes_when_it_is_dropped(options: dict[str, Any]) -> None:
     """With the garbage collector off: nothing of it is in a cycle, nor kept by what was traced."""
 

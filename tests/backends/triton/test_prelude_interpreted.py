@@ -1,4 +1,4 @@
-"""What `test_triton_prelude.py` runs in a process of its own, where Triton interprets kernels."""
+"""The numbers of a step, computed on the device, by Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import triton
-import triton.language as tl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from triton.language.extra import libdevice
 
+import tests.backends.triton.interpreter  # noqa: F401  (gives the interpreter the functions of a vendor's library)
 from steprule import rule as define
-from steprule.backends import triton_decide, triton_math, triton_prelude
+from steprule.backends import triton_decide, triton_prelude
 from steprule.backends.triton_decide import DECISION
 from steprule.backends.triton_prelude import WORDS
 from steprule.compile import SIZE, Plan, Prelude
@@ -37,30 +35,7 @@ from steprule.rules.guard import CLIP_FACTOR, UNGUARDED, Guard
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, assert_same_bits, unlike_defaults, variants
 
-np.seterr(all="ignore")
-
-# The interpreter knows no library of a vendor: Python's own functions stand in.
-
-
-def _in_python(name: str) -> Any:
-    function = getattr(math, name)
-
-    def call(*args: Any) -> Any:
-        numbers = [arg.handle.data.item() for arg in args]
-        try:
-            result = float(function(*numbers))
-        except OverflowError:
-            result = math.inf
-        except (ValueError, ZeroDivisionError):
-            result = math.nan
-        return tl.core.tensor(triton.runtime.interpreter.TensorHandle(np.array([result]), tl.float64), tl.float64)
-
-    return call
-
-
-for _name in (*triton_math.LIBRARY, "ldexp"):
-    setattr(libdevice, _name, _in_python(_name))
-
+pytestmark = pytest.mark.apart
 
 # Oracles.
 

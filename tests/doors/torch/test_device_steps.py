@@ -1,4 +1,4 @@
-"""Steps that a device takes: launches, waiting, graphs, guards, readings, errors. Run by `test_torch_device.py`."""
+"""Steps that a device takes: launches, waiting, graphs, guards, readings, errors."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ from tests.doors.torch.device import (
     placed,
     spying,
 )
+
+pytestmark = pytest.mark.apart
 
 Options = dict[str, Any]
 SMALL: list[Spec] = [((7, 150), FLOAT), ((300,), BRAIN)]

@@ -1,6 +1,6 @@
 """The bits of JAX's kernels on this processor: those of the referee, step after step, in every rule and format.
 
-Run beside the suite by ``test_jax.py``. XLA takes subnormal numbers for zero here, so values keep away from them.
+XLA takes subnormal numbers for zero here, so values keep away from them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from steprule.doors.jax.moving import JAX
 from steprule.formats import FORMATS
 from steprule.rules import CATALOGUE, Rule
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults
+
+pytestmark = pytest.mark.apart
 
 STEPS = 10
 

@@ -1,7 +1,4 @@
-"""The lab's page in Chromium: its numbers are NumPy's, and what one clicks, drags and types does what it says.
-
-Run beside the suite by ``test_lab_page.py``.
-"""
+"""The lab's page in Chromium: its numbers are NumPy's, and what one clicks, drags and types does what it says."""
 
 from __future__ import annotations
 
@@ -25,6 +22,8 @@ from steprule.lab.entrants import menu
 from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
 from tests.cases import assert_same_bits
+
+pytestmark = pytest.mark.apart
 
 # One that is installed; without it Playwright's own, and without that a message that says how to get it.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -1,6 +1,4 @@
-"""Checkpoints of the JAX door: resumed in every bit, nested as optax nests states, and to and from the other doors. Run
-beside the suite by ``test_jax.py``.
-"""
+"""Checkpoints of the JAX door: resumed in every bit, nested as optax nests states, and to and from the other doors."""
 
 from __future__ import annotations
 
@@ -19,6 +17,8 @@ import steprule as sr
 import steprule.jax as ours
 from steprule.errors import CheckpointError, StateError
 from tests.checkpoint.written_states import CASES, MORE, SHAPES, STEPS, WRITTEN, Case, gradients, start, tensors_in
+
+pytestmark = pytest.mark.apart
 
 LOW: dict[str, Any] = {"states": "8bit", "min_elements": 0, "seed": 7}
 RUNS: dict[str, tuple[Any, str]] = {

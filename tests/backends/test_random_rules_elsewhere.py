@@ -1,6 +1,6 @@
 """Rules at random on the targets that run elsewhere: C by gcc, JavaScript by Node, JAX, and Triton's interpreter.
 
-``test_apart.py`` runs this beside the suite. The numbers of a step are computed by C and JavaScript themselves: C has
+The numbers of a step are computed by C and JavaScript themselves: C has
 Python's own functions, those of JavaScript are within some places of the last.
 """
 
@@ -20,13 +20,15 @@ import steprule as sr
 import steprule.jax
 from steprule.backends import c
 from steprule.formats import FORMATS, SLOT_FORMATS, Storage
-from tests.backends.apart_c import FLAGS, Steps, compiled
-from tests.backends.apart_javascript import SEED, TENSOR, job, planes_of, run_jobs, sent
 from tests.backends.emitted import STEPS, Case, Recorded, record
 from tests.backends.random_rules import MANY, SOME, Random, gradients, random_rule, told
+from tests.backends.test_c import FLAGS, Steps, compiled
+from tests.backends.test_javascript import SEED, TENSOR, job, planes_of, run_jobs, sent
 from tests.backends.triton.bits import Work, compare
 from tests.cases import Array, assert_same_bits
 from tests.formats.test_kernels import storage_of
+
+pytestmark = pytest.mark.apart
 
 LOW = [("8bit", "float32", "nearest"), ("bfloat16", "bfloat16", "stochastic"), ("8bit", "bfloat16", "split24")]
 LOW += [("bfloat16", "float32", "nearest"), ("8bit", "bfloat16", "split32"), ("bfloat16", "bfloat16", "split24")]

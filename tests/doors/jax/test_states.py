@@ -1,5 +1,5 @@
 """States and updates of the JAX door as newcomers meet them: what types they have, what else reads them, and into what
-formats they go. Run beside the suite by ``test_jax.py``.
+formats they go.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from steprule import coding, formats
 from steprule.backends import jax_math
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.formats import SLOT_FORMATS
+
+pytestmark = pytest.mark.apart
 
 TYPES = ("float16", "bfloat16", "float32", "float64")
 ALIASES = [name for name in sorted(set(dir(ours)) & set(dir(optax))) if name != "GradientTransformation"]

@@ -19,6 +19,8 @@ import steprule as sr
 from steprule.checkpoint import read, stored, write
 from steprule.errors import CheckpointError, StateError
 
+pytestmark = pytest.mark.apart
+
 HEADERS, DOCUMENTS, RAW = 70_000, 15_000, 15_000
 
 NUMBERS = [0, 1, -1, 2, 7, 8, 12, 24, 255, 2**31, 2**53, 2**60, 2**63, 2**64, 10**40, 10**5000, 1.0, 0.5, 1e308, -0.0]

@@ -1,7 +1,4 @@
-"""How the lab's page looks, measured: at all widths, in both themes, and of every story at its end.
-
-Run beside the suite by ``test_apart.py``.
-"""
+"""How the lab's page looks, measured: at all widths, in both themes, and of every story at its end."""
 
 # ruff: noqa: F811  (fixtures are imported)
 
@@ -15,7 +12,9 @@ from playwright.sync_api import Page, expect
 
 from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
-from tests.lab.apart_page import Opened, browser, link, opened, pages, paths, settle  # noqa: F401  (fixtures)
+from tests.lab.test_page import Opened, browser, link, opened, pages, paths, settle  # noqa: F401  (fixtures)
+
+pytestmark = pytest.mark.apart
 
 SIZES = {320: 640, 375: 750, 768: 1024, 1024: 768, 1366: 768, 1440: 900, 1920: 1080, 2560: 1440}
 # The narrowest, a tablet, the commonest and the widest at every run; the others in the long sweep.

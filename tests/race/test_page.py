@@ -1,7 +1,4 @@
-"""How the race's report looks, measured in Chromium: at all widths, with long names, and on paper.
-
-Run beside the suite by ``test_apart.py``.
-"""
+"""How the race's report looks, measured in Chromium: at all widths, with long names, and on paper."""
 
 # ruff: noqa: F811  (fixtures are imported)
 
@@ -14,8 +11,10 @@ from playwright.sync_api import Browser
 
 from steprule.race import Race, Settings, make_plan, write
 from steprule.race.run import Run
-from tests.lab.apart_page import browser  # noqa: F401
+from tests.lab.test_page import browser  # noqa: F401
 from tests.race.cases import write_quadratic
+
+pytestmark = pytest.mark.apart
 
 RULES = ("sgd", "adam(beta1=0.95, beta2=0.9999, eps=1e-6)", "adamw(weight_decay=0.123456)", "momentum_ema")
 LRS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

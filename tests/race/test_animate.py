@@ -35,6 +35,8 @@ from steprule.race.scenes import curves_scene, paths_scene
 from steprule.race.theme import looks_of
 from tests.race.cases import QUADRATIC, write_quadratic
 
+pytestmark = pytest.mark.apart
+
 RULES = ("sgd", "adam", "adagrad")
 STEPS = 20
 

@@ -20,6 +20,8 @@ from steprule.errors import StepruleError
 from steprule.race.problems import NAMES
 from tests.race.cases import QUADRATIC, write_quadratic
 
+pytestmark = pytest.mark.apart
+
 COMMAND = [sys.executable, "-c", "from steprule.cli import main; main()", "race"]
 SLOW = "\n_evaluate = evaluate\ndef evaluate(p):\n    import time\n    time.sleep(0.05)\n    return _evaluate(p)\n"
 

@@ -1,10 +1,15 @@
-"""A million launches, each once; beside the suite."""
+"""A million launches, each once."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.runtime.test_runtime import script
 
+pytestmark = pytest.mark.apart
 
+
+@pytest.mark.slow
 def test_a_million_launches() -> None:
     script("""
     launch.CHUNK = 16

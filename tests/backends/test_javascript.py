@@ -25,6 +25,8 @@ from tests.backends.emitted import MATRIX, STEPS, Case, Recorded, recorded
 from tests.cases import Array
 from tests.formats.test_kernels import rows_and_groups
 
+pytestmark = pytest.mark.apart
+
 SEED, TENSOR = 9, 4
 DRIVER = """
 import { readFileSync } from "node:fs";

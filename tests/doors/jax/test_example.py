@@ -1,4 +1,4 @@
-"""``examples/jax_mlp.py``: what it prints and draws, and how it answers wrong words. Run beside the suite."""
+"""``examples/jax_mlp.py``: what it prints and draws, and how it answers wrong words."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from tests import ROOT
+
+pytestmark = pytest.mark.apart
 
 EXAMPLE = ROOT / "examples" / "jax_mlp.py"
 

@@ -32,6 +32,8 @@ from steprule.lab.presets import presets
 from steprule.looks import DARK, LIGHT
 from tests import ROOT
 
+pytestmark = pytest.mark.apart
+
 STORIES = [story["key"] for story in presets()]
 SHORT = "#surface=saddle&steps=32&rules=sgd,adam&sgd.lr=0.1&adam.lr=0.05"
 LOST = "#surface=rosenbrock&steps=40&rules=sgd,adam&sgd.lr=0.005&adam.lr=0.05"

@@ -13,6 +13,8 @@ import steprule as sr
 from steprule.errors import StructureError
 from tests.doors.numpy.test_remedies import helped, told
 
+pytestmark = pytest.mark.apart
+
 
 def test_parameters() -> None:
     assert helped({"w": jnp.ones(2)}).tolist() == [0, 0]

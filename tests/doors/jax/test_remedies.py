@@ -1,4 +1,4 @@
-"""What messages of the JAX door say to do is done here, and helps. Run beside the suite by ``test_jax.py``."""
+"""What messages of the JAX door say to do is done here, and helps."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import steprule.jax as ours
 from steprule.doors.jax import alias, convert, leaves, mask, moving, slots, stepper, transformation, values
 from steprule.errors import StepruleError
 from tests.doors.remedies import Remedy, untried
+
+pytestmark = pytest.mark.apart
 
 PARAMS = {"w": jnp.full((2, 3), 2.0), "b": jnp.full(3, -1.0)}
 GRADS = {"w": jnp.full((2, 3), 0.5), "b": jnp.full(3, 0.25)}

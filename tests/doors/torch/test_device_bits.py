@@ -1,4 +1,4 @@
-"""Steps of the PyTorch door on a device have the bits of steps on the CPU. Run by `test_torch_device.py`."""
+"""Steps of the PyTorch door on a device have the bits of steps on the CPU."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ from tests.doors.torch.device import (
 from tests.doors.torch.test_guards import Tagged
 from tests.doors.torch.test_launch import CHANGES, _load
 from tests.language.test_sums import RULES as RULES_WITH_SUMS
+
+pytestmark = pytest.mark.apart
 
 STEPS = 4
 Options = dict[str, Any]
@@ -253,7 +255,7 @@ def test_what_changes_between_steps(act: Act, options: Options, decided: bool, s
     "change", [change for change in CHANGES if change is not _load], ids=lambda change: change.__name__.strip("_")
 )
 def test_whatever_moves_is_noticed(change: Any, decided: bool, spy: Spy) -> None:
-    # What is loaded there is of other shapes; apart_device_steps.py loads.
+    # What is loaded there is of other shapes; test_device_steps.py loads.
     def scenario() -> Iterator[Any]:
         params = parameters([(shape, FLOAT) for shape in ((3, 4), (5,), (1,), (), (2, 3, 2, 2), (700,))])
         optimizer = door.Adam(params, lr=0.1, capturable=decided)
