@@ -9,7 +9,7 @@ passed, failed and skipped like all others, and one that was not run to its end 
 
 from __future__ import annotations
 
-import json
+import ast
 import os
 import subprocess
 import sys
@@ -48,7 +48,7 @@ class Told:
 
     def read(self, lines: Iterable[str]) -> Told:
         for line in lines:
-            kind, node, what = json.loads(line)
+            kind, node, what = ast.literal_eval(line)
             if kind == "report":
                 self.reports.setdefault(node, []).append(what)
             elif kind == "trouble":
@@ -74,7 +74,7 @@ class Teller:
         self._file = open(path, "w")  # noqa: SIM115  (for as long as the process runs)
 
     def _tell(self, kind: str, node: str, what: object) -> None:
-        print(json.dumps((kind, node, what)), file=self._file, flush=True)
+        print(repr((kind, node, what)), file=self._file, flush=True)  # not JSON: tuples stay tuples
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.passed:
@@ -125,7 +125,8 @@ class Beside:
                 process.kill()
                 output, _ = process.communicate()
             self._running.discard(process)
-            return Told(process.returncode, output).read(path.read_text().splitlines() if path.exists() else ())
+            lines = path.read_text().split("\n") if path.exists() else [""]
+            return Told(process.returncode, output).read(lines[:-1])  # what was killed may leave half a line
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -211,7 +212,8 @@ class ApartTest(pytest.Item):
             yield self.config.hook.pytest_report_from_serializable(config=self.config, data=report)
         if not told.ended(self.nodeid) or told.ended_ill(self.nodeid):
             what = "its process ended" if told.ended(self.nodeid) else "it was not run to its end: its process ended"
-            text = f"{what} with code {told.code}\n{told.output[-3000:]}"
+            text = f"{what} with code {told.code}\n{told.output}"
+            told.output = "What it has said stands above."
             keywords = dict.fromkeys(self.keywords, 1)
             yield pytest.TestReport(self.nodeid, self.location, keywords, "failed", text, "call")
 
