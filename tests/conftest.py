@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -53,3 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("tell")
     config.pluginmanager.register(Teller(config, path) if path else Beside())
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector all that is there for good: tests that call it would take a quarter of the time."""
+    gc.collect()
+    gc.freeze()
