@@ -80,21 +80,20 @@ import steprule.torch
 optimizer: steprule.torch.LaProp = steprule.torch.LaProp([torch.ones(3)], lr=1e-3, betas=(0.8, 0.9), ceiling=2.0)
 transformation = steprule.jax.laprop(1e-3, beta1=0.8, ceiling=None)
 """
-# Where tests of a rule run beside the suite, in processes of their own.
-BESIDE = [f"tests/doors/jax/apart_{name}.py" for name in ("agreement", "bits", "door", "habits")]
-# And what holds for all rules or classes together.
+# Where a rule must be found, in the suite and beside it.
+ROOMS = ["rules/test_papers", "backends/test_bits", "backends/test_c", "backends/triton/test_bits"]
+ROOMS += ["doors/numpy/test_guards", "doors/torch/test_bits", "doors/jax/test_bits", "doors/jax/test_agreement"]
+# What holds for all rules or classes together.
 TOGETHER = "in_the_matrix or is_fresh or names_of_the_classes or defaults_are"
 
 
-def run_tests(copy: Path, which: str, *files: str) -> int:
-    """Run tests in a copy, which all must pass, and return how many there were."""
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
-    environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", which, *files]
+def run_tests(copy: Path, which: str) -> list[str]:
+    """Run tests in a copy, which all must pass, and return the files of each."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-vv", "-k", which]
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    passed = re.search(r"(\d+) passed", done.stdout)
-    return int(passed[1]) if passed else 0
+    return re.findall(r"^tests/(\S+)\.py::.* PASSED", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -114,9 +113,10 @@ def test_an_optimizer_is_one_file_one_line_and_one_loop(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     subprocess.run([sys.executable, "docs/generate.py"], cwd=copy, env=environment, check=True)
 
-    assert run_tests(copy, "laprop") > 100
-    assert run_tests(copy, "laprop", *BESIDE) > 5
-    assert run_tests(copy, TOGETHER) >= 5
+    found = run_tests(copy, "laprop")
+    assert len(found) > 150
+    assert set(found) >= {*ROOMS}
+    assert len(run_tests(copy, TOGETHER)) >= 5
 
     (copy / "user.py").write_text(SEEN)
     checked = subprocess.run(
