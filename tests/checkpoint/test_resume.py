@@ -29,6 +29,8 @@ from tests.doors.numpy.test_formats import COMBINATIONS, assert_same_state, comb
 HALF = 100
 SHAPES: dict[str, tuple[int, ...]] = {"a": (3, 130), "b": (5,), "c": ()}
 PLAIN: list[tuple[str, dict[str, Any]]] = [("float32", {}), ("float64", {}), ("float16", {})]
+QUICK = [COMBINATIONS[0], COMBINATIONS[2]]
+"""The most common formats, and those of which most numbers follow from random bits."""
 
 
 def made(rule: Any, dtype: str = "float32", **options: Any) -> sr.Optimizer:
@@ -73,7 +75,11 @@ def check_resume(path: Path, rule: Any, dtype: str, half: int = HALF, **options:
 # Resume.
 
 
-@pytest.mark.parametrize(("dtype", "formats"), [*PLAIN, *COMBINATIONS], ids=combination_id)
+@pytest.mark.parametrize(
+    ("dtype", "formats"),
+    [*PLAIN, *(pytest.param(*each, marks=[] if each in QUICK else pytest.mark.slow) for each in COMBINATIONS)],
+    ids=combination_id,
+)
 def test_every_rule_and_format_resumes_in_every_bit(tmp_path: Path, dtype: str, formats: dict[str, Any]) -> None:
     for name, rule in {**CATALOGUE, **COMBINED}.items():
         check_resume(tmp_path / name, rule, dtype, **fitting(rule, formats))

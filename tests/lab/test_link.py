@@ -252,16 +252,16 @@ def fixed(theta, g, m, *, beta=0.9):
     ("rules", "surface", "start"),
     [
         ([], None, None),
-        (["sgd", "adam"], None, None),
+        pytest.param(["sgd", "adam"], None, None, marks=pytest.mark.slow),
         (["lion", "momentum", "rprop"], "beale", (0.5, -1.0)),
         (["adam(beta2=0.9)", "adam(lr=0.25)", fixed], "himmelblau", None),
-        (["adam", "adagrad", "l2(adam)"], "noisy-bowl", None),
-        (["adam", "amsgrad"], "reddi", None),
-        (["sgd", "adam"], "sparse-bowl", None),
-        (["rmsprop"], "silence", None),
-        ([], "abs(x) + 3*y**2", (2.0, 1.0)),
+        pytest.param(["adam", "adagrad", "l2(adam)"], "noisy-bowl", None, marks=pytest.mark.slow),
+        pytest.param(["adam", "amsgrad"], "reddi", None, marks=pytest.mark.slow),
+        pytest.param(["sgd", "adam"], "sparse-bowl", None, marks=pytest.mark.slow),
+        pytest.param(["rmsprop"], "silence", None, marks=pytest.mark.slow),
+        pytest.param([], "abs(x) + 3*y**2", (2.0, 1.0), marks=pytest.mark.slow),
         ([sly, "sgd"], "log(x) + y**2", None),
-        (["sgd", "momentum"], "1e6*x**4 + y**2", None),
+        pytest.param(["sgd", "momentum"], "1e6*x**4 + y**2", None, marks=pytest.mark.slow),
     ],
 )
 def test_a_page_has_the_rates_that_it_finds(

@@ -161,9 +161,13 @@ EXCHANGED: list[str] = [
     "signum(1e-3, 0.5)",
 ]
 """Lines of optax in which the import alone is exchanged."""
+QUICK = {line.partition("(")[0]: line for line in EXCHANGED}.values()
+"""The last of each function."""
 
 
-@pytest.mark.parametrize("line", EXCHANGED)
+@pytest.mark.parametrize(
+    "line", [line if line in QUICK else pytest.param(line, marks=pytest.mark.slow) for line in EXCHANGED]
+)
 def test_the_import_alone_is_exchanged(line: str) -> None:
     names = {"optax": optax, "jax": jax}
     assert (

@@ -101,7 +101,14 @@ def _losses(trainer: Any) -> Tensor:
     return torch.tensor(losses, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}, {"as_class": True, "weight_decay": 0.1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"gradient_accumulation_steps": 2}, marks=pytest.mark.slow),
+        {"as_class": True, "weight_decay": 0.1},
+    ],
+)
 def test_a_trainer_run_equals_that_of_torch(options: dict[str, Any], tmp_path: Path) -> None:
     ours = _trained(tmp_path / "ours", ADAMW, dtype=torch.float64, **options)
     theirs = _trained(tmp_path / "theirs", TORCH_ADAMW, dtype=torch.float64, **options)
@@ -110,7 +117,11 @@ def test_a_trainer_run_equals_that_of_torch(options: dict[str, Any], tmp_path: P
     torch.testing.assert_close(ours.model.state_dict(), theirs.model.state_dict(), rtol=1e-9, atol=1e-12)
 
 
-@resumed
+@pytest.mark.parametrize(
+    "kind",
+    [RESUMED[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in RESUMED[1:])],
+    ids=lambda kind: kind.func.__name__,
+)
 def test_a_trainer_resumes_in_every_bit(kind: Any, tmp_path: Path) -> None:
     straight = _trained(tmp_path, kind)
     again = _trained(tmp_path, kind, str(tmp_path / f"checkpoint-{HALF}"))
