@@ -161,7 +161,7 @@ def test_guards(cls: str, options: Options, spy: Spy) -> None:
 
 @pytest.mark.parametrize("capturing", [False, True], ids=["", "capturable"])
 @pytest.mark.parametrize("guards", [{}, {"clip_norm": 0.5, "nonfinite": "skip"}], ids=case_id)
-@pytest.mark.parametrize("name", ["by_norm", "layerwise", "standardized"])
+@pytest.mark.parametrize("name", ["by_norm", pytest.param("layerwise", marks=pytest.mark.slow), "standardized"])
 def test_rules_with_sums(name: str, guards: Options, capturing: bool, spy: Spy) -> None:
     def steps() -> Iterator[Any]:
         params = parameters(FEW)
