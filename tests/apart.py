@@ -214,7 +214,7 @@ class ApartTest(pytest.Item):
             what = "its process ended" if told.ended(self.nodeid) else "it was not run to its end: its process ended"
             text = f"{what} with code {told.code}\n{told.output}"
             told.output = "What it has said stands above."
-            keywords = dict.fromkeys(self.keywords, 1)
+            keywords: dict[str, Any] = dict.fromkeys(self.keywords, 1)
             yield pytest.TestReport(self.nodeid, self.location, keywords, "failed", text, "call")
 
     def runtest(self) -> None:
