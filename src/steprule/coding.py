@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from steprule.backends import numpy as referee
 from steprule.compile import Plan, Plane, make_plan
-from steprule.formats import HalfWay, Kept, shape_of
+from steprule.formats import Codec, RoundToNearest, shape_of
 from steprule.language import Node
 from steprule.language.node import symbol
 
@@ -23,9 +23,9 @@ def plane_name(value: str, suffix: str) -> str:
     return f"{value}.{suffix}" if suffix else value
 
 
-def planes_of(name: str, way: Kept) -> dict[str, Plane]:
+def planes_of(name: str, codec: Codec) -> dict[str, Plane]:
     """Return the planes of a value, by suffix."""
-    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per, p.holds) for p in way.parts}
+    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per, p.holds) for p in codec.planes}
 
 
 def symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
@@ -33,43 +33,45 @@ def symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:
     return {suffix: symbol(plane.name, plane.per, plane.kind) for suffix, plane in planes.items()}
 
 
-def plan_of(way: Kept, encodes: bool) -> Plan:
+def plan_of(codec: Codec, encodes: bool) -> Plan:
     """Return the plan that makes planes of numbers, rounded to nearest, or numbers of planes."""
-    planes = planes_of("x", way)
+    planes = planes_of("x", codec)
     number = Plane("number", "float32")
     if encodes:
-        outputs = {planes[k].name: node for k, node in way.encode(symbol("number", "element"), HalfWay()).items()}
+        outputs = {
+            planes[k].name: node for k, node in codec.encode(symbol("number", "element"), RoundToNearest()).items()
+        }
     else:
-        outputs = {"number": way.decode(symbols_of(planes))}
-    return make_plan(way.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ())
+        outputs = {"number": codec.decode(symbols_of(planes))}
+    return make_plan(codec.id, "float32", (number, *planes.values()), {}, {}, outputs, {}, ())
 
 
 @functools.cache
-def _converter(way: Kept, encodes: bool) -> Callable[..., None]:
+def _converter(codec: Codec, encodes: bool) -> Callable[..., None]:
     """Return the referee's ``run(numbers, *planes, scalars)`` that fills the planes, or the numbers."""
-    return referee.load(plan_of(way, encodes))
+    return referee.load(plan_of(codec, encodes))
 
 
-def encode(way: Kept, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def encode(codec: Codec, numbers: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """Return the planes, by suffix, that keep these numbers, rounded to nearest."""
-    planes = {part.suffix: np.zeros(shape_of(part, numbers.shape), part.dtype) for part in way.parts}
-    _convert(way, True, numbers, planes)
+    planes = {spec.suffix: np.zeros(shape_of(spec, numbers.shape), spec.dtype) for spec in codec.planes}
+    _convert(codec, True, numbers, planes)
     return planes
 
 
-def decode(way: Kept, planes: Mapping[str, NDArray[Any]], shape: Sequence[int]) -> NDArray[np.float32]:
+def decode(codec: Codec, planes: Mapping[str, NDArray[Any]], shape: Sequence[int]) -> NDArray[np.float32]:
     """Return the numbers that planes, by suffix, hold of an array of this shape."""
     numbers = np.zeros(shape, np.float32)
-    _convert(way, False, numbers, planes)
+    _convert(codec, False, numbers, planes)
     return numbers
 
 
 _BLOCK = 65_536
 
 
-def _convert(way: Kept, encodes: bool, numbers: NDArray[np.float32], planes: Mapping[str, NDArray[Any]]) -> None:
+def _convert(codec: Codec, encodes: bool, numbers: NDArray[np.float32], planes: Mapping[str, NDArray[Any]]) -> None:
     """Convert some rows at a time, so that intermediate values stay small."""
-    run, parts = _converter(way, encodes), [planes[part.suffix] for part in way.parts]
+    run, parts = _converter(codec, encodes), [planes[spec.suffix] for spec in codec.planes]
     if not numbers.size:
         return
     if numbers.ndim < 2:
@@ -78,4 +80,4 @@ def _convert(way: Kept, encodes: bool, numbers: NDArray[np.float32], planes: Map
     step = max(1, _BLOCK // (numbers.size // len(numbers)))
     for start in range(0, len(numbers), step):
         rows = slice(start, start + step)
-        run(numbers[rows], *(part[rows] for part in parts), ())
+        run(numbers[rows], *(spec[rows] for spec in parts), ())

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
-from steprule.formats import Format, Kept, RandomBits, Storage
+from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
@@ -58,7 +58,7 @@ class Kernel:
     """
 
     plan: Plan
-    ways: Mapping[str, Kept]
+    codecs: Mapping[str, Codec]
     code: Any
 
     @property
@@ -67,15 +67,19 @@ class Kernel:
         return self.plan.planes[2:]
 
     @once
-    def slots(self) -> Mapping[str, Kept]:
+    def slots(self) -> Mapping[str, Codec]:
         """How each slot is kept."""
         parameter = self.plan.planes[0].name
-        return {name: way for name, way in self.ways.items() if name != parameter}
+        return {name: codec for name, codec in self.codecs.items() if name != parameter}
 
     @property
     def needs_order(self) -> bool:
         """Whether it walks C order alone: for groups, for random bits, or since the planes beside a value have it."""
-        return self.plan.has_groups or bool(self.plan.inputs) or any(len(way.parts) > 1 for way in self.ways.values())
+        return (
+            self.plan.has_groups
+            or bool(self.plan.inputs)
+            or any(len(codec.planes) > 1 for codec in self.codecs.values())
+        )
 
 
 @kept_with_rule
@@ -98,15 +102,15 @@ def plan(
         return plan(rule, variant, Storage(storage), guard, task)
     inside = named(guarded(rule, guard), variant) if task == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
-    ways = ways_of(rule, variant, storage)
-    read = {**ways, rule.gradient: storage.of_gradient()}
-    planes = {name: planes_of(name, way) for name, way in read.items()}
-    decoded = {name: way.decode(symbols_of(planes[name])) for name, way in read.items()}
+    codecs = codecs_of(rule, variant, storage)
+    read = {**codecs, rule.gradient: storage.of_gradient()}
+    planes = {name: planes_of(name, codec) for name, codec in read.items()}
+    decoded = {name: codec.decode(symbols_of(planes[name])) for name, codec in read.items()}
     given = decoded[rule.gradient]
     decoded[rule.gradient] = guard.gradient(given, guard.symbols)
     first, *beside = planes[rule.parameter].values()
     steps = task in ("step", "watch", "update", "probe")
-    encoded = _encoded(trace, rule, ways) if steps else {}
+    encoded = _encoded(trace, rule, codecs) if steps else {}
     computed = {rule.parameter: trace.parameter, **trace.slots} if steps else {}
     outputs = {plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()}
     shown = {plane_name("probe", str(k)): node for k, node in enumerate(probes(inside).values())} if inside else {}
@@ -175,28 +179,29 @@ def _trace(rule: Rule, variant: Variant, guard: Guard) -> Trace:
 def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
     """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
     given = symbol(rule.gradient, "element")
-    encoded = _encoded(rule.trace(variant), rule, ways_of(rule, variant, storage))
+    encoded = _encoded(rule.trace(variant), rule, codecs_of(rule, variant, storage))
     return tuple(_reads(rule, variant, storage, given, encoded))
 
 
 def _reads(
     rule: Rule, variant: Variant, storage: Storage, given: Node, encoded: Mapping[str, Mapping[str, Node]]
 ) -> dict[str, Read]:
-    ways = ways_of(rule, variant, storage)
-    low = [name for name, way in ways.items() if name == rule.parameter or not way.is_plain]
-    return readings(rule, variant, given, {name: ways[name].reloaded(encoded[name]) for name in low})
+    codecs = codecs_of(rule, variant, storage)
+    low = [name for name, codec in codecs.items() if name == rule.parameter or not codec.is_plain]
+    return readings(rule, variant, given, {name: codecs[name].reloaded(encoded[name]) for name in low})
 
 
-def _encoded(trace: Trace, rule: Rule, ways: Mapping[str, Kept]) -> dict[str, Mapping[str, Node]]:
+def _encoded(trace: Trace, rule: Rule, codecs: Mapping[str, Codec]) -> dict[str, Mapping[str, Node]]:
     """Return the new planes of each value, by suffix."""
-    draws = RandomBits()
+    rounding = StochasticRounding()
     return {
-        name: ways[name].encode(node, draws) for name, node in {rule.parameter: trace.parameter, **trace.slots}.items()
+        name: codecs[name].encode(node, rounding)
+        for name, node in {rule.parameter: trace.parameter, **trace.slots}.items()
     }
 
 
 @kept_with_rule
-def ways_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Kept]:
+def codecs_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Codec]:
     """Return how the parameter and each slot are kept, by name."""
     slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
     return {rule.parameter: storage.of_parameter(), **slots}
@@ -232,7 +237,7 @@ def kernel(
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, task)
     recipe = pass_plan(rule, variant, storage, guard, task)
-    return Kernel(recipe, ways_of(rule, variant, storage), backend.load(recipe))
+    return Kernel(recipe, codecs_of(rule, variant, storage), backend.load(recipe))
 
 
 def _title(rule: Rule, variant: Variant, storage: Storage) -> str:

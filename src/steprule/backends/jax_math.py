@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from steprule.formats import GROUP, rows_of
 from steprule.formats import keys as keys_on_host
-from steprule.formats.draws import mixed
+from steprule.formats.rounding import mixed
 
 __all__ = ["keys", "negative_zero"]
 

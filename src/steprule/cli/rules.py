@@ -15,7 +15,7 @@ from steprule.cli import terminal
 from steprule.cli.arguments import complete_rule
 from steprule.compile import Plane
 from steprule.engine import plan
-from steprule.formats import FORMATS, GROUP, SLOT_FORMATS, STATES, WEIGHT_FORMATS, Part, SlotFormat, Storage
+from steprule.formats import FORMATS, GROUP, SLOT_FORMATS, STATES, WEIGHT_FORMATS, PlaneSpec, SlotFormat, Storage
 from steprule.rules import CATALOGUE, Rule, load
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ def _bytes(rule: Rule, storage: Storage) -> float:
     return sum(_mean(plane) for plane in recipe.planes if plane.name != rule.gradient)
 
 
-def _mean(plane: Plane | Part) -> float:
+def _mean(plane: Plane | PlaneSpec) -> float:
     """Return the bytes of a plane for each element."""
     return plane.bits / 8 / (GROUP if plane.per == "group" else 1)
 
 
 def fewest() -> SlotFormat:
     """Return the format in which slots take the fewest bytes."""
-    return min(SLOT_FORMATS.values(), key=lambda one: sum(map(_mean, one.signed.parts)))
+    return min(SLOT_FORMATS.values(), key=lambda one: sum(map(_mean, one.signed.planes)))
 
 
 def least_bytes(rule: Rule) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from steprule.doors.leaf import Leaf
-from steprule.formats import Kept, Storage, shape_of
+from steprule.formats import Codec, Storage, shape_of
 
 __all__ = ["Line", "describe", "line", "table"]
 
@@ -43,7 +43,7 @@ def describe(title: str, leaves: Iterable[Leaf]) -> str:
             leaf.array.shape,
             leaf.array.dtype.name,
             leaf.array.nbytes,
-            leaf.kernel.ways,
+            leaf.kernel.codecs,
             leaf.group.rule.parameter,
             leaf.storage,
         )
@@ -57,7 +57,7 @@ def line(
     shape: Sequence[int],
     dtype: str,
     nbytes: int,
-    ways: Mapping[str, Kept],
+    codecs: Mapping[str, Codec],
     parameter: str,
     storage: Storage,
     *,
@@ -72,10 +72,10 @@ def line(
         storage: its formats.
         is_complex: whether its numbers, and those of its slots, are complex.
     """
-    kept = [part for value, way in ways.items() for part in way.parts if value != parameter or part.suffix]
+    kept = [part for value, codec in codecs.items() for part in codec.parts if value != parameter or part.suffix]
     beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in kept)
     weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
-    slots = [f"{name}: {way.name}" for name, way in ways.items() if name != parameter]
+    slots = [f"{name}: {codec.name}" for name, codec in codecs.items() if name != parameter]
     text = f"{', '.join([*weights, *slots]) or 'none'}{' (small)' if storage.is_small else ''}"
     return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + beside * (2 if is_complex else 1), nbytes)
 

@@ -13,7 +13,7 @@ from steprule.doors.layout import Array, check_start, like
 from steprule.doors.planes import Target
 from steprule.doors.state import numbers_of
 from steprule.engine import Kernel
-from steprule.formats import GROUP, Kept, Storage, shape_of
+from steprule.formats import GROUP, Codec, Storage, shape_of
 from steprule.launch.memory import array_memory
 from steprule.launch.values import GroupValues
 
@@ -54,7 +54,7 @@ class Leaf:
     @property
     def target(self) -> Target:
         """What a state of it must fit."""
-        own = self.kernel.ways
+        own = self.kernel.codecs
         return Target(self.place, self.array.shape, self.storage.parameter, own, self.group.rule.parameter)
 
     def fresh(self) -> dict[str, Array]:
@@ -64,33 +64,33 @@ class Leaf:
 
     def slot(self, name: str) -> Array | None:
         """Return a slot: where it lies if it is kept as it is, else decoded to a new float32 array."""
-        way = self.kernel.slots.get(name)
-        if way is None:
+        codec = self.kernel.slots.get(name)
+        if codec is None:
             return None
-        return self.planes[name] if way.is_plain else numbers_of(way, name, self.planes, self.array.shape)
+        return self.planes[name] if codec.is_plain else numbers_of(codec, name, self.planes, self.array.shape)
 
 
 def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
     """Return the planes of a parameter before the first step."""
     order: Literal["C", "K"] = "C" if kernel.needs_order or not array_memory(array).is_dense else "K"
     planes: dict[str, Array] = {}
-    for name, way in kernel.ways.items():
+    for name, codec in kernel.codecs.items():
         if name not in kernel.slots:
-            fresh = {p.suffix: np.zeros(shape_of(p, array.shape), p.dtype) for p in way.parts if p.suffix}
-        elif way.is_plain:
-            fresh = {"": like(array, way.parts[0].dtype, group.start_of(name), f"{name}{group.place}", order)}
+            fresh = {p.suffix: np.zeros(shape_of(p, array.shape), p.dtype) for p in codec.planes if p.suffix}
+        elif codec.is_plain:
+            fresh = {"": like(array, codec.planes[0].dtype, group.start_of(name), f"{name}{group.place}", order)}
         else:
-            constant = constant_parts(way, group.start_of(name), f"{name}{group.place}")
-            fresh = {p.suffix: np.full(shape_of(p, array.shape), constant[p.suffix], p.dtype) for p in way.parts}
+            constant = constant_parts(codec, group.start_of(name), f"{name}{group.place}")
+            fresh = {p.suffix: np.full(shape_of(p, array.shape), constant[p.suffix], p.dtype) for p in codec.planes}
         planes |= {plane_name(name, suffix): plane for suffix, plane in fresh.items()}
     return [planes[plane.name] for plane in kernel.kept]
 
 
-def constant_parts(way: Kept, value: float, what: str) -> dict[str, int]:
+def constant_parts(codec: Codec, value: float, what: str) -> dict[str, int]:
     """Return what each plane holds everywhere where a value is the same number everywhere.
 
     Raises:
         HyperparameterError: when float32 cannot hold the number.
     """
     check_start(value, "float32", what)
-    return {suffix: int(plane.ravel()[0]) for suffix, plane in encode(way, np.full(GROUP, value, np.float32)).items()}
+    return {suffix: int(plane.ravel()[0]) for suffix, plane in encode(codec, np.full(GROUP, value, np.float32)).items()}

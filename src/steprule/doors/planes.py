@@ -13,7 +13,7 @@ from steprule.checkpoint import short
 from steprule.coding import encode, plane_name
 from steprule.doors.state import ParameterState, numbers_of
 from steprule.errors import StateError
-from steprule.formats import Format, Kept, Part, saved_way, shape_of
+from steprule.formats import Codec, Format, PlaneSpec, saved_codec, shape_of
 
 __all__ = ["Target", "difference", "other_keys"]
 
@@ -31,7 +31,7 @@ class Plane(NamedTuple):
     """
 
     key: str
-    part: Part
+    spec: PlaneSpec
     expected: tuple[str, tuple[int, ...]]
 
 
@@ -53,7 +53,7 @@ class Target:
     what: str
     shape: tuple[int, ...]
     kind: Format
-    ways: Mapping[str, Kept]
+    codecs: Mapping[str, Codec]
     parameter: str
     is_complex: bool = False
     called: Mapping[str, str] = field(default_factory=dict)
@@ -62,22 +62,22 @@ class Target:
     @functools.cached_property
     def formats(self) -> dict[str, str]:
         """What a state tells of the formats of its values: of those that have planes beside the parameter."""
-        return {value: way.id for value, way in self.ways.items() if self.planes(value, way)}
+        return {value: codec.id for value, codec in self.codecs.items() if self.planes(value, codec)}
 
     @functools.cached_property
     def _known(self) -> dict[tuple[str, str], dict[str, Plane]]:
         return {}
 
-    def planes(self, value: str, way: Kept) -> dict[str, Plane]:
+    def planes(self, value: str, codec: Codec) -> dict[str, Plane]:
         """Return the planes of a value that is kept so, beside the parameter, by name."""
-        found = self._known.get((value, way.id))
+        found = self._known.get((value, codec.id))
         if found is None:
-            parts = [part for part in way.parts if part.suffix or value != self.parameter]
-            found = self._known[value, way.id] = {
-                plane_name(value, part.suffix): Plane(
-                    self.key_of(value, way, part), part, (self.dtype(part), shape_of(part, self.shape))
+            specs = [spec for spec in codec.planes if spec.suffix or value != self.parameter]
+            found = self._known[value, codec.id] = {
+                plane_name(value, spec.suffix): Plane(
+                    self.key_of(value, codec, spec), spec, (self.dtype(spec), shape_of(spec, self.shape))
                 )
-                for part in parts
+                for spec in specs
             }
         return found
 
@@ -91,38 +91,38 @@ class Target:
         Raises:
             StateError: when they do not fit.
         """
-        was, saved = {value: self.way(value, id_) for value, id_ in own.formats.items()}, own.arrays
+        was, saved = {value: self.codec(value, id_) for value, id_ in own.formats.items()}, own.arrays
         self._check_names(was, saved)
         words = self._difference(was)
         if words and not convert:
             raise StateError(f"{self.what}: {words}. {self.remedy}")
-        for value, way in was.items():
-            self._check(self.planes(value, way), saved)
+        for value, codec in was.items():
+            self._check(self.planes(value, codec), saved)
         new: dict[str, Any] = {}
-        for value, way in self.ways.items():
-            planes = self.planes(value, way)
-            if not planes or (value in was and was[value].id == way.id):
+        for value, codec in self.codecs.items():
+            planes = self.planes(value, codec)
+            if not planes or (value in was and was[value].id == codec.id):
                 new |= {plane: saved[plane] for plane in planes}
             else:
                 new |= self._converted(value, was.get(value), saved)
         return new
 
-    def key_of(self, value: str, way: Kept, part: Part) -> str:
+    def key_of(self, value: str, codec: Codec, spec: PlaneSpec) -> str:
         """Return what messages call a plane of a value that is kept so."""
-        return plane_name(value, part.suffix)
+        return plane_name(value, spec.suffix)
 
     def _named(self, value: str) -> str:
         return self.called.get(value, value)
 
-    def _check_names(self, was: Mapping[str, Kept], saved: Mapping[str, Any]) -> None:
-        told = {value: self.planes(value, way) for value, way in was.items()}
+    def _check_names(self, was: Mapping[str, Codec], saved: Mapping[str, Any]) -> None:
+        told = {value: self.planes(value, codec) for value, codec in was.items()}
         keys = {plane: one.key for planes in told.values() for plane, one in planes.items()}
-        is_whole = all(value in was for value in self.ways if value != self.parameter)
+        is_whole = all(value in was for value in self.codecs if value != self.parameter)
         if is_whole and saved.keys() == keys.keys():
             return
         has = [keys.get(plane, plane) for plane in saved]
         if not is_whole or not saved.keys() <= keys.keys():
-            expected = [one.key for value, way in self.ways.items() for one in self.planes(value, way).values()]
+            expected = [one.key for value, codec in self.codecs.items() for one in self.planes(value, codec).values()]
             raise StateError(f"{self.what}: {other_keys(has, expected)}")
         plane = next(plane for plane in keys if plane not in saved)
         value = next(value for value, planes in told.items() if plane in planes)
@@ -131,32 +131,32 @@ class Target:
             f"{self._named(value)} in the format {was[value].name}"
         )
 
-    def _difference(self, was: Mapping[str, Kept]) -> str:
+    def _difference(self, was: Mapping[str, Codec]) -> str:
         """Return the first value that is kept in another way than it was, and both ways; empty if there is none."""
-        for value in sorted({*was, *self.ways}):
-            then, now = (self._id(value, ways.get(value)) for ways in (was, self.ways))
+        for value in sorted({*was, *self.codecs}):
+            then, now = (self._id(value, codecs.get(value)) for codecs in (was, self.codecs))
             # Of a parameter with nothing beside it a state need not tell.
-            if then != now and (value in was or self.planes(value, self.ways[value])):
+            if then != now and (value in was or self.planes(value, self.codecs[value])):
                 return difference(self._named(value), then, now)
         return ""
 
-    def _id(self, value: str, way: Kept | None) -> str:
-        return "nearest" if way is None or (value == self.parameter and way.is_plain) else way.id
+    def _id(self, value: str, codec: Codec | None) -> str:
+        return "nearest" if codec is None or (value == self.parameter and codec.is_plain) else codec.id
 
-    def way(self, value: str, id_: object) -> Kept:
+    def codec(self, value: str, id_: object) -> Codec:
         """Return what a state means by a format of a value.
 
         Raises:
             StateError: when this version does not know it.
         """
-        here = self.ways.get(value)
+        here = self.codecs.get(value)
         is_here = here is not None and here.id == id_
-        way = here if is_here else saved_way(str(id_), self.kind, is_slot=value != self.parameter)
-        if way is None:
+        codec = here if is_here else saved_codec(str(id_), self.kind, is_slot=value != self.parameter)
+        if codec is None:
             raise StateError(
                 f"{self.what}: the state has {value} in the format {short(id_)}, which this steprule cannot read"
             )
-        return way
+        return codec
 
     def _check(self, planes: Mapping[str, Plane], saved: Mapping[str, Any]) -> None:
         for plane, (key, _, expected) in planes.items():
@@ -170,18 +170,18 @@ class Target:
         """Return the type and the shape of a plane; None for what is none."""
         return (str(plane.dtype), plane.shape) if type(plane) is np.ndarray else None
 
-    def dtype(self, part: Part) -> str:
+    def dtype(self, spec: PlaneSpec) -> str:
         """Return the type that ``look`` returns of a plane that fits."""
-        return COMPLEX.get(part.dtype, part.dtype) if self.is_complex else part.dtype
+        return COMPLEX.get(spec.dtype, spec.dtype) if self.is_complex else spec.dtype
 
-    def _converted(self, value: str, was: Kept | None, saved: Mapping[str, Any]) -> dict[str, Any]:
+    def _converted(self, value: str, was: Codec | None, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Return the planes of a value that was kept in another way."""
-        way = self.ways[value]
+        codec = self.codecs[value]
         if was is None or value == self.parameter:  # what was beside another kind of parameter means nothing here
-            parts = {plane: one.part for plane, one in self.planes(value, way).items()}
-            return {plane: np.zeros(shape_of(part, self.shape), part.dtype) for plane, part in parts.items()}
+            specs = {plane: one.part for plane, one in self.planes(value, codec).items()}
+            return {plane: np.zeros(shape_of(spec, self.shape), spec.dtype) for plane, spec in specs.items()}
         numbers = numbers_of(was, value, saved, self.shape)
-        return {plane_name(value, suffix): plane for suffix, plane in encode(way, numbers).items()}
+        return {plane_name(value, suffix): plane for suffix, plane in encode(codec, numbers).items()}
 
 
 COMPLEX = {"float32": "complex64", "float64": "complex128"}

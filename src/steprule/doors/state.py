@@ -15,7 +15,7 @@ import numpy as np
 from steprule.checkpoint import Json, Stored
 from steprule.coding import decode, plane_name
 from steprule.errors import StateError
-from steprule.formats import CODING, EARLIER_CODING, FORMATS, Kept, saved_way
+from steprule.formats import CODING, EARLIER_CODING, FORMATS, Codec, saved_codec
 
 __all__ = [
     "SCHEDULE",
@@ -91,13 +91,13 @@ class ParameterState:
     def decoded(self) -> ParameterState:
         """Return it with every slot as the numbers that it holds, and nothing beside the parameter."""
         kind, arrays = FORMATS[compute_of(self.dtype)], self.arrays
-        known = {slot: saved_way(id_, kind, is_slot=True) for slot, id_ in self.formats.items()}
-        ways = {slot: way for slot, way in known.items() if way is not None}  # else it is the parameter's own
+        known = {slot: saved_codec(id_, kind, is_slot=True) for slot, id_ in self.formats.items()}
+        codecs = {slot: codec for slot, codec in known.items() if codec is not None}  # else it is the parameter's own
         numbers = {
-            slot: np.array(arrays[slot]) if way.is_plain else numbers_of(way, slot, arrays, self.shape)
-            for slot, way in ways.items()
+            slot: np.array(arrays[slot]) if codec.is_plain else numbers_of(codec, slot, arrays, self.shape)
+            for slot, codec in codecs.items()
         }
-        return replace(self, formats=dict.fromkeys(ways, kind.name), planes=numbers)
+        return replace(self, formats=dict.fromkeys(codecs, kind.name), planes=numbers)
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,6 @@ def compute_of(dtype: str) -> str:
     return "float64" if dtype in ("float64", "complex128") else "float32"
 
 
-def numbers_of(way: Kept, value: str, planes: Mapping[str, Any], shape: Sequence[int]) -> Any:
+def numbers_of(codec: Codec, value: str, planes: Mapping[str, Any], shape: Sequence[int]) -> Any:
     """Return the numbers that the planes of a value of this shape hold, as float32."""
-    return decode(way, {part.suffix: planes[plane_name(value, part.suffix)] for part in way.parts}, shape)
+    return decode(codec, {spec.suffix: planes[plane_name(value, spec.suffix)] for spec in codec.planes}, shape)

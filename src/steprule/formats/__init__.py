@@ -1,9 +1,9 @@
 """How a number is kept between steps: its planes in memory, and the way there and back."""
 
-from steprule.formats.draws import HalfWay, RandomBits, keys, stream
-from steprule.formats.kept import CODING, EARLIER_CODING, GROUP, Kept, Part, rows_of, shape_of
+from steprule.formats.codec import CODING, EARLIER_CODING, GROUP, Codec, PlaneSpec, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, flush
 from steprule.formats.registry import SLOT_FORMATS, STATES
+from steprule.formats.rounding import RoundToNearest, StochasticRounding, keys, stream
 from steprule.formats.slot import SlotFormat
 from steprule.formats.storage import (
     MIN_ELEMENTS,
@@ -12,7 +12,7 @@ from steprule.formats.storage import (
     Storage,
     check_effects,
     check_seed,
-    saved_way,
+    saved_codec,
     without_effect,
 )
 
@@ -25,20 +25,20 @@ __all__ = [
     "SLOT_FORMATS",
     "STATES",
     "WEIGHT_FORMATS",
+    "Codec",
     "Format",
     "Formats",
-    "HalfWay",
-    "Kept",
-    "Part",
-    "RandomBits",
+    "PlaneSpec",
+    "RoundToNearest",
     "SlotFormat",
+    "StochasticRounding",
     "Storage",
     "check_effects",
     "check_seed",
     "flush",
     "keys",
     "rows_of",
-    "saved_way",
+    "saved_codec",
     "shape_of",
     "stream",
     "without_effect",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from steprule.formats.codec import GROUP, Codec, Planes, PlaneSpec
 from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, Curve, ordinary
-from steprule.formats.draws import Draws
-from steprule.formats.kept import GROUP, Kept, Part, Parts
+from steprule.formats.rounding import Rounding
 from steprule.formats.slot import SlotFormat
 from steprule.language import maximum, where
 from steprule.language.words import bits, real
@@ -18,7 +18,7 @@ _UNKNOWN = 1
 _SIGNED = Curve(size=7)
 
 
-def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
+def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Codes: 3 to 127 a magnitude, 0 zero; 128 more is the sign. 1 is NaN, of no sign.
 
     What lies below the least code becomes zero: no number grows to more than twice itself.
@@ -28,21 +28,21 @@ def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
     known = ordinary(size)
     scale = _SIGNED.scale(known)
     place = _SIGNED.place(known, scale)
-    code = (place + draws.take(_SIGNED.below)) >> _SIGNED.below
+    code = (place + rounding.addend(_SIGNED.below)) >> _SIGNED.below
     code = where(place < _SIGNED.least, 0, code & 0x7F) | ((word >> 24) & 0x80)
     return {"": where(size < INFINITY, code, _UNKNOWN), "scale": scale}
 
 
-def _decode_signed(parts: Parts) -> Any:
-    size = parts[""] & 0x7F
-    word = where(size == 0, 0, _SIGNED.word(size, parts["scale"]))
-    return real(where(size == _UNKNOWN, NAN, word) | ((parts[""] & 0x80) << 24))
+def _decode_signed(planes: Planes) -> Any:
+    size = planes[""] & 0x7F
+    word = where(size == 0, 0, _SIGNED.word(size, planes["scale"]))
+    return real(where(size == _UNKNOWN, NAN, word) | ((planes[""] & 0x80) << 24))
 
 
 _NON_NEGATIVE = Curve(size=8)
 
 
-def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
+def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Codes: 3 to 255 a number, 0 zero, 1 infinity, also for NaN and for what is negative, which there must not be.
 
     No number falls to less than half of itself, and none to zero: dividing by its root would make a huge step. A step
@@ -52,22 +52,22 @@ def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
     known = ordinary(word)
     scale = _NON_NEGATIVE.scale(known)
     place = _NON_NEGATIVE.place(known, scale)
-    code = maximum((place + draws.take(15)) >> 15, _NON_NEGATIVE.least >> 15)
+    code = maximum((place + rounding.addend(15)) >> 15, _NON_NEGATIVE.least >> 15)
     code = where(known == 0, 0, code & 0xFF)
     return {"": where(word < INFINITY, code, _UNKNOWN), "scale": scale}
 
 
-def _decode_non_negative(parts: Parts) -> Any:
-    code = parts[""]
-    word = where(code == 0, 0, _NON_NEGATIVE.word(code, parts["scale"]))
+def _decode_non_negative(planes: Planes) -> Any:
+    code = planes[""]
+    word = where(code == 0, 0, _NON_NEGATIVE.word(code, planes["scale"]))
     return real(where(code == _UNKNOWN, INFINITY, word))
 
 
 _NAME = "8bit"
-_PARTS = (Part("", "uint8"), Part("scale", "uint8", "group"))
+_PLANES = (PlaneSpec("", "uint8"), PlaneSpec("scale", "uint8", "group"))
 EIGHT_BIT = SlotFormat(
     _NAME,
     "8 bits",
-    signed=Kept(_NAME, _PARTS, _decode_signed, _encode_signed, f"{_NAME} signed {GROUP}"),
-    non_negative=Kept(_NAME, _PARTS, _decode_non_negative, _encode_non_negative, f"{_NAME} non-negative {GROUP}"),
+    signed=Codec(_NAME, _PLANES, _decode_signed, _encode_signed, f"{_NAME} signed {GROUP}"),
+    non_negative=Codec(_NAME, _PLANES, _decode_non_negative, _encode_non_negative, f"{_NAME} non-negative {GROUP}"),
 )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from steprule.formats.codec import GROUP, Codec, Planes, PlaneSpec
 from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, ordinary
-from steprule.formats.draws import Draws
-from steprule.formats.kept import GROUP, Kept, Part, Parts
+from steprule.formats.rounding import Rounding
 from steprule.formats.slot import SlotFormat
 from steprule.language import maximum, minimum, where
 from steprule.language.words import bits, group_max, real
@@ -32,7 +32,7 @@ def _scale(word: Any, octaves: int) -> Any:
     return maximum(group_max(word) >> 23, octaves)
 
 
-def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
+def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Codes: 1 to 7 a magnitude, 0 zero; 8 more is the sign. 8 is NaN.
 
     What lies below the least code becomes it or zero, by chance as well: were it always zero, an element would never
@@ -45,16 +45,16 @@ def _encode_signed(value: Any, draws: Draws) -> dict[str, Any]:
     least = (scale - (_TOP - 2)) << 23
     # In the octave below the least code lie the numbers from zero to it, at equal distances.
     place = where(known < least, bits(real(known) + real(least)) - (1 << 23), known)
-    code = ((place + (draws.take(16) << 7)) >> 23) - (scale - (_TOP - 1))
+    code = ((place + (rounding.addend(16) << 7)) >> 23) - (scale - (_TOP - 1))
     code = where(code == 0, 0, code | ((word >> 28) & _SIGN))
     return {"": where(size < INFINITY, code, _UNKNOWN_SIGNED), "scale": scale}
 
 
-def _decode_signed(parts: Parts) -> Any:
-    code = parts[""]
+def _decode_signed(planes: Planes) -> Any:
+    code = planes[""]
     size = code & _TOP
     # Beside the largest exponent the last code would be infinity.
-    word = where(size == 0, 0, minimum((size + (parts["scale"] - (_TOP - 1))) << 23, _LARGEST))
+    word = where(size == 0, 0, minimum((size + (planes["scale"] - (_TOP - 1))) << 23, _LARGEST))
     return real(where(code == _UNKNOWN_SIGNED, NAN, word | ((code & _SIGN) << 28)))
 
 
@@ -62,7 +62,7 @@ _FIRST, _MIDDLE, _LAST = 2, 7, 15
 _OCTAVES = _MIDDLE - _FIRST + (_LAST - _MIDDLE) // 2
 
 
-def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
+def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Codes: 2 to 15 a number, 0 zero, 1 infinity, also for NaN and for what is negative, which there must not be.
 
     From code 7, a 16th of the last, there is one halfway between two powers of two as well: a step is divided by the
@@ -74,24 +74,24 @@ def _encode_non_negative(value: Any, draws: Draws) -> dict[str, Any]:
     middle = (scale - 3) << 23
     # Half octaves as long as octaves are. Signed: a number far below the least code has none.
     place = where(known < middle, known, (known << 1) - middle)
-    code = ((place + (draws.take(16) << 7)) >> 23) - (scale - 3 - _MIDDLE)
+    code = ((place + (rounding.addend(16) << 7)) >> 23) - (scale - 3 - _MIDDLE)
     code = where(known == 0, 0, maximum(code, _FIRST))
     return {"": where(word < INFINITY, code, _UNKNOWN), "scale": scale}
 
 
-def _decode_non_negative(parts: Parts) -> Any:
-    code = parts[""]
+def _decode_non_negative(planes: Planes) -> Any:
+    code = planes[""]
     above = code - _MIDDLE
-    word = ((parts["scale"] - 3) << 23) + where(code < _MIDDLE, above << 23, above << 22)
+    word = ((planes["scale"] - 3) << 23) + where(code < _MIDDLE, above << 23, above << 22)
     return real(where(code == _UNKNOWN, INFINITY, where(code == 0, 0, minimum(word, _LARGEST))))
 
 
 _NAME = "4bit"
-_PARTS = (Part("", "uint8", holds=2), Part("scale", "uint8", "group"))
+_PLANES = (PlaneSpec("", "uint8", holds=2), PlaneSpec("scale", "uint8", "group"))
 FOUR_BIT = SlotFormat(
     _NAME,
     "4 bits",
-    signed=Kept(_NAME, _PARTS, _decode_signed, _encode_signed, f"{_NAME} signed {GROUP}"),
-    non_negative=Kept(_NAME, _PARTS, _decode_non_negative, _encode_non_negative, f"{_NAME} non-negative {GROUP}"),
+    signed=Codec(_NAME, _PLANES, _decode_signed, _encode_signed, f"{_NAME} signed {GROUP}"),
+    non_negative=Codec(_NAME, _PLANES, _decode_non_negative, _encode_non_negative, f"{_NAME} non-negative {GROUP}"),
     error=0.5,  # a power of two for what is up to a half above it makes 0.27
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steprule.formats.kept import Kept
+from steprule.formats.codec import Codec
 
 __all__ = ["SlotFormat"]
 
@@ -24,15 +24,15 @@ class SlotFormat:
 
     name: str
     title: str
-    signed: Kept
-    non_negative: Kept
+    signed: Codec
+    non_negative: Codec
     error: float = 0.2
 
     @property
-    def ways(self) -> tuple[Kept, Kept]:
+    def codecs(self) -> tuple[Codec, Codec]:
         """Both."""
         return self.signed, self.non_negative
 
-    def way(self, *, non_negative: bool) -> Kept:
+    def codec(self, *, non_negative: bool) -> Codec:
         """Return how a slot is kept."""
         return self.non_negative if non_negative else self.signed

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from steprule.errors import HyperparameterError, StructureError, suggest
-from steprule.formats.kept import Kept, plain
+from steprule.formats.codec import Codec, plain
 from steprule.formats.plain import Format
 from steprule.formats.registry import SLOT_FORMATS, STATES
 from steprule.formats.weights import WEIGHTS, weights
@@ -19,7 +19,7 @@ __all__ = [
     "Storage",
     "check_effects",
     "check_seed",
-    "saved_way",
+    "saved_codec",
     "without_effect",
 ]
 
@@ -61,18 +61,18 @@ class Storage:
         """Whether every value is one plane of numbers, rounded to nearest."""
         return not self.slots and self.weights == "nearest"
 
-    def of_parameter(self) -> Kept:
+    def of_parameter(self) -> Codec:
         """Return how the parameter is kept."""
         return weights(self.parameter.name, self.weights)
 
-    def of_gradient(self) -> Kept:
+    def of_gradient(self) -> Codec:
         """Return how the gradient is read: as a parameter of its type is."""
         return weights((self.gradient or self.parameter).name, "nearest")
 
-    def of_slot(self, slot: str, non_negative: bool) -> Kept:
+    def of_slot(self, slot: str, non_negative: bool) -> Codec:
         """Return how a slot is kept."""
         chosen = SLOT_FORMATS.get(dict(self.slots).get(slot, "float32"))
-        return chosen.way(non_negative=non_negative) if chosen else plain(self.parameter.compute, self.flushes)
+        return chosen.codec(non_negative=non_negative) if chosen else plain(self.parameter.compute, self.flushes)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Formats:
         return not self.states and self.weights == "nearest"
 
     @property
-    def by_chance(self) -> bool:
+    def is_stochastic(self) -> bool:
         """Whether anything is rounded by chance."""
         return bool(self.states) or self.weights in ("stochastic", "split24")
 
@@ -180,7 +180,7 @@ def check_effects(
         raise HyperparameterError(
             f"min_elements={given['min_elements']} has no effect where all states are float32; remove it"
         )
-    if "seed" in given and not any(chosen.by_chance for chosen in formats):
+    if "seed" in given and not any(chosen.is_stochastic for chosen in formats):
         raise HyperparameterError(f"seed={given['seed']} has no effect: nothing is rounded by chance here; remove it")
 
 
@@ -214,14 +214,16 @@ def check_seed(seed: object, where: str = "") -> None:
         raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}{where}")
 
 
-def saved_way(id_: str, parameter: Format, *, is_slot: bool) -> Kept | None:
+def saved_codec(id_: str, parameter: Format, *, is_slot: bool) -> Codec | None:
     """Return what a checkpoint means by the ``id`` of a way to keep a value; None if it is unknown."""
     if is_slot:
         known = [plain(parameter.compute, flushes=True)]
-        known += [way for one in SLOT_FORMATS.values() for way in one.ways] if parameter.compute == "float32" else []
+        known += (
+            [codec for one in SLOT_FORMATS.values() for codec in one.codecs] if parameter.compute == "float32" else []
+        )
     else:
         known = list(WEIGHTS.get(parameter.name, {}).values())
-    return next((way for way in known if way.id == id_), None)
+    return next((codec for codec in known if codec.id == id_), None)
 
 
 def _check(option: str, name: object, choices: Sequence[str], where: str) -> None:

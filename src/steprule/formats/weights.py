@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from steprule.formats.draws import Draws
-from steprule.formats.kept import Kept, Part, Parts, plain
+from steprule.formats.codec import Codec, Planes, PlaneSpec, plain
+from steprule.formats.rounding import Rounding
 from steprule.language import where
 from steprule.language.words import bits, half, real, whole
 
 __all__ = ["WEIGHTS", "weights"]
 
 _MAGNITUDE, _SIGN, _NAN = 0x7FFFFFFF, 0x80000000, 0x7FC00000
-_BFLOAT16 = Part("", "uint16")
+_BFLOAT16 = PlaneSpec("", "uint16")
 
 
 def _word_of(value: Any) -> Any:
@@ -20,26 +20,26 @@ def _word_of(value: Any) -> Any:
     return where(value == value, bits(value), _NAN)
 
 
-def _nearest_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+def _nearest_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Round to nearest, ties to even: add half of the last place kept, less one where that place is even."""
     word = _word_of(value)
     return {"": (word + (((word >> 16) & 1) + 0x7FFF)) >> 16}
 
 
-def _stochastic_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
-    return {"": (_word_of(value) + draws.take(16)) >> 16}
+def _stochastic_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
+    return {"": (_word_of(value) + rounding.addend(16)) >> 16}
 
 
-def _widened(parts: Parts) -> Any:
-    return real(parts[""] << 16)
+def _widened(planes: Planes) -> Any:
+    return real(planes[""] << 16)
 
 
-def _split32_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
+def _split32_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
     return _split(_word_of(value), 0)
 
 
-def _split24_bfloat16(value: Any, draws: Draws) -> dict[str, Any]:
-    return _split(_word_of(value) + draws.take(8), 8)
+def _split24_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
+    return _split(_word_of(value) + rounding.addend(8), 8)
 
 
 def _split(word: Any, shift: int) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def _split(word: Any, shift: int) -> dict[str, Any]:
     return {"": high, "low": (word - (high << 16)) >> shift}
 
 
-def _joined32_bfloat16(parts: Parts) -> Any:
-    return real((parts[""] << 16) + parts["low"])
+def _joined32_bfloat16(planes: Planes) -> Any:
+    return real((planes[""] << 16) + planes["low"])
 
 
-def _joined24_bfloat16(parts: Parts) -> Any:
-    return real((parts[""] << 16) + (parts["low"] << 8))
+def _joined24_bfloat16(planes: Planes) -> Any:
+    return real((planes[""] << 16) + (planes["low"] << 8))
 
 
 _SMALLEST_NORMAL_HALF = 0x38800000
@@ -77,8 +77,8 @@ def _cut_float16(fixed: Any, value: Any) -> Any:
     return where(value == value, real(size | (bits(value) & _SIGN)), value)
 
 
-def _stochastic_float16(value: Any, draws: Draws) -> dict[str, Any]:
-    return {"": _cut_float16(_fixed_float16(value) + draws.take(13), value)}
+def _stochastic_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
+    return {"": _cut_float16(_fixed_float16(value) + rounding.addend(13), value)}
 
 
 def _distance_float16(value: Any, kept: Any) -> Any:
@@ -96,50 +96,50 @@ def _is_finite(kept: Any) -> Any:
     return (bits(kept) & _MAGNITUDE) < 0x7F800000
 
 
-def _split32_float16(value: Any, draws: Draws) -> dict[str, Any]:
+def _split32_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
     kept = half(value)
     return {"": kept, "low": where(_is_finite(kept), _distance_float16(value, kept), 0)}
 
 
-def _split24_float16(value: Any, draws: Draws) -> dict[str, Any]:
+def _split24_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Round by chance to 8 places beyond float16's, then to the nearest float16: the distance has 8 bits."""
-    fixed = (_fixed_float16(value) + draws.take(5)) & (2**32 - 2**5)
+    fixed = (_fixed_float16(value) + rounding.addend(5)) & (2**32 - 2**5)
     nearest = fixed + 2**12
     kept = _cut_float16(nearest, value)
     low = (fixed - (nearest & (2**32 - 2**13))) >> 5
     return {"": kept, "low": where(_is_finite(half(kept)), low, 0)}
 
 
-def _joined32_float16(parts: Parts) -> Any:
-    kept, low = parts[""], parts["low"]
+def _joined32_float16(planes: Planes) -> Any:
+    kept, low = planes[""], planes["low"]
     near = where(_is_small_half(kept), kept + whole(low) * 2.0**-39, real(bits(kept) + low))
     return where(_is_finite(kept), near, kept)
 
 
-def _joined24_float16(parts: Parts) -> Any:
-    kept, low = parts[""], parts["low"]
+def _joined24_float16(planes: Planes) -> Any:
+    kept, low = planes[""], planes["low"]
     small = bits(real(bits(kept) & _MAGNITUDE) + whole(low) * 2.0**-32) | (bits(kept) & _SIGN)
     return where(_is_finite(kept), real(where(_is_small_half(kept), small, bits(kept) + (low << 5))), kept)
 
 
-_HALF = Part("", "float16")
-WEIGHTS: dict[str, dict[str, Kept]] = {
+_HALF = PlaneSpec("", "float16")
+WEIGHTS: dict[str, dict[str, Codec]] = {
     "bfloat16": {
-        "nearest": Kept("nearest", (_BFLOAT16,), _widened, _nearest_bfloat16),
-        "stochastic": Kept("stochastic", (_BFLOAT16,), _widened, _stochastic_bfloat16),
-        "split24": Kept("split24", (_BFLOAT16, Part("low", "int8")), _joined24_bfloat16, _split24_bfloat16),
-        "split32": Kept("split32", (_BFLOAT16, Part("low", "int16")), _joined32_bfloat16, _split32_bfloat16),
+        "nearest": Codec("nearest", (_BFLOAT16,), _widened, _nearest_bfloat16),
+        "stochastic": Codec("stochastic", (_BFLOAT16,), _widened, _stochastic_bfloat16),
+        "split24": Codec("split24", (_BFLOAT16, PlaneSpec("low", "int8")), _joined24_bfloat16, _split24_bfloat16),
+        "split32": Codec("split32", (_BFLOAT16, PlaneSpec("low", "int16")), _joined32_bfloat16, _split32_bfloat16),
     },
     "float16": {
         "nearest": plain("float16", flushes=False),
-        "stochastic": Kept("stochastic", (_HALF,), lambda parts: parts[""], _stochastic_float16),
-        "split24": Kept("split24", (_HALF, Part("low", "int8")), _joined24_float16, _split24_float16),
-        "split32": Kept("split32", (_HALF, Part("low", "int16")), _joined32_float16, _split32_float16),
+        "stochastic": Codec("stochastic", (_HALF,), lambda planes: planes[""], _stochastic_float16),
+        "split24": Codec("split24", (_HALF, PlaneSpec("low", "int8")), _joined24_float16, _split24_float16),
+        "split32": Codec("split32", (_HALF, PlaneSpec("low", "int16")), _joined32_float16, _split32_float16),
     },
 }
 """How parameters of 16 bits are kept, by their type and the option ``weights``."""
 
 
-def weights(dtype: str, how: str) -> Kept:
+def weights(dtype: str, how: str) -> Codec:
     """Return how parameters of a type are kept; wider ones as they are."""
     return WEIGHTS[dtype][how] if dtype in WEIGHTS else plain(dtype, flushes=False)

@@ -52,4 +52,4 @@ class Watcher(Protocol):
 
 def formats_in(kernel: Kernel) -> dict[str, str]:
     """Return how the kernel keeps the parameter and its slots, by name."""
-    return {name: way.name for name, way in kernel.ways.items()}
+    return {name: codec.name for name, codec in kernel.codecs.items()}

@@ -405,7 +405,7 @@ def test_small_tensors_keep_float32_slots() -> None:
 def test_a_slot_that_is_never_zero_starts_right_in_8_bits() -> None:
     step = steprule.jax.step("adagrad", states="8bit", initial_accumulator=0.5, min_elements=1)
     slot = step.init(jnp.zeros((4, 200)))["G"]
-    way = engine.ways_of(
+    way = engine.codecs_of(
         CATALOGUE["adagrad"],
         CATALOGUE["adagrad"].variant(CATALOGUE["adagrad"].resolve({})),
         formats.Storage(FORMATS["float32"], slots=(("G", "8bit"),)),

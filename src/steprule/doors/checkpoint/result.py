@@ -84,7 +84,7 @@ class Checkpoint:
         rows = [("parameter", "shape", "type", "slots", "bytes")]
         for name in self.names:
             shape = " x ".join(map(str, self.shapes[name])) or "one number"
-            kept = ", ".join(f"{slot}: {way}" for slot, way in self.formats[name].items()) or "none"
+            kept = ", ".join(f"{slot}: {codec}" for slot, codec in self.formats[name].items()) or "none"
             rows.append((name, shape, self.dtypes[name], kept, f"{self._bytes(name):,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(word.ljust(n) for word, n in zip(row, widths, strict=True)).rstrip() for row in rows]

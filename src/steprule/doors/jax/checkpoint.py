@@ -17,7 +17,7 @@ from steprule.doors.foreign.names import slot_names
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.leaves import type_of as type_in_jax
-from steprule.doors.jax.slots import placed, planes_of, slot_of, way_of
+from steprule.doors.jax.slots import codec_of, placed, planes_of, slot_of
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import State as Slots
@@ -25,7 +25,7 @@ from steprule.doors.jax.transformation import Step, stepper_of
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
 from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
-from steprule.engine import ways_of
+from steprule.engine import codecs_of
 from steprule.errors import CheckpointError, StateError
 
 __all__ = ["arrays_of", "fill", "look", "outline_of", "prepared", "state_of", "stored_array"]
@@ -73,7 +73,7 @@ def outline_of(run: Training) -> State:
             format_of(leaf, path)
         parameters.append(ParameterState(name, tuple(leaf.shape), type_in_jax(leaf), 0, None))
     told = {name: dict(SCHEDULE) if callable(value) else _known(name, value) for name, value in stepper.values.items()}
-    seed = int(_known("seed", stepper.seed)) if stepper.formats.by_chance else None
+    seed = int(_known("seed", stepper.seed)) if stepper.formats.is_stochastic else None
     return State("steprule.jax", name_of(stepper.rule), [GroupState(formula_of(stepper.rule), told, seed)], parameters)
 
 
@@ -100,10 +100,10 @@ def state_of(run: Training) -> State:
         slots = {slot: column[place] for slot, column in columns.items() if not _is_masked(column[place])}
         formats, planes = {}, {}
         for slot, value in slots.items():
-            way = way_of(value)
-            formats[slot] = way.id
-            for part, plane in zip(way.parts, planes_of(value), strict=True):
-                name = plane_name(slot, part.suffix)
+            codec = codec_of(value)
+            formats[slot] = codec.id
+            for spec, plane in zip(codec.planes, planes_of(value), strict=True):
+                name = plane_name(slot, spec.suffix)
                 planes[name] = stored_array(plane, f"{label}: {name}")
         parameters.append(replace(told, t=t, scalars=scalars, formats=formats, planes=planes))
     others = {name: stored_array(value, name) for name, value in _others(run.state)}
@@ -188,15 +188,15 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
 
 def _slot(slot: str, old: Any, target: Target, planes: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
     """Return the new value of a slot, where the old one is."""
-    way = target.ways[slot]
-    arrays = [jnp.asarray(planes[plane_name(slot, part.suffix)]) for part in way.parts]
-    return jax.tree.map(placed, slot_of(arrays, way, shape), old)
+    codec = target.codecs[slot]
+    arrays = [jnp.asarray(planes[plane_name(slot, spec.suffix)]) for spec in codec.planes]
+    return jax.tree.map(placed, slot_of(arrays, codec, shape), old)
 
 
 def _target(stepper: Stepper, leaf: Any, path: str) -> Target:
     storage = stepper.storage(leaf, path, "parameter", is_complex(leaf))
-    ways, kind = ways_of(stepper.rule, stepper.variant, storage), format_of(leaf, path)
-    return Target(path, tuple(leaf.shape), kind, ways, stepper.rule.parameter, is_complex(leaf))
+    codecs, kind = codecs_of(stepper.rule, stepper.variant, storage), format_of(leaf, path)
+    return Target(path, tuple(leaf.shape), kind, codecs, stepper.rule.parameter, is_complex(leaf))
 
 
 def _check_group(saved: GroupState, stepper: Stepper, hyperparameters: bool) -> None:
@@ -210,7 +210,7 @@ def _check_group(saved: GroupState, stepper: Stepper, hyperparameters: bool) -> 
             f"the run was saved with {was}, and this transformation has {now}. Make it with the same, or load "
             "with hyperparameters=False, which keeps its own"
         )
-    if saved.seed is not None and stepper.formats.by_chance:
+    if saved.seed is not None and stepper.formats.is_stochastic:
         if saved.seed != _known("seed", stepper.seed):
             raise StateError(f"the run was saved with seed={saved.seed}; make the transformation with that")
         if saved.first_row:

@@ -142,4 +142,4 @@ def _in_format(tree: Any, like: Any, what: str, convert: bool) -> Any:
 
 
 def _format_of(leaf: Any) -> str:
-    return leaf.kept.id if is_coded(leaf) else str(leaf.dtype)
+    return leaf.codec.id if is_coded(leaf) else str(leaf.dtype)

@@ -167,12 +167,12 @@ def _as_before(storage: Storage, slots: Mapping[str, Any]) -> Storage:
 def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str) -> tuple[Any, ...]:
     """Return the planes of all slots, which are kept as the kernel has them and are of the gradient's shape."""
     planes: list[Any] = []
-    for slot, way in kernel.slots.items():
-        check_kept(slots[slot], way, f"slot {slot!r} of {path}")
+    for slot, codec in kernel.slots.items():
+        check_kept(slots[slot], codec, f"slot {slot!r} of {path}")
         own = planes_of(slots[slot])
-        if way.parts[0].holds == 1:
+        if codec.planes[0].holds == 1:
             check_like(own[0], g, path, f"slot {slot!r} of")
-        check_planes(slots[slot], way, g.shape, f"slot {slot!r} of {path}")
+        check_planes(slots[slot], codec, g.shape, f"slot {slot!r} of {path}")
         planes += own
     return tuple(planes)
 
@@ -188,7 +188,7 @@ def compiled(
     kernel = engine.kernel(rule, variant, storage, JAX, task=task)
     plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
     names = [plan.planes[index].name for index in plan.loads]
-    of_slots = [coding.plane_name(slot, part.suffix) for slot, way in kernel.slots.items() for part in way.parts]
+    of_slots = [coding.plane_name(slot, spec.suffix) for slot, codec in kernel.slots.items() for spec in codec.planes]
 
     def step(
         theta: Any,
@@ -205,7 +205,9 @@ def compiled(
         named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
         first, *rest = kernel.code[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
         made_of = iter(rest)
-        slots = {slot: slot_of([next(made_of) for _ in way.parts], way, g.shape) for slot, way in kernel.slots.items()}
+        slots = {
+            slot: slot_of([next(made_of) for _ in codec.planes], codec, g.shape) for slot, codec in kernel.slots.items()
+        }
         return first.astype(jnp.dtype(dtype)), slots
 
     step.__name__ = step.__qualname__ = rule.name if rule.name.isidentifier() else "step"

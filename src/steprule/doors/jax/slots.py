@@ -17,16 +17,17 @@ from steprule import coding
 from steprule.backends import jax as backend
 from steprule.doors.jax.leaves import format_of, is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, GROUP, Kept, Part, rows_of, saved_way, shape_of
+from steprule.formats import FORMATS, GROUP, Codec, PlaneSpec, rows_of, saved_codec, shape_of
 from steprule.formats.bfloat16 import BFLOAT16
+from steprule.formats.codec import plain
 from steprule.formats.eight_bit import EIGHT_BIT
-from steprule.formats.kept import plain
 
 __all__ = [
     "Coded",
     "EightBit",
     "NonNegativeEightBit",
     "check_kept",
+    "codec_of",
     "decode",
     "encoded",
     "is_coded",
@@ -35,7 +36,6 @@ __all__ = [
     "placed",
     "planes_of",
     "slot_of",
-    "way_of",
 ]
 
 
@@ -49,7 +49,7 @@ class EightBit(NamedTuple):
     scale: Array
 
     @property
-    def kept(self) -> Kept:
+    def codec(self) -> Codec:
         """How the numbers are kept."""
         return EIGHT_BIT.signed
 
@@ -60,7 +60,7 @@ class EightBit(NamedTuple):
 
     def decode(self) -> Array:
         """Return the numbers that the slot holds, in float32."""
-        return _decoded(self.kept, self, self.shape)
+        return _decoded(self.codec, self, self.shape)
 
 
 class NonNegativeEightBit(EightBit):
@@ -69,7 +69,7 @@ class NonNegativeEightBit(EightBit):
     __slots__ = ()
 
     @property
-    def kept(self) -> Kept:
+    def codec(self) -> Codec:
         """How the numbers are kept."""
         return EIGHT_BIT.non_negative
 
@@ -92,18 +92,18 @@ class Coded:
     format: str = field(metadata={"static": True})
 
     @property
-    def kept(self) -> Kept:
+    def codec(self) -> Codec:
         """How the numbers are kept."""
-        way = saved_way(self.format, FORMATS["float32"], is_slot=True)
-        assert way is not None  # only this file makes such slots
-        return way
+        codec = saved_codec(self.format, FORMATS["float32"], is_slot=True)
+        assert codec is not None  # only this file makes such slots
+        return codec
 
     def decode(self) -> Array:
         """Return the numbers that the slot holds, in float32."""
-        return _decoded(self.kept, (self.codes, self.scale), self.shape)
+        return _decoded(self.codec, (self.codes, self.scale), self.shape)
 
 
-_CLASSES: dict[Kept, type[EightBit]] = {
+_CLASSES: dict[Codec, type[EightBit]] = {
     EIGHT_BIT.signed: EightBit,
     EIGHT_BIT.non_negative: NonNegativeEightBit,
 }
@@ -124,13 +124,13 @@ def encoded(numbers: Any, like: Any) -> Any:
 
     What is in that format stays as it is: codes that are rounded again may become other ones.
     """
-    same = is_coded(numbers) and is_coded(like) and numbers.kept.id == like.kept.id
+    same = is_coded(numbers) and is_coded(like) and numbers.codec.id == like.codec.id
     if not same:
         numbers = numbers.decode() if is_coded(numbers) else jnp.asarray(numbers)
     if same:
         new: Any = numbers
     elif is_coded(like):
-        new = slot_of(list(converter(like.kept, True)(numbers.astype(np.float32))), like.kept, numbers.shape)
+        new = slot_of(list(converter(like.codec, True)(numbers.astype(np.float32))), like.codec, numbers.shape)
     elif like.dtype == jnp.bfloat16:
         planes = list(converter(BFLOAT16.signed, True)(numbers.astype(np.float32)))
         new = slot_of(planes, BFLOAT16.signed, numbers.shape)
@@ -146,16 +146,16 @@ def placed(new: Array, like: Any) -> Array:
 
 
 @functools.cache
-def converter(way: Kept, encodes: bool) -> Callable[..., tuple[Array, ...]]:
+def converter(codec: Codec, encodes: bool) -> Callable[..., tuple[Array, ...]]:
     """Return what makes planes of numbers, or numbers of planes."""
-    _, kernel = backend.load(coding.plan_of(way, encodes))
+    _, kernel = backend.load(coding.plan_of(codec, encodes))
     return jax.jit(lambda *arrays: kernel(*arrays, np.float32(-0.0)))
 
 
-def _decoded(way: Kept, planes: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
-    run = converter(way, False)
+def _decoded(codec: Codec, planes: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
+    run = converter(codec, False)
     # Where no plane has the parameter's shape, the kernel is told it by an array that is not read.
-    like = () if any(part.per == "element" and part.holds == 1 for part in way.parts) else (jnp.zeros(shape, bool),)
+    like = () if any(spec.per == "element" and spec.holds == 1 for spec in codec.planes) else (jnp.zeros(shape, bool),)
     numbers: Array = run(*like, *planes)[0]
     return numbers
 
@@ -170,11 +170,11 @@ def planes_of(slot: Any) -> tuple[Any, ...]:
     return (slot["codes"], slot["scale"]) if isinstance(slot, Mapping) else (slot,)
 
 
-def way_of(slot: Any) -> Kept:
+def codec_of(slot: Any) -> Codec:
     """Return how a slot is kept."""
     if is_coded(slot):
-        way: Kept = slot.kept
-        return way
+        codec: Codec = slot.codec
+        return codec
     return BFLOAT16.signed if slot.dtype == jnp.bfloat16 else plain(format_of(slot, "", "slot").name, flushes=True)
 
 
@@ -183,27 +183,27 @@ def is_plain(slot: Any, dtype: str) -> bool:
     return [type_of(plane) for plane in planes_of(slot)] == [dtype]
 
 
-def check_planes(value: Any, way: Kept, shape: tuple[int, ...], what: str) -> None:
+def check_planes(value: Any, codec: Codec, shape: tuple[int, ...], what: str) -> None:
     """Refuse a slot of another shape, where its planes have none of their own that says so.
 
     Raises:
         StructureError: naming both.
     """
-    for part, plane in zip(way.parts, planes_of(value), strict=True):
-        if part.holds > 1 and plane.shape != shape_of(part, shape):
+    for spec, plane in zip(codec.planes, planes_of(value), strict=True):
+        if spec.holds > 1 and plane.shape != shape_of(spec, shape):
             raise StructureError(
-                f"{what} has {way.name} codes of shape {plane.shape}, expected {shape_of(part, shape)} beside its "
+                f"{what} has {codec.name} codes of shape {plane.shape}, expected {shape_of(spec, shape)} beside its "
                 f"gradient of shape {shape}. Both must be of the parameters that init was called with"
             )
 
 
-def check_kept(value: Any, way: Kept, what: str) -> None:
+def check_kept(value: Any, codec: Codec, what: str) -> None:
     """Refuse a slot that is kept in another way.
 
     Raises:
         StructureError: naming both.
     """
-    expected = " and ".join(part.kind for part in way.parts)
+    expected = " and ".join(spec.kind for spec in codec.planes)
     found = " and ".join(type_of(plane) for plane in planes_of(value))
     if found != expected:
         raise StructureError(
@@ -212,15 +212,15 @@ def check_kept(value: Any, way: Kept, what: str) -> None:
         )
 
 
-def slot_of(planes: list[Any], way: Kept, shape: tuple[int, ...]) -> Any:
+def slot_of(planes: list[Any], codec: Codec, shape: tuple[int, ...]) -> Any:
     """Return a slot, of a parameter of this shape, made of new planes."""
-    if way.is_coded:
+    if codec.is_coded:
         codes, scale = planes
-        return _CLASSES[way](codes, scale) if way in _CLASSES else Coded(codes, scale, shape, way.id)
-    return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if not way.is_plain else planes[0]
+        return _CLASSES[codec](codes, scale) if codec in _CLASSES else Coded(codes, scale, shape, codec.id)
+    return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if not codec.is_plain else planes[0]
 
 
-def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
+def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     """Return a slot before the first step, on the devices and in the sharding of its parameter.
 
     Raises:
@@ -228,26 +228,26 @@ def made(like: Any, way: Kept, start: Any, slot: str) -> Any:
     """
     if is_complex(like):
         return jnp.full_like(like, start * (1 + 1j), dtype=type_of(like))
-    if way.is_plain:
-        return jnp.full_like(like, start, dtype=way.parts[0].dtype)
+    if codec.is_plain:
+        return jnp.full_like(like, start, dtype=codec.planes[0].dtype)
     if isinstance(start, jax.core.Tracer):
         raise HyperparameterError(
-            f"slot {slot!r} is kept as {way.name} and starts at a traced number; give a Python number for it, or keep "
+            f"slot {slot!r} is kept as {codec.name} and starts at a traced number; give a Python number, or keep "
             f"this slot in float32 (states={{...}} names those of fewer bits)"
         )
-    numbers = coding.encode(way, np.full((1, GROUP), start, np.float32))
-    planes = [_full(like, part, numbers[part.suffix]) for part in way.parts]
-    return slot_of(planes, way, like.shape) if way.is_coded else planes[0]
+    numbers = coding.encode(codec, np.full((1, GROUP), start, np.float32))
+    planes = [_full(like, spec, numbers[spec.suffix]) for spec in codec.planes]
+    return slot_of(planes, codec, like.shape) if codec.is_coded else planes[0]
 
 
-def _full(like: Any, part: Part, items: NDArray[Any]) -> Array:
+def _full(like: Any, spec: PlaneSpec, items: NDArray[Any]) -> Array:
     """Return a plane whose items are all the first of these.
 
     It is made of the parameter, whatever its shape is: on its devices, in its sharding, and varying where it does.
     """
-    kind = jnp.dtype(part.kind)
+    kind = jnp.dtype(spec.kind)
     first = items.view(kind).ravel()[0].item()
-    every = GROUP if part.per == "group" else part.holds
+    every = GROUP if spec.per == "group" else spec.holds
     if every > 1:
         rows, length, _ = rows_of(like.shape)
         like = jax.lax.slice(jnp.asarray(like).reshape(rows, length), (0, 0), (rows, length), (1, every))

@@ -108,7 +108,9 @@ class Stepper:
             start = start_of(self.rule, slot, self.values)
             slots[slot] = treedef.unflatten(
                 [
-                    None if way is None else made(leaf, engine.ways_of(self.rule, self.variant, way)[slot], start, slot)
+                    None
+                    if way is None
+                    else made(leaf, engine.codecs_of(self.rule, self.variant, way)[slot], start, slot)
                     for leaf, way in zip(leaves, stored, strict=True)
                 ]
             )

@@ -15,10 +15,10 @@ from steprule.doors.state import ParameterState
 from steprule.doors.torch.checkpoint_tensors import stored_array, tensor_of
 from steprule.doors.torch.formats import DEFAULTS, storage_of
 from steprule.doors.torch.options import GroupOptions, Naming
-from steprule.engine import ways_of
+from steprule.engine import codecs_of
 from steprule.errors import StateError
-from steprule.formats import SLOT_FORMATS, Kept, Part, Storage
-from steprule.formats.kept import plain
+from steprule.formats import SLOT_FORMATS, Codec, PlaneSpec, Storage
+from steprule.formats.codec import plain
 from steprule.formats.weights import WEIGHTS
 from steprule.rules import Rule
 
@@ -28,27 +28,27 @@ _PARAM, _LOW = "param", "low"
 """What keys call the parameter itself, and what may be kept beside it."""
 
 
-def _key_of(key: str, way: Kept, suffix: str) -> str:
+def _key_of(key: str, codec: Codec, suffix: str) -> str:
     """Return the key of a plane.
 
     Codes have a key of their own, by the name of the format: torch.optim would take them for numbers.
     """
-    ending = suffix or (way.name if way.is_coded else "")
+    ending = suffix or (codec.name if codec.is_coded else "")
     return f"{key}_{ending}" if ending else key
 
 
-def _type_of(part: Part, *, is_complex: bool = False) -> torch.dtype:
+def _type_of(spec: PlaneSpec, *, is_complex: bool = False) -> torch.dtype:
     """Return torch's type of a plane."""
-    kind: torch.dtype = getattr(torch, COMPLEX.get(part.kind, part.kind) if is_complex else part.kind)
+    kind: torch.dtype = getattr(torch, COMPLEX.get(spec.kind, spec.kind) if is_complex else spec.kind)
     return kind
 
 
-_WAYS = {sign: [one.way(non_negative=sign) for one in SLOT_FORMATS.values()] for sign in (False, True)}
-_CODED = {sign: [way for way in ways if way.is_coded] for sign, ways in _WAYS.items()}
-_NUMBERS: dict[bool, dict[Any, Kept]] = {
-    sign: {_type_of(way.parts[0]): way for way in ways if not way.is_coded} for sign, ways in _WAYS.items()
+_WAYS = {sign: [one.codec(non_negative=sign) for one in SLOT_FORMATS.values()] for sign in (False, True)}
+_CODED = {sign: [codec for codec in codecs if codec.is_coded] for sign, codecs in _WAYS.items()}
+_NUMBERS: dict[bool, dict[Any, Codec]] = {
+    sign: {_type_of(codec.planes[0]): codec for codec in codecs if not codec.is_coded} for sign, codecs in _WAYS.items()
 }
-_ENDINGS = tuple(dict.fromkeys(_key_of("", way, part.suffix) for way in _CODED[False] for part in way.parts))
+_ENDINGS = tuple(dict.fromkeys(_key_of("", codec, spec.suffix) for codec in _CODED[False] for spec in codec.planes))
 """How slots are kept in few bits, whether they are never negative or not: in codes, and as numbers of a narrow type."""
 
 
@@ -84,12 +84,14 @@ class Entry(Target):
     @functools.cached_property
     def slots(self) -> list[str]:
         """The slots that have planes."""
-        return [value for value in self.ways if value != self.parameter]
+        return [value for value in self.codecs if value != self.parameter]
 
     @functools.cached_property
     def keys(self) -> dict[str, str]:
         """The keys of all planes, by plane."""
-        return {plane: one.key for value, way in self.ways.items() for plane, one in self.planes(value, way).items()}
+        return {
+            plane: one.key for value, codec in self.codecs.items() for plane, one in self.planes(value, codec).items()
+        }
 
     @property
     def known(self) -> set[str]:
@@ -108,9 +110,9 @@ class Entry(Target):
         own = {*known, *(coded for key in known for coded in coded_keys(key)), f"{_PARAM}_{_LOW}"}
         return not own.isdisjoint(given)
 
-    def key_of(self, value: str, way: Kept, part: Part) -> str:
+    def key_of(self, value: str, codec: Codec, spec: PlaneSpec) -> str:
         """Return the key of a plane of a value that is kept so."""
-        return _key_of(self.called[value], way, part.suffix)
+        return _key_of(self.called[value], codec, spec.suffix)
 
     def read(self, entry: Mapping[str, Any], group: Mapping[str, Any] | None = None) -> ParameterState:
         """Return the state that an entry tells, in whatever formats; planes are its own tensors.
@@ -127,54 +129,58 @@ class Entry(Target):
         told = None if group is None or DEFAULTS.keys().isdisjoint(group) else {**DEFAULTS, **group}
         formats: dict[str, str] = {}
         planes: dict[str, Any] = {}
-        for value in self.ways:
+        for value in self.codecs:
             if value != self.parameter:
-                way = self._slot(entry, value, tells=told is not None)
+                codec = self._slot(entry, value, tells=told is not None)
             elif told is not None and self.kind.name in WEIGHTS:
-                way = self.way(value, told["weights"])
+                codec = self.codec(value, told["weights"])
             else:
-                way = self._low(entry)
-            if way is not None:
-                formats[value] = way.id
-                for plane, (key, part, _) in self.planes(value, way).items():
+                codec = self._low(entry)
+            if codec is not None:
+                formats[value] = codec.id
+                for plane, (key, spec, _) in self.planes(value, codec).items():
                     if entry.get(key) is not None:
-                        planes[plane] = self._wide(entry[key], part) if way.is_plain else entry[key]
+                        planes[plane] = self._wide(entry[key], spec) if codec.is_plain else entry[key]
         return ParameterState(None, self.shape, self.kind.name, 0, None, formats=formats, planes=planes)
 
-    def _slot(self, entry: Mapping[str, Any], slot: str, *, tells: bool) -> Kept | None:
+    def _slot(self, entry: Mapping[str, Any], slot: str, *, tells: bool) -> Codec | None:
         """Return how an entry has a slot; None if it has none."""
-        key, here, sign = self.called[slot], self.ways[slot], slot in self.rule.non_negative
+        key, here, sign = self.called[slot], self.codecs[slot], slot in self.rule.non_negative
         number, has = entry.get(key), [name for name in coded_keys(key) if entry.get(name) is not None]
         if number is None and not has:
             return None
         # Formats share the key of scales: it is the codes that tell.
-        ways = [way for way in _CODED[sign] if _key_of(key, way, "") in has] if has else []
+        codecs = [codec for codec in _CODED[sign] if _key_of(key, codec, "") in has] if has else []
         if number is not None:
             # Numbers in few bits are those of a format where one is told; torch.optim has them in the parameter's type.
             low = _NUMBERS[sign].get(getattr(number, "dtype", None))
-            ways.append(low if low and (tells or low.id == here.id) else plain(self.kind.compute, flushes=True))
+            codecs.append(low if low and (tells or low.id == here.id) else plain(self.kind.compute, flushes=True))
             has.append(key)
-        ways = ways or [way for way in (here, *_CODED[sign]) if way.is_coded]
-        way = next((way for way in ways if way.id == here.id), ways[0])
-        if len(has) > 1 and not {*has} <= {one.key for one in self.planes(slot, way).values()}:
+        codecs = codecs or [codec for codec in (here, *_CODED[sign]) if codec.is_coded]
+        codec = next((codec for codec in codecs if codec.id == here.id), codecs[0])
+        if len(has) > 1 and not {*has} <= {one.key for one in self.planes(slot, codec).values()}:
             raise StateError(
                 f"{self.what}: the state has {', '.join(sorted(has))}, which are of two formats, and {key} is kept as "
                 f"{here.name} here"
             )
-        return way
+        return codec
 
-    def _low(self, entry: Mapping[str, Any]) -> Kept | None:
+    def _low(self, entry: Mapping[str, Any]) -> Codec | None:
         """Return how an entry has what is beside the parameter; None if there is nothing."""
         low = entry.get(f"{_PARAM}_{_LOW}")
         if low is None:
             return None
         kind = str(getattr(low, "dtype", ""))
-        known = {way: str(_type_of(way.parts[1])) for way in WEIGHTS.get(self.kind.name, {}).values() if way.parts[1:]}
-        return min(known, key=lambda way: (known[way] != kind, way.id), default=None)
+        known = {
+            codec: str(_type_of(codec.planes[1]))
+            for codec in WEIGHTS.get(self.kind.name, {}).values()
+            if codec.planes[1:]
+        }
+        return min(known, key=lambda codec: (known[codec] != kind, codec.id), default=None)
 
-    def _wide(self, value: Any, part: Part) -> Any:
+    def _wide(self, value: Any, spec: PlaneSpec) -> Any:
         """Return plain numbers of a narrower type in that of slots; what cannot be widened as it is."""
-        kind = self.type_of(part)
+        kind = self.type_of(spec)
         if not isinstance(value, Tensor) or (value.dtype == kind and not value.is_sparse):
             return value
         same_kind = value.dtype.is_complex == kind.is_complex and (value.is_floating_point() or value.is_complex())
@@ -182,9 +188,9 @@ class Entry(Target):
             return value
         return (value.to_dense() if value.is_sparse else value).to(kind)
 
-    def type_of(self, part: Part) -> torch.dtype:
+    def type_of(self, spec: PlaneSpec) -> torch.dtype:
         """Return torch's type of a plane."""
-        return _type_of(part, is_complex=self.is_complex)
+        return _type_of(spec, is_complex=self.is_complex)
 
     def has_all(self, own: ParameterState) -> bool:
         """Whether there are slots, and a state has every one, in whatever format."""
@@ -194,11 +200,11 @@ class Entry(Target):
         """Return the type and the shape of a tensor; None for what is none."""
         return (str(plane.dtype), tuple(plane.shape)) if isinstance(plane, Tensor) else None
 
-    def dtype(self, part: Part) -> str:
+    def dtype(self, spec: PlaneSpec) -> str:
         """Return the type that ``look`` returns of a plane that fits."""
-        return str(self.type_of(part))
+        return str(self.type_of(spec))
 
-    def _converted(self, value: str, was: Kept | None, saved: Mapping[str, Any]) -> dict[str, Any]:
+    def _converted(self, value: str, was: Codec | None, saved: Mapping[str, Any]) -> dict[str, Any]:
         planes = {} if was is None else {plane: saved[plane] for plane in self.planes(value, was)}
         arrays = {plane: stored_array(tensor, "a slot").array() for plane, tensor in planes.items()}
         return {plane: tensor_of(array) for plane, array in super()._converted(value, was, arrays).items()}
@@ -206,8 +212,8 @@ class Entry(Target):
     def written(self, own: ParameterState) -> dict[str, Any]:
         """Return the planes of a state by their keys, as tensors."""
         arrays = own.arrays
-        ways = {value: self.way(value, id_) for value, id_ in own.formats.items()}
-        keys = {plane: one.key for value, way in ways.items() for plane, one in self.planes(value, way).items()}
+        codecs = {value: self.codec(value, id_) for value, id_ in own.formats.items()}
+        keys = {plane: one.key for value, codec in codecs.items() for plane, one in self.planes(value, codec).items()}
         return {key: tensor_of(arrays[plane]) for plane, key in keys.items()}
 
 
@@ -218,7 +224,7 @@ def entry_of(
     what: str,
     *,
     remedy: str = REMEDY,
-    ways: Mapping[str, Kept] | None = None,
+    codecs: Mapping[str, Codec] | None = None,
 ) -> Entry:
     """Return how a parameter's state is laid out.
 
@@ -230,14 +236,14 @@ def entry_of(
     """
     rule, variant = options.rule, options.values.variant
     storage = storage_of(options.formats, param, rule, variant)
-    ways = ways_of(rule, variant, storage) if ways is None else ways
-    called = {value: _PARAM if value == rule.parameter else naming.slots.get(value, value) for value in ways}
+    codecs = codecs_of(rule, variant, storage) if codecs is None else codecs
+    called = {value: _PARAM if value == rule.parameter else naming.slots.get(value, value) for value in codecs}
     scalars = {slot: naming.slots.get(slot, slot) for slot in rule.trace(variant).scalars}
     return Entry(
         what,
         tuple(param.shape),
         storage.parameter,
-        ways,
+        codecs,
         rule.parameter,
         param.is_complex(),
         called,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steprule.doors.describe import Line, line, table
 from steprule.doors.torch.modes import sees_operations
-from steprule.engine import ways_of
+from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import (
     FORMATS,
@@ -176,5 +176,5 @@ def described(groups: Sequence[_Group], title: str) -> str:
 def _line(name: str, param: Tensor, formats: Formats, rule: Rule, variant: Variant) -> Line:
     storage = storage_of(formats, param, rule, variant)
     kind, nbytes = str(param.dtype).removeprefix("torch."), param.numel() * param.element_size()
-    ways, is_complex = ways_of(rule, variant, storage), param.is_complex()
-    return line(name, param.shape, kind, nbytes, ways, rule.parameter, storage, is_complex=is_complex)
+    codecs, is_complex = codecs_of(rule, variant, storage), param.is_complex()
+    return line(name, param.shape, kind, nbytes, codecs, rule.parameter, storage, is_complex=is_complex)

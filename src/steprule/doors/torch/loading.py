@@ -23,7 +23,7 @@ from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError, StateError
 from steprule.formats import CODING, EARLIER_CODING
-from steprule.formats.kept import plain
+from steprule.formats.codec import plain
 
 __all__ = ["check_options", "decoded_state_dict", "loaded_groups", "loaded_state"]
 
@@ -126,7 +126,9 @@ def _loaded(
     own = form.read(given, None if convert else saved)
     _check_whole(given, own, form)
     planes = form.fitted(own, convert)
-    is_coded = {plane: not way.is_plain for value, way in form.ways.items() for plane in form.planes(value, way)}
+    is_coded = {
+        plane: not codec.is_plain for value, codec in form.codecs.items() for plane in form.planes(value, codec)
+    }
     numbers = {"step", *form.scalars.values()}
     others = {
         key: copied(value) if key in numbers else waiting(key, value, param, form.off(given))
@@ -206,10 +208,10 @@ def _decoded(entry: Mapping[str, Any], param: Tensor, options: GroupOptions, nam
     """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it."""
     rule, what = options.rule, f"the state of a parameter of shape {tuple(param.shape)}"
     kind = entry_of(param, options, naming, what).kind
-    ways = {slot: plain(kind.compute, flushes=True) for slot in rule.element_slots}
-    form = entry_of(param, options, naming, what, ways=ways)
+    codecs = {slot: plain(kind.compute, flushes=True) for slot in rule.element_slots}
+    form = entry_of(param, options, naming, what, codecs=codecs)
     own = form.read(entry)
-    form = replace(form, ways={slot: ways[slot] for slot in own.formats})
+    form = replace(form, codecs={slot: codecs[slot] for slot in own.formats})
     new = {form.keys[plane]: tensor for plane, tensor in form.fitted(own, convert=True).items()}
     left = form.known | (set() if naming.counts else {"step"})
     return {**{key: value for key, value in entry.items() if key not in left}, **new}

@@ -64,7 +64,7 @@ class Naming:
 
     def counted(self, formats: Formats) -> bool:
         """Return whether a state has a step count, which rounding by chance takes, too."""
-        return self.counts or formats.by_chance
+        return self.counts or formats.is_stochastic
 
     @property
     def tuples(self) -> set[str]:
@@ -293,7 +293,7 @@ class GroupOptions:
             self.guards.check_rule(rule, values.variant, self._where)
         else:
             values.restore({name: value for name, value in given.items() if value != values[name]})
-        self.formats, values.seed = formats, seed if formats.by_chance else None
+        self.formats, values.seed = formats, seed if formats.is_stochastic else None
         return rule, values
 
     def _number(self, value: Any) -> Any:

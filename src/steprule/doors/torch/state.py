@@ -104,16 +104,16 @@ def _as_stepped(form: Entry, plane: str, tensor: Tensor, param: Tensor) -> Tenso
 
 def _started(form: Entry, value: str, param: Tensor, start: float) -> dict[str, Tensor]:
     """Return the planes of a value before the first step."""
-    way = form.ways[value]
-    if way.is_plain and value != form.parameter:
+    codec = form.codecs[value]
+    if codec.is_plain and value != form.parameter:
         return {value: _start(param, start)}
-    constant = constant_parts(way, start, form.called[value]) if start else {}
+    constant = constant_parts(codec, start, form.called[value]) if start else {}
     fresh: dict[str, Tensor] = {}
-    for plane, (_, part, _) in form.planes(value, way).items():
-        kind = form.type_of(part)
-        fresh[plane] = torch.zeros(shape_of(part, param.shape), dtype=kind, device=param.device)
+    for plane, (_, spec, _) in form.planes(value, codec).items():
+        kind = form.type_of(spec)
+        fresh[plane] = torch.zeros(shape_of(spec, param.shape), dtype=kind, device=param.device)
         # As bits: torch fills bfloat16 with numbers.
-        fresh[plane].view(torch.int16 if kind.itemsize == 2 else torch.uint8).fill_(constant.get(part.suffix, 0))
+        fresh[plane].view(torch.int16 if kind.itemsize == 2 else torch.uint8).fill_(constant.get(spec.suffix, 0))
     return fresh
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from steprule.language import Node
 from steprule.language.words import word_input
 
-__all__ = ["Draws", "HalfWay", "RandomBits", "keys", "mixed", "stream"]
+__all__ = ["RoundToNearest", "Rounding", "StochasticRounding", "keys", "mixed", "stream"]
 
 _MASK = 2**64 - 1
 
@@ -32,23 +32,23 @@ def mixed(x: int) -> int:
     return x ^ (x >> 31)
 
 
-class Draws:
+class Rounding:
     """What decides which way a number is rounded, in the language of rules."""
 
-    def take(self, places: int) -> Node | int:
+    def addend(self, places: int) -> Node | int:
         """Return a word of so many bits, to be added to a number before these places are cut off."""
         raise NotImplementedError
 
 
-class HalfWay(Draws):
+class RoundToNearest(Rounding):
     """Rounds to nearest, halves away from zero."""
 
-    def take(self, places: int) -> Node | int:
+    def addend(self, places: int) -> Node | int:
         """Return one half."""
         return 1 << (places - 1)
 
 
-class RandomBits(Draws):
+class StochasticRounding(Rounding):
     """Rounds up with the probability of what is cut off, so that the mean of what is kept is the number.
 
     Every value of an element has half a word of random bits; 8 bits or fewer come from the lowest of the first word,
@@ -59,7 +59,7 @@ class RandomBits(Draws):
         self._words: list[Node] = []
         self._halves = 0
 
-    def take(self, places: int) -> Node | int:
+    def addend(self, places: int) -> Node | int:
         """Return random bits, at most 16."""
         if places <= 8:
             shared: Node = self._word(0) & (2**places - 1)

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from steprule.formats.draws import Draws
 from steprule.formats.plain import flush
+from steprule.formats.rounding import Rounding
 from steprule.language.words import half
 
-__all__ = ["CODING", "EARLIER_CODING", "GROUP", "Kept", "Part", "Parts", "plain", "rows_of", "shape_of"]
+__all__ = ["CODING", "EARLIER_CODING", "GROUP", "Codec", "PlaneSpec", "Planes", "plain", "rows_of", "shape_of"]
 
 GROUP = 128
 """Elements that share a scale, at most: neighbours in a row of dimension 0."""
@@ -22,12 +22,12 @@ GROUP = 128
 CODING, EARLIER_CODING = f"groups of {GROUP}, 2", f"groups of {GROUP}, 1"
 """What says how saved codes and scales are to be read, and how before tensors of one dimension had any."""
 
-Parts = Mapping[str, Any]
+Planes = Mapping[str, Any]
 """The planes of a value, or what stands for them, by their suffix."""
 
 
 @dataclass(frozen=True)
-class Part:
+class PlaneSpec:
     """One plane of a value.
 
     Attributes:
@@ -54,7 +54,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Codec:
     """A way to keep a value.
 
     Attributes:
@@ -66,9 +66,9 @@ class Kept:
     """
 
     name: str
-    parts: tuple[Part, ...]
-    decode: Callable[[Parts], Any]
-    encode: Callable[[Any, Draws], dict[str, Any]]
+    planes: tuple[PlaneSpec, ...]
+    decode: Callable[[Planes], Any]
+    encode: Callable[[Any, Rounding], dict[str, Any]]
     coding: str = ""
 
     @property
@@ -79,23 +79,23 @@ class Kept:
     @property
     def is_plain(self) -> bool:
         """Whether its one plane holds the numbers as they are."""
-        return len(self.parts) == 1 and self.parts[0].dtype.startswith("float")
+        return len(self.planes) == 1 and self.planes[0].dtype.startswith("float")
 
     @property
     def is_coded(self) -> bool:
         """Whether its first plane holds codes, which whoever does not know the format would take for numbers."""
-        return "float" not in self.parts[0].kind
+        return "float" not in self.planes[0].kind
 
-    def reloaded(self, encoded: Parts) -> Any:
+    def reloaded(self, encoded: Planes) -> Any:
         """Return the number that the planes hold once they are stored, which cuts words and rounds to float16."""
-        return self.decode({part.suffix: _loaded(encoded[part.suffix], part) for part in self.parts})
+        return self.decode({spec.suffix: _loaded(encoded[spec.suffix], spec) for spec in self.planes})
 
 
-def _loaded(value: Any, part: Part) -> Any:
-    if part.dtype.startswith("float"):
-        return half(value) if part.dtype == "float16" else value
-    low = value & (2**part.bits - 1)
-    return low if part.dtype.startswith("u") else (low ^ 2 ** (part.bits - 1)) - 2 ** (part.bits - 1)
+def _loaded(value: Any, spec: PlaneSpec) -> Any:
+    if spec.dtype.startswith("float"):
+        return half(value) if spec.dtype == "float16" else value
+    low = value & (2**spec.bits - 1)
+    return low if spec.dtype.startswith("u") else (low ^ 2 ** (spec.bits - 1)) - 2 ** (spec.bits - 1)
 
 
 def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -109,16 +109,16 @@ def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
     return rows, length, -(-length // GROUP)
 
 
-def shape_of(part: Part, shape: Sequence[int]) -> tuple[int, ...]:
+def shape_of(spec: PlaneSpec, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a plane for an array of this shape. No item, and no group, has elements of two rows."""
     rows, length, groups = rows_of(shape)
-    if part.per == "group":
+    if spec.per == "group":
         return rows, groups
-    return tuple(shape) if part.holds == 1 else (rows, -(-length // part.holds))
+    return tuple(shape) if spec.holds == 1 else (rows, -(-length // spec.holds))
 
 
 @functools.cache
-def plain(dtype: str, flushes: bool) -> Kept:
+def plain(dtype: str, flushes: bool) -> Codec:
     """Return one plane of a floating-point type, rounded to nearest.
 
     Args:
@@ -126,7 +126,7 @@ def plain(dtype: str, flushes: bool) -> Kept:
         flushes: whether numbers below the smallest normal one become zero, as in slots.
     """
 
-    def encode(value: Any, draws: Draws) -> dict[str, Any]:
+    def encode(value: Any, rounding: Rounding) -> dict[str, Any]:
         return {"": flush(value, dtype) if flushes else value}
 
-    return Kept(dtype, (Part("", dtype),), lambda parts: parts[""], encode)
+    return Codec(dtype, (PlaneSpec("", dtype),), lambda planes: planes[""], encode)
