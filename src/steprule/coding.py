@@ -25,7 +25,7 @@ def plane_name(value: str, suffix: str) -> str:
 
 def planes_of(name: str, codec: Codec) -> dict[str, Plane]:
     """Return the planes of a value, by suffix."""
-    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per, p.holds) for p in codec.planes}
+    return {p.suffix: Plane(plane_name(name, p.suffix), p.dtype, p.per, p.packing) for p in codec.planes}
 
 
 def symbols_of(planes: Mapping[str, Plane]) -> dict[str, Node]:

@@ -10,13 +10,13 @@ from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
 from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
+from steprule.language.cached import cached_attribute
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
-from steprule.language.once import once
 from steprule.rules import Rule
+from steprule.rules.cache import cached_with_rule
 from steprule.rules.combinators import clips, update_clip
 from steprule.rules.guard import UNGUARDED, Guard
-from steprule.rules.kept import kept_with_rule
 from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
@@ -66,7 +66,7 @@ class Kernel:
         """The planes beside the parameter and the gradient: the slots', and what else is kept of the parameter."""
         return self.plan.planes[2:]
 
-    @once
+    @cached_attribute
     def slots(self) -> Mapping[str, Codec]:
         """How each slot is kept."""
         parameter = self.plan.planes[0].name
@@ -82,7 +82,7 @@ class Kernel:
         )
 
 
-@kept_with_rule
+@cached_with_rule
 def plan(
     rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard = UNGUARDED, task: Task = "step"
 ) -> Plan:
@@ -169,13 +169,13 @@ def guarded(rule: Rule, guard: Guard) -> Rule:
     return update_clip(rule) if guard.clips_update and clips(rule) else rule
 
 
-@kept_with_rule
+@cached_with_rule
 def _trace(rule: Rule, variant: Variant, guard: Guard) -> Trace:
     """Return what a guarded rule computes: making the rule again takes a tenth of a second, and it is not kept."""
     return guarded(rule, guard).trace(variant)
 
 
-@kept_with_rule
+@cached_with_rule
 def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
     """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
     given = symbol(rule.gradient, "element")
@@ -200,7 +200,7 @@ def _encoded(trace: Trace, rule: Rule, codecs: Mapping[str, Codec]) -> dict[str,
     }
 
 
-@kept_with_rule
+@cached_with_rule
 def codecs_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Codec]:
     """Return how the parameter and each slot are kept, by name."""
     slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
@@ -218,7 +218,7 @@ def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Gu
     return own if isinstance(which, str) else own.before[which[1]]
 
 
-@kept_with_rule
+@cached_with_rule
 def kernel(
     rule: Rule,
     variant: Variant,

@@ -49,7 +49,7 @@ def plane_shape(plane: Plane, shape: tuple[int, ...]) -> tuple[int, ...]:
     rows, length, groups = rows_and_groups(shape)
     if plane.per == "group":
         return rows, groups
-    return shape if plane.holds == 1 else (rows, -(-length // plane.holds))
+    return shape if plane.packing == 1 else (rows, -(-length // plane.packing))
 
 
 def guarded(shape: tuple[int, ...], dtype: str) -> Array:

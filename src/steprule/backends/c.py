@@ -253,11 +253,11 @@ def _described(plan: Plan) -> str:
     said = [f"{plan.planes[1].name} is only read."]
     if groups:
         said.append(f"{' and '.join(groups)}: one number for every {GROUP} elements of a row, or what is left of them.")
-    for holds in plan.packs:
-        names = " and ".join(plane.name.replace(".", "_") for plane in plan.planes if plane.holds == holds)
+    for packing in plan.packings:
+        names = " and ".join(plane.name.replace(".", "_") for plane in plan.planes if plane.packing == packing)
         said.append(
-            f"{names}: {holds} neighbours of a row an item, the first in the lowest bits; (length + {holds - 1}) / "
-            f"{holds} items a row."
+            f"{names}: {packing} neighbours of a row an item, the first in the lowest bits; (length + {packing - 1}) / "
+            f"{packing} items a row."
         )
     if plan.sums:
         block = f"{BLOCK // LANES} groups" if plan.has_groups else f"{BLOCK} elements"

@@ -162,10 +162,10 @@ def functions(plan: Plan, checks: bool = False) -> str:
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
     arguments = [*writer.arrays, "scalars", *(["keys", "origin = [0, 0]"] if plan.inputs else [])]
     arguments += ["rows = 1"] if plan.has_groups else []
-    first = next(index for index, plane in enumerate(plan.planes) if plane.is_alike)
+    first = next(index for index, plane in enumerate(plan.planes) if plane.is_elementwise)
     size = f"{writer.arrays[first]}.length"
     sized = f"const length = rows ? {size} / rows : 0;" if plan.has_groups else f"const n = {size};"
-    elements = [name for name, plane in zip(writer.arrays, plan.planes, strict=True) if plane.is_alike]
+    elements = [name for name, plane in zip(writer.arrays, plan.planes, strict=True) if plane.is_elementwise]
     lines = [*(_equally_long(elements) if checks else []), sized, *writer.lines(row)]
     kernel = [f"function kernel({', '.join(arguments)}) {{", *indented(lines)]
     return "\n".join([host, *kernel, "}", ""])

@@ -22,7 +22,7 @@ from typing import Any
 from steprule.backends.jax_prelude import emit as emit_prelude
 from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
-from steprule.compile.parts import Per
+from steprule.compile.ir import Per
 from steprule.errors import TargetError
 from steprule.language.words import INPUTS
 
@@ -103,7 +103,7 @@ class _Writer:
     def _shaped(self) -> str:
         """An array of the parameter's shape. Where none is loaded (but packed numbers) one is given, and not read."""
         plan = self._plan
-        alike = [index for index in plan.loads if plan.planes[index].is_alike]
+        alike = [index for index in plan.loads if plan.planes[index].is_elementwise]
         return self._arrays[alike[0]] if alike else "like"
 
     @property
@@ -117,11 +117,11 @@ class _Writer:
         lines = [f"shape = {self._shaped}.shape"] if plan.has_groups or "index" in plan.inputs else []
         lines += ["index = index_of(shape)"] if "index" in plan.inputs else []
         lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
-        part = "the rule"
+        section = "the rule"
         for number, instruction in enumerate(plan.body):
-            if instruction.part != part:
-                part = instruction.part
-                lines.append(f"# {part}")
+            if instruction.section != section:
+                section = instruction.section
+                lines.append(f"# {section}")
             lines.append(f"x{number} = {self._instruction(number, instruction)}")
         stored = ", ".join(map(self._store, plan.stores))
         return [*lines, f"return ({stored},)"]
@@ -129,7 +129,7 @@ class _Writer:
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self._arrays[index]
         text = f'load({array}, "{plane.dtype}", {self._plan.compute})'
-        return f"unpacked({text}, {plane.holds}, {plane.bits}, shape)" if plane.holds > 1 else text
+        return f"unpacked({text}, {plane.packing}, {plane.bits}, shape)" if plane.packing > 1 else text
 
     def _instruction(self, number: int, instruction: Instruction) -> str:
         args = [self._ref(ref, self._plan.phases[instruction.phase]) for ref in instruction.args]
@@ -140,7 +140,7 @@ class _Writer:
     def _store(self, store: Store) -> str:
         plane = self._plan.planes[store.plane]
         value = self._ref(store.value, plane.per)
-        value = f"packed({value}, {plane.holds}, {plane.bits})" if plane.holds > 1 else value
+        value = f"packed({value}, {plane.packing}, {plane.bits})" if plane.packing > 1 else value
         return f'store({value}, "{plane.dtype}")'
 
     def _ref(self, ref: Ref, per: Per) -> str:

@@ -72,21 +72,21 @@ def store(value: Array, dtype: str) -> Array:
     return value.astype(np.dtype(dtype))
 
 
-def unpacked(items: Array, holds: int, bits: int, shape: tuple[int, ...]) -> Array:
+def unpacked(items: Array, packing: int, bits: int, shape: tuple[int, ...]) -> Array:
     """Return the numbers of an array of this shape whose items hold several, the first in the lowest bits."""
     rows, length, _ = rows_of(shape)
-    fields = [(items >> np.uint32(bits * field)) & np.uint32(2**bits - 1) for field in range(holds)]
-    wide = jnp.stack(fields, axis=-1).reshape(rows, holds * items.shape[1])
+    fields = [(items >> np.uint32(bits * field)) & np.uint32(2**bits - 1) for field in range(packing)]
+    wide = jnp.stack(fields, axis=-1).reshape(rows, packing * items.shape[1])
     return wide[:, :length].reshape(shape)
 
 
-def packed(numbers: Array, holds: int, bits: int) -> Array:
+def packed(numbers: Array, packing: int, bits: int) -> Array:
     """Return the items that hold the lowest bits of numbers, with zeros in what is left of a row's last."""
     rows, length, _ = rows_of(numbers.shape)
-    filled = jnp.pad(numbers.reshape(rows, length) & np.uint32(2**bits - 1), ((0, 0), (0, -length % holds)))
-    fields = filled.reshape(rows, -(-length // holds), holds)
+    filled = jnp.pad(numbers.reshape(rows, length) & np.uint32(2**bits - 1), ((0, 0), (0, -length % packing)))
+    fields = filled.reshape(rows, -(-length // packing), packing)
     items = fields[..., 0]
-    for field in range(1, holds):
+    for field in range(1, packing):
         items = items | (fields[..., field] << np.uint32(bits * field))
     return items
 

@@ -145,19 +145,19 @@ class Code:
     def _place(self, index: int, phase: int, place: str) -> str:
         """Return where a plane has its number: what shares an item has been taken apart by ``llvm_packs``."""
         return (
-            f"ptr %pack{index}, i64 %i{phase}" if self.plan.planes[index].holds > 1 else f"ptr %p{index}, i64 {place}"
+            f"ptr %pack{index}, i64 %i{phase}" if self.plan.planes[index].packing > 1 else f"ptr %p{index}, i64 {place}"
         )
 
     def instructions(self, phase: int) -> list[str]:
         """The body of one phase, but for maxima over a group."""
         lines: list[str] = []
-        part = "the rule"
+        section = "the rule"
         for number, instruction in enumerate(self.plan.body):
             if instruction.phase != phase or instruction.op == "group_max":
                 continue
-            if instruction.part != part:
-                part = instruction.part
-                lines.append(f"; {part}")
+            if instruction.section != section:
+                section = instruction.section
+                lines.append(f"; {section}")
             name = f"%v{len(self.plan.planes) + number}"
             args = [self.ref(ref, phase) for ref in instruction.args]
             text = (_LLVM | _INPUTS)[instruction.op].format(

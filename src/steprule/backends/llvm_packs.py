@@ -17,12 +17,12 @@ _LOOP = """\
 
 {name}{i}:
   %{name}{i}.j = phi i64 [ 0, %{before} ], [ %{name}{i}.next, %{name}{i} ]
-  %{name}{i}.at = add i64 %packed{holds}, %{name}{i}.j
+  %{name}{i}.at = add i64 %packed{packing}, %{name}{i}.j
   %{name}{i}.p = getelementptr i8, ptr %p{i}, i64 %{name}{i}.at
-  %{name}{i}.k = mul nuw nsw i64 %{name}{i}.j, {holds}
+  %{name}{i}.k = mul nuw nsw i64 %{name}{i}.j, {packing}
 {body}
   %{name}{i}.next = add nuw nsw i64 %{name}{i}.j, 1
-  %{name}{i}.more = icmp slt i64 %{name}{i}.next, %items{holds}
+  %{name}{i}.more = icmp slt i64 %{name}{i}.next, %items{packing}
   br i1 %{name}{i}.more, label %{name}{i}, label %{name}{i}.done, !llvm.loop !{loop}
 
 {name}{i}.done:"""
@@ -36,19 +36,19 @@ def count(plan: Plan) -> int:
 
 def arguments(plan: Plan) -> str:
     """Return what ``@step`` takes besides, and is given: where the group's items begin."""
-    return "".join(f", i64 %packed{holds}" for holds in plan.packs)
+    return "".join(f", i64 %packed{packing}" for packing in plan.packings)
 
 
 def offsets(plan: Plan) -> list[str]:
     """Return the lines that compute where the items of the group at ``%row`` and ``%place`` begin."""
     lines: list[str] = []
-    for holds in plan.packs:
+    for packing in plan.packings:
         lines += [
-            f"%length{holds}.up = add i64 %length, {holds - 1}",
-            f"%length{holds} = lshr i64 %length{holds}.up, {holds.bit_length() - 1}",
-            f"%above{holds} = mul i64 %row, %length{holds}",
-            f"%before{holds} = mul i64 %place, {GROUP // holds}",
-            f"%packed{holds} = add i64 %above{holds}, %before{holds}",
+            f"%length{packing}.up = add i64 %length, {packing - 1}",
+            f"%length{packing} = lshr i64 %length{packing}.up, {packing.bit_length() - 1}",
+            f"%above{packing} = mul i64 %row, %length{packing}",
+            f"%before{packing} = mul i64 %place, {GROUP // packing}",
+            f"%packed{packing} = add i64 %above{packing}, %before{packing}",
         ]
     return lines
 
@@ -56,12 +56,12 @@ def offsets(plan: Plan) -> list[str]:
 def start(plan: Plan) -> list[str]:
     """Return the lines that come first in ``@step``: the tiles, and how many items the group has."""
     # Beyond the elements there is room for what fills the last item up.
-    tiles = {index: plan.planes[index].holds for index in {*_read(plan), *_written(plan)}}
-    lines = [f"%pack{i} = alloca [{GROUP + holds} x i8], align 64" for i, holds in sorted(tiles.items())]
-    for holds in plan.packs:
+    tiles = {index: plan.planes[index].packing for index in {*_read(plan), *_written(plan)}}
+    lines = [f"%pack{i} = alloca [{GROUP + packing} x i8], align 64" for i, packing in sorted(tiles.items())]
+    for packing in plan.packings:
         lines += [
-            f"%items{holds}.up = add i64 %count, {holds - 1}",
-            f"%items{holds} = lshr i64 %items{holds}.up, {holds.bit_length() - 1}",
+            f"%items{packing}.up = add i64 %count, {packing - 1}",
+            f"%items{packing} = lshr i64 %items{packing}.up, {packing.bit_length() - 1}",
         ]
     return lines
 
@@ -72,7 +72,7 @@ def open_(code: Code, before: str, loop: int) -> tuple[list[str], str]:
     for number, index in enumerate(_read(code.plan)):
         plane = code.plan.planes[index]
         body = [f"%open{index}.item = load i8, ptr %open{index}.p, align 1{_IN}"]
-        for field in range(plane.holds):
+        for field in range(plane.packing):
             name = f"%open{index}.{field}"
             body += [
                 f"{name}.low = lshr i8 %open{index}.item, {field * plane.bits}",
@@ -80,7 +80,7 @@ def open_(code: Code, before: str, loop: int) -> tuple[list[str], str]:
                 *_place(f"open{index}", index, field),
                 f"store i8 {name}, ptr {name}.p, align 1{_IN}",
             ]
-        parts.append(_loop("open", index, plane.holds, before, body, loop + number))
+        parts.append(_loop("open", index, plane.packing, before, body, loop + number))
         before = f"open{index}.done"
     return parts, before
 
@@ -91,14 +91,14 @@ def close(code: Code, before: str, loop: int) -> list[str]:
     for number, index in enumerate(_written(code.plan)):
         plane = code.plan.planes[index]
         ends: list[str] = []
-        for field in range(plane.holds - 1):
+        for field in range(plane.packing - 1):
             ends += [
                 f"%end{index}.{field} = add i64 %count, {field}",
                 f"%end{index}.{field}.p = getelementptr i8, ptr %pack{index}, i64 %end{index}.{field}",
                 f"store i8 0, ptr %end{index}.{field}.p, align 1",
             ]
         body, item = [], "0"
-        for field in range(plane.holds):
+        for field in range(plane.packing):
             name = f"%close{index}.{field}"
             body += [
                 *_place(f"close{index}", index, field),
@@ -109,7 +109,7 @@ def close(code: Code, before: str, loop: int) -> list[str]:
             ]
             item = name
         body.append(f"store i8 {item}, ptr %close{index}.p, align 1{_IN}")
-        parts += [indented(ends), _loop("close", index, plane.holds, before, body, loop + number)]
+        parts += [indented(ends), _loop("close", index, plane.packing, before, body, loop + number)]
         before = f"close{index}.done"
     return parts
 
@@ -121,13 +121,13 @@ def _place(name: str, index: int, field: int) -> list[str]:
     ]
 
 
-def _loop(name: str, index: int, holds: int, before: str, body: list[str], loop: int) -> str:
-    return _LOOP.format(name=name, i=index, holds=holds, before=before, body=indented(body), loop=loop)
+def _loop(name: str, index: int, packing: int, before: str, body: list[str], loop: int) -> str:
+    return _LOOP.format(name=name, i=index, packing=packing, before=before, body=indented(body), loop=loop)
 
 
 def _read(plan: Plan) -> list[int]:
-    return [index for index in plan.loads if plan.planes[index].holds > 1]
+    return [index for index in plan.loads if plan.planes[index].packing > 1]
 
 
 def _written(plan: Plan) -> list[int]:
-    return [store.plane for store in plan.stores if plan.planes[store.plane].holds > 1]
+    return [store.plane for store in plan.stores if plan.planes[store.plane].packing > 1]

@@ -136,9 +136,9 @@ class Writer:
         inner.append(size.format(name="offset", text=f"row * length + place * {GROUP}"))
         left = f"length - place * {GROUP}"
         inner.append(size.format(name="count", text=f"{left} < {GROUP} ? {left} : {GROUP}"))
-        for holds in self._plan.packs:
-            items = f"((length + {holds - 1}) >> {_places(holds)})"
-            inner.append(size.format(name=f"packed{holds}", text=f"row * {items} + place * {GROUP // holds}"))
+        for packing in self._plan.packings:
+            items = f"((length + {packing - 1}) >> {_places(packing)})"
+            inner.append(size.format(name=f"packed{packing}", text=f"row * {items} + place * {GROUP // packing}"))
         for phase, per in enumerate(self._plan.phases):
             inner += self._phase(phase) if per == "group" else self._elements(phase)
         inner += self._folded("group", "rows * groups")
@@ -172,13 +172,13 @@ class Writer:
         plan = self._plan
         loads = [index for index in plan.loads if plan.phase_of(index) == phase]
         lines = [self._named(index, self._loaded(plan.planes[index], self.arrays[index])) for index in loads]
-        part = "the rule"
+        section = "the rule"
         for number, instruction in enumerate(plan.body):
             if instruction.phase != phase or instruction.op == "group_max":
                 continue
-            if instruction.part != part:
-                part = instruction.part
-                lines.append(f"/* {part} */")
+            if instruction.section != section:
+                section = instruction.section
+                lines.append(f"/* {section} */")
             args = [self._ref(ref, phase) for ref in instruction.args]
             spelled = self._dialect.operations[plan.compute][instruction.op]
             lines.append(self._named(len(plan.planes) + number, spelled.format(*args)))
@@ -203,14 +203,14 @@ class Writer:
 
     def _loaded(self, plane: Plane, array: str) -> str:
         text = self._dialect.load[plane.dtype].format(_item(plane, array))
-        return f"(({text}) >> {_shift(plane)}) & {2**plane.bits - 1}" if plane.holds > 1 else text
+        return f"(({text}) >> {_shift(plane)}) & {2**plane.bits - 1}" if plane.packing > 1 else text
 
     def _stored(self, store: Store, phase: int) -> str:
         plane, item = self._plan.planes[store.plane], _item(self._plan.planes[store.plane], self.arrays[store.plane])
         value = self._ref(store.value, phase)
-        if plane.holds > 1:
+        if plane.packing > 1:
             # Elements of an item come one after the other. All have been read: the first clears what was there.
-            before = f"((k & {plane.holds - 1}) ? {item} : 0)"
+            before = f"((k & {plane.packing - 1}) ? {item} : 0)"
             value = f"({before} | (({value} & {2**plane.bits - 1}) << {_shift(plane)}))"
         return f"{item} = {self._dialect.store[plane.dtype].format(value)};"
 
@@ -258,14 +258,14 @@ class Writer:
 
 def _item(plane: Plane, array: str) -> str:
     """Return the item of a plane that has the number of an element, or of a group."""
-    if plane.holds > 1:
-        return f"{array}[packed{plane.holds} + (k >> {_places(plane.holds)})]"
+    if plane.packing > 1:
+        return f"{array}[packed{plane.packing} + (k >> {_places(plane.packing)})]"
     return f"{array}[{'group' if plane.per == 'group' else 'i'}]"
 
 
 def _shift(plane: Plane) -> str:
     """Return where in its item the number of an element lies."""
-    return f"((k & {plane.holds - 1}) << {_places(plane.bits)})"
+    return f"((k & {plane.packing - 1}) << {_places(plane.bits)})"
 
 
 def _places(number: int) -> int:
@@ -277,7 +277,7 @@ def _check(plan: Plan, dialect: Dialect) -> None:
     if plan.sums and not dialect.has_sums:
         raise TargetError(f"{plan.title}: sums over elements are not written in {dialect.name}")
     for store in plan.stores:
-        if plan.planes[store.plane].holds > 1 and store.phase == plan.phase_of(store.plane):
+        if plan.planes[store.plane].packing > 1 and store.phase == plan.phase_of(store.plane):
             raise TargetError(
                 f"{plan.title}: {dialect.name} reads and writes numbers that share an item in two loops, and this plan "
                 "has one; a format of such numbers needs a scale"

@@ -144,7 +144,7 @@ def emit(plan: Plan) -> str:
         plan.prelude.text,
         "",
         *([_HELPERS] if plan.has_groups else []),
-        *([_PACKS] if plan.packs else []),
+        *([_PACKS] if plan.packings else []),
         *([_SUMS] if plan.sums else []),
         f"def kernel({arguments}):",
     ]
@@ -178,11 +178,11 @@ class _Writer:
         lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
         kinds = ["np.bool_" if is_condition else plan.compute for is_condition in plan.prelude.conditions]
         lines += [f"s{index} = {kind}(scalars[{index}])" for index, kind in enumerate(kinds)]
-        part = "the rule"
+        section = "the rule"
         for index, instruction in enumerate(plan.body):
-            if instruction.part != part:
-                part = instruction.part
-                lines.append(f"# {part}")
+            if instruction.section != section:
+                section = instruction.section
+                lines.append(f"# {section}")
             args = [self._ref(ref) for ref in instruction.args]
             spelt = {**_NUMPY, **_INPUTS, "group_max": _GROUP_MAX}[instruction.op]
             lines.append(f"x{index} = {spelt.format(*args, row=len(kinds))}")
@@ -199,16 +199,16 @@ class _Writer:
             text = f"{array}.astype({self._plan.compute})"
         if plane.per == "group":
             return f"{text}.reshape(live.shape[0], live.shape[1], 1)"
-        text = f"unpacked({text}, {plane.holds}, {plane.bits})" if plane.holds > 1 else text
+        text = f"unpacked({text}, {plane.packing}, {plane.bits})" if plane.packing > 1 else text
         return f"to_groups({text})" if self._plan.has_groups else text
 
     def _store(self, store: Store) -> str:
         plane, array, value = self._plan.planes[store.plane], self.arrays[store.plane], self._ref(store.value)
         if plane.per == "group":
             value = f"{value}.reshape({array}.shape)"
-        elif plane.holds > 1:
+        elif plane.packing > 1:
             wide = f"np.where(live, {value}, np.uint32(0))"
-            value = f"packed({wide}, {array}, {plane.holds}, {plane.bits})"
+            value = f"packed({wide}, {array}, {plane.packing}, {plane.bits})"
         elif self._plan.has_groups:
             value = f"from_groups({value}, {array})"
         if plane.kind == "int":

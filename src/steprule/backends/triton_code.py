@@ -112,16 +112,16 @@ class Code:
     def body(self, *, masked: bool) -> list[str]:
         """Load, compute and store, phase by phase. Masked: only what is live."""
         lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
-        for holds in self.plan.packs:
-            lines += self._items(holds, masked)
+        for packing in self.plan.packings:
+            lines += self._items(packing, masked)
         for index in self.plan.loads:
-            lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].holds > 1 else []
+            lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].packing > 1 else []
             lines.append(f"v{index} = {self._load(index, masked)}")
-        part = ""
+        section = ""
         for number, instruction in enumerate(self.plan.body):
-            if instruction.part != part:
-                part = instruction.part
-                lines.append(f"# {part}")
+            if instruction.section != section:
+                section = instruction.section
+                lines.append(f"# {section}")
             args = [self.ref(ref) for ref in instruction.args]
             lines.append(f"v{len(self.plan.planes) + number} = {self._spelt[instruction.op].format(*args)}")
         return lines
@@ -132,33 +132,33 @@ class Code:
         for store in self.plan.stores:
             plane = self.plan.planes[store.plane]
             place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
-            if plane.holds > 1:
+            if plane.packing > 1:
                 lines += self._packed(store.plane, self.ref(store.value), masked)
                 continue
             value = f"{self.ref(store.value)}.to({_TYPES[plane.dtype]})"
             lines.append(f"tl.store(p{store.plane} + {place}, {value}{f', {live}' if masked else ''})")
         return lines
 
-    def _items(self, holds: int, masked: bool) -> list[str]:
+    def _items(self, packing: int, masked: bool) -> list[str]:
         """Find the places of the items of a tile of groups, where each holds the numbers of so many elements."""
-        lane = f"tl.arange(0, {GROUP // holds})[None, :]"
+        lane = f"tl.arange(0, {GROUP // packing})[None, :]"
         if not masked:
-            return [f"item{holds} = group * {GROUP // holds} + {lane}"]
-        up = holds - 1
-        row = f"group // groups * ((length + {up}) // {holds})"
+            return [f"item{packing} = group * {GROUP // packing} + {lane}"]
+        up = packing - 1
+        row = f"group // groups * ((length + {up}) // {packing})"
         return [
-            f"item{holds} = {row} + group % groups * {GROUP // holds} + {lane}",
-            f"held{holds} = is_group & ({lane} < (left + {up}) // {holds})",
+            f"item{packing} = {row} + group % groups * {GROUP // packing} + {lane}",
+            f"held{packing} = is_group & ({lane} < (left + {up}) // {packing})",
         ]
 
     def _packed(self, index: int, value: str, masked: bool) -> list[str]:
         """Write items that hold the numbers of several elements, with zeros in what is left of a row's last."""
         plane = self.plan.planes[index]
-        axes = ", ".join(["2"] * (plane.holds.bit_length() - 1))
+        axes = ", ".join(["2"] * (plane.packing.bit_length() - 1))
         wide = f"tl.where(live & (at >= 0), {value} & {self._mask(plane)}, zero)"
-        lines = [f"q{index} = tl.reshape({wide}, (at.shape[0], {GROUP // plane.holds}, {axes}))"]
+        lines = [f"q{index} = tl.reshape({wide}, (at.shape[0], {GROUP // plane.packing}, {axes}))"]
         names = [f"q{index}"]
-        while len(names) < plane.holds:  # the last axis, of neighbours, first
+        while len(names) < plane.packing:  # the last axis, of neighbours, first
             halves = [[f"{name}0", f"{name}1"] for name in names]
             lines += [f"{low}, {high} = tl.split({name})" for name, (low, high) in zip(names, halves, strict=True)]
             names = [low for low, _ in halves] + [high for _, high in halves]
@@ -166,16 +166,16 @@ class Code:
         places = [sum(int(bit) << k for k, bit in enumerate(name.removeprefix(f"q{index}"))) for name in names]
         shifted = [f"({name} << {place * plane.bits})" for name, place in zip(names, places, strict=True)]
         item = f"({' | '.join(shifted)}).to({_TYPES[plane.dtype]})"
-        return [*lines, f"tl.store(p{index} + item{plane.holds}, {item}{f', held{plane.holds}' if masked else ''})"]
+        return [*lines, f"tl.store(p{index} + item{plane.packing}, {item}{f', held{plane.packing}' if masked else ''})"]
 
     def _item(self, index: int, masked: bool) -> str:
         plane = self.plan.planes[index]
-        mask = f", held{plane.holds}, other=0" if masked else ""
-        return f"tl.load(p{index} + item{plane.holds}{mask}).to(tl.uint32)"
+        mask = f", held{plane.packing}, other=0" if masked else ""
+        return f"tl.load(p{index} + item{plane.packing}{mask}).to(tl.uint32)"
 
     def _unpacked(self, index: int) -> str:
         plane = self.plan.planes[index]
-        texts = [f"((q{index} >> {field * plane.bits}) & {self._mask(plane)})" for field in range(plane.holds)]
+        texts = [f"((q{index} >> {field * plane.bits}) & {self._mask(plane)})" for field in range(plane.packing)]
         while len(texts) > 1:  # the first axis that is joined, of the farthest apart, is the first of the shape
             half = len(texts) // 2
             texts = [f"tl.join({low}, {high})" for low, high in zip(texts[:half], texts[half:], strict=True)]
@@ -224,7 +224,7 @@ class Code:
 
     def _load(self, index: int, masked: bool) -> str:
         plane = self.plan.planes[index]
-        if plane.holds > 1:
+        if plane.packing > 1:
             return self._unpacked(index)
         place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
         text = f"tl.load(p{index} + {place}{f', {live}, other=0' if masked else ''})"

@@ -1,7 +1,7 @@
 """From a rule's trace to a frozen plan. Knows no rule and no format by name."""
 
 from steprule.compile.difference import difference
-from steprule.compile.parts import (
+from steprule.compile.ir import (
     BLOCK,
     ENCODED,
     LANES,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from steprule.compile.parts import Const, Instruction, Per, Plane, Ref, Scalar, Value
+from steprule.compile.ir import Const, Instruction, Per, Plane, Ref, Scalar, Value
 from steprule.language.node import Node
 from steprule.language.walk import postorder
 
@@ -28,14 +28,14 @@ class Phases:
         phases: what each phase runs for.
     """
 
-    def __init__(self, planes: Sequence[Plane], stored: Mapping[str, Node], parts: Mapping[Node, str]) -> None:
+    def __init__(self, planes: Sequence[Plane], stored: Mapping[str, Node], sections: Mapping[Node, str]) -> None:
         self._index = {plane.name: index for index, plane in enumerate(planes)}
         self._per = {plane.name: plane.per for plane in planes}
         self._stored = stored
-        self._parts = parts
+        self._sections = sections
         # What belongs together stands together; of what is used nothing comes after its use.
-        sections = {part: place for place, part in enumerate(dict.fromkeys(parts.values()))}
-        order = sorted(postorder(stored.values()), key=lambda node: sections[parts[node]])
+        order_of = {section: place for place, section in enumerate(dict.fromkeys(sections.values()))}
+        order = sorted(postorder(stored.values()), key=lambda node: order_of[sections[node]])
         self._steps = _steps(order)
         self._from_one = _followers(order)
         found = {*self._steps.values(), *((0, plane.per) for plane in planes)}
@@ -79,7 +79,7 @@ class Phases:
     def _add(self, node: Node, step: Step) -> None:
         args = tuple(self.ref(arg, step) for arg in node.args)
         self._values[node, step] = len(self._index) + len(self.body)
-        self.body.append(Instruction(node.op, args, self.place(step), self._parts[node]))
+        self.body.append(Instruction(node.op, args, self.place(step), self._sections[node]))
 
     def _home(self, node: Node) -> Step:
         """Return the step in which a value is computed first. A maximum is taken where its elements are."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from steprule.compile.ir import SIZE, Plan, Plane, Store, Sum
 from steprule.compile.lower import Lowering
-from steprule.compile.parts import SIZE, Plan, Plane, Store, Sum
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.node import Node
@@ -47,7 +47,7 @@ def make_plan(
     squares = dict(zip(summed, (is_squared for _, is_squared in sums), strict=True))
 
     def made(title: str, stored: Mapping[str, Node], summed: Mapping[str, Node], hosts: Mapping[str, Node]) -> Plan:
-        split = Phases(planes, {**stored, **summed}, _parts(lower, decoded, computed, stored, summed))
+        split = Phases(planes, {**stored, **summed}, _sections(lower, decoded, computed, stored, summed))
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
         results = tuple(_sum(split, name, node, squares.get(name, False)) for name, node in summed.items())
         row = split.row
@@ -90,7 +90,7 @@ def _levels(totals: Mapping[str, Node]) -> list[tuple[str, ...]]:
     return [tuple(n for n, level in levels.items() if level == k) for k in range(1 + max(levels.values(), default=-1))]
 
 
-def _parts(
+def _sections(
     lower: Lowering,
     decoded: Mapping[str, Node],
     computed: Mapping[str, Node],
@@ -98,19 +98,19 @@ def _parts(
     summed: Mapping[str, Node],
 ) -> dict[Node, str]:
     """Return what each expression belongs to, in the order in which a kernel reads: decode, rule, encode, sums."""
-    parts: dict[Node, str] = {}
+    found_in: dict[Node, str] = {}
     sections = [(f"decode {name}", node) for name, node in decoded.items()]
     sections += [("the rule", node) for node in computed.values()]
-    for part, node in sections:
+    for section, node in sections:
         for found in postorder([lower(node)]):
-            parts.setdefault(found, part)
+            found_in.setdefault(found, section)
     for found in postorder(stored.values()):
         of_elements = [arg for arg in found.args if arg.stage != "host"]
-        if found.op in INPUTS or (of_elements and all(parts.get(arg) == "random bits" for arg in of_elements)):
-            parts.setdefault(found, "random bits")
+        if found.op in INPUTS or (of_elements and all(found_in.get(arg) == "random bits" for arg in of_elements)):
+            found_in.setdefault(found, "random bits")
     for name, node in stored.items():
         for found in postorder([node]):
-            parts.setdefault(found, f"encode {name.partition('.')[0]}")
+            found_in.setdefault(found, f"encode {name.partition('.')[0]}")
     for found in postorder(summed.values()):
-        parts.setdefault(found, "sums")
-    return parts
+        found_in.setdefault(found, "sums")
+    return found_in

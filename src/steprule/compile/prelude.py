@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from steprule.language.cached import cached_attribute
 from steprule.language.node import Node, constant, symbol
-from steprule.language.once import once
 from steprule.language.walk import postorder
 
 __all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude", "split"]
@@ -84,7 +84,7 @@ class Prelude:
     # Nodes are equal only to themselves, and those of plans that are traced again would not be.
     results: tuple[Node, ...] = field(compare=False, repr=False)
 
-    @once
+    @cached_attribute
     def function(self) -> Callable[..., tuple[float, ...]]:
         """The compiled function: ``function(*arguments)`` returns the row, then the scalar slots."""
         namespace: dict[str, Any] = {"math": math, "inf": math.inf, "nan": math.nan}
@@ -92,7 +92,7 @@ class Prelude:
         function: Callable[..., tuple[float, ...]] = namespace.pop("prelude")  # no cycle: it holds the namespace
         return function
 
-    @once
+    @cached_attribute
     def on_arrays(self) -> Callable[..., tuple[Any, ...]] | None:
         """The function on arrays of float64, with the same bits; None where NumPy does not give them.
 

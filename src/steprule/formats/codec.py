@@ -40,7 +40,7 @@ class PlaneSpec:
     suffix: str
     dtype: str
     per: Literal["element", "group"] = "element"
-    holds: int = 1
+    packing: int = 1
 
     @property
     def kind(self) -> str:
@@ -50,7 +50,7 @@ class PlaneSpec:
     @property
     def bits(self) -> int:
         """The bits of a number."""
-        return 8 * np.dtype(self.dtype).itemsize // self.holds
+        return 8 * np.dtype(self.dtype).itemsize // self.packing
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def shape_of(spec: PlaneSpec, shape: Sequence[int]) -> tuple[int, ...]:
     rows, length, groups = rows_of(shape)
     if spec.per == "group":
         return rows, groups
-    return tuple(shape) if spec.holds == 1 else (rows, -(-length // spec.holds))
+    return tuple(shape) if spec.packing == 1 else (rows, -(-length // spec.packing))
 
 
 @functools.cache

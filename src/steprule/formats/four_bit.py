@@ -87,7 +87,7 @@ def _decode_non_negative(planes: Planes) -> Any:
 
 
 _NAME = "4bit"
-_PLANES = (PlaneSpec("", "uint8", holds=2), PlaneSpec("scale", "uint8", "group"))
+_PLANES = (PlaneSpec("", "uint8", packing=2), PlaneSpec("scale", "uint8", "group"))
 FOUR_BIT = SlotFormat(
     _NAME,
     "4 bits",

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from steprule.errors import RuleError
-from steprule.language.no_answer import NoAnswer
+from steprule.language.no_value import NoValue
 from steprule.language.ops import OF_WORDS, OPS, Kind
 
 __all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "is_number", "symbol"]
@@ -25,7 +25,7 @@ Operand: TypeAlias = "Node | float"
 _CONDITIONS = ("and", "or", "not")
 
 
-class Node(NoAnswer):
+class Node(NoValue):
     """One value of an expression. Made by operators on other nodes, never by hand.
 
     ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in

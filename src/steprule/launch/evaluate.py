@@ -90,8 +90,8 @@ class Evaluation:
     def __init__(
         self, plan: Plan, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
     ) -> None:
-        self._sums = plan.taken
-        self._prelude, self._late, self._places = plan.halves
+        self._sums = plan.late_arguments
+        self._prelude, self._late, self._places = plan.split_prelude
         self._what, self.scalar_slots = what, plan.prelude.scalar_slots
         names = self._prelude.arguments
         self._arguments: list[Any] = [values.get(name) for name in names]

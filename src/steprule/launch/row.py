@@ -119,7 +119,7 @@ class Row:
         if not own.size:
             return True  # whatever the strides: there is nothing to walk
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
-        alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.is_alike]
+        alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.is_elementwise]
         # An unaligned gradient is copied (see Crossing): the next one may be aligned, and sums keep their order.
         aligned = all(other.is_aligned for other in alike if other is not self.memories[1])
         walks = own.is_dense and aligned and all(same_walk(own, other) for other in alike)

@@ -10,9 +10,9 @@ from typing import Any
 from steprule.language.computing import computed
 from steprule.language.node import Node
 from steprule.language.walk import symbols_in
+from steprule.rules.cache import cached_with_rule
 from steprule.rules.guard import gradient_of
 from steprule.rules.hyperparameters import Role
-from steprule.rules.kept import kept_with_rule
 from steprule.rules.moments import is_corrected, second_moment
 from steprule.rules.rule import Rule, Variant
 
@@ -69,7 +69,7 @@ class Averaging:
         return next((name for name in numbers if isclose(hyperparameters[name], decay)), None)
 
 
-@kept_with_rule
+@cached_with_rule
 def averaging(rule: Rule, variant: Variant) -> Averaging | None:
     """Return how the second moment of a rule averages; None where it has none, or one that depends on Scalars."""
     slot = rule.slot_of(Role.SECOND_MOMENT)

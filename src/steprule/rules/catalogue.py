@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from steprule.rules.known import CATALOGUE, find, register
 from steprule.rules.papers.adabelief import adabelief
 from steprule.rules.papers.adadelta import adadelta
 from steprule.rules.papers.adagrad import adagrad
@@ -23,6 +22,7 @@ from steprule.rules.papers.rprop import rprop
 from steprule.rules.papers.sgd import sgd
 from steprule.rules.papers.signum import signum
 from steprule.rules.papers.yogi import yogi
+from steprule.rules.registry import CATALOGUE, find, register
 
 __all__ = ["CATALOGUE", "find"]
 

@@ -15,7 +15,7 @@ from steprule.language import maximum, mean, sign, sqrt, where
 from steprule.language.computing import computed
 from steprule.rules.guard import update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range, Role
-from steprule.rules.known import COMBINATORS, find
+from steprule.rules.registry import COMBINATORS, find
 from steprule.rules.rule import Rule
 
 __all__ = ["COMBINATORS", "cautious", "clips", "decoupled", "is_clipped", "l2", "maximize", "unscaled", "update_clip"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from steprule.language import maximum, minimum, where
 from steprule.language.node import Node, symbol
-from steprule.rules.kept import kept_with_rule
+from steprule.rules.cache import cached_with_rule
 from steprule.rules.moments import named_nodes, second_moment
 from steprule.rules.rule import Rule, Variant
 
@@ -72,7 +72,7 @@ class Guard:
 UNGUARDED = Guard()
 
 
-@kept_with_rule
+@cached_with_rule
 def update_ratio(rule: Rule, variant: Variant) -> Node | None:
     """Return ``g**2 / max(v_hat, eps**2)``, whose mean over a tensor should not be above 1.
 

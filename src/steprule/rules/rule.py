@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import HyperparameterError, RuleError, suggest
+from steprule.language.cached import cached_attribute
 from steprule.language.functions import computing_on, everywhere
 from steprule.language.node import Node, is_number, symbol
-from steprule.language.once import once
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, symbols_in
 from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Role, Value, check_schedule
-from steprule.rules.places import check_places
+from steprule.rules.order import check_order
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
 
@@ -89,7 +89,7 @@ class Rule:
         self._check_variants()
         # Those of other rules have variables that are called as those of the rule inside.
         if not (self.made_by or (getattr(self.function, "__module__", "") or "").startswith("steprule.")):
-            check_places(self.function, self.name, (self.parameter, *self.slots), self._traces, self.outputs)
+            check_order(self.function, self.name, (self.parameter, *self.slots), self._traces, self.outputs)
 
     def _look_like_a_function(self) -> None:
         """Let help, completion and pickle treat the rule as the function that it was."""
@@ -191,7 +191,7 @@ class Rule:
             trace = self._trace(variant or self.variant(self.resolve({})))
         return trace, labels
 
-    @once
+    @cached_attribute
     def _traces(self) -> dict[Variant, Trace]:
         names = list(self.hyperparameters)
         options = [self.hyperparameters[name].statics() for name in names]

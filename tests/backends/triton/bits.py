@@ -262,7 +262,7 @@ def _line(tensor: Tensor, row: Array, before: int) -> tuple[list[int], int]:
     skipped = {"element": elements, "group": before}
     addresses = [
         tensor.planes[plane.name].ctypes.data
-        - (skipped[plane.per] if plane.holds == 1 else before // max(1, groups) * -(-length // plane.holds))
+        - (skipped[plane.per] if plane.packing == 1 else before // max(1, groups) * -(-length // plane.packing))
         * tensor.planes[plane.name].itemsize
         for plane in recipe.planes
     ]

@@ -23,7 +23,7 @@ from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
 from steprule.language.walk import symbols_in
 from steprule.rules import Rule
-from steprule.rules.kept import kept_with_rule
+from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
 __all__ = ["JAX", "Moving", "Slots", "Task"]
@@ -170,14 +170,14 @@ def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str)
     for slot, codec in kernel.slots.items():
         check_kept(slots[slot], codec, f"slot {slot!r} of {path}")
         own = planes_of(slots[slot])
-        if codec.planes[0].holds == 1:
+        if codec.planes[0].packing == 1:
             check_like(own[0], g, path, f"slot {slot!r} of")
         check_planes(slots[slot], codec, g.shape, f"slot {slot!r} of {path}")
         planes += own
     return tuple(planes)
 
 
-@kept_with_rule
+@cached_with_rule
 def compiled(
     rule: Rule, variant: Variant, storage: Storage, task: Task
 ) -> tuple[Callable[..., tuple[Any, Slots]], Kernel, bool]:

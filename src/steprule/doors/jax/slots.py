@@ -155,7 +155,8 @@ def converter(codec: Codec, encodes: bool) -> Callable[..., tuple[Array, ...]]:
 def _decoded(codec: Codec, planes: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
     run = converter(codec, False)
     # Where no plane has the parameter's shape, the kernel is told it by an array that is not read.
-    like = () if any(spec.per == "element" and spec.holds == 1 for spec in codec.planes) else (jnp.zeros(shape, bool),)
+    has_shape = any(spec.per == "element" and spec.packing == 1 for spec in codec.planes)
+    like = () if has_shape else (jnp.zeros(shape, bool),)
     numbers: Array = run(*like, *planes)[0]
     return numbers
 
@@ -190,7 +191,7 @@ def check_planes(value: Any, codec: Codec, shape: tuple[int, ...], what: str) ->
         StructureError: naming both.
     """
     for spec, plane in zip(codec.planes, planes_of(value), strict=True):
-        if spec.holds > 1 and plane.shape != shape_of(spec, shape):
+        if spec.packing > 1 and plane.shape != shape_of(spec, shape):
             raise StructureError(
                 f"{what} has {codec.name} codes of shape {plane.shape}, expected {shape_of(spec, shape)} beside its "
                 f"gradient of shape {shape}. Both must be of the parameters that init was called with"
@@ -247,7 +248,7 @@ def _full(like: Any, spec: PlaneSpec, items: NDArray[Any]) -> Array:
     """
     kind = jnp.dtype(spec.kind)
     first = items.view(kind).ravel()[0].item()
-    every = GROUP if spec.per == "group" else spec.holds
+    every = GROUP if spec.per == "group" else spec.packing
     if every > 1:
         rows, length, _ = rows_of(like.shape)
         like = jax.lax.slice(jnp.asarray(like).reshape(rows, length), (0, 0), (rows, length), (1, every))

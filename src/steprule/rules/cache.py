@@ -8,13 +8,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from steprule.rules.rule import Rule
 
-__all__ = ["kept_with_rule"]
+__all__ = ["cached_with_rule"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def kept_with_rule(make: Callable[Concatenate[Rule, P], T]) -> Callable[Concatenate[Rule, P], T]:
+def cached_with_rule(make: Callable[Concatenate[Rule, P], T]) -> Callable[Concatenate[Rule, P], T]:
     """Let a function of a rule, and of other arguments, compute each result once for as long as the rule lives.
 
     A cache of the module's would keep every rule of a search over thousands. What the function returns must not refer

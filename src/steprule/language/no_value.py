@@ -6,10 +6,10 @@ from typing import NoReturn
 
 from steprule.errors import RuleError
 
-__all__ = ["NoAnswer"]
+__all__ = ["NoValue"]
 
 
-class NoAnswer:
+class NoValue:
     """Refuses what is asked of values, of which a symbol has none while a rule is traced."""
 
     __slots__ = ()

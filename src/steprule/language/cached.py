@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-__all__ = ["once"]
+__all__ = ["cached_attribute"]
 
 T = TypeVar("T")
 
 
-class once(Generic[T]):  # noqa: N801  # read as a decorator, like property
+class cached_attribute(Generic[T]):  # noqa: N801  # read as a decorator, like property
     """A property that is computed once, and then an attribute of the instance.
 
     As ``functools.cached_property``, but without the lock that Python 3.11 has there, one for all instances: a child
@@ -22,10 +22,10 @@ class once(Generic[T]):  # noqa: N801  # read as a decorator, like property
         self._name = compute.__name__
 
     @overload
-    def __get__(self, instance: None, owner: type) -> once[T]: ...
+    def __get__(self, instance: None, owner: type) -> cached_attribute[T]: ...
     @overload
     def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object, owner: type) -> once[T] | T:
+    def __get__(self, instance: object, owner: type) -> cached_attribute[T] | T:
         if instance is None:
             return self
         found: T = instance.__dict__.setdefault(self._name, self._compute(instance))

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from steprule.compile.prelude import Prelude, split
-from steprule.language.once import once
+from steprule.language.cached import cached_attribute
 from steprule.language.ops import OPS, Kind
 from steprule.language.sums import BLOCK, LANES, SIZE
 from steprule.language.words import INPUTS
@@ -77,7 +77,7 @@ class Plane:
     name: str
     dtype: str
     per: Per = "element"
-    holds: int = 1
+    packing: int = 1
 
     @property
     def kind(self) -> Kind:
@@ -87,25 +87,25 @@ class Plane:
     @property
     def bits(self) -> int:
         """The bits of a number."""
-        return 8 * np.dtype(self.dtype).itemsize // self.holds
+        return 8 * np.dtype(self.dtype).itemsize // self.packing
 
     @property
-    def is_alike(self) -> bool:
+    def is_elementwise(self) -> bool:
         """Whether it has an item for each element, so that its shape is the parameter's."""
-        return self.per == "element" and self.holds == 1
+        return self.per == "element" and self.packing == 1
 
 
 @dataclass(frozen=True)
 class Instruction:
     """One operation; its result is the next value.
 
-    ``phase`` is its place in the plan's phases, ``part`` says what it belongs to: decoding, the rule, or encoding.
+    ``phase`` is its place in the plan's phases, ``section`` says what it belongs to: decoding, the rule, or encoding.
     """
 
     op: str
     args: tuple[Ref, ...]
     phase: int = 0
-    part: str = ""
+    section: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,19 +157,19 @@ class Plan:
     totals: tuple[str, ...] = ()
 
     @property
-    def taken(self) -> tuple[str, ...]:
+    def late_arguments(self) -> tuple[str, ...]:
         """The names of what the prelude may take of a tensor: its size, and the sums over it so far."""
         return SIZE, *(name for plan in self.before for name in plan.totals)
 
-    @once
-    def halves(self) -> tuple[Prelude, Prelude | None, tuple[int, ...]]:
+    @cached_attribute
+    def split_prelude(self) -> tuple[Prelude, Prelude | None, tuple[int, ...]]:
         """The prelude, the part of it that takes sums over a tensor (None: none does), and the places that this gives.
 
         See ``prelude.split``.
         """
-        if set(self.taken).isdisjoint(self.prelude.arguments):
+        if set(self.late_arguments).isdisjoint(self.prelude.arguments):
             return self.prelude, None, ()
-        return split(self.prelude, self.taken)
+        return split(self.prelude, self.late_arguments)
 
     @property
     def loads(self) -> tuple[int, ...]:
@@ -182,12 +182,12 @@ class Plan:
     @property
     def has_groups(self) -> bool:
         """Whether the plan is for groups of elements."""
-        return not all(plane.is_alike for plane in self.planes)
+        return not all(plane.is_elementwise for plane in self.planes)
 
     @property
-    def packs(self) -> list[int]:
+    def packings(self) -> list[int]:
         """Of how many elements items hold the numbers, where it is more than one."""
-        return sorted({plane.holds for plane in self.planes} - {1})
+        return sorted({plane.packing for plane in self.planes} - {1})
 
     @property
     def inputs(self) -> tuple[str, ...]:

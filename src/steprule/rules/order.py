@@ -9,10 +9,10 @@ from steprule.language.node import Node
 from steprule.language.tracing import explain, returning
 from steprule.language.walk import postorder
 
-__all__ = ["check_places"]
+__all__ = ["check_order"]
 
 
-def check_places(
+def check_order(
     function: Callable[..., Any],
     name: str,
     expected: Sequence[str],
