@@ -21,11 +21,11 @@ from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
-__all__ = ["Kernel", "Loader", "PassName", "Task", "kernel", "pass_plan", "plan", "task_of", "watched"]
+__all__ = ["Kernel", "Loader", "PassKey", "PassKind", "kernel", "kind_of", "monitored_sums", "pass_plan", "plan"]
 
-Task = Literal["step", "watch", "update", "probe", "norm"]
+PassKind = Literal["step", "monitored", "update", "probe", "norm"]
 """What a plan does; see ``plan``."""
-PassName = Task | tuple[Task, int]
+PassKey = PassKind | tuple[PassKind, int]
 """A kernel: of a task; or of a pass before it, by number, which finds sums that it takes. See ``Plan.before``."""
 
 
@@ -84,7 +84,7 @@ class Kernel:
 
 @cached_with_rule
 def plan(
-    rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard = UNGUARDED, task: Task = "step"
+    rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard = UNGUARDED, kind: PassKind = "step"
 ) -> Plan:
     """Return the plan of one variant of a rule for parameters stored in that format.
 
@@ -93,14 +93,14 @@ def plan(
     ``m``, and ``m.scale`` where it has a scale. They are the same for all tasks:
 
     - ``"step"`` writes the parameter and the slots;
-    - ``"watch"`` does so, and sums what ``watched`` names;
+    - ``"monitored"`` does so, and sums what ``monitored_sums`` names;
     - ``"update"`` writes the slots and, into a plane beside them, what is to be added to the parameter;
     - ``"probe"`` steps, and writes what ``rules.named.probes`` names into planes after the slots, ``probe.0``, ...;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped.
     """
     if isinstance(storage, Format):
-        return plan(rule, variant, Storage(storage), guard, task)
-    inside = named(guarded(rule, guard), variant) if task == "probe" else None
+        return plan(rule, variant, Storage(storage), guard, kind)
+    inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
     codecs = codecs_of(rule, variant, storage)
     read = {**codecs, rule.gradient: storage.of_gradient()}
@@ -109,14 +109,14 @@ def plan(
     given = decoded[rule.gradient]
     decoded[rule.gradient] = guard.gradient(given, guard.symbols)
     first, *beside = planes[rule.parameter].values()
-    steps = task in ("step", "watch", "update", "probe")
+    steps = kind in ("step", "monitored", "update", "probe")
     encoded = _encoded(trace, rule, codecs) if steps else {}
     computed = {rule.parameter: trace.parameter, **trace.slots} if steps else {}
     outputs = {plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()}
     shown = {plane_name("probe", str(k)): node for k, node in enumerate(probes(inside).values())} if inside else {}
     added = [Plane(name, storage.parameter.compute) for name in shown]
     outputs |= shown
-    if task == "update":
+    if kind == "update":
         added = [Plane(plane_name(rule.parameter, "update"), storage.parameter.compute)]
         update = difference(trace.parameter, symbol(rule.parameter, "element"))
         computed[rule.parameter] = (
@@ -126,7 +126,7 @@ def plan(
         for plane in planes[rule.parameter].values():
             del outputs[plane.name]
     return make_plan(
-        title=_title(rule, variant, storage) if task == "step" else f"{task} of {_title(rule, variant, storage)}",
+        title=_title(rule, variant, storage) if kind == "step" else f"{kind} of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
         planes=(
             first,
@@ -141,7 +141,7 @@ def plan(
         scalar_slots=trace.scalars if steps else {},
         # Every scalar slot, also one that is never read: targets take and return it in one place.
         arguments=(*sorted((trace.used | set(trace.scalars)) - set(read)), *guard),
-        sums=_summed(rule, variant, storage, guard, given, encoded, task),
+        sums=_summed(rule, variant, storage, guard, given, encoded, kind),
     )
 
 
@@ -152,12 +152,12 @@ def _summed(
     guard: Guard,
     given: Node,
     encoded: Mapping[str, Mapping[str, Node]],
-    task: Task,
+    kind: PassKind,
 ) -> list[tuple[Node, bool]]:
     """Return what a task sums, and whether it is squared."""
-    if task in ("step", "update", "probe"):
+    if kind in ("step", "update", "probe"):
         return []
-    if task == "watch":
+    if kind == "monitored":
         reads = _reads(guarded(rule, guard), variant, storage, given, encoded)
         return [(read.node, read.is_squared) for read in reads.values()]
     clipped = guard.measured(given, guard.symbols)
@@ -176,8 +176,8 @@ def _trace(rule: Rule, variant: Variant, guard: Guard) -> Trace:
 
 
 @cached_with_rule
-def watched(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
-    """Return the names of what the task ``"watch"`` sums; see ``rules.readings``."""
+def monitored_sums(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
+    """Return the names of what the task ``"monitored"`` sums; see ``rules.readings``."""
     given = symbol(rule.gradient, "element")
     encoded = _encoded(rule.trace(variant), rule, codecs_of(rule, variant, storage))
     return tuple(_reads(rule, variant, storage, given, encoded))
@@ -207,14 +207,14 @@ def codecs_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Co
     return {rule.parameter: storage.of_parameter(), **slots}
 
 
-def task_of(which: PassName) -> Task:
+def kind_of(which: PassKey) -> PassKind:
     """Return the task that a pass is of, or comes before."""
     return which if isinstance(which, str) else which[0]
 
 
-def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard, which: PassName) -> Plan:
+def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard, which: PassKey) -> Plan:
     """Return the plan of one pass of a step."""
-    own = plan(rule, variant, storage, guard, task_of(which))
+    own = plan(rule, variant, storage, guard, kind_of(which))
     return own if isinstance(which, str) else own.before[which[1]]
 
 
@@ -225,7 +225,7 @@ def kernel(
     storage: Format | Storage,
     backend: Loader,
     guard: Guard = UNGUARDED,
-    task: PassName = "step",
+    kind: PassKey = "step",
 ) -> Kernel:
     """Return the kernel of one variant of a rule, loaded by a backend on first use.
 
@@ -235,8 +235,8 @@ def kernel(
         task: what it does, or which pass before it.
     """
     if isinstance(storage, Format):
-        return kernel(rule, variant, Storage(storage), backend, guard, task)
-    recipe = pass_plan(rule, variant, storage, guard, task)
+        return kernel(rule, variant, Storage(storage), backend, guard, kind)
+    recipe = pass_plan(rule, variant, storage, guard, kind)
     return Kernel(recipe, codecs_of(rule, variant, storage), backend.load(recipe))
 
 

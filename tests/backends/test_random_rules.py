@@ -93,7 +93,7 @@ def test_formulas_looks_and_watches(number: int) -> None:
         for values in made.choices:
             variant = made.rule.variant(made.rule.resolve(values))
             assert latex.emit(made.rule, variant)
-            assert plan(made.rule, variant, Storage(FORMATS["float32"]), task="probe").planes
+            assert plan(made.rule, variant, Storage(FORMATS["float32"]), kind="probe").planes
         plain, read = (np.linspace(-2, 3, 77, dtype=np.float32) for _ in range(2))
         one = sr.Optimizer(plain, made.rule, **made.given(made.choices[0]))
         other = sr.Optimizer(read, made.rule, **made.given(made.choices[0]))

@@ -365,7 +365,7 @@ def test_probes_change_no_bit_and_are_what_they_are_called(name: str) -> None:
     variant = rule.variant(values)
     rng = np.random.default_rng(0)
     looked = plan_of(rule)
-    kernel = kernel_of(rule, variant, Storage(FORMATS["float32"]), REFEREE, task="probe").code
+    kernel = kernel_of(rule, variant, Storage(FORMATS["float32"]), REFEREE, kind="probe").code
     planes = {plane.name: np.zeros(50, np.float32) for plane in looked.planes}
     planes["theta"][:] = rng.standard_normal(50)
     for slot, start in rule.init.items():

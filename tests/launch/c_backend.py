@@ -64,7 +64,7 @@ class CTable:
         self._kept: list[list[NDArray[Any]]] = []
         self._moved: list[tuple[NDArray[Any], NDArray[Any]]] = []
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of direct rows lie at these addresses."""
         for item, at in zip(self._items, gradients.tolist(), strict=True):
             if item.row.is_direct:

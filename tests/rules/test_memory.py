@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.engine import Loader, PassName, kernel, plan, watched
+from steprule.engine import Loader, PassKey, kernel, monitored_sums, plan
 from steprule.formats import FORMATS, Storage
 from steprule.launch.backends import BACKENDS
 from steprule.launch.machine import MACHINE
@@ -87,18 +87,18 @@ def test_what_is_made_of_a_rule_holds_it_in_no_cycle(backend: str, storage: Stor
     rule = own_rule()
     variant = rule.variant(rule.resolve({}))
     guard = Guard(unscales=True, clips_norm=True)
-    passes: tuple[tuple[PassName, Guard], ...] = (
+    passes: tuple[tuple[PassKey, Guard], ...] = (
         ("step", guard),
         ("norm", Guard()),
-        ("watch", Guard()),
+        ("monitored", Guard()),
         (("step", 0), Guard(clips_update=True)),
     )
     for which, own in passes if backend != "jax" else passes[:1]:
         made = kernel(rule, variant, storage, loader, own, which)
         assert kernel(rule, variant, storage, loader, own, which) is made
     assert len(made.plan.prelude.function(*[0.5] * len(made.plan.prelude.arguments)))
-    assert watched(rule, variant, storage) == watched(rule, variant, storage)
-    assert plan(rule, variant, storage, task="probe") is plan(rule, variant, storage, task="probe")
+    assert monitored_sums(rule, variant, storage) == monitored_sums(rule, variant, storage)
+    assert plan(rule, variant, storage, kind="probe") is plan(rule, variant, storage, kind="probe")
     functions = [made.plan.prelude.function, *(made.code if backend == "jax" else ())]
     functions += [cell.cell_contents for cell in made.code.__closure__ or ()] if backend == "numpy" else []
     gone = [weakref.ref(thing) for thing in (rule, made, made.plan, *functions)]

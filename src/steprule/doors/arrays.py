@@ -182,4 +182,4 @@ def _writes(leaves: Sequence[Leaf], planes: Sequence[Mapping[str, Array]]) -> li
 def _apart(array: Array, spans: Spans) -> Array:
     """Return an array that does not lie in any of the spans."""
     low, high = np.lib.array_utils.byte_bounds(array)
-    return array.copy(order="K") if array.size and spans.meet(low, high - low) else array
+    return array.copy(order="K") if array.size and spans.overlaps(low, high - low) else array

@@ -11,11 +11,11 @@ from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.remedies import is_number, of_gradient, of_gradient_type
 from steprule.errors import StructureError
+from steprule.launch.aliasing import Aliasing
 from steprule.launch.backend import Backend
-from steprule.launch.crossing import Crossing
-from steprule.launch.guards import Guards, NonFinite, small_squares
+from steprule.launch.guards import Guards, NonFinite, scaled_squares
 from steprule.launch.launch import Launch
-from steprule.launch.memory import Memory, array_memory, same_walk
+from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.row import Row, ScalarGroup, Shard
 from steprule.runtime import get_num_threads
 from steprule.runtime.addresses import address, addresses
@@ -69,7 +69,7 @@ class Placing:
                 continue
             leaf = self._leaves[index]
             plain[index] = _check_gradient(grad, leaf)
-            if not same_walk(plain[index], leaf.array):
+            if not same_strides(plain[index], leaf.array):
                 unlike.add(index)
         return plain, unlike
 
@@ -81,17 +81,17 @@ class Placing:
         """
         if unlike != self._unlike:
             self._lay_out(grads, unlike)
-        crossed = self._look(grads)
-        if not crossed:
+        aliased = self._set_gradients(grads)
+        if not aliased:
             return self._launch, grads
-        copies, unlike = self.check([grad.copy(order="K") if i in crossed else grad for i, grad in enumerate(grads)])
+        copies, unlike = self.check([grad.copy(order="K") if i in aliased else grad for i, grad in enumerate(grads)])
         return self.launch(copies, unlike)  # copies lie in nobody's memory: this goes one level deep
 
     def _lay_out(self, grads: Sequence[Array], unlike: set[int]) -> None:
         self._unlike = None  # until all is made: what follows may be interrupted
         rows = [self._row(leaf, grad) for leaf, grad in zip(self._leaves, grads, strict=True)]
         self._others = [place for place, row in enumerate(rows) if not row.is_direct]
-        self._crossing, self._seen = Crossing(rows), b""
+        self._aliasing, self._seen = Aliasing(rows), b""
         self._only: int | None = None
         groups = list(self._groups.values())
         self._launch = Launch(rows, groups, self._guards, self._commit, get_num_threads)
@@ -103,7 +103,7 @@ class Placing:
         shard = Shard(leaf.group.first_row)
         return Row(leaf.number, group, self._backend, leaf.storage, memories, dtype, shape, shard)
 
-    def _look(self, grads: Sequence[Array]) -> set[int]:
+    def _set_gradients(self, grads: Sequence[Array]) -> set[int]:
         """Note where the gradients lie now. Return those that must be copied."""
         if len(grads) == 1 and not self._others:
             only = address(grads[0])
@@ -117,12 +117,12 @@ class Placing:
         rows = self._launch.rows
         for place in self._others:
             rows[place].memories[1] = _gradient_memory(grads[place])
-        crossed = self._crossing.of(found)
-        if not crossed:
+        aliased = self._aliasing.find(found)
+        if not aliased:
             self._only, self._seen = None, b""  # neither the old nor the new while they are written
-            self._launch.look(found)
+            self._launch.set_gradients(found)
             self._only, self._seen = only, found.tobytes()
-        return crossed
+        return aliased
 
 
 class Given:
@@ -144,9 +144,9 @@ class Given:
         return [NonFinite(name, count, size) for name, (count, size) in named if count]
 
     def squares(self) -> float:
-        """Return the sum of squares of all gradients, as they are clipped by their values, times ``DOWN``."""
+        """Return the sum of squares of all gradients, as they are clipped by their values, times ``SQUARE_SCALE``."""
         size = self._size
-        return small_squares([grad if size is None else np.clip(grad, -size, size) for grad in self._grads])
+        return scaled_squares([grad if size is None else np.clip(grad, -size, size) for grad in self._grads])
 
 
 def _gradient_memory(grad: Array) -> Memory:

@@ -21,7 +21,7 @@ from steprule.formats import MIN_ELEMENTS, Formats, check_effects
 from steprule.launch.backend import Backend
 from steprule.launch.backends import find_backend
 from steprule.launch.guards import Guards
-from steprule.launch.readings import Watcher
+from steprule.launch.readings import StepMonitor
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule, find
 from steprule.runtime.interrupts import uninterrupted
@@ -126,7 +126,7 @@ class Optimizer(Stepping):
         seed_groups(seed, groups, self.groups, self._leaves)
         self._count = np.zeros(1, np.int64)
         self._is_stepping = False
-        self._monitor: Watcher | None = None
+        self._monitor: StepMonitor | None = None
         self._lay_out()
 
     def __getstate__(self) -> dict[str, Any]:

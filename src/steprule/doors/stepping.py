@@ -17,7 +17,7 @@ from steprule.formats import Storage
 from steprule.launch.backend import Backend
 from steprule.launch.guards import Guards
 from steprule.launch.launch import Launch
-from steprule.launch.readings import Reading, Watcher
+from steprule.launch.readings import Reading, StepMonitor
 from steprule.launch.row import ScalarGroup
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
@@ -45,7 +45,7 @@ class Stepping(HasGuards, InTurns):
     _count: NDArray[np.int64]
     _commit: Commit
     _variants: list[Variant]
-    _monitor: Watcher | None
+    _monitor: StepMonitor | None
     _scalars: list[ScalarGroup]
     _placing: Placing
 

@@ -68,7 +68,7 @@ class Table(Protocol):
     is_one_call: bool
     """Whether ``run`` writes the commit itself, in the very call of machine code that moves the rows."""
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses; of rows that are not direct they are in the row."""
         ...
 

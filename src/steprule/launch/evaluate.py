@@ -15,7 +15,7 @@ from steprule.formats import keys
 from steprule.rules.hyperparameters import Value
 from steprule.runtime.addresses import address
 
-__all__ = ["Evaluated", "Evaluation", "Own", "Scalars"]
+__all__ = ["Evaluated", "Evaluation", "RowScalars", "Scalars"]
 
 _PACK_KEYS = struct.Struct("2d").pack
 
@@ -27,7 +27,7 @@ Evaluated = tuple[bytes, tuple[float, ...]]
 """A row of scalars as bytes, and the new scalar slots."""
 
 
-class Own(NamedTuple):
+class RowScalars(NamedTuple):
     """Parameters of one group, each with scalars of its own.
 
     Attributes:
@@ -110,8 +110,8 @@ class Evaluation:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
-        own = (self._prelude.function.__code__.co_filename, __file__)
-        return trace is not None and trace.tb_frame.f_code.co_filename in own
+        files = (self._prelude.function.__code__.co_filename, __file__)
+        return trace is not None and trace.tb_frame.f_code.co_filename in files
 
     def new_row(self) -> NDArray[np.float64]:
         """Return a row that holds what a call returns, with the keys of random bits."""
@@ -124,7 +124,7 @@ class Evaluation:
         scalars: Mapping[str, float],
         guard: Mapping[str, float],
         seed: int | None,
-        own: Own | None = None,
+        per_row: RowScalars | None = None,
     ) -> Evaluated:
         """Return the row of scalars of step ``t``, and the new scalar slots.
 
@@ -156,8 +156,8 @@ class Evaluation:
             row, new = self._pack(*results[: self._width]), tuple(map(float, results[self._width : self._end]))
             if seed is not None:
                 row += _PACK_KEYS(*keys(seed, t))
-            if own is not None:
-                self._write(own, row, results[self._end :])
+            if per_row is not None:
+                self._write(per_row, row, results[self._end :])
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             if not self._is_own(error):
                 raise
@@ -169,31 +169,31 @@ class Evaluation:
             ) from None
         return row, new
 
-    def _write(self, own: Own, row: bytes, between: Sequence[float]) -> None:
+    def _write(self, per_row: RowScalars, row: bytes, between: Sequence[float]) -> None:
         """Write the scalars of parameters that have their own."""
-        if self._wrote_all(own, row, between):
+        if self._write_at_once(per_row, row, between):
             return
-        for line, self._now in zip(own.lines, own.sums, strict=True):
+        for line, self._now in zip(per_row.lines, per_row.sums, strict=True):
             line[: len(row)] = row
             numbers = () if self._late is None else self._late.function(*between, *self._now)
             for place, number in zip(self._places, numbers, strict=True):
                 _PUT(line, 8 * place, number)
 
-    def _wrote_all(self, own: Own, row: bytes, between: Sequence[float]) -> bool:
+    def _write_at_once(self, per_row: RowScalars, row: bytes, between: Sequence[float]) -> bool:
         """Write the scalars of many rows at once, and return whether that was possible."""
         on_arrays = None if self._late is None else self._late.on_arrays
-        if len(own.sums) < _MANY or (on_arrays is None and self._late is not None):
+        if len(per_row.sums) < _MANY or (on_arrays is None and self._late is not None):
             return False
         columns: Sequence[Any] = ()
         if on_arrays is not None:
             try:
                 with np.errstate(divide="raise", invalid="raise", over="ignore", under="ignore"):
-                    columns = on_arrays(*between, *np.array(own.sums).T)
+                    columns = on_arrays(*between, *np.array(per_row.sums).T)
             except FloatingPointError as error:
                 if not self._is_own(error):
                     raise
                 return False  # Python says at what numbers
-        own.scalars[:, : len(row) // 8] = np.frombuffer(row)
+        per_row.scalars[:, : len(row) // 8] = np.frombuffer(row)
         for place, column in zip(self._places, columns, strict=True):
-            own.scalars[:, place] = column
+            per_row.scalars[:, place] = column
         return True

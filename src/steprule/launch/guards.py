@@ -17,7 +17,7 @@ from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, Guard, upd
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.rule import Variant
 
-__all__ = ["DOWN", "GUARDS", "NONFINITE", "Gradients", "Guards", "NonFinite", "small_squares"]
+__all__ = ["GUARDS", "NONFINITE", "SQUARE_SCALE", "Gradients", "Guards", "NonFinite", "scaled_squares"]
 
 GUARDS: Mapping[str, Any] = {
     "clip_norm": None,
@@ -30,7 +30,7 @@ GUARDS: Mapping[str, Any] = {
 NONFINITE = ("propagate", "skip", "raise")
 _MAX_SKIPS = 10
 _TINY = 1e-6
-DOWN = 2.0**-600
+SQUARE_SCALE = 2.0**-600
 """Makes squares of large float64 numbers small enough."""
 _NAMED = 5
 
@@ -52,7 +52,7 @@ class Gradients(Protocol):
         ...
 
     def squares(self) -> float:
-        """Return the sum of squares of all gradients times ``DOWN``: those whose own are too large for float64."""
+        """Return the sum of squares of all gradients times ``SQUARE_SCALE``, where float64 cannot hold the sum."""
         ...
 
 
@@ -177,7 +177,7 @@ class Guards:
             return 1.0
         factor = self.clip_norm / (math.sqrt(sums[0]) + _TINY)
         if math.isinf(sums[0]):
-            factor = self.clip_norm * DOWN / math.sqrt(self.share([gradients.squares()])[0])
+            factor = self.clip_norm * SQUARE_SCALE / math.sqrt(self.share([gradients.squares()])[0])
         return 1.0 if factor >= 1 else factor  # NaN stays
 
     def _refuse(self, found: Sequence[NonFinite]) -> None:
@@ -196,10 +196,10 @@ class Guards:
         self.in_a_row += 1
 
 
-def small_squares(arrays: Sequence[NDArray[Any]]) -> float:
-    """Return the sum of squares of arrays times ``DOWN``."""
+def scaled_squares(arrays: Sequence[NDArray[Any]]) -> float:
+    """Return the sum of squares of arrays times ``SQUARE_SCALE``."""
     with np.errstate(all="ignore"):
-        return float(sum(np.sum(np.square(array * np.float64(DOWN))) for array in arrays))
+        return float(sum(np.sum(np.square(array * np.float64(SQUARE_SCALE))) for array in arrays))
 
 
 def _size(name: str, value: object) -> float | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from steprule.engine import PassName, Task, task_of
+from steprule.engine import PassKey, PassKind, kind_of
 from steprule.language.sums import rounded_once
-from steprule.launch.evaluate import Evaluated, Own
+from steprule.launch.evaluate import Evaluated, RowScalars
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.passes import Pass
 from steprule.launch.readings import Reading
@@ -52,10 +52,10 @@ class Launch(Recipe[Pass]):
         self._is_guarded = any(name for group in groups for name in group.values.guard)
         self._is_prepared = self._all_done = False
 
-    def _pass(self, which: PassName, places: Sequence[int]) -> Pass:
+    def _pass(self, which: PassKey, places: Sequence[int]) -> Pass:
         rows = [self.rows[place] for place in places]
-        owns = self._owns(task_of(which))
-        return Pass(which, rows, self.groups, self._written if which == "step" else None, owns=owns)
+        is_per_row = self._is_per_row(kind_of(which))
+        return Pass(which, rows, self.groups, self._written if which == "step" else None, is_per_row=is_per_row)
 
     def factor(self, gradients: Gradients, others: Sequence[Sequence[float]] = ()) -> float | None:
         """Return what the gradients are multiplied by; None if the step is to be skipped.
@@ -90,9 +90,9 @@ class Launch(Recipe[Pass]):
         Raises:
             HyperparameterError: when the expressions of a rule have no value.
         """
-        which: Task = "watch" if is_read else "step"
-        last = self._watching() if is_read else self._step
-        if last.owns:
+        which: PassKind = "monitored" if is_read else "step"
+        last = self._monitored_pass() if is_read else self._step
+        if last.is_per_row:
             evaluated = self._with_sums(last, which, factor)
         else:
             evaluated = [self._evaluated(group, which, factor) for group in self.groups]
@@ -120,9 +120,11 @@ class Launch(Recipe[Pass]):
         self._commit.write()
         self._all_done = True
 
-    def _evaluated(self, group: ScalarGroup, which: PassName, factor: float, own: Own | None = None) -> Evaluated:
+    def _evaluated(
+        self, group: ScalarGroup, which: PassKey, factor: float, rows: RowScalars | None = None
+    ) -> Evaluated:
         numbers = self._guards.numbers(group.scale, factor) if self._is_guarded else _NONE
-        return group.values.evaluate(group.t, group.scheduled, group.scalars, numbers, which, own)
+        return group.values.evaluate(group.t, group.scheduled, group.scalars, numbers, which, rows)
 
     def _summed(self, own: Pass) -> list[list[float]]:
         """Return the sums of a pass that moves nothing, whose scalars are there."""
@@ -130,14 +132,14 @@ class Launch(Recipe[Pass]):
         own.table.run()
         return own.table.sums()
 
-    def _owns(self, task: Task) -> bool:
+    def _is_per_row(self, kind: PassKind) -> bool:
         """Whether each row has scalars of its own, since these depend on sums over it."""
-        return any(group.values.passes(task) for group in self.groups)
+        return any(group.values.passes(kind) for group in self.groups)
 
-    def _with_sums(self, last: Pass, task: Task, factor: float) -> list[Evaluated]:
+    def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
         """Let each row have scalars of its own, with the sums over it, and return what there is of each group."""
         sums = self._sizes.copy()
-        for own, _ in self._sums[task]:
+        for own, _ in self._sums[kind]:
             self._fill(own, factor, sums)
             found = self._summed(own)
             for number, places in enumerate(own.members):
@@ -148,11 +150,11 @@ class Launch(Recipe[Pass]):
     def _fill(self, own: Pass, factor: float, sums: Sequence[Sequence[Sequence[float]]]) -> list[Evaluated]:
         """Write the scalars of every row of a pass, given each group's sums so far."""
         return [
-            self._evaluated(group, own.which, factor, Own(scalars, lines, of_group))
+            self._evaluated(group, own.which, factor, RowScalars(scalars, lines, of_group))
             for group, scalars, lines, of_group in zip(self.groups, own.scalars, own.lines, sums, strict=True)
             if lines or isinstance(own.which, str)
         ]
 
-    def _readings(self, watch: Pass, names: Sequence[str]) -> list[Reading]:
-        pairs = zip(self.rows, watch.table.sums(), strict=True)
+    def _readings(self, monitored: Pass, names: Sequence[str]) -> list[Reading]:
+        pairs = zip(self.rows, monitored.table.sums(), strict=True)
         return [reading(row, names, row.group.t, line) for row, line in pairs]

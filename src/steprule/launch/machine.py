@@ -14,7 +14,7 @@ from steprule.backends import llvm
 from steprule.compile import Plan
 from steprule.errors import TargetError
 from steprule.launch.backend import Bound, Table
-from steprule.launch.strided import put, strided_step
+from steprule.launch.strided import strided_step, write_back
 from steprule.launch.sums import Blocks, block_of, blocks_of, units_of
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
@@ -65,7 +65,7 @@ class DirectTable:
 
     def __init__(self, items: Sequence[Bound], commit: Commit | None) -> None:
         self._count, self.is_one_call = len(items), commit is not None
-        lines = [[*(memory.address for memory in item.row.memories), *item.row.words] for item in items]
+        lines = [[*(memory.address for memory in item.row.memories), *item.row.integers] for item in items]
         units = [units_of(item.kernel.plan, item.row.memories[0].shape) for item in items]
         multiple = [block_of(item.kernel.plan) if item.kernel.plan.sums else 1 for item in items]
         width = max([*map(len, lines), *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
@@ -90,7 +90,7 @@ class DirectTable:
             self._launch.addresses[place, _at_sums(item.kernel.plan)] = at
         return places, blocks, out
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
         self._launch.addresses[:, 1] = gradients
 
@@ -125,9 +125,9 @@ class MixedTable:
         self._steps: list[Callable[[], None]] = []
         self._lines: dict[int, list[float]] = {}
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the direct rows lie at these addresses."""
-        self._table.look(gradients[self._direct])
+        self._table.set_gradients(gradients[self._direct])
 
     def prepare(self, threads: int) -> None:
         """Make the buffers and the copies, and step these."""
@@ -150,9 +150,9 @@ class MixedTable:
         row, kernel, scalars = self._items[place]
         arrays = [memory.array() for memory in row.memories]
         if not kernel.plan.sums:
-            return strided_step(kernel, address(scalars), arrays, row.words)
+            return strided_step(kernel, address(scalars), arrays, row.integers)
         self._lines[place], moved = _summed_copies(self._items[place], arrays)
-        return lambda: put(moved)
+        return lambda: write_back(moved)
 
 
 def _at_sums(plan: Plan) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from steprule.runtime.addresses import address
 
-__all__ = ["Memory", "Spans", "array_memory", "fill_a_run", "overlapping", "same_walk"]
+__all__ = ["Memory", "Spans", "array_memory", "is_dense", "overlapping", "same_strides"]
 
 Array = NDArray[Any]
 
@@ -65,7 +65,7 @@ class Memory:
     @property
     def is_dense(self) -> bool:
         """Whether the elements fill one run of aligned memory, from the first on, in any order of axes."""
-        return not self.size or (self.is_aligned and fill_a_run(self.shape, self.strides, self.itemsize))
+        return not self.size or (self.is_aligned and is_dense(self.shape, self.strides, self.itemsize))
 
     @property
     def is_contiguous(self) -> bool:
@@ -99,7 +99,7 @@ def array_memory(array: Array) -> Memory:
     return Memory(address(array), array.shape, array.strides, array.dtype.str, array)
 
 
-def fill_a_run(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+def is_dense(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
     """Whether elements at these strides fill one run of memory, in any order of axes."""
     expected = itemsize
     for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, shape, strict=True) if n > 1):
@@ -109,7 +109,7 @@ def fill_a_run(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> b
     return all(stride >= 0 for stride, n in zip(strides, shape, strict=True) if n > 1)
 
 
-def same_walk(a: Memory | Array, b: Memory | Array) -> bool:
+def same_strides(a: Memory | Array, b: Memory | Array) -> bool:
     """Whether element i of one run is element i of the other: as many elements from one to the next on every axis."""
     return all(x * b.itemsize == y * a.itemsize for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
@@ -133,16 +133,16 @@ class Spans:
         self._begins = np.array([*self._low, np.iinfo(np.int64).max])  # nothing begins after the last
         self._ends = np.array(self._high, np.int64)
 
-    def meet(self, start: int, size: int) -> bool:
+    def overlaps(self, start: int, size: int) -> bool:
         """Whether the span ``[start, start + size)`` of bytes touches one of the arrays."""
         after = bisect.bisect_right(self._high, start)
         return after < len(self._low) and self._low[after] < start + size
 
-    def meet_each(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return ``meet`` of many spans; a call costs as much as ``meet`` of some dozen."""
+    def overlaps_each(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return ``overlaps`` of many spans; a call costs as much as ``overlaps`` of some dozen."""
         after = np.searchsorted(self._ends, starts, side="right")
-        met: NDArray[np.bool_] = self._begins[after] < starts + sizes
-        return met
+        found: NDArray[np.bool_] = self._begins[after] < starts + sizes
+        return found
 
 
 def overlapping(params: Sequence[tuple[int, int]]) -> set[int]:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import Loader, PassName
+from steprule.engine import Loader, PassKey
 from steprule.launch.backend import Backend, Bound, Table
 from steprule.launch.row import Row, ScalarGroup
 from steprule.runtime.commit import Commit
@@ -37,16 +37,16 @@ class Pass:
 
     def __init__(
         self,
-        which: PassName,
+        which: PassKey,
         rows: Sequence[Row],
         groups: Sequence[ScalarGroup],
         commit: Commit | None = None,
         *,
-        owns: bool = False,
+        is_per_row: bool = False,
     ) -> None:
-        self.which, self.owns = which, owns
+        self.which, self.is_per_row = which, is_per_row
         self.members = _members(rows, groups)
-        if owns:
+        if is_per_row:
             ends = list(itertools.accumulate(map(len, self.members), initial=0))
             widths = [len(row.group.values.new_row(which)) for row in rows]
             scalars = np.zeros((len(rows), max(widths, default=0)))
@@ -61,9 +61,9 @@ class Pass:
         bound = [Bound(row, row.kernel_of(which), lines[line_of[place]]) for place, row in enumerate(rows)]
         self.table = _table(bound, commit)
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
-        self.table.look(gradients)
+        self.table.set_gradients(gradients)
 
     def fill(self, lines: Iterable[bytes]) -> None:
         """Let the kernels read these scalars, a line a group."""
@@ -106,9 +106,9 @@ class _Tables:
             table = cast(Backend, backend).table([bound[place] for place in places], None)
             self._tables.append((np.array(places, np.int64), table))
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         for places, table in self._tables:
-            table.look(gradients[places])
+            table.set_gradients(gradients[places])
 
     def prepare(self, threads: int) -> None:
         for _, table in self._tables:

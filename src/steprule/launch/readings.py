@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from steprule.engine import Kernel
 from steprule.rules.averaging import Averaging
 
-__all__ = ["Reading", "Watcher", "formats_in"]
+__all__ = ["Reading", "StepMonitor", "formats_in"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Reading:
     sums: Mapping[str, float]
 
 
-class Watcher(Protocol):
+class StepMonitor(Protocol):
     """Who looks inside an optimizer."""
 
     def is_due(self) -> bool:

@@ -4,8 +4,8 @@ Where guards measure, the first pass sums the squares of all gradients, by which
 rule needs for its sums over each tensor (``Plan.before``); and last the pass that moves, or that moves and sums what is
 read of the step. What a pass sums enters the scalars of the next.
 
-``whole`` is the one place that knows what it means that a step is whole or has not happened. (Where a torch optimizer
-has a parameter twice, a step is several launches, which its door keeps together.)
+``run_atomically`` is the one place that knows what it means that a step has happened whole or not at all. (Where a
+torch optimizer has a parameter twice, a step is several launches, which its door keeps together.)
 """
 
 from __future__ import annotations
@@ -18,34 +18,36 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import PassName, Task, watched
+from steprule.engine import PassKey, PassKind, monitored_sums
 from steprule.launch.guards import Guards
 from steprule.launch.readings import Reading, formats_in
 from steprule.launch.row import Row
 from steprule.rules.averaging import averaging
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["NOTHING", "Recipe", "reading", "whole"]
+__all__ = ["NOTHING", "Recipe", "reading", "run_atomically"]
 
 NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
-class Runs(Protocol):
+class RowPass(Protocol):
     """A pass over rows."""
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of its rows lie at these addresses."""
         ...
 
 
-P = TypeVar("P", bound=Runs)
+P = TypeVar("P", bound=RowPass)
 
 
-def _silent() -> None:
+def _nothing() -> None:
     pass
 
 
-def whole(parts: Sequence[Callable[[], None]], around: AbstractContextManager[Any], done: Callable[[], None]) -> None:
+def run_atomically(
+    parts: Sequence[Callable[[], None]], around: AbstractContextManager[Any], done: Callable[[], None]
+) -> None:
     """Do all parts of a step and count it: a signal handler of Python runs before all of it, or after it.
 
     Args:
@@ -81,22 +83,22 @@ class Recipe(Generic[P]):
     ) -> None:
         self.rows, self._guards, self._before, self._after = rows, guards, before, after
         self._gradients: NDArray[np.int64] = np.array([row.memories[1].address for row in rows], np.int64)
-        self._sums: dict[Task, list[tuple[P, NDArray[np.int64]]]] = {}
+        self._sums: dict[PassKind, list[tuple[P, NDArray[np.int64]]]] = {}
         """By what follows them, the passes whose sums are each row's own, with the places of rows that have them."""
         self._norm = self._pass("norm", range(len(rows))) if guards.measures else None
         self._step = self._last("step")
-        self._watch: P | None = None
+        self._monitored: P | None = None
 
-    def _last(self, task: Task) -> P:
+    def _last(self, kind: PassKind) -> P:
         """Return the pass that steps, and make those before it."""
-        sums = self._sums[task] = list[tuple[P, NDArray[np.int64]]]()
-        plans = [row.kernel_of(task).plan for row in self.rows]
+        sums = self._sums[kind] = list[tuple[P, NDArray[np.int64]]]()
+        plans = [row.kernel_of(kind).plan for row in self.rows]
         for number in range(max((len(plan.before) for plan in plans), default=0)):
             places = [place for place, plan in enumerate(plans) if len(plan.before) > number]
-            sums.append((self._pass((task, number), places), np.array(places, np.int64)))
-        return self._pass(task, range(len(self.rows)))
+            sums.append((self._pass((kind, number), places), np.array(places, np.int64)))
+        return self._pass(kind, range(len(self.rows)))
 
-    def _pass(self, which: PassName, places: Sequence[int]) -> P:
+    def _pass(self, which: PassKey, places: Sequence[int]) -> P:
         """Return a pass over the rows at these places."""
         raise NotImplementedError
 
@@ -108,18 +110,18 @@ class Recipe(Generic[P]):
         """Count the step that has been taken."""
         raise NotImplementedError
 
-    def _readings(self, watch: P, names: Sequence[str]) -> list[Reading]:
+    def _readings(self, monitored: P, names: Sequence[str]) -> list[Reading]:
         """Return what the step did that has been taken by this pass."""
         raise NotImplementedError
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses; those of rows that are not direct are in the row."""
         self._gradients = gradients
-        for own in (self._norm, self._step, self._watch):
+        for own in (self._norm, self._step, self._monitored):
             if own is not None:
-                own.look(gradients)
+                own.set_gradients(gradients)
         for summing, places in itertools.chain(*self._sums.values()):
-            summing.look(gradients[places])
+            summing.set_gradients(gradients[places])
 
     def run(self, around: AbstractContextManager[Any] = NOTHING) -> None:
         """Take the step that was prepared, and count it. A signal finds all done, or nothing.
@@ -139,22 +141,22 @@ class Recipe(Generic[P]):
             readings: to be added to as soon as the step was taken, for signal handlers that raise.
             around: as ``run`` has it.
         """
-        watch = self._watching()
-        self._take(watch, around, lambda: readings.extend(self._readings(watch, names)))
+        monitored = self._monitored_pass()
+        self._take(monitored, around, lambda: readings.extend(self._readings(monitored, names)))
 
-    def _watching(self) -> P:
+    def _monitored_pass(self) -> P:
         """Return the pass of steps that are read, made for the first of them."""
-        if self._watch is None:
-            self._watch = self._last("watch")
-            self.look(self._gradients)
-        return self._watch
+        if self._monitored is None:
+            self._monitored = self._last("monitored")
+            self.set_gradients(self._gradients)
+        return self._monitored
 
-    def _take(self, last: P, around: AbstractContextManager[Any], tell: Callable[[], None] = _silent) -> None:
+    def _take(self, last: P, around: AbstractContextManager[Any], tell: Callable[[], None] = _nothing) -> None:
         def done() -> None:
             self._count()
             tell()
 
-        whole([*self._before, lambda: self._move(last), *self._after], around, done)
+        run_atomically([*self._before, lambda: self._move(last), *self._after], around, done)
 
 
 def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Reading:
@@ -168,6 +170,6 @@ def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Re
     """
     group, shape, formats = row.group, row.memories[0].shape, formats_in(row.kernel)
     rule, variant = group.values.rule, group.values.variant
-    sums = dict(zip(watched(rule, variant, row.storage), line, strict=True))
+    sums = dict(zip(monitored_sums(rule, variant, row.storage), line, strict=True))
     average = averaging(rule, variant)
     return Reading(names[row.place], shape, row.dtype, formats, rule.name, t, group.hyperparameters, average, sums)

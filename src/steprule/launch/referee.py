@@ -13,7 +13,7 @@ from steprule.backends import numpy as referee
 from steprule.compile import Plan
 from steprule.language.sums import rounded_once
 from steprule.launch.backend import Bound
-from steprule.launch.strided import put
+from steprule.launch.strided import write_back
 from steprule.launch.sums import blocks_of
 from steprule.runtime.commit import Commit
 
@@ -53,7 +53,7 @@ class RefereeTable:
         self._moved: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._lines: list[list[float]] = []
 
-    def look(self, gradients: NDArray[np.int64]) -> None:
+    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
         for item, at in zip(self._items, gradients.tolist(), strict=True):
             if item.row.is_direct:
@@ -67,7 +67,7 @@ class RefereeTable:
 
     def run(self) -> None:
         """Put the copies in place."""
-        put(self._moved)
+        write_back(self._moved)
         self._moved = []
 
     def sums(self) -> list[list[float]]:
@@ -77,17 +77,17 @@ class RefereeTable:
     def _step(self, item: Bound) -> tuple[list[tuple[NDArray[Any], NDArray[Any]]], list[float]]:
         """Return copies that were stepped, with where they belong, and the sums."""
         row, kernel, scalars = item
-        plan, homes = kernel.plan, [memory.array() for memory in row.memories]
+        plan, originals = kernel.plan, [memory.array() for memory in row.memories]
         stored = sorted({store.plane for store in plan.stores})
-        copies = [home.copy(order="K") if place in stored else home for place, home in enumerate(homes)]
-        moved = [(homes[place], copies[place]) for place in stored]
+        copies = [original.copy(order="K") if place in stored else original for place, original in enumerate(originals)]
+        moved = [(originals[place], copies[place]) for place in stored]
         named: Mapping[str, Any] = {"origin": row.origin} if plan.inputs else {}
         if not plan.sums:
             kernel.code(*copies, scalars, **named)
             return moved, []
         if row.is_direct and not row.kernel.needs_order:  # sums are taken in the order of memory
-            order = np.argsort([-stride for stride in homes[0].strides], kind="stable")
+            order = np.argsort([-stride for stride in originals[0].strides], kind="stable")
             copies = [copy.transpose(order) for copy in copies]
-        sums = np.zeros((blocks_of(plan, homes[0].shape), len(plan.sums)))
+        sums = np.zeros((blocks_of(plan, originals[0].shape), len(plan.sums)))
         kernel.code(*copies, scalars, **named, sums=sums)
         return moved, [rounded_once(column.tolist()) for column in sums.T]

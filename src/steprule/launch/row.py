@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from steprule.engine import Kernel, Loader, PassName, kernel
+from steprule.engine import Kernel, Loader, PassKey, kernel
 from steprule.formats import Storage, rows_of, stream
-from steprule.launch.memory import Memory, array_memory, same_walk
+from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.values import GroupValues
 
 __all__ = ["WHOLE", "Row", "ScalarGroup", "Shard"]
@@ -95,7 +95,7 @@ class Row:
         self.kernel = self.kernel_of("step")
         self.is_direct = self._is_direct()
 
-    def kernel_of(self, which: PassName) -> Kernel:
+    def kernel_of(self, which: PassKey) -> Kernel:
         """Return the kernel of a pass, over the same memories."""
         values = self.group.values
         return kernel(values.rule, values.variant, self.storage, self.backend, values.guard, which)
@@ -106,7 +106,7 @@ class Row:
         return self.shard.index(self.shape), stream(self.place)
 
     @property
-    def words(self) -> list[int]:
+    def integers(self) -> list[int]:
         """What follows the addresses of its memories, if its kernel needs that."""
         return [*rows_of(self.shape)[1:], *self.origin] if self.kernel.needs_order else []
 
@@ -120,7 +120,7 @@ class Row:
             return True  # whatever the strides: there is nothing to walk
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
         alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.is_elementwise]
-        # An unaligned gradient is copied (see Crossing): the next one may be aligned, and sums keep their order.
+        # An unaligned gradient is copied (see ``Aliasing``): the next one may be aligned, and sums keep their order.
         aligned = all(other.is_aligned for other in alike if other is not self.memories[1])
-        walks = own.is_dense and aligned and all(same_walk(own, other) for other in alike)
+        walks = own.is_dense and aligned and all(same_strides(own, other) for other in alike)
         return walks and (own.is_contiguous or not self.kernel.needs_order)

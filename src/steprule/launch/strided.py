@@ -17,14 +17,14 @@ from steprule.formats import GROUP
 from steprule.runtime.addresses import address
 from steprule.runtime.driver import driver
 
-__all__ = ["put", "strided_step"]
+__all__ = ["strided_step", "write_back"]
 
 _BUFFER = 8_192
 Array = NDArray[Any]
 _Index = tuple[Any, ...]
 
 
-def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], words: Sequence[int]) -> Callable[[], None]:
+def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], integers: Sequence[int]) -> Callable[[], None]:
     """Return what steps a parameter, once.
 
     Args:
@@ -33,8 +33,8 @@ def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], words: S
         arrays: the parameter, its gradient and the planes, of any strides where they have the parameter's shape.
         words: what follows the addresses.
     """
-    shape, groups = arrays[0].shape, words[1] if kernel.plan.has_groups else 0
-    table = np.array([*map(address, arrays), *words], np.int64)
+    shape, groups = arrays[0].shape, integers[1] if kernel.plan.has_groups else 0
+    table = np.array([*map(address, arrays), *integers], np.int64)
     call, at = driver().call, address(table)
     largest = max(size for _, _, size in _blocks(shape, bool(groups)))
     # What lies in C order is walked where it is.
@@ -55,10 +55,10 @@ def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], words: S
     return step
 
 
-def put(moved: Sequence[tuple[Array, Array]]) -> None:
+def write_back(moved: Sequence[tuple[Array, Array]]) -> None:
     """Fill arrays with copies of them that were stepped."""
-    for home, copy in moved:
-        home[...] = copy
+    for original, copy in moved:
+        original[...] = copy
 
 
 def _blocks(shape: Sequence[int], has_groups: bool) -> Iterator[tuple[_Index, int, int]]:

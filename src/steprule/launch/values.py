@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import PassName, Task, pass_plan
+from steprule.engine import PassKey, PassKind, pass_plan
 from steprule.errors import HyperparameterError
 from steprule.formats import FORMATS
-from steprule.launch.evaluate import Evaluated, Evaluation, Own, Scalars
+from steprule.launch.evaluate import Evaluated, Evaluation, RowScalars, Scalars
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.hyperparameters import Value
@@ -128,10 +128,10 @@ class GroupValues(MutableMapping[str, Any]):
 
     def _bind(self) -> None:
         """Lay out the arguments of the step's prelude; those of other tasks when they are asked for."""
-        self._evaluations: dict[PassName, Evaluation] = {}
+        self._evaluations: dict[PassKey, Evaluation] = {}
         self._step = self._evaluation("step")
 
-    def _evaluation(self, which: PassName) -> Evaluation:
+    def _evaluation(self, which: PassKey) -> Evaluation:
         if which not in self._evaluations:
             # The prelude is the same for every storage format.
             recipe = pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, which)
@@ -139,7 +139,7 @@ class GroupValues(MutableMapping[str, Any]):
             self._evaluations[which] = Evaluation(recipe, self._values, self.scalars, set(self.guard), what)
         return self._evaluations[which]
 
-    def new_row(self, which: PassName = "step") -> NDArray[np.float64]:
+    def new_row(self, which: PassKey = "step") -> NDArray[np.float64]:
         """Return a row that holds what ``evaluate`` returns."""
         return self._evaluation(which).new_row()
 
@@ -165,8 +165,8 @@ class GroupValues(MutableMapping[str, Any]):
         scheduled: Mapping[str, Value],
         scalars: Mapping[str, float] | None = None,
         numbers: Mapping[str, float] = _NONE,
-        which: PassName = "step",
-        own: Own | None = None,
+        which: PassKey = "step",
+        per_row: RowScalars | None = None,
     ) -> Evaluated:
         """Return the row of scalars of step ``t`` as bytes, and the new scalar slots.
 
@@ -184,11 +184,11 @@ class GroupValues(MutableMapping[str, Any]):
             HyperparameterError: when the expressions of the rule have no value.
         """
         evaluation = self._step if which == "step" else self._evaluation(which)
-        return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed, own)
+        return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed, per_row)
 
-    def passes(self, task: Task) -> int:
+    def passes(self, kind: PassKind) -> int:
         """Return how many passes come before a step, for its sums over each tensor."""
-        return len(pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, task).before)
+        return len(pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, kind).before)
 
     @property
     def scalar_places(self) -> list[int]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from steprule.backends import triton as backend
 from steprule.compile import BLOCK, SIZE, Plan
-from steprule.engine import PassName, kernel, pass_plan
+from steprule.engine import PassKey, kernel, pass_plan
 from steprule.formats import FORMATS, GROUP, Storage
 from steprule.launch.referee import REFEREE
 from steprule.rules import CATALOGUE, Rule
@@ -69,7 +69,7 @@ class Work:
     storage: Storage
     values: Mapping[str, Any] = field(default_factory=dict)
     guard: Guard = UNGUARDED
-    task: PassName = "step"
+    task: PassKey = "step"
 
     @property
     def choices(self) -> tuple[Rule, Variant, Storage]:
@@ -528,7 +528,7 @@ TAKEN: dict[str, Case] = {
         "float64": plain("adagrad", "float64"),
         "8bit": stored("adam", *LOW),
         "float16 by chance": stored("rmsprop", "bfloat16", "float16", "stochastic"),
-        "watch": Work(CATALOGUE["sgd"], Storage(FORMATS["float32"]), {"lr": 0.1}, task="watch"),
+        "monitored": Work(CATALOGUE["sgd"], Storage(FORMATS["float32"]), {"lr": 0.1}, task="monitored"),
     }.items()
 }
 SUMMED: list[tuple[str, Work, list[Shape]]] = [
@@ -539,9 +539,9 @@ SUMMED: list[tuple[str, Work, list[Shape]]] = [
     ("of elements", plain("adamw", "float32", **RATIO), [(BLOCK + 7,), (3, 40)]),
     ("of groups", stored("adopt", *LOW, **RATIO), [(129, 128), (3, 300)]),
     ("guarded", stored("adam", *LOW, task=("step", 0), guard=Guard(True, True, True, True)), [(2, 200)]),
-    ("of elements", stored("sgd", "float32", "bfloat16", "stochastic", task="watch"), [(BLOCK + 150,)]),
-    ("of groups", stored("lion", "8bit", "float32", "nearest", task="watch"), [(7, 150)]),
-    ("of items", stored("adam", "4bit", "float32", "nearest", task="watch"), [(3, 131)]),
+    ("of elements", stored("sgd", "float32", "bfloat16", "stochastic", task="monitored"), [(BLOCK + 150,)]),
+    ("of groups", stored("lion", "8bit", "float32", "nearest", task="monitored"), [(7, 150)]),
+    ("of items", stored("adam", "4bit", "float32", "nearest", task="monitored"), [(3, 131)]),
     ("of items", stored("adopt", "4bit", "float32", "nearest", task="ratio"), [(3, 131), (16, 128)]),
 ]
 SUMS: dict[str, Case] = {
@@ -554,7 +554,7 @@ RATIOS: dict[str, Case] = {
     if update_ratio(rule, rule.variant(rule.resolve({}))) is not None
 }
 WATCHED: dict[str, Case] = {
-    f"watch of {name}": functools.partial(summed, stored(name, *LOW, task="watch"), shape)
+    f"watch of {name}": functools.partial(summed, stored(name, *LOW, task="monitored"), shape)
     for name, shape in (("adam", (129, 128)), ("adan", (7, 150)), ("momentum", (129, 128)), ("adopt", (7, 150)))
 }
 WRONG: dict[str, Case] = {"a wrong bit": a_wrong_bit, "a wrong address": functools.partial(ctypes.string_at, 8)}

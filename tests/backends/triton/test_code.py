@@ -21,7 +21,7 @@ from steprule.cli import emit
 from steprule.cli.emit import GPUS
 from steprule.cli.main import app
 from steprule.compile import Plan
-from steprule.engine import PassName
+from steprule.engine import PassKey
 from steprule.errors import TargetError
 from steprule.rules import CATALOGUE
 from steprule.rules.guard import UNGUARDED, Guard
@@ -141,7 +141,7 @@ def test_a_guarded_step_is_exact(target: str, tmp_path: Path) -> None:
     assert_exact(doing("step", "float32", Guard(True, True, True, True)), target, tmp_path, guarded=True)
 
 
-def doing(task: PassName, kind: str, guard: Guard = UNGUARDED) -> Plan:
+def doing(task: PassKey, kind: str, guard: Guard = UNGUARDED) -> Plan:
     """Return the plan of another task of AdamW."""
     some = KINDS[kind]("adamw")
     return Work(some.rule, some.storage, some.values, guard, task).plan
@@ -166,7 +166,7 @@ def test_loads_of_sums_are_wide_and_many(target: str) -> None:
     [("float32", "sm_90"), *[pytest.param("8bit", t, marks=pytest.mark.slow) for t in ("sm_80", "gfx942")]],
 )
 def test_a_watched_step_is_exact(kind: str, target: str, tmp_path: Path) -> None:
-    assert_exact(doing("watch", kind), target, tmp_path)
+    assert_exact(doing("monitored", kind), target, tmp_path)
 
 
 # Loads and stores.

@@ -26,9 +26,9 @@ from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
-__all__ = ["JAX", "Moving", "Slots", "Task"]
+__all__ = ["JAX", "Moving", "PassKind", "Slots"]
 
-Task = Literal["step", "update"]
+PassKind = Literal["step", "update"]
 Slots: TypeAlias = dict[str, Any]
 """By name: a pytree like the parameters for a slot of elements, one number for a scalar slot."""
 Fixed: TypeAlias = tuple[Any, ...]
@@ -65,9 +65,9 @@ class Moving:
     """One step of all leaves."""
 
     def __init__(
-        self, stepper: Choices, task: Task, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
+        self, stepper: Choices, kind: PassKind, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
     ) -> None:
-        self._stepper, self._task = stepper, task
+        self._stepper, self._kind = stepper, kind
         trace = stepper.rule.trace(stepper.variant)
         used = symbols_in(trace.scalars.values())
         is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
@@ -93,7 +93,7 @@ class Moving:
             decays: whether weight decay is for it.
         """
         if g is None:
-            return None if self._task == "update" else theta, dict(slots)
+            return None if self._kind == "update" else theta, dict(slots)
         format_of(g, path, "gradient")
         if theta is not None:
             check_like(theta, g, path, "parameter")
@@ -119,14 +119,14 @@ class Moving:
         storage = stepper.storage(theta if theta is not None else [*numbers, g][0], path, "parameter", is_part)
         if g.ndim < 2:
             storage = _as_before(storage, slots)
-        run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._task)
+        run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._kind)
         planes = _checked_planes(kernel, slots, g, path)
         if theta is None and needs_theta:
             raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
         keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
         fixed, moving = self._row(kernel, decays)[0]
         like = theta if slots or needs_theta else None
-        dtype = type_of(theta) if self._task == "step" else type_of_update(g, like, numbers)
+        dtype = type_of(theta) if self._kind == "step" else type_of_update(g, like, numbers)
         return run(theta if needs_theta else None, g, planes, moving, self._zero, keyed, fixed=fixed, dtype=dtype)
 
     @functools.cached_property
@@ -139,7 +139,7 @@ class Moving:
         names = stepper.rule.trace(stepper.variant).scalars
         if not names:
             return {}
-        _, kernel, _ = compiled(stepper.rule, stepper.variant, Storage(FORMATS["float32"], flushes=False), self._task)
+        _, kernel, _ = compiled(stepper.rule, stepper.variant, Storage(FORMATS["float32"], flushes=False), self._kind)
         return {name: kept(value) for name, value in zip(names, self._row(kernel, True)[1], strict=True)}
 
     def _row(self, kernel: Kernel, decays: bool) -> tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]:
@@ -179,13 +179,13 @@ def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str)
 
 @cached_with_rule
 def compiled(
-    rule: Rule, variant: Variant, storage: Storage, task: Task
+    rule: Rule, variant: Variant, storage: Storage, kind: PassKind
 ) -> tuple[Callable[..., tuple[Any, Slots]], Kernel, bool]:
     """Return the jitted step of one leaf, its kernel, and whether it needs the parameter.
 
     Leaves of one shape and type are traced once, and a step that is not part of a larger program is one all the same.
     """
-    kernel = engine.kernel(rule, variant, storage, JAX, task=task)
+    kernel = engine.kernel(rule, variant, storage, JAX, kind=kind)
     plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
     names = [plan.planes[index].name for index in plan.loads]
     of_slots = [coding.plane_name(slot, spec.suffix) for slot, codec in kernel.slots.items() for spec in codec.planes]

@@ -16,7 +16,7 @@ from steprule import engine
 from steprule.backends.jax_scalars import kept
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
-from steprule.doors.jax.moving import Moving, Slots, Task
+from steprule.doors.jax.moving import Moving, PassKind, Slots
 from steprule.doors.jax.slots import made
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.errors import HyperparameterError, StructureError
@@ -118,7 +118,7 @@ class Stepper:
             slots[slot] = kept(start_of(self.rule, slot, self.values))
         return slots
 
-    def take(self, task: Task, params: Any, grads: Any, slots: Slots, t: Any) -> tuple[Any, Slots]:
+    def take(self, kind: PassKind, params: Any, grads: Any, slots: Slots, t: Any) -> tuple[Any, Slots]:
         """Return the new parameters (``"step"``), or what is to be added to them (``"update"``), and the new slots.
 
         Args:
@@ -133,7 +133,7 @@ class Stepper:
             HyperparameterError: when a schedule cannot be traced, or t is no step number.
         """
         self._check_slots(slots)
-        step = Moving(self, task, count_of(t), at_step(self.rule, self.values, t - 1), t, slots)
+        step = Moving(self, kind, count_of(t), at_step(self.rule, self.values, t - 1), t, slots)
         leaves, treedef = flat(grads)
         paths = paths_of(grads)
         own = [None] * len(leaves) if params is None else flat_like(params, treedef, "the parameters")

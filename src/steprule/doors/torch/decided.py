@@ -19,7 +19,7 @@ from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_table import DeviceTable, Words, launches_of, totals_of
 from steprule.doors.torch.rows import Stepped
 from steprule.doors.torch.values import Values
-from steprule.engine import PassName, task_of
+from steprule.engine import PassKey, kind_of
 from steprule.errors import StateError
 from steprule.launch.backend import Bound
 from steprule.launch.evaluate import Evaluated
@@ -31,7 +31,7 @@ from steprule.runtime import gpu
 
 __all__ = ["Decided"]
 
-_STEPS = ("step", "watch")
+_STEPS = ("step", "monitored")
 Sums = tuple[int, int]
 """The address of a row's partial sums, and how many lines there are."""
 
@@ -40,7 +40,7 @@ class Stage:
     """One pass of a step: the scalars of every row, and then the kernels that read them.
 
     Args:
-        which: what is done. ``"step"`` and ``"watch"`` count the step.
+        which: what is done. ``"step"`` and ``"monitored"`` count the step.
         stepped: the parameters, all on one device.
         steps: their step counts.
         before: the passes whose sums enter the scalars.
@@ -49,7 +49,7 @@ class Stage:
 
     def __init__(
         self,
-        which: PassName,
+        which: PassKey,
         stepped: Sequence[Stepped],
         steps: Sequence[Tensor],
         before: Sequence[Stage] = (),
@@ -118,10 +118,10 @@ class Stage:
         gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded or not self._steps_rows)
         return home, kernel, threads
 
-    def look(self, addresses: Words) -> None:
+    def set_gradients(self, addresses: Words) -> None:
         """Let the gradients lie at these addresses."""
         for places, table in self._tables:
-            table.look(addresses[places])
+            table.set_gradients(addresses[places])
 
     def send(self) -> None:
         """Copy to the device what has changed."""
@@ -186,9 +186,9 @@ class Decided(Recipe[Stage]):
         self.is_done = False
         """Whether the step that was begun has been launched."""
 
-    def _pass(self, which: PassName, places: Sequence[int]) -> Stage:
+    def _pass(self, which: PassKey, places: Sequence[int]) -> Stage:
         stepped, counts = [self._stepped[place] for place in places], [self._counts[place] for place in places]
-        before = [stage for stage, _ in self._sums.get(task_of(which), ())]
+        before = [stage for stage, _ in self._sums.get(kind_of(which), ())]
         with devices.on(self._device):
             return Stage(which, stepped, counts, before, is_guarded=self._decides and which in _STEPS)
 
@@ -229,16 +229,16 @@ class Decided(Recipe[Stage]):
     def _count(self) -> None:
         self.is_done = True  # the device has counted it
 
-    def _readings(self, watch: Stage, names: Sequence[str]) -> list[Reading]:
+    def _readings(self, monitored: Stage, names: Sequence[str]) -> list[Reading]:
         if self._decides and not self._decision.taken[0].item():
             return []
-        lines = enumerate(zip(self.rows, watch.totals(), strict=True))
-        return [reading(row, names, watch.count(k), line) for k, (row, line) in lines if row.memories[0].size]
+        lines = enumerate(zip(self.rows, monitored.totals(), strict=True))
+        return [reading(row, names, monitored.count(k), line) for k, (row, line) in lines if row.memories[0].size]
 
     def _move(self, last: Stage) -> None:
         """Launch all kernels of a step: nothing waits for the device in between."""
         decision = self._decision
-        summing = [stage for stage, _ in self._sums["step" if last is self._step else "watch"]]
+        summing = [stage for stage, _ in self._sums["step" if last is self._step else "monitored"]]
         with devices.on(self._device):
             self._follower.follow(decision.numbers, decision.looking)
             for stage in (self._norm, *summing, last):  # what can fail for want of memory comes first
@@ -266,7 +266,7 @@ class Decided(Recipe[Stage]):
             devices.keep_alive(self._decision.numbers, self._decision.looking, told)
 
 
-def _bound(own: Stepped, which: PassName) -> Bound:
+def _bound(own: Stepped, which: PassKey) -> Bound:
     """Return the row with the kernel of a pass, and room for its scalars."""
     return Bound(own.row, own.row.kernel_of(which), own.row.group.values.new_row(which))
 

@@ -108,7 +108,7 @@ class DeviceTable:
         words = np.zeros((len(items), triton.width_of(plan)), np.int64)
         at = {name: len(plan.planes) + index for index, name in enumerate(triton.WORDS)}
         for index, (row, _, array) in enumerate(items):
-            fixed = [*(memory.address for memory in row.memories), *row.words]
+            fixed = [*(memory.address for memory in row.memories), *row.integers]
             words[index, : len(fixed)] = fixed
             words[index, at["scalars"]] = self.scalars(place[id(array)])
         words[:, at["count"]] = counts
@@ -120,7 +120,7 @@ class DeviceTable:
         """Return the address, on the device, of one of the rows of scalars."""
         return devices.address_of(self._changing.there) + 8 * self._wide * number
 
-    def look(self, addresses: Words) -> None:
+    def set_gradients(self, addresses: Words) -> None:
         """Let the gradients lie at these addresses."""
         self._host[self._first :] = addresses
         self._have_moved = True
@@ -180,10 +180,10 @@ class DeviceTables:
                 table = DeviceTable([items[place] for place in places])
             self._tables.append((places, table))
 
-    def look(self, gradients: Words) -> None:
+    def set_gradients(self, gradients: Words) -> None:
         """Let the gradients lie at these addresses."""
         for places, table in self._tables:
-            table.look(gradients[places])
+            table.set_gradients(gradients[places])
 
     def prepare(self, threads: int) -> None:
         """Copy to the devices what has changed."""

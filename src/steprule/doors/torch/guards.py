@@ -16,7 +16,7 @@ from steprule.doors.torch.modes import number_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
-from steprule.launch.guards import GUARDS, Guards, NonFinite, small_squares
+from steprule.launch.guards import GUARDS, Guards, NonFinite, scaled_squares
 
 __all__ = ["Given", "GuardOptions", "Options", "guards_of", "squares"]
 
@@ -144,9 +144,9 @@ class Given:
         return [NonFinite(name, int(count), size) for name, count, size in counts if count]
 
     def squares(self) -> float:
-        """Return the sum of squares of all gradients times ``DOWN``."""
+        """Return the sum of squares of all gradients times ``SQUARE_SCALE``."""
         clipped = [(_reals(grad).to(torch.float64)).clamp(-self._size, self._size) for _, grad in self._all()]
-        return small_squares([np.asarray(_full(grad).cpu()) for grad in clipped])
+        return scaled_squares([np.asarray(_full(grad).cpu()) for grad in clipped])
 
     def _all(self) -> Iterator[tuple[str, Tensor]]:
         """Return the gradients by name, as the step takes them, but not clipped."""

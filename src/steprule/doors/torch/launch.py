@@ -20,7 +20,7 @@ from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Stepped, tensor_memory
 from steprule.doors.torch.watch import Watch, Watched, guards_of
 from steprule.formats import Formats
-from steprule.launch.crossing import Crossing
+from steprule.launch.aliasing import Aliasing
 from steprule.launch.evaluate import Evaluated
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.launch import Launch
@@ -71,15 +71,15 @@ class TensorLaunch:
 
     def _set_apart(self, stepped: Sequence[Stepped]) -> bool:
         """Let gradients that lie in a parameter or slot be copies, and return whether there are any."""
-        crossing = Crossing(self._rows)
-        crossed = crossing.of(np.array([row.memories[1].address for row in self._rows], np.int64))
-        for place in crossed:
+        aliasing = Aliasing(self._rows)
+        aliased = aliasing.find(np.array([row.memories[1].address for row in self._rows], np.int64))
+        for place in aliased:
             row = self._rows[place]
             if row.backend is MACHINE:
                 row.memories[1] = array_memory(row.memories[1].array().copy(order="K"))
             else:
                 row.memories[1] = tensor_memory(stepped[place].grad.detach().clone(), is_kept=True)
-        return bool(crossed)
+        return bool(aliased)
 
     def _put_in_turns(self) -> bool:
         """Let parameters that share memory be stepped one after the other, as by torch; return whether some do."""
@@ -98,7 +98,7 @@ class TensorLaunch:
 
     def _keep(self, watched: Watched) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
-        self._crossing, self._seen = Crossing(self._rows), b""
+        self._aliasing, self._seen = Aliasing(self._rows), b""
         self._stamps = [(own, *own.stamp) for own in watched.options]
         self._watch = Watch(watched, [row.place for row in self._rows], self._counts.numbers)
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
@@ -125,10 +125,10 @@ class TensorLaunch:
         seen = found.tobytes()
         if seen == self._seen:
             return True
-        if self._crossing.of(found):
+        if self._aliasing.find(found):
             return False
         self._seen = b""  # neither the old nor the new while they are written: a signal handler may raise
-        self._launch.look(found)
+        self._launch.set_gradients(found)
         self._seen = seen
         return True
 

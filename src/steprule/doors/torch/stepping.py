@@ -21,7 +21,7 @@ from steprule.doors.torch.options import Choice, GroupOptions, Naming
 from steprule.doors.torch.places import Item, Places, places_of, rounds
 from steprule.doors.turns import InTurns
 from steprule.launch.guards import Gradients, Guards
-from steprule.launch.readings import Reading, Watcher
+from steprule.launch.readings import Reading, StepMonitor
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Stepping"]
@@ -37,7 +37,7 @@ class Stepping(HasGuards, InTurns):
     _naming: Naming
     _option_names: tuple[str, ...]
     """The options that a group must have: those in ``defaults`` when the optimizer was made."""
-    _monitor: Watcher | None = None
+    _monitor: StepMonitor | None = None
     _released: type[Tensor] | None = None
     """What stands for gradients that were used in the backward pass, while ``step_in_backward`` is at work."""
     _options: list[GroupOptions]

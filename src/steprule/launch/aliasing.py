@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from steprule.launch.memory import Spans
 from steprule.launch.row import Row
 
-__all__ = ["Crossing"]
+__all__ = ["Aliasing"]
 
 _MANY = 64  # rows above which NumPy's calls cost less than a loop
 
 
-class Crossing:
+class Aliasing:
     """Finds such gradients, wherever they lie at a step.
 
     Args:
@@ -32,28 +32,28 @@ class Crossing:
         extents = np.array([_extent(rows[place]) for place in direct], np.int64).reshape(-1, 3).T
         self._extents: Any = extents if len(direct) > _MANY else extents.tolist()
 
-    def of(self, gradients: NDArray[np.int64]) -> set[int]:
+    def find(self, gradients: NDArray[np.int64]) -> set[int]:
         """Return the places of rows whose gradient must be copied, since it crosses, or is unaligned.
 
         Args:
             gradients: where those of direct rows lie; those of others are in the row.
         """
-        crossed = {place for place in self._others if self._meets(place)}
+        aliased = {place for place in self._others if self._is_aliased(place)}
         own, sizes, items = self._extents
         found = gradients[self._direct] if self._others else gradients
         if len(found) > _MANY:
-            bad = (found % items != 0) | ((found != own) & self._spans.meet_each(found, sizes))
-            return crossed | {int(self._direct[index]) for index in np.flatnonzero(bad)}
-        meet = self._spans.meet
+            bad = (found % items != 0) | ((found != own) & self._spans.overlaps_each(found, sizes))
+            return aliased | {int(self._direct[index]) for index in np.flatnonzero(bad)}
+        overlaps = self._spans.overlaps
         for place, start, at, size, item in zip(self._direct.tolist(), found.tolist(), own, sizes, items, strict=True):
-            if start % item or (start != at and meet(start, size)):
-                crossed.add(place)
-        return crossed
+            if start % item or (start != at and overlaps(start, size)):
+                aliased.add(place)
+        return aliased
 
-    def _meets(self, place: int) -> bool:
+    def _is_aliased(self, place: int) -> bool:
         """Whether the gradient that a row has lies in a parameter or slot, be it its own parameter."""
         low, high = self._rows[place].memories[1].bounds
-        return self._spans.meet(low, high - low)
+        return self._spans.overlaps(low, high - low)
 
 
 def _extent(row: Row) -> tuple[int, int, int]:
