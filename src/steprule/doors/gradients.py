@@ -21,7 +21,7 @@ from steprule.runtime import get_num_threads
 from steprule.runtime.addresses import address, addresses
 from steprule.runtime.commit import Commit
 
-__all__ = ["Given", "Placing"]
+__all__ = ["ArrayGradients", "Placing"]
 
 
 class Placing:
@@ -125,7 +125,7 @@ class Placing:
         return aliased
 
 
-class Given:
+class ArrayGradients:
     """The gradients of a step, as ``Guards.decide`` looks at them.
 
     Args:

@@ -169,7 +169,7 @@ class Optimizer(Stepping):
             NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
             StateError: when called while a step is in progress.
         """
-        self._check_turn("step()")
+        self._refuse_reentry("step()")
         try:
             self._is_stepping = True
             self._step(grads)
@@ -228,7 +228,7 @@ class Optimizer(Stepping):
 
     def _prepared(self, state: State, *, hyperparameters: bool, convert: bool) -> Callable[[], None]:
         """Return what goes on from a state. It only writes, so that it can be kept from being interrupted."""
-        self._check_turn("load_state_dict()")
+        self._refuse_reentry("load_state_dict()")
         return prepared(self, state, convert, hyperparameters)
 
     def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:

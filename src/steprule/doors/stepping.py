@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.doors.gradients import Given, Placing
+from steprule.doors.gradients import ArrayGradients, Placing
 from steprule.doors.guards import HasGuards
 from steprule.doors.leaf import Leaf
+from steprule.doors.reentrancy import NotReentrant
 from steprule.doors.structure import Structure
-from steprule.doors.turns import InTurns
 from steprule.engine import Kernel, kernel
 from steprule.formats import Storage
 from steprule.launch.backend import Backend
@@ -28,7 +28,7 @@ from steprule.runtime.commit import Commit
 __all__ = ["Stepping"]
 
 
-class Stepping(HasGuards, InTurns):
+class Stepping(HasGuards, NotReentrant):
     """The steps of ``Optimizer``, which has the parameters, the groups and the options."""
 
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
@@ -65,7 +65,7 @@ class Stepping(HasGuards, InTurns):
         launch, leaves = self._placing.launch(*self._placing.check(self._structure.leaves(grads)))
         factor: float | None = 1.0
         if self.guards.measures:
-            factor = launch.factor(Given(self._leaves, leaves, self.guards.clip_value))
+            factor = launch.factor(ArrayGradients(self._leaves, leaves, self.guards.clip_value))
         if factor is not None:
             self._take(t, launch, factor, is_read=self._monitor is not None and self._monitor.is_due())
 

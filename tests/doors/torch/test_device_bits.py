@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import steprule.torch as door
-from steprule.doors.torch import home, layout, rows
+from steprule.doors.torch import deciding_device, layout, rows
 from steprule.launch.machine import MACHINE
 from tests.doors.torch.cases import ALL, case_id
 from tests.doors.torch.device import (
@@ -556,7 +556,7 @@ def test_parameters_of_which_some_have_no_kernel_there(
     def by_parameter(tensors: Any) -> Any:
         return MACHINE if tensors[0].data_ptr() in away else backend_of(tensors)
 
-    for module in (layout, home):
+    for module in (layout, deciding_device):
         monkeypatch.setattr(module, "backend_of", by_parameter)
 
     def scenario() -> Iterator[Any]:

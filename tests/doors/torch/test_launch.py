@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steprule.doors.torch import native, watch
+from steprule.doors.torch import native, staleness
 from steprule.doors.torch.base import Base
 from steprule.launch.launch import Launch
 from steprule.runtime import Table
@@ -385,7 +385,7 @@ def test_a_parameter_that_stands_in_a_group_twice_is_stepped_twice_as_by_torch()
 
 def test_without_guards_of_torch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch, layouts: list[Base]) -> None:
     (optimizer, params), (twin, others) = made(), made()
-    monkeypatch.setattr(watch, "_tensor_guards", lambda: None)
+    monkeypatch.setattr(staleness, "_tensor_guards", lambda: None)
     for t in range(3):
         gradients(params, t)
         optimizer.step()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.doors.torch.arguments import FOR_ALL_GROUPS, given
+from steprule.doors.torch.arguments import FOR_ALL_GROUPS, init_options
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import GuardOptions, Options
 from steprule.doors.torch.keys import OF_GUARDS
-from steprule.doors.torch.options import Choice, Naming, dressed
+from steprule.doors.torch.options import Choice, Naming, with_decay_and_sign
 from steprule.errors import HyperparameterError
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"]
@@ -45,12 +45,12 @@ class Adam(Base):
         **options: Unpack[Options],
     ) -> None:
         _check_tensors(lr, betas, is_refused=bool(foreach) and not capturable)
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         if group["amsgrad"]:
-            return dressed(rules.amsgrad, group), {"correction": "after_max"}
-        return dressed(rules.adam, group), {}
+            return with_decay_and_sign(rules.amsgrad, group), {"correction": "after_max"}
+        return with_decay_and_sign(rules.adam, group), {}
 
     def _takes_sparse(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         raise RuntimeError("Adam does not support sparse gradients, please consider SparseAdam instead")
@@ -75,7 +75,7 @@ class AdamW(Adam):
         fused: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, **given(locals()), decoupled_weight_decay=True)
+        super().__init__(params, **init_options(locals()), decoupled_weight_decay=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over another optimizer's parts; the decay stays decoupled, as torch's does."""
@@ -103,10 +103,10 @@ class Adamax(Base, meanings={"eps": "is added to |g|; at least 0."}):
         capturable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.adamax, group), {"eps": None} if group["eps"] == 0 else {}
+        return with_decay_and_sign(rules.adamax, group), {"eps": None} if group["eps"] == 0 else {}
 
 
 class NAdam(Base):
@@ -133,10 +133,10 @@ class NAdam(Base):
         differentiable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.nadam, group), {}
+        return with_decay_and_sign(rules.nadam, group), {}
 
 
 class RAdam(Base):
@@ -162,10 +162,10 @@ class RAdam(Base):
         differentiable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.radam, group), {"rho_min": 5.0, "eps_hat": True}
+        return with_decay_and_sign(rules.radam, group), {"rho_min": 5.0, "eps_hat": True}
 
 
 class SparseAdam(Base, meanings={"options": FOR_ALL_GROUPS}):
@@ -186,7 +186,7 @@ class SparseAdam(Base, meanings={"options": FOR_ALL_GROUPS}):
         maximize: bool = False,
         **options: Unpack[GuardOptions],
     ) -> None:
-        chosen = given(locals(), OF_GUARDS)
+        chosen = init_options(locals(), OF_GUARDS)
         for option, value, words in (("lr", lr, "learning rate"), ("eps", eps, "epsilon value")):
             if not isinstance(value, Tensor) and not value > 0:  # later 0 is fine: schedules begin there
                 raise HyperparameterError(f"Invalid {words}: {value}. {option} must be a positive number")
@@ -202,7 +202,7 @@ class SparseAdam(Base, meanings={"options": FOR_ALL_GROUPS}):
             raise ValueError(f"Complex params at indices {complex_}: SparseAdam does not support complex parameters")
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.adam, group), {"eps_hat": True}
+        return with_decay_and_sign(rules.adam, group), {"eps_hat": True}
 
     def _takes_dense(self, grad: Tensor) -> Tensor:
         raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")

@@ -11,7 +11,7 @@ from steprule.doors.torch.keys import OF_GUARDS
 from steprule.errors import HyperparameterError, suggest
 from steprule.formats import STATES
 
-__all__ = ["FOR_ALL_GROUPS", "OPTIONS", "check_flags", "check_implementation", "documented", "given"]
+__all__ = ["FOR_ALL_GROUPS", "OPTIONS", "check_flags", "check_implementation", "documented", "init_options"]
 
 OPTIONS = (*DEFAULTS, *OF_GUARDS)
 """What every class takes besides torch's arguments."""
@@ -75,7 +75,7 @@ _CALLED = {"learning_rate": "lr", "step_size": "lr", "epsilon": "eps", "wd": "we
 """What JAX, TensorFlow and scripts call an option of torch's."""
 
 
-def given(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[str, Any]:
+def init_options(arguments: Mapping[str, Any], known: Sequence[str] = OPTIONS) -> dict[str, Any]:
     """Return the options among the arguments of an ``__init__``, from its ``locals()``.
 
     Raises:

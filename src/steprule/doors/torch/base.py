@@ -23,7 +23,7 @@ from steprule.doors.torch.loading import (
     loaded_state,
 )
 from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
-from steprule.doors.torch.places import check_params, without_gradient
+from steprule.doors.torch.positions import check_params, without_gradient
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
 from steprule.formats import CODING
@@ -261,7 +261,7 @@ class Base(Stepping, torch.optim.Optimizer):
             state_dict, convert: as ``load_state_dict`` has them.
             added: further options, a dict a group.
         """
-        self._check_turn("load_state_dict()")
+        self._refuse_reentry("load_state_dict()")
         state_dict = dict(state_dict) if isinstance(state_dict, Mapping) else state_dict
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)

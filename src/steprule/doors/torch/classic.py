@@ -8,10 +8,10 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from steprule import rules
-from steprule.doors.torch.arguments import given
+from steprule.doors.torch.arguments import init_options
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import Options
-from steprule.doors.torch.options import Choice, Naming, dressed
+from steprule.doors.torch.options import Choice, Naming, with_decay_and_sign
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError
 
@@ -42,12 +42,12 @@ class SGD(Base):
         fused: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise HyperparameterError("Nesterov momentum requires a momentum and zero dampening")
-        return dressed(rules.sgd if group["momentum"] == 0 else rules.momentum, group), {}
+        return with_decay_and_sign(rules.sgd if group["momentum"] == 0 else rules.momentum, group), {}
 
     def _takes_sparse(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         _no_decay(group)
@@ -74,10 +74,10 @@ class RMSprop(Base, meanings={"alpha": "the decay of the averages, in [0, 1]."})
         differentiable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.rmsprop, group), {"momentum": None} if group["momentum"] == 0 else {}
+        return with_decay_and_sign(rules.rmsprop, group), {"momentum": None} if group["momentum"] == 0 else {}
 
 
 class Adagrad(Base):
@@ -103,14 +103,14 @@ class Adagrad(Base):
         fused: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
         self._refresh()
         for own in self._options:
             for param in own.group["params"]:
                 self.state[param].update(check_entry({}, param, own, self._naming)[1])
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.adagrad, group), {}
+        return with_decay_and_sign(rules.adagrad, group), {}
 
     def _takes_sparse(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         _no_decay(group)
@@ -141,10 +141,10 @@ class Adadelta(Base):
         differentiable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.adadelta, group), {}
+        return with_decay_and_sign(rules.adadelta, group), {}
 
 
 class Rprop(Base):
@@ -173,10 +173,10 @@ class Rprop(Base):
         differentiable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.rprop, group), {}
+        return with_decay_and_sign(rules.rprop, group), {}
 
 
 class ASGD(Base, meanings={"alpha": "the power of t by which the step size falls; at least 0."}):
@@ -199,10 +199,10 @@ class ASGD(Base, meanings={"alpha": "the power of t by which the step size falls
         capturable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rules.asgd, group), {"lagged": True}
+        return with_decay_and_sign(rules.asgd, group), {"lagged": True}
 
 
 def _no_decay(group: Mapping[str, Any]) -> None:

@@ -18,15 +18,15 @@ def contiguous_copies(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor
 
     Made when a step is laid out, so that what can fail fails before anything is changed.
     """
-    homes = [param.detach(), *state.slots.values()]
-    copies = [home.contiguous() for home in homes]
+    originals = [param.detach(), *state.slots.values()]
+    copies = [original.contiguous() for original in originals]
     # What is in C order is no copy and is stepped where it lies.
-    pairs = [(home, copy) for home, copy in zip(homes, copies, strict=True) if copy is not home]
+    pairs = [(original, copy) for original, copy in zip(originals, copies, strict=True) if copy is not original]
     slots = dict(zip(state.slots, copies[1:], strict=True))
 
     def put_back() -> None:
         with torch.no_grad():
-            for home, copy in pairs:
-                home.copy_(copy)
+            for original, copy in pairs:
+                original.copy_(copy)
 
     return copies[0], grad.detach().contiguous(), dataclasses.replace(state, slots=slots), put_back

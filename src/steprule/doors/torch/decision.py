@@ -30,32 +30,32 @@ class Decision:
     def __init__(self, guards: Guards, device: torch.device) -> None:
         self._guards = guards
         self.numbers: Tensor = torch.zeros(len(triton_decide.DECISION), dtype=torch.float64, device=device)
-        self.looking: Tensor = torch.zeros_like(self.numbers)
+        self.not_taken: Tensor = torch.zeros_like(self.numbers)
         self._copy = torch.zeros_like(self.numbers, device="cpu", pin_memory=device.type in devices.KINDS_WITH_STREAMS)
         self._coming: tuple[Any] | None = None
-        self.put()
+        self.upload()
 
     @property
     def taken(self) -> Tensor:
         """Whether the step is taken: a number on the device."""
         return self.numbers[1:]
 
-    def look(self) -> None:
+    def share_factor(self) -> None:
         """Let kernels that only look know the factor."""
-        self.looking[:1].copy_(self.numbers[:1])
+        self.not_taken[:1].copy_(self.numbers[:1])
 
-    def put(self) -> None:
+    def upload(self) -> None:
         """Let the device go on from the host's counts."""
         guards, self._coming = self._guards, None
         clip_norm = 0.0 if guards.clip_norm is None else guards.clip_norm
         given = [1.0, 1.0, guards.skipped, guards.in_a_row, clip_norm, 0.0]
         devices.to_device(torch.tensor(given, dtype=torch.float64, device="cpu"), self.numbers)
 
-    def settle(self) -> None:
+    def download(self) -> None:
         """Take over the device's counts. Waits for it."""
-        self._take(self.numbers.cpu())
+        self._set_counts(self.numbers.cpu())
 
-    def tell(self) -> None:
+    def request(self) -> None:
         """Ask the device to tell its counts when it gets there, if it has told what it was asked before.
 
         Where the host is ahead by several steps, the counts of the last one would never have come.
@@ -75,7 +75,7 @@ class Decision:
             return
         if not devices.has_come(self._coming[0]):
             return
-        self._take(self._copy)
+        self._set_counts(self._copy)
         self._coming = None
         guards = self._guards
         if guards.nonfinite == "skip" and guards.in_a_row > guards.max_skips:
@@ -85,6 +85,6 @@ class Decision:
                 "checkpoint, with a lower learning rate"
             )
 
-    def _take(self, numbers: Tensor) -> None:
+    def _set_counts(self, numbers: Tensor) -> None:
         _, _, skipped, in_a_row, _, _ = numbers.tolist()
         self._guards.skipped, self._guards.in_a_row = int(skipped), int(in_a_row)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
-from steprule.doors.torch.arguments import given
+from steprule.doors.torch.arguments import init_options
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import Options
-from steprule.doors.torch.options import Choice, Naming, dressed
+from steprule.doors.torch.options import Choice, Naming, with_decay_and_sign
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.hyperparameters import Hyperparameter
 
@@ -35,10 +35,10 @@ class {title}(Base, meanings=meanings):
     _naming = naming
 
     def __init__(self, params: Params, {arguments}) -> None:
-        super().__init__(params, given(locals()))
+        super().__init__(params, init_options(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
-        return dressed(rule, group), {{}}
+        return with_decay_and_sign(rule, group), {{}}
 """
 """Run for each rule, so that its arguments are those of a function that somebody has written."""
 _NAMES = {
@@ -49,8 +49,8 @@ _NAMES = {
     "Number": Number,
     "Params": Params,
     "Unpack": Unpack,
-    "dressed": dressed,
-    "given": given,
+    "with_decay_and_sign": with_decay_and_sign,
+    "init_options": init_options,
 }
 
 

@@ -25,15 +25,15 @@ __all__ = [
     "TRITON",
     "DeviceTable",
     "DeviceTables",
+    "Int64s",
     "TritonBackend",
-    "Words",
     "check_capture",
     "launches_of",
     "shared_places",
     "totals_of",
 ]
 
-Words = NDArray[np.int64]
+Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -97,30 +97,30 @@ class DeviceTable:
         self._host[self._first :] = [row.memories[1].address for row in rows]
         self._changing = devices.Mirror(torch.from_numpy(self._host), self.device)
         self._chunks = devices.sent(torch.from_numpy(_chunks(counts, triton.chunk_of(kernel.plan))), self.device)
-        self._table = devices.sent(torch.from_numpy(self._words(items, counts)), self.device)
+        self._table = devices.sent(torch.from_numpy(self._integers(items, counts)), self.device)
         self._have_moved = True
         self._follower = devices.Follower(self.device)
         gpu.prepare(kernel.code, triton.threads_of(kernel.plan), *[0] * 4, GUARDED=is_guarded)
 
-    def _words(self, items: Sequence[Bound], counts: Sequence[int]) -> Words:
+    def _integers(self, items: Sequence[Bound], counts: Sequence[int]) -> Int64s:
         plan = self._kernel.plan
         place = {id(array): index for index, array in enumerate(self._own)}
-        words = np.zeros((len(items), triton.width_of(plan)), np.int64)
+        integers = np.zeros((len(items), triton.width_of(plan)), np.int64)
         at = {name: len(plan.planes) + index for index, name in enumerate(triton.WORDS)}
         for index, (row, _, array) in enumerate(items):
             fixed = [*(memory.address for memory in row.memories), *row.integers]
-            words[index, : len(fixed)] = fixed
-            words[index, at["scalars"]] = self.scalars(place[id(array)])
-        words[:, at["count"]] = counts
+            integers[index, : len(fixed)] = fixed
+            integers[index, at["scalars"]] = self.scalars(place[id(array)])
+        integers[:, at["count"]] = counts
         if plan.sums:
-            words[:, at["sums"]] = devices.address_of(self.out) + 8 * len(plan.sums) * self.blocks.starts
-        return words
+            integers[:, at["sums"]] = devices.address_of(self.out) + 8 * len(plan.sums) * self.blocks.starts
+        return integers
 
     def scalars(self, number: int) -> int:
         """Return the address, on the device, of one of the rows of scalars."""
         return devices.address_of(self._changing.there) + 8 * self._wide * number
 
-    def set_gradients(self, addresses: Words) -> None:
+    def set_gradients(self, addresses: Int64s) -> None:
         """Let the gradients lie at these addresses."""
         self._host[self._first :] = addresses
         self._have_moved = True
@@ -180,7 +180,7 @@ class DeviceTables:
                 table = DeviceTable([items[place] for place in places])
             self._tables.append((places, table))
 
-    def set_gradients(self, gradients: Words) -> None:
+    def set_gradients(self, gradients: Int64s) -> None:
         """Let the gradients lie at these addresses."""
         for places, table in self._tables:
             table.set_gradients(gradients[places])

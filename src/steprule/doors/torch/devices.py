@@ -127,19 +127,19 @@ class Follower:
         self._stream = stream
 
 
-def to_device(numbers: Tensor, home: Tensor) -> None:
+def to_device(numbers: Tensor, out: Tensor) -> None:
     """Copy numbers of this machine's memory to a device, without waiting for it.
 
     From memory that the device can read by itself; torch gives it to nobody else before the copy is done.
     """
-    home.copy_(numbers.pin_memory() if home.device.type in KINDS_WITH_STREAMS else numbers.clone(), non_blocking=True)
+    out.copy_(numbers.pin_memory() if out.device.type in KINDS_WITH_STREAMS else numbers.clone(), non_blocking=True)
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
     """Return a copy of numbers of this machine's memory on a device, as ``to_device`` makes it."""
-    home = torch.empty(numbers.shape, dtype=numbers.dtype, device=device)
-    to_device(numbers, home)
-    return home
+    out = torch.empty(numbers.shape, dtype=numbers.dtype, device=device)
+    to_device(numbers, out)
+    return out
 
 
 class Mirror:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots
-from steprule.doors.torch.watch import Numbers
+from steprule.doors.torch.staleness import Numbers
 from steprule.launch.evaluate import Evaluated
 from steprule.launch.row import ScalarGroup
 

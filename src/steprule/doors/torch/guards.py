@@ -18,7 +18,7 @@ from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
 from steprule.launch.guards import GUARDS, Guards, NonFinite, scaled_squares
 
-__all__ = ["Given", "GuardOptions", "Options", "guards_of", "squares"]
+__all__ = ["GuardOptions", "Options", "TensorGradients", "guards_of", "squares"]
 
 
 class GuardOptions(TypedDict, total=False):
@@ -118,7 +118,7 @@ def _full(tensor: Tensor) -> Tensor:
     return tensor if gathered is None else gathered()
 
 
-class Given:
+class TensorGradients:
     """The gradients of a step, as ``Guards.decide`` looks at them.
 
     Args:

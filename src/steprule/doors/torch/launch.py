@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from steprule.doors.torch import devices
-from steprule.doors.torch.decided import Decided
 from steprule.doors.torch.decision import Decision
+from steprule.doors.torch.device_step import DeviceStep
 from steprule.doors.torch.device_table import TRITON, check_capture, shared_places
 from steprule.doors.torch.groups import Counts
 from steprule.doors.torch.guards import squares
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Stepped, tensor_memory
-from steprule.doors.torch.watch import Watch, Watched, guards_of
+from steprule.doors.torch.staleness import LaunchInputs, StalenessCheck, guards_of
 from steprule.formats import Formats
 from steprule.launch.aliasing import Aliasing
 from steprule.launch.evaluate import Evaluated
@@ -56,20 +56,20 @@ class TensorLaunch:
         stepped = [own for own in layout.stepped if decision is not None or own.row.memories[0].size]
         self._counts = Counts([] if decision else groups)
         self._rows = rows = [own.row for own in stepped]
-        self._has_copies, self._is_in_turns = self._set_apart(stepped), self._put_in_turns()
+        self._has_copies, self._is_ordered = self._copy_aliased(stepped), self._order_shared()
         around = layout.eager, layout.put_back
-        self._launch: Launch | Decided
+        self._launch: Launch | DeviceStep
         if decision is not None:
-            self._launch = Decided(stepped, guards, decision, found, *around)
+            self._launch = DeviceStep(stepped, guards, decision, found, *around)
         else:
             commit = self._counts.numbers.commit
             self._launch = Launch(rows, groups, guards, commit, torch.get_num_threads, *around)
-        self._placed = [] if decision else [row for row in rows if row.backend is TRITON]
-        self._is_decided_by_nobody = not (self._eager or guards.measures or decision or self._placed)
-        self._is_direct = not (self._has_copies or self._is_in_turns or any(around))
+        self._device_rows = [] if decision else [row for row in rows if row.backend is TRITON]
+        self._needs_no_decision = not (self._eager or guards.measures or decision or self._device_rows)
+        self._is_direct = not (self._has_copies or self._is_ordered or any(around))
         self._is_direct = self._is_direct and all(row.is_direct for row in rows)
 
-    def _set_apart(self, stepped: Sequence[Stepped]) -> bool:
+    def _copy_aliased(self, stepped: Sequence[Stepped]) -> bool:
         """Let gradients that lie in a parameter or slot be copies, and return whether there are any."""
         aliasing = Aliasing(self._rows)
         aliased = aliasing.find(np.array([row.memories[1].address for row in self._rows], np.int64))
@@ -81,7 +81,7 @@ class TensorLaunch:
                 row.memories[1] = tensor_memory(stepped[place].grad.detach().clone(), is_kept=True)
         return bool(aliased)
 
-    def _put_in_turns(self) -> bool:
+    def _order_shared(self) -> bool:
         """Let parameters that share memory be stepped one after the other, as by torch; return whether some do."""
         shared = shared_places(self._rows)
         for place in shared:
@@ -90,38 +90,38 @@ class TensorLaunch:
         return bool(shared)
 
     def keep(self, layout: Layout, options: Sequence[GroupOptions]) -> bool:
-        """Make ready for ``holds``, and return whether it may serve again."""
-        watched = layout.watched(options) if self._is_direct else None
-        if watched is not None:
-            self._keep(watched)
-        return watched is not None
+        """Make ready for ``is_valid``, and return whether it may serve again."""
+        inputs = layout.launch_inputs(options) if self._is_direct else None
+        if inputs is not None:
+            self._keep(inputs)
+        return inputs is not None
 
-    def _keep(self, watched: Watched) -> None:
+    def _keep(self, inputs: LaunchInputs) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
         self._aliasing, self._seen = Aliasing(self._rows), b""
-        self._stamps = [(own, *own.stamp) for own in watched.options]
-        self._watch = Watch(watched, [row.place for row in self._rows], self._counts.numbers)
+        self._stamps = [(own, *own.stamp) for own in inputs.options]
+        self._staleness = StalenessCheck(inputs, [row.place for row in self._rows], self._counts.numbers)
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
         # is due where it lies, by `.data =`, is not noticed.
-        kept = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
+        kept = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
         self._complex = [tensor for tensor in kept if tensor.is_complex()]
-        self._tensor_guards = guards_of([*self._complex, *watched.grads])
-        self._grads, self._any_absent = len(watched.grads), bool(watched.absent)
+        self._tensor_guards = guards_of([*self._complex, *inputs.grads])
+        self._grads, self._any_absent = len(inputs.grads), bool(inputs.absent)
 
-    def asks(self, found: Tensor | None) -> bool:
+    def fits(self, found: Tensor | None) -> bool:
         """Whether the launch serves where ``GradScaler`` has found this; a device that decides is told."""
-        return not isinstance(self._launch, Decided) or self._launch.asks(found)
+        return not isinstance(self._launch, DeviceStep) or self._launch.fits(found)
 
-    def holds(self, options: Sequence[GroupOptions], states: list[Any], grads: list[Any]) -> bool:
+    def is_valid(self, options: Sequence[GroupOptions], states: list[Any], grads: list[Any]) -> bool:
         """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
         if len(options) != len(self._stamps) or not all(map(_is_as_stamped, options, self._stamps)):
             return False
         present = [grad for grad in grads if grad is not None] if self._any_absent else grads
         if len(present) != self._grads or not self._tensor_guards(*self._complex, *present):
             return False
-        if not self._watch.holds(states, grads):
+        if not self._staleness.is_unchanged(states, grads):
             return False
-        found = self._watch.found
+        found = self._staleness.found
         seen = found.tobytes()
         if seen == self._seen:
             return True
@@ -138,9 +138,9 @@ class TensorLaunch:
         Raises:
             NonFiniteError: as the options say.
         """
-        if self._is_decided_by_nobody:
+        if self._needs_no_decision:
             return 1.0
-        check_capture(self._placed)
+        check_capture(self._device_rows)
         if any(devices.is_capturing(grad.device) for grad, _ in self._eager):
             raise RuntimeError(
                 "step() is captured in a CUDA graph, and some parameters are stepped by torch operations (DTensor and "
@@ -188,9 +188,9 @@ class TensorLaunch:
         return any(devices.is_capturing(row.device) for row in self._rows if row.backend is TRITON)
 
     @property
-    def is_decided(self) -> bool:
+    def device_decides(self) -> bool:
         """Whether the device decides about steps."""
-        return isinstance(self._launch, Decided)
+        return isinstance(self._launch, DeviceStep)
 
     @property
     def is_done(self) -> bool:

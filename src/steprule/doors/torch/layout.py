@@ -14,11 +14,11 @@ from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.formats import check_kept
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions, Naming
-from steprule.doors.torch.places import Item
+from steprule.doors.torch.positions import Item
 from steprule.doors.torch.rows import Stepped, backend_of, check_parameter, make_row, readable
 from steprule.doors.torch.sparse import gather
+from steprule.doors.torch.staleness import LaunchInputs
 from steprule.doors.torch.state import check_entry
-from steprule.doors.torch.watch import Watched
 from steprule.errors import StructureError
 
 __all__ = ["Layout"]
@@ -64,7 +64,7 @@ class Layout:
         read: returns a gradient as it is read.
         state: the optimizer's.
         items: the parameters.
-        home: the device that keeps step counts and scalar slots, and decides; None: this machine.
+        device: the device that keeps step counts and scalar slots, and decides; None: this machine.
 
     Raises:
         StructureError, StateError, RuntimeError: for gradients and states that do not fit.
@@ -76,11 +76,11 @@ class Layout:
         read: Callable[[Tensor, Mapping[str, Any]], Tensor],
         state: dict[Tensor, dict[str, Any]],
         items: Sequence[Item],
-        home: torch.device | None,
+        device: torch.device | None,
     ) -> None:
-        self._naming, self._read, self._state, self._home = naming, read, state, home
+        self._naming, self._read, self._state, self._deciding_device = naming, read, state, device
         self.stepped: list[Stepped] = []
-        self.groups = TensorGroups(on_device=home is not None)
+        self.groups = TensorGroups(on_device=device is not None)
         self.eager: list[Callable[[], None]] = []
         self.eager_grads: list[tuple[Tensor, GroupOptions]] = []
         self.put_back: list[Callable[[], None]] = []
@@ -101,7 +101,7 @@ class Layout:
         grad = readable(grad, param)
         # A copy is another one at the next step.
         self.is_reusable = self.is_reusable and grad is given
-        state, fresh = check_entry(entry, param, options, self._naming, self._home)
+        state, fresh = check_entry(entry, param, options, self._naming, self._deciding_device)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
             check_kept(state.storage, param)
@@ -122,22 +122,22 @@ class Layout:
                 self.put_back.append(back)
             self.stepped.append(Stepped(row, param, grad, state, entry, options))
         else:
-            self._check_home(param)
+            self._check_deciding_device(param)
             check_kept(state.storage, param, clips_update=options.values.guard.clips_update)
             self.eager.append(eager_step(param, grad, options, state))
             self.eager_grads.append((grad, options))
         if put_back is not None:
             self.put_back.append(put_back)
 
-    def _check_home(self, param: Tensor) -> None:
+    def _check_deciding_device(self, param: Tensor) -> None:
         """Refuse a state that kernels cannot walk where the device counts the steps."""
-        if self._home is not None:
+        if self._deciding_device is not None:
             raise StructureError(
                 f"the state of a parameter of shape {tuple(param.shape)} on {param.device} has tensors of another kind "
                 "(a subclass, another layout); nothing was stepped. Load a state dict of plain tensors"
             )
 
-    def watched(self, options: Sequence[GroupOptions]) -> Watched | None:
+    def launch_inputs(self, options: Sequence[GroupOptions]) -> LaunchInputs | None:
         """Return what the launch of the rows depends on; None if it cannot serve again."""
         lists, states = [own.group["params"] for own in options], list(self._state.values())
         # Machine code looks into lists and dicts, and would not understand what only looks like them.
@@ -151,4 +151,4 @@ class Layout:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]
         params, grads = [own.param for own in self.stepped], [own.grad for own in self.stepped]
-        return Watched(options, lists, states, slots, params, grads, self.absent)
+        return LaunchInputs(options, lists, states, slots, params, grads, self.absent)

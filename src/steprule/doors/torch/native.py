@@ -4,7 +4,7 @@ In Python each question about a tensor costs 50 nanoseconds, and a thousand smal
 each. Machine code asks torch's stable C interface (``aoti_torch_get_data_ptr`` and its like take a pointer to the
 tensor's handle, which is a word of the Python object) and Python's (``PyDict_GetItemWithError``, ``PyList_GetItem``).
 The place of the handle is found by its value, ``tensor._cdata``. Where it is not found, or torch lacks the functions,
-``look`` finds nothing as it was, and every step is laid out anew.
+``is_unchanged`` finds nothing as it was, and every step is laid out anew.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from steprule.doors.torch.watch_ir import WORDS, module
+from steprule.doors.torch.staleness_ir import WORDS, module
 from steprule.runtime.jit import build
 
-__all__ = ["WORDS", "dtype_code", "look"]
+__all__ = ["WORDS", "dtype_code", "is_unchanged"]
 
 _PYTHON = ("PyList_Size", "PyList_GetItem", "PyDict_GetItemWithError")
 _TORCH = tuple(f"aoti_torch_get_{what}" for what in ("data_ptr", "dtype", "dim", "sizes", "strides"))
@@ -34,7 +34,7 @@ def dtype_code(dtype: torch.dtype) -> int:
     return int(function()) if function else 0
 
 
-def look(watch: int, states: list[Any], grads: list[Any]) -> bool:
+def is_unchanged(watch: int, states: list[Any], grads: list[Any]) -> bool:
     """Return whether all that the watch at that address names is as it was, and note the gradients' addresses."""
     compiled = _compiled()
     return compiled is not None and compiled(watch, states, grads, None) == 1
@@ -45,11 +45,11 @@ def _compiled() -> Callable[..., int] | None:
     offset, library = _offset(), _library()
     if offset is None or library is None or sys.implementation.name != "cpython":
         return None
-    homes = {**dict.fromkeys(_PYTHON, ctypes.pythonapi), **dict.fromkeys(_TORCH, library)}
-    if not all(hasattr(home, name) for name, home in homes.items()):
+    libs = {**dict.fromkeys(_PYTHON, ctypes.pythonapi), **dict.fromkeys(_TORCH, library)}
+    if not all(hasattr(lib, name) for name, lib in libs.items()):
         return None
-    functions = {name: ctypes.cast(getattr(home, name), ctypes.c_void_p).value or 0 for name, home in homes.items()}
-    (looking,) = build(module(offset, functions), "look")
+    functions = {name: ctypes.cast(getattr(lib, name), ctypes.c_void_p).value or 0 for name, lib in libs.items()}
+    (looking,) = build(module(offset, functions), "is_unchanged")
     pointer, thing = ctypes.c_void_p, ctypes.py_object
     return ctypes.PYFUNCTYPE(ctypes.c_int64, pointer, thing, thing, thing)(looking)
 

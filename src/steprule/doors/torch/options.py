@@ -26,9 +26,9 @@ __all__ = [
     "Choice",
     "GroupOptions",
     "Naming",
-    "dressed",
     "hyperparameters",
     "tupled",
+    "with_decay_and_sign",
 ]
 
 Choice = tuple[Rule, dict[str, Any]]
@@ -87,7 +87,7 @@ _WORDS = {
 _MISSING = object()
 
 
-def dressed(rule: Rule, group: Mapping[str, Any]) -> Rule:
+def with_decay_and_sign(rule: Rule, group: Mapping[str, Any]) -> Rule:
     """Return ``rule`` with the weight decay, if it has none of its own, and the direction that the group asks for."""
     if group.get("weight_decay", 0) != 0 and "weight_decay" not in rule.hyperparameters:
         rule = decoupled(rule) if group.get("decoupled_weight_decay") else l2(rule)
@@ -185,11 +185,11 @@ class GroupOptions:
         guards: what is done to gradients.
         formats: how states and parameters are kept.
         entries: how states of its parameters are laid out, by all that this depends on.
-        home: the device that decides about steps, and then reads tensors that lie there itself; None: this machine.
+        deciding_device: the device that decides about steps and reads tensors that lie there; None: this machine.
     """
 
     formats: Formats
-    home: torch.device | None = None
+    deciding_device: torch.device | None = None
 
     def __init__(
         self,
@@ -209,10 +209,10 @@ class GroupOptions:
         self._names, self._defaults = tuple(options), defaults
         self._scale: float | None = None
         self._numbers: dict[str, float] | None = None
-        self._look()
+        self._read_keys()
         self.rule, self.values = self._resolve(choose, None, None)
 
-    def _look(self) -> None:
+    def _read_keys(self) -> None:
         """Find out which options the group has: formats that are the defaults need not be there, nor guards.
 
         Raises:
@@ -235,7 +235,7 @@ class GroupOptions:
             HyperparameterError: when an option has no longer a meaning.
         """
         if len(self.group) != self._size:
-            self._look()
+            self._read_keys()
         try:
             seen = (scale, *self._get(self.group))
         except KeyError as error:
@@ -301,7 +301,7 @@ class GroupOptions:
         if not isinstance(value, Tensor) or value.device.type == "cpu":
             return _number(value)
         known = self._known.get(id(value))
-        if known is not None and known[0] is value and value.device == self.home:
+        if known is not None and known[0] is value and value.device == self.deciding_device:
             return known[1]
         number = _number(value)
         self._known = {**dict(list(self._known.items())[1 - _KNOWN :]), id(value): (value, number)}

@@ -20,13 +20,13 @@ def gather(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, S
     """
     grad = grad.coalesce()
     at = tuple(grad.indices())
-    homes = [param.detach(), *state.slots.values()]
-    touched = [home[at] for home in homes]
+    originals = [param.detach(), *state.slots.values()]
+    touched = [original[at] for original in originals]
     slots = dict(zip(state.slots, touched[1:], strict=True))
 
     def put_back() -> None:
         with torch.no_grad():
-            for home, new in zip(homes, touched, strict=True):
-                home[at] = new
+            for original, new in zip(originals, touched, strict=True):
+                original[at] = new
 
     return touched[0], grad.values(), dataclasses.replace(state, slots=slots), put_back

@@ -32,13 +32,13 @@ def check_entry(
     param: Tensor,
     options: GroupOptions,
     naming: Naming,
-    home: torch.device | None = None,
+    device: torch.device | None = None,
     form: Entry | None = None,
 ) -> tuple[Slots, dict[str, Tensor]]:
     """Return the state of a parameter by the rule's names, and what must be put into the entry for it.
 
     Slots that are not there start; slots of a narrower type are widened, which loses nothing. Step counts and scalar
-    slots go to the device ``home``, if there is one; what it counts is not looked at here, which would wait for it.
+    slots go to ``device``, if there is one; what it counts is not looked at here, which would wait for it.
     ``form`` is how the state is laid out, where that is known.
 
     Raises:
@@ -57,7 +57,7 @@ def check_entry(
     planes = {plane: _as_stepped(form, plane, tensor, param) for plane, tensor in planes.items()}
     keys = form.keys
     fresh = {key: planes[plane] for plane, key in keys.items() if planes[plane] is not entry.get(key)}
-    numbers = _Numbers(entry, fresh, _HERE if home is None else home, form.what)
+    numbers = _Numbers(entry, fresh, _HERE if device is None else device, form.what)
     scalars = {
         slot: numbers.take(key, torch.float64, options.values.start_of(slot)) for slot, key in form.scalars.items()
     }
@@ -67,7 +67,7 @@ def check_entry(
     # What was not counted before has been stepped if its slots are there.
     begun = float(has_all and not naming.counts)
     step = numbers.take("step", naming.count_dtype or _step_dtype(), begun)
-    return Slots(planes, scalars, step, _steps(step, form.what) if home is None else 0, form.storage, keys), fresh
+    return Slots(planes, scalars, step, _steps(step, form.what) if device is None else 0, form.storage, keys), fresh
 
 
 def _form(param: Tensor, options: GroupOptions, naming: Naming) -> Entry:
@@ -126,7 +126,7 @@ def _start(param: Tensor, value: float) -> Tensor:
 
 
 class _Numbers(NamedTuple):
-    """Step counts and scalar slots as tensors of one number on the device ``home``, which are an entry's, or new.
+    """Step counts and scalar slots as tensors of one number on the device ``device``, which are an entry's, or new.
 
     Attributes:
         entry: the entry.
@@ -137,7 +137,7 @@ class _Numbers(NamedTuple):
 
     entry: Mapping[str, Any]
     fresh: dict[str, Tensor]
-    home: torch.device
+    device: torch.device
     what: str
 
     def take(self, key: str, dtype: torch.dtype, start: float) -> Tensor:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from steprule.doors.guards import HasGuards
+from steprule.doors.reentrancy import NotReentrant
+from steprule.doors.torch.deciding_device import deciding_device_of
 from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.formats import names_of
-from steprule.doors.torch.guards import Given
-from steprule.doors.torch.home import home_of
+from steprule.doors.torch.guards import TensorGradients
 from steprule.doors.torch.launch import TensorLaunch
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.modes import sees_operations
 from steprule.doors.torch.options import Choice, GroupOptions, Naming
-from steprule.doors.torch.places import Item, Places, places_of, rounds
-from steprule.doors.turns import InTurns
+from steprule.doors.torch.positions import Item, Places, places_of, rounds
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading, StepMonitor
 from steprule.runtime.interrupts import uninterrupted
@@ -27,7 +27,7 @@ from steprule.runtime.interrupts import uninterrupted
 __all__ = ["Stepping"]
 
 
-class Stepping(HasGuards, InTurns):
+class Stepping(HasGuards, NotReentrant):
     """The steps of a torch optimizer, which ``Base`` is; it has the groups, the state and the options."""
 
     param_groups: list[dict[str, Any]]
@@ -61,7 +61,7 @@ class Stepping(HasGuards, InTurns):
         Raises:
             StateError: when a step is under way.
         """
-        self._check_turn("step()")
+        self._refuse_reentry("step()")
         try:
             self._is_stepping = True
             readings = self._stepped()
@@ -80,10 +80,14 @@ class Stepping(HasGuards, InTurns):
         if self._released is not None:
             grads = [None if type(grad) is self._released else grad for grad in grads]
         launch = None if sees_operations() else self._launch
-        if launch is not None and launch.asks(found) and launch.holds(self._options, list(self.state.values()), grads):
-            if found is not None and not launch.is_decided and found.item():
+        if (
+            launch is not None
+            and launch.fits(found)
+            and launch.is_valid(self._options, list(self.state.values()), grads)
+        ):
+            if found is not None and not launch.device_decides and found.item():
                 return None
-            factor = launch.factor(self._given(grads))
+            factor = launch.factor(self._gradients_of(grads))
             return None if factor is None else self._run(launch, factor, None)
         self._launch = None
         with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
@@ -98,7 +102,7 @@ class Stepping(HasGuards, InTurns):
         launch.begin()
         try:
             launch.take(factor, entries, names, readings)
-            self._is_refused = names is not None and launch.is_decided and not readings
+            self._is_refused = names is not None and launch.device_decides and not readings
         except BaseException:  # a signal, before or after the step was taken
             self._launch = None
             if self._monitor is not None and launch.is_done:
@@ -106,8 +110,8 @@ class Stepping(HasGuards, InTurns):
             raise
         return readings
 
-    def _given(self, grads: Sequence[Tensor | None]) -> Gradients:
-        return Given(self._options, grads, self._read, self.guards.clip_value)
+    def _gradients_of(self, grads: Sequence[Tensor | None]) -> Gradients:
+        return TensorGradients(self._options, grads, self._read, self.guards.clip_value)
 
     @torch.no_grad()
     def _step_alone(self, param: Tensor) -> None:
@@ -147,19 +151,19 @@ class Stepping(HasGuards, InTurns):
         params = [(param, options) for options in self._options for param in options.group["params"]]
         items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
         turns = rounds(items)
-        home = self._home(items, found) if len(turns) == 1 else None
-        if found is not None and home is None and found.item():
+        device = self._deciding_device(items, found) if len(turns) == 1 else None
+        if found is not None and device is None and found.item():
             return None
-        self._tell(home)
+        self._set_deciding_device(device)
         factor: float | None = None
         launches: list[TensorLaunch | None] = []
         readings: list[Reading] = []
         # Where a parameter stands twice there are several launches, of which a signal handler finds all or none.
         with uninterrupted() if len(turns) > 1 else contextlib.nullcontext():
             for turn in turns:
-                layout, launch = self._laid_out(turn, home, found)
+                layout, launch = self._laid_out(turn, device, found)
                 if not launches:  # every gradient is in the first round
-                    factor = launch.factor(self._given(grads))
+                    factor = launch.factor(self._gradients_of(grads))
                 if factor is None:
                     return None
                 _check_capture(layout, launch)
@@ -169,38 +173,38 @@ class Stepping(HasGuards, InTurns):
         return readings
 
     def _step_once(self, items: Sequence[Item]) -> None:
-        layout, launch = self._laid_out(items, self._home(items, None), None)
+        layout, launch = self._laid_out(items, self._deciding_device(items, None), None)
         launch.begin()
-        launch.take(launch.factor(self._given([])) or 1.0, layout.entries, None, [])
+        launch.take(launch.factor(self._gradients_of([])) or 1.0, layout.entries, None, [])
 
-    def _home(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
-        return home_of(self._options, items, self.guards, (found, self.__dict__.get("grad_scale")))
+    def _deciding_device(self, items: Sequence[Item], found: Tensor | None) -> torch.device | None:
+        return deciding_device_of(self._options, items, self.guards, (found, self.__dict__.get("grad_scale")))
 
-    def _tell(self, home: torch.device | None) -> None:
+    def _set_deciding_device(self, device: torch.device | None) -> None:
         """Let the groups know who reads their tensors; where it is this machine again, it reads them now."""
         for own in self._options:
-            if own.home is not None and home is None:
-                own.home = None
+            if own.deciding_device is not None and device is None:
+                own.deciding_device = None
                 own.refresh(self._rule, self.__dict__.get("grad_scale"))
-            own.home = home
+            own.deciding_device = device
 
     def _laid_out(
-        self, items: Sequence[Item], home: torch.device | None, found: Tensor | None
+        self, items: Sequence[Item], device: torch.device | None, found: Tensor | None
     ) -> tuple[Layout, TensorLaunch]:
-        layout = Layout(self._naming, self._read, self.state, items, home)
-        if home is None:
+        layout = Layout(self._naming, self._read, self.state, items, device)
+        if device is None:
             self._settle()
             self._decision = None
             return layout, TensorLaunch(layout, self.guards)
-        if self._decision is None or self._decision.numbers.device != home:
+        if self._decision is None or self._decision.numbers.device != device:
             self._settle()
-            self._decision = Decision(self.guards, home)
+            self._decision = Decision(self.guards, device)
         return layout, TensorLaunch(layout, self.guards, self._decision, found)
 
     def _settle(self) -> None:
         """Take over what a device has counted. Waits for it."""
         if self._decision is not None:
-            self._decision.settle()
+            self._decision.download()
 
     def _forget(self) -> None:
         """Lay out the next step anew."""
@@ -220,7 +224,7 @@ class Stepping(HasGuards, InTurns):
     def _take_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> None:
         super()._take_checkpoint_extra(extra, hyperparameters)
         if self._decision is not None:
-            self._decision.put()
+            self._decision.upload()
 
 
 def _check_capture(layout: Layout, launch: TensorLaunch) -> None:

@@ -24,29 +24,29 @@ class Values:
 
     def __init__(self, options: GroupOptions, device: torch.device) -> None:
         self._options, self._device = options, device
-        self._homes: dict[tuple[str, ...], devices.Mirror] = {}
+        self._mirrors: dict[tuple[str, ...], devices.Mirror] = {}
 
     def address(self, names: Sequence[str]) -> int:
         """Return where the numbers of these names lie, one after the other."""
         key = tuple(names)
-        if key not in self._homes:
+        if key not in self._mirrors:
             none = torch.full((max(1, len(key)),), math.nan, dtype=torch.float64, device="cpu")
-            self._homes[key] = devices.Mirror(none, self._device)
-        return devices.address_of(self._homes[key].there)
+            self._mirrors[key] = devices.Mirror(none, self._device)
+        return devices.address_of(self._mirrors[key].there)
 
     def send(self) -> None:
         """Copy to the device what has changed; what lies there already is copied every time."""
         options = self._options
         tensors = options.on_device(self._device)
         numbers = {**options.values, **options.guards.numbers(1.0 if GRAD_SCALE in tensors else options.scale)}
-        for names, home in self._homes.items():
+        for names, mirror in self._mirrors.items():
             given = [_number(0.0 if name in tensors else numbers.get(name)) for name in names]
-            if home.always or given != home.host[: len(given)].tolist():
-                home.host[: len(given)] = torch.tensor(given, dtype=torch.float64, device="cpu")
-                home.send(0, len(home.host))
+            if mirror.always or given != mirror.host[: len(given)].tolist():
+                mirror.host[: len(given)] = torch.tensor(given, dtype=torch.float64, device="cpu")
+                mirror.send(0, len(mirror.host))
             for index, name in enumerate(names):
                 if name in tensors:
-                    home.there[index].copy_(tensors[name].detach().reshape(()), non_blocking=True)
+                    mirror.there[index].copy_(tensors[name].detach().reshape(()), non_blocking=True)
 
 
 def _number(value: object) -> float:

@@ -1,4 +1,4 @@
-"""The columns of a watch: what a cached launch depends on, for ``native.look``."""
+"""The columns of a watch: what a cached launch depends on, for ``native.is_unchanged``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from steprule.doors.torch.options import GroupOptions
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
 
-__all__ = ["Numbers", "Watch", "Watched", "guards_of"]
+__all__ = ["LaunchInputs", "Numbers", "StalenessCheck", "guards_of"]
 
-Words = NDArray[np.int64]
+Int64s = NDArray[np.int64]
 
 
 class Numbers:
@@ -50,7 +50,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Watched:
+class LaunchInputs:
     """What a launch depends on.
 
     Attributes:
@@ -72,7 +72,7 @@ class Watched:
     absent: Sequence[int]
 
 
-class Watch:
+class StalenessCheck:
     """Notices when anything that a launch depends on is no longer as it was.
 
     Checked in one call: the parameters of each group, the states' dicts and the tensors in them, where all these
@@ -85,26 +85,26 @@ class Watch:
         numbers: the step counts and scalar slots.
 
     Attributes:
-        found: the addresses of the gradients at ``present``, after ``holds``.
+        found: the addresses of the gradients at ``present``, after ``is_unchanged``.
     """
 
-    def __init__(self, watched: Watched, present: Sequence[int], numbers: Numbers) -> None:
-        self._kept = (watched.lists, watched.states, watched.slots, watched.params, numbers)
-        self._states = len(watched.states)
-        self.found: Words = np.zeros(len(present), np.int64)
-        tensors = [*watched.params, *(tensor for _, _, tensor in watched.slots)]
+    def __init__(self, inputs: LaunchInputs, present: Sequence[int], numbers: Numbers) -> None:
+        self._kept = (inputs.lists, inputs.states, inputs.slots, inputs.params, numbers)
+        self._states = len(inputs.states)
+        self.found: Int64s = np.zeros(len(present), np.int64)
+        tensors = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
         shaped = [tensor for tensor in tensors if tensor.dim()]
         metas = [np.array([*tensor.shape, *tensor.stride()], np.int64) for tensor in shaped]
-        lists = [_ids(items) for items in watched.lists]
+        lists = [_ids(items) for items in inputs.lists]
         self._also_kept = (metas, lists)
         columns: dict[str, NDArray[Any]] = {
-            "list_objects": _ids(watched.lists),
-            "list_sizes": np.array([len(items) for items in watched.lists], np.int64),
+            "list_objects": _ids(inputs.lists),
+            "list_sizes": np.array([len(items) for items in inputs.lists], np.int64),
             "list_items": _addresses(lists),
-            "state_items": _ids(watched.states),
-            "slot_dicts": _ids([home for home, _, _ in watched.slots]),
-            "slot_keys": _ids([key for _, key, _ in watched.slots]),
-            "slot_items": _ids([tensor for _, _, tensor in watched.slots]),
+            "state_items": _ids(inputs.states),
+            "slot_dicts": _ids([owner for owner, _, _ in inputs.slots]),
+            "slot_keys": _ids([key for _, key, _ in inputs.slots]),
+            "slot_items": _ids([tensor for _, _, tensor in inputs.slots]),
             "tensor_objects": _ids(tensors),
             "tensor_pointers": np.array([address_of(tensor) for tensor in tensors], np.int64),
             "shaped_objects": _ids(shaped),
@@ -112,7 +112,7 @@ class Watch:
             "shaped_dims": np.array([tensor.dim() for tensor in shaped], np.int64),
             "shaped_metas": _addresses(metas),
             **numbers.columns,
-            "absent_places": np.array(watched.absent, np.int64),
+            "absent_places": np.array(inputs.absent, np.int64),
             "grad_places": np.array(present, np.int64),
             "grad_pointers": self.found,
         }
@@ -120,12 +120,12 @@ class Watch:
         self._job = _job(columns)
         self._at = address(self._job)
 
-    def holds(self, states: list[Any], grads: list[Any]) -> bool:
+    def is_unchanged(self, states: list[Any], grads: list[Any]) -> bool:
         """Whether all is as it was, given the values of the optimizer's state and all gradients."""
-        return len(states) == self._states and native.look(self._at, states, grads)
+        return len(states) == self._states and native.is_unchanged(self._at, states, grads)
 
 
-def _job(columns: Mapping[str, NDArray[Any]]) -> Words:
+def _job(columns: Mapping[str, NDArray[Any]]) -> Int64s:
     job = np.zeros(len(native.WORDS), np.int64)
     for name, index in native.WORDS.items():
         if name in columns:
@@ -148,11 +148,11 @@ _COUNTED = {
 }
 
 
-def _ids(objects: Sequence[object]) -> Words:
+def _ids(objects: Sequence[object]) -> Int64s:
     return np.fromiter(map(id, objects), np.int64, len(objects))
 
 
-def _addresses(arrays: Sequence[NDArray[Any]]) -> Words:
+def _addresses(arrays: Sequence[NDArray[Any]]) -> Int64s:
     return np.fromiter(map(address, arrays), np.int64, len(arrays))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from steprule.backends import triton_decide, triton_prelude
 from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
-from steprule.doors.torch.device_table import DeviceTable, Words, launches_of, totals_of
+from steprule.doors.torch.device_table import DeviceTable, Int64s, launches_of, totals_of
 from steprule.doors.torch.rows import Stepped
 from steprule.doors.torch.values import Values
 from steprule.engine import PassKey, kind_of
@@ -29,14 +29,14 @@ from steprule.launch.recipe import Recipe, reading
 from steprule.launch.sums import blocks_of
 from steprule.runtime import gpu
 
-__all__ = ["Decided"]
+__all__ = ["DeviceStep"]
 
 _STEPS = ("step", "monitored")
 Sums = tuple[int, int]
 """The address of a row's partial sums, and how many lines there are."""
 
 
-class Stage:
+class DevicePass:
     """One pass of a step: the scalars of every row, and then the kernels that read them.
 
     Args:
@@ -52,7 +52,7 @@ class Stage:
         which: PassKey,
         stepped: Sequence[Stepped],
         steps: Sequence[Tensor],
-        before: Sequence[Stage] = (),
+        before: Sequence[DevicePass] = (),
         *,
         is_guarded: bool = False,
     ) -> None:
@@ -91,7 +91,7 @@ class Stage:
         return self._flat.reshape(-1, self.columns)
 
     @property
-    def _steps_rows(self) -> bool:
+    def _is_step(self) -> bool:
         """Whether it moves the parameters, and counts the step; others only look."""
         return self._which in _STEPS
 
@@ -103,7 +103,7 @@ class Stage:
     def _prelude(self, places: list[int], table: DeviceTable) -> tuple[Tensor, Any, int]:
         plan = self._stepped[places[0]].row.kernel_of(self._which).plan
         prelude = plan.prelude
-        words = np.zeros((len(places), triton_prelude.width_of(prelude, plan.before)), np.int64)
+        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.before)), np.int64)
         for line, i in enumerate(places):
             own, step = self._stepped[i], self._steps[i]
             values = self._values[id(own.options)].address(prelude.arguments)
@@ -111,14 +111,14 @@ class Stage:
             is_double = int(step.dtype is torch.float64)
             at = [values, devices.address_of(step), is_double, table.scalars(line), own.options.values.seed or 0]
             sums = [word for stage in self._before[: len(plan.before)] for word in stage.sums[id(own.row)]]
-            words[line] = [*at, max(1, own.row.memories[0].size), *slots, *sums]
-        home = devices.sent(torch.from_numpy(words), self._device)
+            integers[line] = [*at, max(1, own.row.memories[0].size), *slots, *sums]
+        sent = devices.sent(torch.from_numpy(integers), self._device)
         kernel = gpu.load(triton_prelude.emit(prelude, plan.before))
         threads = triton_prelude.threads_of(prelude, plan.before)
-        gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded or not self._steps_rows)
-        return home, kernel, threads
+        gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded or not self._is_step)
+        return sent, kernel, threads
 
-    def set_gradients(self, addresses: Words) -> None:
+    def set_gradients(self, addresses: Int64s) -> None:
         """Let the gradients lie at these addresses."""
         for places, table in self._tables:
             table.set_gradients(addresses[places])
@@ -139,12 +139,12 @@ class Stage:
             decision: its factor enters the scalars, and steps are counted if it says that they are taken.
             taken: what says whether they are; None: they are.
         """
-        for (places, table), (words, kernel, threads) in zip(self._tables, self._preludes, strict=True):
-            addresses = devices.address_of(words), devices.address_of(decision)
+        for (places, table), (integers, kernel, threads) in zip(self._tables, self._preludes, strict=True):
+            addresses = devices.address_of(integers), devices.address_of(decision)
             gpu.launch(kernel, len(places), threads, *addresses, GUARDED=taken is not None)
-            table.run(taken if self._steps_rows else None)
+            table.run(taken if self._is_step else None)
         if devices.is_capturing(self._device):
-            devices.keep_alive(*(words for words, _, _ in self._preludes), *self._steps, self._flat, decision)
+            devices.keep_alive(*(integers for integers, _, _ in self._preludes), *self._steps, self._flat, decision)
 
     def count(self, place: int) -> int:
         """Return the number of the step that a row has taken last. Waits for the device."""
@@ -155,7 +155,7 @@ class Stage:
         return totals_of(self._tables)
 
 
-class Decided(Recipe[Stage]):
+class DeviceStep(Recipe[DevicePass]):
     """Steps parameters on one device as the device decides, with scalars that it computes.
 
     Args:
@@ -186,11 +186,11 @@ class Decided(Recipe[Stage]):
         self.is_done = False
         """Whether the step that was begun has been launched."""
 
-    def _pass(self, which: PassKey, places: Sequence[int]) -> Stage:
+    def _pass(self, which: PassKey, places: Sequence[int]) -> DevicePass:
         stepped, counts = [self._stepped[place] for place in places], [self._counts[place] for place in places]
         before = [stage for stage, _ in self._sums.get(kind_of(which), ())]
         with devices.on(self._device):
-            return Stage(which, stepped, counts, before, is_guarded=self._decides and which in _STEPS)
+            return DevicePass(which, stepped, counts, before, is_guarded=self._decides and which in _STEPS)
 
     def _prepare(self) -> None:
         """Make the kernel that decides."""
@@ -202,7 +202,7 @@ class Decided(Recipe[Stage]):
         if self._decides:
             gpu.prepare(self._kernel, triton_decide.THREADS, *[0] * 4, **self._choices)
 
-    def asks(self, found: Tensor | None) -> bool:
+    def fits(self, found: Tensor | None) -> bool:
         """Whether it serves where ``GradScaler`` has found this, which then is what counts."""
         if (found is None) != (self._found is None) or (found is not None and found.device != self._device):
             return False
@@ -229,32 +229,32 @@ class Decided(Recipe[Stage]):
     def _count(self) -> None:
         self.is_done = True  # the device has counted it
 
-    def _readings(self, monitored: Stage, names: Sequence[str]) -> list[Reading]:
+    def _readings(self, monitored: DevicePass, names: Sequence[str]) -> list[Reading]:
         if self._decides and not self._decision.taken[0].item():
             return []
         lines = enumerate(zip(self.rows, monitored.totals(), strict=True))
         return [reading(row, names, monitored.count(k), line) for k, (row, line) in lines if row.memories[0].size]
 
-    def _move(self, last: Stage) -> None:
+    def _move(self, last: DevicePass) -> None:
         """Launch all kernels of a step: nothing waits for the device in between."""
         decision = self._decision
         summing = [stage for stage, _ in self._sums["step" if last is self._step else "monitored"]]
         with devices.on(self._device):
-            self._follower.follow(decision.numbers, decision.looking)
+            self._follower.follow(decision.numbers, decision.not_taken)
             for stage in (self._norm, *summing, last):  # what can fail for want of memory comes first
                 if stage is not None:
                     stage.send()
             if self._norm is not None:
-                self._norm.run(decision.looking, decision.looking[1:])
+                self._norm.run(decision.not_taken, decision.not_taken[1:])
             if self._decides:
                 self._decide()
             if summing:
-                decision.look()
+                decision.share_factor()
             for stage in summing:
-                stage.run(decision.looking, decision.looking[1:])
+                stage.run(decision.not_taken, decision.not_taken[1:])
             last.run(decision.numbers, decision.taken if self._decides else None)
             if self._decides:
-                decision.tell()
+                decision.request()
 
     def _decide(self) -> None:
         sums = self._squares
@@ -263,7 +263,7 @@ class Decided(Recipe[Stage]):
         addresses = devices.address_of(sums), found, devices.address_of(self._decision.numbers), len(sums)
         gpu.launch(self._kernel, 1, triton_decide.THREADS, *addresses, **self._choices)
         if devices.is_capturing(self._device):
-            devices.keep_alive(self._decision.numbers, self._decision.looking, told)
+            devices.keep_alive(self._decision.numbers, self._decision.not_taken, told)
 
 
 def _bound(own: Stepped, which: PassKey) -> Bound:

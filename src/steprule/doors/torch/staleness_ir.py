@@ -1,4 +1,4 @@
-"""The machine code of ``native.look``, as LLVM IR."""
+"""The machine code of ``native.is_unchanged``, as LLVM IR."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDS = {
     )
 }
 
-# What `look` calls, in order: a check, the word of its number of items, and its other arguments.
+# What `is_unchanged` calls, in order: a check, the word of its number of items, and its other arguments.
 _CALLS = (
     ("lists", "lists", "list_objects list_sizes list_items"),
     ("items", "states", "%states state_items"),
@@ -172,7 +172,7 @@ read:
 
 
 def module(offset: int, functions: Mapping[str, int]) -> str:
-    """Return the module that defines ``look``.
+    """Return the module that defines ``is_unchanged``.
 
     Args:
         offset: where a tensor's Python object keeps its handle, in bytes.
@@ -203,7 +203,7 @@ def _word(name: str, kind: str, register: str) -> str:
 
 
 def _look() -> str:
-    lines = ["\ndefine i64 @look(ptr %watch, ptr %states, ptr %grads, ptr %none) {", "check0:"]
+    lines = ["\ndefine i64 @is_unchanged(ptr %watch, ptr %states, ptr %grads, ptr %none) {", "check0:"]
     for k, (check, count, arguments) in enumerate(_CALLS):
         names = arguments.split()
         lines += [_word(name, "ptr", f"{name}{k}") for name in names if not name.startswith("%")]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from steprule.errors import StateError
 
-__all__ = ["InTurns"]
+__all__ = ["NotReentrant"]
 
 
-class InTurns:
+class NotReentrant:
     """What optimizers of all doors have so that nothing changes them in the middle of a step.
 
     Signal handlers may run while a step is made ready. What they find is whole, since none of the step has happened
@@ -21,7 +21,7 @@ class InTurns:
     _alone: Sequence[object] = ()
     """Parameters that are being stepped in a backward pass: several, where threads of several devices do it."""
 
-    def _check_turn(self, what: str) -> None:
+    def _refuse_reentry(self, what: str) -> None:
         """Refuse what changes the optimizer while a step is under way.
 
         Raises:

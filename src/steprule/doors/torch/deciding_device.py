@@ -10,14 +10,14 @@ from torch import Tensor
 from steprule.doors.torch import devices
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.places import Item
+from steprule.doors.torch.positions import Item
 from steprule.doors.torch.rows import backend_of
 from steprule.launch.guards import Guards
 
-__all__ = ["home_of"]
+__all__ = ["deciding_device_of"]
 
 
-def home_of(
+def deciding_device_of(
     options: Sequence[GroupOptions], items: Sequence[Item], guards: Guards, told: Sequence[Tensor | None]
 ) -> torch.device | None:
     """Return the device on which a step is decided; None for this machine.
@@ -35,7 +35,7 @@ def home_of(
     if not pairs:
         return None
     device = pairs[0][0].device
-    if not devices.has_kernels(device) or not _asks(options, guards, device, told):
+    if not devices.has_kernels(device) or not _needs_device(options, guards, device, told):
         return None
     if any(own.group.get("differentiable") for own in options):
         return None
@@ -43,7 +43,9 @@ def home_of(
     return device if alike else None
 
 
-def _asks(options: Sequence[GroupOptions], guards: Guards, device: torch.device, told: Sequence[Tensor | None]) -> bool:
+def _needs_device(
+    options: Sequence[GroupOptions], guards: Guards, device: torch.device, told: Sequence[Tensor | None]
+) -> bool:
     """Whether the numbers of a step depend on what the device knows, and this machine is not asked for its word."""
     if guards.nonfinite == "raise" or not guards.is_alone:
         return False
