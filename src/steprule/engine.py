@@ -62,7 +62,7 @@ class Kernel:
     code: Any
 
     @property
-    def kept(self) -> tuple[Plane, ...]:
+    def state_planes(self) -> tuple[Plane, ...]:
         """The planes beside the parameter and the gradient: the slots', and what else is kept of the parameter."""
         return self.plan.planes[2:]
 

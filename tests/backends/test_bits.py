@@ -240,7 +240,7 @@ def test_a_gradient_that_lies_badly_once_slows_down_no_later_step() -> None:
     theta, raw = np.zeros(400, np.float32), np.zeros(400 * 4 + 1, np.uint8)
     optimizer = sr.Optimizer(theta, "adam")
     optimizer.step(raw[1:].view(np.float32))
-    assert [row.is_direct for row in optimizer._placing._launch.rows] == [True]
+    assert [row.is_direct for row in optimizer._layout._launch.rows] == [True]
 
 
 def test_gradients_may_move_and_change_layout_between_steps() -> None:

@@ -52,7 +52,7 @@ def assert_goes(make: Callable[[], Any]) -> None:
 def arrays_of(optimizer: Any) -> Iterator[Any]:
     """Yield the parameters and states of an optimizer."""
     if isinstance(optimizer, sr.Optimizer):
-        yield from (array for leaf in optimizer._leaves for array in (leaf.given, *leaf.kept))
+        yield from (array for leaf in optimizer._leaves for array in (leaf.base, *leaf.state))
         return
     yield from (param for group in optimizer.param_groups for param in group["params"])
     yield from (x for entry in optimizer.state.values() for x in entry.values() if isinstance(x, Tensor))

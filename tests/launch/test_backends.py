@@ -79,6 +79,6 @@ def test_an_unaligned_gradient_changes_nothing_for_those_after_it(backend: str) 
             g[...] = rng.standard_normal(g.shape)
             assert g.flags.aligned == (t > 0 or not offset)
             optimizer.step(g)
-        assert all(row.is_direct for row in optimizer._placing._launch.rows)
+        assert all(row.is_direct for row in optimizer._layout._launch.rows)
         found.append((theta.tobytes(), str(monitor.rows)))
     assert found[0] == found[1]

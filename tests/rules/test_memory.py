@@ -71,7 +71,7 @@ def _loader(name: str) -> Loader:
         return BACKENDS[name]
     pytest.importorskip(name)
     if name == "jax":
-        from steprule.doors.jax.moving import JAX
+        from steprule.doors.jax.tree_step import JAX
 
         return JAX
     pytest.importorskip("torch")
@@ -189,7 +189,11 @@ def test_a_launch_keeps_its_machine_code(no_collector: None) -> None:
     made = kernel(rule, rule.variant(rule.resolve({})), _PLAIN, MACHINE)
     values = {**rule.resolve({}), "t": 1}
     scalars = np.array(made.plan.prelude.function(*(values[name] for name in made.plan.prelude.arguments)), float)
-    arrays = [np.ones(100, np.float32), np.ones(100, np.float32), *(np.zeros(100, np.float32) for _ in made.kept)]
+    arrays = [
+        np.ones(100, np.float32),
+        np.ones(100, np.float32),
+        *(np.zeros(100, np.float32) for _ in made.state_planes),
+    ]
     expected = rule.compute([array[:1] for array in arrays], 1, rule.resolve({}))[0]
     table = Table([100], len(arrays))
     table.set_row(0, made.code, address(scalars))

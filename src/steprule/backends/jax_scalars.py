@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 
 __all__ = [
-    *("Exact", "as_scalar", "exact", "kept", "negate", "one_minus_exp", "one_minus_power", "reloaded", "traced"),
+    *("Exact", "as_scalar", "exact", "to_pair", "negate", "one_minus_exp", "one_minus_power", "from_pair", "traced"),
     "where",
 ]
 
@@ -175,7 +175,7 @@ def traced(value: Any) -> Array:
     return jnp.asarray(value).astype(_default())
 
 
-def kept(value: Number) -> Array:
+def to_pair(value: Number) -> Array:
     """Return a number as a state keeps it: two numbers of the widest type there is, whose sum it is.
 
     Of float32 they have 48 bits together; where JAX has 64 bits, the second is 0, and the shape is the same.
@@ -187,7 +187,7 @@ def kept(value: Number) -> Array:
     return jnp.stack([high, _wide(lambda: jnp.asarray(wide - high.astype(np.float64)).astype(np.float32))])
 
 
-def reloaded(state: Array, is_exact: bool) -> Number:
+def from_pair(state: Array, is_exact: bool) -> Number:
     """Return the number that a state keeps: exact, or to be differentiated."""
     state = jnp.asarray(state)
     if not is_exact:

@@ -22,7 +22,7 @@ from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
 from steprule.rules import Rule, load
 from steprule.rules.rule import Variant
-from steprule.rules.settings import Settings, apart, read
+from steprule.rules.settings import Settings, read, without_defaults
 
 __all__ = ["emit"]
 
@@ -119,7 +119,7 @@ def emit(
 ) -> None:
     """Write out a rule as a target runs it."""
     _check_machine(target, triple, cpu)
-    chosen, settings = apart(load(rule))
+    chosen, settings = without_defaults(load(rule))
     variant = chosen.variant(chosen.resolve(_joined(dict(settings), parse(chosen, options or []))))
     if target is Target.latex:
         given = [name for name, value in (("dtype", dtype), ("states", states), ("weights", weights)) if value]

@@ -21,10 +21,10 @@ from steprule.runtime import get_num_threads
 from steprule.runtime.addresses import address, addresses
 from steprule.runtime.commit import Commit
 
-__all__ = ["ArrayGradients", "Placing"]
+__all__ = ["ArrayGradients", "LaunchLayout"]
 
 
-class Placing:
+class LaunchLayout:
     """Lays the leaves out for a launch, anew whenever gradients are in other orders of axes than before.
 
     Args:
@@ -44,8 +44,8 @@ class Placing:
         commit: Commit,
     ) -> None:
         self._leaves, self._groups, self._backend, self._guards, self._commit = leaves, groups, backend, guards, commit
-        self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.given) for leaf in leaves]
-        self._unlike: set[int] | None = None
+        self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.base) for leaf in leaves]
+        self._strided: set[int] | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a launch holds addresses of arrays and cannot be copied; make a new one")
@@ -58,9 +58,9 @@ class Placing:
                 become read-only.
         """
         plain = list(grads)
-        unlike: set[int] = set()
-        for index, (grad, (shape, dtype, strides, given)) in enumerate(zip(grads, self._expected, strict=True)):
-            if not given.flags.writeable:
+        strided: set[int] = set()
+        for index, (grad, (shape, dtype, strides, base)) in enumerate(zip(grads, self._expected, strict=True)):
+            if not base.flags.writeable:
                 place = self._leaves[index].place
                 raise StructureError(
                     f"{place} has become read-only; nothing was stepped. Set {place}.flags.writeable = True"
@@ -70,35 +70,35 @@ class Placing:
             leaf = self._leaves[index]
             plain[index] = _check_gradient(grad, leaf)
             if not same_strides(plain[index], leaf.array):
-                unlike.add(index)
-        return plain, unlike
+                strided.add(index)
+        return plain, strided
 
-    def launch(self, grads: Sequence[Array], unlike: set[int]) -> tuple[Launch, Sequence[Array]]:
+    def launch(self, grads: Sequence[Array], strided: set[int]) -> tuple[Launch, Sequence[Array]]:
         """Return the launch for gradients that have passed ``check``, and those to step with.
 
         A gradient that lies in the memory of a parameter or slot is copied: the step of one leaf would
         change the gradient of another. What can fail, fails here.
         """
-        if unlike != self._unlike:
-            self._lay_out(grads, unlike)
+        if strided != self._strided:
+            self._lay_out(grads, strided)
         aliased = self._set_gradients(grads)
         if not aliased:
             return self._launch, grads
-        copies, unlike = self.check([grad.copy(order="K") if i in aliased else grad for i, grad in enumerate(grads)])
-        return self.launch(copies, unlike)  # copies lie in nobody's memory: this goes one level deep
+        copies, strided = self.check([grad.copy(order="K") if i in aliased else grad for i, grad in enumerate(grads)])
+        return self.launch(copies, strided)  # copies lie in nobody's memory: this goes one level deep
 
-    def _lay_out(self, grads: Sequence[Array], unlike: set[int]) -> None:
-        self._unlike = None  # until all is made: what follows may be interrupted
+    def _lay_out(self, grads: Sequence[Array], strided: set[int]) -> None:
+        self._strided = None  # until all is made: what follows may be interrupted
         rows = [self._row(leaf, grad) for leaf, grad in zip(self._leaves, grads, strict=True)]
         self._others = [place for place, row in enumerate(rows) if not row.is_direct]
         self._aliasing, self._seen = Aliasing(rows), b""
         self._only: int | None = None
         groups = list(self._groups.values())
         self._launch = Launch(rows, groups, self._guards, self._commit, get_num_threads)
-        self._unlike = unlike
+        self._strided = strided
 
     def _row(self, leaf: Leaf, grad: Array) -> Row:
-        memories = [array_memory(leaf.array), _gradient_memory(grad), *map(array_memory, leaf.kept)]
+        memories = [array_memory(leaf.array), _gradient_memory(grad), *map(array_memory, leaf.state)]
         group, dtype, shape = self._groups[id(leaf.group)], str(leaf.array.dtype), leaf.array.shape
         shard = Shard(leaf.group.first_row)
         return Row(leaf.number, group, self._backend, leaf.storage, memories, dtype, shape, shard)

@@ -17,15 +17,15 @@ from steprule.formats import GROUP, Codec, Storage, shape_of
 from steprule.launch.memory import array_memory
 from steprule.launch.values import GroupValues
 
-__all__ = ["Leaf", "constant_parts", "make_kept"]
+__all__ = ["Leaf", "constant_planes", "make_state"]
 
 
 @dataclass
 class Leaf:
     """One parameter.
 
-    ``array`` is a plain view of the caller's ``given``: a subclass may change what `*` means. The weak
-    reference keeps NumPy from moving the memory in ``given.resize``.
+    ``array`` is a plain view of the caller's ``base``: a subclass may change what `*` means. The weak
+    reference keeps NumPy from moving the memory in ``base.resize``.
 
     Attributes:
         place: where it is in the caller's structure.
@@ -36,20 +36,20 @@ class Leaf:
 
     place: str
     number: int
-    given: Array
+    base: Array
     kernel: Kernel
     storage: Storage
     group: GroupValues
-    kept: list[Array]
+    state: list[Array]
 
     def __post_init__(self) -> None:
-        self.array: Array = self.given.view(np.ndarray)
-        self._held = weakref.ref(self.given)
+        self.array: Array = self.base.view(np.ndarray)
+        self._no_resize = weakref.ref(self.base)
 
     @property
     def planes(self) -> dict[str, Array]:
         """The kept planes by name."""
-        return {plane.name: array for plane, array in zip(self.kernel.kept, self.kept, strict=True)}
+        return {plane.name: array for plane, array in zip(self.kernel.state_planes, self.state, strict=True)}
 
     @property
     def target(self) -> Target:
@@ -59,8 +59,8 @@ class Leaf:
 
     def fresh(self) -> dict[str, Array]:
         """Return the planes before the first step, by name."""
-        kept = make_kept(self.array, self.kernel, self.group)
-        return {plane.name: array for plane, array in zip(self.kernel.kept, kept, strict=True)}
+        state = make_state(self.array, self.kernel, self.group)
+        return {plane.name: array for plane, array in zip(self.kernel.state_planes, state, strict=True)}
 
     def slot(self, name: str) -> Array | None:
         """Return a slot: where it lies if it is kept as it is, else decoded to a new float32 array."""
@@ -70,7 +70,7 @@ class Leaf:
         return self.planes[name] if codec.is_plain else numbers_of(codec, name, self.planes, self.array.shape)
 
 
-def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
+def make_state(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
     """Return the planes of a parameter before the first step."""
     order: Literal["C", "K"] = "C" if kernel.needs_order or not array_memory(array).is_dense else "K"
     planes: dict[str, Array] = {}
@@ -80,13 +80,13 @@ def make_kept(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
         elif codec.is_plain:
             fresh = {"": like(array, codec.planes[0].dtype, group.start_of(name), f"{name}{group.place}", order)}
         else:
-            constant = constant_parts(codec, group.start_of(name), f"{name}{group.place}")
+            constant = constant_planes(codec, group.start_of(name), f"{name}{group.place}")
             fresh = {p.suffix: np.full(shape_of(p, array.shape), constant[p.suffix], p.dtype) for p in codec.planes}
         planes |= {plane_name(name, suffix): plane for suffix, plane in fresh.items()}
-    return [planes[plane.name] for plane in kernel.kept]
+    return [planes[plane.name] for plane in kernel.state_planes]
 
 
-def constant_parts(codec: Codec, value: float, what: str) -> dict[str, int]:
+def constant_planes(codec: Codec, value: float, what: str) -> dict[str, int]:
     """Return what each plane holds everywhere where a value is the same number everywhere.
 
     Raises:

@@ -12,7 +12,7 @@ from steprule.doors.describe import describe
 from steprule.doors.dicts import dict_of, from_dict
 from steprule.doors.group import Group, as_groups, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
-from steprule.doors.leaf import Leaf, make_kept
+from steprule.doors.leaf import Leaf, make_state
 from steprule.doors.state import State
 from steprule.doors.stepping import Stepping
 from steprule.doors.structure import Structure, keystr
@@ -133,7 +133,7 @@ class Optimizer(Stepping):
         """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
         # By identity: groups are mappings, and those with the same options are equal.
         places = {id(group): place for place, group in enumerate(self.groups)}
-        leaves = [(leaf.place, leaf.given, places[id(leaf.group)], leaf.storage, leaf.kept) for leaf in self._leaves]
+        leaves = [(leaf.place, leaf.base, places[id(leaf.group)], leaf.storage, leaf.state) for leaf in self._leaves]
         own = ("rule", "groups", "guards", "_backend", "_structure", "_count")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
@@ -179,7 +179,7 @@ class Optimizer(Stepping):
     @property
     def params(self) -> Any:
         """The parameters, in the structure they were given."""
-        return self._structure.rebuild([leaf.given for leaf in self._leaves])
+        return self._structure.rebuild([leaf.base for leaf in self._leaves])
 
     @property
     def slots(self) -> dict[str, Any]:
@@ -250,5 +250,5 @@ class Optimizer(Stepping):
             kept = self.rule.trace(group.variant).slots
             storage = wanted[index].storage(kind, array.shape, kept, place)
             chosen = self._kernel(group, storage)
-            made.append(Leaf(place, number, array, chosen, storage, group, make_kept(array, chosen, group)))
+            made.append(Leaf(place, number, array, chosen, storage, group, make_state(array, chosen, group)))
         return made

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.doors.gradients import ArrayGradients, Placing
+from steprule.doors.gradients import ArrayGradients, LaunchLayout
 from steprule.doors.guards import HasGuards
 from steprule.doors.leaf import Leaf
 from steprule.doors.reentrancy import NotReentrant
@@ -33,7 +33,7 @@ class Stepping(HasGuards, NotReentrant):
 
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
     __slots__ = (
-        *("_backend", "_commit", "_count", "_is_stepping", "_leaves", "_monitor", "_placing", "_scalars"),
+        *("_backend", "_commit", "_count", "_is_stepping", "_leaves", "_monitor", "_layout", "_scalars"),
         *("_structure", "_variants", "groups", "guards", "rule"),
     )
     rule: Rule
@@ -47,7 +47,7 @@ class Stepping(HasGuards, NotReentrant):
     _variants: list[Variant]
     _monitor: StepMonitor | None
     _scalars: list[ScalarGroup]
-    _placing: Placing
+    _layout: LaunchLayout
 
     @property
     def t(self) -> int:
@@ -62,10 +62,10 @@ class Stepping(HasGuards, NotReentrant):
             self._change_kernels()
         for own, values in zip(self._scalars, scheduled, strict=True):
             own.t, own.scheduled = t, values
-        launch, leaves = self._placing.launch(*self._placing.check(self._structure.leaves(grads)))
+        launch, gradients = self._layout.launch(*self._layout.check(self._structure.leaves(grads)))
         factor: float | None = 1.0
         if self.guards.measures:
-            factor = launch.factor(ArrayGradients(self._leaves, leaves, self.guards.clip_value))
+            factor = launch.factor(ArrayGradients(self._leaves, gradients, self.guards.clip_value))
         if factor is not None:
             self._take(t, launch, factor, is_read=self._monitor is not None and self._monitor.is_due())
 
@@ -83,11 +83,11 @@ class Stepping(HasGuards, NotReentrant):
                 launch.run()
         except BaseException:  # a signal: either the step has been taken, or nothing has
             if self.t == t:
-                self._tell(readings)
+                self._notify(readings)
             raise
-        self._tell(readings)
+        self._notify(readings)
 
-    def _tell(self, readings: list[Reading]) -> None:
+    def _notify(self, readings: list[Reading]) -> None:
         if self._monitor is not None:
             self._monitor.take(readings or None)
 
@@ -107,6 +107,6 @@ class Stepping(HasGuards, NotReentrant):
         self._commit = Commit([address(self._count), *places])
         self._scalars = [ScalarGroup(group, group.scalars) for group in self.groups]
         by_id = {id(own.values): own for own in self._scalars}
-        self._placing = Placing(self._leaves, by_id, self._backend, self.guards, self._commit)
+        self._layout = LaunchLayout(self._leaves, by_id, self._backend, self.guards, self._commit)
         # Last: whoever interrupts this finds options that are not yet laid out, and the next step does it anew.
         self._variants = [group.variant for group in self.groups]

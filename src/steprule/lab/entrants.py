@@ -16,7 +16,7 @@ from steprule.lab.uncorrected import adam_uncorrected
 from steprule.rules import CATALOGUE, Rule, l2
 from steprule.rules.hyperparameters import Hyperparameter
 from steprule.rules.named import named, probes
-from steprule.rules.settings import apart
+from steprule.rules.settings import without_defaults
 
 __all__ = ["Shown", "menu", "numbers", "plan_of", "shown", "told_apart"]
 
@@ -36,7 +36,7 @@ def told_apart(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """Return the rules with names that differ, from each other and those of the page: one's own ``adam (mine.py)``."""
     of_name: dict[str, set[Rule]] = {name: {rule} for name, rule in menu().items()}
     for rule in rules:  # one with settings is made anew whenever it is named
-        of_name.setdefault(rule.name, set()).add(apart(rule)[0])
+        of_name.setdefault(rule.name, set()).add(without_defaults(rule)[0])
     return tuple(
         rule if len(of_name[rule.name]) == 1 or menu().get(rule.name) is rule else replace(rule, name=_placed(rule))
         for rule in rules

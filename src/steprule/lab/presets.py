@@ -8,7 +8,7 @@ from typing import Any
 from steprule.lab.entrants import menu
 from steprule.lab.view import Entry, View
 from steprule.rules import Rule
-from steprule.rules.settings import apart
+from steprule.rules.settings import without_defaults
 
 __all__ = ["first_view", "is_story", "presets"]
 
@@ -257,7 +257,7 @@ def _sliders(entry: Entry, *, tunes: bool) -> Pairs:
 
     Rates that the page looks for are left open.
     """
-    plain = f"{apart(entry.rule)[0].name}."
+    plain = f"{without_defaults(entry.rule)[0].name}."
     usual = {key.removeprefix(plain): value for key, value in _FIRST.items() if key.startswith(plain)}
     if tunes:
         usual.pop("lr", None)

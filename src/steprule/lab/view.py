@@ -11,7 +11,7 @@ from steprule.errors import HyperparameterError, RuleError
 from steprule.lab.entrants import menu, told_apart
 from steprule.lab.surface import Surface
 from steprule.rules import Rule
-from steprule.rules.settings import Settings, apart, with_defaults
+from steprule.rules.settings import Settings, with_defaults, without_defaults
 
 __all__ = ["TWIN", "Entry", "View"]
 
@@ -96,7 +96,7 @@ def _of_page(rule: Rule) -> tuple[Rule, Settings]:
 
     What a slider cannot do, since it is fixed when a rule is traced, makes another rule: ``momentum(nesterov=True)``.
     """
-    plain, settings = apart(rule)
+    plain, settings = without_defaults(rule)
     [plain] = told_apart([plain])
     usual = dict(plain.variant(plain.resolve({})))
     chosen = dict(plain.variant(plain.resolve(dict(settings))))

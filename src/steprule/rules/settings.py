@@ -14,7 +14,7 @@ from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import COMBINATORS
 from steprule.rules.rule import Rule
 
-__all__ = ["Settings", "apart", "labelled", "parse", "read", "split", "with_defaults"]
+__all__ = ["Settings", "labelled", "parse", "read", "split", "with_defaults", "without_defaults"]
 
 Settings = tuple[tuple[str, Any], ...]
 """Hyperparameters as they were written, in that order."""
@@ -124,7 +124,7 @@ def with_defaults(rule: Rule, settings: Settings) -> Rule:
     return replace(rule, name=name, hyperparameters=hyperparameters, made_by=(with_defaults, (rule, settings)))
 
 
-def apart(rule: Rule) -> tuple[Rule, Settings]:
+def without_defaults(rule: Rule) -> tuple[Rule, Settings]:
     """Return what ``with_defaults`` has made a rule of; any other rule, and no settings."""
     if rule.made_by and rule.made_by[0] is with_defaults:
         plain, settings = rule.made_by[1]

@@ -15,7 +15,7 @@ import torch
 
 import steprule as sr
 import steprule.jax as ours
-from steprule.doors.jax import alias, convert, leaves, mask, moving, slots, stepper, transformation, values
+from steprule.doors.jax import alias, convert, leaves, mask, slots, stepper, transformation, tree_step, values
 from steprule.errors import StepruleError
 from tests.doors.remedies import Remedy, untried
 
@@ -220,7 +220,7 @@ REMEDIES: dict[str, Remedy] = {
         "one whole number, .* map over it with jax.vmap",
         (lambda: jax.vmap(lambda seed: stepped(ours.adam(0.1, seed=seed, **SMALL)))(jnp.arange(3)),),
     ),
-    # slots.py, moving.py
+    # slots.py, tree_step.py
     "formats": Remedy(
         lambda: stepped(ours.adam(0.1, **SMALL), state=OURS),
         "Call init again",
@@ -332,7 +332,7 @@ def test_what_a_message_says_helps(name: str) -> None:
 
 
 def test_no_error_is_without_a_remedy_that_is_tried() -> None:
-    files = (alias, convert, leaves, mask, moving, slots, stepper, transformation, values)
+    files = (alias, convert, leaves, mask, slots, stepper, transformation, tree_step, values)
     assert untried(files, REMEDIES.values()) == []
 
 

@@ -100,7 +100,7 @@ def test_rules_are_themselves_when_copied_and_pickled() -> None:
 def test_addresses_are_never_copied() -> None:
     optimizer = sr.Optimizer(np.zeros(3))
     optimizer.step(np.ones(3))
-    for part in (optimizer._placing, optimizer._placing._launch):
+    for part in (optimizer._layout, optimizer._layout._launch):
         with pytest.raises(TypeError, match="cannot be copied"):
             copy.deepcopy(part)
     with pytest.raises(TypeError, match=r"use copy\.deepcopy"):

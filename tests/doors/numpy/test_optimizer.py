@@ -636,7 +636,7 @@ def test_a_failure_in_the_launch_takes_the_count_back(monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimizer._placing._launch._table, "run", fail)
+        patch.setattr(optimizer._layout._launch._table, "run", fail)
         with pytest.raises(KeyboardInterrupt):
             optimizer.step(np.ones(3))
     assert repr(optimizer.state_dict()) == repr(before)

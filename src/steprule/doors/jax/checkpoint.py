@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from steprule.backends.jax_scalars import kept
+from steprule.backends.jax_scalars import to_pair
 from steprule.checkpoint import Stored, short, stored, type_of
 from steprule.coding import plane_name
 from steprule.doors.foreign.names import slot_names
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.leaves import type_of as type_in_jax
-from steprule.doors.jax.slots import codec_of, placed, planes_of, slot_of
+from steprule.doors.jax.slots import codec_of, planes_of, slot_of, with_sharding_of
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import State as Slots
@@ -176,8 +176,8 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
         for slot, old in olds.items():
             columns[names[slot]][number] = _slot(slot, old, target, planes, tuple(leaf.shape))
     new = {name: treedef.unflatten(column) for name, column in columns.items()}
-    new |= {names[slot]: own.slots[names[slot]] if value is None else kept(value) for slot, value in wanted.items()}
-    count = placed(jnp.asarray(t, jnp.int32), own.count)
+    new |= {names[slot]: own.slots[names[slot]] if value is None else to_pair(value) for slot, value in wanted.items()}
+    count = with_sharding_of(jnp.asarray(t, jnp.int32), own.count)
     whole = _with_others(mapped(run.state, {"slots"}, lambda _: Slots(count, new)), state)
 
     def take() -> None:
@@ -190,7 +190,7 @@ def _slot(slot: str, old: Any, target: Target, planes: Mapping[str, Any], shape:
     """Return the new value of a slot, where the old one is."""
     codec = target.codecs[slot]
     arrays = [jnp.asarray(planes[plane_name(slot, spec.suffix)]) for spec in codec.planes]
-    return jax.tree.map(placed, slot_of(arrays, codec, shape), old)
+    return jax.tree.map(with_sharding_of, slot_of(arrays, codec, shape), old)
 
 
 def _target(stepper: Stepper, leaf: Any, path: str) -> Target:
@@ -245,7 +245,7 @@ def _like(name: str, array: Any, old: Any) -> Any:
         array = array.view(jnp.bfloat16)
     if array.shape != old.shape or array.dtype != old.dtype:
         raise StateError(f"{name} is {old.dtype} of shape {old.shape}, in the checkpoint {array.dtype} {array.shape}")
-    return placed(jnp.asarray(array), old) if isinstance(old, jax.Array) else array
+    return with_sharding_of(jnp.asarray(array), old) if isinstance(old, jax.Array) else array
 
 
 class _Place:

@@ -26,16 +26,16 @@ __all__ = [
     "Coded",
     "EightBit",
     "NonNegativeEightBit",
-    "check_kept",
+    "check_codec",
     "codec_of",
     "decode",
     "encoded",
     "is_coded",
     "is_plain",
     "made",
-    "placed",
     "planes_of",
     "slot_of",
+    "with_sharding_of",
 ]
 
 
@@ -136,10 +136,10 @@ def encoded(numbers: Any, like: Any) -> Any:
         new = slot_of(planes, BFLOAT16.signed, numbers.shape)
     else:
         new = numbers.astype(like.dtype)
-    return jax.tree.map(placed, new, like)
+    return jax.tree.map(with_sharding_of, new, like)
 
 
-def placed(new: Array, like: Any) -> Array:
+def with_sharding_of(new: Array, like: Any) -> Array:
     """Return an array on the devices and in the sharding of another, where these are known."""
     is_known = isinstance(like, jax.Array) and not isinstance(like, jax.core.Tracer)
     return jax.device_put(new, like.sharding) if is_known else new
@@ -198,7 +198,7 @@ def check_planes(value: Any, codec: Codec, shape: tuple[int, ...], what: str) ->
             )
 
 
-def check_kept(value: Any, codec: Codec, what: str) -> None:
+def check_codec(value: Any, codec: Codec, what: str) -> None:
     """Refuse a slot that is kept in another way.
 
     Raises:

@@ -16,8 +16,8 @@ from steprule import engine
 from steprule.backends.jax_scalars import kept
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
-from steprule.doors.jax.moving import Moving, PassKind, Slots
 from steprule.doors.jax.slots import made
+from steprule.doors.jax.tree_step import PassKind, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, without_effect
@@ -133,7 +133,7 @@ class Stepper:
             HyperparameterError: when a schedule cannot be traced, or t is no step number.
         """
         self._check_slots(slots)
-        step = Moving(self, kind, count_of(t), at_step(self.rule, self.values, t - 1), t, slots)
+        step = TreeStep(self, kind, count_of(t), at_step(self.rule, self.values, t - 1), t, slots)
         leaves, treedef = flat(grads)
         paths = paths_of(grads)
         own = [None] * len(leaves) if params is None else flat_like(params, treedef, "the parameters")

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from steprule.doors.torch.entry import is_coded_key
 
-__all__ = ["copied", "moved", "placed", "waiting"]
+__all__ = ["copied", "moved", "on_device_of", "waiting"]
 
 
-def placed(value: Any, param: Tensor, is_coded: bool) -> Any:
+def on_device_of(value: Any, param: Tensor, is_coded: bool) -> Any:
     """Return a copy of a plane on the parameter's device: of plain numbers in its layout, of codes in C order."""
     if isinstance(value, Tensor) and is_coded and not value.is_sparse:
         return value.detach().to(param.device).clone(memory_format=torch.contiguous_format)
@@ -26,7 +26,7 @@ def placed(value: Any, param: Tensor, is_coded: bool) -> Any:
 
 def waiting(key: str, value: Any, param: Tensor, off: set[str]) -> Any:
     """Return a copy of what is no slot of now. Slots that are ``off`` keep their format, for when they are on again."""
-    return placed(value, param, is_coded_key(key)) if key in off else moved(value, param)
+    return on_device_of(value, param, is_coded_key(key)) if key in off else moved(value, param)
 
 
 def moved(value: Any, param: Tensor) -> Any:

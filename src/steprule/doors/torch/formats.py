@@ -30,7 +30,7 @@ __all__ = [
     "STORAGE",
     "FormatOptions",
     "check_formats",
-    "check_kept",
+    "check_has_kernel",
     "described",
     "formats_of",
     "names_of",
@@ -100,7 +100,7 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
     return formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
 
 
-def check_kept(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:
+def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:
     """Check that a tensor whose formats or guards need a kernel is one that kernels walk.
 
     Raises:

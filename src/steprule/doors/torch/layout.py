@@ -11,7 +11,7 @@ from torch import Tensor
 from steprule.doors.torch.contiguous import contiguous_copies
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
-from steprule.doors.torch.formats import check_kept
+from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.positions import Item
@@ -104,13 +104,13 @@ class Layout:
         state, fresh = check_entry(entry, param, options, self._naming, self._deciding_device)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
-            check_kept(state.storage, param)
+            check_has_kernel(state.storage, param)
             names = self._naming.slots
             self.eager.append(differentiable_step(param, grad, options, state, entry, names))
             return
         put_back = None
         if grad.is_sparse:
-            check_kept(state.storage, param)
+            check_has_kernel(state.storage, param)
             param, grad, state, put_back = gather(param, grad, state)
         backend = backend_of((param, grad, *state.slots.values()))
         if backend is not None:
@@ -123,7 +123,7 @@ class Layout:
             self.stepped.append(Stepped(row, param, grad, state, entry, options))
         else:
             self._check_deciding_device(param)
-            check_kept(state.storage, param, clips_update=options.values.guard.clips_update)
+            check_has_kernel(state.storage, param, clips_update=options.values.guard.clips_update)
             self.eager.append(eager_step(param, grad, options, state))
             self.eager_grads.append((grad, options))
         if put_back is not None:

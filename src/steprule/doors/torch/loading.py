@@ -15,7 +15,7 @@ from torch import Tensor
 from steprule.doors.foreign.names import torch_keys
 from steprule.doors.planes import other_keys
 from steprule.doors.state import ParameterState
-from steprule.doors.torch.copies import copied, placed, waiting
+from steprule.doors.torch.copies import copied, on_device_of, waiting
 from steprule.doors.torch.entry import Entry, coded_keys, entry_of
 from steprule.doors.torch.formats import OF_FORMATS
 from steprule.doors.torch.keys import check_keys
@@ -135,7 +135,7 @@ def _loaded(
         for key, value in given.items()
         if key not in form.known
     }
-    entry = {**others, **{form.keys[plane]: placed(one, param, is_coded[plane]) for plane, one in planes.items()}}
+    entry = {**others, **{form.keys[plane]: on_device_of(one, param, is_coded[plane]) for plane, one in planes.items()}}
     _, fresh = check_entry(entry, param, options, form.naming, form=form)
     return {**entry, **fresh}
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.leaf import constant_parts
+from steprule.doors.leaf import constant_planes
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.rows import Slots, state_dtype
@@ -107,7 +107,7 @@ def _started(form: Entry, value: str, param: Tensor, start: float) -> dict[str, 
     codec = form.codecs[value]
     if codec.is_plain and value != form.parameter:
         return {value: _start(param, start)}
-    constant = constant_parts(codec, start, form.called[value]) if start else {}
+    constant = constant_planes(codec, start, form.called[value]) if start else {}
     fresh: dict[str, Tensor] = {}
     for plane, (_, spec, _) in form.planes(value, codec).items():
         kind = form.type_of(spec)

@@ -14,10 +14,10 @@ import numpy as np
 from steprule import coding, engine
 from steprule.backends import jax as jax_functions
 from steprule.backends.jax_math import keys, negative_zero
-from steprule.backends.jax_scalars import as_scalar, kept, reloaded
+from steprule.backends.jax_scalars import as_scalar, from_pair, to_pair
 from steprule.compile import Plan
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
-from steprule.doors.jax.slots import check_kept, check_planes, is_plain, planes_of, slot_of
+from steprule.doors.jax.slots import check_codec, check_planes, is_plain, planes_of, slot_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
@@ -26,7 +26,7 @@ from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
-__all__ = ["JAX", "Moving", "PassKind", "Slots"]
+__all__ = ["JAX", "PassKind", "Slots", "TreeStep"]
 
 PassKind = Literal["step", "update"]
 Slots: TypeAlias = dict[str, Any]
@@ -36,7 +36,7 @@ Fixed: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Functions:
+class JaxLoader:
     """What makes functions of JAX's arrays of plans."""
 
     name = "jax"
@@ -46,10 +46,10 @@ class Functions:
         return jax_functions.load(plan)
 
 
-JAX = Functions()
+JAX = JaxLoader()
 
 
-class Choices(Protocol):
+class StepConfig(Protocol):
     """What is fixed of a step: ``stepper.Stepper``."""
 
     @property
@@ -61,17 +61,17 @@ class Choices(Protocol):
     def storage(self, leaf: Any, path: str, what: str, is_part: bool) -> Storage: ...
 
 
-class Moving:
+class TreeStep:
     """One step of all leaves."""
 
     def __init__(
-        self, stepper: Choices, kind: PassKind, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
+        self, stepper: StepConfig, kind: PassKind, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
     ) -> None:
         self._stepper, self._kind = stepper, kind
         trace = stepper.rule.trace(stepper.variant)
         used = symbols_in(trace.scalars.values())
         is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
-        scalars = {slot: reloaded(slots[slot], is_exact) for slot in trace.scalars}
+        scalars = {slot: from_pair(slots[slot], is_exact) for slot in trace.scalars}
         self._arguments = {**values, **scalars, "t": t}
         self._zero = negative_zero(steps)
         self._steps = steps
@@ -98,19 +98,19 @@ class Moving:
         if theta is not None:
             check_like(theta, g, path, "parameter")
         if not is_complex(g):
-            return self._moved(number, path, theta, g, slots, decays)
+            return self._step(number, path, theta, g, slots, decays)
         for slot, value in slots.items():
             check_like(planes_of(value)[0], g, path, f"slot {slot!r} of")
         split = {slot: parts_of(value) for slot, value in slots.items()}
         (real, reals), (imaginary, imaginaries) = (
-            self._moved(number, path, theta, g, {slot: parts[i] for slot, parts in split.items()}, decays, is_part=True)
+            self._step(number, path, theta, g, {slot: parts[i] for slot, parts in split.items()}, decays, is_part=True)
             for i, (theta, g) in enumerate(zip(parts_of(theta), parts_of(g), strict=True))
         )
         return jax.lax.complex(real, imaginary), {
             slot: jax.lax.complex(reals[slot], imaginaries[slot]) for slot in slots
         }
 
-    def _moved(
+    def _step(
         self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any], decays: bool, is_part: bool = False
     ) -> tuple[Any, Slots]:
         stepper = self._stepper
@@ -118,16 +118,16 @@ class Moving:
         numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
         storage = stepper.storage(theta if theta is not None else [*numbers, g][0], path, "parameter", is_part)
         if g.ndim < 2:
-            storage = _as_before(storage, slots)
+            storage = _earlier_storage(storage, slots)
         run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._kind)
         planes = _checked_planes(kernel, slots, g, path)
         if theta is None and needs_theta:
             raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
         keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
-        fixed, moving = self._row(kernel, decays)[0]
+        fixed, traced = self._row(kernel, decays)[0]
         like = theta if slots or needs_theta else None
         dtype = type_of(theta) if self._kind == "step" else type_of_update(g, like, numbers)
-        return run(theta if needs_theta else None, g, planes, moving, self._zero, keyed, fixed=fixed, dtype=dtype)
+        return run(theta if needs_theta else None, g, planes, traced, self._zero, keyed, fixed=fixed, dtype=dtype)
 
     @functools.cached_property
     def _keys(self) -> tuple[Any, Any]:
@@ -140,7 +140,7 @@ class Moving:
         if not names:
             return {}
         _, kernel, _ = compiled(stepper.rule, stepper.variant, Storage(FORMATS["float32"], flushes=False), self._kind)
-        return {name: kept(value) for name, value in zip(names, self._row(kernel, True)[1], strict=True)}
+        return {name: to_pair(value) for name, value in zip(names, self._row(kernel, True)[1], strict=True)}
 
     def _row(self, kernel: Kernel, decays: bool) -> tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]:
         """Return the row of scalars: what is fixed, with None for the others, and the others; and the scalar slots."""
@@ -150,15 +150,15 @@ class Moving:
             results = prelude(*(arguments[name] for name in recipe.arguments))
             length = len(recipe.conditions)
             # Zeros of both signs are one key of what is compiled, and two numbers.
-            moves = [not (self._is_traced and isinstance(value, (int, float)) and value) for value in results[:length]]
+            varies = [not (self._is_traced and isinstance(value, (int, float)) and value) for value in results[:length]]
             row = [as_scalar(value, kernel.plan.compute) for value in results[:length]]
-            fixed = tuple(None if moving else value for value, moving in zip(row, moves, strict=True))
-            moving_row = tuple(value for value, moving in zip(row, moves, strict=True) if moving)
-            self._rows[kernel, decays] = ((fixed, moving_row), list(results[length:]))
+            fixed = tuple(None if traced else value for value, traced in zip(row, varies, strict=True))
+            traced_row = tuple(value for value, traced in zip(row, varies, strict=True) if traced)
+            self._rows[kernel, decays] = ((fixed, traced_row), list(results[length:]))
         return self._rows[kernel, decays]
 
 
-def _as_before(storage: Storage, slots: Mapping[str, Any]) -> Storage:
+def _earlier_storage(storage: Storage, slots: Mapping[str, Any]) -> Storage:
     """Return how a leaf is kept whose state may be of before such leaves had fewer bits: that goes on as it is."""
     low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
     return replace(storage, slots=tuple(low))
@@ -168,7 +168,7 @@ def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str)
     """Return the planes of all slots, which are kept as the kernel has them and are of the gradient's shape."""
     planes: list[Any] = []
     for slot, codec in kernel.slots.items():
-        check_kept(slots[slot], codec, f"slot {slot!r} of {path}")
+        check_codec(slots[slot], codec, f"slot {slot!r} of {path}")
         own = planes_of(slots[slot])
         if codec.planes[0].packing == 1:
             check_like(own[0], g, path, f"slot {slot!r} of")
@@ -194,13 +194,13 @@ def compiled(
         theta: Any,
         g: Any,
         planes: tuple[Any, ...],
-        moving: tuple[Any, ...],
+        traced: tuple[Any, ...],
         zero: Any,
         keyed: Any,
         fixed: Fixed,
         dtype: str,
     ) -> tuple[Any, Slots]:
-        others = iter(moving)
+        others = iter(traced)
         scalars = [next(others) if value is None else value for value in fixed]
         named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
         first, *rest = kernel.code[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
