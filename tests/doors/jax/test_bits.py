@@ -22,7 +22,7 @@ import steprule as sr
 import steprule.jax
 from steprule import coding, engine, formats
 from steprule.backends import jax_math
-from steprule.backends.jax_scalars import as_scalar, exact, kept, reloaded, traced
+from steprule.backends.jax_scalars import as_scalar, exact, from_pair, to_pair, traced
 from steprule.doors.foreign.names import slot_names
 from steprule.doors.jax.tree_step import JAX
 from steprule.formats import FORMATS
@@ -339,11 +339,11 @@ def test_one_minus_a_power_over_ten_million_steps(beta: float) -> None:
 
 
 def test_a_scalar_slot_keeps_more_than_float32_between_steps() -> None:
-    third = kept(exact(jnp.int32(1)) / 3)
+    third = to_pair(exact(jnp.int32(1)) / 3)
     assert third.shape == (2,)
     assert third.dtype == np.float32
     with jax.enable_x64(True):
-        back = float(reloaded(third, True).value)  # type: ignore[union-attr]
+        back = float(from_pair(third, True).value)  # type: ignore[union-attr]
     assert abs(back - 1 / 3) < 2.0**-49
 
 

@@ -284,7 +284,7 @@ def test_who_reads_a_tensor_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None
     lr, here = torch.empty((), device="meta"), torch.tensor(0.5)
     own = door.AdamW(parameters(FEW))._options_of([{**door.AdamW(parameters(FEW)).param_groups[0]}])[0]
     for home, tensor, times in [(None, lr, 2), (lr.device, lr, 0), (torch.device("cuda:1"), lr, 2), (None, here, 2)]:
-        own.home = home
+        own.deciding_device = home
         del read[:]
         assert [own._number(tensor), own._number(tensor)] == [0.5, 0.5]
         assert len(read) == times, f"{home} decides, and {tensor.device} was read {len(read)} times"

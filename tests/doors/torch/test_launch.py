@@ -417,16 +417,16 @@ def test_a_signal_while_the_addresses_of_gradients_are_noted(monkeypatch: pytest
     first, other = torch.ones(3), torch.full((3,), 5.0)
     param = torch.nn.Parameter(torch.zeros(3))
     optimizer = SGD([param], lr=1.0, clip_norm=100.0)
-    look = Launch.look
+    set_gradients = Launch.set_gradients
 
     def interrupted(*args: Any) -> None:
-        monkeypatch.setattr(Launch, "look", look)
+        monkeypatch.setattr(Launch, "set_gradients", set_gradients)
         raise KeyboardInterrupt
 
     param.grad = first
     optimizer.step()
     optimizer.step()
-    monkeypatch.setattr(Launch, "look", interrupted)
+    monkeypatch.setattr(Launch, "set_gradients", interrupted)
     param.grad = other
     with pytest.raises(KeyboardInterrupt):
         optimizer.step()

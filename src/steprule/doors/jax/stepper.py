@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from steprule import engine
-from steprule.backends.jax_scalars import kept
+from steprule.backends.jax_scalars import to_pair
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
 from steprule.doors.jax.slots import made
@@ -115,7 +115,7 @@ class Stepper:
                 ]
             )
         for slot in trace.scalars:
-            slots[slot] = kept(start_of(self.rule, slot, self.values))
+            slots[slot] = to_pair(start_of(self.rule, slot, self.values))
         return slots
 
     def take(self, kind: PassKind, params: Any, grads: Any, slots: Slots, t: Any) -> tuple[Any, Slots]:
