@@ -24,13 +24,13 @@ from steprule.rules.rule import Trace, Variant
 __all__ = ["Kernel", "Loader", "PassKey", "PassKind", "kernel", "kind_of", "monitored_sums", "pass_plan", "plan"]
 
 PassKind = Literal["step", "monitored", "update", "probe", "norm"]
-"""What a plan does; see ``plan``."""
+"""What a pass does; see ``plan``."""
 PassKey = PassKind | tuple[PassKind, int]
-"""A kernel: of a task; or of a pass before it, by number, which finds sums that it takes. See ``Plan.before``."""
+"""The pass of a kind, or one before it, by number, that finds sums which it takes. See ``Plan.before``."""
 
 
 class Loader(Protocol):
-    """What makes code of plans: a backend of launches, or JAX."""
+    """What compiles plans: a backend of launches, or JAX."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Kernel:
 
     Attributes:
         plan: what it computes; its planes are the order of addresses or arrays.
-        ways: how the parameter and the slots are kept, by name.
+        codecs: of the parameter and the slots, by name.
         code: what its backend's ``load`` made of the plan. It is freed with the last kernel, or table of a launch, that
             has it.
     """
@@ -63,18 +63,18 @@ class Kernel:
 
     @property
     def state_planes(self) -> tuple[Plane, ...]:
-        """The planes beside the parameter and the gradient: the slots', and what else is kept of the parameter."""
+        """The planes beside the parameter and the gradient: the slots', and further bits of the parameter."""
         return self.plan.planes[2:]
 
     @cached_attribute
     def slots(self) -> Mapping[str, Codec]:
-        """How each slot is kept."""
+        """The codec of each slot."""
         parameter = self.plan.planes[0].name
         return {name: codec for name, codec in self.codecs.items() if name != parameter}
 
     @property
     def needs_order(self) -> bool:
-        """Whether it walks C order alone: for groups, for random bits, or since the planes beside a value have it."""
+        """Whether it takes C order alone: for groups, for random bits, or since the planes beside a value have it."""
         return (
             self.plan.has_groups
             or bool(self.plan.inputs)
@@ -90,7 +90,7 @@ def plan(
 
     Gradients are of the parameter's type, slots of the compute type, where the storage does not say otherwise. The
     planes are the parameter's, the gradient, what is kept beside the parameter, and each slot's, named after it:
-    ``m``, and ``m.scale`` where it has a scale. They are the same for all tasks:
+    ``m``, and ``m.scale`` where it has a scale. They are the same for all kinds:
 
     - ``"step"`` writes the parameter and the slots;
     - ``"monitored"`` does so, and sums what ``monitored_sums`` names;
@@ -126,7 +126,7 @@ def plan(
         for plane in planes[rule.parameter].values():
             del outputs[plane.name]
     return make_plan(
-        title=_title(rule, variant, storage) if kind == "step" else f"{kind} of {_title(rule, variant, storage)}",
+        title=_title(rule, variant, storage) if kind == "step" else f"{kind} pass of {_title(rule, variant, storage)}",
         compute=storage.parameter.compute,
         planes=(
             first,
@@ -154,7 +154,7 @@ def _summed(
     encoded: Mapping[str, Mapping[str, Node]],
     kind: PassKind,
 ) -> list[tuple[Node, bool]]:
-    """Return what a task sums, and whether it is squared."""
+    """Return what a pass sums, and whether it is squared."""
     if kind in ("step", "update", "probe"):
         return []
     if kind == "monitored":
@@ -177,7 +177,7 @@ def _trace(rule: Rule, variant: Variant, guard: Guard) -> Trace:
 
 @cached_with_rule
 def monitored_sums(rule: Rule, variant: Variant, storage: Storage) -> tuple[str, ...]:
-    """Return the names of what the task ``"monitored"`` sums; see ``rules.readings``."""
+    """Return the names of what a monitored step sums; see ``rules.readings``."""
     given = symbol(rule.gradient, "element")
     encoded = _encoded(rule.trace(variant), rule, codecs_of(rule, variant, storage))
     return tuple(_reads(rule, variant, storage, given, encoded))
@@ -202,13 +202,13 @@ def _encoded(trace: Trace, rule: Rule, codecs: Mapping[str, Codec]) -> dict[str,
 
 @cached_with_rule
 def codecs_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Codec]:
-    """Return how the parameter and each slot are kept, by name."""
+    """Return the codecs of the parameter and of each slot, by name."""
     slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
     return {rule.parameter: storage.of_parameter(), **slots}
 
 
 def kind_of(which: PassKey) -> PassKind:
-    """Return the task that a pass is of, or comes before."""
+    """Return the kind of a pass, or of the one that it comes before."""
     return which if isinstance(which, str) else which[0]
 
 
@@ -232,7 +232,7 @@ def kernel(
     Args:
         rule, variant, storage, guard: see ``plan``.
         backend: what runs it.
-        task: what it does, or which pass before it.
+        kind: what it does, or which pass before that.
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, kind)

@@ -24,7 +24,7 @@ from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
 from steprule.compile.ir import Per
 from steprule.errors import TargetError
-from steprule.language.words import INPUTS
+from steprule.language.bits import INPUTS
 
 __all__ = ["HELPERS", "emit", "load"]
 

@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from steprule.compile.prelude import Prelude, split
+from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
 from steprule.language.ops import OPS, Kind
 from steprule.language.sums import BLOCK, LANES, SIZE
-from steprule.language.words import INPUTS
 
 __all__ = [
     "BLOCK",
@@ -62,7 +62,7 @@ Ref: TypeAlias = Value | Scalar | Const
 
 @dataclass(frozen=True)
 class Plane:
-    """One array that the kernel walks.
+    """One array that the kernel reads or writes.
 
     Planes of integers hold words: unsigned ones are extended with zeros, signed ones with their sign.
 
@@ -70,7 +70,7 @@ class Plane:
         name: its name.
         dtype: NumPy's name of its items' type.
         per: what it has a number for.
-        holds: how many neighbours in a row an item has the numbers of, the first in the lowest bits. What is left of
+        packing: how many neighbours in a row an item has the numbers of, the first in the lowest bits. What is left of
             the last item of a row is 0. Where it is more than one, numbers are unsigned words.
     """
 
@@ -139,7 +139,7 @@ class Plan:
     phases after it. Planes are loaded in the first phase of their kind.
 
     Sums are over all elements of a launch's row, in the order of ``language.sums`` (in a plan with groups, element i
-    of a group adds to lane i), and may stand beside stores: a step that is looked at.
+    of a group adds to lane i), and may stand beside stores: a monitored step.
 
     A plan that needs sums over a tensor has plans ``before`` it, which write nothing. Their sums, rounded to one number
     each, are arguments of the preludes of those that follow: ``totals`` names them, in the order of a plan's sums.

@@ -9,9 +9,9 @@ from steprule.compile.ir import SIZE, Plan, Plane, Store, Sum
 from steprule.compile.lower import Lowering
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
+from steprule.language.bits import INPUTS
 from steprule.language.node import Node
 from steprule.language.walk import postorder, symbols_in
-from steprule.language.words import INPUTS
 
 __all__ = ["make_plan"]
 

@@ -33,7 +33,7 @@ def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[
     Args:
         state: its parameters in the optimizer's order.
         optimizer: that loads the dict.
-        decode: give slots of fewer bits as float32 numbers.
+        decode: give low-precision slots as float32 numbers.
     """
     kept = {
         leaf.place: own.decoded() if decode else _copied(own, leaf)

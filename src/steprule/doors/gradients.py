@@ -1,4 +1,4 @@
-"""The gradients of a step of NumPy arrays: checked, placed in a launch, and looked at where guards ask."""
+"""The gradients of a step of NumPy arrays: checked, given to a launch, and examined where guards ask."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LaunchLayout:
         raise TypeError("a launch holds addresses of arrays and cannot be copied; make a new one")
 
     def check(self, grads: Sequence[Any]) -> tuple[list[Array], set[int]]:
-        """Return the gradients as plain arrays, and which of them are not walked as their parameter is.
+        """Return the gradients as plain arrays, and which of them have other strides than their parameter.
 
         Raises:
             StructureError: when one is no array of its parameter's shape and type, or a parameter has

@@ -62,7 +62,7 @@ def as_groups(params: Any) -> list[Group] | None:
 def seed_groups(
     seed: int | None, given: Sequence[Group], groups: Sequence[GroupValues], leaves: Sequence[Leaf]
 ) -> None:
-    """Give the groups that round by chance their seed, and all of them where they begin.
+    """Give the groups that round stochastically their seed, and all of them where they begin.
 
     Raises:
         HyperparameterError: for an option that has no effect on any parameter.
@@ -77,5 +77,5 @@ def seed_groups(
     for values in groups:
         if values.first_row and values.seed is None:
             raise HyperparameterError(
-                f"first_row={values.first_row} has no effect: nothing is rounded by chance{values.place}; remove it"
+                f"first_row={values.first_row} has no effect: no rounding is stochastic{values.place}; remove it"
             )

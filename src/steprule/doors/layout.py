@@ -1,4 +1,4 @@
-"""Layouts of NumPy arrays: which can be walked in one run of memory, which overlap."""
+"""Layouts of NumPy arrays: which are dense, and which overlap."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ class Optimizer(Stepping):
         rule: a name of the catalogue, or any ``Rule``.
         backend: ``"llvm"``, or ``"numpy"`` for the referee (slow, the same bits); or one of your own (see
             ``steprule.launch.backend``).
-        states: the format of the slots: ``"float32"``, or one of fewer bits (docs/formats.md compares them); or a dict
-            of these by slot. ``"float32"`` stands for float64 where the parameter is float64.
-        weights: how float16 and bfloat16 parameters are kept: rounded to ``"nearest"``, ``"stochastic"`` (up or down
-            by chance, right in the mean), or with further bits beside them, ``"split24"`` (8) or ``"split32"`` (16).
+        states: the format of the slots: ``"float32"``, or a low-precision one (docs/formats.md compares them); or a
+            dict of these by slot. ``"float32"`` stands for float64 where the parameter is float64.
+        weights: how float16 and bfloat16 parameters are kept: rounded to ``"nearest"``, ``"stochastic"``
+            (unbiased), or with further bits beside them, ``"split24"`` (8) or ``"split32"`` (16).
         min_elements: arrays with fewer elements keep float32 slots; 0: none do. Where all do, states are an error.
         seed: what random rounding depends on besides the step, the array and the element. Default 0.
         clip_norm: before the step the gradients are scaled so that their norm, over all groups, is at most this: by
@@ -185,7 +185,7 @@ class Optimizer(Stepping):
     def slots(self) -> dict[str, Any]:
         """The slots by name: arrays in the structure of the parameters; scalar slots a list, one a group.
 
-        Slots of fewer bits are given as the float32 numbers that they hold, in arrays of their own. None stands where
+        Low-precision slots are given as the float32 numbers that they hold, in arrays of their own. None stands where
         the options of a group do not keep a slot that another's do.
         """
         names = [name for name in self.rule.slots if any(name in leaf.kernel.slots for leaf in self._leaves)]
@@ -202,11 +202,11 @@ class Optimizer(Stepping):
     def state_dict(self, *, decode: bool = False) -> dict[str, Any]:
         """Return a copy of everything that a later run needs to continue bit for bit: slots, t, hyperparameters.
 
-        Arrays are NumPy arrays, slots of fewer bits as they are kept: codes and scales; schedules are not stored, only
-        that there is one.
+        Arrays are NumPy arrays, low-precision slots as they are stored, codes and scales; of a schedule only that
+        there is one.
 
         Args:
-            decode: give slots of fewer bits as float32 numbers, for other libraries.
+            decode: give low-precision slots as float32 numbers, for other libraries.
         """
         return dict_of(state_of(self), self, decode=decode)
 

@@ -1,4 +1,4 @@
-"""How a number is kept between steps: its planes in memory, and the way there and back."""
+"""How a number is stored between steps: its planes in memory, and the codec that encodes and decodes them."""
 
 from steprule.formats.codec import CODING, EARLIER_CODING, GROUP, Codec, PlaneSpec, rows_of, shape_of
 from steprule.formats.plain import FORMATS, Format, flush

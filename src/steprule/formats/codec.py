@@ -1,4 +1,4 @@
-"""How one value of every element is kept between steps: its planes, and the way there and back."""
+"""How one value of every element is stored between steps: its planes, and how they are encoded and decoded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from steprule.formats.plain import flush
 from steprule.formats.rounding import Rounding
-from steprule.language.words import half
+from steprule.language.bits import round_to_half
 
 __all__ = ["CODING", "EARLIER_CODING", "GROUP", "Codec", "PlaneSpec", "Planes", "plain", "rows_of", "shape_of"]
 
@@ -34,7 +34,7 @@ class PlaneSpec:
         suffix: what its name adds to the value's.
         dtype: NumPy's name of its items' type.
         per: what it has a number for.
-        holds: how many numbers an item has: of neighbours in a row, the first in the lowest bits. 1, 2, 4 or 8.
+        packing: how many numbers an item has: of neighbours in a row, the first in the lowest bits. 1, 2, 4 or 8.
     """
 
     suffix: str
@@ -55,13 +55,13 @@ class PlaneSpec:
 
 @dataclass(frozen=True)
 class Codec:
-    """A way to keep a value.
+    """How a value is stored.
 
     Attributes:
         name: what it is called in options, tables and checkpoints.
-        parts: its planes.
+        planes: its planes.
         decode: from the planes to the number.
-        encode: from the number to the planes. What is rounded is rounded as the draws say.
+        encode: from the number to the planes. What is rounded is rounded as the rounding says.
         coding: how the planes are to be read, where the name does not tell.
     """
 
@@ -87,13 +87,13 @@ class Codec:
         return "float" not in self.planes[0].kind
 
     def reloaded(self, encoded: Planes) -> Any:
-        """Return the number that the planes hold once they are stored, which cuts words and rounds to float16."""
+        """Return the number that the planes hold once they are stored, truncated or rounded to float16."""
         return self.decode({spec.suffix: _loaded(encoded[spec.suffix], spec) for spec in self.planes})
 
 
 def _loaded(value: Any, spec: PlaneSpec) -> Any:
     if spec.dtype.startswith("float"):
-        return half(value) if spec.dtype == "float16" else value
+        return round_to_half(value) if spec.dtype == "float16" else value
     low = value & (2**spec.bits - 1)
     return low if spec.dtype.startswith("u") else (low ^ 2 ** (spec.bits - 1)) - 2 ** (spec.bits - 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steprule.language import maximum, where
-from steprule.language.words import bits, group_max, real, whole
+from steprule.language.bits import from_bits, group_max, to_bits, to_float
 
 __all__ = ["INFINITY", "MAGNITUDE", "NAN", "NORMAL", "Curve", "ordinary"]
 
@@ -19,7 +19,7 @@ class Curve:
     With 2^e the power of two above the largest magnitude of the group, x = |value| / 2^e lies in (0, 1). Read as an
     integer, a float's bits are a piecewise linear logarithm; a quarter of them is the bits of a piecewise linear
     fourth root y of x. Code c stands for y = (c + 1) / ``2**size``: the last is 2^e itself, every power of two has a
-    code, and between two codes x is linear in y, so that rounding y by chance keeps the mean of x. All is done in
+    code, and between two codes x is linear in y, so that stochastic rounding of y keeps the mean of x. All is done in
     integers, so nothing over- or underflows, and a code's number is encoded as that code again. A number that is not
     zero has a code of at least 3, where codes are a factor of 2 apart.
 
@@ -45,14 +45,14 @@ class Curve:
         """Return a code with ``below`` binary places more, above the bits of a one: 1 + y as bits, less a step."""
         least = (scale << 23) - (126 << 23)
         x = maximum(word, least) - least
-        return bits(real((x >> self._ROOT) + self._ZERO) + 1.0) - (1 << self.below)
+        return to_bits(from_bits((x >> self._ROOT) + self._ZERO) + 1.0) - (1 << self.below)
 
     def word(self, code: Any, scale: Any) -> Any:
         """Return the bits of a code's number; those of some number for code 0."""
         # Beside the largest exponent the last code would be infinity; four units down it is a number.
         above = where(scale == 254, INFINITY - 4, (scale + 1) << 23)
         steps = self._ZERO + (self._size << 23)  # of y in the bits of 2**size y
-        return (bits(whole(code + 1)) << self._ROOT) + (above - _ONE - (steps << self._ROOT))
+        return (to_bits(to_float(code + 1)) << self._ROOT) + (above - _ONE - (steps << self._ROOT))
 
 
 def ordinary(word: Any) -> Any:

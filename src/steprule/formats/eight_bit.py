@@ -9,7 +9,7 @@ from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, Curve, ordinary
 from steprule.formats.rounding import Rounding
 from steprule.formats.slot import SlotFormat
 from steprule.language import maximum, where
-from steprule.language.words import bits, real
+from steprule.language.bits import from_bits, to_bits
 
 __all__ = ["EIGHT_BIT"]
 
@@ -23,7 +23,7 @@ def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
 
     What lies below the least code becomes zero: no number grows to more than twice itself.
     """
-    word = bits(value)
+    word = to_bits(value)
     size = word & MAGNITUDE
     known = ordinary(size)
     scale = _SIGNED.scale(known)
@@ -36,7 +36,7 @@ def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
 def _decode_signed(planes: Planes) -> Any:
     size = planes[""] & 0x7F
     word = where(size == 0, 0, _SIGNED.word(size, planes["scale"]))
-    return real(where(size == _UNKNOWN, NAN, word) | ((planes[""] & 0x80) << 24))
+    return from_bits(where(size == _UNKNOWN, NAN, word) | ((planes[""] & 0x80) << 24))
 
 
 _NON_NEGATIVE = Curve(size=8)
@@ -48,7 +48,7 @@ def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
     No number falls to less than half of itself, and none to zero: dividing by its root would make a huge step. A step
     divided by infinity is none.
     """
-    word = bits(value + 0.0)  # of -0.0 as of 0.0
+    word = to_bits(value + 0.0)  # of -0.0 as of 0.0
     known = ordinary(word)
     scale = _NON_NEGATIVE.scale(known)
     place = _NON_NEGATIVE.place(known, scale)
@@ -60,7 +60,7 @@ def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
 def _decode_non_negative(planes: Planes) -> Any:
     code = planes[""]
     word = where(code == 0, 0, _NON_NEGATIVE.word(code, planes["scale"]))
-    return real(where(code == _UNKNOWN, INFINITY, word))
+    return from_bits(where(code == _UNKNOWN, INFINITY, word))
 
 
 _NAME = "8bit"

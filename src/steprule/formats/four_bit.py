@@ -1,7 +1,7 @@
 """Slots in 4 bits: two codes a byte, and an exponent for every group of neighbours.
 
-So few codes are best spent on range: a code is a power of two, and what lies between two of them becomes one of both by
-chance, with the probabilities that make the mean right. In the bits of a float32 that is an exponent, which random bits
+So few codes are best spent on range: a code is a power of two, and what lies between two of them is rounded
+stochastically to one of them, without bias. In the bits of a float32 that is an exponent, which random bits
 are added to and carried into: no root, and no table.
 """
 
@@ -14,7 +14,7 @@ from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, ordinary
 from steprule.formats.rounding import Rounding
 from steprule.formats.slot import SlotFormat
 from steprule.language import maximum, minimum, where
-from steprule.language.words import bits, group_max, real
+from steprule.language.bits import from_bits, group_max, to_bits
 
 __all__ = ["FOUR_BIT"]
 
@@ -35,16 +35,16 @@ def _scale(word: Any, octaves: int) -> Any:
 def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
     """Codes: 1 to 7 a magnitude, 0 zero; 8 more is the sign. 8 is NaN.
 
-    What lies below the least code becomes it or zero, by chance as well: were it always zero, an element would never
-    move beside one whose gradients are 64 times as large.
+    What lies below the least code becomes it or zero, stochastically too: if always zero, an element would never move
+    beside one whose gradients are 64 times as large.
     """
-    word = bits(value)
+    word = to_bits(value)
     size = word & MAGNITUDE
     known = ordinary(size)
     scale = _scale(known, _TOP - 1)
     least = (scale - (_TOP - 2)) << 23
     # In the octave below the least code lie the numbers from zero to it, at equal distances.
-    place = where(known < least, bits(real(known) + real(least)) - (1 << 23), known)
+    place = where(known < least, to_bits(from_bits(known) + from_bits(least)) - (1 << 23), known)
     code = ((place + (rounding.addend(16) << 7)) >> 23) - (scale - (_TOP - 1))
     code = where(code == 0, 0, code | ((word >> 28) & _SIGN))
     return {"": where(size < INFINITY, code, _UNKNOWN_SIGNED), "scale": scale}
@@ -55,7 +55,7 @@ def _decode_signed(planes: Planes) -> Any:
     size = code & _TOP
     # Beside the largest exponent the last code would be infinity.
     word = where(size == 0, 0, minimum((size + (planes["scale"] - (_TOP - 1))) << 23, _LARGEST))
-    return real(where(code == _UNKNOWN_SIGNED, NAN, word | ((code & _SIGN) << 28)))
+    return from_bits(where(code == _UNKNOWN_SIGNED, NAN, word | ((code & _SIGN) << 28)))
 
 
 _FIRST, _MIDDLE, _LAST = 2, 7, 15
@@ -68,7 +68,7 @@ def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
     From code 7, a 16th of the last, there is one halfway between two powers of two as well: a step is divided by the
     root of what is kept. No number falls to less than half of itself, and none to zero: that would make a huge step.
     """
-    word = bits(value + 0.0)  # of -0.0 as of 0.0
+    word = to_bits(value + 0.0)  # of -0.0 as of 0.0
     known = ordinary(word)
     scale = _scale(known, _OCTAVES)
     middle = (scale - 3) << 23
@@ -83,7 +83,7 @@ def _decode_non_negative(planes: Planes) -> Any:
     code = planes[""]
     above = code - _MIDDLE
     word = ((planes["scale"] - 3) << 23) + where(code < _MIDDLE, above << 23, above << 22)
-    return real(where(code == _UNKNOWN, INFINITY, where(code == 0, 0, minimum(word, _LARGEST))))
+    return from_bits(where(code == _UNKNOWN, INFINITY, where(code == 0, 0, minimum(word, _LARGEST))))
 
 
 _NAME = "4bit"

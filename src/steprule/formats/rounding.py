@@ -1,12 +1,12 @@
-"""Random bits for rounding: a function of the seed, the step, the tensor and the element, and of nothing else.
+"""Rounding, to nearest or stochastic: random bits are a function of seed, step, tensor and element, and nothing else.
 
-So they do not depend on threads, chunks or the order in which elements are walked, and a run can be repeated.
+So they do not depend on threads, chunks or the order of elements, and a run can be repeated.
 """
 
 from __future__ import annotations
 
 from steprule.language import Node
-from steprule.language.words import word_input
+from steprule.language.bits import integer_input
 
 __all__ = ["RoundToNearest", "Rounding", "StochasticRounding", "keys", "mixed", "stream"]
 
@@ -33,10 +33,10 @@ def mixed(x: int) -> int:
 
 
 class Rounding:
-    """What decides which way a number is rounded, in the language of rules."""
+    """How a number is rounded, in the language of rules."""
 
     def addend(self, places: int) -> Node | int:
-        """Return a word of so many bits, to be added to a number before these places are cut off."""
+        """Return an integer of so many bits, to be added to a number before these bits are truncated."""
         raise NotImplementedError
 
 
@@ -49,7 +49,7 @@ class RoundToNearest(Rounding):
 
 
 class StochasticRounding(Rounding):
-    """Rounds up with the probability of what is cut off, so that the mean of what is kept is the number.
+    """Rounds up with the probability of what is truncated, so that the mean of what is stored is the number.
 
     Every value of an element has half a word of random bits; 8 bits or fewer come from the lowest of the first word,
     which hardly count in the half that they are part of.
@@ -80,7 +80,7 @@ def _random_word(number: int) -> Node:
 
     The keys make the bits of one element at different steps independent; the mixing those of neighbours at one step.
     """
-    index, tensor, key0, key1 = map(word_input, ("index", "stream", "key0", "key1"))
+    index, tensor, key0, key1 = map(integer_input, ("index", "stream", "key0", "key1"))
     x = index * 0x9E3779B1 + (key0 + number * 0x85EBCA77)
     x = (x ^ (x >> 16) ^ (key1 ^ tensor)) * 0x7FEB352D
     return x ^ (x >> 16)

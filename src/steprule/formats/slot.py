@@ -11,13 +11,13 @@ __all__ = ["SlotFormat"]
 
 @dataclass(frozen=True)
 class SlotFormat:
-    """A format that slots may be kept in, for arithmetic in float32.
+    """A format of slots, for arithmetic in float32.
 
     Attributes:
         name: what ``states=`` calls it.
         title: what sentences call it: slots "in 8 bits".
-        signed: how a slot is kept whose numbers may have either sign.
-        non_negative: how one is kept whose numbers are never negative; the same where no sign is saved by that.
+        signed: the codec of a slot whose numbers may have either sign.
+        non_negative: the codec of one whose numbers are never negative; the same where no sign is saved by that.
         error: the relative error, of all numbers of a slot together, from which on they do not fit the format.
             8 bits make 0.02 to 0.04, but for numbers below a 2^102th.
     """
@@ -34,5 +34,5 @@ class SlotFormat:
         return self.signed, self.non_negative
 
     def codec(self, *, non_negative: bool) -> Codec:
-        """Return how a slot is kept."""
+        """Return the codec of a slot."""
         return self.non_negative if non_negative else self.signed

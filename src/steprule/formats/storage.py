@@ -31,13 +31,13 @@ MIN_ELEMENTS = 4096
 
 @dataclass(frozen=True)
 class Storage:
-    """How a kernel keeps a parameter and its slots.
+    """How a kernel stores a parameter and its slots.
 
     Attributes:
         parameter: the parameter's type.
         weights: how its numbers are rounded to it, and what is kept besides.
         slots: the formats of slots that are not kept in the type of the arithmetic.
-        is_small: whether fewer bits were asked for, and the tensor is too small for them.
+        is_small: whether low-precision slots were asked for, and the tensor is too small for them.
         flushes: whether slots below the smallest normal number are made zero. Not where the target computes so anyway.
         gradient: the gradient's type, where it is not the parameter's; steps on both are computed in one type.
     """
@@ -62,15 +62,15 @@ class Storage:
         return not self.slots and self.weights == "nearest"
 
     def of_parameter(self) -> Codec:
-        """Return how the parameter is kept."""
+        """Return the codec of the parameter."""
         return weights(self.parameter.name, self.weights)
 
     def of_gradient(self) -> Codec:
-        """Return how the gradient is read: as a parameter of its type is."""
+        """Return the codec of the gradient: that of a parameter of its type."""
         return weights((self.gradient or self.parameter).name, "nearest")
 
     def of_slot(self, slot: str, non_negative: bool) -> Codec:
-        """Return how a slot is kept."""
+        """Return the codec of a slot."""
         chosen = SLOT_FORMATS.get(dict(self.slots).get(slot, "float32"))
         return chosen.codec(non_negative=non_negative) if chosen else plain(self.parameter.compute, self.flushes)
 
@@ -123,23 +123,23 @@ class Formats:
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether anything is rounded by chance."""
+        """Whether anything is rounded stochastically."""
         return bool(self.states) or self.weights in ("stochastic", "split24")
 
     def storage(
         self, parameter: Format, shape: Sequence[int], kept: Iterable[str], what: str, apart: str = _APART
     ) -> Storage:
-        """Return how a parameter is kept.
+        """Return how a parameter is stored.
 
         Args:
             parameter: its type.
             shape: its shape.
             kept: the slots that the rule keeps in this variant.
             what: how messages name it.
-            apart: how messages say that it be kept in another way than others.
+            apart: how messages tell to give it another format than others.
 
         Raises:
-            StructureError: when slots of fewer bits were asked for a parameter of float64.
+            StructureError: when low-precision slots were asked for a parameter of float64.
         """
         names = set(kept)
         slots = tuple((slot, name) for slot, name in self.states if slot in names)
@@ -181,13 +181,15 @@ def check_effects(
             f"min_elements={given['min_elements']} has no effect where all states are float32; remove it"
         )
     if "seed" in given and not any(chosen.is_stochastic for chosen in formats):
-        raise HyperparameterError(f"seed={given['seed']} has no effect: nothing is rounded by chance here; remove it")
+        raise HyperparameterError(
+            f"seed={given['seed']} has no effect: nothing is rounded stochastically here; remove it"
+        )
 
 
 def without_effect(
     given: Mapping[str, object], formats: Sequence[Formats], storages: Sequence[Storage], elements: Sequence[int]
 ) -> str:
-    """Return what is wrong where slots of fewer bits were asked for and none has them; empty else."""
+    """Return what is wrong where low-precision slots were asked for and none has them; empty else."""
     # A rule that keeps no slots with these options has not taken them over.
     told = {str(given["states"])} if isinstance(given.get("states"), str) else set()
     asked = sorted((told | {name for chosen in formats for _, name in chosen.states}) - {"float32"})
@@ -215,7 +217,7 @@ def check_seed(seed: object, where: str = "") -> None:
 
 
 def saved_codec(id_: str, parameter: Format, *, is_slot: bool) -> Codec | None:
-    """Return what a checkpoint means by the ``id`` of a way to keep a value; None if it is unknown."""
+    """Return the codec that a checkpoint means by an ``id``; None if it is unknown."""
     if is_slot:
         known = [plain(parameter.compute, flushes=True)]
         known += (

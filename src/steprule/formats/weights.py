@@ -1,4 +1,4 @@
-"""Parameters in 16 bits: rounded to nearest, by chance, or with further bits kept beside them."""
+"""Parameters in 16 bits: rounded to nearest, stochastically, or with further bits stored beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from steprule.formats.codec import Codec, Planes, PlaneSpec, plain
 from steprule.formats.rounding import Rounding
 from steprule.language import where
-from steprule.language.words import bits, half, real, whole
+from steprule.language.bits import from_bits, round_to_half, to_bits, to_float
 
 __all__ = ["WEIGHTS", "weights"]
 
@@ -17,7 +17,7 @@ _BFLOAT16 = PlaneSpec("", "uint16")
 
 def _word_of(value: Any) -> Any:
     """Return the bits of a number; of a NaN those that no rounding turns into another number."""
-    return where(value == value, bits(value), _NAN)
+    return where(value == value, to_bits(value), _NAN)
 
 
 def _nearest_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _stochastic_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
 
 
 def _widened(planes: Planes) -> Any:
-    return real(planes[""] << 16)
+    return from_bits(planes[""] << 16)
 
 
 def _split32_bfloat16(value: Any, rounding: Rounding) -> dict[str, Any]:
@@ -50,11 +50,11 @@ def _split(word: Any, shift: int) -> dict[str, Any]:
 
 
 def _joined32_bfloat16(planes: Planes) -> Any:
-    return real((planes[""] << 16) + planes["low"])
+    return from_bits((planes[""] << 16) + planes["low"])
 
 
 def _joined24_bfloat16(planes: Planes) -> Any:
-    return real((planes[""] << 16) + (planes["low"] << 8))
+    return from_bits((planes[""] << 16) + (planes["low"] << 8))
 
 
 _SMALLEST_NORMAL_HALF = 0x38800000
@@ -65,16 +65,16 @@ _MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000
 
 def _fixed_float16(value: Any) -> Any:
     """Return a magnitude with 13 places beyond those of float16: a float32's bits, or from 2^-14 down fixed ones."""
-    size = bits(value) & _MAGNITUDE
-    return where(size < _SMALLEST_NORMAL_HALF, bits(real(size) * 2.0**24 + 1024.0), size)
+    size = to_bits(value) & _MAGNITUDE
+    return where(size < _SMALLEST_NORMAL_HALF, to_bits(from_bits(size) * 2.0**24 + 1024.0), size)
 
 
 def _cut_float16(fixed: Any, value: Any) -> Any:
     """Return the float16 that is left without these places, with the sign of ``value``, or its NaN."""
     cut = fixed & (2**32 - 2**13)
-    is_small = (bits(value) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF
-    size = where(is_small, bits((real(cut) - 1024.0) * 2.0**-24), cut)
-    return where(value == value, real(size | (bits(value) & _SIGN)), value)
+    is_small = (to_bits(value) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF
+    size = where(is_small, to_bits((from_bits(cut) - 1024.0) * 2.0**-24), cut)
+    return where(value == value, from_bits(size | (to_bits(value) & _SIGN)), value)
 
 
 def _stochastic_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
@@ -83,43 +83,43 @@ def _stochastic_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
 
 def _distance_float16(value: Any, kept: Any) -> Any:
     """Return how far a number is from the float16 beside it, in a float32's last places, or in 2^-39."""
-    small = bits((value - kept) * 2.0**39 + _MAGIC) - _MAGIC_BITS
-    return where(_is_small_half(kept), small, bits(value) - bits(kept))
+    small = to_bits((value - kept) * 2.0**39 + _MAGIC) - _MAGIC_BITS
+    return where(_is_small_half(kept), small, to_bits(value) - to_bits(kept))
 
 
 def _is_small_half(kept: Any) -> Any:
     """Whether the distance is counted in steps of one size: below 2^-14, and there, since a number may lie below it."""
-    return (bits(kept) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF + 1
+    return (to_bits(kept) & _MAGNITUDE) < _SMALLEST_NORMAL_HALF + 1
 
 
 def _is_finite(kept: Any) -> Any:
-    return (bits(kept) & _MAGNITUDE) < 0x7F800000
+    return (to_bits(kept) & _MAGNITUDE) < 0x7F800000
 
 
 def _split32_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
-    kept = half(value)
+    kept = round_to_half(value)
     return {"": kept, "low": where(_is_finite(kept), _distance_float16(value, kept), 0)}
 
 
 def _split24_float16(value: Any, rounding: Rounding) -> dict[str, Any]:
-    """Round by chance to 8 places beyond float16's, then to the nearest float16: the distance has 8 bits."""
+    """Round stochastically to 8 places beyond float16's, then to the nearest float16: the distance has 8 bits."""
     fixed = (_fixed_float16(value) + rounding.addend(5)) & (2**32 - 2**5)
     nearest = fixed + 2**12
     kept = _cut_float16(nearest, value)
     low = (fixed - (nearest & (2**32 - 2**13))) >> 5
-    return {"": kept, "low": where(_is_finite(half(kept)), low, 0)}
+    return {"": kept, "low": where(_is_finite(round_to_half(kept)), low, 0)}
 
 
 def _joined32_float16(planes: Planes) -> Any:
     kept, low = planes[""], planes["low"]
-    near = where(_is_small_half(kept), kept + whole(low) * 2.0**-39, real(bits(kept) + low))
+    near = where(_is_small_half(kept), kept + to_float(low) * 2.0**-39, from_bits(to_bits(kept) + low))
     return where(_is_finite(kept), near, kept)
 
 
 def _joined24_float16(planes: Planes) -> Any:
     kept, low = planes[""], planes["low"]
-    small = bits(real(bits(kept) & _MAGNITUDE) + whole(low) * 2.0**-32) | (bits(kept) & _SIGN)
-    return where(_is_finite(kept), real(where(_is_small_half(kept), small, bits(kept) + (low << 5))), kept)
+    small = to_bits(from_bits(to_bits(kept) & _MAGNITUDE) + to_float(low) * 2.0**-32) | (to_bits(kept) & _SIGN)
+    return where(_is_finite(kept), from_bits(where(_is_small_half(kept), small, to_bits(kept) + (low << 5))), kept)
 
 
 _HALF = PlaneSpec("", "float16")

@@ -45,7 +45,7 @@ class NonFinite:
 
 
 class Gradients(Protocol):
-    """The gradients of a step, to be looked at more closely where a sum of squares does not tell."""
+    """The gradients of a step, to be examined where a sum of squares does not tell."""
 
     def nonfinite(self) -> list[NonFinite]:
         """Return the gradients that have elements that are not finite."""
@@ -161,7 +161,7 @@ class Guards:
         Args:
             sums: the squares of the gradient to be clipped, summed; then, where ``clip_value`` changes it, of the
                 gradient as it was given.
-            gradients: to be looked at more closely.
+            gradients: to be examined where sums do not tell.
 
         Raises:
             NonFiniteError: as ``nonfinite`` says.

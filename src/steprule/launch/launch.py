@@ -61,7 +61,7 @@ class Launch(Recipe[Pass]):
         """Return what the gradients are multiplied by; None if the step is to be skipped.
 
         Args:
-            gradients: to be looked at more closely where their sums do not tell.
+            gradients: to be examined where their sums do not tell.
             others: the sums of gradients that are none of the rows'.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The processors' machine code as a backend: rows that can be walked as they lie in one launch, others by copies."""
+"""The processors' machine code as a backend: direct rows in one launch, strided ones by way of buffers or copies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MACHINE = MachineCodeBackend()
 
 
 class DirectTable:
-    """Rows that are walked as they lie, in one launch, with the memory of what they sum.
+    """Direct rows, in one launch, with the memory of what they sum.
 
     Attributes:
         is_one_call: whether a run is one call, which writes the commit as well.
@@ -112,7 +112,7 @@ class DirectTable:
 
 
 class MixedTable:
-    """Rows of which some are not walked as they lie: those are stepped by way of buffers, or, to be summed, copied."""
+    """Rows of which some are strided: those are stepped by way of buffers, or, to be summed, copied."""
 
     is_one_call = False
     is_done = False
@@ -156,14 +156,14 @@ class MixedTable:
 
 
 def _at_sums(plan: Plan) -> int:
-    """Return where in a row, after the addresses and other words, the address of its sums is."""
+    """Return where in a row, after the addresses and other integers, the address of its sums is."""
     return len(plan.planes) + llvm.WORDS.index("sums")
 
 
 def _summed_copies(
     item: Bound, own: Sequence[NDArray[Any]]
 ) -> tuple[list[float], list[tuple[NDArray[Any], NDArray[Any]]]]:
-    """Return the sums of a row whose arrays are not walked as they lie, by copies in C order.
+    """Return the sums of a strided row, by copies in C order.
 
     What the kernel writes it writes into copies: with the sums comes each such array, and what is to be put there.
     """

@@ -100,7 +100,7 @@ def array_memory(array: Array) -> Memory:
 
 
 def is_dense(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Whether elements at these strides fill one run of memory, in any order of axes."""
+    """Whether elements at these strides are dense: they fill one run of memory, in any order of axes."""
     expected = itemsize
     for stride, n in sorted((abs(stride), n) for stride, n in zip(strides, shape, strict=True) if n > 1):
         if stride != expected:
@@ -110,7 +110,7 @@ def is_dense(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> boo
 
 
 def same_strides(a: Memory | Array, b: Memory | Array) -> bool:
-    """Whether element i of one run is element i of the other: as many elements from one to the next on every axis."""
+    """Whether the strides, in elements, are the same on every axis: element i of one run is element i of the other."""
     return all(x * b.itemsize == y * a.itemsize for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
 

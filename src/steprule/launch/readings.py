@@ -1,4 +1,4 @@
-"""What a step did to each parameter, read while it was taken, for whoever looks inside."""
+"""What a step did to each parameter, read while it was taken, for whoever monitors it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reading:
     Attributes:
         name: what messages call the parameter.
         shape, dtype: the parameter's.
-        formats: how the parameter and its slots are kept, by name.
+        formats: of the parameter and its slots, by name.
         rule: the name of the rule.
         t: the number of the step.
         hyperparameters: as they were in this step, by the rule's names.
@@ -39,7 +39,7 @@ class Reading:
 
 
 class StepMonitor(Protocol):
-    """Who looks inside an optimizer."""
+    """What monitors the steps of an optimizer."""
 
     def is_due(self) -> bool:
         """Whether the next step is to be read. Changes nothing."""
@@ -51,5 +51,5 @@ class StepMonitor(Protocol):
 
 
 def formats_in(kernel: Kernel) -> dict[str, str]:
-    """Return how the kernel keeps the parameter and its slots, by name."""
+    """Return the formats of the parameter and its slots, by name."""
     return {name: codec.name for name, codec in kernel.codecs.items()}

@@ -76,8 +76,8 @@ class Row:
         shape: the parameter's, as formats see it.
         shard: which part of a larger one it is.
         device: where it lies, for backends that serve several.
-        is_direct: whether element i of the memory is element i of them all, so that a kernel can walk them as they lie;
-            a gradient that is unaligned once it has been copied.
+        is_direct: whether the memories are dense and element i of one is element i of all, so that a kernel takes them
+            in place; an unaligned gradient is copied first.
     """
 
     place: int
@@ -107,17 +107,17 @@ class Row:
 
     @property
     def integers(self) -> list[int]:
-        """What follows the addresses of its memories, if its kernel needs that."""
+        """The integer arguments that follow the addresses of its memories, if its kernel takes any."""
         return [*rows_of(self.shape)[1:], *self.origin] if self.kernel.needs_order else []
 
     def over(self, arrays: Sequence[NDArray[Any]]) -> Row:
-        """Return the same row over other arrays, copies that a kernel can walk as they lie."""
+        """Return the same row over other arrays, copies that a kernel can take in place."""
         return dataclasses.replace(self, memories=[array_memory(array) for array in arrays])
 
     def _is_direct(self) -> bool:
         own, planes = self.memories[0], self.kernel.plan.planes[1:]
         if not own.size:
-            return True  # whatever the strides: there is nothing to walk
+            return True  # whatever the strides: there are no elements
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
         alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.is_elementwise]
         # An unaligned gradient is copied (see ``Aliasing``): the next one may be aligned, and sums keep their order.

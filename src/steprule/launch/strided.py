@@ -1,4 +1,4 @@
-"""Walking arrays of any strides with a kernel, some thousand elements at a time, by way of buffers.
+"""Stepping arrays of any strides by a kernel, some thousand elements at a time, by way of buffers.
 
 The buffers' memory, which may not be there, is taken before anything is stepped.
 """
@@ -31,13 +31,13 @@ def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], integers
         kernel: machine code.
         scalars: the address of its row of scalars.
         arrays: the parameter, its gradient and the planes, of any strides where they have the parameter's shape.
-        words: what follows the addresses.
+        integers: the integer arguments that follow the addresses.
     """
     shape, groups = arrays[0].shape, integers[1] if kernel.plan.has_groups else 0
     table = np.array([*map(address, arrays), *integers], np.int64)
     call, at = driver().call, address(table)
     largest = max(size for _, _, size in _blocks(shape, bool(groups)))
-    # What lies in C order is walked where it is.
+    # What lies in C order is stepped in place.
     scattered = [place for place, array in enumerate(arrays) if not (array.flags.c_contiguous and array.flags.aligned)]
     buffers = {place: np.empty(largest, arrays[place].dtype) for place in scattered}
 

@@ -1,4 +1,4 @@
-"""A look inside: what steps did, read while they were taken, and what that says about a run."""
+"""Monitoring: what steps did, read while they were taken, and what that says about a run."""
 
 from steprule.monitor.diagnosis import Diagnoses, Diagnosis
 from steprule.monitor.monitor import Monitor

@@ -157,7 +157,7 @@ def _too_low(seen: Seen) -> float | None:
 
 
 def _frozen(seen: Seen) -> float | None:
-    # Rounding by chance is right in the mean, however seldom an element moves.
+    # Stochastic rounding is right on average, however seldom an element moves.
     if not _BY_CHANCE.isdisjoint(seen.reading.formats.values()):
         return None
     return _above(seen.row["frozen_share"], FROZEN)

@@ -83,7 +83,7 @@ class Seen:
 
     @property
     def worst_slot(self) -> tuple[str, float] | None:
-        """The slot in fewer bits with the largest relative error for its format, by its key in the row."""
+        """The low-precision slot with the largest relative error for its format, by its key in the row."""
         errors = {key: value for key, value in self.row.items() if key.startswith(QUANTISATION)}
         known = {key: value for key, value in errors.items() if value is not None and isfinite(value)}
         return max(known.items(), key=lambda item: item[1] / self.limit(item[0])) if known else None

@@ -45,7 +45,7 @@ def rule(
     The signature is the declaration: first the parameter, then the gradient, then the slots
     (annotated ``FirstMoment`` for the average of gradients along which a step goes, ``SecondMoment`` for the
     average of their squares by whose root it divides, ``NonNegative`` for others that are never below zero,
-    which formats of few bits make use of, ``Scalar`` for one number on the host); keyword-only names are
+    which low-precision formats make use of, ``Scalar`` for one number on the host); keyword-only names are
     hyperparameters with default and range; ``t``, if named, is the step number. It returns the new parameter
     and slots; a slot returned as None is not kept.
 

@@ -1,4 +1,4 @@
-"""The values that a rule's source gives names to: what formulas are drawn with, and what a look inside shows."""
+"""The values that a rule's source gives names to: what formulas are drawn with, and what a probe shows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def in_order(roots: Iterable[Node]) -> list[Node]:
 
 
 def probes(given: Named) -> dict[str, Node]:
-    """Return what a look inside a step shows beside the slots, by name, as numbers.
+    """Return what a probe of a step shows beside the slots, by name, as numbers.
 
     The intermediate values; ``sqrt NAME`` for the root of a named value; and ``1 - BETA^t`` for what corrects the bias
     of an average that decays by BETA. A condition is 1 or 0.

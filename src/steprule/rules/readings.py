@@ -1,4 +1,4 @@
-"""What is read of a step while it is taken: sums over the elements of a parameter, for a look inside."""
+"""What is read of a step while it is taken: sums over the elements of a parameter, for a monitor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Nod
         rule: what steps.
         variant: its choices.
         given: the gradient as it is given.
-        stored: what the parameter, and the slots that are kept in fewer bits, hold after the step.
+        stored: what the parameter, and the low-precision slots, hold after the step.
 
     Returns:
         - ``gradient``, ``weight``: squares of the gradient, and of the parameter before the step;
@@ -49,7 +49,7 @@ def readings(rule: Rule, variant: Variant, given: Node, stored: Mapping[str, Nod
         - ``signal``: ``|m_hat| / sqrt(v_hat)`` of the rule's moments m and v, whatever it calls them, or ``|m_hat|``
           where m averages what was divided already;
         - ``idle``: elements without a gradient whose first moment has died away;
-        - ``error SLOT``, ``square SLOT``: squares of what a slot in fewer bits is off by, and of its exact value.
+        - ``error SLOT``, ``square SLOT``: squares of what a low-precision slot is off by, and of its exact value.
 
         Those that the rule has nothing for are left out.
     """

@@ -223,7 +223,7 @@ WRONG: list[tuple[Any, str, dict[str, Any], type[Exception], str]] = [
     (_big(), "adam", {"states": "8bit", "min_elements": 1.5}, HyperparameterError, "min_elements must be .*1.5"),
     (_big(), "adam", {"states": "8bit", "min_elements": True}, HyperparameterError, "min_elements must be .*True"),
     (_big(), "adam", {"min_elements": 0}, HyperparameterError, "min_elements=0 has no effect"),
-    (_big(), "adam", {"seed": 0}, HyperparameterError, "seed=0 has no effect: nothing is rounded by chance"),
+    (_big(), "adam", {"seed": 0}, HyperparameterError, "seed=0 has no effect: nothing is rounded stochastically"),
     (_big(), "adam", {"states": "8bit", "seed": -1}, HyperparameterError, "seed must be a whole number .*-1"),
     (_big(), "adam", {"states": "8bit", "seed": 2**63}, HyperparameterError, "seed must be a whole number"),
     (_big(), "adam", {"states": "8bit", "seed": 1.0}, HyperparameterError, "seed must be a whole number .*1.0"),

@@ -26,7 +26,7 @@ def array_of(value: Any) -> Array:
 
 
 def states_of(optimizer: Any) -> State:
-    """Return the state of an optimizer with slots of fewer bits decoded."""
+    """Return the state of an optimizer with low-precision slots decoded."""
     state: State = door_of(optimizer).state_of(optimizer)
     return replace(state, parameters=[own.decoded() for own in state.parameters])
 

@@ -225,7 +225,7 @@ def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     """Return a slot before the first step, on the devices and in the sharding of its parameter.
 
     Raises:
-        HyperparameterError: when it is to start at a traced number in a format of few bits.
+        HyperparameterError: when it is to start at a traced number in a low-precision format.
     """
     if is_complex(like):
         return jnp.full_like(like, start * (1 + 1j), dtype=type_of(like))
@@ -234,7 +234,7 @@ def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     if isinstance(start, jax.core.Tracer):
         raise HyperparameterError(
             f"slot {slot!r} is kept as {codec.name} and starts at a traced number; give a Python number, or keep "
-            f"this slot in float32 (states={{...}} names those of fewer bits)"
+            f"this slot in float32 (states={{...}} names the low-precision ones)"
         )
     numbers = coding.encode(codec, np.full((1, GROUP), start, np.float32))
     planes = [_full(like, spec, numbers[spec.suffix]) for spec in codec.planes]

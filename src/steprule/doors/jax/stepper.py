@@ -122,7 +122,7 @@ class Stepper:
         """Return the new parameters (``"step"``), or what is to be added to them (``"update"``), and the new slots.
 
         Args:
-            task: which of both.
+            kind: which of both.
             params: the parameters; None where an update does not depend on them.
             grads: their gradients.
             slots: as ``init`` or the last step returned them.

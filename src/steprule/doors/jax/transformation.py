@@ -55,8 +55,8 @@ def transformation(
         rule: a name of the catalogue, or a rule.
         mask: which parameters decay, for rules with ``weight_decay``: a tree of booleans, each for the subtree
             below it, or a callable that makes such a tree from the gradients. Default: all.
-        states: the format of the slots, ``"float32"`` or one of fewer bits (docs/formats.md), or of some by name. Slots
-            of float64 parameters are float64, and those of complex ones have their type.
+        states: the format of the slots, ``"float32"`` or a low-precision one (docs/formats.md), or of some by name.
+            Slots of float64 parameters are float64, and those of complex ones have their type.
         min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
         seed: of the stochastic rounding of ``states``; it may be traced. Default 0.
         hyperparameters: the rule's, with its own names and defaults. Numbers, JAX arrays (traced ones as

@@ -159,7 +159,7 @@ class TreeStep:
 
 
 def _earlier_storage(storage: Storage, slots: Mapping[str, Any]) -> Storage:
-    """Return how a leaf is kept whose state may be of before such leaves had fewer bits: that goes on as it is."""
+    """Return the storage of a leaf; a state from before such leaves had low-precision slots stays as it is."""
     low = [(slot, name) for slot, name in storage.slots if not is_plain(slots[slot], storage.parameter.compute)]
     return replace(storage, slots=tuple(low))
 

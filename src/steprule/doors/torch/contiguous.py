@@ -1,4 +1,4 @@
-"""Tensors on a device that kernels cannot walk as they lie: stepped as copies in C order, which are put back."""
+"""Strided tensors on a device: stepped as contiguous copies, which are written back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["contiguous_copies"]
 
 
 def contiguous_copies(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:
-    """Return a parameter, its gradient and its slots in C order, and what puts the parameter and the slots back.
+    """Return a contiguous parameter, gradient and slots, and what writes the parameter and the slots back.
 
     Made when a step is laid out, so that what can fail fails before anything is changed.
     """

@@ -46,7 +46,7 @@ def deciding_device_of(
 def _needs_device(
     options: Sequence[GroupOptions], guards: Guards, device: torch.device, told: Sequence[Tensor | None]
 ) -> bool:
-    """Whether the numbers of a step depend on what the device knows, and this machine is not asked for its word."""
+    """Whether the numbers of a step depend on what the device knows, and this machine has no say in them."""
     if guards.nonfinite == "raise" or not guards.is_alone:
         return False
     given = [tensor for tensor in told if tensor is not None]

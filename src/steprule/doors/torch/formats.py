@@ -42,7 +42,7 @@ class FormatOptions(TypedDict, total=False):
     """How states and 16-bit parameters are kept.
 
     Attributes:
-        states: ``"float32"`` (default) or a format of fewer bits (docs/formats.md), or a dict of these by slot.
+        states: ``"float32"`` (default) or a low-precision format (docs/formats.md), or a dict of these by slot.
         weights: of float16 and bfloat16 parameters: ``"nearest"`` (default), ``"stochastic"``, ``"split24"``,
             ``"split32"``.
         min_elements: tensors with fewer elements keep float32 states. Default 4096; 0: none do. Where all tensors of
@@ -92,7 +92,7 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
     """Return how a tensor is kept. Complex ones keep slots of their own precision.
 
     Raises:
-        StructureError: when slots of fewer bits were asked for a tensor of float64.
+        StructureError: when low-precision slots were asked for a tensor of float64.
     """
     if param.is_complex() or param.dtype not in STORAGE:
         return Storage(FORMATS["float64" if param.dtype is torch.complex128 else "float32"])
@@ -101,7 +101,7 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
 
 
 def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:
-    """Check that a tensor whose formats or guards need a kernel is one that kernels walk.
+    """Check that a tensor whose formats or guards need a kernel is one that kernels step.
 
     Raises:
         StructureError: for tensors on other devices, subclasses, sparse or differentiable steps, and while torch's
@@ -137,7 +137,7 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
     """Refuse formats that no parameter can have, and options without effect.
 
     Raises:
-        StructureError: for states of fewer bits on float64.
+        StructureError: for low-precision states on float64.
         HyperparameterError: for an option without effect on any parameter.
     """
     if all(own.formats.is_plain for own in groups) and DEFAULTS.keys().isdisjoint(given):

@@ -94,7 +94,7 @@ def guards_of(defaults: dict[str, Any]) -> Guards:
 
 
 def squares(grad: Tensor, options: GroupOptions) -> list[float]:
-    """Return what kernels of the task ``norm`` sum, for a gradient that no kernel walks. DTensors count whole."""
+    """Return what kernels of the kind ``norm`` sum, for a gradient that no kernel reads. DTensors count whole."""
     # In the type of the arithmetic: without its scale, a float16 gradient would lose its last bits, or all of them.
     guard, reals = options.values.guard, _reals(grad.to(state_dtype(grad.dtype)))
     kind = torch.float32 if grad.device.type == "mps" else torch.float64

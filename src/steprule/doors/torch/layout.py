@@ -1,4 +1,4 @@
-"""Laying out a step: which parameters a kernel walks, which torch steps, and what their state is."""
+"""Laying out a step: which parameters a kernel steps, which torch steps, and what their state is."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Layout:
             self.put_back.append(put_back)
 
     def _check_deciding_device(self, param: Tensor) -> None:
-        """Refuse a state that kernels cannot walk where the device counts the steps."""
+        """Refuse a state that kernels cannot step where the device counts the steps."""
         if self._deciding_device is not None:
             raise StructureError(
                 f"the state of a parameter of shape {tuple(param.shape)} on {param.device} has tensors of another kind "

@@ -4,7 +4,7 @@ In Python each question about a tensor costs 50 nanoseconds, and a thousand smal
 each. Machine code asks torch's stable C interface (``aoti_torch_get_data_ptr`` and its like take a pointer to the
 tensor's handle, which is a word of the Python object) and Python's (``PyDict_GetItemWithError``, ``PyList_GetItem``).
 The place of the handle is found by its value, ``tensor._cdata``. Where it is not found, or torch lacks the functions,
-``is_unchanged`` finds nothing as it was, and every step is laid out anew.
+``is_unchanged`` is false, and every step is laid out anew.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def dtype_code(dtype: torch.dtype) -> int:
     return int(function()) if function else 0
 
 
-def is_unchanged(watch: int, states: list[Any], grads: list[Any]) -> bool:
-    """Return whether all that the watch at that address names is as it was, and note the gradients' addresses."""
+def is_unchanged(check: int, states: list[Any], grads: list[Any]) -> bool:
+    """Return whether all that the check at that address names is unchanged, and note the gradients' addresses."""
     compiled = _compiled()
-    return compiled is not None and compiled(watch, states, grads, None) == 1
+    return compiled is not None and compiled(check, states, grads, None) == 1
 
 
 @functools.cache

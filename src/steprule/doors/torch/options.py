@@ -63,7 +63,7 @@ class Naming:
         return {"step", *(self.slots.get(slot, slot) for slot in rule.slots)}
 
     def counted(self, formats: Formats) -> bool:
-        """Return whether a state has a step count, which rounding by chance takes, too."""
+        """Return whether a state has a step count, which stochastic rounding takes, too."""
         return self.counts or formats.is_stochastic
 
     @property

@@ -1,4 +1,4 @@
-"""One parameter with its gradient and state, and how a kernel may walk it."""
+"""One parameter with its gradient and state, as a row of a launch."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def is_plain(tensor: Tensor) -> bool:
 def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
     """Return what steps tensors together: the processors' machine code, Triton, or none.
 
-    None where torch's operations are looked at or recorded: then the step is made of them.
+    None where torch's operations are intercepted or recorded: then the step is made of them.
     """
     device = tensors[0].device
     if sees_operations() or not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):

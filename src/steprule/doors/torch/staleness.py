@@ -1,4 +1,4 @@
-"""The columns of a watch: what a cached launch depends on, for ``native.is_unchanged``."""
+"""The columns of a staleness check: what a cached launch depends on, for ``native.is_unchanged``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Numbers:
 
     Attributes:
         commit: what writes them.
-        columns: where they lie and what they are to hold, for a watch.
+        columns: where they lie and what they are to hold, for a staleness check.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
@@ -73,7 +73,7 @@ class LaunchInputs:
 
 
 class StalenessCheck:
-    """Notices when anything that a launch depends on is no longer as it was.
+    """Notices when anything that a launch depends on has changed.
 
     Checked in one call: the parameters of each group, the states' dicts and the tensors in them, where all these
     tensors lie, their types, shapes and strides, the step counts, and which gradients are there. The gradients' own
@@ -121,7 +121,7 @@ class StalenessCheck:
         self._at = address(self._job)
 
     def is_unchanged(self, states: list[Any], grads: list[Any]) -> bool:
-        """Whether all is as it was, given the values of the optimizer's state and all gradients."""
+        """Whether nothing has changed, given the values of the optimizer's state and all gradients."""
         return len(states) == self._states and native.is_unchanged(self._at, states, grads)
 
 

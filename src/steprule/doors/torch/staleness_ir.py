@@ -196,7 +196,7 @@ def _check(name: str, columns: str, body: str, offset: int) -> str:
 
 
 def _word(name: str, kind: str, register: str) -> str:
-    """Load a word of the watch."""
+    """Load a word of the check."""
     return f"""\
   %{register}.p = getelementptr i64, ptr %watch, i64 {WORDS[name]}
   %{register}.v = load {kind}, ptr %{register}.p"""

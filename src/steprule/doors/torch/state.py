@@ -38,7 +38,7 @@ def check_entry(
     """Return the state of a parameter by the rule's names, and what must be put into the entry for it.
 
     Slots that are not there start; slots of a narrower type are widened, which loses nothing. Step counts and scalar
-    slots go to ``device``, if there is one; what it counts is not looked at here, which would wait for it.
+    slots go to ``device``, if there is one; what it counts is not read here, which would wait for it.
     ``form`` is how the state is laid out, where that is known.
 
     Raises:
