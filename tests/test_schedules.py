@@ -65,9 +65,9 @@ def test_ranges(value: float, steps: int, t: int) -> None:
 
 
 def test_wrong_schedules() -> None:
-    with pytest.raises(HyperparameterError, match="steps must be a whole number of at least 1, got 0"):
+    with pytest.raises(HyperparameterError, match="steps must be an integer of at least 1, got 0"):
         schedules.cosine(1.0, 0)
-    with pytest.raises(HyperparameterError, match="warmup must be a whole number of at least 1"):
+    with pytest.raises(HyperparameterError, match="warmup must be an integer of at least 1"):
         schedules.inverse_sqrt(1.0, warmup=0)
     wrong: list[tuple[list[float], list[int]]] = [
         ([], []),

@@ -44,7 +44,7 @@ class StateError(StepruleError, ValueError):
 
 
 class CheckpointError(StepruleError, ValueError):
-    """A checkpoint is damaged, is no checkpoint, or cannot hold what it was given."""
+    """A checkpoint is damaged, is not a checkpoint, or cannot hold what it was given."""
 
 
 class TargetError(StepruleError, ValueError):

@@ -53,7 +53,7 @@ def replace_whole(
 ) -> None:
     """Write a file, so that at every moment the one at ``path`` is complete, the old or the new.
 
-    It is written to a file of its own in the same directory, which nobody else has and which is no link, synced, and
+    It is written to a file of its own in the same directory, which nobody else has and which is not a link, synced, and
     renamed; then the directory is synced. What was killed while it wrote is removed by the next that writes there.
 
     Args:
@@ -95,7 +95,7 @@ def _mode(target: Path) -> int | None:
     """Return the permissions of the file that is to be replaced; None if there is none.
 
     Raises:
-        OSError: when there is something that is no file; a pipe or a device would be gone after the rename.
+        OSError: when there is something that is not a file; a pipe or a device would be gone after the rename.
     """
     try:
         found = os.stat(target).st_mode
@@ -177,7 +177,7 @@ def _remove_if_stale(place: Path) -> None:
     """Remove a file that nobody holds a lock on.
 
     Raises:
-        OSError: when somebody does, or it is no file.
+        OSError: when somebody does, or it is not a file.
     """
     file = os.open(place, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:

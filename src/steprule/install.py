@@ -12,8 +12,8 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bounds>[^;\[]*)")
 def how_to_install(*packages: str) -> str:
     """Return the command that installs packages in a version that steprule was tested with.
 
-    An extra, as in ``pip install '.[lab]'``, is at hand in a checkout alone, and ``steprule`` is no name that a package
-    index knows. In double quotes, which every shell takes, Windows' as well.
+    An extra, as in ``pip install '.[lab]'``, is at hand in a checkout alone, and ``steprule`` is not a name that a
+    package index knows. In double quotes, which every shell takes, Windows' as well.
     """
     return "pip install " + " ".join(f'"{package}{_bounds().get(package.lower(), "")}"' for package in packages)
 

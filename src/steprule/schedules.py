@@ -90,7 +90,7 @@ def constant(value: float) -> Schedule:
     """Return the schedule that is always ``value``.
 
     Raises:
-        HyperparameterError: when ``value`` is no finite number.
+        HyperparameterError: when ``value`` is not a finite number.
     """
     return _constant(_number("value", value))
 
@@ -102,7 +102,7 @@ def inverse_sqrt(value: float, *, warmup: int = 1) -> Schedule:
     Kingma & Ba 2015.
 
     Raises:
-        HyperparameterError: when ``value`` is no finite number or ``warmup`` no whole number from 1.
+        HyperparameterError: when ``value`` is not a finite number or ``warmup`` not an integer from 1.
     """
     return _inverse_sqrt(_number("value", value), _count("warmup", warmup))
 
@@ -111,7 +111,7 @@ def linear_warmup(value: float, steps: int, *, start: float = 0.0) -> Schedule:
     """Return the line from ``start`` (at t = 0) to ``value`` (at t = ``steps``), constant afterwards.
 
     Raises:
-        HyperparameterError: when a value is no finite number or ``steps`` no whole number from 1.
+        HyperparameterError: when a value is not a finite number or ``steps`` not an integer from 1.
     """
     return _linear_warmup(_number("value", value), _count("steps", steps), _number("start", start))
 
@@ -123,7 +123,7 @@ def cosine(value: float, steps: int, *, final: float = 0.0) -> Schedule:
     arXiv:1608.03983, without restarts.
 
     Raises:
-        HyperparameterError: when a value is no finite number or ``steps`` no whole number from 1.
+        HyperparameterError: when a value is not a finite number or ``steps`` not an integer from 1.
     """
     return _cosine(_number("value", value), _count("steps", steps), _number("final", final))
 
@@ -134,7 +134,7 @@ def step_drop(value: float, drops: Sequence[int] | Mapping[int, float], *, facto
     ``drops={30: 0.5, 60: 0.1}`` gives each drop a factor of its own.
 
     Raises:
-        HyperparameterError: for drops that are no whole numbers from 1, or a ``factor`` beside a mapping,
+        HyperparameterError: for drops that are not integers from 1, or a ``factor`` beside a mapping,
             where it would do nothing.
     """
     if isinstance(drops, Mapping):
@@ -178,5 +178,5 @@ def _number(name: str, value: object) -> float:
 def _count(name: str, value: object) -> int:
     number = _number(name, value)
     if not number.is_integer() or number < 1:
-        raise HyperparameterError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise HyperparameterError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(number)

@@ -23,7 +23,7 @@ STEPS = 7
 
 @sr.rule
 def unusual(theta, g, E_g, count: sr.Scalar, *, t, lr=0.01, s0=0.5, x1=2.0, mixed=1.0):
-    """Constants that are no numbers, a remainder, names that emitted code uses itself."""
+    """Constants that are not numbers, a remainder, names that emitted code uses itself."""
     count = count + t % 3 + (-7.0 * t) // 2
     E_g = sr.where(g > 0.9, g, math.nan) + sr.minimum(E_g, math.inf) + s0 * sr.where(g < -0.9, -math.inf, -0.0)
     return theta - lr * x1 * sr.where(E_g == E_g, mixed * E_g, -g) / (1 + count * count), E_g, count

@@ -22,7 +22,7 @@ from steprule.torch import AdamW
 from tests.cases import Array
 
 BYTES = os.fsdecode(b"caf\xe9.png")
-"""The name of a file that is no Unicode."""
+"""The name of a file that is not valid Unicode."""
 
 
 def _optimizer(key: str = "w") -> sr.Optimizer:
@@ -54,7 +54,7 @@ CALLS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_names_that_are_no_unicode_are_refused(tmp_path: Path, call: str) -> None:
-    with pytest.raises(CheckpointError, match=r"no Unicode.*udce9.*nothing was written"):
+    with pytest.raises(CheckpointError, match=r"not valid Unicode.*udce9.*nothing was written"):
         CALLS[call](tmp_path / "x")
     assert not os.listdir(tmp_path)
 

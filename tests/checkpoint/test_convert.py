@@ -145,7 +145,7 @@ def test_a_state_of_torch_that_does_not_fit() -> None:
         (state, sr.Optimizer([z.T for z in zeros], "adam"), r"has shape \(5, 6\), but its m in the state \(6, 5\)"),
         (state, sr.Optimizer(zeros, "amsgrad"), "means correction='after_max', and this optimizer has .*'none'"),
         (state, sr.Optimizer(zeros, "momentum_ema"), "torch has no state that means the same"),
-        ({}, sr.Optimizer(zeros, "adam"), "no state dict of a torch optimizer"),
+        ({}, sr.Optimizer(zeros, "adam"), "not a state dict of a torch optimizer"),
     ]
     for given, optimizer, words in cases:
         with pytest.raises(StateError, match=words):
@@ -235,7 +235,7 @@ def test_states_of_optax_that_do_not_fit() -> None:
         (EmptyState(), optimizer, {}, r"has 0 named tuples with the fields \['mu', 'nu'\]"),
         ((state, state), optimizer, {}, "has 2 named tuples"),
         (state, optimizer, {"t": 4}, "has counted 3 steps, and t=4 was given"),
-        (state._replace(mu={"a": 1}), optimizer, {}, "of other parameters: mu differs"),
+        (state._replace(mu={"a": 1}), optimizer, {}, "for other parameters: mu differs"),
         (state._replace(mu={**tree(1.0), "a": np.zeros(5)}), optimizer, {}, r"a has shape \(4,\), .* state \(5,\)"),
         (ScaleByRmsState(tree(1.0)), sr.Optimizer(tree(1.0), "rmsprop"), {}, "does not count steps; give t="),
         (state, sr.Optimizer(tree(1.0), "adan"), {}, "optax has no state that means the same as that of rule 'adan'"),

@@ -309,12 +309,12 @@ def test_rules_with_a_weight_decay_of_zero_are_those_without(tmp_path: Path) -> 
     assert plain.t == 6
     decayed.groups[0]["weight_decay"] = 0.5
     sr.save(tmp_path / "adamw", decayed)
-    with pytest.raises(StateError, match=r"of rule 'decoupled\(adam\)' .* this optimizer's is 'adam'"):
+    with pytest.raises(StateError, match=r"for rule 'decoupled\(adam\)' .* this optimizer's is 'adam'"):
         sr.load(tmp_path / "adamw", plain)
 
 
 REFUSED: list[tuple[Any, str]] = [
-    (lambda: made("lion"), "is of rule 'adam'"),
+    (lambda: made("lion"), "is for rule 'adam'"),
     (lambda: made("adam", "float64"), r"parameter a is float64 of shape \(3, 130\), but in the checkpoint float32"),
     (lambda: sr.Optimizer({"a": np.zeros(3, np.float32)}, "adam"), "3 parameters, this optimizer has 1.*lacks none, "),
     (
@@ -323,7 +323,7 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         lambda: sr.Optimizer({k: np.zeros(s, np.float32) for k, s in zip("xyz", SHAPES.values(), strict=True)}, "lion"),
-        "of rule 'adam'",
+        "for rule 'adam'",
     ),
     (
         lambda: sr.Optimizer({k: np.zeros(s, np.float32) for k, s in zip("xby", SHAPES.values(), strict=True)}, "adam"),
@@ -523,7 +523,7 @@ _LOOP.append(_LOOP)
         ([10**4300], r"extra\['bad'\]\[0\] is a number of more than 4,300 digits; nothing was written. .*hex"),
         (b"bytes", "is of type bytes"),
         (_LOOP, "nested too deep, or holds itself"),
-        ("\ud800", "no Unicode"),
+        ("\ud800", "not valid Unicode"),
         (np.array([None]), "bad is of type object"),
     ],
     ids=["keys", "object", "array in list", "scalar", "digits", "bytes", "loop", "surrogate", "objects"],
@@ -587,7 +587,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         (lambda: sr.save(tmp_path / "x", Wrapper()), TypeError, r"pass its \.optimizer"),
         (lambda: sr.save(tmp_path / "x", made("adam"), 3), TypeError, "params is of type int; pass True"),
         (lambda: sr.save(tmp_path / "x", made("adam"), {"a": 3}), TypeError, r"params\['a'\] is of type int"),
-        (lambda: sr.save(tmp_path / "x", made("adam"), keep=-1), CheckpointError, "keep must be a whole number"),
+        (lambda: sr.save(tmp_path / "x", made("adam"), keep=-1), CheckpointError, "keep must be an integer"),
         (lambda: sr.load(tmp_path / "x"), FileNotFoundError, "there is no checkpoint: "),
         (lambda: sr.load(""), CheckpointError, "the path is empty; give the name of a file"),
         (lambda: sr.save("", made("adam")), CheckpointError, "the path is empty; give the name of a file"),
@@ -597,7 +597,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         with pytest.raises(kind, match=words):
             call()
     sr.save(tmp_path / "x", made("adam"), True)
-    with pytest.raises(TypeError, match="give the optimizer, too"):
+    with pytest.raises(TypeError, match="pass the optimizer as well"):
         sr.load(tmp_path / "x", params=True)
 
 

@@ -296,7 +296,7 @@ def test_what_a_class_cannot_say_is_refused(tmp_path: Path) -> None:
 
     cases: list[tuple[str, dict[str, Any], str]] = [
         ("adam", {"bias_correction": False}, "'adam'.* with bias_correction=False"),
-        ("lion", {}, "of rule 'lion' .*, which Adam cannot be; load it with steprule.torch.Optimizer"),
+        ("lion", {}, "for rule 'lion' .*, which Adam cannot be; load it with steprule.torch.Optimizer"),
         ("adam", {"lr": lambda t: 0.1}, "lr was a schedule when group 0 was saved"),
     ]
     for rule, options, words in cases:
@@ -552,7 +552,7 @@ def test_options_and_states_that_no_file_can_hold(tmp_path: Path) -> None:
     del optimizer.param_groups[0]["note"]
     train(optimizer, 0, 1)
     optimizer.state[optimizer.param_groups[0]["params"][0]]["mine"] = 1
-    with pytest.raises(StateError, match=r"parameter 0 has \['mine'\], which are no slots of 'adam'"):
+    with pytest.raises(StateError, match=r"parameter 0 has \['mine'\], which are not slots of 'adam'"):
         sr.save(tmp_path / "x", optimizer)
     assert not list(tmp_path.iterdir())
     with pytest.raises(TypeError, match=r"torch.optim.adam.Adam; pass a steprule.Optimizer, one of steprule.torch, or"):
@@ -564,7 +564,7 @@ def test_a_checkpoint_of_another_class_or_number_changes_nothing(tmp_path: Path)
     train(optimizer, 0, 2)
     sr.save(tmp_path / "x", optimizer, True)
     wrong: list[tuple[Any, str]] = [
-        (door.Lion(params_of()), "of rule 'adam' .* which Lion cannot be"),
+        (door.Lion(params_of()), "for rule 'adam' .* which Lion cannot be"),
         (door.Adam(params_of()[:2]), "has 3 parameters, this optimizer has 2"),
         (door.Adam(params_of(torch.float64)), "0 is float64 .* in the checkpoint float32"),
         (door.Adam([{"params": params_of()[:2]}, {"params": params_of()[2:]}]), "1 parameter groups, .* has 2"),

@@ -3,7 +3,7 @@
 
 Each optimizer takes three steps, is written, and takes two more; the parameters that follow are in the files of the
 NumPy door, as ``after_w`` and ``after_b``: both doors have the same bits.
-Gradients are made by whole numbers and one division, so that no library has a part in them.
+Gradients are made by integers and one division, so that no library has a part in them.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
         (["rules", "adam(beta3=0.9)"], "no hyperparameter 'beta3' in adam(beta3=0.9). Did you mean 'beta2' or 'beta1'"),
         (
             ["rules", "adam(beta2)"],
-            "adam(beta2): 'beta2' is no name=value. Write for example adam(beta2=0.99, eps=1e-6)",
+            "adam(beta2): 'beta2' is not a name=value. Write for example adam(beta2=0.99, eps=1e-6)",
         ),
         (["rules", "adam(beta2=0.9"], "the parenthesis is not closed. Write for example adam("),
         (["rules", "adam)"], "there is a ) without a ("),
@@ -188,7 +188,7 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
         (["emit", "adam", "--target", "ptx", "--triple", "nvptx64"], "--triple has no effect on --target ptx"),
         (
             ["emit", "adam", "--target", "ptx", "--cpu", "gfx942"],
-            "--cpu gfx942 is no GPU of --target ptx; choose one of",
+            "--cpu gfx942 is not a GPU of --target ptx; choose one of",
         ),
         (["emit", "adam", "--target", "jax", "--dtype", "bfloat16"], "--dtype bfloat16 has no effect on --target jax"),
         (["emit", "adam", "--target", "amdgcn", "--cpu", "sm_90"], "choose one of gfx942, gfx90a"),
@@ -196,7 +196,7 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
         (["emit", "adam", "--target", "asm", "--triple", "nonsense"], "nonsense"),
         (
             ["emit", "adam", "--target", "asm", "--triple", "aarch64-linux-gnu", "--cpu", "nope"],
-            "'nope' is no processor of aarch64-linux-gnu",
+            "'nope' is not a processor of aarch64-linux-gnu",
         ),
         (["emit", "adam", "--target", "c", "--dtype", "float16"], "C has no type float16. Take --dtype bfloat16 or"),
         (["emit", "nowhere.py"], "there is no file 'nowhere.py'"),

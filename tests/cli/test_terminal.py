@@ -169,9 +169,9 @@ def test_completion_can_be_installed() -> None:
         (["rles"], "No such command 'rles'"),
         (["emit"], "Missing argument"),
         (["emit", "adam", "--targte", "c"], "No such option: --targte"),
-        (["race", "--seeds", "two"], "Invalid value for '--seeds': 'two' is no whole number"),
-        (["race", "--jobs", "1.5"], "Invalid value for '--jobs': '1.5' is no whole number"),
-        (["lab", "--serve", "--port", "http"], "Invalid value for '--port': 'http' is no whole number"),
+        (["race", "--seeds", "two"], "Invalid value for '--seeds': 'two' is not an integer"),
+        (["race", "--jobs", "1.5"], "Invalid value for '--jobs': '1.5' is not an integer"),
+        (["lab", "--serve", "--port", "http"], "Invalid value for '--port': 'http' is not an integer"),
         (
             ["lab", "--output", ""],
             "Invalid value for '--output': '' names no place; write ./NAME, or leave --output out",

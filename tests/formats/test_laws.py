@@ -96,7 +96,7 @@ def test_a_signed_slot_is_kept_within_twice_its_size(x: Array, seed: int) -> Non
 
 @hypothesis.given(some_groups(), st.integers(0, 2**32 - 1))
 def test_a_non_negative_slot_is_kept_as_at_least_its_half(x: Array, seed: int) -> None:
-    """v / 2 <= v' <= max(2 v, 2^-23 of the group's largest) for normal v; 0 stays 0; what is no number is inf."""
+    """v / 2 <= v' <= max(2 v, 2^-23 of the group's largest) for normal v; 0 stays 0; what is not a number is inf."""
     x = np.where(np.isfinite(x), np.abs(x), x)
     v = shown(kept(x, seed=seed))["v"].astype(np.float64)
     finite = np.isfinite(x)
@@ -124,7 +124,7 @@ def test_a_signed_slot_in_four_bits_is_kept_within_twice_its_size_or_the_least_c
 
 @hypothesis.given(some_groups(), st.integers(0, 2**32 - 1))
 def test_a_non_negative_slot_in_four_bits_is_kept_as_at_least_its_half(x: Array, seed: int) -> None:
-    """v / 2 <= v' <= max(2 v, 2^-8 of the group's largest) for normal v; 0 stays 0; what is no number is inf."""
+    """v / 2 <= v' <= max(2 v, 2^-8 of the group's largest) for normal v; 0 stays 0; what is not a number is inf."""
     x = np.where(np.isfinite(x), np.abs(x), x)
     v = shown(kept(x, "4bit", seed=seed))["v"].astype(np.float64)
     finite = np.isfinite(x)

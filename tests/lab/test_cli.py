@@ -140,7 +140,7 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
         (["--serve", "--output", "x.html"], "--output has no effect with --serve, which writes no file"),
         (["--list", "--no-open"], "--list only lists surfaces and stories; drop what is given beside it"),
         (["adm"], "no rule is called 'adm'. Did you mean 'adam'"),
-        (["two.html"], "two.html is no rule; to write to that file, put --output before it"),
+        (["two.html"], "two.html is not a rule; to write to that file, put --output before it"),
         (["nowhere.py"], "there is no file 'nowhere.py'"),
         (["adam", "adam(lr=0.1)", "adam(lr=0.2)"], "the page shows a rule in two settings at most, 'adam' beside"),
         (["adam(beta2=0.9)", "adam(beta2=0.9)"], "rule 'adam(beta2=0.9)' is given 2 times; name each rule once"),

@@ -472,7 +472,7 @@ def test_the_font_of_formulas_comes_with_its_licence() -> None:
     ],
 )
 def test_formulas_of_surfaces_are_written_as_one_writes_them(expression: str, words: str) -> None:
-    """No sum begins with a minus without need, no whole number has a point, no minus is a hyphen."""
+    """No sum begins with a minus without need, no integer has a point, no minus is a hyphen."""
     assert html.unescape(re.sub("<.*?>", "", lab.own(expression).formula())).replace("\u2062", "") == words
 
 
@@ -496,10 +496,10 @@ def test_what_cannot_be_shown_is_said() -> None:
         ("x + z", "a function of x and y, got 'z' as well"),
         ("x**1.5", "whole powers up to 64 and roots"),
         ("x**65", "whole powers up to 64"),
-        ("1/", "is no expression in x and y"),
-        ("3", "is no function of x and y"),
-        ("x > y", "is no function of x and y"),
-        ("foo(x)", "foo is no function"),
+        ("1/", "is not an expression in x and y"),
+        ("3", "is not a function of x and y"),
+        ("x > y", "is not a function of x and y"),
+        ("foo(x)", "foo is not a function"),
         ("t*x + u", "a function of x and y, got 't', 'u' as well"),
         ("x*I + y", "finite real numbers, got I"),
         ("x/0", "finite real numbers, got zoo"),
@@ -509,7 +509,7 @@ def test_what_cannot_be_shown_is_said() -> None:
         ("x^2 + 10*y^2", "write ** for powers, as in 'x**2 + 10*y**2'"),
         (
             "sinh(x)",
-            "sinh is no function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, exp, log, tanh, abs",
+            "sinh is not a function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, exp, log, tanh, abs",
         ),
         ("Piecewise((x, x > 0))", "a Piecewise needs a last piece for all other points"),
     ],
@@ -731,7 +731,7 @@ def test_surfaces_by_name_and_by_expression() -> None:
     ("call", "words"),
     [
         (lambda: lab.surface("bale"), "no surface is called 'bale'. Did you mean 'beale'"),
-        (lambda: lab.surface("x**2 +"), "is no expression in x and y"),
+        (lambda: lab.surface("x**2 +"), "is not an expression in x and y"),
         (lambda: lab.surface("beale", box=(0, 1, 0, 1)), "a box belongs to an expression; 'beale' has its own"),
         (lambda: lab.trajectory("adam", "rosenbrok", 1), "Did you mean 'rosenbrock'?"),
         (lambda: lab.trajectory("adam", None, 1), "a surface is what lab.surface returns, its name or an"),  # type: ignore[arg-type]

@@ -187,7 +187,7 @@ def test_a_scalar_slot_of_whole_numbers_is_saved_and_loaded() -> None:
 
 
 def test_a_rule_called_on_arrays_chooses_as_it_steps() -> None:
-    # Python's ~ of a boolean is a whole number, and NumPy makes float64 of two numbers.
+    # Python's ~ of a boolean is an integer, and NumPy makes float64 of two numbers.
     @rule
     def negated(theta, g, *, t, lr: Rate = 0.1):
         late = ~(t <= 2)

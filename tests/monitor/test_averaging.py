@@ -127,7 +127,7 @@ def written_out(theta, g, v: SecondMoment, *, lr: Rate = 1e-3, beta2: Decay = 0.
 
 @rule
 def of_numbers(theta, g, v: SecondMoment, *, lr: Rate = 1e-3, beta2: Rate = 0.1):
-    """The decay is no hyperparameter, and what is called beta2 is something else."""
+    """The decay is not a hyperparameter, and what is called beta2 is something else."""
     v = 0.75 * v + 0.25 * g**2
     return theta - lr * (g + beta2) / sqrt(v), v
 

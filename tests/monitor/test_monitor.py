@@ -79,7 +79,7 @@ def gradients(dtype: str, steps: int) -> Iterator[Array]:
 
 
 def assert_row(row: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Shares are quotients of whole numbers and must be equal; sums of floats are in another order."""
+    """Shares are quotients of integers and must be equal; sums of floats are in another order."""
     for key, value in expected.items():
         if value is None or key in ("lr", "nonfinite") or key.endswith("_share"):
             assert row[key] == value, key
@@ -333,9 +333,9 @@ def test_closing_detaches() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, "every must be a whole number of at least 1, got 0"),
-        ({"every": 2.0}, "every must be a whole number"),
-        ({"keep": True}, "keep must be a whole number of at least 1, got True"),
+        ({"every": 0}, "every must be an integer of at least 1, got 0"),
+        ({"every": 2.0}, "every must be an integer"),
+        ({"keep": True}, "keep must be an integer of at least 1, got True"),
         ({"to": ["file.csv"]}, "to must be callables or objects with add_scalar"),
     ],
 )

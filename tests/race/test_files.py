@@ -70,7 +70,7 @@ def test_a_problem_file_may_import_its_neighbour(tmp_path: Path) -> None:
         (("2 * params", '(2 * params).astype("f4")'), "has type float32, but the parameter has type float64"),
         (("rng.normal", "np.random.normal"), "gives other parameters when it is called again"),
         (("rng.normal(size=3)", "[1, 2]"), r"problem bad: params\[0\] is a int, not a NumPy array"),
-        (("import numpy as np", "epochs = 0"), "epochs must be a whole number of at least 1, got 0"),
+        (("import numpy as np", "epochs = 0"), "epochs must be an integer of at least 1, got 0"),
     ],
 )
 def test_a_problem_that_breaks_the_protocol(tmp_path: Path, change: tuple[str, str], message: str) -> None:

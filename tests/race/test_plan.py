@@ -56,7 +56,7 @@ def test_entrants_with_hyperparameters() -> None:
         ("adm", RuleError, "Did you mean 'adam'"),
         ("adam(bata1=0.9)", HyperparameterError, "no hyperparameter 'bata1'"),
         ("adam(beta1=2)", HyperparameterError, r"beta1 must be a number in \[0, 1\), got 2"),
-        ("adam(beta1=0.9, x)", HyperparameterError, "'x' is no name=value"),
+        ("adam(beta1=0.9, x)", HyperparameterError, "'x' is not a name=value"),
         ("adam(lr=1)", HyperparameterError, "the race chooses lr; give the learning rates by --lrs"),
         ("adam,sgd,adam", RuleError, "adam is given 2 times"),
         (" , ", RuleError, "no rule to race"),

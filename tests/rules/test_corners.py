@@ -30,7 +30,7 @@ DIVIDES_BY_ZERO: dict[str, Callable[[Values], bool]] = {
     ),
     "adabelief": lambda v: v["eps"] == 0 and v["beta1"] == 0 and not v["eps_root"],
 }
-# (1 + lambd lr t)^alpha is no number of float64.
+# (1 + lambd lr t)^alpha is not a number of float64.
 OVERFLOWS: dict[str, Callable[[Values, int], bool]] = {
     "asgd": lambda v, t: v["alpha"] * math.log10(1 + v["lambd"] * v["lr"] * t) > 308,
 }

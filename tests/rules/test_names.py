@@ -74,7 +74,7 @@ def test_the_way_to_write_a_combinator_is_told_and_works(spec: str, maker: str, 
         ("decoupled(adamw(weight_decay=0.1))", "rule 'adamw' already has a hyperparameter 'weight_decay'"),
         ("l2(my.py:mine, weight_decay=0.1)", "combined = steprule.l2(mine)\nand give my.py:combined"),
         ("l2(adam", "the parenthesis is not closed"),
-        ("l2(adam)(0.1)", "'0.1' is no name=value"),
+        ("l2(adam)(0.1)", "'0.1' is not a name=value"),
     ],
 )
 def test_what_is_wrong_beside_the_way_is_told_first(spec: str, words: str) -> None:

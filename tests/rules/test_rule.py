@@ -275,8 +275,8 @@ def test_wrong_declarations() -> None:
     def fine(theta, g, m, *, lr: Rate = 0.1):
         return theta - lr * g, m + g
 
-    assert "'w', which is no slot" in _attempt(fine, init={"w": 1.0})
-    assert "'rate', which is no hyperparameter" in _attempt(fine, init={"m": "rate"})
+    assert "'w', which is not a slot" in _attempt(fine, init={"w": 1.0})
+    assert "'rate', which is not a hyperparameter" in _attempt(fine, init={"m": "rate"})
     with pytest.raises(RuleError, match="already has a hyperparameter 'weight_decay'"):
         sr.decoupled(sr.rules.adamw)
 

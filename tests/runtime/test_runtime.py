@@ -532,7 +532,7 @@ def test_nothing_spins_when_idle() -> None:
 def test_threads_are_checked() -> None:
     before = sr.get_num_threads()
     for wrong in (0, -1, 1.5, True, "2"):
-        with pytest.raises(HyperparameterError, match="whole number of at least 1"):
+        with pytest.raises(HyperparameterError, match="integer of at least 1"):
             sr.set_num_threads(wrong)  # type: ignore[arg-type]
     assert sr.get_num_threads() == before
 

@@ -38,7 +38,7 @@ function multiply(a, a_low, b, b_low) {
 }
 """,
     "whole_power": """\
-// x to a whole number that is not negative: squares of squares.
+// x to an integer that is not negative: squares of squares.
 function whole_power(x, n) {
     let high = 1, low = 0, base = x, base_low = 0;
     for (let left = n; left >= 1; left = Math.floor(left / 2)) {

@@ -168,7 +168,7 @@ def keys(seed: Any, t: Any) -> tuple[Any, Any]:
 
 
 def _pair(number: Array) -> _Pair:
-    """Return a whole number that is not negative as a pair of words."""
+    """Return an integer that is not negative as a pair of words."""
     low = number.astype(np.uint32)
     return (number >> 32).astype(np.uint32) if number.dtype.itemsize > 4 else jnp.zeros_like(low), low
 

@@ -157,7 +157,7 @@ def _is_host(*args: Any) -> bool:
 
 
 def exact(count: Any) -> Exact:
-    """Return a traced whole number as an exact one."""
+    """Return a traced integer as an exact one."""
     return Exact(_wide(lambda: jnp.asarray(count).astype(np.float64)))
 
 

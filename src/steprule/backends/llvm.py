@@ -2,7 +2,7 @@
 
 The calling convention of every kernel is ``void kernel(ptr addresses, i64 start, i64 n, ptr scalars)``:
 ``addresses`` points to one pointer a plane and then to the ``WORDS``, ``scalars`` to the row of float64 scalars and
-then to the two keys of random bits, which are whole numbers. ``start`` and ``n`` count elements, or groups in a plan
+then to the two keys of random bits, which are integers. ``start`` and ``n`` count elements, or groups in a plan
 that has groups; in a plan that has sums ``start`` is a multiple of a block. No fast-math flag appears, so LLVM keeps
 every rounding as written and vectorises only what gives the same bits.
 """

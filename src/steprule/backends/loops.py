@@ -53,7 +53,7 @@ class Dialect:
         maximum: how a maximum over a group begins, with ``{name}``.
         tile: how an array of one group is made, with ``{name}``.
         count: how a loop is opened, with ``{name}`` and ``{end}``.
-        size: how a whole number is named, with ``{name}`` and ``{text}``.
+        size: how an integer is named, with ``{name}`` and ``{text}``.
         types: the name of each kind, and of ``float32`` and ``float64``.
         infinity, nan: how these are written.
         word: how a word is written, with ``{0}``.

@@ -94,7 +94,7 @@ def product(a, a_low, b, b_low):
 
 @triton.jit
 def power(x, exponent):
-    """Return x to a whole number, rounded once: squares of squares, in two parts."""
+    """Return x to an integer, rounded once: squares of squares, in two parts."""
     one = tl.full((), 1.0, tl.float64)
     inverse = one / x
     there, lost = two_product(inverse, x)
@@ -200,7 +200,7 @@ def _number(node: Node, text: str) -> str:
 
 
 def _is_whole(node: Node) -> bool:
-    """Whether an exponent is a whole number, whatever the values are."""
+    """Whether an exponent is an integer, whatever the values are."""
     return _is_int(node) or (node.op == "const" and float(node.value).is_integer())
 
 

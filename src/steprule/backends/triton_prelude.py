@@ -17,7 +17,7 @@ and slots as they are; the row may be written nevertheless.
 
 Arithmetic is float64 and in the order of the prelude, so the scalars are the host's, but for these:
 
-- Powers with a whole number in the exponent, as in beta**t, are rounded correctly, but where they are below the
+- Powers with an integer in the exponent, as in beta**t, are rounded correctly, but where they are below the
   smallest normal number. C's pow, which Python calls, is not always: glibc's is off by one bit in one of a thousand.
 - Other powers, exp, log and the like come from the vendor's library, and may differ from Python's in the last bits.
 - Where Python raises (a division by zero, the root or the logarithm of a negative number, overflow), the result is

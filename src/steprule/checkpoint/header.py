@@ -123,7 +123,7 @@ def parse_header(raw: bytes, rest: int) -> Header:
     try:
         words = raw[8:].decode()
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"the header is no text: {error}") from None
+        raise CheckpointError(f"the header is not text: {error}") from None
     whole = parse(words, "the header")
     metadata = whole.pop("__metadata__")
     _check_metadata(metadata)
@@ -131,13 +131,13 @@ def parse_header(raw: bytes, rest: int) -> Header:
     _check_places(entries, rest)
     document = parse(metadata["document"], "the document")
     if not isinstance(document, dict):
-        raise CheckpointError("the document is no JSON object")
+        raise CheckpointError("the document is not a JSON object")
     return Header(entries, _checksums(metadata["checksums"], entries), document)
 
 
 def _check_metadata(metadata: Any) -> None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise CheckpointError("__metadata__ must be texts by name")
+        raise CheckpointError("__metadata__ must map names to strings")
     lacking = [key for key in _KEYS if key not in metadata]
     if lacking or metadata["format"] != "steprule":
         raise CheckpointError(f"__metadata__ is not of a checkpoint of steprule: it lacks {lacking or ['format']}")
@@ -153,13 +153,11 @@ def _entry(name: str, told: Any) -> Entry:
         raise CheckpointError(f"tensor {short(name)} must have dtype, shape and data_offsets, got {short(told)}")
     dtype, shape, offsets = told["dtype"], told["shape"], told["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CheckpointError(f"tensor {short(name)} has the type {short(dtype)}, which this steprule does not know")
+        raise CheckpointError(f"tensor {short(name)} has the type {short(dtype)}, which this version does not know")
     if not _are_counts(shape) or len(shape) > _AXES:
-        raise CheckpointError(
-            f"tensor {short(name)} has the shape {short(shape)}, expected at most {_AXES} whole numbers"
-        )
+        raise CheckpointError(f"tensor {short(name)} has the shape {short(shape)}, expected at most {_AXES} integers")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"tensor {short(name)} has the data_offsets {short(offsets)}, expected two whole numbers")
+        raise CheckpointError(f"tensor {short(name)} has the data_offsets {short(offsets)}, expected two integers")
     item = SIZES[dtype]
     # An array without elements may have huge other axes, which NumPy refuses.
     if prod(max(1, n) for n in shape) * item >= 2**63 or prod(shape) * item != offsets[1] - offsets[0]:

@@ -98,7 +98,7 @@ def _nothing(value: Any) -> Json | None:
 def _whole(value: int, what: str) -> int:
     if abs(value) >= _LARGEST:
         raise CheckpointError(
-            f"{what} is a number of more than {_DIGITS:,} digits; nothing was written. Save it as a text: hex(...)"
+            f"{what} is a number of more than {_DIGITS:,} digits; nothing was written. Save it as a string: hex(...)"
         )
     return value
 
@@ -112,7 +112,9 @@ def check_text(value: str, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise CheckpointError(f"{what} has a text that is no Unicode: {short(value)}; nothing was written") from None
+        raise CheckpointError(
+            f"{what} has a string that is not valid Unicode: {short(value)}; nothing was written"
+        ) from None
     return str(value)
 
 
@@ -156,7 +158,7 @@ def _parts(value: Json, other: Callable[[str, Any], Any] | None) -> tuple[Iterab
         if other is not None:
             made = other(key, inner)
             return (), lambda _: made
-    raise CheckpointError(f"the document has {key!r}, which means nothing to this steprule")
+    raise CheckpointError(f"the document has {key!r}, which this version does not know")
 
 
 def _same(found: list[Any]) -> list[Any]:
@@ -166,7 +168,7 @@ def _same(found: list[Any]) -> list[Any]:
 def _keys(items: list[Any]) -> list[Any]:
     """Return the keys of a dict that is told by its pairs."""
     if not all(isinstance(item, list) and len(item) == 2 for item in items):
-        raise CheckpointError("the document has a dict whose items are no pairs")
+        raise CheckpointError("the document has a dict whose items are not pairs")
     keys = [decode(key) for key, _ in items]
     try:
         is_once = len(set(keys)) == len(keys)
@@ -195,7 +197,7 @@ def parse(source: str, what: str) -> Any:
         return found
     except (ValueError, RecursionError) as error:
         words = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise CheckpointError(f"{what} is no JSON: {words}") from None
+        raise CheckpointError(f"{what} is not valid JSON: {words}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def short(value: Any) -> str:

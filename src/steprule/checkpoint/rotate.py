@@ -29,7 +29,7 @@ def olders(path: Path) -> Iterator[Path]:
 def prune(path: Path, keep: int) -> None:
     """Remove the older ones beyond ``keep``, which an earlier save was told to keep; with 0 none.
 
-    What lies there and is no checkpoint is somebody else's, and stays.
+    What lies there and is not a checkpoint is somebody else's, and stays.
     """
     number = keep + 1
     while keep and (place := older(path, number)).exists():

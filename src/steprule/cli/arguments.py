@@ -14,7 +14,7 @@ __all__ = [
 
 
 def whole(text: str) -> int:
-    """Return a whole number.
+    """Return an integer.
 
     Raises:
         typer.BadParameter: for anything else.
@@ -22,7 +22,7 @@ def whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no whole number") from None
+        raise typer.BadParameter(f"{text!r} is not an integer") from None
 
 
 def path_to_write(text: str) -> Path:

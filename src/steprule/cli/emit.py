@@ -142,7 +142,7 @@ _COMMENT = {"llvm": ";", "amdgcn": ";", "ptx": "//", "c": "//", "javascript": "/
 
 
 def _called_with(rule: Rule, settings: Settings, target: Target) -> str:
-    """Return a line that says which settings are no part of the code, since they are given to every step."""
+    """Return a line that says which settings are not a part of the code, since they are given to every step."""
     numbers = tuple((name, value) for name, value in settings if not _is_in_code(rule, name))
     if not numbers:
         return ""
@@ -171,7 +171,7 @@ def _check_machine(target: Target, triple: str | None, cpu: str) -> None:
                 f"--triple has no effect on --target {target}; choose a GPU with --cpu {names[0]}"
             )
         if cpu and cpu not in names:
-            raise TargetError(f"--cpu {cpu} is no GPU of --target {target}; choose one of {', '.join(names)}")
+            raise TargetError(f"--cpu {cpu} is not a GPU of --target {target}; choose one of {', '.join(names)}")
     elif target is Target.asm:
         if cpu and not triple:
             raise HyperparameterError("--cpu needs --triple, such as --triple x86_64-linux-gnu")
@@ -261,7 +261,7 @@ def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
     """Return the hyperparameters that ``NAME=VALUE`` texts say, for ``rule.resolve`` to check.
 
     Raises:
-        HyperparameterError: for a text without ``=``, or an option that is no part of the code.
+        HyperparameterError: for a text without ``=``, or an option that is not a part of the code.
     """
     values: dict[str, Any] = {}
     for option in options:
@@ -273,7 +273,7 @@ def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
         values[name] = read(rule, name, text)
         if name in rule.hyperparameters and not _is_in_code(rule, name):
             raise HyperparameterError(
-                f"--set {option} has no effect: {name} is given to every step and is no part of the code. "
+                f"--set {option} has no effect: {name} is given to every step and is not a part of the code. "
                 f"Options that are: {', '.join(_options(rule)) or 'none'}"
             )
     return values

@@ -137,7 +137,7 @@ def _view(specs: list[str], surface: str | None, start: str | None, box: str | N
     begin = None if start is None else _numbers(start, "--start", "1,1.5")
     written = next((spec for spec in specs if spec.lower().endswith(_WRITTEN)), None)
     if written is not None:
-        raise HyperparameterError(f"{written} is no rule; to write to that file, put --output before it")
+        raise HyperparameterError(f"{written} is not a rule; to write to that file, put --output before it")
     return View(tuple(load(spec) for spec in specs), ground, begin)
 
 

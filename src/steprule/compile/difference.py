@@ -25,7 +25,7 @@ def difference(new: Node, parameter: Node) -> Node:
 
 
 class _Difference:
-    """Finds the difference of an expression to ``parameter``; None where it is no sum of it and something."""
+    """Finds the difference of an expression to ``parameter``; None where it is not a sum of it and something."""
 
     def __init__(self, parameter: Node) -> None:
         self._parameter = parameter

@@ -112,7 +112,7 @@ def _hyperparameters(told: GroupState, group: GroupValues, index: int, wanted: b
     values, where = fitted(told, group.rule, group, index), f"group {index} of the state"
     if set(values) != set(group):
         raise StateError(
-            f"{where} has the hyperparameters {sorted(values)}, expected {sorted(group)}: is it of another rule?"
+            f"{where} has the hyperparameters {sorted(values)}, expected {sorted(group)}: is it from another rule?"
         )
     for name, value in values.items() if wanted else ():
         if isinstance(value, Mapping) != callable(group[name]):

@@ -18,7 +18,7 @@ FEW = 16
 
 
 class Box:
-    """The points with low <= x <= high, element by element; infinite ends are no bounds.
+    """The points with low <= x <= high, element by element; infinite ends are not bounds.
 
     Attributes:
         low, high: float64 arrays of shape (n,), or the scalars -inf and inf where there are no bounds.

@@ -22,7 +22,7 @@ __all__ = ["DONE", "MAXITER", "Descent", "Patience", "result_of"]
 MAXITER = Stop(1, "Maximum number of iterations has been exceeded.")
 DONE = "Optimization terminated successfully"
 _GIVEN_AWAY = 1e-6
-"""An iterate of vanishing gradient that gave away more than this share of the progress is no answer."""
+"""An iterate of vanishing gradient that gave away more than this share of the progress is not an answer."""
 
 
 class Patience:

@@ -63,7 +63,7 @@ def from_dict(told: Mapping[str, Any], optimizer: Stepping) -> State:
     """Return the state that a state dict tells, of the parameters of an optimizer.
 
     Raises:
-        StateError: when it is no state dict, or of another rule or other parameters.
+        StateError: when it is not a state dict, or of another rule or other parameters.
     """
     _check_head(told, optimizer)
     _check_parts(told, optimizer)
@@ -99,21 +99,21 @@ def _formats(told: Mapping[str, Any], place: str, slots: Iterable[str], compute:
         return dict.fromkeys(slots, compute)
     formats = told.get("formats")
     if not isinstance(formats, Mapping) or not isinstance(formats.get(place), Mapping):
-        raise StateError(f"the state does not tell the formats of {place}, in a dict 'formats'")
+        raise StateError(f"the state lacks the formats of {place}, in a dict 'formats'")
     own: Mapping[str, Any] = formats[place]
     return own
 
 
 def _check_head(told: Mapping[str, Any], optimizer: Stepping) -> None:
     if not isinstance(told, Mapping) or any(key not in told for key in _KEYS):
-        raise StateError(f"this is no state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
+        raise StateError(f"this is not a state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
     if type(told["version"]) is not int or not 1 <= told["version"] <= _VERSION:
-        raise StateError(f"the state has version {told['version']!r}, this steprule reads versions 1 to {_VERSION}")
+        raise StateError(f"the state has version {told['version']!r}, this version reads versions 1 to {_VERSION}")
     if told["rule"] != optimizer.rule.name:
-        raise StateError(f"the state is of rule {told['rule']!r}, this optimizer's is {optimizer.rule.name!r}")
+        raise StateError(f"the state is for rule {told['rule']!r}, this optimizer's is {optimizer.rule.name!r}")
     t = told["t"]
     if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < _MOST:
-        raise StateError(f"the state's t must be a whole number from 0 to 2**63 - 2, got {t!r}")
+        raise StateError(f"the state's t must be an integer from 0 to 2**63 - 2, got {t!r}")
 
 
 def _check_parts(told: Mapping[str, Any], optimizer: Stepping) -> None:
@@ -130,7 +130,7 @@ def _check_parts(told: Mapping[str, Any], optimizer: Stepping) -> None:
     if set(slots) != here:
         missing, unknown = sorted(here - set(slots)), sorted(set(slots) - here)
         words = [f"lacks {missing}"] * bool(missing) + [f"has {unknown} that are not here"] * bool(unknown)
-        raise StateError(f"the state is of other parameters: it {', and '.join(words)}")
+        raise StateError(f"the state is for other parameters: it {', and '.join(words)}")
 
 
 def _check_group(told: Mapping[str, Any], where: str) -> None:
@@ -139,6 +139,6 @@ def _check_group(told: Mapping[str, Any], where: str) -> None:
         raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise StateError(f"{where} has the seed {seed!r}, which is no whole number from 0 to 2**63 - 1")
+        raise StateError(f"{where} has the seed {seed!r}, which is not an integer from 0 to 2**63 - 1")
     if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in told["scalars"].values()):
-        raise StateError(f"{where} has scalar slots that are no numbers: {told['scalars']}")
+        raise StateError(f"{where} has scalar slots that are not numbers: {told['scalars']}")

@@ -54,7 +54,7 @@ class LaunchLayout:
         """Return the gradients as plain arrays, and which of them have other strides than their parameter.
 
         Raises:
-            StructureError: when one is no array of its parameter's shape and type, or a parameter has
+            StructureError: when one is not an array of its parameter's shape and type, or a parameter has
                 become read-only.
         """
         plain = list(grads)

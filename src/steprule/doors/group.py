@@ -31,7 +31,7 @@ class Group:
 
     def __init__(self, params: Any, *, first_row: int = 0, **hyperparameters: Any) -> None:
         if isinstance(first_row, bool) or not isinstance(first_row, int) or first_row < 0:
-            raise HyperparameterError(f"first_row must be a whole number of at least 0, got {first_row!r}")
+            raise HyperparameterError(f"first_row must be an integer of at least 0, got {first_row!r}")
         for name in hyperparameters:
             if name in ARGUMENTS and name not in _FORMATS:
                 raise HyperparameterError(f"{name} is for all groups together; give it to the Optimizer itself")

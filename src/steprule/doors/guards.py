@@ -35,12 +35,12 @@ class HasGuards:
             hyperparameters: whether the options must be those of the checkpoint.
 
         Raises:
-            StateError: for other guards, and for what is no count.
+            StateError: for other guards, and for what is not a count.
         """
         told = extra.get("guard", {})
         counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [-1]
         if any(type(count) is not int or count < 0 for count in counts):
-            raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected whole numbers")
+            raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected integers")
         options = self.guards.options
         other = [name for name, value in options.items() if name in told and told[name] != value]
         if other and hyperparameters:

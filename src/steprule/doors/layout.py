@@ -84,7 +84,7 @@ def check_type(array: Array, place: str) -> Format:
     """Return the format of an array's elements.
 
     Raises:
-        StructureError: for types that are no floating-point format of ours.
+        StructureError: for types that are not floating-point format of ours.
     """
     name, native = array.dtype.name, array.dtype.isnative
     if name in FORMATS and native:

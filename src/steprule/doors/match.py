@@ -118,7 +118,7 @@ def fitted(group: GroupState, rule: Rule, current: Mapping[str, Any], index: int
     if is_decayed and group.hyperparameters.get("weight_decay") == 0:
         return {name: value for name, value in group.hyperparameters.items() if name in rule.hyperparameters}
     raise StateError(
-        f"the checkpoint is of rule {short(group.rule)} (group {index}), this optimizer's is {formula_of(rule)!r}"
+        f"the checkpoint is for rule {short(group.rule)} (group {index}), this optimizer's is {formula_of(rule)!r}"
     )
 
 

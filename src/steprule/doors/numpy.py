@@ -165,7 +165,7 @@ class Optimizer(Stepping):
 
         Raises:
             StructureError: a gradient of another structure, shape or type.
-            HyperparameterError: a schedule returned what is no number in range.
+            HyperparameterError: a schedule returned what is not a number in range.
             NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
             StateError: when called while a step is in progress.
         """

@@ -154,7 +154,7 @@ class Target:
         codec = here if is_here else saved_codec(str(id_), self.kind, is_slot=value != self.parameter)
         if codec is None:
             raise StateError(
-                f"{self.what}: the state has {value} in the format {short(id_)}, which this steprule cannot read"
+                f"{self.what}: the state has {value} in the format {short(id_)}, which this version cannot read"
             )
         return codec
 
@@ -195,6 +195,6 @@ def difference(what: str, then: str, now: str) -> str:
 def other_keys(has: Iterable[str], expected: Iterable[str]) -> str:
     """Return what is wrong with a state that has other things than are expected."""
     return (
-        f"the state has the slots {sorted(has)}, expected {sorted(expected)}: is it of another optimizer, or of other "
+        f"the state has the slots {sorted(has)}, expected {sorted(expected)}: is it from another optimizer, or from other "
         "options?"
     )

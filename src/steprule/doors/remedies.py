@@ -52,7 +52,7 @@ def _parts_of(place: str, part: str) -> str:
 
 
 def of_parameter(leaf: object, place: str) -> str:
-    """Return what to do with a parameter that is no array of NumPy's."""
+    """Return what to do with a parameter that is not an array of NumPy's."""
     if is_number(leaf):
         alone = f"np.array({place}, 'float64')"
         around = re.sub(r"\[\d+\]$", "", place)
@@ -69,7 +69,7 @@ def of_parameter(leaf: object, place: str) -> str:
 
 
 def of_gradient(grad: object, place: str, parameter: NDArray[Any]) -> str:
-    """Return what to do with a gradient that is no array of NumPy's."""
+    """Return what to do with a gradient that is not an array of NumPy's."""
     shape, name = parameter.shape, parameter.dtype.name
     if grad is None:
         return (

@@ -26,7 +26,7 @@ def split(returned: Any) -> tuple[Any, Any]:
     except (TypeError, ValueError):
         raise StructureError(
             f"with jac=True fun must return (loss, gradient), got {_describe(returned)}; "
-            "leave jac away if it returns the loss alone"
+            "leave jac out if it returns the loss alone"
         ) from None
     return loss, gradient
 

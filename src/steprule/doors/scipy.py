@@ -73,7 +73,7 @@ def minimize(
             "2-point", "3-point" or "cs" for SciPy's finite differences with relative steps; None for
             forward differences with the absolute step 1.5e-8, as SciPy's BFGS takes them. Differences
             stay within the bounds.
-        bounds: a ``scipy.optimize.Bounds``, or (min, max) pairs in which None is no bound.
+        bounds: a ``scipy.optimize.Bounds``, or (min, max) pairs in which None is not a bound.
         callback: ``callback(xk)``, or ``callback(intermediate_result)`` under that very parameter name,
             called after each step with the new x, its loss as ``fun`` and ``nit``. With ``data`` or ``noisy`` that loss
             is the one seen before the step, at the previous x. ``intermediate_result.state``, read while the callback
@@ -138,7 +138,7 @@ def minimize(
           test; it is a success if all ``maxiter`` steps were taken.
         - ``status``: 0 success, 1 maxiter reached, 2 the iterator of ``data`` ended, 3 a loss, gradient
           or step was not finite (x is the best, with ``data`` the last, finite point), 4 differences are exactly 0
-          at x0 though it is no minimum, 99 StopIteration in the callback. ``message`` says it in words.
+          at x0 though it is not a minimum, 99 StopIteration in the callback. ``message`` says it in words.
         - ``nit``, ``nfev``, ``njev``: steps, calls of fun (differences included), gradients.
         - ``skipped``: with ``nonfinite="skip"`` the evaluations that were skipped.
         - ``state``: the state of the run, for another call.

@@ -26,13 +26,13 @@ _NONFINITE = ("stop", "skip", "raise")
 
 _ELSEWHERE = {
     "constraints": "no rule handles constraints; use bounds=, a penalty in fun, or SciPy's SLSQP or trust-constr",
-    "hess": "the rules use first derivatives only; leave it away",
-    "hessp": "the rules use first derivatives only; leave it away",
+    "hess": "the rules use first derivatives only; leave it out",
+    "hessp": "the rules use first derivatives only; leave it out",
     "method": "the rule is chosen by rule=",
     "learning_rate": "it is called lr",
     **dict.fromkeys(
         ("states", "weights", "min_elements", "seed", "backend"),
-        "x and the slots are in float64; leave it away, or step arrays by a steprule.Optimizer",
+        "x and the slots are in float64; leave it out, or step arrays by a steprule.Optimizer",
     ),
 }
 
@@ -197,7 +197,7 @@ def _tolerance(name: str, value: Any) -> float:
 def _count(name: str, value: Any, least: int) -> int:
     number = _number(value)
     if number is None or not (least <= number < math.inf) or number != int(number):
-        raise HyperparameterError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        raise HyperparameterError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(number)
 
 

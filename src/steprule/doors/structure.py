@@ -28,7 +28,7 @@ class Structure:
 
     @classmethod
     def of(cls, tree: Any) -> Structure:
-        """Return the structure of ``tree``. Whatever is no list, tuple or dict is a leaf."""
+        """Return the structure of ``tree``. Whatever is not a list, tuple or dict is a leaf."""
         if isinstance(tree, Mapping):
             return cls(tuple(tree), dict, tuple(cls.of(tree[key]) for key in tree))
         if isinstance(tree, (list, tuple)):

@@ -102,7 +102,7 @@ class Formats:
         for slot, name in by_slot.items():
             if slot not in slots:
                 raise HyperparameterError(
-                    f"states names {slot!r}, which is no slot{where}; slots are {', '.join(slots) or 'none'}."
+                    f"states names {slot!r}, which is not a slot{where}; slots are {', '.join(slots) or 'none'}."
                     f"{suggest(str(slot), slots)}"
                 )
             _check("states", name, STATES, where)
@@ -112,7 +112,7 @@ class Formats:
                 raise HyperparameterError(f"states={states!r} has no effect: the rule keeps no slots{where}; remove it")
         _check("weights", weights, WEIGHT_FORMATS, where)
         if isinstance(min_elements, bool) or not isinstance(min_elements, int) or min_elements < 0:
-            raise HyperparameterError(f"min_elements must be a whole number of at least 0, got {min_elements!r}{where}")
+            raise HyperparameterError(f"min_elements must be an integer of at least 0, got {min_elements!r}{where}")
         low = tuple((slot, name) for slot, name in by_slot.items() if name != "float32")
         return cls(low, weights, min_elements)
 
@@ -207,13 +207,13 @@ def without_effect(
 
 
 def check_seed(seed: object, where: str = "") -> None:
-    """Refuse what is no seed.
+    """Refuse what is not a seed.
 
     Raises:
         HyperparameterError: with the value.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise HyperparameterError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}{where}")
+        raise HyperparameterError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}{where}")
 
 
 def saved_codec(id_: str, parameter: Format, *, is_slot: bool) -> Codec | None:

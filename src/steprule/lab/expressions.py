@@ -36,11 +36,11 @@ _NUMPY = {
     "where": "np.where({0}, {1}, {2})",
 }
 _ROUND = 1.5 * 2.0**52
-"""Added and taken away again, it rounds to a whole number."""
+"""Added and taken away again, it rounds to an integer."""
 _TURN = (6.283185307179586, 2.4492935982947064e-16)
 """2 pi in two parts."""
 _DOUBLING = (0.6931471803691238, 1.9082149292705877e-10)
-"""log 2 in two parts, the first one short: its multiples by whole numbers are exact."""
+"""log 2 in two parts, the first one short: its multiples by integers are exact."""
 _ROOTS = (0.7071067811865476, 1.4142135623730951)
 _LARGEST = 1.7976931348623157e308
 
@@ -105,8 +105,8 @@ def _build(expression: Any, made: dict[Any, Any]) -> Any:
     spelled = _FUNCTIONS.get(type(expression).__name__)
     if spelled is None:
         raise ProblemError(
-            f"{type(expression).__name__} is no function of surfaces; there are + - * /, whole powers, sqrt, sin, cos, "
-            "exp, log, tanh, abs, sign, max, min and Piecewise"
+            f"{type(expression).__name__} is not a function of surfaces; there are + - * /, whole powers, sqrt, sin, "
+            "cos, exp, log, tanh, abs, sign, max, min and Piecewise"
         )
     return spelled(*(_built(arg, made) for arg in expression.args))
 
@@ -115,7 +115,7 @@ def _number(given: Any) -> float:
     """Return a constant in float64.
 
     Raises:
-        ProblemError: when it is no finite real number.
+        ProblemError: when it is not a finite real number.
     """
     try:
         value = float(given)

@@ -169,7 +169,7 @@ def surface(text: str, box: Sequence[float] | None = None) -> Surface:
         box: of an expression, what is drawn: (x from, x to, y from, y to).
 
     Raises:
-        ProblemError: when there is no such surface, the text is no expression, or the box none.
+        ProblemError: when there is no such surface, the text is not an expression, or the box none.
     """
     if not is_name(text):
         return own(text, box)
@@ -197,7 +197,7 @@ def own(text: str, box: Sequence[float] | None = None) -> Surface:
     sides = _sides(box) if box is not None else _OWN_BOX
     if "^" in text:
         raise ProblemError(
-            f"{text!r} is no expression in x and y: write ** for powers, as in {text.replace('^', '**')!r}"
+            f"{text!r} is not an expression in x and y: write ** for powers, as in {text.replace('^', '**')!r}"
         )
     import sympy as sp
     from sympy.parsing.sympy_parser import parse_expr
@@ -206,9 +206,11 @@ def own(text: str, box: Sequence[float] | None = None) -> Surface:
     try:
         value = parse_expr(text, {"x": x, "y": y, "abs": sp.Abs, "max": sp.Max, "min": sp.Min})
     except Exception as error:
-        raise ProblemError(f"{text!r} is no expression in x and y ({error}); write it as in 'x**2 + 4*y**2'") from None
+        raise ProblemError(
+            f"{text!r} is not an expression in x and y ({error}); write it as in 'x**2 + 4*y**2'"
+        ) from None
     if not isinstance(value, sp.Expr) or not value.free_symbols:
-        raise ProblemError(f"{text!r} is no function of x and y; write it as in 'x**2 + 4*y**2'")
+        raise ProblemError(f"{text!r} is not a function of x and y; write it as in 'x**2 + 4*y**2'")
     others = sorted(symbol.name for symbol in value.free_symbols - {x, y})
     if others:
         raise ProblemError(f"a surface is a function of x and y, got {', '.join(map(repr, others))} as well")

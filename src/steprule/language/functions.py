@@ -74,7 +74,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """Return ``a`` where ``condition`` holds and ``b`` elsewhere. Both are computed."""
     if isinstance(condition, Node) or isinstance(a, Node) or isinstance(b, Node):
         return apply("where", condition, a, b)
-    # Python's ~ makes whole numbers of booleans, -1 and -2, both of which it takes for true; the last bit is right.
+    # Python's ~ makes integers of booleans, -1 and -2, both of which it takes for true; the last bit is right.
     if isinstance(condition, int):
         chosen, other = (a, b) if condition & 1 else (b, a)
         # Chosen instead of elements, a number is one of elements, too: what follows is rounded as they are.

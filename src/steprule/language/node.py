@@ -110,7 +110,7 @@ class Node(NoValue):
 
     def __xor__(self, other: object) -> Node:
         if self.kind != "int":
-            raise RuleError("`^` is no operation of rules; a power is written x**2")
+            raise RuleError("`^` is not an operation of rules; a power is written x**2")
         return apply("xor", self, other)
 
     __rxor__ = __xor__
@@ -194,7 +194,7 @@ def _plain_number(number: Any) -> float:
     if isinstance(number, (bool, float)):
         return bool(number) if isinstance(number, bool) else float(number)
     if abs(number) > sys.float_info.max:
-        raise RuleError(f"a whole number of {len(str(abs(number)))} digits is too large for a rule")
+        raise RuleError(f"an integer of {len(str(abs(number)))} digits is too large for a rule")
     return int(number)
 
 
@@ -237,7 +237,7 @@ def is_number(node: Node) -> bool:
 
 
 def _as_word(node: Node) -> Node:
-    """Return a whole number that is written out as a word."""
+    """Return an integer that is written out as a word."""
     if node.op == "const" and node.kind == "float" and node.value == int(node.value):
         return Node("const", stage="host", kind="int", value=int(node.value) % 2**32)
     return node

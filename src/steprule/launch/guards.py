@@ -91,7 +91,7 @@ class Guards:
             raise HyperparameterError(f"max_skips={max_skips!r} does nothing without nonfinite='skip'; remove it")
         is_count = isinstance(max_skips, int | np.integer) and not isinstance(max_skips, bool)
         if max_skips is not None and not (is_count and max_skips >= 0):
-            raise HyperparameterError(f"max_skips must be a whole number of at least 0, got {max_skips!r}")
+            raise HyperparameterError(f"max_skips must be an integer of at least 0, got {max_skips!r}")
         self.nonfinite, self.update_clip = nonfinite, update_clip
         self.max_skips = _MAX_SKIPS if max_skips is None else int(max_skips)
         self.skipped = self.in_a_row = 0

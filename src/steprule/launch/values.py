@@ -147,7 +147,7 @@ class GroupValues(MutableMapping[str, Any]):
         """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
 
         Raises:
-            HyperparameterError: when one returns what is no number in range.
+            HyperparameterError: when one returns what is not a number in range.
         """
         if not self._step.schedules:
             return {}

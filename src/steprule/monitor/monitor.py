@@ -165,7 +165,7 @@ class Monitor:
 
 def _count(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise HyperparameterError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise HyperparameterError(f"{name} must be an integer of at least 1, got {value!r}")
     return value
 
 

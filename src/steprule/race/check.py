@@ -41,7 +41,7 @@ def metrics_of(returned: Any, name: str) -> dict[str, float]:
     """Return what ``evaluate`` returned, as floats; ``train_loss`` is among them.
 
     Raises:
-        ProblemError: when it is no mapping, has no ``train_loss``, or something in it is no number.
+        ProblemError: when it is not a mapping, has no ``train_loss``, or something in it is not a number.
     """
     if not isinstance(returned, Mapping) or "train_loss" not in returned:
         got = f"the keys {sorted(map(str, returned))}" if isinstance(returned, Mapping) else _kind(returned)

@@ -117,7 +117,7 @@ def _load(spec: str, digest: str) -> Loaded:
 def _loaded(problem: Problem, name: str, spec: str, description: str, digest: str) -> Loaded:
     epochs = getattr(problem, "epochs", DEFAULT_EPOCHS)
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ProblemError(f"problem {name}: epochs must be a whole number of at least 1, got {epochs!r}")
+        raise ProblemError(f"problem {name}: epochs must be an integer of at least 1, got {epochs!r}")
     lrs = getattr(problem, "lrs", DEFAULT_LRS)
     if not isinstance(lrs, Iterable):
         raise ProblemError(f"problem {name}: lrs must be a sequence of positive numbers, got {lrs!r}")

@@ -116,7 +116,7 @@ def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
             yield from results
     except TerminatedWorkerError:
         raise StepruleError(
-            "a worker process was killed, perhaps for want of memory. Finished runs are kept; the same command "
+            "a worker process was killed, perhaps for lack of memory. Finished runs are kept; the same command "
             "goes on from there. Try fewer of them: --jobs 1"
         ) from None
 

@@ -119,7 +119,7 @@ _OF_SLOTS = (FirstMoment, SecondMoment, NonNegative, Scalar)
 
 
 def check_element(annotation: Any, what: str) -> None:
-    """Check the annotation of a rule's argument that is no hyperparameter: what says nothing there is a mistake.
+    """Check the annotation of a rule's argument that is not a hyperparameter: what says nothing there is a mistake.
 
     Types of arrays and numbers are for type checkers, and are not looked at.
 

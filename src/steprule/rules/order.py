@@ -21,8 +21,8 @@ def check_order(
 ) -> None:
     """Refuse results in another order than the arguments: a new m in theta's place runs, and learns nothing.
 
-    A variable that is computed, called as one argument and returned in the place of another, is no accident of names;
-    old values may stand anywhere, as in slots that keep the last gradients. A slot may keep a new theta that the
+    A variable that is computed, called as one argument and returned in the place of another, is not an accident of
+    names; old values may stand anywhere, as in slots that keep the last gradients. A slot may keep a new theta that the
     parameter goes on from: theta + mu (theta - last), theta (Nesterov 1983).
 
     Args:

@@ -82,10 +82,10 @@ class Rule:
         for slot, start in self.init.items():
             if slot not in self.slots:
                 raise RuleError(
-                    f"rule {self.name!r}: init names {slot!r}, which is no slot.{suggest(slot, self.slots)}"
+                    f"rule {self.name!r}: init names {slot!r}, which is not a slot.{suggest(slot, self.slots)}"
                 )
             if isinstance(start, str) and start not in self.hyperparameters:
-                raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is no hyperparameter")
+                raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is not a hyperparameter")
         self._check_variants()
         # Those of other rules have variables that are called as those of the rule inside.
         if not (self.made_by or (getattr(self.function, "__module__", "") or "").startswith("steprule.")):
@@ -301,7 +301,7 @@ ARGUMENTS = (
     *("params", "rule", "backend", "states", "weights", "min_elements", "seed"),
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
-"""The arguments of optimizers, which are no names for hyperparameters."""
+"""The arguments of optimizers, which are not names for hyperparameters."""
 
 
 def _plain(number: Any) -> Any:

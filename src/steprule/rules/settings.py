@@ -87,7 +87,7 @@ def parse(rule: Rule, settings: str, text: str) -> Settings:
 def _setting(rule: Rule, item: str, text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in item.partition("="))
     if not equals:
-        raise HyperparameterError(f"{text}: {item.strip()!r} is no name=value. {_EXAMPLE}")
+        raise HyperparameterError(f"{text}: {item.strip()!r} is not a name=value. {_EXAMPLE}")
     return name, read(rule, name, value)
 
 

@@ -58,7 +58,7 @@ def _other(triple: str, cpu: str) -> Any:
         raise TargetError(f"{error}; a triple is architecture-vendor-system, such as aarch64-linux-gnu") from None
     machine, said = _with_stderr(lambda: target.create_target_machine(cpu=cpu, opt=2, reloc="pic"))
     if "not a recognized processor" in said:
-        raise TargetError(f"{cpu!r} is no processor of {triple} that LLVM knows; leave it out for a generic one")
+        raise TargetError(f"{cpu!r} is not a processor of {triple} that LLVM knows; leave it out for a generic one")
     return machine
 
 

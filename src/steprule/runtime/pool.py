@@ -88,9 +88,9 @@ def set_num_threads(threads: int) -> None:
     """Set how many threads a step may use, the calling one included. The bits do not depend on it.
 
     Raises:
-        HyperparameterError: when ``threads`` is not a whole number of at least 1.
+        HyperparameterError: when ``threads`` is not an integer of at least 1.
     """
     global _threads
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise HyperparameterError(f"threads must be a whole number of at least 1, got {threads!r}")
+        raise HyperparameterError(f"threads must be an integer of at least 1, got {threads!r}")
     _threads = threads

@@ -590,7 +590,7 @@ def main() -> None:
     assert os.environ["TRITON_INTERPRET"] == "1"
     np.seterr(all="ignore")
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what is printed is no answer
+    os.dup2(2, 1)  # what is printed is not an answer
     for line in sys.stdin:
         print(json.dumps(answer(line.rstrip("\n"))), file=answers, flush=True)
 

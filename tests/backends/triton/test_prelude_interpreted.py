@@ -41,7 +41,7 @@ pytestmark = pytest.mark.apart
 
 
 def exact_power(x: float, y: float) -> float:
-    """Return x**y: rounded once where y is a whole number as such, else as Python has it."""
+    """Return x**y: rounded once where y is an integer as such, else as Python has it."""
     if type(y) is not int or y == 0 or not math.isfinite(x):
         return math.pow(x, y)  # as x**y, but for its errors
     wide = Context(prec=80, Emax=MAX_EMAX, Emin=MIN_EMIN)

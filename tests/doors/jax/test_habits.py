@@ -90,7 +90,7 @@ def test_arguments_that_mean_nothing_or_two_things_are_refused() -> None:
         ours.rmsprop(0.1, bias_correction=True)
     with pytest.raises(HyperparameterError, match=r"nesterov=True means nothing to rule 'radam'.*use optax.radam"):
         ours.radam(0.1, nesterov=True)
-    with pytest.raises(HyperparameterError, match=r"eps_hat=True means nothing to rule 'nadam', .*; leave it away$"):
+    with pytest.raises(HyperparameterError, match=r"eps_hat=True means nothing to rule 'nadam', .*; leave it out$"):
         ours.adam(0.1, nesterov=True, eps_hat=True)
     with pytest.raises(HyperparameterError, match=r"got bias_correction_mu=False and .*optax.amsgrad corrects one"):
         ours.amsgrad(0.1, bias_correction_mu=False)

@@ -139,7 +139,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "means nothing": made(
         lambda: ours.sgd(0.1, nesterov=True),
-        "leave it away, or use optax.sgd",
+        "leave it out, or use optax.sgd",
         lambda: ours.sgd(0.1),
         lambda: optax.sgd(0.1, nesterov=True),
     ),
@@ -150,11 +150,11 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "moment twice": made(
         lambda: ours.adam(0.1, mu_dtype="bfloat16", states="8bit"),
-        "leave one of both away",
+        "leave one of them out",
         lambda: ours.adam(0.1, mu_dtype="bfloat16"),
         lambda: ours.adam(0.1, **SMALL),
     ),
-    "no moment": made(lambda: ours.sgd(0.1, accumulator_dtype="bfloat16"), "leave it away", lambda: ours.sgd(0.1)),
+    "no moment": made(lambda: ours.sgd(0.1, accumulator_dtype="bfloat16"), "leave it out", lambda: ours.sgd(0.1)),
     "type of a moment": made(
         lambda: ours.adam(0.1, mu_dtype="float16"),
         "mu_dtype must be one of float32, bfloat16, .*mean 'bfloat16'",
@@ -217,7 +217,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "seeds": Remedy(
         lambda: jitted(lambda seeds: ours.adam(0.1, seed=seeds, **SMALL), jnp.arange(3)),
-        "one whole number, .* map over it with jax.vmap",
+        "one integer, .* map over it with jax.vmap",
         (lambda: jax.vmap(lambda seed: stepped(ours.adam(0.1, seed=seed, **SMALL)))(jnp.arange(3)),),
     ),
     # slots.py, tree_step.py
@@ -228,7 +228,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "traced start": Remedy(
         lambda: jitted(accumulating, 0.5),
-        "give a Python number for it, or keep this slot in float32",
+        "give a Python number, or keep this slot in float32",
         (
             lambda: stepped(accumulating(0.5)),
             lambda: jitted(lambda start: ours.adagrad(0.1, initial_accumulator=start), 0.5),

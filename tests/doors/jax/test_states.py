@@ -126,7 +126,7 @@ def test_a_run_of_optax_goes_on_in_fewer_bits_and_back(states: str) -> None:
 
 def test_converting_does_not_hide_other_parameters() -> None:
     theirs = optax.adam(0.1).init(jnp.ones((70, 90)))
-    with pytest.raises(StateError, match="of other parameters"):
+    with pytest.raises(StateError, match="for other parameters"):
         ours.from_optax("adam", theirs, ours.adam(0.1, states="8bit").init(jnp.ones((70, 100))), convert=True)
 
 
@@ -137,7 +137,7 @@ def test_a_state_goes_into_other_formats_and_stays_where_it_is_the_same() -> Non
     assert_same_structure(there, like)
     assert_equal(ours.encode(there, state), ours.decode(there))
     assert_equal(ours.encode(there, like), there)
-    with pytest.raises(StateError, match="the state is of other parameters"):
+    with pytest.raises(StateError, match="the state is for other parameters"):
         ours.encode(state, after(ours.lion(0.1)))
     converted = jax.jit(ours.encode)(state, like)
     assert_equal(converted, there)
@@ -198,7 +198,7 @@ def test_a_traced_seed_rounds_as_the_same_number_does() -> None:
     for seed in range(3):
         np.testing.assert_array_equal(mapped[seed], codes(seed))
     assert (mapped[0] != mapped[1]).any()
-    with pytest.raises(HyperparameterError, match="seed must be one whole number, got float32"):
+    with pytest.raises(HyperparameterError, match="seed must be one integer, got float32"):
         jax.vmap(codes)(jnp.ones(2))
 
 

@@ -192,10 +192,10 @@ def _wrong_states() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
         return lambda state: {**state, "groups": [{**state["groups"][0], **changed}]}
 
     return {
-        "rule": (change("rule", "lion"), "of rule 'lion'"),
+        "rule": (change("rule", "lion"), "for rule 'lion'"),
         "version": (change("version", 99), "version 99"),
-        "t": (change("t", -1), "whole number from 0 to"),
-        "last t": (change("t", 2**63 - 1), "whole number from 0 to"),
+        "t": (change("t", -1), "integer from 0 to"),
+        "last t": (change("t", 2**63 - 1), "integer from 0 to"),
         "missing": (change("slots", {}), r"other parameters: it lacks \['params'\]$"),
         "more": (
             lambda state: {**state, "slots": {**state["slots"], "w": {}}},
@@ -214,8 +214,8 @@ def _wrong_states() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
         "none": (leaf("v", None), "is a NoneType"),
         "slots": (leaf("w", np.zeros(3)), "slots"),
         "range": (group(hyperparameters={"lr": -1.0}), "hyperparameters"),
-        "no dict": (lambda state: 3, "no state dict"),
-        "empty": (lambda state: {}, "no state dict"),
+        "no dict": (lambda state: 3, "not a state dict"),
+        "empty": (lambda state: {}, "not a state dict"),
         "scalars": (group(scalars={"mu": 1.0}), "scalar slots"),
     }
 
@@ -674,6 +674,6 @@ def test_a_scalar_slot_too_large_for_a_float_changes_nothing() -> None:
     saved = sr.Optimizer(np.zeros(2), "nadam", lr=0.25).state_dict()
     saved["groups"][0]["scalars"]["mu_product"] = 10**400
     optimizer = sr.Optimizer(np.zeros(2), "nadam", lr=0.5)
-    with pytest.raises(StateError, match="no numbers"):
+    with pytest.raises(StateError, match="not numbers"):
         optimizer.load_state_dict(saved)
     assert optimizer.groups[0]["lr"] == 0.5

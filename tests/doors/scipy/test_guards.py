@@ -147,7 +147,7 @@ def test_raising() -> None:
         ({"nonfinite": "propagate"}, "one of stop, skip, raise, got 'propagate'. A step along NaN .* 'stop' ends"),
         ({"max_skips": 3}, "max_skips=3 does nothing without nonfinite='skip'"),
         ({"nonfinite": "raise", "max_skips": 3}, "max_skips=3 does nothing"),
-        ({"nonfinite": "skip", "max_skips": -1}, "whole number"),
+        ({"nonfinite": "skip", "max_skips": -1}, "integer"),
         ({"clip_norm": 0.0}, "clip_norm must be"),
         ({"rule": "sgd", "update_clip": True}, "use clip_norm"),
         ({"clip_nrm": 1.0}, "no option 'clip_nrm'. Did you mean 'clip_norm'"),

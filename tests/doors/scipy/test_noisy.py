@@ -140,8 +140,8 @@ def test_differences_of_noise() -> None:
         ({"noisy": 1}, "noisy must be True or False, got 1"),
         ({"noisy": False, "measurements": 10}, "measurements does nothing without noisy=True"),
         ({"noisy": False, "data": [1.0], "measurements": 0}, "measurements does nothing without noisy=True"),
-        ({"measurements": -1}, "measurements must be a whole number of at least 0, got -1"),
-        ({"measurements": 2.5}, "measurements must be a whole number"),
+        ({"measurements": -1}, "measurements must be an integer of at least 0, got -1"),
+        ({"measurements": 2.5}, "measurements must be an integer"),
     ],
 )
 def test_what_does_nothing_with_noise(options: dict[str, Any], message: str) -> None:

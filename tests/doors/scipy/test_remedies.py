@@ -182,12 +182,12 @@ REMEDIES: dict[str, Remedy] = {
     "unknown in options": given({"options": {"max_iter": 2000}}, "Did you mean 'maxiter'", {"options": {}}),
     "unknown hyperparameter": given({"beta_1": 0.9}, "Did you mean 'beta1'", {"beta_1": Removed, "beta1": 0.9}),
     "constraints of minimize": given({"constraints": ()}, "use bounds=", {"constraints": Removed, "bounds": PAIRS}),
-    "hess": given({"hess": slope}, "leave it away", {"hess": Removed}),
-    "hessp": given({"hessp": slope}, "leave it away", {"hessp": Removed}),
+    "hess": given({"hess": slope}, "leave it out", {"hess": Removed}),
+    "hessp": given({"hessp": slope}, "leave it out", {"hessp": Removed}),
     "method": given({"method": "Adam"}, "a rule is chosen by rule='adam'", {"method": Removed, "rule": "adam"}),
     "method of SciPy": given({"method": "BFGS"}, "the rule is chosen by rule=", {"method": Removed, "rule": "adam"}),
     "learning_rate": given({"learning_rate": 0.05}, "called lr", {"learning_rate": Removed, "lr": 0.05}),
-    "states": given({"states": "8bit"}, "leave it away", {"states": Removed}),
+    "states": given({"states": "8bit"}, "leave it out", {"states": Removed}),
     "eps": given(
         {"options": {"eps": 1e-6}},
         r"finite_diff_abs_step here. .* minimize or method\('adam', eps=1e-06\)",
@@ -216,8 +216,8 @@ REMEDIES: dict[str, Remedy] = {
     "average": given({"average": "tial"}, "Did you mean 'tail'", {"average": "tail"}),
     "decay": given({"average": 1.0}, r"a decay in \(0, 1\)", {"average": 0.9}),
     "tolerance": given({"gtol": -1e-3}, "at least 0", {"gtol": 1e-3}),
-    "count": given({"maxiter": 1.5}, "a whole number of at least 0", {"maxiter": 2000}),
-    "patience": given({"patience": 0}, "a whole number of at least 1", {"patience": 200}),
+    "count": given({"maxiter": 1.5}, "an integer of at least 0", {"maxiter": 2000}),
+    "patience": given({"patience": 0}, "an integer of at least 1", {"patience": 200}),
     # objective.py
     "fun": given({"fun": bowl(TARGET)}, r"a callable, fun\(x, \*args\) -> float", {"fun": bowl}),
     "step without differences": given(
@@ -275,7 +275,7 @@ REMEDIES: dict[str, Remedy] = {
         {**DATA, "data": lambda: None}, "`return` missing", {"data": lambda: [3], "patience": None}
     ),
     # returned.py
-    "the loss alone": given({"jac": True}, "leave jac away if it returns the loss alone", {"jac": Removed}),
+    "the loss alone": given({"jac": True}, "leave jac out if it returns the loss alone", {"jac": Removed}),
     "loss and gradient": given({"fun": both}, "pass jac=True", {"jac": True}),
     "no loss": given({"fun": lambda x: None}, "is a `return` missing", {"fun": bowl}),
     "losses": given(

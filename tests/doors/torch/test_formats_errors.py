@@ -38,7 +38,7 @@ def stepped(**options: Any) -> tuple[Tensor, Any]:
 
 WRONG: list[tuple[str, torch.dtype, dict[str, Any], type[Exception], str]] = [
     ("AdamW", torch.float32, {"states": "8bits"}, HyperparameterError, "'8bits'. Did you mean '8bit'"),
-    ("AdamW", torch.float32, {"states": {"mm": "8bit"}}, HyperparameterError, "states names 'mm', which is no slot"),
+    ("AdamW", torch.float32, {"states": {"mm": "8bit"}}, HyperparameterError, "states names 'mm', which is not a slot"),
     ("AdamW", torch.float32, {"states": {"exp_avg": "3bit"}}, HyperparameterError, "states must be one of .*'3bit'"),
     (
         "AdamW",
@@ -59,8 +59,8 @@ WRONG: list[tuple[str, torch.dtype, dict[str, Any], type[Exception], str]] = [
     ("AdamW", BF16, {"weights": "split32", "seed": 3}, HyperparameterError, "seed=3 has no effect"),
     ("AdamW", torch.float32, {"min_elements": 0}, HyperparameterError, "min_elements=0 has no effect"),
     ("AdamW", torch.float32, {"states": "8bit", "min_elements": -1}, HyperparameterError, "min_elements must be .*-1"),
-    ("AdamW", torch.float32, {"states": "8bit", "seed": -1}, HyperparameterError, "seed must be a whole number.*-1"),
-    ("AdamW", torch.float32, {"states": "8bit", "seed": 1.0}, HyperparameterError, "seed must be a whole number.*1.0"),
+    ("AdamW", torch.float32, {"states": "8bit", "seed": -1}, HyperparameterError, "seed must be an integer.*-1"),
+    ("AdamW", torch.float32, {"states": "8bit", "seed": 1.0}, HyperparameterError, "seed must be an integer.*1.0"),
     ("AdamW", torch.float64, {"states": "8bit"}, StructureError, "type float64, .*'8bit' is for.*states='float32'"),
     ("AdamW", torch.float32, {"states_": "8bit"}, TypeError, "no argument 'states_'. Did you mean 'states'"),
     ("Optimizer", torch.float32, {"states_": "8bit"}, HyperparameterError, "'states_'. Did you mean 'states'"),
@@ -317,7 +317,7 @@ DAMAGED: list[tuple[str, Any, str]] = [
     ("exp_avg_8bit", 5, "exp_avg_8bit is a int, expected torch.uint8"),
     ("exp_avg_scale", torch.zeros(64, 2, dtype=torch.uint8), r"of shape \(64, 2\).*expected .*\(64, 1\)"),
     ("param_low", torch.zeros(64, 128, dtype=torch.int16), "param_low is torch.int16 .*expected torch.int8"),
-    ("step", -1.0, "step must be a whole number of at least 0"),
+    ("step", -1.0, "step must be an integer of at least 0"),
 ]
 
 
@@ -350,7 +350,7 @@ def test_an_unknown_coding_is_refused(convert: bool) -> None:
     assert saved["param_groups"][0]["coding"] == "groups of 128, 2"
     saved["param_groups"][0]["coding"] = "groups of 64, 1"
     before = everything(optimizer)
-    with pytest.raises(StateError, match=r"coded as 'groups of 64, 1' \(group 0\), this steprule reads 'groups of 128"):
+    with pytest.raises(StateError, match=r"coded as 'groups of 64, 1' \(group 0\), this version reads 'groups of 128"):
         optimizer.load_state_dict(saved, convert=convert)
     assert everything(optimizer) == before
 

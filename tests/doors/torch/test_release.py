@@ -156,7 +156,7 @@ def test_a_dropped_optimizer_is_missed_and_not_kept() -> None:
     assert torch.equal(param, torch.full((3,), -0.1))
     param.grad = None
     del handle
-    with pytest.raises(RuntimeError, match=r"(?s)no longer there.*Keep the optimizer"):
+    with pytest.raises(RuntimeError, match=r"(?s)no longer exists.*Keep the optimizer"):
         param.sum().backward()
     assert torch.equal(param, torch.full((3,), -0.1))
 
@@ -234,7 +234,7 @@ def test_the_handle_is_a_context() -> None:
 
 def test_where_it_would_be_wrong() -> None:
     model, optimizer, handle = released()
-    with pytest.raises(RuntimeError, match="at work on this optimizer already; remove"):
+    with pytest.raises(RuntimeError, match="active on this optimizer already; remove"):
         step_in_backward(optimizer)
     with pytest.raises(RuntimeError, match="new group; remove"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(3))]})

@@ -99,7 +99,7 @@ def _save(
     door: Any = None if is_state else door_of(optimizer)
     place = Path(os.path.realpath(_path(path)))
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-        raise CheckpointError(f"keep must be a whole number of at least 0, got {short(keep)}; nothing was written")
+        raise CheckpointError(f"keep must be an integer of at least 0, got {short(keep)}; nothing was written")
     settle()
     content = minimized.content_of(optimizer) if is_state else Content(door.state_of(optimizer))
     if not is_state:
@@ -269,7 +269,7 @@ def _params_of(door: Any, optimizer: Any, params: Any) -> dict[str, Any]:
         return {}
     if params is True:
         if optimizer is None:
-            raise TypeError("params=True means the optimizer's own parameters; give the optimizer, too")
+            raise TypeError("params=True means the optimizer's own parameters; pass the optimizer as well")
         return dict(zip(door.outline_of(optimizer).labels, door.arrays_of(optimizer), strict=True))
     if callable(getattr(params, "state_dict", None)):
         params = params.state_dict()

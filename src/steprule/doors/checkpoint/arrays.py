@@ -95,4 +95,4 @@ def told_number(mark: str, told: Any, make: Callable[[str, list[int], float], An
         if name in NUMBERS and type(number) in (bool, int, float) and shape in ([], [1], [1, 1]):
             with suppress(OverflowError, RuntimeError, ValueError):
                 return make(name, shape, number)
-    raise CheckpointError(f"the document has {short(mark)} with {short(told)}, which means nothing to this steprule")
+    raise CheckpointError(f"the document has {short(mark)} with {short(told)}, which this version does not know")

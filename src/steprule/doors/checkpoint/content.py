@@ -120,7 +120,7 @@ def read_content(
     """
     schema = document.get("schema")
     if type(schema) is not int or schema != SCHEMA:
-        raise CheckpointError(f"the document has schema {short(schema)}, this steprule reads {SCHEMA}. Update it")
+        raise CheckpointError(f"the document has schema {short(schema)}, this version reads {SCHEMA}. Update it")
     left = _marked(tensors, _list(document, "complex", str))
     groups = [_read_group(told) for told in _list(document, "groups", dict)]
     parameters, labels = _read_parameters(_list(document, "parameters", dict), len(groups), left)
@@ -131,12 +131,12 @@ def read_content(
         content.params = _taken(left, "params", told, "names")
         content.has_own = _get(told, "own", bool)
     if content.has_own and list(content.params) != labels:
-        raise CheckpointError("the parameters stored are not those that the document tells")
+        raise CheckpointError("the parameters stored are not those that the document lists")
     told = _get(document, "extra", dict)
     content.extra = _object(told.get("values"), "extra", other)
     content.extra |= _taken(left, "extra", told, "arrays")
     if left:
-        raise CheckpointError(f"the file has tensors that the document does not tell: {short(sorted(left)[:3])}")
+        raise CheckpointError(f"the file has tensors that the document does not list: {short(sorted(left)[:3])}")
     content.more = {name: decode(value) for name, value in document.items() if name not in _KEYS}
     return content
 
@@ -159,7 +159,7 @@ def _marked(tensors: Mapping[str, Stored], names: list[str]) -> dict[str, Stored
     for name in names:
         one = tensors.get(name)
         if one is None or one.shape[-1:] != (2,) or one.dtype not in ("F32", "F64"):
-            raise CheckpointError("the document tells complex numbers that are not there")
+            raise CheckpointError("the document lists complex numbers that are not there")
         marked[name] = Stored(one.dtype, one.shape, one.get, True)
     return marked
 
@@ -167,14 +167,14 @@ def _marked(tensors: Mapping[str, Stored], names: list[str]) -> dict[str, Stored
 def _read_group(told: Mapping[str, Any]) -> GroupState:
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise CheckpointError(f"the seed {short(seed)} is no whole number from 0 to 2**63 - 1")
+        raise CheckpointError(f"the seed {short(seed)} is not an integer from 0 to 2**63 - 1")
     options = told.get("options")
     if options is not None and not isinstance(options, dict):
         raise CheckpointError(f"the options of a group are {short(options)}, expected an object")
     hyperparameters = _object(told.get("hyperparameters"), "hyperparameters")
     coding = told.get("coding", EARLIER_CODING)
     if coding not in (CODING, EARLIER_CODING):
-        raise CheckpointError(f"the states are coded as {short(coding)}, this steprule reads {CODING!r}. Update it")
+        raise CheckpointError(f"the states are coded as {short(coding)}, this version reads {CODING!r}. Update it")
     t, scalars = (_count(told, "t"), _scalars(told)) if "t" in told else (None, {})
     return GroupState(
         _get(told, "rule", str), hyperparameters, seed, _count(told, "first_row"), options, coding, t, scalars
@@ -191,7 +191,7 @@ def _read_parameter(told: Mapping[str, Any], groups: int) -> ParameterState:
         raise CheckpointError(f"a parameter is of group {group}, and there are {groups}")
     scalars, formats = _scalars(told), _object(told.get("formats"), "formats")
     if not all(isinstance(value, str) for value in formats.values()):
-        raise CheckpointError(f"formats must be texts, got {short(formats)}")
+        raise CheckpointError(f"formats must be strings, got {short(formats)}")
     dtype = _get(told, "dtype", str)
     return ParameterState(name, shape, dtype, group, t if t is None else _count(told, "t"), scalars, formats)
 
@@ -213,7 +213,7 @@ def _get(told: Mapping[str, Any], key: str, kind: type) -> Any:
 def _count(told: Mapping[str, Any], key: str) -> int:
     value: int = _get(told, key, int)
     if not 0 <= value < 2**63:
-        raise CheckpointError(f"the document has {short(value)} as its {key}, expected a whole number of at least 0")
+        raise CheckpointError(f"the document has {short(value)} as its {key}, expected an integer of at least 0")
     return value
 
 
@@ -227,7 +227,7 @@ def _list(told: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 def _object(value: Any, what: str, other: Callable[[str, Any], Any] | None = None) -> dict[str, Any]:
     found = decode(value, other)
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise CheckpointError(f"the document has {short(value)} as its {what}, expected an object with texts as keys")
+        raise CheckpointError(f"the document has {short(value)} as its {what}, expected an object with strings as keys")
     return found
 
 
@@ -238,7 +238,7 @@ def _taken(left: dict[str, Stored], room: str, told: Mapping[str, Any], key: str
         place = f"{room}/{name}"
         if place not in left:
             raise CheckpointError(
-                f"the document tells a tensor {short(place)}, which the file has not, or tells it twice"
+                f"the document lists a tensor {short(place)}, which the file lacks, or lists it twice"
             )
         taken[name] = left.pop(place)
     return taken

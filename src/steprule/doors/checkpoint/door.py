@@ -47,7 +47,7 @@ def is_of_torch(optimizer: Any) -> bool:
 
 
 def array_kind(value: Any) -> Any:
-    """Return the module that knows arrays of this kind; None for what is no array."""
+    """Return the module that knows arrays of this kind; None for what is not an array."""
     if isinstance(value, np.ndarray):
         return arrays
     if any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(value).__mro__):

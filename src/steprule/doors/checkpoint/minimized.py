@@ -39,7 +39,7 @@ def state_of(content: Content) -> State | None:
         return None
     told = content.more.get(_KEY)
     if not isinstance(told, dict) or set(told) != {field.name for field in fields(State)}:
-        raise CheckpointError("the document does not tell the parts of a state of minimize")
+        raise CheckpointError("the document lacks the parts of a state of minimize")
     for name, one in content.params.items():
         _put(told, name, one.array())
     state = State(**told)
@@ -47,7 +47,7 @@ def state_of(content: Content) -> State | None:
     if not all(isinstance(part, kind) for part, kind in zip(whole, (dict, dict, int), strict=True)) or any(
         not isinstance(x, np.ndarray) or x.dtype != np.float64 or x.ndim != 1 for x in (state.x, state.answer)
     ):
-        raise CheckpointError("the document tells a state of minimize without its x, its steps or its progress")
+        raise CheckpointError("the document has a state of minimize without its x, its steps or its progress")
     return state
 
 

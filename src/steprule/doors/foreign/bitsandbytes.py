@@ -61,7 +61,7 @@ def _slots(entry: Mapping[str, Any], names: Mapping[str, str], shape: tuple[int,
     found: dict[str, Array] = {}
     for name, slots in stacks.items():
         if name not in entry:
-            raise StateError(f"{what} has {sorted(map(str, entry))}, and no {name}: is it of another optimizer?")
+            raise StateError(f"{what} has {sorted(map(str, entry))}, and no {name}: is it from another optimizer?")
         number = name.removeprefix("state")
         codes, absmax = array_of(entry[name]), entry.get(f"absmax{number}")
         if codes.dtype == np.uint8 and absmax is None:

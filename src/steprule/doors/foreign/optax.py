@@ -37,11 +37,11 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
     if count is None:
         raise StateError(f"{type(found).__name__} does not count steps; give t=")
     if t is not None and t != count:
-        raise StateError(f"{type(found).__name__} has counted {count} steps, and t={t} was given; leave it away")
+        raise StateError(f"{type(found).__name__} has counted {count} steps, and t={t} was given; leave it out")
     try:
         trees = {slot: optimizer._structure.leaves(getattr(found, name), name) for slot, name in names.items()}
     except StructureError as error:
-        raise StateError(f"the state is of other parameters: {error}") from None
+        raise StateError(f"the state is for other parameters: {error}") from None
     parameters = [
         stepped(own, label, count, {slot: array_of(leaves[place]) for slot, leaves in trees.items()})
         for place, (label, own) in enumerate(zip(here.labels, here.parameters, strict=True))

@@ -62,7 +62,7 @@ def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str,
         made: dict[str, Any] = optimizer.float32_state_dict()
         return made
     if like is None:
-        raise TypeError("give like=, the state_dict() of torch's optimizer: arrays do not tell its groups")
+        raise TypeError("give like=, the state_dict() of torch's optimizer: arrays do not show its groups")
     torch = importlib.import_module("torch")
 
     def entry(state: ParameterState, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def check_dict(state: object) -> None:
         raise StateError(f"a state dict is a dict, got a {type(state).__name__}")
     if not {"state", "param_groups"} <= set(state):
         raise StateError(
-            "this is no state dict of a torch optimizer, which has 'state' and 'param_groups': it has "
+            "this is not a state dict of a torch optimizer, which has 'state' and 'param_groups': it has "
             f"{sorted(map(str, state))[:6]}. Of a checkpoint, load the optimizer's part"
         )
 
@@ -95,7 +95,7 @@ def entries_of(state: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """Return the entries of a state dict in the order of its parameters; empty ones for those that were not stepped.
 
     Raises:
-        StateError: when it is no state dict, or of another number of parameters.
+        StateError: when it is not a state dict, or of another number of parameters.
     """
     check_dict(state)
     keys = list(chain.from_iterable(group["params"] for group in state["param_groups"]))

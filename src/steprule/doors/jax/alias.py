@@ -198,7 +198,7 @@ def _check_default(name: str, rule: Rule, key: str, value: Any) -> None:
     default = _signature(name).parameters[key].default
     if value is not default and not (isinstance(value, (bool, str)) and value == default):
         raise HyperparameterError(
-            f"{key}={value!r} means nothing to rule {rule.name!r}, which these arguments ask for; leave it away"
+            f"{key}={value!r} means nothing to rule {rule.name!r}, which these arguments ask for; leave it out"
             + (f", or use optax.{name}" if key in _theirs(name) else "")
         )
 
@@ -224,7 +224,7 @@ def _made(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> optax
     kept = None if dtype is None else _kept(rule, *dtype)
     if kept is not None and kept[1] == "bfloat16":
         if states != "float32" or min_elements is not None:
-            raise HyperparameterError(f"states={states!r} says how {kept[0]!r} is kept, too; leave one of both away")
+            raise HyperparameterError(f"states={states!r} says how {kept[0]!r} is kept, too; leave one of them out")
         states, min_elements = {kept[0]: "bfloat16"}, 0
     stepper = Stepper.of(
         rule,
@@ -242,7 +242,7 @@ def _kept(rule: Rule, key: str, dtype: Any) -> tuple[str, str]:
     named = {name: slot for slot, name in slot_names(rule, "optax").items()}
     slot = rule.slot_of(Role.FIRST_MOMENT) or named.get("trace")
     if slot is None:
-        raise HyperparameterError(f"{key} has no effect: rule {rule.name!r} keeps no moment; leave it away")
+        raise HyperparameterError(f"{key} has no effect: rule {rule.name!r} keeps no moment; leave it out")
     try:
         kept = str(jax.dtypes.canonicalize_dtype(dtype))
     except TypeError:

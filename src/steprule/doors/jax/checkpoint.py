@@ -62,7 +62,7 @@ def outline_of(run: Training) -> State:
     """Return the state of a run without what is kept of its parameters.
 
     Raises:
-        StructureError: for parameters that are no arrays.
+        StructureError: for parameters that are not arrays.
     """
     stepper, _ = _stepper(run)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(run.params)]
@@ -270,7 +270,7 @@ def look(target: Any, name: str) -> tuple[list[str], tuple[int, ...]]:
     """
     if not isinstance(target, _Place):
         raise StateError(
-            f"{name} is an array of JAX, which cannot be filled. Load with params=True into a steprule.jax.Training, "
+            f"{name} is a JAX array, which cannot be filled. Load with params=True into a steprule.jax.Training, "
             "which gets new ones"
         )
     own = stored_array(target.array, name)

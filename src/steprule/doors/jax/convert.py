@@ -132,7 +132,7 @@ def _in_format(tree: Any, like: Any, what: str, convert: bool) -> Any:
     shapes = [[leaf.shape for leaf in leaves] for leaves in (news, olds)]
     if found != expected or shapes[0] != shapes[1]:
         raise StateError(
-            f"{what} is of other parameters: {found} with the shapes {shapes[0]} in place of {expected} with "
+            f"{what} is for other parameters: {found} with the shapes {shapes[0]} in place of {expected} with "
             f"{shapes[1]}; init both with the same parameters"
         )
     words = [difference(what, _format_of(new), _format_of(old)) for new, old in zip(news, olds, strict=True)]

@@ -110,9 +110,7 @@ def format_of(leaf: Any, path: str, what: str = "parameter") -> Format:
             "equinox.filter(model, equinox.is_inexact_array), or None in its place"
         )
     if type(leaf).__module__.partition(".")[0] == "torch":
-        raise StructureError(
-            f"{what} {path} is a tensor of torch. Pass its numbers: jnp.asarray(tensor.detach().numpy())"
-        )
+        raise StructureError(f"{what} {path} is a torch tensor. Pass its numbers: jnp.asarray(tensor.detach().numpy())")
     name = type_of(leaf)
     name = _PARTS.get(name, name)
     if name in FORMATS:

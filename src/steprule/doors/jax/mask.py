@@ -20,7 +20,7 @@ def decays(mask: Any, tree: Any) -> list[bool]:
         tree: the gradients.
 
     Raises:
-        HyperparameterError: for what is no boolean.
+        HyperparameterError: for what is not a boolean.
         StructureError: when the mask has another structure.
     """
 

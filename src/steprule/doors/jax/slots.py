@@ -208,7 +208,7 @@ def check_codec(value: Any, codec: Codec, what: str) -> None:
     found = " and ".join(type_of(plane) for plane in planes_of(value))
     if found != expected:
         raise StructureError(
-            f"{what} is kept as {found}, but these options keep it as {expected}: the state is of other options "
+            f"{what} is kept as {found}, but these options keep it as {expected}: the state is for other options "
             "(states=, min_elements=), or of parameters of another type. Call init again"
         )
 

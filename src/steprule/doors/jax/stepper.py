@@ -130,7 +130,7 @@ class Stepper:
 
         Raises:
             StructureError: when the trees do not fit each other, or a leaf is not of a floating-point type.
-            HyperparameterError: when a schedule cannot be traced, or t is no step number.
+            HyperparameterError: when a schedule cannot be traced, or t is not a step number.
         """
         self._check_slots(slots)
         step = TreeStep(self, kind, count_of(t), at_step(self.rule, self.values, t - 1), t, slots)
@@ -184,11 +184,11 @@ def _known(name: str, number: Any) -> Any:
 
 
 def _seed(seed: Any) -> Any:
-    """Return a seed: a number where it is known, or a traced whole number."""
+    """Return a seed: a number where it is known, or a traced integer."""
     if isinstance(seed, jax.core.Tracer):
         if not jnp.issubdtype(seed.dtype, jnp.integer) or seed.shape != ():
             raise HyperparameterError(
-                f"seed must be one whole number, got {seed.dtype}{list(seed.shape)}. For many runs at once map over it "
+                f"seed must be one integer, got {seed.dtype}{list(seed.shape)}. For many runs at once map over it "
                 "with jax.vmap"
             )
         return seed

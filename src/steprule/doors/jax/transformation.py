@@ -66,7 +66,7 @@ def transformation(
     Raises:
         RuleError: when there is no such rule.
         HyperparameterError: for what is unknown, out of its range, without effect, or cannot be traced.
-        StructureError: in ``init`` and ``update``, for leaves that are no floating-point arrays or numbers, and trees
+        StructureError: in ``init`` and ``update``, for leaves that are not floating-point arrays or numbers, and trees
             that do not fit.
     """
     if "hyperparameters" in hyperparameters:  # optax.inject_hyperparams gives what ** takes as one argument
@@ -122,7 +122,7 @@ def _renamed(slots: Any, names: Mapping[str, str]) -> Any:
 
 
 def _check_state(state: Any, rule: Rule) -> None:
-    """Refuse what is no state of ours, such as optax's when the import was exchanged in the middle of a run.
+    """Refuse what is not a state of ours, such as optax's when the import was exchanged in the middle of a run.
 
     Raises:
         StructureError: with the order of the arguments, and the way from optax's where it has such a state.
@@ -175,7 +175,7 @@ class Step:
 
         Raises:
             StructureError: when the trees do not fit each other.
-            HyperparameterError: when t is no step number, or a schedule cannot be traced.
+            HyperparameterError: when t is not a step number, or a schedule cannot be traced.
         """
         return self._stepper.take("step", theta, g, slots, t)
 

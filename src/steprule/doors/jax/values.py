@@ -66,7 +66,7 @@ def _check_array(rule: Rule, name: str, array: jax.Array) -> None:
     hyper = rule.hyperparameters[name]
     if hyper.is_static:
         raise HyperparameterError(
-            f"{name} is an array of JAX, {array!r}, and must be {hyper.kind}: it chooses what is compiled, so it is "
+            f"{name} is a JAX array, {array!r}, and must be {hyper.kind}: it chooses what is compiled, so it is "
             f"fixed while tracing. Give a Python value, or with jax.jit make {name} a static argument"
         )
     if array.shape != ():
@@ -95,14 +95,14 @@ def count_of(t: Any) -> Any:
     """Return a step number as preludes take it: a Python number as it is, a traced one as an exact number.
 
     Raises:
-        HyperparameterError: when it is no whole number, or below 1.
+        HyperparameterError: when it is not an integer, or below 1.
     """
     if isinstance(t, jax.core.Tracer) and jnp.issubdtype(t.dtype, jnp.integer) and t.shape == ():
         return exact(t)
     whole = not isinstance(t, jax.core.Tracer) and np.ndim(t) == 0 and np.asarray(t).dtype.kind in "iu"
     if not whole or not 1 <= int(t) < 2**31:
         raise HyperparameterError(
-            f"t must be the number of the step, a whole number that is 1 at the first and below 2**31, got {t!r}"
+            f"t must be the number of the step, an integer that is 1 at the first and below 2**31, got {t!r}"
         )
     return exact(t) if isinstance(t, jax.Array) else int(t)
 

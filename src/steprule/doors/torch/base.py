@@ -89,7 +89,7 @@ class Base(Stepping, torch.optim.Optimizer):
         formats_of(group, choice[0], self._naming.slots, where)
         if group.get("coding", CODING) != CODING:
             raise HyperparameterError(
-                f"states are coded as {group['coding']!r}{where}, which this steprule cannot read; it writes {CODING!r}"
+                f"states are coded as {group['coding']!r}{where}, which this version cannot read; it writes {CODING!r}"
             )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Base(Stepping, torch.optim.Optimizer):
             HyperparameterError: when an option is out of range or misspelt.
         """
         if self._released is not None:
-            raise RuntimeError("step_in_backward is at work, and would not see a new group; remove() its handle first")
+            raise RuntimeError("step_in_backward is active, and would not see a new group; remove() its handle first")
         if isinstance(param_group, dict):
             where = f" (group {len(self.param_groups)})"
             param_group.update(tupled(param_group, self._naming))

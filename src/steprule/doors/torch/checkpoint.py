@@ -98,7 +98,7 @@ def _parameter(
     left = set(entry) - {"step", *form.keys.values(), *form.scalars.values()}
     if left:
         raise StateError(
-            f"the state of parameter {label} has {sorted(map(str, left))}, which are no slots of {form.rule.name!r}; "
+            f"the state of parameter {label} has {sorted(map(str, left))}, which are not slots of {form.rule.name!r}; "
             "nothing was written. Remove them, or save them by themselves: save(..., name=value)"
         )
     planes = {plane: stored_array(entry[key], f"{label}: {key}") for plane, key in form.keys.items()}

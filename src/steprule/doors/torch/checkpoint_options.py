@@ -20,7 +20,7 @@ from steprule.errors import HyperparameterError, StateError
 __all__ = ["encoded_options", "options_for", "options_of"]
 
 _SWITCHES = ("amsgrad", "decoupled_weight_decay", "maximize")
-"""Options that choose the rule, and are no hyperparameters of it."""
+"""Options that choose the rule, and are not hyperparameters of it."""
 
 
 def options_of(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def options_for(
                 f"{name} was a schedule when group {index} was saved. Schedules come from torch.optim.lr_scheduler "
                 "here: load with hyperparameters=False"
             )
-    wrong = f"the checkpoint is of rule {short(saved.rule)} (group {index})"
+    wrong = f"the checkpoint is for rule {short(saved.rule)} (group {index})"
     for options in _candidates(saved, optimizer, group):
         try:
             choice = optimizer._rule(options)

@@ -20,7 +20,7 @@ def contiguous_copies(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor
     """
     originals = [param.detach(), *state.slots.values()]
     copies = [original.contiguous() for original in originals]
-    # What is in C order is no copy and is stepped where it lies.
+    # What is in C order is not a copy and is stepped where it lies.
     pairs = [(original, copy) for original, copy in zip(originals, copies, strict=True) if copy is not original]
     slots = dict(zip(state.slots, copies[1:], strict=True))
 

@@ -25,7 +25,7 @@ def on_device_of(value: Any, param: Tensor, is_coded: bool) -> Any:
 
 
 def waiting(key: str, value: Any, param: Tensor, off: set[str]) -> Any:
-    """Return a copy of what is no slot of now. Slots that are ``off`` keep their format, for when they are on again."""
+    """Return a copy of what is not a slot of now. Slots that are ``off`` keep their format until they are on again."""
     return on_device_of(value, param, is_coded_key(key)) if key in off else moved(value, param)
 
 

@@ -241,7 +241,7 @@ class DeviceStep(Recipe[DevicePass]):
         summing = [stage for stage, _ in self._sums["step" if last is self._step else "monitored"]]
         with devices.on(self._device):
             self._follower.follow(decision.numbers, decision.not_taken)
-            for stage in (self._norm, *summing, last):  # what can fail for want of memory comes first
+            for stage in (self._norm, *summing, last):  # what can fail for lack of memory comes first
                 if stage is not None:
                     stage.send()
             if self._norm is not None:

@@ -187,7 +187,7 @@ class DeviceTables:
 
     def prepare(self, threads: int) -> None:
         """Copy to the devices what has changed."""
-        # What can fail for want of memory comes before any kernel.
+        # What can fail for lack of memory comes before any kernel.
         for _, table in self._tables:
             with devices.on(table.device):
                 table.send()

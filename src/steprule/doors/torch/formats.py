@@ -111,8 +111,8 @@ def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = Fa
         asked = "update_clip" if clips_update else _asked(storage)
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)} cannot be stepped with {asked} while a TorchDispatchMode "
-            "(make_fx, FakeTensorMode, a counter) or torch.jit.trace looks at torch's operations: that takes a kernel, "
-            "which they would not see; nothing was stepped. Step outside of it, or without these options"
+            "(make_fx, FakeTensorMode, a counter) or torch.jit.trace intercepts torch's operations: that takes a "
+            "kernel, which they would not see; nothing was stepped. Step outside of it, or without these options"
         )
     if clips_update:
         raise StructureError(

@@ -87,7 +87,7 @@ def guards_of(defaults: dict[str, Any]) -> Guards:
         guards.share = _Shared(group)
     if defaults.get("differentiable") and (guards.measures or guards.update_clip):
         raise HyperparameterError(
-            "differentiable=True does not go with clip_norm, nonfinite and update_clip, whose factors have no "
+            "differentiable=True cannot be combined with clip_norm, nonfinite and update_clip, whose factors have no "
             "gradient; scale the gradients before the step"
         )
     return guards

@@ -75,7 +75,7 @@ def _made(
 ) -> dict[str, Any]:
     """Return a group with the options of a saved one, and with its own parameters and formats."""
     if saved.get("coding", CODING) not in (CODING, EARLIER_CODING):  # the earlier one is converted with the states
-        raise StateError(f"the states are coded as {saved['coding']!r}{where}, this steprule reads {CODING!r}")
+        raise StateError(f"the states are coded as {saved['coding']!r}{where}, this version reads {CODING!r}")
     own = {name: old[name] for name in ("param_names", *OF_FORMATS) if name in old}
     kept = set(OF_FORMATS) - ({"seed"} if "seed" in old and not convert else set())
     taken = {name: value for name, value in deepcopy(dict(saved)).items() if name not in kept}
@@ -172,7 +172,7 @@ def check_options(
             if key not in defaults and key not in old and isinstance(group.get(key), kind):
                 raise StateError(
                     f"the loaded state dict has the option {key!r} (group {index}), which this optimizer does not "
-                    f"have: it is of another. {_ANOTHER}"
+                    f"have: it comes from another one. {_ANOTHER}"
                 )
 
 
@@ -189,7 +189,7 @@ def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, pl
     left = sorted(key for key in entry if key in codes)
     if left:
         raise StateError(
-            f"{place} has {', '.join(left)}, which this optimizer does not keep: is it of another optimizer? {_ANOTHER}"
+            f"{place} has {', '.join(left)}, which this optimizer does not keep: is it from another optimizer? {_ANOTHER}"
         )
 
 

@@ -60,7 +60,7 @@ class Handle:
             optimizer = kept()
             if optimizer is None:
                 raise RuntimeError(
-                    "step_in_backward is at work for an optimizer that is no longer there; nothing was stepped. Keep "
+                    "step_in_backward is active for an optimizer that no longer exists; nothing was stepped. Keep "
                     "the optimizer, or the handle, as long as the model is trained, or remove() the handle before"
                 )
             optimizer._step_alone(param)
@@ -119,7 +119,7 @@ def step_in_backward(optimizer: Base) -> Handle:
     if not isinstance(optimizer, Base):
         raise TypeError(f"step_in_backward takes an optimizer of steprule.torch, got a {type(optimizer).__name__}")
     if optimizer._released is not None:
-        raise RuntimeError("step_in_backward is at work on this optimizer already; remove() its handle first")
+        raise RuntimeError("step_in_backward is active on this optimizer already; remove() its handle first")
     if any(group.get("differentiable") for group in optimizer.param_groups):
         raise RuntimeError("step_in_backward does not work with differentiable=True: the graph needs the gradients")
     if optimizer.guards.measures:
@@ -131,7 +131,7 @@ def step_in_backward(optimizer: Base) -> Handle:
         raise RuntimeError("a Monitor reads whole steps, and step_in_backward has none; close() the monitor first")
     params = [param for group in optimizer.param_groups for param in group["params"]]
     if any(param.grad is not None for param in params):
-        raise RuntimeError("there are gradients already, which would be added to; call zero_grad() first")
+        raise RuntimeError("there are gradients already, which a backward would add to; call zero_grad() first")
     processes = _processes()
     if processes > 1:
         raise RuntimeError(

@@ -83,7 +83,7 @@ def _form(param: Tensor, options: GroupOptions, naming: Naming) -> Entry:
 def _steps(step: Tensor, what: str) -> int:
     t = step.item()
     if not (math.isfinite(t) and t >= 0 and t == int(t)):
-        raise StateError(f"{what}: step must be a whole number of at least 0, got {t!r}")
+        raise StateError(f"{what}: step must be an integer of at least 0, got {t!r}")
     return int(t)
 
 

@@ -50,5 +50,5 @@ class Values:
 
 
 def _number(value: object) -> float:
-    """Return a number of a group; what is none (an option) is no argument of what kernels compute."""
+    """Return a number of a group; what is none (an option) is not an argument of what kernels compute."""
     return float(value) if isinstance(value, (int, float)) else 0.0
