@@ -75,7 +75,7 @@ def main() -> None:
         usual, released = _measured(dtype, options, False), _measured(dtype, options, True)
         raw[name] = {"usual": usual, "released": released}
         text = str(usual["text"])
-        kept = text.split(" with what is kept, ")[1].replace(" bytes a parameter", "")
+        kept = text.split(" with optimizer state, ")[1].replace(" bytes per parameter", "")
         rows.append([name, kept, *(f"{n / 1e6:.1f}" for n in (usual["step"], usual["whole"], released["whole"]))])
     headings = [
         "",

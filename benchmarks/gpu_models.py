@@ -172,7 +172,7 @@ class Contestant:
         act: what is timed.
         rival: the format of torch's fused AdamW that it is compared with.
         module: what must be installed besides torch.
-        beyond: bytes a parameter that are moved besides those of the step itself.
+        beyond: bytes per parameter that are moved besides those of the step itself.
         tier: what is measured first, should time run out.
         seconds: what must be left for it to begin: set-up and compilation.
         names: the cases it takes part in.
@@ -276,11 +276,11 @@ def bytes_of(value: object) -> int:
 
 
 def kept_bytes(params: Params, optimizer: torch.optim.Optimizer) -> float:
-    """Return the bytes a parameter that lie in memory between steps: itself and its states, without the gradient."""
+    """Return the bytes per parameter that lie in memory between steps: itself and its states, without the gradient."""
     slots = [slot for param in params for key, slot in optimizer.state[param].items() if key != "step"]
     return sum(map(bytes_of, [*params, *slots])) / sum(param.numel() for param in params)
 
 
 def moved_bytes(kept: float, contestant: Contestant) -> float:
-    """Return the bytes a parameter that a step must move: what is kept is read and written, the gradient read."""
+    """Return the bytes per parameter that a step must move: what is kept is read and written, the gradient read."""
     return 2 * kept + contestant.dtype.itemsize + contestant.beyond

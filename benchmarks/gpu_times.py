@@ -41,7 +41,7 @@ class Result:
         samples: turn by turn.
         copies: the bandwidth of a copy beside each.
         elements: of all parameters.
-        kept: bytes a parameter between steps.
+        kept: bytes per parameter between steps.
         failed: whether it did not do what a step must.
     """
 

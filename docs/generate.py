@@ -21,7 +21,7 @@ from pathlib import Path
 
 from steprule import schedules
 from steprule.backends import latex
-from steprule.cli.rules import bytes_a_parameter, fewest, least_bytes, slots
+from steprule.cli.rules import bytes_per_parameter, fewest, least_bytes, slots
 from steprule.files import write_whole
 from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
 
@@ -181,7 +181,7 @@ _QUESTIONS = {
         "Through PyTorch. Moved: bytes that must be read and written, with a gradient of the parameter's dtype.\n"
         "A format that stays below the memory limit is bound by arithmetic.\n"
     ),
-    "formats_memory": "Each row runs in processes of its own. Gradients take 4 bytes a parameter (2 in bfloat16).\n",
+    "formats_memory": "Each row runs in processes of its own. Gradients take 4 bytes per parameter (2 in bfloat16).\n",
     "formats_quality": (
         "Difference in the logarithm of the final training loss to float32 (or as the row says), with paired seeds.\n"
     ),
@@ -228,7 +228,7 @@ def _entry(rule: Rule) -> str:
     lines += ["| hyperparameter | default | values |", "|---|---|---|"]
     lines += [f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values()]
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
-    sizes = f"{bytes_a_parameter(rule)} bytes a parameter, {least_bytes(rule)} in {fewest().title}"
+    sizes = f"{bytes_per_parameter(rule)} bytes per parameter, {least_bytes(rule)} in {fewest().title}"
     lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}.\n")
     return "\n".join(lines)
 
@@ -261,7 +261,7 @@ def table() -> str:
     lines = [f"| rule | slots | bytes | in {fewest().title} | source |", "|---|---|---|---|---|"]
     for rule in CATALOGUE.values():
         link = f"[`{rule.name}`](docs/rules.md#{rule.name})"
-        sizes = f"{bytes_a_parameter(rule)} | {least_bytes(rule)}"
+        sizes = f"{bytes_per_parameter(rule)} | {least_bytes(rule)}"
         lines.append(f"| {link} | {slots(rule)} | {sizes} | {rule.paper} |")
     return "\n".join(lines)
 

@@ -49,7 +49,7 @@ def test_rules_tells_all_of_one() -> None:
     text = _run("rules", "amsgrad")
     assert "'none' or 'after_max' or 'before_max'" in text
     assert "Reddi, Kale & Kumar 2018" in text
-    assert "16 bytes a float32 parameter" in text
+    assert "16 bytes per float32 parameter" in text
 
 
 @pytest.mark.parametrize(

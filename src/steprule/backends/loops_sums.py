@@ -12,7 +12,7 @@ from steprule.compile import BLOCK, LANES
 __all__ = ["SUMS", "added", "declared", "folded", "names"]
 
 SUMS = "sums"
-"""What the argument is called that takes partial sums, a line a block."""
+"""What the argument is called that takes partial sums, one line per block."""
 
 
 def declared(count: int) -> list[str]:

@@ -124,8 +124,8 @@ def emit(plan: Plan) -> str:
     """Return the text of ``kernel(*planes, scalars)``: one step, in place, on arrays of any layout.
 
     Where the plan reads an index, ``kernel`` takes ``origin`` as well: the index of the first element and the number
-    of the tensor's stream of random bits. Where it has sums, it takes ``sums`` and fills it, a row a block, over the
-    elements in C order: the arrays should be given in the order of their memory. Groups are along rows of the first
+    of the tensor's stream of random bits. Where it has sums, it takes ``sums`` and fills it, one row per block, over
+    the elements in C order: the arrays should be given in the order of their memory. Groups are along rows of the first
     axis, or the whole of an array that has no other.
     """
     writer = _Writer(plan)

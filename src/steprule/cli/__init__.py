@@ -1,4 +1,4 @@
-"""The command line. One file a verb; each verb imports what it needs when it runs."""
+"""The command line. One file per verb; each verb imports what it needs when it runs."""
 
 from steprule.cli.main import app, main
 

@@ -33,7 +33,7 @@ def rules(
         ),
     ] = None,
 ) -> None:
-    """Show the catalogue: slots, bytes a parameter, paper and formula of every rule."""
+    """Show the catalogue: slots, bytes per parameter, paper and formula of every rule."""
     console = terminal.console()
     if names:
         for rule in [load(name) for name in names]:  # all of them before the first is shown
@@ -42,7 +42,7 @@ def rules(
     title = fewest().title
     for rule in CATALOGUE.values():
         kept = f"slots {slots(rule)}" if rule.slots else "no slots"
-        sizes = f"{bytes_a_parameter(rule)} bytes ({least_bytes(rule)} in {title})"
+        sizes = f"{bytes_per_parameter(rule)} bytes ({least_bytes(rule)} in {title})"
         console.print(f"[bold]{rule.name}[/bold]  {sizes}, {escape(kept)}")
         console.print(Padding(f"[dim]{escape(rule.paper)}[/dim]", (0, 0, 0, 2)))
         console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
@@ -59,7 +59,7 @@ def slots(rule: Rule) -> str:
     return " ".join([", ".join(kept), f"({', '.join(others)})" if others else ""]).strip() or "none"
 
 
-def bytes_a_parameter(rule: Rule) -> int:
+def bytes_per_parameter(rule: Rule) -> int:
     """Return the bytes of a float32 parameter and its slots, with the default options."""
     return round(_bytes(rule, Storage(FORMATS["float32"])))
 
@@ -109,15 +109,15 @@ def _show(console: Console, rule: Rule) -> None:
     for hyper in rule.hyperparameters.values():
         table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
     console.print(terminal.listed(table, console), highlight=False)
-    console.print(f"slots: {slots(rule)}; {bytes_a_parameter(rule)} bytes a float32 parameter, slots included\n")
+    console.print(f"slots: {slots(rule)}; {bytes_per_parameter(rule)} bytes per float32 parameter, slots included\n")
     console.print(terminal.listed(_formats(rule), console), highlight=False)
 
 
 def _formats(rule: Rule) -> Table:
-    """Return the table of bytes a parameter: states down, weights across."""
+    """Return the table of bytes per parameter: states down, weights across."""
     found = {(states, weights): size for states, weights, size in bytes_by_format(rule)}
     columns = list(dict.fromkeys(weights for _, weights in found))
-    table = Table("bytes a parameter, with states in", *columns)
+    table = Table("bytes per parameter, with states in", *columns)
     for states in dict.fromkeys(states for states, _ in found):
         table.add_row(states, *(f"{found[states, column]:.2f}".removesuffix(".00") for column in columns))
     return table

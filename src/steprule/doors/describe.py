@@ -20,16 +20,16 @@ class Line:
     """One parameter in the table.
 
     Attributes:
-        kept: what is kept beside the parameter, and how.
+        state: the planes beside the parameter, by format.
         elements: of the parameter.
-        nbytes: of the parameter and what is kept.
+        nbytes: of the parameter and its state.
         grad: bytes of its gradient.
     """
 
     place: str
     shape: tuple[int, ...]
     dtype: str
-    kept: str
+    state: str
     elements: int
     nbytes: int
     grad: int
@@ -72,8 +72,8 @@ def line(
         storage: its formats.
         is_complex: whether its numbers, and those of its slots, are complex.
     """
-    kept = [part for value, codec in codecs.items() for part in codec.parts if value != parameter or part.suffix]
-    beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in kept)
+    state = [part for value, codec in codecs.items() for part in codec.parts if value != parameter or part.suffix]
+    beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in state)
     weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
     slots = [f"{name}: {codec.name}" for name, codec in codecs.items() if name != parameter]
     text = f"{', '.join([*weights, *slots]) or 'none'}{' (small)' if storage.is_small else ''}"
@@ -86,14 +86,14 @@ def table(title: str, lines: Iterable[Line]) -> str:
     total, grads = sum(one.nbytes for one in lines), sum(one.grad for one in lines)
     elements = sum(one.elements for one in lines)
     means = (
-        f", {total / elements:.2f} bytes a parameter ({(total + grads) / elements:.2f} with gradients)"
+        f", {total / elements:.2f} bytes per parameter ({(total + grads) / elements:.2f} with gradients)"
         if elements
         else ""
     )
-    rows: list[tuple[Any, ...]] = [("parameter", "shape", "type", "kept", "bytes a parameter")]
+    rows: list[tuple[Any, ...]] = [("parameter", "shape", "type", "state", "bytes per parameter")]
     for one in lines:
         mean = f"{one.nbytes / one.elements:.2f}".rstrip("0").rstrip(".") if one.elements else "0"
-        rows.append((one.place, str(one.shape), one.dtype, one.kept, mean))
+        rows.append((one.place, str(one.shape), one.dtype, one.state, mean))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{title}: {elements:,} parameters, {total:,} bytes with what is kept{means}", *text])
+    return "\n".join([f"{title}: {elements:,} parameters, {total:,} bytes with optimizer state{means}", *text])

@@ -86,7 +86,7 @@ class Table(Protocol):
         ...
 
     def sums(self) -> list[list[float]]:
-        """Return the sums of each row, a line a row, of what has run."""
+        """Return the sums of each row, one line per row, of what has run."""
         ...
 
 

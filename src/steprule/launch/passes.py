@@ -30,7 +30,7 @@ class Pass:
     Attributes:
         table: what runs them.
         members: the places of each group's rows.
-        scalars, lines: where each row has its own: those of each group's rows, a line a row, and the same as bytes.
+        scalars, lines: where each row has its own: those of each group's rows, one line per row, and the same as bytes.
     """
 
     table: Table
@@ -66,7 +66,7 @@ class Pass:
         self.table.set_gradients(gradients)
 
     def fill(self, lines: Iterable[bytes]) -> None:
-        """Let the kernels read these scalars, a line a group."""
+        """Let the kernels read these scalars, one line per group."""
         for own, line in zip(self._lines, lines, strict=True):
             own[: len(line)] = line
 

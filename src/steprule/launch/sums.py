@@ -34,7 +34,7 @@ class Blocks:
         self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
 
     def totals(self, out: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sums of each row, a line a row: of its blocks' sums, added up without rounding but at the end."""
+        """Return the sums of each row, one line per row: its blocks' sums, added up and rounded once."""
         lines = np.zeros((len(self.starts), out.shape[1]))
         lines[self._filled] = out[self.starts[self._filled]]
         for index, start, end in self._long:

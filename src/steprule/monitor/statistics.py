@@ -25,7 +25,7 @@ _MISSING = -1.0  # no sum and no statistic is negative
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one step did to all parameters: a row a parameter, a column a statistic.
+    """What one step did to all parameters: one row per parameter, one column per statistic.
 
     Attributes:
         names: the parameters.

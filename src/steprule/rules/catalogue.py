@@ -1,4 +1,4 @@
-"""The catalogue: one line a rule. Everything else (docs, CLI, tests) follows from it."""
+"""The catalogue: one line per rule. Everything else (docs, CLI, tests) follows from it."""
 
 from __future__ import annotations
 

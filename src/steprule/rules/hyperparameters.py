@@ -80,7 +80,7 @@ Positive = Annotated[float, Range(0.0, open_low=True)]
 
 
 Scalar = Annotated[Any, "scalar slot"]
-"""Annotation of a slot that is one number a tensor, kept and computed on the host in float64."""
+"""Annotation of a slot that is one number per tensor, kept and computed on the host in float64."""
 
 
 class Role(Enum):

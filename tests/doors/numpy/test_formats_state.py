@@ -257,7 +257,7 @@ def test_describe_tells_formats_and_bytes() -> None:
     own = 512 * 512 * (2 + 1 + 2) + 2 * 512 * 4 + (512 + 3600) * (2 + 1 + 8)
     total = 512 * 512 + 512 + 3600
     assert f"{own:,} bytes" in title
-    assert f"{own / total:.2f} bytes a parameter ({own / total + 2:.2f} with gradients)" in title
+    assert f"{own / total:.2f} bytes per parameter ({own / total + 2:.2f} with gradients)" in title
     assert "weights: split24, m: 8bit, v: 8bit" in lines[0]
     assert lines[0].endswith(" 5.02")
     for line in lines[1:]:

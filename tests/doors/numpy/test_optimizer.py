@@ -115,7 +115,7 @@ def test_epsilon_hat_is_a_schedule_of_epsilon() -> None:
 def test_describe_says_what_is_used() -> None:
     text = sr.Optimizer({"w": np.zeros((3, 2), np.float16), "b": np.zeros(4)}, "adam").describe()
     assert "params['w']  (3, 2)  float16  m: float32, v: float32  10" in text
-    assert "10 parameters, 156 bytes with what is kept, 15.60 bytes a parameter (20.00 with gradients)" in text
+    assert "10 parameters, 156 bytes with optimizer state, 15.60 bytes per parameter (20.00 with gradients)" in text
 
 
 def test_a_step_makes_no_temporary() -> None:

@@ -127,7 +127,7 @@ def test_describe_tells_formats_and_bytes() -> None:
     own = 512 * 512 * 5 + 2 * 512 * 4 + 3 * 512 * 11
     total = 512 * 512 + 3 * 512
     assert f"{own:,} bytes" in title
-    assert f"{own / total:.2f} bytes a parameter ({own / total + 2:.2f} with gradients)" in title
+    assert f"{own / total:.2f} bytes per parameter ({own / total + 2:.2f} with gradients)" in title
     assert lines[0].startswith("0.weight")
     assert "weights: split24, m: 8bit, v: 8bit" in lines[0]
     assert lines[0].endswith(" 5.02")

@@ -87,7 +87,7 @@ class DevicePass:
 
     @property
     def out(self) -> Tensor:
-        """The partial sums, a line a block, where all rows have equally many."""
+        """The partial sums, one line per block, where all rows have equally many."""
         return self._flat.reshape(-1, self.columns)
 
     @property
@@ -151,7 +151,7 @@ class DevicePass:
         return int(self._steps[place].item())
 
     def totals(self) -> list[list[float]]:
-        """Return the sums of each row, a line a row. Waits for the device."""
+        """Return the sums of each row, one line per row. Waits for the device."""
         return totals_of(self._tables)
 
 

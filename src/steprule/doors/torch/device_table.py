@@ -70,7 +70,7 @@ class DeviceTable:
         is_guarded: whether the device may decide that a step is not taken.
 
     Attributes:
-        out: the partial sums, a line a block; empty for a kernel that sums nothing.
+        out: the partial sums, one line per block; empty for a kernel that sums nothing.
         blocks: which of them belong to which row.
     """
 
@@ -159,7 +159,7 @@ class DeviceTable:
         self._follower.follow(self._table, self._chunks, self._changing.there, self.out)
 
     def totals(self) -> NDArray[np.float64]:
-        """Return the sums of each row, a line a row. Waits for the device."""
+        """Return the sums of each row, one line per row. Waits for the device."""
         return self.blocks.totals(self.out.cpu().numpy())
 
 
@@ -199,7 +199,7 @@ class DeviceTables:
                 table.run()
 
     def sums(self) -> list[list[float]]:
-        """Return the sums of each row, a line a row. Waits for the devices."""
+        """Return the sums of each row, one line per row. Waits for the devices."""
         return totals_of(self._tables)
 
 
@@ -236,7 +236,7 @@ def shared_places(rows: Sequence[Row]) -> set[int]:
 
 
 def totals_of(tables: Sequence[tuple[list[int], DeviceTable]]) -> list[list[float]]:
-    """Return the sums of the rows of tables at their places, a line a row. Waits for the devices."""
+    """Return the sums of the rows of tables at their places, one line per row. Waits for the devices."""
     found: dict[int, list[float]] = {}
     for places, table in tables:
         found |= zip(places, table.totals().tolist(), strict=True)
