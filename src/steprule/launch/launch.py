@@ -69,7 +69,7 @@ class Launch(Recipe[Pass]):
         """
         if self._norm is None:
             return 1.0
-        self._norm.fill([self._evaluated(group, "norm", 1.0)[0] for group in self.groups])
+        self._norm.fill([self._evaluate(group, "norm", 1.0)[0] for group in self.groups])
         lines = [*self._summed(self._norm), *others]
         columns = 2 if self._guards.clip_value is not None else 1
         return self._guards.decide([rounded_once([line[k] for line in lines]) for k in range(columns)], gradients)
@@ -95,7 +95,7 @@ class Launch(Recipe[Pass]):
         if last.is_per_row:
             evaluated = self._with_sums(last, which, factor)
         else:
-            evaluated = [self._evaluated(group, which, factor) for group in self.groups]
+            evaluated = [self._evaluate(group, which, factor) for group in self.groups]
             last.fill([row for row, _ in evaluated])
         last.table.prepare(self._threads())
         self._is_prepared = last is self._step
@@ -120,9 +120,7 @@ class Launch(Recipe[Pass]):
         self._commit.write()
         self._all_done = True
 
-    def _evaluated(
-        self, group: ScalarGroup, which: PassKey, factor: float, rows: RowScalars | None = None
-    ) -> Evaluated:
+    def _evaluate(self, group: ScalarGroup, which: PassKey, factor: float, rows: RowScalars | None = None) -> Evaluated:
         numbers = self._guards.numbers(group.scale, factor) if self._is_guarded else _NONE
         return group.values.evaluate(group.t, group.scheduled, group.scalars, numbers, which, rows)
 
@@ -150,7 +148,7 @@ class Launch(Recipe[Pass]):
     def _fill(self, own: Pass, factor: float, sums: Sequence[Sequence[Sequence[float]]]) -> list[Evaluated]:
         """Write the scalars of every row of a pass, given each group's sums so far."""
         return [
-            self._evaluated(group, own.which, factor, RowScalars(scalars, lines, of_group))
+            self._evaluate(group, own.which, factor, RowScalars(scalars, lines, of_group))
             for group, scalars, lines, of_group in zip(self.groups, own.scalars, own.lines, sums, strict=True)
             if lines or isinstance(own.which, str)
         ]

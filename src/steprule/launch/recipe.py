@@ -41,10 +41,6 @@ class RowPass(Protocol):
 P = TypeVar("P", bound=RowPass)
 
 
-def _nothing() -> None:
-    pass
-
-
 def run_atomically(
     parts: Sequence[Callable[[], None]], around: AbstractContextManager[Any], done: Callable[[], None]
 ) -> None:
@@ -151,7 +147,7 @@ class Recipe(Generic[P]):
             self.set_gradients(self._gradients)
         return self._monitored
 
-    def _take(self, last: P, around: AbstractContextManager[Any], tell: Callable[[], None] = _nothing) -> None:
+    def _take(self, last: P, around: AbstractContextManager[Any], tell: Callable[[], None] = lambda: None) -> None:
         def done() -> None:
             self._count()
             tell()

@@ -155,8 +155,7 @@ def converter(codec: Codec, encodes: bool) -> Callable[..., tuple[Array, ...]]:
 def _decoded(codec: Codec, planes: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
     run = converter(codec, False)
     # Where no plane has the parameter's shape, the kernel is told it by an array that is not read.
-    has_shape = any(spec.per == "element" and spec.packing == 1 for spec in codec.planes)
-    like = () if has_shape else (jnp.zeros(shape, bool),)
+    like = () if any(s.per == "element" and s.packing == 1 for s in codec.planes) else (jnp.zeros(shape, bool),)
     numbers: Array = run(*like, *planes)[0]
     return numbers
 

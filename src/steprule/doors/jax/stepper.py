@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from steprule import engine
 from steprule.backends.jax_scalars import to_pair
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
 from steprule.doors.jax.slots import made
 from steprule.doors.jax.tree_step import PassKind, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
+from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, without_effect
 from steprule.rules import Rule
@@ -108,10 +108,8 @@ class Stepper:
             start = start_of(self.rule, slot, self.values)
             slots[slot] = treedef.unflatten(
                 [
-                    None
-                    if way is None
-                    else made(leaf, engine.codecs_of(self.rule, self.variant, way)[slot], start, slot)
-                    for leaf, way in zip(leaves, stored, strict=True)
+                    None if own is None else made(leaf, codecs_of(self.rule, self.variant, own)[slot], start, slot)
+                    for leaf, own in zip(leaves, stored, strict=True)
                 ]
             )
         for slot in trace.scalars:

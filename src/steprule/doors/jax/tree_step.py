@@ -204,10 +204,8 @@ def compiled(
         scalars = [next(others) if value is None else value for value in fixed]
         named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
         first, *rest = kernel.code[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
-        made_of = iter(rest)
-        slots = {
-            slot: slot_of([next(made_of) for _ in codec.planes], codec, g.shape) for slot, codec in kernel.slots.items()
-        }
+        new = iter(rest)
+        slots = {k: slot_of([next(new) for _ in codec.planes], codec, g.shape) for k, codec in kernel.slots.items()}
         return first.astype(jnp.dtype(dtype)), slots
 
     step.__name__ = step.__qualname__ = rule.name if rule.name.isidentifier() else "step"

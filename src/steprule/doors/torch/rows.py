@@ -148,8 +148,7 @@ def make_row(param: Tensor, grad: Tensor, place: int, group: ScalarGroup, state:
         storage = replace(storage, gradient=FORMATS[STORAGE[grad.dtype]])
     values = group.values
     chosen = kernel(values.rule, values.variant, storage, backend, values.guard, "step")
-    tensors = (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes))
-    memories = list(map(tensor_memory, tensors))
+    memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
     dtype, shape = str(param.dtype).removeprefix("torch."), tuple(param.shape)
     return Row(place, group, backend, storage, memories, dtype, shape, device=param.device)
 

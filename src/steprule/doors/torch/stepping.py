@@ -80,11 +80,8 @@ class Stepping(HasGuards, NotReentrant):
         if self._released is not None:
             grads = [None if type(grad) is self._released else grad for grad in grads]
         launch = None if sees_operations() else self._launch
-        if (
-            launch is not None
-            and launch.fits(found)
-            and launch.is_valid(self._options, list(self.state.values()), grads)
-        ):
+        states = list(self.state.values())
+        if launch is not None and launch.fits(found) and launch.is_valid(self._options, states, grads):
             if found is not None and not launch.device_decides and found.item():
                 return None
             factor = launch.factor(self._gradients_of(grads))
