@@ -1,4 +1,4 @@
-"""Where rules, formats and backends meet: ``kernel(rule, variant, format, backend)``, kept with the rule."""
+"""Where rules, formats and backends meet: ``kernel(rule, variant, format, backend)``, cached on the rule."""
 
 from __future__ import annotations
 

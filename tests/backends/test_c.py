@@ -198,7 +198,7 @@ def test_the_head_says_how_to_call() -> None:
     assert "Before the first step delta = lr; other slots are 0." in " ".join(text.split())
     assert "-ffp-contract=off" in text
     assert "-lm" in text
-    assert "encode: how a slot is kept until the next step" in text
+    assert "encode: how a slot is stored until the next step" in text
     assert "encode" not in c.emit(
         plan(sr.rules.sgd, sr.rules.sgd.variant(sr.rules.sgd.resolve({})), Storage(FORMATS["float32"])), "sgd"
     )

@@ -1,4 +1,4 @@
-"""What a plan is made of, and the plan: a frozen, target-independent recipe of one fused step."""
+"""The intermediate representation: a plan, frozen and independent of targets, of one fused kernel, and its parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Per = Literal["element", "group"]
-ENCODED = "encode: how a slot is kept until the next step; a number too small for its format's normal ones becomes 0."
+ENCODED = "encode: how a slot is stored until the next step; a subnormal number of its format becomes 0."
 """What texts that have such parts say of them in their head."""
 
 

@@ -1,1 +1,1 @@
-"""Doors: each adapts one foreign framework to the engine. No arithmetic of a rule lives here."""
+"""Doors: each adapts one host (NumPy, SciPy, PyTorch, JAX) to the engine. No arithmetic of a rule is here."""

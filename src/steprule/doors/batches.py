@@ -75,13 +75,13 @@ class Losses:
     def _begin(self, losses: Iterable[float] = ()) -> collections.deque[float]:
         return collections.deque(losses, maxlen=_RECENT if self._once else None)
 
-    def memory(self) -> dict[str, list[float]]:
-        """Return what ``recall`` takes."""
+    def snapshot(self) -> dict[str, list[float]]:
+        """Return what ``restore`` takes."""
         return {"last": [*self._last], "current": [*self._current]}
 
-    def recall(self, memory: Mapping[str, list[float]]) -> None:
+    def restore(self, saved: Mapping[str, list[float]]) -> None:
         """Go on from the losses of another run."""
-        self._last, self._current = [*memory["last"]], self._begin(memory["current"])
+        self._last, self._current = [*saved["last"]], self._begin(saved["current"])
 
     def add(self, loss: float) -> None:
         """Note the loss of the next batch."""

@@ -31,23 +31,23 @@ class Patience:
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.patience
         self._ftol = settings.ftol
-        self.memory = (math.inf, 0)
+        self.progress = (math.inf, 0)
 
     @property
     def is_spent(self) -> bool:
         """Whether the last loss was one too many without improvement."""
-        return self._limit is not None and self.memory[1] >= self._limit
+        return self._limit is not None and self.progress[1] >= self._limit
 
     def is_over(self, loss: float) -> bool:
         """Take in the next loss."""
         if self._limit is None:
             return False
-        reference, waited = self.memory
+        reference, waited = self.progress
         scale = max(abs(reference), abs(loss), 1.0)
         if math.isinf(reference) or reference - loss > self._ftol * scale:
-            self.memory = (loss, 0)
+            self.progress = (loss, 0)
         else:
-            self.memory = (reference, waited + 1)
+            self.progress = (reference, waited + 1)
         return self.is_spent
 
 
@@ -80,26 +80,26 @@ class Descent:
             "here": self._here.copy()._asdict(),
             "best": None if self._best is None else self._best.copy()._asdict(),
             "first": self._first,
-            "patience": self._patience.memory,
-            "average": self._iterate.memory(),
+            "patience": self._patience.progress,
+            "average": self._iterate.snapshot(),
         }
 
-    def go_on(self, progress: Mapping[str, Any]) -> None:
+    def resume(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
         self._here = Point(**progress["here"]).copy()
         self._best = None if progress["best"] is None else Point(**progress["best"]).copy()
-        self._first, self._patience.memory = progress["first"], progress["patience"]
-        self._iterate.recall(progress["average"])
+        self._first, self._patience.progress = progress["first"], progress["patience"]
+        self._iterate.restore(progress["average"])
         self._is_new = False
 
     def _begin(self) -> Stop | None:
         if not self._is_new and not self._here.problem:
             # The loss has been told to patience; tolerances may be others than before.
             return self._converged() or (self._out_of_patience() if self._patience.is_spent else None)
-        stop = self._look()
+        stop = self._evaluate_here()
         if stop is not None:
             return stop
-        doubt = self._objective.doubt(self._here)
+        doubt = self._objective.explain_zeros(self._here)
         if doubt:
             return Stop(
                 4,
@@ -111,21 +111,21 @@ class Descent:
     def _advance(self) -> Stop | None:
         if self._iterate.nit >= self._settings.maxiter:
             return MAXITER
-        stop = self._iterate.step(self._here.gradient) or self._look()
+        stop = self._iterate.step(self._here.gradient) or self._evaluate_here()
         if stop is not None:
             return stop
         # Before the callback, so that a state which it reads knows all of this step.
         tested = self._test()
-        return self._iterate.tell(self._here.loss) or tested
+        return self._iterate.call_back(self._here.loss) or tested
 
-    def _look(self) -> Stop | None:
+    def _evaluate_here(self) -> Stop | None:
         """Evaluate the objective where the iterate is, again where it is not finite and that is to be skipped."""
         self._here, stop = self._evaluate(self._iterate.x)
         if stop is not None:
             return stop
         here = self._here
         if self._iterate.nit:
-            self._iterate.note()
+            self._iterate.record()
         if self._best is None:
             self._first = here.loss
         if self._best is None or here.loss < self._best.loss:
@@ -136,7 +136,7 @@ class Descent:
         """Return what is known at x, and the stop where that is not finite and not passed over."""
         nonfinite, point = self._iterate.nonfinite, self._objective(x)
         while point.problem:
-            stop = nonfinite.meet(point.problem, self._iterate.nit)
+            stop = nonfinite.handle(point.problem, self._iterate.nit)
             if stop is not None:
                 return point, stop
             point = self._objective(x)

@@ -118,7 +118,7 @@ class Differences:
         self.nfev += per_variable * free.size
         return gradient
 
-    def doubt(self, x: Vector, loss: float, arguments: tuple[Any, ...]) -> str:
+    def explain_zeros(self, x: Vector, loss: float, arguments: tuple[Any, ...]) -> str:
         """Return why a gradient of exact zeros at x is none, after a look further around; empty for a minimum.
 
         In float32, or where fun counts, a step of 1.5e-8 changes nothing.

@@ -25,7 +25,7 @@ __all__ = ["ArrayGradients", "LaunchLayout"]
 
 
 class LaunchLayout:
-    """Lays the leaves out for a launch, anew whenever gradients are in other orders of axes than before.
+    """Lays the leaves out for a launch, anew whenever gradients have other strides than before.
 
     Args:
         leaves: the parameters.

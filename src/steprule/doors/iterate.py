@@ -44,7 +44,7 @@ class NonFinite:
         self.skipped = 0 if policy == "skip" else None
         self.in_a_row = 0
 
-    def meet(self, problem: str, nit: int, remedy: str = "") -> Stop | None:
+    def handle(self, problem: str, nit: int, remedy: str = "") -> Stop | None:
         """Return the stop for what is not finite, found after ``nit`` steps; None when it is passed over.
 
         ``remedy`` ends the message, where there is a better one than for a point on the way.
@@ -110,15 +110,15 @@ class Average:
         else:
             self._mean += (x - self._mean) / (self._count - self._begun)
 
-    def memory(self) -> dict[str, Any]:
-        """Return what ``recall`` takes."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return what ``restore`` takes."""
         mean, last = (None if one is None else one.copy() for one in (self._mean, self._last))
         return {"count": self._count, "begun": self._begun, "before": self._before, "mean": mean, "last": last}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on from the iterates of another run."""
-        self._count, self._begun, self._before = (memory[name] for name in ("count", "begun", "before"))
-        self._mean, self._last = (None if memory[name] is None else memory[name].copy() for name in ("mean", "last"))
+        self._count, self._begun, self._before = (saved[name] for name in ("count", "begun", "before"))
+        self._mean, self._last = (None if saved[name] is None else saved[name].copy() for name in ("mean", "last"))
 
     @property
     def value(self) -> Vector | None:
@@ -182,7 +182,7 @@ class Iterate:
         self.x[...] = self._before
         return self.nonfinite.stop("the step led to an x that is not finite", self.nit)
 
-    def note(self) -> None:
+    def record(self) -> None:
         """Count the current point in the average."""
         if self.average is not None:
             self.average.add(self.x)
@@ -192,14 +192,14 @@ class Iterate:
         """The steps taken, with those of the runs that this one goes on from."""
         return self._optimizer.t
 
-    def memory(self) -> dict[str, Any] | None:
-        """Return what ``recall`` takes: of the average, if there is one."""
-        return None if self.average is None else self.average.memory()
+    def snapshot(self) -> dict[str, Any] | None:
+        """Return what ``restore`` takes: of the average, if there is one."""
+        return None if self.average is None else self.average.snapshot()
 
-    def recall(self, memory: Mapping[str, Any] | None) -> None:
+    def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Go on from another run with the same kind of average."""
-        if self.average is not None and memory is not None:
-            self.average.recall(memory)
+        if self.average is not None and saved is not None:
+            self.average.restore(saved)
 
     def mean(self) -> Vector | None:
         """Return the average, within the box in spite of rounding; None if there is none."""
@@ -209,7 +209,7 @@ class Iterate:
         self._box.project(mean)
         return mean
 
-    def tell(self, loss: float) -> Stop | None:
+    def call_back(self, loss: float) -> Stop | None:
         """Call the callback; the run stops if it raises StopIteration."""
         if self._callback is None:
             return None

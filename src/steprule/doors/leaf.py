@@ -1,4 +1,4 @@
-"""One parameter of the NumPy door: its array, its kernel, and the planes of what is kept for it."""
+"""One parameter of the NumPy door: its array, its kernel, and the planes of its state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Leaf:
 
     @property
     def planes(self) -> dict[str, Array]:
-        """The kept planes by name."""
+        """The state planes by name."""
         return {plane.name: array for plane, array in zip(self.kernel.state_planes, self.state, strict=True)}
 
     @property

@@ -94,11 +94,11 @@ class Objective:
             returned, _ = split(returned)
         return as_loss(returned)
 
-    def doubt(self, here: Point) -> str:
+    def explain_zeros(self, here: Point) -> str:
         """Return why a gradient of zeros by differences is not one, where that can be seen; otherwise nothing."""
         if self.differences is None or here.gradient.any():
             return ""
-        return self.differences.doubt(here.x, here.loss, self._args)
+        return self.differences.explain_zeros(here.x, here.loss, self._args)
 
     def _call(self, x: Vector, batch: tuple[Any, ...]) -> Any:
         self._calls += 1

@@ -192,7 +192,7 @@ def minimize(
     solver = _solver(iterate, objective, box, settings, given["data"])
     if state is not None:
         optimizer.load_state_dict(state.optimizer, hyperparameters=False)
-        solver.go_on(state.progress)
+        solver.resume(state.progress)
 
     def take(answer: Vector) -> State:
         found = (x.copy(), answer.copy(), optimizer.state_dict(), solver.progress())

@@ -56,17 +56,17 @@ class StochasticDescent:
         """Return what a run that goes on from here must know."""
         return {
             "taken": self._taken,
-            "losses": self._losses.memory(),
-            "patience": self._patience.memory,
-            "average": self._iterate.memory(),
+            "losses": self._losses.snapshot(),
+            "patience": self._patience.progress,
+            "average": self._iterate.snapshot(),
         }
 
-    def go_on(self, progress: Mapping[str, Any]) -> None:
+    def resume(self, progress: Mapping[str, Any]) -> None:
         """Take over what ``progress`` returned."""
         self._passed = 0 if self._batches.once else progress["taken"]
-        self._patience.memory = progress["patience"]
-        self._losses.recall(progress["losses"])
-        self._iterate.recall(progress["average"])
+        self._patience.progress = progress["patience"]
+        self._losses.restore(progress["losses"])
+        self._iterate.restore(progress["average"])
 
     def _found(self, x: Vector, stop: Stop) -> tuple[Stop, dict[str, Any]]:
         """Return why the run is over, and what is known of the loss at x."""
@@ -91,14 +91,14 @@ class StochasticDescent:
         nonfinite = self._iterate.nonfinite
         here = self._objective(self._iterate.x, *batch)
         if here.problem:
-            return nonfinite.meet(here.problem, self._iterate.nit)
+            return nonfinite.handle(here.problem, self._iterate.nit)
         nonfinite.in_a_row = 0
         self._losses.add(here.loss)
         stop = self._iterate.step(here.gradient)
         if stop is not None:
             return stop
-        self._iterate.note()
-        return self._iterate.tell(here.loss)
+        self._iterate.record()
+        return self._iterate.call_back(here.loss)
 
     def _end_pass(self) -> Stop | None:
         nit = self._iterate.nit
@@ -164,7 +164,7 @@ class NoisyDescent(StochasticDescent):
             problem = f"the loss is {loss} at the final x, in measurement {done + 1} of {count}"
             remedy = f"fun is the mean of the {done} before" if done else "fun is nan"
             remedy += "" if nonfinite.skipped is not None else ", and nonfinite='skip' measures again"
-            stop = nonfinite.meet(problem, self._iterate.nit, remedy)
+            stop = nonfinite.handle(problem, self._iterate.nit, remedy)
             if stop is not None:
                 return stop
         return None

@@ -1,4 +1,4 @@
-"""The floor of the house: what a rule may say, and what each word of it means.
+"""The language of rules: its operations, and what each of them means on arrays.
 
 A rule uses Python's ``+ - * /``, ``**2``, ``abs``, comparisons, ``& | ~`` on conditions, and the
 functions exported here. On arrays they compute; on symbols they build an expression.

@@ -1,4 +1,4 @@
-"""What Python and NumPy may ask of a symbol, and it has no answer to: each refusal says what to write instead."""
+"""What asks a symbol for its value, which it lacks while a rule is traced: each refusal says what to write instead."""
 
 from __future__ import annotations
 

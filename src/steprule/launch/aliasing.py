@@ -1,4 +1,4 @@
-"""Gradients that lie in the memory of a parameter or slot: stepping one row would change the gradient of another."""
+"""Gradients that alias a parameter or slot: stepping one row would change the gradient of another."""
 
 from __future__ import annotations
 

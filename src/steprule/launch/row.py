@@ -1,4 +1,4 @@
-"""One parameter as a launch sees it, of whatever door: where its numbers lie, and whose scalars it reads."""
+"""One parameter of a launch, whatever the door: where its numbers lie, and whose scalars it reads."""
 
 from __future__ import annotations
 

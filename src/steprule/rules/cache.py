@@ -1,4 +1,4 @@
-"""What is made of a rule is kept with the rule, and freed with it."""
+"""A cache on the rule itself: what is made of a rule is freed with it."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Decision:
         """
         if self._coming is None or devices.is_capturing(self.numbers.device):
             return
-        if not devices.has_come(self._coming[0]):
+        if not devices.is_complete(self._coming[0]):
             return
         self._set_counts(self._copy)
         self._coming = None

@@ -18,7 +18,7 @@ from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_table import DeviceTable, Int64s, launches_of, totals_of
 from steprule.doors.torch.rows import Stepped
-from steprule.doors.torch.values import Values
+from steprule.doors.torch.values import DeviceHyperparameters
 from steprule.engine import PassKey, kind_of
 from steprule.errors import StateError
 from steprule.launch.backend import Bound
@@ -72,7 +72,7 @@ class DevicePass:
             self._add(places, [items[place] for place in places], self._flat[first : first + size])
             first += size
         self._groups = list({id(own): own for own in (stepped.options for stepped in stepped)}.values())
-        self._values = {id(own): Values(own, self._device) for own in self._groups}
+        self._values = {id(own): DeviceHyperparameters(own, self._device) for own in self._groups}
         self._write()
 
     def _add(self, places: list[int], items: list[Bound], flat: Tensor) -> None:

@@ -17,9 +17,9 @@ __all__ = [
     "Mirror",
     "address_of",
     "from_device",
-    "has_come",
     "has_kernels",
     "is_capturing",
+    "is_complete",
     "keep_alive",
     "on",
     "sent",
@@ -206,6 +206,6 @@ def from_device(numbers: Tensor, copy: Tensor) -> Any:
     return event
 
 
-def has_come(event: Any) -> bool:
+def is_complete(event: Any) -> bool:
     """Whether the copy of ``from_device`` is complete."""
     return event is None or bool(event.query())

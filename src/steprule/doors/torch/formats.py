@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steprule.doors.describe import Line, line, table
-from steprule.doors.torch.modes import sees_operations
+from steprule.doors.torch.modes import is_intercepted
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import (
@@ -107,7 +107,7 @@ def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = Fa
         StructureError: for tensors on other devices, subclasses, sparse or differentiable steps, and while torch's
             operations are looked at.
     """
-    if sees_operations() and (clips_update or not storage.is_plain):
+    if is_intercepted() and (clips_update or not storage.is_plain):
         asked = "update_clip" if clips_update else _asked(storage)
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)} cannot be stepped with {asked} while a TorchDispatchMode "

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots
-from steprule.doors.torch.staleness import Numbers
+from steprule.doors.torch.staleness import ScalarTensors
 from steprule.launch.evaluate import Evaluated
 from steprule.launch.row import ScalarGroup
 
-__all__ = ["Counts", "TensorGroup", "TensorGroups"]
+__all__ = ["StepCounts", "TensorGroup", "TensorGroups"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -68,7 +68,7 @@ class TensorGroups:
         return list(self._found.values())
 
 
-class Counts:
+class StepCounts:
     """The step counts and scalar slots of all rows: tensors of the optimizer's state, written together."""
 
     def __init__(self, groups: Sequence[TensorGroup]) -> None:
@@ -80,7 +80,7 @@ class Counts:
             for name, own in [("", steps), *named]:
                 tensors += own
                 parts.append((index, name, len(own)))
-        self.numbers = Numbers(tensors)
+        self.numbers = ScalarTensors(tensors)
         ends = itertools.accumulate(n for _, _, n in parts)
         self._parts: list[tuple[int, int, list[Any]]] = []
         for (index, name, n), end in zip(parts, ends, strict=True):

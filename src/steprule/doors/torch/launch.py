@@ -13,7 +13,7 @@ from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_step import DeviceStep
 from steprule.doors.torch.device_table import TRITON, check_capture, shared_places
-from steprule.doors.torch.groups import Counts
+from steprule.doors.torch.groups import StepCounts
 from steprule.doors.torch.guards import squares
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.options import GroupOptions
@@ -54,7 +54,7 @@ class TensorLaunch:
         groups = layout.groups.all
         # A device that decides counts the steps of empty parameters as well.
         stepped = [own for own in layout.stepped if decision is not None or own.row.memories[0].size]
-        self._counts = Counts([] if decision else groups)
+        self._counts = StepCounts([] if decision else groups)
         self._rows = rows = [own.row for own in stepped]
         self._has_copies, self._is_ordered = self._copy_aliased(stepped), self._order_shared()
         around = layout.eager, layout.put_back

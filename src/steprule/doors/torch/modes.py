@@ -1,4 +1,4 @@
-"""Whether something looks at torch's operations as they run, or records them: it would not see a kernel."""
+"""Whether torch's operations are intercepted or recorded as they run: a kernel would be missed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 from steprule.errors import StructureError
 
-__all__ = ["number_of", "sees_operations"]
+__all__ = ["is_intercepted", "number_of"]
 
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _is_recorded = torch._C._is_tracing
 
 
-def sees_operations() -> bool:
+def is_intercepted() -> bool:
     """Whether a ``TorchDispatchMode`` is active (``make_fx``, ``FakeTensorMode``, counters), or ``torch.jit.trace``.
 
     A step by a kernel would be missing from the graph that is traced, and its results be constants of it. Asked before
@@ -45,7 +45,7 @@ def number_of(tensor: Tensor, why: str) -> float:
         if not _is_recorded():
             return float(tensor.item())
     except RuntimeError as error:
-        if not sees_operations():
+        if not is_intercepted():
             raise
         cause = error
     raise StructureError(

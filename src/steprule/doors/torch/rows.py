@@ -12,7 +12,7 @@ from torch import Tensor
 from steprule.doors.torch import devices
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.formats import STORAGE
-from steprule.doors.torch.modes import sees_operations
+from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import kernel
 from steprule.errors import StructureError
@@ -109,7 +109,7 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether the tensor's numbers lie in this machine's memory as they are."""
-    return tensor.device.type == "cpu" and _is_as_it_lies(tensor)
+    return tensor.device.type == "cpu" and _is_plain_memory(tensor)
 
 
 def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
@@ -118,14 +118,14 @@ def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
     None where torch's operations are intercepted or recorded: then the step is made of them.
     """
     device = tensors[0].device
-    if sees_operations() or not all(tensor.device == device and _is_as_it_lies(tensor) for tensor in tensors):
+    if is_intercepted() or not all(tensor.device == device and _is_plain_memory(tensor) for tensor in tensors):
         return None
     if devices.has_kernels(device):
         return TRITON
     return MACHINE if device.type == "cpu" else None
 
 
-def _is_as_it_lies(tensor: Tensor) -> bool:
+def _is_plain_memory(tensor: Tensor) -> bool:
     plain = (
         tensor.dtype in _KIND
         and type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__

@@ -18,12 +18,12 @@ from steprule.doors.torch.options import GroupOptions
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
 
-__all__ = ["LaunchInputs", "Numbers", "StalenessCheck", "guards_of"]
+__all__ = ["LaunchInputs", "ScalarTensors", "StalenessCheck", "guards_of"]
 
 Int64s = NDArray[np.int64]
 
 
-class Numbers:
+class ScalarTensors:
     """Zero-dimensional tensors of float32 and float64 (step counts, scalar slots), written together.
 
     Attributes:
@@ -88,7 +88,7 @@ class StalenessCheck:
         found: the addresses of the gradients at ``present``, after ``is_unchanged``.
     """
 
-    def __init__(self, inputs: LaunchInputs, present: Sequence[int], numbers: Numbers) -> None:
+    def __init__(self, inputs: LaunchInputs, present: Sequence[int], numbers: ScalarTensors) -> None:
         self._kept = (inputs.lists, inputs.states, inputs.slots, inputs.params, numbers)
         self._states = len(inputs.states)
         self.found: Int64s = np.zeros(len(present), np.int64)

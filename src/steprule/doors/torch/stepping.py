@@ -17,7 +17,7 @@ from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.guards import TensorGradients
 from steprule.doors.torch.launch import TensorLaunch
 from steprule.doors.torch.layout import Entries, Layout
-from steprule.doors.torch.modes import sees_operations
+from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.options import Choice, GroupOptions, Naming
 from steprule.doors.torch.positions import Item, Places, places_of, rounds
 from steprule.launch.guards import Gradients, Guards
@@ -79,7 +79,7 @@ class Stepping(HasGuards, NotReentrant):
         grads = [param.grad for group in self.param_groups for param in group["params"]]
         if self._released is not None:
             grads = [None if type(grad) is self._released else grad for grad in grads]
-        launch = None if sees_operations() else self._launch
+        launch = None if is_intercepted() else self._launch
         states = list(self.state.values())
         if launch is not None and launch.fits(found) and launch.is_valid(self._options, states, grads):
             if found is not None and not launch.device_decides and found.item():

@@ -11,10 +11,10 @@ from steprule.doors.torch import devices
 from steprule.doors.torch.options import GroupOptions
 from steprule.rules.guard import GRAD_SCALE
 
-__all__ = ["Values"]
+__all__ = ["DeviceHyperparameters"]
 
 
-class Values:
+class DeviceHyperparameters:
     """Numbers by name, in float64: as the group has them, and copied from tensors that lie on the device.
 
     Args:
