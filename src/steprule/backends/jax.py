@@ -94,7 +94,7 @@ class _Writer:
         names = [plane.name.replace(".", "_") for plane in plan.planes]
         self._values = list(distinct(names, [*ours, *self._scalars]).values())
         self._arrays = list(distinct([f"{name}_" for name in names], [*ours, *self._values]).values())
-        self._apart = _kept_apart(plan)
+        self._uncontracted = _uncontracted(plan)
         self._per: list[Per] = [
             "group" if instruction.op == "group_max" else plan.phases[instruction.phase] for instruction in plan.body
         ]
@@ -135,7 +135,7 @@ class _Writer:
         args = [self._ref(ref, self._plan.phases[instruction.phase]) for ref in instruction.args]
         by_one = instruction.op == "div" and not isinstance(instruction.args[1], Value)
         text = f"divide_by({args[0]}, {args[1]})" if by_one else _JAX[instruction.op].format(*args)
-        return f"{text} + zero" if number in self._apart else text
+        return f"{text} + zero" if number in self._uncontracted else text
 
     def _store(self, store: Store) -> str:
         plane = self._plan.planes[store.plane]
@@ -156,7 +156,7 @@ class _Writer:
         return f"spread({name}, shape)" if (per, of) == ("element", "group") else name
 
 
-def _kept_apart(plan: Plan) -> set[int]:
+def _uncontracted(plan: Plan) -> set[int]:
     """Return the places of the results to which ``zero`` is added, since XLA would join them with what follows.
 
     These are products that are added to something, or leave the kernel; products with one number that are multiplied by
@@ -168,20 +168,20 @@ def _kept_apart(plan: Plan) -> set[int]:
     scaled = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("mul",))}
     shifted = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("add", "sub"))}
     products = {store.value.index - planes for store in plan.stores if isinstance(store.value, Value)}
-    apart: set[int] = set()
+    found: set[int] = set()
     for number, instruction in enumerate(plan.body):
         places = {ref.index - planes for ref in instruction.args if isinstance(ref, Value)} - set(range(-planes, 0))
         if instruction.op in ("add", "sub"):
-            apart |= places & shifted
+            found |= places & shifted
         if instruction.op not in _UNCONTRACTED:
             products |= places
         elif number in scaled:
-            apart |= places & scaled
+            found |= places & scaled
         elif instruction.op == "div":
-            apart |= {place for place in places if ops[place] in ("div", "sqrt")}
+            found |= {place for place in places if ops[place] in ("div", "sqrt")}
         elif instruction.op == "mul" and instruction.args[0] == instruction.args[1]:
-            apart |= {place for place in places if ops[place] == "sqrt"}
-    return apart | {number for number in products if number >= 0 and ops[number] == "mul"}
+            found |= {place for place in places if ops[place] == "sqrt"}
+    return found | {number for number in products if number >= 0 and ops[number] == "mul"}
 
 
 def _has_number(instruction: Instruction, ops: tuple[str, ...]) -> bool:

@@ -203,8 +203,8 @@ class Code:
             return f"0x{struct.pack('>d', float(np.dtype(self.plan.compute).type(ref.value))).hex().upper()}"
         if not isinstance(ref, Value):
             return f"%s{ref.index}"
-        home = self.plan.phase_of(ref.index)
-        is_elsewhere = home != phase and self.plan.phases[home] == "element" and not self._is_maximum(ref.index)
+        made = self.plan.phase_of(ref.index)
+        is_elsewhere = made != phase and self.plan.phases[made] == "element" and not self._is_maximum(ref.index)
         return f"%v{ref.index}.{phase}" if is_elsewhere else f"%v{ref.index}"
 
     def type_of(self, index: int) -> str:

@@ -135,8 +135,8 @@ def _left(plan: Plan) -> list[int]:
 
 def _reads_again(plan: Plan, index: int, phase: int) -> bool:
     """Whether a phase needs a value of the elements that an earlier one has computed."""
-    home, body = plan.phase_of(index), index - len(plan.planes)
-    if home >= phase or plan.phases[home] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
+    made, body = plan.phase_of(index), index - len(plan.planes)
+    if made >= phase or plan.phases[made] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
         return False
     refs: list[Ref] = [ref for instruction in plan.body if instruction.phase == phase for ref in instruction.args]
     refs += [store.value for store in plan.stores if store.phase == phase]

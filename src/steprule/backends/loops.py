@@ -247,12 +247,12 @@ class Writer:
     def _is_read_later(self, index: int) -> bool:
         """Whether a later phase needs a value of the elements that an earlier one has computed."""
         plan, body = self._plan, index - len(self._plan.planes)
-        home = plan.phase_of(index)
-        if plan.phases[home] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
+        made = plan.phase_of(index)
+        if plan.phases[made] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
             return False
-        refs: list[Ref] = [ref for one in plan.body if one.phase > home for ref in one.args]
-        refs += [store.value for store in plan.stores if store.phase > home]
-        refs += [result.value for result in plan.sums if result.phase > home]
+        refs: list[Ref] = [ref for one in plan.body if one.phase > made for ref in one.args]
+        refs += [store.value for store in plan.stores if store.phase > made]
+        refs += [result.value for result in plan.sums if result.phase > made]
         return any(isinstance(ref, Value) and ref.index == index for ref in refs)
 
 

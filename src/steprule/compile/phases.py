@@ -73,7 +73,7 @@ class Phases:
             return Scalar(self._scalars.setdefault(node, len(self._scalars)))
         if node.op == "symbol":
             return Value(self._index[node.name])
-        at = (node, step) if (node, step) in self._values else (node, self._home(node))
+        at = (node, step) if (node, step) in self._values else (node, self._step_of(node))
         return Value(self._values[at])
 
     def _add(self, node: Node, step: Step) -> None:
@@ -81,7 +81,7 @@ class Phases:
         self._values[node, step] = len(self._index) + len(self.body)
         self.body.append(Instruction(node.op, args, self.place(step), self._sections[node]))
 
-    def _home(self, node: Node) -> Step:
+    def _step_of(self, node: Node) -> Step:
         """Return the step in which a value is computed first. A maximum is taken where its elements are."""
         return self._steps[node.args[0]] if node.op == "group_max" else self._steps[node]
 
@@ -100,7 +100,7 @@ class Phases:
         if node.stage == "host":
             return
         again = step[1] == "element" and node in self._from_one
-        computed[node].add(step if again else self._home(node))
+        computed[node].add(step if again else self._step_of(node))
 
 
 _FEW = 6

@@ -176,10 +176,10 @@ def _writes(leaves: Sequence[Leaf], planes: Sequence[Mapping[str, Array]]) -> li
             raise StateError(f"{leaf.place}: slot {name} has become read-only; nothing was loaded")
     spans = Spans(np.lib.array_utils.byte_bounds(plane) for _, _, plane in slots if plane.size)
     news = [new for leaf, own in zip(leaves, planes, strict=True) for new in (own[name] for name in leaf.planes)]
-    return [(plane, _apart(new, spans)) for (_, _, plane), new in zip(slots, news, strict=True)]
+    return [(plane, _unaliased(new, spans)) for (_, _, plane), new in zip(slots, news, strict=True)]
 
 
-def _apart(array: Array, spans: Spans) -> Array:
+def _unaliased(array: Array, spans: Spans) -> Array:
     """Return an array that does not lie in any of the spans."""
     low, high = np.lib.array_utils.byte_bounds(array)
     return array.copy(order="K") if array.size and spans.overlaps(low, high - low) else array

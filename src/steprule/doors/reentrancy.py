@@ -18,7 +18,7 @@ class NotReentrant:
 
     __slots__ = ()
     _is_stepping: bool
-    _alone: Sequence[object] = ()
+    _stepping_alone: Sequence[object] = ()
     """Parameters that are being stepped in a backward pass: several, where threads of several devices do it."""
 
     def _refuse_reentry(self, what: str) -> None:
@@ -27,7 +27,7 @@ class NotReentrant:
         Raises:
             StateError: then.
         """
-        if self._is_stepping or self._alone:
+        if self._is_stepping or self._stepping_alone:
             raise StateError(
                 f"{what} was called while a step of this optimizer is under way (by a signal handler, a schedule, or "
                 "another thread); nothing was changed. Let the handler set a flag, and do it after the step"

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 WEIGHT_FORMATS = tuple(WEIGHTS["bfloat16"])
-_APART = "give it to a group of its own with states='float32'"
+_ELSEWHERE = "give it to a group of its own with states='float32'"
 MIN_ELEMENTS = 4096
 """Elements below which slots stay float32: there is little to save, and one number of a small tensor may mean much."""
 
@@ -127,7 +127,7 @@ class Formats:
         return bool(self.states) or self.weights in ("stochastic", "split24")
 
     def storage(
-        self, parameter: Format, shape: Sequence[int], kept: Iterable[str], what: str, apart: str = _APART
+        self, parameter: Format, shape: Sequence[int], kept: Iterable[str], what: str, elsewhere: str = _ELSEWHERE
     ) -> Storage:
         """Return how a parameter is stored.
 
@@ -136,7 +136,7 @@ class Formats:
             shape: its shape.
             kept: the slots that the rule keeps in this variant.
             what: how messages name it.
-            apart: how messages tell to give it another format than others.
+            elsewhere: how messages tell to give it another format than others.
 
         Raises:
             StructureError: when low-precision slots were asked for a parameter of float64.
@@ -146,7 +146,7 @@ class Formats:
         if slots and parameter.compute != "float32":
             raise StructureError(
                 f"{what} has the type {parameter.name}, whose slots are {parameter.compute}: states={slots[0][1]!r} is "
-                f"for float32, float16 and bfloat16 parameters. Convert it to float32, or {apart}"
+                f"for float32, float16 and bfloat16 parameters. Convert it to float32, or {elsewhere}"
             )
         is_small = bool(slots) and prod(shape) < self.min_elements
         weights = self.weights if parameter.name in WEIGHTS else "nearest"

@@ -56,7 +56,7 @@ class Gradients(Protocol):
         ...
 
 
-def _alone(numbers: Sequence[float]) -> Sequence[float]:
+def _unshared(numbers: Sequence[float]) -> Sequence[float]:
     return numbers
 
 
@@ -95,7 +95,7 @@ class Guards:
         self.nonfinite, self.update_clip = nonfinite, update_clip
         self.max_skips = _MAX_SKIPS if max_skips is None else int(max_skips)
         self.skipped = self.in_a_row = 0
-        self.share: Callable[[Sequence[float]], Sequence[float]] = _alone
+        self.share: Callable[[Sequence[float]], Sequence[float]] = _unshared
 
     def __setattr__(self, name: str, value: object) -> None:
         # Kernels are chosen by the options: a new value would be ignored in silence.
@@ -119,9 +119,9 @@ class Guards:
         return self.clip_norm is not None or self.nonfinite != "propagate"
 
     @property
-    def is_alone(self) -> bool:
+    def is_local(self) -> bool:
         """Whether this process decides by itself."""
-        return self.share is _alone
+        return self.share is _unshared
 
     def guard(self, *, unscales: bool = False) -> Guard:
         """Return what kernels do."""

@@ -832,7 +832,7 @@ def test_the_optimizer_of_zero_has_guards(guards: dict[str, Any], tmp_path: Path
             optimizer.step()
         assert torch.equal(param, plain)
         assert sharded.optim.guards.options == optimizer.guards.options
-        assert sharded.optim.guards.is_alone
+        assert sharded.optim.guards.is_local
         # Its own argument ``process_group`` hides ours, which then comes by another way.
         group = distributed.group.WORLD
         own: Any = functools.partial(door.AdamW, process_group=group)

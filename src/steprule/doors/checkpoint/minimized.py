@@ -24,7 +24,7 @@ _KEY = "minimize"
 def content_of(state: State) -> Content:
     """Return what a checkpoint says of a state; arrays are the state's own."""
     arrays: dict[str, Array] = {}
-    told = _apart({field.name: getattr(state, field.name) for field in fields(state)}, (), arrays)
+    told = _split({field.name: getattr(state, field.name) for field in fields(state)}, (), arrays)
     params = {name: stored(array, name) for name, array in arrays.items()}
     return Content(OptimizerState(_MADE_BY, state.rule, [], []), params, more={_KEY: told})
 
@@ -51,10 +51,10 @@ def state_of(content: Content) -> State | None:
     return state
 
 
-def _apart(value: Any, path: tuple[str, ...], arrays: dict[str, Array]) -> Any:
+def _split(value: Any, path: tuple[str, ...], arrays: dict[str, Array]) -> Any:
     """Return dicts without their arrays, which go to ``arrays`` by their path, and leave None."""
     if isinstance(value, Mapping):
-        return {key: _apart(item, (*path, key), arrays) for key, item in value.items()}
+        return {key: _split(item, (*path, key), arrays) for key, item in value.items()}
     if not isinstance(value, np.ndarray):
         return value
     arrays[".".join(path)] = value

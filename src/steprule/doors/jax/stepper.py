@@ -27,7 +27,7 @@ from steprule.rules.rule import Variant
 
 __all__ = ["Slots", "Stepper"]
 
-_APART = "step it with another transformation (optax.partition), with states='float32'"
+_ELSEWHERE = "step it with another transformation (optax.partition), with states='float32'"
 
 
 # A tree of its values, so that those who walk closures find in a transformation the rates that are arrays.
@@ -167,7 +167,7 @@ class Stepper:
         kept = self.rule.trace(self.variant).slots
         # XLA takes subnormal numbers for zero on CPUs, and on GPUs they cost nothing. Made zero by `where`, slots would
         # be computed twice, once for the parameter: XLA joins loops so.
-        return replace(self.formats.storage(kind, leaf.shape, kept, f"{what} {path}", _APART), flushes=False)
+        return replace(self.formats.storage(kind, leaf.shape, kept, f"{what} {path}", _ELSEWHERE), flushes=False)
 
 
 def _known(name: str, number: Any) -> Any:

@@ -18,7 +18,7 @@ __all__ = ["deciding_device_of"]
 
 
 def deciding_device_of(
-    options: Sequence[GroupOptions], items: Sequence[Item], guards: Guards, told: Sequence[Tensor | None]
+    options: Sequence[GroupOptions], items: Sequence[Item], guards: Guards, scaler: Sequence[Tensor | None]
 ) -> torch.device | None:
     """Return the device on which a step is decided; None for this machine.
 
@@ -29,13 +29,13 @@ def deciding_device_of(
         options: the groups.
         items: the parameters.
         guards: the options.
-        told: what ``GradScaler`` told: the scale, and whether gradients are not finite.
+        scaler: what ``GradScaler`` told: the scale, and whether gradients are not finite.
     """
     pairs = [(param, grad) for _, grad, param, _ in items if grad is not None]
     if not pairs:
         return None
     device = pairs[0][0].device
-    if not devices.has_kernels(device) or not _needs_device(options, guards, device, told):
+    if not devices.has_kernels(device) or not _needs_device(options, guards, device, scaler):
         return None
     if any(own.group.get("differentiable") for own in options):
         return None
@@ -44,12 +44,12 @@ def deciding_device_of(
 
 
 def _needs_device(
-    options: Sequence[GroupOptions], guards: Guards, device: torch.device, told: Sequence[Tensor | None]
+    options: Sequence[GroupOptions], guards: Guards, device: torch.device, scaler: Sequence[Tensor | None]
 ) -> bool:
     """Whether the numbers of a step depend on what the device knows, and this machine has no say in them."""
-    if guards.nonfinite == "raise" or not guards.is_alone:
+    if guards.nonfinite == "raise" or not guards.is_local:
         return False
-    given = [tensor for tensor in told if tensor is not None]
+    given = [tensor for tensor in scaler if tensor is not None]
     if any(tensor.device != device for tensor in given):
         return False
     asks = (own.group.get("capturable") or own.values.passes("step") for own in options)

@@ -89,14 +89,14 @@ class TensorLaunch:
                 self._rows[place].is_direct = False
         return bool(shared)
 
-    def keep(self, layout: Layout, options: Sequence[GroupOptions]) -> bool:
+    def prepare_reuse(self, layout: Layout, options: Sequence[GroupOptions]) -> bool:
         """Make ready for ``is_valid``, and return whether it may serve again."""
         inputs = layout.launch_inputs(options) if self._is_direct else None
         if inputs is not None:
-            self._keep(inputs)
+            self._record(inputs)
         return inputs is not None
 
-    def _keep(self, inputs: LaunchInputs) -> None:
+    def _record(self, inputs: LaunchInputs) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
         self._aliasing, self._seen = Aliasing(self._rows), b""
         self._stamps = [(own, *own.stamp) for own in inputs.options]

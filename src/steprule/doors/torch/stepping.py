@@ -45,7 +45,7 @@ class Stepping(HasGuards, NotReentrant):
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
     _is_stepping = False
-    _alone: list[Tensor]
+    _stepping_alone: list[Tensor]
     _is_refused = False
     """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
@@ -113,7 +113,7 @@ class Stepping(HasGuards, NotReentrant):
     @torch.no_grad()
     def _step_alone(self, param: Tensor) -> None:
         """Step one parameter, wherever it stands in the groups. A signal finds all of that done, or nothing."""
-        alone = self._alone
+        alone = self._stepping_alone
         try:
             alone.append(param)
             self._refresh()
@@ -165,7 +165,7 @@ class Stepping(HasGuards, NotReentrant):
                     return None
                 _check_capture(layout, launch)
                 readings += self._run(launch, factor, layout.entries)
-                launches.append(launch if launch.keep(layout, self._options) else None)
+                launches.append(launch if launch.prepare_reuse(layout, self._options) else None)
         self._launch = launches[0] if len(launches) == 1 else None
         return readings
 
@@ -206,7 +206,7 @@ class Stepping(HasGuards, NotReentrant):
     def _forget(self) -> None:
         """Lay out the next step anew."""
         self._options, self._launch, self._places, self._decision = [], None, None, None
-        self._alone = []
+        self._stepping_alone = []
 
     @property
     def skipped(self) -> int:
