@@ -256,8 +256,8 @@ def _described(plan: Plan) -> str:
     for packing in plan.packings:
         names = " and ".join(plane.name.replace(".", "_") for plane in plan.planes if plane.packing == packing)
         said.append(
-            f"{names}: {packing} neighbours of a row an item, the first in the lowest bits; (length + {packing - 1}) / "
-            f"{packing} items a row."
+            f"{names}: {packing} neighbours of a row per item, first in the lowest bits; (length + {packing - 1}) / "
+            f"{packing} items per row."
         )
     if plan.sums:
         block = f"{BLOCK // LANES} groups" if plan.has_groups else f"{BLOCK} elements"

@@ -53,7 +53,7 @@ GPUS = {
 
 
 class Weights(enum.StrEnum):
-    """How parameters of 16 bits are kept."""
+    """Storage of 16-bit parameters."""
 
     nearest = "nearest"
     stochastic = "stochastic"
@@ -117,7 +117,7 @@ def emit(
         ),
     ] = "",
 ) -> None:
-    """Write out a rule as a target runs it."""
+    """Print the code of a rule for a target."""
     _check_machine(target, triple, cpu)
     chosen, settings = without_defaults(load(rule))
     variant = chosen.variant(chosen.resolve(_joined(dict(settings), parse(chosen, options or []))))

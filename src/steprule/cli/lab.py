@@ -91,7 +91,7 @@ def lab(
 ) -> None:
     """Write one HTML page that shows rules at work on loss surfaces, and open it.
 
-    The page needs no server and no network; it can be kept, and sent by mail. With --film, a film of it for slides.
+    The page is one file that needs no server and no network. With --film, a film of it for slides.
     """
     if find_spec("sympy") is None:
         raise StepruleError(f"the lab needs SymPy. Install: {how_to_install('sympy')}")

@@ -25,7 +25,7 @@ app = typer.Typer(
 for _verb, _short in (
     (race.race, "Race optimizers on a problem."),
     (rules.rules, "Show the catalogue, or one rule in full."),
-    (emit.emit, "Write out a rule as a target runs it."),
+    (emit.emit, "Print the code of a rule for a target."),
     (lab.lab, "Show rules at work, on a page in a browser."),
 ):
     app.command(cls=Command, short_help=_short)(_verb)

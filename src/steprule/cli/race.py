@@ -62,7 +62,9 @@ def race(
             parser=path_to_write, metavar="FOLDER", help="Folder of the results. Default race-results/PROBLEM."
         ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Forget the finished runs in the folder.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", metavar="", help="Discard the finished runs in the folder.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", metavar="", help="A small race: fewer rates and epochs.")] = False,
     animate: Annotated[
         bool, typer.Option("--animate", metavar="", help="Write a GIF and an MP4 of the race too, for slides.")

@@ -137,9 +137,9 @@ WEIGHTS: dict[str, dict[str, Codec]] = {
         "split32": Codec("split32", (_HALF, PlaneSpec("low", "int16")), _joined32_float16, _split32_float16),
     },
 }
-"""How parameters of 16 bits are kept, by their type and the option ``weights``."""
+"""The codecs of 16-bit parameters, by their type and the option ``weights``."""
 
 
 def weights(dtype: str, how: str) -> Codec:
-    """Return how parameters of a type are kept; wider ones as they are."""
+    """Return the codec of parameters of a type; wider ones are stored as they are."""
     return WEIGHTS[dtype][how] if dtype in WEIGHTS else plain(dtype, flushes=False)
