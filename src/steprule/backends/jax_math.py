@@ -179,7 +179,7 @@ _Pair: TypeAlias = tuple[Array, Array]
 
 
 def _mixed(x: _Pair) -> _Pair:
-    """Return ``formats.draws.mixed`` of a pair."""
+    """Return ``formats.rounding.mixed`` of a pair."""
     x = _plus(x, 0x9E3779B97F4A7C15)
     x = _times(_folded(x, 30), 0xBF58476D1CE4E5B9)
     x = _times(_folded(x, 27), 0x94D049BB133111EB)

@@ -205,7 +205,7 @@ class _Lines:
 
 
 def _keys(count: int) -> list[str]:
-    """Return the lines that store the keys after a row of so many scalars, as ``formats.draws`` makes them."""
+    """Return the lines that store the keys after a row of so many scalars, as ``formats.rounding`` makes them."""
     lines: list[str] = []
     seed: Any = _Lines(f"{_word(WORDS.index('seed'))}.to(tl.uint64, bitcast=True)", lines)
     t: Any = _Lines("t.to(tl.int64).to(tl.uint64, bitcast=True)", lines)

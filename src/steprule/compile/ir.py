@@ -191,7 +191,7 @@ class Plan:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Which of ``language.words.INPUTS`` it reads: random bits depend on them."""
+        """Which of ``language.bits.INPUTS`` it reads: random bits depend on them."""
         return tuple(name for name in INPUTS if any(name == instruction.op for instruction in self.body))
 
     def phase_of(self, index: int) -> int:

@@ -72,7 +72,7 @@ def line(
         storage: its formats.
         is_complex: whether its numbers, and those of its slots, are complex.
     """
-    state = [part for value, codec in codecs.items() for part in codec.parts if value != parameter or part.suffix]
+    state = [part for value, codec in codecs.items() for part in codec.planes if value != parameter or part.suffix]
     beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in state)
     weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
     slots = [f"{name}: {codec.name}" for name, codec in codecs.items() if name != parameter]

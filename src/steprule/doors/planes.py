@@ -26,7 +26,7 @@ class Plane(NamedTuple):
 
     Attributes:
         key: what messages call it.
-        part: of the value's format.
+        spec: of the value's format.
         expected: what a target's ``look`` returns of one that fits.
     """
 
@@ -43,7 +43,7 @@ class Target:
         what: what messages call it.
         shape: its shape.
         kind: how it is computed with; of complex numbers, each of their parts.
-        ways: how it and each of its slots is kept.
+        codecs: of the parameter and each of its slots.
         parameter: what the rule calls it.
         is_complex: whether its numbers, and those of its slots, are complex.
         called: what messages call values, where that is not their name.
@@ -178,7 +178,7 @@ class Target:
         """Return the planes of a value that was kept in another way."""
         codec = self.codecs[value]
         if was is None or value == self.parameter:  # what was beside another kind of parameter means nothing here
-            specs = {plane: one.part for plane, one in self.planes(value, codec).items()}
+            specs = {plane: one.spec for plane, one in self.planes(value, codec).items()}
             return {plane: np.zeros(shape_of(spec, self.shape), spec.dtype) for plane, spec in specs.items()}
         numbers = numbers_of(was, value, saved, self.shape)
         return {plane_name(value, suffix): plane for suffix, plane in encode(codec, numbers).items()}
@@ -195,6 +195,6 @@ def difference(what: str, then: str, now: str) -> str:
 def other_keys(has: Iterable[str], expected: Iterable[str]) -> str:
     """Return what is wrong with a state that has other things than are expected."""
     return (
-        f"the state has the slots {sorted(has)}, expected {sorted(expected)}: is it from another optimizer, or from other "
-        "options?"
+        f"the state has the slots {sorted(has)}, expected {sorted(expected)}: is it from another optimizer, or from "
+        "other options?"
     )

@@ -75,7 +75,7 @@ class Rule:
     found_by: tuple[Any, ...] = field(default=(), init=False, repr=False)
     """How a rule of the catalogue is found there; see ``rules.known``."""
     made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-    """What has been made of it, such as kernels; see ``rules.kept``."""
+    """What has been made of it, such as kernels; see ``rules.cache``."""
 
     def __post_init__(self) -> None:
         self._look_like_a_function()

@@ -43,10 +43,10 @@ def _type_of(spec: PlaneSpec, *, is_complex: bool = False) -> torch.dtype:
     return kind
 
 
-_WAYS = {sign: [one.codec(non_negative=sign) for one in SLOT_FORMATS.values()] for sign in (False, True)}
-_CODED = {sign: [codec for codec in codecs if codec.is_coded] for sign, codecs in _WAYS.items()}
+_CODECS = {sign: [one.codec(non_negative=sign) for one in SLOT_FORMATS.values()] for sign in (False, True)}
+_CODED = {sign: [codec for codec in codecs if codec.is_coded] for sign, codecs in _CODECS.items()}
 _NUMBERS: dict[bool, dict[Any, Codec]] = {
-    sign: {_type_of(codec.planes[0]): codec for codec in codecs if not codec.is_coded} for sign, codecs in _WAYS.items()
+    sign: {_type_of(one.planes[0]): one for one in codecs if not one.is_coded} for sign, codecs in _CODECS.items()
 }
 _ENDINGS = tuple(dict.fromkeys(_key_of("", codec, spec.suffix) for codec in _CODED[False] for spec in codec.planes))
 """How slots are kept in few bits, whether they are never negative or not: in codes, and as numbers of a narrow type."""
@@ -89,9 +89,7 @@ class Entry(Target):
     @functools.cached_property
     def keys(self) -> dict[str, str]:
         """The keys of all planes, by plane."""
-        return {
-            plane: one.key for value, codec in self.codecs.items() for plane, one in self.planes(value, codec).items()
-        }
+        return {k: one.key for name, codec in self.codecs.items() for k, one in self.planes(name, codec).items()}
 
     @property
     def known(self) -> set[str]:
@@ -171,11 +169,8 @@ class Entry(Target):
         if low is None:
             return None
         kind = str(getattr(low, "dtype", ""))
-        known = {
-            codec: str(_type_of(codec.planes[1]))
-            for codec in WEIGHTS.get(self.kind.name, {}).values()
-            if codec.planes[1:]
-        }
+        weights = WEIGHTS.get(self.kind.name, {}).values()
+        known = {one: str(_type_of(one.planes[1])) for one in weights if one.planes[1:]}
         return min(known, key=lambda codec: (known[codec] != kind, codec.id), default=None)
 
     def _wide(self, value: Any, spec: PlaneSpec) -> Any:
@@ -232,7 +227,7 @@ def entry_of(
         param, options, naming: the parameter, its group and torch's names.
         what: what messages call it.
         remedy: what helps against other formats.
-        ways: how its values are kept, if not as the group says.
+        codecs: of its values, if not as the group says.
     """
     rule, variant = options.rule, options.values.variant
     storage = storage_of(options.formats, param, rule, variant)

@@ -177,7 +177,7 @@ def check_options(
 
 
 _ANOTHER = (
-    "Load it into one of that class; if its averages are to go on here, remove what is not of this optimizer from the "
+    "Load it into one of the class that saved it; to keep its averages here, remove what is not this optimizer's from the "
     "dict, and set lr and the other options anew, since loading takes those of the dict"
 )
 
@@ -188,9 +188,7 @@ def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, pl
     codes = {coded: key for key in foreign for coded in (key, *coded_keys(key))}
     left = sorted(key for key in entry if key in codes)
     if left:
-        raise StateError(
-            f"{place} has {', '.join(left)}, which this optimizer does not keep: is it from another optimizer? {_ANOTHER}"
-        )
+        raise StateError(f"{place} has {', '.join(left)}, which this optimizer does not keep. {_ANOTHER}")
 
 
 def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions], naming: Naming) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class _Numbers(NamedTuple):
     Attributes:
         entry: the entry.
         fresh: where new ones go.
-        home: the device.
+        device: where numbers go.
         what: what messages call the state.
     """
 
@@ -144,18 +144,18 @@ class _Numbers(NamedTuple):
         """Return one."""
         value = self.entry.get(key)
         if isinstance(value, Tensor) and value.numel() == 1:
-            kept = value.dim() == 0 and value.device == self.home and value.dtype in (torch.float32, torch.float64)
+            kept = value.dim() == 0 and value.device == self.device and value.dtype in (torch.float32, torch.float64)
             if kept and ((key == "step" and dtype == torch.float32) or value.dtype == dtype):
                 return value
             if value.requires_grad:  # part of a graph through steps, which its number is not
-                self.fresh[key] = value.to(self.home, dtype).reshape(())
+                self.fresh[key] = value.to(self.device, dtype).reshape(())
                 return self.fresh[key]
         number = start if value is None else self._float_of(value, key)
-        if self.home.type == "cpu":
+        if self.device.type == "cpu":
             # As torch does: FakeTensorMode and make_fx know the numbers of such tensors, and not those of filled ones.
-            self.fresh[key] = torch.tensor(number, dtype=dtype, device=self.home)
+            self.fresh[key] = torch.tensor(number, dtype=dtype, device=self.device)
         else:  # Filled there: a copy from this machine's memory would wait for the device.
-            self.fresh[key] = torch.full((), number, dtype=dtype, device=self.home)
+            self.fresh[key] = torch.full((), number, dtype=dtype, device=self.device)
         return self.fresh[key]
 
     def _float_of(self, value: Any, key: str) -> float:
