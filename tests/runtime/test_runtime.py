@@ -20,7 +20,6 @@ import steprule as sr
 from steprule.errors import HyperparameterError
 from steprule.runtime import launch, pool
 from steprule.runtime.addresses import address, addresses
-from steprule.runtime.driver import driver
 
 
 @pytest.fixture
@@ -59,23 +58,27 @@ def test_every_chunk_runs_exactly_once() -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_a_late_worker_finds_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[Any] = []
-    monkeypatch.setattr(pool.Pool, "wake", lambda self, job, workers: jobs.append(job))
-    sr.set_num_threads(2)
+    own = pool.Pool()
+    start, late = own.start, list[int]()
+    monkeypatch.setattr(pool, "_pool", own)
+    monkeypatch.setattr(own, "start", late.append)
+    sr.set_num_threads(3)
     theta = np.zeros(100)
     optimizer = sr.Optimizer(theta, "sgd", lr=1.0)
-    optimizer.step(np.zeros(100))
     optimizer.step(np.ones(100))
     del optimizer
     gc.collect()
-    # A block that a worker may still hold is never used again.
-    assert len({job.ctypes.data for job in jobs}) == 2
-    # The optimizer, its tables and the gradient are gone; the worker wakes only now.
+    assert late == [2]
+    # The optimizer, its tables and the gradient are gone; the workers begin only now, and still look at the offer.
     fill = [np.full(100, 7.0) for _ in range(50)]
-    for job in jobs:
-        driver().drive(job.ctypes.data, 0)
+    start(2)
+    time.sleep(0.05)
     assert (theta == -1).all()
     assert all((a == 7).all() for a in fill)
+    # And they do take part in what comes next.
+    for t in range(2, 500):
+        sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones(100))
+        assert (theta == -t).all()
 
 
 def test_a_step_returns_only_when_every_chunk_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,42 +93,58 @@ def test_a_step_returns_only_when_every_chunk_is_done(monkeypatch: pytest.Monkey
         assert theta[-1] == theta[399_999] == theta[0] == -t
 
 
-@pytest.mark.usefixtures("eager")
-def test_workers_that_wake_late_and_arrays_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = pool._work
+WAYS = {"as this system does": "", "on a condition variable": """
+    from steprule.runtime import offsets, waiting as ways
+    from steprule.runtime import driver as drivers, pool as pools
+    own = drivers.load(ways.with_condition(offsets.FUNCTIONS, offsets.LOCKS))
+    pools.driver = launch.driver = lambda: own
+    assert len(own.functions) == 4
+"""}  # fmt: skip
 
-    def sleepy(jobs: Any) -> None:
-        class Late:
-            def get(self) -> Any:
-                job = jobs.get()
-                time.sleep(0.0005)
-                return job
 
-        work(Late())  # type: ignore[arg-type]
-
-    monkeypatch.setattr(pool, "_work", sleepy)
-    monkeypatch.setattr(pool, "_pool", pool.Pool())
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_workers_that_sleep_between_launches_and_arrays_freed_at_once(way: str) -> None:
+    script(
+        way
+        + """
     sr.set_num_threads(3)
-    for n in range(1500):
+    launch.CHUNK = 8
+    for n in range(3000):
         theta = np.zeros(50 + n % 40)
-        sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones_like(theta))
-        assert (theta == -1).all()
-        del theta
+        opt = sr.Optimizer(theta, "sgd", lr=1.0)
+        opt.step(np.ones_like(theta))
+        if n % 7 == 0:
+            time.sleep(0.0002 * (n % 3))  # workers spin, or sleep, or fall asleep at this very moment
+        opt.step(np.ones_like(theta))
+        assert (theta == -2).all()
+        del theta, opt
+    """
+    )
 
 
-@pytest.mark.usefixtures("eager")
-def test_jobs_do_not_pile_up_behind_sleeping_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    woken = threading.Event()
-    monkeypatch.setattr(pool, "_work", lambda jobs: woken.wait())
-    monkeypatch.setattr(pool, "_pool", pool.Pool())
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_workers_that_slept_take_part(way: str) -> None:
+    script(
+        way
+        + """
+    import ctypes
     sr.set_num_threads(2)
-    theta = np.zeros(100)
-    optimizer = sr.Optimizer(theta, "sgd", lr=1.0)
-    for _ in range(1000):
-        optimizer.step(np.ones(100))
-    assert (theta == -1000).all()
-    assert pool.pool()._queue.qsize() <= 2
-    woken.set()
+    theta, g = np.zeros(8_000_000), np.ones(8_000_000)
+    opt = sr.Optimizer(theta, "sgd", lr=1.0)
+    opt.step(g)
+    def seconds_of_worker():
+        # What this process computes and the calling thread does not.
+        return time.process_time() - time.thread_time()
+    time.sleep(0.2)
+    before, alone = seconds_of_worker(), time.thread_time()
+    for _ in range(60):
+        opt.step(g)
+        time.sleep(0.002)
+    share = (seconds_of_worker() - before) / (time.thread_time() - alone)
+    assert (theta == -61).all()
+    assert share > 0.02, share
+    """
+    )
 
 
 def test_steps_in_a_forked_child() -> None:
@@ -517,15 +536,52 @@ def test_the_interpreter_may_exit_in_the_middle_of_a_step() -> None:
         """)
 
 
-def test_nothing_spins_when_idle() -> None:
-    script("""
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_nothing_spins_when_idle(way: str) -> None:
+    script(
+        way
+        + """
     theta = np.zeros(1_000_000)
     opt = sr.Optimizer(theta, "adam")
     for _ in range(5):
         opt.step(np.ones_like(theta))
+    time.sleep(0.1)
     before = time.process_time()
     time.sleep(0.5)
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 0.005
+    """
+    )
+
+
+def test_more_launches_at_once_than_there_are_slots() -> None:
+    script("""
+    from steprule.runtime import offsets
+    thetas = [np.zeros(20_000) for _ in range(2 * offsets.SLOT_COUNT)]
+    def train(theta):
+        opt = sr.Optimizer(theta, "sgd", lr=1.0)
+        for _ in range(60):
+            opt.step(np.ones_like(theta))
+    threads = [threading.Thread(target=train, args=(theta,)) for theta in thetas]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((theta == -60).all() for theta in thetas)
+    """)
+
+
+def test_a_process_that_is_paused_and_goes_on() -> None:
+    script("""
+    import signal, subprocess
+    theta = np.zeros(100_000)
+    opt = sr.Optimizer(theta, "sgd", lr=1.0)
+    g = np.ones_like(theta)
+    once = f"kill -STOP {os.getpid()}; sleep 0.05; kill -CONT {os.getpid()}; sleep 0.03"
+    pause = "; ".join([once] * 8)
+    other = subprocess.Popen(["sh", "-c", pause])
+    while other.poll() is None:
+        opt.step(g)
+    assert (theta == -opt.t).all()
     """)
 
 

@@ -17,7 +17,7 @@ from steprule.launch.guards import Guards, NonFinite, scaled_squares
 from steprule.launch.launch import Launch
 from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.row import Row, ScalarGroup, Shard
-from steprule.runtime import get_num_threads
+from steprule.runtime import own_team
 from steprule.runtime.addresses import address, addresses
 from steprule.runtime.commit import Commit
 
@@ -94,7 +94,7 @@ class LaunchLayout:
         self._aliasing, self._seen = Aliasing(rows), b""
         self._only: int | None = None
         groups = list(self._groups.values())
-        self._launch = Launch(rows, groups, self._guards, self._commit, get_num_threads)
+        self._launch = Launch(rows, groups, self._guards, self._commit, own_team)
         self._strided = strided
 
     def _row(self, leaf: Leaf, grad: Array) -> Row:

@@ -23,7 +23,7 @@ example, one that steps every row by a Python function of its arrays::
             for item, at in zip(self._items, gradients):
                 item.row.memories[1] = item.row.memories[1].at(at)
 
-        def prepare(self, threads):
+        def prepare(self, team):
             ...  # take memory, make copies: all that can fail; nothing may move
 
         def run(self):
@@ -49,6 +49,7 @@ from numpy.typing import NDArray
 
 from steprule.engine import Kernel, Loader
 from steprule.launch.row import Row
+from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
 __all__ = ["Backend", "Bound", "Table"]
@@ -72,8 +73,8 @@ class Table(Protocol):
         """Let the gradients of the rows lie at these addresses; of rows that are not direct they are in the row."""
         ...
 
-    def prepare(self, threads: int) -> None:
-        """Do all that can fail, of a run on at most ``threads`` threads. Nothing moves, and the run is not done yet."""
+    def prepare(self, team: Team) -> None:
+        """Do all that can fail, of a run by this team at most. Nothing moves, and the run is not done yet."""
         ...
 
     def run(self) -> None:

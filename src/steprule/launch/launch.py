@@ -14,6 +14,7 @@ from steprule.launch.passes import Pass
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import NOTHING, Recipe, reading
 from steprule.launch.row import Row, ScalarGroup
+from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
 __all__ = ["Launch"]
@@ -29,7 +30,7 @@ class Launch(Recipe[Pass]):
         groups: those of the rows, each in one place.
         guards: what decides about steps.
         commit: what is counted of a step, written when it has been taken.
-        threads: how many a step may use.
+        team: who may take part in a step.
         before, after: what else a step does, before and after the rows. The first of ``before`` may fail.
     """
 
@@ -39,11 +40,11 @@ class Launch(Recipe[Pass]):
         groups: Sequence[ScalarGroup],
         guards: Guards,
         commit: Commit,
-        threads: Callable[[], int],
+        team: Callable[[], Team],
         before: Sequence[Callable[[], None]] = (),
         after: Sequence[Callable[[], None]] = (),
     ) -> None:
-        self.groups, self._commit, self._threads = groups, commit, threads
+        self.groups, self._commit, self._team = groups, commit, team
         self._written = None if before or after else commit
         super().__init__(rows, guards, before, after)
         sizes = [float(max(1, row.memories[0].size)) for row in rows]
@@ -97,7 +98,7 @@ class Launch(Recipe[Pass]):
         else:
             evaluated = [self._evaluate(group, which, factor) for group in self.groups]
             last.fill([row for row, _ in evaluated])
-        last.table.prepare(self._threads())
+        last.table.prepare(self._team())
         self._is_prepared = last is self._step
         return evaluated
 
@@ -126,7 +127,7 @@ class Launch(Recipe[Pass]):
 
     def _summed(self, own: Pass) -> list[list[float]]:
         """Return the sums of a pass that moves nothing, whose scalars are there."""
-        own.table.prepare(self._threads())
+        own.table.prepare(self._team())
         own.table.run()
         return own.table.sums()
 

@@ -72,7 +72,7 @@ class DirectTable:
         self._launch = launch = runtime.Table(
             [n for n, _ in units], width, [unit for _, unit in units], multiple, commit
         )
-        self.prepare: Callable[[int], None] = launch.prepare
+        self.prepare: Callable[[runtime.Team], None] = launch.prepare
         self.run: Callable[[], None] = launch.run
         for index, (item, line) in enumerate(zip(items, lines, strict=True)):
             launch.set_row(index, item.kernel.code, address(item.scalars))
@@ -129,10 +129,10 @@ class MixedTable:
         """Let the gradients of the direct rows lie at these addresses."""
         self._table.set_gradients(gradients[self._direct])
 
-    def prepare(self, threads: int) -> None:
+    def prepare(self, team: runtime.Team) -> None:
         """Make the buffers and the copies, and step these."""
         self._steps = [self._step_of(place) for place in self._others]
-        self._table.prepare(threads)
+        self._table.prepare(team)
 
     def run(self) -> None:
         """Move all rows."""
@@ -174,6 +174,6 @@ def _summed_copies(
         for place, array in enumerate(own)
     ]
     table = DirectTable([Bound(row.over(arrays), kernel, scalars)], None)
-    table.prepare(1)
+    table.prepare(runtime.Team(1))
     table.run()
     return table.sums()[0], [(own[place], arrays[place]) for place in sorted(stored)]

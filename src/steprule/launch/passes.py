@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from steprule.engine import Loader, PassKey
 from steprule.launch.backend import Backend, Bound, Table
 from steprule.launch.row import Row, ScalarGroup
+from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
 __all__ = ["Pass"]
@@ -110,9 +111,9 @@ class _Tables:
         for places, table in self._tables:
             table.set_gradients(gradients[places])
 
-    def prepare(self, threads: int) -> None:
+    def prepare(self, team: Team) -> None:
         for _, table in self._tables:
-            table.prepare(threads)
+            table.prepare(team)
 
     def run(self) -> None:
         for _, table in self._tables:

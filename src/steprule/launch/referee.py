@@ -15,6 +15,7 @@ from steprule.language.sums import rounded_once
 from steprule.launch.backend import Bound
 from steprule.launch.strided import write_back
 from steprule.launch.sums import blocks_of
+from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
 __all__ = ["REFEREE", "RefereeBackend"]
@@ -59,7 +60,7 @@ class RefereeTable:
             if item.row.is_direct:
                 item.row.memories[1] = item.row.memories[1].at(at)
 
-    def prepare(self, threads: int) -> None:
+    def prepare(self, team: Team) -> None:
         """Step copies, and sum."""
         self._moved, self._lines = [], []
         moved, lines = zip(*map(self._step, self._items), strict=True) if self._items else ((), ())

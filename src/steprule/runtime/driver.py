@@ -1,13 +1,9 @@
-"""The driver: threads take the next chunks of a launch from an atomic counter until none is left.
+"""The driver: machine code that runs a launch, on one thread or shared with others, and counts it.
 
-A job is a block of 64-bit words, which workers may still look at after the launch is over: a worker
-that wakes late finds the counter past the end and touches nothing else. So every launch that wakes
-workers has a block of its own, which lives as long as anyone holds it.
-
-The leading thread, which calls and waits, does the whole launch in one call: workers that wake before it
-begins wait for it, and when all chunks are done it writes the numbers of the job's commit (commit.py). A
-signal handler of Python runs between two calls, never within one: it finds all of a launch done and
-counted, or nothing.
+The leading thread, which calls and waits, does the whole launch in one call: it offers the chunks (sharing.py), calls
+workers or begins a parallel region (regions.py), takes chunks itself, and when all are done writes the numbers of the
+job's commit (commit.py). A signal handler of Python runs between two calls, never within one: it finds all of a launch
+done and counted, or nothing.
 
 All threads compute in one floating-point mode, whatever the caller's (floating_point.py).
 """
@@ -20,33 +16,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from steprule.runtime import offsets, regions, sharing
 from steprule.runtime.floating_point import mode_of
 from steprule.runtime.jit import build
+from steprule.runtime.waiting import Waiting, pause_of, waiting
 
-__all__ = [
-    "CHUNKS",
-    "COMMIT",
-    "COUNT",
-    "DONE",
-    "GO",
-    "GRAIN",
-    "JOB_WORDS",
-    "NEXT",
-    "ROWS",
-    "WIDTH",
-    "YIELD",
-    "Driver",
-    "driver",
-    "ir",
-    "yield_address",
-]
-
-# Words of a job. `next` and `done` lie on cache lines of their own.
-NEXT, DONE = 0, 8
-COUNT, CHUNKS, ROWS, WIDTH, GRAIN, YIELD, COMMIT, GO, JOB_WORDS = 16, 17, 18, 19, 20, 21, 22, 23, 24
-_PATIENCE = 20_000
-"""How often a worker that woke early looks whether the launch has begun, before it leaves it to the others: where a
-signal handler runs in between, it may take long."""
+__all__ = ["Driver", "driver", "ir", "yield_address"]
 
 
 def _write(name: str, kind: str) -> str:
@@ -76,149 +51,25 @@ over:
 }}"""
 
 
-def ir(machine: str | None = None) -> str:
+def ir(way: Waiting, machine: str | None = None) -> str:
     """Return the driver as LLVM IR.
 
     Args:
+        way: how workers wait.
         machine: the kind of processor that it is for; default: this one.
     """
-    mode = mode_of(machine)
-    return f"""
-{mode.declared}
-define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
-  %row = load i64, ptr %chunk
-  %start.at = getelementptr i64, ptr %chunk, i64 1
-  %start = load i64, ptr %start.at
-  %n.at = getelementptr i64, ptr %chunk, i64 2
-  %n = load i64, ptr %n.at
-  %offset = mul i64 %row, %width
-  %base = getelementptr i64, ptr %rows, i64 %offset
-  %kernel = load ptr, ptr %base
-  %scalars.at = getelementptr i64, ptr %base, i64 1
-  %scalars = load ptr, ptr %scalars.at
-  %addresses = getelementptr i64, ptr %base, i64 2
-  call void %kernel(ptr %addresses, i64 %start, i64 %n, ptr %scalars)
-  ret void
-}}
-
+    mode, (declared, pause) = mode_of(machine), pause_of(machine)
+    shared = [sharing.share(mode), sharing.lead(mode, pause), sharing.work(pause)]
+    parts = [mode.declared, declared, way.ir, *shared, regions.ir()]
+    return (
+        "\n".join(parts)
+        + f"""
 define void @call(ptr %kernel, ptr %addresses, i64 %start, i64 %n, ptr %scalars) {{
 {mode.entered}
   call void %kernel(ptr %addresses, i64 %start, i64 %n, ptr %scalars)
 {mode.left}
   ret void
 }}
-
-define void @drive(ptr %job, i64 %leads) {{
-entry:
-  %go.at = getelementptr i64, ptr %job, i64 {GO}
-  %is.leader = icmp ne i64 %leads, 0
-  br i1 %is.leader, label %lead, label %early
-
-lead:
-  store atomic i64 1, ptr %go.at release, align 8
-  br label %begin
-
-early:
-  %looks = phi i64 [ 0, %entry ], [ %looks.next, %patient ]
-  %go = load atomic i64, ptr %go.at acquire, align 8
-  %begun = icmp ne i64 %go, 0
-  br i1 %begun, label %begin, label %doze
-
-doze:
-  %looks.next = add i64 %looks, 1
-  %enough = icmp eq i64 %looks.next, {_PATIENCE}
-  br i1 %enough, label %leave, label %patient
-
-patient:
-  %yield.early.at = getelementptr i64, ptr %job, i64 {YIELD}
-  %yield.early = load ptr, ptr %yield.early.at
-  %nothing.early = call i32 %yield.early()
-  br label %early
-
-leave:
-  ret void
-
-begin:
-{mode.entered}
-  %done.at = getelementptr i64, ptr %job, i64 {DONE}
-  %count.at = getelementptr i64, ptr %job, i64 {COUNT}
-  %count = load i64, ptr %count.at
-  %chunks.at = getelementptr i64, ptr %job, i64 {CHUNKS}
-  %chunks = load ptr, ptr %chunks.at
-  %rows.at = getelementptr i64, ptr %job, i64 {ROWS}
-  %rows = load ptr, ptr %rows.at
-  %width.at = getelementptr i64, ptr %job, i64 {WIDTH}
-  %width = load i64, ptr %width.at
-  %grain.at = getelementptr i64, ptr %job, i64 {GRAIN}
-  %grain = load i64, ptr %grain.at
-  %yield.at = getelementptr i64, ptr %job, i64 {YIELD}
-  %yield = load ptr, ptr %yield.at
-  br label %take
-
-take:
-  %mine = phi i64 [ 0, %begin ], [ %mine.next, %taken ]
-  %first = atomicrmw add ptr %job, i64 %grain acq_rel
-  %left = sub i64 %count, %first
-  %any = icmp sgt i64 %left, 0
-  br i1 %any, label %some, label %finish
-
-some:
-  %short = icmp slt i64 %left, %grain
-  %k = select i1 %short, i64 %left, i64 %grain
-  %last = add i64 %first, %k
-  br label %chunk
-
-chunk:
-  %c = phi i64 [ %first, %some ], [ %c.next, %chunk ]
-  %word = mul i64 %c, 3
-  %at = getelementptr i64, ptr %chunks, i64 %word
-  call void @run(ptr %at, ptr %rows, i64 %width)
-  %c.next = add i64 %c, 1
-  %again = icmp slt i64 %c.next, %last
-  br i1 %again, label %chunk, label %taken
-
-taken:
-  %mine.next = add i64 %mine, %k
-  br label %take
-
-finish:
-  %before = atomicrmw add ptr %done.at, i64 %mine acq_rel
-  br i1 %is.leader, label %look, label %over
-
-look:
-  %spins = phi i64 [ 0, %finish ], [ %spins.next, %spin ]
-  %done = load atomic i64, ptr %done.at acquire, align 8
-  %complete = icmp eq i64 %done, %count
-  br i1 %complete, label %commit, label %rest
-
-rest:
-  %low = and i64 %spins, 255
-  %tired = icmp eq i64 %low, 255
-  br i1 %tired, label %give, label %spin
-
-give:
-  %nothing = call i32 %yield()
-  br label %spin
-
-spin:
-  %spins.next = add i64 %spins, 1
-  br label %look
-
-commit:
-  %commit.at = getelementptr i64, ptr %job, i64 {COMMIT}
-  %numbers = load ptr, ptr %commit.at
-  %counts = icmp ne ptr %numbers, null
-  br i1 %counts, label %write, label %over
-
-write:
-  call void @write(ptr %numbers)
-  br label %over
-
-over:
-{mode.left}
-  ret void
-}}
-
 {_write("long", "i64")}
 {_write("short", "i32")}
 define internal void @write(ptr %commit) {{
@@ -246,34 +97,56 @@ over:
   ret void
 }}
 """
+    )
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The compiled driver. ``drive`` and ``call`` release the interpreter lock, ``drive_held`` and ``gather`` hold it.
+    """The compiled driver. All but those that hold the interpreter lock (``alone_held``, ``gather``) release it.
 
     Attributes:
-        drive: takes part in a job, of which the address is given; 1 leads it, 0 is a worker.
+        drive: a launch: the addresses of its job and of a pool, how many workers may join, and the address of a
+            table of a region (0: the pool's workers join).
+        alone: a launch on one thread: the address of its job.
+        work: the life of a worker of the pool at this address; it never returns.
         call: one call of a kernel: its address, those of its addresses, start, n, and that of its scalars.
         gather: copies a word of many objects.
+        regions: where the functions are that begin a region, GNU's and LLVM's.
+        functions, prepare: what the pool is told of the system (``Waiting``).
     """
 
-    drive: Callable[[int, int], None]
-    drive_held: Callable[[int, int], None]
+    drive: Callable[[int, int, int, int], None]
+    alone: Callable[[int], None]
+    alone_held: Callable[[int], None]
+    work: Callable[[int], None]
     call: Callable[[int, int, int, int, int], None]
     gather: Callable[[int, int, int, int], None]
+    regions: tuple[int, int]
+    functions: tuple[int, ...]
+    prepare: tuple[int, ...]
 
 
 @functools.cache
 def driver() -> Driver:
     """Return the driver, compiled on first use."""
-    drive, call, gather = build(ir(), "drive", "call", "gather")
+    return load(waiting(offsets.FUNCTIONS, offsets.LOCKS))
+
+
+def load(way: Waiting) -> Driver:
+    """Return a driver whose workers wait this way."""
+    names = ("drive", "alone", "work", "call", "gather", "region.gnu", "region.llvm")
+    drive, alone, work, call, gather, gnu, llvm = build(ir(way), *names)
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     return Driver(
-        ctypes.CFUNCTYPE(None, pointer, word)(drive),
-        ctypes.PYFUNCTYPE(None, pointer, word)(drive),
+        ctypes.CFUNCTYPE(None, pointer, pointer, word, pointer)(drive),
+        ctypes.CFUNCTYPE(None, pointer)(alone),
+        ctypes.PYFUNCTYPE(None, pointer)(alone),
+        ctypes.CFUNCTYPE(None, pointer)(work),
         ctypes.CFUNCTYPE(None, pointer, pointer, word, word, pointer)(call),
         ctypes.PYFUNCTYPE(None, pointer, word, word, pointer)(gather),
+        (gnu, llvm),
+        way.functions,
+        way.prepare,
     )
 
 

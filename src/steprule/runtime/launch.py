@@ -9,23 +9,11 @@ from typing import NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.runtime import offsets
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
-from steprule.runtime.driver import (
-    CHUNKS,
-    COMMIT,
-    COUNT,
-    DONE,
-    GRAIN,
-    JOB_WORDS,
-    NEXT,
-    ROWS,
-    WIDTH,
-    YIELD,
-    driver,
-    yield_address,
-)
-from steprule.runtime.pool import get_num_threads, pool
+from steprule.runtime.driver import driver, yield_address
+from steprule.runtime.pool import Team, get_num_threads, pool
 
 __all__ = ["Table"]
 
@@ -82,13 +70,12 @@ class Table:
         self._elements = sum(size * unit for size, unit in zip(sizes, units, strict=True))
         self._chunks = _cut(sizes, units, CHUNK or _chunk(self._elements), multiple or [1] * len(sizes))
         self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
-        self._own = self._new_job()
-        """The job of launches that wake nobody: no worker ever holds it, so it is used again."""
-        self._own_words = memoryview(self._own.data)
-        self._job = self._own
-        self._waking = 0
+        self._job = self._new_job()
+        self._words = memoryview(self._job.data)
+        self._address = address(self._job)
         held = self._elements < HOLD_ELEMENTS
-        self._alone = functools.partial(driver().drive_held if held else driver().drive, address(self._own), 1)
+        self._alone = functools.partial(driver().alone_held if held else driver().alone, self._address)
+        self._seats = self._region = 0
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
@@ -98,43 +85,37 @@ class Table:
         self._kernels[row] = kernel
         self._rows[row, :2] = kernel.address, scalars
 
-    def prepare(self, threads: int) -> None:
-        """Make a launch ready, on at most ``threads`` threads; from now on it is not done."""
-        self._waking = min(threads - 1, self._workers)
-        if self._waking > 0:
-            self._job = self._new_job()
-        else:
-            self._job = self._own
-            self._own_words[NEXT] = self._own_words[DONE] = 0
+    def prepare(self, team: Team) -> None:
+        """Make a launch ready, by this team at most; from now on it is not done."""
+        self._words[offsets.DONE] = 0
+        self._seats = min(team.threads - 1, self._workers)
+        if self._seats > 0:
+            self._region = team.region.address if team.region else 0
+            if not self._region:
+                pool().start(self._seats)
 
     def run(self) -> None:
         """Run every chunk once, and return when all are done."""
-        if self._waking <= 0:
+        if self._seats > 0:
+            driver().drive(self._address, pool().address, self._seats, self._region)
+        else:
             self._alone()
-            return
-        job = self._job
-        drive, at = driver().drive, address(job)
-        try:
-            pool().wake(job, self._waking)
-        finally:
-            # Workers that woke wait for this call, which does the whole launch: what comes before finds nothing moved.
-            drive(at, 1)
 
     @property
     def is_done(self) -> bool:
         """Whether the launch that was prepared has run."""
-        return bool(self._job[DONE] == len(self._chunks))
+        return bool(self._words[offsets.DONE] == len(self._chunks))
 
     def _new_job(self) -> NDArray[np.int64]:
-        job = np.zeros(JOB_WORDS, np.int64)
-        job[COUNT] = len(self._chunks)
-        job[CHUNKS] = address(self._chunks)
-        job[ROWS] = address(self._rows)
-        job[WIDTH] = self._rows.shape[1]
+        job = np.zeros(offsets.JOB_WORDS, np.int64)
+        job[offsets.COUNT] = len(self._chunks)
+        job[offsets.CHUNKS] = address(self._chunks)
+        job[offsets.ROWS] = address(self._rows)
+        job[offsets.WIDTH] = self._rows.shape[1]
         mean = max(1, self._elements // max(1, len(self._chunks)))
-        job[GRAIN] = max(1, GRAIN_ELEMENTS // mean)
-        job[YIELD] = yield_address()
-        job[COMMIT] = self._commit.address if self._commit else 0
+        job[offsets.GRAIN] = max(1, GRAIN_ELEMENTS // mean)
+        job[offsets.YIELD] = yield_address()
+        job[offsets.COMMIT] = self._commit.address if self._commit else 0
         return job
 
 

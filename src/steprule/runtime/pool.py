@@ -1,55 +1,79 @@
-"""Worker threads: ordinary Python threads that sleep on a queue and run the driver without the GIL."""
+"""Worker threads: started by Python, they live in the machine code of the driver, without the interpreter lock."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-import queue
 import threading
-from typing import Any
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from steprule.errors import HyperparameterError
+from steprule.runtime import offsets
 from steprule.runtime.addresses import address
 from steprule.runtime.driver import driver
+from steprule.runtime.regions import Region
+from steprule.runtime.waiting import LOCK_BYTES
 
-__all__ = ["Pool", "get_num_threads", "pool", "set_num_threads"]
+__all__ = ["Pool", "Team", "get_num_threads", "own_team", "pool", "set_num_threads"]
 
 
 class Pool:
     """Workers shared by all launches of the process. They start when first needed and end with it."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._workers = 0
+        self._memory: NDArray[np.int64] | None = None
         # Entered again by a signal handler that steps another optimizer while workers start.
         self._lock = threading.RLock()
 
-    def wake(self, job: Any, workers: int) -> None:
-        """Let up to ``workers`` workers join the job (an array of words; see driver)."""
-        if self._workers < workers:
-            self._start(workers)
-        # A worker that could not run for a while leaves finished jobs behind; they are cheap, but
-        # must not pile up.
-        for _ in range(min(workers, 2 * self._workers - self._queue.qsize())):
-            self._queue.put(job)
-
-    def _start(self, workers: int) -> None:
+    def start(self, workers: int) -> None:
+        """Let there be so many workers, if threads are to be had; otherwise the caller does their part."""
+        if self._workers >= workers:
+            return
         with self._lock:
             while self._workers < workers:
                 name = f"steprule-{self._workers}"
                 try:
-                    threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True).start()
-                except RuntimeError:  # no more threads to be had: the caller does the work
+                    threading.Thread(target=_work, args=(self.memory,), name=name, daemon=True).start()
+                except RuntimeError:  # no more threads to be had
                     return
                 self._workers += 1
 
+    @property
+    def memory(self) -> NDArray[np.int64]:
+        """Where launches offer their chunks, and workers wait: it stays for as long as a worker may look at it."""
+        if self._memory is None:
+            with self._lock:
+                made = _memory()
+                # A signal handler that stepped meanwhile has workers that wait there.
+                self._memory = made if self._memory is None else self._memory
+        return self._memory
 
-def _work(jobs: queue.SimpleQueue[Any]) -> None:
-    drive = driver().drive
-    while True:
-        job = jobs.get()
-        drive(address(job), 0)
-        # Sleeping with the last job in hand would keep its memory alive.
-        del job
+    @property
+    def address(self) -> int:
+        """The address of the memory."""
+        return address(self.memory)
+
+
+def _memory() -> NDArray[np.int64]:
+    """Make a pool's memory, whose words lie on the cache lines that they have to themselves."""
+    line = 128
+    whole = np.zeros((offsets.POOL_BYTES + line) // 8, np.int64)
+    memory = whole[-address(whole) % line // 8 :][: offsets.POOL_BYTES // 8]
+    own, at = driver(), address(memory)
+    memory[offsets.FUNCTIONS // 8 :][: len(own.functions)] = own.functions
+    for number, function in enumerate(own.prepare):
+        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(function)(
+            at + offsets.LOCKS + number * LOCK_BYTES, None
+        )
+    return memory
+
+
+def _work(memory: NDArray[np.int64]) -> None:
+    driver().work(address(memory))
 
 
 _pool = Pool()
@@ -77,6 +101,24 @@ def _available() -> int:
 
 
 _threads = _available()
+
+
+@dataclass(frozen=True)
+class Team:
+    """Who takes part in a launch, at most.
+
+    Attributes:
+        threads: how many, the calling one included.
+        region: in whose parallel regions; None: workers of the pool.
+    """
+
+    threads: int
+    region: Region | None = None
+
+
+def own_team() -> Team:
+    """Return ``get_num_threads`` threads: the caller and workers of the pool."""
+    return Team(_threads)
 
 
 def get_num_threads() -> int:

@@ -18,7 +18,7 @@ from steprule.launch.backend import Bound
 from steprule.launch.memory import overlapping
 from steprule.launch.row import Row
 from steprule.launch.sums import Blocks, blocks_of, units_of
-from steprule.runtime import gpu
+from steprule.runtime import Team, gpu
 from steprule.runtime.commit import Commit
 
 __all__ = [
@@ -185,7 +185,7 @@ class DeviceTables:
         for places, table in self._tables:
             table.set_gradients(gradients[places])
 
-    def prepare(self, threads: int) -> None:
+    def prepare(self, team: Team) -> None:
         """Copy to the devices what has changed."""
         # What can fail for lack of memory comes before any kernel.
         for _, table in self._tables:

@@ -16,6 +16,7 @@ from steprule.doors.torch.device_table import TRITON, check_capture, shared_plac
 from steprule.doors.torch.groups import StepCounts
 from steprule.doors.torch.guards import squares
 from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Stepped, tensor_memory
 from steprule.doors.torch.staleness import LaunchInputs, StalenessCheck, guards_of
@@ -63,7 +64,7 @@ class TensorLaunch:
             self._launch = DeviceStep(stepped, guards, decision, found, *around)
         else:
             commit = self._counts.numbers.commit
-            self._launch = Launch(rows, groups, guards, commit, torch.get_num_threads, *around)
+            self._launch = Launch(rows, groups, guards, commit, team, *around)
         self._device_rows = [] if decision else [row for row in rows if row.backend is TRITON]
         self._needs_no_decision = not (self._eager or guards.measures or decision or self._device_rows)
         self._is_direct = not (self._has_copies or self._is_ordered or any(around))

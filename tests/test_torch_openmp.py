@@ -1,0 +1,236 @@
+"""Steps in the parallel regions of the OpenMP runtime that torch has loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+HEAD = """
+import os, threading, time, warnings
+import numpy as np
+import torch
+import steprule as sr
+import steprule.torch
+from steprule.runtime import launch
+launch.WAKE_ELEMENTS, launch.GRAIN_ELEMENTS, launch.CHUNK = 1, 1, 1000
+warnings.simplefilter("ignore", DeprecationWarning)  # forks with threads: some of them are under test
+
+class Stepped:
+    def __init__(self, n=100_000):
+        self.param = torch.nn.Parameter(torch.zeros(n))
+        self.param.grad = torch.ones(n)
+        self.optimizer = steprule.torch.SGD([self.param], lr=1.0)
+        self.t = 0
+    def step(self, times=1):
+        for _ in range(times):
+            self.optimizer.step()
+            self.t += 1
+            # Not by torch, whose threads a forked child lacks.
+            assert (self.param.detach().numpy() == -self.t).all()
+
+def native_threads():
+    return len(os.listdir("/proc/self/task"))
+def workers():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("steprule-")]
+def compute():  # by torch's own threads
+    return torch.ones(3000, 300) @ torch.ones(300, 300)
+"""
+
+
+def script(body: str, timeout: float = 120, **environment: str) -> str:
+    """Run a script in a fresh interpreter; a crash shows as its exit code."""
+    source = HEAD + textwrap.dedent(body)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=timeout, env=inherited | environment
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_threads_are_those_that_torch_has() -> None:
+    script("""
+    torch.set_num_threads(3)
+    compute()
+    before = native_threads()
+    own = Stepped()
+    own.step(200)
+    assert native_threads() == before, (native_threads(), before)
+    assert workers() == []
+    # They do work, not the caller alone.
+    big = Stepped(4_000_000)
+    spent, alone = time.process_time(), time.thread_time()
+    for _ in range(40):
+        big.optimizer.step()
+    assert time.process_time() - spent > 1.2 * (time.thread_time() - alone)
+    assert (big.param == -40).all()
+    """)
+
+
+@pytest.mark.parametrize("threads", [1, pytest.param(3, marks=pytest.mark.slow), 5])
+def test_as_many_as_torch_is_told_to_use(threads: int) -> None:
+    script(f"""
+    own = Stepped()
+    for number in (2, {threads}, 2, {threads}):
+        torch.set_num_threads(number)
+        own.step(50)
+    assert workers() == []
+    """)
+
+
+VARIABLES = (
+    "OMP_NUM_THREADS=4 OMP_THREAD_LIMIT=2",
+    "OMP_NUM_THREADS=1",
+    "OMP_NUM_THREADS=3",
+    "OMP_NUM_THREADS=4 OMP_DYNAMIC=true",
+    "OMP_WAIT_POLICY=passive",
+    "OMP_PROC_BIND=true",
+)
+
+
+@pytest.mark.parametrize("variables", [VARIABLES[0], *(pytest.param(v, marks=pytest.mark.slow) for v in VARIABLES[1:])])
+def test_variables_of_the_environment(variables: str) -> None:
+    environment = dict(variable.split("=") for variable in variables.split())
+    script("Stepped().step(100); compute(); Stepped().step(100); assert workers() == []", **environment)
+
+
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    # The runtime's threads do not survive a fork: a region would wait for them for ever.
+    script("""
+    torch.set_num_threads(3)
+    compute()
+    own = Stepped()
+    own.step(10)
+    pid = os.fork()
+    if pid == 0:
+        own.step(10)
+        os._exit(0 if len(workers()) == 2 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    own.step(10)
+    assert workers() == []
+    """)
+
+
+def test_steps_in_workers_of_a_data_loader() -> None:
+    script("""
+    from torch.utils.data import DataLoader, Dataset
+    own = Stepped()
+    own.step(3)
+    class Stepping(Dataset):
+        def __len__(self):
+            return 4
+        def __getitem__(self, index):
+            own.step(2)
+            return own.t
+    found = list(DataLoader(Stepping(), num_workers=2))
+    assert sorted(int(t) for t in found) == [5, 5, 7, 7], found
+    own.step()
+    """)
+
+
+def test_steps_in_a_backward_pass_and_in_other_threads() -> None:
+    script("""
+    param = torch.nn.Parameter(torch.zeros(50_000))
+    optimizer = steprule.torch.SGD([param], lr=1.0)
+    def hook(tensor):
+        optimizer.step()
+        tensor.grad = None
+    param.register_post_accumulate_grad_hook(hook)
+    for t in range(1, 50):
+        param.sum().backward()
+        assert (param == -t).all()
+    several = [Stepped(20_000) for _ in range(6)]
+    threads = [threading.Thread(target=own.step, args=(60,)) for own in several]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        compute()
+    for thread in threads:
+        thread.join()
+    assert [own.t for own in several] == [60] * 6
+    """)
+
+
+RUNTIME = """
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+/* What LLVM's runtime does when a region begins, as its interface says: four threads, the caller among them. */
+static __thread int inside, number;
+typedef void (*micro)(int32_t *, int32_t *, void *);
+struct part { micro run; void *data; int32_t number; };
+int regions;
+
+int omp_in_parallel(void) { return inside; }
+int omp_get_thread_num(void) { return number; }
+
+static void *work(void *argument) {
+  struct part *part = argument;
+  int32_t global = part->number + 100, bound = part->number;
+  inside = 1, number = part->number;
+  part->run(&global, &bound, part->data);
+  inside = number = 0;
+  return 0;
+}
+
+void __kmpc_fork_call(void *place, int32_t count, micro run, ...) {
+  va_list rest;
+  va_start(rest, run);
+  void *data = count == 1 && place ? va_arg(rest, void *) : 0;
+  va_end(rest);
+  struct part parts[4];
+  pthread_t threads[4];
+  __atomic_add_fetch(&regions, 1, __ATOMIC_RELAXED);
+  for (int k = 3; k >= 0; k--) {
+    parts[k].run = run, parts[k].data = data, parts[k].number = k;
+    if (k) pthread_create(&threads[k], 0, work, &parts[k]);
+  }
+  work(&parts[0]);
+  for (int k = 1; k < 4; k++) pthread_join(threads[k], 0);
+}
+
+void within(void (*run)(void)) { inside = 1; run(); inside = 0; }
+"""
+
+
+def test_regions_of_llvms_runtime_and_steps_within_a_region(tmp_path: Path) -> None:
+    (tmp_path / "runtime.c").write_text(RUNTIME)
+    library = tmp_path / "runtime.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-pthread", "-o", library, tmp_path / "runtime.c"], check=True)
+    script(f"""
+    import ctypes
+    from steprule.runtime import Team
+    from steprule.runtime.driver import driver
+    from steprule.runtime.regions import Region
+    from steprule.doors.torch import launch as launches
+    library = ctypes.CDLL({str(library)!r})
+    region = Region(library, driver().regions)
+    assert region.address
+    launches.team = lambda: Team(4, region)
+    own = Stepped()
+    own.step(100)
+    regions = ctypes.c_int.in_dll(library, "regions")
+    assert regions.value == 100
+    # In somebody's region none is begun.
+    library.within(ctypes.CFUNCTYPE(None)(own.step))
+    assert (own.t, regions.value) == (101, 100)
+    own.step()
+    assert regions.value == 101
+    assert Region(ctypes.CDLL(None), driver().regions).address == 0 or hasattr(ctypes.CDLL(None), "GOMP_parallel")
+    """)
+
+
+def test_without_a_runtime_workers_step() -> None:
+    script("""
+    from steprule.doors.torch import openmp
+    openmp._library = lambda: (_ for _ in ()).throw(OSError("nothing there"))
+    torch.set_num_threads(3)
+    Stepped().step(20)
+    assert len(workers()) == 2
+    """)
