@@ -96,7 +96,7 @@ VARIABLES = (
 @pytest.mark.parametrize("variables", [VARIABLES[0], *(pytest.param(v, marks=pytest.mark.slow) for v in VARIABLES[1:])])
 def test_variables_of_the_environment(variables: str) -> None:
     environment = dict(variable.split("=") for variable in variables.split())
-    script("Stepped().step(100); compute(); Stepped().step(100); assert workers() == []", **environment)
+    script("Stepped().step(100); compute(); Stepped().step(100); assert workers() == []", 120, **environment)
 
 
 def test_a_forked_child_has_workers_of_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from steprule.language.node import symbol
 from steprule.language.walk import postorder
 from steprule.launch.machine import MACHINE
 from steprule.rules import CATALOGUE
-from steprule.runtime import driver
+from steprule.runtime import driver, offsets
 from steprule.runtime.jit import assembly, build
+from steprule.runtime.waiting import Waiting, waiting, with_condition
 from tests.cases import assert_same_bits
 
 F32 = FORMATS["float32"]
@@ -115,11 +117,16 @@ def test_the_search_for_fused_operations_finds_them() -> None:
     assert FUSED.search(assembly(ir, "aarch64-unknown-linux-gnu"))
 
 
+@pytest.mark.parametrize("waits", [waiting, with_condition])
 @pytest.mark.parametrize(("triple", "cpu"), TARGETS)
-def test_the_driver_builds_for_other_machines(triple: str | None, cpu: str) -> None:
-    text = assembly(driver.ir(triple and triple.partition("-")[0]), triple, cpu)
-    assert "drive:" in text
-    assert "gather:" in text
+def test_the_driver_builds_for_other_machines(
+    waits: Callable[[int, int], Waiting], triple: str | None, cpu: str
+) -> None:
+    way = waits(offsets.FUNCTIONS, offsets.LOCKS)
+    text = assembly(driver.ir(way, triple and triple.partition("-")[0]), triple, cpu)
+    for name in ("drive", "alone", "work", "gather", "region.gnu", "region.llvm"):
+        assert f"{name}:" in text
+    assert re.search(r"\b(pause|yield)\b", text)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from steprule.language.node import symbol
 from steprule.language.sums import rounded_once
 from steprule.launch.backend import Bound
 from steprule.launch.sums import blocks_of
+from steprule.runtime import Team
 
 FLAGS = ("-std=c99", "-O1", "-ffp-contract=off", "-shared", "-fPIC")
 
@@ -70,7 +71,7 @@ class CTable:
             if item.row.is_direct:
                 item.row.memories[1] = item.row.memories[1].at(at)
 
-    def prepare(self, threads: int) -> None:
+    def prepare(self, team: Team) -> None:
         """Make copies, and lay out the arguments of every call."""
         self._moved, self._calls, self._kept = [], [], []
         for item, sums in zip(self._items, self._sums, strict=True):

@@ -21,7 +21,7 @@ from steprule.launch.machine import MACHINE
 from steprule.launch.referee import REFEREE
 from steprule.rules import CATALOGUE, Rule, combinators
 from steprule.rules.guard import Guard
-from steprule.runtime import Table, jit
+from steprule.runtime import Table, Team, jit
 from steprule.runtime.addresses import address
 
 MAPS, STATM = Path("/proc/self/maps"), Path("/proc/self/statm")
@@ -201,7 +201,7 @@ def test_a_launch_keeps_its_machine_code(no_collector: None) -> None:
     code = made.code.address
     del rule, made
     assert is_executable(code)
-    table.prepare(2)
+    table.prepare(Team(2))
     table.run()
     np.testing.assert_array_equal(arrays[0], np.repeat(expected, 100))
     del table
