@@ -177,8 +177,8 @@ def check_options(
 
 
 _ANOTHER = (
-    "Load it into one of the class that saved it; to keep its averages here, remove what is not this optimizer's from the "
-    "dict, and set lr and the other options anew, since loading takes those of the dict"
+    "Load it into one of the class that saved it; to keep its averages here, remove what is not this optimizer's from "
+    "the dict, and set lr and the other options anew, since loading takes those of the dict"
 )
 
 
