@@ -19,7 +19,7 @@ example, one that steps every row by a Python function of its arrays::
         def __init__(self, items):
             self._items = items
 
-        def look(self, gradients):
+        def set_gradients(self, gradients):
             for item, at in zip(self._items, gradients):
                 item.row.memories[1] = item.row.memories[1].at(at)
 

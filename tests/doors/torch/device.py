@@ -198,5 +198,5 @@ def _moved(steps: History) -> bool:
 def is_decided(optimizer: Any) -> bool:
     """Whether the device decided about the last step, whose launch is kept for the next."""
     assert optimizer._launch is not None
-    found: bool = optimizer._launch.is_decided
+    found: bool = optimizer._launch.device_decides
     return found

@@ -188,7 +188,7 @@ def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, pl
     codes = {coded: key for key in foreign for coded in (key, *coded_keys(key))}
     left = sorted(key for key in entry if key in codes)
     if left:
-        raise StateError(f"{place} has {', '.join(left)}, which this optimizer does not keep. {_ANOTHER}")
+        raise StateError(f"{place} has {', '.join(left)}, which this optimizer does not keep: from another? {_ANOTHER}")
 
 
 def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions], naming: Naming) -> dict[str, Any]:
