@@ -24,12 +24,19 @@ from steprule.errors import CheckpointError, StateError
 from steprule.rules import CATALOGUE
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults
 from tests.checkpoint.test_fuzz import as_text, parts, put, sealed
-from tests.doors.numpy.test_formats import COMBINATIONS, assert_same_state, combination_id, fitting
+from tests.doors.numpy.test_formats import (
+    COMBINATIONS,
+    EIGHT_BIT,
+    SPLIT24_EIGHT_BIT,
+    assert_same_state,
+    combination_id,
+    fitting,
+)
 
 HALF = 100
 SHAPES: dict[str, tuple[int, ...]] = {"a": (3, 130), "b": (5,), "c": ()}
 PLAIN: list[tuple[str, dict[str, Any]]] = [("float32", {}), ("float64", {}), ("float16", {})]
-QUICK = [COMBINATIONS[0], COMBINATIONS[2]]
+QUICK = [EIGHT_BIT, SPLIT24_EIGHT_BIT]
 """The most common formats, and those of which most numbers follow from random bits."""
 
 
@@ -568,7 +575,7 @@ def test_further_values_may_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_what_a_checkpoint_shows(tmp_path: Path) -> None:
-    sr.save(tmp_path / "x", train(made("adamw", lr=0.5, **COMBINATIONS[0][1]), 4), epoch=1)
+    sr.save(tmp_path / "x", train(made("adamw", lr=0.5, **EIGHT_BIT[1]), 4), epoch=1)
     checkpoint = sr.load(tmp_path / "x")
     assert (checkpoint.rule, checkpoint.t, checkpoint.groups[0]["lr"]) == ("adamw", 4, 0.5)
     assert repr(checkpoint) == "Checkpoint(adamw, 3 parameters, t=4, 808 bytes of state, extra)"

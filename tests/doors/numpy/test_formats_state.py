@@ -20,7 +20,11 @@ from tests.cases import Array, assert_same_bits
 from tests.doors.numpy.test_formats import (
     BFLOAT16,
     COMBINATIONS,
+    EIGHT_BIT,
+    HALF_STOCHASTIC,
     SMALLEST,
+    SPLIT24_EIGHT_BIT,
+    STOCHASTIC,
     arrays,
     assert_same_state,
     combination_id,
@@ -60,7 +64,7 @@ def _reloaded(optimizer: sr.Optimizer, make: Callable[[], sr.Optimizer]) -> sr.O
 
 
 RESUMED = [("adam", *case) for case in COMBINATIONS]
-RESUMED += [(name, *COMBINATIONS[i]) for name in CATALOGUE if name != "adam" for i in (2, 3)]
+RESUMED += [(name, *case) for name in CATALOGUE if name != "adam" for case in (SPLIT24_EIGHT_BIT, STOCHASTIC)]
 
 
 @pytest.mark.parametrize(("name", "dtype", "formats"), RESUMED, ids=combination_id)
@@ -281,7 +285,7 @@ def test_a_step_makes_no_temporary(dtype: str, formats: dict[str, Any]) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["adam", "lion", "rmsprop", "momentum", "adan", "yogi", "adagrad"])
 def test_neighbours_of_a_bad_number_get_the_bits_beside_a_zero(name: str, bad: float) -> None:
-    for dtype, formats in (COMBINATIONS[0], COMBINATIONS[2], COMBINATIONS[5]):
+    for dtype, formats in (EIGHT_BIT, SPLIT24_EIGHT_BIT, HALF_STOCHASTIC):
         hit, spared = (sr.Optimizer(arrays(dtype, [(4, 300)])[0], name, **formats) for _ in range(2))
         rest = np.ones((4, 300), bool)
         rest[1, 150] = False

@@ -19,7 +19,15 @@ from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
 from steprule.rules import CATALOGUE
 from tests.cases import Array
-from tests.doors.numpy.test_formats import COMBINATIONS, SMALLEST, arrays, assert_same_plane, combination_id, fitting
+from tests.doors.numpy.test_formats import (
+    COMBINATIONS,
+    SMALLEST,
+    SPLIT24_EIGHT_BIT,
+    arrays,
+    assert_same_plane,
+    combination_id,
+    fitting,
+)
 from tests.doors.torch.cases import DENSE_ALL, case_id, everything, one_thread, ours, random_gradients, reference
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
@@ -68,7 +76,7 @@ def assert_same_as_numpy(params: list[Tensor], optimizer: Any, other: sr.Optimiz
             assert_same_plane(own, plane.copy(), saved["formats"][place].get(name, ""), f"{what} {place} {name}")
 
 
-SAME = [("adam", *case) for case in COMBINATIONS] + [(name, *COMBINATIONS[2]) for name in CATALOGUE if name != "adam"]
+SAME = [("adam", *case) for case in COMBINATIONS] + [(name, *SPLIT24_EIGHT_BIT) for name in CATALOGUE if name != "adam"]
 
 
 @pytest.mark.parametrize(("name", "dtype", "formats"), SAME, ids=combination_id)
