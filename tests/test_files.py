@@ -167,6 +167,8 @@ def test_a_handler_writes_while_its_own_thread_renames(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["x", "y"]
 
 
+# JAX warns of any fork once another test has imported it, and newer Pythons where there are threads.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore:This process:DeprecationWarning")
 @posix
 def test_a_child_that_was_forked_in_the_middle_holds_up_nobody(tmp_path: Path) -> None:
     children: list[int] = []

@@ -54,7 +54,7 @@ def test_assembly_of_another_machine_has_the_formats_too() -> None:
     ("arguments", "words"),
     [
         (["--states", "3bit"], ["states must be one of float32, bfloat16, 8bit, 4bit", "'3bit'"]),
-        (["--states", "u=8bit"], ["no slot", "m, v"]),
+        (["--states", "u=8bit"], ["which is not a slot", "slots are m, v"]),
         (["--states", "8bit", "--states", "v=8bit"], ["--states is one format, or SLOT=FORMAT"]),
         (["--states", "8bit", "--dtype", "float64"], ["float64", "float32, float16 and bfloat16"]),
         (["--weights", "split24"], ["--weights split24 is for --dtype bfloat16 and float16", "float32"]),

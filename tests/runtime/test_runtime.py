@@ -536,6 +536,21 @@ def test_the_interpreter_may_exit_in_the_middle_of_a_step() -> None:
         """)
 
 
+def test_the_interpreter_waits_at_exit_for_a_compilation() -> None:
+    said = script("""
+    from steprule.runtime import jit
+    held = threading.Event()
+    def compile_for_long():
+        with jit._lock:
+            held.set()
+            time.sleep(0.3)
+            os.write(1, b"compiled")
+    threading.Thread(target=compile_for_long, daemon=True).start()
+    held.wait()
+    """)
+    assert said == "compiled"
+
+
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_nothing_spins_when_idle(way: str) -> None:
     script(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import platform
@@ -30,10 +31,14 @@ _lock = threading.RLock()
 
 
 def _hold() -> None:
-    """Wait, before a fork, until no other thread compiles: the child would have LLVM's lock held forever."""
-    with uninterrupted():  # what a handler raises here goes to nobody, and the fork would go on without the lock
+    """Wait until no other thread compiles, before a fork (the child would have LLVM's lock held forever) or at exit."""
+    with uninterrupted():  # what a handler raises here goes to nobody, and a fork would go on without the lock
         _lock.acquire()
 
+
+# At exit LLVM takes itself down while daemon threads go on: one that were still compiling would end the process with a
+# failed assertion. From here on the main thread alone compiles.
+atexit.register(_hold)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold, after_in_parent=_lock.release, after_in_child=_lock.release)
