@@ -14,6 +14,7 @@ from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
 from steprule.runtime.driver import driver, yield_address
 from steprule.runtime.pool import Team, get_num_threads, pool
+from steprule.runtime.regions import Region
 
 __all__ = ["Table"]
 
@@ -75,7 +76,8 @@ class Table:
         self._address = address(self._job)
         held = self._elements < HOLD_ELEMENTS
         self._alone = functools.partial(driver().alone_held if held else driver().alone, self._address)
-        self._seats = self._region = 0
+        self._seats = 0
+        self._region: Region | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
@@ -90,14 +92,16 @@ class Table:
         self._words[offsets.DONE] = 0
         self._seats = min(team.threads - 1, self._workers)
         if self._seats > 0:
-            self._region = team.region.address if team.region else 0
+            self._region = team.region if team.region and team.region.address else None
             if not self._region:
                 pool().start(self._seats)
 
     def run(self) -> None:
         """Run every chunk once, and return when all are done."""
         if self._seats > 0:
-            driver().drive(self._address, pool().address, self._seats, self._region)
+            # Last the region: it is none in a child that a signal handler has forked meanwhile.
+            place = self._address, pool().address, self._seats
+            driver().drive(*place, self._region.address if self._region else 0)
         else:
             self._alone()
 

@@ -14,6 +14,7 @@ from steprule.errors import HyperparameterError
 from steprule.runtime import offsets
 from steprule.runtime.addresses import address
 from steprule.runtime.driver import driver
+from steprule.runtime.interrupts import uninterrupted
 from steprule.runtime.regions import Region
 from steprule.runtime.waiting import LOCK_BYTES
 
@@ -26,14 +27,15 @@ class Pool:
     def __init__(self) -> None:
         self._workers = 0
         self._memory: NDArray[np.int64] | None = None
-        # Entered again by a signal handler that steps another optimizer while workers start.
+        # Entered again by a finalizer that steps another optimizer while workers start.
         self._lock = threading.RLock()
 
     def start(self, workers: int) -> None:
         """Let there be so many workers, if threads are to be had; otherwise the caller does their part."""
         if self._workers >= workers:
             return
-        with self._lock:
+        # A handler that forked here would leave its child waiting for a thread that only the parent has.
+        with uninterrupted(), self._lock:
             while self._workers < workers:
                 name = f"steprule-{self._workers}"
                 try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 from steprule.runtime.sharing import SEAT
 
@@ -70,27 +71,52 @@ begin:
     )
 
 
+_FORKED_WITHOUT_EXEC = 0x40
+"""Linux's ``PF_FORKNOEXEC``, of the flags in a process's ``stat``: forked, and still running the same program."""
+
+
+def _is_forked() -> bool:
+    try:
+        status = Path("/proc/self/stat").read_text(errors="replace")
+        return bool(int(status.rpartition(")")[2].split()[6]) & _FORKED_WITHOUT_EXEC)
+    except (OSError, ValueError, IndexError):  # no Linux, or a sandbox
+        return False
+
+
+_forked = _is_forked()
+"""Whether this process is a forked child. A region would wait for ever there for threads that the parent's runtime had;
+and a child that imports this package only now cannot know what its parent did."""
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Region:
     """How launches begin a region of a runtime.
 
     Args:
         library: what has the runtime's functions, or is linked with it.
         functions: where ``@region.gnu`` and ``@region.llvm`` are.
-
-    Attributes:
-        address: of the table for the driver; 0 where the library has no such functions, and in a forked child, where
-            the runtime's threads are no more.
     """
 
     def __init__(self, library: ctypes.CDLL, functions: tuple[int, int]) -> None:
         found = _find(library, functions)
         self._table = (ctypes.c_void_p * len(found))(*found)
-        self.address = ctypes.addressof(self._table) if found else 0
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+        self._address = ctypes.addressof(self._table) if found else 0
 
-    def _forget(self) -> None:
-        self.address = 0
+    @property
+    def address(self) -> int:
+        """The address of the table for the driver.
+
+        It is 0 where the library has no such functions, and in a forked child, where the runtime's threads are no more.
+        """
+        return 0 if _forked else self._address
 
 
 def _find(library: ctypes.CDLL, functions: tuple[int, int]) -> list[int | None]:

@@ -17,7 +17,8 @@ __all__ = ["Waiting", "pause_of", "waiting", "with_condition"]
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "loongarch64": 98, "ppc64le": 221, "s390x": 238}
 """The number of Linux's system call, by the kind of processor."""
 _X86 = "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
-_ARM = "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
+# The hint "yield" takes no time at all on most of them: workers would sleep after few microseconds.
+_ARM = "declare void @llvm.aarch64.isb(i32)", "call void @llvm.aarch64.isb(i32 15)"
 _PAUSE = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 LOCK_BYTES = 128
 """Room for a lock, or for a condition variable, on any system: pthreads' take up to 64 bytes."""

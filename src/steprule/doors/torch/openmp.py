@@ -47,5 +47,9 @@ def _library() -> ctypes.CDLL:
         if not handle:
             raise OSError("torch has loaded no libiomp5md.dll")
         return ctypes.CDLL("libiomp5md.dll", handle=handle)
+    program = ctypes.CDLL(None)
+    if sys.platform == "linux" and hasattr(program, "omp_in_parallel"):
+        # Where torch's own calls go, before its libraries are searched: to another runtime if one was preloaded.
+        return program
     name = "libtorch_cpu.dylib" if sys.platform == "darwin" else "libtorch_cpu.so"
     return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
