@@ -34,9 +34,20 @@ begin:
   br label %begin
 }}"""
 _CALCULATE: dict[str, Callable[[int, int], int]] = {
-    **{"add": operator.add, "sub": operator.sub, "mul": operator.mul, "and": operator.and_, "or": operator.or_},
-    **{"shl": operator.lshift, "lshr": operator.rshift, "eq": operator.eq, "ne": operator.ne},
-    **{"uge": operator.ge, "ult": operator.lt, "slt": operator.lt, "sgt": operator.gt, "sle": operator.le},
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "and": operator.and_,
+    "or": operator.or_,
+    "shl": operator.lshift,
+    "lshr": operator.rshift,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "uge": operator.ge,
+    "ult": operator.lt,
+    "slt": operator.lt,
+    "sgt": operator.gt,
+    "sle": operator.le,
 }
 _TYPES = re.compile(r"\b(i1|i8|i32|i64|ptr|void|label|atomic|to|align \d+|acquire|release|acq_rel|monotonic|seq_cst)\b")
 

@@ -487,6 +487,26 @@ def test_without_threads_to_be_had_the_caller_does_the_work(monkeypatch: pytest.
     assert optimizer.t == 1
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_handler_that_raises_while_workers_start_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started, own = threading.Thread.start, list[threading.Thread](), pool.Pool()
+
+    def and_interrupt(self: threading.Thread) -> None:
+        start(self)
+        started.append(self)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pool, "_pool", own)
+    sr.set_num_threads(4)
+    optimizer = sr.Optimizer(np.zeros(100), "sgd", lr=1.0)
+    monkeypatch.setattr(threading.Thread, "start", and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(np.ones(100))
+    optimizer.step(np.ones(100))
+    assert len(started) == 3, "workers that nobody counted"
+    assert optimizer.t == 1
+
+
 def test_optimizers_in_many_threads_while_another_pool_is_busy() -> None:
     script("""
     stop = threading.Event()

@@ -53,6 +53,18 @@ def script(body: str, timeout: float = 120, **environment: str) -> str:
     return done.stdout
 
 
+WAIT = """
+    for _ in range(300):
+        done, code = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(pid, 9)
+    assert (done, code) == (pid, 0), "the child waits"
+"""
+
+
 def test_the_threads_are_those_that_torch_has() -> None:
     script("""
     torch.set_num_threads(3)
@@ -116,6 +128,95 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
     """)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a process was forked")
+def test_a_child_that_imports_only_then_has_workers_of_its_own() -> None:
+    source = """
+    import os, threading, torch
+    torch.set_num_threads(3)
+    torch.ones(3000, 300) @ torch.ones(300, 300)
+    param = torch.nn.Parameter(torch.zeros(200_000))
+    param.grad = torch.ones(200_000)
+    pid = os.fork()
+    if pid == 0:
+        import steprule.torch
+        optimizer = steprule.torch.SGD([param], lr=1.0)
+        optimizer.step()
+        optimizer.step()
+        workers = [thread for thread in threading.enumerate() if thread.name.startswith("steprule-")]
+        os._exit(0 if len(workers) == 2 and (param.detach().numpy() == -2).all() else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    """
+    subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(source)], timeout=60, check=True)
+
+
+@pytest.mark.parametrize("imported", ["before", "after"])
+def test_a_child_forked_before_the_first_step_has_workers_of_its_own(imported: str) -> None:
+    # The parent's torch has computed, and this package cannot have seen the fork.
+    source = f"""
+    import os, time, warnings
+    import torch
+    warnings.simplefilter("ignore", DeprecationWarning)
+    if {imported!r} == "before":
+        import steprule.torch
+    torch.set_num_threads(3)
+    torch.ones(3000, 300) @ torch.ones(300, 300)
+    params = [torch.nn.Parameter(torch.zeros(10_000)) for _ in range(10)]
+    for param in params:
+        param.grad = torch.ones(10_000)
+    pid = os.fork()
+    if pid == 0:
+        import steprule.torch
+        optimizer = steprule.torch.SGD(params, lr=1.0)
+        for _ in range(3):
+            optimizer.step()
+        os._exit(0 if all((param.detach().numpy() == -3).all() for param in params) else 1)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(source + WAIT)], check=True, timeout=120)
+
+
+def test_a_handler_forks_between_the_preparation_and_the_launch() -> None:
+    script(
+        """
+    torch.set_num_threads(3)
+    compute()
+    own, pid = Stepped(), None
+    prepare = launch.Table.prepare
+    def and_fork(table, team):
+        global pid
+        prepare(table, team)
+        pid = os.fork() if pid is None else pid
+    launch.Table.prepare = and_fork
+    own = Stepped()
+    own.step(2)
+    if pid == 0:
+        os._exit(0)
+    """
+        + WAIT
+    )
+
+
+def test_a_runtime_that_was_preloaded_is_torchs(tmp_path: Path) -> None:
+    (tmp_path / "first.c").write_text(FIRST)
+    library = tmp_path / "first.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "first.c", "-ldl"], check=True)
+    script(
+        f"""
+    import ctypes
+    regions = ctypes.c_int.in_dll(ctypes.CDLL({str(library)!r}), "regions")
+    torch.set_num_threads(2)
+    compute()
+    torch.ones(1_000_000).sum()
+    assert regions.value > 0  # torch's own
+    own, before = Stepped(), regions.value
+    before = regions.value
+    for _ in range(10):
+        own.optimizer.step()
+    assert regions.value == before + 10, (regions.value, before)
+    """,
+        LD_PRELOAD=str(library),
+    )
+
+
 def test_steps_in_workers_of_a_data_loader() -> None:
     script("""
     from torch.utils.data import DataLoader, Dataset
@@ -155,6 +256,19 @@ def test_steps_in_a_backward_pass_and_in_other_threads() -> None:
     assert [own.t for own in several] == [60] * 6
     """)
 
+
+FIRST = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+
+int regions;
+
+void GOMP_parallel(void (*run)(void *), void *data, unsigned threads, unsigned flags) {
+  void (*next)(void (*)(void *), void *, unsigned, unsigned) = dlsym(RTLD_NEXT, "GOMP_parallel");
+  __atomic_add_fetch(&regions, 1, __ATOMIC_RELAXED);
+  next(run, data, threads, flags);
+}
+"""
 
 RUNTIME = """
 #include <pthread.h>
