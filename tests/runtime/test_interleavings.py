@@ -119,30 +119,28 @@ def _outside(function: str, value: list[int], memory: Memory) -> None:
 def _evaluate(
     op: str, text: str, words: list[str], value: list[Any], before: str, own: dict[str, Any], memory: Memory
 ) -> Any:
+    if op in ("store", "atomicrmw"):
+        at = value[1]
+        assert at in memory, "a job that is no more was written to"
+        memory[at] = value[0] if op == "store" else memory[at] + value[2]
+        return None
     if op == "phi":
-        place = words.index(f"%{before}")
-        return value[place - 1]
+        return value[words.index(f"%{before}") - 1]
     if op == "getelementptr":
         return value[0] + value[1] * (1 if "getelementptr i8" in text else 8)
     if op == "load":
         return memory[value[0]]
-    if op == "store":
-        assert value[1] in memory, "a store to a job that is no more"
-        memory[value[1]] = value[0]
-    elif op == "cmpxchg":
+    if op == "cmpxchg":
         old = memory[value[0]]
         memory[value[0]] = value[2] if old == value[1] else old
         return old, old == value[1]
-    elif op == "extractvalue":
+    if op == "extractvalue":
         return own[words[0]][value[1]]
-    elif op == "atomicrmw":
-        memory[value[1]] += value[2]
-    elif op == "select":
+    if op == "select":
         return value[1] if value[0] else value[2]
-    elif op == "icmp":
+    if op == "icmp":
         return _CALCULATE[words[0]](value[1], value[2])
-    else:
-        return _CALCULATE[op](value[0], value[1])
+    return _CALCULATE[op](value[0], value[1])
 
 
 def _memory(counts: tuple[int, int], grains: tuple[int, int]) -> Memory:
