@@ -166,8 +166,8 @@ def explore(ir: str, workers: int, counts: tuple[int, int], grains: tuple[int, i
         threads, words = state
         for number, thread in enumerate(threads):
             memory = dict(words)
-            leader, *others = (*threads[:number], machine.step(thread, memory), *threads[number + 1 :])
-            after = (leader, *sorted(others)), tuple(sorted(memory.items()))
+            moved = [*threads[:number], machine.step(thread, memory), *threads[number + 1 :]]
+            after = (moved[0], *sorted(moved[1:])), tuple(sorted(memory.items()))
             if after not in before:
                 todo.append(after)
             before.setdefault(after, []).append(state)
