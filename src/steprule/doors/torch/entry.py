@@ -110,7 +110,7 @@ class Entry(Target):
 
     def key_of(self, value: str, codec: Codec, spec: PlaneSpec) -> str:
         """Return the key of a plane of a value that is kept so."""
-        return _key_of(self.called[value], codec, spec.suffix)
+        return _key_of(self._named(value), codec, spec.suffix)  # a document may name any value
 
     def read(self, entry: Mapping[str, Any], group: Mapping[str, Any] | None = None) -> ParameterState:
         """Return the state that an entry tells, in whatever formats; planes are its own tensors.
