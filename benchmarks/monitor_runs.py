@@ -327,7 +327,7 @@ ILL = (
     Run(
         "8 bits, a loss of 1e-16",
         on_digits("AdamW", states="8bit", min_elements=0, loss=lambda t, x: x * 1e-16),
-        "slot in too few bits",
+        "slot precision too low",
         ("epsilon too large", "learning rate too low"),
     ),
 )

@@ -22,7 +22,7 @@ SOURCE = Path(steprule.__file__).parent
 
 # Each room may import from the rooms before it. Rooms of one row do not see each other.
 ROWS = [
-    {"errors", "version", "files", "install", "looks"},
+    {"errors", "version", "files", "install", "style"},
     {"language", "usercode", "checkpoint"},
     {"rules", "formats", "schedules"},
     {"compile"},

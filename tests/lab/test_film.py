@@ -29,7 +29,7 @@ from steprule.film.shots import walked
 from steprule.film.views import Map
 from steprule.lab.films import lasts, scene, shot
 from steprule.lab.presets import presets
-from steprule.looks import DARK, LIGHT
+from steprule.style import DARK, LIGHT
 from tests import ROOT
 
 pytestmark = pytest.mark.apart
@@ -232,7 +232,7 @@ def test_what_the_surface_hides_is_paler() -> None:
     places, hidden = relief.place(np.array([[0.0, 0.5], [0.0, -0.5], [0.9, 0.5], [3.0, 0.0]]))
     assert hidden.tolist()[:3] == [True, False, False]
     assert np.isnan(places[3]).all()
-    track = Track("sgd", "", LIGHT.look(0), np.array([[0.0, -0.5], [0.9, 0.5], [0.0, 0.5]]), np.arange(3), np.ones(3))
+    track = Track("sgd", "", LIGHT.style(0), np.array([[0.0, -0.5], [0.9, 0.5], [0.0, 0.5]]), np.arange(3), np.ones(3))
     drawn = compose([Shot("hill", "", ground, [track], 2, turn=(0.0, 0.2))])
     drawn.move(1.0)
     behind, line, head = _lines(drawn, "sgd")

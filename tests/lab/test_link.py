@@ -23,8 +23,8 @@ from steprule.lab.page import constants
 from steprule.lab.presets import presets
 from steprule.lab.surface import ground_of
 from steprule.lab.surfaces import NAMES
-from steprule.looks import DARK, LIGHT
 from steprule.rules import load
+from steprule.style import DARK, LIGHT
 from tests.backends.test_javascript import node
 
 

@@ -83,7 +83,7 @@ ILLS: dict[str, dict[str, Any]] = {
     "weights frozen by rounding": {"frozen": 60.0},
     "dead parameters": {"zeros": 80.0, "idle": 80.0},
     "loss spikes ahead": {"ratio": 2.5**2 * 100},
-    "slot in too few bits": {"error_m": 0.1},
+    "slot precision too low": {"error_m": 0.1},
 }
 
 

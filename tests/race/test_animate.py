@@ -26,13 +26,13 @@ from steprule.cli import race as verb
 from steprule.errors import HyperparameterError, ProblemError, StepruleError
 from steprule.film import NO_FFMPEG, Scene
 from steprule.film.ffmpeg import program
-from steprule.looks import LIGHT
 from steprule.race import Race, Settings, animate, make_plan, run_plan, summarize
 from steprule.race.film import PICTURES
 from steprule.race.problem import Array
 from steprule.race.run import Run
 from steprule.race.scenes import curves_scene, paths_scene
-from steprule.race.theme import looks_of
+from steprule.race.theme import styles_of
+from steprule.style import LIGHT
 from tests.race.cases import QUADRATIC, write_quadratic
 
 pytestmark = pytest.mark.apart
@@ -96,13 +96,13 @@ def test_the_gif_shows_every_rule_where_it_is(plane: Race, film: list[Path]) -> 
     pictures, times = _pictures(film[0])
     assert [picture.shape for picture in pictures] == [(720, 1280, 3)] * 3
     assert times == [600, 40, 2000]
-    looks = looks_of(RULES, LIGHT)
+    styles = styles_of(RULES, LIGHT)
     # The steps pass as the square of the time. At the start all rules are at one place, and the best is on top.
     for picture, step in zip(pictures[1:], (STEPS // 4, STEPS), strict=True):
         for label, place in _heads(plane, step).items():
-            assert picture[place].tolist() == _rgb(looks[label].color), (label, step)
+            assert picture[place].tolist() == _rgb(styles[label].color), (label, step)
     best = summarize(plane.plan, plane.runs)[0].entrant.label
-    assert pictures[0][_heads(plane, 0)[best]].tolist() == _rgb(looks[best].color)
+    assert pictures[0][_heads(plane, 0)[best]].tolist() == _rgb(styles[best].color)
     assert pictures[0][5, 5].tolist() == [255, 255, 255]
 
 
@@ -140,7 +140,7 @@ def test_the_same_race_gives_the_same_gif(plane: Race, film: list[Path], tmp_pat
 def test_heads_that_lie_on_each_other_are_rings(film: list[Path]) -> None:
     plot = _pictures(film[0])[0][0][:, :740].reshape(-1, 3)
     seen = {tuple(color) for color in np.unique(plot, axis=0).tolist()}
-    assert {tuple(_rgb(look.color)) for look in looks_of(RULES, LIGHT).values()} <= seen
+    assert {tuple(_rgb(style.color)) for style in styles_of(RULES, LIGHT).values()} <= seen
 
 
 def _probed(mp4: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def test_interrupted_it_reports_what_there_is(slow: Path, number: signal.Signals
     assert saved["complete"] is False
     assert 2 <= saved["finished"] < 12
     assert saved["finished"] == len(saved["runs"]) == len(_finished(slow))
-    assert "Interrupted. The same command goes on from here." in out
+    assert "Interrupted. Run the same command again to continue." in out
     assert f"{saved['finished']} of 12 runs" in (slow / "out" / "report.html").read_text()
     assert "Traceback" not in out + err
     assert re.search(r"slow: \d+ of 12 runs, \d+ s\.\n", out)

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.looks import LIGHT
 from steprule.race import Race, Settings, make_plan, race, summarize, write
 from steprule.race.figures import _cells, curves, sensitivity
 from steprule.race.run import Run
-from steprule.race.theme import looks_of, spread
+from steprule.race.theme import spread, styles_of
 from steprule.race.words import cells
+from steprule.style import LIGHT
 from tests.race.cases import QUADRATIC, runs_of, sgd_plan, shown, write_quadratic
 
 
@@ -242,8 +242,8 @@ def test_labels_keep_their_distance_and_their_order() -> None:
 
 def test_every_rule_of_the_catalogue_has_a_look_of_its_own() -> None:
     names = list(sr.rules.CATALOGUE)
-    looks = looks_of(names, LIGHT)
-    assert len({repr(look) for look in looks.values()}) == len(names)
+    styles = styles_of(names, LIGHT)
+    assert len({repr(style) for style in styles.values()}) == len(names)
 
 
 @pytest.mark.parametrize(("by", "margin"), [(0.0, "0.00400"), (-0.05, "0.00400"), (-5.0, "0.00400"), (5.0, "0.00900")])

@@ -138,7 +138,7 @@ def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
     kept = f", {done.resumed} of them from earlier" if done.resumed else ""
     typer.echo(f"{done.plan.problem.name}: {counted}{kept}, {time.perf_counter() - begin:.0f} s.")
     if done.interrupted:
-        typer.echo("Interrupted. The same command goes on from here.")
+        typer.echo("Interrupted. Run the same command again to continue.")
     typer.echo(f"Report: {report}")
 
 

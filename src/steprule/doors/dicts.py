@@ -19,7 +19,7 @@ from steprule.formats import CODING, EARLIER_CODING
 __all__ = ["dict_of", "from_dict"]
 
 _VERSION = 3
-"""Since 2 formats are told; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
+"""Since 2 formats are stored; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
 _MOST = 2**63 - 1
 """The steps that can be counted: one more is to come."""
 _KEYS = ("version", "rule", "t", "groups", "slots")

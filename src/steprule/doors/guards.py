@@ -37,14 +37,14 @@ class HasGuards:
         Raises:
             StateError: for other guards, and for what is not a count.
         """
-        told = extra.get("guard", {})
-        counts = [told.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(told, Mapping) else [-1]
+        earlier = extra.get("guard", {})
+        counts = [earlier.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(earlier, Mapping) else [-1]
         if any(type(count) is not int or count < 0 for count in counts):
-            raise StateError(f"the checkpoint has {told!r} for the counts of skipped steps, expected integers")
+            raise StateError(f"the checkpoint has {earlier!r} for the counts of skipped steps, expected integers")
         options = self.guards.options
-        other = [name for name, value in options.items() if name in told and told[name] != value]
+        other = [name for name, value in options.items() if name in earlier and earlier[name] != value]
         if other and hyperparameters:
-            saved, own = (", ".join(f"{name}={of[name]!r}" for name in other) for of in (told, options))
+            saved, own = (", ".join(f"{name}={of[name]!r}" for name in other) for of in (earlier, options))
             raise StateError(
                 f"the run was saved with {saved}, and this optimizer has {own}. Make it with the same options, or load "
                 "with hyperparameters=False, which keeps its own"

@@ -115,8 +115,8 @@ class Target:
         return self.called.get(value, value)
 
     def _check_names(self, was: Mapping[str, Codec], saved: Mapping[str, Any]) -> None:
-        told = {value: self.planes(value, codec) for value, codec in was.items()}
-        keys = {plane: one.key for planes in told.values() for plane, one in planes.items()}
+        saved_planes = {value: self.planes(value, codec) for value, codec in was.items()}
+        keys = {plane: one.key for planes in saved_planes.values() for plane, one in planes.items()}
         is_whole = all(value in was for value in self.codecs if value != self.parameter)
         if is_whole and saved.keys() == keys.keys():
             return
@@ -125,7 +125,7 @@ class Target:
             expected = [one.key for value, codec in self.codecs.items() for one in self.planes(value, codec).values()]
             raise StateError(f"{self.what}: {other_keys(has, expected)}")
         plane = next(plane for plane in keys if plane not in saved)
-        value = next(value for value, planes in told.items() if plane in planes)
+        value = next(value for value, planes in saved_planes.items() if plane in planes)
         raise StateError(
             f"{self.what}: the state has the slots {sorted(has)}, and no {keys[plane]}, which belongs to "
             f"{self._named(value)} in the format {was[value].name}"

@@ -10,7 +10,7 @@ import numpy as np
 from steprule.film.draw import LABEL, clean, dashes, in_order, marker, tick, whole
 from steprule.film.ground import Array
 from steprule.film.shots import Shot, Track, walked
-from steprule.looks import Theme
+from steprule.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -48,14 +48,14 @@ class Chart:
         self.moving: list[Artist] = in_order(self._curves)
 
     def _curve(self, axes: Axes, track: Track, theme: Theme) -> tuple[Line2D, Line2D]:
-        (line,) = axes.plot([], [], color=track.look.color, linestyle=dashes(track.look), linewidth=2.4)
+        (line,) = axes.plot([], [], color=track.style.color, linestyle=dashes(track.style), linewidth=2.4)
         rim: dict[str, Any] = {
             "markeredgecolor": theme.paper,
             "markeredgewidth": 1.2,
             "linestyle": "none",
             "clip_on": True,
         }
-        (head,) = axes.plot([], [], **marker(track.look, _HEAD), **rim)
+        (head,) = axes.plot([], [], **marker(track.style, _HEAD), **rim)
         return line, head
 
     def _scale(self, axes: Axes, tracks: Sequence[Track]) -> None:

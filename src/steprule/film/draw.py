@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steprule.looks import Look, Theme
+from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -81,23 +81,23 @@ def clean(axes: Axes, theme: Theme) -> None:
     axes.tick_params(which="both", color=theme.muted, labelcolor=theme.muted, labelsize=LABEL, length=4, pad=4)
 
 
-def dashes(look: Look) -> Any:
+def dashes(style: Style) -> Any:
     """Return matplotlib's dashes, in widths of the line."""
-    return (0, tuple(part / 2 for part in look.dash)) if look.dash else "solid"
+    return (0, tuple(part / 2 for part in style.dash)) if style.dash else "solid"
 
 
-def marker(look: Look, size: float) -> dict[str, Any]:
+def marker(style: Style, size: float) -> dict[str, Any]:
     """Return the properties of a mark that is so large, in points."""
-    return {"marker": _MARKERS[look.shape], "markersize": size * _SIZES[look.shape], "color": look.color}
+    return {"marker": _MARKERS[style.shape], "markersize": size * _SIZES[style.shape], "color": style.color}
 
 
 def sign(name: str, theme: Theme, scale: float) -> dict[str, Any]:
     """Return the properties of the ring of a start, or of the cross of a minimum."""
     if name == START:
-        looks = {"marker": "o", "markersize": 11, "markeredgewidth": 2.2, "markerfacecolor": theme.paper}
-        return {**looks, "markersize": 11 * scale, "markeredgecolor": theme.text}
-    looks = {"marker": "+", "markersize": 17 * scale, "markeredgewidth": 2.4, "color": theme.text}
-    return {**looks, "path_effects": halo(theme.paper, 5.0)}
+        styles = {"marker": "o", "markersize": 11, "markeredgewidth": 2.2, "markerfacecolor": theme.paper}
+        return {**styles, "markersize": 11 * scale, "markeredgecolor": theme.text}
+    styles = {"marker": "+", "markersize": 17 * scale, "markeredgewidth": 2.4, "color": theme.text}
+    return {**styles, "path_effects": halo(theme.paper, 5.0)}
 
 
 def rgb(color: Sequence[float]) -> tuple[float, float, float]:
@@ -146,11 +146,11 @@ def width_of(text: Text) -> float:
     return text.get_window_extent().width / text.figure.dpi
 
 
-def line_of(figure: Figure, x: Sequence[float], y: Sequence[float], look: Look, **more: Any) -> Line2D:
+def line_of(figure: Figure, x: Sequence[float], y: Sequence[float], style: Style, **more: Any) -> Line2D:
     """Draw a line between points in inches."""
     from matplotlib.lines import Line2D
 
-    more = {"linestyle": dashes(look), "color": look.color, **more}
+    more = {"linestyle": dashes(style), "color": style.color, **more}
     line = Line2D(x, y, transform=figure.dpi_scale_trans, **more)
     figure.add_artist(line)
     return line

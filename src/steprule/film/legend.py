@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from steprule.film.draw import MINIMUM, START, line_of, marker, measured, sign, width_of, write
 from steprule.film.shots import Shot, Track
-from steprule.looks import Theme
+from steprule.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -82,9 +82,9 @@ class Legend:
         self.moving = [text for plain, late, _ in self._changing for text in (plain, late)]
 
     def _draw(self, track: Track, x: float, y: float, size: float, squeeze: float) -> None:
-        line_of(self._figure, [x, x + _SWATCH - 0.1], [y, y], track.look, linewidth=2.8)
+        line_of(self._figure, [x, x + _SWATCH - 0.1], [y, y], track.style, linewidth=2.8)
         head: dict[str, Any] = {"markeredgecolor": self._theme.paper, "markeredgewidth": 1.4, "linestyle": "none"}
-        line_of(self._figure, [x + _SWATCH - 0.1], [y], track.look, **{**marker(track.look, 0.62 * size), **head})
+        line_of(self._figure, [x + _SWATCH - 0.1], [y], track.style, **{**marker(track.style, 0.62 * size), **head})
         x += _SWATCH + _GAP
         write(self._figure, x, y, track.name, size, self._words, color=self._theme.text)
         if self._is_below:

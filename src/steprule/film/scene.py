@@ -29,7 +29,7 @@ from steprule.film.ground import Array
 from steprule.film.legend import Legend, signs
 from steprule.film.shots import Shot, Track, walked
 from steprule.film.views import Map, Solid, View, mark
-from steprule.looks import LIGHT, Theme
+from steprule.style import LIGHT, Theme
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -191,8 +191,8 @@ class _Comet:
         self._view, self._track = view, track
         self._places, self._hidden = view.place(track.points, track.steps)
         style: dict[str, Any] = {
-            "color": track.look.color,
-            "linestyle": dashes(track.look),
+            "color": track.style.color,
+            "linestyle": dashes(track.style),
             "solid_joinstyle": "round",
             "gid": track.name,
         }
@@ -202,7 +202,7 @@ class _Comet:
         )
         rim: dict[str, Any] = {"markeredgecolor": theme.paper, "markeredgewidth": 1.8, "linestyle": "none"}
         (self._head,) = view.axes.plot(
-            [], [], gid=track.name, zorder=9, clip_on=False, **marker(track.look, _HEAD), **rim
+            [], [], gid=track.name, zorder=9, clip_on=False, **marker(track.style, _HEAD), **rim
         )
         self._size = self._head.get_markersize()
         self.layers: tuple[Artist, ...] = (self._behind, self._line, self._head)

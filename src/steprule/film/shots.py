@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steprule.film.ground import Array, Ground
-from steprule.looks import Look
+from steprule.style import Style
 
 __all__ = ["Shot", "Track", "walked"]
 
@@ -23,7 +23,7 @@ class Track:
     Attributes:
         name: of the rule.
         note: its settings, in short.
-        look: how it is drawn.
+        style: how it is drawn.
         points: where it was, as rows; all finite.
         steps: after which steps, rising from 0.
         losses: there.
@@ -34,7 +34,7 @@ class Track:
 
     name: str
     note: str
-    look: Look
+    style: Style
     points: Array
     steps: Array
     losses: Array

@@ -10,7 +10,7 @@ import numpy as np
 from steprule.film.draw import LABEL, MINIMUM, START, clean, halo, rgb, sign, tick, whole
 from steprule.film.ground import BANDS, Array, Ground
 from steprule.film.relief import Relief
-from steprule.looks import Theme
+from steprule.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

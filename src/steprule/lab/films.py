@@ -12,7 +12,7 @@ from steprule.errors import HyperparameterError
 from steprule.lab.link import Entry, Situation
 from steprule.lab.surface import Array, Surface, ground_of
 from steprule.lab.trajectory import finite, trajectory
-from steprule.looks import LIGHT, THEMES, Theme
+from steprule.style import LIGHT, THEMES, Theme
 
 if TYPE_CHECKING:
     from steprule.film import Encoded, Scene, Shot, Track
@@ -136,7 +136,7 @@ def _track(situation: Situation, entry: Entry, theme: Theme) -> Track:
     return Track(
         name=entry.name,
         note=_settings(entry),
-        look=theme.look(entry.slot),
+        style=theme.style(entry.slot),
         points=points[:count],
         steps=np.arange(count),
         losses=np.broadcast_to(situation.surface.loss(points[:count].T), (count,)),

@@ -16,7 +16,7 @@ from steprule.lab.presets import first_view, presets
 from steprule.lab.surface import Surface
 from steprule.lab.surfaces import surfaces
 from steprule.lab.view import View
-from steprule.looks import DARK, DASHES, LIGHT, SHAPES, THEMES
+from steprule.style import DARK, DASHES, LIGHT, SHAPES, THEMES
 from steprule.version import __version__
 
 __all__ = ["constants", "page", "paints"]

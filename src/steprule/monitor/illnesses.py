@@ -294,7 +294,7 @@ ILLNESSES: Sequence[Illness] = (
         lambda e: f"Pass update_clip=True, or {_forget(e)}.",
     ),
     Illness(
-        "slot in too few bits",
+        "slot precision too low",
         lambda seen: None if seen.worst_slot is None else seen.worst_slot[1] / seen.limit(seen.worst_slot[0]),
         LEAST,
         _slot_evidence,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steprule.film.draw import dashes, new_figure
-from steprule.looks import Look, Theme
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import EQUAL, Row, Scale
-from steprule.race.theme import WIDTH, bare, looks_of, panel_title, panels, short, spread, title
+from steprule.race.theme import WIDTH, bare, panel_title, panels, short, spread, styles_of, title
 from steprule.race.words import rate
+from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,14 +39,14 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     longest = max((len(short(row.entrant.label)) for row in shown), default=0)
     axes = figure.add_axes((0.125, 0.12, 0.685 - 0.0135 * longest, 0.71))
     bare(axes, theme)
-    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
-    ends = [_curve(axes, plan, row, looks[row.entrant.label]) for row in shown]
+    styles = styles_of([entrant.label for entrant in plan.entrants], theme)
+    ends = [_curve(axes, plan, row, styles[row.entrant.label]) for row in shown]
     loss_axis(axes, [float(losses(plan, row).min()) for row in shown], plan)
     axes.set_xlim(0, plan.epochs)
     axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
     axes.set_ylabel("training loss", color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _end_labels(axes, shown, ends, looks, theme)
+    _end_labels(axes, shown, ends, styles, theme)
     note = f"{plan.problem.name} · {_seeds(shown)}"
     title(figure, "Training loss, each rule at its best learning rate", note, theme)
     return figure
@@ -62,7 +62,7 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     figure = new_figure(WIDTH, height, theme.paper)
     top, bottom = 1 - 1.15 / height, 0.6 / height
     grid = figure.add_gridspec(lines, columns, left=0.125, right=0.98, top=top, bottom=bottom, hspace=0.42, wspace=0.1)
-    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
+    styles = styles_of([entrant.label for entrant in plan.entrants], theme)
     first: Axes | None = None
     for index, row in enumerate(shown):
         axes = figure.add_subplot(grid[divmod(index, columns)], sharex=first, sharey=first)
@@ -70,7 +70,7 @@ def sensitivity(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
         bare(axes, theme)
         for other in shown:
             axes.plot(*_over_lr(other), color=theme.muted, alpha=0.3, linewidth=1.0, zorder=1)
-        _panel(axes, row, plan, looks[row.entrant.label], theme)
+        _panel(axes, row, plan, styles[row.entrant.label], theme)
         axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(shown))
     if first is not None:
         first.set_xscale("log")
@@ -107,7 +107,7 @@ def losses(plan: Plan, row: Row) -> Array:
     return histories.clip(*_limits(row.scale))
 
 
-def _curve(axes: Axes, plan: Plan, row: Row, style: Look) -> float:
+def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
     """Draw the median and the range over the seeds; return where the line ends."""
     histories = losses(plan, row)
     x, middle = np.arange(plan.epochs + 1), np.median(histories, axis=0)
@@ -116,7 +116,7 @@ def _curve(axes: Axes, plan: Plan, row: Row, style: Look) -> float:
     return float(middle[-1])
 
 
-def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: dict[str, Look], theme: Theme) -> None:
+def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], styles: dict[str, Style], theme: Theme) -> None:
     """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
     if not rows:
         return
@@ -126,7 +126,7 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
     size = 10 if len(rows) <= 12 else 8
     for row, end, place in zip(rows, wanted, places, strict=True):
         assert row.best is not None
-        style = looks[row.entrant.label]
+        style = styles[row.entrant.label]
         axes.plot(
             [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
             color=style.color, linestyle=dashes(style), linewidth=1.6,
@@ -147,7 +147,7 @@ def _end_labels(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: d
         )  # fmt: skip
 
 
-def _panel(axes: Axes, row: Row, plan: Plan, style: Look, theme: Theme) -> None:
+def _panel(axes: Axes, row: Row, plan: Plan, style: Style, theme: Theme) -> None:
     x, y = _over_lr(row)
     _, top = _limits(row.scale)
     lows = [_clip(point.losses[0], row.scale) for point in row.points if point.runs]
@@ -167,7 +167,7 @@ def _panel(axes: Axes, row: Row, plan: Plan, style: Look, theme: Theme) -> None:
     panel_title(axes, row.entrant.label, share if row.best else "diverged", theme)
 
 
-def _shade(axes: Axes, row: Row, plan: Plan, style: Look) -> None:
+def _shade(axes: Axes, row: Row, plan: Plan, style: Style) -> None:
     """Shade the learning rates that count as forgiving, where that share is shown."""
     if row.best is None or row.forgiving is None:
         return

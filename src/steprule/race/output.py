@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steprule.looks import DARK, LIGHT, Theme
 from steprule.race.figures import curves, sensitivity
 from steprule.race.folder import write_files
 from steprule.race.paths import paths
@@ -17,6 +16,7 @@ from steprule.race.runner import Race
 from steprule.race.store import to_json
 from steprule.race.summary import Row, summarize
 from steprule.race.theme import to_png
+from steprule.style import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,13 +10,13 @@ import numpy as np
 from steprule.film import Ground
 from steprule.film.draw import new_figure
 from steprule.film.views import shade
-from steprule.looks import Look, Theme
 from steprule.race.check import metrics_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, looks_of, panel_title, panels, title
+from steprule.race.theme import WIDTH, panel_title, panels, styles_of, title
 from steprule.race.words import rate
+from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,12 +40,12 @@ def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     grid = figure.add_gridspec(
         lines, columns, left=0.02, right=0.98, top=1 - 0.95 / height, bottom=0.1 / height, hspace=0.16, wspace=0.05
     )
-    looks = looks_of([entrant.label for entrant in plan.entrants], theme)
+    styles = styles_of([entrant.label for entrant in plan.entrants], theme)
     ground = ground_of(plan)
     for index, row in enumerate(shown):
         axes = figure.add_subplot(grid[divmod(index, columns)])
         _backdrop(axes, ground, theme)
-        _path(axes, row, looks[row.entrant.label], theme)
+        _path(axes, row, styles[row.entrant.label], theme)
         axes.set(xlim=(left, right), ylim=(low, high))
     title(figure, "Paths, each rule at its best learning rate", f"{plan.problem.name} · {_NOTE}", theme)
     return figure
@@ -74,7 +74,7 @@ def _backdrop(axes: Axes, ground: Ground, theme: Theme) -> None:
         spine.set_visible(False)
 
 
-def _path(axes: Axes, row: Row, style: Look, theme: Theme) -> None:
+def _path(axes: Axes, row: Row, style: Style, theme: Theme) -> None:
     assert row.best is not None
     points = np.array(row.best.runs[0].path)
     axes.plot(*points.T, color=style.color, linewidth=1.3, zorder=3)

@@ -9,12 +9,12 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from steprule.looks import DARK, LIGHT
 from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.summary import EQUAL, FORGIVING, NEAR_ZERO, Row
 from steprule.race.words import ACCURACY, HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
 from steprule.race.words import FORGIVING as SHARE
+from steprule.style import DARK, LIGHT
 from steprule.version import __version__
 
 __all__ = ["Pictures", "report"]
@@ -75,7 +75,7 @@ def _warning(race: Race) -> str:
     done, all_of_them = len(race.runs), len(race.plan.tasks)
     return (
         f'<p class="warn"><b>Not finished:</b> {done} of {all_of_them} runs. Medians are over the seeds that are '
-        "finished. The same command goes on from here.</p>"
+        "finished. Run the same command again to continue.</p>"
     )
 
 
@@ -154,7 +154,7 @@ def _breakable(label: str) -> str:
 def _swatch(slot: int) -> str:
     """Return a dot in the colour of the rule's lines; a ring where the lines are dashed."""
     color = f"var(--rule-{slot % len(LIGHT.palette)})"
-    fill = f"border:.2em solid {color}" if LIGHT.look(slot).dash else f"background:{color}"
+    fill = f"border:.2em solid {color}" if LIGHT.style(slot).dash else f"background:{color}"
     return f'<span class="swatch" style="{fill}"></span>'
 
 

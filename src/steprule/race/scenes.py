@@ -10,14 +10,14 @@ import numpy as np
 from steprule.film import Scene, Shot, Track, compose
 from steprule.film.draw import HEIGHT, WIDTH, dashes, line_of, marker, new_figure, width_of, write
 from steprule.film.shots import walked
-from steprule.looks import LIGHT, Look
 from steprule.race.figures import loss_axis, losses
 from steprule.race.paths import ground_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import bare, looks_of, short, spread
+from steprule.race.theme import bare, short, spread, styles_of
 from steprule.race.words import rate
+from steprule.style import LIGHT, Style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -41,35 +41,35 @@ _LETTERS = 24.0
 
 def paths_scene(plan: Plan, rows: Sequence[Row]) -> Scene:
     """Return all paths over one surface, each at its best learning rate from the first seed's start."""
-    looks = looks_of([entrant.label for entrant in plan.entrants], LIGHT)
+    styles = styles_of([entrant.label for entrant in plan.entrants], LIGHT)
     ground = ground_of(plan)
     # The best, which is the first, is on top.
-    tracks = [_track(row, looks[row.entrant.label], ground.loss, -place) for place, row in enumerate(rows)]
+    tracks = [_track(row, styles[row.entrant.label], ground.loss, -place) for place, row in enumerate(rows)]
     end = max(float(track.steps[-1]) for track in tracks)
     return compose([Shot(plan.problem.name, "each rule at its best learning rate", ground, tracks, end)])
 
 
-def _track(row: Row, look: Look, loss: Callable[[Array], Array], front: int) -> Track:
+def _track(row: Row, style: Style, loss: Callable[[Array], Array], front: int) -> Track:
     assert row.best is not None
     run = row.best.runs[0]
     points, steps = np.array(run.path, float), np.array(run.path_steps)
     if steps[-1] < run.steps:  # it rests
         points, steps = np.concatenate((points, points[-1:])), np.append(steps, run.steps)
     lost = run.steps if run.diverged else None
-    return Track(short(row.entrant.label), _rate(row), look, points, steps, loss(points.T), lost, front)
+    return Track(short(row.entrant.label), _rate(row), style, points, steps, loss(points.T), lost, front)
 
 
 def curves_scene(plan: Plan, rows: Sequence[Row]) -> Scene:
     """Return the median training losses over the epochs, with the names at the ends of their lines."""
     figure = new_figure(WIDTH, HEIGHT, LIGHT.paper)
-    looks = looks_of([entrant.label for entrant in plan.entrants], LIGHT)
+    styles = styles_of([entrant.label for entrant in plan.entrants], LIGHT)
     _words(figure, 0.4, 6.65, "Training loss, each rule at its best learning rate", 26, 12.0, fontweight="bold")
     seeds = max(len(row.best.runs) for row in rows if row.best)
     note = f"median of {seeds} seeds" if seeds > 1 else "one seed"
     _words(figure, 0.4, 6.15, f"{plan.problem.name} · {note}", 18, 12.0, color=LIGHT.muted)
-    ends = _Ends(figure, rows, looks)
+    ends = _Ends(figure, rows, styles)
     axes = _loss_axes(figure, plan, WIDTH - 1.3 - ends.width)
-    curves = [_Curve(axes, np.median(losses(plan, row), axis=0), looks[row.entrant.label]) for row in rows]
+    curves = [_Curve(axes, np.median(losses(plan, row), axis=0), styles[row.entrant.label]) for row in rows]
     loss_axis(axes, [min(loss for run in row.best.runs for loss in run.history) for row in rows if row.best], plan)
     axes.set(xlim=(0, plan.epochs), ylim=axes.get_ylim())
 
@@ -97,11 +97,11 @@ def _loss_axes(figure: Figure, plan: Plan, width: float) -> Axes:
 class _Curve:
     """The line of a rule up to an epoch, and its head."""
 
-    def __init__(self, axes: Axes, losses: Array, look: Look) -> None:
+    def __init__(self, axes: Axes, losses: Array, style: Style) -> None:
         self._axes, self._losses = axes, losses
-        (self._line,) = axes.plot(losses, color=look.color, linestyle=dashes(look), linewidth=3.6)
+        (self._line,) = axes.plot(losses, color=style.color, linestyle=dashes(style), linewidth=3.6)
         rim: dict[str, Any] = {"linestyle": "none", "markeredgecolor": LIGHT.paper, "markeredgewidth": 1.6}
-        (self._head,) = axes.plot([], [], clip_on=False, **marker(look, 12), **rim)
+        (self._head,) = axes.plot([], [], clip_on=False, **marker(style, 12), **rim)
         self.layers = (self._line, self._head)
 
     def move(self, epoch: float, calm: float) -> tuple[float, float, float]:
@@ -119,11 +119,11 @@ class _Curve:
 class _Ends:
     """The names of the curves, which ride at their ends and keep their distance; all in inches."""
 
-    def __init__(self, figure: Figure, rows: Sequence[Row], looks: dict[str, Look]) -> None:
+    def __init__(self, figure: Figure, rows: Sequence[Row], styles: dict[str, Style]) -> None:
         self._gap = min(0.4, (_HIGH - _LOW) / max(1, len(rows) - 1))
         self._names, size = _names(figure, rows, 55 * self._gap, 3.5)
         self._rates = [_words(figure, 0, 0, _rate(row), 0.7 * size, color=LIGHT.muted) for row in rows]
-        self._leaders = [line_of(figure, [], [], looks[row.entrant.label], linewidth=2) for row in rows]
+        self._leaders = [line_of(figure, [], [], styles[row.entrant.label], linewidth=2) for row in rows]
         self._widths = [width_of(name) + 0.15 for name in self._names]
         self.width = _LEADER + max(map(sum, zip(self._widths, map(width_of, self._rates), strict=True))) + _EDGE
         self.layers: tuple[Artist, ...] = (*self._leaders, *self._names, *self._rates)

@@ -1,4 +1,4 @@
-"""How the figures look: bare axes, short names, titles."""
+"""Style of the figures: bare axes, short names, titles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steprule.film.draw import drawable
-from steprule.looks import Look, Theme
+from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "WIDTH",
     "bare",
-    "looks_of",
     "panel_title",
     "panels",
     "short",
     "spread",
+    "styles_of",
     "title",
     "to_png",
 ]
@@ -34,9 +34,9 @@ WIDTH = 6.4
 """Inches. Narrow, so that the letters can still be read on a telephone."""
 
 
-def looks_of(labels: Sequence[str], theme: Theme) -> dict[str, Look]:
+def styles_of(labels: Sequence[str], theme: Theme) -> dict[str, Style]:
     """Return how each rule is drawn."""
-    return {label: theme.look(index) for index, label in enumerate(labels)}
+    return {label: theme.style(index) for index, label in enumerate(labels)}
 
 
 def bare(axes: Axes, theme: Theme) -> None:

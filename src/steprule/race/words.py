@@ -51,8 +51,8 @@ def rate(lr: float | None) -> str:
 
 def columns(rows: Sequence[Row], texts: Sequence[Sequence[str]]) -> list[int]:
     """Return which of ``HEADINGS`` have something to tell: the runs only where some are missing."""
-    told = [i for i in range(len(HEADINGS)) if i <= LOSS or any(text[i] != "–" for text in texts)]
-    return [i for i in told if i != _RUNS or any(row.finished < row.expected for row in rows)]
+    shown = [i for i in range(len(HEADINGS)) if i <= LOSS or any(text[i] != "–" for text in texts)]
+    return [i for i in shown if i != _RUNS or any(row.finished < row.expected for row in rows)]
 
 
 def cells(row: Row, written: Callable[[float], str] = loss) -> tuple[str, ...]:

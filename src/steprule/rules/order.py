@@ -50,7 +50,7 @@ def check_order(
                     function,
                     name,
                     f"returns {called[0]} in the place of {place}: results come in the order of the arguments, "
-                    f"{', '.join(expected)}. If that is meant, call the variable otherwise",
+                    f"{', '.join(expected)}. If that is meant, give the variable another name",
                     at_return=True,
                 )
 

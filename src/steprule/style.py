@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DARK", "DASHES", "LIGHT", "SHAPES", "THEMES", "Look", "Theme"]
+__all__ = ["DARK", "DASHES", "LIGHT", "SHAPES", "THEMES", "Style", "Theme"]
 
 DASHES: tuple[tuple[int, ...], ...] = ((), (7, 3), (2, 3), (9, 3, 2, 3))
 """Of a line that is two units wide: on, off, ..."""
@@ -14,7 +14,7 @@ _Rgb = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How one rule is drawn."""
 
     color: str
@@ -59,10 +59,10 @@ class Theme:
     contour: _Rgb
     palette: tuple[str, ...]
 
-    def look(self, slot: int) -> Look:
+    def style(self, slot: int) -> Style:
         """Return how the rule in a slot is drawn: seven colours, then the same ones dashed."""
         rounds = slot // len(self.palette) % len(DASHES)
-        return Look(self.palette[slot % len(self.palette)], DASHES[rounds], SHAPES[slot % len(SHAPES)])
+        return Style(self.palette[slot % len(self.palette)], DASHES[rounds], SHAPES[slot % len(SHAPES)])
 
     def css(self) -> str:
         """Return the colours as properties of CSS: ``--paper``, ..., and ``--rule-0``, ... of the palette."""
