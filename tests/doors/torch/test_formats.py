@@ -57,9 +57,8 @@ def key_of(entry: dict[str, Any], plane: str) -> str:
     value, _, suffix = plane.partition(".")
     names = {
         "low": ["param_low"],
-        "scale": [f"{value}_scale"],
         "": [*(f"{value}_{name}" for name in SLOT_FORMATS), value],
-    }[suffix]
+    }.get(suffix, [f"{value}_{suffix}"])
     return next(name for name in names if name in entry)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -80,14 +80,12 @@ class Coded:
     """A slot in codes, of any format but 8 bits: several may share an item, so their shape is not the parameter's.
 
     Attributes:
-        codes: the codes, in rows of the parameter's first axis.
-        scale: what neighbours in a row share.
+        planes: in the format's order; codes in rows of the parameter's first axis, and last what neighbours share.
         shape: the parameter's.
         format: what tells how the numbers are kept.
     """
 
-    codes: Array
-    scale: Array
+    planes: tuple[Array, ...]
     shape: tuple[int, ...] = field(metadata={"static": True})
     format: str = field(metadata={"static": True})
 
@@ -98,9 +96,19 @@ class Coded:
         assert codec is not None  # only this file makes such slots
         return codec
 
+    @property
+    def codes(self) -> Array:
+        """The codes, or the first plane of them."""
+        return self.planes[0]
+
+    @property
+    def scale(self) -> Array:
+        """What neighbours in a row share."""
+        return self.planes[-1]
+
     def decode(self) -> Array:
         """Return the numbers that the slot holds, in float32."""
-        return _decoded(self.codec, (self.codes, self.scale), self.shape)
+        return _decoded(self.codec, self.planes, self.shape)
 
 
 _CLASSES: dict[Codec, type[EightBit]] = {
@@ -162,12 +170,8 @@ def _decoded(codec: Codec, planes: tuple[Array, ...], shape: tuple[int, ...]) ->
 
 def planes_of(slot: Any) -> tuple[Any, ...]:
     """Return the planes of a slot in the order of its format's parts."""
-    if isinstance(slot, EightBit):
-        return tuple(slot)
-    if isinstance(slot, Coded):
-        return slot.codes, slot.scale
-    # nnx.Optimizer keeps a named tuple as a mapping of its fields.
-    return (slot["codes"], slot["scale"]) if isinstance(slot, Mapping) else (slot,)
+    # Whatever a slot is made of: nnx.Optimizer keeps named tuples and dataclasses as mappings of their fields.
+    return tuple(jax.tree.leaves(slot))
 
 
 def codec_of(slot: Any) -> Codec:
@@ -215,8 +219,7 @@ def check_codec(value: Any, codec: Codec, what: str) -> None:
 def slot_of(planes: list[Any], codec: Codec, shape: tuple[int, ...]) -> Any:
     """Return a slot, of a parameter of this shape, made of new planes."""
     if codec.is_coded:
-        codes, scale = planes
-        return _CLASSES[codec](codes, scale) if codec in _CLASSES else Coded(codes, scale, shape, codec.id)
+        return _CLASSES[codec](*planes) if codec in _CLASSES else Coded(tuple(planes), shape, codec.id)
     return jax.lax.bitcast_convert_type(planes[0], jnp.bfloat16) if not codec.is_plain else planes[0]
 
 
