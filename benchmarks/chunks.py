@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 import steprule as sr
-from benchmarks.harness import Timing, measure, ratio, report
-from benchmarks.streaming import limit
+from benchmarks.harness import Timing, ratio, report
+from benchmarks.streaming import beside_limit
 from steprule.runtime import launch
 
 N = 10_000_000
@@ -29,14 +29,14 @@ def main() -> None:
             launch.CHUNK = chunk
             optimizer = sr.Optimizer(theta, name)
             optimizer.step(g)
+            launch.CHUNK = None
             steps[f"{name} {chunk}"] = partial(optimizer.step, g)
         arrays = [theta, g, *optimizer.slots.values()]
-        stream = limit(arrays, [array is not g for array in arrays], sr.get_num_threads())
-        measured = measure({f"{name} limit": stream, **steps}, turns=21)
-        shares = [f"{1 / ratio(measured[key], measured[f'{name} limit']):.2f}" for key in steps]
-        rows.append([name, *shares])
-        timings |= measured
-    headings = ["rule", *(f"{chunk:,}" for chunk in CHUNKS)]
+        limit, measured = beside_limit(steps, arrays, [array is not g for array in arrays], turns=21)
+        shares = [f"{1 / ratio(measured[key], limit.timing):.2f}" for key in steps]
+        rows.append([name, *shares, limit.name])
+        timings |= {f"{name} limit": limit.timing, **measured}
+    headings = ["rule", *(f"{chunk:,}" for chunk in CHUNKS), "the limit"]
     report(f"Share of the streaming limit by elements a chunk, {N:,} float32", headings, rows, timings)
 
 

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import steprule as sr
 import steprule.torch
 from benchmarks.harness import Timing, measure, ratio, report
-from benchmarks.streaming import limit
+from benchmarks.streaming import beside_limit
 
 SHAPE = (4_000, 5_000)
 N = SHAPE[0] * SHAPE[1]
@@ -69,28 +68,24 @@ def _others() -> dict[str, tuple[Callable[[], Any], float]]:
     return others
 
 
-def _limit() -> Callable[[], None]:
-    """Return the loop that streams what a float32 step moves: four arrays read, three of them written."""
-    arrays = [np.zeros(N, np.float32) for _ in range(4)]
-    for array in arrays:
-        array += 1
-    return limit(arrays, [True, False, True, True], sr.get_num_threads())
-
-
 def main() -> None:
     steps = {}
     for name, (dtype, options) in OURS.items():
         optimizer = steprule.torch.AdamW([_parameter(dtype)], **options)  # type: ignore[arg-type]
         steps[name] = (optimizer.step, _kept(dtype, options), dtype.itemsize)
-    fast = measure({"limit": _limit(), **{name: step for name, (step, _, _) in steps.items()}}, turns=21)
+    # The limit streams what a float32 step moves: four arrays read, three of them written.
+    arrays = [np.ones(N, np.float32) for _ in range(4)]
+    step_of = {name: step for name, (step, _, _) in steps.items()}
+    limit, fast = beside_limit(step_of, arrays, [True, False, True, True], turns=21)
     others = _others()
     base = "bfloat16 split24, states 8bit"
     slow = measure({"base": steps[base][0], **{name: step for name, (step, _) in others.items()}}, turns=5)
-    bandwidth = 28 * N / fast["limit"].median
-    rows = [["streaming limit", "", "28", *_times(fast["limit"]), f"{bandwidth / 1e9:.0f}", "1.00", "", ""]]
+    bandwidth = 28 * N / limit.timing.median
+    named = f"streaming limit ({limit.name})"
+    rows = [[named, "", "28", *_times(limit.timing), f"{bandwidth / 1e9:.0f}", "1.00", "", ""]]
     for name, (_, kept, width) in steps.items():
         timing, moved = fast[name], 2 * kept + width
-        share = ratio(fast["limit"], timing) * moved / 28
+        share = ratio(limit.timing, timing) * moved / 28
         rows.append(
             [
                 name,
@@ -117,7 +112,7 @@ def main() -> None:
         "x float32",
         "x split24 8bit",
     ]
-    report(f"One AdamW step, {N:,} parameters, in every format", headings, rows, {**fast, **slow})
+    report(f"One AdamW step, {N:,} parameters, in every format", headings, rows, {named: limit.timing, **fast, **slow})
 
 
 def _times(timing: Timing) -> tuple[str, str]:

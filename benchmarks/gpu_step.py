@@ -26,8 +26,8 @@ import steprule as sr
 from benchmarks.gpu_bits import Outcome, compare
 from benchmarks.gpu_models import FUSED, LOW, OURS, PLAIN, STATES_32, cases
 from benchmarks.gpu_times import Meter, Result, Results, measure_all
+from benchmarks.machine import RESULTS, slug
 
-RESULT = Path(__file__).parent / "results" / "gpu_step.json"
 QUESTION = "AdamW on a GPU: how near to the bandwidth of a copy, and how fast beside others?"
 HEADINGS = [
     "case", "format", "optimizer", "ms", "ms by events", "ms of the host", "bytes kept", "bytes moved", "GB/s",
@@ -139,7 +139,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_step", description=QUESTION)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the script")
     parser.add_argument("--seconds", type=float, help=f"time for all; {SECONDS:.0f}, {SMALL_SECONDS:.0f} with --small")
-    parser.add_argument("--out", type=Path, help=f"the JSON; {RESULT.name} in results/ for a whole run on a GPU")
+    parser.add_argument("--out", type=Path, help="the JSON; results/GPU/gpu_step.json for a whole run on a GPU")
     parser.add_argument("--only", nargs="+", choices=list(cases(True)), help="the cases to measure")
     parser.add_argument("--bits-only", action="store_true", help="measure no times; all of the time for the bits")
     parser.add_argument("--small", action="store_true", help="tiny tensors and few checks, to try the script")
@@ -168,12 +168,14 @@ def report(options: argparse.Namespace, device: torch.device, outcome: Outcome, 
         show(HEADINGS, rows)
         print(f"\na copy moves {copied.get('copy', 'nothing')}, bytes read and bytes written\n")
         show(["goal", "figure", "verdict"], reached)
-    path = options.out or (None if trial or options.only or options.bits_only else RESULT)
+    about = machine(device) | copied
+    kept = RESULTS / slug(about["device"]) / "gpu_step.json"
+    path = options.out or (None if trial or options.only or options.bits_only else kept)
     if path is None:
         return
     raw = {
         "question": QUESTION + (" (a trial of the script: the figures mean nothing)" if trial else ""),
-        "machine": machine(device) | copied,
+        "machine": about,
         "headings": HEADINGS,
         "rows": rows,
         "goals": reached,

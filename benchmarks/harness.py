@@ -16,14 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import steprule as sr
-
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.machine import RESULTS, processor, slug
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,23 @@ class Timing:
 
 
 def measure(
-    contestants: Mapping[str, Callable[[], object]], *, turns: int = 15, turn: float = 0.06
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    turns: int = 15,
+    turn: float = 0.06,
+    before: Callable[[], object] | None = None,
 ) -> dict[str, Timing]:
-    """Time the contestants in turns of about ``turn`` seconds each, after one call to warm up."""
+    """Time the contestants in turns of about ``turn`` seconds each, after one call to warm up.
+
+    ``before`` runs before every call, and takes no part of its time: a backward pass, whose threads still spin when the
+    call begins, or a pause, in which all fall asleep.
+    """
     calls: dict[str, int] = {}
     for name, function in contestants.items():
         function()
         start = time.perf_counter()
+        if before:
+            before()
         function()
         calls[name] = max(1, int(turn / max(time.perf_counter() - start, 1e-7)))
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -59,11 +67,24 @@ def measure(
             # next contestant needs; without the pause sgd showed 0.80 of the limit instead of 0.95.
             time.sleep(0.02)
             function()
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                function()
-            seconds[name].append((time.perf_counter() - start) / calls[name])
+            seconds[name].append(_mean(function, calls[name], before))
     return {name: Timing(name, values) for name, values in seconds.items()}
+
+
+def _mean(function: Callable[[], object], calls: int, before: Callable[[], object] | None) -> float:
+    """Return the mean seconds of a call."""
+    start = time.perf_counter()
+    if before is None:
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - start) / calls
+    spent = 0.0
+    for _ in range(calls):
+        before()
+        start = time.perf_counter()
+        function()
+        spent += time.perf_counter() - start
+    return spent / calls
 
 
 def ratio(numerator: Timing, denominator: Timing) -> float:
@@ -75,7 +96,7 @@ def ratio(numerator: Timing, denominator: Timing) -> float:
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
     return {
-        "processor": llvm.get_host_cpu_name(),
+        "processor": processor(),
         "threads": sr.get_num_threads(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -86,18 +107,21 @@ def machine() -> dict[str, Any]:
 
 
 def report(question: str, headings: list[str], rows: list[list[str]], timings: Mapping[str, Any]) -> None:
-    """Print the table and keep the raw figures as JSON in ``results/``."""
+    """Print the table and, of a whole run, keep the raw figures as JSON in ``results/PROCESSOR/``."""
     table = Table(*headings, title=question)
     for row in rows:
         table.add_row(*row)
     Console(width=120).print(table)
-    RESULTS.mkdir(exist_ok=True)
-    raw = {
+    if sys.argv[1:]:
+        print("A run of a part, or of other numbers than usual, is not kept.")
+        return
+    raw: dict[str, Any] = {
         "question": question,
         "machine": machine(),
         "headings": headings,
         "rows": rows,
         "timings": {name: asdict(value) if isinstance(value, Timing) else value for name, value in timings.items()},
     }
-    path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
+    path = RESULTS / slug(raw["machine"]["processor"]) / f"{Path(sys.argv[0]).stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(raw, indent=1) + "\n")

@@ -1,5 +1,7 @@
 """What does a step cost where tensors are small: 1,000 of 1,000, and one of 10, through PyTorch?
 
+Those that torch has a fused form of also step right after a backward pass, whose threads still spin, and by one thread.
+
 python -m benchmarks.torch_small [CLASS ...]
 """
 
@@ -10,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks.harness import Timing, measure, report
-from benchmarks.torch_large import CLASSES, contestants, headings, row
+from benchmarks.harness import Timing, report
+from benchmarks.torch_large import CLASSES, contestants, headings, measured, row
 
 COUNT, SIZE = 1000, 1000
 
@@ -45,7 +47,7 @@ def _elsewhere(params: Sequence[torch.Tensor], step: Callable[[], object]) -> Ca
     return with_others
 
 
-def _one(name: str, count: int, size: int, moving: bool) -> dict[str, Timing]:
+def _steps(name: str, count: int, size: int, moving: bool) -> dict[str, Callable[[], object]]:
     params = _parameters(count, size)
     steps: dict[str, Callable[[], object]] = {
         mode: optimizer.step for mode, optimizer in contestants(name, params).items()
@@ -53,7 +55,7 @@ def _one(name: str, count: int, size: int, moving: bool) -> dict[str, Timing]:
     if moving:
         steps = {mode: _elsewhere(params, step) for mode, step in steps.items()}
         steps["giving the gradients alone"] = _elsewhere(params, lambda: None)
-    return measure(steps, turns=9)
+    return steps
 
 
 def main() -> None:
@@ -66,9 +68,9 @@ def main() -> None:
     ]
     for name in sys.argv[1:] or CLASSES:
         for what, count, size, moving in cases:
-            measured = _one(name, count, size, moving)
-            rows.append(row(f"{name}, {what}", measured, 1e6))
-            timings |= {f"{name}, {what}, {mode}": timing for mode, timing in measured.items()}
+            for case, found in measured(name, _steps(name, count, size, moving), f", {what}"):
+                rows.append(row(case, found, 1e6))
+                timings |= {f"{case}, {mode}": timing for mode, timing in found.items()}
     report("One step of small tensors through PyTorch", headings("best us"), rows, timings)
 
 

@@ -1,4 +1,4 @@
-"""What does a whole training step of a small GPT take: forward, backward, and the step right after?
+"""What does a whole training step of GPTs and of plain layers take: forward, backward, and the step right after?
 
 Right after matters: torch's OpenMP threads still spin for some milliseconds after a backward pass, on the
 processors that the step's own threads need; beside it stands a step after a pause, when all are asleep.
@@ -22,37 +22,55 @@ from benchmarks.harness import Timing, ratio, report
 
 TURNS, TURN = 15, 0.4
 PAUSE = 0.05
-MODELS = {
-    "small": Config(vocabulary=97),
-    "wide": Config(vocabulary=97, context=64, layers=6, width=512, heads=8, batch=2),
+LAYERS, WIDTH, ROWS = 12, 768, 64
+Model = tuple[torch.nn.Module, Callable[[], torch.Tensor]]
+"""A model, and what computes its loss."""
+
+
+def _gpt(config: Config) -> Model:
+    model = GPT(config)
+    tokens = torch.randint(config.vocabulary, (config.batch, config.context + 1))
+    return model, lambda: model.loss(tokens[:, :-1], tokens[:, 1:])
+
+
+def _layers() -> Model:
+    model = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
+    rows = torch.randn(ROWS, WIDTH)
+    return model, lambda: model(rows).square().mean()
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "small GPT": partial(_gpt, Config(vocabulary=97)),
+    "wide GPT": partial(_gpt, Config(vocabulary=97, context=64, layers=6, width=512, heads=8, batch=2)),
+    f"{LAYERS} layers of {WIDTH} x {WIDTH}, {ROWS} rows": _layers,
 }
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "steprule": steprule.torch.AdamW,
     "torch, fused": partial(torch.optim.AdamW, fused=True),
     "torch, default": torch.optim.AdamW,
 }
-PHASES = ("forward and backward", "step", "whole", "step after a pause")
+PHASES = ("forward and backward", "step right after", "whole", "step after a pause")
+COMPARED = ("step right after", "step after a pause", "whole")
 
 
 @dataclass
 class Contestant:
     """A model with its optimizer, and the seconds a step of each phase, turn by turn."""
 
-    config: Config
+    model: Callable[[], Model]
     make: Callable[..., torch.optim.Optimizer]
     seconds: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        self.model = GPT(self.config)
-        self.optimizer = self.make(self.model.parameters(), lr=1e-4)
-        self.tokens = torch.randint(self.config.vocabulary, (self.config.batch, self.config.context + 1))
+        module, self.loss = self.model()
+        self.optimizer = self.make(module.parameters(), lr=1e-4)
 
     def train(self, pause: float = 0.0) -> tuple[float, float]:
         """Take a training step; return the seconds up to the gradients, and those of the optimizer."""
         start = time.perf_counter()
         self.optimizer.zero_grad()
-        torch.autograd.backward(self.model.loss(self.tokens[:, :-1], self.tokens[:, 1:]))
+        torch.autograd.backward(self.loss())
         ready = time.perf_counter()
         if pause:
             time.sleep(pause)
@@ -70,9 +88,9 @@ class Contestant:
             self.seconds[phase].append(sum(seconds) / len(seconds) * (2 if phase == "whole" else 1))
 
 
-def _race(config: Config) -> dict[str, dict[str, Timing]]:
+def _race(model: Callable[[], Model]) -> dict[str, dict[str, Timing]]:
     """Train with every optimizer, in turns whose order goes round."""
-    entrants = {name: Contestant(config, make) for name, make in OPTIMIZERS.items()}
+    entrants = {name: Contestant(model, make) for name, make in OPTIMIZERS.items()}
     for entrant in entrants.values():
         entrant.train()
     slowest = mean(map(sum, (entrant.train() for entrant in entrants.values())))
@@ -93,16 +111,18 @@ def main() -> None:
     processors = torch.get_num_threads()
     for threads in sorted({1, processors}, reverse=True):
         torch.set_num_threads(threads)
-        for model, config in MODELS.items():
-            measured = _race(config)
-            for name, phases in measured.items():
-                case = f"{model}, {threads} thread{'s' * (threads > 1)}, {name}"
-                times = ratio(phases["whole"], measured["steprule"]["whole"])
-                rows.append([case, *(f"{phases[phase].median * 1e3:.2f}" for phase in PHASES), f"{times:.3f}"])
+        for name, model in MODELS.items():
+            measured = _race(model)
+            for optimizer, phases in measured.items():
+                case = f"{name}, {threads} thread{'s' * (threads > 1)}, {optimizer}"
+                ours = measured["steprule"]
+                times = [f"{ratio(phases[phase], ours[phase]):.3f}" for phase in COMPARED]
+                rows.append([case, *(f"{phases[phase].median * 1e3:.2f}" for phase in PHASES), *times])
                 timings |= {f"{case}, {phase}": timing for phase, timing in phases.items()}
     torch.set_num_threads(processors)
-    headings = ["model, optimizer", *(f"{phase}, ms" for phase in PHASES), "whole, times steprule's"]
-    report("Training steps of a GPT with AdamW", headings, rows, timings)
+    headings = ["model, optimizer", *(f"{phase}, ms" for phase in PHASES)]
+    headings += [f"{phase}, times steprule's" for phase in COMPARED]
+    report("Training steps with AdamW", headings, rows, timings)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Write what follows from the catalogue and from measured results.
 
 docs/rules.md, the README's table, the stubs of the doors and the classes that docs/torch.md names (stubs.py) come from
-the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures from
-benchmarks/results/*.json, the README's race from docs/race/results.json.
+the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py) from
+benchmarks/results/*/*.json, the README's race from docs/race/results.json.
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -27,8 +27,8 @@ from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, u
 
 COMBINATORS = (l2, decoupled, maximize, unscaled, cautious)
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 RACE = ROOT / "docs" / "race"
+MEASURED = runpy.run_path(str(ROOT / "docs" / "figures.py"))
 
 _HEAD = """# All optimizers: formulas, hyperparameters, sources
 
@@ -160,58 +160,6 @@ before the step; make a number that changes from step to step a hyperparameter, 
 should depend on the order of a set either, which differs between processes.
 """
 
-_BENCHMARKS = """# Benchmarks
-
-Generated from `benchmarks/results/` by `docs/generate.py`; do not edit. Contestants take turns within one run, and a
-ratio is the median of the ratios of all turns, because these machines are shared and noisy: milliseconds say little,
-ratios much more. The streaming limit is a C loop with OpenMP (`benchmarks/streaming.py`) that reads and writes the
-same arrays and computes next to nothing.
-"""
-
-_QUESTIONS = {
-    "one_large": "The limit reads four arrays and writes three: 28 bytes an element.\n",
-    "rules": "Each rule is compared with a limit that has the same number of reads and writes.\n",
-    "chunks": "Larger chunks would not divide evenly among threads; see docs/decisions/machine-code.md.\n",
-    "small": "With little data to move, what remains is the overhead of Python and the launch.\n",
-    "zero_gradients": "Slots below the smallest normal number are stored as zero, so these steps keep their speed.\n"
-    "Steps over parameters that weight decay has shrunk that far take longer ([formats](formats.md)).\n",
-    "start_up": "Nothing is cached on disk: every process compiles what it uses.\n",
-    "memory": "There are no temporaries of the size of a parameter.\n",
-    "formats_large": (
-        "Through PyTorch. Moved: bytes that must be read and written, with a gradient of the parameter's dtype.\n"
-        "A format that stays below the memory limit is bound by arithmetic.\n"
-    ),
-    "formats_memory": "Each row runs in processes of its own. Gradients take 4 bytes per parameter (2 in bfloat16).\n",
-    "formats_quality": (
-        "Difference in the logarithm of the final training loss to float32 (or as the row says), with paired seeds.\n"
-    ),
-    "formats_codes": (
-        "Why these codes, and why stochastic rounding: slots of Adam encoded and decoded after every step, in NumPy.\n"
-    ),
-    "torch_large": "Through PyTorch. Torch's optimizers step the same parameters and slots.\n",
-    "torch_small": "Through PyTorch. What remains is checking whether any tensor has changed its place or layout.\n",
-    "torch_guards": (
-        "Through PyTorch. The norm reads 4 bytes an element in addition to the step's 28, update_clip 8. Torch reads\n"
-        "4 for the norm, and reads and writes 4 to scale the gradients.\n"
-    ),
-    "monitor": (
-        "A step that is read adds up about 25 more numbers an element. The last column is with every=50 and a\n"
-        "backward.\n"
-    ),
-    "checkpoints": "A save checks every byte, syncs and renames; the copy only writes, syncs and renames.\n",
-    "torch_zero_gradients": (
-        "How much torch's fused implementation slows down on subnormal numbers depends on the processor.\n"
-    ),
-    "torch_memory": "The two slots are created in these steps. A transposed gradient is read without a copy.\n",
-    "jax_large": "XLA makes three loops of an Adam step: 7 arrays read and 3 written, where one pass reads 4.\n",
-    "jax_compile": "Without any cache. Leaves of the same shape are traced once; XLA compiles each.\n",
-    "lab_frames": "Including charts, which are drawn in turn. At 60 frames a second a frame has 16.7 ms in all.\n",
-    "torch_training": (
-        "Forward and backward are torch's, and vary by more than a step takes. The step right after a backward\n"
-        "shares the processors with OpenMP's threads, which still spin; after a pause they sleep.\n"
-    ),
-}
-
 
 def rules_page() -> str:
     """Return docs/rules.md."""
@@ -266,61 +214,6 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def benchmarks_page() -> str:
-    """Return docs/benchmarks.md."""
-    pages = []
-    for name, remark in _QUESTIONS.items():
-        raw = json.loads((RESULTS / f"{name}.json").read_text())
-        rows = [raw["headings"], ["---"] * len(raw["headings"]), *raw["rows"]]
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        machine = ", ".join(f"{key} {value}" for key, value in raw["machine"].items())
-        pages.append(
-            "\n".join([f"## {raw['question']}\n", remark, *lines, f"\n`python -m benchmarks.{name}`; {machine}.\n"])
-        )
-    return "\n".join([_BENCHMARKS, *pages])
-
-
-def figures() -> dict[str, str]:
-    """Return the figures that the README names, as text."""
-    large = {row[0]: row[1] for row in json.loads((RESULTS / "one_large.json").read_text())["rows"]}
-    small = {row[0]: row[1] for row in json.loads((RESULTS / "small.json").read_text())["rows"]}
-    return {
-        "times": f"{float(large['times faster than NumPy']):.0f}",
-        "share": f"{100 * float(large['share of the limit (limit / steprule)']):.0f} %",
-        "tiny": f"{float(small['1 x 10']):.0f} microseconds",
-        "torch_large": _torch("torch_large", "Adam"),
-        "torch_many": _torch("torch_small", "Adam, 1,000 x 1,000"),
-        "guards": _guards(),
-        **_jax(),
-        "many": f"{float(small['1,000 x 1,000, the same gradients']) / 1000:.1f} ms",
-    }
-
-
-def _torch(benchmark: str, case: str) -> str:
-    """Return how many times faster than torch's fused and default forms."""
-    raw = json.loads((RESULTS / f"{benchmark}.json").read_text())
-    row = dict(zip(raw["headings"], next(row for row in raw["rows"] if row[0] == case), strict=True))
-    fused, default = (float(row[f"times faster than {mode}"]) for mode in ("fused", "default"))
-    return f"{fused:.1f} times faster ({default:.0f} times)"
-
-
-def _guards() -> str:
-    """Return what clipping by the norm takes, as a share of torch's time, for one tensor and for many."""
-    rows = json.loads((RESULTS / "torch_guards.json").read_text())["rows"]
-    large, many = (float(row[-1]) for row in rows if row[1] == "clip_norm")
-    return f"{large:.2f} (20 million in one tensor) and {many:.2f} (a thousand of a thousand)"
-
-
-def _jax() -> dict[str, str]:
-    """Return the shares of optax's time, from the least to the largest."""
-    shares = {}
-    for name in ("jax_large", "jax_compile"):
-        rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
-        found = sorted(float(row[-1]) for row in rows if not row[0].startswith("optax"))
-        shares[name] = f"{found[0]:.2f} to {found[-1]:.2f}"
-    return shares
-
-
 def race() -> str:
     """Return the race's table, from the results of a real run."""
     raw = json.loads((RACE / "results.json").read_text())
@@ -364,7 +257,7 @@ def readme() -> str:
 
 def with_figures(text: str) -> str:
     """Return ``text`` with fresh figures where it names them."""
-    for name, figure in figures().items():
+    for name, figure in MEASURED["figures"]().items():
         if f"<!-- {name} -->" in text:
             text = filled(text, name, figure)
     return text
@@ -378,7 +271,7 @@ def targets() -> dict[Path, str]:
         ROOT / "src" / "steprule" / "jax.pyi": stubs["jax_stub"](),
         ROOT / "docs" / "rules.md": rules_page(),
         ROOT / "docs" / "schedules.md": schedules_page(),
-        ROOT / "docs" / "benchmarks.md": benchmarks_page(),
+        ROOT / "docs" / "benchmarks.md": MEASURED["page"](),
         ROOT / "README.md": readme(),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),

@@ -99,15 +99,16 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
 
 
 def test_results_are_kept_of_whole_runs_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(gpu_step, "RESULT", tmp_path / "results" / "gpu_step.json")
-    monkeypatch.setattr(gpu_step, "machine", lambda device: {"device": "H"})
+    kept = tmp_path / "nvidia-h" / "gpu_step.json"
+    monkeypatch.setattr(gpu_step, "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu_step, "machine", lambda device: {"device": "NVIDIA H"})
     cuda, outcome = torch.device("cuda"), gpu_bits.Outcome(7, 7)
     for words, device in (["--small"], cuda), (["--only", "one"], cuda), (["--bits-only"], cuda), ([], CPU):
         gpu_step.report(gpu_step.arguments(words), device, outcome, {})
-    assert not gpu_step.RESULT.exists()
+    assert not kept.exists()
     gpu_step.report(gpu_step.arguments([]), cuda, outcome, _measured(1.0))
-    raw = json.loads(gpu_step.RESULT.read_text())
-    assert raw["machine"] == {"device": "H", "copy": "2,000 GB/s"}
+    raw = json.loads(kept.read_text())
+    assert raw["machine"] == {"device": "NVIDIA H", "copy": "2,000 GB/s"}
     assert "trial" not in raw["question"]
 
 
