@@ -21,11 +21,11 @@ SPEED = {
     "threads": 60,
     "torch_training": 300,
     "torch_large": 150,
-    "torch_small": 200,
+    "torch_small": 250,
     "one_large": 20,
     "small": 15,
     "wake_up": 30,
-    "rules": 150,
+    "rules": 180,
     "formats_large": 60,
     "torch_guards": 25,
     "monitor": 30,
@@ -33,7 +33,7 @@ SPEED = {
     "jax_large": 60,
     "zero_gradients": 60,
     "torch_zero_gradients": 20,
-    "jax_compile": 180,
+    "jax_compile": 260,
     "start_up": 30,
     "checkpoints": 60,
     "minimize": 15,
@@ -42,7 +42,7 @@ SPEED = {
     "formats_memory": 60,
     "lab_frames": 60,
 }
-"""Benchmarks of speed and memory, and the seconds that each takes on two cores."""
+"""Benchmarks of speed and memory, and about how many seconds each takes on two cores."""
 LOSSES = {"formats_quality": 3600, "formats_codes": 1800, "formats_four_bits": 1800}
 """Those of losses, which are the same on every processor: they run only if they are named."""
 

@@ -126,7 +126,7 @@ def test_all_benchmarks_run_and_failures_are_repeated(monkeypatch: pytest.Monkey
             commands.append(command[-1])
             self.returncode = int(command[-1] == "benchmarks.rules")
 
-    monkeypatch.setattr(all_benchmarks.subprocess, "run", Done)
+    monkeypatch.setattr("subprocess.run", Done)
     assert all_benchmarks.main([]) == 1
     assert commands == [f"benchmarks.{name}" for name in all_benchmarks.SPEED]
     out = capsys.readouterr().out
