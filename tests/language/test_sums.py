@@ -61,6 +61,12 @@ def standardized(theta: Any, g: Any, m: Any, drift: Scalar, *, lr: float = 0.1, 
 RULES = {r.name: r for r in (by_norm, layerwise, standardized)}
 
 
+def rounding(*shape: int) -> Any:
+    """Return numbers whose sum depends on the order: their magnitudes differ, and those of float32 would be exact."""
+    rng = np.random.default_rng(shape)
+    return rng.standard_normal(shape) * 2.0 ** rng.integers(-30, 30, shape)
+
+
 def starts(dtype: str, order: str = "C") -> list[Any]:
     rng = np.random.default_rng(7)
     return [np.asarray(rng.standard_normal(shape), dtype, order=order) for shape in SHAPES]  # type: ignore[call-overload]
@@ -125,7 +131,7 @@ def test_the_papers_loop() -> None:
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
 @pytest.mark.parametrize("name", RULES)
 def test_strided_arrays_have_the_bits_of_their_copies(name: str, backend: str) -> None:
-    base = np.random.default_rng(1).standard_normal((2, 300, 140)).astype(np.float32)
+    base = rounding(2, 300, 140).astype(np.float32)
     views = [base[0, :, ::2], base[1, ::3, 1::2].T]
     copies = [np.ascontiguousarray(view) for view in views]
     expected = by_the_rule(RULES[name], copies, 2)
@@ -409,11 +415,33 @@ def straight_total(x: Any) -> float:
 
 @pytest.mark.parametrize("size", [0, 1, 127, 129, 16_384, 16_385, 50_000])
 def test_the_order_of_sums(size: int) -> None:
-    x = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    x = rounding(size)
     assert total(x) == straight_total(x.tolist())
-    assert total(x[::-1]) == pytest.approx(total(x), rel=1e-12, abs=1e-12)
+    assert total(x[::-1]) == straight_total(x[::-1].tolist())
     assert mean(x) == total(x) / max(1, size)
     assert type(total(x)) is float
+
+
+LAYOUTS: dict[str, tuple[Any, bool]] = {
+    "C": (rounding(40, 70), True),
+    "Fortran": (rounding(70, 40).T, True),
+    "axes in some other order": (rounding(7, 40, 10).transpose(1, 0, 2), True),
+    "gaps": (rounding(40, 140)[:, ::2], False),
+    "gaps, transposed": (rounding(140, 40)[::2].T, False),
+    "backwards": (rounding(40, 70)[::-1], False),
+    "repeated": (np.broadcast_to(rounding(40, 1), (40, 70)), False),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_order_of_sums_is_that_of_memory_where_there_are_no_gaps_else_of_the_axes(layout: str) -> None:
+    x, is_dense = LAYOUTS[layout]
+    of_memory = sorted(np.ndindex(*x.shape), key=lambda at: sum(i * s for i, s in zip(at, x.strides, strict=True)))
+    of_axes = list(np.ndindex(*x.shape))
+    sums = [straight_total([float(x[at]) for at in order]) for order in (of_axes, of_memory)]
+    if layout not in ("C", "gaps", "repeated"):
+        assert sums[0] != sums[1], "these numbers would hide it"
+    assert total(x) == sums[is_dense]
 
 
 # Clipped updates, a combinator over a mean.

@@ -39,8 +39,15 @@ class HandlerError(ArithmeticError, ValueError, TypeError, LookupError):
 class Run:
     """An optimizer with fixed gradients: ``step`` takes a step, ``state`` is all that a step changes, as bytes."""
 
-    def __init__(self, step: Callable[[], None], state: Callable[[], Any], load: Callable[[], None]) -> None:
-        self.step, self.state, self.load = step, state, load
+    def __init__(
+        self, step: Callable[[], None], state: Callable[[], Any], load: Callable[[], None], optimizer: Any
+    ) -> None:
+        self.step, self.state, self.load, self.optimizer = step, state, load, optimizer
+
+    def t(self) -> int:
+        """The steps taken."""
+        state = getattr(self.optimizer, "state", None)
+        return int(next(iter(state.values()))["step"]) if state else int(self.optimizer.t)
 
 
 def flat(value: Any) -> Any:
@@ -69,7 +76,7 @@ def numpy_run(arrays: list[Any], rule: str = "adam", monitored: bool = False, **
         # The format of the gradients' decision counts as well.
         return flat([arrays, optimizer.state_dict(), optimizer.t, optimizer.skipped])
 
-    return Run(lambda: optimizer.step(grads), state, lambda: optimizer.load_state_dict(saved))
+    return Run(lambda: optimizer.step(grads), state, lambda: optimizer.load_state_dict(saved), optimizer)
 
 
 def torch_run(
@@ -89,7 +96,7 @@ def torch_run(
     def state() -> Any:
         return flat([params, optimizer.state_dict()])
 
-    return Run(optimizer.step, state, lambda: optimizer.load_state_dict(saved))
+    return Run(optimizer.step, state, lambda: optimizer.load_state_dict(saved), optimizer)
 
 
 def strided(*shape: int) -> Any:
@@ -200,6 +207,34 @@ def test_what_a_handler_finds(kind: str, begun: int, stride: int, handler: Any) 
         assert len(found) == 1
         assert found[0] in (before, after), f"line {line}"
         assert run.state() == after, f"line {line}"
+
+
+@pytest.mark.parametrize("door", ["numpy", "torch"])
+def test_a_monitor_does_not_count_a_step_that_was_not_taken(door: str, handler: Any) -> None:
+    """The step that is interrupted would be read, and the launch has taken one before that was not."""
+
+    def act() -> None:
+        raise HandlerError
+
+    def begun() -> tuple[Run, sr.Monitor]:
+        run = numpy_run([np.zeros(9)]) if door == "numpy" else torch_run([torch.zeros(9)])
+        monitor = sr.Monitor(run.optimizer, every=2)
+        for _ in range(3):
+            run.step()
+        return run, monitor
+
+    handler(act)
+    lines = lines_of(begun()[0])
+    for line in range(1, lines):
+        run, monitor = begun()
+        with pytest.raises(HandlerError):
+            signalled(run.step, line)
+        if run.t() == 4:
+            break
+        for _ in range(4):
+            run.step()
+        assert [row["step"] for row in monitor.rows] == [1, 2, 4, 6], f"line {line}"
+    assert 10 < line < lines
 
 
 @pytest.mark.parametrize("what", ["step", "load"])

@@ -132,7 +132,7 @@ class Evaluation:
 
         Args:
             t, scheduled, scalars, guard, seed: what a step fills in.
-            own: where each parameter has scalars of its own: these are written, and the row is for none.
+            per_row: where each parameter has scalars of its own: these are written, and the row is for none.
 
         Raises:
             HyperparameterError: when the expressions of the rule have no value.

@@ -26,7 +26,7 @@ class Pass:
         rows: in the order of the sums.
         groups: those of the rows, in the order of the lines of scalars.
         commit: what is counted of a step, for a pass that takes one.
-        owns: whether every row has scalars of its own, not its group's.
+        is_per_row: whether every row has scalars of its own, not its group's.
 
     Attributes:
         table: what runs them.

@@ -178,7 +178,7 @@ class GroupValues(MutableMapping[str, Any]):
             scalars: the scalar slots; default: the group's own.
             numbers: those of the guard, by name.
             which: whose row it is.
-            own: where each parameter has scalars of its own: these are written, and the row is for none.
+            per_row: where each parameter has scalars of its own: these are written, and the row is for none.
 
         Raises:
             HyperparameterError: when the expressions of the rule have no value.
