@@ -193,6 +193,26 @@ def test_groups_whose_variants_take_other_sums(backend: str) -> None:
         assert_same_bits(array, one, "groups")
 
 
+def test_parameters_that_have_taken_other_numbers_of_steps_have_sums_of_their_own() -> None:
+    """Those of one count read their scalars together, and need not be neighbours."""
+    begun = [(0, 1, 2, 3, 4), (1, 3), (0, 3, 4), (0, 1, 2, 3, 4)]
+    rng = np.random.default_rng(5)
+    grads = [[torch.from_numpy(rng.standard_normal(6)) for _ in range(5)] for _ in begun]
+
+    def stepped(together: list[list[int]]) -> list[Any]:
+        params = [torch.nn.Parameter(torch.arange(6, dtype=torch.float64) + k) for k in range(5)]
+        optimizers = [door.Optimizer([params[k] for k in some], layerwise, lr=0.1) for some in together]
+        for places, own in zip(begun, grads, strict=True):
+            for k, param in enumerate(params):
+                param.grad = own[k] if k in places else None
+            for optimizer in optimizers:
+                optimizer.step()
+        return [param.detach().numpy() for param in params]
+
+    for own, one in zip(stepped([[*range(5)]]), stepped([[k] for k in range(5)]), strict=True):
+        assert_same_bits(own, one, "together, and one by one")
+
+
 def test_a_schedule_and_guards_are_in_the_sums() -> None:
     arrays = starts("float64")
     optimizer = sr.Optimizer(arrays, by_norm, lr=lambda t: 0.1 / t, clip_norm=0.5, nonfinite="skip")

@@ -20,9 +20,9 @@ Thread = tuple[Frame, ...]
 _LEADER = f"""
 define void @leader() {{
 entry:
-  call void @drive(ptr 100000, ptr 0, i64 1, ptr null)
+  call void @drive(ptr 100000, ptr 0, i64 SEATS, ptr null)
   call void @free(ptr 100000)
-  call void @drive(ptr 200000, ptr 0, i64 1, ptr null)
+  call void @drive(ptr 200000, ptr 0, i64 SEATS, ptr null)
   call void @free(ptr 200000)
   ret void
 }}
@@ -68,8 +68,8 @@ def _pairs(parts: list[str]) -> Iterator[tuple[str, str]]:
 class Machine:
     """Runs a thread up to and including its next atomic instruction; what lies between is of no interest to others."""
 
-    def __init__(self, ir: str) -> None:
-        self.functions = _functions(ir + _LEADER)
+    def __init__(self, ir: str, seats: int) -> None:
+        self.functions = _functions(ir + _LEADER.replace("SEATS", str(seats)))
 
     def step(self, thread: Thread, memory: Memory) -> Thread:
         frames = [(*frame[:4], dict(frame[4])) for frame in thread]
@@ -132,6 +132,7 @@ def _evaluate(
         return memory[value[0]]
     if op == "cmpxchg":
         old = memory[value[0]]
+        assert value[2] >= 0, "a worker joined for whom there is no seat"
         memory[value[0]] = value[2] if old == value[1] else old
         return old, old == value[1]
     if op == "extractvalue":
@@ -152,11 +153,11 @@ def _memory(counts: tuple[int, int], grains: tuple[int, int]) -> Memory:
     return memory
 
 
-def explore(ir: str, workers: int, counts: tuple[int, int], grains: tuple[int, int]) -> int:
+def explore(ir: str, workers: int, counts: tuple[int, int], grains: tuple[int, int], seats: int = 1) -> int:
     """Return in how many states a leader with two launches and its workers can be, after a check of each."""
     rouse = "\ndefine void @rouse(ptr %pool, i64 %n) {\nentry:\n  ret void\n}"
     # Looks are not counted: a leader that looks again is where it was.
-    machine = Machine(ir.replace("%spins, 1", "%spins, 0") + rouse)
+    machine = Machine(ir.replace("%spins, 1", "%spins, 0") + rouse, seats)
     threads: tuple[Thread, ...] = tuple((((name, "entry", "", 0, ()),)) for name in ["leader"] + ["worker"] * workers)
     first = threads, tuple(sorted(_memory(counts, grains).items()))
     before: dict[Any, list[Any]] = {first: []}
@@ -189,6 +190,15 @@ def test_each_chunk_runs_once_and_no_worker_sees_a_job_that_is_no_more(counts: t
     """Both launches use one slot, and their tickets may be equal: a worker may stop between any two instructions."""
     for grains in ((1, 1), (2, 1), (1, 2)):
         assert explore(IR, 1, counts, grains) > 500
+
+
+def test_no_worker_joins_without_a_seat() -> None:
+    """That is what limits the threads of a launch: workers of an earlier one may be looking."""
+    assert explore(IR, 1, (2, 2), (1, 1), seats=0) > 50
+    broken = IR.replace("%may = and i1 %any, %seated", "%may = and i1 %any, %any")
+    assert broken != IR
+    with pytest.raises(AssertionError, match="no seat"):
+        explore(broken, 1, (2, 2), (1, 1), seats=0)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -79,6 +80,30 @@ def test_a_late_worker_finds_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     for t in range(2, 500):
         sr.Optimizer(theta, "sgd", lr=1.0).step(np.ones(100))
         assert (theta == -t).all()
+
+
+@pytest.mark.usefixtures("eager")
+def test_no_more_threads_take_part_than_the_team_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set[int]()
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    def note(*_: object) -> None:
+        seen.add(threading.get_ident())
+        time.sleep(1e-3)  # so that whoever may join has the time
+
+    class Noting:
+        address = ctypes.cast(note, ctypes.c_void_p).value or 0
+
+    monkeypatch.setattr(pool, "_pool", pool.Pool())
+    pool.pool().start(5)  # more than take part, as earlier steps may have left them
+    table = launch.Table([400], 1)
+    table.set_row(0, Noting(), 0)
+    for threads in (1, 2, 3, 1, 2, 3, 6):
+        seen.clear()
+        table.prepare(pool.Team(threads))
+        table.run()
+        assert 1 <= len(seen) <= threads
+    assert len(seen) > 2, "workers do take part"
 
 
 def test_a_step_returns_only_when_every_chunk_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
