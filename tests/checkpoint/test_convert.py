@@ -14,6 +14,8 @@ from torch import nn
 import steprule as sr
 import steprule.torch as door
 from steprule.doors.foreign.names import NAMES, innermost, slot_names
+from steprule.doors.foreign.states import states_of
+from steprule.doors.state import compute_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
 from steprule.rules import CATALOGUE
@@ -112,6 +114,20 @@ def test_classes_of_the_torch_door_take_and_give_their_own(states: str) -> None:
     state = sr.convert.to_torch(optimizer)
     assert state["state"][0]["exp_avg"].dtype == torch.float32
     assert sr.convert.from_torch(state, optimizer) == state
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"])
+def test_states_are_read_in_the_type_that_they_are_computed_in(kind: str) -> None:
+    param = torch.nn.Parameter(torch.ones(3, dtype=getattr(torch, kind)))
+    optimizer = door.Adam([param])
+    param.grad = torch.full_like(param, 1 / 3)
+    optimizer.step()
+    (own,), entry = states_of(optimizer).parameters, optimizer.state[param]
+    assert set(own.planes) == {"m", "v"}
+    for slot, key in (("m", "exp_avg"), ("v", "exp_avg_sq")):
+        parts = torch.view_as_real(entry[key]) if entry[key].is_complex() else entry[key]
+        assert str(parts.dtype) == f"torch.{compute_of(own.dtype)}"
+        assert own.planes[slot].tobytes() == entry[key].numpy().tobytes()
 
 
 def adam_arrays(**options: Any) -> sr.Optimizer:

@@ -50,6 +50,25 @@ def test_an_array_of_one_dimension_is_one_row(states: str, backend: str) -> None
         assert kept["m.scale"].shape == (1, -(-LARGE // 128))
 
 
+@pytest.mark.parametrize("states", SLOT_FORMATS)
+@pytest.mark.parametrize("least", [1, 6, 4096])
+def test_slots_stay_float32_below_min_elements_and_not_at_it(states: str, least: int) -> None:
+    shapes = [(least - 1,), (least,), (1, least), (least + 1,)]
+    theta = [np.ones(shape, np.float32) for shape in shapes]
+    params = [nn.Parameter(torch.from_numpy(x.copy())) for x in theta]
+    tensors: Any = door.AdamW(params, states=states, min_elements=least)
+    mine = sr.Optimizer(theta, "adamw", states=states, min_elements=least)
+    for param, x in zip(params, theta, strict=True):
+        param.grad = torch.from_numpy(x)
+    mine.step(theta)
+    tensors.step()
+    low = [False, True, True, True]
+    assert ["float32" not in own["m"] for own in mine.state_dict()["formats"].values()] == low
+    for param, is_low in zip(params, low, strict=True):
+        kept = tensors.state[param].get("exp_avg")
+        assert (kept is None or kept.dtype != torch.float32) == is_low
+
+
 def test_tensors_have_the_arrays_bits_and_small_ones_stay_float32() -> None:
     theta = arrays(0)
     params = [nn.Parameter(torch.from_numpy(x.copy())) for x in theta]

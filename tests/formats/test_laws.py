@@ -11,7 +11,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from steprule.formats import keys, stream
+from steprule.coding import decode, encode
+from steprule.formats import SLOT_FORMATS, Codec, keys, stream
 from steprule.rules import CATALOGUE
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import NonNegative
@@ -356,6 +357,20 @@ def test_bfloat16_with_distances() -> None:
     x = np.where(np.abs(x) > 1e38, np.float32(1), x)
     close = _plain(shown(kept(x, "float32", "bfloat16", "split24"))["theta"])
     assert (np.abs(close / x - 1) <= 2.0**-15).all()
+
+
+@pytest.mark.parametrize("codec", [c for f in SLOT_FORMATS.values() for c in dict.fromkeys(f.codecs)], ids=lambda c: c.id)
+def test_states_that_are_converted_are_rounded_to_nearest_and_halves_away_from_zero(codec: Codec) -> None:
+    """Between two numbers that a format has, those below the middle become the lower one."""
+    rows = np.ones((4001, 128), np.float32)  # beside a one, on which the scale of a group depends
+    rows[:, 1] = np.geomspace(1e-2, 1, 4001)
+    found = np.unique(decode(codec, encode(codec, rows), rows.shape)[:, 1])
+    low, high = found[:-1], found[1:]
+    assert len(low) > 5
+    for part, expected in ((-1 / 16, low), (0.0, high), (1 / 16, high)):
+        own = np.ones((len(low), 128), np.float32)
+        own[:, 1] = (low + high) / 2 + part * (high - low)
+        assert np.array_equal(decode(codec, encode(codec, own), own.shape)[:, 1], expected), part
 
 
 @pytest.mark.parametrize("way", ["stochastic", "split24", "split32", "nearest"])

@@ -23,6 +23,7 @@ from steprule.language import mean, total, where
 from steprule.language.sums import BLOCK, rounded_once
 from steprule.rules import CATALOGUE, FirstMoment, NonNegative, Scalar, SecondMoment
 from steprule.rules.combinators import decoupled, l2, maximize, update_clip
+from steprule.runtime import launch
 from tests.cases import assert_same_bits
 from tests.launch.c_backend import CBackend
 from tests.papers import guards as paper
@@ -101,6 +102,20 @@ def test_steps_are_the_rule_called_on_arrays(name: str, dtype: str, backend: str
             optimizer.step(grads_of(t, dtype, arrays))
         for array, one in zip(arrays, expected, strict=True):
             assert_same_bits(array, one, f"{name} {order} {array.shape}")
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("chunk", [1, 1_000, BLOCK + 1, 3 * BLOCK - 1])
+def test_sums_do_not_depend_on_how_arrays_are_cut(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large array is cut by the number of threads, and nowhere but between blocks."""
+    monkeypatch.setattr(launch, "CHUNK", chunk)
+    arrays = [rounding(5 * BLOCK + 77), rounding(3, 2 * BLOCK)]
+    expected = by_the_rule(RULES[name], arrays, 2)
+    optimizer = sr.Optimizer(arrays, RULES[name])
+    for t in (1, 2):
+        optimizer.step(grads_of(t, "float64", arrays))
+    for array, one in zip(arrays, expected, strict=True):
+        assert_same_bits(array, one, f"{name} {chunk}")
 
 
 def straight_layerwise(theta: list[float], gradients: list[list[float]]) -> list[float]:
@@ -352,6 +367,30 @@ def test_many_tensors_raise_where_few_do(first: float, count: int) -> None:
     with pytest.raises(HyperparameterError, match=r"total1=0\.0: float division by zero"):
         sr.Optimizer(arrays, divided).step([np.array([first, 1.0])] * count)
     assert not any(array.any() for array in arrays)
+
+
+@pytest.mark.parametrize("count", [2, 40])
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (lambda a, b: math.sqrt(b), "math domain error"),
+        (lambda a, b: a + math.sqrt(b - a), "math domain error"),
+        (lambda a, b: where(b < 0, 1 / (b + a), math.sqrt(b)), "division by zero"),
+    ],
+    ids=["a root", "a root of a difference", "a branch that is not taken"],
+)
+def test_many_tensors_have_no_value_where_few_have_none(of: Any, says: str, count: int) -> None:
+    """NumPy would go on with NaN."""
+
+    @rule
+    def rooted(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
+        return theta - lr * of(total(g * g), total(g)) * g
+
+    arrays = [np.ones(2) for _ in range(count)]
+    grads = [np.array([1.0, 2.0])] * (count - 1) + [np.array([-1.0, 0.0])]
+    with pytest.raises(HyperparameterError, match=says):
+        sr.Optimizer(arrays, rooted).step(grads)
+    assert all((array == 1).all() for array in arrays)
 
 
 @pytest.mark.parametrize("name", [*RULES, "clipped"])

@@ -512,6 +512,21 @@ def test_without_threads_to_be_had_the_caller_does_the_work(monkeypatch: pytest.
     assert optimizer.t == 1
 
 
+def test_a_pool_has_one_memory_where_a_handler_makes_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that a handler's step has started wait there."""
+    own, made, found = pool.Pool(), pool._memory, list[Any]()
+
+    def interrupted() -> Any:
+        memory = made()
+        monkeypatch.setattr(pool, "_memory", made)
+        found.append(own.memory)
+        return memory
+
+    monkeypatch.setattr(pool, "_memory", interrupted)
+    assert own.memory is found[0]
+    assert own.memory is found[0]
+
+
 @pytest.mark.usefixtures("eager")
 def test_a_handler_that_raises_while_workers_start_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not Ctrl-C, which would end the test run if it came where it should not.

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import steprule as sr
 import steprule.jax as ours
+from steprule.doors.checkpoint import content
 from steprule.errors import CheckpointError, StateError
 from tests.checkpoint.written_states import CASES, MORE, SHAPES, STEPS, WRITTEN, Case, gradients, start, tensors_in
 
@@ -104,6 +105,35 @@ def test_what_is_not_stepped_is_stored_with_the_parameters(tmp_path: Path) -> No
     other = ours.Training(inner, stepped.params, state)
     with pytest.raises(StateError, match="masked"):
         sr.load(tmp_path / "x", other)
+
+
+@pytest.mark.parametrize("hyperparameters", [True, False])
+def test_of_an_earlier_file_what_has_one_dimension_is_rounded_unasked_and_a_matrix_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hyperparameters: bool
+) -> None:
+    low = ours.adam(0.02, states="8bit", seed=3)
+
+    def saved(name: str, shape: tuple[int, ...]) -> None:
+        array = np.ones(shape, np.float32)
+        optimizer = sr.Optimizer([array], "adam", lr=0.02)
+        optimizer.step([np.linspace(-1, 1, array.size, dtype=np.float32).reshape(shape)])
+        sr.save(tmp_path / name, optimizer)
+
+    def loaded(name: str, shape: tuple[int, ...], **options: Any) -> ours.Training:
+        zeros = [jnp.zeros(shape)]
+        run = ours.Training(low, zeros, low.init(zeros))
+        sr.load(tmp_path / name, run, hyperparameters=hyperparameters, **options)
+        return run
+
+    saved("today", (5000,))
+    write = content._group_json
+    monkeypatch.setattr(content, "_group_json", lambda *args: {k: v for k, v in write(*args).items() if k != "coding"})
+    saved("before", (5000,))
+    saved("matrix", (50, 100))
+    for name, shape in (("today", (5000,)), ("matrix", (50, 100))):
+        with pytest.raises(StateError, match="convert=True"):
+            loaded(name, shape)
+    assert_same_bits(loaded("before", (5000,)).state, loaded("today", (5000,), convert=True).state)
 
 
 def test_a_step_resumes(tmp_path: Path) -> None:

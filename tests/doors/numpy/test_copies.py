@@ -79,6 +79,31 @@ def test_a_copy_goes_on_by_itself(rule: sr.Rule, structure: str, backend: str, w
     assert all((array == 7).all() for array in fill)
 
 
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_a_copy_has_every_option(backend: str, way: Callable[[Any], Any]) -> None:
+    """Those of random bits, of formats and of guards: with others it would go on, to other bits."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((6, 40)).astype(np.float32) for _ in range(2)]
+    groups = [sr.Group(arrays[0], first_row=6, lr=0.3), sr.Group(arrays[1], states="8bit")]
+    optimizer = sr.Optimizer(
+        groups, states="4bit", min_elements=0, seed=8, clip_norm=2.0, clip_value=0.9, nonfinite="skip", backend=backend
+    )
+    grads = [[5 * rng.standard_normal((6, 40)).astype(np.float32) for _ in arrays] for _ in range(4)]
+    optimizer.step(grads[0])
+    twin = way(optimizer)
+    for own in (optimizer, twin):
+        for g in grads[1:]:
+            own.step(g)
+        own.step([np.full((6, 40), np.nan, np.float32), grads[0][1]])
+    for a, b in zip(optimizer.params, twin.params, strict=True):
+        assert_same_bits(a, b, "the copy, against the original")
+    assert (twin.t, twin.skipped) == (optimizer.t, optimizer.skipped) == (4, 1)
+    assert [(g.seed, g.first_row) for g in twin.groups] == [(g.seed, g.first_row) for g in optimizer.groups]
+
+
 def test_a_copy_shares_the_parameters_that_are_copied_with_it() -> None:
     params = {"w": np.ones(3)}
     both = copy.deepcopy((params, sr.Optimizer(params, "sgd", lr=1.0)))

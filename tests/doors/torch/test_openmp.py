@@ -95,6 +95,33 @@ def test_as_many_as_torch_is_told_to_use(threads: int) -> None:
     """)
 
 
+def test_no_more_threads_of_a_region_take_part_than_the_team_has() -> None:
+    script("""
+    import ctypes
+    from steprule.doors.torch import openmp
+    torch.set_num_threads(4)
+    compute()
+    seen = set()
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    def note(*_):
+        seen.add(threading.get_ident())
+        time.sleep(1e-3)  # so that whoever may join has the time
+    class Noting:
+        address = ctypes.cast(note, ctypes.c_void_p).value
+    launch.CHUNK = 8
+    table = launch.Table([400], 1)
+    table.set_row(0, Noting(), 0)
+    region = openmp.team().region
+    assert region.address
+    for threads in (2, 3, 2, 1, 4):
+        seen.clear()
+        table.prepare(openmp.Team(threads, region))
+        table.run()
+        assert 1 <= len(seen) <= threads, (len(seen), threads)
+    assert len(seen) > 2, "they do take part"
+    """)
+
+
 VARIABLES = (
     "OMP_NUM_THREADS=4 OMP_THREAD_LIMIT=2",
     "OMP_NUM_THREADS=1",
