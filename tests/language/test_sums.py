@@ -59,7 +59,13 @@ def standardized(theta: Any, g: Any, m: Any, drift: Scalar, *, lr: float = 0.1, 
     return theta - lr * m - drift * 1e-3, m, 0.5 * drift + 1 / t
 
 
-RULES = {r.name: r for r in (by_norm, layerwise, standardized)}
+@rule
+def by_spread(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
+    """A sum that is asked for by another sum alone."""
+    return theta - lr * g / (math.sqrt(mean((g - mean(g)) ** 2)) + 1e-6)
+
+
+RULES = {r.name: r for r in (by_norm, layerwise, standardized, by_spread)}
 
 
 def rounding(*shape: int) -> Any:
@@ -431,7 +437,7 @@ def test_names_of_the_steps_own_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_formulas_name_the_sums(name: str) -> None:
-    word = "mean" if name == "standardized" else "total"
+    word = "mean" if name in ("standardized", "by_spread") else "total"
     assert word in latex.emit(RULES[name])
     assert word in latex.text(RULES[name])
 

@@ -220,6 +220,8 @@ def test_schedules_at_their_ends_are_not_too_low() -> None:
     assert names([[reading(t, lr=1e-3 / t, **low)] for t in range(1, 6)]) == []
     assert names([[reading(t, lr=1e-6 * t, **low)] for t in range(2, 7)]) == []
     assert names([[reading(t, lr=1e-6, **low)] for t in range(2, 7)]) == ["learning rate too low"]
+    falling = [[reading(t, lr=1e-3 - 1e-4 * t, **low)] for t in range(5)]  # from its peak, and above half of it
+    assert names(falling) == ["learning rate too low"]
 
 
 def test_half_of_the_matrices_of_a_rate_must_agree() -> None:

@@ -209,6 +209,55 @@ def test_kernels_see_aligned_gradients_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(address % 4 == 0 for address in seen)
 
 
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize(("dtype", "formats"), COMBINATIONS, ids=combination_id)
+def test_bits_do_not_depend_on_how_arrays_lie_in_memory(dtype: str, formats: dict[str, Any], backend: str) -> None:
+    """Scales, and random bits, are those of an element by its place among the axes."""
+    shape = (6, 4, 70)
+    (plain,) = arrays(dtype, [shape])
+    layouts = {
+        "Fortran": np.array(plain, order="F"),
+        "other axes": np.array(plain.transpose(1, 0, 2), order="C").transpose(1, 0, 2),
+        "gaps": np.repeat(plain, 2, axis=2)[:, :, ::2],
+        "backwards": np.array(plain[::-1], order="C")[::-1],
+    }
+    expected = sr.Optimizer(plain, "adam", backend=backend, **formats)
+    others = {name: sr.Optimizer(own, "adam", backend=backend, **formats) for name, own in layouts.items()}
+    for t in range(3):
+        (g,) = gradients(dtype, [shape], t)
+        expected.step(g)
+        for name, optimizer in others.items():
+            optimizer.step(np.array(g, order="F") if name == "Fortran" else g)
+    for name, optimizer in others.items():
+        assert_same_bits(np.array(layouts[name], order="C"), plain, name)
+        for key, plane in expected.state_dict()["slots"]["params"].items():
+            own = optimizer.state_dict()["slots"]["params"][key]
+            assert_same_plane(np.array(own, order="C"), plane, "", f"{name} {key}")
+
+
+@pytest.mark.parametrize("cut", [1, 100, 128, 299])
+@pytest.mark.parametrize("weights", ["stochastic", "split24"])
+@pytest.mark.parametrize("states", ["float32", "bfloat16"])
+def test_shards_of_vectors_step_to_the_bits_of_the_whole(states: str, weights: str, cut: int) -> None:
+    formats: dict[str, Any] = {"states": states, "weights": weights, "min_elements": 0, "seed": 7}
+    if states == "float32":
+        del formats["min_elements"]
+    (theta,) = arrays("bfloat16", [(300,)])
+    parts = [slice(0, cut), slice(cut, None)]
+    own = [theta[part].copy() for part in parts]
+    whole = sr.Optimizer(theta, "adamw", **formats)
+    shards = [
+        sr.Optimizer([sr.Group([x], first_row=part.start)], "adamw", **formats)
+        for x, part in zip(own, parts, strict=True)
+    ]
+    for t in range(4):
+        (g,) = gradients("bfloat16", [(300,)], t)
+        whole.step(g)
+        for shard, part in zip(shards, parts, strict=True):
+            shard.step([[g[part]]])
+    assert_same_bits(np.concatenate(own), theta)
+
+
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_shards_step_to_the_bits_of_the_whole(cut: int) -> None:
     shapes = [(12, 5, 60), (12, 7)]

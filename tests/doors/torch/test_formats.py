@@ -260,6 +260,16 @@ def test_a_resumed_run_has_the_bits_of_a_straight_one(name: str, options: dict[s
     assert everything(other) == everything(straight)
 
 
+@pytest.mark.parametrize("convert", [False, True])
+def test_the_seed_is_that_of_the_state_and_where_formats_are_converted_that_of_the_optimizer(convert: bool) -> None:
+    param = torch.ones(4, 40, requires_grad=True)
+    saved, mine = (door.AdamW([param], states="8bit", min_elements=0, seed=seed) for seed in (5, 6))
+    random_gradients([param], 0)
+    saved.step()
+    mine.load_state_dict(saved.state_dict(), convert=convert)
+    assert mine.param_groups[0]["seed"] == (6 if convert else 5)
+
+
 @pytest.mark.parametrize("states", ["8bit", "4bit", "bfloat16"])
 @pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop", "Adagrad", "Adamax", "RAdam"])
 def test_states_go_to_torch_and_come_back(name: str, states: str) -> None:
@@ -272,9 +282,12 @@ def test_states_go_to_torch_and_come_back(name: str, states: str) -> None:
     plain = mine.float32_state_dict()
     assert not {"states", "weights", "seed", "coding", "min_elements"} & set(plain["param_groups"][0])
     others = [p.detach().clone().requires_grad_() for p in params]
-    torchs = reference(name, others, **options)
-    torchs.load_state_dict(copy.deepcopy(plain))
+    torchs, fresh = (reference(name, others, **options) for _ in range(2))
     random_gradients(others, 3)
+    fresh.step()
+    for place, entry in fresh.state_dict()["state"].items():  # nothing that torch's class does not keep
+        assert {key for key, value in entry.items() if value is not None} == set(plain["state"][place])
+    torchs.load_state_dict(copy.deepcopy(plain))
     torchs.step()
     again: Any = ours(name, params, **options, states=states, min_elements=0)
     before = everything(again)
