@@ -172,6 +172,35 @@ def test_workers_that_slept_take_part(way: str) -> None:
     )
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_as_many_workers_are_woken_as_may_join(way: str) -> None:
+    script(
+        way
+        + """
+    import ctypes
+    from steprule.runtime import Team
+    seen = set()
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    def note(*_):
+        seen.add(threading.get_ident())
+        time.sleep(2e-3)
+    class Noting:
+        address = ctypes.cast(note, ctypes.c_void_p).value
+    launch.CHUNK = 8
+    table = launch.Table([400], 1)
+    table.set_row(0, Noting(), 0)
+    def joined():
+        time.sleep(0.1)  # until all workers sleep
+        seen.clear()
+        table.prepare(Team(4))
+        table.run()
+        return len(seen)
+    joined()
+    assert any(joined() == 4 for _ in range(20))
+    """
+    )
+
+
 def test_steps_in_a_forked_child() -> None:
     script("""
     warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads: the very thing under test
