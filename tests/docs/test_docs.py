@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -110,3 +111,22 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_no_page_names_this_machine() -> None:
     for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
         assert not re.search(r"/(work|root|home)/", page.read_text()), page.name
+
+
+def test_docstrings_tell_of_arguments_that_there_are() -> None:
+    """An argument that was renamed keeps its old name there."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            _, _, told = (ast.get_docstring(node) or "").partition("Args:\n")
+            inits = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+            functions = inits if isinstance(node, ast.ClassDef) else [node]
+            if not told or not functions or functions[0].args.kwarg:
+                continue
+            own = functions[0].args
+            known = {arg.arg for arg in (*own.posonlyargs, *own.args, *own.kwonlyargs, own.vararg) if arg}
+            section = re.match(r"(?: {4}.*\n?|\n)*", told)
+            lines = re.findall(r"^ {4}(\S[^:\n]*):(?: |$)", section[0] if section else "", re.MULTILINE)
+            names = {name.strip("*` ") for line in lines for name in line.split(",")}
+            assert names <= known, f"{path.name}: {node.name} tells of {names - known}"

@@ -359,7 +359,9 @@ def test_bfloat16_with_distances() -> None:
     assert (np.abs(close / x - 1) <= 2.0**-15).all()
 
 
-@pytest.mark.parametrize("codec", [c for f in SLOT_FORMATS.values() for c in dict.fromkeys(f.codecs)], ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "codec", [c for f in SLOT_FORMATS.values() for c in dict.fromkeys(f.codecs)], ids=lambda c: c.id
+)
 def test_states_that_are_converted_are_rounded_to_nearest_and_halves_away_from_zero(codec: Codec) -> None:
     """Between two numbers that a format has, those below the middle become the lower one."""
     rows = np.ones((4001, 128), np.float32)  # beside a one, on which the scale of a group depends

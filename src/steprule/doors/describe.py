@@ -67,7 +67,7 @@ def line(
 
     Args:
         place, shape, dtype, nbytes: what it is called, and what it is.
-        ways: how its values are kept.
+        codecs: how its values are kept.
         parameter: what the rule calls it.
         storage: its formats.
         is_complex: whether its numbers, and those of its slots, are complex.

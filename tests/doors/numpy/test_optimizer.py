@@ -381,6 +381,14 @@ def test_an_option_that_does_nothing_is_an_error() -> None:
     sr.Optimizer(np.zeros(2), plain, scaled=True, scale=2.0)
     with pytest.raises(HyperparameterError, match="scale does nothing in 'plain' with scaled=False"):
         sr.Optimizer(np.zeros(2), plain, scale=2.0)
+    group = sr.Optimizer(np.zeros(2), plain).groups[0]  # and where it is set later
+    with pytest.raises(HyperparameterError, match="scale does nothing in 'plain' with scaled=False"):
+        group["scale"] = 2.0
+    with pytest.raises(HyperparameterError, match="scale does nothing"):
+        group.update(lr=0.5, scale=2.0)
+    assert dict(group) == {"lr": 0.1, "scale": 1.0, "scaled": False}
+    group.update(scale=2.0, scaled=True)
+    assert group["scale"] == 2.0
 
 
 def test_changes_between_steps_are_checked_at_once() -> None:

@@ -80,7 +80,7 @@ class StalenessCheck:
     types and shapes are not checked here.
 
     Args:
-        watched: all this.
+        inputs: all this.
         present: the places of the gradients whose addresses are wanted.
         numbers: the step counts and scalar slots.
 
