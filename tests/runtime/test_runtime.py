@@ -86,13 +86,14 @@ def test_a_late_worker_finds_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_more_threads_take_part_than_the_team_has(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set[int]()
 
-    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
     def note(*_: object) -> None:
         seen.add(threading.get_ident())
         time.sleep(1e-3)  # so that whoever may join has the time
 
+    kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(note)
+
     class Noting:
-        address = ctypes.cast(note, ctypes.c_void_p).value or 0
+        address = ctypes.cast(kernel, ctypes.c_void_p).value or 0
 
     monkeypatch.setattr(pool, "_pool", pool.Pool())
     pool.pool().start(5)  # more than take part, as earlier steps may have left them
