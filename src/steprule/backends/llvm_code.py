@@ -102,6 +102,15 @@ class Code:
                 lines.append(f"%s{index} = bitcast double %d{index} to double")
         return lines + self._words()
 
+    def loaded(self) -> list[str]:
+        """Return the names that ``entry`` defines for the lines of elements and groups, each after its type."""
+        names = [f"ptr %p{index}" for index in self._touched()]
+        for index, is_condition in enumerate(self.plan.prelude.conditions):
+            names.append(f"{'i1' if is_condition else self._real} %s{index}")
+        if self.plan.inputs:
+            names += [f"i32 %{word}" for word in ("first", "stream.word", "key0.word", "key1.word")]
+        return names
+
     def _scalar(self, index: int) -> list[str]:
         return [
             f"%q{index} = getelementptr double, ptr %scalars, i64 {index}",
@@ -111,7 +120,7 @@ class Code:
     def _words(self) -> list[str]:
         """Load the words that the plan needs."""
         planes, row = len(self.plan.planes), len(self.plan.prelude.conditions)
-        wanted = [*(WORDS[:2] if self.plan.has_groups else ()), *(WORDS[2:4] if self.plan.inputs else ())]
+        wanted = WORDS[2:4] if self.plan.inputs else ()
         lines: list[str] = []
         for word in wanted:
             place = planes + WORDS.index(word)

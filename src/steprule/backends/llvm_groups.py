@@ -14,10 +14,9 @@ from steprule.formats import GROUP
 __all__ = ["shell"]
 
 _SHELL = """\
-define internal void @step(ptr %addresses, i64 %group, i64 %offset, i64 %count, ptr %scalars{given}) alwaysinline #0 {{
+define internal void @step(i64 %group, i64 %offset, i64 %count{given}) alwaysinline #0 {{
 entry:
 {tiles}
-{entry}
   %offset.low = trunc i64 %offset to i32
 {phases}
   ret void
@@ -25,6 +24,7 @@ entry:
 
 define {name}(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars{sums}) #0 {{
 entry:
+{entry}
   %w.length = getelementptr i64, ptr %addresses, i64 {planes}
   %length = load i64, ptr %w.length, !invariant.load !4
   %w.groups = getelementptr i64, ptr %addresses, i64 {next}
@@ -47,11 +47,11 @@ loop:
   br i1 %full, label %whole, label %part
 
 whole:
-  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 {GROUP}, ptr %scalars{given})
+  call void @step(i64 %group, i64 %offset, i64 {GROUP}{given})
   br label %stepped
 
 part:
-  call void @step(ptr %addresses, i64 %group, i64 %offset, i64 %left, ptr %scalars{given})
+  call void @step(i64 %group, i64 %offset, i64 %left{given})
   br label %stepped
 
 stepped:
@@ -97,10 +97,13 @@ def shell(plan: Plan, code: Code) -> str:
             parts.append(_elements(plan, code, phase, before, left))
             before = f"after{phase}"
     parts += llvm_packs.close(code, before, first + len(parts) - len(plan.phases))
-    given = llvm_packs.arguments(plan) + (", ptr %sums" if plan.sums else "")
+    # Loads and conversions that stood in the loop over groups would be repeated for each: LLVM moves nothing out of a
+    # loop that may not come to it.
+    given = "".join(f", {name}" for name in code.loaded())
+    given += llvm_packs.arguments(plan) + (", ptr %sums" if plan.sums else "")
     return _SHELL.format(
-        tiles=indented([f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left]),
-        entry=indented([*llvm_packs.start(plan), *code.entry()]),
+        tiles=indented([f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left] + llvm_packs.start(plan)),
+        entry=indented(code.entry()),
         given=given,
         offsets="".join(f"\n  {line}" for line in llvm_packs.offsets(plan)),
         phases="\n".join(parts),
