@@ -439,6 +439,32 @@ def test_any_numbers_are_kept_as_the_loops_keep_them(case: tuple[str, str, str],
     assert_the_loops_agree(run, [np.zeros(run.shape)])
 
 
+def beside_codes(rng: np.random.Generator, state: str) -> Array:
+    """Return a row for every exponent that its largest number may have, of numbers at or beside those of codes."""
+    words = np.zeros((255, GROUP), np.int64)
+    steps = [-(1 << 16), -(1 << 15), -129, -128, -127, -65, -64, -63, -2, -1, 0, 1, 2, 63, 64, 128, 1 << 15, 1 << 16]
+    for row in range(255):
+        scales = [max(row, least) for least in ((20, 24) if state == "8bit" else (6, 9))]
+        numbers = [LOOPS[state, bool(i % 2)][2](i // 2, scales[i % 2]) & 0x7FFFFFFF for i in range(8)]  # the least codes
+        numbers += [LOOPS[state, bool(i % 2)][2](int(rng.integers(0, 128)), scales[i % 2]) for i in range(16)]
+        numbers += [0x00800000, 0x7F800000, row << 23, (row << 23) + (1 << 22)]
+        beside = rng.choice([number & 0x7FFFFFFF for number in numbers], GROUP) + rng.choice(steps, GROUP)
+        largest = (row << 23) + int(rng.integers(0, 1 << 23))
+        words[row] = np.where((beside >= 0) & (beside < (row + 1) << 23), beside, 0) | rng.integers(0, 2, GROUP) << 31
+        words[row, 5] = largest
+        words[row, 70:73] = 0x7F800000, 0xFFFFFFFF, 0x80000000
+    return words.astype(np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("state", ["8bit", "4bit"])
+def test_numbers_beside_codes_are_kept_as_the_loops_keep_them_at_every_exponent(state: str, backend: str) -> None:
+    x = beside_codes(np.random.default_rng(3), state)
+    run = Run(keep, storage_of(keep, state, x="float32"), x.shape, backend, seed=6, number=2)
+    run.planes["x"][...] = x
+    assert_the_loops_agree(run, [np.zeros(run.shape)])
+
+
 @pytest.mark.parametrize("backend", ["numpy", "llvm"])
 def test_every_code_and_scale_stands_for_what_the_loops_say(backend: str) -> None:
     codes, scales = np.arange(256), np.arange(255)[:, None]

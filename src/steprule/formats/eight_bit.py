@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steprule.formats.codec import GROUP, Codec, Planes, PlaneSpec
-from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, Curve, ordinary
+from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, NORMAL, Curve
 from steprule.formats.rounding import Rounding
 from steprule.formats.slot import SlotFormat
 from steprule.language import maximum, where
@@ -25,11 +25,9 @@ def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
     """
     word = to_bits(value)
     size = word & MAGNITUDE
-    known = ordinary(size)
-    scale = _SIGNED.scale(known)
-    place = _SIGNED.place(known, scale)
-    code = (place + rounding.addend(_SIGNED.below)) >> _SIGNED.below
-    code = where(place < _SIGNED.least, 0, code & 0x7F) | ((word >> 24) & 0x80)
+    scale = _SIGNED.scale(size)
+    code = where(size < _SIGNED.least_place(scale), 0, _SIGNED.code(size, scale, rounding))
+    code = (code & 0x7F) | ((word >> 24) & 0x80)
     return {"": where(size < INFINITY, code, _UNKNOWN), "scale": scale}
 
 
@@ -48,12 +46,10 @@ def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
     No number falls to less than half of itself, and none to zero: dividing by its root would make a huge step. A step
     divided by infinity is none.
     """
+    scale = _NON_NEGATIVE.scale(to_bits(value))
     word = to_bits(value + 0.0)  # of -0.0 as of 0.0
-    known = ordinary(word)
-    scale = _NON_NEGATIVE.scale(known)
-    place = _NON_NEGATIVE.place(known, scale)
-    code = maximum((place + rounding.addend(15)) >> 15, _NON_NEGATIVE.least >> 15)
-    code = where(known == 0, 0, code & 0xFF)
+    code = _NON_NEGATIVE.code(maximum(word, _NON_NEGATIVE.least(scale)), scale, rounding)
+    code = where(word < NORMAL, 0, code & 0xFF)
     return {"": where(word < INFINITY, code, _UNKNOWN), "scale": scale}
 
 

@@ -35,7 +35,7 @@ def round_to_half(x: Node) -> Node:
 
 
 def group_max(word: Node) -> Node:
-    """Return the largest of the words of a group; they are not negative as integers."""
+    """Return the largest of the words of a group, as unsigned integers."""
     return Node("group_max", (word,), stage="group", kind="int")
 
 
