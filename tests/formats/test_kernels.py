@@ -445,7 +445,7 @@ def beside_codes(rng: np.random.Generator, state: str) -> Array:
     steps = [-(1 << 16), -(1 << 15), -129, -128, -127, -65, -64, -63, -2, -1, 0, 1, 2, 63, 64, 128, 1 << 15, 1 << 16]
     for row in range(255):
         scales = [max(row, least) for least in ((20, 24) if state == "8bit" else (6, 9))]
-        numbers = [LOOPS[state, bool(i % 2)][2](i // 2, scales[i % 2]) & 0x7FFFFFFF for i in range(8)]  # the least codes
+        numbers = [LOOPS[state, bool(i % 2)][2](i // 2, scales[i % 2]) & 0x7FFFFFFF for i in range(8)]
         numbers += [LOOPS[state, bool(i % 2)][2](int(rng.integers(0, 128)), scales[i % 2]) for i in range(16)]
         numbers += [0x00800000, 0x7F800000, row << 23, (row << 23) + (1 << 22)]
         beside = rng.choice([number & 0x7FFFFFFF for number in numbers], GROUP) + rng.choice(steps, GROUP)

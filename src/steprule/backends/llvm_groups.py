@@ -101,8 +101,9 @@ def shell(plan: Plan, code: Code) -> str:
     # loop that may not come to it.
     given = "".join(f", {name}" for name in code.loaded())
     given += llvm_packs.arguments(plan) + (", ptr %sums" if plan.sums else "")
+    tiles = [f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left]
     return _SHELL.format(
-        tiles=indented([f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left] + llvm_packs.start(plan)),
+        tiles=indented([*tiles, *llvm_packs.start(plan)]),
         entry=indented(code.entry()),
         given=given,
         offsets="".join(f"\n  {line}" for line in llvm_packs.offsets(plan)),

@@ -8,7 +8,7 @@ from steprule.formats.rounding import Rounding
 from steprule.language import maximum, where
 from steprule.language.bits import from_bits, group_max, to_bits, to_float
 
-__all__ = ["INFINITY", "MAGNITUDE", "NAN", "NORMAL", "Curve", "largest_exponent", "ordinary"]
+__all__ = ["INFINITY", "MAGNITUDE", "NAN", "NORMAL", "Curve", "largest_exponent"]
 
 _ONE = 0x3F800000
 INFINITY, NAN, NORMAL, MAGNITUDE = 0x7F800000, 0x7FC00000, 0x00800000, 0x7FFFFFFF
@@ -80,8 +80,3 @@ def largest_exponent(word: Any) -> Any:
     # Counted from infinity on, the bits of finite numbers are larger than all others: one operation instead of three.
     largest = group_max(word - INFINITY) + INFINITY
     return where(largest < INFINITY, largest >> 23, 0)
-
-
-def ordinary(word: Any) -> Any:
-    """Return a word that is the bits of a normal number, and 0 for others: zero, smaller ones, and not finite ones."""
-    return where((word - NORMAL) < INFINITY - NORMAL, word, 0)

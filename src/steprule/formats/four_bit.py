@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from steprule.formats.codec import GROUP, Codec, Planes, PlaneSpec
-from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, ordinary
+from steprule.formats.curve import INFINITY, MAGNITUDE, NAN, NORMAL, largest_exponent
 from steprule.formats.rounding import Rounding
 from steprule.formats.slot import SlotFormat
 from steprule.language import maximum, minimum, where
-from steprule.language.bits import from_bits, group_max, to_bits
+from steprule.language.bits import from_bits, to_bits
 
 __all__ = ["FOUR_BIT"]
 
@@ -25,11 +25,11 @@ _UNKNOWN_SIGNED, _UNKNOWN = _SIGN, 1
 
 
 def _scale(word: Any, octaves: int) -> Any:
-    """Return the exponent of a group's largest number, or that whose least code is the smallest normal number.
+    """Return the exponent of a group's largest finite number, or that whose least code is the smallest normal number.
 
     The last code is the power of two above that number, the least so many octaves below.
     """
-    return maximum(group_max(word) >> 23, octaves)
+    return maximum(largest_exponent(word), octaves)
 
 
 def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def _encode_signed(value: Any, rounding: Rounding) -> dict[str, Any]:
     """
     word = to_bits(value)
     size = word & MAGNITUDE
-    known = ordinary(size)
-    scale = _scale(known, _TOP - 1)
+    scale = _scale(size, _TOP - 1)
+    known = where(size < NORMAL, 0, size)
     least = (scale - (_TOP - 2)) << 23
     # In the octave below the least code lie the numbers from zero to it, at equal distances.
     place = where(known < least, to_bits(from_bits(known) + from_bits(least)) - (1 << 23), known)
@@ -68,14 +68,13 @@ def _encode_non_negative(value: Any, rounding: Rounding) -> dict[str, Any]:
     From code 7, a 16th of the last, there is one halfway between two powers of two as well: a step is divided by the
     root of what is kept. No number falls to less than half of itself, and none to zero: that would make a huge step.
     """
+    scale = _scale(to_bits(value), _OCTAVES)
     word = to_bits(value + 0.0)  # of -0.0 as of 0.0
-    known = ordinary(word)
-    scale = _scale(known, _OCTAVES)
     middle = (scale - 3) << 23
     # Half octaves as long as octaves are. Signed: a number far below the least code has none.
-    place = where(known < middle, known, (known << 1) - middle)
+    place = where(word < middle, word, (word << 1) - middle)
     code = ((place + (rounding.addend(16) << 7)) >> 23) - (scale - 3 - _MIDDLE)
-    code = where(known == 0, 0, maximum(code, _FIRST))
+    code = where(word < NORMAL, 0, maximum(code, _FIRST))
     return {"": where(word < INFINITY, code, _UNKNOWN), "scale": scale}
 
 
