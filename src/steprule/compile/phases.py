@@ -104,6 +104,8 @@ class Phases:
 
 
 _FEW = 6
+_SLOW = ("word_mul", "mul", "div", "sqrt")
+"""What takes as long as reading a value again, or longer."""
 
 
 def _followers(order: Sequence[Node]) -> set[Node]:
@@ -116,7 +118,7 @@ def _followers(order: Sequence[Node]) -> set[Node]:
         args = [sources[arg] for arg in node.args if arg.stage != "host" and arg in sources]
         other = any(arg.stage == "group" for arg in node.args)
         sources[node] = (node, frozenset())
-        if len({source for source, _ in args}) == 1 and not other:
+        if len({source for source, _ in args}) == 1 and not other and node.op not in _SLOW:
             way = frozenset({node}).union(*(steps for _, steps in args))
             if len(way) <= _FEW:
                 sources[node] = (args[0][0], way)
