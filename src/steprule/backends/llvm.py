@@ -9,7 +9,7 @@ every rounding as written and vectorises only what gives the same bits.
 
 from __future__ import annotations
 
-from steprule.backends import llvm_groups, llvm_packs, llvm_sums
+from steprule.backends import llvm_groups, llvm_sums
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
@@ -27,15 +27,19 @@ entry:
 {entry}
   %end = add i64 %start, %n
   %some = icmp sgt i64 %n, 0
-  br i1 %some, label %loop, label %done
+  %start.low = trunc i64 %start to i32
+{first}
+  br i1 %some, label %loop0, label %done
 
-loop:
-  %at0 = phi i64 [ %start, %entry ], [ %next, %loop ]
+loop0:
+  %at0 = phi i64 [ %start, %entry ], [ %next, %loop0 ]
+{head}
   %at.low0 = trunc i64 %at0 to i32
 {loop}
+{last}
   %next = add nsw i64 %at0, 1
   %more = icmp slt i64 %next, %end
-  br i1 %more, label %loop, label %done, !llvm.loop !1
+  br i1 %more, label %loop0, label %done, !llvm.loop !1
 
 done:
   ret void
@@ -57,6 +61,8 @@ attributes #0 = {{ nounwind "prefer-vector-width"="512" }}
 !3 = !{{!"llvm.loop.vectorize.enable", i1 true}}
 ; Addresses, words and scalars stay as they are while a kernel runs.
 !4 = !{{}}
+; Two vectors at a time: while one waits for a root, the other goes on.
+!5 = !{{!"llvm.loop.interleave.count", i32 2}}
 {loops}"""
 
 _REAL = {"float32": "float", "float64": "double"}
@@ -73,9 +79,10 @@ def emit(plan: Plan) -> str:
     elif plan.sums:
         body = llvm_sums.tiles(code)
     else:
-        body = _SHELL.format(entry=indented(code.entry()), loop=indented(code.elements(0)))
+        first, counters, last = map(indented, code.counters(0, "%start.low", "entry"))
+        entry, loop = indented(code.entry()), indented(code.elements(0))
+        body = _SHELL.format(entry=entry, first=first, head=counters, loop=loop, last=last)
     if plan.sums:
         body = llvm_sums.wrapped(plan, body)
-    count = len(plan.phases) + llvm_packs.count(plan) if plan.has_groups else 0
-    loops = "".join(f"!{n} = distinct !{{!{n}, !2, !3}}\n" for n in range(5, 5 + count))
+    loops = "".join(llvm_groups.loops(plan)) if plan.has_groups else ""
     return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from steprule.compile import LANES, Const, Plan, Ref, Sum, Value
+from steprule.compile import LANES, Const, Instruction, Plan, Ref, Sum, Value
 
 __all__ = ["WORDS", "Code", "indented"]
 
@@ -135,6 +135,34 @@ class Code:
             lines += [*self._scalar(row + key), f"%key{key}.word = fptoui double %d{row + key} to i32"]
         return lines
 
+    def counters(self, phase: int, begin: str, before: str) -> tuple[list[str], list[str], list[str]]:
+        """Return the lines that count an element's index times a number in steps, since adding is cheaper.
+
+        They are those before the loop over the elements, at its head, and at its end.
+
+        Args:
+            phase: of the loop.
+            begin: the name of its first element's place, in 32 bits.
+            before: the block that comes before it.
+        """
+        first, head, end = [], [], []
+        for number, instruction in enumerate(self.plan.body):
+            if instruction.phase == phase and (factor := self._counted(instruction)):
+                name = f"%v{len(self.plan.planes) + number}"
+                first += [f"{name}.index = add i32 {begin}, %first", f"{name}.first = mul i32 {name}.index, {factor}"]
+                head.append(f"{name} = phi i32 [ {name}.first, %{before} ], [ {name}.next, %loop{phase} ]")
+                end.append(f"{name}.next = add i32 {name}, {factor}")
+        return first, head, end
+
+    def _counted(self, instruction: Instruction) -> int:
+        """Return the number that an instruction multiplies the index by; 0 for any other instruction."""
+        if instruction.op != "word_mul":
+            return 0
+        index, factor = instruction.args
+        body = index.index - len(self.plan.planes) if isinstance(index, Value) else -1
+        is_index = body >= 0 and self.plan.body[body].op == "index"
+        return int(factor.value) if is_index and isinstance(factor, Const) else 0
+
     def elements(self, phase: int) -> list[str]:
         """One element in one phase: loads, body, stores. Its place is ``%at`` with the phase's number."""
         return self._at(f"%at{phase}", phase, ", !llvm.access.group !0")
@@ -158,11 +186,11 @@ class Code:
         )
 
     def instructions(self, phase: int) -> list[str]:
-        """The body of one phase, but for maxima over a group."""
+        """The body of one phase, but for maxima over a group and what is counted."""
         lines: list[str] = []
         section = "the rule"
         for number, instruction in enumerate(self.plan.body):
-            if instruction.phase != phase or instruction.op == "group_max":
+            if instruction.phase != phase or instruction.op == "group_max" or self._counted(instruction):
                 continue
             if instruction.section != section:
                 section = instruction.section

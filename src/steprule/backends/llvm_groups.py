@@ -11,7 +11,7 @@ from steprule.backends.llvm_code import Code, indented
 from steprule.compile import Plan, Ref, Value
 from steprule.formats import GROUP
 
-__all__ = ["shell"]
+__all__ = ["loops", "shell"]
 
 _SHELL = """\
 define internal void @step(i64 %group, i64 %offset, i64 %count{given}) alwaysinline #0 {{
@@ -69,6 +69,7 @@ done:
 }}
 """
 _ELEMENTS = """\
+{first}
   br label %loop{p}
 
 loop{p}:
@@ -78,6 +79,7 @@ loop{p}:
   %i.low{p} = trunc i64 %i{p} to i32
   %at.low{p} = add i32 %offset.low, %i.low{p}
 {body}
+{last}
   %next{p} = add nsw i64 %i{p}, 1
   %more{p} = icmp slt i64 %next{p}, %count
   br i1 %more{p}, label %loop{p}, label %after{p}, !llvm.loop !{loop}
@@ -85,10 +87,21 @@ loop{p}:
 after{p}:"""
 
 
+_LOOPS = 6
+"""The number of the metadata of the first phase's loop; those of items that are taken apart follow the phases."""
+
+
+def loops(plan: Plan) -> list[str]:
+    """Return the metadata of the loops."""
+    phases = [f"!{n} = distinct !{{!{n}, !2, !3, !5}}\n" for n in range(_LOOPS, _LOOPS + len(plan.phases))]
+    start = _LOOPS + len(phases)
+    return phases + [f"!{n} = distinct !{{!{n}, !2, !3}}\n" for n in range(start, start + llvm_packs.count(plan))]
+
+
 def shell(plan: Plan, code: Code) -> str:
     """Return the functions of a kernel over groups."""
     left = _left(plan)
-    first = 5 + len(plan.phases)
+    first = _LOOPS + len(plan.phases)
     parts, before = llvm_packs.open_(code, "entry", first)
     for phase, per in enumerate(plan.phases):
         if per == "group":
@@ -127,8 +140,17 @@ def _elements(plan: Plan, code: Code, phase: int, before: str, left: list[int]) 
     body += [*code.elements(phase), *code.sums(phase)]
     body += [line for index in left if plan.phase_of(index) == phase for line in _store(code, index, phase)]
     body += [f"%v{v} = call i32 @llvm.umax.i32(i32 %m{v}, i32 {word})" for v, word in maxima]
+    first, head, last = code.counters(phase, "%offset.low", before)
     starts = [f"%m{v} = phi i32 [ 0, %{before} ], [ %v{v}, %loop{phase} ]" for v, _ in maxima]
-    return _ELEMENTS.format(p=phase, before=before, starts=indented(starts), body=indented(body), loop=5 + phase)
+    return _ELEMENTS.format(
+        p=phase,
+        before=before,
+        first=indented(first),
+        starts=indented([*starts, *head]),
+        body=indented(body),
+        last=indented(last),
+        loop=_LOOPS + phase,
+    )
 
 
 def _left(plan: Plan) -> list[int]:

@@ -15,13 +15,17 @@ _TILES = """\
 define internal void @step(ptr %addresses, i64 %offset, i64 %count, ptr %scalars, ptr %sums) alwaysinline #0 {{
 entry:
 {entry}
+  %offset.low = trunc i64 %offset to i32
+{first}
   br label %loop0
 
 loop0:
   %i0 = phi i64 [ 0, %entry ], [ %next0, %loop0 ]
+{head}
   %at0 = add i64 %offset, %i0
   %at.low0 = trunc i64 %at0 to i32
 {body}
+{last}
   %next0 = add nsw i64 %i0, 1
   %more0 = icmp slt i64 %next0, %count
   br i1 %more0, label %loop0, label %after0, !llvm.loop !1
@@ -126,7 +130,9 @@ done:
 def tiles(code: Code) -> str:
     """Return the function ``run`` of a plan without groups."""
     body = [*code.elements(0), *code.sums(0)]
-    return _TILES.format(entry=indented(code.entry()), body=indented(body), LANES=LANES)
+    first, head, last = map(indented, code.counters(0, "%offset.low", "entry"))
+    entry = indented(code.entry())
+    return _TILES.format(entry=entry, first=first, head=head, body=indented(body), last=last, LANES=LANES)
 
 
 def wrapped(plan: Plan, run: str) -> str:
