@@ -558,3 +558,18 @@ def test_weights_that_were_spoilt_between_readings_need_a_checkpoint(door: str) 
     (found,) = monitor.diagnose()
     assert "before" not in found.what
     assert found.remedy.startswith("Pass nonfinite='skip'")
+
+
+@pytest.mark.parametrize("states", SLOT_FORMATS)
+def test_random_bits_of_monitored_steps_are_those_of_others_in_every_tile_of_sums(states: str) -> None:
+    rng = np.random.default_rng(8)
+    start = rng.standard_normal((3, 3001)).astype(np.float32)  # more elements than a tile of sums has
+    plain, monitored = (Door("llvm", "adam", start, states=states, seed=5) for _ in range(2))
+    sr.Monitor(monitored.opt, every=1)
+    for _ in range(3):
+        g = rng.standard_normal(start.shape).astype(np.float32)
+        for door in (plain, monitored):
+            door.opt.step(g)
+    assert plain.theta().tobytes() == monitored.theta().tobytes()
+    for name, slot in plain.slots().items():
+        assert slot.tobytes() == monitored.slots()[name].tobytes(), name
