@@ -463,6 +463,27 @@ def test_targets_that_cannot_be_filled_are_found_before_anything_changes(tmp_pat
         assert inference.all()
 
 
+def test_tensors_without_elements_are_filled_whatever_their_strides(tmp_path: Path) -> None:
+    empty = torch.tensor(np.zeros((2, 0, 3), np.float32))
+    assert 0 in empty.stride()  # as those of an expanded tensor, which cannot be filled
+    saved, here = ([nn.Parameter(empty.clone()), nn.Parameter(torch.full((2,), number))] for number in (1.0, 0.0))
+    here[0].data = empty
+    sr.save(tmp_path / "x", door.AdamW(saved), params=True)
+    sr.load(tmp_path / "x", door.AdamW(here), params=True)
+    assert here[1].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("step", [math.nan, math.inf, 2.5, -1.0, 1e30])
+def test_a_state_with_what_is_no_step_count_is_not_saved(tmp_path: Path, step: float) -> None:
+    optimizer = door.AdamW([weight := nn.Parameter(torch.ones(2))])
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.state[weight]["step"] = torch.tensor(step)
+    with pytest.raises(StateError, match="the step of parameter 0 must be an integer from 0 to "):
+        sr.save(tmp_path / "x", optimizer)
+    assert not (tmp_path / "x").exists()
+
+
 # Tensors.
 
 

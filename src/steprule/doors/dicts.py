@@ -11,7 +11,7 @@ import numpy as np
 from steprule.doors.arrays import ONE, outline_of, scalars_of
 from steprule.doors.leaf import Leaf
 from steprule.doors.match import formula_of
-from steprule.doors.state import ParameterState, State
+from steprule.doors.state import MOST_STEPS, ParameterState, State
 from steprule.doors.stepping import Stepping
 from steprule.errors import StateError
 from steprule.formats import CODING, EARLIER_CODING
@@ -20,8 +20,6 @@ __all__ = ["dict_of", "from_dict"]
 
 _VERSION = 3
 """Since 2 formats are stored; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
-_MOST = 2**63 - 1
-"""The steps that can be counted: one more is to come."""
 _KEYS = ("version", "rule", "t", "groups", "slots")
 _OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
 """What a group's part has, in version 1 and since version 2, where formats are told."""
@@ -112,7 +110,7 @@ def _check_head(told: Mapping[str, Any], optimizer: Stepping) -> None:
     if told["rule"] != optimizer.rule.name:
         raise StateError(f"the state is for rule {told['rule']!r}, this optimizer's is {optimizer.rule.name!r}")
     t = told["t"]
-    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < _MOST:
+    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= MOST_STEPS:
         raise StateError(f"the state's t must be an integer from 0 to 2**63 - 2, got {t!r}")
 
 

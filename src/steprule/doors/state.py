@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from steprule.checkpoint import Json, Stored
+from steprule.checkpoint import Json, Stored, short
 from steprule.coding import decode, plane_name
 from steprule.errors import StateError
 from steprule.formats import CODING, EARLIER_CODING, FORMATS, Codec, saved_codec
 
 __all__ = [
+    "MOST_STEPS",
     "SCHEDULE",
     "GroupState",
     "ParameterState",
@@ -27,10 +28,14 @@ __all__ = [
     "labels_of",
     "names_apart",
     "numbers_of",
+    "steps_of",
 ]
 
 SCHEDULE = {"schedule": True}
 """What stands for a hyperparameter that is a schedule."""
+
+MOST_STEPS = 2**63 - 2
+"""The steps that can be counted: one more is to come."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,27 @@ def labels_of(names: Sequence[str | None]) -> list[str]:
 def compute_of(dtype: str) -> str:
     """Return the type that slots of a parameter of this type are computed in; of complex ones their parts."""
     return "float64" if dtype in ("float64", "complex128") else "float32"
+
+
+def steps_of(value: Any, what: str, most: int = MOST_STEPS) -> int:
+    """Return a step count that a state tells, which may be a float or an array of one number.
+
+    Args:
+        value: the count.
+        what: what messages call it.
+        most: the largest that can be taken over.
+
+    Raises:
+        StateError: when it is not a count, or too large: rounded or cut off, the run would go on at another step.
+    """
+    try:
+        count = int(value)
+        is_count = bool(count == value) and not isinstance(value, (bool, np.bool_)) and 0 <= count <= most
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
+        is_count = False
+    if not is_count:
+        raise StateError(f"{what} must be an integer from 0 to {most}, got {short(value)}")
+    return count
 
 
 def numbers_of(codec: Codec, value: str, planes: Mapping[str, Any], shape: Sequence[int]) -> Any:

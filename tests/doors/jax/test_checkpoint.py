@@ -340,3 +340,28 @@ def test_what_is_traced_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is traced"):
         jax.jit(saving)(params)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_step_count_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    params, adam = {"w": jnp.ones(3)}, ours.adam(1e-3)
+    arrays, run = sr.Optimizer({"w": np.ones(3, np.float32)}, "adam"), ours.Training(adam, params, adam.init(params))
+    for t, words in ((2**31, "which is an int32, must be an integer from 0 to 2147483647, got 2147483648"), (7, "")):
+        arrays.load_state_dict({**arrays.state_dict(), "t": t})
+        sr.save(tmp_path / "x", arrays)
+        if words:
+            with pytest.raises(StateError, match=words):
+                sr.load(tmp_path / "x", run, hyperparameters=False)
+        else:
+            sr.load(tmp_path / "x", run, hyperparameters=False)
+        assert int(run.state.count) == (0 if words else 7)
+
+
+@pytest.mark.parametrize("count", [2.5, -1, np.nan, "3", True, 2**31, np.array([1, -1])], ids=repr)
+def test_what_is_no_step_count_of_optax_is_refused(count: Any) -> None:
+    params = {"w": jnp.ones(3)}
+    theirs = optax.scale_by_adam().init(params)._replace(count=count)
+    with pytest.raises(StateError, match="the count of ScaleByAdamState must be an integer from 0 to 2147483647"):
+        ours.from_optax("adam", theirs, ours.adam(1e-3).init(params))
+    sgd = ours.sgd(1e-3, momentum=0.9).init(params)
+    with pytest.raises(StateError, match="t must be an integer from 0 to 2147483647, got "):
+        ours.from_optax("sgd", optax.trace(0.9).init(params), sgd, t=count, momentum=0.9)

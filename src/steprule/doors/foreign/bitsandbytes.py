@@ -18,7 +18,7 @@ from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optim import entries_of, with_entries
 from steprule.doors.foreign.states import array_of, stepped, taken
 from steprule.doors.layout import Array
-from steprule.doors.state import ParameterState
+from steprule.doors.state import ParameterState, steps_of
 from steprule.errors import StateError
 from steprule.rules import Rule
 
@@ -50,7 +50,8 @@ def from_bitsandbytes(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any
         whole = {**entry, **entry.get(_WRAPPED, {})}
         names = names_for(rules[own.group], here.groups[own.group].hyperparameters, "bitsandbytes")
         slots = _slots(whole, names, own.shape, f"the state of parameter {place}") if entry else {}
-        parameters.append(stepped(own, label, int(whole["step"]) if entry else 0, slots))
+        t = steps_of(whole.get("step"), f"the step of parameter {place}") if entry else 0
+        parameters.append(stepped(own, label, t, slots))
     return taken(here, parameters, optimizer)
 
 

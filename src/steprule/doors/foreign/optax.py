@@ -10,7 +10,7 @@ import numpy as np
 from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.states import array_of, states_of, stepped, taken
 from steprule.doors.numpy import Optimizer
-from steprule.doors.state import State
+from steprule.doors.state import State, steps_of
 from steprule.errors import StateError, StructureError
 
 __all__ = ["found_in", "from_optax", "mapped", "to_optax"]
@@ -33,9 +33,10 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
     here = states_of(_checked(optimizer))
     names, fields = _names(optimizer, here)
     found = found_in(state, fields)
-    count = int(found.count) if "count" in found._fields else t
-    if count is None:
+    if "count" not in found._fields and t is None:
         raise StateError(f"{type(found).__name__} does not count steps; give t=")
+    what = f"the count of {type(found).__name__}"
+    count = steps_of(found.count, what) if "count" in found._fields else steps_of(t, "t")
     if t is not None and t != count:
         raise StateError(f"{type(found).__name__} has counted {count} steps, and t={t} was given; leave it out")
     try:
@@ -70,7 +71,9 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
     def replaced(old: Any) -> Any:
         if "count" not in old._fields:
             return old._replace(**new)
-        return old._replace(**new, count=np.asarray(optimizer.t, np.asarray(old.count).dtype))
+        kind = np.asarray(old.count).dtype
+        t = steps_of(optimizer.t, f"a step count of {type(old).__name__}, which is an {kind},", np.iinfo(kind).max)
+        return old._replace(**new, count=np.asarray(t, kind))
 
     return mapped(like, fields, replaced)
 

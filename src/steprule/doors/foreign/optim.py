@@ -11,7 +11,7 @@ from steprule.doors.checkpoint.door import door_of, is_of_torch
 from steprule.doors.foreign.names import Library, is_counted, names_for
 from steprule.doors.foreign.states import array_of, states_of, stepped, taken
 from steprule.doors.planes import other_keys
-from steprule.doors.state import ParameterState
+from steprule.doors.state import ParameterState, steps_of
 from steprule.errors import StateError
 from steprule.rules import Rule
 
@@ -41,7 +41,7 @@ def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
         needed = {names.get(slot, slot) for slot in (*own.planes, *own.scalars)}
         if entry and not needed <= set(entry):
             raise StateError(f"the state of parameter {place}: {other_keys(map(str, entry), needed)}")
-        t = int(entry["step"]) if "step" in entry else None
+        t = steps_of(entry["step"], f"the step of parameter {place}") if "step" in entry else None
         slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in own.planes if entry}
         scalars = {slot: float(entry[names.get(slot, slot)]) for slot in own.scalars if entry}
         parameters.append(stepped(own, label, t if entry else 0, slots, scalars))

@@ -20,11 +20,11 @@ from steprule.doors.jax.leaves import type_of as type_in_jax
 from steprule.doors.jax.slots import codec_of, planes_of, slot_of, with_sharding_of
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
+from steprule.doors.jax.transformation import MOST_STEPS, Step, stepper_of
 from steprule.doors.jax.transformation import State as Slots
-from steprule.doors.jax.transformation import Step, stepper_of
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
-from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
+from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart, steps_of
 from steprule.engine import codecs_of
 from steprule.errors import CheckpointError, StateError
 
@@ -92,7 +92,7 @@ def state_of(run: Training) -> State:
     """
     stepper, names = _stepper(run)
     outline, own, trace = outline_of(run), found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
-    t = int(_known("the count of steps", own.count))
+    t = steps_of(_known("the count of steps", own.count), "the count of steps")
     scalars = {slot: float(np.asarray(own.slots[names[slot]], np.float64).sum()) for slot in trace.scalars}
     columns = {slot: _column(run, own.slots[names[slot]], slot) for slot in trace.slots}
     parameters = []
@@ -160,7 +160,8 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
     stepper, names = _stepper(run)
     _check_group(state.groups[0], stepper, hyperparameters)
     own, trace = found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
-    t, scalars = state.one_t("a transformation"), state.scalars_of(0, "a transformation")
+    t = steps_of(state.one_t("a transformation"), "a step count of JAX, which is an int32,", MOST_STEPS)
+    scalars = state.scalars_of(0, "a transformation")
     wanted = {slot: scalars.get(slot) for slot in trace.scalars}
     slots = {names[slot]: own.slots[names[slot]] for slot in trace.slots}
     treedef = flat(run.params)[1]

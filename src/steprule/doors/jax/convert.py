@@ -7,14 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.alias import meant
 from steprule.doors.jax.leaves import is_complex
 from steprule.doors.jax.slots import encoded, is_coded
-from steprule.doors.jax.transformation import State
+from steprule.doors.jax.transformation import MOST_STEPS, State
 from steprule.doors.planes import difference
+from steprule.doors.state import steps_of
 from steprule.errors import StateError
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -50,8 +52,20 @@ def from_optax(
         )
     _check_fields(rule, fields, own)
     slots = {name: _like(getattr(found, name), own.slots[name], name, convert) for name in own.slots}
-    new = State(jnp.asarray(t if counted is None else counted, jnp.int32), slots)
+    count = _count(t, "t") if counted is None else _count(counted, f"the count of {type(found).__name__}")
+    new = State(count, slots)
     return mapped(ours, {"slots"}, lambda _: new)
+
+
+def _count(value: Any, what: str) -> Any:
+    """Return a step count as states have it; one that is traced is not known, and a state of many runs has many.
+
+    Raises:
+        StateError: when it is not a count, or too large.
+    """
+    for one in () if isinstance(value, jax.core.Tracer) else np.ravel(value).tolist():
+        steps_of(one, what, MOST_STEPS)
+    return jnp.asarray(value, jnp.int32)
 
 
 def encode(state: Any, like: Any) -> Any:

@@ -17,7 +17,11 @@ from steprule.errors import HyperparameterError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
-__all__ = ["State", "Step", "by_slot", "of_stepper", "step", "stepper_of", "transformation"]
+__all__ = ["MOST_STEPS", "State", "Step", "by_slot", "of_stepper", "step", "stepper_of", "transformation"]
+
+
+MOST_STEPS = 2**31 - 1
+"""The steps that a state can count."""
 
 
 class State(NamedTuple):

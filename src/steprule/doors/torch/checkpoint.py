@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from steprule.doors.match import formula_of, name_of
-from steprule.doors.state import GroupState, ParameterState, State
+from steprule.doors.state import GroupState, ParameterState, State, steps_of
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for, options_of
@@ -89,7 +89,8 @@ def _parameter(
     """Return a parameter's state, with its planes by the rule's names."""
     form = entry_of(param, options, optimizer._naming, label)
     entry = {key: value for key, value in optimizer.state.get(param, {}).items() if value is not None}
-    own = replace(own, t=int(entry.get("step", 0)) if form.is_counted else None)
+    t = steps_of(entry.get("step", 0), f"the step of parameter {label}") if form.is_counted else None
+    own = replace(own, t=t)
     if not entry:
         return own
     lacking = sorted(set(form.keys.values()) - entry.keys())

@@ -95,7 +95,9 @@ def look(tensor: Tensor, name: str) -> tuple[list[str], tuple[int, ...]]:
     words = _why_not(tensor.detach())
     if not words and tensor.is_inference() and not torch.is_inference_mode_enabled():
         words = "made in inference mode, and cannot be changed outside it. Load within torch.inference_mode()"
-    if not words and any(step == 0 and n > 1 for step, n in zip(tensor.stride(), tensor.shape, strict=True)):
+    # An empty tensor, of which torch.tensor makes such strides, has nothing to fill.
+    is_expanded = any(step == 0 and n > 1 for step, n in zip(tensor.stride(), tensor.shape, strict=True))
+    if not words and is_expanded and tensor.numel():
         words = "one number seen as many (expand), and cannot be filled. Pass a copy: tensor.clone()"
     if words:
         raise StateError(f"{name} is {words}")
