@@ -385,6 +385,8 @@ def test_parameters_that_were_not_stepped() -> None:
 
 # Step counts.
 
+_AdamState = namedtuple("_AdamState", ["count", "mu", "nu"])
+_TraceState = namedtuple("_TraceState", ["trace"])
 NO_COUNTS = [2.5, -1, math.nan, math.inf, "3", True, np.array([1, 2]), 2**63]
 
 
@@ -392,20 +394,20 @@ NO_COUNTS = [2.5, -1, math.nan, math.inf, "3", True, np.array([1, 2]), 2**63]
 def test_what_is_no_step_count_is_refused(count: Any) -> None:
     theta = np.ones(3, np.float32)
     adam, momentum = sr.Optimizer(theta, "adam"), sr.Optimizer(theta.copy(), "momentum")
-    moments, of_adam = np.zeros(3, np.float32), namedtuple("ScaleByAdamState", "count mu nu")
+    moments, of_adam = np.zeros(3, np.float32), _AdamState
     of_torch = {"step": count, "exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}
     of_bitsandbytes = {"step": count, "state1": torch.zeros(3), "state2": torch.zeros(3)}
-    with pytest.raises(StateError, match=r"the count of ScaleByAdamState must be an integer from 0 to \d+, got "):
+    with pytest.raises(StateError, match=r"the count of _AdamState must be an integer from 0 to \d+, got "):
         sr.convert.from_optax(of_adam(count, moments, moments), adam)
     with pytest.raises(StateError, match="t must be an integer from 0 to "):
-        sr.convert.from_optax(namedtuple("TraceState", "trace")(moments), momentum, t=count)
+        sr.convert.from_optax(_TraceState(moments), momentum, t=count)
     for convert, entry in ((sr.convert.from_torch, of_torch), (sr.convert.from_bitsandbytes, of_bitsandbytes)):
         with pytest.raises(StateError, match="the step of parameter 0 must be an integer from 0 to "):
             convert({"state": {0: entry}, "param_groups": [{"params": [0]}]}, adam)
 
 
 def test_a_step_count_that_optax_cannot_hold_is_refused() -> None:
-    optimizer, like = sr.Optimizer(np.ones(3, np.float32), "adam"), namedtuple("ScaleByAdamState", "count mu nu")
+    optimizer, like = sr.Optimizer(np.ones(3, np.float32), "adam"), _AdamState
     zero = like(np.zeros((), np.int32), np.zeros(3), np.zeros(3))
     optimizer.load_state_dict({**optimizer.state_dict(), "t": 2**31 - 1})
     assert int(sr.convert.to_optax(optimizer, zero).count) == 2**31 - 1

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import CheckpointError, StateError
+from steprule.formats import SLOT_FORMATS
 from tests.checkpoint.test_fuzz import as_text, mutated, parts, put, sealed
 from tests.doors.torch.cases import ALL, CLASSES, DENSE_ALL, case_id, everything, frozen, ours, random_gradients
 
@@ -461,6 +462,35 @@ def test_targets_that_cannot_be_filled_are_found_before_anything_changes(tmp_pat
     with torch.inference_mode():
         sr.load(tmp_path / "x", params={"a": torch.zeros(4), "b": inference})
         assert inference.all()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("weights", ["nearest", "stochastic", "split24", "split32"])
+@pytest.mark.parametrize("states", ["float32", *SLOT_FORMATS])
+def test_parameters_of_every_type_resume(tmp_path: Path, kind: torch.dtype, weights: str, states: str) -> None:
+    if kind is torch.float32 and weights != "nearest":
+        pytest.skip("formats of weights are for parameters of 16 bits")
+
+    def made(number: float) -> tuple[nn.Parameter, door.AdamW]:
+        weight = nn.Parameter(torch.full((4, 130), number, dtype=kind))
+        options: dict[str, Any] = {} if states == "float32" else {"states": states, "min_elements": 0}
+        return weight, door.AdamW([weight], weights=weights, **options)
+
+    def step(weight: nn.Parameter, optimizer: door.AdamW) -> bytes:
+        weight.grad = torch.linspace(-1, 1, 520).reshape(4, 130).to(kind)
+        optimizer.step()
+        return weight.detach().view(torch.uint8).numpy().tobytes()
+
+    first = made(1.0)
+    step(*first)
+    sr.save(tmp_path / "x", first[1], params=True)
+    by_file, by_dict = made(0.0), made(0.0)
+    sr.load(tmp_path / "x", by_file[1], params=True)
+    by_dict[0].data.copy_(first[0].detach())
+    by_dict[1].load_state_dict(copy.deepcopy(first[1].state_dict()))
+    expected = step(*first)
+    assert step(*by_file) == expected
+    assert step(*by_dict) == expected
 
 
 def test_tensors_without_elements_are_filled_whatever_their_strides(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class Entry(Target):
             if value != self.parameter:
                 codec = self._slot(entry, value, tells=told is not None)
             elif told is not None and self.kind.name in WEIGHTS:
-                codec = self.codec(value, told["weights"])
+                codec = self._weights(value, told["weights"])
             else:
                 codec = self._low(entry)
             if codec is not None:
@@ -140,6 +140,11 @@ class Entry(Target):
                     if entry.get(key) is not None:
                         planes[plane] = self._wide(entry[key], spec) if codec.is_plain else entry[key]
         return ParameterState(None, self.shape, self.kind.name, 0, None, formats=formats, planes=planes)
+
+    def _weights(self, value: str, how: Any) -> Codec:
+        """Return how a parameter of 16 bits is kept where a group says so: by the option, which is no format's id."""
+        known = WEIGHTS[self.kind.name].get(how) if isinstance(how, str) else None
+        return self.codec(value, how) if known is None else known
 
     def _slot(self, entry: Mapping[str, Any], slot: str, *, tells: bool) -> Codec | None:
         """Return how an entry has a slot; None if it has none."""
