@@ -493,6 +493,19 @@ def test_parameters_of_every_type_resume(tmp_path: Path, kind: torch.dtype, weig
     assert step(*by_dict) == expected
 
 
+@pytest.mark.parametrize(
+    "wrong", [None, 1, "x", [], [1], [{}], [{"params": 1}], [{"params": [[]]}], torch.ones(2)], ids=repr
+)
+def test_a_dict_of_another_shape_is_refused(wrong: Any) -> None:
+    optimizer = door.AdamW([nn.Parameter(torch.ones(2))])
+    good = optimizer.state_dict()
+    with pytest.raises(StateError, match=r"number of parameter groups|'param_groups' must be a list of dicts"):
+        optimizer.load_state_dict({**good, "param_groups": wrong})
+    for state in (wrong, {0: wrong}):
+        with pytest.raises(StateError, match="'state' must be a dict of dicts"):
+            optimizer.load_state_dict({**good, "state": state})
+
+
 def test_tensors_without_elements_are_filled_whatever_their_strides(tmp_path: Path) -> None:
     empty = torch.tensor(np.zeros((2, 0, 3), np.float32))
     assert 0 in empty.stride()  # as those of an expanded tensor, which cannot be filled

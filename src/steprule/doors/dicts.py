@@ -107,7 +107,7 @@ def _check_head(told: Mapping[str, Any], optimizer: Stepping) -> None:
         raise StateError(f"this is not a state dict of steprule: it must be a dict with {', '.join(_KEYS)}")
     if type(told["version"]) is not int or not 1 <= told["version"] <= _VERSION:
         raise StateError(f"the state has version {told['version']!r}, this version reads versions 1 to {_VERSION}")
-    if told["rule"] != optimizer.rule.name:
+    if not isinstance(told["rule"], str) or told["rule"] != optimizer.rule.name:
         raise StateError(f"the state is for rule {told['rule']!r}, this optimizer's is {optimizer.rule.name!r}")
     t = told["t"]
     if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= MOST_STEPS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -89,6 +89,19 @@ def check_dict(state: object) -> None:
             "this is not a state dict of a torch optimizer, which has 'state' and 'param_groups': it has "
             f"{sorted(map(str, state))[:6]}. Of a checkpoint, load the optimizer's part"
         )
+    entries, groups = state["state"], state["param_groups"]
+    if not isinstance(groups, (list, tuple)) or not all(map(_is_group, groups)):
+        raise StateError("the state dict's 'param_groups' must be a list of dicts with 'params', a list of keys")
+    # Beside the entries of parameters a subclass may have whatever it likes.
+    keys = chain.from_iterable(group["params"] for group in groups)
+    if not isinstance(entries, Mapping) or not all(isinstance(entries.get(key, {}), Mapping) for key in keys):
+        raise StateError("the state dict's 'state' must be a dict of dicts, by parameter")
+
+
+def _is_group(group: object) -> bool:
+    """Whether it is a dict that lists its parameters."""
+    params = group.get("params") if isinstance(group, Mapping) else None
+    return isinstance(params, (list, tuple)) and all(isinstance(key, Hashable) for key in params)
 
 
 def entries_of(state: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
