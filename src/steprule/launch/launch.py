@@ -47,8 +47,8 @@ class Launch(Recipe[Pass]):
         self.groups, self._commit, self._team = groups, commit, team
         self._written = None if before or after else commit
         super().__init__(rows, guards, before, after)
-        sizes = [float(max(1, row.memories[0].size)) for row in rows]
-        self._sizes = [[[sizes[place]] for place in places] for places in self._step.members]
+        self._is_sliced = any(row.touched is not None for row in rows)
+        self._sizes = self._sizes_now()
         self._table, self._is_one_call = self._step.table, self._step.table.is_one_call
         self._is_guarded = any(name for group in groups for name in group.values.guard)
         self._is_prepared = self._all_done = False
@@ -122,6 +122,8 @@ class Launch(Recipe[Pass]):
         self._all_done = True
 
     def _evaluate(self, group: ScalarGroup, which: PassKey, factor: float, rows: RowScalars | None = None) -> Evaluated:
+        if group.rests:
+            return b"", ()
         numbers = self._guards.numbers(group.scale, factor) if self._is_guarded else _NONE
         return group.values.evaluate(group.t, group.scheduled, group.scalars, numbers, which, rows)
 
@@ -137,7 +139,7 @@ class Launch(Recipe[Pass]):
 
     def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
         """Let each row have scalars of its own, with the sums over it, and return what there is of each group."""
-        sums = self._sizes.copy()
+        sums = self._sizes.copy() if not self._is_sliced else self._sizes_now()
         for own, _ in self._sums[kind]:
             self._fill(own, factor, sums)
             found = self._summed(own)
@@ -145,6 +147,11 @@ class Launch(Recipe[Pass]):
                 if places:
                     sums[number] = [[*old, *found[k]] for old, k in zip(sums[number], places, strict=True)]
         return self._fill(last, factor, sums)
+
+    def _sizes_now(self) -> list[list[list[float]]]:
+        """Return how many elements are stepped of each row, by group."""
+        sizes = [float(max(1, row.memories[1].size)) for row in self.rows]
+        return [[[sizes[place]] for place in places] for places in self._step.members]
 
     def _fill(self, own: Pass, factor: float, sums: Sequence[Sequence[Sequence[float]]]) -> list[Evaluated]:
         """Write the scalars of every row of a pass, given each group's sums so far."""
@@ -156,4 +163,4 @@ class Launch(Recipe[Pass]):
 
     def _readings(self, monitored: Pass, names: Sequence[str]) -> list[Reading]:
         pairs = zip(self.rows, monitored.table.sums(), strict=True)
-        return [reading(row, names, row.group.t, line) for row, line in pairs]
+        return [reading(row, names, row.group.t, line) for row, line in pairs if not row.group.rests]

@@ -14,10 +14,11 @@ from steprule.backends import llvm
 from steprule.compile import Plan
 from steprule.errors import TargetError
 from steprule.launch.backend import Bound, Table
-from steprule.launch.strided import strided_step, write_back
+from steprule.launch.strided import strided_step
 from steprule.launch.sums import Blocks, block_of, blocks_of, units_of
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
+from steprule.runtime.driver import SLICED_ADDRESSES, driver
 
 __all__ = ["MACHINE", "MachineCodeBackend"]
 
@@ -47,7 +48,7 @@ class MachineCodeBackend:
 
     def table(self, items: Sequence[Bound], commit: Commit | None) -> Table:
         """Return the rows of one pass."""
-        if all(item.row.is_direct for item in items):
+        if all(_is_in_place(item) and not item.row.is_apart for item in items):
             return DirectTable(items, commit)
         return MixedTable(items)
 
@@ -55,8 +56,14 @@ class MachineCodeBackend:
 MACHINE = MachineCodeBackend()
 
 
+def _is_in_place(item: Bound) -> bool:
+    """Whether a launch takes the row where it lies. Sums over slices are those over copies, one after the other."""
+    row, plan = item.row, item.kernel.plan
+    return row.is_direct or (row.is_sliced and not plan.sums and len(plan.planes) <= SLICED_ADDRESSES)
+
+
 class DirectTable:
-    """Direct rows, in one launch, with the memory of what they sum.
+    """Direct rows, and rows of which slices are stepped, in one launch, with the memory of what direct rows sum.
 
     Attributes:
         is_one_call: whether a run is one call, which writes the commit as well.
@@ -66,17 +73,29 @@ class DirectTable:
     def __init__(self, items: Sequence[Bound], commit: Commit | None) -> None:
         self._count, self.is_one_call = len(items), commit is not None
         lines = [[*(memory.address for memory in item.row.memories), *item.row.integers] for item in items]
+        self._sliced = [place for place, item in enumerate(items) if item.row.touched is not None]
         units = [units_of(item.kernel.plan, item.row.memories[0].shape) for item in items]
+        for place in self._sliced:
+            units[place] = 0, 1
         multiple = [block_of(item.kernel.plan) if item.kernel.plan.sums else 1 for item in items]
         width = max([*map(len, lines), *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
         self._launch = launch = runtime.Table(
             [n for n, _ in units], width, [unit for _, unit in units], multiple, commit
         )
+        self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
+        self._items = [items[place] for place in self._sliced]
+        self._groups = [items[place].row.group for place in self._waverers]
         self.prepare: Callable[[runtime.Team], None] = launch.prepare
+        if self._sliced or self._waverers:
+            self.prepare = self._prepare
         self.run: Callable[[], None] = launch.run
         for index, (item, line) in enumerate(zip(items, lines, strict=True)):
             launch.set_row(index, item.kernel.code, address(item.scalars))
             launch.addresses[index, : len(line)] = line
+        self._slices = np.zeros((len(self._sliced), 6), np.int64)
+        for index, (place, item) in enumerate(zip(self._sliced, self._items, strict=True)):
+            self._slices[index, :3] = item.kernel.code.address, address(item.scalars), len(item.row.memories)
+            launch.set_row(place, item.kernel.code, address(self._slices[index]), driver().each_slice)
         self._parts = [self._part(items, count) for count in {len(item.kernel.plan.sums) for item in items} - {0}]
 
     def _part(self, items: Sequence[Bound], count: int) -> tuple[list[int], Blocks, NDArray[np.float64]]:
@@ -89,6 +108,22 @@ class DirectTable:
             at = address(out) + start * count * out.itemsize
             self._launch.addresses[place, _at_sums(item.kernel.plan)] = at
         return places, blocks, out
+
+    def _prepare(self, team: runtime.Team) -> None:
+        """Leave out what rests, and find the slices of this step."""
+        resting = [place for place, group in zip(self._waverers, self._groups, strict=True) if group.rests]
+        sizes: list[tuple[int, int, int]] = []
+        for words, place, item in zip(self._slices, self._sliced, self._items, strict=True):
+            touched, values = item.row.touched, item.row.memories[1]
+            if touched is not None and not item.row.group.rests:
+                count = len(touched.places)
+                length = values.size // count
+                words[3:] = address(touched.places), length, length * values.itemsize
+                sizes.append((place, count, length))
+        if self._sliced:
+            self._launch.resize(sizes)
+        self._launch.let_rest(resting)
+        self._launch.prepare(team)
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
@@ -104,6 +139,9 @@ class DirectTable:
         lines: list[list[float]] = [[]] * self._count
         for places, blocks, out in self._parts:
             own: list[list[float]] = blocks.totals(out).tolist()
+            for place in self._waverers:
+                if place in places and self._groups[self._waverers.index(place)].rests:
+                    own[places.index(place)] = [0.0] * out.shape[1]
             if len(own) == self._count:
                 return own
             for place, line in zip(places, own, strict=True):
@@ -112,16 +150,22 @@ class DirectTable:
 
 
 class MixedTable:
-    """Rows of which some are strided: those are stepped by way of buffers, or, to be summed, copied."""
+    """Rows of which some are not direct.
+
+    Those are stepped by way of buffers, or, to be summed, copied; if it may be in place this time, then so.
+    """
 
     is_one_call = False
     is_done = False
 
     def __init__(self, items: Sequence[Bound]) -> None:
         self._items = items
-        self._direct = [place for place, item in enumerate(items) if item.row.is_direct]
-        self._others = [place for place, item in enumerate(items) if not item.row.is_direct]
+        direct = [_is_in_place(item) and not item.row.is_apart for item in items]
+        self._direct = [place for place, is_direct in enumerate(direct) if is_direct]
+        self._others = [place for place, is_direct in enumerate(direct) if not is_direct]
+        self._tables: dict[int, DirectTable] = {}
         self._table = DirectTable([items[place] for place in self._direct], None)
+        self._in_place: dict[int, DirectTable] = {}
         self._steps: list[Callable[[], None]] = []
         self._lines: dict[int, list[float]] = {}
 
@@ -131,7 +175,9 @@ class MixedTable:
 
     def prepare(self, team: runtime.Team) -> None:
         """Make the buffers and the copies, and step these."""
-        self._steps = [self._step_of(place) for place in self._others]
+        self._in_place = {}
+        self._lines = {place: [0.0] * len(self._items[place].kernel.plan.sums) for place in self._others}
+        self._steps = [self._step_of(place, team) for place in self._others if not self._items[place].row.group.rests]
         self._table.prepare(team)
 
     def run(self) -> None:
@@ -144,15 +190,28 @@ class MixedTable:
     def sums(self) -> list[list[float]]:
         """Return the sums of each row."""
         found = dict(zip(self._direct, self._table.sums(), strict=True)) | self._lines
+        found |= {place: table.sums()[0] for place, table in self._in_place.items()}
         return [found[place] for place in range(len(self._items))]
 
-    def _step_of(self, place: int) -> Callable[[], None]:
-        row, kernel, scalars = self._items[place]
+    def _step_of(self, place: int, team: runtime.Team) -> Callable[[], None]:
+        item = row, kernel, scalars = self._items[place]
+        if _is_in_place(item):
+            return self._step_in_place(place, team)
         arrays = [memory.array() for memory in row.memories]
-        if not kernel.plan.sums:
-            return strided_step(kernel, address(scalars), arrays, row.integers)
-        self._lines[place], moved = _summed_copies(self._items[place], arrays)
-        return lambda: write_back(moved)
+        if kernel.plan.sums or row.touched is not None:
+            self._lines[place], write_back = _summed_copies(item, arrays)
+            return write_back
+        return strided_step(kernel, address(scalars), arrays, row.integers)
+
+    def _step_in_place(self, place: int, team: runtime.Team) -> Callable[[], None]:
+        """Return what steps a row that was not direct when the rows were laid out, and is now."""
+        table = self._tables.get(place)
+        if table is None:
+            table = self._tables[place] = DirectTable([self._items[place]], None)
+        table.set_gradients(np.array([self._items[place].row.memories[1].address]))
+        table.prepare(team)
+        self._in_place[place] = table
+        return table.run
 
 
 def _at_sums(plan: Plan) -> int:
@@ -162,18 +221,27 @@ def _at_sums(plan: Plan) -> int:
 
 def _summed_copies(
     item: Bound, own: Sequence[NDArray[Any]]
-) -> tuple[list[float], list[tuple[NDArray[Any], NDArray[Any]]]]:
-    """Return the sums of a strided row, by copies in C order.
+) -> tuple[list[float], Callable[[], None]]:
+    """Return the sums of a row, by copies in C order: of all of it, or of the slices that are stepped.
 
-    What the kernel writes it writes into copies: with the sums comes each such array, and what is to be put there.
+    What the kernel writes it writes into copies: with the sums comes what puts it where it belongs.
     """
     row, kernel, scalars = item
     stored = {store.plane for store in kernel.plan.stores}
+    at: Any = ...
+    if row.touched is not None:
+        at = np.unravel_index(row.touched.places, own[0].shape[: row.touched.axes])
+    taken = [array if place == 1 else array[at] for place, array in enumerate(own)]
     arrays = [
         np.array(array, order="C") if place in stored else np.require(array, requirements=["C", "A"])
-        for place, array in enumerate(own)
+        for place, array in enumerate(taken)
     ]
     table = DirectTable([Bound(row.over(arrays), kernel, scalars)], None)
     table.prepare(runtime.Team(1))
     table.run()
-    return table.sums()[0], [(own[place], arrays[place]) for place in sorted(stored)]
+
+    def write_back() -> None:
+        for place in sorted(stored):
+            own[place][at] = arrays[place]
+
+    return table.sums()[0], write_back

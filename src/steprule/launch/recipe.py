@@ -164,7 +164,7 @@ def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Re
         t: the number of the step.
         line: what the kernel has summed.
     """
-    group, shape, formats = row.group, row.memories[0].shape, formats_in(row.kernel)
+    group, shape, formats = row.group, row.memories[1].shape, formats_in(row.kernel)
     rule, variant = group.values.rule, group.values.variant
     sums = dict(zip(monitored_sums(rule, variant, row.storage), line, strict=True))
     average = averaging(rule, variant)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from steprule.engine import Kernel, Loader, PassKey, kernel
@@ -14,7 +15,7 @@ from steprule.formats import Storage, rows_of, stream
 from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.values import GroupValues
 
-__all__ = ["WHOLE", "Row", "ScalarGroup", "Shard"]
+__all__ = ["WHOLE", "Row", "ScalarGroup", "Shard", "Touched"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,16 @@ class ScalarGroup:
         scalars: the scalar slots.
         t: the number of the step that is to be taken.
         scheduled: what the schedules say for it.
+        wavers: whether their gradient comes and goes.
+        rests: whether it is gone, so that the step is not theirs.
     """
 
     values: GroupValues
     scalars: Mapping[str, float]
     t: int = 1
     scheduled: Mapping[str, Any] = field(default_factory=dict)
+    wavers: bool = False
+    rests: bool = False
 
     @property
     def scale(self) -> float:
@@ -60,6 +65,18 @@ class ScalarGroup:
     def hyperparameters(self) -> dict[str, Any]:
         """All as they are in this step, to be told."""
         return {**self.values, **self.scheduled}
+
+
+class Touched(NamedTuple):
+    """The slices of a parameter that are stepped, where its gradient has these alone: it is sparse.
+
+    Attributes:
+        places: of each slice, in C order and of the parameter's own memory, counted in slices; each once.
+        axes: the first axes of the parameter, that the slices are taken along.
+    """
+
+    places: NDArray[np.int64]
+    axes: int
 
 
 @dataclass(eq=False)
@@ -76,6 +93,8 @@ class Row:
         shape: the parameter's, as formats see it.
         shard: which part of a larger one it is.
         device: where it lies, for backends that serve several.
+        touched: the slices that are stepped, in the order in which the gradient has them; None: all.
+        is_apart: whether it shares memory with another, and is stepped after those before it.
         is_direct: whether the memories are dense and element i of one is element i of all, so that a kernel takes them
             in place; an unaligned gradient is copied first.
     """
@@ -89,6 +108,8 @@ class Row:
     shape: tuple[int, ...]
     shard: Shard = WHOLE
     device: Any = None
+    touched: Touched | None = None
+    is_apart: bool = field(init=False, default=False)
     is_direct: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,9 +133,21 @@ class Row:
 
     def over(self, arrays: Sequence[NDArray[Any]]) -> Row:
         """Return the same row over other arrays, copies that a kernel can take in place."""
-        return dataclasses.replace(self, memories=[array_memory(array) for array in arrays])
+        return dataclasses.replace(self, memories=[array_memory(array) for array in arrays], touched=None)
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether slices are stepped that lie in memory one after the other, so that a kernel takes them in place."""
+        return self.touched is not None and all(memory.is_contiguous and memory.is_aligned for memory in self.memories)
+
+    def place_gradient(self, memory: Memory, touched: Touched | None = None) -> None:
+        """Let the gradient be this, and find out whether the row is direct."""
+        self.memories[1], self.touched = memory, touched
+        self.is_direct = self._is_direct()
 
     def _is_direct(self) -> bool:
+        if self.touched is not None:
+            return False
         own, planes = self.memories[0], self.kernel.plan.planes[1:]
         if not own.size:
             return True  # whatever the strides: there are no elements

@@ -21,7 +21,10 @@ from steprule.runtime.floating_point import mode_of
 from steprule.runtime.jit import build
 from steprule.runtime.waiting import Waiting, pause_of, waiting
 
-__all__ = ["Driver", "driver", "ir", "yield_address"]
+__all__ = ["SLICED_ADDRESSES", "Driver", "driver", "ir", "yield_address"]
+
+SLICED_ADDRESSES = 32
+"""Addresses of a kernel that ``each_slice`` can call, at most."""
 
 
 def _write(name: str, kind: str) -> str:
@@ -51,6 +54,53 @@ over:
 }}"""
 
 
+# A kernel for a row of which some slices are stepped, along a gradient that has these alone: %start and %n count slices.
+# In the place of the scalars is a table: the kernel, the scalars, the number of its addresses, where each slice lies in
+# the parameter, the elements of a slice, and their bytes in the gradient. The gradient's address is moved so that the
+# kernel finds each slice's gradient where it would be in a dense one.
+_EACH_SLICE = f"""
+define void @each_slice(ptr %row, i64 %start, i64 %n, ptr %table) {{
+entry:
+  %own = alloca [{SLICED_ADDRESSES} x i64]
+  %kernel = load ptr, ptr %table
+  %scalars.at = getelementptr i64, ptr %table, i64 1
+  %scalars = load ptr, ptr %scalars.at
+  %count.at = getelementptr i64, ptr %table, i64 2
+  %count = load i64, ptr %count.at
+  %places.at = getelementptr i64, ptr %table, i64 3
+  %places = load ptr, ptr %places.at
+  %length.at = getelementptr i64, ptr %table, i64 4
+  %length = load i64, ptr %length.at
+  %bytes.at = getelementptr i64, ptr %table, i64 5
+  %bytes = load i64, ptr %bytes.at
+  %size = shl i64 %count, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %row, i64 %size, i1 false)
+  %values.at = getelementptr i64, ptr %row, i64 1
+  %values = load i64, ptr %values.at
+  %moved.at = getelementptr i64, ptr %own, i64 1
+  %end = add i64 %start, %n
+  %any = icmp sgt i64 %n, 0
+  br i1 %any, label %loop, label %over
+loop:
+  %i = phi i64 [ %start, %entry ], [ %next, %loop ]
+  %place.at = getelementptr i64, ptr %places, i64 %i
+  %place = load i64, ptr %place.at
+  %off = sub i64 %i, %place
+  %off.bytes = mul i64 %off, %bytes
+  %moved = add i64 %values, %off.bytes
+  store i64 %moved, ptr %moved.at
+  %first = mul i64 %place, %length
+  call void %kernel(ptr %own, i64 %first, i64 %length, ptr %scalars)
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %end
+  br i1 %more, label %loop, label %over
+over:
+  ret void
+}}
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+
+
 def ir(way: Waiting, machine: str | None = None) -> str:
     """Return the driver as LLVM IR.
 
@@ -70,9 +120,13 @@ define void @call(ptr %kernel, ptr %addresses, i64 %start, i64 %n, ptr %scalars)
 {mode.left}
   ret void
 }}
+define void @nothing(ptr %addresses, i64 %start, i64 %n, ptr %scalars) {{
+  ret void
+}}
+{_EACH_SLICE}
 {_write("long", "i64")}
 {_write("short", "i32")}
-define internal void @write(ptr %commit) {{
+define void @write(ptr %commit) {{
   call void @write.long(ptr %commit)
   %shorts = getelementptr i64, ptr %commit, i64 3
   call void @write.short(ptr %shorts)
@@ -102,7 +156,7 @@ over:
 
 @dataclass(frozen=True)
 class Driver:
-    """The compiled driver. All but those that hold the interpreter lock (``alone_held``, ``gather``) release it.
+    """The compiled driver. All but those that hold the interpreter lock (``alone_held``, ``gather``, ``write``) release it.
 
     Attributes:
         drive: a launch: the addresses of its job and of a pool, how many workers may join, and the address of a
@@ -111,6 +165,9 @@ class Driver:
         work: the life of a worker of the pool at this address; it never returns.
         call: one call of a kernel: its address, those of its addresses, start, n, and that of its scalars.
         gather: copies a word of many objects.
+        write: writes the numbers of the commit at this address.
+        nothing, each_slice: the addresses of kernels: of one that does nothing, and of one that calls another for some
+            slices of a parameter.
         regions: where the functions are that begin a region, GNU's and LLVM's.
         functions, prepare: what the pool is told of the system (``Waiting``).
     """
@@ -121,6 +178,9 @@ class Driver:
     work: Callable[[int], None]
     call: Callable[[int, int, int, int, int], None]
     gather: Callable[[int, int, int, int], None]
+    write: Callable[[int], None]
+    nothing: int
+    each_slice: int
     regions: tuple[int, int]
     functions: tuple[int, ...]
     prepare: tuple[int, ...]
@@ -134,8 +194,8 @@ def driver() -> Driver:
 
 def load(way: Waiting) -> Driver:
     """Return a driver whose workers wait this way."""
-    names = ("drive", "alone", "work", "call", "gather", "region.gnu", "region.llvm")
-    drive, alone, work, call, gather, gnu, llvm = build(ir(way), *names)
+    names = ("drive", "alone", "work", "call", "gather", "write", "nothing", "each_slice", "region.gnu", "region.llvm")
+    drive, alone, work, call, gather, write, nothing, each_slice, gnu, llvm = build(ir(way), *names)
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     return Driver(
         ctypes.CFUNCTYPE(None, pointer, pointer, word, pointer)(drive),
@@ -144,6 +204,9 @@ def load(way: Waiting) -> Driver:
         ctypes.CFUNCTYPE(None, pointer)(work),
         ctypes.CFUNCTYPE(None, pointer, pointer, word, word, pointer)(call),
         ctypes.PYFUNCTYPE(None, pointer, word, word, pointer)(gather),
+        ctypes.PYFUNCTYPE(None, pointer)(write),
+        nothing,
+        each_slice,
         (gnu, llvm),
         way.functions,
         way.prepare,

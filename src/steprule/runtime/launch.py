@@ -67,25 +67,56 @@ class Table:
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
         self.addresses: NDArray[np.int64] = self._rows[:, 2:]
         self._kernels: list[Kernel | None] = [None] * len(sizes)
+        self._resting: list[int] = []
+        self._awake = self._rows[:0, 0]
         units = units or [1] * len(sizes)
-        self._elements = sum(size * unit for size, unit in zip(sizes, units, strict=True))
-        self._chunks = _cut(sizes, units, CHUNK or _chunk(self._elements), multiple or [1] * len(sizes))
-        self._workers = min(len(self._chunks), self._elements // WAKE_ELEMENTS + 1) - 1
-        self._job = self._new_job()
+        elements = sum(size * unit for size, unit in zip(sizes, units, strict=True))
+        self._job: NDArray[np.int64] = np.zeros(offsets.JOB_WORDS, np.int64)
         self._words = memoryview(self._job.data)
         self._address = address(self._job)
-        held = self._elements < HOLD_ELEMENTS
-        self._alone = functools.partial(driver().alone_held if held else driver().alone, self._address)
+        self._fill_job()
+        self._fixed = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes)), elements
+        self._lay(*self._fixed)
         self._seats = 0
         self._region: Region | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
 
-    def set_row(self, row: int, kernel: Kernel, scalars: int) -> None:
-        """Bind a row to its kernel, which the table holds, and to the address of its scalars."""
+    def set_row(self, row: int, kernel: Kernel, scalars: int, code: int | None = None) -> None:
+        """Bind a row to its kernel, which the table holds, and to the address of its scalars.
+
+        Args:
+            row, kernel, scalars: all three.
+            code: the address of what is called, if not the kernel's own.
+        """
         self._kernels[row] = kernel
-        self._rows[row, :2] = kernel.address, scalars
+        self._rows[row, :2] = kernel.address if code is None else code, scalars
+
+    def resize(self, sizes: Sequence[tuple[int, int, int]]) -> None:
+        """Let rows that were of no size have sizes, for the launches from now on.
+
+        Args:
+            sizes: of each the row, what is counted of it, and the elements that are counted as one.
+        """
+        fixed, elements = self._fixed
+        elements += sum(size * unit for _, size, unit in sizes)
+        chunk = CHUNK or _chunk(elements)
+        added = [
+            (row, start, min(step, size - start))
+            for row, size, step in [(row, size, max(chunk // max(unit, 1), 1)) for row, size, unit in sizes]
+            for start in range(0, size, step)
+        ]
+        chunks = np.array(added, np.int64).reshape(-1, 3)
+        self._lay(np.concatenate([fixed, chunks]) if len(fixed) else chunks, elements)
+
+    def let_rest(self, rows: Sequence[int]) -> None:
+        """Let these rows be left out of launches, and all others take part."""
+        if rows != self._resting:
+            self._rows[self._resting, 0] = self._awake
+            self._awake = self._rows[rows, 0]
+            self._rows[rows, 0] = driver().nothing
+            self._resting = list(rows)
 
     def prepare(self, team: Team) -> None:
         """Make a launch ready, by this team at most; from now on it is not done."""
@@ -110,17 +141,23 @@ class Table:
         """Whether the launch that was prepared has run."""
         return bool(self._words[offsets.DONE] == len(self._chunks))
 
-    def _new_job(self) -> NDArray[np.int64]:
-        job = np.zeros(offsets.JOB_WORDS, np.int64)
-        job[offsets.COUNT] = len(self._chunks)
-        job[offsets.CHUNKS] = address(self._chunks)
+    def _fill_job(self) -> None:
+        job = self._words
         job[offsets.ROWS] = address(self._rows)
         job[offsets.WIDTH] = self._rows.shape[1]
-        mean = max(1, self._elements // max(1, len(self._chunks)))
-        job[offsets.GRAIN] = max(1, GRAIN_ELEMENTS // mean)
         job[offsets.YIELD] = yield_address()
         job[offsets.COMMIT] = self._commit.address if self._commit else 0
-        return job
+
+    def _lay(self, chunks: NDArray[np.int64], elements: int) -> None:
+        """Let a launch be these chunks, of so many elements."""
+        self._chunks, count, job = chunks, len(chunks), self._words
+        self._workers = min(count, elements // WAKE_ELEMENTS + 1) - 1
+        job[offsets.COUNT] = count
+        job[offsets.CHUNKS] = address(chunks)
+        job[offsets.GRAIN] = max(1, GRAIN_ELEMENTS // max(1, elements // max(1, count)))
+        self._alone = functools.partial(
+            driver().alone_held if elements < HOLD_ELEMENTS else driver().alone, self._address
+        )
 
 
 def _chunk(elements: int) -> int:

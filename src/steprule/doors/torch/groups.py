@@ -52,13 +52,19 @@ class TensorGroups:
         self._on_device = on_device
         self._found: dict[tuple[Any, ...], TensorGroup] = {}
 
-    def of(self, options: GroupOptions, state: Slots) -> TensorGroup:
-        """Return the group of a parameter, which has it from now on."""
+    def of(self, options: GroupOptions, state: Slots, waverer: int | None = None) -> TensorGroup:
+        """Return the group of a parameter, which has it from now on.
+
+        Args:
+            options, state: the parameter's.
+            waverer: its place, if its gradient comes and goes: then it has a group of its own, which may rest.
+        """
         t = 0 if self._on_device else state.t
         scalars = {} if self._on_device else {name: tensor.item() for name, tensor in state.scalars.items()}
-        key = (id(options), t, *scalars.values())
+        key = (id(options), t, waverer, *scalars.values())
         if key not in self._found:
-            self._found[key] = TensorGroup(options.values, scalars, t + 1, options=options)
+            wavers = waverer is not None
+            self._found[key] = TensorGroup(options.values, scalars, t + 1, options=options, wavers=wavers)
         self._found[key].states.append(state)
         return self._found[key]
 
@@ -93,6 +99,8 @@ class StepCounts:
     def set(self, evaluated: Sequence[Evaluated]) -> None:
         """Let a launch write into the tensors what follows from this step."""
         for index, place, columns in self._parts:
+            if self._groups[index].rests:
+                continue  # what is written is what is there
             number = evaluated[index][1][place] if place >= 0 else self._groups[index].t
             for column in columns:
                 column.fill(number)
@@ -100,7 +108,9 @@ class StepCounts:
     def advance(self, evaluated: Sequence[Evaluated]) -> None:
         """Make the groups ready for the step after this one, which has been taken."""
         for group in self._groups:
-            group.t += 1
+            group.t += not group.rests
         for index in self._with_scalars:
             group = self._groups[index]
+            if group.rests:
+                continue
             group.scalars = dict(zip(group.scalars, evaluated[index][1], strict=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from steprule.doors.torch.device_table import TRITON, check_capture, shared_plac
 from steprule.doors.torch.groups import StepCounts
 from steprule.doors.torch.guards import squares
 from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.odd import OddGradients
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Stepped, tensor_memory
@@ -51,10 +53,13 @@ class TensorLaunch:
     ) -> None:
         self._eager, self._guards = layout.eager_grads, guards
         # The values of tensors that were made in inference mode have no versions.
-        self._params = [own.param for own in layout.stepped if not own.param.is_inference()]
+        self._params = [(own.param, own.row.group) for own in layout.stepped if not own.param.is_inference()]
+        self._all_params = [param for param, _ in self._params]
         groups = layout.groups.all
+        self._waver = any(group.wavers for group in groups)
+        self._odd = OddGradients((), ())
         # A device that decides counts the steps of empty parameters as well.
-        stepped = [own for own in layout.stepped if decision is not None or own.row.memories[0].size]
+        stepped = [own for own in layout.stepped if decision is not None or own.row.memories[1].size]
         self._counts = StepCounts([] if decision else groups)
         self._rows = rows = [own.row for own in stepped]
         self._has_copies, self._is_ordered = self._copy_aliased(stepped), self._order_shared()
@@ -67,8 +72,7 @@ class TensorLaunch:
             self._launch = Launch(rows, groups, guards, commit, team, *around)
         self._device_rows = [] if decision else [row for row in rows if row.backend is TRITON]
         self._needs_no_decision = not (self._eager or guards.measures or decision or self._device_rows)
-        self._is_direct = not (self._has_copies or self._is_ordered or any(around))
-        self._is_direct = self._is_direct and all(row.is_direct for row in rows)
+        self._is_kept = not (self._has_copies or self._is_ordered or any(around))
 
     def _copy_aliased(self, stepped: Sequence[Stepped]) -> bool:
         """Let gradients that lie in a parameter or slot be copies, and return whether there are any."""
@@ -87,44 +91,59 @@ class TensorLaunch:
         shared = shared_places(self._rows)
         for place in shared:
             if self._rows[place].backend is MACHINE:
-                self._rows[place].is_direct = False
+                self._rows[place].is_apart, self._rows[place].is_direct = True, False
         return bool(shared)
 
     def prepare_reuse(self, layout: Layout, options: Sequence[GroupOptions]) -> bool:
         """Make ready for ``is_valid``, and return whether it may serve again."""
-        inputs = layout.launch_inputs(options) if self._is_direct else None
+        inputs = layout.launch_inputs(options) if self._is_kept else None
         if inputs is not None:
-            self._record(inputs)
+            self._record(inputs, layout)
         return inputs is not None
 
-    def _record(self, inputs: LaunchInputs) -> None:
+    def _record(self, inputs: LaunchInputs, layout: Layout) -> None:
         """Take note of all that the launch depends on. Gradients are not kept: their memory is not ours."""
+        self._odd = OddGradients(layout.odd, self._rows)
+        odd = self._odd.places
+        self._all = sum(map(len, inputs.lists))
+        self._present = _getter([own.row.place for own in layout.stepped if own.row.place not in odd], self._all)
         self._aliasing, self._seen = Aliasing(self._rows), b""
         self._stamps = [(own, *own.stamp) for own in inputs.options]
-        self._staleness = StalenessCheck(inputs, [row.place for row in self._rows], self._counts.numbers)
+        self._staleness = StalenessCheck(inputs, [row.place for row in self._rows if row.place not in odd], self._counts.numbers)
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
         # is due where it lies, by `.data =`, is not noticed.
         kept = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
         self._complex = [tensor for tensor in kept if tensor.is_complex()]
         self._tensor_guards = guards_of([*self._complex, *inputs.grads])
-        self._grads, self._any_absent = len(inputs.grads), bool(inputs.absent)
 
     def fits(self, found: Tensor | None) -> bool:
         """Whether the launch serves where ``GradScaler`` has found this; a device that decides is told."""
         return not isinstance(self._launch, DeviceStep) or self._launch.fits(found)
 
-    def is_valid(self, options: Sequence[GroupOptions], states: list[Any], grads: list[Any]) -> bool:
-        """Whether the launch serves another step, along these gradients: all that it depends on is as it was."""
+    def is_valid(
+        self,
+        options: Sequence[GroupOptions],
+        states: list[Any],
+        grads: list[Any],
+        read: Callable[[Tensor, Mapping[str, Any]], Tensor],
+    ) -> bool:
+        """Whether the launch serves another step, along these gradients: all that it depends on is as it was.
+
+        Args:
+            options, states, grads: all there are now.
+            read: returns a gradient as it is read.
+        """
         if len(options) != len(self._stamps) or not all(map(_is_as_stamped, options, self._stamps)):
             return False
-        present = [grad for grad in grads if grad is not None] if self._any_absent else grads
-        if len(present) != self._grads or not self._tensor_guards(*self._complex, *present):
+        if len(grads) != self._all or (self._odd and not self._odd.follow(grads, read)):
+            return False
+        if not self._tensor_guards(*self._complex, *self._present(grads)):
             return False
         if not self._staleness.is_unchanged(states, grads):
             return False
-        found = self._staleness.found
+        found = self._odd.addresses(self._staleness.found) if self._odd else self._staleness.found
         seen = found.tobytes()
-        if seen == self._seen:
+        if seen == self._seen and not self._odd:  # those may have other strides in the same place
             return True
         if self._aliasing.find(found):
             return False
@@ -176,12 +195,20 @@ class TensorLaunch:
         evaluated: list[Evaluated] = self._launch.prepare(factor, is_read=names is not None)
         self._counts.set(evaluated)
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
-        torch.autograd.graph.increment_version(self._params)
+        torch.autograd.graph.increment_version(
+            [param for param, group in self._params if not group.rests] if self._waver else self._all_params
+        )
         if names is None:
             self._launch.run(around)
         else:
             self._launch.read(names, readings, around)
+        self._odd.release()
         self._counts.advance(evaluated)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether the launch is no longer valid since gradients that came and went may be there for good."""
+        return self._odd.is_calm
 
     @property
     def is_captured(self) -> bool:
@@ -197,6 +224,15 @@ class TensorLaunch:
     def is_done(self) -> bool:
         """Whether the step that was begun has been taken."""
         return self._launch.is_done
+
+
+def _getter(places: Sequence[int], count: int) -> Callable[[list[Any]], Sequence[Any]]:
+    """Return what takes the items at these places out of a list of ``count``."""
+    if len(places) == count:
+        return lambda items: items
+    if len(places) < 2:
+        return lambda items: [items[place] for place in places]
+    return operator.itemgetter(*places)
 
 
 def _is_as_stamped(own: GroupOptions, stamp: tuple[GroupOptions, GroupValues, Variant, Formats, list[Tensor]]) -> bool:

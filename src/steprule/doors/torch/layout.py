@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +16,11 @@ from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions, Naming
 from steprule.doors.torch.positions import Item
 from steprule.doors.torch.rows import Stepped, backend_of, check_parameter, make_row, readable
-from steprule.doors.torch.sparse import gather
+from steprule.doors.torch.sparse import gather, slices_of
 from steprule.doors.torch.staleness import LaunchInputs
 from steprule.doors.torch.state import check_entry
 from steprule.errors import StructureError
+from steprule.launch.machine import MACHINE
 
 __all__ = ["Layout"]
 
@@ -65,6 +66,15 @@ class Layout:
         state: the optimizer's.
         items: the parameters.
         device: the device that keeps step counts and scalar slots, and decides; None: this machine.
+        waverers: the places of parameters whose gradients come and go.
+
+    Attributes:
+        stepped, groups: what kernels step.
+        eager, put_back: what else a step does, before and after them; ``eager_grads``: the gradients of the first.
+        entries: what comes into the optimizer's state.
+        absent: the places of parameters without a gradient.
+        odd: the rows whose gradients must be looked at one by one in every step, if the launch is to serve again.
+        is_reusable: whether it may.
 
     Raises:
         StructureError, StateError, RuntimeError: for gradients and states that do not fit.
@@ -77,7 +87,9 @@ class Layout:
         state: dict[Tensor, dict[str, Any]],
         items: Sequence[Item],
         device: torch.device | None,
+        waverers: Collection[int] = (),
     ) -> None:
+        self._waverers = waverers
         self._naming, self._read, self._state, self._deciding_device = naming, read, state, device
         self.stepped: list[Stepped] = []
         self.groups = TensorGroups(on_device=device is not None)
@@ -86,6 +98,7 @@ class Layout:
         self.put_back: list[Callable[[], None]] = []
         self.entries = Entries(state)
         self.absent: list[int] = []
+        self.odd: list[Stepped] = []
         self.is_reusable = True
         for place, grad, param, options in items:
             if grad is None:
@@ -99,8 +112,6 @@ class Layout:
         given, grad = grad, self._read(grad, options.group)
         check_parameter(param, grad)
         grad = readable(grad, param)
-        # A copy is another one at the next step.
-        self.is_reusable = self.is_reusable and grad is given
         state, fresh = check_entry(entry, param, options, self._naming, self._deciding_device)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
@@ -109,18 +120,27 @@ class Layout:
             self.eager.append(differentiable_step(param, grad, options, state, entry, names))
             return
         put_back = None
+        touched, is_copy = None, grad is not given
         if grad.is_sparse:
             check_has_kernel(state.storage, param)
-            param, grad, state, put_back = gather(param, grad, state)
+            if backend_of((param, *state.slots.values())) is MACHINE:
+                grad, touched = slices_of(grad)
+            else:
+                param, grad, state, put_back = gather(param, grad, state)
         backend = backend_of((param, grad, *state.slots.values()))
         if backend is not None:
-            group = self.groups.of(options, state)
-            row = make_row(param, grad, place, group, state, backend)
+            is_waverer = place in self._waverers and backend is MACHINE
+            group = self.groups.of(options, state, place if is_waverer else None)
+            row = make_row(param, grad, place, group, state, backend, touched)
             if backend is TRITON and not row.is_direct:
                 param, grad, state, back = contiguous_copies(param, grad, state)
                 row = make_row(param, grad, place, group, state, backend)
                 self.put_back.append(back)
             self.stepped.append(Stepped(row, param, grad, state, entry, options))
+            if is_copy or is_waverer or not row.is_direct:
+                self.odd.append(self.stepped[-1])
+                # A copy, a gradient of another type, on a device: a copy is another one at the next step.
+                self.is_reusable = self.is_reusable and backend is MACHINE
         else:
             self._check_deciding_device(param)
             check_has_kernel(state.storage, param, clips_update=options.values.guard.clips_update)
@@ -141,7 +161,8 @@ class Layout:
         """Return what the launch of the rows depends on; None if it cannot serve again."""
         lists, states = [own.group["params"] for own in options], list(self._state.values())
         # Machine code looks into lists and dicts, and would not understand what only looks like them.
-        if not self.stepped or not self.is_reusable or {*map(type, lists)} != {list} or {*map(type, states)} - {dict}:
+        is_empty = any(own.row.touched is not None and not own.grad.numel() for own in self.odd)
+        if not self.stepped or is_empty or not self.is_reusable or {*map(type, lists)} != {list} or {*map(type, states)} - {dict}:
             return None
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
         for _, _, _, state, entry, _ in self.stepped:
@@ -150,5 +171,6 @@ class Layout:
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]
-        params, grads = [own.param for own in self.stepped], [own.grad for own in self.stepped]
+        odd = set(map(id, self.odd))
+        params, grads = [own.param for own in self.stepped], [own.grad for own in self.stepped if id(own) not in odd]
         return LaunchInputs(options, lists, states, slots, params, grads, self.absent)

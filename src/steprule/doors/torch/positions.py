@@ -12,7 +12,7 @@ from torch import Tensor
 from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.options import GroupOptions
 
-__all__ = ["Item", "Places", "check_params", "places_of", "rounds", "without_gradient"]
+__all__ = ["Item", "Places", "Presence", "check_params", "places_of", "rounds", "without_gradient"]
 
 Places = dict[Tensor, list[tuple[int, GroupOptions]]]
 """Where each parameter stands."""
@@ -33,6 +33,33 @@ def without_gradient(groups: Sequence[Mapping[str, Any]]) -> list[tuple[str, boo
     """Return the names of parameters that have no gradient, and whether they may get one."""
     named = (zip(names_of(group, index), group["params"], strict=True) for index, group in enumerate(groups))
     return [(name, param.requires_grad) for pairs in named for name, param in pairs if param.grad is None]
+
+
+class Presence:
+    """Which gradients come and go, as the steps show that are laid out anew.
+
+    A gradient that was there, was gone, and is there again may go again: to lay out its step anew each time costs more
+    than to look at it in every step. One that has come or gone once may stay so (layers that are frozen or thawed).
+
+    Attributes:
+        waverers: the places of those that have come and gone.
+    """
+
+    def __init__(self) -> None:
+        self._last: list[bool] = []
+        self._changed: set[int] = set()
+        self.waverers: set[int] = set()
+
+    def note(self, grads: Sequence[Tensor | None]) -> None:
+        """Note which gradients are there in a step that is laid out anew."""
+        now = [grad is not None for grad in grads]
+        if len(now) != len(self._last):
+            self.__init__()  # type: ignore[misc]
+        else:
+            changed = {place for place, (a, b) in enumerate(zip(now, self._last, strict=True)) if a != b}
+            self.waverers |= changed & self._changed
+            self._changed |= changed
+        self._last = now
 
 
 def rounds(items: Iterable[Item]) -> list[list[Item]]:

@@ -20,7 +20,7 @@ from steprule.formats import FORMATS, Storage
 from steprule.launch.backend import Backend
 from steprule.launch.machine import MACHINE
 from steprule.launch.memory import Memory
-from steprule.launch.row import Row, ScalarGroup
+from steprule.launch.row import Row, ScalarGroup, Touched
 
 __all__ = [
     "Slots",
@@ -141,8 +141,16 @@ def _is_wrapped(tensor: Tensor) -> bool:
     return functorch is not None and bool(functorch.is_functorch_wrapped_tensor(tensor))
 
 
-def make_row(param: Tensor, grad: Tensor, place: int, group: ScalarGroup, state: Slots, backend: Backend) -> Row:
-    """Lay out one parameter, with a gradient of the type that ``readable`` returns."""
+def make_row(
+    param: Tensor,
+    grad: Tensor,
+    place: int,
+    group: ScalarGroup,
+    state: Slots,
+    backend: Backend,
+    touched: Touched | None = None,
+) -> Row:
+    """Lay out one parameter, with a gradient of the type that ``readable`` returns; ``touched`` are its slices."""
     storage = state.storage
     if grad.dtype != param.dtype:
         storage = replace(storage, gradient=FORMATS[STORAGE[grad.dtype]])
@@ -150,7 +158,7 @@ def make_row(param: Tensor, grad: Tensor, place: int, group: ScalarGroup, state:
     chosen = kernel(values.rule, values.variant, storage, backend, values.guard, "step")
     memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
     dtype, shape = str(param.dtype).removeprefix("torch."), tuple(param.shape)
-    return Row(place, group, backend, storage, memories, dtype, shape, device=param.device)
+    return Row(place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched)
 
 
 def check_parameter(param: Tensor, grad: Tensor) -> None:

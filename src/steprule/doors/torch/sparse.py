@@ -1,16 +1,32 @@
-"""Sparse gradients: what they touch of a parameter and its slots is gathered, stepped, and put back."""
+"""Sparse gradients: what they touch is stepped where it lies, or gathered, stepped, and put back."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from steprule.doors.torch.rows import Slots
+from steprule.launch.row import Touched
 
-__all__ = ["gather"]
+__all__ = ["gather", "slices_of"]
+
+
+def slices_of(grad: Tensor) -> tuple[Tensor, Touched]:
+    """Return the numbers of a sparse gradient in this machine's memory, and the slices that have them.
+
+    Entries of the gradient with equal indices are summed first: a step is not linear.
+    """
+    grad = grad.coalesce()
+    indices, axes = grad.indices(), grad.sparse_dim()
+    if axes == 1:
+        places = indices[0].numpy()
+    else:
+        places = np.ravel_multi_index(tuple(indices.numpy()), tuple(grad.shape[:axes]))
+    return grad.values().detach().contiguous(), Touched(np.ascontiguousarray(places, np.int64), axes)
 
 
 def gather(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:

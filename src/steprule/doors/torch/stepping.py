@@ -19,7 +19,7 @@ from steprule.doors.torch.launch import TensorLaunch
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.options import Choice, GroupOptions, Naming
-from steprule.doors.torch.positions import Item, Places, places_of, rounds
+from steprule.doors.torch.positions import Item, Places, Presence, places_of, rounds
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading, StepMonitor
 from steprule.runtime.interrupts import uninterrupted
@@ -44,6 +44,7 @@ class Stepping(HasGuards, NotReentrant):
     _launch: TensorLaunch | None
     _places: tuple[list[GroupOptions], Places] | None
     _decision: Decision | None = None
+    _presence: Presence
     _is_stepping = False
     _stepping_alone: list[Tensor]
     _is_refused = False
@@ -81,11 +82,13 @@ class Stepping(HasGuards, NotReentrant):
             grads = [None if type(grad) is self._released else grad for grad in grads]
         launch = None if is_intercepted() else self._launch
         states = list(self.state.values())
-        if launch is not None and launch.fits(found) and launch.is_valid(self._options, states, grads):
+        if launch is not None and launch.fits(found) and launch.is_valid(self._options, states, grads, self._read):
             if found is not None and not launch.device_decides and found.item():
                 return None
             factor = launch.factor(self._gradients_of(grads))
             return None if factor is None else self._run(launch, factor, None)
+        if launch is not None and launch.is_calm:
+            self._presence = Presence()
         self._launch = None
         with torch.set_grad_enabled(self.defaults.get("differentiable", False)):
             return self._step_anew(grads, found)
@@ -148,6 +151,7 @@ class Stepping(HasGuards, NotReentrant):
         params = [(param, options) for options in self._options for param in options.group["params"]]
         items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
         turns = rounds(items)
+        self._presence.note(grads)
         device = self._deciding_device(items, found) if len(turns) == 1 else None
         if found is not None and device is None and found.item():
             return None
@@ -188,7 +192,7 @@ class Stepping(HasGuards, NotReentrant):
     def _laid_out(
         self, items: Sequence[Item], device: torch.device | None, found: Tensor | None
     ) -> tuple[Layout, TensorLaunch]:
-        layout = Layout(self._naming, self._read, self.state, items, device)
+        layout = Layout(self._naming, self._read, self.state, items, device, self._presence.waverers)
         if device is None:
             self._settle()
             self._decision = None
@@ -207,6 +211,7 @@ class Stepping(HasGuards, NotReentrant):
         """Lay out the next step anew."""
         self._options, self._launch, self._places, self._decision = [], None, None, None
         self._stepping_alone = []
+        self._presence = Presence()
 
     @property
     def skipped(self) -> int:
