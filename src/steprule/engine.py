@@ -72,7 +72,7 @@ class Kernel:
         parameter = self.plan.planes[0].name
         return {name: codec for name, codec in self.codecs.items() if name != parameter}
 
-    @property
+    @cached_attribute
     def needs_order(self) -> bool:
         """Whether it takes C order alone: for groups, for random bits, or since the planes beside a value have it."""
         return (

@@ -179,7 +179,7 @@ class Plan:
         used = {ref.index for ref in refs if isinstance(ref, Value)}
         return tuple(index for index in range(len(self.planes)) if index in used)
 
-    @property
+    @cached_attribute
     def has_groups(self) -> bool:
         """Whether the plan is for groups of elements."""
         return not all(plane.is_elementwise for plane in self.planes)
@@ -189,7 +189,7 @@ class Plan:
         """Of how many elements items hold the numbers, where it is more than one."""
         return sorted({plane.packing for plane in self.planes} - {1})
 
-    @property
+    @cached_attribute
     def inputs(self) -> tuple[str, ...]:
         """Which of ``language.bits.INPUTS`` it reads: random bits depend on them."""
         return tuple(name for name in INPUTS if any(name == instruction.op for instruction in self.body))

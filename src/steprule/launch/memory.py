@@ -49,6 +49,8 @@ class Memory:
         """The addresses where it begins, and where it ends."""
         if not self.size:
             return self.address, self.address
+        if self.is_contiguous:
+            return self.address, self.address + self.size * self.itemsize
         low = high = self.address
         for stride, n in zip(self.strides, self.shape, strict=True):
             if stride < 0:

@@ -55,6 +55,17 @@ class ScalarGroup:
     scheduled: Mapping[str, Any] = field(default_factory=dict)
     wavers: bool = False
     rests: bool = False
+    _kernels: dict[Any, Any] = field(init=False, default_factory=dict)
+
+    def kernel(self, storage: Storage, backend: Loader, which: PassKey) -> Kernel:
+        """Return the kernel of a pass. Found by identity: to hash a variant and formats takes microseconds a row."""
+        key, values = (id(storage), which), self.values
+        found = self._kernels.get(key)
+        if found is None or not (found[0] is storage and found[1] is backend and found[2] is values.variant):
+            made = kernel(values.rule, values.variant, storage, backend, values.guard, which)
+            found = self._kernels[key] = (storage, backend, values.variant, made)
+        own: Kernel = found[3]
+        return own
 
     @property
     def scale(self) -> float:
@@ -118,8 +129,7 @@ class Row:
 
     def kernel_of(self, which: PassKey) -> Kernel:
         """Return the kernel of a pass, over the same memories."""
-        values = self.group.values
-        return kernel(values.rule, values.variant, self.storage, self.backend, values.guard, which)
+        return self.group.kernel(self.storage, self.backend, which)
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -145,9 +155,22 @@ class Row:
         self.memories[1], self.touched = memory, touched
         self.is_direct = self._is_direct()
 
+    def _is_in_c_order(self) -> bool:
+        """Whether all memories lie in C order with equal strides: the usual, found without looking at every axis."""
+        own, grad = self.memories[:2]
+        strides = own.strides
+        return (
+            own.is_contiguous
+            and all(m.strides == strides and m.address % m.itemsize == 0 for m in self.memories if m is not grad)
+            and grad.strides == strides
+            and grad.itemsize == own.itemsize
+        )
+
     def _is_direct(self) -> bool:
         if self.touched is not None:
             return False
+        if not self.kernel.plan.has_groups and self._is_in_c_order():
+            return True
         own, planes = self.memories[0], self.kernel.plan.planes[1:]
         if not own.size:
             return True  # whatever the strides: there are no elements

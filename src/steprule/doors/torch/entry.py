@@ -91,6 +91,11 @@ class Entry(Target):
         """The keys of all planes, by plane."""
         return {k: one.key for name, codec in self.codecs.items() for k, one in self.planes(name, codec).items()}
 
+    @functools.cached_property
+    def all_keys(self) -> dict[str, str]:
+        """The keys of all planes and scalar slots."""
+        return {**self.keys, **self.scalars}
+
     @property
     def known(self) -> set[str]:
         """Every key that its values may have, in whatever format."""

@@ -76,7 +76,7 @@ class TensorLaunch:
 
     def _copy_aliased(self, stepped: Sequence[Stepped]) -> bool:
         """Let gradients that lie in a parameter or slot be copies, and return whether there are any."""
-        aliasing = Aliasing(self._rows)
+        self._aliasing = aliasing = Aliasing(self._rows)
         aliased = aliasing.find(np.array([row.memories[1].address for row in self._rows], np.int64))
         for place in aliased:
             row = self._rows[place]
@@ -107,7 +107,7 @@ class TensorLaunch:
         odd = self._odd.places
         self._all = sum(map(len, inputs.lists))
         self._present = _getter([own.row.place for own in layout.stepped if own.row.place not in odd], self._all)
-        self._aliasing, self._seen = Aliasing(self._rows), b""
+        self._seen = b""
         self._stamps = [(own, *own.stamp) for own in inputs.options]
         self._staleness = StalenessCheck(inputs, [row.place for row in self._rows if row.place not in odd], self._counts.numbers)
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that

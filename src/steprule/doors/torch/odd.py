@@ -12,6 +12,7 @@ from torch import Tensor
 from steprule.doors.torch.rows import Stepped, backend_of, readable, tensor_memory
 from steprule.doors.torch.sparse import slices_of
 from steprule.launch.machine import MACHINE
+from steprule.launch.memory import array_memory
 from steprule.launch.row import Row
 
 __all__ = ["OddGradients"]
@@ -85,6 +86,8 @@ class OddGradients:
         if grad.dtype != dtype or backend_of((grad,)) is not MACHINE or (touched is not None and not grad.numel()):
             return None
         row.place_gradient(tensor_memory(grad), touched)
+        if row.is_direct and not row.memories[1].is_aligned:
+            row.memories[1] = array_memory(row.memories[1].array().copy(order="K"))
         self._kept.append(grad)
         return grad
 

@@ -47,6 +47,10 @@ _KIND = {
 }
 
 
+_SIZE = {kind: int(kind[2:]) for kind in _KIND.values()}
+_functorch = getattr(torch._C, "_functorch", None)
+
+
 @dataclass(eq=False)
 class Slots:
     """The state of one parameter by the rule's names.
@@ -93,7 +97,8 @@ def tensor_memory(tensor: Tensor, *, is_kept: bool = False) -> Memory:
         tensor: any that ``backend_of`` has a backend for.
         is_kept: whether the memory keeps the tensor alive.
     """
-    kind, size = _KIND[tensor.dtype], tensor.element_size()
+    kind = _KIND[tensor.dtype]
+    size = _SIZE[kind]
     shape, strides = tuple(tensor.shape), tuple([stride * size for stride in tensor.stride()])
     if tensor.dtype.is_complex:
         shape, strides = (*shape, 2), (*strides, size // 2)
@@ -137,8 +142,7 @@ def _is_plain_memory(tensor: Tensor) -> bool:
 
 def _is_wrapped(tensor: Tensor) -> bool:
     """Whether torch.func is at work on the tensor, which then has no memory of its own."""
-    functorch = getattr(torch._C, "_functorch", None)
-    return functorch is not None and bool(functorch.is_functorch_wrapped_tensor(tensor))
+    return _functorch is not None and bool(_functorch.is_functorch_wrapped_tensor(tensor))
 
 
 def make_row(
@@ -154,8 +158,7 @@ def make_row(
     storage = state.storage
     if grad.dtype != param.dtype:
         storage = replace(storage, gradient=FORMATS[STORAGE[grad.dtype]])
-    values = group.values
-    chosen = kernel(values.rule, values.variant, storage, backend, values.guard, "step")
+    chosen = group.kernel(storage, backend, "step")
     memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
     dtype, shape = str(param.dtype).removeprefix("torch."), tuple(param.shape)
     return Row(place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched)

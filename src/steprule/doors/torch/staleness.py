@@ -94,7 +94,8 @@ class StalenessCheck:
         self.found: Int64s = np.zeros(len(present), np.int64)
         tensors = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
         shaped = [tensor for tensor in tensors if tensor.dim()]
-        metas = [np.array([*tensor.shape, *tensor.stride()], np.int64) for tensor in shaped]
+        dims = [tensor.dim() for tensor in shaped]
+        metas = np.array([n for tensor in shaped for n in (*tensor.shape, *tensor.stride())], np.int64)
         lists = [_ids(items) for items in inputs.lists]
         self._also_kept = (metas, lists)
         columns: dict[str, NDArray[Any]] = {
@@ -109,8 +110,8 @@ class StalenessCheck:
             "tensor_pointers": np.array([address_of(tensor) for tensor in tensors], np.int64),
             "shaped_objects": _ids(shaped),
             "shaped_dtypes": np.array([native.dtype_code(tensor.dtype) for tensor in shaped], np.int64),
-            "shaped_dims": np.array([tensor.dim() for tensor in shaped], np.int64),
-            "shaped_metas": _addresses(metas),
+            "shaped_dims": np.array(dims, np.int64),
+            "shaped_metas": address(metas) + 16 * (np.cumsum(dims, dtype=np.int64) - np.array(dims, np.int64)),
             **numbers.columns,
             "absent_places": np.array(inputs.absent, np.int64),
             "grad_places": np.array(present, np.int64),

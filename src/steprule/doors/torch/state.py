@@ -45,6 +45,9 @@ def check_entry(
         StateError: when the entry does not belong to the parameter.
     """
     form = _form(param, options, naming) if form is None else form
+    kept = _kept(form, entry, param, naming, device)
+    if kept is not None:
+        return kept, {}
     own = form.read(entry)
     has_any, has_all = any(slot in own.formats for slot in form.slots), form.has_all(own)
     started: dict[str, Tensor] = {}
@@ -68,6 +71,42 @@ def check_entry(
     begun = float(has_all and not naming.counts)
     step = numbers.take("step", naming.count_dtype or _step_dtype(), begun)
     return Slots(planes, scalars, step, _steps(step, form.what) if device is None else 0, form.storage, keys), fresh
+
+
+def _kept(
+    form: Entry, entry: Mapping[str, Any], param: Tensor, naming: Naming, device: torch.device | None
+) -> Slots | None:
+    """Return the state of an entry that has exactly what steps leave there, in plain numbers; None if it must be read.
+
+    The usual: all else about states in other formats takes longer than all the rest of a layout.
+    """
+    if device is not None or not form.storage.is_plain:
+        return None
+    keys, scalars, kind = form.keys, form.scalars, state_dtype(param.dtype)
+    if len(entry) != len(keys) + len(scalars) + form.is_counted:
+        return None
+    planes: dict[str, Tensor] = {}
+    shape, at = param.shape, param.device
+    for plane, key in keys.items():
+        tensor = entry.get(key)
+        if not isinstance(tensor, Tensor) or tensor.dtype is not kind or tensor.shape != shape:
+            return None
+        if tensor.device != at or tensor.layout is not torch.strided:
+            return None
+        planes[plane] = tensor
+    numbers = {slot: _number_kept(entry.get(key), torch.float64) for slot, key in scalars.items()}
+    step = _number_kept(entry.get("step"), naming.count_dtype or _step_dtype()) if form.is_counted else None
+    if any(number is None for number in numbers.values()) or (form.is_counted and step is None):
+        return None
+    t = int(bool(form.slots)) if step is None else _steps(step, form.what)
+    return Slots(planes, numbers, step, t, form.storage, form.all_keys)  # type: ignore[arg-type]  # none is None
+
+
+def _number_kept(value: Any, dtype: torch.dtype) -> Tensor | None:
+    """Return a step count or scalar slot that is kept as it is."""
+    if not isinstance(value, Tensor) or value.dim() or value.device != _HERE:
+        return None
+    return value if value.dtype is dtype or (dtype is torch.float32 and value.dtype is torch.float64) else None
 
 
 def _form(param: Tensor, options: GroupOptions, naming: Naming) -> Entry:
