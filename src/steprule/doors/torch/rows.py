@@ -47,7 +47,7 @@ _KIND = {
 }
 
 
-_SIZE = {kind: int(kind[2:]) for kind in _KIND.values()}
+_SIZE = {dtype: dtype.itemsize for dtype in _KIND}
 _functorch = getattr(torch._C, "_functorch", None)
 
 
@@ -97,8 +97,7 @@ def tensor_memory(tensor: Tensor, *, is_kept: bool = False) -> Memory:
         tensor: any that ``backend_of`` has a backend for.
         is_kept: whether the memory keeps the tensor alive.
     """
-    kind = _KIND[tensor.dtype]
-    size = _SIZE[kind]
+    kind, size = _KIND[tensor.dtype], _SIZE[tensor.dtype]
     shape, strides = tuple(tensor.shape), tuple([stride * size for stride in tensor.stride()])
     if tensor.dtype.is_complex:
         shape, strides = (*shape, 2), (*strides, size // 2)

@@ -1,0 +1,316 @@
+"""One odd tensor among others (strided, transposed, expanded, sparse, absent now and then): the launch serves again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from steprule.doors.torch import odd
+from steprule.doors.torch.base import Base
+from steprule.monitor import Monitor
+from steprule.torch import SGD, Adagrad, Adam, Optimizer, SparseAdam
+
+torch.sparse.check_sparse_tensor_invariants.enable()  # torch warns once a process where nobody has chosen
+SHAPE = (6, 4)
+
+
+@pytest.fixture
+def layouts(monkeypatch: pytest.MonkeyPatch) -> list[Base]:
+    """Collect the optimizers that lay out a step."""
+    seen: list[Base] = []
+    lay_out = Base._step_anew
+
+    def watched(self: Base, *given: Any) -> Any:
+        seen.append(self)
+        return lay_out(self, *given)
+
+    monkeypatch.setattr(Base, "_step_anew", watched)
+    return seen
+
+
+def sparse(param: Tensor, t: int) -> Tensor:
+    """Return a gradient of two rows, or four elements, of which one stands there twice."""
+    indices = torch.tensor([[1, t % 6, 1]])
+    return torch.sparse_coo_tensor(indices, normal((3, 4), t).to(param.dtype), param.shape)
+
+
+def sparse_elements(param: Tensor, t: int) -> Tensor:
+    indices = torch.tensor([[1, t % 6, 1, 5], [0, 3, 0, t % 4]])
+    return torch.sparse_coo_tensor(indices, normal((4,), t).to(param.dtype), param.shape)
+
+
+def normal(shape: tuple[int, ...], t: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(t))
+
+
+def strided_parameter(param: Tensor, t: int) -> Tensor:
+    return normal(SHAPE, t)
+
+
+KINDS: dict[str, Callable[[Tensor, int], Tensor | None]] = {
+    "strided parameter": strided_parameter,
+    "transposed": lambda param, t: normal((4, 6), t).t(),
+    "transposed now and then": lambda param, t: normal((4, 6), t).t() if t % 3 == 1 else normal(SHAPE, t),
+    "expanded": lambda param, t: normal((6, 1), t).expand(6, 4),
+    "another type": lambda param, t: normal(SHAPE, t).double(),
+    "a sign that is due": lambda param, t: torch._neg_view(normal(SHAPE, t)),
+    "unaligned": lambda param, t: unaligned(normal(SHAPE, t)),
+    "absent now and then": lambda param, t: normal(SHAPE, t) if t % 2 else None,
+    "absent, else transposed": lambda param, t: normal((4, 6), t).t() if t % 2 else None,
+    "sparse": sparse,
+    "sparse, absent now and then": lambda param, t: sparse(param, t) if t % 2 else None,
+    "sparse elements": sparse_elements,
+    "sparse, strided parameter": sparse,
+}
+MOST = 4
+"""How often a step is laid out at most: a gradient that comes and goes is known as such when it is back the second time."""
+SELDOM = {"unaligned", "transposed now and then"}
+CLASSES: dict[str, Callable[..., Base]] = {
+    "Adam": Adam,
+    "NAdam": lambda params, **options: Optimizer(params, rule="nadam", **options),
+    "Adam, update_clip": lambda params, **options: Adam(params, update_clip=True, **options),
+    "SGD": lambda params, **options: SGD(params, lr=0.1, **options),
+    "Adagrad": Adagrad,
+}
+
+
+def unaligned(tensor: Tensor) -> Tensor:
+    home = bytearray(4 * tensor.numel() + 1)
+    return torch.frombuffer(home, dtype=torch.float32, offset=1).view(tensor.shape).copy_(tensor)
+
+
+def made(make: Callable[..., Base], kind: str, at: int, **options: Any) -> tuple[Base, list[torch.nn.Parameter]]:
+    tensors = [normal(SHAPE, 100 + place) for place in range(4)]
+    if "strided parameter" in kind:
+        tensors[at] = normal((6, 8), 7)[:, ::2]
+    params = [torch.nn.Parameter(tensor) for tensor in tensors]
+    return make(params, **options), params
+
+
+def give(params: list[torch.nn.Parameter], kind: str, at: int, t: int) -> None:
+    for place, param in enumerate(params):
+        param.grad = normal(SHAPE, 10 * t + place).to(param.dtype)
+    set_gradient(params[at], KINDS[kind](params[at], t + 50))
+
+
+def set_gradient(param: torch.nn.Parameter, grad: Tensor | None) -> None:
+    if grad is not None and grad.dtype != param.dtype:
+        param.grad_dtype = None
+    param.grad = grad
+
+
+def forget(optimizer: Base) -> None:
+    """Let the next step be laid out as if it were the first."""
+    optimizer._forget()
+
+
+def everything(optimizer: Base, params: list[torch.nn.Parameter]) -> list[Tensor]:
+    states = [optimizer.state[param] for param in params if param in optimizer.state]
+    return [*(p.detach().clone() for p in params), *(t.clone() for state in states for t in state.values())]
+
+
+def assert_equal(a: list[Tensor], b: list[Tensor]) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+
+
+def takes(name: str, kind: str) -> bool:
+    return "sparse" not in kind or name in ("SGD", "Adagrad")
+
+
+PAIRS = [(name, kind) for name in CLASSES for kind in KINDS if takes(name, kind)]
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5, "nonfinite": "skip"}], ids=["alone", "guards"])
+@pytest.mark.parametrize("at", [0, 2, 3])
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_the_launch_serves_again_with_the_bits_of_a_fresh_one(
+    name: str, kind: str, at: int, options: dict[str, Any], layouts: list[Base]
+) -> None:
+    (optimizer, params), (twin, others) = (made(CLASSES[name], kind, at, **options) for _ in range(2))
+    versions = [param._version for param in params]
+    for t in range(8):
+        for own, mine in ((optimizer, params), (twin, others)):
+            give(mine, kind, at, t)
+            if options and t == 5:
+                other = mine[(at + 1) % 4].grad
+                assert other is not None
+                other[0, 0] = torch.inf
+        forget(twin)
+        given = [None if p.grad is None else p.grad.clone() for p in params]
+        optimizer.step()
+        twin.step()
+        assert_equal(everything(optimizer, params), everything(twin, others))
+        for param, grad in zip(params, given, strict=True):
+            assert grad is None or torch.equal(param.grad.to_dense(), grad.to_dense())  # type: ignore[union-attr]
+        stepped = [grad is not None and not (options and t == 5) for grad in given]
+        assert [a < b for a, b in zip(versions, [p._version for p in params], strict=True)] == stepped
+        versions = [param._version for param in params]
+    assert optimizer.skipped == twin.skipped == bool(options)
+    assert kind in SELDOM or layouts.count(optimizer) <= MOST
+    assert layouts.count(twin) == 8
+
+
+def test_an_absent_parameter_keeps_its_step_count() -> None:
+    optimizer, params = made(Adam, "absent now and then", 1)
+    for t in range(8):
+        give(params, "absent now and then", 1, t)
+        optimizer.step()
+    assert [optimizer.state[param]["step"].item() for param in params] == [8, 4, 8, 8]
+
+
+def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
+    layouts: list[Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd, "_CALM", 3)
+    (optimizer, params), (twin, others) = made(Adam, "transposed", 1), made(Adam, "transposed", 1)
+    counts = []
+    for t in range(20):
+        for own, mine in ((optimizer, params), (twin, others)):
+            give(mine, "absent now and then" if t < 6 else "strided parameter", 1, t)
+        forget(twin)
+        optimizer.step()
+        twin.step()
+        counts.append(layouts.count(optimizer))
+        assert_equal(everything(optimizer, params), everything(twin, others))
+    assert counts[6:].count(counts[-1]) > 8
+    assert counts[-1] == counts[5] + 1
+    assert optimizer._launch is not None
+    assert not optimizer._launch._odd
+
+
+def test_a_monitor_reads_what_is_stepped_in_its_order() -> None:
+    for kind in ("sparse", "transposed", "absent now and then"):
+        told = []
+        for is_fresh in (False, True):
+            optimizer, params = made(Adagrad, kind, 1)
+            monitor = Monitor(optimizer, every=1)
+            for t in range(7):
+                give(params, kind, 1, t)
+                if is_fresh:
+                    forget(optimizer)
+                optimizer.step()
+            told.append(monitor.rows)
+        assert len(told[0]) > 20
+        assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("kind", ["transposed", "absent now and then", "sparse"])
+def test_a_gradient_in_a_parameter_is_copied_before_it_moves(kind: str) -> None:
+    (optimizer, params), (twin, others) = (made(Adagrad, kind, 1) for _ in range(2))
+    for t in range(6):
+        for own, mine in ((optimizer, params), (twin, others)):
+            give(mine, kind, 1, t)
+            if t in (3, 5):  # the odd one's gradient lies in a regular parameter, or the other way round
+                mine[1].grad = mine[2].detach().view(4, 6).t() if kind == "transposed" else mine[2].detach()
+                mine[0].grad = mine[1].detach()
+        if t in (3, 5):
+            for param in others:
+                assert param.grad is not None
+                param.grad = param.grad.clone()
+        forget(twin)
+        optimizer.step()
+        twin.step()
+        assert_equal(everything(optimizer, params), everything(twin, others))
+
+
+def test_gradients_are_not_held() -> None:
+    optimizer, params = made(SGD, "sparse", 1)
+    for t in range(4):
+        give(params, "sparse", 1, t)
+        optimizer.step()
+        assert optimizer._launch is not None
+        assert not optimizer._launch._odd._kept
+
+
+@pytest.mark.parametrize("make", [SGD, Adagrad, SparseAdam])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize("rows", [1, 40, 3000])
+def test_sparse_rows_step_as_dense_ones(make: Callable[..., Base], dtype: torch.dtype, rows: int) -> None:
+    """Each row that is touched is stepped as a parameter of its own, on any number of threads."""
+    if dtype is torch.complex64 and make is SparseAdam:
+        pytest.skip("torch refuses it")
+    whole = normal((4000, 33), 0).to(dtype)
+    param, alone = torch.nn.Parameter(whole.clone()), torch.nn.Parameter(whole[:rows].clone())
+    optimizer = make([param], lr=0.1)
+    rule, options = optimizer._rule(optimizer.param_groups[0])
+    twin = Optimizer([alone], rule=rule, lr=0.1, **options)
+    at = torch.randperm(4000, generator=torch.Generator().manual_seed(1))[:rows]
+    with torch.no_grad():
+        alone.copy_(param[at])
+    for t in range(3):
+        values = normal((rows, 33), t + 1).to(dtype)
+        param.grad = torch.sparse_coo_tensor(at[None], values, param.shape)
+        alone.grad = values
+        optimizer.step()
+        twin.step()
+        assert torch.equal(param[at], alone)
+    rest = torch.ones(4000, dtype=torch.bool)
+    rest[at] = False
+    assert torch.equal(param[rest], whole[rest])
+
+
+@pytest.fixture
+def handler() -> Iterator[None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        sys.settrace(None)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("kind", ["transposed", "absent now and then", "sparse", "sparse, strided parameter"])
+@pytest.mark.parametrize("after", [1, *range(5, 200, 14)])
+def test_a_signal_at_any_line_leaves_a_step_whole_or_untaken(kind: str, after: int) -> None:
+    (optimizer, params), (twin, others) = (made(Adagrad, kind, 1) for _ in range(2))
+    for t in range(4):
+        for own, mine in ((optimizer, params), (twin, others)):
+            give(mine, kind, 1, t)
+            own.step()
+    give(params, kind, 1, 4)
+    lines = 0
+
+    def watch(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if not any(room in frame.f_code.co_filename for room in ("/doors/torch/", "/launch/")):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == after:
+                signal.raise_signal(signal.SIGUSR1)
+        return watch
+
+    sys.settrace(watch)
+    try:
+        optimizer.step()
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.settrace(None)
+    assert interrupted == (after <= lines)
+    before = everything(twin, others)
+    is_taken = not torch.equal(params[0], others[0])
+    give(others, kind, 1, 4)
+    twin.step()
+    assert_equal(everything(optimizer, params), everything(twin, others) if is_taken else before)
+    if not is_taken:
+        optimizer.step()
+    for t in (5, 6):
+        for own, mine in ((optimizer, params), (twin, others)):
+            give(mine, kind, 1, t)
+            own.step()
+        assert_equal(everything(optimizer, params), everything(twin, others))
