@@ -219,9 +219,7 @@ def _at_sums(plan: Plan) -> int:
     return len(plan.planes) + llvm.WORDS.index("sums")
 
 
-def _summed_copies(
-    item: Bound, own: Sequence[NDArray[Any]]
-) -> tuple[list[float], Callable[[], None]]:
+def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> tuple[list[float], Callable[[], None]]:
     """Return the sums of a row, by copies in C order: of all of it, or of the slices that are stepped.
 
     What the kernel writes it writes into copies: with the sums comes what puts it where it belongs.

@@ -54,8 +54,8 @@ over:
 }}"""
 
 
-# A kernel for a row of which some slices are stepped, along a gradient that has these alone: %start and %n count slices.
-# In the place of the scalars is a table: the kernel, the scalars, the number of its addresses, where each slice lies in
+# A kernel for a row of which some slices are stepped, along a gradient of these alone: %start and %n count slices. In
+# the place of the scalars is a table: the kernel, the scalars, the number of its addresses, where each slice lies in
 # the parameter, the elements of a slice, and their bytes in the gradient. The gradient's address is moved so that the
 # kernel finds each slice's gradient where it would be in a dense one.
 _EACH_SLICE = f"""
@@ -156,7 +156,7 @@ over:
 
 @dataclass(frozen=True)
 class Driver:
-    """The compiled driver. All but those that hold the interpreter lock (``alone_held``, ``gather``, ``write``) release it.
+    """The compiled driver. All but ``alone_held``, ``gather`` and ``write`` release the interpreter lock.
 
     Attributes:
         drive: a launch: the addresses of its job and of a pool, how many workers may join, and the address of a

@@ -67,8 +67,8 @@ class Table:
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
         self.addresses: NDArray[np.int64] = self._rows[:, 2:]
         self._kernels: list[Kernel | None] = [None] * len(sizes)
-        self._resting: list[int] = []
-        self._awake = self._rows[:0, 0]
+        self._codes = np.zeros(len(sizes), np.int64)
+        self._resting: list[int] | None = []
         units = units or [1] * len(sizes)
         elements = sum(size * unit for size, unit in zip(sizes, units, strict=True))
         self._job: NDArray[np.int64] = np.zeros(offsets.JOB_WORDS, np.int64)
@@ -77,6 +77,7 @@ class Table:
         self._fill_job()
         self._fixed = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes)), elements
         self._lay(*self._fixed)
+        self._sizes: Sequence[tuple[int, int, int]] | None = []
         self._seats = 0
         self._region: Region | None = None
 
@@ -91,7 +92,8 @@ class Table:
             code: the address of what is called, if not the kernel's own.
         """
         self._kernels[row] = kernel
-        self._rows[row, :2] = kernel.address if code is None else code, scalars
+        self._codes[row] = kernel.address if code is None else code
+        self._rows[row, :2] = self._codes[row], scalars
 
     def resize(self, sizes: Sequence[tuple[int, int, int]]) -> None:
         """Let rows that were of no size have sizes, for the launches from now on.
@@ -99,6 +101,9 @@ class Table:
         Args:
             sizes: of each the row, what is counted of it, and the elements that are counted as one.
         """
+        if sizes == self._sizes:
+            return
+        self._sizes = None  # not known while chunks are laid: a signal handler may raise
         fixed, elements = self._fixed
         elements += sum(size * unit for _, size, unit in sizes)
         chunk = CHUNK or _chunk(elements)
@@ -109,12 +114,13 @@ class Table:
         ]
         chunks = np.array(added, np.int64).reshape(-1, 3)
         self._lay(np.concatenate([fixed, chunks]) if len(fixed) else chunks, elements)
+        self._sizes = sizes
 
     def let_rest(self, rows: Sequence[int]) -> None:
         """Let these rows be left out of launches, and all others take part."""
         if rows != self._resting:
-            self._rows[self._resting, 0] = self._awake
-            self._awake = self._rows[rows, 0]
+            self._resting = None  # not known while codes are written: a signal handler may raise
+            self._rows[:, 0] = self._codes
             self._rows[rows, 0] = driver().nothing
             self._resting = list(rows)
 

@@ -70,7 +70,7 @@ KINDS: dict[str, Callable[[Tensor, int], Tensor | None]] = {
     "sparse, strided parameter": sparse,
 }
 MOST = 4
-"""How often a step is laid out at most: a gradient that comes and goes is known as such when it is back the second time."""
+"""How often a step is laid out at most: a gradient that comes and goes is known when it is back the second time."""
 SELDOM = {"unaligned", "transposed now and then"}
 CLASSES: dict[str, Callable[..., Base]] = {
     "Adam": Adam,
@@ -139,7 +139,7 @@ def test_the_launch_serves_again_with_the_bits_of_a_fresh_one(
     (optimizer, params), (twin, others) = (made(CLASSES[name], kind, at, **options) for _ in range(2))
     versions = [param._version for param in params]
     for t in range(8):
-        for own, mine in ((optimizer, params), (twin, others)):
+        for mine in (params, others):
             give(mine, kind, at, t)
             if options and t == 5:
                 other = mine[(at + 1) % 4].grad
@@ -175,7 +175,7 @@ def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
     (optimizer, params), (twin, others) = made(Adam, "transposed", 1), made(Adam, "transposed", 1)
     counts = []
     for t in range(20):
-        for own, mine in ((optimizer, params), (twin, others)):
+        for mine in (params, others):
             give(mine, "absent now and then" if t < 6 else "strided parameter", 1, t)
         forget(twin)
         optimizer.step()
@@ -208,7 +208,7 @@ def test_a_monitor_reads_what_is_stepped_in_its_order() -> None:
 def test_a_gradient_in_a_parameter_is_copied_before_it_moves(kind: str) -> None:
     (optimizer, params), (twin, others) = (made(Adagrad, kind, 1) for _ in range(2))
     for t in range(6):
-        for own, mine in ((optimizer, params), (twin, others)):
+        for mine in (params, others):
             give(mine, kind, 1, t)
             if t in (3, 5):  # the odd one's gradient lies in a regular parameter, or the other way round
                 mine[1].grad = mine[2].detach().view(4, 6).t() if kind == "transposed" else mine[2].detach()

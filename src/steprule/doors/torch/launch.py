@@ -109,7 +109,9 @@ class TensorLaunch:
         self._present = _getter([own.row.place for own in layout.stepped if own.row.place not in odd], self._all)
         self._seen = b""
         self._stamps = [(own, *own.stamp) for own in inputs.options]
-        self._staleness = StalenessCheck(inputs, [row.place for row in self._rows if row.place not in odd], self._counts.numbers)
+        self._staleness = StalenessCheck(
+            inputs, [row.place for row in self._rows if row.place not in odd], self._counts.numbers
+        )
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
         # is due where it lies, by `.data =`, is not noticed.
         kept = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]

@@ -162,7 +162,13 @@ class Layout:
         lists, states = [own.group["params"] for own in options], list(self._state.values())
         # Machine code looks into lists and dicts, and would not understand what only looks like them.
         is_empty = any(own.row.touched is not None and not own.grad.numel() for own in self.odd)
-        if not self.stepped or is_empty or not self.is_reusable or {*map(type, lists)} != {list} or {*map(type, states)} - {dict}:
+        if (
+            not self.stepped
+            or is_empty
+            or not self.is_reusable
+            or {*map(type, lists)} != {list}
+            or {*map(type, states)} - {dict}
+        ):
             return None
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
         for _, _, _, state, entry, _ in self.stepped:

@@ -61,7 +61,7 @@ class OddGradients:
                 continue
             grad = self._taken(own, given, dtype, read)
             # A direct row is one of a table of direct rows, and one of slices likewise.
-            if grad is None or was_direct > row.is_direct or was_sliced != row.is_sliced:
+            if grad is None or was_direct > row.is_direct or was_sliced > row.memories[1].is_aligned:
                 return False
             row.group.rests = False
             now.append((False, row.is_direct))

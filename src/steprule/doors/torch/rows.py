@@ -14,7 +14,6 @@ from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.formats import STORAGE
 from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.options import GroupOptions
-from steprule.engine import kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage
 from steprule.launch.backend import Backend

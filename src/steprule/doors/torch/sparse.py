@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +23,8 @@ def slices_of(grad: Tensor) -> tuple[Tensor, Touched]:
     """
     grad = grad.coalesce()
     indices, axes = grad.indices(), grad.sparse_dim()
-    if axes == 1:
-        places = indices[0].numpy()
-    else:
+    places: Any = indices[0].numpy()
+    if axes > 1:
         places = np.ravel_multi_index(tuple(indices.numpy()), tuple(grad.shape[:axes]))
     return grad.values().detach().contiguous(), Touched(np.ascontiguousarray(places, np.int64), axes)
 
