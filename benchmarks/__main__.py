@@ -21,6 +21,7 @@ SPEED = {
     "threads": 60,
     "torch_training": 300,
     "torch_large": 150,
+    "torch_odd": 80,
     "torch_small": 250,
     "one_large": 20,
     "small": 15,

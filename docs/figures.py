@@ -56,6 +56,7 @@ _REMARKS = {
     ),
     "formats_four_bits": 'Why these codes of 4 bits: as above, for the rows of `states="4bit"` and its rivals.\n',
     "torch_large": "Through PyTorch. Torch's optimizers step the same parameters and slots.\n",
+    "torch_odd": "Through PyTorch, one tensor of a thousand odd. Only what is odd is looked at anew in every step.\n",
     "torch_small": "Through PyTorch. What remains is checking whether any tensor has changed its place or layout.\n",
     "torch_guards": (
         "Through PyTorch. The norm reads 4 bytes an element in addition to the step's 28, update_clip 8. Torch reads\n"
