@@ -33,12 +33,12 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from steprule.looks import LIGHT
 
 import steprule.jax
 from steprule.film.draw import new_figure
 from steprule.race.theme import WIDTH, bare, title
 from steprule.rules.catalogue import find
+from steprule.style import LIGHT
 
 RUNS, LOWEST, HIGHEST = 64, 1e-2, 1e3
 BATCH = 32

@@ -67,7 +67,7 @@ class DirectTable:
 
     Attributes:
         is_one_call: whether a run is one call, which writes the commit as well.
-        prepare, run: those of the launch.
+        run: that of the launch.
     """
 
     def __init__(self, items: Sequence[Bound], commit: Commit | None) -> None:
@@ -85,9 +85,6 @@ class DirectTable:
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
         self._items = [items[place] for place in self._sliced]
         self._groups = [items[place].row.group for place in self._waverers]
-        self.prepare: Callable[[runtime.Team], None] = launch.prepare
-        if self._sliced or self._waverers:
-            self.prepare = self._prepare
         self.run: Callable[[], None] = launch.run
         for index, (item, line) in enumerate(zip(items, lines, strict=True)):
             launch.set_row(index, item.kernel.code, address(item.scalars))
@@ -109,7 +106,13 @@ class DirectTable:
             self._launch.addresses[place, _at_sums(item.kernel.plan)] = at
         return places, blocks, out
 
-    def _prepare(self, team: runtime.Team) -> None:
+    def prepare(self, team: runtime.Team) -> None:
+        """Make a launch ready, by this team at most; from now on it is not done."""
+        if self._sliced or self._waverers:
+            self._choose()
+        self._launch.prepare(team)
+
+    def _choose(self) -> None:
         """Leave out what rests, and find the slices of this step."""
         resting = [place for place, group in zip(self._waverers, self._groups, strict=True) if group.rests]
         sizes: list[tuple[int, int, int]] = []
@@ -123,7 +126,6 @@ class DirectTable:
         if self._sliced:
             self._launch.resize(sizes)
         self._launch.let_rest(resting)
-        self._launch.prepare(team)
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""

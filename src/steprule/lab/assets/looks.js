@@ -1,4 +1,4 @@
-// How rules are drawn. PALETTES, DASHES and SHAPES are those of steprule/looks.py: colours that colour-blind readers tell apart,
+// How rules are drawn. PALETTES, DASHES and SHAPES are those of steprule/style.py: colours that colour-blind readers tell apart,
 // and dashes and shapes beside them, so that no colour says it alone.
 class Looks {
   constructor() {

@@ -52,7 +52,7 @@ function legend({ state, heights, looks }) {
   return `${signs.filter(Boolean).join("; ")}. ${scale}.`;
 }
 
-// SHADES are those of steprule/looks.py.
+// SHADES are those of steprule/style.py.
 function shade(theme, height) {
   const { low, high } = SHADES[theme], part = clamp(height, 0, 1);
   return low.map((dark, k) => dark + (high[k] - dark) * part);
