@@ -141,9 +141,11 @@ class DirectTable:
         lines: list[list[float]] = [[]] * self._count
         for places, blocks, out in self._parts:
             own: list[list[float]] = blocks.totals(out).tolist()
-            for place in self._waverers:
-                if place in places and self._groups[self._waverers.index(place)].rests:
-                    own[places.index(place)] = [0.0] * out.shape[1]
+            resting = {place for place, group in zip(self._waverers, self._groups, strict=True) if group.rests}
+            if resting:
+                own = [
+                    [0.0] * out.shape[1] if place in resting else line for place, line in zip(places, own, strict=True)
+                ]
             if len(own) == self._count:
                 return own
             for place, line in zip(places, own, strict=True):
@@ -201,8 +203,12 @@ class MixedTable:
             return self._step_in_place(place, team)
         arrays = [memory.array() for memory in row.memories]
         if kernel.plan.sums or row.touched is not None:
-            self._lines[place], write_back = _summed_copies(item, arrays)
-            return write_back
+            summed = _summed_copies(item, arrays)
+
+            def step() -> None:
+                self._lines[place] = summed()
+
+            return step
         return strided_step(kernel, address(scalars), arrays, row.integers)
 
     def _step_in_place(self, place: int, team: runtime.Team) -> Callable[[], None]:
@@ -221,16 +227,13 @@ def _at_sums(plan: Plan) -> int:
     return len(plan.planes) + llvm.WORDS.index("sums")
 
 
-def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> tuple[list[float], Callable[[], None]]:
-    """Return the sums of a row, by copies in C order: of all of it, or of the slices that are stepped.
-
-    What the kernel writes it writes into copies: with the sums comes what puts it where it belongs.
-    """
+def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], list[float]]:
+    """Return what steps a row, by copies in C order of all of it, or of the slices that are stepped, for its sums."""
     row, kernel, scalars = item
     stored = {store.plane for store in kernel.plan.stores}
     at: Any = ...
     if row.touched is not None:
-        at = np.unravel_index(row.touched.places, own[0].shape[: row.touched.axes])
+        at = np.unravel_index(row.touched.places, own[0].shape[: row.touched.axes]) if row.touched.axes else np.newaxis
     taken = [array if place == 1 else array[at] for place, array in enumerate(own)]
     arrays = [
         np.array(array, order="C") if place in stored else np.require(array, requirements=["C", "A"])
@@ -238,10 +241,14 @@ def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> tuple[list[float
     ]
     table = DirectTable([Bound(row.over(arrays), kernel, scalars)], None)
     table.prepare(runtime.Team(1))
-    table.run()
 
-    def write_back() -> None:
+    def step() -> list[float]:
+        if row.is_apart:  # a row before it may have moved the same memory
+            for place in stored:
+                arrays[place][...] = own[place][at]
+        table.run()
         for place in sorted(stored):
             own[place][at] = arrays[place]
+        return table.sums()[0]
 
-    return table.sums()[0], write_back
+    return step

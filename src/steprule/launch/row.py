@@ -105,7 +105,8 @@ class Row:
         shard: which part of a larger one it is.
         device: where it lies, for backends that serve several.
         touched: the slices that are stepped, in the order in which the gradient has them; None: all.
-        is_apart: whether it shares memory with another, and is stepped after those before it.
+        is_apart: whether it is stepped by itself, after those before it: it shares memory with another, or its gradient
+            is direct at some steps alone.
         is_direct: whether the memories are dense and element i of one is element i of all, so that a kernel takes them
             in place; an unaligned gradient is copied first.
     """

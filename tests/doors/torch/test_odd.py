@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from steprule.doors.torch import odd
 from steprule.doors.torch.base import Base
+from steprule.errors import StructureError
 from steprule.monitor import Monitor
 from steprule.torch import SGD, Adagrad, Adam, Optimizer, SparseAdam
 
@@ -314,3 +316,132 @@ def test_a_signal_at_any_line_leaves_a_step_whole_or_untaken(kind: str, after: i
             give(mine, kind, 1, t)
             own.step()
         assert_equal(everything(optimizer, params), everything(twin, others))
+
+
+def test_gradients_that_were_stepped_are_freed_with_the_last_one_who_has_them() -> None:
+    for kind in ("transposed", "sparse", "another type", "absent now and then"):
+        optimizer, params = made(SGD, kind, 1)
+        seen: list[weakref.ref[Any]] = []
+        for t in (1, 2, 3, 4, 5):
+            give(params, kind, 1, t)
+            grad = params[1].grad
+            if grad is not None:
+                seen.append(weakref.ref(grad.untyped_storage() if grad.layout is torch.strided else grad))
+                seen.append(weakref.ref(grad))
+            del grad
+            optimizer.step()
+        assert optimizer._launch is not None
+        optimizer.zero_grad()
+        assert not [one for one in seen if one() is not None]
+        held = [value for own in vars(optimizer._launch._odd).values() for value in _tensors_in(own)]
+        assert all(any(value is param for param in params) for value in held)
+
+
+def _tensors_in(thing: Any) -> list[Tensor]:
+    """Return the tensors in lists and tuples, and in lists and tuples of these."""
+    if isinstance(thing, Tensor):
+        return [thing]
+    return [tensor for one in thing for tensor in _tensors_in(one)] if isinstance(thing, list | tuple) else []
+
+
+def test_a_skipped_step_holds_no_gradients() -> None:
+    optimizer, params = made(SGD, "another type", 1, nonfinite="skip")
+    for t in range(4):
+        give(params, "another type", 1, t)
+        if t == 3:
+            grad = params[0].grad
+            assert grad is not None
+            grad[0, 0] = torch.inf
+        optimizer.step()
+    assert optimizer.skipped == 1
+    assert optimizer._launch is not None
+    assert not optimizer._launch._odd._kept
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["transposed", "expanded", "sparse, strided parameter"])
+def test_a_monitor_that_is_first_due_when_the_odd_one_is_like_others(kind: str, start: int) -> None:
+    (optimizer, params), (twin, others) = (made(Adagrad, kind, 1) for _ in range(2))
+    monitors = []
+    for t in range(8):
+        if t == start:  # the first step that is read is one whose gradients all lie as the parameters do
+            monitors = [Monitor(optimizer, every=1), Monitor(twin, every=1)]
+        for mine in (params, others):
+            give(mine, "strided parameter" if t == start and "sparse" not in kind else kind, 1, t)
+        forget(twin)
+        optimizer.step()
+        twin.step()
+        assert_equal(everything(optimizer, params), everything(twin, others))
+    assert monitors[0].rows == monitors[1].rows
+    assert len(monitors[0].rows) > 16
+
+
+def test_a_parameter_that_gets_another_number_of_axes_is_laid_out_anew() -> None:
+    param, other = torch.nn.Parameter(normal((5,), 0)), torch.nn.Parameter(normal((3,), 1))
+    optimizer = SGD([param, other], lr=0.5)
+    for shape in ((5,), (), (2, 3), (4,)):
+        param.data = normal(shape, 2)
+        for t in range(3):
+            before = param.detach().clone()
+            set_gradient(param, None)
+            set_gradient(param, normal(shape, t).double())
+            other.grad = normal((3,), t)
+            optimizer.step()
+            assert param.grad is not None
+            assert torch.equal(param, before - 0.5 * param.grad.float())
+
+
+@pytest.mark.parametrize("is_laid_out", [False, True])
+@pytest.mark.parametrize("indices", [[[1, 6]], [[1, -1]], [[1, 6], [1, 2]], [[1, -1], [1, 2]], [[1, 5], [1, 4]]])
+def test_an_index_outside_of_the_parameter_is_refused(indices: list[list[int]], is_laid_out: bool) -> None:
+    optimizer, params = made(SGD, "sparse", 1)
+    for t in range(2 * is_laid_out):
+        give(params, "sparse" if len(indices) == 1 else "sparse elements", 1, t)
+        optimizer.step()
+    give(params, "sparse", 1, 9)
+    shape = (2, 4) if len(indices) == 1 else (2,)
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        bad = torch.sparse_coo_tensor(torch.tensor(indices), normal(shape, 0), SHAPE)
+    params[1].grad = bad
+    before = everything(optimizer, params)
+    with pytest.raises(StructureError, match="index"):
+        optimizer.step()
+    assert_equal(everything(optimizer, params), before)
+    give(params, "sparse", 1, 10)
+    optimizer.step()
+    assert not torch.equal(params[1], before[1])
+
+
+@pytest.mark.parametrize("make", [SGD, Adagrad, SparseAdam])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3)])
+def test_a_sparse_gradient_may_have_no_sparse_axis(make: Callable[..., Base], shape: tuple[int, ...]) -> None:
+    param, alone = (torch.nn.Parameter(normal(shape, 0)) for _ in range(2))
+    optimizer = make([param], lr=0.1)
+    rule, options = optimizer._rule(optimizer.param_groups[0])
+    twin = Optimizer([alone], rule=rule, lr=0.1, **options)
+    for t in range(6):
+        if t == 3:
+            Monitor(optimizer, every=1)
+        values = normal((1, *shape), t + 1)
+        param.grad = torch.sparse_coo_tensor(torch.zeros((0, 1), dtype=torch.int64), values, shape)
+        alone.grad = values[0].clone()
+        optimizer.step()
+        twin.step()
+        assert torch.equal(param, alone)
+
+
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_parameters_that_share_memory_are_read_one_after_the_other(make: Callable[..., Base]) -> None:
+    results = []
+    for is_read in (False, True):
+        memory = normal(SHAPE, 0)
+        params = [torch.nn.Parameter(memory), torch.nn.Parameter(memory.view(4, 6))]
+        optimizer = make(params, lr=0.1)
+        if is_read:
+            Monitor(optimizer, every=1)
+        for t in range(3):
+            for place, param in enumerate(params):
+                param.grad = normal(tuple(param.shape), 2 * t + place)
+            optimizer.step()
+        results.append(everything(optimizer, params))
+    assert_equal(*results)

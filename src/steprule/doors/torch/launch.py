@@ -137,11 +137,11 @@ class TensorLaunch:
         """
         if len(options) != len(self._stamps) or not all(map(_is_as_stamped, options, self._stamps)):
             return False
-        if len(grads) != self._all or (self._odd and not self._odd.follow(grads, read)):
-            return False
-        if not self._tensor_guards(*self._complex, *self._present(grads)):
+        if len(grads) != self._all or not self._tensor_guards(*self._complex, *self._present(grads)):
             return False
         if not self._staleness.is_unchanged(states, grads):
+            return False
+        if self._odd and not self._odd.follow(grads, read):
             return False
         found = self._odd.addresses(self._staleness.found) if self._odd else self._staleness.found
         seen = found.tobytes()
@@ -204,8 +204,11 @@ class TensorLaunch:
             self._launch.run(around)
         else:
             self._launch.read(names, readings, around)
-        self._odd.release()
         self._counts.advance(evaluated)
+
+    def release(self) -> None:
+        """Let go of gradients that ``is_valid`` has read, once the step is taken or skipped."""
+        self._odd.release()
 
     @property
     def is_calm(self) -> bool:

@@ -33,7 +33,13 @@ class OddGradients:
     """
 
     def __init__(self, odd: Sequence[Stepped], rows: Sequence[Row]) -> None:
-        self._odd = [(own, own.grad.dtype, own.row.is_direct, own.row.is_sliced) for own in odd]
+        # Of what is stepped not the gradient: it would live as long as the launch.
+        self._odd = [
+            (own.row, own.param, own.options.group, own.grad.dtype, own.row.is_direct, own.row.is_sliced) for own in odd
+        ]
+        for row, _, _, _, was_direct, was_sliced in self._odd:
+            # Passes that are made later must not take it for one that always lies as it does then.
+            row.is_apart = row.is_apart or not (was_direct or was_sliced)
         self.places = {own.row.place for own in odd}
         self._rows = [(index, row) for index, row in enumerate(rows) if row.place in self.places]
         self._regular = [index for index, row in enumerate(rows) if row.place not in self.places]
@@ -47,19 +53,19 @@ class OddGradients:
         return len(self._odd)
 
     def follow(self, grads: Sequence[Tensor | None], read: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> bool:
-        """Let the rows take these gradients, and return whether they can."""
+        """Let the rows take these gradients, and return whether they can. The parameters are as they were laid out."""
         self.release()
         now: list[tuple[bool, bool]] = []
         is_needless = False
-        for own, dtype, was_direct, was_sliced in self._odd:
-            row, given = own.row, grads[own.row.place]
+        for row, param, group, dtype, was_direct, was_sliced in self._odd:
+            given = grads[row.place]
             if given is None:
                 if not row.group.wavers:
                     return False
                 row.group.rests = True
                 now.append((True, False))
                 continue
-            grad = self._taken(own, given, dtype, read)
+            grad = self._taken(row, param, read(given, group), dtype)
             # A direct row is one of a table of direct rows, and one of slices likewise.
             if grad is None or was_direct > row.is_direct or was_sliced > row.memories[1].is_aligned:
                 return False
@@ -70,12 +76,8 @@ class OddGradients:
         self._last, self.is_calm = now, is_needless and self._calm >= _CALM
         return not self.is_calm
 
-    def _taken(
-        self, own: Stepped, given: Tensor, dtype: Any, read: Callable[[Tensor, Mapping[str, Any]], Tensor]
-    ) -> Tensor | None:
-        """Let a row take a gradient, and return it as it is read; None if the row must be laid out anew for it."""
-        row, param = own.row, own.param
-        grad = read(given, own.options.group)
+    def _taken(self, row: Row, param: Tensor, grad: Tensor, dtype: Any) -> Tensor | None:
+        """Let a row take a gradient, and return it as a kernel reads it; None if it must be laid out anew for it."""
         if grad.shape != param.shape or grad.is_complex() != param.is_complex() or not _is_number(grad):
             return None
         grad, touched = readable(grad, param), None
