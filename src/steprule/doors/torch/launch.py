@@ -204,10 +204,11 @@ class TensorLaunch:
             self._launch.run(around)
         else:
             self._launch.read(names, readings, around)
+        self.release()
         self._counts.advance(evaluated)
 
     def release(self) -> None:
-        """Let go of gradients that ``is_valid`` has read, once the step is taken or skipped."""
+        """Let go of gradients that ``is_valid`` has read, when the step is taken or skipped."""
         self._odd.release()
 
     @property

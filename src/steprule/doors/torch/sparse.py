@@ -28,20 +28,22 @@ def slices_of(grad: Tensor) -> tuple[Tensor, Touched]:
     """
     axes = grad.sparse_dim()
     shape = tuple(grad.shape[:axes])
-    _check(grad._indices().numpy(), shape)  # of which coalescing believes what they say
-    grad = grad.coalesce()
-    indices: Any = grad.indices().numpy()
+    indices: Any = grad._indices().numpy()
+    _check(indices, shape)  # first: coalescing writes where they say
+    if not grad.is_coalesced():
+        grad = grad.coalesce()
+        indices = grad._indices().numpy()
     if axes == 1:
         places = indices[0]
     else:
         places = np.ravel_multi_index(tuple(indices), shape) if axes else np.zeros(indices.shape[1], np.int64)
-    return grad.values().detach().contiguous(), Touched(np.ascontiguousarray(places, np.int64), axes)
+    return grad._values().detach().contiguous(), Touched(np.ascontiguousarray(places, np.int64), axes)
 
 
 def _check(indices: NDArray[np.int64], shape: Sequence[int]) -> None:
     """Check that indices lie within the first axes of a parameter, of this shape."""
     # As unsigned ones, negative indices are large: one look instead of two.
-    largest = indices.view(np.uint64).max(axis=1).tolist() if indices.size else ()
+    largest = np.maximum.reduce(indices.view(np.uint64), axis=1).tolist() if indices.size else ()
     for place, n in zip(largest, shape, strict=False):
         if place >= n:
             index = place if place < 2**63 else place - 2**64

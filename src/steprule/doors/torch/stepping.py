@@ -83,13 +83,12 @@ class Stepping(HasGuards, NotReentrant):
         launch = None if is_intercepted() else self._launch
         states = list(self.state.values())
         if launch is not None and launch.fits(found) and launch.is_valid(self._options, states, grads, self._read):
-            try:
-                if found is not None and not launch.device_decides and found.item():
-                    return None
-                factor = launch.factor(self._gradients_of(grads))
-                return None if factor is None else self._run(launch, factor, None)
-            finally:
+            is_infinite = found is not None and not launch.device_decides and found.item()
+            factor = None if is_infinite else launch.factor(self._gradients_of(grads))
+            if factor is None:
                 launch.release()
+                return None
+            return self._run(launch, factor, None)
         if launch is not None and launch.is_calm:
             self._presence = Presence()
         self._launch = None
