@@ -554,7 +554,7 @@ def test_killed_at_any_moment_the_newest_complete_checkpoint_loads(tmp_path: Pat
     assert not done.returncode, done.stderr
     litter, last = map(int, done.stdout.split())
     assert litter > 100, "killed while it wrote"
-    assert last > 100, "and it came to write"
+    assert last > 25, "and it came to write"
 
 
 _STOPPED = """

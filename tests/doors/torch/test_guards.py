@@ -742,6 +742,7 @@ def _sharded(rank: int, port: int, results: Any) -> None:
         optimizer.step()
         of_parts.step()
     results.put((rank, (optimizer.skipped, of_parts.skipped), param.full_tensor().tolist(), part.tolist()))
+    distributed.barrier()  # who leaves while the other still reads ends it
     distributed.destroy_process_group()
 
 
