@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from steprule.doors.checkpoint.api import load
 from steprule.errors import HyperparameterError, StateError
 from steprule.torch import Adam
 from tests.cases import Array
+from tests.tracing import at_line
 
 ROOMS = tuple(
     os.sep + name.replace("/", os.sep)
@@ -37,31 +37,19 @@ class Interrupted(Exception):  # noqa: N818
 
 def _interrupt(call: Callable[[], Any], at: int) -> bool:
     """Call; a signal comes at that line of ``ROOMS``, and its handler raises. Return whether the line was reached."""
-    line = 0
-
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        nonlocal line
-        if not frame.f_code.co_filename.endswith(ROOMS):
-            return None
-        if event == "line":
-            line += 1
-            if line == at:
-                signal.raise_signal(signal.SIGINT)
-        return trace
 
     def handler(number: int, frame: Any) -> None:
         raise Interrupted
 
-    handler_before, trace_before = signal.signal(signal.SIGINT, handler), sys.gettrace()
+    before = signal.signal(signal.SIGINT, handler)
     try:
-        sys.settrace(trace)
-        call()
+        with at_line(ROOMS, at, lambda: signal.raise_signal(signal.SIGINT)) as lines:
+            call()
     except Interrupted:
         pass
     finally:
-        sys.settrace(trace_before)
-        signal.signal(signal.SIGINT, handler_before)
-    return line >= at
+        signal.signal(signal.SIGINT, before)
+    return len(lines) >= at
 
 
 OPTIONS: list[dict[str, Any]] = [{}, {"states": "8bit", "min_elements": 0, "weights": "stochastic", "seed": 1}]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 import steprule as sr
 import steprule.torch as st
 from steprule.errors import StateError
+from tests.tracing import at_line
 
 ROOMS = ("/steprule/doors/", "/steprule/launch/", "/steprule/runtime/", "/steprule/monitor/")
 SIGNAL = signal.SIGUSR1
@@ -130,25 +130,9 @@ def handler() -> Iterator[Callable[[Callable[[], None]], Any]]:
 
 def signalled(step: Callable[[], None], line: int) -> int:
     """Take a step in which the signal comes at that line of ours, and return how many lines there were until then."""
-    count = 0
-
-    def watch(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal count
-        if not any(room in frame.f_code.co_filename for room in ROOMS):
-            return None
-        if event == "line":
-            count += 1
-            if count == line:
-                sys.settrace(None)
-                signal.raise_signal(SIGNAL)
-        return watch
-
-    sys.settrace(watch)
-    try:
+    with at_line(ROOMS, line, lambda: signal.raise_signal(SIGNAL)) as lines:
         step()
-    finally:
-        sys.settrace(None)
-    return count
+    return len(lines)
 
 
 def lines_of(run: Run) -> int:

@@ -17,7 +17,7 @@ from steprule.formats import GROUP
 from steprule.runtime.addresses import address
 from steprule.runtime.driver import driver
 
-__all__ = ["strided_step", "write_back"]
+__all__ = ["strided_step"]
 
 _BUFFER = 8_192
 Array = NDArray[Any]
@@ -53,12 +53,6 @@ def strided_step(kernel: Kernel, scalars: int, arrays: Sequence[Array], integers
                     arrays[place][index] = part
 
     return step
-
-
-def write_back(moved: Sequence[tuple[Array, Array]]) -> None:
-    """Fill arrays with copies of them that were stepped."""
-    for original, copy in moved:
-        original[...] = copy
 
 
 def _blocks(shape: Sequence[int], has_groups: bool) -> Iterator[tuple[_Index, int, int]]:

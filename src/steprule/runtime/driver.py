@@ -62,21 +62,15 @@ _EACH_SLICE = f"""
 define void @each_slice(ptr %row, i64 %start, i64 %n, ptr %table) {{
 entry:
   %own = alloca [{SLICED_ADDRESSES} x i64]
-  %kernel = load ptr, ptr %table
-  %scalars.at = getelementptr i64, ptr %table, i64 1
-  %scalars = load ptr, ptr %scalars.at
-  %count.at = getelementptr i64, ptr %table, i64 2
-  %count = load i64, ptr %count.at
-  %places.at = getelementptr i64, ptr %table, i64 3
-  %places = load ptr, ptr %places.at
-  %length.at = getelementptr i64, ptr %table, i64 4
-  %length = load i64, ptr %length.at
-  %bytes.at = getelementptr i64, ptr %table, i64 5
-  %bytes = load i64, ptr %bytes.at
+{sharing.word("kernel", "table", 0, "ptr")}
+{sharing.word("scalars", "table", 1, "ptr")}
+{sharing.word("count", "table", 2)}
+{sharing.word("places", "table", 3, "ptr")}
+{sharing.word("length", "table", 4)}
+{sharing.word("bytes", "table", 5)}
   %size = shl i64 %count, 3
   call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %row, i64 %size, i1 false)
-  %values.at = getelementptr i64, ptr %row, i64 1
-  %values = load i64, ptr %values.at
+{sharing.word("values", "row", 1)}
   %moved.at = getelementptr i64, ptr %own, i64 1
   %end = add i64 %start, %n
   %any = icmp sgt i64 %n, 0

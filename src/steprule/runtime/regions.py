@@ -10,7 +10,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from steprule.runtime.sharing import SEAT
+from steprule.runtime.sharing import SEAT, word
 
 __all__ = ["Region", "ir"]
 
@@ -33,8 +33,7 @@ def ir() -> str:
 
 define internal void @member(ptr %data) {{
   %slot = load ptr, ptr %data
-  %who.at = getelementptr ptr, ptr %data, i64 1
-  %who = load ptr, ptr %who.at
+{word("who", "data", 1, "ptr")}
   %number = call i32 %who()
   %is.leader = icmp eq i32 %number, 0
   %seat = select i1 %is.leader, i64 0, i64 {SEAT}
@@ -50,12 +49,9 @@ define internal void @member.llvm(ptr %global, ptr %bound, ptr %data) {{
 define i1 @region.{kind}(ptr %table, ptr %slot) {{
   %data = alloca [2 x ptr]
   store ptr %slot, ptr %data
-  %inside.at = getelementptr ptr, ptr %table, i64 1
-  %inside = load ptr, ptr %inside.at
-  %who.at = getelementptr ptr, ptr %table, i64 2
-  %who = load ptr, ptr %who.at
-  %begins.at = getelementptr ptr, ptr %table, i64 3
-  %begins = load ptr, ptr %begins.at
+{word("inside", "table", 1, "ptr")}
+{word("who", "table", 2, "ptr")}
+{word("begins", "table", 3, "ptr")}
   %data.who = getelementptr ptr, ptr %data, i64 1
   store ptr %who, ptr %data.who
   %level = call i32 %inside()

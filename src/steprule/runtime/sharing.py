@@ -12,22 +12,22 @@ from __future__ import annotations
 from steprule.runtime import offsets
 from steprule.runtime.floating_point import Mode
 
-__all__ = ["lead", "share", "work"]
+__all__ = ["lead", "share", "word", "work"]
 
 SEAT = 1 << 32
 SPINS = 2_000
 """How often a worker looks, some ten nanoseconds apart, before it sleeps."""
 
 
-def _word(name: str, of: str, number: int, kind: str = "i64") -> str:
-    """Load a word of a job, as ``%name``."""
+def word(name: str, of: str, number: int, kind: str = "i64") -> str:
+    """Load a word of a table, as ``%name``."""
     return f"  %{name}.at = getelementptr i64, ptr %{of}, i64 {number}\n  %{name} = load {kind}, ptr %{name}.at"
 
 
 def _run(job: str) -> str:
     """Load what ``@run`` needs of a job."""
-    chunks, rows = _word("chunks", job, offsets.CHUNKS, "ptr"), _word("rows", job, offsets.ROWS, "ptr")
-    return "\n".join([chunks, rows, _word("width", job, offsets.WIDTH)])
+    chunks, rows = word("chunks", job, offsets.CHUNKS, "ptr"), word("rows", job, offsets.ROWS, "ptr")
+    return "\n".join([chunks, rows, word("width", job, offsets.WIDTH)])
 
 
 def share(mode: Mode) -> str:
@@ -35,12 +35,12 @@ def share(mode: Mode) -> str:
     return f"""
 define internal void @run(ptr %chunk, ptr %rows, i64 %width) {{
   %row = load i64, ptr %chunk
-{_word("start", "chunk", 1)}
-{_word("n", "chunk", 2)}
+{word("start", "chunk", 1)}
+{word("n", "chunk", 2)}
   %offset = mul i64 %row, %width
   %base = getelementptr i64, ptr %rows, i64 %offset
   %kernel = load ptr, ptr %base
-{_word("scalars", "base", 1, "ptr")}
+{word("scalars", "base", 1, "ptr")}
   %addresses = getelementptr i64, ptr %base, i64 2
   call void %kernel(ptr %addresses, i64 %start, i64 %n, ptr %scalars)
   ret void
@@ -57,7 +57,7 @@ begin:
 {mode.entered}
   %job.at = getelementptr i8, ptr %slot, i64 {offsets.SLOT_JOB}
   %job = load ptr, ptr %job.at
-{_word("count", "job", offsets.COUNT)}
+{word("count", "job", offsets.COUNT)}
 {_run("job")}
   br label %taken
 taken:
@@ -128,7 +128,7 @@ def lead(mode: Mode, pause: str) -> str:
 define void @alone(ptr %job) {{
 entry:
 {mode.entered}
-{_word("count", "job", offsets.COUNT)}
+{word("count", "job", offsets.COUNT)}
 {_run("job")}
   %any = icmp sgt i64 %count, 0
   br i1 %any, label %chunk, label %over
@@ -149,7 +149,7 @@ over:
 
 define internal void @count(ptr %job) {{
 entry:
-{_word("commit", "job", offsets.COMMIT, "ptr")}
+{word("commit", "job", offsets.COMMIT, "ptr")}
   %any = icmp ne ptr %commit, null
   br i1 %any, label %write, label %over
 write:
@@ -180,9 +180,9 @@ none:
   ret void
 
 offer:
-{_word("count", "job", offsets.COUNT)}
-{_word("grain", "job", offsets.GRAIN)}
-{_word("yield", "job", offsets.YIELD, "ptr")}
+{word("count", "job", offsets.COUNT)}
+{word("grain", "job", offsets.GRAIN)}
+{word("yield", "job", offsets.YIELD, "ptr")}
   %done.at = getelementptr i64, ptr %job, i64 {offsets.DONE}
   %slot.job = getelementptr i8, ptr %slot, i64 {offsets.SLOT_JOB}
   store ptr %job, ptr %slot.job

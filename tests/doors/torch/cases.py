@@ -242,6 +242,21 @@ def everything(optimizer: torch.optim.Optimizer) -> Any:
     return frozen(params), frozen(optimizer.state_dict())
 
 
+def tensors_of(optimizer: torch.optim.Optimizer, params: Iterable[Tensor]) -> list[Tensor]:
+    """Return copies of parameters and of the tensors of their states, in order."""
+    params = list(params)
+    states = [optimizer.state[param] for param in params if param in optimizer.state]
+    return [*(p.detach().clone() for p in params), *(t.clone() for state in states for t in state.values())]
+
+
+def assert_equal(a: list[Tensor], b: list[Tensor]) -> None:
+    """Assert that tensors are equal, and of the same types."""
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
 def random_gradients(params: Iterable[Tensor], t: int, name: str = "") -> None:
     """Set gradients that depend on t alone; for SparseAdam sparse ones of two rows."""
     random = torch.Generator().manual_seed(t)

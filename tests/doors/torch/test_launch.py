@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import sys
 import weakref
 from collections import UserDict
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,22 +18,10 @@ from steprule.doors.torch.base import Base
 from steprule.launch.launch import Launch
 from steprule.runtime import Table
 from steprule.torch import SGD, Adam, NAdam
+from tests.doors.torch.cases import assert_equal, tensors_of
+from tests.tracing import at_line
 
 SHAPES = [(3, 4), (5,), (1,), (), (2, 3, 2, 2), (70_000,)]
-
-
-@pytest.fixture
-def layouts(monkeypatch: pytest.MonkeyPatch) -> list[Base]:
-    """Collect the optimizers that lay out a step."""
-    seen: list[Base] = []
-    lay_out = Base._step_anew
-
-    def watched(self: Base, *given: Any) -> Any:
-        seen.append(self)
-        return lay_out(self, *given)
-
-    monkeypatch.setattr(Base, "_step_anew", watched)
-    return seen
 
 
 def made(make: Callable[..., Base] = Adam, **options: Any) -> tuple[Base, list[torch.nn.Parameter]]:
@@ -48,18 +34,6 @@ def gradients(params: list[torch.nn.Parameter], t: int) -> None:
     generator = torch.Generator().manual_seed(t)
     for param in params:
         param.grad = torch.randn(param.shape, generator=generator).to(param.dtype)
-
-
-def everything(optimizer: Base, params: list[torch.nn.Parameter]) -> list[Tensor]:
-    states = [optimizer.state[param] for param in params if param in optimizer.state]
-    return [*(p.detach().clone() for p in params), *(t.clone() for state in states for t in state.values())]
-
-
-def assert_equal(a: list[Tensor], b: list[Tensor]) -> None:
-    assert len(a) == len(b)
-    for x, y in zip(a, b, strict=True):
-        assert x.dtype == y.dtype
-        torch.testing.assert_close(x, y, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("make", [SGD, Adam, NAdam])
@@ -187,7 +161,7 @@ def test_whatever_moves_is_noticed(change: Callable[[Base, Any], None], layouts:
         optimizer.step()
         twin._launch = None  # the twin lays out every step anew
         twin.step()
-        assert_equal(everything(optimizer, params), everything(twin, untouched))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, untouched))
         if t == 2:
             assert layouts.count(optimizer) == 1
             change(optimizer, params)
@@ -219,7 +193,7 @@ def test_a_gradient_of_another_kind_is_noticed(kind: str, layouts: list[Base]) -
             untouched[0].grad = untouched[0].grad.clone(memory_format=torch.contiguous_format)
         optimizer.step()
         twin.step()
-        assert_equal(everything(optimizer, params), everything(twin, untouched))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, untouched))
     assert len(layouts) >= 3 or kind.startswith("its own")
 
 
@@ -247,7 +221,7 @@ def test_without_the_interface_of_torch_the_bits_are_the_same(
     for t in range(3):
         gradients(others, t)
         twin.step()
-    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
     assert (layouts.count(optimizer), layouts.count(twin)) == (1, 3)
 
 
@@ -279,7 +253,7 @@ def test_options_changed_where_they_lie_are_seen() -> None:
             optimizer.step()
             twin._options, twin._launch = [], None
             twin.step()
-        assert_equal(everything(optimizer, params), everything(twin, others))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
@@ -293,7 +267,7 @@ def test_an_interrupt_before_anything_moved_leaves_everything(
         for own, mine in ((optimizer, params), (twin, others)):
             gradients(mine, t)
             own.step()
-    before, keys = everything(optimizer, params), len(optimizer.state)
+    before, keys = tensors_of(optimizer, params), len(optimizer.state)
 
     def interrupt(self: Table) -> None:
         raise KeyboardInterrupt
@@ -304,14 +278,14 @@ def test_an_interrupt_before_anything_moved_leaves_everything(
     with pytest.raises(KeyboardInterrupt):
         optimizer.step()
     monkeypatch.undo()
-    assert_equal(everything(optimizer, params), before)
+    assert_equal(tensors_of(optimizer, params), before)
     assert len(optimizer.state) == keys
     twin.param_groups[0]["maximize"] = True
     for t in range(steps, steps + 3):
         for own, mine in ((optimizer, params), (twin, others)):
             gradients(mine, t)
             own.step()
-    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
 
 
 @pytest.mark.parametrize("after", range(40))
@@ -323,28 +297,17 @@ def test_an_interrupt_at_any_line_leaves_a_step_whole_or_untaken(after: int) -> 
         own.step()
         own.param_groups[0]["maximize"] = True
     gradients(params, 1)
-    lines = 0
 
-    def watch(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal lines
-        if not any(room in frame.f_code.co_filename for room in ("/doors/torch/", "/launch/")):
-            return None
-        if event == "line":
-            lines += 1
-            if lines == 7 * after:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return watch
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
-    sys.settrace(watch)
-    try:
-        optimizer.step()
-        interrupted = False
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.settrace(None)
-    assert interrupted == (0 < 7 * after <= lines)
+    with at_line(("/doors/torch/", "/launch/"), 7 * after, interrupt) as lines:
+        try:
+            optimizer.step()
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+    assert interrupted == (0 < 7 * after <= len(lines))
     if interrupted and torch.equal(params[0], others[0]):
         optimizer.step()  # it had not been taken
     for t in (1, 2, 3):
@@ -353,7 +316,7 @@ def test_an_interrupt_at_any_line_leaves_a_step_whole_or_untaken(after: int) -> 
         if t > 1:
             gradients(params, t)
             optimizer.step()
-    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
 
 
 def test_what_only_looks_like_a_list_or_a_dict_will_do(layouts: list[Base]) -> None:
@@ -365,7 +328,7 @@ def test_what_only_looks_like_a_list_or_a_dict_will_do(layouts: list[Base]) -> N
             own.step()
         if t == 1:
             optimizer.state[params[0]] = UserDict(optimizer.state[params[0]])
-    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
     assert layouts.count(optimizer) == 4
 
 
@@ -392,7 +355,7 @@ def test_without_guards_of_torch_the_bits_are_the_same(monkeypatch: pytest.Monke
     for t in range(3):
         gradients(others, t)
         twin.step()
-    assert_equal(everything(optimizer, params), everything(twin, others))
+    assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
     assert layouts.count(optimizer) == 3
 
 

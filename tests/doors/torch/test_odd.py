@@ -18,23 +18,10 @@ from steprule.doors.torch.base import Base
 from steprule.errors import StructureError
 from steprule.monitor import Monitor
 from steprule.torch import SGD, Adagrad, Adam, Optimizer, SparseAdam
+from tests.doors.torch.cases import assert_equal, tensors_of
+from tests.tracing import at_line
 
-torch.sparse.check_sparse_tensor_invariants.enable()  # torch warns once a process where nobody has chosen
 SHAPE = (6, 4)
-
-
-@pytest.fixture
-def layouts(monkeypatch: pytest.MonkeyPatch) -> list[Base]:
-    """Collect the optimizers that lay out a step."""
-    seen: list[Base] = []
-    lay_out = Base._step_anew
-
-    def watched(self: Base, *given: Any) -> Any:
-        seen.append(self)
-        return lay_out(self, *given)
-
-    monkeypatch.setattr(Base, "_step_anew", watched)
-    return seen
 
 
 def sparse(param: Tensor, t: int) -> Tensor:
@@ -113,18 +100,6 @@ def forget(optimizer: Base) -> None:
     optimizer._forget()
 
 
-def everything(optimizer: Base, params: list[torch.nn.Parameter]) -> list[Tensor]:
-    states = [optimizer.state[param] for param in params if param in optimizer.state]
-    return [*(p.detach().clone() for p in params), *(t.clone() for state in states for t in state.values())]
-
-
-def assert_equal(a: list[Tensor], b: list[Tensor]) -> None:
-    assert len(a) == len(b)
-    for x, y in zip(a, b, strict=True):
-        assert x.dtype == y.dtype
-        assert torch.equal(x, y)
-
-
 def takes(name: str, kind: str) -> bool:
     return "sparse" not in kind or name in ("SGD", "Adagrad")
 
@@ -151,7 +126,7 @@ def test_the_launch_serves_again_with_the_bits_of_a_fresh_one(
         given = [None if p.grad is None else p.grad.clone() for p in params]
         optimizer.step()
         twin.step()
-        assert_equal(everything(optimizer, params), everything(twin, others))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
         for param, grad in zip(params, given, strict=True):
             assert grad is None or torch.equal(param.grad.to_dense(), grad.to_dense())  # type: ignore[union-attr]
         stepped = [grad is not None and not (options and t == 5) for grad in given]
@@ -183,7 +158,7 @@ def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
         optimizer.step()
         twin.step()
         counts.append(layouts.count(optimizer))
-        assert_equal(everything(optimizer, params), everything(twin, others))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
     assert counts[6:].count(counts[-1]) > 8
     assert counts[-1] == counts[5] + 1
     assert optimizer._launch is not None
@@ -222,7 +197,7 @@ def test_a_gradient_in_a_parameter_is_copied_before_it_moves(kind: str) -> None:
         forget(twin)
         optimizer.step()
         twin.step()
-        assert_equal(everything(optimizer, params), everything(twin, others))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
 
 
 def test_gradients_are_not_held() -> None:
@@ -264,7 +239,6 @@ def test_sparse_rows_step_as_dense_ones(make: Callable[..., Base], dtype: torch.
 @pytest.fixture
 def handler() -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
-        sys.settrace(None)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, handle)
@@ -283,39 +257,25 @@ def test_a_signal_at_any_line_leaves_a_step_whole_or_untaken(kind: str, after: i
             give(mine, kind, 1, t)
             own.step()
     give(params, kind, 1, 4)
-    lines = 0
-
-    def watch(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal lines
-        if not any(room in frame.f_code.co_filename for room in ("/doors/torch/", "/launch/")):
-            return None
-        if event == "line":
-            lines += 1
-            if lines == after:
-                signal.raise_signal(signal.SIGUSR1)
-        return watch
-
-    sys.settrace(watch)
-    try:
-        optimizer.step()
-        interrupted = False
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.settrace(None)
-    assert interrupted == (after <= lines)
-    before = everything(twin, others)
+    with at_line(("/doors/torch/", "/launch/"), after, lambda: signal.raise_signal(signal.SIGUSR1)) as lines:
+        try:
+            optimizer.step()
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+    assert interrupted == (after <= len(lines))
+    before = tensors_of(twin, others)
     is_taken = not torch.equal(params[0], others[0])
     give(others, kind, 1, 4)
     twin.step()
-    assert_equal(everything(optimizer, params), everything(twin, others) if is_taken else before)
+    assert_equal(tensors_of(optimizer, params), tensors_of(twin, others) if is_taken else before)
     if not is_taken:
         optimizer.step()
     for t in (5, 6):
         for own, mine in ((optimizer, params), (twin, others)):
             give(mine, kind, 1, t)
             own.step()
-        assert_equal(everything(optimizer, params), everything(twin, others))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
 
 
 def test_gradients_that_were_stepped_are_freed_with_the_last_one_who_has_them() -> None:
@@ -371,7 +331,7 @@ def test_a_monitor_that_is_first_due_when_the_odd_one_is_like_others(kind: str, 
         forget(twin)
         optimizer.step()
         twin.step()
-        assert_equal(everything(optimizer, params), everything(twin, others))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
     assert monitors[0].rows == monitors[1].rows
     assert len(monitors[0].rows) > 16
 
@@ -403,10 +363,10 @@ def test_an_index_outside_of_the_parameter_is_refused(indices: list[list[int]], 
     with torch.sparse.check_sparse_tensor_invariants(False):
         bad = torch.sparse_coo_tensor(torch.tensor(indices), normal(shape, 0), SHAPE)
     params[1].grad = bad
-    before = everything(optimizer, params)
+    before = tensors_of(optimizer, params)
     with pytest.raises(StructureError, match="index"):
         optimizer.step()
-    assert_equal(everything(optimizer, params), before)
+    assert_equal(tensors_of(optimizer, params), before)
     give(params, "sparse", 1, 10)
     optimizer.step()
     assert not torch.equal(params[1], before[1])
@@ -443,5 +403,5 @@ def test_parameters_that_share_memory_are_read_one_after_the_other(make: Callabl
             for place, param in enumerate(params):
                 param.grad = normal(tuple(param.shape), 2 * t + place)
             optimizer.step()
-        results.append(everything(optimizer, params))
+        results.append(tensors_of(optimizer, params))
     assert_equal(*results)

@@ -53,12 +53,11 @@ class Presence:
     def note(self, grads: Sequence[Tensor | None]) -> None:
         """Note which gradients are there in a step that is laid out anew."""
         now = [grad is not None for grad in grads]
-        if len(now) != len(self._last):
-            self.__init__()  # type: ignore[misc]
-        else:
-            changed = {place for place, (a, b) in enumerate(zip(now, self._last, strict=True)) if a != b}
-            self.waverers |= changed & self._changed
-            self._changed |= changed
+        if len(now) != len(self._last):  # other parameters
+            self._last, self._changed, self.waverers = now, set(), set()
+        changed = {place for place, (a, b) in enumerate(zip(now, self._last, strict=True)) if a != b}
+        self.waverers |= changed & self._changed
+        self._changed |= changed
         self._last = now
 
 
