@@ -9,17 +9,18 @@ passed, failed and skipped like all others, and one that was not run to its end 
 
 from __future__ import annotations
 
-import ast
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -46,9 +47,8 @@ class Told:
     troubles: dict[str, tuple[str, str]] = field(default_factory=dict)
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def read(self, lines: Iterable[str]) -> Told:
-        for line in lines:
-            kind, node, what = ast.literal_eval(line)
+    def read(self, file: BinaryIO) -> Told:
+        for kind, node, what in _records(file):
             if kind == "report":
                 self.reports.setdefault(node, []).append(what)
             elif kind == "trouble":
@@ -66,15 +66,29 @@ class Told:
         return node == [*self.reports][-1] and self.code != failed
 
 
+def _records(file: BinaryIO) -> Iterator[Any]:
+    """Yield what a `Teller` wrote; what was killed may leave half of the last record.
+
+    Not by `ast.literal_eval`: this runs in a thread beside the suite, and before Python 3.11.8 two threads that parse
+    disturb each other ("AST constructor recursion depth mismatch", python/cpython#106905).
+    """
+    while True:
+        try:
+            yield pickle.load(file)
+        except (EOFError, pickle.UnpicklingError):
+            return
+
+
 class Teller:
     """In a process beside the suite: writes down what it collects and runs."""
 
     def __init__(self, config: pytest.Config, path: str) -> None:
         self._config = config
-        self._file = open(path, "w")  # noqa: SIM115  (for as long as the process runs)
+        self._file = open(path, "wb")  # noqa: SIM115  (for as long as the process runs)
 
     def _tell(self, kind: str, node: str, what: object) -> None:
-        print(repr((kind, node, what)), file=self._file, flush=True)  # not JSON: tuples stay tuples
+        pickle.dump((kind, node, what), self._file)
+        self._file.flush()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.passed:
@@ -125,8 +139,8 @@ class Beside:
                 process.kill()
                 output, _ = process.communicate()
             self._running.discard(process)
-            lines = path.read_text().split("\n") if path.exists() else [""]
-            return Told(process.returncode, output).read(lines[:-1])  # what was killed may leave half a line
+            written = BytesIO(path.read_bytes() if path.exists() else b"")
+            return Told(process.returncode, output).read(written)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
