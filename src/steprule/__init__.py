@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from steprule import errors, rules, schedules
 from steprule.doors.group import Group
 from steprule.doors.numpy import Optimizer
-from steprule.language import maximum, minimum, sign, sqrt, where
+from steprule.language import maximum, mean, minimum, norm, rms, sign, size, sqrt, total, where
 from steprule.rules import (
     Decay,
     FirstMoment,
     Fraction,
     NonNegative,
+    PerTensor,
     Positive,
     Range,
     Rate,
@@ -56,6 +57,7 @@ __all__ = [
     "Monitor",
     "NonNegative",
     "Optimizer",
+    "PerTensor",
     "Positive",
     "Range",
     "Rate",
@@ -72,8 +74,11 @@ __all__ = [
     "load",
     "maximize",
     "maximum",
+    "mean",
     "minimize",
     "minimum",
+    "norm",
+    "rms",
     "rule",
     "rules",
     "save",
@@ -81,7 +86,9 @@ __all__ = [
     "scipy",
     "set_num_threads",
     "sign",
+    "size",
     "sqrt",
+    "total",
     "unscaled",
     "where",
 ]

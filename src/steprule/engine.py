@@ -8,11 +8,13 @@ from typing import Any, Literal, Protocol
 
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
+from steprule.errors import RuleError
 from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.cached import cached_attribute
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
+from steprule.language.walk import postorder
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.combinators import clips, update_clip
@@ -102,6 +104,7 @@ def plan(
         return plan(rule, variant, Storage(storage), guard, kind)
     inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
+    _check_extent(rule, trace)
     codecs = codecs_of(rule, variant, storage)
     read = {**codecs, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, codec) for name, codec in read.items()}
@@ -143,6 +146,13 @@ def plan(
         arguments=(*sorted((trace.used | set(trace.scalars)) - set(read)), *guard),
         sums=_summed(rule, variant, storage, guard, given, encoded, kind),
     )
+
+
+def _check_extent(rule: Rule, trace: Trace) -> None:
+    nodes = postorder([trace.parameter, *trace.slots.values(), *trace.scalars.values()])
+    if trace.per_tensor or any(node.stage == "all" for node in nodes):
+        what = "keeps a PerTensor slot" if trace.per_tensor else "sums over all tensors"
+        raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
 
 
 def _summed(

@@ -19,7 +19,7 @@ from steprule.backends import javascript, latex
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, NonFiniteError, RuleError, TargetError
 from steprule.formats import FORMATS, SLOT_FORMATS
-from steprule.language import mean, total, where
+from steprule.language import mean, norm, rms, size, total, where
 from steprule.language.sums import BLOCK, rounded_once
 from steprule.rules import CATALOGUE, FirstMoment, NonNegative, Scalar, SecondMoment
 from steprule.rules.combinators import decoupled, l2, maximize, update_clip
@@ -65,7 +65,13 @@ def by_spread(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
     return theta - lr * g / (math.sqrt(mean((g - mean(g)) ** 2)) + 1e-6)
 
 
-RULES = {r.name: r for r in (by_norm, layerwise, standardized, by_spread)}
+@rule
+def by_squares(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
+    """Squares that are taken in float64, beside sums of the same numbers."""
+    return theta - lr * norm(theta) / (rms(g) + abs(total(g)) / size(g) + 1e-30) * g
+
+
+RULES = {r.name: r for r in (by_norm, layerwise, standardized, by_spread, by_squares)}
 
 
 def rounding(*shape: int) -> Any:
@@ -617,3 +623,58 @@ def test_what_is_read_of_clipped_steps() -> None:
     for _ in range(2):
         optimizer.step(np.full(50, 1e-9))
         assert monitor.latest[0]["epsilon_share"] == 1.0
+
+
+WORDS: list[tuple[Any, Any]] = [
+    (total, lambda x: math.fsum(x)),
+    (mean, lambda x: math.fsum(x) / len(x)),
+    (norm, lambda x: math.sqrt(math.fsum(v * v for v in x))),
+    (rms, lambda x: math.sqrt(math.fsum(v * v for v in x) / len(x))),
+    (size, len),
+]
+
+
+@pytest.mark.parametrize(("word", "meant"), WORDS)
+@pytest.mark.parametrize("over", ["tensor", "all"])
+def test_words_for_sums_are_what_they_are_called(word: Any, meant: Any, over: Any) -> None:
+    """In float64, whatever the array's type: neither squares of 1e-30 nor of 1e30 are numbers of float32."""
+    for scale in (1e-30, 1.0, 1e30):
+        x = (np.random.default_rng(5).standard_normal(3_000) * scale).astype(np.float32)
+        found = word(x, over)
+        assert type(found) in (float, int)
+        assert math.isclose(found, meant(x.astype(np.float64).tolist()), rel_tol=1e-12, abs_tol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("word", [word for word, _ in WORDS])
+def test_words_for_sums_know_over_what(word: Any) -> None:
+    with pytest.raises(RuleError, match=r"tensor\" or over=\"all\" .*got 'rows'"):
+        word(np.ones(3), over="rows")
+    with pytest.raises(RuleError, match=r"tensor\" or over=\"all\" .*got 'rows'"):
+        rule(lambda theta, g: theta - word(g, over="rows"))
+
+
+def test_nothing_sums_to_nothing() -> None:
+    assert [word(np.ones((0, 3))) for word, _ in WORDS] == [0, 0, 0, 0, 1]
+
+
+def test_slots_that_are_numbers_depend_on_numbers() -> None:
+    def body(value: Any) -> Any:
+        def wrong(theta: Any, g: Any, v: sr.PerTensor, d: Scalar) -> Any:
+            new = value(theta, g, v, d)
+            return theta - g, new[0], new[1]
+
+        wrong.__annotations__ |= {"v": sr.PerTensor, "d": Scalar}
+        return wrong
+
+    made = rule(body(lambda theta, g, v, d: (v + norm(g) + d, d + total(g * v, over="all"))))
+    assert (*made.scalars, *made.per_tensor, *made.element_slots) == ("d", "v")
+    theta, v, d = made(np.ones(4), np.full(4, 2.0), 1.0, 0.5)
+    assert (theta.tolist(), v, d) == ([-1.0] * 4, 5.5, 8.5)
+    for value, message in [
+        (lambda theta, g, v, d: (g, d), "'v' is PerTensor, but g is a number of every element; take a sum"),
+        (lambda theta, g, v, d: (v, d + v), "'d' is a Scalar.* not on sums over the tensor: .*over='all', or"),
+        (lambda theta, g, v, d: (v, d + norm(g)), "'d' is a Scalar.* not on sums over the tensor: "),
+        (lambda theta, g, v, d: (v, d + g), "'d' is a Scalar.* not on elements: "),
+    ]:
+        with pytest.raises(RuleError, match=message):
+            rule(body(value))

@@ -299,7 +299,7 @@ def counted(theta, g, *, t: Positive, lr: Rate = 0.1):
 
 
 REMEDY = (
-    ", which says nothing about a slot; write FirstMoment, SecondMoment, NonNegative, Scalar or nothing, "
+    ", which says nothing about a slot; write FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor or nothing, "
     r"and put a hyperparameter after the \*$"
 )
 WRONG: list[tuple[Callable[..., Any], str]] = [

@@ -55,6 +55,9 @@ _BINDING = {
     "sqrt": POWER,
     "total": ATOM,
     "mean": ATOM,
+    "norm": ATOM,
+    "rms": ATOM,
+    "size": ATOM,
 }
 # What each operand's place asks for; a - (b + c) and a / (b c) keep their parentheses.
 _PLACES = {
@@ -74,6 +77,9 @@ _PLACES = {
     "sqrt": (ATOM,),
     "total": (0,),
     "mean": (0,),
+    "norm": (0,),
+    "rms": (0,),
+    "size": (0,),
 }
 
 

@@ -53,6 +53,9 @@ _LATEX = {
     "sign": r"\operatorname{{sign}}({0})",
     "total": r"\operatorname{{total}}({0})",
     "mean": r"\operatorname{{mean}}({0})",
+    "norm": r"\lVert {0} \rVert",
+    "rms": r"\operatorname{{RMS}}({0})",
+    "size": r"\operatorname{{size}}({0})",
 }
 
 _TEXT = {
@@ -79,6 +82,9 @@ _TEXT = {
     "sign": "sign({0})",
     "total": "total({0})",
     "mean": "mean({0})",
+    "norm": "norm({0})",
+    "rms": "rms({0})",
+    "size": "size({0})",
 }
 
 

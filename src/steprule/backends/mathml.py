@@ -57,6 +57,9 @@ _TABLE = {
     "sign": "<mi>sign</mi><mo>(</mo>{0}<mo>)</mo>",
     "total": "<mi>total</mi><mo>(</mo>{0}<mo>)</mo>",
     "mean": "<mi>mean</mi><mo>(</mo>{0}<mo>)</mo>",
+    "norm": "<mo>‖</mo>{0}<mo>‖</mo>",
+    "rms": "<mi>RMS</mi><mo>(</mo>{0}<mo>)</mo>",
+    "size": "<mi>size</mi><mo>(</mo>{0}<mo>)</mo>",
 }
 
 

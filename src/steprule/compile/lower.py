@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steprule.language.functions import DERIVED, everywhere
+from steprule.language.functions import DERIVED, everywhere, sqrt
 from steprule.language.node import Node, constant, is_number, symbol
-from steprule.language.sums import SIZE, TOTAL
+from steprule.language.sums import ALL, SIZE, SUMS, TOTAL
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
@@ -31,18 +31,20 @@ def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
 class Lowering:
     """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay.
 
-    What is summed over a tensor is cut off: a number of the host stands in its place.
+    What is summed over elements is cut off: a number of the host stands in its place.
 
     Attributes:
         totals: what is summed, by the name of that number; those that others depend on come first.
+        squared: the names of those that are squared.
     """
 
     def __init__(self, stands_for: Mapping[str, Node] | None = None) -> None:
         """Take expressions that stand in the place of symbols, by the symbols' names."""
         self._shared: dict[tuple[object, ...], Node] = {}
         self._lowered: dict[Node, Node] = {}
-        self._names: dict[Node, str] = {}
+        self._names: dict[tuple[Node, bool, str], str] = {}
         self.totals: dict[str, Node] = {}
+        self.squared: set[str] = set()
         self._stands_for: dict[str, Node] = {}
         # These may have symbols of the same names, which stand for themselves.
         self._stands_for = {name: self(node) for name, node in (stands_for or {}).items()}
@@ -60,9 +62,8 @@ class Lowering:
         args = tuple(self._lowered[arg] for arg in node.args)
         if node.op in DERIVED:
             return self(DERIVED[node.op](*args))
-        if node.op in ("total", "mean"):
-            found = symbol(self._name_of(args[0]), "host")
-            return self(found if node.op == "total" else found / symbol(SIZE, "host"))
+        if node.op in SUMS:
+            return self(self._of_sums(node, args[0]))
         if node.op == "symbol" and node.name in self._stands_for:
             return self._stands_for[node.name]
         decided = _decided(node.op, args)
@@ -76,10 +77,21 @@ class Lowering:
             self._shared[key] = same
         return self._shared[key]
 
-    def _name_of(self, summed: Node) -> str:
-        name = self._names.setdefault(summed, f"{TOTAL}{len(self._names)}")
+    def _of_sums(self, node: Node, summed: Node) -> Node:
+        """Return what a word for a sum comes to: an expression of a sum, and of the number of elements."""
+        prefix = ALL if node.name == "all" else ""
+        count = symbol(f"{prefix}{SIZE}", "host")
+        if node.op == "size":
+            return count
+        is_squared = node.op in ("norm", "rms")
+        key = (summed, is_squared, prefix)
+        name = self._names.setdefault(key, f"{prefix}{TOTAL}{len(self._names)}")
         self.totals[name] = summed
-        return name
+        if is_squared:
+            self.squared.add(name)
+        found = symbol(name, "host")
+        averaged = found / count if node.op in ("mean", "rms") else found
+        return sqrt(averaged) if is_squared else averaged
 
     def _of_its_stage(self, decided: Node, node: Node) -> Node:
         """Return what a choice comes to as a number of every element, where it is one of elements."""

@@ -44,12 +44,12 @@ def make_plan(
     stored = {name: lower(node) for name, node in outputs.items()}
     hosts = {name: lower(node) for name, node in scalar_slots.items()}
     summed = {f"sum {index}": lower(node) for index, (node, _) in enumerate(sums)}
-    squares = dict(zip(summed, (is_squared for _, is_squared in sums), strict=True))
+    squares = {name for name, (_, is_squared) in zip(summed, sums, strict=True) if is_squared}
 
     def made(title: str, stored: Mapping[str, Node], summed: Mapping[str, Node], hosts: Mapping[str, Node]) -> Plan:
         split = Phases(planes, {**stored, **summed}, _sections(lower, decoded, computed, stored, summed))
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
-        results = tuple(_sum(split, name, node, squares.get(name, False)) for name, node in summed.items())
+        results = tuple(_sum(split, name, node, name in squares | lower.squared) for name, node in summed.items())
         row = split.row
         taken = [name for name in (*lower.totals, SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))

@@ -7,7 +7,22 @@ functions exported here. On arrays they compute; on symbols they build an expres
 from steprule.language.functions import maximum, minimum, sign, sqrt, where
 from steprule.language.node import Node
 from steprule.language.ops import OPS, Op
-from steprule.language.sums import mean, total
+from steprule.language.sums import mean, norm, rms, size, total
 from steprule.language.tracing import trace
 
-__all__ = ["OPS", "Node", "Op", "maximum", "mean", "minimum", "sign", "sqrt", "total", "trace", "where"]
+__all__ = [
+    "OPS",
+    "Node",
+    "Op",
+    "maximum",
+    "mean",
+    "minimum",
+    "norm",
+    "rms",
+    "sign",
+    "size",
+    "sqrt",
+    "total",
+    "trace",
+    "where",
+]

@@ -37,8 +37,6 @@ _MEANINGS: dict[str, Callable[..., Any]] = {
     "maximum": functions.maximum,
     "minimum": functions.minimum,
     "sign": functions.sign,
-    "total": sums.total,
-    "mean": sums.mean,
 }
 """What the words of rules mean, by the names of their nodes."""
 
@@ -64,4 +62,6 @@ def _computed(node: Node, args: Sequence[Any], values: Mapping[str, Any]) -> Any
     if node.op.startswith("math."):
         name = node.op.removeprefix("math.")
         return host_call(name, *args) if any(isinstance(arg, Node) for arg in args) else getattr(math, name)(*args)
+    if node.op in sums.SUMS:
+        return sums.SUMS[node.op](*args, over=node.name)
     return _MEANINGS[node.op](*args)

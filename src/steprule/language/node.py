@@ -1,8 +1,9 @@
 """The expression node: what a rule computes with when it is traced instead of run.
 
 A node has a stage. ``host`` nodes depend on hyperparameters and the step number alone and are computed once a step in
-Python's float64, ``tensor`` nodes on sums over a tensor as well, and are computed alike, once a tensor; ``element``
-nodes are computed for every element, ``group`` nodes, of storage formats, for neighbouring elements.
+Python's float64, ``all`` nodes also on sums over all tensors; ``tensor`` nodes depend on sums over a tensor as well,
+and are computed alike, once a tensor; ``element`` nodes are computed for every element, ``group`` nodes, of storage
+formats, for neighbouring elements.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from steprule.language.ops import OF_WORDS, OPS, Kind
 
 __all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "is_number", "symbol"]
 
-Stage = Literal["host", "tensor", "group", "element"]
+Stage = Literal["host", "all", "tensor", "group", "element"]
 _STAGES = get_args(Stage)
 Operand: TypeAlias = "Node | float"
 _CONDITIONS = ("and", "or", "not")
@@ -30,7 +31,8 @@ class Node(NoValue):
 
     ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in
     ``OPS``, one of the derived ``maximum``, ``minimum`` and ``sign``, and on the host also
-    ``pow``, ``mod``, ``floordiv`` and ``math.NAME``. ``serial`` grows in the order in which a rule computes.
+    ``pow``, ``mod``, ``floordiv`` and ``math.NAME``; or one of ``sums.SUMS`` (then ``name`` says
+    over what). ``serial`` grows in the order in which a rule computes.
     """
 
     __slots__ = ("args", "kind", "name", "op", "serial", "stage", "value")
@@ -233,7 +235,7 @@ def _latest(args: tuple[Node, ...]) -> Stage:
 
 def is_number(node: Node) -> bool:
     """Whether a value is one number of a step or a tensor, in float64."""
-    return node.stage in ("host", "tensor")
+    return node.stage in ("host", "all", "tensor")
 
 
 def _as_word(node: Node) -> Node:

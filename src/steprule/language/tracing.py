@@ -107,14 +107,17 @@ _OF_SYMBOLS = (
 )
 
 
+_WORDS = ("sqrt", "maximum", "minimum", "where", "sign")
+
+
 def _where_from(name: str, local: Sequence[str]) -> str:
     """Return a sentence, after a space, about a name that is not defined where a rule is run."""
-    words = ("sqrt", "maximum", "minimum", "where", "sign")
+    words = (*_WORDS, "total", "mean", "norm", "rms", "size")
     if name in words:
         return f" It is steprule's: from steprule import {name}"
     if name == "t":
         return " The step number is named after the *, as in (theta, g, *, t, lr: Rate = 0.1)"
-    return suggest(name, [*local, *words])
+    return suggest(name, [*local, *_WORDS])
 
 
 def as_tuple(result: Any) -> tuple[Any, ...]:

@@ -9,15 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.language.sums import SIZE, TOTAL
+from steprule.language.sums import ALL, SIZE, TOTAL
 from steprule.language.tracing import explain
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE
-from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Role, Scalar, check_element, declare, role_of
+from steprule.rules.hyperparameters import (
+    Hyperparameter,
+    NonNegative,
+    PerTensor,
+    Role,
+    Scalar,
+    check_element,
+    declare,
+    role_of,
+)
 from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
 
-_OWN = (SIZE, GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
+_OWN = (SIZE, f"{ALL}{SIZE}", GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
 """What preludes take besides hyperparameters, and sums over a tensor."""
 
 
@@ -45,7 +54,8 @@ def rule(
     The signature is the declaration: first the parameter, then the gradient, then the slots
     (annotated ``FirstMoment`` for the average of gradients along which a step goes, ``SecondMoment`` for the
     average of their squares by whose root it divides, ``NonNegative`` for others that are never below zero,
-    which low-precision formats make use of, ``Scalar`` for one number on the host); keyword-only names are
+    which low-precision formats make use of, ``PerTensor`` for one number of the tensor, ``Scalar`` for one of all
+    tensors); keyword-only names are
     hyperparameters with default and range; ``t``, if named, is the step number. It returns the new parameter
     and slots; a slot returned as None is not kept.
 
@@ -53,10 +63,11 @@ def rule(
     ``update_clip`` is possible, and what torch.optim and optax call it.
 
     The function is run on symbols when the rule is defined, not when it steps. It may call ``sqrt``,
-    ``maximum``, ``minimum``, ``where`` and ``sign`` of steprule, on hyperparameters, ``t`` and Scalars also the
-    functions of ``math``, and other functions that use only these; constants from elsewhere are read once, at that
-    time. It must be a function of its arguments: one that draws a random number, reads a clock or counts its calls
-    would use one constant forever. So each variant is run twice, and the rule is refused if the two runs differ.
+    ``maximum``, ``minimum``, ``where`` and ``sign`` of steprule, and ``total``, ``mean``, ``norm``, ``rms`` and
+    ``size``, which make one number of all elements; on such numbers, hyperparameters and ``t`` also the functions of
+    ``math``; and other functions that use only these. Constants from elsewhere are read once, at that time. It must be
+    a function of its arguments: one that draws a random number, reads a clock or counts its calls would use one
+    constant forever. So each variant is run twice, and the rule is refused if the two runs differ.
 
     Args:
         paper: where the rule comes from.
@@ -98,6 +109,7 @@ def _declare(
         paper=paper,
         doc=inspect.getdoc(function) or "",
         scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) == Scalar),
+        per_tensor=frozenset(slot for slot in elements[2:] if hints.get(slot) == PerTensor),
         non_negative=frozenset(slot for slot in elements[2:] if slot in is_squared or hints.get(slot) == NonNegative),
         roles=roles,
         init=init,
@@ -132,7 +144,7 @@ def _signature(
             raise explain(
                 function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
             )
-        elif parameter.name in _OWN or parameter.name.startswith(TOTAL):
+        elif parameter.name in _OWN or parameter.name.startswith((TOTAL, f"{ALL}{TOTAL}")):
             raise explain(function, title, f"{parameter.name!r} is a number of the step's own; give it another name")
         elif parameter.name != "t":
             hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)

@@ -20,6 +20,7 @@ __all__ = [
     "Fraction",
     "Hyperparameter",
     "NonNegative",
+    "PerTensor",
     "Positive",
     "Range",
     "Rate",
@@ -80,7 +81,15 @@ Positive = Annotated[float, Range(0.0, open_low=True)]
 
 
 Scalar = Annotated[Any, "scalar slot"]
-"""Annotation of a slot that is one number per tensor, kept and computed on the host in float64."""
+"""Annotation of a slot that is one number of the optimizer (of each group), computed in float64.
+
+It may depend on hyperparameters, t, other Scalars and sums over all tensors.
+"""
+PerTensor = Annotated[Any, "slot of a tensor"]
+"""Annotation of a slot that is one number of each tensor, kept and computed in float64.
+
+It may depend on what a Scalar depends on, on sums over the tensor and on other slots of this kind.
+"""
 
 
 class Role(Enum):
@@ -113,9 +122,11 @@ def role_of(annotation: Any) -> Role | None:
 
 _NAMES: Sequence[tuple[str, Any]] = (
     *(("Rate", Rate), ("Decay", Decay), ("Fraction", Fraction), ("NonNegative", NonNegative), ("Positive", Positive)),
-    *(("Scalar", Scalar), ("FirstMoment", FirstMoment), ("SecondMoment", SecondMoment)),
+    *(("Scalar", Scalar), ("PerTensor", PerTensor), ("FirstMoment", FirstMoment), ("SecondMoment", SecondMoment)),
 )
-_OF_SLOTS = (FirstMoment, SecondMoment, NonNegative, Scalar)
+_OF_SLOTS = (FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor)
+_NUMBERS = get_args(Scalar)[1:] + get_args(PerTensor)[1:]
+"""What marks slots that are one number."""
 
 
 def check_element(annotation: Any, what: str) -> None:
@@ -133,7 +144,8 @@ def check_element(annotation: Any, what: str) -> None:
     is_slot = what == "slot"
     if (is_slot and annotation in _OF_SLOTS) or not any(map(_is_ours, _parts_of(annotation))):
         return
-    of_slot = "write FirstMoment, SecondMoment, NonNegative, Scalar or nothing, and put a hyperparameter after the *"
+    names = "FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor or nothing"
+    of_slot = f"write {names}, and put a hyperparameter after the *"
     remedy = of_slot if is_slot else "leave the annotation away"
     raise RuleError(f"is annotated {_written(annotation)}, which says nothing about a {what}; {remedy}")
 
@@ -151,7 +163,7 @@ def _written(annotation: Any) -> str:
 def _is_ours(part: Any) -> bool:
     """Whether a part of an annotation is one that rules give a meaning to."""
     is_choice = part is bool or get_origin(part) is Literal
-    return is_choice or isinstance(part, Range | Role) or part in get_args(Scalar)[1:]
+    return is_choice or isinstance(part, Range | Role) or part in _NUMBERS
 
 
 def _parts_of(annotation: Any) -> Iterator[Any]:
@@ -254,8 +266,8 @@ def declare(name: str, annotation: Any, default: Any) -> Hyperparameter:
         choices = get_args(annotation)
         if not all(isinstance(choice, str) for choice in choices):
             raise RuleError(f"hyperparameter {name!r} has the choices {choices}; choices are strings")
-    elif annotation == Scalar or any(_roles_in(annotation)):
-        kind = next((role.value for role in _roles_in(annotation)), "Scalar")
+    elif annotation in (Scalar, PerTensor) or any(_roles_in(annotation)):
+        kind = next((role.value for role in _roles_in(annotation)), _written(annotation))
         raise RuleError(f"hyperparameter {name!r} is annotated {kind}, which is for slots: put it before the *")
     elif annotation is bool or isinstance(default, bool):
         choices = (False, True)

@@ -12,32 +12,17 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.cached import cached_attribute
 from steprule.language.functions import computing_on, everywhere
-from steprule.language.node import Node, is_number, symbol
+from steprule.language.node import Node, Stage, is_number, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import first_difference, symbols_in
 from steprule.rules.hints import hint
-from steprule.rules.hyperparameters import Hyperparameter, Role, Value, check_schedule
+from steprule.rules.hyperparameters import Hyperparameter, Role, check_schedule
 from steprule.rules.order import check_order
+from steprule.rules.trace import Trace, Variant
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
 
-Variant = tuple[tuple[str, Value], ...]
-"""The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
-
 _MAX_VARIANTS = 128
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a rule computes in one variant, as expressions."""
-
-    parameter: Node
-    slots: Mapping[str, Node]
-    """The new value of each element slot that this variant keeps."""
-    scalars: Mapping[str, Node]
-    """The new value of each scalar slot."""
-    used: frozenset[str]
-    """The symbols that the results depend on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +45,9 @@ class Rule:
     """How its authors write its name, where that is not the name with a capital: what a class is called."""
     doc: str = ""
     scalars: frozenset[str] = frozenset()
-    """The slots that are one number on the host."""
+    """The slots that are one number of a group."""
+    per_tensor: frozenset[str] = frozenset()
+    """The slots that are one number of each tensor."""
     non_negative: frozenset[str] = frozenset()
     """The slots that are never below zero."""
     roles: Mapping[str, Role] = field(default_factory=dict)
@@ -111,7 +98,12 @@ class Rule:
     @property
     def element_slots(self) -> list[str]:
         """The slots that have a number for each element."""
-        return [slot for slot in self.slots if slot not in self.scalars]
+        return [slot for slot in self.slots if slot not in self.numbers]
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """The slots that are one number."""
+        return self.scalars | self.per_tensor
 
     @property
     def _elements(self) -> tuple[str, ...]:
@@ -147,7 +139,7 @@ class Rule:
         keywords = dict(values)
         if self.uses_t:
             keywords["t"] = _plain(t)
-        elements = tuple(_plain(x) if n in self.scalars else x for n, x in zip(names, elements, strict=True))
+        elements = tuple(_plain(x) if n in self.numbers else x for n, x in zip(names, elements, strict=True))
         function = self.function
         if isinstance(t, Node) or any(isinstance(element, Node) for element in elements):
             return as_tuple(symbolic(function)(*elements, **keywords))
@@ -206,7 +198,7 @@ class Rule:
     def _checked_trace(self, variant: Variant) -> Trace:
         """Trace a variant, and once more: what is not a function of the rule's arguments would be frozen."""
         trace, again = self._trace(variant), self._trace(variant)
-        results = [{self.parameter: one.parameter, **one.slots, **one.scalars} for one in (trace, again)]
+        results = [{self.parameter: one.parameter, **one.kept} for one in (trace, again)]
         for name in (self.parameter, *self.slots):
             first, second = (result.get(name) for result in results)
             if first is None and second is None:
@@ -227,7 +219,7 @@ class Rule:
 
     def outputs(self, variant: Variant) -> tuple[Any, ...]:
         """Return what the function returns on symbols, in one variant."""
-        elements = [symbol(name, "host" if name in self.scalars else "element") for name in self._elements]
+        elements = [symbol(name, self._stage_of(name)) for name in self._elements]
         hosts: dict[str, Any] = {
             name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
             for name, v in variant
@@ -235,6 +227,12 @@ class Rule:
         if self.uses_t:
             hosts["t"] = symbol("t", "host")
         return trace(self.function, self.name, elements, hosts)
+
+    def _stage_of(self, name: str) -> Stage:
+        """Return the latest stage that the new value of a slot may have; its old value has the same."""
+        if name in self.scalars:
+            return "host"
+        return "tensor" if name in self.per_tensor else "element"
 
     def _collect(self, outputs: tuple[Any, ...]) -> Trace:
         expected = (self.parameter, *self.slots)
@@ -266,9 +264,10 @@ class Rule:
             {
                 name: everywhere(node, element) if is_number(node) else node
                 for name, node in kept.items()
-                if name not in self.scalars
+                if name not in self.numbers
             },
             {name: node for name, node in kept.items() if name in self.scalars},
+            {name: node for name, node in kept.items() if name in self.per_tensor},
             used,
         )
 
@@ -279,14 +278,20 @@ class Rule:
             value = Node("const", stage="host", value=float(value))
         if not isinstance(value, Node) or value.kind != "float":
             raise self._error(f"returns {value!r} for {name!r}, expected a number")
-        if name in self.scalars and value.stage != "host":
-            raise self._error(f"slot {name!r} is a Scalar, so it may depend on hyperparameters, t and Scalars only")
+        if name in self.scalars and value.stage not in ("host", "all"):
+            what = "sums over the tensor" if value.stage == "tensor" else "elements"
+            raise self._error(
+                f"slot {name!r} is a Scalar, so it may depend on hyperparameters, t, Scalars and sums over all tensors "
+                f"only, not on {what}: {value!r}. Sum over='all', or make it PerTensor"
+            )
+        if name in self.per_tensor and not is_number(value):
+            raise self._error(f"slot {name!r} is PerTensor, but {value!r} is a number of every element; take a sum")
         return value
 
     def _check_variants(self) -> None:
         traces = self._traces.values()
         for slot in self.slots:
-            if not any(slot in trace.slots or slot in trace.scalars for trace in traces):
+            if not any(slot in trace.kept for trace in traces):
                 raise self._error(f"slot {slot!r} is None in every return: remove it from the signature")
         started = {start for start in self.init.values() if isinstance(start, str)}
         for name, hyper in self.hyperparameters.items():

@@ -1,0 +1,34 @@
+"""What tracing a rule gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from steprule.language.node import Node
+from steprule.rules.hyperparameters import Value
+
+__all__ = ["Trace", "Variant"]
+
+Variant = tuple[tuple[str, Value], ...]
+"""The choices that are fixed when a rule is traced: booleans, choices, and which optionals are None."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a rule computes in one variant, as expressions."""
+
+    parameter: Node
+    slots: Mapping[str, Node]
+    """The new value of each element slot that this variant keeps."""
+    scalars: Mapping[str, Node]
+    """The new value of each scalar slot."""
+    per_tensor: Mapping[str, Node]
+    """The new value of each slot that is a number of the tensor."""
+    used: frozenset[str]
+    """The symbols that the results depend on."""
+
+    @property
+    def kept(self) -> dict[str, Node]:
+        """The new value of each slot of any kind."""
+        return {**self.slots, **self.scalars, **self.per_tensor}
