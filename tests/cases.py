@@ -122,8 +122,10 @@ COMBINED: dict[str, Rule] = {
 """Rules beside the catalogue: made of rules, and what none of it has."""
 
 
-def case_id(case: tuple[str, dict[str, Any]]) -> str:
-    """Return a readable id of a case."""
+def case_id(case: tuple[str, dict[str, Any]] | str) -> str:
+    """Return a readable id of a case; a text that stands beside one is its own."""
+    if isinstance(case, str):
+        return case
     name, options = case
     return "-".join([name, *(f"{key}={value}" for key, value in options.items())])
 

@@ -16,6 +16,7 @@ import steprule as sr
 from steprule.rules import CATALOGUE
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults, wild
+from tests.covering import FIRST_CASES, rotated
 
 RULES = {**CATALOGUE, **COMBINED}
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
@@ -43,8 +44,7 @@ def wild_run(n: int, dtype: str, steps: int, seed: int = 0) -> tuple[Array, list
     return rng.standard_normal(n).astype(dtype), [wild(rng, n, dtype) for _ in range(steps)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize(("case", "dtype"), rotated(CASES, DTYPES, FIRST_CASES), ids=case_id)
 def test_every_rule_and_option(case: tuple[str, dict[str, Any]], dtype: str) -> None:
     name, options = case
     theta, gradients = wild_run(1003, dtype, 12)

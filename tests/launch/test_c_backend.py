@@ -13,6 +13,7 @@ from steprule.errors import TargetError
 from steprule.rules import CATALOGUE
 from tests.backends.test_bits import LAYOUTS, RULES, agree, home, wild_run
 from tests.cases import CASES, case_id
+from tests.covering import FIRST_CASES, swept
 from tests.doors.numpy.test_formats import COMBINATIONS, arrays, assert_same_state, combination_id, fitting, gradients
 from tests.doors.numpy.test_guards import all_guards, spread
 from tests.launch.c_backend import CBackend
@@ -38,7 +39,7 @@ def same_as_the_referee(rule: Any, dtype: str, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", swept(CASES, FIRST_CASES), ids=case_id)
 def test_every_rule_and_option(case: tuple[str, dict[str, Any]], dtype: str) -> None:
     theta, grads = wild_run(1003, dtype, 6)
     agree(CATALOGUE[case[0]], theta, grads, backend=C, **case[1])

@@ -31,6 +31,7 @@ from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED,
 from steprule.rules.rule import Variant
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults, wild
+from tests.covering import FIRST_CASES
 from tests.formats.test_kernels import (
     COVERING,
     MATRIX,
@@ -357,9 +358,9 @@ def guards_of(work: Work) -> Iterator[Guard]:
     yield Guard(True, True, True, clips_update)
 
 
-def with_guards(name: str, dtype: str) -> None:
+def with_guards(name: str, dtype: str, which: slice) -> None:
     work = plain(name, dtype)
-    for k, guard in enumerate(guards_of(work)):
+    for k, guard in list(enumerate(guards_of(work)))[which]:
         compare(Work(work.rule, work.storage, work.values, guard), SETS[k % len(SETS)][:2], taken=1.0)
 
 
@@ -499,12 +500,25 @@ EVERYWHERE: dict[str, Case] = {
 OPTIONS: dict[str, Case] = {
     f"{case_id(case)} {dtype}": functools.partial(with_options, case, dtype) for case in CASES for dtype in TYPES
 }
+SOME_OPTIONS = [
+    f"{case_id(case)} {dtype}"
+    for k, case in enumerate(CASES)
+    for dtype in (TYPES if case in FIRST_CASES else [TYPES[k % len(TYPES)]])
+]
+"""Each rule in each type, and each of its options in one of them."""
 COMBINATIONS: dict[str, Case] = {
     name: functools.partial(compare, stored(name, *LOW), SETS[k % len(SETS)]) for k, name in enumerate(COMBINED)
 }
 GUARDED: dict[str, Case] = {
-    **{f"guards {name}": functools.partial(with_guards, name, TYPES[k % 3]) for k, name in enumerate(CATALOGUE)},
+    **{
+        f"all guards {name}": functools.partial(with_guards, name, TYPES[k % 3], slice(-1, None))
+        for k, name in enumerate(CATALOGUE)
+    },
     **{f"guards {name} 8bit": functools.partial(with_guards_in_formats, name) for name in CATALOGUE},
+}
+ONE_BY_ONE: dict[str, Case] = {
+    f"guards {name}": functools.partial(with_guards, name, TYPES[k % 3], slice(None, -1))
+    for k, name in enumerate(CATALOGUE)
 }
 WAYS: dict[str, Case] = {
     "whole chunks": whole_chunks,
@@ -564,6 +578,7 @@ ALL = {
     **OPTIONS,
     **COMBINATIONS,
     **GUARDED,
+    **ONE_BY_ONE,
     **WAYS,
     **FAR,
     **TAKEN,

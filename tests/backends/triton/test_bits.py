@@ -14,6 +14,7 @@ import pytest
 
 from tests import ROOT
 from tests.backends.triton import bits
+from tests.covering import swept
 
 pytestmark = pytest.mark.apart
 if find_spec("triton") is None and sys.platform != "linux":
@@ -101,7 +102,7 @@ def test_every_rule_in_every_format(case: str, interpreter: Interpreters) -> Non
     interpreter.check(case)
 
 
-@pytest.mark.parametrize("case", bits.OPTIONS)
+@pytest.mark.parametrize("case", swept(bits.OPTIONS, bits.SOME_OPTIONS))
 def test_every_option(case: str, interpreter: Interpreters) -> None:
     interpreter.check(case)
 
@@ -111,7 +112,7 @@ def test_combined_rules(case: str, interpreter: Interpreters) -> None:
     interpreter.check(case)
 
 
-@pytest.mark.parametrize("case", bits.GUARDED)
+@pytest.mark.parametrize("case", swept([*bits.GUARDED, *bits.ONE_BY_ONE], [*bits.GUARDED, *list(bits.ONE_BY_ONE)[::5]]))
 def test_guards(case: str, interpreter: Interpreters) -> None:
     interpreter.check(case)
 

@@ -28,6 +28,7 @@ from steprule.doors.jax.tree_step import JAX
 from steprule.formats import FORMATS
 from steprule.rules import CATALOGUE, Rule
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults
+from tests.covering import SOME_CASES, swept
 
 pytestmark = pytest.mark.apart
 
@@ -62,7 +63,7 @@ def as_numpy(array: Any) -> Array:
     return np.asarray(array)
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", swept(CASES, SOME_CASES), ids=case_id)
 def test_every_rule_and_option_has_the_bits_of_the_referee(case: tuple[str, dict[str, Any]]) -> None:
     rule = CATALOGUE[case[0]]
     assert_follows(rule, start((13, 9)), gradients((13, 9)), **{**unlike_defaults(rule), **case[1]})

@@ -5,25 +5,22 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from examples import jax_mlp
 from PIL import Image
-
-from tests import ROOT
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.apart
 
-EXAMPLE = ROOT / "examples" / "jax_mlp.py"
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(EXAMPLE), *words], capture_output=True, text=True, check=False)
-
 
 def test_it_trains_sweeps_and_draws(tmp_path: Path) -> None:
-    done = run("--epochs", "4", "--output", str(tmp_path))
+    command = [sys.executable, jax_mlp.__file__, "--epochs", "4", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, *_, last = (float(loss) for loss in re.findall(r"loss (\d\.\d+)", done.stdout))
     assert last < 0.5 * first
@@ -40,8 +37,14 @@ def test_it_trains_sweeps_and_draws(tmp_path: Path) -> None:
     ("words", "said"),
     [(["--rule", "adamm"], "Did you mean 'adam"), (["--lr", "-1"], "-1"), (["--epochs", "0"], "equal to 1")],
 )
-def test_wrong_words_are_answered_plainly(words: list[str], said: str) -> None:
-    done = run(*words)
-    assert done.returncode == 2
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_words_are_answered_plainly(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax_mlp, "train", partial(pytest.fail, "trained"))
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(jax_mlp.main)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+    assert "Traceback" not in done.output

@@ -18,6 +18,7 @@ from steprule.rules import CATALOGUE
 from steprule.runtime import launch
 from steprule.runtime.driver import driver
 from tests.cases import COMBINED, Array, assert_same_bits, wild
+from tests.covering import rotated
 
 RULES = {**CATALOGUE, **COMBINED}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -44,6 +45,8 @@ SHAPES: list[tuple[int, ...]] = [(), (0,), (2, 0, 3), (1,), (300,), (3, 5), (7, 
 
 def combination_id(value: Any) -> str | None:
     """Return the readable id of formats; pytest makes that of other values."""
+    if isinstance(value, tuple):
+        return f"{value[0]}-{combination_id(value[1])}"
     if not isinstance(value, dict):
         return None
     return "-".join(str(value[name]) for name in ("states", "weights") if name in value)
@@ -99,15 +102,19 @@ def _pair(params: Any, rule: Any = "adam", **options: Any) -> tuple[sr.Optimizer
     return sr.Optimizer(params, rule, **options), sr.Optimizer(copies, rule, backend="numpy", **options)
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_every_rule_equals_the_referee(name: str) -> None:
-    for dtype, formats in (SPLIT24_EIGHT_BIT, HALF_SPLIT24):
-        mine, referee = _pair(arrays(dtype, SHAPES), RULES[name], **fitting(RULES[name], formats))
-        for t in range(3):
-            grads = gradients(dtype, SHAPES, t)
-            mine.step(grads)
-            referee.step(grads)
-        assert_same_state(mine, referee, f"{name} {dtype}")
+@pytest.mark.parametrize(
+    ("name", "combination"),
+    rotated(RULES, [SPLIT24_EIGHT_BIT, HALF_SPLIT24]),
+    ids=combination_id,
+)
+def test_every_rule_equals_the_referee(name: str, combination: Combination) -> None:
+    dtype, formats = combination
+    mine, referee = _pair(arrays(dtype, SHAPES), RULES[name], **fitting(RULES[name], formats))
+    for t in range(3):
+        grads = gradients(dtype, SHAPES, t)
+        mine.step(grads)
+        referee.step(grads)
+    assert_same_state(mine, referee, f"{name} {dtype}")
 
 
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
@@ -120,11 +127,15 @@ def test_arrays_of_no_elements(shape: tuple[int, ...], backend: str) -> None:
     assert optimizer.t == 1
 
 
-@pytest.mark.parametrize(("dtype", "formats"), COMBINATIONS, ids=combination_id)
-@pytest.mark.parametrize("chunk", [1, 64, 10**9])
+@pytest.mark.parametrize(
+    ("combination", "chunk"),
+    rotated(COMBINATIONS, [1, 64, 10**9]),
+    ids=combination_id,
+)
 def test_threads_and_chunks(
-    chunk: int, dtype: str, formats: dict[str, Any], threads: int, monkeypatch: pytest.MonkeyPatch
+    combination: Combination, chunk: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    dtype, formats = combination
     monkeypatch.setattr(launch, "CHUNK", chunk)
     monkeypatch.setattr(launch, "WAKE_ELEMENTS", 1)
     shapes = [(40, 129), (3, 1000), *((n, 5) for n in range(1, 70)), (300,), ()]

@@ -20,6 +20,7 @@ from steprule.errors import HyperparameterError, NonFiniteError, StructureError
 from steprule.rules import CATALOGUE
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, SECOND_MOMENT, Array, Direct, assert_same_bits, case_id, wild
+from tests.covering import SOME_CASES, swept
 from tests.doors.numpy.test_formats import COMBINATIONS, arrays, assert_same_state, combination_id, fitting, gradients
 from tests.papers import guards as paper
 
@@ -308,7 +309,7 @@ def test_steps_without_parameters() -> None:
 # Machine code and the referee.
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", swept(CASES, SOME_CASES), ids=case_id)
 def test_every_rule_equals_the_referee(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
     shapes = [(3, 129), (5,), (), (0,)]
@@ -580,7 +581,7 @@ def rising(n: int, steps: int, seed: int = 0) -> Array:
     return numbers
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] in SECOND_MOMENT], ids=case_id)
+@pytest.mark.parametrize("case", swept([case for case in CASES if case[0] in SECOND_MOMENT], SOME_CASES), ids=case_id)
 def test_the_update_is_clipped_by_a_lower_learning_rate(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
     betas = [key for key in CATALOGUE[name].hyperparameters if key.startswith("beta")]

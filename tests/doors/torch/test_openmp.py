@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -65,8 +66,8 @@ WAIT = """
 """
 
 
-def test_the_threads_are_those_that_torch_has() -> None:
-    script("""
+TOGETHER = {
+    "the threads are those that torch has": """
     torch.set_num_threads(3)
     compute()
     before = native_threads()
@@ -81,22 +82,16 @@ def test_the_threads_are_those_that_torch_has() -> None:
         big.optimizer.step()
     assert time.process_time() - spent > 1.2 * (time.thread_time() - alone)
     assert (big.param == -40).all()
-    """)
-
-
-@pytest.mark.parametrize("threads", [1, pytest.param(3, marks=pytest.mark.slow), 5])
-def test_as_many_as_torch_is_told_to_use(threads: int) -> None:
-    script(f"""
+""",
+    "as many as torch is told to use": """
     own = Stepped()
-    for number in (2, {threads}, 2, {threads}):
-        torch.set_num_threads(number)
-        own.step(50)
+    for threads in (1, 3, 5):
+        for number in (2, threads, 2, threads):
+            torch.set_num_threads(number)
+            own.step(50)
     assert workers() == []
-    """)
-
-
-def test_no_more_threads_of_a_region_take_part_than_the_team_has() -> None:
-    script("""
+""",
+    "no more threads of a region take part than the team has": """
     import ctypes
     from steprule.doors.torch import openmp
     torch.set_num_threads(4)
@@ -119,7 +114,103 @@ def test_no_more_threads_of_a_region_take_part_than_the_team_has() -> None:
         table.run()
         assert 1 <= len(seen) <= threads, (len(seen), threads)
     assert len(seen) > 2, "they do take part"
-    """)
+""",
+    "steps in a backward pass and in other threads": """
+    param = torch.nn.Parameter(torch.zeros(50_000))
+    optimizer = steprule.torch.SGD([param], lr=1.0)
+    def hook(tensor):
+        optimizer.step()
+        tensor.grad = None
+    param.register_post_accumulate_grad_hook(hook)
+    for t in range(1, 50):
+        param.sum().backward()
+        assert (param == -t).all()
+    several = [Stepped(20_000) for _ in range(6)]
+    threads = [threading.Thread(target=own.step, args=(60,)) for own in several]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        compute()
+    for thread in threads:
+        thread.join()
+    assert [own.t for own in several] == [60] * 6
+""",
+    "a forked child has workers of its own": """
+    # The runtime's threads do not survive a fork: a region would wait for them for ever.
+    torch.set_num_threads(3)
+    compute()
+    own = Stepped()
+    own.step(10)
+    pid = os.fork()
+    if pid == 0:
+        own.step(10)
+        os._exit(0 if len(workers()) == 2 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    own.step(10)
+    assert workers() == []
+""",
+    "a handler forks between the preparation and the launch": """
+    torch.set_num_threads(3)
+    compute()
+    own, pid = Stepped(), None
+    prepare = launch.Table.prepare
+    def and_fork(table, team):
+        global pid
+        prepare(table, team)
+        pid = os.fork() if pid is None else pid
+    launch.Table.prepare = and_fork
+    own = Stepped()
+    own.step(2)
+    if pid == 0:
+        os._exit(0)
+    launch.Table.prepare = prepare
+"""
+    + WAIT,
+    "steps in workers of a data loader": """
+    from torch.utils.data import DataLoader, Dataset
+    own = Stepped()
+    own.step(3)
+    class Stepping(Dataset):
+        def __len__(self):
+            return 4
+        def __getitem__(self, index):
+            own.step(2)
+            return own.t
+    found = list(DataLoader(Stepping(), num_workers=2))
+    assert sorted(int(t) for t in found) == [5, 5, 7, 7], found
+    own.step()
+""",
+}
+"""What is asked of one process, one after the other, since torch takes seconds to import."""
+
+IN_TURN = """
+import json, textwrap, traceback
+parent, threads, found = os.getpid(), torch.get_num_threads(), {}
+for name, body in BODIES.items():
+    torch.set_num_threads(threads)
+    launch.CHUNK = 1000
+    try:
+        exec(textwrap.dedent(body), dict(globals()))
+        found[name] = ""
+    except BaseException:
+        found[name] = traceback.format_exc()
+    if os.getpid() != parent:  # a child that should have ended
+        os._exit(1)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, str]:
+    """What is wrong with each of those that share a process."""
+    told: dict[str, str] = json.loads(script(f"BODIES = {TOGETHER!r}{IN_TURN}", 280).splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize("what", TOGETHER)
+def test_in_a_process_of_torchs_own(what: str, found: dict[str, str]) -> None:
+    if found[what]:
+        pytest.fail(found[what], pytrace=False)
 
 
 VARIABLES = (
@@ -136,23 +227,6 @@ VARIABLES = (
 def test_variables_of_the_environment(variables: str) -> None:
     environment = dict(variable.split("=") for variable in variables.split())
     script("Stepped().step(100); compute(); Stepped().step(100); assert workers() == []", 120, **environment)
-
-
-def test_a_forked_child_has_workers_of_its_own() -> None:
-    # The runtime's threads do not survive a fork: a region would wait for them for ever.
-    script("""
-    torch.set_num_threads(3)
-    compute()
-    own = Stepped()
-    own.step(10)
-    pid = os.fork()
-    if pid == 0:
-        own.step(10)
-        os._exit(0 if len(workers()) == 2 else 1)
-    assert os.waitpid(pid, 0)[1] == 0
-    own.step(10)
-    assert workers() == []
-    """)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a process was forked")
@@ -201,27 +275,6 @@ def test_a_child_forked_before_the_first_step_has_workers_of_its_own(imported: s
     subprocess.run([sys.executable, "-c", textwrap.dedent(source + WAIT)], check=True, timeout=120)
 
 
-def test_a_handler_forks_between_the_preparation_and_the_launch() -> None:
-    script(
-        """
-    torch.set_num_threads(3)
-    compute()
-    own, pid = Stepped(), None
-    prepare = launch.Table.prepare
-    def and_fork(table, team):
-        global pid
-        prepare(table, team)
-        pid = os.fork() if pid is None else pid
-    launch.Table.prepare = and_fork
-    own = Stepped()
-    own.step(2)
-    if pid == 0:
-        os._exit(0)
-    """
-        + WAIT
-    )
-
-
 def test_a_runtime_that_was_preloaded_is_torchs(tmp_path: Path) -> None:
     (tmp_path / "first.c").write_text(FIRST)
     library = tmp_path / "first.so"
@@ -242,46 +295,6 @@ def test_a_runtime_that_was_preloaded_is_torchs(tmp_path: Path) -> None:
     """,
         LD_PRELOAD=str(library),
     )
-
-
-def test_steps_in_workers_of_a_data_loader() -> None:
-    script("""
-    from torch.utils.data import DataLoader, Dataset
-    own = Stepped()
-    own.step(3)
-    class Stepping(Dataset):
-        def __len__(self):
-            return 4
-        def __getitem__(self, index):
-            own.step(2)
-            return own.t
-    found = list(DataLoader(Stepping(), num_workers=2))
-    assert sorted(int(t) for t in found) == [5, 5, 7, 7], found
-    own.step()
-    """)
-
-
-def test_steps_in_a_backward_pass_and_in_other_threads() -> None:
-    script("""
-    param = torch.nn.Parameter(torch.zeros(50_000))
-    optimizer = steprule.torch.SGD([param], lr=1.0)
-    def hook(tensor):
-        optimizer.step()
-        tensor.grad = None
-    param.register_post_accumulate_grad_hook(hook)
-    for t in range(1, 50):
-        param.sum().backward()
-        assert (param == -t).all()
-    several = [Stepped(20_000) for _ in range(6)]
-    threads = [threading.Thread(target=own.step, args=(60,)) for own in several]
-    for thread in threads:
-        thread.start()
-    for _ in range(60):
-        compute()
-    for thread in threads:
-        thread.join()
-    assert [own.t for own in several] == [60] * 6
-    """)
 
 
 FIRST = """

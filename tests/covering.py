@@ -1,0 +1,48 @@
+"""Which of many combinations the plain run takes, and which it leaves to the long sweep, which takes all others.
+
+A rule more in the catalogue multiplies every product that it stands in. What belongs to the product and not to one rule
+shows in any rule: so each rule meets some of the other values in the plain run, and its neighbours the rest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.cases import CASES
+
+
+def swept(values: Iterable[Any], plain: Container[Any]) -> list[Any]:
+    """Return values for ``parametrize``, of which all but the plain ones are for the long sweep."""
+    return [value if value in plain else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+def rotated(rows: Iterable[Any], columns: Sequence[Any], whole: Container[Any] = ()) -> list[Any]:
+    """Return all pairs for ``parametrize``, of which all but one of each row are for the long sweep.
+
+    Neighbouring rows meet neighbouring columns in the plain run, and those that are to be whole meet all of them.
+    """
+    return [
+        pytest.param(row, column, marks=[] if row in whole or i % len(columns) == k else pytest.mark.slow)
+        for i, row in enumerate(rows)
+        for k, column in enumerate(columns)
+    ]
+
+
+def _some() -> list[tuple[str, dict[str, Any]]]:
+    """Return cases that have each value of each option of a rule between them, and the first case of each rule."""
+    seen: set[tuple[str, str, Any]] = set()
+    found = []
+    for name, options in CASES:
+        values = {(name, option, value) for option, value in {**options, "": None}.items()}
+        if not values <= seen:
+            seen |= values
+            found.append((name, options))
+    return found
+
+
+SOME_CASES = _some()
+FIRST_CASES = [(name, options) for k, (name, options) in enumerate(CASES) if k == 0 or CASES[k - 1][0] != name]
+"""The first case of each rule."""
