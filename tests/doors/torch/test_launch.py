@@ -18,7 +18,7 @@ from steprule.doors.torch.base import Base
 from steprule.launch.launch import Launch
 from steprule.runtime import Table
 from steprule.torch import SGD, Adam, NAdam
-from tests.doors.torch.cases import assert_equal, tensors_of
+from tests.doors.torch.cases import assert_equal, one_thread, tensors_of
 from tests.tracing import at_line
 
 SHAPES = [(3, 4), (5,), (1,), (), (2, 3, 2, 2), (70_000,)]
@@ -152,6 +152,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.usefixtures(one_thread.__name__)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
 def test_whatever_moves_is_noticed(change: Callable[[Base, Any], None], layouts: list[Base]) -> None:
     (optimizer, params), (twin, untouched) = made(), made()
@@ -178,6 +179,7 @@ GRADIENTS: dict[str, Callable[[Tensor], Tensor | None]] = {
 }
 
 
+@pytest.mark.usefixtures(one_thread.__name__)
 @pytest.mark.parametrize("kind", GRADIENTS)
 def test_a_gradient_of_another_kind_is_noticed(kind: str, layouts: list[Base]) -> None:
     (optimizer, params), (twin, untouched) = made(), made()

@@ -18,6 +18,7 @@ from steprule.doors.torch.base import Base
 from steprule.errors import StructureError
 from steprule.monitor import Monitor
 from steprule.torch import SGD, Adagrad, Adam, Optimizer, SparseAdam
+from tests.covering import rotated
 from tests.doors.torch.cases import assert_equal, tensors_of
 from tests.tracing import at_line
 
@@ -105,14 +106,19 @@ def takes(name: str, kind: str) -> bool:
 
 
 PAIRS = [(name, kind) for name in CLASSES for kind in KINDS if takes(name, kind)]
+PLACES = [(name, kind, at) for name, kind in PAIRS for at in (0, 2, 3)]
+GUARDS: dict[str, dict[str, Any]] = {"alone": {}, "guards": {"clip_norm": 0.5, "nonfinite": "skip"}}
 
 
-@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5, "nonfinite": "skip"}], ids=["alone", "guards"])
-@pytest.mark.parametrize("at", [0, 2, 3])
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@pytest.mark.parametrize(
+    ("place", "guards"),
+    rotated(PLACES, [*GUARDS]),
+    ids=lambda x: "-".join(map(str, x)) if isinstance(x, tuple) else x,
+)
 def test_the_launch_serves_again_with_the_bits_of_a_fresh_one(
-    name: str, kind: str, at: int, options: dict[str, Any], layouts: list[Base]
+    place: tuple[str, str, int], guards: str, layouts: list[Base]
 ) -> None:
+    (name, kind, at), options = place, GUARDS[guards]
     (optimizer, params), (twin, others) = (made(CLASSES[name], kind, at, **options) for _ in range(2))
     versions = [param._version for param in params]
     for t in range(8):
