@@ -94,7 +94,7 @@ def _finished(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (folder / "out" / "runs").glob("*.json")}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_and_resumed(slow: Path, jobs: int) -> None:
     process = _start(slow, jobs)
     process.send_signal(signal.SIGKILL)
