@@ -1,0 +1,42 @@
+"""What the plain run leaves to the long sweep is products: of each of their parts it has everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cases import CASES
+from tests.covering import FIRST_CASES, SOME_CASES, rotated, swept
+from tests.formats.test_kernels import COVERING, MATRIX
+
+
+def plain(params: list[Any]) -> list[tuple[Any, ...]]:
+    """Return what the plain run takes."""
+    return [param.values for param in params if not param.marks]
+
+
+def test_each_value_of_each_option_of_each_rule_is_there() -> None:
+    def values(cases: list[tuple[str, dict[str, Any]]]) -> set[tuple[str, str, Any]]:
+        return {(name, *item) for name, options in cases for item in options.items()}
+
+    assert values(SOME_CASES) == values(CASES)
+    assert [name for name, _ in FIRST_CASES] == list(dict.fromkeys(name for name, _ in CASES))
+    assert all(case in SOME_CASES for case in FIRST_CASES)
+    assert len(SOME_CASES) < len(CASES)
+
+
+def test_each_row_and_each_column_is_there_and_together_they_are_the_product() -> None:
+    params = rotated("abcde", (1, 2, 3), "c")
+    assert plain(params) == [("a", 1), ("b", 2), ("c", 1), ("c", 2), ("c", 3), ("d", 1), ("e", 2)]
+    assert [param.values for param in params] == [(row, column) for row in "abcde" for column in (1, 2, 3)]
+    assert {mark.name for param in params for mark in param.marks} == {"slow"}
+
+
+def test_what_is_swept_is_all_there() -> None:
+    one, other = swept(["a", "b"], ["a"])
+    assert (one, other.values, [mark.name for mark in other.marks]) == ("a", ("b",), ["slow"])
+
+
+def test_each_storage_meets_some_rules() -> None:
+    met = [case for _, case in COVERING]
+    assert all(met.count(case) >= 2 for case in MATRIX)
+    assert len(set(COVERING)) == len(COVERING) < 6 * len(MATRIX)
