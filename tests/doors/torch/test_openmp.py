@@ -250,7 +250,7 @@ def test_a_child_that_imports_only_then_has_workers_of_its_own() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(source)], timeout=60, check=True)
 
 
-@pytest.mark.parametrize("imported", ["before", "after"])
+@pytest.mark.parametrize("imported", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_a_child_forked_before_the_first_step_has_workers_of_its_own(imported: str) -> None:
     # The parent's torch has computed, and this package cannot have seen the fork.
     source = f"""
