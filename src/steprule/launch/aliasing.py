@@ -39,6 +39,8 @@ class Aliasing:
             gradients: where those of direct rows lie; those of others are in the row.
         """
         aliased = {place for place in self._others if self._is_aliased(place)}
+        if not len(self._direct):
+            return aliased
         own, sizes, items = self._extents
         found = gradients[self._direct] if self._others else gradients
         if len(found) > _MANY:

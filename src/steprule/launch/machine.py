@@ -14,6 +14,7 @@ from steprule.backends import llvm
 from steprule.compile import Plan
 from steprule.errors import TargetError
 from steprule.launch.backend import Bound, Table
+from steprule.launch.slices import Slices, parts_in
 from steprule.launch.strided import strided_step
 from steprule.launch.sums import Blocks, block_of, blocks_of, units_of
 from steprule.runtime.addresses import address
@@ -73,26 +74,24 @@ class DirectTable:
     def __init__(self, items: Sequence[Bound], commit: Commit | None) -> None:
         self._count, self.is_one_call = len(items), commit is not None
         lines = [[*(memory.address for memory in item.row.memories), *item.row.integers] for item in items]
-        self._sliced = [place for place, item in enumerate(items) if item.row.touched is not None]
-        units = [units_of(item.kernel.plan, item.row.memories[0].shape) for item in items]
-        for place in self._sliced:
-            units[place] = 0, 1
+        units = [
+            units_of(item.kernel.plan, item.row.memories[0].shape) if item.row.touched is None else parts_in(item)
+            for item in items
+        ]
+        # What is stepped of the others, its slices tell in every step.
+        self._whole = sum(n * unit for item, (n, unit) in zip(items, units, strict=True) if item.row.touched is None)
         multiple = [block_of(item.kernel.plan) if item.kernel.plan.sums else 1 for item in items]
         width = max([*map(len, lines), *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
         self._launch = launch = runtime.Table(
             [n for n, _ in units], width, [unit for _, unit in units], multiple, commit
         )
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
-        self._items = [items[place] for place in self._sliced]
         self._groups = [items[place].row.group for place in self._waverers]
         self.run: Callable[[], None] = launch.run
         for index, (item, line) in enumerate(zip(items, lines, strict=True)):
             launch.set_row(index, item.kernel.code, address(item.scalars))
             launch.addresses[index, : len(line)] = line
-        self._slices = np.zeros((len(self._sliced), 6), np.int64)
-        for index, (place, item) in enumerate(zip(self._sliced, self._items, strict=True)):
-            self._slices[index, :3] = item.kernel.code.address, address(item.scalars), len(item.row.memories)
-            launch.set_row(place, item.kernel.code, address(self._slices[index]), driver().each_slice)
+        self._slices = Slices(items, launch)
         self._parts = [self._part(items, count) for count in {len(item.kernel.plan.sums) for item in items} - {0}]
 
     def _part(self, items: Sequence[Bound], count: int) -> tuple[list[int], Blocks, NDArray[np.float64]]:
@@ -108,24 +107,12 @@ class DirectTable:
 
     def prepare(self, team: runtime.Team) -> None:
         """Make a launch ready, by this team at most; from now on it is not done."""
-        if self._sliced or self._waverers:
-            self._choose()
+        if self._waverers:
+            groups = zip(self._waverers, self._groups, strict=True)
+            self._launch.let_rest([place for place, group in groups if group.rests])
+        if self._slices:
+            self._launch.expect(self._whole + self._slices.choose())
         self._launch.prepare(team)
-
-    def _choose(self) -> None:
-        """Leave out what rests, and find the slices of this step."""
-        resting = [place for place, group in zip(self._waverers, self._groups, strict=True) if group.rests]
-        sizes: list[tuple[int, int, int]] = []
-        for words, place, item in zip(self._slices, self._sliced, self._items, strict=True):
-            touched, values = item.row.touched, item.row.memories[1]
-            if touched is not None and not item.row.group.rests:
-                count = len(touched.places)
-                length = values.size // count
-                words[3:] = address(touched.places), length, length * values.itemsize
-                sizes.append((place, count, length))
-        if self._sliced:
-            self._launch.resize(sizes)
-        self._launch.let_rest(resting)
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
@@ -232,9 +219,12 @@ def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], lis
     row, kernel, scalars = item
     stored = {store.plane for store in kernel.plan.stores}
     at: Any = ...
+    order: Any = ...
     if row.touched is not None:
-        at = np.unravel_index(row.touched.places, own[0].shape[: row.touched.axes]) if row.touched.axes else np.newaxis
-    taken = [array if place == 1 else array[at] for place, array in enumerate(own)]
+        places = row.touched.places
+        order = np.argsort(places)  # sums have one order, whatever the gradient's is
+        at = np.unravel_index(places[order], own[0].shape[: row.touched.axes]) if row.touched.axes else np.newaxis
+    taken = [array[order] if place == 1 else array[at] for place, array in enumerate(own)]
     arrays = [
         np.array(array, order="C") if place in stored else np.require(array, requirements=["C", "A"])
         for place, array in enumerate(taken)

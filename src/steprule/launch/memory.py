@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,32 +27,28 @@ class Memory:
         strides: in bytes, as NumPy's are.
         kind: NumPy's name of an element's type, such as ``"<f4"``.
         owner: what keeps the memory alive, where nothing else does; an array is returned by ``array`` as it is.
+
+    Attributes:
+        size: how many numbers there are.
+        nbytes: their bytes alone.
+        is_contiguous: whether they fill one run of memory, from the first on, in C order.
     """
 
-    __slots__ = ("_owner", "address", "itemsize", "kind", "shape", "size", "strides")
+    __slots__ = ("_owner", "address", "is_contiguous", "itemsize", "kind", "nbytes", "shape", "size", "strides")
 
     def __init__(
         self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], kind: str, owner: object = None
     ) -> None:
-        self.address, self.shape, self.strides, self.kind, self._owner = address, shape, strides, kind, owner
-        self.itemsize = int(kind[2:])
-        size = 1
-        for n in shape:
-            size *= n
-        self.size = size
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the elements alone."""
-        return self.size * self.itemsize
+        self.address, self.shape, self.strides = address, shape, strides
+        self.kind, self._owner = kind, owner
+        self.itemsize, self.size, self.nbytes, in_order = _extent(shape, kind)
+        self.is_contiguous = strides == in_order or not self.size or _are_alike(shape, strides, in_order)
 
     @property
     def bounds(self) -> tuple[int, int]:
         """The addresses where it begins, and where it ends."""
-        if not self.size:
-            return self.address, self.address
         if self.is_contiguous:
-            return self.address, self.address + self.size * self.itemsize
+            return self.address, self.address + self.nbytes
         low = high = self.address
         for stride, n in zip(self.strides, self.shape, strict=True):
             if stride < 0:
@@ -69,16 +67,6 @@ class Memory:
         """Whether the elements fill one run of aligned memory, from the first on, in any order of axes."""
         return not self.size or (self.is_aligned and is_dense(self.shape, self.strides, self.itemsize))
 
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether that run is in C order."""
-        expected = self.itemsize
-        for stride, n in zip(reversed(self.strides), reversed(self.shape), strict=True):
-            if n > 1 and stride != expected:
-                return not self.size
-            expected *= n
-        return True
-
     def at(self, address: int) -> Memory:
         """Return numbers of the same shape, strides and type that lie elsewhere."""
         return Memory(int(address), self.shape, self.strides, self.kind)
@@ -94,6 +82,22 @@ class Memory:
     def __array_interface__(self) -> dict[str, Any]:
         data = (self.address, False)
         return {"data": data, "shape": self.shape, "strides": self.strides, "typestr": self.kind, "version": 3}
+
+
+@functools.lru_cache(maxsize=4096)
+def _extent(shape: tuple[int, ...], kind: str) -> tuple[int, int, int, tuple[int, ...]]:
+    """Return an element's bytes, how many elements there are, the bytes of all, and the strides of C order.
+
+    Remembered: to lay out a step, thousands of memories of a few shapes are described.
+    """
+    itemsize = int(kind[2:])
+    strides = [itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return itemsize, math.prod(shape), itemsize * math.prod(shape), tuple(strides)
+
+
+def _are_alike(shape: Sequence[int], a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether strides lead to the same elements."""
+    return all(x == y for n, x, y in zip(shape, a, b, strict=True) if n > 1)
 
 
 def array_memory(array: Array) -> Memory:

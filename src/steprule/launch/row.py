@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from steprule.engine import Kernel, Loader, PassKey, kernel
 from steprule.formats import Storage, rows_of, stream
 from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.values import GroupValues
+from steprule.runtime.addresses import address
 
 __all__ = ["WHOLE", "Row", "ScalarGroup", "Shard", "Touched"]
 
@@ -78,16 +79,23 @@ class ScalarGroup:
         return {**self.values, **self.scheduled}
 
 
-class Touched(NamedTuple):
+class Touched:
     """The slices of a parameter that are stepped, where its gradient has these alone: it is sparse.
 
-    Attributes:
-        places: of each slice, in C order and of the parameter's own memory, counted in slices; each once.
+    Args:
+        places: of each slice, counted in slices of the parameter's own memory, in C order; each once.
         axes: the first axes of the parameter, that the slices are taken along.
+
+    Attributes:
+        places, axes: both.
+        count, address: how many places there are, and where they lie.
     """
 
-    places: NDArray[np.int64]
-    axes: int
+    __slots__ = ("address", "axes", "count", "places")
+
+    def __init__(self, places: NDArray[np.int64], axes: int) -> None:
+        self.places, self.axes = places, axes
+        self.count, self.address = len(places), address(places)
 
 
 @dataclass(eq=False)

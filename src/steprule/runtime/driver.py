@@ -54,10 +54,11 @@ over:
 }}"""
 
 
-# A kernel for a row of which some slices are stepped, along a gradient of these alone: %start and %n count slices. In
-# the place of the scalars is a table: the kernel, the scalars, the number of its addresses, where each slice lies in
-# the parameter, the elements of a slice, and their bytes in the gradient. The gradient's address is moved so that the
-# kernel finds each slice's gradient where it would be in a dense one.
+# A kernel for a row of which some slices are stepped, along a gradient of these alone: %start and %n count parts of
+# them, so that chunks stay as they are however many slices there are. In the place of the scalars is a table: the
+# kernel, the scalars, the number of its addresses, where each slice lies in the parameter, the elements of a slice,
+# their bytes in the gradient, how many slices there are, and how many parts. The gradient's address is moved so that
+# the kernel finds each slice's gradient where it would be in a dense one.
 _EACH_SLICE = f"""
 define void @each_slice(ptr %row, i64 %start, i64 %n, ptr %table) {{
 entry:
@@ -68,15 +69,21 @@ entry:
 {sharing.word("places", "table", 3, "ptr")}
 {sharing.word("length", "table", 4)}
 {sharing.word("bytes", "table", 5)}
+{sharing.word("slices", "table", 6)}
+{sharing.word("parts", "table", 7)}
+  %start.many = mul i64 %start, %slices
+  %first.slice = udiv i64 %start.many, %parts
+  %end.part = add i64 %start, %n
+  %end.many = mul i64 %end.part, %slices
+  %end = udiv i64 %end.many, %parts
   %size = shl i64 %count, 3
   call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %row, i64 %size, i1 false)
 {sharing.word("values", "row", 1)}
   %moved.at = getelementptr i64, ptr %own, i64 1
-  %end = add i64 %start, %n
-  %any = icmp sgt i64 %n, 0
+  %any = icmp slt i64 %first.slice, %end
   br i1 %any, label %loop, label %over
 loop:
-  %i = phi i64 [ %start, %entry ], [ %next, %loop ]
+  %i = phi i64 [ %first.slice, %entry ], [ %next, %loop ]
   %place.at = getelementptr i64, ptr %places, i64 %i
   %place = load i64, ptr %place.at
   %off = sub i64 %i, %place

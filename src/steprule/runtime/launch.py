@@ -16,7 +16,7 @@ from steprule.runtime.driver import driver, yield_address
 from steprule.runtime.pool import Team, get_num_threads, pool
 from steprule.runtime.regions import Region
 
-__all__ = ["Table"]
+__all__ = ["Table", "parts_of"]
 
 CHUNK: int | None = None
 """Elements a chunk, at most; None: as many as ``_chunk`` finds. The bits do not depend on it."""
@@ -74,10 +74,10 @@ class Table:
         self._job: NDArray[np.int64] = np.zeros(offsets.JOB_WORDS, np.int64)
         self._words = memoryview(self._job.data)
         self._address = address(self._job)
+        self._chunks = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes))
         self._fill_job()
-        self._fixed = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes)), elements
-        self._lay(*self._fixed)
-        self._sizes: Sequence[tuple[int, int, int]] | None = []
+        self._elements = -1
+        self.expect(elements)
         self._seats = 0
         self._region: Region | None = None
 
@@ -95,26 +95,17 @@ class Table:
         self._codes[row] = kernel.address if code is None else code
         self._rows[row, :2] = self._codes[row], scalars
 
-    def resize(self, sizes: Sequence[tuple[int, int, int]]) -> None:
-        """Let rows that were of no size have sizes, for the launches from now on.
-
-        Args:
-            sizes: of each the row, what is counted of it, and the elements that are counted as one.
-        """
-        if sizes == self._sizes:
+    def expect(self, elements: int) -> None:
+        """Let launches from now on be of so many elements: of some rows they may be fewer than there are."""
+        if elements == self._elements:
             return
-        self._sizes = None  # not known while chunks are laid: a signal handler may raise
-        fixed, elements = self._fixed
-        elements += sum(size * unit for _, size, unit in sizes)
-        chunk = CHUNK or _chunk(elements)
-        added = [
-            (row, start, min(step, size - start))
-            for row, size, step in [(row, size, max(chunk // max(unit, 1), 1)) for row, size, unit in sizes]
-            for start in range(0, size, step)
-        ]
-        chunks = np.array(added, np.int64).reshape(-1, 3)
-        self._lay(np.concatenate([fixed, chunks]) if len(fixed) else chunks, elements)
-        self._sizes = sizes
+        count, job = len(self._chunks), self._words
+        self._workers = min(count, elements // WAKE_ELEMENTS + 1) - 1
+        job[offsets.GRAIN] = max(1, GRAIN_ELEMENTS // max(1, elements // max(1, count)))
+        self._alone = functools.partial(
+            driver().alone_held if elements < HOLD_ELEMENTS else driver().alone, self._address
+        )
+        self._elements = elements  # last: a signal handler may raise
 
     def let_rest(self, rows: Sequence[int]) -> None:
         """Let these rows be left out of launches, and all others take part."""
@@ -149,21 +140,17 @@ class Table:
 
     def _fill_job(self) -> None:
         job = self._words
+        job[offsets.COUNT] = len(self._chunks)
+        job[offsets.CHUNKS] = address(self._chunks)
         job[offsets.ROWS] = address(self._rows)
         job[offsets.WIDTH] = self._rows.shape[1]
         job[offsets.YIELD] = yield_address()
         job[offsets.COMMIT] = self._commit.address if self._commit else 0
 
-    def _lay(self, chunks: NDArray[np.int64], elements: int) -> None:
-        """Let a launch be these chunks, of so many elements."""
-        self._chunks, count, job = chunks, len(chunks), self._words
-        self._workers = min(count, elements // WAKE_ELEMENTS + 1) - 1
-        job[offsets.COUNT] = count
-        job[offsets.CHUNKS] = address(chunks)
-        job[offsets.GRAIN] = max(1, GRAIN_ELEMENTS // max(1, elements // max(1, count)))
-        self._alone = functools.partial(
-            driver().alone_held if elements < HOLD_ELEMENTS else driver().alone, self._address
-        )
+
+def parts_of(elements: int, most: int) -> int:
+    """Return into how many parts a row is cut, at most so many, of whose elements a launch may step any number."""
+    return max(1, min(most, elements // (CHUNK or SMALL_CHUNK), CHUNKS_A_THREAD * get_num_threads()))
 
 
 def _chunk(elements: int) -> int:

@@ -141,11 +141,13 @@ class TensorLaunch:
             return False
         if not self._staleness.is_unchanged(states, grads):
             return False
-        if self._odd and not self._odd.follow(grads, read):
-            return False
-        found = self._odd.addresses(self._staleness.found) if self._odd else self._staleness.found
+        found, has_odd = self._staleness.found, bool(self._odd)
+        if has_odd:
+            if not self._odd.follow(grads, read):
+                return False
+            found = self._odd.addresses(found)
         seen = found.tobytes()
-        if seen == self._seen and not self._odd:  # those may have other strides in the same place
+        if seen == self._seen and not has_odd:  # those may have other strides in the same place
             return True
         if self._aliasing.find(found):
             return False

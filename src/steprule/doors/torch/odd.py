@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.doors.torch.rows import Stepped, backend_of, readable, tensor_memory
+from steprule.doors.torch.rows import Stepped, is_plain, readable, tensor_memory
 from steprule.doors.torch.sparse import slices_of
-from steprule.launch.machine import MACHINE
 from steprule.launch.memory import array_memory
 from steprule.launch.row import Row
 
@@ -33,13 +32,7 @@ class OddGradients:
     """
 
     def __init__(self, odd: Sequence[Stepped], rows: Sequence[Row]) -> None:
-        # Of what is stepped not the gradient: it would live as long as the launch.
-        self._odd = [
-            (own.row, own.param, own.options.group, own.grad.dtype, own.row.is_direct, own.row.is_sliced) for own in odd
-        ]
-        for row, _, _, _, was_direct, was_sliced in self._odd:
-            # Passes that are made later must not take it for one that always lies as it does then.
-            row.is_apart = row.is_apart or not (was_direct or was_sliced)
+        self._odd = [_Odd(own) for own in odd]
         self.places = {own.row.place for own in odd}
         self._rows = [(index, row) for index, row in enumerate(rows) if row.place in self.places]
         self._regular = [index for index, row in enumerate(rows) if row.place not in self.places]
@@ -54,21 +47,20 @@ class OddGradients:
 
     def follow(self, grads: Sequence[Tensor | None], read: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> bool:
         """Let the rows take these gradients, and return whether they can. The parameters are as they were laid out."""
-        self.release()
         now: list[tuple[bool, bool]] = []
-        is_needless = False
-        for row, param, group, dtype, was_direct, was_sliced in self._odd:
-            given = grads[row.place]
+        self._kept, is_needless = [], False
+        for odd in self._odd:
+            row, given = odd.row, grads[odd.place]
             if given is None:
                 if not row.group.wavers:
                     return False
                 row.group.rests = True
                 now.append((True, False))
                 continue
-            grad = self._taken(row, param, read(given, group), dtype)
-            # A direct row is one of a table of direct rows, and one of slices likewise.
-            if grad is None or was_direct > row.is_direct or was_sliced > row.memories[1].is_aligned:
+            grad = odd.take(read(given, odd.group))
+            if grad is None:
                 return False
+            self._kept.append(grad)
             row.group.rests = False
             now.append((False, row.is_direct))
             is_needless = is_needless or (row.is_direct and grad is given)
@@ -76,27 +68,11 @@ class OddGradients:
         self._last, self.is_calm = now, is_needless and self._calm >= _CALM
         return not self.is_calm
 
-    def _taken(self, row: Row, param: Tensor, grad: Tensor, dtype: Any) -> Tensor | None:
-        """Let a row take a gradient, and return it as a kernel reads it; None if it must be laid out anew for it."""
-        if grad.shape != param.shape or grad.is_complex() != param.is_complex() or not _is_number(grad):
-            return None
-        grad, touched = readable(grad, param), None
-        if grad.is_sparse != (row.touched is not None):
-            return None
-        if grad.is_sparse:
-            grad, touched = slices_of(grad)
-        if grad.dtype != dtype or backend_of((grad,)) is not MACHINE or (touched is not None and not grad.numel()):
-            return None
-        row.place_gradient(tensor_memory(grad), touched)
-        if row.is_direct and not row.memories[1].is_aligned:
-            row.memories[1] = array_memory(row.memories[1].array().copy(order="K"))
-        self._kept.append(grad)
-        return grad
-
     def addresses(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where the gradients of all rows lie, given where the others' do; 0 for those that are not there."""
         every = self._addresses
-        every[self._regular] = found
+        if self._regular:
+            every[self._regular] = found
         for index, row in self._rows:
             every[index] = 0 if row.group.rests else row.memories[1].address
             if row.group.rests:
@@ -106,6 +82,47 @@ class OddGradients:
     def release(self) -> None:
         """Let go of the gradients, once the step is taken: their memory is not ours."""
         self._kept = []
+
+
+class _Odd:
+    """A parameter whose gradient is looked at in every step.
+
+    Args:
+        own: as it was laid out. Its gradient is not kept: it would live as long as the launch.
+
+    Attributes:
+        row, place, group: the row, its place, and the group of parameters.
+    """
+
+    def __init__(self, own: Stepped) -> None:
+        self.row, self.place, self.group = own.row, own.row.place, own.options.group
+        row = self.row
+        self._param, self._shape, self._dtype = own.param, own.param.shape, own.grad.dtype
+        self._was_direct, self._was_sliced = row.is_direct, row.is_sliced
+        # Passes that are made later must not take it for one that always lies as it does then.
+        row.is_apart = row.is_apart or not (row.is_direct or row.is_sliced)
+
+    def take(self, grad: Tensor) -> Tensor | None:
+        """Let the row take a gradient, and return it as a kernel reads it; None if it must be laid out anew for it."""
+        row, dtype, touched = self.row, self._dtype, None
+        if grad.shape != self._shape or grad.is_sparse != (row.touched is not None):
+            return None
+        if grad.dtype is not dtype:
+            if grad.is_complex() != self._param.is_complex() or not _is_number(grad):
+                return None
+            grad = readable(grad, self._param)
+        if grad.is_sparse:
+            grad, touched = slices_of(grad)
+        if grad.dtype is not dtype or not is_plain(grad) or (touched is not None and not grad.numel()):
+            return None
+        row.place_gradient(tensor_memory(grad), touched)
+        memory = row.memories[1]
+        if row.is_direct and not memory.is_aligned:
+            row.memories[1] = array_memory(memory.array().copy(order="K"))
+        # A direct row is one of a table of direct rows, and one of slices likewise.
+        if self._was_direct > row.is_direct or self._was_sliced > memory.is_aligned:
+            return None
+        return grad
 
 
 def _is_number(grad: Tensor) -> bool:

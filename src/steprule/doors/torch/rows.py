@@ -34,19 +34,20 @@ __all__ = [
 ]
 
 _KIND = {
-    torch.float16: "<f2",
-    torch.bfloat16: "<i2",
-    torch.float32: "<f4",
-    torch.float64: "<f8",
-    torch.complex64: "<f4",
-    torch.complex128: "<f8",
-    torch.uint8: "|u1",
-    torch.int8: "|i1",
-    torch.int16: "<i2",
+    torch.float16: ("<f2", 2),
+    torch.bfloat16: ("<i2", 2),
+    torch.float32: ("<f4", 4),
+    torch.float64: ("<f8", 8),
+    torch.complex64: ("<f4", 8),
+    torch.complex128: ("<f8", 16),
+    torch.uint8: ("|u1", 1),
+    torch.int8: ("|i1", 1),
+    torch.int16: ("<i2", 2),
 }
+"""What NumPy calls the real numbers of a type, and the bytes of an element."""
 
 
-_SIZE = {dtype: dtype.itemsize for dtype in _KIND}
+_dispatch = Tensor.__torch_dispatch__
 _functorch = getattr(torch._C, "_functorch", None)
 
 
@@ -96,9 +97,10 @@ def tensor_memory(tensor: Tensor, *, is_kept: bool = False) -> Memory:
         tensor: any that ``backend_of`` has a backend for.
         is_kept: whether the memory keeps the tensor alive.
     """
-    kind, size = _KIND[tensor.dtype], _SIZE[tensor.dtype]
-    shape, strides = tuple(tensor.shape), tuple([stride * size for stride in tensor.stride()])
-    if tensor.dtype.is_complex:
+    dtype = tensor.dtype
+    kind, size = _KIND[dtype]
+    shape, strides = tuple(tensor.shape), tuple([size * stride for stride in tensor.stride()])
+    if dtype.is_complex:
         shape, strides = (*shape, 2), (*strides, size // 2)
     return Memory(devices.address_of(tensor), shape, strides, kind, tensor if is_kept else None)
 
@@ -112,7 +114,7 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether the tensor's numbers lie in this machine's memory as they are."""
-    return tensor.device.type == "cpu" and _is_plain_memory(tensor)
+    return tensor.is_cpu and _is_plain_memory(tensor)
 
 
 def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
@@ -131,7 +133,7 @@ def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
 def _is_plain_memory(tensor: Tensor) -> bool:
     plain = (
         tensor.dtype in _KIND
-        and type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+        and type(tensor).__torch_dispatch__ is _dispatch
         and tensor.layout is torch.strided
         and not (tensor.is_conj() or tensor.is_neg())
     )

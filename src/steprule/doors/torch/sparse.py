@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from torch import Tensor
 from steprule.doors.torch.rows import Slots
 from steprule.errors import StructureError
 from steprule.launch.row import Touched
+from steprule.runtime.addresses import address
+from steprule.runtime.coalescing import IS_OUTSIDE, IS_RISING, RADIX, coalescing
 
 __all__ = ["gather", "slices_of"]
 
@@ -21,36 +25,55 @@ __all__ = ["gather", "slices_of"]
 def slices_of(grad: Tensor) -> tuple[Tensor, Touched]:
     """Return the numbers of a sparse gradient in this machine's memory, and the slices that have them.
 
-    Entries of the gradient with equal indices are summed first: a step is not linear.
+    Entries of the gradient with equal indices are summed first, in their order: a step is not linear. Numbers of 16
+    bits are summed as float32, and rounded once.
 
     Raises:
         StructureError: for an index outside of the parameter, which torch does not look for unless it is asked to.
     """
-    axes = grad.sparse_dim()
-    shape = tuple(grad.shape[:axes])
-    indices: Any = grad._indices().numpy()
-    _check(indices, shape)  # first: coalescing writes where they say
-    if not grad.is_coalesced():
-        grad = grad.coalesce()
-        indices = grad._indices().numpy()
-    if axes == 1:
-        places = indices[0]
-    else:
-        places = np.ravel_multi_index(tuple(indices), shape) if axes else np.zeros(indices.shape[1], np.int64)
-    return grad._values().detach().contiguous(), Touched(np.ascontiguousarray(places, np.int64), axes)
+    indices, values = grad._indices(), grad._values()
+    if type(indices) is not Tensor or not indices.is_contiguous():
+        indices = torch.from_numpy(np.ascontiguousarray(indices.numpy()))
+    if not values.is_contiguous():
+        values = values.detach().contiguous()
+    axes, n = grad.sparse_dim(), indices.shape[1]
+    touched = Touched(np.empty(n, np.int64), axes)
+    found = coalescing().locate(indices.data_ptr(), axes, n, _extents(grad.shape)[1], touched.address)
+    if found == IS_OUTSIDE:  # first of all: what lies there is another's
+        raise _outside(indices.tolist(), grad.shape)
+    return (values, touched) if found == IS_RISING else _coalesced(values, touched, math.prod(grad.shape[:axes]))
 
 
-def _check(indices: NDArray[np.int64], shape: Sequence[int]) -> None:
-    """Check that indices lie within the first axes of a parameter, of this shape."""
-    # As unsigned ones, negative indices are large: one look instead of two.
-    largest = np.maximum.reduce(indices.view(np.uint64), axis=1).tolist() if indices.size else ()
-    for place, n in zip(largest, shape, strict=False):
-        if place >= n:
-            index = place if place < 2**63 else place - 2**64
-            raise StructureError(
-                f"a sparse gradient has index {index} along an axis of {n}; nothing was stepped. "
-                "torch.sparse.check_sparse_tensor_invariants.enable() tells where such gradients come from"
-            )
+@functools.lru_cache(maxsize=64)
+def _extents(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], int]:
+    """Return a shape as machine code reads it, and where it lies."""
+    extents = np.array(shape, np.int64)
+    return extents, address(extents)
+
+
+def _coalesced(values: Tensor, touched: Touched, limit: int) -> tuple[Tensor, Touched]:
+    """Return the sums of the values of equal slices, of which there are so many, and these; or both as they are."""
+    machine, n, kind = coalescing(), touched.count, values.dtype
+    room = np.empty(4 * n + RADIX, np.int64)
+    count = machine.order(touched.address, n, limit, address(room))
+    if count == n:
+        return values, touched
+    values = values.detach().float() if kind.itemsize == 2 else values.detach()
+    own, sums = np.empty(count, np.int64), values.new_empty((count, *values.shape[1:]))
+    real = kind.to_real() if kind.is_complex else values.dtype
+    length = values.element_size() // real.itemsize * (values.numel() // n)
+    merge = machine.merge[real.itemsize]
+    merge(address(room), n, address(own), values.data_ptr(), sums.data_ptr(), length)
+    return sums.to(kind), Touched(own, touched.axes)
+
+
+def _outside(indices: Sequence[Sequence[int]], shape: Sequence[int]) -> StructureError:
+    """Return the error for indices, axis by axis, of which some lie outside of a parameter of this shape."""
+    index, n = next((i, n) for own, n in zip(indices, shape, strict=False) for i in own if not 0 <= i < n)
+    return StructureError(
+        f"a sparse gradient has index {index} along an axis of {n}; nothing was stepped. "
+        "torch.sparse.check_sparse_tensor_invariants.enable() tells where such gradients come from"
+    )
 
 
 def gather(param: Tensor, grad: Tensor, state: Slots) -> tuple[Tensor, Tensor, Slots, Callable[[], None]]:
