@@ -65,10 +65,52 @@ outside:
   ret i64 {IS_OUTSIDE}
 }}"""
 
+# Where a bit for every place has room, one look tells whether there is anything to sum; most often there is not.
+_DISTINCT = """
+define internal i1 @distinct(ptr %places, i64 %n, i64 %limit, ptr %room) {
+entry:
+  %more = add i64 %limit, 63
+  %words = lshr i64 %more, 6
+  %most = shl i64 %n, 2
+  %fits = icmp ule i64 %words, %most
+  br i1 %fits, label %clear, label %no
+clear:
+  %bytes = shl i64 %words, 3
+  call void @llvm.memset.p0.i64(ptr %room, i8 0, i64 %bytes, i1 false)
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %clear ], [ %next, %new ]
+  %place.at = getelementptr i64, ptr %places, i64 %i
+  %place = load i64, ptr %place.at
+  %word = lshr i64 %place, 6
+  %word.at = getelementptr i64, ptr %room, i64 %word
+  %bits = load i64, ptr %word.at
+  %low = and i64 %place, 63
+  %bit = shl i64 1, %low
+  %both = and i64 %bits, %bit
+  %is.new = icmp eq i64 %both, 0
+  br i1 %is.new, label %new, label %no
+new:
+  %with = or i64 %bits, %bit
+  store i64 %with, ptr %word.at
+  %next = add i64 %i, 1
+  %again = icmp slt i64 %next, %n
+  br i1 %again, label %loop, label %yes
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}"""
+
 # A stable sort by radix: each round sorts by eight bits, from the lowest on, from one pair of columns to the other. The
 # first round reads the places and counts the entries; what is left of the room are the counters.
 _ORDER = f"""
 define i64 @order(ptr %places, i64 %n, i64 %limit, ptr %room) {{
+look:
+  %distinct = call i1 @distinct(ptr %places, i64 %n, i64 %limit, ptr %room)
+  br i1 %distinct, label %all, label %entry
+all:
+  ret i64 %n
 entry:
   %entries.a = getelementptr i64, ptr %room, i64 %n
   %twice = shl i64 %n, 1
@@ -230,8 +272,8 @@ class Coalescing:
             extents of the axes and of the places to be written. Returns ``IS_OUTSIDE``, ``IS_RISING`` (each place is
             above the one before), or 0.
         order: sorts entries: the addresses of their places, n, a number that all places are below, the address of room
-            for 4 n words and ``RADIX`` ones. Returns how many different places there are. The room begins with the
-            sorted places and the entries that they are of, as ``merge`` reads them.
+            for 4 n words and ``RADIX`` ones. Returns how many different places there are. If they are fewer than n, the
+            room begins with the sorted places and the entries that they are of, as ``merge`` reads them.
         merge: by the size of a number: sums what lies in one place: the addresses of the room, n, the addresses of
             the places to be written, of the values, of those to be written, and how many numbers an entry has.
     """
@@ -244,7 +286,7 @@ class Coalescing:
 @functools.cache
 def coalescing() -> Coalescing:
     """Return the functions, compiled on first use."""
-    text = "\n".join([mode_of().declared, _LOCATE, _ORDER, _merge("merge4", "float", 4), _merge("merge8", "double", 8)])
+    text = "\n".join([mode_of().declared, _LOCATE, _DISTINCT, _ORDER, _merge("merge4", "float", 4), _merge("merge8", "double", 8)])
     locate, order, *merges = build(text, "locate", "order", "merge4", "merge8")
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     merge = ctypes.CFUNCTYPE(None, pointer, word, pointer, pointer, pointer, word)

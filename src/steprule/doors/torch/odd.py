@@ -111,12 +111,14 @@ class _Odd:
             if grad.is_complex() != self._param.is_complex() or not _is_number(grad):
                 return None
             grad = readable(grad, self._param)
-        if grad.is_sparse:
+        if row.touched is not None:
             grad, touched = slices_of(grad)
-        if grad.dtype is not dtype or not is_plain(grad) or (touched is not None and not grad.numel()):
+        if grad.dtype is not dtype or not is_plain(grad):
             return None
-        row.place_gradient(tensor_memory(grad), touched)
-        memory = row.memories[1]
+        memory = tensor_memory(grad)
+        if touched is not None and not memory.size:
+            return None
+        row.place_gradient(memory, touched)
         if row.is_direct and not memory.is_aligned:
             row.memories[1] = array_memory(memory.array().copy(order="K"))
         # A direct row is one of a table of direct rows, and one of slices likewise.

@@ -53,18 +53,23 @@ def _extents(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], int]:
 
 def _coalesced(values: Tensor, touched: Touched, limit: int) -> tuple[Tensor, Touched]:
     """Return the sums of the values of equal slices, of which there are so many, and these; or both as they are."""
-    machine, n, kind = coalescing(), touched.count, values.dtype
+    machine, n = coalescing(), touched.count
     room = np.empty(4 * n + RADIX, np.int64)
-    count = machine.order(touched.address, n, limit, address(room))
+    at = address(room)
+    count = machine.order(touched.address, n, limit, at)
     if count == n:
         return values, touched
-    values = values.detach().float() if kind.itemsize == 2 else values.detach()
-    own, sums = np.empty(count, np.int64), values.new_empty((count, *values.shape[1:]))
-    real = kind.to_real() if kind.is_complex else values.dtype
-    length = values.element_size() // real.itemsize * (values.numel() // n)
-    merge = machine.merge[real.itemsize]
-    merge(address(room), n, address(own), values.data_ptr(), sums.data_ptr(), length)
-    return sums.to(kind), Touched(own, touched.axes)
+    kind, size = values.dtype, _REALS.get(values.dtype)
+    if size is None:
+        values, size = values.detach().float(), 4
+    own = Touched(np.empty(count, np.int64), touched.axes)
+    sums = torch.empty((count, *values.shape[1:]), dtype=values.dtype)
+    machine.merge[size](at, n, own.address, values.data_ptr(), sums.data_ptr(), values.nbytes // (n * size))
+    return sums if sums.dtype is kind else sums.to(kind), own
+
+
+_REALS = {torch.float32: 4, torch.float64: 8, torch.complex64: 4, torch.complex128: 8}
+"""The bytes of a real number in types that are summed as they are."""
 
 
 def _outside(indices: Sequence[Sequence[int]], shape: Sequence[int]) -> StructureError:
