@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,9 +89,8 @@ class DirectTable:
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
         self._groups = [items[place].row.group for place in self._waverers]
         self.run: Callable[[], None] = launch.run
-        for index, (item, line) in enumerate(zip(items, lines, strict=True)):
-            launch.set_row(index, item.kernel.code, address(item.scalars))
-            launch.addresses[index, : len(line)] = line
+        launch.set_rows([item.kernel.code for item in items], _addresses_of([item.scalars for item in items]))
+        launch.addresses[:, : max(map(len, lines), default=0)] = list(zip(*itertools.zip_longest(*lines, fillvalue=0)))
         self._slices = Slices(items, launch)
         self._parts = [self._part(items, count) for count in {len(item.kernel.plan.sums) for item in items} - {0}]
 
@@ -207,6 +207,15 @@ class MixedTable:
         table.prepare(team)
         self._in_place[place] = table
         return table.run
+
+
+def _addresses_of(lines: Sequence[NDArray[np.float64]]) -> list[int]:
+    """Return where lines of scalars lie, of which many rows have the same."""
+    found: dict[int, int] = {}
+    for line in lines:
+        if id(line) not in found:
+            found[id(line)] = address(line)
+    return [found[id(line)] for line in lines]
 
 
 def _at_sums(plan: Plan) -> int:

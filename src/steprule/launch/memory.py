@@ -128,16 +128,14 @@ class Spans:
     """
 
     def __init__(self, bounds: Iterable[tuple[int, int]]) -> None:
-        merged: list[list[int]] = []
-        for low, high in sorted(bounds):
-            if merged and low < merged[-1][1]:
-                merged[-1][1] = max(merged[-1][1], high)
-            else:
-                merged.append([low, high])
-        self._low = [low for low, _ in merged]
-        self._high = [high for _, high in merged]
-        self._begins = np.array([*self._low, np.iinfo(np.int64).max])  # nothing begins after the last
-        self._ends = np.array(self._high, np.int64)
+        lows, highs = np.array(sorted(bounds), np.int64).reshape(-1, 2).T
+        reach = np.maximum.accumulate(highs)
+        # Where one begins that none before it reaches, a run of them ends.
+        is_first = np.concatenate([[True], lows[1:] >= reach[:-1]])[: len(lows)]
+        begins = lows[is_first]
+        self._ends = reach[np.append(is_first[1:], True)[: len(lows)]]
+        self._begins = np.append(begins, np.iinfo(np.int64).max)  # nothing begins after the last
+        self._low, self._high = begins.tolist(), self._ends.tolist()
 
     def overlaps(self, start: int, size: int) -> bool:
         """Whether the span ``[start, start + size)`` of bytes touches one of the arrays."""

@@ -84,6 +84,16 @@ class Table:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a table holds addresses of arrays and cannot be copied; make a new one")
 
+    def set_rows(self, kernels: Sequence[Kernel], scalars: Sequence[int]) -> None:
+        """Bind all rows, as ``set_row`` does one."""
+        self._kernels = list(kernels)
+        codes: dict[int, int] = {}
+        for kernel in kernels:
+            if id(kernel) not in codes:
+                codes[id(kernel)] = kernel.address
+        self._codes[:] = [codes[id(kernel)] for kernel in kernels]
+        self._rows[:, 0], self._rows[:, 1] = self._codes, scalars
+
     def set_row(self, row: int, kernel: Kernel, scalars: int, code: int | None = None) -> None:
         """Bind a row to its kernel, which the table holds, and to the address of its scalars.
 

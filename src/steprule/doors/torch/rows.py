@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -47,8 +48,11 @@ _KIND = {
 """What NumPy calls the real numbers of a type, and the bytes of an element."""
 
 
+_STRIDED = torch.strided
 _dispatch = Tensor.__torch_dispatch__
 _functorch = getattr(torch._C, "_functorch", None)
+# Whether torch.func is at work on a tensor, which then has no memory of its own.
+_is_wrapped = (lambda tensor: False) if _functorch is None else _functorch.is_functorch_wrapped_tensor
 
 
 @dataclass(eq=False)
@@ -123,26 +127,23 @@ def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
     None where torch's operations are intercepted or recorded: then the step is made of them.
     """
     device = tensors[0].device
-    if is_intercepted() or not all(tensor.device == device and _is_plain_memory(tensor) for tensor in tensors):
+    if is_intercepted():
         return None
+    for tensor in tensors:
+        if tensor.device != device or not _is_plain_memory(tensor):
+            return None
     if devices.has_kernels(device):
         return TRITON
     return MACHINE if device.type == "cpu" else None
 
 
 def _is_plain_memory(tensor: Tensor) -> bool:
-    plain = (
+    return (
         tensor.dtype in _KIND
         and type(tensor).__torch_dispatch__ is _dispatch
-        and tensor.layout is torch.strided
-        and not (tensor.is_conj() or tensor.is_neg())
+        and tensor.layout is _STRIDED
+        and not (tensor.is_neg() or tensor.is_conj() or _is_wrapped(tensor))
     )
-    return plain and not _is_wrapped(tensor)
-
-
-def _is_wrapped(tensor: Tensor) -> bool:
-    """Whether torch.func is at work on the tensor, which then has no memory of its own."""
-    return _functorch is not None and bool(_functorch.is_functorch_wrapped_tensor(tensor))
 
 
 def make_row(
@@ -160,8 +161,13 @@ def make_row(
         storage = replace(storage, gradient=FORMATS[STORAGE[grad.dtype]])
     chosen = group.kernel(storage, backend, "step")
     memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
-    dtype, shape = str(param.dtype).removeprefix("torch."), tuple(param.shape)
+    dtype, shape = _name(param.dtype), tuple(param.shape)
     return Row(place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched)
+
+
+@functools.cache
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_parameter(param: Tensor, grad: Tensor) -> None:
@@ -176,8 +182,8 @@ def check_parameter(param: Tensor, grad: Tensor) -> None:
             f"a parameter of shape {tuple(param.shape)} has the type {param.dtype}, on which no rule steps; nothing "
             "was stepped. Leave it out of the optimizer's parameters"
         )
-    axes = zip(param.stride(), param.shape, strict=True) if param.layout is torch.strided and param.numel() else ()
-    if any(stride == 0 and n > 1 for stride, n in axes):
+    is_spread = param.layout is torch.strided and not param.is_contiguous() and param.numel()
+    if is_spread and any(stride == 0 and n > 1 for stride, n in zip(param.stride(), param.shape, strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
@@ -196,6 +202,8 @@ def readable(grad: Tensor, param: Tensor) -> Tensor:
 
     Kernels read float16, bfloat16 and float32 beside each of these.
     """
+    if grad.dtype is param.dtype:
+        return grad
     kind = state_dtype(param.dtype)
     read = (torch.float16, torch.bfloat16, torch.float32) if kind is torch.float32 else (kind,)
-    return grad if grad.dtype == param.dtype or grad.dtype in read else grad.to(kind)
+    return grad if grad.dtype in read else grad.to(kind)

@@ -94,8 +94,7 @@ class StalenessCheck:
         self.found: Int64s = np.zeros(len(present), np.int64)
         tensors = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
         shaped = [tensor for tensor in tensors if tensor.dim()]
-        dims = [tensor.dim() for tensor in shaped]
-        metas = np.array([n for tensor in shaped for n in (*tensor.shape, *tensor.stride())], np.int64)
+        metas, at_metas, dims = _metas(shaped)
         lists = [_ids(items) for items in inputs.lists]
         self._also_kept = (metas, lists)
         columns: dict[str, NDArray[Any]] = {
@@ -110,8 +109,8 @@ class StalenessCheck:
             "tensor_pointers": np.array([address_of(tensor) for tensor in tensors], np.int64),
             "shaped_objects": _ids(shaped),
             "shaped_dtypes": np.array([native.dtype_code(tensor.dtype) for tensor in shaped], np.int64),
-            "shaped_dims": np.array(dims, np.int64),
-            "shaped_metas": address(metas) + 16 * (np.cumsum(dims, dtype=np.int64) - np.array(dims, np.int64)),
+            "shaped_dims": dims,
+            "shaped_metas": at_metas,
             **numbers.columns,
             "absent_places": np.array(inputs.absent, np.int64),
             "grad_places": np.array(present, np.int64),
@@ -147,6 +146,16 @@ _COUNTED = {
     "absent": "absent_places",
     "grads": "grad_places",
 }
+
+
+def _metas(tensors: Sequence[Tensor]) -> tuple[Int64s, Int64s, Int64s]:
+    """Return the sizes and strides of tensors, those that many share once, where each finds its own, and its axes."""
+    kinds: dict[tuple[Any, ...], int] = {}
+    places = [kinds.setdefault((tensor.shape, tensor.stride()), len(kinds)) for tensor in tensors]
+    dims = np.array([len(shape) for shape, _ in kinds], np.int64)
+    metas = np.array([n for kind in kinds for part in kind for n in part], np.int64)
+    starts = address(metas) + 16 * (np.cumsum(dims) - dims)
+    return metas, starts[places], dims[places]
 
 
 def _ids(objects: Sequence[object]) -> Int64s:
