@@ -168,12 +168,12 @@ class Row:
         """Whether all memories lie in C order with equal strides: the usual, found without looking at every axis."""
         own, grad = self.memories[:2]
         strides = own.strides
-        return (
-            own.is_contiguous
-            and all(m.strides == strides and m.address % m.itemsize == 0 for m in self.memories if m is not grad)
-            and grad.strides == strides
-            and grad.itemsize == own.itemsize
-        )
+        if not own.is_contiguous or grad.strides != strides or grad.itemsize != own.itemsize:
+            return False
+        for memory in self.memories:
+            if memory.strides != strides or (memory.address % memory.itemsize and memory is not grad):
+                return False
+        return True
 
     def _is_direct(self) -> bool:
         if self.touched is not None:

@@ -184,7 +184,6 @@ class GroupOptions:
         values: the hyperparameters.
         guards: what is done to gradients.
         formats: how states and parameters are kept.
-        entries: how states of its parameters are laid out, by all that this depends on.
         deciding_device: the device that decides about steps and reads tensors that lie there; None: this machine.
     """
 
@@ -203,7 +202,8 @@ class GroupOptions:
     ) -> None:
         self._naming, self.group, self.guards = naming, group, guards
         self._where = f" (group {index})"
-        self.entries: dict[Any, Any] = {}
+        self._all_entries: dict[Any, dict[Any, Any]] = {}
+        self._entries: tuple[Any, ...] = (None, None, None)
         self._seen: tuple[Any, ...] = ()
         self._known: dict[int, tuple[Tensor, Any]] = {}
         self._names, self._defaults = tuple(options), defaults
@@ -222,6 +222,20 @@ class GroupOptions:
         keys = [*self._names, *(key for key in (*DEFAULTS, *GUARDS) if key in self.group and key not in self._names)]
         self._get = operator.itemgetter(*keys, "params", "params")  # twice, so that it always returns a tuple
         self._size = len(self.group)
+
+    @property
+    def entries(self) -> dict[Any, Any]:
+        """How states of its parameters are laid out now, by their shape and type.
+
+        Found by identity: to hash a rule, a variant and formats for each parameter takes microseconds.
+        """
+        rule, variant, formats = self.rule, self.values.variant, self.formats
+        known = self._entries
+        if not (known[0] is rule and known[1] is variant and known[2] is formats):
+            own = self._all_entries.setdefault((rule, variant, formats), {})
+            known = self._entries = (rule, variant, formats, own)
+        entries: dict[Any, Any] = known[3]
+        return entries
 
     @property
     def stamp(self) -> tuple[GroupValues, Variant, Formats, list[Tensor]]:

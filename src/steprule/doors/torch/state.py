@@ -94,12 +94,17 @@ def _kept(
         if tensor.device != at or tensor.layout is not torch.strided:
             return None
         planes[plane] = tensor
-    numbers = {slot: _number_kept(entry.get(key), torch.float64) for slot, key in scalars.items()}
+    numbers: dict[str, Tensor] = {}
+    for slot, key in scalars.items():
+        number = _number_kept(entry.get(key), torch.float64)
+        if number is None:
+            return None
+        numbers[slot] = number
     step = _number_kept(entry.get("step"), naming.count_dtype or _step_dtype()) if form.is_counted else None
-    if any(number is None for number in numbers.values()) or (form.is_counted and step is None):
+    if form.is_counted and step is None:
         return None
     t = int(bool(form.slots)) if step is None else _steps(step, form.what)
-    return Slots(planes, numbers, step, t, form.storage, form.all_keys)  # type: ignore[arg-type]  # none is None
+    return Slots(planes, numbers, step, t, form.storage, form.all_keys)
 
 
 def _number_kept(value: Any, dtype: torch.dtype) -> Tensor | None:
@@ -111,11 +116,11 @@ def _number_kept(value: Any, dtype: torch.dtype) -> Tensor | None:
 
 def _form(param: Tensor, options: GroupOptions, naming: Naming) -> Entry:
     """Return how the state of a parameter is laid out, found once for each shape."""
-    key = (param.shape, param.dtype, options.rule, options.values.variant, options.formats)
-    form: Entry | None = options.entries.get(key)
+    key, entries = (param.shape, param.dtype), options.entries
+    form: Entry | None = entries.get(key)
     if form is None:
         words = f"the state of a parameter of shape {tuple(param.shape)}"
-        form = options.entries[key] = entry_of(param, options, naming, words, remedy=_BETWEEN_STEPS)
+        form = entries[key] = entry_of(param, options, naming, words, remedy=_BETWEEN_STEPS)
     return form
 
 
