@@ -164,6 +164,14 @@ class Row:
         self.memories[1], self.touched = memory, touched
         self.is_direct = self._is_direct()
 
+    def align_gradient(self) -> bool:
+        """Let a gradient that is not aligned be a copy that is, if the row is direct; return whether it is one now."""
+        grad = self.memories[1]
+        if grad.is_aligned or not self.is_direct:
+            return False
+        self.memories[1] = array_memory(grad.array().copy(order="K"))
+        return True
+
     def _is_in_c_order(self) -> bool:
         """Whether all memories lie in C order with equal strides: the usual, found without looking at every axis."""
         own, grad = self.memories[:2]

@@ -177,7 +177,8 @@ move:
   br i1 %m.more, label %move, label %sorted
 sorted:
   %shift.next = add i64 %shift, 8
-  %rest = lshr i64 %largest, %shift.next
+  %left = lshr i64 %largest, %shift
+  %rest = lshr i64 %left, 8
   %again = icmp ne i64 %rest, 0
   br i1 %again, label %round, label %copy
 copy:

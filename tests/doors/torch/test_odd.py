@@ -52,6 +52,7 @@ KINDS: dict[str, Callable[[Tensor, int], Tensor | None]] = {
     "another type": lambda param, t: normal(SHAPE, t).double(),
     "a sign that is due": lambda param, t: torch._neg_view(normal(SHAPE, t)),
     "unaligned": lambda param, t: unaligned(normal(SHAPE, t)),
+    "unaligned, absent now and then": lambda param, t: unaligned(normal(SHAPE, t)) if t % 2 else None,
     "absent now and then": lambda param, t: normal(SHAPE, t) if t % 2 else None,
     "absent, else transposed": lambda param, t: normal((4, 6), t).t() if t % 2 else None,
     "sparse": sparse,
@@ -61,7 +62,7 @@ KINDS: dict[str, Callable[[Tensor, int], Tensor | None]] = {
 }
 MOST = 4
 """How often a step is laid out at most: a gradient that comes and goes is known when it is back the second time."""
-SELDOM = {"unaligned", "transposed now and then"}
+SELDOM = {"transposed now and then"}
 CLASSES: dict[str, Callable[..., Base]] = {
     "Adam": Adam,
     "NAdam": lambda params, **options: Optimizer(params, rule="nadam", **options),
@@ -171,6 +172,24 @@ def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
     assert not optimizer._launch._odd
 
 
+def test_what_comes_and_goes_unaligned_and_then_stays_is_not_laid_out_in_every_step(
+    layouts: list[Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd, "_CALM", 3)
+    (optimizer, params), (twin, others) = made(Adam, "transposed", 1), made(Adam, "transposed", 1)
+    counts = []
+    for t in range(20):
+        for mine in (params, others):
+            give(mine, "unaligned, absent now and then" if t < 6 else "unaligned", 1, t)
+        forget(twin)
+        optimizer.step()
+        twin.step()
+        counts.append(layouts.count(optimizer))
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
+    assert counts[-1] == counts[5]
+    assert counts[-1] <= MOST
+
+
 def test_a_monitor_reads_what_is_stepped_in_its_order() -> None:
     for kind in ("sparse", "transposed", "absent now and then"):
         told = []
@@ -242,6 +261,41 @@ def test_sparse_rows_step_as_dense_ones(make: Callable[..., Base], dtype: torch.
     assert torch.equal(param[rest], whole[rest])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64])
+def test_equal_indices_are_summed_in_their_order(dtype: torch.dtype) -> None:
+    """And numbers of 16 bits are rounded once."""
+    param = torch.nn.Parameter(torch.zeros(10, 2, dtype=dtype))
+    optimizer = SGD([param], lr=1.0)
+    wide = {torch.bfloat16: torch.float32, torch.float16: torch.float32}.get(dtype, dtype)
+    for count in (3, 40, 7):  # another number of slices at each step
+        at = torch.randint(0, 10, (count,), generator=torch.Generator().manual_seed(count))
+        values = (normal((count, 2), count) * 10.0 ** (torch.arange(count)[:, None] % 5)).to(dtype)
+        sums = torch.zeros(10, 2, dtype=wide)
+        for place, line in zip(at.tolist(), values, strict=True):
+            sums[place] += line.to(wide)
+        with torch.no_grad():
+            param.zero_()
+        param.grad = torch.sparse_coo_tensor(at[None], values, param.shape)
+        optimizer.step()
+        assert torch.equal(param, -sums.to(dtype))
+
+
+@pytest.mark.parametrize("options", [{"clip_norm": 0.5}, {"update_clip": True}, {}])
+def test_bits_do_not_depend_on_the_order_of_a_gradients_slices(options: dict[str, Any]) -> None:
+    (optimizer, params), (twin, others) = (made(Adagrad, "sparse", 1, **options) for _ in range(2))
+    monitors = [Monitor(optimizer, every=1), Monitor(twin, every=1)]
+    for t in range(4):
+        for mine in (params, others):
+            give(mine, "sparse", 1, t)
+            at, values = torch.tensor([[5, 0, 3, 1]]), normal((4, 4), t)
+            mine[1].grad = torch.sparse_coo_tensor(at, values, SHAPE)
+        others[1].grad = others[1].grad.coalesce()  # type: ignore[union-attr]
+        optimizer.step()
+        twin.step()
+        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
+    assert monitors[0].rows == monitors[1].rows
+
+
 @pytest.fixture
 def handler() -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
@@ -304,9 +358,11 @@ def test_gradients_that_were_stepped_are_freed_with_the_last_one_who_has_them() 
 
 
 def _tensors_in(thing: Any) -> list[Tensor]:
-    """Return the tensors in lists and tuples, and in lists and tuples of these."""
+    """Return the tensors in lists, tuples and what follows a gradient, and in lists and tuples of these."""
     if isinstance(thing, Tensor):
         return [thing]
+    if isinstance(thing, odd._Odd):
+        return _tensors_in([*vars(thing).values()])
     return [tensor for one in thing for tensor in _tensors_in(one)] if isinstance(thing, list | tuple) else []
 
 

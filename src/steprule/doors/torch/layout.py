@@ -137,7 +137,8 @@ class Layout:
                 row = make_row(param, grad, place, group, state, backend)
                 self.put_back.append(back)
             self.stepped.append(Stepped(row, param, grad, state, entry, options))
-            if is_copy or is_waverer or not row.is_direct:
+            is_unaligned = backend is MACHINE and row.align_gradient()
+            if is_copy or is_waverer or is_unaligned or not row.is_direct:
                 self.odd.append(self.stepped[-1])
                 # A copy, a gradient of another type, on a device: a copy is another one at the next step.
                 self.is_reusable = self.is_reusable and backend is MACHINE

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from steprule.doors.torch.rows import Stepped, is_plain, readable, tensor_memory
 from steprule.doors.torch.sparse import slices_of
-from steprule.launch.memory import array_memory
 from steprule.launch.row import Row
 
 __all__ = ["OddGradients"]
@@ -21,7 +20,7 @@ _CALM = 100
 
 
 class OddGradients:
-    """Gradients of other strides than their parameters, sparse ones, copies in another type, those that come and go.
+    """Gradients of other strides than their parameters, unaligned or sparse ones, copies, those that come and go.
 
     Args:
         odd: the parameters that have them.
@@ -63,7 +62,7 @@ class OddGradients:
             self._kept.append(grad)
             row.group.rests = False
             now.append((False, row.is_direct))
-            is_needless = is_needless or (row.is_direct and grad is given)
+            is_needless = is_needless or (row.is_direct and row.memories[1].address == given.data_ptr())
         self._calm = self._calm + 1 if now == self._last else 0
         self._last, self.is_calm = now, is_needless and self._calm >= _CALM
         return not self.is_calm
@@ -119,8 +118,7 @@ class _Odd:
         if touched is not None and not memory.size:
             return None
         row.place_gradient(memory, touched)
-        if row.is_direct and not memory.is_aligned:
-            row.memories[1] = array_memory(memory.array().copy(order="K"))
+        row.align_gradient()
         # A direct row is one of a table of direct rows, and one of slices likewise.
         if self._was_direct > row.is_direct or self._was_sliced > memory.is_aligned:
             return None
