@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from steprule.launch.strided import strided_step
 from steprule.launch.sums import Blocks, block_of, blocks_of, units_of
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
-from steprule.runtime.driver import SLICED_ADDRESSES, driver
+from steprule.runtime.driver import SLICED_ADDRESSES
 
 __all__ = ["MACHINE", "MachineCodeBackend"]
 
@@ -82,7 +81,8 @@ class DirectTable:
         # What is stepped of the others, its slices tell in every step.
         self._whole = sum(n * unit for item, (n, unit) in zip(items, units, strict=True) if item.row.touched is None)
         multiple = [block_of(item.kernel.plan) if item.kernel.plan.sums else 1 for item in items]
-        width = max([*map(len, lines), *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
+        most = max(map(len, lines), default=0)
+        width = max([most, *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
         self._launch = launch = runtime.Table(
             [n for n, _ in units], width, [unit for _, unit in units], multiple, commit
         )
@@ -90,7 +90,7 @@ class DirectTable:
         self._groups = [items[place].row.group for place in self._waverers]
         self.run: Callable[[], None] = launch.run
         launch.set_rows([item.kernel.code for item in items], _addresses_of([item.scalars for item in items]))
-        launch.addresses[:, : max(map(len, lines), default=0)] = list(zip(*itertools.zip_longest(*lines, fillvalue=0)))
+        launch.addresses[:, :most] = [line + [0] * (most - len(line)) for line in lines]
         self._slices = Slices(items, launch)
         self._parts = [self._part(items, count) for count in {len(item.kernel.plan.sums) for item in items} - {0}]
 

@@ -287,7 +287,9 @@ class Coalescing:
 @functools.cache
 def coalescing() -> Coalescing:
     """Return the functions, compiled on first use."""
-    text = "\n".join([mode_of().declared, _LOCATE, _DISTINCT, _ORDER, _merge("merge4", "float", 4), _merge("merge8", "double", 8)])
+    text = "\n".join(
+        [mode_of().declared, _LOCATE, _DISTINCT, _ORDER, _merge("merge4", "float", 4), _merge("merge8", "double", 8)]
+    )
     locate, order, *merges = build(text, "locate", "order", "merge4", "merge8")
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     merge = ctypes.CFUNCTYPE(None, pointer, word, pointer, pointer, pointer, word)
