@@ -13,7 +13,8 @@ from steprule.doors.torch.arguments import FOR_ALL_GROUPS, init_options
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import GuardOptions, Options
 from steprule.doors.torch.keys import OF_GUARDS
-from steprule.doors.torch.options import Choice, Naming, with_decay_and_sign
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice, with_decay_and_sign
 from steprule.errors import HyperparameterError
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"]

@@ -22,7 +22,8 @@ from steprule.doors.torch.loading import (
     loaded_groups,
     loaded_state,
 )
-from steprule.doors.torch.options import Choice, Naming, hyperparameters, tupled
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice, hyperparameters, tupled
 from steprule.doors.torch.positions import check_params, without_gradient
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError

@@ -17,7 +17,8 @@ from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_array, tensor_of
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.formats import OF_FORMATS
-from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import GroupOptions
 from steprule.errors import StateError
 from steprule.rules import Rule
 

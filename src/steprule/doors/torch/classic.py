@@ -11,7 +11,8 @@ from steprule import rules
 from steprule.doors.torch.arguments import init_options
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import Options
-from steprule.doors.torch.options import Choice, Naming, with_decay_and_sign
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice, with_decay_and_sign
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError
 

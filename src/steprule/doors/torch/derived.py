@@ -8,7 +8,8 @@ from typing import Any, Literal, Unpack
 from steprule.doors.torch.arguments import init_options
 from steprule.doors.torch.base import Base, Number, Params
 from steprule.doors.torch.guards import Options
-from steprule.doors.torch.options import Choice, Naming, with_decay_and_sign
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice, with_decay_and_sign
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.hyperparameters import Hyperparameter
 

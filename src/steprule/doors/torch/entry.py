@@ -14,7 +14,8 @@ from steprule.doors.planes import COMPLEX, REMEDY, Target
 from steprule.doors.state import ParameterState
 from steprule.doors.torch.checkpoint_tensors import stored_array, tensor_of
 from steprule.doors.torch.formats import DEFAULTS, storage_of
-from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import GroupOptions
 from steprule.engine import codecs_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS, Codec, PlaneSpec, Storage

@@ -13,7 +13,8 @@ from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
-from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.positions import Item
 from steprule.doors.torch.rows import Stepped, backend_of, check_parameter, make_row, readable
 from steprule.doors.torch.sparse import gather, slices_of

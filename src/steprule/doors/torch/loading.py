@@ -19,7 +19,8 @@ from steprule.doors.torch.copies import copied, on_device_of, waiting
 from steprule.doors.torch.entry import Entry, coded_keys, entry_of
 from steprule.doors.torch.formats import OF_FORMATS
 from steprule.doors.torch.keys import check_keys
-from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError, StateError
 from steprule.formats import CODING, EARLIER_CODING

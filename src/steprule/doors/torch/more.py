@@ -11,7 +11,8 @@ from steprule import rules
 from steprule.doors.torch.arguments import OPTIONS
 from steprule.doors.torch.base import Base, Params
 from steprule.doors.torch.derived import derived
-from steprule.doors.torch.options import Choice, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice
 from steprule.errors import HyperparameterError
 from steprule.rules import Rule
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.foreign.names import slot_names
 from steprule.doors.torch.formats import DEFAULTS, formats_of
 from steprule.doors.torch.keys import check_group, check_keys
+from steprule.doors.torch.naming import Naming
 from steprule.errors import HyperparameterError
 from steprule.formats import Formats
 from steprule.launch.guards import GUARDS, Guards
@@ -25,7 +24,6 @@ from steprule.rules.rule import Variant
 __all__ = [
     "Choice",
     "GroupOptions",
-    "Naming",
     "hyperparameters",
     "tupled",
     "with_decay_and_sign",
@@ -37,47 +35,6 @@ Choose = Callable[[Mapping[str, Any]], Choice]
 """What a class of optimizers steps a group by."""
 
 
-@dataclass(frozen=True)
-class Naming:
-    """What a class of torch calls the parts of its rule, where the names differ.
-
-    Attributes:
-        slots: names of slots.
-        options: names of hyperparameters, or their places in a tuple.
-        counts: whether there is a step count. Without, a parameter whose slots are there has been stepped.
-        count_dtype: the type of step counts, if it is not torch's usual one.
-    """
-
-    slots: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
-    counts: bool = True
-    count_dtype: torch.dtype | None = None
-
-    @classmethod
-    def of(cls, *rules: Rule, **others: Any) -> Naming:
-        """Return the naming of a class that steps by one of these rules; ``others`` are its further attributes."""
-        return cls({slot: key for rule in rules for slot, key in slot_names(rule, "torch").items()}, **others)
-
-    def known(self, rule: Rule) -> set[str]:
-        """Return every key of a state that this class may keep."""
-        return {"step", *(self.slots.get(slot, slot) for slot in rule.slots)}
-
-    def counted(self, formats: Formats) -> bool:
-        """Return whether a state has a step count, which stochastic rounding takes, too."""
-        return self.counts or formats.is_stochastic
-
-    @property
-    def tuples(self) -> set[str]:
-        """The options that hold several hyperparameters."""
-        return {option[0] for option in {**_TUPLES, **self.options}.values() if isinstance(option, tuple)}
-
-    def place(self, hyperparameter: str) -> tuple[str, int | None]:
-        """Return the option that holds a hyperparameter, and its place in it if that is a tuple."""
-        option = {**_TUPLES, **self.options}.get(hyperparameter, hyperparameter)
-        return option if isinstance(option, tuple) else (option, None)
-
-
-_TUPLES = {"beta1": ("betas", 0), "beta2": ("betas", 1), "beta3": ("betas", 2)}
 _WORDS = {
     "lr": "Invalid learning rate: {}",
     "eps": "Invalid epsilon value: {}",

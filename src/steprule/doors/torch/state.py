@@ -13,7 +13,8 @@ from torch import Tensor
 
 from steprule.doors.leaf import constant_planes
 from steprule.doors.torch.entry import Entry, entry_of
-from steprule.doors.torch.options import GroupOptions, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.errors import StateError
 from steprule.formats import shape_of

@@ -18,7 +18,8 @@ from steprule.doors.torch.guards import TensorGradients
 from steprule.doors.torch.launch import TensorLaunch
 from steprule.doors.torch.layout import Entries, Layout
 from steprule.doors.torch.modes import is_intercepted
-from steprule.doors.torch.options import Choice, GroupOptions, Naming
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice, GroupOptions
 from steprule.doors.torch.positions import Item, Places, Presence, places_of, rounds
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading, StepMonitor
