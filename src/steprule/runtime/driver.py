@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from steprule.runtime import offsets, regions, sharing
 from steprule.runtime.floating_point import mode_of
 from steprule.runtime.jit import build
+from steprule.runtime.placement import placement
 from steprule.runtime.waiting import Waiting, pause_of, waiting
 
 __all__ = ["SLICED_ADDRESSES", "Driver", "driver", "ir", "yield_address"]
@@ -111,7 +112,7 @@ def ir(way: Waiting, machine: str | None = None) -> str:
     """
     mode, (declared, pause) = mode_of(machine), pause_of(machine)
     shared = [sharing.share(mode), sharing.lead(mode, pause), sharing.work(pause)]
-    parts = [mode.declared, declared, way.ir, *shared, regions.ir()]
+    parts = [mode.declared, declared, way.ir, placement().ir, *shared, regions.ir()]
     return (
         "\n".join(parts)
         + f"""
@@ -171,6 +172,7 @@ class Driver:
             slices of a parameter.
         regions: where the functions are that begin a region, GNU's and LLVM's.
         functions, prepare: what the pool is told of the system (``Waiting``).
+        placing: and of how threads are placed (``Placement``).
     """
 
     drive: Callable[[int, int, int, int], None]
@@ -185,6 +187,7 @@ class Driver:
     regions: tuple[int, int]
     functions: tuple[int, ...]
     prepare: tuple[int, ...]
+    placing: tuple[int, ...]
 
 
 @functools.cache
@@ -211,6 +214,7 @@ def load(way: Waiting) -> Driver:
         (gnu, llvm),
         way.functions,
         way.prepare,
+        placement().functions,
     )
 
 

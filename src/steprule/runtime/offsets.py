@@ -11,7 +11,9 @@ __all__ = [
     "FUNCTIONS",
     "GRAIN",
     "JOB_WORDS",
+    "LEADER",
     "LOCKS",
+    "PLACING",
     "POOL_BYTES",
     "ROWS",
     "SLEEPING",
@@ -31,6 +33,6 @@ DONE = 0
 COUNT, CHUNKS, ROWS, WIDTH, GRAIN, YIELD, COMMIT, JOB_WORDS = 8, 9, 10, 11, 12, 13, 14, 15
 
 # Bytes of a pool. A slot, in which a launch offers its chunks, begins with their ticket (see the driver).
-EPOCH, SLEEPING, SPINNING, FUNCTIONS, LOCKS, SLOTS = 0, 64, 128, 192, 256, 512
+EPOCH, LEADER, SLEEPING, SPINNING, FUNCTIONS, PLACING, LOCKS, SLOTS = 0, 8, 64, 128, 192, 224, 256, 512
 SLOT_OWNER, SLOT_JOB, SLOT_GRAIN, SLOT_BYTES, SLOT_COUNT = 8, 16, 24, 128, 16
 POOL_BYTES = SLOTS + SLOT_COUNT * SLOT_BYTES

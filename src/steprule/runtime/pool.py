@@ -67,6 +67,8 @@ def _memory() -> NDArray[np.int64]:
     memory = whole[-address(whole) % line // 8 :][: offsets.POOL_BYTES // 8]
     own, at = driver(), address(memory)
     memory[offsets.FUNCTIONS // 8 :][: len(own.functions)] = own.functions
+    memory[offsets.PLACING // 8 :][: len(own.placing)] = own.placing
+    memory[offsets.LEADER // 8] = -1  # no processor: a worker may return from waiting before any launch has woken one
     for number, function in enumerate(own.prepare):
         ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(function)(
             at + offsets.LOCKS + number * LOCK_BYTES, None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from steprule.runtime import offsets
 from steprule.runtime.floating_point import Mode
+from steprule.runtime.placement import MASKS_WORDS
 
 __all__ = ["lead", "share", "word", "work"]
 
@@ -241,6 +242,7 @@ def work(pause: str) -> str:
 define internal void @rouse(ptr %pool, i64 %seats) {{
 entry:
 {at}
+  call void @note(ptr %pool)
   %epoch = atomicrmw add ptr %pool, i32 1 seq_cst
   %sleeping = load atomic i64, ptr %sleeping.at seq_cst, align 8
   %spinning = load atomic i64, ptr %spinning.at seq_cst, align 8
@@ -260,6 +262,11 @@ define void @work(ptr %pool) {{
 entry:
 {at}
   %slots = getelementptr i8, ptr %pool, i64 {offsets.SLOTS}
+  %masks = alloca [{MASKS_WORDS} x i64]
+  call void @llvm.memset.p0.i64(ptr %masks, i8 0, i64 {8 * MASKS_WORDS}, i1 false)
+  br label %begin
+again:
+  call void @aside(ptr %pool, ptr %masks)
   br label %begin
 begin:
   %epoch = load atomic i32, ptr %pool seq_cst, align 8
@@ -287,11 +294,12 @@ spin:
   br i1 %tired, label %sleep, label %look
 awake:
   %one.less = atomicrmw sub ptr %spinning.at, i64 1 seq_cst
-  br label %begin
+  br label %again
 sleep:
   %sleeps = atomicrmw add ptr %sleeping.at, i64 1 seq_cst
   %spins.no.more = atomicrmw sub ptr %spinning.at, i64 1 seq_cst
   call void @wait(ptr %pool, i32 %epoch)
   %sleeps.no.more = atomicrmw sub ptr %sleeping.at, i64 1 seq_cst
-  br label %begin
-}}"""
+  br label %again
+}}
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"""
