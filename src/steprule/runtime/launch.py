@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from time import perf_counter_ns
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -30,6 +31,11 @@ GRAIN_ELEMENTS = 8_192
 """Elements that a thread takes at a time, at least, where arrays are small."""
 WAKE_ELEMENTS = 32_768
 """Elements a launch below which waking a worker costs more than it saves."""
+SHORT_ELEMENTS = 32
+"""Times ``WAKE_ELEMENTS``: larger launches never do without workers that sleep."""
+SHORT = 100_000
+"""Nanoseconds: to a launch that takes less, a worker that sleeps comes too late, and calling it costs some ten thousand
+(benchmarks/wake_up.py)."""
 HOLD_ELEMENTS = 4_096
 """Elements below which releasing the interpreter lock costs more than it gives others."""
 
@@ -111,6 +117,7 @@ class Table:
             return
         count, job = len(self._chunks), self._words
         self._workers = min(count, elements // WAKE_ELEMENTS + 1) - 1
+        self._may_be_short, self._is_short = elements < SHORT_ELEMENTS * WAKE_ELEMENTS, False
         job[offsets.GRAIN] = max(1, GRAIN_ELEMENTS // max(1, elements // max(1, count)))
         self._alone = functools.partial(
             driver().alone_held if elements < HOLD_ELEMENTS else driver().alone, self._address
@@ -136,12 +143,18 @@ class Table:
 
     def run(self) -> None:
         """Run every chunk once, and return when all are done."""
-        if self._seats > 0:
+        if self._seats <= 0:
+            self._alone()
+            return
+        begun = perf_counter_ns()
+        if not pool().is_busy(begun) and self._is_short and not self._region:
+            self._alone()
+        else:
             # Last the region: it is none in a child that a signal handler has forked meanwhile.
             place = self._address, pool().address, self._seats
             driver().drive(*place, self._region.address if self._region else 0)
-        else:
-            self._alone()
+        pool().ended = ended = perf_counter_ns()
+        self._is_short = self._may_be_short and ended - begun < SHORT
 
     @property
     def is_done(self) -> bool:

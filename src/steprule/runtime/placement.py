@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from steprule.runtime import offsets
 
-__all__ = ["MASKS_WORDS", "Placement", "placement"]
+__all__ = ["ASIDE", "MASKS_WORDS", "Placement", "placement"]
 
 _NAMES = "sched_getcpu", "sched_getaffinity", "sched_setaffinity"
 _WORDS = 128
@@ -26,7 +26,7 @@ MASKS_WORDS = 3 * _WORDS
 """What ``@aside`` remembers, at first zeros: the set that it chose last, of what set, and a place for the present one.
 """
 
-_ASIDE = f"""
+ASIDE = f"""
 define internal void @note(ptr %pool) noinline {{
   %where.at = getelementptr i8, ptr %pool, i64 {offsets.PLACING}
   %where = load ptr, ptr %where.at
@@ -102,6 +102,7 @@ leave:
 over:
   ret void
 }}"""
+"""The functions, where Linux's are to be had."""
 _NOWHERE = """
 define internal void @note(ptr %pool) {
   ret void
@@ -132,4 +133,4 @@ def placement() -> Placement:
     if not all(hasattr(system, name) for name in _NAMES):
         return Placement(_NOWHERE)
     found = (ctypes.cast(getattr(system, name), ctypes.c_void_p).value for name in _NAMES)
-    return Placement(_ASIDE, tuple(address for address in found if address is not None))
+    return Placement(ASIDE, tuple(address for address in found if address is not None))

@@ -21,10 +21,22 @@ from steprule.runtime.waiting import LOCK_BYTES
 __all__ = ["Pool", "Team", "get_num_threads", "own_team", "pool", "set_num_threads"]
 
 
+ON_END = 30_000
+"""Nanoseconds after a launch within which workers do not fall asleep, on any processor that was measured."""
+ON_END_LAUNCHES = 4
+"""So many launches on end are more than the passes of one step: others will follow, and waking workers pays."""
+
+
 class Pool:
-    """Workers shared by all launches of the process. They start when first needed and end with it."""
+    """Workers shared by all launches of the process. They start when first needed and end with it.
+
+    Attributes:
+        ended: when the last launch ended, by ``time.perf_counter_ns``.
+    """
 
     def __init__(self) -> None:
+        self.ended = 0
+        self._on_end = 0
         self._workers = 0
         self._memory: NDArray[np.int64] | None = None
         # Entered again by a finalizer that steps another optimizer while workers start.
@@ -43,6 +55,11 @@ class Pool:
                 except RuntimeError:  # no more threads to be had
                     return
                 self._workers += 1
+
+    def is_busy(self, now: int) -> bool:
+        """Count a launch that begins now, and return whether it is one of many on end, between which workers spin."""
+        self._on_end = self._on_end + 1 if now - self.ended < ON_END else 0
+        return self._on_end >= ON_END_LAUNCHES
 
     @property
     def memory(self) -> NDArray[np.int64]:
