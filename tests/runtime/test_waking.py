@@ -140,7 +140,41 @@ def test_a_worker_goes_where_it_was_told_to_run_meanwhile() -> None:
     assert worker.is_woken(on=1, by=1) == {2}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a thread choose its processors")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a thread choose its processors")
+
+
+@LINUX
+def test_workers_look_where_they_are_when_they_are_woken() -> None:
+    script("""
+    import ctypes
+    from steprule.runtime import offsets, pool as pools
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint8))
+    moved = set()
+    def get(thread, size, mask):
+        ctypes.memset(mask, 0, size)
+        mask[0] = 0b11
+        return 0
+    def put(thread, size, mask):
+        moved.add((threading.get_ident(), mask[0]))
+        return 0
+    functions = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 1), kind(get), kind(put)  # all run on the second of two
+    words = pools.pool().memory[offsets.PLACING // 8 :]
+    words[:3] = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+    theta, g = np.zeros(1_000_000), np.ones(1_000_000)
+    opt = sr.Optimizer(theta, "sgd", lr=1.0)
+    sr.set_num_threads(2)
+    for _ in range(1000):
+        opt.step(g)
+        time.sleep(0.001)
+        if moved:
+            break
+    worker, = (thread for thread in threading.enumerate() if thread.name.startswith("steprule"))
+    assert moved == {(worker.ident, 0b01)}
+    assert (theta == -opt.t).all()
+    """)
+
+
+@LINUX
 def test_workers_make_room_and_launching_threads_keep_their_processors() -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("there is one processor")
