@@ -4,12 +4,14 @@ python -m benchmarks.wake_up
 
 A launch of two chunks: the launching thread's waits until a worker has begun the other one, which notes the time.
 Beside it, a C thread that does nothing but wait on a futex and note the time. Both are called from Python, in turns,
-after the same idle time.
+after the same idle time, from one processor; what they wake runs on the others. (Otherwise Linux would wake now the
+one, now the other on the processor of the thread that waits for it, which ends the wait soon and halves the work.)
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Timing, ratio, report
-from steprule.runtime.launch import WAKE_ELEMENTS, Table
+from steprule.runtime.launch import SHORT_ELEMENTS, WAKE_ELEMENTS, Table
 from steprule.runtime.pool import Team
 
 IDLE = (50e-6, 1e-3, 20e-3, 200e-3)
@@ -100,11 +102,12 @@ class _Kernel:
 
 def _launch(library: ctypes.CDLL, late: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Callable[[], None]:
     """Return a launch of two chunks, whose kernels are the library's, by this thread and one worker."""
-    table = Table([2 * WAKE_ELEMENTS], 1, multiple=[WAKE_ELEMENTS])
+    half = SHORT_ELEMENTS * WAKE_ELEMENTS  # so many are worth a wake-up however long the launch before took
+    table = Table([2 * half], 1, multiple=[half])
     address = ctypes.cast(library.kernel, ctypes.c_void_p).value
     assert address is not None
     table.set_row(0, _Kernel(address), late.ctypes.data)
-    table.prepare(Team(2))
+    table.prepare(Team(2))  # starts the worker
 
     def run() -> None:
         table.prepare(Team(2))
@@ -126,12 +129,17 @@ def _seconds(library: ctypes.CDLL, call: Callable[[], object], idle: float) -> f
 def main() -> None:
     if sys.platform != "linux":
         raise SystemExit("a bare futex is compared, which only Linux has")
+    own, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        raise SystemExit("threads on two processors are compared, and this process may use one")
     library, late = _build(), np.array([int(LATE * 1e9)])
+    os.sched_setaffinity(0, others)  # where the threads that are started now may run
     library.start()
     contestants = {
         "worker": _launch(library, late),
         "futex": lambda: library.wake(ctypes.c_int64(int(LATE * 1e9))),
     }
+    os.sched_setaffinity(0, {own})
     rows: list[list[str]] = []
     timings: dict[str, Timing] = {}
     for idle in IDLE:
@@ -146,7 +154,7 @@ def main() -> None:
         rows.append([f"{idle * 1e3:g} ms", *times, f"{ratio(found['worker'], found['futex']):.2f}"])
         timings |= {f"{idle:g} s, {name}": timing for name, timing in found.items()}
     headings = ["idle before", "a worker, median us", "a bare futex, median us", "times the futex's"]
-    report("How long does it take to wake a thread?", headings, rows, timings)
+    report("How long does it take to wake a thread on another processor?", headings, rows, timings)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Pool:
         self._on_end = 0
         self._workers = 0
         self._memory: NDArray[np.int64] | None = None
+        self._address = 0
         # Entered again by a finalizer that steps another optimizer while workers start.
         self._lock = threading.RLock()
 
@@ -73,8 +74,10 @@ class Pool:
 
     @property
     def address(self) -> int:
-        """The address of the memory."""
-        return address(self.memory)
+        """The address of the memory, found once: every launch asks for it."""
+        if not self._address:
+            self._address = address(self.memory)
+        return self._address
 
 
 def _memory() -> NDArray[np.int64]:
@@ -121,9 +124,6 @@ def _available() -> int:
     return os.cpu_count() or 1
 
 
-_threads = _available()
-
-
 @dataclass(frozen=True)
 class Team:
     """Who takes part in a launch, at most.
@@ -137,14 +137,17 @@ class Team:
     region: Region | None = None
 
 
+_team = Team(_available())
+
+
 def own_team() -> Team:
     """Return ``get_num_threads`` threads: the caller and workers of the pool."""
-    return Team(_threads)
+    return _team
 
 
 def get_num_threads() -> int:
     """Return how many threads a step may use; at first, the processors this process may run on."""
-    return _threads
+    return _team.threads
 
 
 def set_num_threads(threads: int) -> None:
@@ -153,7 +156,7 @@ def set_num_threads(threads: int) -> None:
     Raises:
         HyperparameterError: when ``threads`` is not an integer of at least 1.
     """
-    global _threads
+    global _team
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise HyperparameterError(f"threads must be an integer of at least 1, got {threads!r}")
-    _threads = threads
+    _team = Team(threads)
