@@ -145,21 +145,26 @@ class Table:
         """Run every chunk once, and return when all are done."""
         if self._seats <= 0:
             self._alone()
-            return
-        begun = perf_counter_ns()
-        if not pool().is_busy(begun) and self._is_short and not self._region:
-            self._alone()
+        elif self._region or not self._may_be_short:
+            self._drive()
         else:
-            # Last the region: it is none in a child that a signal handler has forked meanwhile.
-            place = self._address, pool().address, self._seats
-            driver().drive(*place, self._region.address if self._region else 0)
-        pool().ended = ended = perf_counter_ns()
-        self._is_short = self._may_be_short and ended - begun < SHORT
+            own, begun = pool(), perf_counter_ns()
+            if own.is_busy(begun) or not self._is_short:
+                self._drive()
+            else:
+                self._alone()
+            own.ended = ended = perf_counter_ns()
+            self._is_short = ended - begun < SHORT
 
     @property
     def is_done(self) -> bool:
         """Whether the launch that was prepared has run."""
         return bool(self._words[offsets.DONE] == len(self._chunks))
+
+    def _drive(self) -> None:
+        # Last the region: it is none in a child that a signal handler has forked meanwhile.
+        place = self._address, pool().address, self._seats
+        driver().drive(*place, self._region.address if self._region else 0)
 
     def _fill_job(self) -> None:
         job = self._words

@@ -31,7 +31,7 @@ class Pool:
     """Workers shared by all launches of the process. They start when first needed and end with it.
 
     Attributes:
-        ended: when the last launch ended, by ``time.perf_counter_ns``.
+        ended: when the last launch that may be short ended, by ``time.perf_counter_ns``.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Pool:
                 self._workers += 1
 
     def is_busy(self, now: int) -> bool:
-        """Count a launch that begins now, and return whether it is one of many on end, between which workers spin."""
+        """Count one that begins now, and return whether it is one of many on end, between which workers spin."""
         self._on_end = self._on_end + 1 if now - self.ended < ON_END else 0
         return self._on_end >= ON_END_LAUNCHES
 
