@@ -30,11 +30,13 @@ _REMARKS = {
     "one_large": "The limit reads four arrays and writes three: 28 bytes an element.\n",
     "rules": "Each rule is compared with a limit that has the same number of reads and writes.\n",
     "threads": (
-        "One array, by one thread and by two, in steps on end and after pauses, in which workers fall asleep.\n"
+        "One array, by one thread and by two, in steps on end and after pauses, in which workers fall asleep. Beside\n"
+        "arrays that a cache holds, two threads of a loop in C, of which a bare futex wakes the second.\n"
     ),
     "wake_up": (
         "From the launching thread's call to the first instruction of a worker's kernel, beside a C thread that does\n"
-        "nothing but wait on a futex. A worker looks around for some microseconds before it sleeps.\n"
+        "nothing but wait on a futex; both run on another processor than the launching thread. A worker looks around\n"
+        "for some microseconds before it sleeps.\n"
     ),
     "chunks": "Larger chunks would not divide evenly among threads; see docs/decisions/machine-code.md.\n",
     "small": "With little data to move, what remains is the overhead of Python and the launch.\n",

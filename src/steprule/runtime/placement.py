@@ -1,8 +1,8 @@
 """Keeping workers off the processor of the thread that wakes them, as LLVM IR.
 
-Linux may wake a thread on the processor of the one that wakes it although another has nothing to do: in a virtual
-machine, processors that sleep count as taken. The worker then stops the launching thread, takes all of its chunks and
-spins, and so after every pause: two threads took twice as long as one.
+Linux may wake a thread on the processor of the one that wakes it although another has nothing to do, and in a virtual
+machine it does so after every pause. The worker then displaces the launching thread, takes all of its chunks and spins:
+two threads took twice as long as one.
 
 ``@note(pool)`` notes where a launch runs that is about to wake workers, and ``@aside(pool, masks)``, of a worker that
 was woken, leaves that processor to it. From then on the worker runs on the others that it may run on, until a launch
