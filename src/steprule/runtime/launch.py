@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import NoReturn, Protocol
 
@@ -81,6 +81,8 @@ class Table:
         self._words = memoryview(self._job.data)
         self._address = address(self._job)
         self._chunks = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes))
+        self._alone: Callable[[], None]
+        self._may_be_short = self._is_short = False
         self._fill_job()
         self._elements = -1
         self.expect(elements)
