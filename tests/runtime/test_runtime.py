@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ import pytest
 import steprule as sr
 from steprule.errors import HyperparameterError
 from steprule.runtime import launch, pool
-from steprule.runtime.addresses import address, addresses
 
 
 @pytest.fixture
@@ -706,23 +704,3 @@ def test_threads_are_checked() -> None:
         with pytest.raises(HyperparameterError, match="integer of at least 1"):
             sr.set_num_threads(wrong)  # type: ignore[arg-type]
     assert sr.get_num_threads() == before
-
-
-@pytest.mark.parametrize("make", [np.zeros, lambda n: np.zeros((n, 3)).T[1:], lambda n: np.zeros(n)[::-1]])
-def test_addresses_are_those_of_the_arrays(make: Callable[[int], Any]) -> None:
-    arrays = [make(n) for n in range(1, 9)]
-    expected = [a.__array_interface__["data"][0] for a in arrays]
-    assert [address(a) for a in arrays] == expected
-    assert addresses(arrays).tolist() == expected
-    assert addresses(arrays[:2]).tolist() == expected[:2]
-
-
-def test_addresses_without_the_known_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    from steprule.runtime import addresses as module
-
-    monkeypatch.setattr(module, "_header_holds", lambda: False)
-    monkeypatch.setattr(module, "_HEADER", 10**9)  # a wrong field, which must not be read
-    arrays = [np.zeros(3) for _ in range(6)]
-    expected = [a.ctypes.data for a in arrays]
-    assert addresses(arrays).tolist() == expected
-    assert [address(a) for a in arrays] == expected

@@ -18,7 +18,8 @@ from steprule.launch.launch import Launch
 from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.row import Row, ScalarGroup, Shard
 from steprule.runtime import own_team
-from steprule.runtime.addresses import address, addresses
+from steprule.runtime.addresses import address
+from steprule.runtime.arrays import ArrayCheck
 from steprule.runtime.commit import Commit
 
 __all__ = ["ArrayGradients", "LaunchLayout"]
@@ -44,34 +45,34 @@ class LaunchLayout:
         commit: Commit,
     ) -> None:
         self._leaves, self._groups, self._backend, self._guards, self._commit = leaves, groups, backend, guards, commit
-        self._expected = [(leaf.array.shape, leaf.array.dtype, leaf.array.strides, leaf.base) for leaf in leaves]
+        self._check = ArrayCheck([leaf.array for leaf in leaves], [leaf.base for leaf in leaves])
         self._strided: set[int] | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a launch holds addresses of arrays and cannot be copied; make a new one")
 
-    def check(self, grads: Sequence[Any]) -> tuple[list[Array], set[int]]:
+    def check(self, grads: list[Any]) -> tuple[list[Array], set[int]]:
         """Return the gradients as plain arrays, and which of them have other strides than their parameter.
+
+        Args:
+            grads: all there are; the plain arrays take their places.
 
         Raises:
             StructureError: when one is not an array of its parameter's shape and type, or a parameter has
                 become read-only.
         """
-        plain = list(grads)
         strided: set[int] = set()
-        for index, (grad, (shape, dtype, strides, base)) in enumerate(zip(grads, self._expected, strict=True)):
-            if not base.flags.writeable:
-                place = self._leaves[index].place
+        for place in self._check.odd(grads):
+            leaf = self._leaves[place]
+            if not leaf.base.flags.writeable:
                 raise StructureError(
-                    f"{place} has become read-only; nothing was stepped. Set {place}.flags.writeable = True"
+                    f"{leaf.place} has become read-only; nothing was stepped. Set {leaf.place}.flags.writeable = True"
                 )
-            if type(grad) is np.ndarray and grad.shape == shape and grad.dtype is dtype and grad.strides == strides:
-                continue
-            leaf = self._leaves[index]
-            plain[index] = _check_gradient(grad, leaf)
-            if not same_strides(plain[index], leaf.array):
-                strided.add(index)
-        return plain, strided
+            grads[place] = _check_gradient(grads[place], leaf)
+            self._check.found[place] = address(grads[place])
+            if not same_strides(grads[place], leaf.array):
+                strided.add(place)
+        return grads, strided
 
     def launch(self, grads: Sequence[Array], strided: set[int]) -> tuple[Launch, Sequence[Array]]:
         """Return the launch for gradients that have passed ``check``, and those to step with.
@@ -92,7 +93,6 @@ class LaunchLayout:
         rows = [self._row(leaf, grad) for leaf, grad in zip(self._leaves, grads, strict=True)]
         self._others = [place for place, row in enumerate(rows) if not row.is_direct]
         self._aliasing, self._seen = Aliasing(rows), b""
-        self._only: int | None = None
         groups = list(self._groups.values())
         self._launch = Launch(rows, groups, self._guards, self._commit, own_team)
         self._strided = strided
@@ -105,23 +105,18 @@ class LaunchLayout:
 
     def _set_gradients(self, grads: Sequence[Array]) -> set[int]:
         """Note where the gradients lie now. Return those that must be copied."""
-        if len(grads) == 1 and not self._others:
-            only = address(grads[0])
-            if only == self._only:
-                return set()
-            found, self._seen = np.array([only], np.int64), b""
-        else:
-            only, found = None, addresses(grads)
-            if not self._others and found.tobytes() == self._seen:
-                return set()
+        found = self._check.found
+        seen = found.tobytes()
+        if seen == self._seen and not self._others:
+            return set()
         rows = self._launch.rows
         for place in self._others:
             rows[place].memories[1] = _gradient_memory(grads[place])
         aliased = self._aliasing.find(found)
         if not aliased:
-            self._only, self._seen = None, b""  # neither the old nor the new while they are written
+            self._seen = b""  # neither the old nor the new while they are written
             self._launch.set_gradients(found)
-            self._only, self._seen = only, found.tobytes()
+            self._seen = seen
         return aliased
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,16 +54,29 @@ class Structure:
         """
         if self.keys is None:
             return [tree]
-        if self.kind is dict:
-            self._check_mapping(tree, what, prefix)
-        else:
-            self._check_sequence(tree, what, prefix)
-        if all(child.keys is None for child in self.children):
-            return [tree[key] for key in self.keys]
+        children = self._children_of(tree, what, prefix)
+        if self._is_flat:
+            return children
         leaves: list[Any] = []
-        for key, child in zip(self.keys, self.children, strict=True):
-            leaves += child.leaves(tree[key], what, (*prefix, key))
+        for key, child, own in zip(self.keys, self.children, children, strict=True):
+            leaves += child.leaves(own, what, (*prefix, key))
         return leaves
+
+    def _children_of(self, tree: Any, what: str, prefix: Path) -> list[Any]:
+        assert self.keys is not None
+        if self.kind is not dict:
+            self._check_sequence(tree, what, prefix)
+            return list(tree)
+        if type(tree) is dict and len(tree) == len(self.keys):  # all keys there are all that there may be
+            with contextlib.suppress(KeyError):
+                return list(map(tree.__getitem__, self.keys))
+        self._check_mapping(tree, what, prefix)
+        return list(map(tree.__getitem__, self.keys))
+
+    @functools.cached_property
+    def _is_flat(self) -> bool:
+        """Whether all children are leaves."""
+        return all(child.keys is None for child in self.children)
 
     def rebuild(self, leaves: Sequence[Any]) -> Any:
         """Return a nest of this structure with these leaves."""

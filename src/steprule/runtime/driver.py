@@ -134,31 +134,13 @@ define void @write(ptr %commit) {{
   call void @write.short(ptr %shorts)
   ret void
 }}
-define void @gather(ptr %objects, i64 %n, i64 %offset, ptr %out) {{
-entry:
-  %any = icmp sgt i64 %n, 0
-  br i1 %any, label %loop, label %over
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %object.at = getelementptr ptr, ptr %objects, i64 %i
-  %object = load ptr, ptr %object.at
-  %field = getelementptr i8, ptr %object, i64 %offset
-  %word = load i64, ptr %field
-  %to = getelementptr i64, ptr %out, i64 %i
-  store i64 %word, ptr %to
-  %next = add i64 %i, 1
-  %more = icmp slt i64 %next, %n
-  br i1 %more, label %loop, label %over
-over:
-  ret void
-}}
 """
     )
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The compiled driver. All but ``alone_held``, ``gather`` and ``write`` release the interpreter lock.
+    """The compiled driver. All but ``alone_held`` and ``write`` release the interpreter lock.
 
     Attributes:
         drive: a launch: the addresses of its job and of a pool, how many workers may join, and the address of a
@@ -166,7 +148,6 @@ class Driver:
         alone: a launch on one thread: the address of its job.
         work: the life of a worker of the pool at this address; it never returns.
         call: one call of a kernel: its address, those of its addresses, start, n, and that of its scalars.
-        gather: copies a word of many objects.
         write: writes the numbers of the commit at this address.
         nothing, each_slice: the addresses of kernels: of one that does nothing, and of one that calls another for some
             slices of a parameter.
@@ -180,7 +161,6 @@ class Driver:
     alone_held: Callable[[int], None]
     work: Callable[[int], None]
     call: Callable[[int, int, int, int, int], None]
-    gather: Callable[[int, int, int, int], None]
     write: Callable[[int], None]
     nothing: int
     each_slice: int
@@ -198,8 +178,8 @@ def driver() -> Driver:
 
 def load(way: Waiting) -> Driver:
     """Return a driver whose workers wait this way."""
-    names = ("drive", "alone", "work", "call", "gather", "write", "nothing", "each_slice", "region.gnu", "region.llvm")
-    drive, alone, work, call, gather, write, nothing, each_slice, gnu, llvm = build(ir(way), *names)
+    names = ("drive", "alone", "work", "call", "write", "nothing", "each_slice", "region.gnu", "region.llvm")
+    drive, alone, work, call, write, nothing, each_slice, gnu, llvm = build(ir(way), *names)
     word, pointer = ctypes.c_int64, ctypes.c_void_p
     return Driver(
         ctypes.CFUNCTYPE(None, pointer, pointer, word, pointer)(drive),
@@ -207,7 +187,6 @@ def load(way: Waiting) -> Driver:
         ctypes.PYFUNCTYPE(None, pointer)(alone),
         ctypes.CFUNCTYPE(None, pointer)(work),
         ctypes.CFUNCTYPE(None, pointer, pointer, word, word, pointer)(call),
-        ctypes.PYFUNCTYPE(None, pointer, word, word, pointer)(gather),
         ctypes.PYFUNCTYPE(None, pointer)(write),
         nothing,
         each_slice,

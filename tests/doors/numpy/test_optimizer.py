@@ -331,6 +331,93 @@ def test_gradients_that_do_not_match_change_nothing(grads: Any, words: str) -> N
     assert optimizer.t == 2
 
 
+# Many arrays, which are looked at in one call.
+
+MANY = 40
+
+
+def _many(seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((3, 2)) for _ in range(MANY)]
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (None, r"grads\[17\] is None"),
+        (np.ones((3, 2), np.float32), r"grads\[17\] has type float32"),
+        (np.ones(6), r"grads\[17\] has shape \(6,\)"),
+        (np.ma.masked_array(np.ones((3, 2))), r"grads\[17\] is a masked array"),
+    ],
+)
+def test_one_of_many_gradients_that_does_not_match_changes_nothing(odd: Any, words: str) -> None:
+    optimizer = sr.Optimizer(_many(0), "adam")
+    optimizer.step(_many(1))
+    before, grads = _snapshot(optimizer), _many(2)
+    with pytest.raises(StructureError, match=words):
+        optimizer.step([*grads[:17], odd, *grads[18:]])
+    assert repr(_snapshot(optimizer)) == repr(before)
+    optimizer.step(grads)
+    other = sr.Optimizer(_many(0), "adam")
+    other.step(_many(1))
+    other.step(grads)
+    assert repr(_snapshot(optimizer)) == repr(_snapshot(other))
+
+
+def test_many_gradients_lie_and_look_otherwise_in_every_step() -> None:
+    optimizer, other = (sr.Optimizer(_many(0), "adam") for _ in range(2))
+    changes: list[Callable[[Any], Any]] = [
+        lambda g: g,
+        np.copy,
+        np.asfortranarray,
+        lambda g: g.view(np.memmap),
+        lambda g: np.repeat(g, 2, axis=1)[:, ::2],
+    ]
+    for turn in range(15):
+        grads = _many(turn)
+        odd = [changes[turn % 5](g) if i in (0, 17, turn) or turn % 2 else g for i, g in enumerate(grads)]
+        optimizer.step(odd)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("steprule.runtime.arrays._compiled", lambda: None)
+            other.step([g.copy() for g in grads])
+        assert repr(_snapshot(optimizer)) == repr(_snapshot(other))
+
+
+def test_one_of_many_parameters_that_became_read_only() -> None:
+    params = _many(0)
+    optimizer = sr.Optimizer(params, "adam")
+    optimizer.step(_many(1))
+    params[17].flags.writeable = False
+    before = _snapshot(optimizer)
+    with pytest.raises(StructureError, match=r"params\[17\] has become read-only"):
+        optimizer.step(_many(2))
+    assert repr(_snapshot(optimizer)) == repr(before)
+    params[17].flags.writeable = True
+    optimizer.step(_many(2))
+    assert optimizer.t == 2
+
+
+def test_many_gradients_that_are_parameters() -> None:
+    params = _many(0)
+    expected = [a - b for a, b in zip(params, [*params[1:], params[0]], strict=True)]
+    optimizer = sr.Optimizer(params, "sgd", lr=1.0)
+    optimizer.step([*params[1:], params[0]])
+    assert all(map(np.array_equal, params, expected))
+
+
+def test_many_keys_are_matched_by_key_not_by_order() -> None:
+    names = [f"layer {i}" for i in range(MANY)]
+    params = dict(zip(names, _many(0), strict=True))
+    expected = {name: params[name] - g for name, g in zip(names, _many(1), strict=True)}
+    optimizer = sr.Optimizer(params, "sgd", lr=1.0)
+    pairs = list(zip(names, _many(1), strict=True))
+    optimizer.step(dict(reversed(pairs)))
+    assert all(np.array_equal(params[name], expected[name]) for name in names)
+    with pytest.raises(StructureError, match=r"missing keys \['layer 3'\], unknown keys \['layer 40'\]$"):
+        optimizer.step({("layer 40" if name == "layer 3" else name): g for name, g in pairs})
+    assert optimizer.t == 1
+
+
 def test_a_schedule_that_fails_changes_nothing() -> None:
     bad = {"now": False}
 
