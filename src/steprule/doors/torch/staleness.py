@@ -92,11 +92,9 @@ class StalenessCheck:
         self._kept = (inputs.lists, inputs.states, inputs.slots, inputs.params, numbers)
         self._states = len(inputs.states)
         self.found: Int64s = np.zeros(len(present), np.int64)
-        tensors = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
-        shaped = [tensor for tensor in tensors if tensor.dim()]
-        metas, at_metas, dims = _metas(shaped)
+        slots, facts = [tensor for _, _, tensor in inputs.slots], _Facts()
         lists = [_ids(items) for items in inputs.lists]
-        self._also_kept = (metas, lists)
+        self._also_kept = (facts, lists)
         columns: dict[str, NDArray[Any]] = {
             "list_objects": _ids(inputs.lists),
             "list_sizes": np.array([len(items) for items in inputs.lists], np.int64),
@@ -104,13 +102,10 @@ class StalenessCheck:
             "state_items": _ids(inputs.states),
             "slot_dicts": _ids([owner for owner, _, _ in inputs.slots]),
             "slot_keys": _ids([key for _, key, _ in inputs.slots]),
-            "slot_items": _ids([tensor for _, _, tensor in inputs.slots]),
-            "tensor_objects": _ids(tensors),
-            "tensor_pointers": np.array([address_of(tensor) for tensor in tensors], np.int64),
-            "shaped_objects": _ids(shaped),
-            "shaped_dtypes": np.array([native.dtype_code(tensor.dtype) for tensor in shaped], np.int64),
-            "shaped_dims": dims,
-            "shaped_metas": at_metas,
+            "slot_items": _ids(slots),
+            "slot_facts": facts.of(slots),
+            "param_items": _ids(inputs.params),
+            "param_facts": facts.of(inputs.params),
             **numbers.columns,
             "absent_places": np.array(inputs.absent, np.int64),
             "grad_places": np.array(present, np.int64),
@@ -123,6 +118,28 @@ class StalenessCheck:
     def is_unchanged(self, states: list[Any], grads: list[Any]) -> bool:
         """Whether nothing has changed, given the values of the optimizer's state and all gradients."""
         return len(states) == self._states and native.is_unchanged(self._at, states, grads)
+
+
+class _Facts:
+    """What tensors are compared with, in memory that it holds."""
+
+    def __init__(self) -> None:
+        self._axes: list[Int64s] = []
+
+    def of(self, tensors: Sequence[Tensor]) -> Int64s:
+        """Return of each tensor where it lies, its type, the number of its axes, and where their lengths are."""
+        # Lengths and strides that many share are there once: a layout of a thousand parameters reads each tensor's.
+        kinds: dict[tuple[Any, ...], int] = {}
+        places = [kinds.setdefault((tensor.shape, tensor.stride()), len(kinds)) for tensor in tensors]
+        axes = np.array([n for kind in kinds for part in kind for n in part], np.int64)
+        self._axes.append(axes)
+        dims = np.array([len(shape) for shape, _ in kinds], np.int64)
+        facts = np.zeros((len(tensors), 4), np.int64)
+        facts[:, 0] = [address_of(tensor) for tensor in tensors]
+        facts[:, 1] = [native.dtype_code(tensor.dtype) for tensor in tensors]
+        facts[:, 2] = dims[places]
+        facts[:, 3] = np.where(dims, address(axes) + 16 * (np.cumsum(dims) - dims), 0)[places]
+        return facts
 
 
 def _job(columns: Mapping[str, NDArray[Any]]) -> Int64s:
@@ -139,23 +156,12 @@ _COUNTED = {
     "lists": "list_objects",
     "states": "state_items",
     "slots": "slot_dicts",
-    "tensors": "tensor_objects",
-    "shaped": "shaped_objects",
+    "params": "param_items",
     "shorts": "short_pointers",
     "longs": "long_pointers",
     "absent": "absent_places",
     "grads": "grad_places",
 }
-
-
-def _metas(tensors: Sequence[Tensor]) -> tuple[Int64s, Int64s, Int64s]:
-    """Return the sizes and strides of tensors, those that many share once, where each finds its own, and its axes."""
-    kinds: dict[tuple[Any, ...], int] = {}
-    places = [kinds.setdefault((tensor.shape, tensor.stride()), len(kinds)) for tensor in tensors]
-    dims = np.array([len(shape) for shape, _ in kinds], np.int64)
-    metas = np.array([n for kind in kinds for part in kind for n in part], np.int64)
-    starts = address(metas) + 16 * (np.cumsum(dims) - dims)
-    return metas, starts[places], dims[places]
 
 
 def _ids(objects: Sequence[object]) -> Int64s:

@@ -13,9 +13,8 @@ WORDS = {
         [
             *("lists", "list_objects", "list_sizes", "list_items"),
             *("states", "state_items"),
-            *("slots", "slot_dicts", "slot_keys", "slot_items"),
-            *("tensors", "tensor_objects", "tensor_pointers"),
-            *("shaped", "shaped_objects", "shaped_dtypes", "shaped_dims", "shaped_metas"),
+            *("slots", "slot_dicts", "slot_keys", "slot_items", "slot_facts"),
+            *("params", "param_items", "param_facts"),
             *("shorts", "short_pointers", "short_values"),
             *("longs", "long_pointers", "long_values"),
             *("absent", "absent_places"),
@@ -24,17 +23,17 @@ WORDS = {
     )
 }
 
-# What `is_unchanged` calls, in order: a check, the word of its number of items, and its other arguments.
+# What `is_unchanged` calls, in order: a check, the word of its number of items, and its other arguments. First the
+# gradients, which torch's guards have just read, and last the parameters, whose versions are written next.
 _CALLS = (
+    ("grads", "grads", "%grads grad_places grad_pointers %none"),
+    ("absent", "absent", "%grads absent_places %none"),
     ("lists", "lists", "list_objects list_sizes list_items"),
     ("items", "states", "%states state_items"),
-    ("slots", "slots", "slot_dicts slot_keys slot_items"),
-    ("tensors", "tensors", "tensor_objects tensor_pointers"),
-    ("shaped", "shaped", "shaped_objects shaped_dtypes shaped_dims shaped_metas"),
     ("shorts", "shorts", "short_pointers short_values"),
     ("longs", "longs", "long_pointers long_values"),
-    ("absent", "absent", "%grads absent_places %none"),
-    ("grads", "grads", "%grads grad_places grad_pointers %none"),
+    ("slots", "slots", "slot_dicts slot_keys slot_items slot_facts"),
+    ("params", "params", "param_items param_facts"),
 )
 
 # A check is 1 where its body finds %ok for every i below %n, and 0 at the first that is not. The body has %NAME.v, the
@@ -99,45 +98,22 @@ _CHECKS = {
   %ok = and i1 %fits, %same""",
     ),
     "slots": (
-        "dicts:ptr keys:ptr items:ptr",
+        "dicts:ptr keys:ptr objects:ptr facts",
         """\
-  %found = call ptr @PyDict_GetItemWithError(ptr %dicts.v, ptr %keys.v)
-  %ok = icmp eq ptr %found, %items.v""",
+  %there = call ptr @PyDict_GetItemWithError(ptr %dicts.v, ptr %keys.v)
+  %same = icmp eq ptr %there, %objects.v
+  br i1 %same, label %read, label %bad
+read:
+  %own = getelementptr [4 x i64], ptr %facts, i64 %i
+  %ok = call i1 @is_as_it_was(ptr %handle, ptr %own)""",
     ),
-    "tensors": (
-        "objects:ptr pointers:i64",
+    "params": (
+        "objects:ptr facts",
         """\
-  %failed = call i32 @aoti_torch_get_data_ptr(ptr %handle, ptr %word)
-  %found = load i64, ptr %word
-  %same = icmp eq i64 %found, %pointers.v
-  %fine = icmp eq i32 %failed, 0
-  %ok = and i1 %fine, %same""",
+  %own = getelementptr [4 x i64], ptr %facts, i64 %i
+  %ok = call i1 @is_as_it_was(ptr %handle, ptr %own)""",
     ),
     "words": ("left:i64 right:i64", "  %ok = icmp eq i64 %left.v, %right.v"),
-    # A meta holds the sizes of all axes, then the strides.
-    "shaped": (
-        "objects:ptr dtypes:i64 dims:i64 metas:ptr",
-        """\
-  %dtype.failed = call i32 @aoti_torch_get_dtype(ptr %handle, ptr %word)
-  %dtype = load i32, ptr %word
-  %dtype.wide = zext i32 %dtype to i64
-  %dtype.same = icmp eq i64 %dtype.wide, %dtypes.v
-  %dim.failed = call i32 @aoti_torch_get_dim(ptr %handle, ptr %word)
-  %dim = load i64, ptr %word
-  %dim.same = icmp eq i64 %dim, %dims.v
-  %safe = select i1 %dim.same, i64 %dim, i64 0
-  %size.failed = call i32 @aoti_torch_get_sizes(ptr %handle, ptr %word)
-  %sizes = load ptr, ptr %word
-  %sizes.same = call i64 @words(ptr %sizes, ptr %metas.v, i64 %safe)
-  %stride.failed = call i32 @aoti_torch_get_strides(ptr %handle, ptr %word)
-  %strides = load ptr, ptr %word
-  %rest = getelementptr i64, ptr %metas.v, i64 %dims.v
-  %strides.same = call i64 @words(ptr %strides, ptr %rest, i64 %safe)
-  %axes = and i64 %sizes.same, %strides.same
-  %axes.same = icmp ne i64 %axes, 0
-  %head = and i1 %dtype.same, %dim.same
-  %ok = and i1 %head, %axes.same""",
-    ),
     "shorts": (
         "pointers:ptr values:i32",
         """\
@@ -171,6 +147,54 @@ read:
 }
 
 
+# Whether a tensor lies where it did, and has the type and the axes that it had. Its facts: where it lies, its type,
+# the number of its axes, and where the sizes of all axes are, and after them the strides; 0: these are not compared.
+_IS_AS_IT_WAS = """
+define internal i1 @is_as_it_was(ptr %handle, ptr %facts) {
+entry:
+  %word = alloca i64
+  %data.failed = call i32 @aoti_torch_get_data_ptr(ptr %handle, ptr %word)
+  %data = load i64, ptr %word
+  %pointer = load i64, ptr %facts
+  %data.same = icmp eq i64 %data, %pointer
+  %data.found = icmp eq i32 %data.failed, 0
+  %data.ok = and i1 %data.found, %data.same
+  %metas.p = getelementptr i64, ptr %facts, i64 3
+  %metas = load ptr, ptr %metas.p
+  %has.axes = icmp ne ptr %metas, null
+  %more = and i1 %data.ok, %has.axes
+  br i1 %more, label %compare, label %told
+told:
+  ret i1 %data.ok
+compare:
+  %dtype.p = getelementptr i64, ptr %facts, i64 1
+  %dtype.v = load i64, ptr %dtype.p
+  %dims.p = getelementptr i64, ptr %facts, i64 2
+  %dims.v = load i64, ptr %dims.p
+  %dtype.failed = call i32 @aoti_torch_get_dtype(ptr %handle, ptr %word)
+  %dtype = load i32, ptr %word
+  %dtype.wide = zext i32 %dtype to i64
+  %dtype.same = icmp eq i64 %dtype.wide, %dtype.v
+  %dim.failed = call i32 @aoti_torch_get_dim(ptr %handle, ptr %word)
+  %dim = load i64, ptr %word
+  %dim.same = icmp eq i64 %dim, %dims.v
+  %safe = select i1 %dim.same, i64 %dim, i64 0
+  %size.failed = call i32 @aoti_torch_get_sizes(ptr %handle, ptr %word)
+  %sizes = load ptr, ptr %word
+  %sizes.same = call i64 @words(ptr %sizes, ptr %metas, i64 %safe)
+  %stride.failed = call i32 @aoti_torch_get_strides(ptr %handle, ptr %word)
+  %strides = load ptr, ptr %word
+  %rest = getelementptr i64, ptr %metas, i64 %dims.v
+  %strides.same = call i64 @words(ptr %strides, ptr %rest, i64 %safe)
+  %axes = and i64 %sizes.same, %strides.same
+  %axes.same = icmp ne i64 %axes, 0
+  %head = and i1 %dtype.same, %dim.same
+  %ok = and i1 %head, %axes.same
+  ret i1 %ok
+}
+"""
+
+
 def module(offset: int, functions: Mapping[str, int]) -> str:
     """Return the module that defines ``is_unchanged``.
 
@@ -179,7 +203,7 @@ def module(offset: int, functions: Mapping[str, int]) -> str:
         functions: the addresses of the functions called, by name.
     """
     checks = [_check(name, columns, body, offset) for name, (columns, body) in _CHECKS.items()]
-    text = "".join(["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n", *checks, _look()])
+    text = "".join(["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n", *checks, _IS_AS_IT_WAS, _look()])
     for name, address in functions.items():
         text = text.replace(f"@{name}(", f"inttoptr (i64 {address} to ptr)(")
     return text
