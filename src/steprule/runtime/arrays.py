@@ -223,7 +223,8 @@ def _fields_hold() -> bool:
         return False
     locked = np.zeros((2, 3, 4), np.float16).T
     locked.flags.writeable = False
-    return all(map(_has_fields, (np.zeros(3), locked, np.zeros((6, 5), np.float32)[::-2, 1:], np.zeros(()))))
+    kinds: list[NDArray[Any]] = [np.zeros(3), locked, np.zeros((6, 5), np.float32)[::-2, 1:], np.zeros(())]
+    return all(map(_has_fields, kinds))
 
 
 def _has_fields(array: NDArray[Any]) -> bool:

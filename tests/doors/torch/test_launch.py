@@ -397,3 +397,36 @@ def test_a_signal_while_the_addresses_of_gradients_are_noted(monkeypatch: pytest
     param.grad = first  # where the launch has seen it before
     optimizer.step()
     assert param.tolist() == [-3.0] * 3
+
+
+LOOKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "another type": lambda own: own.view(torch.bfloat16 if own.dtype == torch.float16 else torch.int32),
+    "an axis less": lambda own: own.view(16),
+    "an axis more": lambda own: own.view(4, 4, 1),
+    "other sizes": lambda own: own.view(2, 8),
+    "a size less": lambda own: own[:, :3],
+    "other strides": lambda own: own.t(),
+    "elsewhere": torch.clone,
+}
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+@pytest.mark.parametrize("name", ["parameter", "exp_avg", "exp_avg_sq"])
+@pytest.mark.parametrize("place", [0, 3, -1])
+def test_each_parameter_and_slot_is_compared(kind: str, name: str, place: int) -> None:
+    params = [torch.nn.Parameter(torch.ones(4, 4, dtype=torch.float16)) for _ in range(20)]
+    optimizer = Adam(params, lr=0.1)
+    for _ in range(2):
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+    launch = optimizer._launch
+    assert launch is not None
+    states, grads = list(optimizer.state.values()), [param.grad for param in params]
+    assert launch._staleness.is_unchanged(states, grads)
+    own = params[place] if name == "parameter" else optimizer.state[params[place]][name]
+    kept = own.data
+    own.data = LOOKS[kind](kept)
+    assert not launch._staleness.is_unchanged(states, grads)
+    own.data = kept
+    assert launch._staleness.is_unchanged(states, grads)
