@@ -11,11 +11,13 @@ import hypothesis.strategies as st
 import pytest
 
 import steprule as sr
-from steprule.backends import latex
+from steprule.backends import latex, mathml
 from steprule.backends.formula import GREEK
 from steprule.rules import CATALOGUE
 
-_SYMBOLS = {"²": "**2", "·": "*", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
+_SUMS = {"total": float, "mean": float, "norm": abs, "RMS": abs, "size": lambda x: 1}
+"""Sums over a tensor of one element."""
+_SYMBOLS = {"Σᵢ": "total", "²": "**2", "·": "*", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
 
 
 def _python(rule: sr.Rule, text: str) -> str:
@@ -28,6 +30,7 @@ def _python(rule: sr.Rule, text: str) -> str:
         text = text.replace(f"{letter}_", f"{name}_").replace(letter, name if own else known.get(name, name))
     text = re.sub(r"√(\w+)", r"sqrt(\1)", text).replace("√", "sqrt")
     # A bar opens where an operand may begin, and closes elsewhere.
+    text = re.sub(r"(^|[(+\-*/·^<>=,√] ?|if |else |and |or )‖", r"\1norm(", text).replace("‖", ")")
     text = re.sub(r"(^|[(+\-*/·^<>=,] ?|if |else |and |or )\|", r"\1abs(", text)
     while re.search(r"abs\(\|", text):
         text = text.replace("abs(|", "abs(abs(")
@@ -39,7 +42,7 @@ def _python(rule: sr.Rule, text: str) -> str:
 
 def _read_back(rule: sr.Rule, values: dict[str, Any]) -> float:
     """Compute the new parameter from the formula's text, in floats."""
-    names: dict[str, Any] = {"sqrt": math.sqrt, "abs": abs, "max": max, "min": min, "ln": math.log, **values}
+    names: dict[str, Any] = {"sqrt": math.sqrt, "abs": abs, "max": max, "min": min, "ln": math.log, **_SUMS, **values}
     names |= {"exp": math.exp, "sign": lambda x: (x > 0) - (x < 0)}
     for line in latex.text(rule).splitlines():
         left, _, right = line.partition(" ← ")
@@ -82,7 +85,7 @@ def test_a_formula_read_back_gives_the_value(text: str, seed: int) -> None:
 
 
 def _own(body: str, options: str = "lr: Rate = 0.1") -> sr.Rule:
-    names: dict[str, Any] = {"Rate": sr.Rate, "math": math, "where": sr.where, "sqrt": sr.sqrt}
+    names: dict[str, Any] = {**vars(sr), "math": math}
     exec(f"def own(theta, g, m, *, t, {options}):\n    return theta - {body} * t, m + g\n", names)
     return sr.rule(names["own"])
 
@@ -109,6 +112,34 @@ def test_what_could_mislead(body: str, text: str, tex: str) -> None:
     rule = _own(body)
     assert text in latex.text(rule)
     assert tex in latex.emit(rule)
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "tex"),
+    [
+        ("total(g * m + lr)", "Σᵢ(g·m + η)", r"\sum_i \left(g_{t} \, m_{t-1} + \eta\right)"),
+        ("total(g * m) * lr", "Σᵢ(g·m)·η", r"\left(\sum_i g_{t} \, m_{t-1}\right) \, \eta"),
+        ("(lr - total(-g))", "η - Σᵢ(-g)", r"\eta - \left(\sum_i -g_{t}\right)"),
+        ("lr * mean(g)", "mean(g)", r"\operatorname{mean}\left(g_{t}\right)"),
+        ("lr * norm(theta - g) ** 2", "‖θ - g‖^2", r"\left\lVert \theta_{t-1} - g_{t} \right\rVert^{2}"),
+        ("lr / (1 + rms(m))", "η / (1 + RMS(m))", r"\frac{\eta}{1 + \mathrm{RMS}\left(m_{t-1}\right)}"),
+        ("lr * size(g)", "size(g)", r"\operatorname{size}\left(g_{t}\right)"),
+    ],
+)
+def test_sums(body: str, text: str, tex: str) -> None:
+    """They are written as papers write them, and over all tensors they say so."""
+    rule = _own(body)
+    assert text in latex.text(rule)
+    assert tex in latex.emit(rule)
+    values = {"theta": 0.7, "g": -1.3, "m": 0.4, "lr": 0.1, "t": 3}
+    expected = 0.7 - 3 * eval(body, {**_SUMS, "rms": abs}, values)
+    assert _read_back(rule, values) == pytest.approx(expected, rel=1e-12)
+    other = _own(re.sub(r"(total|mean|norm|rms|size)\((.*?)\)", r"\1(\2, over='all')", body))
+    assert "_all" in latex.text(other)
+    assert r"\mathrm{all}" in latex.emit(other)
+    plain, over_all = ("".join(line.right for line in mathml.lines(one)) for one in (rule, other))
+    assert "<mi>all</mi>" not in plain
+    assert "<mi>all</mi>" in over_all
 
 
 def test_two_names_never_share_a_symbol() -> None:

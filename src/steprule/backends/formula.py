@@ -53,7 +53,7 @@ _BINDING = {
     "pow": POWER,
     "square": POWER,
     "sqrt": POWER,
-    "total": ATOM,
+    "total": COMPARISON,
     "mean": ATOM,
     "norm": ATOM,
     "rms": ATOM,
@@ -75,7 +75,7 @@ _PLACES = {
     "pow": (ATOM, ATOM),
     "square": (ATOM,),
     "sqrt": (ATOM,),
-    "total": (0,),
+    "total": (PRODUCT,),
     "mean": (0,),
     "norm": (0,),
     "rms": (0,),
@@ -194,7 +194,8 @@ class _Printer:
             operands[1] = style.bracket.format(operands[1])
         if op == "mul" and style.read(operands[1])[:1].isdigit():
             op = "times"  # 0.5 3 would read as one number
-        return style.table[op].format(*operands), style.binding.get(op, _BINDING.get(op, ATOM))
+        over = "" if node.name in ("", "tensor") else f" over {node.name}"
+        return style.table[f"{op}{over}"].format(*operands), style.binding.get(op, _BINDING.get(op, ATOM))
 
     def _operand(self, node: Node, place: int) -> str:
         text, binding = self._write(node)

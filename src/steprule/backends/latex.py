@@ -51,11 +51,16 @@ _LATEX = {
     "maximum": r"\max({0}, {1})",
     "minimum": r"\min({0}, {1})",
     "sign": r"\operatorname{{sign}}({0})",
-    "total": r"\operatorname{{total}}({0})",
-    "mean": r"\operatorname{{mean}}({0})",
-    "norm": r"\lVert {0} \rVert",
-    "rms": r"\operatorname{{RMS}}({0})",
-    "size": r"\operatorname{{size}}({0})",
+    "total": r"\sum_i {0}",
+    "mean": r"\operatorname{{mean}}\left({0}\right)",
+    "norm": r"\left\lVert {0} \right\rVert",
+    "rms": r"\mathrm{{RMS}}\left({0}\right)",
+    "size": r"\operatorname{{size}}\left({0}\right)",
+    "total over all": r"\sum_{{\mathrm{{all}}\ i}} {0}",
+    "mean over all": r"\operatorname{{mean}}_{{\mathrm{{all}}}}\left({0}\right)",
+    "norm over all": r"\left\lVert {0} \right\rVert_{{\mathrm{{all}}}}",
+    "rms over all": r"\mathrm{{RMS}}_{{\mathrm{{all}}}}\left({0}\right)",
+    "size over all": r"\operatorname{{size}}_{{\mathrm{{all}}}}\left({0}\right)",
 }
 
 _TEXT = {
@@ -80,11 +85,16 @@ _TEXT = {
     "maximum": "max({0}, {1})",
     "minimum": "min({0}, {1})",
     "sign": "sign({0})",
-    "total": "total({0})",
+    "total": "Σᵢ({0})",
     "mean": "mean({0})",
-    "norm": "norm({0})",
-    "rms": "rms({0})",
+    "norm": "‖{0}‖",
+    "rms": "RMS({0})",
     "size": "size({0})",
+    "total over all": "Σ_all({0})",
+    "mean over all": "mean_all({0})",
+    "norm over all": "‖{0}‖_all",
+    "rms over all": "RMS_all({0})",
+    "size over all": "size_all({0})",
 }
 
 
@@ -122,7 +132,15 @@ def _latex_function(name: str) -> str:
 def _style(spellings: Mapping[str, str], latex: bool) -> Style:
     if not latex:
         name = functools.partial(_text_name, spellings)
-        return Style(_TEXT, "({0})", {}, {}, name, lambda f: FUNCTIONS.get(f, f), lambda x: (plain_number(x), ATOM))
+        return Style(
+            _TEXT,
+            "({0})",
+            {"total": (0,)},
+            {"total": ATOM},
+            name,
+            lambda f: FUNCTIONS.get(f, f),
+            lambda x: (plain_number(x), ATOM),
+        )
     return Style(
         table=_LATEX,
         bracket=r"\left({0}\right)",

@@ -25,6 +25,8 @@ from steprule.rules.rule import Variant
 
 __all__ = ["Line", "lines", "symbols"]
 
+# The font of the lab has ∥, which is a sign between two things elsewhere.
+_NORM = '<mrow><mo form="prefix" lspace="0" rspace="0">∥</mo>{0}<mo form="postfix" lspace="0" rspace="0">∥</mo></mrow>'
 _TABLE = {
     "add": "{0}<mo>+</mo>{1}",
     "sub": "{0}<mo>−</mo>{1}",
@@ -55,11 +57,17 @@ _TABLE = {
     "maximum": "<mi>max</mi><mo>(</mo>{0}<mo>,</mo>{1}<mo>)</mo>",
     "minimum": "<mi>min</mi><mo>(</mo>{0}<mo>,</mo>{1}<mo>)</mo>",
     "sign": "<mi>sign</mi><mo>(</mo>{0}<mo>)</mo>",
-    "total": "<mi>total</mi><mo>(</mo>{0}<mo>)</mo>",
+    "total": "<munder><mo>∑</mo><mi>i</mi></munder>{0}",
     "mean": "<mi>mean</mi><mo>(</mo>{0}<mo>)</mo>",
-    "norm": "<mo>‖</mo>{0}<mo>‖</mo>",
+    "norm": _NORM,
     "rms": "<mi>RMS</mi><mo>(</mo>{0}<mo>)</mo>",
     "size": "<mi>size</mi><mo>(</mo>{0}<mo>)</mo>",
+    "total over all": '<munder><mo>∑</mo><mrow><mi>all</mi><mspace width="0.17em"/><mi>i</mi></mrow></munder>{0}',
+    "norm over all": f"<msub>{_NORM}<mi>all</mi></msub>",
+    **{
+        f"{op} over all": f"<msub><mi>{word}</mi><mi>all</mi></msub><mo>(</mo>{{0}}<mo>)</mo>"
+        for op, word in (("mean", "mean"), ("rms", "RMS"), ("size", "size"))
+    },
 }
 
 

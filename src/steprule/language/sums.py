@@ -121,7 +121,10 @@ def rounded_once(numbers: Sequence[float]) -> float:
     except ValueError:  # infinities of both signs
         return math.nan
     except OverflowError:  # too large, if only on the way
-        exact = sum(map(Fraction, numbers), Fraction(0))
+        beyond = sum(number for number in numbers if not math.isfinite(number))
+    if beyond:  # infinite, or NaN
+        return beyond
+    exact = sum(map(Fraction, numbers), Fraction(0))
     try:
         return float(exact)
     except OverflowError:

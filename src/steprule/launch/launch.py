@@ -135,7 +135,7 @@ class Launch(Recipe[Pass]):
 
     def _is_per_row(self, kind: PassKind) -> bool:
         """Whether each row has scalars of its own, since these depend on sums over it."""
-        return any(group.values.passes(kind) for group in self.groups)
+        return any(group.values.is_per_tensor(kind) for group in self.groups)
 
     def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
         """Let each row have scalars of its own, with the sums over it, and return what there is of each group."""

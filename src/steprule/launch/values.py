@@ -186,9 +186,10 @@ class GroupValues(MutableMapping[str, Any]):
         evaluation = self._step if which == "step" else self._evaluation(which)
         return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed, per_row)
 
-    def passes(self, kind: PassKind) -> int:
-        """Return how many passes come before a step, for its sums over each tensor."""
-        return len(pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, kind).before)
+    def is_per_tensor(self, kind: PassKind) -> bool:
+        """Whether a step takes numbers of each tensor: sums over it, or how many elements it has."""
+        own = pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, kind)
+        return bool(own.before) or own.split_prelude[1] is not None
 
     @property
     def scalar_places(self) -> list[int]:
