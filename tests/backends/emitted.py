@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 import steprule as sr
-from steprule.compile import Plan
+from steprule.compile import BLOCK, Plan
 from steprule.engine import plan
 from steprule.formats import FORMATS, Storage
-from steprule.rules import CATALOGUE, Rule
+from steprule.language import mean, total
+from steprule.rules import CATALOGUE, FirstMoment, NonNegative, Rule
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, unlike_defaults, wild
 from tests.formats.test_kernels import Run, rows_and_groups, storage_of
 
@@ -29,7 +30,29 @@ def unusual(theta, g, E_g, count: sr.Scalar, *, t, lr=0.01, s0=0.5, x1=2.0, mixe
     return theta - lr * x1 * sr.where(E_g == E_g, mixed * E_g, -g) / (1 + count * count), E_g, count
 
 
-RULES = {**CATALOGUE, **COMBINED, "unusual": unusual}
+@sr.rule
+def layerwise(theta, g, m: FirstMoment, v: NonNegative, *, t, lr=0.01, beta1=0.9, beta2=0.99, eps=1e-6):
+    """Two sums in one pass: of the parameter, and of what is computed again to step."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    step = (m / (1 - beta1**t)) / (sr.sqrt(v / (1 - beta2**t)) + eps)
+    length, moved = math.sqrt(total(theta * theta)), math.sqrt(total(step * step))
+    ratio = sr.where((length > 0) & (moved > 0), length / (moved + 1e-30), 1.0)
+    return theta - lr * ratio * step, m, v
+
+
+@sr.rule
+def standardized(theta, g, sums, n, size: sr.Scalar, *, t, lr=0.1, beta=0.9):
+    """A sum that takes another, a mean, a scalar slot; names that emitted code uses itself."""
+    centred = g - mean(g)
+    scaled = centred / (math.sqrt(mean(centred * centred)) + 1e-6)
+    sums = beta * sums + (1 - beta) * scaled
+    return theta - lr * sums - size * 1e-3 - 0.01 * n, sums, 0.5 * n + sr.sign(g), 0.5 * size + 1 / t
+
+
+SUMMING: dict[str, Rule] = {"layerwise": layerwise, "standardized": standardized}
+"""Rules with sums over the tensor."""
+RULES = {**CATALOGUE, **COMBINED, "unusual": unusual, **SUMMING}
 _LOW = [("8bit", "float32", "nearest"), ("bfloat16", "bfloat16", "stochastic"), ("8bit", "bfloat16", "split24")]
 
 
@@ -46,7 +69,8 @@ class Case:
     def id(self) -> str:
         options = "".join(f"-{key}={value}" for key, value in self.options)
         kept = self.storage
-        return f"{self.rule.name}{options}-{kept.parameter.name}-{kept.weights}{self._states}"
+        size = math.prod(self.shape)
+        return f"{self.rule.name}{options}-{kept.parameter.name}-{kept.weights}{self._states}-{size}"
 
     @property
     def _states(self) -> str:
@@ -71,7 +95,9 @@ def _cases() -> list[Case]:
         found.append(Case(rule, (), storage_of(rule, state, dtype, way), (3, 150)))
         if set(rule.slots) - set(rule.scalars):  # rows of a number of elements that is odd
             found.append(Case(rule, (), storage_of(rule, "4bit"), (3, 151)))
-    return found + [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in (*COMBINED.values(), unusual)]
+    others = (*COMBINED.values(), unusual, *SUMMING.values())
+    found += [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in others]
+    return found + [Case(rule, (), Storage(FORMATS["float64"]), (2 * BLOCK + 77,)) for rule in SUMMING.values()]
 
 
 MATRIX = {case.id: case for case in _cases()}
@@ -79,13 +105,14 @@ MATRIX = {case.id: case for case in _cases()}
 
 @dataclass(frozen=True)
 class Recorded:
-    """Planes before the first step, the gradient of each step, and planes and scalar slots after each."""
+    """Planes before the first step, the gradient of each, planes and slots after it, and what preludes have given."""
 
     start: dict[str, Array]
     gradients: list[Array]
     scalars: dict[str, float]
     planes: list[dict[str, Array]]
     slots: list[dict[str, float]]
+    numbers: list[list[Array]]
 
     def check(self, step: int, planes: dict[str, Array], slots: dict[str, float], what: str) -> None:
         """Assert that a target has these bits after a step."""
@@ -110,7 +137,7 @@ def record(case: Case, name: str, seed: int = 9, tensor: int = 4) -> Recorded:
             run.planes[slot][...] = value
     start, scalars = _copied(run.planes), dict(run.scalars)
     rows, length, _ = rows_and_groups(case.shape)
-    gradients, planes, slots = [], [], []
+    gradients, planes, slots, numbers = [], [], [], []
     for _ in range(STEPS):
         # Mostly of one size, so that slots stay alive; wild now and then.
         plain = rng.standard_normal(case.shape)
@@ -120,7 +147,8 @@ def record(case: Case, name: str, seed: int = 9, tensor: int = 4) -> Recorded:
         run.step()
         planes.append(_copied(run.planes))
         slots.append(dict(run.scalars))
-    return Recorded(start, gradients, scalars, planes, slots)
+        numbers.append(run.numbers)
+    return Recorded(start, gradients, scalars, planes, slots, numbers)
 
 
 def _copied(planes: dict[str, Array]) -> dict[str, Array]:

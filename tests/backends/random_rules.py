@@ -1,7 +1,7 @@
-"""Rules at random, as source: every operation, both stages, every kind of slot and option of the language.
+"""Rules at random, as source: every operation, both stages, sums, every kind of slot and option of the language.
 
-A rule follows from a number. Numbers of the host are kept within bounds, so that Python raises nothing; numbers of
-elements mostly so, so that infinities and NaN come about and do not hide everything else.
+A rule follows from a number; every third has sums over its tensor. Numbers of the host are kept within bounds, so that
+Python raises nothing; numbers of elements mostly so, so that infinities and NaN come about and do not hide all else.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ _ELEMENT = (
     *("{3} / (1 + {0} ** 2)", "(1 - {3}) * {0} + {3} * {1}", "{0} - {0}", "sr.maximum({0}, {3})"),
     *("sr.where({2}, {3}, {0})", "sr.where({2}, {0}, 0.0)", "sr.where({2}, {3}, 0.3)"),
 )
+_SUMS = ("total", "mean", "norm", "rms", "size")
 _CONDITIONS = ("{0} < {1}", "{0} <= {1}", "{0} > {1}", "{0} >= {1}", "{0} == {1}", "{0} != {1}")
 _JOINED = ("{0} & {1}", "{0} | {1}", "~({0})", "({0}) & (flag)", "(flag) | ({0})")
 _NUMBERS = ("0.5", "2", "-1.5", "1e-3", "3.0", "0.1", "1", "-0.25", "7")
@@ -82,6 +83,11 @@ class Random:
     source: str
     choices: tuple[dict[str, Any], ...]
 
+    @property
+    def has_sums(self) -> bool:
+        """Whether it sums over its tensor."""
+        return any(f"= sr.{word}(" in self.source for word in _SUMS)
+
     def given(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return the values that have an effect, which an optimizer takes."""
         rule, of_starts = self.rule, {x for x in self.rule.init.values() if isinstance(x, str)}
@@ -96,6 +102,8 @@ class _Writer:
     def __init__(self, rng: np.random.Generator, hosts: list[str], elements: list[str]) -> None:
         self._rng = rng
         self.hosts, self.elements = hosts, elements
+        self.sums: list[str] = []
+        """What depends on sums, so that no scalar slot may depend on it."""
         self.host_conditions: list[str] = []
         self.conditions: list[str] = []
         self.lines: list[str] = []
@@ -160,6 +168,16 @@ class _Writer:
             one, other = (f"{self.element()} {self.some('+', '-', '*')} {self.host()}" for _ in range(2))
             self._keep(self.elements, f"x{number}", f"{one} if {asked} else {other}")
 
+    def sum(self) -> None:
+        """Write a line with a number of the tensor, where that is not too large."""
+        word, name = self.some(*_SUMS), f"h{len(self.lines)}"
+        summed = (
+            f"{self.element()} {self.some('+', '-', '*')} {self.some('theta', 'g')}"  # some are numbers of the host
+        )
+        self.lines.append(f"z{name} = sr.{word}({summed})")
+        self._keep(self.hosts, name, f"sr.where(abs(z{name}) < 50.0, z{name}, 0.5)")
+        self.sums.append(name)
+
     def mixed(self) -> str:
         """Return an element of all that is not used yet: what nothing uses would not be computed."""
         text = "\n".join(self.lines)
@@ -173,6 +191,12 @@ class _Writer:
     def _keep(self, names: list[str], name: str, text: str) -> None:
         self.lines.append(f"{name} = {text}")
         names.append(name)
+        if set(re.findall(r"\w+", text)) & set(self.sums):
+            self.sums.append(name)
+
+    def without_sums(self) -> list[str]:
+        """Return the numbers of the host that a scalar slot may depend on."""
+        return [name for name in self.hosts if name not in self.sums]
 
     def _within(self, text: str) -> str:
         return self.some("sr.minimum(sr.maximum({0}, -50.0), 50.0)", "({0}) / (1 + abs({0}))").format(f"({text})")
@@ -198,9 +222,12 @@ def _source(number: int) -> str:
     writer = _Writer(rng, hosts, ["theta", "g", "g", *read])
     writer.lines.append(f"limit_ = 0.75 + 0.125 * {writer.some(*hosts)} if limit is None else limit")
     writer.hosts.append("limit_")
-    for _ in range(int(rng.integers(6, 24))):
+    for k in range(int(rng.integers(6, 24))):
+        if number % 3 == 2 and k % 4 == 1:
+            writer.sum()
         writer.line()
     returned = [_new(writer, name, kind, hosts) for name, kind in slots.items()]
+    writer.hosts = writer.without_sums()
     divided = {name: name if is_read else writer.host() for name, is_read in scalars.items()}
     returned += [f"{writer.some(*writer.hosts)} / (1 + abs({by}))" for by in divided.values()]
     rate = " * ".join([writer.some("0.01", "0.125", *names), *(f"(1 + {name})" for name in [*names, "limit_"])])

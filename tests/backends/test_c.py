@@ -15,14 +15,17 @@ import pytest
 
 import steprule as sr
 from steprule.backends import c, javascript
+from steprule.backends.c_helpers import HELPERS
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
+from steprule.language.sums import rounded_once
 from steprule.rules import load
 from tests import ROOT
 from tests.backends.emitted import MATRIX, STEPS, recorded
-from tests.cases import Array
+from tests.backends.exact_sums import HARD
+from tests.cases import Array, assert_same_bits
 from tests.formats.test_kernels import rows_and_groups
 
 pytestmark = pytest.mark.apart
@@ -67,7 +70,7 @@ class Steps:
         arguments: list[Any] = [ctypes.c_size_t(size) for size in sizes]
         arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in self._recipe.planes]
         arguments += [ctypes.c_uint64(seed), ctypes.c_uint64(tensor)] if self._recipe.inputs else []
-        names = list(self._recipe.prelude.arguments)
+        names = [name for name in self._recipe.prelude.arguments if name not in self._recipe.late_arguments]
         for name in [*names, *(["t"] if self._recipe.inputs and "t" not in names else [])]:
             is_slot = name in self._slots
             number = t if name == "t" else values.get(name)
@@ -85,6 +88,32 @@ def test_every_rule_has_the_referees_bits(library: ctypes.CDLL, name: str) -> No
         planes[case.rule.gradient][...] = expected.gradients[t - 1]
         steps.step(t, case.values, case.shape, 9, 4)
         expected.check(t - 1, planes, steps.slots, name)
+
+
+def test_sums_are_rounded_once(tmp_path: Path) -> None:
+    """Whatever the order: an exact sum, in the text that every rule with sums has."""
+    main = """
+double sum_of(size_t count, const double *numbers)
+{
+    exact_sum sum = {{0}, 0.0};
+    for (size_t i = 0; i < count; ++i)
+        exact_add(&sum, numbers[i]);
+    return exact_rounded(&sum);
+}
+"""
+    head = "#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n"
+    for flags in (("gcc", "-std=c99"), ("g++", "-std=c++17", "-O3")):
+        folder = tmp_path / flags[0]
+        folder.mkdir()
+        text = f"{head}{HELPERS['exact_add']}{main}"
+        text = text if flags[0] == "gcc" else text.replace("\ndouble sum_of", '\nextern "C" double sum_of')
+        out = compiled(folder, {"sums": text}, *flags[1:], *FLAGS, compiler=flags[0])
+        function = ctypes.CDLL(str(out)).sum_of
+        function.restype = ctypes.c_double
+        for numbers in HARD:
+            given = (ctypes.c_double * len(numbers))(*numbers)
+            found = np.array([function(ctypes.c_size_t(len(numbers)), given)])
+            assert_same_bits(found, np.array([rounded_once(numbers)]), str(numbers))
 
 
 def _adam() -> str:

@@ -20,9 +20,11 @@ from steprule.backends.javascript_math import HELPERS
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage, keys, stream
+from steprule.language.sums import rounded_once
 from steprule.rules import CATALOGUE
 from tests.backends.emitted import MATRIX, STEPS, Case, Recorded, recorded
-from tests.cases import Array
+from tests.backends.exact_sums import HARD
+from tests.cases import Array, assert_same_bits
 from tests.formats.test_kernels import rows_and_groups
 
 pytestmark = pytest.mark.apart
@@ -35,18 +37,24 @@ const ARRAYS = { float32: Float32Array, float64: Float64Array, uint8: Uint8Array
 const read = ({ dtype, data }) => new ARRAYS[dtype](Uint8Array.from(Buffer.from(data, "base64")).buffer);
 const out = {};
 for (const job of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
-  const { prelude, kernel } = await import(job.file);
+  const module = await import(job.file);
   const planes = job.planes.map(read), slots = { ...job.slots }, steps = [];
   job.gradients.forEach((given, index) => {
     planes[1].set(read(given));
-    const t = index + 1, values = { ...job.values, ...slots, t };
-    const numbers = prelude(...job.arguments.map((name) => values[name]));
-    const row = job.numbers ? read(job.numbers[index]) : numbers.slice(0, job.row);
-    job.slot_names.forEach((name, k) => { slots[name] = numbers[job.row + k]; });
-    const rest = job.keys ? [job.keys[index], [0, job.stream]] : [];
-    kernel(...planes, row, ...rest, ...(job.rows === null ? [] : [job.rows]));
+    const t = index + 1, sums = [], size = Math.max(1, planes[0].length);
+    const values = { ...job.values, ...slots, t, _total: sums, _size: size };
+    const found = job.passes.map((one, k) => {
+      const numbers = module[one.prelude](...one.arguments.map((name) => values[name]));
+      const row = job.numbers ? read(job.numbers[index][k]) : numbers.slice(0, one.row);
+      const rest = one.keys ? [one.keys[index], [0, job.stream]] : [];
+      if (one.sums) rest.unshift(sums);
+      module[one.kernel](...planes, row, ...rest, ...(one.rows === null ? [] : [one.rows]));
+      return numbers;
+    });
+    job.slot_names.forEach((name, k) => { slots[name] = found.at(-1)[job.passes.at(-1).row + k]; });
     const bytes = (a) => Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString("base64");
-    steps.push({ planes: planes.map(bytes), slots: { ...slots }, numbers: bytes(Float64Array.from(numbers)) });
+    const numbers = found.map((row) => bytes(Float64Array.from(row)));
+    steps.push({ planes: planes.map(bytes), slots: { ...slots }, numbers });
     if (job.scalars) Object.assign(slots, job.scalars[index]);
   });
   out[job.name] = steps;
@@ -72,7 +80,6 @@ def job(name: str, case: Case, expected: Recorded, file: Path) -> dict[str, Any]
     """Write a case's module, and return what the driver is told of it."""
     recipe = case.plan
     file.write_text(javascript.emit(recipe))
-    rows, _, _ = rows_and_groups(case.shape)
     return {
         "name": name,
         "file": str(file),
@@ -81,10 +88,21 @@ def job(name: str, case: Case, expected: Recorded, file: Path) -> dict[str, Any]
         "slots": expected.scalars,
         "slot_names": recipe.prelude.scalar_slots,
         "values": {key: value for key, value in case.values.items() if isinstance(value, (int, float))},
-        "arguments": recipe.prelude.arguments,
-        "row": len(recipe.prelude.conditions),
-        "keys": [keys(SEED, t) for t in range(1, STEPS + 1)] if recipe.inputs else None,
+        "passes": [_pass(part, case) for part in javascript.parts(recipe)],
         "stream": stream(TENSOR),
+    }
+
+
+def _pass(part: javascript.Part, case: Case) -> dict[str, Any]:
+    rows, _, _ = rows_and_groups(case.shape)
+    recipe = part.plan
+    return {
+        "prelude": part.prelude,
+        "kernel": part.kernel,
+        "arguments": javascript.arguments(recipe),
+        "row": len(recipe.prelude.conditions),
+        "sums": len(recipe.sums),
+        "keys": [keys(SEED, t) for t in range(1, STEPS + 1)] if recipe.inputs else None,
         "rows": rows if recipe.has_groups else None,
     }
 
@@ -175,6 +193,20 @@ def test_remainders_are_pythons(tmp_path: Path) -> None:
     pairs = [(x, y) for x in (-7.5, -6.0, -0.0, 0.0, 1e17, 7.5) for y in (-2.5, -2.0, 2.0, 2.5)]
     for name, function in (("floor_mod", operator.mod), ("floor_divide", operator.floordiv)):
         assert _called(tmp_path, name, pairs) == [function(x, y) for x, y in pairs]
+
+
+def test_sums_are_rounded_once(tmp_path: Path) -> None:
+    script = f"""
+{HELPERS["rounded_once"]}
+import {{ readFileSync }} from "node:fs";
+const number = (text) => (text === "inf" ? Infinity : text === "-inf" ? -Infinity : Number(text));
+const given = JSON.parse(readFileSync(process.argv[2], "utf8")).map((row) => row.map(number));
+process.stdout.write(JSON.stringify(given.map((row) => String(rounded_once(row)))));
+"""
+    (tmp_path / "given.json").write_text(json.dumps([[repr(x) for x in numbers] for numbers in HARD]))
+    found = [float(text) for text in json.loads(node(tmp_path, script, str(tmp_path / "given.json")))]
+    for numbers, ours in zip(HARD, found, strict=True):
+        assert_same_bits(np.array([ours]), np.array([rounded_once(numbers)]), str(numbers))
 
 
 def test_names_of_javascript_are_avoided(tmp_path: Path) -> None:

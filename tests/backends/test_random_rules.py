@@ -14,8 +14,9 @@ import pytest
 import steprule as sr
 from steprule.backends import latex
 from steprule.engine import plan
-from steprule.formats import FORMATS, Storage
+from steprule.formats import FORMATS, GROUP, Storage
 from steprule.language.ops import OPS
+from steprule.language.sums import SUMS
 from steprule.language.walk import postorder
 from tests.backends.random_rules import FUNCTIONS, MANY, SOME, gradients, random_rule, told
 from tests.cases import Array, Direct, assert_same_bits
@@ -73,11 +74,13 @@ def test_the_referee_is_the_rule_in_formats(number: int) -> None:
     made, values = random_rule(number), random_rule(number).choices[number % 2]
     storage = storage_of(made.rule, *MATRIX[(7 * number + 3) % len(MATRIX)])
     rng = np.random.default_rng(zlib.crc32(made.source.encode()))
+    # Sums are in the order of groups: in that of the array where each row is one.
+    shape = (2, GROUP) if made.has_sums else (2, 150)
     with told(made):
-        run = Run(made.rule, storage, (2, 150), "numpy", seed=3, number=2, **values)
-        run.set(**{made.rule.parameter: rng.standard_normal((2, 150))})
+        run = Run(made.rule, storage, shape, "numpy", seed=3, number=2, **values)
+        run.set(**{made.rule.parameter: rng.standard_normal(shape)})
         loops = Loops(run)
-        for g in gradients(rng, (2, 150), 2):
+        for g in gradients(rng, shape, 2):
             run.set(g=g)
             loops.step(run.planes["g"])
             run.step()
@@ -118,6 +121,7 @@ def test_the_rules_say_all_that_the_language_has() -> None:
     assert wanted - {op for stage, op in said if stage == "element"} == set()
     assert (wanted | {"pow", "mod", "floordiv"}) - {op for stage, op in said if stage == "host"} == set()
     assert {f"math.{name}" for name in FUNCTIONS if name != "sqrt"} - {op for _, op in said} == set()
+    assert set(SUMS) - {op for stage, op in said if stage == "tensor"} == set()
     assert any(rule.scalars for rule in rules)
     assert any(rule.non_negative for rule in rules)
     assert any(rule.init for rule in rules)

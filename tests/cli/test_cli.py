@@ -80,6 +80,49 @@ def test_every_target_takes_slots_of_numbers_of_the_host(target: str, tmp_path: 
     assert _run("emit", "own.py", "--target", target, cwd=tmp_path)
 
 
+_SCALED = """\
+import steprule as sr
+
+
+@sr.rule
+def scaled(theta, g, m, *, lr: sr.Rate = 0.1, beta: sr.Decay = 0.9):
+    m = beta * m + (1 - beta) * g
+    return theta - lr * sr.norm(theta) / (sr.rms(m) + 1e-6) * m, m
+"""
+_MARKS = {"llvm": ";", "asm": "#", "triton": "#", "c": "//", "javascript": "//", "numpy": "#"}
+
+
+@pytest.mark.parametrize("target", _MARKS)
+def test_emit_says_what_each_pass_moves(target: str, tmp_path: Path) -> None:
+    """Bytes of an element, to and from memory: of a rule without sums in one pass, and of one with sums in two."""
+    mark = _MARKS[target]
+    plain = _run("emit", "adam", "--target", target)
+    words = "which moves 28 bytes of each: reads theta g m v, writes theta m v."
+    assert plain.startswith(f"{mark} One pass over the elements, {words}\n")
+    assert "Pass 1" not in plain
+    (tmp_path / "own.py").write_text(_SCALED)
+    text = _run("emit", "own.py", "--target", target, cwd=tmp_path)
+    lines = text.splitlines()
+    assert lines[:3] == [
+        f"{mark} 2 passes over the elements, which move 32 bytes of each:",
+        f"{mark}   sums0: 12 bytes; reads theta g m, sums up _total0 _total1",
+        f"{mark}   step: 20 bytes; reads theta g m, writes theta m",
+    ]
+    names = {"c": ["void scaled_sums0(", "void scaled_step(", "void scaled("]}
+    names["javascript"] = ["function sums0(", "function kernel("]
+    parts = names.get(target, [f"{mark} Pass 1 of 2, sums0:", f"{mark} Pass 2 of 2, step:"])
+    assert all(text.count(part) == 1 for part in parts)
+
+
+def test_emit_counts_what_formats_move() -> None:
+    """A code is a byte, and a scale one for 128 elements; half a byte where two share one."""
+    text = _run("emit", "adam", "--target", "numpy", "--states", "8bit", "--dtype", "bfloat16")
+    words = "10.03 bytes of each: reads theta g m m.scale v v.scale, writes theta m m.scale v v.scale."
+    assert words in text.splitlines()[0]
+    text = _run("emit", "adam", "--target", "numpy", "--states", "4bit")
+    assert "which moves 14.03 bytes of each" in text.splitlines()[0]
+
+
 def test_the_emitted_numpy_text_is_the_step() -> None:
     names: dict[str, Any] = {}
     exec(_run("emit", "adamw", "--target", "numpy", "--set", "scale_by_lr=false"), names)

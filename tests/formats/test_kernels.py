@@ -5,18 +5,20 @@ from __future__ import annotations
 import ctypes
 import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from steprule.compile import Plan, Plane
-from steprule.engine import kernel, plan
+from steprule.compile import SIZE, Plan, Plane
+from steprule.engine import PassKey, kernel, plan
 from steprule.formats import FORMATS, GROUP, STATES, WEIGHT_FORMATS, Storage, keys, stream
 from steprule.language import where
+from steprule.language.sums import rounded_once
 from steprule.launch.backends import BACKENDS
+from steprule.launch.sums import blocks_of
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.declare import rule as declared
 from steprule.rules.hyperparameters import NonNegative
@@ -98,7 +100,10 @@ class Run:
         starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
         self.start = {slot: self.values[x] if isinstance(x, str) else x for slot, x in starts.items()}
         self.scalars = {slot: self.start[slot] for slot in rule.slots if slot in rule.scalars}
-        self._kernel = kernel(rule, self.variant, storage, BACKENDS[backend]) if backend else None
+        self.numbers: list[Array] = []  # what the prelude of each pass has given in the last step
+        last = plan(rule, self.variant, storage)
+        passes: list[PassKey] = [*(("step", number) for number in range(len(last.before))), "step"]
+        self._kernels = [kernel(rule, self.variant, storage, BACKENDS[backend], kind=x) for x in passes if backend]
 
     def set(self, **given: Any) -> Run:
         """Give planes their values: words as they are, numbers rounded to the parameter's type."""
@@ -112,35 +117,43 @@ class Run:
         return self
 
     def step(self, g: Array | None = None, parts: Sequence[tuple[int, int]] | None = None) -> Run:
-        """Take one step, in one call or in several."""
+        """Take one step: each pass in one call; the last in several, where there are parts."""
         self.t += 1
         if g is not None:
             self.set(**{self.rule.gradient: g})
         before = self.planes[self.rule.gradient].copy()
-        row = self._row()
-        assert self._kernel is not None
-        if isinstance(self._kernel.code, MachineCode):
-            self._call(self._kernel.plan, self._kernel.code.address, row, parts)
-        else:
-            origin = {"origin": (self.first, self.stream)} if self._kernel.plan.inputs else {}
-            self._kernel.code(*self.planes.values(), row, **origin)
+        assert self._kernels
+        self.numbers = []
+        found = {SIZE: float(max(1, self.planes[self.rule.parameter].size))}
+        for made in self._kernels:
+            recipe, row = made.plan, self._row(made.plan, found)
+            sums = np.zeros((blocks_of(recipe, self.shape), len(recipe.sums)))
+            if isinstance(made.code, MachineCode):
+                self._call(recipe, made.code.address, row, sums, None if recipe.sums else parts)
+            else:
+                origin = {"origin": (self.first, self.stream)} if recipe.inputs else {}
+                made.code(*self.planes.values(), row, **origin, **({"sums": sums} if recipe.sums else {}))
+            found |= zip(recipe.totals, (rounded_once(column) for column in sums.T.tolist()), strict=True)
         for array in self.planes.values():
             assert_guards(array)
         assert self.planes[self.rule.gradient].tobytes() == before.tobytes(), "the gradient is only read"
         return self
 
-    def _row(self) -> Array:
-        prelude = plan(self.rule, self.variant, self.storage).prelude
-        hosts = {**self.values, **self.scalars, "t": self.t}
+    def _row(self, recipe: Plan, found: Mapping[str, float]) -> Array:
+        prelude = recipe.prelude
+        hosts = {**self.values, **self.scalars, **found, "t": self.t}
         numbers = prelude.function(*(hosts[name] for name in prelude.arguments))
         count = len(prelude.conditions)
+        self.numbers.append(np.array(numbers, np.float64))
         self.scalars.update(zip(prelude.scalar_slots, numbers[count:], strict=True))
         return np.array([*numbers[:count], *keys(self.seed, self.t)], np.float64)
 
-    def _call(self, recipe: Plan, address: int, row: Array, parts: Sequence[tuple[int, int]] | None) -> None:
+    def _call(
+        self, recipe: Plan, address: int, row: Array, sums: Array, parts: Sequence[tuple[int, int]] | None
+    ) -> None:
         rows, length, groups = rows_and_groups(self.shape)
         pointers = [array.ctypes.data for array in self.planes.values()]
-        words = np.array([*pointers, length, groups, self.first, self.stream], np.int64)
+        words = np.array([*pointers, length, groups, self.first, self.stream, sums.ctypes.data], np.int64)
         function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
         for start, n in parts or [(0, rows * (groups if recipe.has_groups else length))]:
             function(words.ctypes.data, start, n, row.ctypes.data)

@@ -159,6 +159,14 @@ def test_what_is_wrong_is_said(tmp_path: Path, arguments: list[str], words: str)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_rule_of_ones_own_with_a_mean(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace("sr.sign(g)", "(g - sr.mean(g)) / (sr.norm(g) + 1e-6)"))
+    assert "Wrote page.html" in _run("own.py:mine", "--output", "page.html", "--no-open", cwd=tmp_path)
+    text = (tmp_path / "page.html").read_text()
+    assert "return { prelude0, sums0, prelude, kernel };" in text
+    assert text.count("function rounded_once(") == 1
+
+
 def test_a_rule_that_javascript_cannot_say(tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(
         OWN.replace("lr * sr.sign(g)", "math.erf(lr) * g").replace("import s", "import math\nimport s", 1)

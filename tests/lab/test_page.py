@@ -74,6 +74,14 @@ def made(theta, g, *, lr: Rate = 0.01):
     return theta - lr * g
 
 
+@sr.rule
+def centred(theta, g, m, *, lr: Rate = 0.02, beta: Decay = 0.9):
+    """It sums over its tensor, which is the point."""
+    m = beta * m + (1 - beta) * (g - 0.5 * sr.mean(g))
+    length = sr.norm(m)
+    return theta - lr * m / (length + 0.1) * (1 + sr.rms(theta)), m
+
+
 NAMES_RULES = {rule.name: rule for rule in (collides, sly, made)}
 
 
@@ -95,6 +103,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "negative": lab.View((sr.rules.sgd,), lab.own("x*y + 10"), (1.0, -1.2)),
         "names": lab.View(tuple(NAMES_RULES.values())),
         "copy": lab.View((same,)),
+        "sums": lab.View((centred,)),
         "elsewhere": lab.View(surface=SURFACES["rosenbrock"]),
         "undefined": lab.View((sr.rules.sgd,), lab.own(UNDEFINED)),
     }
@@ -238,6 +247,19 @@ def test_paths_of_every_rule_are_numpys(opened: Opened) -> None:
     for first in range(0, len(menu()), 6):
         follow(page, link(surface="rosenbrock", rules=",".join(list(menu())[first : first + 6]), steps=400, noise=0.5))
         assert_numpys_bits(page, "rosenbrock")
+
+
+def test_a_rule_with_sums_is_numpys(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam,centred", look="centred", steps=60, t=7), which="sums")
+    settle(page)
+    run = page.evaluate(_RUNS)["runs"]["centred"]
+    expected = lab.trajectory(centred, SURFACES["beale"], 60, lr=run["values"]["lr"])
+    assert_same_bits(_points(run), expected, "centred")
+    # Its formula shows what the sums of a step come to.
+    page.locator("#formula [data-line=length]").focus()
+    shown = float(page.locator("#formula [data-line=length] .result").text_content() or "nan")
+    m = np.array(page.evaluate("Array.from(lab.runs.get('centred').run.names.get('m').slice(14, 16))"), np.float32)
+    assert shown == pytest.approx(sr.norm(m), rel=1e-3)
 
 
 def test_stories_play_and_are_numpys(opened: Opened) -> None:

@@ -20,9 +20,7 @@ from steprule.backends import c
 from steprule.compile import Plan
 from steprule.formats import rows_of
 from steprule.language.node import symbol
-from steprule.language.sums import rounded_once
 from steprule.launch.backend import Bound
-from steprule.launch.sums import blocks_of
 from steprule.runtime import Team
 
 FLAGS = ("-std=c99", "-O1", "-ffp-contract=off", "-shared", "-fPIC")
@@ -34,12 +32,12 @@ class CBackend:
     name = "c"
 
     def load(self, plan: Plan) -> Any:
-        """Return the emitted function, which takes the row of scalars for its hyperparameters."""
+        """Return the emitted function of one pass, which takes the row of scalars for its hyperparameters."""
         prelude = plan.prelude
         row = tuple(f"row{number}" for number in range(len(prelude.conditions)))
         results = tuple(symbol(name, "host") for name in row)
         own = dataclasses.replace(prelude, arguments=row, scalar_slots=(), results=results)
-        text = c.emit(dataclasses.replace(plan, prelude=own), "kernel")
+        text = c.emit(dataclasses.replace(plan, prelude=own, before=()), "kernel")
         with tempfile.TemporaryDirectory() as folder:
             source, library = Path(folder) / "kernel.c", Path(folder) / "kernel.so"
             source.write_text(text)
@@ -59,8 +57,7 @@ class CTable:
 
     def __init__(self, items: Sequence[Bound]) -> None:
         self._items = items
-        plans = [(item.kernel.plan, item.row.memories[0].shape) for item in items]
-        self._sums = [np.zeros((blocks_of(plan, shape), len(plan.sums))) for plan, shape in plans]
+        self._sums = [np.full(len(item.kernel.plan.sums), np.nan) for item in items]
         self._calls: list[list[Any]] = []
         self._kept: list[list[NDArray[Any]]] = []
         self._moved: list[tuple[NDArray[Any], NDArray[Any]]] = []
@@ -93,7 +90,7 @@ class CTable:
 
     def sums(self) -> list[list[float]]:
         """Return the sums of each row."""
-        return [[rounded_once(column.tolist()) for column in own.T] for own in self._sums]
+        return [own.tolist() for own in self._sums]
 
 
 def _arguments(item: Bound, arrays: Sequence[NDArray[Any]], sums: NDArray[np.float64]) -> list[Any]:

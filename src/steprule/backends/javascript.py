@@ -9,32 +9,26 @@ because browsers' own differ from the C library's in the last place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from steprule.backends import host_code
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.javascript_math import HELPERS
+from steprule.backends.javascript_names import MATH, RESERVED
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
-from steprule.compile import ENCODED, Plan, distinct
-from steprule.errors import TargetError
+from steprule.backends.loops_sums import SUMS, Phrases
+from steprule.backends.passes import ALL_SIZE, over_all, passes
+from steprule.compile import ENCODED, LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.node import Node
+from steprule.language.sums import ALL, TOTAL
+from steprule.language.walk import symbols_in
 
-__all__ = ["emit", "function", "functions", "helpers"]
+__all__ = ["LATE", "Part", "arguments", "emit", "function", "functions", "helpers", "parts"]
 
-_RESERVED = (
-    *("arguments", "await", "break", "case", "catch", "class", "const", "continue", "debugger", "default", "delete"),
-    *("do", "else", "enum", "eval", "export", "extends", "false", "finally", "for", "function", "if", "implements"),
-    *("import", "in", "instanceof", "interface", "let", "new", "null", "package", "private", "protected", "public"),
-    *("return", "static", "super", "switch", "this", "throw", "true", "try", "typeof", "var", "void", "while", "with"),
-    *("yield", "async", "of", "undefined", "Infinity", "NaN", "Math", "BigInt", "Float32Array", "Uint32Array"),
-    *("keys", "origin"),
-    *("scalars", "prelude", "kernel", "fround", "words", "floats", "lost", "array", "value", "one"),
-    *HELPERS,
-)
-_MATH = (
-    *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "ceil", "cos", "cosh", "expm1", "floor", "log10"),
-    *("log1p", "log2", "sin", "sinh", "tan", "tanh", "trunc"),
-)
+LATE = {TOTAL: SUMS, SIZE: "size", ALL_SIZE: "all_size"}
+"""What preludes take of arrays, behind all else: sums over their elements, and how many there are."""
+
 _SPELLING = Spelling(
     target="JavaScript",
     table={
@@ -54,7 +48,7 @@ _SPELLING = Spelling(
         "math.isnan": "Number.isNaN({0})",
         "math.isfinite": "Number.isFinite({0})",
         "math.isinf": "(Math.abs({0}) === Infinity)",
-        **{f"math.{name}": f"Math.{name}({{0}})" for name in _MATH},
+        **{f"math.{name}": f"Math.{name}({{0}})" for name in MATH},
     },
     name="const {name} = {text};",
     infinity="Infinity",
@@ -115,7 +109,18 @@ _DIALECT = Dialect(
     number={"float32": "fround({0})", "float64": "{0}"},
     load={name: "{0} >>> 0" if "int" in name else "{0}" for name in _ARRAYS},
     store=dict.fromkeys(_ARRAYS, "{0}"),
-    reserved=_RESERVED,
+    reserved=RESERVED,
+    sums=Phrases(
+        lanes=f"const lanes{{0}} = new Float64Array({LANES});",
+        partial="const partial{0} = [];",
+        wide="{0}",
+        value="const {name} = {text};",
+        halves=f"for (let half = {LANES // 2}; half > 0; half >>= 1)",
+        lane="for (let lane = 0; lane < half; lane++)",
+        put="partial{0}.push(lanes{0}[0]);",
+        clear="lanes{0}.fill(0);",
+        rounded="rounded_once(partial{0})",
+    ),
 )
 
 
@@ -128,61 +133,117 @@ def emit(plan: Plan) -> str:
     element and the word of the array's stream; in a plan with groups, the number of rows last. Both throw where
     something is missing: JavaScript would read undefined, and make NaN of the parameters.
 
+    Of a rule that sums, each pass before has two functions of its own, ``prelude0`` and ``sums0``, which puts its
+    results into the array ``sums``, behind the row. Later preludes take it, and the number of elements.
+
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
     """
     arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.planes if plane.dtype in _ARRAYS)
-    module = _module(plan)
-    note = f"// {ENCODED}\n" if "/* encode " in module else ""
-    return f"// {' '.join(plan.title.split())}: {arrays}\n{note}\n{module}\nexport {{ prelude, kernel }};\n"
-
-
-def _module(plan: Plan) -> str:
-    """Return the text of ``emit`` without its exports: function declarations, after those that they call."""
     text = functions(plan, checks=True)
-    return f"{helpers(text)}{text}"
+    added = ["rounded_once"] if over_all(plan) else []
+    called = f"{helpers(' '.join([text, *(f'{name}(' for name in added)]))}"
+    head = [f"{' '.join(plan.title.split())}: {arrays}", *([ENCODED] if "/* encode " in text else []), *_how(plan)]
+    exported = [name for part in parts(plan) for name in (part.prelude, part.kernel)]
+    comment = "\n".join(f"// {line}" for line in head)
+    return f"{comment}\n\n{called}{text}\nexport {{ {', '.join([*exported, *added])} }};\n"
+
+
+class Part(NamedTuple):
+    """The two functions of a pass, by name."""
+
+    plan: Plan
+    prelude: str
+    kernel: str
+
+
+def parts(plan: Plan) -> list[Part]:
+    """Return the functions of all passes."""
+    *before, (_, last) = passes(plan).items()
+    own = [Part(one, f"prelude{number}", which) for number, (which, one) in enumerate(before)]
+    return [*own, Part(last, "prelude", "kernel")]
+
+
+def _how(plan: Plan) -> list[str]:
+    """Return lines that say how to step by a rule that sums."""
+    if not any(arguments(one) and arguments(one)[-1] in LATE for one in (*plan.before, plan)):
+        return []
+    lines = ["A step of an array; size is how many elements it has, at least 1:", f"    const {SUMS} = [];"][
+        : 1 + bool(plan.before)
+    ]
+    for one, prelude, kernel in parts(plan):
+        given = ", ".join(LATE.get(name, name) for name in arguments(one))
+        arrays = ", ".join(plane.name.replace(".", "_") for plane in plan.planes)
+        rest = [SUMS] * bool(one.sums) + ["keys", "origin"] * bool(one.inputs) + ["rows"] * one.has_groups
+        lines.append(f"    {kernel}({', '.join([arrays, f'{prelude}({given})', *rest])});")
+    totals = [name for before in plan.before for name in before.totals]
+    for place in (place for place, name in enumerate(totals) if name.startswith(ALL)):
+        lines.append(f"{SUMS}[{place}] is over all arrays: put rounded_once([...]) of theirs there before it is read.")
+    return lines + (["all_size is how many elements all arrays have, at least 1."] if over_all(plan) else [])
 
 
 def functions(plan: Plan, checks: bool = False) -> str:
-    """Return ``prelude`` and ``kernel`` alone; what they call is what ``helpers`` gives for the text.
+    """Return the functions of all passes alone; what they call is what ``helpers`` gives for the text.
 
     Args:
         plan: what they do.
         checks: whether they check that all arguments are there and arrays are equally long.
 
     Raises:
-        TargetError: for a plan that has sums of elements, or takes them.
+        TargetError: when the plan says what JavaScript has no words for.
     """
-    if plan.sums or plan.before:
-        raise TargetError(f"{plan.title}: sums over elements are not written in JavaScript")
-    writer = Writer(plan, _DIALECT)
-    recipe = plan.prelude
-    names = distinct(recipe.arguments, writer.taken)
-    host = function("prelude", recipe.results, names, plan.title, _all_given(list(names.values())) if checks else [])
+    return "\n".join(_functions(part, checks) for part in parts(plan))
+
+
+def arguments(plan: Plan) -> list[str]:
+    """Return what the prelude takes, by name: the plan's own arguments but what it knows of arrays, then that."""
+    late = _late(plan)
+    taken = {late[name] for name in symbols_in(plan.prelude.results) & late.keys()}
+    own = [name for name in plan.prelude.arguments if name not in late]
+    return own + [name for name in LATE if name in taken]
+
+
+def _late(plan: Plan) -> dict[str, str]:
+    """Return in which argument the prelude's numbers of arrays are."""
+    totals = {name: TOTAL for before in plan.before for name in before.totals}
+    return {**totals, SIZE: SIZE, ALL_SIZE: ALL_SIZE}
+
+
+def _functions(part: Part, checks: bool) -> str:
+    plan, prelude, kernel = part
+    writer, recipe, wanted = Writer(plan, _DIALECT), plan.prelude, arguments(plan)
+    names = distinct([name for name in wanted if name not in LATE], writer.taken)
+    ours = {name: LATE[name] for name in wanted if name in LATE}
+    totals = [name for before in plan.before for name in before.totals]
+    texts = {**names, **ours, **{name: f"{SUMS}[{place}]" for place, name in enumerate(totals)}}
+    given = [*names.values(), *ours.values()]
+    host = function(
+        prelude, recipe.results, texts, plan.title, _all_given(prelude, given) if checks else [], arguments=given
+    )
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
-    arguments = [*writer.arrays, "scalars", *(["keys", "origin = [0, 0]"] if plan.inputs else [])]
-    arguments += ["rows = 1"] if plan.has_groups else []
+    takes = [*writer.arrays, "scalars", *([SUMS] if plan.sums else [])]
+    takes += ["keys", "origin = [0, 0]"] if plan.inputs else []
+    takes += ["rows = 1"] if plan.has_groups else []
     first = next(index for index, plane in enumerate(plan.planes) if plane.is_elementwise)
     size = f"{writer.arrays[first]}.length"
     sized = f"const length = rows ? {size} / rows : 0;" if plan.has_groups else f"const n = {size};"
     elements = [name for name, plane in zip(writer.arrays, plan.planes, strict=True) if plane.is_elementwise]
-    lines = [*(_equally_long(elements) if checks else []), sized, *writer.lines(row)]
-    kernel = [f"function kernel({', '.join(arguments)}) {{", *indented(lines)]
-    return "\n".join([host, *kernel, "}", ""])
+    lines = [*(_equally_long(kernel, elements) if checks else []), sized, *writer.lines(row)]
+    return "\n".join([host, f"function {kernel}({', '.join(takes)}) {{", *indented(lines), "}", ""])
 
 
-def _all_given(names: Sequence[str]) -> list[str]:
+def _all_given(prelude: str, names: Sequence[str]) -> list[str]:
     """Return lines that throw for a number that was left away."""
     if not names:
         return []
     return [
         f"for (const value of [{', '.join(names)}]) {{",
-        f'    if (value === undefined) throw new TypeError("prelude takes {len(names)}: {", ".join(names)}");',
+        f'    if (value === undefined) throw new TypeError("{prelude} takes {len(names)}: {", ".join(names)}");',
         "}",
     ]
 
 
-def _equally_long(names: Sequence[str]) -> list[str]:
+def _equally_long(kernel: str, names: Sequence[str]) -> list[str]:
     """Return lines that throw for arrays with fewer or more elements than the first."""
     first, *others = names
     if not others:
@@ -190,7 +251,7 @@ def _equally_long(names: Sequence[str]) -> list[str]:
     return [
         f"for (const array of [{', '.join(others)}]) {{",
         f"    if (array.length !== {first}.length) {{",
-        f'        throw new RangeError("kernel: {", ".join(names)} must be equally long, got " + '
+        f'        throw new RangeError("{kernel}: {", ".join(names)} must be equally long, got " + '
         f'[{", ".join(names)}].map((one) => one.length).join(", "));',
         "    }",
         "}",
@@ -198,23 +259,30 @@ def _equally_long(names: Sequence[str]) -> list[str]:
 
 
 def function(
-    name: str, results: Sequence[Node], names: Mapping[str, str], title: str = "", checks: Sequence[str] = ()
+    name: str,
+    results: Sequence[Node],
+    names: Mapping[str, str],
+    title: str = "",
+    checks: Sequence[str] = (),
+    arguments: Sequence[str] | None = None,
 ) -> str:
     """Return a function that computes expressions of the host in float64 and returns them as an array.
 
     Args:
         name: of the function.
         results: the expressions.
-        names: how their symbols are called, in the order of its arguments.
+        names: how their symbols are called.
         title: for messages.
         checks: lines that come first.
+        arguments: what it takes. Default: the symbols, in the order of ``names``.
 
     Raises:
         TargetError: when they call what JavaScript has no function for.
     """
     lines, values = statements(results, _SPELLING, names, title or name)
     body = indented([*checks, *lines, f"return [{', '.join(values)}];"])
-    return "\n".join([f"function {name}({', '.join(names.values())}) {{", *body, "}", ""])
+    given = names.values() if arguments is None else arguments
+    return "\n".join([f"function {name}({', '.join(given)}) {{", *body, "}", ""])
 
 
 def helpers(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the emitted JavaScript calls: bits of numbers, Python's ``%`` and ``//``, and powers that are rounded once.
+"""What the emitted JavaScript calls: bits of numbers, Python's ``%`` and ``//``, powers and sums that are rounded once.
 
 A number of two parts is one float64 and, in ``lost``, what rounding it has lost. V8's own ``Math.pow`` and ``Math.exp``
 are off by up to one place of the last, and differently from C libraries, so that ``1 - beta**t`` could differ.
@@ -138,6 +138,26 @@ function bits_of(x) {
 function real_of(word) {
     words[0] = word;
     return floats[0];
+}
+""",
+    "rounded_once": """\
+const doubles = new Float64Array(1), quads = new BigUint64Array(doubles.buffer);
+// The sum of numbers, rounded once: an exact integer times 2**-1074, or what infinities and NaN come to.
+function rounded_once(numbers) {
+    if (numbers.length === 1) return numbers[0];
+    let whole = 0n, beyond = 0;
+    for (const number of numbers) {
+        doubles[0] = number;
+        const exponent = (quads[0] >> 52n) & 2047n, digits = quads[0] & 0xfffffffffffffn;
+        const size = exponent > 0n ? (digits | 0x10000000000000n) << (exponent - 1n) : digits;
+        if (exponent === 2047n) beyond += number;
+        else whole += number < 0 ? -size : size;
+    }
+    if (beyond !== 0) return beyond;
+    // The first 61 to 64 bits; the last of them is set where a later one is.
+    const size = whole < 0n ? -whole : whole, shift = Math.max(0, 4 * size.toString(16).length - 64);
+    const first = size >> BigInt(shift), isRest = first << BigInt(shift) !== size;
+    return (whole < 0n ? -1 : 1) * Number(isRest ? first | 1n : first) * 2 ** (shift - 1074);
 }
 """,
 }

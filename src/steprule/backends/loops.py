@@ -63,7 +63,7 @@ class Dialect:
         load: how a stored element becomes a value, by NumPy's name of its type, with ``{0}``.
         store: how a value becomes a stored element, by that name, with ``{0}``.
         reserved: names that no value may have, beside those of the loops.
-        has_sums: whether ``loops_sums`` writes the language.
+        sums: how sums are written.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Dialect:
     load: Mapping[str, str]
     store: Mapping[str, str]
     reserved: tuple[str, ...]
-    has_sums: bool = False
+    sums: loops_sums.Phrases
 
 
 def indented(lines: list[str], depth: int = 1) -> list[str]:
@@ -105,8 +105,7 @@ class Writer:
         """Take a plan.
 
         Raises:
-            TargetError: when it has sums that the target does not write, or keeps numbers in a type that the target
-                has no name for.
+            TargetError: when it keeps numbers in a type that the target has no name for.
         """
         self._plan, self._dialect = plan, dialect
         _check(plan, dialect)
@@ -121,27 +120,38 @@ class Writer:
         self._tiled = {index for index in range(len(self._values)) if self._is_read_later(index)}
 
     def lines(self, row: Sequence[str]) -> list[str]:
-        """Return the statements: the scalars of the ``row``, given as texts, then loops over elements or groups."""
+        """Return the statements: the scalars of the ``row``, given as texts, loops over elements or groups, sums."""
         dialect, plan = self._dialect, self._plan
-        lines = [self._scalar(index, text) for index, text in enumerate(row)] + loops_sums.declared(len(plan.sums))
-        if not plan.has_groups:
+        lines = [self._scalar(index, text) for index, text in enumerate(row)]
+        lines += loops_sums.declared(dialect.sums, len(plan.sums))
+        if plan.has_groups:
+            tiles = sorted(self._tiled)
+            lines += [dialect.tile.format(type=self._type(index), name=self._tile(index)) for index in tiles]
+            lines += self._groups()
+        else:
             inner = [*self._phase(0), *self._sums(0), *self._folded("i", "n")]
-            return [*lines, dialect.count.format(name="i", end="n"), *indented(inner), "}"]
-        lines += [dialect.tile.format(type=self._type(index), name=self._tile(index)) for index in sorted(self._tiled)]
-        return [*lines, *self._groups()]
+            lines += [dialect.count.format(name="i", end="n"), *indented(inner), "}"]
+        first = sum(len(before.totals) for before in plan.before)
+        return lines + loops_sums.results(dialect.sums, len(plan.sums), first)
 
     def _groups(self) -> list[str]:
         count, size = self._dialect.count, self._dialect.size
-        inner = [size.format(name="group", text="row * groups + place")]
-        inner.append(size.format(name="offset", text=f"row * length + place * {GROUP}"))
-        left = f"length - place * {GROUP}"
-        inner.append(size.format(name="count", text=f"{left} < {GROUP} ? {left} : {GROUP}"))
-        for packing in self._plan.packings:
-            items = f"((length + {packing - 1}) >> {_places(packing)})"
-            inner.append(size.format(name=f"packed{packing}", text=f"row * {items} + place * {GROUP // packing}"))
+        inner: list[str] = []
         for phase, per in enumerate(self._plan.phases):
             inner += self._phase(phase) if per == "group" else self._elements(phase)
         inner += self._folded("group", "rows * groups")
+        left = f"length - place * {GROUP}"
+        places = {
+            "group": "row * groups + place",
+            "offset": f"row * length + place * {GROUP}",
+            "count": f"{left} < {GROUP} ? {left} : {GROUP}",
+        }
+        for packing in self._plan.packings:
+            items = f"((length + {packing - 1}) >> {_places(packing)})"
+            places[f"packed{packing}"] = f"row * {items} + place * {GROUP // packing}"
+        # What no loop reads is not named: compilers warn of it.
+        words = set(re.findall(r"\w+", "\n".join(inner)))
+        inner = [*(size.format(name=name, text=text) for name, text in places.items() if name in words), *inner]
         return [
             size.format(name="groups", text=self._dialect.groups),
             count.format(name="row", end="rows"),
@@ -191,12 +201,12 @@ class Writer:
         for number, result in enumerate(self._plan.sums):
             if result.phase == phase:
                 text = self._ref(result.value, phase)
-                lines += loops_sums.added(number, text, is_squared=result.is_squared, lane=lane)
+                lines += loops_sums.added(self._dialect.sums, number, text, is_squared=result.is_squared, lane=lane)
         return lines
 
     def _folded(self, place: str, end: str) -> list[str]:
-        count = len(self._plan.sums)
-        return loops_sums.folded(count, place, end, has_groups=self._plan.has_groups) if count else []
+        count, has_groups = len(self._plan.sums), self._plan.has_groups
+        return loops_sums.folded(self._dialect.sums, count, place, end, has_groups=has_groups) if count else []
 
     def _named(self, index: int, text: str) -> str:
         return self._dialect.value.format(type=self._type(index), name=self._values[index], text=text)
@@ -274,8 +284,6 @@ def _places(number: int) -> int:
 
 
 def _check(plan: Plan, dialect: Dialect) -> None:
-    if plan.sums and not dialect.has_sums:
-        raise TargetError(f"{plan.title}: sums over elements are not written in {dialect.name}")
     for store in plan.stores:
         if plan.planes[store.plane].packing > 1 and store.phase == plan.phase_of(store.plane):
             raise TargetError(

@@ -1,46 +1,79 @@
 """Sums over elements in targets of statements and loops: lanes that elements add to, folded at the end of each block.
 
 The order is that of every backend: ``LANES`` lanes, which are added up in pairs, and a partial sum for every ``BLOCK``.
+Partial sums are added up without rounding, and each sum of a pass is rounded once, when all elements have been read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from steprule.compile import BLOCK, LANES
 
-__all__ = ["SUMS", "added", "declared", "folded", "names"]
+__all__ = ["SUMS", "Phrases", "added", "declared", "folded", "names", "results"]
 
 SUMS = "sums"
-"""What the argument is called that takes partial sums, one line per block."""
+"""What the sums of a step are called, in the order of ``Plan.totals``."""
 
 
-def declared(count: int) -> list[str]:
-    """Return statements that make the lanes of each sum."""
-    return [f"double lanes{number}[{LANES}] = {{0}};" for number in range(count)]
+@dataclass(frozen=True)
+class Phrases:
+    """How a target writes sums; ``{0}`` is the number of a sum in its pass.
+
+    Attributes:
+        lanes: makes the lanes, which are zero.
+        partial: makes what partial sums are put in.
+        wide: a number in float64.
+        value: names a number in float64, with ``{name}`` and ``{text}``.
+        halves, lane: the heads of the loops that fold lanes.
+        put: puts the first lane among the partial sums.
+        clear: makes the lanes zero again.
+        rounded: what all partial sums come to.
+    """
+
+    lanes: str
+    partial: str
+    wide: str
+    value: str
+    halves: str
+    lane: str
+    put: str
+    clear: str
+    rounded: str
 
 
-def added(number: int, text: str, *, is_squared: bool, lane: str) -> list[str]:
+def declared(phrases: Phrases, count: int) -> list[str]:
+    """Return statements that make the lanes of each sum, and what its partial sums are put in."""
+    return [text.format(number) for number in range(count) for text in (phrases.lanes, phrases.partial)]
+
+
+def added(phrases: Phrases, number: int, text: str, *, is_squared: bool, lane: str) -> list[str]:
     """Return statements that add a value to the lane of its element."""
-    wide = f"(double)({text})"
+    wide = phrases.wide.format(text)
     if not is_squared:
         return [f"lanes{number}[{lane}] += {wide};"]
-    return [f"const double wide{number} = {wide};", f"lanes{number}[{lane}] += wide{number} * wide{number};"]
+    named = phrases.value.format(name=f"wide{number}", text=wide)
+    return [named, f"lanes{number}[{lane}] += wide{number} * wide{number};"]
 
 
-def folded(count: int, place: str, end: str, *, has_groups: bool) -> list[str]:
+def folded(phrases: Phrases, count: int, place: str, end: str, *, has_groups: bool) -> list[str]:
     """Return statements that end a block: after the element, or the group, at ``place`` of ``end``."""
     block = BLOCK // LANES if has_groups else BLOCK
-    halves = f"for (size_t half = {LANES // 2}; half > 0; half /= 2)"
     lines: list[str] = []
     for number in range(count):
         lanes = f"lanes{number}"
-        lines += [halves, f"    for (size_t lane = 0; lane < half; ++lane) {lanes}[lane] += {lanes}[lane + half];"]
-        lines += [f"*{SUMS}++ = {lanes}[0];", f"memset({lanes}, 0, sizeof {lanes});"]
+        lines += [phrases.halves, f"    {phrases.lane} {lanes}[lane] += {lanes}[lane + half];"]
+        lines += [phrases.put.format(number), phrases.clear.format(number)]
     return [f"if (({place} + 1) % {block} == 0 || {place} + 1 == {end}) {{", *(f"    {line}" for line in lines), "}"]
 
 
+def results(phrases: Phrases, count: int, first: int) -> list[str]:
+    """Return statements that give the sums of a pass, of which there are ``first`` from the passes before."""
+    return [f"{SUMS}[{first + number}] = {phrases.rounded.format(number)};" for number in range(count)]
+
+
 def names(count: int) -> Sequence[str]:
-    """Return the names that these statements use."""
-    own = [f"{name}{number}" for number in range(count) for name in ("lanes", "wide")]
-    return [SUMS, "half", "lane", *own] if count else []
+    """Return the names that these statements use, of which the sums themselves may come from passes before."""
+    own = [f"{name}{number}" for number in range(count) for name in ("lanes", "partial", "wide")]
+    return [SUMS, "half", "lane", *own]

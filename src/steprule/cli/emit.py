@@ -6,9 +6,10 @@ import enum
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ import typer
 
 from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, triton
+from steprule.backends.passes import described, passes
 from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
 from steprule.engine import plan
@@ -131,14 +133,30 @@ def emit(
     if target is Target.jax:
         storage = _of_jax(storage)
     recipe = plan(chosen, variant, storage)
-    if recipe.before:
-        raise TargetError(f"rule {chosen.name!r} sums over its tensor, which takes several passes; emit writes one")
-    text = _emit(chosen, recipe, target, triple, cpu).rstrip("\n")
-    typer.echo(_called_with(chosen, settings, target) + text)
+    write = partial(_emit, chosen, target=target, triple=triple, cpu=cpu)
+    text = write(recipe) if target in _WHOLE else _pass_by_pass(recipe, target, write)
+    moved = _comment(target, described(recipe))
+    typer.echo(_called_with(chosen, settings, target) + moved + text.rstrip("\n"))
 
 
 _COMMENT = {"llvm": ";", "amdgcn": ";", "ptx": "//", "c": "//", "javascript": "//", "latex": "%"}
 """How a line of comment begins; elsewhere with #."""
+_WHOLE = (Target.c, Target.javascript, Target.jax)
+"""The targets whose text has all passes of a step; of others each pass is a kernel, and its text one of its own."""
+
+
+def _comment(target: Target, lines: Iterable[str]) -> str:
+    return "".join(f"{_COMMENT.get(target, '#')} {line}\n" for line in lines)
+
+
+def _pass_by_pass(recipe: Plan, target: Target, write: Callable[[Plan], str]) -> str:
+    """Return the texts of all passes one after the other."""
+    found = passes(recipe)
+    if len(found) == 1:
+        return write(recipe)
+    heads = [f"Pass {number} of {len(found)}, {name}:" for number, name in enumerate(found, start=1)]
+    texts = [f"{_comment(target, ['', head])}\n{write(one)}" for head, one in zip(heads, found.values(), strict=True)]
+    return "\n".join(texts)
 
 
 def _called_with(rule: Rule, settings: Settings, target: Target) -> str:
@@ -147,7 +165,7 @@ def _called_with(rule: Rule, settings: Settings, target: Target) -> str:
     if not numbers:
         return ""
     written = ", ".join(f"{name} = {value}" for name, value in numbers)
-    return f"{_COMMENT.get(target, '#')} To be given to every step: {written}\n"
+    return _comment(target, [f"To be given to every step: {written}"])
 
 
 def _joined(settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

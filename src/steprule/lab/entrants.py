@@ -74,8 +74,9 @@ def shown(rule: Rule) -> tuple[Shown, str]:
         "about": " ".join(rule.doc.split("\n\n")[0].replace("``", "").split()),
         "text": latex.text(rule),
         "hypers": [_hyper(hyper, written[hyper.name]) for hyper in hypers],
-        "arguments": list(recipe.prelude.arguments),
+        "passes": [_pass(part) for part in javascript.parts(recipe)],
         "row": len(recipe.prelude.conditions),
+        "sums": any(name in javascript.LATE for one in (*recipe.before, recipe) for name in javascript.arguments(one)),
         "scalars": scalars,
         "slots": slots,
         "probes": list(inside),
@@ -87,6 +88,10 @@ def shown(rule: Rule) -> tuple[Shown, str]:
         "lines": [vars(line) for line in mathml.lines(rule)],
     }
     return facts, code
+
+
+def _pass(part: javascript.Part) -> dict[str, Any]:
+    return {"prelude": part.prelude, "kernel": part.kernel, "arguments": javascript.arguments(part.plan)}
 
 
 def numbers(rule: Rule) -> list[Hyperparameter]:

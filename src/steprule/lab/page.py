@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from steprule.backends import javascript
-from steprule.lab.entrants import menu, shown
+from steprule.lab.entrants import Shown, menu, shown
 from steprule.lab.link import FORMAT
 from steprule.lab.presets import first_view, presets
 from steprule.lab.surface import Surface
@@ -53,7 +53,7 @@ def page(view: View | None = None) -> str:
     rules = {**menu(), **{rule.name: rule for rule in view.added}}
     entries = {name: shown(rule) for name, rule in rules.items()}
     grounds = {**surfaces(), **({view.surface.key: view.surface} if view.surface else {})}
-    kernels = {name: _scoped(text, ("prelude", "kernel")) for name, (_, text) in entries.items()}
+    kernels = {name: _scoped(text, _functions(facts)) for name, (facts, text) in entries.items()}
     code = _table("RULES", kernels) + _table("SURFACES", {key: _of_surface(one) for key, one in grounds.items()})
     facts = {
         "version": __version__,
@@ -70,6 +70,10 @@ def page(view: View | None = None) -> str:
         script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
         version=__version__,
     )
+
+
+def _functions(facts: Shown) -> list[str]:
+    return [one[name] for one in facts["passes"] for name in ("prelude", "kernel")]
 
 
 def constants() -> str:

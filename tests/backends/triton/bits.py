@@ -25,6 +25,7 @@ from steprule.backends import triton as backend
 from steprule.compile import BLOCK, SIZE, Plan
 from steprule.engine import PassKey, kernel, pass_plan
 from steprule.formats import FORMATS, GROUP, Storage
+from steprule.language.sums import TOTAL
 from steprule.launch.referee import REFEREE
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, Guard, update_ratio
@@ -49,7 +50,8 @@ Shape = tuple[int, ...]
 Place = Callable[[Array], Array]
 FILL = 0xA5
 BESIDE = 64
-NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, SIZE: 7.0, "_total0": 8.3}
+NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, SIZE: 7.0}
+NUMBERS |= {f"{TOTAL}{number}": 8.3 - 3 * number for number in range(20)}
 RATIO: dict[str, Any] = {"task": ("step", 0), "guard": Guard(clips_update=True)}
 """What clipped updates are measured by: the pass before their step."""
 # Tensors of one launch: a chunk of 1,024, one element less, one more; rows of whole groups of 128, and others.
@@ -144,10 +146,7 @@ class Tensor(Run):
     def row(self) -> Array:
         """Count a step and return its scalars."""
         self.t += 1
-        prelude, keys = self.work.plan.prelude, self._row()[-2:]
-        hosts = {**self.values, **self.scalars, "t": self.t, **NUMBERS}
-        numbers = prelude.function(*(hosts[name] for name in prelude.arguments))
-        return np.array([*numbers[: len(prelude.conditions)], *keys], np.float64)
+        return self._row(self.work.plan, NUMBERS)
 
     def copy_to(self, other: Tensor) -> None:
         for name, array in self.planes.items():

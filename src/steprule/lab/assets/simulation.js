@@ -7,12 +7,19 @@ function startOf(rule, values, slot) {
   return typeof start === "string" ? values[start] : start;
 }
 
-// Take step t of a run or a crowd: its values take the new scalar slots, its arrays (`now`) are stepped in place.
+// Take step t of a run or a crowd: its values take the new scalar slots, its arrays (`now`) are stepped in place. They
+// are one tensor, and there is no other: sums over a tensor and over all are the same.
 function stepOf({ rule, code, values, now }, t) {
+  const sums = [];
+  let numbers = [];
   values.t = t;
-  const numbers = code.prelude(...rule.arguments.map((name) => values[name]));
+  values._total = sums;
+  values._size = values._all_size = now[0].length;
+  for (const one of rule.passes) {
+    numbers = code[one.prelude](...one.arguments.map((name) => values[name]));
+    code[one.kernel](...now, numbers, sums);
+  }
   rule.scalars.forEach((name, k) => { values[name] = numbers[rule.row + k]; });
-  code.kernel(...now, numbers);
 }
 
 // One rule from one start. Arrays hold every step, so that time can be moved freely: entry t of a quantity of
@@ -122,7 +129,8 @@ function trouble(ground, surface, start) {
   return numbers.every(Number.isFinite) ? "" : "f has no finite loss or gradient here. Start elsewhere.";
 }
 
-// Many starts at once by the same kernel: one array of all coordinates, stepped together.
+// Many starts at once by the same kernel: one array of all coordinates, stepped together; by a rule that sums over its
+// tensor, each start by itself.
 class Crowd {
   constructor(rule, code, ground, surface, given, starts) {
     const d = ground.dimensions, n = starts.length;
@@ -132,6 +140,12 @@ class Crowd {
     this.values = { ...given.values };
     rule.slots.forEach((name, index) => this.now[2 + index].fill(startOf(rule, this.values, name)));
     rule.scalars.forEach((name) => { this.values[name] = startOf(rule, this.values, name); });
+    this.members = rule.sums ? Array.from({ length: n / d }, (_, k) => this.member(k)) : [this];
+  }
+
+  member(k) {
+    const { rule, code, d } = this, now = this.now.map((array) => array.subarray(d * k, d * (k + 1)));
+    return { rule, code, now, values: { ...this.values } };
   }
 
   step() {
@@ -142,7 +156,7 @@ class Crowd {
       const slope = this.surface.slope(theta[i], d > 1 ? theta[i + 1] : 0, t, u);
       for (let k = 0; k < d; k++) g[i + k] = given.scale * slope[k] + noise[k];
     }
-    stepOf(this, t);
+    for (const one of this.members) stepOf(one, t);
     const limits = this.ground.limits;
     if (limits) for (let i = 0; i < n; i++) theta[i] = clampedTo(theta[i], limits[0], limits[1]);
   }

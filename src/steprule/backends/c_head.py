@@ -1,0 +1,132 @@
+"""What stands around emitted C: how to call and compile it, in a comment, and what refuses flags that change bits."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from steprule.backends.loops_sums import SUMS
+from steprule.backends.passes import over_all, passes
+from steprule.compile import ENCODED, Plan
+from steprule.formats import GROUP
+from steprule.language.sums import ALL
+
+__all__ = ["ADDED", "TAIL", "head"]
+
+_HEAD = """\
+/* {title}
+
+   {call}
+   {arguments}
+
+   Compile with -ffp-contract=off (or -std=c99, which says so to GCC): fused multiply-adds give other bits.
+   Link with -lm.{note} */
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__FAST_MATH__)
+#error "-ffast-math reorders arithmetic, so that the bits differ; compile without it"
+#endif
+#if FLT_EVAL_METHOD < 0 || FLT_EVAL_METHOD == 1 || FLT_EVAL_METHOD == 2
+#error "float is computed in a wider type here, so that the bits differ; on x86 compile with -msse2 -mfpmath=sse"
+#endif
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+"""
+TAIL = """
+#ifdef __cplusplus
+}
+#endif
+"""
+ADDED = """\
+/* The sum of numbers, rounded once. */
+double {name}_total(size_t count, const double *numbers)
+{{
+    exact_sum sum = {{{{0}}, 0.0}};
+    for (size_t i = 0; i < count; ++i)
+        exact_add(&sum, numbers[i]);
+    return exact_rounded(&sum);
+}}
+"""
+"""What adds up the sums of arrays."""
+
+
+def head(plan: Plan, name: str, init: Mapping[str, float | str], text: str) -> str:
+    """Return the comment at the top, and what is included.
+
+    Args:
+        plan: of the step.
+        name: of the function.
+        init: what slots hold before the first step, where that is not 0.
+        text: the functions.
+    """
+    note = f"\n\n   {ENCODED}" if "/* encode " in text else ""
+    call, described = _called(plan, name, init), _described(plan, name)
+    return _HEAD.format(title=_harmless(plan.title), call=call, arguments=described, note=note)
+
+
+def _harmless(text: str) -> str:
+    """Return a text on one line that does not end the comment it is in."""
+    return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
+
+
+def _called(plan: Plan, name: str, init: Mapping[str, float | str]) -> str:
+    size = "a matrix of rows x length elements, row after row" if plan.has_groups else "n elements"
+    counted = " with t = 1, 2, 3, ..." if "t" in plan.prelude.arguments or plan.inputs else "."
+    if plan.before and over_all(plan):
+        name = f"{', '.join(_names(plan, name))} (each for all arrays before the next)"
+    kept = {*plan.prelude.scalar_slots, *(plane.name for plane in plan.planes[2:])}
+    starts = [f"{slot} = {start}" for slot, start in init.items() if slot in kept]
+    first = f" Before the first step {', '.join(starts)}; other slots are 0." if starts else ""
+    first = first or (" Before the first step all slots are 0." if kept else "")
+    return _commented(f"One step of {size}, in place: call {name}{counted}{first}")
+
+
+def _names(plan: Plan, name: str) -> list[str]:
+    """Return the names of the functions of all passes."""
+    return [f"{name}_{which}" for which in passes(plan)]
+
+
+def _described(plan: Plan, name: str) -> str:
+    groups = [plane.name.replace(".", "_") for plane in plan.planes if plane.per == "group"]
+    said = [f"{plan.planes[1].name} is only read."]
+    if groups:
+        said.append(f"{' and '.join(groups)}: one number for every {GROUP} elements of a row, or what is left of them.")
+    for packing in plan.packings:
+        names = " and ".join(plane.name.replace(".", "_") for plane in plan.planes if plane.packing == packing)
+        said.append(
+            f"{names}: {packing} neighbours of a row per item, first in the lowest bits; (length + {packing - 1}) / "
+            f"{packing} items per row."
+        )
+    said += _of_sums(plan, name)
+    if plan.inputs:
+        said.append("seed: any number; tensor: another one for each array, so that their random bits differ.")
+    return _commented(" ".join(said))
+
+
+def _of_sums(plan: Plan, name: str) -> list[str]:
+    """Return what to say of sums over elements."""
+    *summing, stepping = _names(plan, name)
+    if plan.before and not over_all(plan):
+        return [f"{name} calls {', '.join(summing)}, which sum over the elements and write nothing, and {stepping}."]
+    said = [f"{SUMS}: takes {len(plan.sums)} sums over the elements."] if plan.sums else []
+    if plan.before:
+        totals = [(function, total) for function, one in zip(summing, plan.before, strict=True) for total in one.totals]
+        said.append(f"{SUMS}: {len(totals)} numbers of each array, which {', '.join(summing)} write.")
+        for place, (function, total) in enumerate(totals):
+            if total.startswith(ALL):
+                said.append(f"{SUMS}[{place}] is over all arrays: after {function} put {name}_total of theirs in each.")
+    return [*said, "all_size: how many elements all arrays have, at least 1."] if over_all(plan) else said
+
+
+def _commented(text: str) -> str:
+    return textwrap.fill(text, 112, subsequent_indent="   ")

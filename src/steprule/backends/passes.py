@@ -1,0 +1,70 @@
+"""The passes of a step over the elements, in words: what each reads and writes, and how many bytes that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from steprule.compile import SIZE, Plan, Plane
+from steprule.formats import GROUP
+from steprule.language.sums import ALL, TOTAL
+
+__all__ = ["ALL_SIZE", "bytes_moved", "described", "over_all", "passes"]
+
+ALL_SIZE = f"{ALL}{SIZE}"
+"""What preludes call the number of elements of all tensors."""
+
+
+def passes(plan: Plan) -> dict[str, Plan]:
+    """Return the plans that make a step, by name, in their order: ``sums0``, ``sums1``, ... and ``step``."""
+    return {**{f"sums{number}": before for number, before in enumerate(plan.before)}, "step": plan}
+
+
+def over_all(plan: Plan) -> bool:
+    """Whether a step takes numbers of all tensors together, which a function of one array cannot know."""
+    taken = {name for one in (*plan.before, plan) for name in (*one.totals, *one.prelude.arguments)}
+    return any(name == ALL_SIZE or name.startswith(f"{ALL}{TOTAL}") for name in taken)
+
+
+def bytes_moved(plan: Plan) -> float:
+    """Return how many bytes one pass reads and writes of an element and what is kept for it."""
+    return sum(map(_bytes, [*_read(plan), *_written(plan)]))
+
+
+def described(plan: Plan) -> list[str]:
+    """Return lines that say what the passes of a step move: each element's bytes, to and from memory."""
+    found = passes(plan)
+    moved = [_number(bytes_moved(one)) for one in found.values()]
+    if len(found) == 1:
+        return [f"One pass over the elements, which moves {moved[0]} bytes of each: {_words(plan)}."]
+    total = _number(sum(map(bytes_moved, found.values())))
+    lines = [f"{len(found)} passes over the elements, which move {total} bytes of each:"]
+    for (name, one), own in zip(found.items(), moved, strict=True):
+        lines.append(f"  {name}: {own} bytes; {_words(one)}")
+    return lines
+
+
+def _words(plan: Plan) -> str:
+    parts = {"reads": _names(_read(plan)), "writes": _names(_written(plan)), "sums up": plan.totals}
+    return ", ".join(f"{verb} {' '.join(names)}" for verb, names in parts.items() if names)
+
+
+def _names(planes: Iterable[Plane]) -> tuple[str, ...]:
+    return tuple(plane.name for plane in planes)
+
+
+def _read(plan: Plan) -> list[Plane]:
+    return [plan.planes[index] for index in plan.loads]
+
+
+def _written(plan: Plan) -> list[Plane]:
+    return [plan.planes[index] for index in sorted(store.plane for store in plan.stores)]
+
+
+def _bytes(plane: Plane) -> float:
+    return np.dtype(plane.dtype).itemsize / (GROUP if plane.per == "group" else plane.packing)
+
+
+def _number(count: float) -> str:
+    return f"{count:.2f}".rstrip("0").rstrip(".")
