@@ -127,7 +127,7 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     else:
         made = [_Function(one, f"{name}_{which}") for which, one in passes(plan).items()]
         name = distinct([name], [*made[-1].taken, *(one.name for one in made)])[name]
-        count = sum(len(before.totals) for before in plan.before)
+        count = sum(len(one.sums) for one in passes(plan).values())
         texts = [one.text for one in made]
         texts += [ADDED.format(name=name)] if over_all(plan) else [_whole(name, made, count)]
     text = "\n".join(texts)
