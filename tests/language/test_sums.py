@@ -332,17 +332,6 @@ def test_a_slot_may_be_a_sum() -> None:
     assert optimizer.slots["s"].tolist() == [20.0] * 5
 
 
-def test_targets_without_sums_say_so() -> None:
-    import jax.numpy as jnp
-
-    import steprule.jax
-
-    transformation = steprule.jax.transformation(by_norm)
-    params = jnp.ones(3)
-    with pytest.raises(TargetError, match="sums over elements are not written for JAX"):
-        transformation.update(params, transformation.init(params), params)
-
-
 def test_a_monitor_reads_what_takes_sums_of_its_own() -> None:
     @rule
     def half(theta: Any, g: Any, m: FirstMoment, v: SecondMoment, *, lr: float = 0.1, beta: float = 0.9) -> Any:

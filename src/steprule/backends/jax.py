@@ -9,24 +9,25 @@ then, but for subnormal numbers, which XLA takes for zero there.
 Arrays keep their shapes: what there is once a group is spread over its elements where they need it. Were arrays made
 rows of groups and filled up, XLA would store each of them before it did anything else.
 
-``kernel(*arrays, *scalars, zero)`` takes what the plan loads, and returns what it stores, in the plan's order. Where
-the plan draws random bits, the two keys of the step and the number of the tensor's stream follow.
+``kernel(*arrays, *scalars, zero)`` takes what the plan loads, and returns what it stores and then what it sums, in the
+plan's order. Where the plan draws random bits, the two keys of the step and the number of the tensor's stream follow.
+Scalars that depend on sums over a tensor are those of ``late``, the second part of the prelude.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from steprule.backends.jax_prelude import emit as emit_prelude
 from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
-from steprule.compile.ir import Per
+from steprule.compile.ir import Per, Sum
 from steprule.errors import TargetError
 from steprule.language.bits import INPUTS
 
-__all__ = ["HELPERS", "emit", "load"]
+__all__ = ["HELPERS", "Code", "emit", "load", "needs_shape"]
 
 _JAX = {
     **OPERATORS,
@@ -46,25 +47,29 @@ _JAX = {
 }
 HELPERS = (
     *("bits", "divide", "divide_by", "group_max", "half", "index_of", "load", "packed", "real"),
-    *("root", "spread", "store", "unpacked", "where", "whole", "word_maximum", "word_minimum"),
+    *("root", "spread", "store", "total", "unpacked", "where", "whole", "word_maximum", "word_minimum"),
 )
 """What the text may import from ``jax_math``."""
 _UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
 """What takes a product as it is: nothing is contracted with it."""
-_OURS = ("abs", "like", "zero", "key0", "key1", "stream", "index", "shape", "kernel", "prelude", "inf", "nan", "uint32")
+_OURS = (
+    *("abs", "like", "zero", "key0", "key1", "stream", "index", "shape", "kernel", "prelude", "late", "inf", "nan"),
+    "uint32",
+)
 
 
 def emit(plan: Plan) -> str:
-    """Return the text of ``prelude`` and ``kernel``; see the top of this file.
+    """Return the text of ``prelude`` and ``kernel``, and of ``late`` where the plan has it; see the top of this file.
 
     Raises:
         TargetError: when the plan says what JAX has no words for.
     """
-    if plan.sums or plan.before:
-        raise TargetError(f"{plan.title}: sums over elements are not written for JAX")
+    if any(result.is_squared for result in plan.sums):
+        raise TargetError(f"{plan.title}: sums of squares are for guards and the monitor, which JAX has none of")
     writer = _Writer(plan)
     kernel = [f"def kernel({', '.join(writer.arguments)}):", *_indented(writer.lines())]
     words = set(re.findall(r"\w+", "\n".join(kernel)))
+    first, late, _ = plan.split_prelude
     lines = [
         f"# {plan.title}",
         "from math import inf, nan",
@@ -75,8 +80,9 @@ def emit(plan: Plan) -> str:
         f"from steprule.backends.jax_math import {', '.join(name for name in HELPERS if name in words)}",
         "",
         "",
-        emit_prelude(plan),
+        emit_prelude(plan.title, first),
         "",
+        *([] if late is None else [emit_prelude(plan.title, late, "late"), ""]),
         *kernel,
     ]
     return "\n".join(lines) + "\n"
@@ -109,7 +115,7 @@ class _Writer:
     @property
     def arguments(self) -> list[str]:
         keys = ["key0", "key1", "stream"] if self._plan.inputs else []
-        like = ["like"] if self._plan.has_groups and self._shaped == "like" else []
+        like = ["like"] if needs_shape(self._plan) else []
         return [*like, *(self._arrays[index] for index in self._plan.loads), *self._scalars, "zero", *keys]
 
     def lines(self) -> list[str]:
@@ -123,8 +129,8 @@ class _Writer:
                 section = instruction.section
                 lines.append(f"# {section}")
             lines.append(f"x{number} = {self._instruction(number, instruction)}")
-        stored = ", ".join(map(self._store, plan.stores))
-        return [*lines, f"return ({stored},)"]
+        results = ", ".join([*map(self._store, plan.stores), *map(self._sum, plan.sums)])
+        return [*lines, f"return ({results},)"]
 
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self._arrays[index]
@@ -143,6 +149,9 @@ class _Writer:
         value = f"packed({value}, {plane.packing}, {plane.bits})" if plane.packing > 1 else value
         return f'store({value}, "{plane.dtype}")'
 
+    def _sum(self, result: Sum) -> str:
+        return f"total({self._ref(result.value, 'element')})"
+
     def _ref(self, ref: Ref, per: Per) -> str:
         """Return a value in an operation on elements, or on what there is once a group."""
         plan = self._plan
@@ -156,6 +165,11 @@ class _Writer:
         return f"spread({name}, shape)" if (per, of) == ("element", "group") else name
 
 
+def needs_shape(plan: Plan) -> bool:
+    """Whether the kernel's first argument is an array that only tells the parameter's shape."""
+    return plan.has_groups and not any(plan.planes[index].is_elementwise for index in plan.loads)
+
+
 def _uncontracted(plan: Plan) -> set[int]:
     """Return the places of the results to which ``zero`` is added, since XLA would join them with what follows.
 
@@ -167,7 +181,8 @@ def _uncontracted(plan: Plan) -> set[int]:
     ops = [instruction.op for instruction in plan.body]
     scaled = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("mul",))}
     shifted = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("add", "sub"))}
-    products = {store.value.index - planes for store in plan.stores if isinstance(store.value, Value)}
+    left = [result.value for result in (*plan.stores, *plan.sums)]
+    products = {ref.index - planes for ref in left if isinstance(ref, Value)}
     found: set[int] = set()
     for number, instruction in enumerate(plan.body):
         places = {ref.index - planes for ref in instruction.args if isinstance(ref, Value)} - set(range(-planes, 0))
@@ -188,9 +203,23 @@ def _has_number(instruction: Instruction, ops: tuple[str, ...]) -> bool:
     return instruction.op in ops and any(not isinstance(ref, Value) for ref in instruction.args)
 
 
-def load(plan: Plan) -> tuple[Callable[..., tuple[Any, ...]], Callable[..., tuple[Any, ...]]]:
-    """Return the prelude and the kernel that ``emit`` writes, ready to be traced."""
+class Code(NamedTuple):
+    """What ``emit`` writes, ready to be traced.
+
+    Attributes:
+        prelude: the scalars of a step, or what of them depends on no sum, and what ``late`` takes of it.
+        kernel: the operations on arrays.
+        late: the scalars that depend on sums over a tensor; None where there are none.
+    """
+
+    prelude: Callable[..., tuple[Any, ...]]
+    kernel: Callable[..., tuple[Any, ...]]
+    late: Callable[..., tuple[Any, ...]] | None
+
+
+def load(plan: Plan) -> Code:
+    """Return the functions that ``emit`` writes."""
     namespace: dict[str, Any] = {}
     exec(compile(emit(plan), f"<jax kernel of {plan.title}>", "exec"), namespace)
     # No function is in its own namespace, which would be a reference cycle.
-    return namespace.pop("prelude"), namespace.pop("kernel")
+    return Code(namespace.pop("prelude"), namespace.pop("kernel"), namespace.pop("late", None))

@@ -54,6 +54,28 @@ def divide_by(a: Array, b: Any) -> Array:
     return a / jnp.where(a == a, b, np.ones((), a.dtype))
 
 
+@jax.custom_jvp
+def sloped(value: Array, slope: Array) -> Array:
+    """Return ``value``, whose derivative is that of ``slope``, which is computed for nothing else."""
+    return value
+
+
+@sloped.defjvp
+def _sloped_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return sloped(*primals), tangents[1]
+
+
+def total(x: Array) -> tuple[Array, Array]:
+    """Return the sum over all elements in float64, whatever JAX is set to, and rounded to the type of ``x``.
+
+    The second is to be differentiated: in a program of 32 bits float64 cannot be transposed.
+    """
+    with jax.enable_x64(True):
+        exact = lax.stop_gradient(x).astype(np.float64).sum()
+        rounded = exact.astype(x.dtype)
+    return exact, sloped(rounded, x.sum())
+
+
 def where(condition: Any, a: Any, b: Any) -> Array:
     """Return ``a`` where the condition holds, and ``b`` elsewhere."""
     return jnp.where(condition, a, b)

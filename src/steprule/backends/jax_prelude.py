@@ -7,7 +7,7 @@ traced step number) in float64, and traced hyperparameters in their own type; se
 
 from __future__ import annotations
 
-from steprule.compile import Plan, assignments, distinct
+from steprule.compile import Prelude, assignments, distinct
 from steprule.compile.prelude import PYTHON
 from steprule.errors import TargetError
 from steprule.language.node import Node, host_call
@@ -22,25 +22,27 @@ _SPELLED = {
     "where": "math.where({0}, {1}, {2})",
 }
 _WITHOUT = ("comb", "perm", "factorial", "gcd", "lcm", "nextafter", "ulp", "isqrt", "dist", "prod", "fsum", "sumprod")
-_OURS = ("math", "abs", "inf", "nan", "prelude")
+_OURS = ("math", "abs", "inf", "nan", "prelude", "late")
 
 
-def emit(plan: Plan) -> str:
-    """Return the text of ``prelude``, which takes the arguments of the plan's prelude and returns what that returns.
+def emit(title: str, recipe: Prelude, name: str = "prelude") -> str:
+    """Return the text of a function that takes a prelude's arguments and returns what that returns.
+
+    Args:
+        title: of the plan, for messages.
+        recipe: the prelude.
+        name: what the function is called.
 
     Raises:
         TargetError: when it calls what JAX cannot trace.
     """
-    recipe = plan.prelude
     seen: dict[Node, Node] = {}
     results = [_one_less(node, seen) for node in recipe.results]
     names = distinct(recipe.arguments, _OURS)
-    lines, texts = assignments(
-        results, [*names.values(), *_OURS], lambda node, args: _text(node, args, names, plan.title)
-    )
+    lines, texts = assignments(results, [*names.values(), *_OURS], lambda node, args: _text(node, args, names, title))
     values = "".join(f"{texts[node]}, " for node in results)
     body = "\n".join(f"    {line}" for line in [*lines, f"return ({values})"])
-    return f"def prelude({', '.join(names.values())}):\n{body}\n"
+    return f"def {name}({', '.join(names.values())}):\n{body}\n"
 
 
 def _text(node: Node, args: list[str], names: dict[str, str], title: str) -> str:

@@ -8,7 +8,8 @@ A prelude computes once a step, with numbers of three kinds:
   Nothing is differentiated by the step number, so no transposition meets float64 in a program of 32 bits;
 - traced hyperparameters and scalar slots, which may be differentiated: float32, or float64 where JAX has 64 bits.
 
-Between two kinds the later one wins.
+Between two kinds the later one wins. Sums over a tensor are ``Exact`` numbers that may be differentiated: beside the
+number goes what has its derivative, in the type of the third kind.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from steprule.backends.jax_math import divide, root, sloped
+
 __all__ = [
     *("Exact", "as_scalar", "exact", "to_pair", "negate", "one_minus_exp", "one_minus_power", "from_pair", "traced"),
     "where",
@@ -32,17 +35,23 @@ Number: TypeAlias = "float | bool | Exact | Array"
 
 
 class Exact:
-    """A traced number in float64, or a condition on such numbers."""
+    """A traced number in float64, or a condition on such numbers.
 
-    __slots__ = ("value",)
+    Attributes:
+        value: the number.
+        slope: a number whose derivative is this one's; None where it has none.
+    """
 
-    def __init__(self, value: Array) -> None:
+    __slots__ = ("slope", "value")
+
+    def __init__(self, value: Array, slope: Array | None = None) -> None:
         self.value = value
+        self.slope = slope
 
     def to(self, dtype: Any) -> Array:
         """Return it rounded once; a condition as it is."""
         rounded: Array = self.value if self.value.dtype == bool else _wide(lambda x: x.astype(dtype), self.value)
-        return rounded
+        return rounded if self.slope is None else sloped(rounded, self.slope.astype(dtype))
 
     def __hash__(self) -> int:
         return id(self)
@@ -119,11 +128,11 @@ class Exact:
     def __ne__(self, other: object) -> Any:
         return _call(operator.ne, self, other)
 
-    def __neg__(self) -> Exact:
-        return Exact(_wide(operator.neg, self.value))
+    def __neg__(self) -> Any:
+        return _call(operator.neg, self)
 
-    def __abs__(self) -> Exact:
-        return Exact(_wide(abs, self.value))
+    def __abs__(self) -> Any:
+        return _call(abs, self)
 
 
 def _wide(function: Callable[..., Any], *args: Any) -> Any:
@@ -134,10 +143,23 @@ def _wide(function: Callable[..., Any], *args: Any) -> Any:
 def _call(function: Callable[..., Any], *args: Any) -> Any:
     """Return a function of numbers of several kinds, of which one is traced."""
     arrays = [arg.dtype for arg in args if isinstance(arg, Array) and arg.dtype != bool]
+    has_slope = any(isinstance(arg, Exact) and arg.slope is not None for arg in args)
     if any(isinstance(arg, Array) for arg in args):
         kind = jnp.result_type(*arrays) if arrays else _default()
-        return function(*(_narrowed(arg, kind) for arg in args))
-    return Exact(_wide(lambda: jnp.asarray(function(*map(_bare, args)))))
+        return _narrow(_FINITE.get(function, function) if has_slope else function, args, kind)
+    value = _wide(lambda: jnp.asarray(function(*map(_bare, args))))
+    if not has_slope or value.dtype == bool:
+        return Exact(value)
+    slope = _narrow(_FINITE.get(function, function), args, _default())
+    return Exact(value, sloped(Exact(value).to(slope.dtype), slope))
+
+
+_FINITE: dict[Callable[..., Any], Callable[..., Any]] = {operator.truediv: divide, jnp.sqrt: root}
+"""What has a finite derivative at 0, in the place of what has none: ``where`` multiplies that of both branches."""
+
+
+def _narrow(function: Callable[..., Any], args: tuple[Any, ...], kind: Any) -> Any:
+    return function(*(_narrowed(arg, kind) for arg in args))
 
 
 def _bare(x: Any) -> Any:
@@ -184,7 +206,8 @@ def to_pair(value: Number) -> Array:
     if isinstance(value, Array) or has_64_bits():
         return jnp.stack([high, jnp.zeros_like(high)])
     wide = value.value if isinstance(value, Exact) else np.float64(value)
-    return jnp.stack([high, _wide(lambda: jnp.asarray(wide - high.astype(np.float64)).astype(np.float32))])
+    kept = jax.lax.stop_gradient(high) if isinstance(value, Exact) and value.slope is not None else high
+    return jnp.stack([high, _wide(lambda: jnp.asarray(wide - kept.astype(np.float64)).astype(np.float32))])
 
 
 def from_pair(state: Array, is_exact: bool) -> Number:

@@ -24,7 +24,7 @@ from steprule import coding, engine, formats
 from steprule.backends import jax_math
 from steprule.backends.jax_scalars import as_scalar, exact, from_pair, to_pair, traced
 from steprule.doors.foreign.names import slot_names
-from steprule.doors.jax.tree_step import JAX
+from steprule.doors.jax.passes import JAX
 from steprule.formats import FORMATS
 from steprule.rules import CATALOGUE, Rule
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults

@@ -156,7 +156,7 @@ def with_sharding_of(new: Array, like: Any) -> Array:
 @functools.cache
 def converter(codec: Codec, encodes: bool) -> Callable[..., tuple[Array, ...]]:
     """Return what makes planes of numbers, or numbers of planes."""
-    _, kernel = backend.load(coding.plan_of(codec, encodes))
+    kernel = backend.load(coding.plan_of(codec, encodes)).kernel
     return jax.jit(lambda *arrays: kernel(*arrays, np.float32(-0.0)))
 
 

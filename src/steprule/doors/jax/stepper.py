@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from steprule.backends.jax_scalars import to_pair
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
+from steprule.doors.jax.passes import PassKind
 from steprule.doors.jax.slots import made
-from steprule.doors.jax.tree_step import PassKind, Slots, TreeStep
+from steprule.doors.jax.tree_step import Leaf, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
@@ -140,12 +141,14 @@ class Stepper:
                 format_of(theta, path)
         trace = self.rule.trace(self.variant)
         columns = [flat_like(slots[slot], treedef, f"the slots {slot!r}") for slot in trace.slots]
-        moved = [
-            step(number, path, theta, g, dict(zip(trace.slots, row, strict=True)), decaying)
-            for number, (path, theta, g, decaying, *row) in enumerate(
-                zip(paths, own, leaves, decays(self.mask, grads), *columns, strict=True)
-            )
-        ]
+        moved = step(
+            [
+                Leaf(number, path, theta, g, dict(zip(trace.slots, row, strict=True)), decaying)
+                for number, (path, theta, g, decaying, *row) in enumerate(
+                    zip(paths, own, leaves, decays(self.mask, grads), *columns, strict=True)
+                )
+            ]
+        )
         new = {slot: treedef.unflatten([slots_of_leaf[slot] for _, slots_of_leaf in moved]) for slot in trace.slots}
         return treedef.unflatten([result for result, _ in moved]), new | step.scalar_slots()
 

@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from functools import cached_property, reduce
+from itertools import starmap
+from math import prod
+from operator import add
+from typing import Any, Protocol, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from steprule import coding, engine
-from steprule.backends import jax as jax_functions
 from steprule.backends.jax_math import keys, negative_zero
-from steprule.backends.jax_scalars import as_scalar, from_pair, to_pair
-from steprule.compile import Plan
+from steprule.backends.jax_scalars import Exact, as_scalar, from_pair, to_pair
+from steprule.compile import SIZE
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
-from steprule.doors.jax.slots import check_codec, check_planes, is_plain, planes_of, slot_of
+from steprule.doors.jax.passes import Compiled, Fixed, Passes, PassKind, passes_of
+from steprule.doors.jax.slots import check_codec, check_planes, is_plain, planes_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
 from steprule.language.walk import symbols_in
 from steprule.rules import Rule
-from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
-__all__ = ["JAX", "PassKind", "Slots", "TreeStep"]
+__all__ = ["Leaf", "Slots", "TreeStep"]
 
-PassKind = Literal["step", "update"]
 Slots: TypeAlias = dict[str, Any]
 """By name: a pytree like the parameters for a slot of elements, one number for a scalar slot."""
-Fixed: TypeAlias = tuple[Any, ...]
-"""A row of scalars: a number where it is known while tracing, None elsewhere."""
-
-
-@dataclass(frozen=True)
-class JaxLoader:
-    """What makes functions of JAX's arrays of plans."""
-
-    name = "jax"
-
-    def load(self, plan: Plan) -> tuple[Any, Any]:
-        """Return the prelude and the kernel, of the convention of ``backends/jax.py``."""
-        return jax_functions.load(plan)
-
-
-JAX = JaxLoader()
+Row: TypeAlias = tuple[Fixed, tuple[Any, ...]]
+"""A row of scalars: what is known, and the others."""
 
 
 class StepConfig(Protocol):
@@ -59,6 +44,40 @@ class StepConfig(Protocol):
     @property
     def seed(self) -> Any: ...
     def storage(self, leaf: Any, path: str, what: str, is_part: bool) -> Storage: ...
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What a step takes of one parameter.
+
+    Attributes:
+        number: its place among the gradients.
+        path: what it is called in messages.
+        theta, g, slots: the parameter, the gradient (None: nothing moves), and the slots by name.
+        decays: whether weight decay is for it.
+    """
+
+    number: int
+    path: str
+    theta: Any
+    g: Any
+    slots: Mapping[str, Any]
+    decays: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """A leaf, or the real or imaginary part of one, with the functions that step it."""
+
+    passes: Passes
+    leaf: Leaf
+    planes: tuple[Any, ...]
+    dtype: str
+    """Of the new parameter, or of the update."""
+
+
+Sums: TypeAlias = Mapping[str, Any]
+"""What preludes take of a tensor, by name: the number of its elements, and the sums over it so far."""
 
 
 class TreeStep:
@@ -77,59 +96,92 @@ class TreeStep:
         self._steps = steps
         # Within a larger program numbers are fixed: constants of it. Outside of one, what changes would compile anew.
         self._is_traced = isinstance(steps, jax.core.Tracer)
-        self._rows: dict[tuple[Kernel, bool], tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]] = {}
+        self._preludes: dict[tuple[Kernel, bool], tuple[Any, ...]] = {}
+        self._rows: dict[tuple[Kernel, bool], Row] = {}
 
-    def __call__(
-        self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any], decays: bool = True
-    ) -> tuple[Any, Slots]:
-        """Return the new parameter, or the update, and the new slots of a leaf.
+    def __call__(self, leaves: Sequence[Leaf]) -> list[tuple[Any, Slots]]:
+        """Return the new parameter, or the update, and the new slots of each leaf.
 
         Without a gradient nothing moves. Of complex numbers both parts are stepped, each as a number of its own.
-
-        Args:
-            number: the place of the leaf among the gradients.
-            path: what it is called in messages.
-            theta, g, slots: its parameter, gradient and slots.
-            decays: whether weight decay is for it.
         """
-        if g is None:
-            return None if self._kind == "update" else theta, dict(slots)
-        format_of(g, path, "gradient")
-        if theta is not None:
-            check_like(theta, g, path, "parameter")
-        if not is_complex(g):
-            return self._step(number, path, theta, g, slots, decays)
-        for slot, value in slots.items():
-            check_like(planes_of(value)[0], g, path, f"slot {slot!r} of")
-        split = {slot: parts_of(value) for slot, value in slots.items()}
-        (real, reals), (imaginary, imaginaries) = (
-            self._step(number, path, theta, g, {slot: parts[i] for slot, parts in split.items()}, decays, is_part=True)
-            for i, (theta, g) in enumerate(zip(parts_of(theta), parts_of(g), strict=True))
-        )
-        return jax.lax.complex(real, imaginary), {
-            slot: jax.lax.complex(reals[slot], imaginaries[slot]) for slot in slots
-        }
+        parts = [self._parts(leaf) for leaf in leaves]
+        sums = self._sums(parts)
+        return [self._moved(leaf, own, of_leaf) for leaf, own, of_leaf in zip(leaves, parts, sums, strict=True)]
 
-    def _step(
-        self, number: int, path: str, theta: Any, g: Any, slots: Mapping[str, Any], decays: bool, is_part: bool = False
-    ) -> tuple[Any, Slots]:
-        stepper = self._stepper
+    def _parts(self, leaf: Leaf) -> list[Part]:
+        """Return what is stepped of a leaf: nothing, the leaf, or the two parts of its numbers."""
+        g, path = leaf.g, leaf.path
+        if g is None:
+            return []
+        format_of(g, path, "gradient")
+        if leaf.theta is not None:
+            check_like(leaf.theta, g, path, "parameter")
+        if not is_complex(g):
+            return [self._part(leaf)]
+        for slot, value in leaf.slots.items():
+            check_like(planes_of(value)[0], g, path, f"slot {slot!r} of")
+        split = {slot: parts_of(value) for slot, value in leaf.slots.items()}
+        both = enumerate(zip(parts_of(leaf.theta), parts_of(g), strict=True))
+        return [
+            self._part(
+                replace(leaf, theta=theta, g=g, slots={slot: parts[i] for slot, parts in split.items()}), is_part=True
+            )
+            for i, (theta, g) in both
+        ]
+
+    def _part(self, leaf: Leaf, is_part: bool = False) -> Part:
+        stepper, theta, g, path = self._stepper, leaf.theta, leaf.g, leaf.path
         # Slots are of the parameter's type, and tell it where the parameter is not given.
-        numbers = [plane for slot in slots.values() for plane in planes_of(slot) if type_of(plane).startswith("float")]
+        planes = [plane for slot in leaf.slots.values() for plane in planes_of(slot)]
+        numbers = [plane for plane in planes if type_of(plane).startswith("float")]
         storage = stepper.storage(theta if theta is not None else [*numbers, g][0], path, "parameter", is_part)
         if g.ndim < 2:
-            storage = _earlier_storage(storage, slots)
-        run, kernel, needs_theta = compiled(stepper.rule, stepper.variant, storage, self._kind)
-        planes = _checked_planes(kernel, slots, g, path)
-        if theta is None and needs_theta:
+            storage = _earlier_storage(storage, leaf.slots)
+        passes = passes_of(stepper.rule, stepper.variant, storage, self._kind)
+        checked = _checked_planes(passes.step.kernel, leaf.slots, g, path)
+        if theta is None and passes.needs_theta:
             raise StructureError(f"rule {stepper.rule.name!r} needs the parameters: call update(grads, state, params)")
-        keyed = (*self._keys, np.uint32(stream(number))) if kernel.plan.inputs else ()
-        fixed, traced = self._row(kernel, decays)[0]
-        like = theta if slots or needs_theta else None
+        like = theta if leaf.slots or passes.needs_theta else None
         dtype = type_of(theta) if self._kind == "step" else type_of_update(g, like, numbers)
-        return run(theta if needs_theta else None, g, planes, traced, self._zero, keyed, fixed=fixed, dtype=dtype)
+        return Part(passes, leaf, checked, dtype)
 
-    @functools.cached_property
+    def _sums(self, leaves: Sequence[Sequence[Part]]) -> list[dict[str, Any]]:
+        """Return what preludes take of each leaf: of both its parts where it is complex, which are one tensor."""
+        sums: list[dict[str, Any]] = [{SIZE: max(1, sum(prod(part.leaf.g.shape) for part in own))} for own in leaves]
+        for level in range(max((len(part.passes.before) for own in leaves for part in own), default=0)):
+            found = [self._summed(own, level, so_far) for own, so_far in zip(leaves, sums, strict=True)]
+            for so_far, new in zip(sums, found, strict=True):
+                so_far |= new
+        return sums
+
+    def _summed(self, parts: Sequence[Part], level: int, sums: Sums) -> dict[str, Any]:
+        """Return the sums of one pass over a leaf."""
+        found = [self._run(part, part.passes.before[level], sums) for part in parts]
+        names = parts[0].passes.before[level].kernel.plan.totals if parts else ()
+        return {name: reduce(add, starmap(Exact, same)) for name, *same in zip(names, *found, strict=True)}
+
+    def _moved(self, leaf: Leaf, parts: Sequence[Part], sums: Sums) -> tuple[Any, Slots]:
+        """Return what is new of a leaf."""
+        if not parts:
+            return None if self._kind == "update" else leaf.theta, dict(leaf.slots)
+        moved = [self._run(part, part.passes.step, sums, dtype=part.dtype) for part in parts]
+        if len(moved) == 1:
+            result: tuple[Any, Slots] = moved[0]
+            return result
+        (real, reals), (imaginary, imaginaries) = moved
+        return jax.lax.complex(real, imaginary), {
+            slot: jax.lax.complex(reals[slot], imaginaries[slot]) for slot in leaf.slots
+        }
+
+    def _run(self, part: Part, compiled: Compiled, sums: Sums, **options: str) -> Any:
+        """Return the results of one pass over a part."""
+        leaf = part.leaf
+        keyed = (*self._keys, np.uint32(stream(leaf.number))) if compiled.kernel.plan.inputs else ()
+        fixed, traced = self._row(compiled.kernel, leaf.decays, sums)
+        theta = leaf.theta if part.passes.needs_theta else None
+        return compiled.run(theta, leaf.g, part.planes, traced, self._zero, keyed, fixed=fixed, **options)
+
+    @cached_property
     def _keys(self) -> tuple[Any, Any]:
         return keys(self._stepper.seed, self._steps)
 
@@ -139,23 +191,42 @@ class TreeStep:
         names = stepper.rule.trace(stepper.variant).scalars
         if not names:
             return {}
-        _, kernel, _ = compiled(stepper.rule, stepper.variant, Storage(FORMATS["float32"], flushes=False), self._kind)
-        return {name: to_pair(value) for name, value in zip(names, self._row(kernel, True)[1], strict=True)}
+        storage = Storage(FORMATS["float32"], flushes=False)
+        kernel = passes_of(stepper.rule, stepper.variant, storage, self._kind).step.kernel
+        first = len(kernel.plan.prelude.conditions)
+        values = self._prelude(kernel, True)[first : first + len(names)]
+        return {name: to_pair(value) for name, value in zip(names, values, strict=True)}
 
-    def _row(self, kernel: Kernel, decays: bool) -> tuple[tuple[Fixed, tuple[Any, ...]], list[Any]]:
-        """Return the row of scalars: what is fixed, with None for the others, and the others; and the scalar slots."""
-        if (kernel, decays) not in self._rows:
-            prelude, recipe = kernel.code[0], kernel.plan.prelude
+    def _prelude(self, kernel: Kernel, decays: bool) -> tuple[Any, ...]:
+        """Return the numbers that do not depend on sums over a tensor."""
+        if (kernel, decays) not in self._preludes:
             arguments = self._arguments if decays else {**self._arguments, "weight_decay": 0.0}
-            results = prelude(*(arguments[name] for name in recipe.arguments))
-            length = len(recipe.conditions)
-            # Zeros of both signs are one key of what is compiled, and two numbers.
-            varies = [not (self._is_traced and isinstance(value, (int, float)) and value) for value in results[:length]]
-            row = [as_scalar(value, kernel.plan.compute) for value in results[:length]]
-            fixed = tuple(None if traced else value for value, traced in zip(row, varies, strict=True))
-            traced_row = tuple(value for value, traced in zip(row, varies, strict=True) if traced)
-            self._rows[kernel, decays] = ((fixed, traced_row), list(results[length:]))
+            names = kernel.plan.split_prelude[0].arguments
+            self._preludes[kernel, decays] = kernel.code.prelude(*(arguments[name] for name in names))
+        return self._preludes[kernel, decays]
+
+    def _row(self, kernel: Kernel, decays: bool, sums: Sums) -> Row:
+        """Return the row of scalars of a tensor."""
+        _, late, places = kernel.plan.split_prelude
+        if late is not None:
+            first = self._prelude(kernel, decays)
+            row = list(first[: len(kernel.plan.prelude.conditions)])
+            between = first[len(row) + len(kernel.plan.prelude.scalar_slots) :]
+            numbers = kernel.code.late(*between, *(sums[name] for name in kernel.plan.late_arguments))
+            for place, number in zip(places, numbers, strict=True):
+                row[place] = number
+            return self._rounded(kernel, row)
+        if (kernel, decays) not in self._rows:
+            row = list(self._prelude(kernel, decays)[: len(kernel.plan.prelude.conditions)])
+            self._rows[kernel, decays] = self._rounded(kernel, row)
         return self._rows[kernel, decays]
+
+    def _rounded(self, kernel: Kernel, numbers: Sequence[Any]) -> Row:
+        # Zeros of both signs are one key of what is compiled, and two numbers.
+        varies = [not (self._is_traced and isinstance(value, (int, float)) and value) for value in numbers]
+        row = [as_scalar(value, kernel.plan.compute) for value in numbers]
+        fixed = tuple(None if traced else value for value, traced in zip(row, varies, strict=True))
+        return fixed, tuple(value for value, traced in zip(row, varies, strict=True) if traced)
 
 
 def _earlier_storage(storage: Storage, slots: Mapping[str, Any]) -> Storage:
@@ -175,38 +246,3 @@ def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str)
         check_planes(slots[slot], codec, g.shape, f"slot {slot!r} of {path}")
         planes += own
     return tuple(planes)
-
-
-@cached_with_rule
-def compiled(
-    rule: Rule, variant: Variant, storage: Storage, kind: PassKind
-) -> tuple[Callable[..., tuple[Any, Slots]], Kernel, bool]:
-    """Return the jitted step of one leaf, its kernel, and whether it needs the parameter.
-
-    Leaves of one shape and type are traced once, and a step that is not part of a larger program is one all the same.
-    """
-    kernel = engine.kernel(rule, variant, storage, JAX, kind=kind)
-    plan, parameter, gradient = kernel.plan, rule.parameter, rule.gradient
-    names = [plan.planes[index].name for index in plan.loads]
-    of_slots = [coding.plane_name(slot, spec.suffix) for slot, codec in kernel.slots.items() for spec in codec.planes]
-
-    def step(
-        theta: Any,
-        g: Any,
-        planes: tuple[Any, ...],
-        traced: tuple[Any, ...],
-        zero: Any,
-        keyed: Any,
-        fixed: Fixed,
-        dtype: str,
-    ) -> tuple[Any, Slots]:
-        others = iter(traced)
-        scalars = [next(others) if value is None else value for value in fixed]
-        named = dict(zip(of_slots, planes, strict=True)) | {parameter: theta, gradient: g}
-        first, *rest = kernel.code[1](*(named[name] for name in names), *scalars, zero.astype(plan.compute), *keyed)
-        new = iter(rest)
-        slots = {k: slot_of([next(new) for _ in codec.planes], codec, g.shape) for k, codec in kernel.slots.items()}
-        return first.astype(jnp.dtype(dtype)), slots
-
-    step.__name__ = step.__qualname__ = rule.name if rule.name.isidentifier() else "step"
-    return jax.jit(step, static_argnames=("fixed", "dtype")), kernel, parameter in names
