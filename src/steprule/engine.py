@@ -104,7 +104,7 @@ def plan(
         return plan(rule, variant, Storage(storage), guard, kind)
     inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
-    _check_extent(rule, trace)
+    _check_per_tensor(rule, trace)
     codecs = codecs_of(rule, variant, storage)
     read = {**codecs, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, codec) for name, codec in read.items()}
@@ -148,10 +148,16 @@ def plan(
     )
 
 
+def _check_per_tensor(rule: Rule, trace: Trace) -> None:
+    if trace.per_tensor:
+        what = "keeps a PerTensor slot"
+        raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
+
+
 def _check_extent(rule: Rule, trace: Trace) -> None:
     nodes = postorder([trace.parameter, *trace.slots.values(), *trace.scalars.values()])
-    if trace.per_tensor or any(node.stage == "all" for node in nodes):
-        what = "keeps a PerTensor slot" if trace.per_tensor else "sums over all tensors"
+    if any(node.stage == "all" for node in nodes):
+        what = "sums over all tensors"
         raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
 
 
@@ -246,6 +252,8 @@ def kernel(
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, kind)
+    if not getattr(backend, "sums_over_all", False):
+        _check_extent(rule, _trace(rule, variant, guard))
     recipe = pass_plan(rule, variant, storage, guard, kind)
     return Kernel(recipe, codecs_of(rule, variant, storage), backend.load(recipe))
 

@@ -24,7 +24,6 @@ from steprule.backends.jax_prelude import emit as emit_prelude
 from steprule.backends.numpy import OPERATORS
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
 from steprule.compile.ir import Per, Sum
-from steprule.errors import TargetError
 from steprule.language.bits import INPUTS
 
 __all__ = ["HELPERS", "Code", "emit", "load", "needs_shape"]
@@ -47,7 +46,8 @@ _JAX = {
 }
 HELPERS = (
     *("bits", "divide", "divide_by", "group_max", "half", "index_of", "load", "packed", "real"),
-    *("root", "spread", "store", "total", "unpacked", "where", "whole", "word_maximum", "word_minimum"),
+    *("root", "spread", "store", "total", "total_of_squares", "unpacked", "where", "whole"),
+    *("word_maximum", "word_minimum"),
 )
 """What the text may import from ``jax_math``."""
 _UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
@@ -62,10 +62,8 @@ def emit(plan: Plan) -> str:
     """Return the text of ``prelude`` and ``kernel``, and of ``late`` where the plan has it; see the top of this file.
 
     Raises:
-        TargetError: when the plan says what JAX has no words for.
+        TargetError: when the prelude calls what JAX cannot trace.
     """
-    if any(result.is_squared for result in plan.sums):
-        raise TargetError(f"{plan.title}: sums of squares are for guards and the monitor, which JAX has none of")
     writer = _Writer(plan)
     kernel = [f"def kernel({', '.join(writer.arguments)}):", *_indented(writer.lines())]
     words = set(re.findall(r"\w+", "\n".join(kernel)))
@@ -150,7 +148,8 @@ class _Writer:
         return f'store({value}, "{plane.dtype}")'
 
     def _sum(self, result: Sum) -> str:
-        return f"total({self._ref(result.value, 'element')})"
+        name = "total_of_squares" if result.is_squared else "total"
+        return f"{name}({self._ref(result.value, 'element')})"
 
     def _ref(self, ref: Ref, per: Per) -> str:
         """Return a value in an operation on elements, or on what there is once a group."""

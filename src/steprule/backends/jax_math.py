@@ -72,8 +72,20 @@ def total(x: Array) -> tuple[Array, Array]:
     """
     with jax.enable_x64(True):
         exact = lax.stop_gradient(x).astype(np.float64).sum()
-        rounded = exact.astype(x.dtype)
-    return exact, sloped(rounded, x.sum())
+    return exact, _rounded(exact, x.sum())
+
+
+def total_of_squares(x: Array) -> tuple[Array, Array]:
+    """Return what ``total`` returns, of the squares in float64."""
+    with jax.enable_x64(True):
+        exact = (lax.stop_gradient(x).astype(np.float64) ** 2).sum()
+    return exact, _rounded(exact, (x * x).sum())
+
+
+def _rounded(exact: Array, slope: Array) -> Array:
+    with jax.enable_x64(True):
+        rounded = exact.astype(slope.dtype)
+    return sloped(rounded, slope)
 
 
 def where(condition: Any, a: Any, b: Any) -> Array:

@@ -210,13 +210,14 @@ def to_pair(value: Number) -> Array:
     return jnp.stack([high, _wide(lambda: jnp.asarray(wide - kept.astype(np.float64)).astype(np.float32))])
 
 
-def from_pair(state: Array, is_exact: bool) -> Number:
-    """Return the number that a state keeps: exact, or to be differentiated."""
+def from_pair(state: Array, is_exact: bool, has_slope: bool = False) -> Number:
+    """Return the number that a state keeps: exact, or to be differentiated, or both where it ``has_slope``."""
     state = jnp.asarray(state)
     if not is_exact:
         return traced(state[0])
     constant = jax.lax.stop_gradient(state).reshape(-1)
-    return Exact(_wide(lambda: constant.astype(np.float64).sum()))
+    value = _wide(lambda: constant.astype(np.float64).sum())
+    return Exact(value, traced(state[0]) if has_slope else None)
 
 
 def as_scalar(value: Number, dtype: Any) -> Any:

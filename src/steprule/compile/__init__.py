@@ -2,6 +2,7 @@
 
 from steprule.compile.difference import difference
 from steprule.compile.ir import (
+    ALL,
     BLOCK,
     ENCODED,
     LANES,
@@ -20,6 +21,7 @@ from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, assignments, distinct
 
 __all__ = [
+    "ALL",
     "BLOCK",
     "ENCODED",
     "LANES",

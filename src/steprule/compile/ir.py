@@ -11,9 +11,10 @@ from steprule.compile.prelude import Prelude, split
 from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
 from steprule.language.ops import OPS, Kind
-from steprule.language.sums import BLOCK, LANES, SIZE
+from steprule.language.sums import ALL, BLOCK, LANES, SIZE
 
 __all__ = [
+    "ALL",
     "BLOCK",
     "ENCODED",
     "LANES",
@@ -159,7 +160,7 @@ class Plan:
     @property
     def late_arguments(self) -> tuple[str, ...]:
         """The names of what the prelude may take of a tensor: its size, and the sums over it so far."""
-        return SIZE, *(name for plan in self.before for name in plan.totals)
+        return SIZE, *(name for plan in self.before for name in plan.totals if not name.startswith(ALL))
 
     @cached_attribute
     def split_prelude(self) -> tuple[Prelude, Prelude | None, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from steprule.compile.ir import SIZE, Plan, Plane, Store, Sum
+from steprule.compile.ir import ALL, SIZE, Plan, Plane, Store, Sum
 from steprule.compile.lower import Lowering
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude

@@ -31,6 +31,7 @@ class JaxLoader:
     """What makes functions of JAX's arrays of plans."""
 
     name = "jax"
+    sums_over_all = True
 
     def load(self, plan: Plan) -> jax_functions.Code:
         """Return the functions of a plan, of the convention of ``backends/jax.py``."""

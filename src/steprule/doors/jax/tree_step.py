@@ -15,14 +15,14 @@ import numpy as np
 
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import Exact, as_scalar, from_pair, to_pair
-from steprule.compile import SIZE
+from steprule.compile import ALL, SIZE
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
 from steprule.doors.jax.passes import Compiled, Fixed, Passes, PassKind, passes_of
 from steprule.doors.jax.slots import check_codec, check_planes, is_plain, planes_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
-from steprule.language.walk import symbols_in
+from steprule.language.walk import postorder, symbols_in
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
 
@@ -86,11 +86,12 @@ class TreeStep:
     def __init__(
         self, stepper: StepConfig, kind: PassKind, t: Any, values: Mapping[str, Any], steps: Any, slots: Slots
     ) -> None:
-        self._stepper, self._kind = stepper, kind
+        self._stepper, self._kind, self._slots = stepper, kind, slots
         trace = stepper.rule.trace(stepper.variant)
         used = symbols_in(trace.scalars.values())
         is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
-        scalars = {slot: from_pair(slots[slot], is_exact) for slot in trace.scalars}
+        has_slope = any(node.stage == "all" for node in postorder(trace.scalars.values()))
+        scalars = {slot: from_pair(slots[slot], is_exact, has_slope) for slot in trace.scalars}
         self._arguments = {**values, **scalars, "t": t}
         self._zero = negative_zero(steps)
         self._steps = steps
@@ -146,12 +147,19 @@ class TreeStep:
         return Part(passes, leaf, checked, dtype)
 
     def _sums(self, leaves: Sequence[Sequence[Part]]) -> list[dict[str, Any]]:
-        """Return what preludes take of each leaf: of both its parts where it is complex, which are one tensor."""
-        sums: list[dict[str, Any]] = [{SIZE: max(1, sum(prod(part.leaf.g.shape) for part in own))} for own in leaves]
+        """Return what preludes take of each leaf: of both its parts where it is complex, which are one tensor.
+
+        What is summed over all leaves becomes an argument of the preludes.
+        """
+        sizes = [sum(prod(part.leaf.g.shape) for part in own) for own in leaves]
+        self._arguments[f"{ALL}{SIZE}"] = max(1, sum(sizes))
+        sums: list[dict[str, Any]] = [{SIZE: max(1, size)} for size in sizes]
         for level in range(max((len(part.passes.before) for own in leaves for part in own), default=0)):
             found = [self._summed(own, level, so_far) for own, so_far in zip(leaves, sums, strict=True)]
             for so_far, new in zip(sums, found, strict=True):
                 so_far |= new
+            of_all = dict.fromkeys(name for new in found for name in new if name.startswith(ALL))
+            self._arguments |= {name: reduce(add, [new[name] for new in found if new]) for name in of_all}
         return sums
 
     def _summed(self, parts: Sequence[Part], level: int, sums: Sums) -> dict[str, Any]:
@@ -186,13 +194,15 @@ class TreeStep:
         return keys(self._stepper.seed, self._steps)
 
     def scalar_slots(self) -> Slots:
-        """Return the new scalar slots."""
+        """Return the new scalar slots, after the leaves have been stepped."""
         stepper = self._stepper
         names = stepper.rule.trace(stepper.variant).scalars
         if not names:
             return {}
         storage = Storage(FORMATS["float32"], flushes=False)
         kernel = passes_of(stepper.rule, stepper.variant, storage, self._kind).step.kernel
+        if not self._arguments.keys() >= {*kernel.plan.split_prelude[0].arguments}:  # no leaf has a gradient to sum
+            return {name: self._slots[name] for name in names}
         first = len(kernel.plan.prelude.conditions)
         values = self._prelude(kernel, True)[first : first + len(names)]
         return {name: to_pair(value) for name, value in zip(names, values, strict=True)}
