@@ -174,14 +174,14 @@ def _uncontracted(plan: Plan) -> set[int]:
 
     These are products that are added to something, or leave the kernel; products with one number that are multiplied by
     another, and sums with one number that are added to something; quotients and roots that are divided, or divided by;
-    and roots that are squared.
+    and roots that are squared. Products that are summed are widened in between, and nothing is contracted across that;
+    with ``zero`` XLA would store an array of it for its sum.
     """
     planes = len(plan.planes)
     ops = [instruction.op for instruction in plan.body]
     scaled = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("mul",))}
     shifted = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("add", "sub"))}
-    left = [result.value for result in (*plan.stores, *plan.sums)]
-    products = {ref.index - planes for ref in left if isinstance(ref, Value)}
+    products = {store.value.index - planes for store in plan.stores if isinstance(store.value, Value)}
     found: set[int] = set()
     for number, instruction in enumerate(plan.body):
         places = {ref.index - planes for ref in instruction.args if isinstance(ref, Value)} - set(range(-planes, 0))
