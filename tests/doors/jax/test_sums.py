@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -66,7 +67,10 @@ def follow(some: Any, theta: Array, g: Callable[[int], Array], jitted: bool = Tr
         if oracle.theta.dtype.itemsize > 2:
             assert (error <= unit * (abs(oracle.theta) + 8 * moved)).all(), f"step {t}"
         else:  # rounded to 16 bits, which hides it, or shows one place
-            assert (error <= jnp.finfo(new.dtype).eps * abs(oracle.theta.astype(np.float64))).all(), f"step {t}"
+            assert (
+                error
+                <= 2.0 ** (-7 if oracle.theta.dtype.name == "bfloat16" else -10) * abs(oracle.theta.astype(np.float64))
+            ).all(), f"step {t}"
             assert (error == 0).mean() > 0.98 or error.size < 50
 
 
@@ -143,7 +147,7 @@ def test_a_sum_that_is_no_number() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_steps_are_the_rule_called_on_arrays(name: str, jitted: bool) -> None:
     for shape in SHAPES if jitted else SHAPES[:2]:
-        follow(ALL[name], start(shape), lambda t, shape=shape: gradients(shape, t), jitted)
+        follow(ALL[name], start(shape), functools.partial(gradients, shape), jitted)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -272,6 +276,10 @@ def tree_of(number: int) -> dict[str, Any]:
     return {key: jnp.asarray(made(shape)) for key, shape in shapes.items()}
 
 
+def leaf_of(key: str, number: int) -> Any:
+    return tree_of(number)[key]
+
+
 def stepped(transformation: Any, tree: Any, grads: Callable[[int], Any] = tree_of) -> Any:
     state = transformation.init(tree)
     for t in range(1, STEPS + 1):
@@ -290,7 +298,7 @@ def test_leaves_step_as_each_alone_and_updates_add_up(name: str) -> None:
     transformation, step = steprule.jax.transformation(ALL[name]), steprule.jax.step(ALL[name])
     together = stepped(transformation, tree_of(0))
     for key, leaf in tree_of(0).items():
-        assert_close(together[key], stepped(transformation, leaf, lambda t, key=key: tree_of(t)[key]), 0)
+        assert_close(together[key], stepped(transformation, leaf, functools.partial(leaf_of, key)), 0)
         theta, slots = leaf, step.init(leaf)
         for t in range(1, STEPS + 1):
             theta, slots = jax.jit(step)(theta, tree_of(t)[key], slots, t)
@@ -359,11 +367,12 @@ def test_runs_under_vmap_have_sums_of_their_own(name: str) -> None:
         assert_close(found[k], jax.jit(final)(thetas[k], grads[k]))
 
 
-@pytest.mark.parametrize("spec", [PartitionSpec("x"), PartitionSpec(None, "y"), PartitionSpec("x", "y")], ids=str)
+@pytest.mark.parametrize("axes", [("x",), (None, "y"), ("x", "y")], ids=str)
 @pytest.mark.parametrize("name", ALL)
-def test_sums_are_over_the_whole_of_a_sharded_array(name: str, spec: PartitionSpec) -> None:
+def test_sums_are_over_the_whole_of_a_sharded_array(name: str, axes: tuple[str | None, ...]) -> None:
     assert jax.device_count() == 8
-    where = NamedSharding(Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y")), spec)
+    spec: Any = PartitionSpec
+    where = NamedSharding(Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y")), spec(*axes))
     step = steprule.jax.step(ALL[name])
     run = jax.jit(step)
     alone = jnp.asarray(start((16, 512)))
@@ -375,7 +384,7 @@ def test_sums_are_over_the_whole_of_a_sharded_array(name: str, spec: PartitionSp
         sharded, apart = run(sharded, jax.device_put(g, where), apart, t)
         assert sharded.sharding.is_equivalent_to(where, 2)
     assert_close(alone, sharded)
-    compiled = run.lower(sharded, jax.device_put(g, where), apart, 1).compile().as_text()
+    compiled = str(run.lower(sharded, jax.device_put(g, where), apart, 1).compile().as_text())
     assert "all-reduce" in compiled
     assert "all-gather" not in compiled
 
@@ -522,9 +531,8 @@ def test_sums_over_leaves_of_several_types_and_formats() -> None:
         found.append((theta, slots["drift"]))
     assert isinstance(step.init(tree)["m"]["a"], steprule.jax.EightBit)
     for key in ("b", "c"):
-        np.testing.assert_allclose(
-            *(np.asarray(theta[key]).astype(np.complex64) for theta, _ in found), rtol=0.02, atol=0.02
-        )
+        one, other = (np.asarray(theta[key]).astype(np.complex64) for theta, _ in found)
+        np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02)
     oracle = Together(
         [
             np.asarray(x).astype(np.float32).tolist() if key != "c" else x.view(np.float32).tolist()
@@ -605,4 +613,4 @@ def test_a_mean_is_of_all_elements_of_a_tensor() -> None:
         return theta - lr * (g - mean(g))
 
     for shape in SHAPES:
-        follow(centred, start(shape), lambda t, shape=shape: gradients(shape, t))
+        follow(centred, start(shape), functools.partial(gradients, shape))
