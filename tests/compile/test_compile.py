@@ -124,7 +124,7 @@ def test_the_driver_builds_for_other_machines(
 ) -> None:
     way = waits(offsets.FUNCTIONS, offsets.LOCKS)
     text = assembly(driver.ir(way, triple and triple.partition("-")[0]), triple, cpu)
-    for name in ("drive", "alone", "work", "gather", "region.gnu", "region.llvm"):
+    for name in ("drive", "alone", "work", "region.gnu", "region.llvm"):
         assert f"{name}:" in text
     assert re.search(r"\b(pause|isb)\b", text)
 

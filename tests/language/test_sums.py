@@ -16,7 +16,7 @@ import steprule as sr
 import steprule.torch as door
 from steprule import rule
 from steprule.engine import plan
-from steprule.errors import HyperparameterError, NonFiniteError, RuleError, TargetError
+from steprule.errors import HyperparameterError, NonFiniteError, RuleError
 from steprule.formats import FORMATS, SLOT_FORMATS
 from steprule.language import mean, norm, rms, size, total, where
 from steprule.language.sums import BLOCK, rounded_once

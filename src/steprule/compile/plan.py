@@ -11,7 +11,6 @@ from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.bits import INPUTS
 from steprule.language.node import Node
-from steprule.language.sums import ALL
 from steprule.language.walk import postorder, symbols_in
 
 __all__ = ["make_plan"]
