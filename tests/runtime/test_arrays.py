@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return 3 if request.param == "few" else 40
 
 
-def _lie(given: list[Any]) -> list[int]:
+def _lie(given: Any) -> list[int]:
     return [array.__array_interface__["data"][0] for array in given]
 
 
@@ -125,7 +126,7 @@ def test_fields_that_lie_elsewhere_are_noticed(monkeypatch: pytest.MonkeyPatch) 
     assert arrays._fields_hold()
     for name in ("data", "ndim", "shape", "strides", "dtype", "flags"):
         fields = [("moved", kind) if own == name else (own, kind) for own, kind in arrays._Fields._fields_]
-        moved = type("Moved", (arrays._Fields.__base__,), {"_fields_": [*fields, (name, dict(fields)["moved"])]})
+        moved = type("Moved", (ctypes.Structure,), {"_fields_": [*fields, (name, dict(fields)["moved"])]})
         with monkeypatch.context() as patch:
             patch.setattr(arrays, "_Fields", moved)
             assert not arrays._fields_hold(), name
