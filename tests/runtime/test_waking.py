@@ -76,11 +76,20 @@ def test_a_large_launch_wakes_workers_however_short_it_was(clock: Clock) -> None
     assert all(clock.calls(table, 1000, _PASS) for _ in range(3))
 
 
+_LAUNCHING = 77
+"""The launching thread's number."""
+
+
 class Worker:
-    """A worker on a system of which the test says where it runs, and on which processors it may run."""
+    """A worker on a system of which the test says where it runs, and on which processors it may run.
+
+    Attributes:
+        launch_may_run_on: the launching thread's set; None: that thread is no more.
+    """
 
     def __init__(self, may_run_on: set[int]) -> None:
         self.here, self.may_run_on, self.moves = 0, may_run_on, 0
+        self.launch_may_run_on: set[int] | None = set(may_run_on)
         word = ctypes.c_int
         where = ctypes.CFUNCTYPE(word)(lambda: self.here)
         get = ctypes.CFUNCTYPE(word, word, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint8))(self._get)
@@ -93,11 +102,14 @@ class Worker:
         self._aside = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(*build(ASIDE, "aside"))
 
     def _get(self, thread: int, size: int, mask: ctypes._Pointer[ctypes.c_uint8]) -> int:
+        own = {0: self.may_run_on, _LAUNCHING: self.launch_may_run_on}[thread]
+        if own is None:
+            return -1
         bits = np.zeros(8 * size, np.uint8)
-        bits[list(self.may_run_on)] = 1
+        bits[list(own)] = 1
         packed = np.packbits(bits, bitorder="little")
         ctypes.memmove(mask, packed.ctypes.data, size)
-        return thread
+        return 0
 
     def _set(self, thread: int, size: int, mask: ctypes._Pointer[ctypes.c_uint8]) -> int:
         bits = np.unpackbits(np.ctypeslib.as_array(mask, (size,)), bitorder="little")
@@ -108,7 +120,7 @@ class Worker:
     def is_woken(self, on: int, by: int) -> set[int]:
         """Wake it on a processor, by a launch on another or the same, and return where it may run from then on."""
         self.here = on
-        self._pool[offsets.LEADER // 8] = by
+        self._pool.view(np.int32)[offsets.LEADER // 4 :][:2] = by, _LAUNCHING
         self._aside(address(self._pool), address(self._masks))
         return self.may_run_on
 
@@ -138,6 +150,17 @@ def test_a_worker_goes_where_it_was_told_to_run_meanwhile() -> None:
     worker.may_run_on = {1, 2}  # by taskset, say
     assert worker.is_woken(on=2, by=2) == {1}
     assert worker.is_woken(on=1, by=1) == {2}
+
+
+@pytest.mark.parametrize("launch_may_run_on", [{1}, None], ids=["", "by a thread that is no more"])
+def test_a_worker_takes_no_processor_back_that_its_process_may_not_run_on(launch_may_run_on: set[int] | None) -> None:
+    worker = Worker({0, 1})
+    assert worker.is_woken(on=0, by=0) == {1}
+    worker.launch_may_run_on = launch_may_run_on  # by taskset, say, for all threads: the worker's set is what it was
+    assert worker.is_woken(on=1, by=1) == {1}
+    assert worker.moves == 1
+    worker.launch_may_run_on = {0, 1}
+    assert worker.is_woken(on=1, by=1) == {0}, "it may again"
 
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a thread choose its processors")

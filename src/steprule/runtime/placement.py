@@ -6,7 +6,9 @@ two threads took twice as long as one.
 
 ``@note(pool)`` notes where a launch runs that is about to wake workers, and ``@aside(pool, masks)``, of a worker that
 was woken, leaves that processor to it. From then on the worker runs on the others that it may run on, until a launch
-wakes it on one of those. If it may run on no other, it stays. No other thread's affinity is touched.
+wakes it on one of those. It takes back only what the launching thread may run on as well: somebody may have restricted
+the whole process meanwhile, to the very set that the worker had chosen. If it may run on no other processor, it stays.
+No other thread's affinity is touched.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ __all__ = ["ASIDE", "MASKS_WORDS", "Placement", "placement"]
 _NAMES = "sched_getcpu", "sched_getaffinity", "sched_setaffinity"
 _WORDS = 128
 """Words of a set of processors: the largest that Linux can be built for has 8,192."""
-MASKS_WORDS = 3 * _WORDS
-"""What ``@aside`` remembers, at first zeros: the set that it chose last, of what set, and a place for the present one.
-"""
+MASKS_WORDS = 4 * _WORDS
+"""What ``@aside`` remembers, at first zeros: the set that it chose last, of what set, and places for the present one and
+the launching thread's."""
 
 ASIDE = f"""
 define internal void @note(ptr %pool) noinline {{
@@ -33,6 +35,12 @@ define internal void @note(ptr %pool) noinline {{
   %here = call i32 %where()
   %leader.at = getelementptr i8, ptr %pool, i64 {offsets.LEADER}
   store atomic i32 %here, ptr %leader.at monotonic, align 4
+  %who.at = getelementptr i8, ptr %pool, i64 {offsets.PLACING + 24}
+  %who = load ptr, ptr %who.at
+  %thread = call i64 %who()
+  %number = trunc i64 %thread to i32
+  %thread.at = getelementptr i8, ptr %pool, i64 {offsets.LEADER + 4}
+  store atomic i32 %number, ptr %thread.at monotonic, align 4
   ret void
 }}
 
@@ -68,20 +76,36 @@ compare:
   br i1 %more, label %compare, label %begin
 begin:
   %changed = icmp ne i64 %unlike.now, 0
-  %base = select i1 %changed, ptr %now, ptr %all
+  %theirs = getelementptr i64, ptr %chosen, i64 {3 * _WORDS}
   %processor = zext i32 %here to i64
   %its.word = lshr i64 %processor, 6
   %its.place = and i64 %processor, 63
   %its.bit = shl i64 1, %its.place
+  br i1 %changed, label %choices, label %take.back
+take.back:
+  %thread.at = getelementptr i8, ptr %pool, i64 {offsets.LEADER + 4}
+  %thread = load atomic i32, ptr %thread.at monotonic, align 4
+  %untold = call i32 %get(i32 %thread, i64 {8 * _WORDS}, ptr %theirs)
+  %told = icmp eq i32 %untold, 0
+  br label %choices
+choices:
+  %may = phi i1 [ false, %begin ], [ %told, %take.back ]
   br label %choose
 choose:
-  %j = phi i64 [ 0, %begin ], [ %j.next, %choose ]
-  %any = phi i64 [ 0, %begin ], [ %any.now, %choose ]
-  %base.j = getelementptr i64, ptr %base, i64 %j
+  %j = phi i64 [ 0, %choices ], [ %j.next, %choose ]
+  %any = phi i64 [ 0, %choices ], [ %any.now, %choose ]
+  %now.j = getelementptr i64, ptr %now, i64 %j
   %all.j = getelementptr i64, ptr %all, i64 %j
+  %theirs.j = getelementptr i64, ptr %theirs, i64 %j
   %chosen.j = getelementptr i64, ptr %chosen, i64 %j
-  %word = load i64, ptr %base.j
-  store i64 %word, ptr %all.j
+  %now.own = load i64, ptr %now.j
+  %all.own = load i64, ptr %all.j
+  %known.all = select i1 %changed, i64 %now.own, i64 %all.own
+  store i64 %known.all, ptr %all.j
+  %theirs.own = load i64, ptr %theirs.j
+  %their.word = select i1 %may, i64 %theirs.own, i64 0
+  %back = and i64 %known.all, %their.word
+  %word = or i64 %now.own, %back
   %is.its = icmp eq i64 %j, %its.word
   %bit = select i1 %is.its, i64 %its.bit, i64 0
   %without = xor i64 %bit, -1
@@ -93,7 +117,10 @@ choose:
   br i1 %goes.on, label %choose, label %chose
 chose:
   %has.others = icmp ne i64 %any.now, 0
-  br i1 %has.others, label %leave, label %over
+  br i1 %has.others, label %leave, label %stay
+stay:
+  %kept = call i32 %get(i32 0, i64 {8 * _WORDS}, ptr %chosen)
+  br label %over
 leave:
   %set.at = getelementptr i8, ptr %pool, i64 {offsets.PLACING + 16}
   %set = load ptr, ptr %set.at
@@ -129,8 +156,9 @@ def placement() -> Placement:
     """Return this system's way, which is to do nothing where the system has no such functions."""
     if sys.platform != "linux":
         return Placement(_NOWHERE)
-    system = ctypes.CDLL(None)
-    if not all(hasattr(system, name) for name in _NAMES):
+    system, python = ctypes.CDLL(None), ctypes.pythonapi
+    names = [*((system, name) for name in _NAMES), (python, "PyThread_get_thread_native_id")]
+    if not all(hasattr(library, name) for library, name in names):
         return Placement(_NOWHERE)
-    found = (ctypes.cast(getattr(system, name), ctypes.c_void_p).value for name in _NAMES)
+    found = (ctypes.cast(getattr(library, name), ctypes.c_void_p).value for library, name in names)
     return Placement(ASIDE, tuple(address for address in found if address is not None))
