@@ -430,3 +430,41 @@ def test_each_parameter_and_slot_is_compared(kind: str, name: str, place: int) -
     assert not launch._staleness.is_unchanged(states, grads)
     own.data = kept
     assert launch._staleness.is_unchanged(states, grads)
+
+
+NUMBER_LOOKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "another type": lambda memory: memory.view(torch.float64)[0],
+    "an axis more": lambda memory: memory[:2],
+}
+
+
+@pytest.mark.parametrize("kind", NUMBER_LOOKS)
+@pytest.mark.parametrize("name", ["parameter", "momentum_buffer"])
+def test_a_parameter_and_a_slot_of_no_axes_are_compared(kind: str, name: str) -> None:
+    memory = torch.ones(4)
+    param = torch.nn.Parameter(torch.ones(()))
+    optimizer = SGD([param], lr=1.0, momentum=0.9)
+    for _ in range(2):
+        param.grad = torch.ones(())
+        optimizer.step()
+        own = param if name == "parameter" else optimizer.state[param]["momentum_buffer"]
+        own.data = memory[0]
+    optimizer.step()
+    launch = optimizer._launch
+    assert launch is not None
+    assert launch._staleness.is_unchanged(list(optimizer.state.values()), [param.grad])
+    own.data = NUMBER_LOOKS[kind](memory)  # in the same place
+    assert not launch._staleness.is_unchanged(list(optimizer.state.values()), [param.grad])
+
+
+def test_a_parameter_of_no_axes_that_is_another_type_in_the_same_place_is_stepped_as_one() -> None:
+    memory = torch.zeros(4)
+    param = torch.nn.Parameter(memory[0])
+    optimizer = SGD([param], lr=1.0)
+    param.grad = torch.ones(())
+    for _ in range(3):
+        optimizer.step()
+    memory.zero_()
+    param.data = memory.view(torch.float64)[0]
+    optimizer.step()
+    assert (param.dtype, param.item(), memory[2:].tolist()) == (torch.float64, -1.0, [0.0, 0.0])

@@ -138,7 +138,7 @@ class _Facts:
         facts[:, 0] = [address_of(tensor) for tensor in tensors]
         facts[:, 1] = [native.dtype_code(tensor.dtype) for tensor in tensors]
         facts[:, 2] = dims[places]
-        facts[:, 3] = np.where(dims, address(axes) + 16 * (np.cumsum(dims) - dims), 0)[places]
+        facts[:, 3] = (address(axes) + 16 * (np.cumsum(dims) - dims))[places]
         return facts
 
 

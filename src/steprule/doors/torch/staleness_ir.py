@@ -148,7 +148,7 @@ read:
 
 
 # Whether a tensor lies where it did, and has the type and the axes that it had. Its facts: where it lies, its type,
-# the number of its axes, and where the sizes of all axes are, and after them the strides; 0: these are not compared.
+# the number of its axes, and where the sizes of all axes are, and after them the strides.
 _IS_AS_IT_WAS = """
 define internal i1 @is_as_it_was(ptr %handle, ptr %facts) {
 entry:
@@ -159,14 +159,6 @@ entry:
   %data.same = icmp eq i64 %data, %pointer
   %data.found = icmp eq i32 %data.failed, 0
   %data.ok = and i1 %data.found, %data.same
-  %metas.p = getelementptr i64, ptr %facts, i64 3
-  %metas = load ptr, ptr %metas.p
-  %has.axes = icmp ne ptr %metas, null
-  %more = and i1 %data.ok, %has.axes
-  br i1 %more, label %compare, label %told
-told:
-  ret i1 %data.ok
-compare:
   %dtype.p = getelementptr i64, ptr %facts, i64 1
   %dtype.v = load i64, ptr %dtype.p
   %dims.p = getelementptr i64, ptr %facts, i64 2
@@ -178,18 +170,25 @@ compare:
   %dim.failed = call i32 @aoti_torch_get_dim(ptr %handle, ptr %word)
   %dim = load i64, ptr %word
   %dim.same = icmp eq i64 %dim, %dims.v
-  %safe = select i1 %dim.same, i64 %dim, i64 0
+  %kind.same = and i1 %dtype.same, %dim.same
+  %head = and i1 %data.ok, %kind.same
+  %has.axes = icmp sgt i64 %dim, 0
+  %more = and i1 %head, %has.axes
+  br i1 %more, label %compare, label %told
+told:
+  ret i1 %head
+compare:
+  %metas.p = getelementptr i64, ptr %facts, i64 3
+  %metas = load ptr, ptr %metas.p
   %size.failed = call i32 @aoti_torch_get_sizes(ptr %handle, ptr %word)
   %sizes = load ptr, ptr %word
-  %sizes.same = call i64 @words(ptr %sizes, ptr %metas, i64 %safe)
+  %sizes.same = call i64 @words(ptr %sizes, ptr %metas, i64 %dim)
   %stride.failed = call i32 @aoti_torch_get_strides(ptr %handle, ptr %word)
   %strides = load ptr, ptr %word
-  %rest = getelementptr i64, ptr %metas, i64 %dims.v
-  %strides.same = call i64 @words(ptr %strides, ptr %rest, i64 %safe)
+  %rest = getelementptr i64, ptr %metas, i64 %dim
+  %strides.same = call i64 @words(ptr %strides, ptr %rest, i64 %dim)
   %axes = and i64 %sizes.same, %strides.same
-  %axes.same = icmp ne i64 %axes, 0
-  %head = and i1 %dtype.same, %dim.same
-  %ok = and i1 %head, %axes.same
+  %ok = icmp ne i64 %axes, 0
   ret i1 %ok
 }
 """
