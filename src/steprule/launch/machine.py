@@ -83,15 +83,14 @@ class DirectTable:
         multiple = [block_of(item.kernel.plan) if item.kernel.plan.sums else 1 for item in items]
         most = max(map(len, lines), default=0)
         width = max([most, *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
-        self._launch = launch = runtime.Table(
-            [n for n, _ in units], width, [unit for _, unit in units], multiple, commit
-        )
+        counts = [n for n, _ in units]
+        self._launch = launch = runtime.Table(counts, width, [unit for _, unit in units], multiple, commit)
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
         self._groups = [items[place].row.group for place in self._waverers]
         self.run: Callable[[], None] = launch.run
         launch.set_rows([item.kernel.code for item in items], _addresses_of([item.scalars for item in items]))
         launch.addresses[:, :most] = [line + [0] * (most - len(line)) for line in lines]
-        self._slices = Slices(items, launch)
+        self._slices = Slices(items, counts, launch)
         self._parts = [self._part(items, count) for count in {len(item.kernel.plan.sums) for item in items} - {0}]
 
     def _part(self, items: Sequence[Bound], count: int) -> tuple[list[int], Blocks, NDArray[np.float64]]:

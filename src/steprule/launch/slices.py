@@ -27,16 +27,17 @@ class Slices:
 
     Args:
         items: all rows of a launch.
+        counts: what the launch counts of each: the parts, of a row of which slices are stepped.
         launch: the launch, whose rows are bound already; those of slices are bound anew.
     """
 
-    def __init__(self, items: Sequence[Bound], launch: Table) -> None:
+    def __init__(self, items: Sequence[Bound], counts: Sequence[int], launch: Table) -> None:
         self._rows: list[tuple[Row, memoryview]] = []
         for place, (row, kernel, scalars) in enumerate(items):
             if row.touched is not None:
                 words = np.zeros(8, np.int64)
                 words[0], words[1] = kernel.code.address, address(scalars)
-                words[2], words[7] = len(row.memories), parts_in(items[place])[0]
+                words[2], words[7] = len(row.memories), counts[place]
                 launch.set_row(place, kernel.code, address(words), driver().each_slice)
                 self._rows.append((row, words.data))
 

@@ -25,7 +25,7 @@ _NAMES = "sched_getcpu", "sched_getaffinity", "sched_setaffinity"
 _WORDS = 128
 """Words of a set of processors: the largest that Linux can be built for has 8,192."""
 MASKS_WORDS = 4 * _WORDS
-"""What ``@aside`` remembers, at first zeros: the set that it chose last, of what set, and places for the present one and
+"""What ``@aside`` remembers, at first zeros: the set that it chose last, of what set, and room for the present set and
 the launching thread's."""
 
 ASIDE = f"""

@@ -16,6 +16,7 @@ from torch import Tensor
 from steprule.doors.torch import odd
 from steprule.doors.torch.base import Base
 from steprule.errors import StructureError
+from steprule.launch import slices
 from steprule.monitor import Monitor
 from steprule.torch import SGD, Adagrad, Adam, Optimizer, SparseAdam
 from tests.covering import rotated
@@ -467,3 +468,14 @@ def test_parameters_that_share_memory_are_read_one_after_the_other(make: Callabl
             optimizer.step()
         results.append(tensors_of(optimizer, params))
     assert_equal(*results)
+
+
+def test_slices_are_all_stepped_though_the_number_of_threads_changes_while_they_are_laid_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = iter([2, 4])  # another thread calls set_num_threads
+    monkeypatch.setattr(slices, "parts_of", lambda elements, most: next(parts))
+    param = torch.nn.Parameter(torch.zeros(4, 65_536))
+    param.grad = torch.ones(4, 65_536).to_sparse(1)
+    SGD([param], lr=1.0).step()
+    assert (param == -1).all()
