@@ -109,7 +109,8 @@ A slot's annotation says what it is; its name has no meaning. An annotation that
 | `FirstMoment` | the average of gradients along which the step goes |
 | `SecondMoment` | the average of squared gradients by whose root the step divides; never negative |
 | `NonNegative` | any other slot that is never negative: a sum of squares, a maximum |
-| `Scalar` | one number for a whole tensor, computed on the host in float64 |
+| `Scalar` | one number for all tensors of a group, in float64: of hyperparameters, `t`, sums over all tensors |
+| `PerTensor` | one number of each tensor, in float64: also of sums over the tensor |
 
 A [`Monitor`](monitor.md) needs the `FirstMoment` for `idle_share`, the `SecondMoment` for `update_rms`, and both for
 `signal_to_noise`; `update_clip` ([guards](guards.md)) needs a `SecondMoment`. [8-bit codes](formats.md) of
@@ -150,7 +151,8 @@ A rule is a function of its arguments. Python runs it on symbols when it is defi
 
 - steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and
   `& | ~` on conditions;
-- on hyperparameters, `t` and `Scalar` slots also `%`, `//`, `**` and the functions of `math`;
+- steprule's `total`, `mean`, `norm`, `rms` and `size`: numbers of the tensor, or with `over="all"` of all tensors;
+- on hyperparameters, `t`, sums and the slots that are numbers also `%`, `//`, `**` and the functions of `math`;
 - your own functions that use only these, and your own constants. Anything else that it reads (a global, a setting, a
   file, the environment) is read when the rule is defined, and keeps that value.
 

@@ -8,13 +8,11 @@ from typing import Any, Literal, Protocol
 
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
-from steprule.errors import RuleError
 from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.cached import cached_attribute
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
-from steprule.language.walk import postorder
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.combinators import clips, update_clip
@@ -86,7 +84,12 @@ class Kernel:
 
 @cached_with_rule
 def plan(
-    rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard = UNGUARDED, kind: PassKind = "step"
+    rule: Rule,
+    variant: Variant,
+    storage: Format | Storage,
+    guard: Guard = UNGUARDED,
+    kind: PassKind = "step",
+    rides: bool = True,
 ) -> Plan:
     """Return the plan of one variant of a rule for parameters stored in that format.
 
@@ -99,12 +102,14 @@ def plan(
     - ``"update"`` writes the slots and, into a plane beside them, what is to be added to the parameter;
     - ``"probe"`` steps, and writes what ``rules.named.probes`` names into planes after the slots, ``probe.0``, ...;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped.
+
+    Sums that nothing but the next step asks for are taken by the pass that steps; without ``rides`` in one before, for
+    targets whose prelude is computed when all sums are known.
     """
     if isinstance(storage, Format):
-        return plan(rule, variant, Storage(storage), guard, kind)
+        return plan(rule, variant, Storage(storage), guard, kind, rides)
     inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
-    _check_per_tensor(rule, trace)
     codecs = codecs_of(rule, variant, storage)
     read = {**codecs, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, codec) for name, codec in read.items()}
@@ -113,6 +118,7 @@ def plan(
     decoded[rule.gradient] = guard.gradient(given, guard.symbols)
     first, *beside = planes[rule.parameter].values()
     steps = kind in ("step", "monitored", "update", "probe")
+    numbers = trace.numbers if steps else {}
     encoded = _encoded(trace, rule, codecs) if steps else {}
     computed = {rule.parameter: trace.parameter, **trace.slots} if steps else {}
     outputs = {plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()}
@@ -141,24 +147,13 @@ def plan(
         decoded=decoded,
         computed=computed,
         outputs=outputs,
-        scalar_slots=trace.scalars if steps else {},
-        # Every scalar slot, also one that is never read: targets take and return it in one place.
-        arguments=(*sorted((trace.used | set(trace.scalars)) - set(read)), *guard),
+        scalar_slots=numbers,
+        # Every slot that is a number, also one that is never read: targets take and return it in one place.
+        arguments=(*sorted((trace.used - set(trace.numbers) - set(read)) | set(numbers)), *guard),
         sums=_summed(rule, variant, storage, guard, given, encoded, kind),
+        per_tensor=tuple(trace.per_tensor) if steps else (),
+        rides=rides,
     )
-
-
-def _check_per_tensor(rule: Rule, trace: Trace) -> None:
-    if trace.per_tensor:
-        what = "keeps a PerTensor slot"
-        raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
-
-
-def _check_extent(rule: Rule, trace: Trace) -> None:
-    nodes = postorder([trace.parameter, *trace.slots.values(), *trace.scalars.values()])
-    if any(node.stage == "all" for node in nodes):
-        what = "sums over all tensors"
-        raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
 
 
 def _summed(
@@ -228,9 +223,11 @@ def kind_of(which: PassKey) -> PassKind:
     return which if isinstance(which, str) else which[0]
 
 
-def pass_plan(rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard, which: PassKey) -> Plan:
+def pass_plan(
+    rule: Rule, variant: Variant, storage: Format | Storage, guard: Guard, which: PassKey, rides: bool = True
+) -> Plan:
     """Return the plan of one pass of a step."""
-    own = plan(rule, variant, storage, guard, kind_of(which))
+    own = plan(rule, variant, storage, guard, kind_of(which), rides)
     return own if isinstance(which, str) else own.before[which[1]]
 
 
@@ -242,19 +239,18 @@ def kernel(
     backend: Loader,
     guard: Guard = UNGUARDED,
     kind: PassKey = "step",
+    rides: bool = True,
 ) -> Kernel:
     """Return the kernel of one variant of a rule, loaded by a backend on first use.
 
     Args:
-        rule, variant, storage, guard: see ``plan``.
+        rule, variant, storage, guard, rides: see ``plan``.
         backend: what runs it.
         kind: what it does, or which pass before that.
     """
     if isinstance(storage, Format):
-        return kernel(rule, variant, Storage(storage), backend, guard, kind)
-    if not getattr(backend, "sums_over_all", False):
-        _check_extent(rule, _trace(rule, variant, guard))
-    recipe = pass_plan(rule, variant, storage, guard, kind)
+        return kernel(rule, variant, Storage(storage), backend, guard, kind, rides)
+    recipe = pass_plan(rule, variant, storage, guard, kind, rides)
     return Kernel(recipe, codecs_of(rule, variant, storage), backend.load(recipe))
 
 

@@ -16,6 +16,7 @@ import torch
 import steprule as sr
 import steprule.torch as st
 from steprule.errors import StateError
+from tests.launch.number_rules import RULES
 from tests.tracing import at_line
 
 ROOMS = ("/steprule/doors/", "/steprule/launch/", "/steprule/runtime/", "/steprule/monitor/")
@@ -62,7 +63,7 @@ def flat(value: Any) -> Any:
     return value.tobytes() if isinstance(value, np.ndarray) else value
 
 
-def numpy_run(arrays: list[Any], rule: str = "adam", monitored: bool = False, **options: Any) -> Run:
+def numpy_run(arrays: list[Any], rule: Any = "adam", monitored: bool = False, **options: Any) -> Run:
     rng = np.random.default_rng(0)
     grads = [rng.standard_normal(array.shape).astype(array.dtype) for array in arrays]
     for array in arrays:
@@ -112,10 +113,16 @@ RUNS: dict[str, Callable[[], Run]] = {
     "guards": lambda: numpy_run([np.zeros(9), strided(3, 4)], clip_norm=0.1, update_clip=True),
     "monitored": lambda: numpy_run([np.zeros(9), strided(3, 4)], monitored=True),
     "monitored referee": lambda: numpy_run([np.zeros(9)], monitored=True, backend="numpy"),
+    "numbers of tensors": lambda: numpy_run([np.zeros(9), np.zeros(3)], RULES["layer_moment"]),
+    "sums of the step itself": lambda: numpy_run([np.zeros(9), strided(3, 4)], RULES["mixed"]),
     "torch": lambda: torch_run([torch.zeros(9), torch.zeros(3, 4)]),
     "torch, scalar slots": lambda: torch_run([torch.zeros(9)], st.NAdam),
     "torch, strided": lambda: torch_run([torch.zeros(9), torch.zeros(3, 8)[:, ::2]]),
     "torch, guards": lambda: torch_run([torch.zeros(9), torch.zeros(3, 8)[:, ::2]], clip_norm=0.1, update_clip=True),
+    "torch, numbers of tensors": lambda: torch_run(
+        [torch.zeros(9), torch.zeros(3)], st.Optimizer, rule=RULES["layer_moment"]
+    ),
+    "torch, sums of the step itself": lambda: torch_run([torch.zeros(9)], st.Optimizer, rule=RULES["mixed"]),
     "torch, sparse": lambda: torch_run([torch.zeros(9, 2)], st.Adagrad, sparse=True),
     "torch, monitored": lambda: torch_run([torch.zeros(9), torch.zeros(3, 8)[:, ::2]], monitored=True),
 }

@@ -18,7 +18,7 @@ from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import ALL_SIZE, over_all, passes
+from steprule.backends.passes import ALL_SIZE, check_known, over_all, passes
 from steprule.compile import LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 
@@ -119,6 +119,7 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     Raises:
         TargetError: when the plan says what C has no words for.
     """
+    check_known(plan, "C")
     name = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "step"
     name = f"step_{name}" if name[0].isdigit() else name
     if not plan.before:

@@ -17,7 +17,7 @@ from steprule.backends.javascript_math import HELPERS
 from steprule.backends.javascript_names import MATH, RESERVED
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import ALL_SIZE, over_all, passes
+from steprule.backends.passes import ALL_SIZE, check_known, over_all, passes
 from steprule.compile import ENCODED, LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.node import Node
@@ -192,6 +192,7 @@ def functions(plan: Plan, checks: bool = False) -> str:
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
     """
+    check_known(plan, "JavaScript")
     return "\n".join(_functions(part, checks) for part in parts(plan))
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from steprule.backends.jax_prelude import emit as emit_prelude
 from steprule.backends.numpy import OPERATORS
+from steprule.backends.passes import check_known
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
 from steprule.compile.ir import Per, Sum
 from steprule.language.bits import INPUTS
@@ -62,12 +63,13 @@ def emit(plan: Plan) -> str:
     """Return the text of ``prelude`` and ``kernel``, and of ``late`` where the plan has it; see the top of this file.
 
     Raises:
-        TargetError: when the prelude calls what JAX cannot trace.
+        TargetError: when the prelude calls what JAX cannot trace, or waits for what the step sums.
     """
+    check_known(plan, "JAX")
     writer = _Writer(plan)
     kernel = [f"def kernel({', '.join(writer.arguments)}):", *_indented(writer.lines())]
     words = set(re.findall(r"\w+", "\n".join(kernel)))
-    first, late, _ = plan.split_prelude
+    first, late = plan.parts.first, plan.parts.late
     lines = [
         f"# {plan.title}",
         "from math import inf, nan",

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from steprule.compile import SIZE, Plan, Plane
+from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, TOTAL
 
-__all__ = ["ALL_SIZE", "bytes_moved", "described", "over_all", "passes"]
+__all__ = ["ALL_SIZE", "bytes_moved", "check_known", "described", "over_all", "passes"]
 
 ALL_SIZE = f"{ALL}{SIZE}"
 """What preludes call the number of elements of all tensors."""
@@ -25,6 +26,19 @@ def over_all(plan: Plan) -> bool:
     """Whether a step takes numbers of all tensors together, which a function of one array cannot know."""
     taken = {name for one in (*plan.before, plan) for name in (*one.totals, *one.prelude.arguments)}
     return any(name == ALL_SIZE or name.startswith(f"{ALL}{TOTAL}") for name in taken)
+
+
+def check_known(plan: Plan, target: str) -> None:
+    """Refuse a plan that sums while it steps what the prelude takes: where preludes are computed before all else.
+
+    Raises:
+        TargetError: when it does.
+    """
+    if not set(plan.totals).isdisjoint(plan.prelude.arguments):
+        raise TargetError(
+            f"{plan.title}: {target} computes the numbers of a step before it, and this plan sums {plan.totals[0]} "
+            "while it steps; make it with rides=False"
+        )
 
 
 def bytes_moved(plan: Plan) -> float:

@@ -1,8 +1,9 @@
 """A prelude as Triton text: what the host computes once a step, computed where only the device knows the numbers.
 
 ``kernel(table, decision, GUARDED)`` takes addresses as 64-bit integers. Program i computes the scalars of row i of the
-table, whose 64-bit integers are ``WORDS``, then the addresses of the scalar slots, one float64 number each, and for
-each of the plans before this one the address of its partial sums and how many lines of them there are:
+table, whose 64-bit integers are ``WORDS``, then the addresses of the slots that are numbers, one float64 number each,
+and for each plan whose sums it takes, those before this one and perhaps this one, the address of its partial sums, how
+many lines of them there are, and the address of its sums over all tensors (``triton_totals``) if it has any:
 
 - ``values``: the address of a float64 number for each of the prelude's arguments. Those of t, of scalar slots and of
   the factors that are found on the device are not read;
@@ -10,7 +11,8 @@ each of the plans before this one the address of its partial sums and how many l
   counts or slots: every program moves its own on;
 - ``scalars``: where the row is written, as the host writes it, then the two keys of random bits;
 - ``seed``: of random bits;
-- ``size``: how many elements the tensor has, but 1 where it has none.
+- ``size``: how many elements the tensor has, but 1 where it has none;
+- ``all_size``: how many all tensors have.
 
 ``decision`` is the address of what ``triton_decide`` decides. With ``GUARDED``, a step that is not taken leaves counts
 and slots as they are; the row may be written nevertheless.
@@ -26,6 +28,7 @@ Arithmetic is float64 and in the order of the prelude, so the scalars are the ho
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,14 +38,15 @@ from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
 from steprule.backends.triton_math import HELPERS, spelled
 from steprule.compile import SIZE, Plan, Prelude, assignments, distinct
 from steprule.formats import keys
+from steprule.language.sums import ALL
 from steprule.language.walk import symbols_in
 from steprule.rules.guard import CLIP_FACTOR
 
 __all__ = ["WORDS", "emit", "threads_of", "width_of"]
 
-WORDS = ("values", "step", "is_double", "scalars", "seed", "size")
+WORDS = ("values", "step", "is_double", "scalars", "seed", "size", "all_size")
 """What a row of the table begins with."""
-Before = Sequence[Plan]
+Stages = Sequence[Plan]
 
 _KERNEL = """\
 
@@ -77,46 +81,56 @@ from triton.language.extra import libdevice
 '''
 
 
-def width_of(prelude: Prelude, before: Before = ()) -> int:
+def width_of(prelude: Prelude, stages: Stages = ()) -> int:
     """Return the integers of a row of the table."""
-    return len(WORDS) + len(prelude.scalar_slots) + 2 * len(before)
+    return _places(prelude, stages)[-1]
 
 
-def threads_of(prelude: Prelude, before: Before = ()) -> int:
+def _places(prelude: Prelude, stages: Stages) -> list[int]:
+    """Return where in a row the words of each plan begin, and where they end."""
+    widths = (2 + bool(plan.all_totals) for plan in stages)
+    return list(itertools.accumulate(widths, initial=len(WORDS) + len(prelude.scalar_slots)))
+
+
+def threads_of(prelude: Prelude, stages: Stages = ()) -> int:
     """Return the threads of a program: one does, but for sums."""
-    return THREADS_OF_TOTAL if _totals(prelude, before).keys() & symbols_in(prelude.results) else 32
+    totals = {name for plan in stages for name in plan.tensor_totals}
+    return THREADS_OF_TOTAL if totals & symbols_in(prelude.results) else 32
 
 
-def emit(prelude: Prelude, before: Before = ()) -> str:
+def emit(prelude: Prelude, stages: Stages = ()) -> str:
     """Return the text of the module that defines ``kernel``.
 
     Args:
         prelude: a plan's.
-        before: the plans before it, whose sums it may take.
+        stages: the plans whose sums it may take.
 
     Raises:
         TargetError: for functions of ``math`` that devices do not have.
     """
-    body = _body(prelude, _totals(prelude, before))
+    body = _body(prelude, _totals(prelude, stages))
     kernel = _KERNEL.format(
-        width=width_of(prelude, before),
+        width=width_of(prelude, stages),
         taken=DECISION.index("taken"),
         body="\n".join(f"    {line}" for line in body),
         **{word: index for index, word in enumerate(WORDS)},
     )
-    sums = TOTAL if threads_of(prelude, before) == THREADS_OF_TOTAL else ""
+    sums = TOTAL if threads_of(prelude, stages) == THREADS_OF_TOTAL else ""
     head = _HEAD.format(prelude="\n".join(f"    {line}" for line in prelude.text.splitlines()))
     return head + sums + _helpers(kernel) + kernel
 
 
-def _totals(prelude: Prelude, before: Before) -> dict[str, str]:
-    """Return how each sum over the tensor is taken, by the name of the prelude's argument."""
+def _totals(prelude: Prelude, stages: Stages) -> dict[str, str]:
+    """Return how each sum is taken, by the name of the prelude's argument."""
     texts: dict[str, str] = {}
-    for number, plan in enumerate(before):
-        first = len(WORDS) + len(prelude.scalar_slots) + 2 * number
-        for column, name in enumerate(plan.totals):
-            at = f"{_word(first)}{_POINTER} + {column}"
-            texts[name] = f"total({at}, {_word(first + 1)}, {len(plan.totals)})"
+    for plan, first in zip(stages, _places(prelude, stages), strict=False):
+        start = len(plan.sums) - len(plan.totals)  # what is only read of a step comes before
+        for column, name in enumerate(plan.totals, start):
+            if name in plan.all_totals:
+                texts[name] = f"tl.load({_word(first + 2)}{_POINTER} + {plan.all_totals.index(name)})"
+            else:
+                at = f"{_word(first)}{_POINTER} + {column}"
+                texts[name] = f"total({at}, {_word(first + 1)}, {len(plan.sums)})"
     return texts
 
 
@@ -167,8 +181,8 @@ def _names(prelude: Prelude) -> dict[str, str]:
 def _loaded(prelude: Prelude, totals: Mapping[str, str], name: str) -> str:
     if name == CLIP_FACTOR:
         return f"tl.load(decided + {DECISION.index('factor')})"
-    if name == SIZE:
-        return f"{_word(WORDS.index('size'))}.to(tl.float64)"
+    if name in (SIZE, ALL + SIZE):
+        return f"{_word(WORDS.index(name.removeprefix('_')))}.to(tl.float64)"
     if name in totals:
         return totals[name]
     if name in prelude.scalar_slots:

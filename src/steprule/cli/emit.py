@@ -132,7 +132,7 @@ def emit(
     storage = _storage(chosen, variant, dtype or Dtype.float32, states or [], weights or Weights.nearest)
     if target is Target.jax:
         storage = _of_jax(storage)
-    recipe = plan(chosen, variant, storage)
+    recipe = plan(chosen, variant, storage, rides=target not in _WHOLE)
     write = partial(_emit, chosen, target=target, triple=triple, cpu=cpu)
     text = write(recipe) if target in _WHOLE else _pass_by_pass(recipe, target, write)
     moved = _comment(target, described(recipe))

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from steprule.compile.prelude import Prelude, split
+from steprule.compile.prelude import Parts, Prelude, split
 from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
 from steprule.language.ops import OPS, Kind
@@ -142,8 +142,12 @@ class Plan:
     Sums are over all elements of a launch's row, in the order of ``language.sums`` (in a plan with groups, element i
     of a group adds to lane i), and may stand beside stores: a monitored step.
 
-    A plan that needs sums over a tensor has plans ``before`` it, which write nothing. Their sums, rounded to one number
-    each, are arguments of the preludes of those that follow: ``totals`` names them, in the order of a plan's sums.
+    A plan that needs sums over a tensor, or over all, has plans ``before`` it, which write nothing. Their sums, rounded
+    to one number each, are arguments of the preludes of those that follow: ``totals`` names them, in the order of a
+    plan's sums. A plan that steps may have such sums itself, after those that are only read: slots that are numbers
+    depend on them, and are computed when it has run.
+
+    ``per_tensor`` names the slots that are a number of each tensor.
     """
 
     title: str
@@ -157,20 +161,54 @@ class Plan:
     before: tuple[Plan, ...] = ()
     totals: tuple[str, ...] = ()
 
+    per_tensor: tuple[str, ...] = ()
+
     @property
     def late_arguments(self) -> tuple[str, ...]:
-        """The names of what the prelude may take of a tensor: its size, and the sums over it so far."""
-        return SIZE, *(name for plan in self.before for name in plan.totals if not name.startswith(ALL))
+        """The names of what the prelude may take of a tensor: its size, sums over it so far, numbers kept of it."""
+        totals = (name for plan in self.before for name in plan.tensor_totals)
+        return SIZE, *totals, *self.per_tensor
 
     @cached_attribute
-    def split_prelude(self) -> tuple[Prelude, Prelude | None, tuple[int, ...]]:
-        """The prelude, the part of it that takes sums over a tensor (None: none does), and the places that this gives.
+    def tensor_totals(self) -> tuple[str, ...]:
+        """The names of its sums over each tensor."""
+        return tuple(name for name in self.totals if not name.startswith(ALL))
 
-        See ``prelude.split``.
-        """
-        if set(self.late_arguments).isdisjoint(self.prelude.arguments):
-            return self.prelude, None, ()
-        return split(self.prelude, self.late_arguments)
+    @cached_attribute
+    def all_totals(self) -> tuple[str, ...]:
+        """The names of its sums over all tensors."""
+        return tuple(name for name in self.totals if name.startswith(ALL))
+
+    @property
+    def stages(self) -> tuple[Plan, ...]:
+        """The plans whose sums its prelude takes."""
+        return (*self.before, self) if self.totals and self.stores else self.before
+
+    @cached_attribute
+    def parts(self) -> Parts:
+        """The prelude in parts: of a group, of each tensor, and of what the step has summed. See ``prelude.split``."""
+        late, after = self.late_arguments, self.totals
+        if {*late, *after}.isdisjoint(self.prelude.arguments):
+            return Parts(self.prelude)
+        return split(self.prelude, late, after)
+
+    @cached_attribute
+    def is_per_tensor(self) -> bool:
+        """Whether numbers of a tensor enter scalars or slots, so that each has a row of scalars of its own."""
+        return any(
+            not {*plan.late_arguments, *plan.tensor_totals}.isdisjoint(plan.prelude.arguments)
+            for plan in (*self.before, self)
+        )
+
+    @cached_attribute
+    def asks_for_all(self) -> bool:
+        """Whether it takes sums over all tensors, or their size."""
+        return any(name.startswith(ALL) for plan in (*self.before, self) for name in plan.prelude.arguments)
+
+    @property
+    def sees_elements_alone(self) -> bool:
+        """Whether it needs one pass and no number of a tensor or of all."""
+        return not (self.before or self.totals or self.is_per_tensor or self.asks_for_all)
 
     @property
     def loads(self) -> tuple[int, ...]:

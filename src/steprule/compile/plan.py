@@ -8,7 +8,7 @@ from dataclasses import replace
 from steprule.compile.ir import ALL, SIZE, Plan, Plane, Store, Sum
 from steprule.compile.lower import Lowering
 from steprule.compile.phases import Phases
-from steprule.compile.prelude import make_prelude
+from steprule.compile.prelude import NEVER_RAISES, make_prelude
 from steprule.language.bits import INPUTS
 from steprule.language.node import Node
 from steprule.language.walk import postorder, symbols_in
@@ -26,6 +26,8 @@ def make_plan(
     scalar_slots: Mapping[str, Node],
     arguments: tuple[str, ...],
     sums: Sequence[tuple[Node, bool]] = (),
+    per_tensor: tuple[str, ...] = (),
+    rides: bool = True,
 ) -> Plan:
     """Return the plan that computes ``outputs`` and ``sums`` from the ``planes``, with the plans that come before it.
 
@@ -36,9 +38,11 @@ def make_plan(
         decoded: what stands for a symbol of the outputs, from symbols of the planes.
         computed: the new values of the parameter and the slots, by name: the rule's own part.
         outputs: the new value of each plane that is written, by its name.
-        scalar_slots: the new value of each scalar slot.
+        scalar_slots: the new value of each slot that is one number.
         arguments: the names that the prelude takes.
         sums: what is summed over the elements, and whether it is squared.
+        per_tensor: the arguments that are numbers of the tensor.
+        rides: whether sums that only scalar slots ask for are taken while the plan steps, not in a pass before.
     """
     lower = Lowering(decoded)
     stored = {name: lower(node) for name, node in outputs.items()}
@@ -51,16 +55,21 @@ def make_plan(
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
         results = tuple(_sum(split, name, node, name in squares | lower.squared) for name, node in summed.items())
         row = split.row
-        taken = [name for name in (*lower.totals, SIZE, f"{ALL}{SIZE}") if name in symbols_in([*row, *hosts.values()])]
+        taken = [name for name in (*lower.totals, SIZE, ALL + SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))
-        return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
+        return Plan(
+            title, compute, planes, tuple(split.body), stores, prelude, split.phases, results, per_tensor=per_tensor
+        )
 
     before: tuple[Plan, ...] = ()
-    needed = _needed([*stored.values(), *hosts.values(), *summed.values()], lower.totals)
-    for names in _levels(needed):
+    step = [*stored.values(), *summed.values()]
+    needed = _needed([*step, *hosts.values()], lower.totals)
+    riding = _riding(step, hosts, needed) if stored and rides else ()
+    for names in _levels({name: node for name, node in needed.items() if name not in riding}):
         plan = made(f"sums of {title}", {}, {name: needed[name] for name in names}, {})
         before += (replace(plan, before=before, totals=names),)
-    return replace(made(title, stored, summed, hosts), before=before)
+    last = made(title, stored, {**summed, **{name: needed[name] for name in riding}}, hosts)
+    return replace(last, before=before, totals=riding)
 
 
 def _store(split: Phases, name: str, node: Node, planes: Sequence[Plane]) -> Store:
@@ -80,6 +89,19 @@ def _needed(roots: Iterable[Node], totals: Mapping[str, Node]) -> dict[str, Node
     while more := symbols_in(totals[name] for name in names) & totals.keys() - names:
         names |= more
     return {name: node for name, node in totals.items() if name in names}
+
+
+def _riding(step: Sequence[Node], slots: Mapping[str, Node], totals: Mapping[str, Node]) -> tuple[str, ...]:
+    """Return the names of the sums that are taken while the step is: nothing but the next step asks for them.
+
+    What is made of them is computed when the arrays have moved, so that it must not fail.
+    """
+    riding = totals.keys() - _needed(step, totals).keys()
+    riding -= symbols_in(totals[name] for name in riding)
+    for node in postorder(slots.values()) if riding else ():
+        if node.args and node.op not in NEVER_RAISES:
+            riding -= symbols_in([node])
+    return tuple(name for name in totals if name in riding)
 
 
 def _levels(totals: Mapping[str, Node]) -> list[tuple[str, ...]]:

@@ -7,17 +7,17 @@ as one row of float64 scalars. A backend that computes it elsewhere spells the e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from steprule.language.cached import cached_attribute
 from steprule.language.node import Node, constant, symbol
-from steprule.language.walk import postorder
+from steprule.language.walk import postorder, symbols_in
 
-__all__ = ["PYTHON", "Prelude", "assignments", "distinct", "make_prelude", "split"]
+__all__ = ["NEVER_RAISES", "PYTHON", "Parts", "Prelude", "assignments", "distinct", "make_prelude", "split"]
 
 _RESERVED = ("math", "np", "divided", "abs", "inf", "nan", "prelude")
 
@@ -55,6 +55,9 @@ _ON_ARRAYS = {
     "where": "np.where({0}, {1}, {2})",
 }
 """How NumPy spells those that give the same bits on arrays of float64."""
+_IEEE = {**_ON_ARRAYS, "div": "np.divide({0}, {1})"}
+"""How NumPy spells them so that nothing raises: a division by zero is infinite or NaN."""
+NEVER_RAISES = frozenset(_IEEE)
 _DIVIDED = """\
 def divided(a, b):
     if not np.all(b):  # infinity and NaN over zero raise no flag, but Python does
@@ -67,14 +70,14 @@ exec(compile(_DIVIDED, "<prelude>", "exec"), _HELPERS)  # as the text that calls
 
 @dataclass(frozen=True)
 class Prelude:
-    """Python text of a function from hyperparameters, ``t`` and scalar slots to a row of scalars.
+    """Python text of a function from hyperparameters, ``t`` and slots that are numbers to a row of scalars.
 
     Attributes:
         arguments: the names it takes, in order.
         text: its source.
         conditions: for each scalar of the row, whether it is a condition (1.0 or 0.0).
-        scalar_slots: the scalar slots whose new values follow the row.
-        results: the expressions of the row, then of the scalar slots; the text says the same.
+        scalar_slots: the slots that are numbers, of a group or of a tensor, whose new values follow the row.
+        results: the expressions of the row, then of these slots; the text says the same.
     """
 
     arguments: tuple[str, ...]
@@ -99,12 +102,36 @@ class Prelude:
         Where Python's floats raise, it raises ``FloatingPointError``, or NumPy does as ``np.errstate`` says.
         """
         nodes = postorder(self.results)
-        if any(node.args and node.op not in _ON_ARRAYS for node in nodes):
-            return None
+        return self._spelled(_ON_ARRAYS) if all(not node.args or node.op in _ON_ARRAYS for node in nodes) else None
+
+    @cached_attribute
+    def without_errors(self) -> Callable[..., tuple[Any, ...]]:
+        """The same where it is there, but infinite or NaN where Python's floats raise."""
+        return self._spelled(_IEEE)
+
+    def _spelled(self, spelling: Mapping[str, str]) -> Callable[..., tuple[Any, ...]]:
         namespace: dict[str, Any] = {**_HELPERS, "inf": math.inf, "nan": math.nan}
-        exec(compile(_text_of(self.arguments, self.results, _ON_ARRAYS), "<prelude>", "exec"), namespace)
+        exec(compile(_text_of(self.arguments, self.results, spelling), "<prelude>", "exec"), namespace)
         function: Callable[..., tuple[Any, ...]] = namespace.pop("prelude")
         return function
+
+
+class Parts(NamedTuple):
+    """A prelude in parts: what is known before a step once a group, then of each row, then what the step has summed.
+
+    Places are those of the prelude's results. Arguments of a part are its own, or what a part before it carries on.
+
+    Attributes:
+        first: with 0 for the results that come later; what it carries on follows its slots.
+        late: gives the results at ``late_places``, then what it carries on. None where nothing is late.
+        after: gives the results at ``after_places``, which are slots. None where nothing waits for the step.
+    """
+
+    first: Prelude
+    late: Prelude | None = None
+    late_places: tuple[int, ...] = ()
+    after: Prelude | None = None
+    after_places: tuple[int, ...] = ()
 
 
 def make_prelude(arguments: Iterable[str], row: list[Node], scalar_slots: dict[str, Node]) -> Prelude:
@@ -122,39 +149,59 @@ def _text_of(arguments: Iterable[str], results: Sequence[Node], spelling: Mappin
     return f"def prelude({', '.join(names.values())}):\n{body}\n"
 
 
-def split(prelude: Prelude, late: Sequence[str]) -> tuple[Prelude, Prelude, tuple[int, ...]]:
-    """Return a prelude in two parts, for arguments that have many values a step, such as sums over each tensor.
+def split(prelude: Prelude, late: Collection[str], after: Collection[str]) -> Parts:
+    """Return a prelude in parts.
 
     Args:
-        prelude: whose scalar slots do not depend on them.
-        late: the arguments that have many values.
-
-    Returns:
-        The first part, with 0 for the scalars that come late, whose further results the second part takes, before the
-        late arguments; the second part, which gives these scalars; and their places in the row.
+        prelude: of a plan.
+        late: the arguments that have a value for each tensor, such as sums over it.
+        after: those that are known when the step has been taken.
     """
-    depends: dict[Node, bool] = {}
+    ranks: dict[Node, int] = {}
     for node in postorder(prelude.results):
-        is_late = node.op == "symbol" and node.name in late
-        depends[node] = is_late or any(depends[arg] for arg in node.args)
-    places = tuple(place for place, node in enumerate(prelude.results) if depends[node])
-    stands = {node: node for node in depends if depends[node] and node.op == "symbol"}
-    between: list[Node] = []
-    for node in depends:  # arguments come before what uses them
-        for arg in node.args if depends[node] else ():
-            if arg not in stands and not depends[arg]:
-                is_constant = arg.op == "const"
-                stands[arg] = arg if is_constant else symbol(f"_between{len(between)}", "host", arg.kind)
-                between += [] if is_constant else [arg]
-        if depends[node] and node.args:
-            args = tuple(stands[arg] for arg in node.args)
-            stands[node] = Node(node.op, args, stage=node.stage, kind=node.kind)
-    count = len(prelude.conditions)
-    row = [constant(0.0) if place in places else node for place, node in enumerate(prelude.results[:count])]
-    slots = dict(zip(prelude.scalar_slots, prelude.results[count:], strict=True))
-    given = {stands[node].name: node for node in between}
-    first = make_prelude([name for name in prelude.arguments if name not in late], row, {**slots, **given})
-    return first, make_prelude([*given, *late], [stands[prelude.results[place]] for place in places], {}), places
+        rank = 0 if node.op != "symbol" else 1 if node.name in late else 2 if node.name in after else 0
+        ranks[node] = max([rank, *(ranks[arg] for arg in node.args)])
+    if not any(ranks.values()):
+        return Parts(prelude)
+    stands, carried = _carried(ranks, {*late, *after})
+    width = len(prelude.conditions)
+    own = [constant(0.0) if ranks[node] else node for node in prelude.results]
+    given = {stands[node].name: node for node in carried if not ranks[node]}
+    slots = {**dict(zip(prelude.scalar_slots, own[width:], strict=True)), **given}
+    first = make_prelude([name for name in prelude.arguments if name not in {*late, *after}], own[:width], slots)
+    found: list[tuple[Prelude | None, tuple[int, ...]]] = []
+    for rank, names in ((1, late), (2, (*late, *after))):
+        places = tuple(place for place, node in enumerate(prelude.results) if ranks[node] == rank)
+        goes_on = {stands[node].name: stands[node, rank] for node in carried if ranks[node] == rank}
+        results = [stands[prelude.results[place], rank] for place in places]
+        taken = symbols_in([*results, *goes_on.values()])
+        before = [stands[node].name for node in carried if ranks[node] < rank]
+        arguments = [name for name in (*before, *names) if name in taken]
+        found.append((make_prelude(arguments, results, goes_on) if results or goes_on else None, places))
+    return Parts(first, *found[0], *found[1])
+
+
+def _carried(ranks: Mapping[Node, int], own: Collection[str]) -> tuple[dict[Any, Node], list[Node]]:
+    """Return what stands for nodes, and those that one part carries on to another.
+
+    For a node that is carried on a symbol stands, and for a node and its part's rank the expression there.
+    """
+    stands: dict[Any, Node] = {}
+    carried: list[Node] = []
+
+    def in_part(node: Node, rank: int) -> Node:
+        if ranks[node] == rank or node.op == "const" or (node.op == "symbol" and node.name in own):
+            return stands.get((node, rank), node)
+        if node not in stands:
+            stands[node] = symbol(f"_between{len(carried)}", "host", node.kind)
+            carried.append(node)
+        return stands[node]
+
+    for node, rank in ranks.items():  # arguments come before what uses them
+        if rank:
+            args = tuple(in_part(arg, rank) for arg in node.args)
+            stands[node, rank] = Node(node.op, args, stage=node.stage, kind=node.kind) if args else node
+    return stands, carried
 
 
 def distinct(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:

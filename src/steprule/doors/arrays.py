@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from steprule.doors.layout import Array
-from steprule.doors.leaf import Leaf
+from steprule.doors.leaf import Leaf, make_numbers
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
 from steprule.doors.stepping import Stepping
@@ -17,7 +17,7 @@ from steprule.errors import HyperparameterError, StateError
 from steprule.launch.memory import Spans
 from steprule.launch.values import GroupValues
 
-__all__ = ["ONE", "outline_of", "prepared", "scalars_of", "state_of"]
+__all__ = ["ONE", "numbers_of", "outline_of", "prepared", "scalars_of", "state_of"]
 
 ONE = "an optimizer of NumPy arrays"
 """What has one step count, and one of each scalar slot for a group."""
@@ -40,7 +40,7 @@ def state_of(optimizer: Stepping) -> State:
     """Return the state of an optimizer; arrays are its own."""
     outline = outline_of(optimizer)
     parameters = [
-        replace(own, scalars=dict(leaf.group.scalars), formats=leaf.target.formats, planes=leaf.planes)
+        replace(own, scalars={**leaf.group.scalars, **leaf.numbers}, formats=leaf.target.formats, planes=leaf.planes)
         for own, leaf in zip(outline.parameters, optimizer._leaves, strict=True)
     ]
     return replace(outline, parameters=parameters)
@@ -77,7 +77,7 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
         _hyperparameters(told, group, index, hyperparameters)
         for index, (told, group) in enumerate(zip(state.groups, groups, strict=True))
     ]
-    scalars = scalars_of(optimizer, state)
+    scalars, own_numbers = scalars_of(optimizer, state), numbers_of(optimizer, state)
     planes = [
         leaf.target.fitted(own, convert or state.is_earlier(own)) if own.formats or own.planes else leaf.fresh()
         for leaf, own in zip(leaves, state.parameters, strict=True)
@@ -96,6 +96,8 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
             group.scalars.update(own)
             if seed is not None:
                 group.seed = seed
+        for leaf, kept in zip(leaves, own_numbers, strict=True):
+            leaf.numbers.update(kept)
         for plane, numbers in writes:
             plane[...] = numbers
 
@@ -136,12 +138,11 @@ def _check_slots(told: Mapping[str, Any], group: GroupValues, where: str, wanted
             raise StateError(f"the state's hyperparameters do not fit this optimizer: {error}") from None
         return
     here = rule.trace(group.variant)
-    if {*saved.slots, *saved.scalars} != {*here.slots, *here.scalars}:
+    if {*saved.kept} != {*here.kept}:
         chosen = [name for name, hyper in rule.hyperparameters.items() if hyper.is_static or hyper.optional]
         differing = ", ".join(f"{name}={told[name]!r}" for name in chosen if told.get(name) != group[name])
         raise StateError(
-            f"{where} keeps the slots {[*saved.slots, *saved.scalars]}, this optimizer {[*here.slots, *here.scalars]}. "
-            f"Make it with {differing}"
+            f"{where} keeps the slots {[*saved.kept]}, this optimizer {[*here.kept]}. Make it with {differing}"
         )
 
 
@@ -153,12 +154,31 @@ def scalars_of(optimizer: Stepping, state: State) -> list[Mapping[str, float]]:
     """
     found: list[Mapping[str, float]] = []
     for index, group in enumerate(optimizer.groups):
-        scalars = state.scalars_of(index, ONE) or {name: group.start_of(name) for name in group.scalars}
+        scalars = state.scalars_of(index, ONE, group.per_tensor) or {
+            name: group.start_of(name) for name in group.scalars
+        }
         if set(scalars) != set(group.scalars):
             raise StateError(
                 f"group {index} of the state has the scalar slots {sorted(scalars)}, expected {sorted(group.scalars)}"
             )
         found.append(scalars)
+    return found
+
+
+def numbers_of(optimizer: Stepping, state: State) -> list[Mapping[str, float]]:
+    """Return what is one number of each parameter, by slot; before the first step what it starts with.
+
+    Raises:
+        StateError: when a parameter lacks one, or has others.
+    """
+    found: list[Mapping[str, float]] = []
+    for leaf, own in zip(optimizer._leaves, state.parameters, strict=True):
+        kept = {name: value for name, value in own.scalars.items() if name not in leaf.group.scalars}
+        if (own.scalars or own.t) and kept.keys() != leaf.numbers.keys():
+            raise StateError(
+                f"{leaf.place}: the state has the numbers {sorted(kept)} of it, expected {sorted(leaf.numbers)}"
+            )
+        found.append(kept or make_numbers(leaf.group))
     return found
 
 

@@ -46,6 +46,7 @@ def describe(title: str, leaves: Iterable[Leaf]) -> str:
             leaf.kernel.codecs,
             leaf.group.rule.parameter,
             leaf.storage,
+            tuple(leaf.numbers),
         )
         for leaf in leaves
     ]
@@ -60,6 +61,7 @@ def line(
     codecs: Mapping[str, Codec],
     parameter: str,
     storage: Storage,
+    numbers: Sequence[str] = (),
     *,
     is_complex: bool = False,
 ) -> Line:
@@ -70,14 +72,17 @@ def line(
         codecs: how its values are kept.
         parameter: what the rule calls it.
         storage: its formats.
+        numbers: the slots that are one number of it.
         is_complex: whether its numbers, and those of its slots, are complex.
     """
     state = [part for value, codec in codecs.items() for part in codec.planes if value != parameter or part.suffix]
     beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in state)
     weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
     slots = [f"{name}: {codec.name}" for name, codec in codecs.items() if name != parameter]
+    slots += [f"{name}: one float64" for name in numbers]
     text = f"{', '.join([*weights, *slots]) or 'none'}{' (small)' if storage.is_small else ''}"
-    return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + beside * (2 if is_complex else 1), nbytes)
+    kept = beside * (2 if is_complex else 1) + 8 * len(numbers)
+    return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + kept, nbytes)
 
 
 def table(title: str, lines: Iterable[Line]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steprule.doors.arrays import ONE, outline_of, scalars_of
+from steprule.doors.arrays import ONE, numbers_of, outline_of, scalars_of
 from steprule.doors.leaf import Leaf
 from steprule.doors.match import formula_of
 from steprule.doors.state import MOST_STEPS, ParameterState, State
@@ -38,6 +38,8 @@ def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[
         for leaf, own in zip(optimizer._leaves, state.parameters, strict=True)
     }
     groups = zip(state.groups, scalars_of(optimizer, state), strict=True)
+    numbers = zip(kept, numbers_of(optimizer, state), strict=True)
+    of_parameters = {"numbers": {place: dict(own) for place, own in numbers}} if optimizer.rule.per_tensor else {}
     return {
         "version": _VERSION,
         "rule": optimizer.rule.name,
@@ -48,6 +50,7 @@ def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[
         ],
         "slots": {place: dict(own.planes) for place, own in kept.items()},
         "formats": {place: dict(own.formats) for place, own in kept.items()},
+        **of_parameters,
     }
 
 
@@ -82,7 +85,7 @@ def from_dict(told: Mapping[str, Any], optimizer: Stepping) -> State:
         replace(
             own,
             t=t,
-            scalars=told["groups"][own.group]["scalars"],
+            scalars={**told["groups"][own.group]["scalars"], **_numbers(told, leaf)},
             formats=_formats(told, leaf.place, leaf.kernel.slots, leaf.storage.parameter.compute),
             planes=told["slots"][leaf.place],
         )
@@ -99,6 +102,17 @@ def _formats(told: Mapping[str, Any], place: str, slots: Iterable[str], compute:
     if not isinstance(formats, Mapping) or not isinstance(formats.get(place), Mapping):
         raise StateError(f"the state lacks the formats of {place}, in a dict 'formats'")
     own: Mapping[str, Any] = formats[place]
+    return own
+
+
+def _numbers(told: Mapping[str, Any], leaf: Leaf) -> Mapping[str, float]:
+    """Return what a dict tells of a parameter that is one number of it."""
+    if not leaf.numbers:
+        return {}
+    own = numbers.get(leaf.place) if isinstance(numbers := told.get("numbers"), Mapping) else None
+    if not isinstance(own, Mapping) or own.keys() != leaf.numbers.keys():
+        raise StateError(f"the state lacks the numbers {sorted(leaf.numbers)} of {leaf.place}, in a dict 'numbers'")
+    _check_numbers(own, f"{leaf.place} of the state")
     return own
 
 
@@ -138,5 +152,9 @@ def _check_group(told: Mapping[str, Any], where: str) -> None:
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise StateError(f"{where} has the seed {seed!r}, which is not an integer from 0 to 2**63 - 1")
-    if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in told["scalars"].values()):
-        raise StateError(f"{where} has scalar slots that are not numbers: {told['scalars']}")
+    _check_numbers(told["scalars"], where)
+
+
+def _check_numbers(told: Mapping[str, Any], where: str) -> None:
+    if not all(isinstance(value, float) and not isinstance(value, np.generic) for value in told.values()):
+        raise StateError(f"{where} has scalar slots that are not numbers: {dict(told)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,6 +13,7 @@ from steprule.doors.remedies import is_number, of_gradient, of_gradient_type
 from steprule.errors import StructureError
 from steprule.launch.aliasing import Aliasing
 from steprule.launch.backend import Backend
+from steprule.launch.evaluate import Evaluated
 from steprule.launch.guards import Guards, NonFinite, scaled_squares
 from steprule.launch.launch import Launch
 from steprule.launch.memory import Memory, array_memory, same_strides
@@ -34,6 +35,7 @@ class LaunchLayout:
         backend: what steps them.
         guards: what decides about steps.
         commit: what is counted of a step, written when it has been taken.
+        tell: writes into the commit what there is of each group; None where nothing is.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class LaunchLayout:
         backend: Backend,
         guards: Guards,
         commit: Commit,
+        tell: Callable[[Sequence[Evaluated]], None] | None,
     ) -> None:
+        self._tell = tell
         self._leaves, self._groups, self._backend, self._guards, self._commit = leaves, groups, backend, guards, commit
         self._check = ArrayCheck([leaf.array for leaf in leaves], [leaf.base for leaf in leaves])
         self._strided: set[int] | None = None
@@ -94,7 +98,7 @@ class LaunchLayout:
         self._others = [place for place, row in enumerate(rows) if not row.is_direct]
         self._aliasing, self._seen = Aliasing(rows), b""
         groups = list(self._groups.values())
-        self._launch = Launch(rows, groups, self._guards, self._commit, own_team)
+        self._launch = Launch(rows, groups, self._guards, self._commit, self._tell, own_team)
         self._strided = strided
 
     def _row(self, leaf: Leaf, grad: Array) -> Row:

@@ -14,10 +14,11 @@ from steprule.doors.planes import Target
 from steprule.doors.state import numbers_of
 from steprule.engine import Kernel
 from steprule.formats import GROUP, Codec, Storage, shape_of
+from steprule.launch.evaluate import Scalars
 from steprule.launch.memory import array_memory
 from steprule.launch.values import GroupValues
 
-__all__ = ["Leaf", "constant_planes", "make_state"]
+__all__ = ["Leaf", "constant_planes", "make_numbers", "make_state"]
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Leaf:
         place: where it is in the caller's structure.
         number: its place among the parameters, which its random bits depend on.
         storage: the formats of its values.
-        kept: the planes beside the parameter, as the kernel orders them.
+        state: the planes beside the parameter, as the kernel orders them.
+        numbers: the slots that are one number of it.
     """
 
     place: str
@@ -41,6 +43,7 @@ class Leaf:
     storage: Storage
     group: GroupValues
     state: list[Array]
+    numbers: Scalars
 
     def __post_init__(self) -> None:
         self.array: Array = self.base.view(np.ndarray)
@@ -68,6 +71,11 @@ class Leaf:
         if codec is None:
             return None
         return self.planes[name] if codec.is_plain else numbers_of(codec, name, self.planes, self.array.shape)
+
+
+def make_numbers(group: GroupValues) -> Scalars:
+    """Return the slots that are one number of a parameter, before the first step."""
+    return Scalars({name: group.start_of(name) for name in group.per_tensor})
 
 
 def make_state(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:

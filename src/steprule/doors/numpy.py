@@ -12,7 +12,7 @@ from steprule.doors.describe import describe
 from steprule.doors.dicts import dict_of, from_dict
 from steprule.doors.group import Group, as_groups, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
-from steprule.doors.leaf import Leaf, make_state
+from steprule.doors.leaf import Leaf, make_numbers, make_state
 from steprule.doors.state import State
 from steprule.doors.stepping import Stepping
 from steprule.doors.structure import Structure, keystr
@@ -20,6 +20,7 @@ from steprule.errors import StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, check_effects
 from steprule.launch.backend import Backend
 from steprule.launch.backends import find_backend
+from steprule.launch.evaluate import Scalars
 from steprule.launch.guards import Guards
 from steprule.launch.readings import StepMonitor
 from steprule.launch.values import GroupValues
@@ -115,7 +116,9 @@ class Optimizer(Stepping):
         self._structure = Structure.of(trees)
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
         formats = [
-            Formats.of(**{**wanted, **group.formats}, slots=self.rule.element_slots, where=place)
+            Formats.of(
+                **{**wanted, **group.formats}, slots=self.rule.element_slots, where=place, numbers=self.rule.numbers
+            )
             for group, place in zip(groups, places, strict=True)
         ]
         self._leaves = self._make_leaves(trees, grouped is not None, formats)
@@ -133,7 +136,10 @@ class Optimizer(Stepping):
         """Return what a copy needs: arrays, slots and groups, but no addresses and no machine code."""
         # By identity: groups are mappings, and those with the same options are equal.
         places = {id(group): place for place, group in enumerate(self.groups)}
-        leaves = [(leaf.place, leaf.base, places[id(leaf.group)], leaf.storage, leaf.state) for leaf in self._leaves]
+        leaves = [
+            (leaf.place, leaf.base, places[id(leaf.group)], leaf.storage, leaf.state, dict(leaf.numbers))
+            for leaf in self._leaves
+        ]
         own = ("rule", "groups", "guards", "_backend", "_structure", "_count")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
@@ -147,9 +153,10 @@ class Optimizer(Stepping):
         self._is_stepping = False
         self._monitor = None
         self._leaves = []
-        for number, (place, given, index, storage, kept) in enumerate(leaves):
+        for number, (place, given, index, storage, kept, *numbers) in enumerate(leaves):
             group = self.groups[index]
-            self._leaves.append(Leaf(place, number, given, self._kernel(group, storage), storage, group, kept))
+            own = Scalars(*numbers) if numbers else make_numbers(group)  # those of older pickles have none
+            self._leaves.append(Leaf(place, number, given, self._kernel(group, storage), storage, group, kept, own))
         self._lay_out()
 
     def __repr__(self) -> str:
@@ -183,13 +190,16 @@ class Optimizer(Stepping):
 
     @property
     def slots(self) -> dict[str, Any]:
-        """The slots by name: arrays in the structure of the parameters; scalar slots a list, one a group.
+        """The slots by name: arrays, or numbers, in the structure of the parameters; scalar slots a list, one a group.
 
         Low-precision slots are given as the float32 numbers that they hold, in arrays of their own. None stands where
         the options of a group do not keep a slot that another's do.
         """
         names = [name for name in self.rule.slots if any(name in leaf.kernel.slots for leaf in self._leaves)]
         slots: dict[str, Any] = {n: self._structure.rebuild([leaf.slot(n) for leaf in self._leaves]) for n in names}
+        for name in self.rule.slots:
+            if any(name in leaf.numbers for leaf in self._leaves):
+                slots[name] = self._structure.rebuild([leaf.numbers.get(name) for leaf in self._leaves])
         for name in sorted(self.rule.scalars):
             if any(name in group.scalars for group in self.groups):
                 slots[name] = [group.scalars.get(name) for group in self.groups]
@@ -250,5 +260,6 @@ class Optimizer(Stepping):
             kept = self.rule.trace(group.variant).slots
             storage = wanted[index].storage(kind, array.shape, kept, place)
             chosen = self._kernel(group, storage)
-            made.append(Leaf(place, number, array, chosen, storage, group, make_state(array, chosen, group)))
+            state, numbers = make_state(array, chosen, group), make_numbers(group)
+            made.append(Leaf(place, number, array, chosen, storage, group, state, numbers))
         return made

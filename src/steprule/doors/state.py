@@ -6,7 +6,7 @@ State dicts of the doors, checkpoint files and other libraries' states are views
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,7 +73,7 @@ class ParameterState:
         dtype: its type, as NumPy or torch names it.
         group: the place of its group.
         t: the steps taken; None where they are not counted.
-        scalars: its scalar slots.
+        scalars: its slots that are numbers: of its group, or its own.
         formats: how each value is kept that has planes, by the ``id`` of its format.
         planes: what is kept, by name: arrays, or what has one when asked; none before the first step where slots are
             made in it.
@@ -160,13 +160,19 @@ class State:
             )
         return counts[0]
 
-    def scalars_of(self, group: int, what: str) -> Mapping[str, float]:
+    def scalars_of(self, group: int, what: str, apart: Collection[str] = ()) -> Mapping[str, float]:
         """Return the scalar slots of a group, in which its parameters must agree; none before the first step.
+
+        Args:
+            group: its place.
+            what: what has one of each.
+            apart: the slots that are a number of each parameter.
 
         Raises:
             StateError: when they do not agree.
         """
-        begun = [own.scalars for own in self.parameters if own.scalars and own.group == group]
+        of_group = [own.scalars for own in self.parameters if own.scalars and own.group == group]
+        begun = [{name: value for name, value in own.items() if name not in apart} for own in of_group]
         for own in begun[1:]:
             if _bits(own) != _bits(begun[0]):
                 raise StateError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ from steprule.doors.structure import Structure
 from steprule.engine import Kernel, kernel
 from steprule.formats import Storage
 from steprule.launch.backend import Backend
+from steprule.launch.evaluate import Evaluated, Scalars
 from steprule.launch.guards import Guards
 from steprule.launch.launch import Launch
 from steprule.launch.readings import Reading, StepMonitor
 from steprule.launch.row import ScalarGroup
+from steprule.launch.totals import check_alike
 from steprule.launch.values import GroupValues
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
@@ -71,10 +75,8 @@ class Stepping(HasGuards, NotReentrant):
 
     def _take(self, t: int, launch: Launch, factor: float, *, is_read: bool) -> None:
         """Move the arrays, count the step, and tell the monitor."""
-        evaluated = launch.prepare(factor, is_read=is_read)
         self._commit.longs[0] = t
-        if self.rule.scalars:
-            self._commit.longs.view(np.float64)[1:] = [value for _, scalars in evaluated for value in scalars]
+        launch.prepare(factor, is_read=is_read)
         readings: list[Reading] = []
         try:
             if is_read:
@@ -103,10 +105,42 @@ class Stepping(HasGuards, NotReentrant):
 
     def _lay_out(self) -> None:
         """Bind the leaves to rows of scalars as long as the options of the groups need them."""
+        check_alike([(group.plan("step"), group.place) for group in self.groups])
         places = [place for group in self.groups for place in group.scalar_places]
-        self._commit = Commit([address(self._count), *places])
         self._scalars = [ScalarGroup(group, group.scalars) for group in self.groups]
         by_id = {id(own.values): own for own in self._scalars}
-        self._layout = LaunchLayout(self._leaves, by_id, self._backend, self.guards, self._commit)
+        places += [place for own in self._scalars for place in self._bind_numbers(own)]
+        self._commit = Commit([address(self._count), *places])
+        tell = None
+        if places:
+            numbers = self._commit.longs.view(np.float64)[1:]
+            at = sum(len(group.scalar_places) for group in self.groups)
+            tell = functools.partial(_tell, numbers[:at], numbers[at:], self._scalars)
+        self._layout = LaunchLayout(self._leaves, by_id, self._backend, self.guards, self._commit, tell)
         # Last: whoever interrupts this finds options that are not yet laid out, and the next step does it anew.
         self._variants = [group.variant for group in self.groups]
+
+    def _bind_numbers(self, group: ScalarGroup) -> Sequence[int]:
+        """Let the numbers that are kept of each leaf of a group lie side by side, and return where."""
+        names = group.values.per_tensor
+        if not names:
+            return []
+        leaves = [leaf for leaf in self._leaves if leaf.group is group.values]
+        lines = [[leaf.numbers[name] for leaf in leaves] for name in names]
+        group.numbers = np.array(lines, np.float64).reshape(len(names), len(leaves))
+        group.fresh = group.numbers.copy()
+        for place, leaf in enumerate(leaves):
+            leaf.numbers = Scalars(leaf.numbers, group.numbers[:, place])
+        return range(address(group.numbers), address(group.numbers) + group.numbers.nbytes, 8)
+
+
+def _tell(
+    scalars: NDArray[np.float64],
+    numbers: NDArray[np.float64],
+    groups: Sequence[ScalarGroup],
+    evaluated: Sequence[Evaluated],
+) -> None:
+    """Let a commit have the new numbers of each group, then those of its parameters."""
+    scalars[:] = [value for _, own in evaluated for value in own]
+    if len(numbers):
+        np.concatenate([group.fresh.ravel() for group in groups], out=numbers)

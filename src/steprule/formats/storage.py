@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -91,15 +91,25 @@ class Formats:
 
     @classmethod
     def of(
-        cls, states: str | Mapping[str, str], weights: str, min_elements: int, slots: Sequence[str], where: str = ""
+        cls,
+        states: str | Mapping[str, str],
+        weights: str,
+        min_elements: int,
+        slots: Sequence[str],
+        where: str = "",
+        numbers: Collection[str] = (),
     ) -> Formats:
-        """Return the checked choice for a rule with these slots.
+        """Return the checked choice for a rule with these slots, and with others that are one number.
 
         Raises:
             HyperparameterError: for a format or a slot that does not exist.
         """
         by_slot = states if isinstance(states, Mapping) else dict.fromkeys(slots, states)
         for slot, name in by_slot.items():
+            if slot in numbers:
+                raise HyperparameterError(
+                    f"states names {slot!r}, which is one number and has no format{where}; remove it"
+                )
             if slot not in slots:
                 raise HyperparameterError(
                     f"states names {slot!r}, which is not a slot{where}; slots are {', '.join(slots) or 'none'}."

@@ -52,7 +52,7 @@ def _placed(rule: Rule) -> str:
 
 def plan_of(rule: Rule) -> Plan:
     """Return the plan that the page steps by: float32, with the values that the rule's source names."""
-    return plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]), kind="probe")
+    return plan(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]), kind="probe", rides=False)
 
 
 def shown(rule: Rule) -> tuple[Shown, str]:

@@ -39,9 +39,8 @@ class NoValue:
 
     def __array__(self, *args: object, **kwargs: object) -> NoReturn:
         raise RuleError(
-            "a NumPy function was called on a symbol. Use steprule.sqrt, maximum, minimum, where, "
-            "sign, and Python's operators and abs; what needs a whole array, such as a norm, is done to the gradient "
-            "before the step"
+            "a NumPy function was called on a symbol. Use steprule.sqrt, maximum, minimum, where, sign, and Python's "
+            "operators and abs; over the whole tensor, total, mean, norm and rms"
         )
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -49,6 +48,6 @@ class NoValue:
             raise AttributeError(name)
         raise RuleError(
             f"a symbol has no attribute {name!r}: a rule is for one element, without methods of arrays. Use sqrt(x), "
-            "abs(x), x**2, maximum and minimum (to clip); what needs a whole array, such as a mean, is done to the "
-            "gradient before the step"
+            "abs(x), x**2, maximum and minimum (to clip), and over the whole tensor total(x), mean(x), norm(x) and "
+            "rms(x)"
         )

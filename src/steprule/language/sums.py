@@ -2,10 +2,11 @@
 
 Sums are float64, and what is squared (in ``norm`` and ``rms``) is squared in float64. Every ``BLOCK`` elements of a
 tensor have a partial sum: element i of a block adds to lane ``i % LANES``; at the end the upper half of the lanes is
-added to the lower, until one is left. Partial sums are added up without rounding but at the end; then those of all
-tensors are, for a sum over all. So threads, chunks and backends give the same bits. The order of elements is that of
-memory, where a parameter, its gradient and its slots lie without gaps in the same order, else that of the axes (C); in
-formats with groups, element i of a group adds to lane i.
+added to the lower, until one is left. The partial sums of a tensor are added up exactly, and rounded once; for a sum
+over all, these numbers of all tensors that take the step, of all groups, are added up exactly, and rounded once more.
+So threads, chunks, backends and the order of tensors give the same bits. The order of elements is that of memory,
+where a parameter, its gradient and its slots lie without gaps in the same order, else that of the axes (C); in formats
+with groups, element i of a group adds to lane i.
 """
 
 from __future__ import annotations

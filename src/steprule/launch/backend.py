@@ -52,7 +52,7 @@ from steprule.launch.row import Row
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
-__all__ = ["Backend", "Bound", "Table"]
+__all__ = ["Backend", "Bound", "Lines", "Table"]
 
 
 class Bound(NamedTuple):
@@ -61,6 +61,10 @@ class Bound(NamedTuple):
     row: Row
     kernel: Kernel
     scalars: NDArray[np.float64]
+
+
+Lines = Sequence[Sequence[float]] | NDArray[np.float64]
+"""The sums of each row: an array, or a list where some have more of them than others."""
 
 
 class Table(Protocol):
@@ -86,7 +90,7 @@ class Table(Protocol):
         """Whether what was prepared has run; asked for where ``is_one_call``."""
         ...
 
-    def sums(self) -> list[list[float]]:
+    def sums(self) -> Lines:
         """Return the sums of each row, one line per row, of what has run."""
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from steprule.compile import Plan
 from steprule.errors import HyperparameterError
 from steprule.formats import keys
+from steprule.language.sums import ALL
 from steprule.rules.hyperparameters import Value
 from steprule.runtime.addresses import address
 
@@ -31,26 +33,34 @@ class RowScalars(NamedTuple):
     """Parameters of one group, each with scalars of its own.
 
     Attributes:
-        scalars: the rows of a pass, which are written.
-        lines: the same, as bytes.
-        sums: of each parameter the size, and the sums over it.
+        scalars: the rows of a pass, which are written; none where all read their group's.
+        lines: the same, as bytes: faster where there are few.
+        sums: the size of each parameter, then the sums over it: an array for each.
+        numbers: the slots that are a number of each parameter: one line per slot.
+        fresh: their new values, which are written.
+        known: what ``Evaluation.finish`` may ask for, by name, which is written.
     """
 
     scalars: NDArray[np.float64]
     lines: Sequence[memoryview]
-    sums: Sequence[Sequence[float]]
+    sums: Sequence[NDArray[np.float64]]
+    numbers: NDArray[np.float64]
+    fresh: NDArray[np.float64]
+    known: dict[str, Any]
 
 
 class Scalars(MutableMapping[str, float]):
-    """The scalar slots of a group by name, in memory that a launch writes when the arrays have moved.
+    """Slots that are numbers by name, of a group or of a parameter, in memory that a launch writes with the arrays.
 
     Args:
         values: what they hold at first; there will be no others.
+        memory: where they are from now on, one after the other; default: memory of their own.
     """
 
-    def __init__(self, values: Mapping[str, float]) -> None:
+    def __init__(self, values: Mapping[str, float], memory: NDArray[np.float64] | None = None) -> None:
         self._index = {name: index for index, name in enumerate(values)}
-        self._numbers = np.array([*values.values()], np.float64)
+        self._numbers = np.zeros(len(values)) if memory is None else memory
+        self._numbers[:] = [*values.values()]
 
     def __getitem__(self, name: str) -> float:
         return float(self._numbers[self._index[name]])
@@ -84,25 +94,35 @@ class Evaluation:
 
     Attributes:
         schedules: the arguments that are schedules, by place and name.
-        scalar_slots: the slots whose new values follow the row.
+        scalar_slots: the slots of the group that are numbers; their new values follow the row.
+        per_tensor: the slots that are a number of each parameter.
+        waits: whether slots depend on what the step itself sums, so that ``finish`` gives their values.
     """
 
     def __init__(
         self, plan: Plan, values: Mapping[str, Any], scalars: Mapping[str, float], guard: set[str], what: str
     ) -> None:
         self._sums = plan.late_arguments
-        self._prelude, self._late, self._places = plan.split_prelude
-        self._what, self.scalar_slots = what, plan.prelude.scalar_slots
+        self._prelude, self._late, self._places, self._after, self._after_places = plan.parts
+        self._what, self.per_tensor = what, plan.per_tensor
+        self.waits = self._after is not None
+        slots = plan.prelude.scalar_slots
+        self.scalar_slots = tuple(name for name in slots if name not in plan.per_tensor)
         names = self._prelude.arguments
         self._arguments: list[Any] = [values.get(name) for name in names]
         self._at_t = names.index("t") if "t" in names else None
         self.schedules = [(i, name) for i, name in enumerate(names) if callable(values.get(name))]
         self._at_scalars = [(i, name) for i, name in enumerate(names) if name in scalars]
-        self._at_guard = [(i, name) for i, name in enumerate(names) if name in guard]
+        self._at_numbers = [(i, name) for i, name in enumerate(names) if name in guard or name.startswith(ALL)]
         self._width = len(self._prelude.conditions)
         self._end = self._width + len(self.scalar_slots)
+        self._carried = self._width + len(slots)
+        self._carries = self._prelude.scalar_slots[len(slots) :]
+        pool = (*self._carries, *self._sums)
+        self._pooled = self.waits or self._late is not None
+        self._late_at = [] if self._late is None else [pool.index(name) for name in self._late.arguments]
         self._now: Sequence[float] = ()
-        """The sums at which scalars are computed, for messages."""
+        """What depends on parameters is computed from this, for messages."""
         self._pack = struct.Struct(f"{self._width}d").pack
 
     def _is_own(self, error: BaseException) -> bool:
@@ -122,7 +142,7 @@ class Evaluation:
         t: int,
         scheduled: Mapping[str, Value],
         scalars: Mapping[str, float],
-        guard: Mapping[str, float],
+        numbers: Mapping[str, float],
         seed: int | None,
         per_row: RowScalars | None = None,
     ) -> Evaluated:
@@ -131,7 +151,8 @@ class Evaluation:
         Where there is a seed, rows end with the keys of the step.
 
         Args:
-            t, scheduled, scalars, guard, seed: what a step fills in.
+            t, scheduled, scalars, seed: what a step fills in.
+            numbers: those of the guard, and sums over all, by name.
             per_row: where each parameter has scalars of its own: these are written, and the row is for none.
 
         Raises:
@@ -148,8 +169,8 @@ class Evaluation:
             arguments[index] = scheduled[name]
         for index, name in self._at_scalars:
             arguments[index] = scalars[name]
-        for index, name in self._at_guard:
-            arguments[index] = guard[name]
+        for index, name in self._at_numbers:
+            arguments[index] = numbers[name]
         self._now = ()
         try:
             results = self._prelude.function(*arguments)
@@ -157,11 +178,14 @@ class Evaluation:
             if seed is not None:
                 row += _PACK_KEYS(*keys(seed, t))
             if per_row is not None:
-                self._write(per_row, row, results[self._end :])
+                self._write(per_row, row, results)
         except (ArithmeticError, ValueError, TypeError, struct.error) as error:
             if not self._is_own(error):
                 raise
-            told = zip((*self._prelude.arguments, *self._sums), (*arguments, *self._now), strict=False)
+            told = [*zip(self._prelude.arguments, arguments, strict=True)]
+            if self._late is not None:
+                now: Mapping[str, float] = dict(zip(self._late.arguments, self._now, strict=False))
+                told += [(name, value) for name, value in now.items() if name in self._sums]
             named = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in told)
             raise HyperparameterError(
                 f"{self._what} has no value at {named}: {error}. Choose other values, or guard the expression in the "
@@ -169,31 +193,84 @@ class Evaluation:
             ) from None
         return row, new
 
-    def _write(self, per_row: RowScalars, row: bytes, between: Sequence[float]) -> None:
-        """Write the scalars of parameters that have their own."""
-        if self._write_at_once(per_row, row, between):
-            return
-        for line, self._now in zip(per_row.lines, per_row.sums, strict=True):
-            line[: len(row)] = row
-            numbers = () if self._late is None else self._late.function(*between, *self._now)
-            for place, number in zip(self._places, numbers, strict=True):
-                _PUT(line, 8 * place, number)
+    def _write(self, per_row: RowScalars, row: bytes, results: Sequence[float]) -> None:
+        """Write the scalars and the numbers of parameters that have their own."""
+        pool: Sequence[Any] = ()
+        if self._pooled:
+            pool = (*results[self._carried :], *per_row.sums)
+            pool += (*per_row.numbers,) if self.per_tensor else ()
+        for place in range(self._end, self._carried):
+            per_row.fresh[place - self._end] = results[place]
+        found = self._write_at_once(per_row, row, pool)
+        if found is None:
+            found = self._write_one_by_one(per_row, row, pool)
+        if self.waits and self._late is not None:
+            per_row.known.update(zip(self._late.scalar_slots, found, strict=True))
+        if self.waits:
+            per_row.known.update(zip((*self._carries, *self._sums), pool, strict=True))
 
-    def _write_at_once(self, per_row: RowScalars, row: bytes, between: Sequence[float]) -> bool:
-        """Write the scalars of many rows at once, and return whether that was possible."""
-        on_arrays = None if self._late is None else self._late.on_arrays
-        if len(per_row.sums) < _MANY or (on_arrays is None and self._late is not None):
-            return False
+    def _write_one_by_one(self, per_row: RowScalars, row: bytes, pool: Sequence[Any]) -> Sequence[Any]:
+        """Write them row by row, and return what goes on to ``finish``."""
+        late, size = self._late, len(row)
+        for line in per_row.lines:
+            line[:size] = row
+        if late is None:
+            return ()
+        given = [own.tolist() if isinstance(own := pool[at], np.ndarray) else repeat(own) for at in self._late_at]
+        goes_on: list[tuple[float, ...]] = []
+        for number, self._now in enumerate(zip(*given, strict=False)):
+            found = late.function(*self._now)
+            for place, value in zip(self._places, found, strict=False):
+                if place < self._width:
+                    _PUT(per_row.lines[number], 8 * place, value)
+                else:
+                    per_row.fresh[place - self._end, number] = value
+            if self.waits:
+                goes_on.append(found[len(self._places) :])
+        carried = len(late.scalar_slots)
+        return list(np.array(goes_on, np.float64).reshape(len(goes_on), carried).T) if carried else ()
+
+    def _write_at_once(self, per_row: RowScalars, row: bytes, pool: Sequence[Any]) -> Sequence[Any] | None:
+        """Do so for many rows at once, where that is possible."""
+        late = self._late
+        if len(per_row.lines) < _MANY or (late is not None and late.on_arrays is None):
+            return None
         columns: Sequence[Any] = ()
-        if on_arrays is not None:
+        if late is not None and late.on_arrays is not None:
             try:
                 with np.errstate(divide="raise", invalid="raise", over="ignore", under="ignore"):
-                    columns = on_arrays(*between, *np.array(per_row.sums).T)
+                    columns = late.on_arrays(*(pool[at] for at in self._late_at))
             except FloatingPointError as error:
                 if not self._is_own(error):
                     raise
-                return False  # Python says at what numbers
+                return None  # Python says at what numbers
         per_row.scalars[:, : len(row) // 8] = np.frombuffer(row)
-        for place, column in zip(self._places, columns, strict=True):
-            per_row.scalars[:, place] = column
-        return True
+        for place, column in zip(self._places, columns, strict=False):
+            if place < self._width:
+                per_row.scalars[:, place] = column
+            else:
+                per_row.fresh[place - self._end] = column
+        return columns[len(self._places) :]
+
+    def finish(self, new: tuple[float, ...], sums: Mapping[str, Any], per_row: RowScalars) -> tuple[float, ...]:
+        """Return the new scalar slots, and write those of parameters, when a step has summed what they depend on.
+
+        It does not fail: what Python's floats would raise at is infinite or NaN.
+
+        Args:
+            new: what a call returned.
+            sums: those that the step has taken, by name.
+            per_row: as that call had it.
+        """
+        if self._after is None:
+            return new
+        known, scalars = {**per_row.known, **sums}, list(new)
+        given = [known[name] for name in self._after.arguments]
+        with np.errstate(all="ignore"):
+            found = self._after.without_errors(*given)
+        for place, value in zip(self._after_places, found, strict=True):
+            if place < self._end:
+                scalars[place - self._width] = float(value)
+            else:
+                per_row.fresh[place - self._end] = value
+        return tuple(scalars)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from steprule.compile import Plan
 from steprule.engine import PassKey, PassKind, kind_of
 from steprule.language.sums import rounded_once
+from steprule.launch.backend import Lines
 from steprule.launch.evaluate import Evaluated, RowScalars
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.passes import Pass
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import NOTHING, Recipe, reading
 from steprule.launch.row import Row, ScalarGroup
+from steprule.launch.totals import Plans, Sizes, Totals
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
@@ -30,6 +34,7 @@ class Launch(Recipe[Pass]):
         groups: those of the rows, each in one place.
         guards: what decides about steps.
         commit: what is counted of a step, written when it has been taken.
+        tell: writes into the commit what there is of each group; None where nothing is.
         team: who may take part in a step.
         before, after: what else a step does, before and after the rows. The first of ``before`` may fail.
     """
@@ -40,23 +45,36 @@ class Launch(Recipe[Pass]):
         groups: Sequence[ScalarGroup],
         guards: Guards,
         commit: Commit,
+        tell: Callable[[Sequence[Evaluated]], None] | None,
         team: Callable[[], Team],
         before: Sequence[Callable[[], None]] = (),
         after: Sequence[Callable[[], None]] = (),
     ) -> None:
-        self.groups, self._commit, self._team = groups, commit, team
-        self._written = None if before or after else commit
+        self.groups, self._commit, self._tell, self._team = groups, commit, tell, team
+        self._plans: dict[PassKind, Plans] = {}
+        self._written = None if before or after or self._plans_of("step").wait else commit
         super().__init__(rows, guards, before, after)
         self._is_sliced = any(row.touched is not None for row in rows)
-        self._sizes = self._sizes_now()
+        self._sizes = Sizes(rows, self._step.members)
+        self._finish: Callable[[], None] | None = None
         self._table, self._is_one_call = self._step.table, self._step.table.is_one_call
         self._is_guarded = any(name for group in groups for name in group.values.guard)
         self._is_prepared = self._all_done = False
 
     def _pass(self, which: PassKey, places: Sequence[int]) -> Pass:
         rows = [self.rows[place] for place in places]
-        is_per_row = self._is_per_row(kind_of(which))
+        is_per_row = self._plans_of(kind_of(which)).are_per_tensor
         return Pass(which, rows, self.groups, self._written if which == "step" else None, is_per_row=is_per_row)
+
+    def _plans_of(self, kind: PassKind) -> Plans:
+        """Return the plans of a kind of step.
+
+        Raises:
+            HyperparameterError: where the groups' sums over all are not alike.
+        """
+        if kind not in self._plans:
+            self._plans[kind] = Plans([(group.values.plan(kind), group.values.place) for group in self.groups])
+        return self._plans[kind]
 
     def factor(self, gradients: Gradients, others: Sequence[Sequence[float]] = ()) -> float | None:
         """Return what the gradients are multiplied by; None if the step is to be skipped.
@@ -71,7 +89,7 @@ class Launch(Recipe[Pass]):
         if self._norm is None:
             return 1.0
         self._norm.fill([self._evaluate(group, "norm", 1.0)[0] for group in self.groups])
-        lines = [*self._summed(self._norm), *others]
+        lines = [*map(list, self._summed(self._norm)), *others]
         columns = 2 if self._guards.clip_value is not None else 1
         return self._guards.decide([rounded_once([line[k] for line in lines]) for k in range(columns)], gradients)
 
@@ -93,12 +111,15 @@ class Launch(Recipe[Pass]):
         """
         which: PassKind = "monitored" if is_read else "step"
         last = self._monitored_pass() if is_read else self._step
-        if last.is_per_row:
+        self._finish = None
+        if self._plans[which].take_sums:
             evaluated = self._with_sums(last, which, factor)
         else:
             evaluated = [self._evaluate(group, which, factor) for group in self.groups]
             last.fill([row for row, _ in evaluated])
         last.table.prepare(self._team())
+        if self._tell is not None:
+            self._tell(evaluated)
         self._is_prepared = last is self._step
         return evaluated
 
@@ -118,48 +139,85 @@ class Launch(Recipe[Pass]):
         last.table.run()
 
     def _count(self) -> None:
+        if self._finish is not None:
+            self._finish()
         self._commit.write()
         self._all_done = True
 
-    def _evaluate(self, group: ScalarGroup, which: PassKey, factor: float, rows: RowScalars | None = None) -> Evaluated:
+    def _evaluate(
+        self,
+        group: ScalarGroup,
+        which: PassKey,
+        factor: float,
+        sums: Mapping[str, float] = _NONE,
+        rows: RowScalars | None = None,
+    ) -> Evaluated:
         if group.rests:
             return b"", ()
         numbers = self._guards.numbers(group.scale, factor) if self._is_guarded else _NONE
+        numbers = {**numbers, **sums} if sums else numbers
         return group.values.evaluate(group.t, group.scheduled, group.scalars, numbers, which, rows)
 
-    def _summed(self, own: Pass) -> list[list[float]]:
+    def _summed(self, own: Pass) -> Lines:
         """Return the sums of a pass that moves nothing, whose scalars are there."""
         own.table.prepare(self._team())
         own.table.run()
         return own.table.sums()
 
-    def _is_per_row(self, kind: PassKind) -> bool:
-        """Whether each row has scalars of its own, since these depend on sums over it."""
-        return any(group.values.is_per_tensor(kind) for group in self.groups)
-
     def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
-        """Let each row have scalars of its own, with the sums over it, and return what there is of each group."""
-        sums = self._sizes.copy() if not self._is_sliced else self._sizes_now()
-        for own, _ in self._sums[kind]:
-            self._fill(own, factor, sums)
-            found = self._summed(own)
-            for number, places in enumerate(own.members):
-                if places:
-                    sums[number] = [[*old, *found[k]] for old, k in zip(sums[number], places, strict=True)]
-        return self._fill(last, factor, sums)
+        """Write the scalars of a step that takes sums, or numbers kept of rows, and return what there is of each group.
 
-    def _sizes_now(self) -> list[list[list[float]]]:
-        """Return how many elements are stepped of each row, by group."""
-        sizes = [float(max(1, row.memories[1].size)) for row in self.rows]
-        return [[[sizes[place]] for place in places] for places in self._step.members]
+        Where slots wait for what the step itself sums, ``_finish`` is what gives their values.
+        """
+        plans = self._plans[kind]
+        sizes = Sizes(self.rows, self._step.members) if self._is_sliced else self._sizes
+        totals = Totals(self.groups, sizes, self._guards.share, counts=plans.ask_for_all)
+        passes = self._sums[kind]
+        for number, before in enumerate(plans.before):
+            if number >= len(passes):  # of groups without rows
+                totals.add(before, [()] * len(before), ())
+                continue
+            own, _ = passes[number]
+            self._fill(own, before, factor, totals)
+            totals.add(before, own.members, self._summed(own))
+        evaluated, rows = self._fill(last, plans.last, factor, totals)
+        if plans.wait:
+            self._finish = functools.partial(self._add_own_sums, last, plans.last, totals, evaluated, rows)
+        return evaluated
 
-    def _fill(self, own: Pass, factor: float, sums: Sequence[Sequence[Sequence[float]]]) -> list[Evaluated]:
-        """Write the scalars of every row of a pass, given each group's sums so far."""
-        return [
-            self._evaluate(group, own.which, factor, RowScalars(scalars, lines, of_group))
-            for group, scalars, lines, of_group in zip(self.groups, own.scalars, own.lines, sums, strict=True)
-            if lines or isinstance(own.which, str)
-        ]
+    def _fill(
+        self, own: Pass, plans: Sequence[Plan | None], factor: float, totals: Totals
+    ) -> tuple[list[Evaluated], list[RowScalars]]:
+        """Write the scalars of a pass, given the sums so far, and return what there is of each group."""
+        evaluated: list[Evaluated] = []
+        rows: list[RowScalars] = []
+        parts = zip(self.groups, plans, own.scalars, own.lines, totals.of_rows, totals.of_all, strict=True)
+        for group, plan, scalars, lines, of_rows, of_all in parts:
+            of_group = RowScalars(scalars, lines, of_rows, group.numbers, group.fresh, {})
+            rows.append(of_group)
+            evaluated.append(self._evaluate(group, own.which, factor, of_all, of_group) if plan else (b"", ()))
+        if not own.is_per_row:
+            own.fill([row for row, _ in evaluated])
+        return evaluated, rows
+
+    def _add_own_sums(
+        self,
+        last: Pass,
+        plans: Sequence[Plan],
+        totals: Totals,
+        evaluated: list[Evaluated],
+        rows: Sequence[RowScalars],
+    ) -> None:
+        """Let slots have the values that follow from what the step has summed, and tell. It does not fail."""
+        totals.add(plans, last.members, last.table.sums())
+        for index, (group, plan, of_rows) in enumerate(zip(self.groups, plans, totals.of_rows, strict=True)):
+            if not group.rests:
+                own = of_rows[len(of_rows) - len(plan.tensor_totals) :]
+                sums = {**totals.of_all[index], **dict(zip(plan.tensor_totals, own, strict=True))}
+                row, new = evaluated[index]
+                evaluated[index] = row, group.values.finish(last.which, new, sums, rows[index])
+        if self._tell is not None:
+            self._tell(evaluated)
 
     def _readings(self, monitored: Pass, names: Sequence[str]) -> list[Reading]:
         pairs = zip(self.rows, monitored.table.sums(), strict=True)

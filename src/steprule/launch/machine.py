@@ -13,7 +13,7 @@ from steprule import runtime
 from steprule.backends import llvm
 from steprule.compile import Plan
 from steprule.errors import TargetError
-from steprule.launch.backend import Bound, Table
+from steprule.launch.backend import Bound, Lines, Table
 from steprule.launch.slices import Slices, parts_in
 from steprule.launch.strided import strided_step
 from steprule.launch.sums import Blocks, block_of, blocks_of, units_of
@@ -122,19 +122,17 @@ class DirectTable:
         """Whether what was prepared has run."""
         return self._launch.is_done
 
-    def sums(self) -> list[list[float]]:
+    def sums(self) -> Lines:
         """Return the sums of each row."""
-        lines: list[list[float]] = [[]] * self._count
+        lines: list[Sequence[float]] = [[]] * self._count
         for places, blocks, out in self._parts:
-            own: list[list[float]] = blocks.totals(out).tolist()
-            resting = {place for place, group in zip(self._waverers, self._groups, strict=True) if group.rests}
-            if resting:
-                own = [
-                    [0.0] * out.shape[1] if place in resting else line for place, line in zip(places, own, strict=True)
-                ]
+            own = blocks.totals(out)
+            if self._waverers:
+                resting = {place for place, group in zip(self._waverers, self._groups, strict=True) if group.rests}
+                own[[line for line, place in enumerate(places) if place in resting]] = 0.0
             if len(own) == self._count:
                 return own
-            for place, line in zip(places, own, strict=True):
+            for place, line in zip(places, own.tolist(), strict=True):
                 lines[place] = line
         return lines
 
@@ -157,7 +155,7 @@ class MixedTable:
         self._table = DirectTable([items[place] for place in self._direct], None)
         self._in_place: dict[int, DirectTable] = {}
         self._steps: list[Callable[[], None]] = []
-        self._lines: dict[int, list[float]] = {}
+        self._lines: dict[int, Sequence[float]] = {}
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the direct rows lie at these addresses."""
@@ -177,7 +175,7 @@ class MixedTable:
         self._table.run()
         self._steps = []
 
-    def sums(self) -> list[list[float]]:
+    def sums(self) -> Lines:
         """Return the sums of each row."""
         found = dict(zip(self._direct, self._table.sums(), strict=True)) | self._lines
         found |= {place: table.sums()[0] for place, table in self._in_place.items()}
@@ -222,7 +220,7 @@ def _at_sums(plan: Plan) -> int:
     return len(plan.planes) + llvm.WORDS.index("sums")
 
 
-def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], list[float]]:
+def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], Sequence[float]]:
     """Return what steps a row, by copies in C order of all of it, or of the slices that are stepped, for its sums."""
     row, kernel, scalars = item
     stored = {store.plane for store in kernel.plan.stores}
@@ -240,7 +238,7 @@ def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], lis
     table = DirectTable([Bound(row.over(arrays), kernel, scalars)], None)
     table.prepare(runtime.Team(1))
 
-    def step() -> list[float]:
+    def step() -> Sequence[float]:
         if row.is_apart:  # a row before it may have moved the same memory
             for place in stored:
                 arrays[place][...] = own[place][at]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.engine import Loader, PassKey
-from steprule.launch.backend import Backend, Bound, Table
+from steprule.launch.backend import Backend, Bound, Lines, Table
 from steprule.launch.row import Row, ScalarGroup
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
@@ -31,7 +31,8 @@ class Pass:
     Attributes:
         table: what runs them.
         members: the places of each group's rows.
-        scalars, lines: where each row has its own: those of each group's rows, one line per row, and the same as bytes.
+        scalars, lines: those of each group's rows, one line per row, and the same as bytes; no lines where rows read
+            their group's.
     """
 
     table: Table
@@ -57,8 +58,9 @@ class Pass:
             line_of = {place: line for line, place in enumerate(itertools.chain(*self.members))}
         else:
             lines = [group.values.new_row(which) for group in groups]
-            self._lines = list(map(_bytes, lines))
+            self.scalars, self.lines = [line[np.newaxis][:0] for line in lines], [[] for _ in lines]
             line_of = {place: line for line, places in enumerate(self.members) for place in places}
+        self._lines = [] if is_per_row else list(map(_bytes, lines))
         bound = [Bound(row, row.kernel_of(which), lines[line_of[place]]) for place, row in enumerate(rows)]
         self.table = _table(bound, commit)
 
@@ -119,8 +121,8 @@ class _Tables:
         for _, table in self._tables:
             table.run()
 
-    def sums(self) -> list[list[float]]:
-        lines: list[list[float]] = [[]] * self._count
+    def sums(self) -> Lines:
+        lines: list[Sequence[float]] = [[]] * self._count
         for places, table in self._tables:
             for place, line in zip(places.tolist(), table.sums(), strict=True):
                 lines[place] = line

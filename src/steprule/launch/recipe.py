@@ -1,8 +1,8 @@
 """A step of rows as a recipe of passes, wherever it is decided and its scalars are computed.
 
 Where guards measure, the first pass sums the squares of all gradients, by which they decide; then come those that a
-rule needs for its sums over each tensor (``Plan.before``); and last the pass that moves, or that moves and sums what is
-read of the step. What a pass sums enters the scalars of the next.
+rule needs for its sums (``Plan.before``); and last the pass that moves, or that moves and sums what is read of the
+step. What a pass sums enters the scalars of the next, and what the last one sums slots that are numbers.
 
 ``run_atomically`` is the one place that knows what it means that a step has happened whole or not at all. (Where a
 torch optimizer has a parameter twice, a step is several launches, which its door keeps together.)
@@ -166,6 +166,7 @@ def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Re
     """
     group, shape, formats = row.group, row.memories[1].shape, formats_in(row.kernel)
     rule, variant = group.values.rule, group.values.variant
-    sums = dict(zip(monitored_sums(rule, variant, row.storage), line, strict=True))
+    read = monitored_sums(rule, variant, row.storage)
+    sums = dict(zip(read, map(float, line[: len(read)]), strict=True))  # those that slots take follow
     average = averaging(rule, variant)
     return Reading(names[row.place], shape, row.dtype, formats, rule.name, t, group.hyperparameters, average, sums)

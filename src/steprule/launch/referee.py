@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from steprule.backends import numpy as referee
 from steprule.compile import Plan
 from steprule.language.sums import rounded_once
-from steprule.launch.backend import Bound
+from steprule.launch.backend import Bound, Lines
 from steprule.launch.sums import blocks_of
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
@@ -63,7 +63,7 @@ class RefereeTable:
         """Step copies, and sum."""
         self._moved, self._lines = [], []
         moved, lines = zip(*map(self._step, self._items), strict=True) if self._items else ((), ())
-        self._moved, self._lines = [pair for pairs in moved for pair in pairs], [line for line in lines if line]
+        self._moved, self._lines = [pair for pairs in moved for pair in pairs], list(lines)
 
     def run(self) -> None:
         """Put the copies in place."""
@@ -71,7 +71,7 @@ class RefereeTable:
             original[...] = copy
         self._moved = []
 
-    def sums(self) -> list[list[float]]:
+    def sums(self) -> Lines:
         """Return the sums of each row."""
         return self._lines
 

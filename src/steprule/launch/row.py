@@ -48,6 +48,8 @@ class ScalarGroup:
         scheduled: what the schedules say for it.
         wavers: whether their gradient comes and goes.
         rests: whether it is gone, so that the step is not theirs.
+        numbers: the slots that are a number of each row: one line per slot, in the order of the rows.
+        fresh: what these become with the step.
     """
 
     values: GroupValues
@@ -56,6 +58,8 @@ class ScalarGroup:
     scheduled: Mapping[str, Any] = field(default_factory=dict)
     wavers: bool = False
     rests: bool = False
+    numbers: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    fresh: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     _kernels: dict[Any, Any] = field(init=False, default_factory=dict)
 
     def kernel(self, storage: Storage, backend: Loader, which: PassKey) -> Kernel:

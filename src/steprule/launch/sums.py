@@ -30,13 +30,16 @@ class Blocks:
         self.starts: NDArray[np.int64] = ends - np.array(counts, np.int64)
         self.count = int(sum(counts))
         self._filled = np.array(counts, np.int64) > 0
+        self._first = self.starts[self._filled]
         places = zip(self.starts.tolist(), ends.tolist(), strict=True)
         self._long = [(index, start, end) for index, (start, end) in enumerate(places) if end - start > 1]
 
     def totals(self, out: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums of each row, one line per row: its blocks' sums, added up and rounded once."""
-        lines = np.zeros((len(self.starts), out.shape[1]))
-        lines[self._filled] = out[self.starts[self._filled]]
+        lines: NDArray[np.float64] = out[self._first]
+        if len(lines) < len(self.starts):
+            lines = np.zeros((len(self.starts), out.shape[1]))
+            lines[self._filled] = out[self._first]
         for index, start, end in self._long:
             lines[index] = [rounded_once(part.tolist()) for part in out[start:end].T]
         return lines

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import PassKey, PassKind, pass_plan
+from steprule.compile import Plan
+from steprule.engine import PassKey, pass_plan
 from steprule.errors import HyperparameterError
 from steprule.formats import FORMATS
 from steprule.launch.evaluate import Evaluated, Evaluation, RowScalars, Scalars
@@ -133,10 +134,9 @@ class GroupValues(MutableMapping[str, Any]):
 
     def _evaluation(self, which: PassKey) -> Evaluation:
         if which not in self._evaluations:
-            # The prelude is the same for every storage format.
-            recipe = pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, which)
             what = f"rule {self.rule.name!r}{self.place}"
-            self._evaluations[which] = Evaluation(recipe, self._values, self.scalars, set(self.guard), what)
+            own = self._values, self.scalars, set(self.guard), what
+            self._evaluations[which] = Evaluation(self.plan(which), *own)
         return self._evaluations[which]
 
     def new_row(self, which: PassKey = "step") -> NDArray[np.float64]:
@@ -176,7 +176,7 @@ class GroupValues(MutableMapping[str, Any]):
             t: the number of the step.
             scheduled: what ``scheduled`` returned.
             scalars: the scalar slots; default: the group's own.
-            numbers: those of the guard, by name.
+            numbers: those of the guard, and sums over all, by name.
             which: whose row it is.
             per_row: where each parameter has scalars of its own: these are written, and the row is for none.
 
@@ -186,10 +186,20 @@ class GroupValues(MutableMapping[str, Any]):
         evaluation = self._step if which == "step" else self._evaluation(which)
         return evaluation(t, scheduled, scalars or self.scalars, numbers, self.seed, per_row)
 
-    def is_per_tensor(self, kind: PassKind) -> bool:
-        """Whether a step takes numbers of each tensor: sums over it, or how many elements it has."""
-        own = pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, kind)
-        return bool(own.before) or own.split_prelude[1] is not None
+    def finish(
+        self, which: PassKey, new: tuple[float, ...], sums: Mapping[str, Any], per_row: RowScalars
+    ) -> tuple[float, ...]:
+        """Return the new scalar slots when a step has summed what they depend on; see ``Evaluation.finish``."""
+        return self._evaluation(which).finish(new, sums, per_row)
+
+    def plan(self, which: PassKey) -> Plan:
+        """Return the plan of a pass, whose prelude and sums are the same for every storage format."""
+        return pass_plan(self.rule, self.variant, FORMATS["float32"], self.guard, which)
+
+    @property
+    def per_tensor(self) -> tuple[str, ...]:
+        """The slots that are a number of each parameter."""
+        return self._step.per_tensor
 
     @property
     def scalar_places(self) -> list[int]:
@@ -211,7 +221,7 @@ class GroupValues(MutableMapping[str, Any]):
         return starts - self.rule.trace(self.variant).used
 
     def _check_slots(self, before: Any) -> None:
-        kept, was = ({**trace.slots, **trace.scalars} for trace in map(self.rule.trace, (self.variant, before)))
+        kept, was = (trace.kept for trace in map(self.rule.trace, (self.variant, before)))
         if set(kept) != set(was):
             raise HyperparameterError(
                 f"this would change the slots that {self.rule.name!r} keeps from {tuple(was)} to {tuple(kept)}"

@@ -76,7 +76,7 @@ def averaging(rule: Rule, variant: Variant) -> Averaging | None:
     if slot is None or second_moment(rule, variant) is None:
         return None
     new, gradient = rule.trace(variant).slots[slot], gradient_of(rule, variant)
-    if not symbols_in([new, gradient]).isdisjoint(rule.scalars):
+    if not symbols_in([new, gradient]).isdisjoint(rule.numbers):
         return None
     zeros = dict.fromkeys((rule.parameter, rule.gradient, *rule.element_slots), 0.0)
     return Averaging(new, gradient, slot, rule.gradient, zeros, is_corrected(rule, variant))

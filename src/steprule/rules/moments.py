@@ -48,7 +48,7 @@ def is_corrected(rule: Rule, variant: Variant) -> bool:
     if moment is None:
         return False
     new = rule.trace(variant).slots[slot or ""]
-    return not symbols_in([moment], apart=[new]).isdisjoint({"t", *rule.scalars})
+    return not symbols_in([moment], apart=[new]).isdisjoint({"t", *rule.numbers})
 
 
 def named_nodes(rule: Rule, variant: Variant) -> dict[str, Node]:
@@ -78,7 +78,7 @@ def _is_corrected(rule: Rule, node: Node, moment: Node) -> bool:
         return False
     one, decayed = node.args[1].args
     is_one = one.op == "const" and one.value == 1
-    return is_one and decayed.stage == "host" and not symbols_in([decayed]).isdisjoint({"t", *rule.scalars})
+    return is_one and decayed.stage == "host" and not symbols_in([decayed]).isdisjoint({"t", *rule.numbers})
 
 
 def _largest(rule: Rule, variant: Variant, slot: str) -> str | None:

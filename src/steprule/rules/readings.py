@@ -119,7 +119,7 @@ def _without_epsilon(root: Node) -> Node | None:
     stack = [root]
     while stack:
         node = stack[-1]
-        if node.stage == "tensor":  # a number of the whole tensor scales the step without eps as it does with it
+        if node.stage in ("all", "tensor"):  # it scales the step without eps as it does with it
             done[node] = node
         waiting = [arg for arg in node.args if arg not in done] if node not in done else []
         if waiting:

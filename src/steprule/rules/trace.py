@@ -29,6 +29,11 @@ class Trace:
     """The symbols that the results depend on."""
 
     @property
+    def numbers(self) -> dict[str, Node]:
+        """The new value of each slot that is one number."""
+        return {**self.scalars, **self.per_tensor}
+
+    @property
     def kept(self) -> dict[str, Node]:
         """The new value of each slot of any kind."""
-        return {**self.slots, **self.scalars, **self.per_tensor}
+        return {**self.slots, **self.numbers}

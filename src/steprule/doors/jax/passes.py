@@ -31,7 +31,6 @@ class JaxLoader:
     """What makes functions of JAX's arrays of plans."""
 
     name = "jax"
-    sums_over_all = True
 
     def load(self, plan: Plan) -> jax_functions.Code:
         """Return the functions of a plan, of the convention of ``backends/jax.py``."""
@@ -67,9 +66,9 @@ def passes_of(rule: Rule, variant: Variant, storage: Storage, kind: PassKind) ->
 
     Leaves of one shape and type are traced once, and a pass that is not part of a larger program is one all the same.
     """
-    last = engine.kernel(rule, variant, storage, JAX, kind=kind)
+    last = engine.kernel(rule, variant, storage, JAX, kind=kind, rides=False)
     numbers = range(len(last.plan.before))
-    first = [engine.kernel(rule, variant, storage, JAX, kind=(kind, number)) for number in numbers]
+    first = [engine.kernel(rule, variant, storage, JAX, kind=(kind, number), rides=False) for number in numbers]
     loaded = {plane for kernel in (*first, last) for plane in _loaded(kernel)}
     name = rule.name if rule.name.isidentifier() else "step"
     return Passes(

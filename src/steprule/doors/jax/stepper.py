@@ -20,7 +20,7 @@ from steprule.doors.jax.slots import made
 from steprule.doors.jax.tree_step import Leaf, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import codecs_of
-from steprule.errors import HyperparameterError, StructureError
+from steprule.errors import HyperparameterError, StructureError, TargetError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, without_effect
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -70,11 +70,16 @@ class Stepper:
         """Return the stepper of checked options.
 
         Raises:
-            HyperparameterError, RuleError: with cause, value and remedy.
+            HyperparameterError, RuleError, TargetError: with cause, value and remedy.
         """
         rule = find(rule)
         values = checked(rule, hyperparameters)
         variant = rule.variant(values)
+        if rule.trace(variant).per_tensor:
+            raise TargetError(
+                f"rule {rule.name!r} keeps a number of each tensor (PerTensor), which steprule.jax has no place for yet; "
+                "step with steprule.Optimizer or steprule.torch"
+            )
         slots = list(rule.trace(variant).slots)
         min_elements, seed = _known("min_elements", min_elements), _seed(seed)
         small = MIN_ELEMENTS if min_elements is None else min_elements

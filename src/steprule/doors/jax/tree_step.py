@@ -201,7 +201,7 @@ class TreeStep:
             return {}
         storage = Storage(FORMATS["float32"], flushes=False)
         kernel = passes_of(stepper.rule, stepper.variant, storage, self._kind).step.kernel
-        if not self._arguments.keys() >= {*kernel.plan.split_prelude[0].arguments}:  # no leaf has a gradient to sum
+        if not self._arguments.keys() >= {*kernel.plan.parts.first.arguments}:  # no leaf has a gradient to sum
             return {name: self._slots[name] for name in names}
         first = len(kernel.plan.prelude.conditions)
         values = self._prelude(kernel, True)[first : first + len(names)]
@@ -211,19 +211,19 @@ class TreeStep:
         """Return the numbers that do not depend on sums over a tensor."""
         if (kernel, decays) not in self._preludes:
             arguments = self._arguments if decays else {**self._arguments, "weight_decay": 0.0}
-            names = kernel.plan.split_prelude[0].arguments
+            names = kernel.plan.parts.first.arguments
             self._preludes[kernel, decays] = kernel.code.prelude(*(arguments[name] for name in names))
         return self._preludes[kernel, decays]
 
     def _row(self, kernel: Kernel, decays: bool, sums: Sums) -> Row:
         """Return the row of scalars of a tensor."""
-        _, late, places = kernel.plan.split_prelude
-        if late is not None:
+        parts = kernel.plan.parts
+        if parts.late is not None:
             first = self._prelude(kernel, decays)
             row = list(first[: len(kernel.plan.prelude.conditions)])
-            between = first[len(row) + len(kernel.plan.prelude.scalar_slots) :]
-            numbers = kernel.code.late(*between, *(sums[name] for name in kernel.plan.late_arguments))
-            for place, number in zip(places, numbers, strict=True):
+            known = {**dict(zip(parts.first.scalar_slots, first[len(row) :], strict=True)), **sums}
+            numbers = kernel.code.late(*(known[name] for name in parts.late.arguments))
+            for place, number in zip(parts.late_places, numbers, strict=True):
                 row[place] = number
             return self._rounded(kernel, row)
         if (kernel, decays) not in self._rows:

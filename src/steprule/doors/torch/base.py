@@ -13,6 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.foreign.optim import check_dict
 from steprule.doors.torch.arguments import check_flags, check_implementation, documented
+from steprule.doors.torch.extent import check_added, values_of
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
 from steprule.doors.torch.keys import check_group, check_keys
@@ -23,7 +24,7 @@ from steprule.doors.torch.loading import (
     loaded_state,
 )
 from steprule.doors.torch.naming import Naming
-from steprule.doors.torch.options import Choice, hyperparameters, tupled
+from steprule.doors.torch.options import Choice, tupled
 from steprule.doors.torch.positions import check_params, without_gradient
 from steprule.doors.torch.stepping import Stepping
 from steprule.errors import HyperparameterError
@@ -73,8 +74,8 @@ class Base(Stepping, torch.optim.Optimizer):
         """Return the rule of a group, and the options of it that torch has no name for."""
         raise NotImplementedError
 
-    def _check(self, group: Mapping[str, Any], where: str) -> None:
-        """Check the options of a group.
+    def _check(self, group: Mapping[str, Any], where: str) -> GroupValues:
+        """Check the options of a group, and return its hyperparameters.
 
         Raises:
             HyperparameterError: a ValueError, in torch's words where it has some.
@@ -85,13 +86,14 @@ class Base(Stepping, torch.optim.Optimizer):
         check_group(group, self.guards, where)
         choice = self._rule(group)
         check_flags(group, set(self._option_names) - set(choice[0].hyperparameters), where)
-        values = GroupValues(choice[0], hyperparameters(choice, group, self._naming, where), where)
+        values = values_of(choice, group, self._naming, where)
         self.guards.check_rule(choice[0], values.variant, where)
         formats_of(group, choice[0], self._naming.slots, where)
         if group.get("coding", CODING) != CODING:
             raise HyperparameterError(
                 f"states are coded as {group['coding']!r}{where}, which this version cannot read; it writes {CODING!r}"
             )
+        return values
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with options of its own.
@@ -107,11 +109,12 @@ class Base(Stepping, torch.optim.Optimizer):
             check_keys(param_group, {**DEFAULTS, **self.defaults}, where)
             if any(name in param_group for name in DEFAULTS):
                 param_group = {**DEFAULTS, "coding": CODING, **self.defaults, **param_group}
-            self._check({**self.defaults, **param_group}, where)
+            values = self._check({**self.defaults, **param_group}, where)
             params = param_group.get("params")
             if isinstance(params, Iterable) and not isinstance(params, Tensor | set):  # torch refuses a set
                 param_group["params"] = list(params)
             self._check_params_of(param_group, where)
+            check_added(values, self.param_groups[:1], self._rule, self._naming)
         super().add_param_group(param_group)
         self._launch = None
 

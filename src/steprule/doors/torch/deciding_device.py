@@ -52,5 +52,6 @@ def _needs_device(
     given = [tensor for tensor in scaler if tensor is not None]
     if any(tensor.device != device for tensor in given):
         return False
-    asks = (own.group.get("capturable") or own.values.is_per_tensor("step") for own in options)
+    plans = [own.values.plan("step") for own in options]
+    asks = (own.group.get("capturable") or plan.before or plan.totals for own, plan in zip(options, plans, strict=True))
     return bool(given) or guards.measures or any(asks)

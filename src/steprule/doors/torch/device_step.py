@@ -17,6 +17,7 @@ from steprule.backends import triton_decide, triton_prelude
 from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_table import DeviceTable, Int64s, launches_of, totals_of
+from steprule.doors.torch.device_totals import OverAll, RowSums
 from steprule.doors.torch.rows import Stepped
 from steprule.doors.torch.values import DeviceHyperparameters
 from steprule.engine import PassKey, kind_of
@@ -27,13 +28,12 @@ from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import Recipe, reading
 from steprule.launch.sums import blocks_of
+from steprule.launch.totals import check_alike
 from steprule.runtime import gpu
 
 __all__ = ["DeviceStep"]
 
 _STEPS = ("step", "monitored")
-Sums = tuple[int, int]
-"""The address of a row's partial sums, and how many lines there are."""
 
 
 class DevicePass:
@@ -44,6 +44,7 @@ class DevicePass:
         stepped: the parameters, all on one device.
         steps: their step counts.
         before: the passes whose sums enter the scalars.
+        size: how many elements all parameters have.
         is_guarded: whether the device may decide that a step is not taken.
     """
 
@@ -54,23 +55,29 @@ class DevicePass:
         steps: Sequence[Tensor],
         before: Sequence[DevicePass] = (),
         *,
+        size: int = 1,
         is_guarded: bool = False,
     ) -> None:
         self._which, self._stepped, self._steps, self._before = which, stepped, steps, before
-        self._is_guarded = is_guarded
+        self._size, self._is_guarded = size, is_guarded
         self._device = stepped[0].param.device
         items = [_bound(own, which) for own in stepped]
         self.columns = len(items[0].kernel.plan.sums)
         lines = [blocks_of(item.kernel.plan, item.row.memories[0].shape) for item in items]
         sizes = [count * len(item.kernel.plan.sums) for count, item in zip(lines, items, strict=True)]
         self._flat = torch.zeros(sum(sizes), dtype=torch.float64, device=self._device)
-        self.sums: dict[int, Sums] = {}
+        self.sums: dict[int, RowSums] = {}
         self._tables: list[tuple[list[int], DeviceTable]] = []
         first = 0
         for places in launches_of(items):
             size = sum(sizes[place] for place in places)
             self._add(places, [items[place] for place in places], self._flat[first : first + size])
             first += size
+        self.waits = self._is_step and any(item.kernel.plan.totals for item in items)
+        """Whether slots depend on what the pass itself sums."""
+        tables = [places for places, _ in self._tables]
+        plans, rows = [item.kernel.plan for item in items], [item.row for item in items]
+        self.over_all = OverAll(plans, self._device, tables, self.sums, rows)
         self._groups = list({id(own): own for own in (stepped.options for stepped in stepped)}.values())
         self._values = {id(own): DeviceHyperparameters(own, self._device) for own in self._groups}
         self._write()
@@ -102,20 +109,25 @@ class DevicePass:
 
     def _prelude(self, places: list[int], table: DeviceTable) -> tuple[Tensor, Any, int]:
         plan = self._stepped[places[0]].row.kernel_of(self._which).plan
-        prelude = plan.prelude
-        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.before)), np.int64)
+        prelude, stages = (
+            plan.prelude,
+            [*self._before[: len(plan.before)], *[self][: len(plan.stages) - len(plan.before)]],
+        )
+        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.stages)), np.int64)
         for line, i in enumerate(places):
             own, step = self._stepped[i], self._steps[i]
             values = self._values[id(own.options)].address(prelude.arguments)
             slots = [devices.address_of(own.state.scalars[name]) for name in prelude.scalar_slots]
             is_double = int(step.dtype is torch.float64)
             at = [values, devices.address_of(step), is_double, table.scalars(line), own.options.values.seed or 0]
-            sums = [word for stage in self._before[: len(plan.before)] for word in stage.sums[id(own.row)]]
-            integers[line] = [*at, max(1, own.row.memories[0].size), *slots, *sums]
+            sizes = max(1, own.row.memories[0].size), max(1, self._size)
+            sums = [word for stage in stages for word in (*stage.sums[id(own.row)], *stage.over_all.words)]
+            integers[line] = [*at, *sizes, *slots, *sums]
         sent = devices.sent(torch.from_numpy(integers), self._device)
-        kernel = gpu.load(triton_prelude.emit(prelude, plan.before))
-        threads = triton_prelude.threads_of(prelude, plan.before)
-        gpu.prepare(kernel, threads, 0, 0, GUARDED=self._is_guarded or not self._is_step)
+        kernel = gpu.load(triton_prelude.emit(prelude, plan.stages))
+        threads = triton_prelude.threads_of(prelude, plan.stages)
+        for guarded in {self._is_guarded or not self._is_step, self._is_guarded or self.waits or not self._is_step}:
+            gpu.prepare(kernel, threads, 0, 0, GUARDED=guarded)
         return sent, kernel, threads
 
     def set_gradients(self, addresses: Int64s) -> None:
@@ -132,19 +144,30 @@ class DevicePass:
         for _, table in self._tables:
             table.send_gradients()
 
-    def run(self, decision: Tensor, taken: Tensor | None) -> None:
-        """Compute the scalars, and launch the kernels.
+    def run(self, decision: Tensor, taken: Tensor | None, looking: Tensor | None = None) -> None:
+        """Compute the scalars, launch the kernels, and compute what slots take of their sums.
 
         Args:
             decision: its factor enters the scalars, and steps are counted if it says that they are taken.
             taken: what says whether they are; None: they are.
+            looking: a decision not to take the step, for a pass that ``waits``.
         """
-        for (places, table), (integers, kernel, threads) in zip(self._tables, self._preludes, strict=True):
-            addresses = devices.address_of(integers), devices.address_of(decision)
-            gpu.launch(kernel, len(places), threads, *addresses, GUARDED=taken is not None)
+        is_first = self.waits and looking is not None
+        self._compute(
+            looking if is_first and looking is not None else decision, is_guarded=is_first or taken is not None
+        )
+        for _, table in self._tables:
             table.run(taken if self._is_step else None)
+        self.over_all.run()
+        if is_first:
+            self._compute(decision, is_guarded=taken is not None)
         if devices.is_capturing(self._device):
             devices.keep_alive(*(integers for integers, _, _ in self._preludes), *self._steps, self._flat, decision)
+
+    def _compute(self, decision: Tensor, *, is_guarded: bool) -> None:
+        for (places, _), (integers, kernel, threads) in zip(self._tables, self._preludes, strict=True):
+            addresses = devices.address_of(integers), devices.address_of(decision)
+            gpu.launch(kernel, len(places), threads, *addresses, GUARDED=is_guarded)
 
     def count(self, place: int) -> int:
         """Return the number of the step that a row has taken last. Waits for the device."""
@@ -189,8 +212,12 @@ class DeviceStep(Recipe[DevicePass]):
     def _pass(self, which: PassKey, places: Sequence[int]) -> DevicePass:
         stepped, counts = [self._stepped[place] for place in places], [self._counts[place] for place in places]
         before = [stage for stage, _ in self._sums.get(kind_of(which), ())]
+        size = sum(own.row.memories[0].size for own in self._stepped)
+        if which in _STEPS:
+            groups = {id(own.options): own.options.values for own in self._stepped}.values()
+            check_alike([(values.plan(which), values.place) for values in groups])
         with devices.on(self._device):
-            return DevicePass(which, stepped, counts, before, is_guarded=self._decides and which in _STEPS)
+            return DevicePass(which, stepped, counts, before, size=size, is_guarded=self._decides and which in _STEPS)
 
     def _prepare(self) -> None:
         """Make the kernel that decides."""
@@ -248,11 +275,11 @@ class DeviceStep(Recipe[DevicePass]):
                 self._norm.run(decision.not_taken, decision.not_taken[1:])
             if self._decides:
                 self._decide()
-            if summing:
+            if summing or last.waits:
                 decision.share_factor()
             for stage in summing:
                 stage.run(decision.not_taken, decision.not_taken[1:])
-            last.run(decision.numbers, decision.taken if self._decides else None)
+            last.run(decision.numbers, decision.taken if self._decides else None, decision.not_taken)
             if self._decides:
                 decision.request()
 

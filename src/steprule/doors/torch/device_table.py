@@ -14,7 +14,7 @@ from torch import Tensor
 from steprule.backends import triton
 from steprule.compile import Plan
 from steprule.doors.torch import devices
-from steprule.launch.backend import Bound
+from steprule.launch.backend import Bound, Lines
 from steprule.launch.memory import overlapping
 from steprule.launch.row import Row
 from steprule.launch.sums import Blocks, blocks_of, units_of
@@ -198,7 +198,7 @@ class DeviceTables:
             with devices.on(table.device):
                 table.run()
 
-    def sums(self) -> list[list[float]]:
+    def sums(self) -> Lines:
         """Return the sums of each row, one line per row. Waits for the devices."""
         return totals_of(self._tables)
 

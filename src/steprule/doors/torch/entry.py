@@ -72,7 +72,7 @@ class Entry(Target):
         rule: what it is stepped by.
         naming: torch's names.
         storage: its formats.
-        scalars: the keys of its scalar slots.
+        scalars: the keys of its slots that are numbers.
         is_counted: whether its steps are counted.
     """
 
@@ -244,7 +244,7 @@ def entry_of(
     storage = storage_of(options.formats, param, rule, variant)
     codecs = codecs_of(rule, variant, storage) if codecs is None else codecs
     called = {value: _PARAM if value == rule.parameter else naming.slots.get(value, value) for value in codecs}
-    scalars = {slot: naming.slots.get(slot, slot) for slot in rule.trace(variant).scalars}
+    scalars = {slot: naming.slots.get(slot, slot) for slot in rule.trace(variant).numbers}
     return Entry(
         what,
         tuple(param.shape),

@@ -85,7 +85,7 @@ def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], w
     kept = rule.element_slots
     if not kept and isinstance(states, str):  # SGD has a slot with momentum, and none without
         own["states"] = {}
-    return Formats.of(**own, slots=kept, where=where), seed
+    return Formats.of(**own, slots=kept, where=where, numbers=rule.numbers), seed
 
 
 def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) -> Storage:
@@ -177,4 +177,5 @@ def _line(name: str, param: Tensor, formats: Formats, rule: Rule, variant: Varia
     storage = storage_of(formats, param, rule, variant)
     kind, nbytes = str(param.dtype).removeprefix("torch."), param.numel() * param.element_size()
     codecs, is_complex = codecs_of(rule, variant, storage), param.is_complex()
-    return line(name, param.shape, kind, nbytes, codecs, rule.parameter, storage, is_complex=is_complex)
+    numbers = tuple(rule.trace(variant).per_tensor)
+    return line(name, param.shape, kind, nbytes, codecs, rule.parameter, storage, numbers, is_complex=is_complex)

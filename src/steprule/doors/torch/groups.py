@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from steprule.doors.torch.options import GroupOptions
@@ -29,6 +30,13 @@ class TensorGroup(ScalarGroup):
 
     options: GroupOptions
     states: list[Slots] = field(default_factory=list)
+
+    def take_numbers(self) -> None:
+        """Take over from the states what is one number of a parameter."""
+        names = self.values.per_tensor
+        if names:
+            lines = [[state.scalars[name].item() for state in self.states] for name in names]
+            self.numbers, self.fresh = np.array(lines), np.array(lines)
 
     @property
     def scale(self) -> float:
@@ -59,8 +67,10 @@ class TensorGroups:
             options, state: the parameter's.
             waverer: its place, if its gradient comes and goes: then it has a group of its own, which may rest.
         """
-        t = 0 if self._on_device else state.t
-        scalars = {} if self._on_device else {name: tensor.item() for name, tensor in state.scalars.items()}
+        t, scalars = 0, dict[str, float]()
+        if not self._on_device:
+            own, t = options.values.scalars, state.t
+            scalars = {name: tensor.item() for name, tensor in state.scalars.items() if name in own}
         key = (id(options), t, waverer, *scalars.values())
         if key not in self._found:
             wavers = waverer is not None
@@ -70,8 +80,11 @@ class TensorGroups:
 
     @property
     def all(self) -> list[TensorGroup]:
-        """All groups."""
-        return list(self._found.values())
+        """All groups, which know the numbers that are kept of their parameters."""
+        groups = list(self._found.values())
+        for group in groups if not self._on_device else ():
+            group.take_numbers()
+        return groups
 
 
 class StepCounts:
@@ -82,19 +95,25 @@ class StepCounts:
         parts: list[tuple[int, str, int]] = []
         for index, group in enumerate(groups):
             steps = [state.step for state in group.states if state.step is not None]
-            named = [(name, [state.scalars[name] for state in group.states]) for name in group.scalars]
+            names = (*group.scalars, *group.values.per_tensor)
+            named = [(name, [state.scalars[name] for state in group.states]) for name in names]
             for name, own in [("", steps), *named]:
                 tensors += own
                 parts.append((index, name, len(own)))
         self.numbers = ScalarTensors(tensors)
         ends = itertools.accumulate(n for _, _, n in parts)
         self._parts: list[tuple[int, int, list[Any]]] = []
+        self._own_parts: list[tuple[TensorGroup, int, list[Any]]] = []
         for (index, name, n), end in zip(parts, ends, strict=True):
-            place = list(groups[index].scalars).index(name) if name else -1
-            if n:
-                self._parts.append((index, place, self.numbers.part(end - n, end)))
+            group = groups[index]
+            columns = self.numbers.part(end - n, end) if n else []
+            if name in group.values.per_tensor:
+                self._own_parts.append((group, group.values.per_tensor.index(name), columns))
+            elif n:
+                place = list(group.scalars).index(name) if name else -1
+                self._parts.append((index, place, columns))
         self._groups = groups
-        self._with_scalars = [index for index, group in enumerate(groups) if group.scalars]
+        self._with_numbers = [index for index, own in enumerate(groups) if own.scalars or own.values.per_tensor]
 
     def set(self, evaluated: Sequence[Evaluated]) -> None:
         """Let a launch write into the tensors what follows from this step."""
@@ -104,13 +123,17 @@ class StepCounts:
             number = evaluated[index][1][place] if place >= 0 else self._groups[index].t
             for column in columns:
                 column.fill(number)
+        for group, place, columns in self._own_parts:
+            for column in columns if not group.rests else ():
+                column[:] = group.fresh[place]
 
     def advance(self, evaluated: Sequence[Evaluated]) -> None:
         """Make the groups ready for the step after this one, which has been taken."""
         for group in self._groups:
             group.t += not group.rests
-        for index in self._with_scalars:
+        for index in self._with_numbers:
             group = self._groups[index]
             if group.rests:
                 continue
             group.scalars = dict(zip(group.scalars, evaluated[index][1], strict=True))
+            group.numbers[...] = group.fresh

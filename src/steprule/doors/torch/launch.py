@@ -58,8 +58,8 @@ class TensorLaunch:
         groups = layout.groups.all
         self._waver = any(group.wavers for group in groups)
         self._odd = OddGradients((), ())
-        # A device that decides counts the steps of empty parameters as well.
-        stepped = [own for own in layout.stepped if decision is not None or own.row.memories[1].size]
+        # A device that decides counts the steps of empty parameters as well; and what is kept of them may move on.
+        stepped = [own for own in layout.stepped if decision is not None or _has_numbers(own)]
         self._counts = StepCounts([] if decision else groups)
         self._rows = rows = [own.row for own in stepped]
         self._has_copies, self._is_ordered = self._copy_aliased(stepped), self._order_shared()
@@ -69,7 +69,7 @@ class TensorLaunch:
             self._launch = DeviceStep(stepped, guards, decision, found, *around)
         else:
             commit = self._counts.numbers.commit
-            self._launch = Launch(rows, groups, guards, commit, team, *around)
+            self._launch = Launch(rows, groups, guards, commit, self._counts.set, team, *around)
         self._device_rows = [] if decision else [row for row in rows if row.backend is TRITON]
         self._needs_no_decision = not (self._eager or guards.measures or decision or self._device_rows)
         self._is_kept = not (self._has_copies or self._is_ordered or any(around))
@@ -199,7 +199,6 @@ class TensorLaunch:
         """
         around = NOTHING if entries is None or entries.is_empty else entries
         evaluated: list[Evaluated] = self._launch.prepare(factor, is_read=names is not None)
-        self._counts.set(evaluated)
         # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
         torch.autograd.graph.increment_version(
             [param for param, group in self._params if not group.rests] if self._waver else self._all_params
@@ -234,6 +233,11 @@ class TensorLaunch:
     def is_done(self) -> bool:
         """Whether the step that was begun has been taken."""
         return self._launch.is_done
+
+
+def _has_numbers(own: Stepped) -> bool:
+    """Whether a parameter has elements, or something is kept of it that is one number."""
+    return bool(own.row.memories[1].size or own.options.values.per_tensor)
 
 
 def _getter(places: Sequence[int], count: int) -> Callable[[list[Any]], Sequence[Any]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from steprule.doors.torch.contiguous import contiguous_copies
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
+from steprule.doors.torch.extent import check_together
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.naming import Naming
@@ -116,6 +117,7 @@ class Layout:
         state, fresh = check_entry(entry, param, options, self._naming, self._deciding_device)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
+            check_together(options, f"a parameter of shape {tuple(param.shape)} is stepped with differentiable=True")
             check_has_kernel(state.storage, param)
             names = self._naming.slots
             self.eager.append(differentiable_step(param, grad, options, state, entry, names))
@@ -145,6 +147,8 @@ class Layout:
                 self.is_reusable = self.is_reusable and backend is MACHINE
         else:
             self._check_deciding_device(param)
+            what = f"a {type(param).__name__} of shape {tuple(param.shape)} on {param.device}"
+            check_together(options, f"{what} is stepped by torch operations")
             check_has_kernel(state.storage, param, clips_update=options.values.guard.clips_update)
             self.eager.append(eager_step(param, grad, options, state))
             self.eager_grads.append((grad, options))

@@ -34,7 +34,7 @@ def loaded_groups(
     saved: Sequence[Mapping[str, Any]],
     known: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    check: Callable[[Mapping[str, Any], str], None],
+    check: Callable[[Mapping[str, Any], str], object],
     convert: bool,
 ) -> list[dict[str, Any]]:
     """Return the groups that a state dict makes of those here: their parameters and formats, its other options.

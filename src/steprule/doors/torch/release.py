@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steprule.doors.torch.base import Base
+from steprule.doors.torch.extent import sees_all
 
 __all__ = ["Handle", "step_in_backward"]
 
@@ -103,9 +104,9 @@ def step_in_backward(optimizer: Base) -> Handle:
     Raises:
         TypeError: for other optimizers.
         RuntimeError: where it would be wrong: with ``differentiable=True``, with guards that need all gradients
-            (``clip_norm``, ``nonfinite``), when there already are gradients, and in a job of several processes, whose
-            gradients are complete only later. In the backward pass: when a gradient is added to a used one, and
-            when the optimizer no longer exists.
+            (``clip_norm``, ``nonfinite``) and rules that do (sums over all tensors), when there already are gradients,
+            and in a job of several processes, whose gradients are complete only later. In the backward pass: when a
+            gradient is added to a used one, and when the optimizer no longer exists.
 
     Example:
         >>> import torch, steprule.torch
@@ -126,6 +127,11 @@ def step_in_backward(optimizer: Base) -> Handle:
         raise RuntimeError(
             "step_in_backward does not work with clip_norm and nonfinite='skip' or 'raise', which need all gradients "
             "before the step; use clip_value and update_clip, or step as usual"
+        )
+    if sees_all(optimizer._options_of(optimizer.param_groups)):
+        raise RuntimeError(
+            "step_in_backward does not work with a rule that sums over all tensors, whose gradients must all be there "
+            "before the step; step as usual"
         )
     if optimizer._monitor is not None:
         raise RuntimeError("a Monitor reads whole steps, and step_in_backward has none; close() the monitor first")

@@ -61,7 +61,7 @@ class Slots:
 
     Attributes:
         slots: the planes of the slots, and what is kept beside the parameter. Those of plain numbers are like it.
-        scalars: the scalar slots, of no dimension.
+        scalars: the slots that are numbers, of the group or of the parameter: tensors of no dimension.
         step: the step count, where torch keeps one.
         t: the steps taken.
         storage: the formats.

@@ -13,6 +13,7 @@ from steprule.doors.guards import HasGuards
 from steprule.doors.reentrancy import NotReentrant
 from steprule.doors.torch.deciding_device import deciding_device_of
 from steprule.doors.torch.decision import Decision
+from steprule.doors.torch.extent import check_together
 from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.guards import TensorGradients
 from steprule.doors.torch.launch import TensorLaunch
@@ -154,6 +155,8 @@ class Stepping(HasGuards, NotReentrant):
         params = [(param, options) for options in self._options for param in options.group["params"]]
         items = [(place, grad, *pair) for place, (grad, pair) in enumerate(zip(grads, params, strict=True))]
         turns = rounds(items)
+        for own in self._options if len(turns) > 1 else ():
+            check_together(own, "a parameter stands in its groups twice, and takes two steps, each")
         self._presence.note(grads)
         device = self._deciding_device(items, found) if len(turns) == 1 else None
         if found is not None and device is None and found.item():

@@ -1,0 +1,54 @@
+"""Rules that sum over all tensors, and the steps that have not all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from steprule.doors.torch.naming import Naming
+from steprule.doors.torch.options import Choice, GroupOptions, hyperparameters
+from steprule.errors import StructureError
+from steprule.launch.totals import check_alike
+from steprule.launch.values import GroupValues
+
+__all__ = ["check_added", "check_together", "sees_all", "values_of"]
+
+_Options = Mapping[str, Any]
+
+
+def values_of(choice: Choice, group: Mapping[str, Any], naming: Naming, where: str) -> GroupValues:
+    """Return the checked hyperparameters of a group, which is not guarded."""
+    return GroupValues(choice[0], hyperparameters(choice, group, naming, where), where)
+
+
+def check_added(
+    values: GroupValues,
+    groups: Sequence[Mapping[str, Any]],
+    choose: Callable[[Mapping[str, Any]], Choice],
+    naming: Naming,
+) -> None:
+    """Refuse a group that takes other sums over all tensors than those that there are, of which the first is enough.
+
+    Raises:
+        HyperparameterError: naming both.
+    """
+    first = [values_of(choose(group), group, naming, " (group 0)") for group in groups]
+    check_alike([(own.plan("step"), own.place) for own in (*first, values)])
+
+
+def sees_all(groups: Iterable[GroupOptions]) -> bool:
+    """Whether a group steps by a rule that sums over all tensors."""
+    return any(own.values.plan("step").asks_for_all for own in groups)
+
+
+def check_together(options: GroupOptions, what: str) -> None:
+    """Refuse a step of parameters one by one for a rule that sums over all.
+
+    Raises:
+        StructureError: naming the rule, and ``what`` steps them so.
+    """
+    if sees_all([options]):
+        raise StructureError(
+            f"rule {options.rule.name!r} sums over all tensors, but {what}, by itself; nothing was stepped. Give such "
+            "parameters an optimizer of their own, with a rule that sums over each tensor"
+        )

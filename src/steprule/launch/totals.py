@@ -1,0 +1,157 @@
+"""What the passes of a step have summed so far, as the preludes of those that follow take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.compile import Plan
+from steprule.errors import HyperparameterError
+from steprule.language.sums import ALL, SIZE, rounded_once
+from steprule.launch.backend import Lines
+from steprule.launch.row import Row, ScalarGroup
+
+__all__ = ["Plans", "Sizes", "Totals", "check_alike"]
+
+
+class Plans:
+    """The plans of a kind of step, of all groups.
+
+    Args:
+        plans: of each group, with how messages name it.
+
+    Attributes:
+        last: the plans of the last pass, by group.
+        before: those of each pass before it; None where a group has no such pass.
+        take_sums: whether any takes sums, or numbers kept of a tensor.
+        are_per_tensor: whether any has other scalars for each tensor.
+        ask_for_all: whether any takes sums over all.
+        wait: whether slots depend on what the last pass sums.
+
+    Raises:
+        HyperparameterError: where the groups' sums over all are not alike.
+    """
+
+    def __init__(self, plans: Sequence[tuple[Plan, str]]) -> None:
+        check_alike(plans)
+        self.last: list[Plan] = [plan for plan, _ in plans]
+        count = max((len(plan.before) for plan in self.last), default=0)
+        self.before: list[list[Plan | None]] = [
+            [plan.before[number] if number < len(plan.before) else None for plan in self.last]
+            for number in range(count)
+        ]
+        self.take_sums = not all(plan.sees_elements_alone for plan in self.last)
+        self.are_per_tensor = any(plan.is_per_tensor for plan in self.last)
+        self.ask_for_all = any(plan.asks_for_all for plan in self.last)
+        self.wait = any(plan.totals for plan in self.last)
+
+
+class Sizes:
+    """How many elements are stepped of each row.
+
+    Args:
+        rows: the parameters.
+        members: the places of each group's rows.
+
+    Attributes:
+        of_rows: by group; 1 where there are none.
+        of_groups: of all rows of each group.
+    """
+
+    def __init__(self, rows: Sequence[Row], members: Sequence[Sequence[int]]) -> None:
+        counts = [[rows[place].memories[1].size for place in places] for places in members]
+        self.of_rows: list[NDArray[np.float64]] = [np.array(own, np.float64).clip(1) for own in counts]
+        self.of_groups = list(map(sum, counts))
+
+
+class Totals:
+    """Sums over each row, and over all.
+
+    Args:
+        groups: those of the rows.
+        sizes: of the rows.
+        share: adds up numbers over the processes that hold parts of one model.
+        counts: whether somebody asks how many elements there are in all.
+
+    Attributes:
+        of_rows: of each group the sizes of its rows, then the sums over them: an array for each.
+        of_all: of each group the sums over all rows, by the names that its plans have for them.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[ScalarGroup],
+        sizes: Sizes,
+        share: Callable[[Sequence[float]], Sequence[float]],
+        *,
+        counts: bool = False,
+    ) -> None:
+        self._groups, self._share = groups, share
+        self.of_rows: list[list[NDArray[np.float64]]] = [[own] for own in sizes.of_rows]
+        self.of_all: list[dict[str, float]] = [{} for _ in groups]
+        if counts:
+            count = sum(n for group, n in zip(groups, sizes.of_groups, strict=True) if not group.rests)
+            size = max(1.0, share([float(count)])[0])
+            self.of_all = [{ALL + SIZE: size} for _ in groups]
+
+    def add(self, plans: Sequence[Plan | None], members: Sequence[Sequence[int]], lines: Lines) -> None:
+        """Add what a pass has summed.
+
+        Args:
+            plans: of each group; None where the pass is none of its.
+            members: the places of each group's rows, among
+            lines: the sums of all rows.
+        """
+        parts: list[list[NDArray[np.float64]]] = []
+        for plan, places, group, of_rows in zip(plans, members, self._groups, self.of_rows, strict=True):
+            if plan is None:
+                continue
+            columns = [*_of(lines, places, len(plan.sums)).T[len(plan.sums) - len(plan.totals) :]]
+            if not plan.all_totals:
+                of_rows.extend(columns)
+                continue
+            of_rows += [own for own, name in zip(columns, plan.totals, strict=True) if name in plan.tensor_totals]
+            if not group.rests:
+                of_all = [own for own, name in zip(columns, plan.totals, strict=True) if name in plan.all_totals]
+                parts.append(of_all)
+        if parts:
+            self._add_all(plans, parts)
+
+    def _add_all(self, plans: Sequence[Plan | None], parts: Sequence[Sequence[NDArray[np.float64]]]) -> None:
+        """Let the sums over all be known, given those over the rows of each group."""
+        rows = [[number for own in column for number in own.tolist()] for column in zip(*parts, strict=True)]
+        totals = self._share(list(map(rounded_once, rows)))
+        for plan, sums in zip(plans, self.of_all, strict=True):
+            if plan is not None:
+                sums.update(zip(plan.all_totals, totals, strict=True))
+
+
+def _of(lines: Lines, places: Sequence[int], count: int) -> NDArray[np.float64]:
+    """Return the sums of some rows, of which each has so many."""
+    if isinstance(lines, np.ndarray):
+        return lines if len(places) == len(lines) else lines[places]
+    return np.array([lines[place] for place in places], np.float64).reshape(-1, count)
+
+
+def check_alike(plans: Sequence[tuple[Plan, str]]) -> None:
+    """Check that all groups take as many sums over all, in the same passes: the first of each is one sum, and so on.
+
+    Args:
+        plans: of the step of each group, with how messages name it.
+
+    Raises:
+        HyperparameterError: where they do not.
+    """
+    found: dict[tuple[int, ...], str] = {}
+    longest = max((len(plan.before) for plan, _ in plans), default=0)
+    for plan, where in plans:
+        before = [len(own.all_totals) for own in plan.before]
+        found.setdefault((*before, *[0] * (longest - len(before)), len(plan.all_totals)), where)
+    if len(found) > 1:
+        first, second, *_ = found.values()
+        raise HyperparameterError(
+            f"the options of the groups differ in what is summed over all tensors:{first} and{second}. Give them the "
+            "same options, or each an optimizer of its own"
+        )
