@@ -223,6 +223,21 @@ def test_guards_act_on_gradients_before_they_are_summed() -> None:
     assert optimizer.slots == slots
 
 
+@pytest.mark.parametrize("name", TOGETHER)
+def test_processes_that_hold_parts_of_a_model_add_up_their_sums(name: str) -> None:
+    """One of two that hold the same has the steps of one that holds it twice: twice a sum is exact."""
+    part, whole = starts(), [*starts(), *starts()]
+    optimizer = sr.Optimizer(part, RULES[name])
+    optimizer.guards.share = lambda numbers: [2 * number for number in numbers]
+    twice = sr.Optimizer(whole, RULES[name])
+    for t in (1, 2):
+        optimizer.step(grads_of(t, part))
+        twice.step([*grads_of(t, part), *grads_of(t, part)])
+    assert_alike(part, whole[: len(part)], name)
+    for number in RULES[name].scalars:
+        assert optimizer.slots[number] == twice.slots[number]
+
+
 def test_schedules_and_hyperparameters_that_change() -> None:
     arrays, other = starts(), starts()
     scheduled = stepped(sr.Optimizer(arrays, RULES["mixed"], lr=lambda t: 0.1 / t), arrays, (1, 2))
