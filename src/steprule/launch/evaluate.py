@@ -201,7 +201,7 @@ class Evaluation:
             pool += (*per_row.numbers,) if self.per_tensor else ()
         for place in range(self._end, self._carried):
             per_row.fresh[place - self._end] = results[place]
-        found = self._write_at_once(per_row, row, pool)
+        found = self._write_at_once(per_row, row, pool) if len(per_row.lines) >= _MANY else None
         if found is None:
             found = self._write_one_by_one(per_row, row, pool)
         if self.waits and self._late is not None:
@@ -233,7 +233,7 @@ class Evaluation:
     def _write_at_once(self, per_row: RowScalars, row: bytes, pool: Sequence[Any]) -> Sequence[Any] | None:
         """Do so for many rows at once, where that is possible."""
         late = self._late
-        if len(per_row.lines) < _MANY or (late is not None and late.on_arrays is None):
+        if late is not None and late.on_arrays is None:
             return None
         columns: Sequence[Any] = ()
         if late is not None and late.on_arrays is not None:
