@@ -478,6 +478,27 @@ def test_a_run_goes_on_exactly(name: str, how: str, tmp_path: Path) -> None:
         assert [again.state[param][n].item() for param in params] == whole.slots[n]
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_minimize_has_the_steps_of_an_optimizer_and_goes_on(name: str) -> None:
+    def jac(x: Any) -> Any:
+        return 2 * (x - 1)
+
+    def run(start: Any, steps: int, **options: Any) -> Any:
+        fun = lambda x: float(((x - 1) ** 2).sum())  # noqa: E731
+        return sr.minimize(fun, start, jac=jac, rule=RULES[name], maxiter=steps, **options)
+
+    x = np.linspace(3, 4, 4)
+    first = run(x, 4)
+    second = run(first.x, 5, state=first.state)
+    optimizer, points = sr.Optimizer(x, RULES[name]), []
+    for _ in range(9):
+        optimizer.step(jac(x))
+        points.append(x.copy())
+    assert any(np.array_equal(first.x, point) for point in points[:4])
+    assert any(np.array_equal(second.x, point) for point in points)
+    assert_same_bits(second.x, run(np.linspace(3, 4, 4), 9).x, name)
+
+
 def test_states_of_others_are_refused() -> None:
     some = RULES["layer_moment"]
     optimizer = stepped(sr.Optimizer([np.ones(2)], some), [np.ones(2)], (1,))
