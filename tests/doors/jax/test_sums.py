@@ -586,7 +586,7 @@ def test_what_is_written_names_its_sums() -> None:
     recipe = plan(some, some.variant(some.resolve({})), FORMATS["float32"])
     assert backend.emit(recipe.before[0]).count("total(x") == 2
     text = backend.emit(recipe)
-    assert "def late(_between0, _size, _total0, _total1):" in text
+    assert "def late(_between0, _total0, _total1):" in text
     assert "total(" not in text
 
 

@@ -77,7 +77,7 @@ class Stepper:
         variant = rule.variant(values)
         if rule.trace(variant).per_tensor:
             raise TargetError(
-                f"rule {rule.name!r} keeps a number of each tensor (PerTensor), which steprule.jax has no place for yet; "
+                f"rule {rule.name!r} keeps a number of each tensor (PerTensor), which steprule.jax does not; "
                 "step with steprule.Optimizer or steprule.torch"
             )
         slots = list(rule.trace(variant).slots)
