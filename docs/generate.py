@@ -23,9 +23,9 @@ from steprule import schedules
 from steprule.backends import latex
 from steprule.cli.rules import bytes_per_parameter, fewest, least_bytes, slots
 from steprule.files import write_whole
-from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
+from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
 
-COMBINATORS = (l2, decoupled, maximize, unscaled, cautious)
+COMBINATORS = (l2, decoupled, cautious_decay, maximize, unscaled, cautious)
 ROOT = Path(__file__).parent.parent
 RACE = ROOT / "docs" / "race"
 MEASURED = runpy.run_path(str(ROOT / "docs" / "figures.py"))

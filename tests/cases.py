@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.language.node import Node
-from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
+from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule as declared
 from steprule.rules.hyperparameters import Hyperparameter, NonNegative, Rate, Role, Scalar
 
@@ -117,6 +117,7 @@ COMBINED: dict[str, Rule] = {
     "unscaled(l2(momentum))": unscaled(l2(CATALOGUE["momentum"])),
     "cautious(adamw)": cautious(CATALOGUE["adamw"]),
     "decoupled(cautious(nadam))": decoupled(cautious(CATALOGUE["nadam"])),
+    "cautious_decay(maximize(lion))": cautious_decay(maximize(CATALOGUE["lion"])),
     "of_numbers": of_numbers,
 }
 """Rules beside the catalogue: made of rules, and what none of it has."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from steprule.coding import plane_name, planes_of, symbols_of
-from steprule.compile import Plan, Plane, difference, make_plan
+from steprule.compile import Plan, Plane, make_plan
 from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.cached import cached_attribute
@@ -16,6 +16,7 @@ from steprule.language.node import symbol
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.combinators import clips, update_clip
+from steprule.rules.difference import difference
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.rules.named import named, probes
 from steprule.rules.readings import Read, readings

@@ -43,6 +43,7 @@ __all__ = [
     "decode",
     "encode",
     "from_optax",
+    "laprop",
     "lion",
     "momentum",
     "momentum_ema",
@@ -425,6 +426,36 @@ def asgd(
     (torch.optim.ASGD), so that a change of lr takes effect one step later.
 
     Source: Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2012, Stochastic Gradient Descent Tricks.
+    """
+    ...
+
+def laprop(
+    learning_rate: _Value | None = None,
+    *,
+    b1: _Value | None = None,
+    b2: _Value | None = None,
+    lr: _Value | None = None,
+    beta1: _Value = 0.9,
+    beta2: _Value = 0.999,
+    eps: _Value = 1e-15,
+    centered: bool = False,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return laprop as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Adam with its halves apart: g is divided by its root mean square first, and averaged then.
+
+    beta1 and beta2 are the paper's mu and nu. ``centered`` subtracts the square of the average
+    gradient (slot g_avg) after the tenth step, as in the authors' code; if rounding makes the
+    variance negative, it counts as zero. As in the paper, lr multiplies the average; in the
+    authors' code it enters the average, so that a schedule of lr acts later there.
+
+    Source: Ziyin, Wang & Ueda 2020, Algorithm 1, arXiv:2002.04839.
     """
     ...
 

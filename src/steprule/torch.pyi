@@ -33,6 +33,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "LaProp",
     "Lion",
     "MomentumEMA",
     "NAdam",
@@ -241,6 +242,57 @@ class Adan(Base):
         eps: float = 1e-08,
         weight_decay: float = 0.0,
         *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class LaProp(Base):
+    """LaProp: rule ``laprop``.
+
+    Adam with its halves apart: g is divided by its root mean square first, and averaged then.
+
+    beta1 and beta2 are the paper's mu and nu. ``centered`` subtracts the square of the average
+    gradient (slot g_avg) after the tenth step, as in the authors' code; if rounding makes the
+    variance negative, it counts as zero. As in the paper, lr multiplies the average; in the
+    authors' code it enters the average, so that a schedule of lr acts later there.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``exp_mean_avg_beta2``. Weight decay is decoupled.
+
+    Source: Ziyin, Wang & Ueda 2020, Algorithm 1, arXiv:2002.04839.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.0004.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        eps: a number of at least 0. Default 1e-15.
+        centered: False or True. Default False.
+        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
+        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.0004,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-15,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = True,
         maximize: bool = False,
         differentiable: bool = False,
         foreach: bool | None = None,

@@ -258,14 +258,15 @@ def test_from_torch_to_numpy_and_back(tmp_path: Path, name: str, options: dict[s
     zeros = [np.zeros_like(array) for array in arrays_of(params_of(dtype))]
     kept = {key: value for key, value in formats.items() if key != "seed"}
     own = optimizer._options_of(optimizer.param_groups)[0]
-    # Options that choose which slots there are.
-    slots = {key: own.values[key] for key in ("centered", "momentum", "lagged") if key in own.values}
+    # Options that may choose which slots there are.
+    chosen = [key for key, hyper in own.rule.hyperparameters.items() if hyper.is_static or hyper.optional]
+    slots = {key: own.values[key] for key in chosen}
     arrays = sr.Optimizer(zeros, own.rule, **kept, **slots)
     sr.load(tmp_path / "x", arrays, True)
     stepped_alike(optimizer, arrays, 10, 20)
 
     sr.save(tmp_path / "y", arrays, True)
-    fresh = {key: value for key, value in options.items() if key in ("momentum", "amsgrad", "centered")}
+    fresh = {key: value for key, value in options.items() if key in ("momentum", "amsgrad", *chosen)}
     back: Any = ours(name, [nn.Parameter(torch.zeros_like(p)) for p in params_of(dtype)], **fresh, **formats)
     sr.load(tmp_path / "y", back, True)
     assert frozen(back.state_dict()["state"]) == frozen(optimizer.state_dict()["state"])

@@ -14,61 +14,63 @@ import pytest
 from tests import ROOT
 
 RULE = '''\
-"""LaProp."""
+"""QHAdam."""
 
 from steprule.language import maximum, minimum, sqrt
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Positive, Rate, SecondMoment
+from steprule.rules.hyperparameters import Decay, FirstMoment, Fraction, NonNegative, Positive, Rate, SecondMoment
 
 
-@rule(paper="Ziyin, Wang & Ueda 2020, Algorithm 1, arXiv:2002.04839", title="LaProp")
-def laprop(
+@rule(paper="Ma & Yarats 2019, section 4.4, arXiv:1810.06801", title="QHAdam")
+def qhadam(
     theta,
     g,
     m: FirstMoment,
     v: SecondMoment,
     *,
     t,
-    lr: Rate = 4e-4,
-    beta1: Decay = 0.8,
+    lr: Rate = 1e-3,
+    beta1: Decay = 0.9,
     beta2: Decay = 0.95,
-    eps: NonNegative = 1e-15,
+    nu: Fraction = 0.7,
+    eps: NonNegative = 1e-8,
     ceiling: Positive | None = None,
 ):
-    """Adam with its halves apart: g is divided by its root mean square first, and averaged then.
+    """Adam whose step is a mixture of the average gradient and the gradient itself.
 
-    ``ceiling`` bounds the divided gradient on both sides; None: nothing does, as in the paper.
+    ``nu`` is the share of the average. ``ceiling`` bounds the step on both sides; None: nothing does, as in the paper.
     """
+    m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
-    v_hat = v / (1 - beta2**t)
-    divided = g / (sqrt(v_hat) + eps)
-    if ceiling is not None:
-        divided = minimum(maximum(divided, -ceiling), ceiling)
-    m = beta1 * m + (1 - beta1) * divided
     m_hat = m / (1 - beta1**t)
-    theta = theta - lr * m_hat
+    v_hat = v / (1 - beta2**t)
+    step = ((1 - nu) * g + nu * m_hat) / (sqrt(v_hat) + eps)
+    if ceiling is not None:
+        step = minimum(maximum(step, -ceiling), ceiling)
+    theta = theta - lr * step
     return theta, m, v
 '''
 LINES = [
-    ("from steprule.rules.papers.lion", "from steprule.rules.papers.laprop import laprop"),
-    ("    lion,", "    laprop,"),
+    ("from steprule.rules.papers.lion", "from steprule.rules.papers.qhadam import qhadam"),
+    ("    lion,", "    qhadam,"),
 ]
 LOOP = '''\
-"""LAPROP: Ziyin, Wang & Ueda 2020, Algorithm 1 (its n is v here, its mu and nu beta1 and beta2)."""
+"""QHADAM: Ma & Yarats 2019, section 4.4, with nu1 for both averages but that of squares, which is Adam's."""
 
 import math
 
 
-def run(theta, gradients, *, lr=4e-4, beta1=0.8, beta2=0.95, eps=1e-15, ceiling=None):
+def run(theta, gradients, *, lr=1e-3, beta1=0.9, beta2=0.95, nu=0.7, eps=1e-8, ceiling=None):
     theta, m, v, path = list(theta), [0.0] * len(theta), [0.0] * len(theta), []
     for t, g in enumerate(gradients, start=1):
         for i, x in enumerate(g):
+            m[i] = beta1 * m[i] + (1 - beta1) * x
             v[i] = beta2 * v[i] + (1 - beta2) * x**2
-            d = x / (math.sqrt(v[i] / (1 - beta2**t)) + eps)
+            d = (1 - nu) * x + nu * m[i] / (1 - beta1**t)
+            d /= math.sqrt(v[i] / (1 - beta2**t)) + eps
             if ceiling is not None:
                 d = max(-ceiling, min(d, ceiling))
-            m[i] = beta1 * m[i] + (1 - beta1) * d
-            theta[i] -= lr * m[i] / (1 - beta1**t)
+            theta[i] -= lr * d
         path.append(list(theta))
     return path, {"m": m, "v": v}
 '''
@@ -77,8 +79,8 @@ import torch
 import steprule.jax
 import steprule.torch
 
-optimizer: steprule.torch.LaProp = steprule.torch.LaProp([torch.ones(3)], lr=1e-3, betas=(0.8, 0.9), ceiling=2.0)
-transformation = steprule.jax.laprop(1e-3, beta1=0.8, ceiling=None)
+optimizer: steprule.torch.QHAdam = steprule.torch.QHAdam([torch.ones(3)], lr=1e-3, betas=(0.8, 0.9), ceiling=2.0)
+transformation = steprule.jax.qhadam(1e-3, beta1=0.8, ceiling=None)
 """
 # Where a rule must be found, in the suite and beside it.
 ROOMS = ["rules/test_papers", "backends/test_bits", "backends/test_c", "backends/triton/test_bits"]
@@ -102,8 +104,8 @@ def test_an_optimizer_is_one_file_one_line_and_one_loop(tmp_path: Path) -> None:
     copy = tmp_path / "steprule"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "shared", "race-results"))
     shutil.copytree(ROOT / ".ci", copy / ".ci")
-    (copy / "src/steprule/rules/papers/laprop.py").write_text(RULE)
-    (copy / "tests/papers/laprop.py").write_text(LOOP)
+    (copy / "src/steprule/rules/papers/qhadam.py").write_text(RULE)
+    (copy / "tests/papers/qhadam.py").write_text(LOOP)
     catalogue = copy / "src/steprule/rules/catalogue.py"
     text = catalogue.read_text()
     for before, line in LINES:
@@ -113,7 +115,7 @@ def test_an_optimizer_is_one_file_one_line_and_one_loop(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     subprocess.run([sys.executable, "docs/generate.py"], cwd=copy, env=environment, check=True)
 
-    found = run_tests(copy, "laprop")
+    found = run_tests(copy, "qhadam")
     assert len(found) > 150
     assert set(found) >= {*ROOMS}
     assert len(run_tests(copy, TOGETHER)) >= 5

@@ -106,6 +106,37 @@ def run_cautious_adamw(
     return path, {"m": m, "v": v}
 
 
+def run_cautious_decay_adam(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    scale_by_lr: bool = True,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """Adam with the decay of Chen et al. 2025, Algorithm 1 (arXiv:2510.12402).
+
+    theta_t = theta_{t-1} - lr (u_t + lambda 1[u_t theta_{t-1} >= 0] theta_{t-1}), where u_t is Adam's
+    m_hat / (sqrt(v_hat) + eps).
+    """
+    theta = list(theta)
+    m = [0.0] * len(theta)
+    v = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for t, g in enumerate(gradients, start=1):
+        for i in range(len(theta)):
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            u = (m[i] / (1 - beta1**t)) / (math.sqrt(v[i] / (1 - beta2**t)) + eps)
+            decay = (lr if scale_by_lr else 1.0) * weight_decay * theta[i] if u * theta[i] >= 0 else 0.0
+            theta[i] = theta[i] - lr * u - decay
+        path.append(list(theta))
+    return path, {"m": m, "v": v}
+
+
 def run_unscaled_sgd(
     theta: list[float], gradients: list[list[float]], *, lr: float, grad_scale: float
 ) -> tuple[list[list[float]], dict[str, list[float] | float]]:

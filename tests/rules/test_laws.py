@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE, Rule, cautious, decoupled, l2, maximize, unscaled
+from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
 from tests.cases import Array, assert_same_bits
 
 moderate = st.floats(1e-3, 1e3) | st.floats(-1e3, -1e-3)
@@ -182,6 +182,7 @@ def test_a_cautious_step_never_climbs(grads: Array) -> None:
         (cautious("adamw"), decoupled(cautious("adam"))),
         (cautious(maximize("adam")), maximize(cautious("adam"))),
         (cautious(unscaled("adamw")), unscaled(decoupled(cautious("adam")))),
+        (cautious(cautious_decay("adam")), cautious_decay(cautious("adam"))),
         (decoupled(maximize("lion")), maximize(decoupled("lion"))),
         (unscaled(maximize("lion")), maximize(unscaled("lion"))),
     ],
@@ -217,6 +218,38 @@ def test_a_masked_weight_decays_on() -> None:
     optimizer.step(np.array([-0.01, 1.0]))  # the first one's average still points the other way
     assert theta[0] == (1 - 0.1 * 0.5) * before[0]
     assert theta[1] < (1 - 0.1 * 0.5) * before[1]
+
+
+def test_a_cautious_decay_spares_what_the_step_moves_away_from_zero() -> None:
+    theta = np.array([2.0, 2.0, 2.0, -2.0, -2.0, 1e-200, 0.0])
+    g = np.array([1.0, 0.0, -1.0, -1.0, 1.0, 1e-200, 1.0])
+    plain, all_of_them = theta.copy(), theta.copy()
+    sr.Optimizer(plain, "sgd", lr=0.125).step(g)
+    sr.Optimizer(all_of_them, decoupled("sgd"), lr=0.125, weight_decay=0.5).step(g)
+    sr.Optimizer(theta, cautious_decay("sgd"), lr=0.125, weight_decay=0.5).step(g)
+    decays = [True, True, False, True, False, True, False]
+    assert_same_bits(theta, np.where(decays, all_of_them, plain))
+    assert (plain != all_of_them)[[0, 1, 2, 3, 4, 5]].all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_cautious_decay_sees_steps_that_are_too_small_to_move_anything(dtype: str) -> None:
+    """A step away from 0 spares an element, also where adding it would change no digit."""
+    theta = np.array([1.0, -1.0], dtype)
+    sr.Optimizer(theta, cautious_decay("sgd"), lr=1.0, weight_decay=0.5).step(np.array([-1e-30, 1e-30], dtype))
+    assert theta.tolist() == [1.0, -1.0]
+
+
+def test_a_cautious_decay_does_not_hide_a_nan() -> None:
+    theta = np.ones(2)
+    sr.Optimizer(theta, cautious_decay("adam")).step(np.array([np.nan, 1.0]))
+    assert np.isnan(theta[0])
+    assert theta[1] < 1
+
+
+def test_a_rule_decays_once() -> None:
+    with pytest.raises(sr.errors.RuleError, match="already has a hyperparameter 'weight_decay'"):
+        cautious_decay("adamw")
 
 
 def test_a_cautious_rule_does_not_hide_a_nan() -> None:

@@ -28,7 +28,8 @@ def test_combinators_are_named_as_they_are_written() -> None:
         ("l2(adm)", "no rule is called 'adm'. Did you mean 'adam'"),
         (
             "l3(adam)",
-            "Combinators take a rule by its name, as in l2(adam): l2, decoupled, maximize, unscaled, cautious",
+            "Combinators take a rule by its name, as in l2(adam): "
+            "l2, decoupled, cautious_decay, maximize, unscaled, cautious",
         ),
         ("decoupled(adamw)", "rule 'adamw' already has a hyperparameter 'weight_decay'"),
         ("l2(my.py:mine)", "combined = steprule.l2(mine)\nand give my.py:combined"),

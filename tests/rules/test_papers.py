@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE, cautious, l2, maximize, unscaled
+from steprule.rules import CATALOGUE, cautious, cautious_decay, l2, maximize, unscaled
 from tests.cases import CASES, Array, case_id, unlike_defaults
 from tests.papers import combinators
 
@@ -91,6 +91,12 @@ def test_cautious_adamw_is_the_authors() -> None:
     values = {"lr": 0.05, "weight_decay": 0.3}
     _compare(cautious(CATALOGUE["adamw"]), combinators.run_cautious_adamw, values)
     _compare(cautious(unscaled(CATALOGUE["adamw"])), combinators.run_cautious_adamw, values)
+
+
+@pytest.mark.parametrize("scale_by_lr", [True, False])
+def test_cautious_decay_equals_its_loop(scale_by_lr: bool) -> None:
+    values = {"lr": 0.05, "weight_decay": 0.03, "scale_by_lr": scale_by_lr}
+    _compare(cautious_decay(CATALOGUE["adam"]), combinators.run_cautious_decay_adam, values)
 
 
 @pytest.mark.parametrize(("beta1", "beta3"), [(0.0, 0.9999), (0.9, 0.0), (0.0, 0.0), (0.9999, 0.9999), (0.999, 0.9)])

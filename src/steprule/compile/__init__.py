@@ -1,6 +1,5 @@
 """From a rule's trace to a frozen plan. Knows no rule and no format by name."""
 
-from steprule.compile.difference import difference
 from steprule.compile.ir import (
     ALL,
     BLOCK,
@@ -37,7 +36,6 @@ __all__ = [
     "Sum",
     "Value",
     "assignments",
-    "difference",
     "distinct",
     "make_plan",
 ]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from steprule.rules.catalogue import CATALOGUE, find
-from steprule.rules.combinators import cautious, decoupled, l2, maximize, unscaled
+from steprule.rules.combinators import cautious, cautious_decay, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import (
     Decay,
@@ -43,6 +43,7 @@ __all__ = [
     "Scalar",
     "SecondMoment",
     "cautious",
+    "cautious_decay",
     "decoupled",
     "find",
     "l2",

@@ -13,6 +13,7 @@ from steprule.rules.papers.ademamix import ademamix
 from steprule.rules.papers.adopt import adopt
 from steprule.rules.papers.amsgrad import amsgrad
 from steprule.rules.papers.asgd import asgd
+from steprule.rules.papers.laprop import laprop
 from steprule.rules.papers.lion import lion
 from steprule.rules.papers.momentum import momentum, momentum_ema
 from steprule.rules.papers.nadam import nadam
@@ -43,6 +44,7 @@ register(
     asgd,
     adabelief,
     yogi,
+    laprop,
     lion,
     signum,
     adan,

@@ -6,19 +6,32 @@ import functools
 import math
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from steprule.errors import RuleError
 from steprule.language import maximum, mean, sign, sqrt, where
 from steprule.language.computing import computed
+from steprule.language.node import Node
+from steprule.rules.difference import descent
 from steprule.rules.guard import update_ratio
 from steprule.rules.hyperparameters import Hyperparameter, Range, Role
 from steprule.rules.registry import COMBINATORS, find
 from steprule.rules.rule import Rule
 
-__all__ = ["COMBINATORS", "cautious", "clips", "decoupled", "is_clipped", "l2", "maximize", "unscaled", "update_clip"]
+__all__ = [
+    "COMBINATORS",
+    "cautious",
+    "cautious_decay",
+    "clips",
+    "decoupled",
+    "is_clipped",
+    "l2",
+    "maximize",
+    "unscaled",
+    "update_clip",
+]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
@@ -98,7 +111,6 @@ def decoupled(rule: Rule, name: str) -> Rule:
 
     Source: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
-    scalable = "lr" in rule.hyperparameters
 
     def step(
         theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
@@ -106,15 +118,50 @@ def decoupled(rule: Rule, name: str) -> Rule:
         shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
         return rule.compute([shrink * theta, g, *slots], t, hyper)
 
-    extra = [Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)]
-    if scalable:
-        extra.append(Hyperparameter("scale_by_lr", True, choices=(False, True)))
     doc = (
         "With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay\n"
         "if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule)."
     )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
-    return _wrap(decoupled, rule, name, step, doc, paper, *extra)
+    return _wrap(decoupled, rule, name, step, doc, paper, *_decay(rule))
+
+
+def _decay(rule: Rule) -> list[Hyperparameter]:
+    """Return the hyperparameters of decoupled weight decay."""
+    own = [Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)]
+    scales = Hyperparameter("scale_by_lr", True, choices=(False, True))
+    return [*own, scales] if "lr" in rule.hyperparameters else own
+
+
+@_combinator
+def cautious_decay(rule: Rule, name: str) -> Rule:
+    """Return ``rule`` with weight decay only where its step does not go away from 0.
+
+    As in ``decoupled``, ``theta`` shrinks before the step, but only those elements whose step, without decay, is 0 or
+    has the sign of ``theta``: where both would push an element the same way. Adds ``weight_decay`` and
+    ``scale_by_lr``, as ``decoupled`` does. The decay of AdamW in this form is ``cautious_decay(adam)``.
+
+    Source: Chen et al. 2025, Algorithm 1, arXiv:2510.12402.
+    """
+
+    def step(
+        theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
+    ) -> tuple[Any, ...]:
+        down = _computed(rule, descent(rule, rule.variant(hyper)), [theta, g, *slots], t, hyper)
+        shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
+        # Of the signs, since the product of small numbers is 0.
+        decayed = where(sign(down) * sign(theta) >= 0, shrink * theta, theta)
+        return rule.compute([decayed, g, *slots], t, hyper)
+
+    doc = "With decoupled weight decay of the elements that the step does not move away from 0."
+    paper = "decay: Chen et al. 2025, Algorithm 1, arXiv:2510.12402"
+    return _wrap(cautious_decay, rule, name, step, doc, paper, *_decay(rule))
+
+
+def _computed(rule: Rule, root: Node, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> Any:
+    """Return an expression of a rule's symbols, computed on other values."""
+    names = (rule.parameter, rule.gradient, *rule.slots)
+    return computed(root, {**values, "t": t, **dict(zip(names, elements, strict=True))})
 
 
 @_combinator
@@ -159,12 +206,12 @@ def cautious(rule: Rule, name: str) -> Rule:
 
     Decoupled weight decay is not part of the step: as in the authors' C-AdamW, it continues where the step is
     dropped. So ``cautious(adamw)`` is ``decoupled(cautious(adam))``, and ``cautious`` likewise moves inside
-    ``maximize`` and ``unscaled``. A rule's own decay (adan's, asgd's) is part of its step. The penalty of ``l2`` is
-    part of the gradient whose sign counts only in ``l2(cautious(rule))``.
+    ``cautious_decay``, ``maximize`` and ``unscaled``. A rule's own decay (adan's, asgd's) is part of its step. The
+    penalty of ``l2`` is part of the gradient whose sign counts only in ``l2(cautious(rule))``.
 
     Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
     """
-    if rule.made_by and rule.made_by[0] in (decoupled, maximize, unscaled):
+    if rule.made_by and rule.made_by[0] in (decoupled, cautious_decay, maximize, unscaled):
         outer, (inner, _) = rule.made_by
         return outer(cautious(inner), name)  # type: ignore[no-any-return]
 
@@ -194,8 +241,7 @@ def update_clip(rule: Rule, name: str) -> Rule:
         elements, values = [theta, g, *slots], {"lr": lr, **hyper}
         ratio = update_ratio(rule, rule.variant(values))
         if ratio is not None and lr is not None:
-            names = (rule.parameter, rule.gradient, *rule.slots)
-            rms = sqrt(mean(computed(ratio, {**values, "t": t, **dict(zip(names, elements, strict=True))})))
+            rms = sqrt(mean(_computed(rule, ratio, elements, t, values)))
             values["lr"] = lr * where(rms < math.inf, 1 / maximum(rms, 1.0), 1.0)
         return rule.compute(elements, t, values)
 
@@ -216,4 +262,4 @@ def is_clipped(rule: Rule) -> bool:
     return bool(rule.made_by) and (rule.made_by[0] is update_clip or is_clipped(rule.made_by[1][0]))
 
 
-COMBINATORS.update({maker.__name__: maker for maker in (l2, decoupled, maximize, unscaled, cautious)})
+COMBINATORS.update({maker.__name__: maker for maker in (l2, decoupled, cautious_decay, maximize, unscaled, cautious)})

@@ -198,7 +198,7 @@ class Heard(logging.Handler):
 
 # Updates, which optax.apply_updates adds.
 
-SCALES_THETA = ("decoupled", "cautious(adamw)")
+SCALES_THETA = ("decoupled", "cautious(adamw)", "cautious_decay")
 """Rules made of others that scale the parameter: what is added was never theta's own difference, and has other
 roundings."""
 ULP = 2

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import steprule as sr
 from steprule.errors import HyperparameterError, NonFiniteError, StructureError
 from steprule.rules import CATALOGUE
+from steprule.rules.hyperparameters import Role
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, SECOND_MOMENT, Array, Direct, assert_same_bits, case_id, wild
 from tests.covering import SOME_CASES, swept
@@ -547,13 +548,14 @@ def moments_of(name: str, options: dict[str, Any], gradients: list[list[float]])
 
 
 def told_by(rule: sr.Rule, values: dict[str, Any], gradients: list[list[float]]) -> list[list[float]]:
-    """Return what a rule's function calls v_hat, or v where it has none, in each step: its own variables when it
-    returns. For rules that have no loop of their own for it."""
+    """Return what a rule's function calls v_hat, for a second moment v, or v where it has none, in each step: its own
+    variables when it returns. For rules that have no loop of their own for it."""
     told: list[list[float]] = []
+    moment = rule.slot_of(Role.SECOND_MOMENT) or ""
 
     def look(frame: Any, event: str, _: Any) -> None:
         if event == "return" and frame.f_code is rule.function.__code__:
-            told.append(np.asarray(frame.f_locals.get("v_hat", frame.f_locals["v"])).tolist())
+            told.append(np.asarray(frame.f_locals.get(f"{moment}_hat", frame.f_locals[moment])).tolist())
 
     direct = Direct(rule, np.zeros(len(gradients[0])), **values)
     sys.setprofile(look)

@@ -269,7 +269,7 @@ def test_class_agrees_with_its_paper(name: str, options: dict[str, Any]) -> None
     path, state = stepped(name, options, THETA, flat_gradients(9))
     assert_agree(path, [torch.tensor(row, dtype=torch.float64) for row in expected], name)
     said = getattr(door, name)._naming.slots
-    names = SLOTS.get(name) or {slot: said.get(slot, slot) for slot in OWN[name].slots}
+    names = SLOTS.get(name) or {slot: said.get(slot, slot) for slot in slots}
     assert set(state) == {"step", *names.values()}
     assert float(state["step"]) == STEPS
     assert_agree([state[names[s]] for s in slots], [torch.tensor(s, dtype=torch.float64) for s in slots.values()], name)

@@ -67,6 +67,7 @@ NAMES: dict[str, Names] = {
     "lion": Names({}, {}, {}),
     "yogi": Names({}, {}),
     "adabelief": Names({"s": "exp_avg_var"}, {"s": "nu"}),
+    "laprop": Names({"g_avg": "exp_mean_avg_beta2"}),
     "adan": Names({"v": "exp_avg_diff", "g_prev": "previous_grad"}),
     "adopt": Names({}),
     "ademamix": Names({"m2": "exp_avg_slow"}, bitsandbytes={"m2": "state1"}),

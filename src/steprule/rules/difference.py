@@ -8,9 +8,12 @@ to the old one rounds again. Taken out of the expression, ``theta - lr * m`` lea
 from __future__ import annotations
 
 from steprule.language import where
-from steprule.language.node import Node, constant, is_number
+from steprule.language.node import Node, constant, is_number, symbol
+from steprule.rules.cache import cached_with_rule
+from steprule.rules.rule import Rule
+from steprule.rules.trace import Variant
 
-__all__ = ["difference"]
+__all__ = ["descent", "difference"]
 
 _ZERO = constant(0.0)
 
@@ -22,6 +25,12 @@ def difference(new: Node, parameter: Node) -> Node:
     """
     found = _Difference(parameter)(new)
     return new - parameter if found is None else found
+
+
+@cached_with_rule
+def descent(rule: Rule, variant: Variant) -> Node:
+    """Return how far down a rule's step goes, the old parameter less the new one, as an expression."""
+    return _negated(difference(rule.trace(variant).parameter, symbol(rule.parameter, "element")))
 
 
 class _Difference:
@@ -92,3 +101,24 @@ def _less_one(factor: Node) -> Node:
 
 def _is_one(node: Node) -> bool:
     return node.op == "const" and node.kind == "float" and node.value == 1
+
+
+def _negated(node: Node) -> Node:
+    """Return the negative; of sums and products term by term, so that no sign is turned twice."""
+    if node.op == "neg":
+        return node.args[0]
+    if node.op in ("add", "sub") and _is_negative(node.args[0]):
+        left, right = node.args
+        return _negated(left) - right if node.op == "add" else _negated(left) + right
+    if node.op in ("mul", "div") and _is_negative(node.args[0]):
+        left, right = node.args
+        return _negated(left) * right if node.op == "mul" else _negated(left) / right
+    if node.op == "where":
+        condition, then, other = node.args
+        return where(condition, _negated(then), _negated(other))  # type: ignore[no-any-return]
+    return -node
+
+
+def _is_negative(node: Node) -> bool:
+    """Whether a sign is turned first of all."""
+    return node.op == "neg" or (node.op in ("add", "sub", "mul", "div") and _is_negative(node.args[0]))
