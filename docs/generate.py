@@ -21,11 +21,11 @@ from pathlib import Path
 
 from steprule import schedules
 from steprule.backends import latex
-from steprule.cli.rules import bytes_per_parameter, fewest, least_bytes, slots
+from steprule.cli.rules import SEES, bytes_per_parameter, fewest, least_bytes, slots
 from steprule.files import write_whole
-from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
+from steprule.rules import CATALOGUE, Rule
+from steprule.rules.combinators import COMBINATORS
 
-COMBINATORS = (l2, decoupled, cautious_decay, maximize, unscaled, cautious)
 ROOT = Path(__file__).parent.parent
 RACE = ROOT / "docs" / "race"
 MEASURED = runpy.run_path(str(ROOT / "docs" / "figures.py"))
@@ -170,7 +170,7 @@ def rules_page() -> str:
 
 def _combinators() -> list[str]:
     """Return what combinators say of themselves."""
-    return [_RULES_OF_RULES, *(f"## {one.__name__}\n\n{inspect.getdoc(one)}\n" for one in COMBINATORS)]
+    return [_RULES_OF_RULES, *(f"## {name}\n\n{inspect.getdoc(one)}\n" for name, one in COMBINATORS.items())]
 
 
 def _entry(rule: Rule) -> str:
@@ -179,7 +179,8 @@ def _entry(rule: Rule) -> str:
     lines += [f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values()]
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
     sizes = f"{bytes_per_parameter(rule)} bytes per parameter, {least_bytes(rule)} in {fewest().title}"
-    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}.\n")
+    sees = f"The step of an element depends on {SEES[rule.trace().sees]}"
+    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}. {sees}.\n")
     return "\n".join(lines)
 
 
@@ -208,11 +209,11 @@ def markdown(docstring: str) -> str:
 
 def table() -> str:
     """Return the table of the README."""
-    lines = [f"| rule | slots | bytes | in {fewest().title} | source |", "|---|---|---|---|---|"]
+    lines = [f"| rule | sees | slots | bytes | in {fewest().title} | source |", "|---|---|---|---|---|---|"]
     for rule in CATALOGUE.values():
         link = f"[`{rule.name}`](docs/rules.md#{rule.name})"
         sizes = f"{bytes_per_parameter(rule)} | {least_bytes(rule)}"
-        lines.append(f"| {link} | {slots(rule)} | {sizes} | {rule.paper} |")
+        lines.append(f"| {link} | {rule.trace().sees} | {slots(rule)} | {sizes} | {rule.paper} |")
     return "\n".join(lines)
 
 

@@ -327,3 +327,24 @@ def test_language_on_numbers_and_arrays() -> None:
     assert sr.where(True, 1.0, 2.0) == 1.0
     with pytest.raises(RuleError, match="expected numbers, arrays or symbols"):
         sr.sqrt("x")
+
+
+def test_what_a_step_of_one_element_depends_on() -> None:
+    @rule
+    def of_size(theta: Any, g: Any, *, lr: Rate = 0.1, scaled: bool = False) -> Any:
+        return theta - lr * (g / (1 + sr.norm(g)) if scaled else g)
+
+    @rule
+    def of_number(theta: Any, g: Any, v: sr.PerTensor, *, lr: Rate = 0.1) -> Any:
+        return theta - lr * g, v + lr
+
+    @rule
+    def of_all(theta: Any, g: Any, d: Scalar, *, lr: Rate = 0.1) -> Any:
+        return theta - lr * sr.mean(g) * d, sr.total(abs(g), over="all")
+
+    assert [of_size.trace(of_size.variant({"lr": 0.1, "scaled": on})).sees for on in (False, True)] == [
+        *("element", "tensor")
+    ]
+    assert of_number.trace().sees == "tensor"
+    assert of_all.trace().sees == "all"
+    assert sr.rules.adam.trace().sees == sr.rules.nadam.trace().sees == "element"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["rules"]
 
+SEES = {"element": "this element alone", "tensor": "its whole tensor", "all": "all tensors"}
+"""What rules see, in words."""
+
 
 def rules(
     names: Annotated[
@@ -53,8 +56,7 @@ def rules(
 
 def slots(rule: Rule) -> str:
     """Return the slots that the default options keep, and in parentheses those that others keep."""
-    trace = rule.trace()
-    kept = [slot for slot in rule.slots if slot in trace.slots or slot in trace.scalars]
+    kept = [slot for slot in rule.slots if slot in rule.trace().kept]
     others = [slot for slot in rule.slots if slot not in kept]
     return " ".join([", ".join(kept), f"({', '.join(others)})" if others else ""]).strip() or "none"
 
@@ -109,7 +111,9 @@ def _show(console: Console, rule: Rule) -> None:
     for hyper in rule.hyperparameters.values():
         table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
     console.print(terminal.listed(table, console), highlight=False)
-    console.print(f"slots: {slots(rule)}; {bytes_per_parameter(rule)} bytes per float32 parameter, slots included\n")
+    sees = SEES[rule.trace().sees]
+    console.print(f"slots: {slots(rule)}; {bytes_per_parameter(rule)} bytes per float32 parameter, slots included")
+    console.print(f"the step of an element depends on {sees}\n")
     console.print(terminal.listed(_formats(rule), console), highlight=False)
 
 

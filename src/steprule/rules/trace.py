@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from steprule.language.node import Node
+from steprule.language.walk import postorder
 from steprule.rules.hyperparameters import Value
 
 __all__ = ["Trace", "Variant"]
@@ -37,3 +39,9 @@ class Trace:
     def kept(self) -> dict[str, Node]:
         """The new value of each slot of any kind."""
         return {**self.slots, **self.numbers}
+
+    @property
+    def sees(self) -> Literal["element", "tensor", "all"]:
+        """Of what a step of one element depends: on this element alone, on its tensor, or on all tensors."""
+        stages = {node.stage for node in postorder([self.parameter, *self.kept.values()])}
+        return "all" if "all" in stages else "tensor" if "tensor" in stages else "element"
