@@ -36,7 +36,9 @@ from steprule.rules import (
     l2,
     maximize,
     rule,
+    trust_ratio,
     unscaled,
+    update_clip,
 )
 from steprule.runtime import get_num_threads, set_num_threads
 from steprule.runtime.interrupts import uninterrupted
@@ -91,7 +93,9 @@ __all__ = [
     "size",
     "sqrt",
     "total",
+    "trust_ratio",
     "unscaled",
+    "update_clip",
     "where",
 ]
 

@@ -43,8 +43,11 @@ __all__ = [
     "decode",
     "encode",
     "from_optax",
+    "lamb",
     "laprop",
+    "lars",
     "lion",
+    "mars",
     "momentum",
     "momentum_ema",
     "nadam",
@@ -429,6 +432,41 @@ def asgd(
     """
     ...
 
+def lamb(
+    learning_rate: _Value | None = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    beta1: _Value = ...,
+    beta2: _Value = ...,
+    eps: _Value = ...,
+    weight_decay: _Value = ...,
+    bias_correction: bool = ...,
+    eps_root: _Value | None = ...,
+    norm_limit: _Value | None = ...,
+    ratio_limit: _Value | None = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Return lamb as a transformation of optax.
+
+    The arguments and defaults are those of ``optax.lamb``; beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    AdamW's step, scaled to lr times the size of the tensor.
+
+    The step of each tensor is multiplied by its trust ratio, the norm of theta over that of the
+    step; where one of both is 0 or not a number, the ratio is 1. ``norm_limit`` limits the norm of
+    theta (the upper end of the paper's phi; 10 in early code), ``ratio_limit`` the ratio itself
+    (LAMBC: 1). ``bias_correction`` is in Algorithm 2, but not in the paper's third version and in
+    some code. ``eps_root`` is added under the root in addition to ``eps`` (optax).
+    ``trust_ratio(adamw)`` is the same, with another default of ``eps``.
+
+    Source: You et al. 2020, Algorithm 2, arXiv:1904.00962; ratio_limit: Fong et al. 2020, arXiv:2011.13584.
+    """
+    ...
+
 def laprop(
     learning_rate: _Value | None = None,
     *,
@@ -459,6 +497,40 @@ def laprop(
     """
     ...
 
+def lars(
+    learning_rate: _Value | None = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    momentum: _Value | None = ...,
+    weight_decay: _Value = ...,
+    trust_coefficient: _Value = ...,
+    eps: _Value = ...,
+    nesterov: bool = ...,
+    norm_of_sum: bool = ...,
+    lr_outside: bool = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Return lars as a transformation of optax.
+
+    The arguments and defaults are those of ``optax.lars``; beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Heavy ball whose steps have the size of their tensor, whatever the size of the gradient.
+
+    The gradient with its decay is multiplied by ``trust_coefficient`` times the norm of theta over
+    the sum of the norms of both parts plus ``eps``, or over the norm of their sum with
+    ``norm_of_sum`` (optax). Where the norm of theta or that of the gradient (optax: of the sum) is 0
+    or not a number, this ratio is 1. As in the paper, lr enters b, so that a schedule acts later;
+    with ``lr_outside`` it does not (timm, pytorch_optimizer). ``momentum`` None keeps no b.
+    ``nesterov`` looks ahead along b.
+
+    Source: You, Gitman & Ginsburg 2017, Algorithm 1, arXiv:1708.03888.
+    """
+    ...
+
 def lion(
     learning_rate: _Value | None = None,
     *args: Any,
@@ -485,6 +557,39 @@ def lion(
     The paper's weight decay is ``decoupled(lion)``.
 
     Source: Chen et al. 2023, Algorithm 2, arXiv:2302.06675; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
+    """
+    ...
+
+def mars(
+    learning_rate: _Value | None = None,
+    *,
+    b1: _Value | None = None,
+    b2: _Value | None = None,
+    lr: _Value | None = None,
+    beta1: _Value = 0.95,
+    beta2: _Value = 0.99,
+    eps: _Value = 1e-08,
+    gamma: _Value = 0.025,
+    weight_decay: _Value = 0.0,
+    from_zero: bool = False,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return mars as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    AdamW on gradients from which some of their noise is removed, by their change since the last step.
+
+    c = g + gamma beta1 / (1 - beta1) (g - g_prev), divided by its norm over the tensor where that is
+    above 1, stands for g in both averages. The exact form of the paper evaluates the last gradient
+    on this step's data; here, as in the paper's experiments, it is the last step's own. Before the
+    first step it counts as equal to the first, as in the paper; with ``from_zero`` as 0, as in the
+    authors' code, which steps only matrices in this way, and others by AdamW.
+
+    Source: Yuan et al. 2024, Algorithm 2 (MARS-AdamW, approximate), arXiv:2411.10438.
     """
     ...
 

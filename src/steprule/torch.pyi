@@ -33,8 +33,11 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "LARS",
     "LaProp",
+    "Lamb",
     "Lion",
+    "MARS",
     "MomentumEMA",
     "NAdam",
     "Optimizer",
@@ -250,6 +253,63 @@ class Adan(Base):
         **options: Unpack[Options],
     ) -> None: ...
 
+class LARS(Base):
+    """LARS: rule ``lars``.
+
+    Heavy ball whose steps have the size of their tensor, whatever the size of the gradient.
+
+    The gradient with its decay is multiplied by ``trust_coefficient`` times the norm of theta over
+    the sum of the norms of both parts plus ``eps``, or over the norm of their sum with
+    ``norm_of_sum`` (optax). Where the norm of theta or that of the gradient (optax: of the sum) is 0
+    or not a number, this ratio is 1. As in the paper, lr enters b, so that a schedule acts later;
+    with ``lr_outside`` it does not (timm, pytorch_optimizer). ``momentum`` None keeps no b.
+    ``nesterov`` looks ahead along b.
+
+    State: ``step``, ``momentum_buffer``.
+
+    Source: You, Gitman & Ginsburg 2017, Algorithm 1, arXiv:1708.03888.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 1.0.
+        momentum: a number of at least 0 or None. Default 0.9.
+        weight_decay: a number of at least 0. Default 0.0.
+        trust_coefficient: a number of at least 0. Default 0.001.
+        eps: a number of at least 0. Default 0.0.
+        nesterov: False or True. Default False.
+        norm_of_sum: False or True. Default False.
+        lr_outside: False or True. Default False.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1.0,
+        momentum: float | None = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+        eps: float = 0.0,
+        nesterov: bool = False,
+        norm_of_sum: bool = False,
+        lr_outside: bool = False,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
 class LaProp(Base):
     """LaProp: rule ``laprop``.
 
@@ -301,6 +361,63 @@ class LaProp(Base):
         **options: Unpack[Options],
     ) -> None: ...
 
+class Lamb(Base):
+    """Lamb: rule ``lamb``.
+
+    AdamW's step, scaled to lr times the size of the tensor.
+
+    The step of each tensor is multiplied by its trust ratio, the norm of theta over that of the
+    step; where one of both is 0 or not a number, the ratio is 1. ``norm_limit`` limits the norm of
+    theta (the upper end of the paper's phi; 10 in early code), ``ratio_limit`` the ratio itself
+    (LAMBC: 1). ``bias_correction`` is in Algorithm 2, but not in the paper's third version and in
+    some code. ``eps_root`` is added under the root in addition to ``eps`` (optax).
+    ``trust_ratio(adamw)`` is the same, with another default of ``eps``.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``.
+
+    Source: You et al. 2020, Algorithm 2, arXiv:1904.00962; ratio_limit: Fong et al. 2020, arXiv:2011.13584.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        eps: a number of at least 0. Default 1e-06.
+        weight_decay: a number of at least 0. Default 0.01.
+        bias_correction: False or True. Default True.
+        eps_root: a number of at least 0 or None. Default None.
+        norm_limit: a positive number or None. Default None.
+        ratio_limit: a positive number or None. Default None.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-06,
+        weight_decay: float = 0.01,
+        bias_correction: bool = True,
+        eps_root: float | None = None,
+        norm_limit: float | None = None,
+        ratio_limit: float | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
 class Lion(Base):
     """Lion: rule ``lion``.
 
@@ -337,6 +454,58 @@ class Lion(Base):
         weight_decay: float = 0.0,
         *,
         decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class MARS(Base):
+    """MARS: rule ``mars``.
+
+    AdamW on gradients from which some of their noise is removed, by their change since the last step.
+
+    c = g + gamma beta1 / (1 - beta1) (g - g_prev), divided by its norm over the tensor where that is
+    above 1, stands for g in both averages. The exact form of the paper evaluates the last gradient
+    on this step's data; here, as in the paper's experiments, it is the last step's own. Before the
+    first step it counts as equal to the first, as in the paper; with ``from_zero`` as 0, as in the
+    authors' code, which steps only matrices in this way, and others by AdamW.
+
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``last_grad``.
+
+    Source: Yuan et al. 2024, Algorithm 2 (MARS-AdamW, approximate), arXiv:2411.10438.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.003.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.95, 0.99).
+        eps: a number of at least 0. Default 1e-08.
+        gamma: a number of at least 0. Default 0.025.
+        weight_decay: a number of at least 0. Default 0.0.
+        from_zero: False or True. Default False.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.003,
+        betas: tuple[float, float] = (0.95, 0.99),
+        eps: float = 1e-08,
+        gamma: float = 0.025,
+        weight_decay: float = 0.0,
+        from_zero: bool = False,
+        *,
         maximize: bool = False,
         differentiable: bool = False,
         foreach: bool | None = None,

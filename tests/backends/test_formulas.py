@@ -44,6 +44,7 @@ def _read_back(rule: sr.Rule, values: dict[str, Any]) -> float:
     """Compute the new parameter from the formula's text, in floats."""
     names: dict[str, Any] = {"sqrt": math.sqrt, "abs": abs, "max": max, "min": min, "ln": math.log, **_SUMS, **values}
     names |= {"exp": math.exp, "sign": lambda x: (x > 0) - (x < 0)}
+    names |= {"total": float, "mean": float, "norm": abs, "rms": abs}  # of one element
     for line in latex.text(rule).splitlines():
         left, _, right = line.partition(" ← ")
         names[_python(rule, left)] = eval(_python(rule, right), {}, names)

@@ -188,6 +188,7 @@ def test_the_emitted_numpy_text_runs_by_itself(name: str) -> None:
     planes = [rng.random(7).astype(np.float32) for _ in recipe.planes]
     expected = [plane.copy() for plane in planes]
     values = {**rule.resolve({}), "t": 3, **dict.fromkeys(rule.scalars, 0.5)}
+    values |= {argument: 0.5 for argument in recipe.prelude.arguments if argument.startswith("_total")}
     row = names["prelude"](*[values[argument] for argument in recipe.prelude.arguments])
     names["kernel"](*planes, row)
     numpy.load(recipe)(*expected, np.array(row, float))

@@ -106,6 +106,40 @@ def run_cautious_adamw(
     return path, {"m": m, "v": v}
 
 
+def run_rescaled_cautious_adamw(
+    theta: list[float],
+    gradients: list[list[float]],
+    *,
+    rescale: str,
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> tuple[list[list[float]], dict[str, list[float] | float]]:
+    """C-AdamW (Liang et al. 2024, arXiv:2411.16085) with its rescaling, of one tensor.
+
+    "paper", Algorithm 1: lr is multiplied by n / (k + 1), where k of the n elements move; "clamped", the authors' code:
+    it is divided by the share k / n, or by 0.001 if that is larger.
+    """
+    theta = list(theta)
+    m = [0.0] * len(theta)
+    v = [0.0] * len(theta)
+    path: list[list[float]] = []
+    for t, g in enumerate(gradients, start=1):
+        for i in range(len(theta)):
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+        mask = [1 if x * y > 0 else 0 for x, y in zip(m, g, strict=True)]
+        factor = len(mask) / (sum(mask) + 1) if rescale == "paper" else 1 / max(sum(mask) / len(mask), 1e-3)
+        for i in range(len(theta)):
+            theta[i] -= lr * weight_decay * theta[i]
+            u = (m[i] / (1 - beta1**t)) / (math.sqrt(v[i] / (1 - beta2**t)) + eps)
+            theta[i] -= lr * factor * mask[i] * u
+        path.append(list(theta))
+    return path, {"m": m, "v": v}
+
+
 def run_cautious_decay_adam(
     theta: list[float],
     gradients: list[list[float]],

@@ -19,7 +19,7 @@ from steprule.formats import FORMATS, Storage
 from steprule.launch.backends import BACKENDS
 from steprule.launch.machine import MACHINE
 from steprule.launch.referee import REFEREE
-from steprule.rules import CATALOGUE, Rule, combinators
+from steprule.rules import CATALOGUE, Rule, combine
 from steprule.rules.guard import Guard
 from steprule.runtime import Table, Team, jit
 from steprule.runtime.addresses import address
@@ -257,12 +257,12 @@ def test_combined_rules_are_made_once_while_somebody_has_them(no_collector: None
     rule = own_rule()
     combined = sr.cautious(sr.decoupled(rule))
     assert sr.cautious(sr.decoupled(rule)) is combined
-    for number in range(combinators._last.maxlen or 0):
+    for number in range(combine._last.maxlen or 0):
         sr.l2(own_rule(number))
     assert sr.cautious(sr.decoupled(rule)) is combined
     gone = [weakref.ref(rule), weakref.ref(combined)]
     del rule, combined
-    for number in range(combinators._last.maxlen or 0):
+    for number in range(combine._last.maxlen or 0):
         sr.l2(own_rule(number))
     assert [ref() for ref in gone] == [None, None]
 

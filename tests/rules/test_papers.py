@@ -93,6 +93,14 @@ def test_cautious_adamw_is_the_authors() -> None:
     _compare(cautious(unscaled(CATALOGUE["adamw"])), combinators.run_cautious_adamw, values)
 
 
+@pytest.mark.parametrize("rescale", ["paper", "clamped"])
+def test_rescaled_cautious_steps_equal_their_loop(rescale: str) -> None:
+    values = {"lr": 0.05, "weight_decay": 0.03, "rescale": rescale}
+    gradients = np.tile(_gradients(), 30) * np.random.default_rng(9).choice([-1.0, 1.0], 270)
+    for backend in ("llvm", "numpy"):
+        _compare(cautious("adamw"), combinators.run_rescaled_cautious_adamw, values, backend, gradients)
+
+
 @pytest.mark.parametrize("scale_by_lr", [True, False])
 def test_cautious_decay_equals_its_loop(scale_by_lr: bool) -> None:
     values = {"lr": 0.05, "weight_decay": 0.03, "scale_by_lr": scale_by_lr}

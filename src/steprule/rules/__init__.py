@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING
 
 from steprule.rules.catalogue import CATALOGUE, find
-from steprule.rules.combinators import cautious, cautious_decay, decoupled, l2, maximize, unscaled
+from steprule.rules.combinators import (
+    cautious,
+    cautious_decay,
+    decoupled,
+    l2,
+    maximize,
+    trust_ratio,
+    unscaled,
+    update_clip,
+)
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import (
     Decay,
@@ -50,5 +59,7 @@ __all__ = [
     "load",
     "maximize",
     "rule",
+    "trust_ratio",
     "unscaled",
+    "update_clip",
 ]

@@ -13,8 +13,11 @@ from steprule.rules.papers.ademamix import ademamix
 from steprule.rules.papers.adopt import adopt
 from steprule.rules.papers.amsgrad import amsgrad
 from steprule.rules.papers.asgd import asgd
+from steprule.rules.papers.lamb import lamb
 from steprule.rules.papers.laprop import laprop
+from steprule.rules.papers.lars import lars
 from steprule.rules.papers.lion import lion
+from steprule.rules.papers.mars import mars
 from steprule.rules.papers.momentum import momentum, momentum_ema
 from steprule.rules.papers.nadam import nadam
 from steprule.rules.papers.radam import radam
@@ -50,4 +53,7 @@ register(
     adan,
     adopt,
     ademamix,
+    lars,
+    lamb,
+    mars,
 )

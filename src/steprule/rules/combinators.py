@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import math
-import weakref
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from steprule.errors import RuleError
-from steprule.language import maximum, mean, sign, sqrt, where
-from steprule.language.computing import computed
-from steprule.language.node import Node
+from steprule.language import maximum, mean, sign, size, total, where
+from steprule.rules.combine import combinator, computed, wrap
 from steprule.rules.difference import descent
-from steprule.rules.guard import update_ratio
-from steprule.rules.hyperparameters import Hyperparameter, Range, Role
-from steprule.rules.registry import COMBINATORS, find
+from steprule.rules.hyperparameters import Hyperparameter, Range
+from steprule.rules.registry import COMBINATORS
 from steprule.rules.rule import Rule
+from steprule.rules.scaled import clips, is_clipped, trust_ratio, update_clip
 
 __all__ = [
     "COMBINATORS",
@@ -29,63 +21,16 @@ __all__ = [
     "is_clipped",
     "l2",
     "maximize",
+    "trust_ratio",
     "unscaled",
     "update_clip",
 ]
 
 _NON_NEGATIVE = Range(0.0)
 _POSITIVE = Range(0.0, open_low=True)
-_last: deque[Rule] = deque(maxlen=32)
 
 
-def _wrap(
-    maker: Callable[..., Rule],
-    inner: Rule,
-    name: str,
-    function: Callable[..., Any],
-    doc: str,
-    paper: str,
-    *extra: Hyperparameter,
-) -> Rule:
-    taken = [hyper.name for hyper in extra if hyper.name in inner.hyperparameters]
-    if taken:
-        raise RuleError(f"{name}: rule {inner.name!r} already has a hyperparameter {taken[0]!r}")
-    hyperparameters = {**inner.hyperparameters, **{hyper.name: hyper for hyper in extra}}
-    sources = "; ".join(source for source in (inner.paper, paper) if source)
-    return replace(
-        inner,
-        function=function,
-        name=name,
-        doc=f"{doc}\n\n{inner.doc}".strip(),
-        paper=sources,
-        hyperparameters=hyperparameters,
-        uses_t=True,
-        made_by=(maker, (inner, name)),
-    )
-
-
-def _combinator(make: Callable[[Rule, str], Rule], last: deque[Rule] = _last) -> Callable[..., Rule]:
-    """Let a combinator take a rule's name as well, and make each rule once, since each is a kernel.
-
-    Once for as long as somebody has it, or it is among the last that were made: a sweep that writes
-    ``cautious("adam")`` in its loop compiles it once, and a search over thousands of rules keeps few.
-    """
-    made: weakref.WeakValueDictionary[tuple[Rule, str], Rule] = weakref.WeakValueDictionary()
-
-    @functools.wraps(make)
-    def combine(rule: str | Rule, name: str | None = None) -> Rule:
-        inner = find(rule)
-        key = inner, name or f"{make.__name__}({inner.name})"
-        found = made.get(key)
-        if found is None:
-            found = made.setdefault(key, make(*key))
-            last.append(found)
-        return found
-
-    return combine
-
-
-@_combinator
+@combinator
 def l2(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with an L2 penalty in the gradient: ``g + weight_decay * theta``.
 
@@ -98,10 +43,10 @@ def l2(rule: Rule, name: str) -> Rule:
         return rule.compute([theta, g + weight_decay * theta, *slots], t, hyper)
 
     decay = Hyperparameter("weight_decay", 0.01, _NON_NEGATIVE)
-    return _wrap(l2, rule, name, step, "With an L2 penalty in the gradient.", "", decay)
+    return wrap(l2, rule, name, step, "With an L2 penalty in the gradient.", "", decay)
 
 
-@_combinator
+@combinator
 def decoupled(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, independently of g.
 
@@ -123,7 +68,7 @@ def decoupled(rule: Rule, name: str) -> Rule:
         "if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule)."
     )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
-    return _wrap(decoupled, rule, name, step, doc, paper, *_decay(rule))
+    return wrap(decoupled, rule, name, step, doc, paper, *_decay(rule))
 
 
 def _decay(rule: Rule) -> list[Hyperparameter]:
@@ -133,7 +78,7 @@ def _decay(rule: Rule) -> list[Hyperparameter]:
     return [*own, scales] if "lr" in rule.hyperparameters else own
 
 
-@_combinator
+@combinator
 def cautious_decay(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with weight decay only where its step does not go away from 0.
 
@@ -147,7 +92,7 @@ def cautious_decay(rule: Rule, name: str) -> Rule:
     def step(
         theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
     ) -> tuple[Any, ...]:
-        down = _computed(rule, descent(rule, rule.variant(hyper)), [theta, g, *slots], t, hyper)
+        down = computed(rule, descent(rule, rule.variant(hyper)), [theta, g, *slots], t, hyper)
         shrink = 1 - hyper["lr"] * weight_decay if scale_by_lr else 1 - weight_decay
         # Of the signs, since the product of small numbers is 0.
         decayed = where(sign(down) * sign(theta) >= 0, shrink * theta, theta)
@@ -155,16 +100,10 @@ def cautious_decay(rule: Rule, name: str) -> Rule:
 
     doc = "With decoupled weight decay of the elements that the step does not move away from 0."
     paper = "decay: Chen et al. 2025, Algorithm 1, arXiv:2510.12402"
-    return _wrap(cautious_decay, rule, name, step, doc, paper, *_decay(rule))
+    return wrap(cautious_decay, rule, name, step, doc, paper, *_decay(rule))
 
 
-def _computed(rule: Rule, root: Node, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> Any:
-    """Return an expression of a rule's symbols, computed on other values."""
-    names = (rule.parameter, rule.gradient, *rule.slots)
-    return computed(root, {**values, "t": t, **dict(zip(names, elements, strict=True))})
-
-
-@_combinator
+@combinator
 def maximize(rule: Rule, name: str) -> Rule:
     """Return ``rule`` for ascent instead of descent: it sees ``-g``.
 
@@ -175,10 +114,10 @@ def maximize(rule: Rule, name: str) -> Rule:
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
         return rule.compute([theta, -g, *slots], t, hyper)
 
-    return _wrap(maximize, rule, name, step, "Maximises: the gradient is negated.", "")
+    return wrap(maximize, rule, name, step, "Maximises: the gradient is negated.", "")
 
 
-@_combinator
+@combinator
 def unscaled(rule: Rule, name: str) -> Rule:
     """Return ``rule`` for gradients of a scaled loss: it sees ``g / grad_scale``.
 
@@ -193,73 +132,50 @@ def unscaled(rule: Rule, name: str) -> Rule:
 
     scale = Hyperparameter("grad_scale", 1.0, _POSITIVE)
     paper = "scale: Micikevicius et al. 2018, Section 3.2, arXiv:1710.03740"
-    return _wrap(unscaled, rule, name, step, "For gradients of a scaled loss: g is divided by the scale.", paper, scale)
+    return wrap(unscaled, rule, name, step, "For gradients of a scaled loss: g is divided by the scale.", paper, scale)
 
 
-@_combinator
+@combinator
 def cautious(rule: Rule, name: str) -> Rule:
     """Return ``rule`` whose step is dropped wherever it would go against the current gradient.
 
-    An element moves only where ``sign(theta - theta_new) == sign(g)``. The paper also scales the
-    remaining steps by the tensor's share of moved elements; that is a reduction over a tensor,
-    which a rule for one element cannot express, and is left to the learning rate.
+    An element moves only where ``sign(theta - theta_new) == sign(g)``. Adds ``rescale``: what the steps of those that
+    move are multiplied by. ``"none"``: nothing, which needs one pass over memory less. ``"paper"``: as in Algorithm 1,
+    by n / (k + 1), where k of the n elements of the tensor move. ``"clamped"``: as in the authors' code and timm, by
+    n / k, at most 1000.
 
     Decoupled weight decay is not part of the step: as in the authors' C-AdamW, it continues where the step is
     dropped. So ``cautious(adamw)`` is ``decoupled(cautious(adam))``, and ``cautious`` likewise moves inside
     ``cautious_decay``, ``maximize`` and ``unscaled``. A rule's own decay (adan's, asgd's) is part of its step. The
     penalty of ``l2`` is part of the gradient whose sign counts only in ``l2(cautious(rule))``.
 
-    Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling.
+    Source: Liang et al. 2024, Algorithm 1, arXiv:2411.16085.
     """
     if rule.made_by and rule.made_by[0] in (decoupled, cautious_decay, maximize, unscaled):
         outer, (inner, _) = rule.made_by
         return outer(cautious(inner), name)  # type: ignore[no-any-return]
 
-    def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
-        new, *rest = rule.compute([theta, g, *slots], t, hyper)
-        agrees = sign(theta - new) * sign(g) > 0
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, rescale: str, **hyper: Any) -> tuple[Any, ...]:
+        elements = [theta, g, *slots]
+        new, *rest = rule.compute(elements, t, hyper)
+        down, moved = theta - new, new
+        if rescale != "none":  # digits that a sum with theta would lose are not multiplied then
+            down = computed(rule, descent(rule, rule.variant(hyper)), elements, t, hyper)
+        agrees = sign(down) * sign(g) > 0
+        if rescale != "none":
+            moved = theta - _rescaling(where(agrees, 1.0, 0.0), rescale) * down
         # A NaN agrees with nothing; dropping it would hide it from the caller.
-        return where(agrees | (new != new), new, theta), *rest
+        return where(agrees | (new != new), moved, theta), *rest
 
     doc = "Cautious: elements whose step disagrees with the gradient's sign stay."
-    paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085, without the rescaling"
-    return _wrap(cautious, rule, name, step, doc, paper)
+    paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085"
+    rescale = Hyperparameter("rescale", "none", choices=("none", "paper", "clamped"))
+    return wrap(cautious, rule, name, step, doc, paper, rescale)
 
 
-# Engines keep what they make of it: a rule that is not used any more is not kept for that.
-@functools.partial(_combinator, last=deque(maxlen=0))
-def update_clip(rule: Rule, name: str) -> Rule:
-    """Return ``rule`` with ``lr / max(1, RMS)`` for ``lr``: steps that the second moment has not foreseen are clipped.
-
-    RMS is the root of the mean of ``g**2 / max(v_hat, eps**2)`` over the tensor. Where it is not finite, a gradient is
-    not; nothing is clipped then, so that the other elements do not suffer. A variant without ``lr`` steps as ever.
-
-    Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
-    """
-
-    def step(theta: Any, g: Any, /, *slots: Any, t: Any, lr: Any, **hyper: Any) -> tuple[Any, ...]:
-        elements, values = [theta, g, *slots], {"lr": lr, **hyper}
-        ratio = update_ratio(rule, rule.variant(values))
-        if ratio is not None and lr is not None:
-            rms = sqrt(mean(_computed(rule, ratio, elements, t, values)))
-            values["lr"] = lr * where(rms < math.inf, 1 / maximum(rms, 1.0), 1.0)
-        return rule.compute(elements, t, values)
-
-    if not clips(rule):
-        what = "has no lr that could be lowered" if "lr" not in rule.hyperparameters else "keeps no SecondMoment"
-        raise RuleError(f"{name}: rule {rule.name!r} {what}; use clip_norm")
-    paper = "clipped update: Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013"
-    return _wrap(update_clip, rule, name, step, "With clipped updates: lr / max(1, RMS) for lr.", paper)
+def _rescaling(mask: Any, rescale: str) -> Any:
+    return size(mask) / (total(mask) + 1) if rescale == "paper" else 1 / maximum(mean(mask), 1e-3)
 
 
-def clips(rule: Rule) -> bool:
-    """Whether ``update_clip`` has something to do for a rule."""
-    return "lr" in rule.hyperparameters and rule.slot_of(Role.SECOND_MOMENT) is not None
-
-
-def is_clipped(rule: Rule) -> bool:
-    """Whether ``update_clip`` is among the combinators that a rule is made by."""
-    return bool(rule.made_by) and (rule.made_by[0] is update_clip or is_clipped(rule.made_by[1][0]))
-
-
-COMBINATORS.update({maker.__name__: maker for maker in (l2, decoupled, cautious_decay, maximize, unscaled, cautious)})
+_ALL = (l2, decoupled, cautious_decay, maximize, unscaled, cautious, trust_ratio, update_clip)
+COMBINATORS.update({maker.__name__: maker for maker in _ALL})

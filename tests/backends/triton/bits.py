@@ -51,7 +51,7 @@ Place = Callable[[Array], Array]
 FILL = 0xA5
 BESIDE = 64
 NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, SIZE: 7.0}
-NUMBERS |= {f"{TOTAL}{number}": 8.3 - 3 * number for number in range(20)}
+NUMBERS |= {f"{TOTAL}{number}": 8.3 / (1 + number) for number in range(20)}  # of squares, perhaps
 RATIO: dict[str, Any] = {"task": ("step", 0), "guard": Guard(clips_update=True)}
 """What clipped updates are measured by: the pass before their step."""
 # Tensors of one launch: a chunk of 1,024, one element less, one more; rows of whole groups of 128, and others.

@@ -72,6 +72,8 @@ NAMES: dict[str, Names] = {
     "adopt": Names({}),
     "ademamix": Names({"m2": "exp_avg_slow"}, bitsandbytes={"m2": "state1"}),
     "signum": Names({}, {"m": "ema"}),
+    "lars": Names({"b": "momentum_buffer"}),
+    "mars": Names({"g_prev": "last_grad"}),
 }
 """By rule of the catalogue. Of rules that are not here all libraries have the slots that have a role."""
 _OF_ROLES = Names({}, {}, {})

@@ -114,6 +114,8 @@ NAMES: dict[str, _Alias] = {
     "yogi": _Alias(CATALOGUE["yogi"], means={"bias_correction": True}),
     "lion": _Alias(CATALOGUE["lion"], decoupled("lion"), "weight_decay"),
     "adan": _Alias(CATALOGUE["adan"], adapt=_zero_is_none("eps_root")),
+    "lars": _Alias(CATALOGUE["lars"], means={"norm_of_sum": True}),
+    "lamb": _Alias(CATALOGUE["lamb"], adapt=_zero_is_none("eps_root")),
 }
 """By name in ``steprule.jax``: every rule of the catalogue, and what optax has besides that rules say."""
 
