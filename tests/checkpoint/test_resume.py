@@ -810,3 +810,23 @@ def test_a_path_leads_a_load_where_it_led_the_save(tmp_path: Path) -> None:
     path = tmp_path / "none" / ".." / "x"
     sr.save(path, sr.Optimizer(np.ones(3), "adam"))
     assert sr.load(path).t == 0
+
+
+@pytest.mark.parametrize("names", [("rescale",), ("rescale", "eps_root", "eps_hat")], ids=str)
+def test_a_state_from_before_a_rule_had_an_option(names: tuple[str, ...]) -> None:
+    """The option has its default then, which is what there was; numbers have no such meaning."""
+    g = np.linspace(-1, 2, 5)
+    theta = np.ones(5)
+    optimizer = sr.Optimizer(theta, sr.cautious("adam"))
+    optimizer.step(g)
+    state, there = optimizer.state_dict(), theta.copy()
+    for name in names:
+        del state["groups"][0]["hyperparameters"][name]
+    other = sr.Optimizer(there, sr.cautious("adam"), lr=0.5)
+    other.load_state_dict(state)
+    for own in (optimizer, other):
+        own.step(g)
+    assert theta.tobytes() == there.tobytes()
+    del state["groups"][0]["hyperparameters"]["beta1"]
+    with pytest.raises(StateError, match="has the hyperparameters"):
+        other.load_state_dict(state)

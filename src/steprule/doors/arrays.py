@@ -16,6 +16,7 @@ from steprule.doors.stepping import Stepping
 from steprule.errors import HyperparameterError, StateError
 from steprule.launch.memory import Spans
 from steprule.launch.values import GroupValues
+from steprule.rules import Rule
 
 __all__ = ["ONE", "numbers_of", "outline_of", "prepared", "scalars_of", "state_of"]
 
@@ -104,6 +105,12 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
     return take
 
 
+def _options(rule: Rule) -> dict[str, Any]:
+    """Return what options mean where a state does not name them: it was saved before the rule had them."""
+    hypers = rule.hyperparameters.values()
+    return {hyper.name: hyper.default for hyper in hypers if hyper.is_static or hyper.default is None}
+
+
 def _hyperparameters(told: GroupState, group: GroupValues, index: int, wanted: bool) -> dict[str, Any]:
     """Return the hyperparameters to take over for a group, none where none are wanted."""
     if group.seed is not None and told.seed is not None and group.first_row != told.first_row:
@@ -112,6 +119,7 @@ def _hyperparameters(told: GroupState, group: GroupValues, index: int, wanted: b
             f"rounded by other random bits. Make it with Group(..., first_row={told.first_row})"
         )
     values, where = fitted(told, group.rule, group, index), f"group {index} of the state"
+    values = {**_options(group.rule), **values}
     if set(values) != set(group):
         raise StateError(
             f"{where} has the hyperparameters {sorted(values)}, expected {sorted(group)}: is it from another rule?"
