@@ -15,7 +15,7 @@ import pytest
 
 import steprule as sr
 from steprule.backends import c, javascript
-from steprule.compile import BLOCK, Plan
+from steprule.compile import BLOCK, SIZE, Plan
 from steprule.engine import plan
 from steprule.formats import FORMATS, Storage
 from steprule.language import total
@@ -25,6 +25,7 @@ from tests import ROOT
 from tests.backends.test_c import FLAGS, compiled
 from tests.backends.test_javascript import node
 from tests.cases import Array, assert_same_bits
+from tests.launch.number_rules import ALONE, RULES
 
 pytestmark = pytest.mark.apart
 
@@ -156,6 +157,65 @@ console.log(JSON.stringify(own.map(({{ theta }}) => [...theta])));
         SIZES, json.loads(node(tmp_path, script, str(tmp_path / "given.json"))), _expected(3)[0], strict=True
     ):
         assert_same_bits(np.array(found, np.float32), wanted, f"theta of {size}")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_numbers_of_a_tensor(name: str, tmp_path: Path) -> None:
+    """They are kept by the caller, like other slots that are numbers; sums that only they take have a pass as well."""
+    some = RULES[name]
+    values = some.resolve({})
+    recipe = plan(some, some.variant(values), Storage(FORMATS["float32"]), rides=False)
+    theta = _arrays(0)[1]
+    optimizer = sr.Optimizer(theta, some, backend="numpy")
+    expected = []
+    for t in range(1, 4):
+        optimizer.step(_arrays(t)[1])
+        expected.append(theta.copy())
+    assert_same_bits(_by_c(some, recipe, values, tmp_path), expected[-1], "C")
+    slots = [plane.name for plane in recipe.planes[2:]]
+    starts = {slot: values[x] if isinstance(x := some.init.get(slot, 0.0), str) else x for slot in some.numbers}
+    names = [[part.prelude, part.kernel, javascript.arguments(part.plan)] for part in javascript.parts(recipe)]
+    (tmp_path / "own.mjs").write_text(javascript.emit(recipe))
+    given = {"theta": _arrays(0)[1].tolist(), "gs": [_arrays(t)[1].tolist() for t in range(1, 4)]}
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    script = f"""
+import * as module from "{tmp_path / "own.mjs"}";
+import {{ readFileSync }} from "node:fs";
+const {{ theta: start, gs }} = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const theta = Float32Array.from(start), slots = {json.dumps(slots)}.map(() => new Float32Array(theta.length));
+const kept = {json.dumps(list(recipe.prelude.scalar_slots))}, width = {len(recipe.prelude.conditions)};
+const values = {{ ...{json.dumps({**values, **starts})}, _size: theta.length }};
+gs.forEach((g, k) => {{
+  const sums = [];
+  for (const [prelude, kernel, names] of {json.dumps(names)}) {{
+    const row = module[prelude](...names.map((name) => ({{ ...values, t: k + 1, _total: sums }})[name]));
+    module[kernel](theta, Float32Array.from(g), ...slots, row, sums);
+    if (kernel === "kernel") kept.forEach((name, place) => {{ values[name] = row[width + place]; }});
+  }}
+}});
+console.log(JSON.stringify([...theta]));
+"""
+    found = json.loads(node(tmp_path, script, str(tmp_path / "given.json")))
+    assert_same_bits(np.array(found, np.float32), expected[-1], "JavaScript")
+
+
+def _by_c(rule: Rule, recipe: Plan, values: dict[str, Any], tmp_path: Path) -> Array:
+    """Return the parameter after three steps of the function of all passes."""
+    text = c.emit(recipe, rule.name, rule.init)
+    function = getattr(ctypes.CDLL(str(compiled(tmp_path, {"own": text}, "-std=c99", *FLAGS))), rule.name)
+    starts = {slot: values[x] if isinstance(x := rule.init.get(slot, 0.0), str) else x for slot in rule.numbers}
+    kept = {slot: ctypes.c_double(value) for slot, value in starts.items()}
+    theta: Array = _arrays(0)[1]
+    slots = [np.zeros_like(theta) for _ in recipe.planes[2:]]
+    late = {SIZE, *(name for before in recipe.before for name in before.totals)}
+    for t in range(1, 4):
+        g = _arrays(t)[1]
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (theta, g, *slots)]
+        names = [name for name in recipe.prelude.arguments if name not in late]
+        numbers = {**values, "t": t}
+        given = [ctypes.byref(kept[name]) if name in kept else ctypes.c_double(numbers[name]) for name in names]
+        function(ctypes.c_size_t(theta.size), *pointers, *given)
+    return theta
 
 
 def _blocks(language: str) -> list[str]:

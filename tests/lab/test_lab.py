@@ -24,6 +24,7 @@ import sympy
 import steprule as sr
 from steprule import lab
 from steprule.backends import javascript, latex, mathml
+from steprule.engine import PassKey
 from steprule.engine import kernel as kernel_of
 from steprule.errors import HyperparameterError, ProblemError, RuleError, StepruleError, TargetError
 from steprule.formats import FORMATS, Storage
@@ -365,7 +366,9 @@ def test_probes_change_no_bit_and_are_what_they_are_called(name: str) -> None:
     variant = rule.variant(values)
     rng = np.random.default_rng(0)
     looked = plan_of(rule)
-    kernel = kernel_of(rule, variant, Storage(FORMATS["float32"]), REFEREE, kind="probe").code
+    which: list[PassKey] = [*(("probe", number) for number in range(len(looked.before))), "probe"]
+    kernels = [kernel_of(rule, variant, Storage(FORMATS["float32"]), REFEREE, kind=x, rides=False) for x in which]
+    passes = [(kernel.plan, kernel.code) for kernel in kernels]
     planes = {plane.name: np.zeros(50, np.float32) for plane in looked.planes}
     planes["theta"][:] = rng.standard_normal(50)
     for slot, start in rule.init.items():
@@ -376,12 +379,14 @@ def test_probes_change_no_bit_and_are_what_they_are_called(name: str) -> None:
     optimizer = sr.Optimizer(theta, rule, backend="numpy")
     for t in range(1, 5):
         planes["g"][:] = rng.standard_normal(50)
-        given = {**values, **scalars, "t": t}
-        numbers = looked.prelude.function(*(given[argument] for argument in looked.prelude.arguments))
-        count = len(looked.prelude.conditions)
-        scalars |= dict(zip(looked.prelude.scalar_slots, numbers[count:], strict=True))
-        assert kernel is not None
-        kernel(*planes.values(), np.array(numbers[:count]))
+        given = {**values, **scalars, "t": t, "_size": 50.0}
+        for recipe, code in passes:
+            numbers = recipe.prelude.function(*(given[argument] for argument in recipe.prelude.arguments))
+            count = len(recipe.prelude.conditions)
+            scalars |= dict(zip(recipe.prelude.scalar_slots, numbers[count:], strict=True))
+            sums = np.zeros((1, len(recipe.sums)))
+            code(*planes.values(), np.array(numbers[:count]), **({"sums": sums} if recipe.sums else {}))
+            given |= zip(recipe.totals, sums[0].tolist(), strict=True)
         optimizer.step(planes["g"])
         assert_same_bits(planes["theta"], theta, f"{name} at {t}")
     names = list(probes(named(rule, variant)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ import torch
 import steprule as sr
 import steprule.torch as door
 from steprule import PerTensor, Scalar, rule, total
+from steprule.backends import c, javascript, jax
 from steprule.engine import plan
-from steprule.errors import HyperparameterError, StateError, StructureError
+from steprule.errors import HyperparameterError, StateError, StructureError, TargetError
 from steprule.formats import FORMATS
 from steprule.language.sums import BLOCK
 from steprule.runtime import launch
@@ -526,3 +528,19 @@ def test_a_number_has_no_format_and_is_in_the_table() -> None:
 
 def _torch_made(**options: Any) -> Any:
     return door.Optimizer(params_of([np.ones(5000, np.float32)]), RULES["layer_moment"], **options)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_where_numbers_are_known_before_the_step_all_sums_are_in_passes_before(name: str) -> None:
+    some = RULES[name]
+    variant = some.variant(some.resolve({}))
+    riding, apart = (plan(some, variant, FORMATS["float32"], rides=rides) for rides in (True, False))
+    assert apart.totals == ()
+    assert apart.sums == ()
+    of_both = [sorted(name for own in one.stages for name in own.totals) for one in (apart, riding)]
+    assert of_both[0] == of_both[1]
+    for emit in (javascript.emit, jax.emit, functools.partial(c.emit, name="some")):
+        emit(apart)
+        if riding.totals:
+            with pytest.raises(TargetError, match="while it steps; make it with rides=False"):
+                emit(riding)

@@ -172,18 +172,20 @@ _ALL += [(rule, options) for rule in COMBINED.values() for options in variants(r
 
 
 def test_rows_of_every_rule_and_variant() -> None:
-    seen = set()
+    seen, rng = set(), np.random.default_rng(3)
     for rule, options in _ALL:
-        prelude, values = _prelude(rule, options)
+        recipe, values = _plan(rule, options)
+        prelude, stages = recipe.prelude, recipe.stages
         if prelude in seen:
             continue
         seen.add(prelude)
+        sums = [rng.chisquare(1, (3, len(plan.totals))).tolist() for plan in stages]
         rows = []
         for index, t in enumerate(TIMES):
             shift = 1 + 0.003 * index  # each row has values of its own
             own = {name: value * shift if name != "rho_min" else value for name, value in values.items()}
             count = (np.float32, np.float64)[index % 2]
-            rows.append(Row(prelude, own, t - 1, count, seed=(0, 5, 2**63 - 1)[index % 3]))
+            rows.append(Row(prelude, own, t - 1, count, (0, 5, 2**63 - 1)[index % 3], stages, sums, 1 + index))
         check(rows, f"{rule.name} {options}")
     assert len(seen) > 40
 

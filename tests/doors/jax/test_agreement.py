@@ -304,11 +304,13 @@ RATES = {
     "lion": 1e-3,
     "signum": 1e-3,
     "adan": 1e-2,
+    "lamb": 1e-3,
     "adopt": 1e-2,
     "ademamix": 1e-2,
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "adamw": {"weight_decay": 0.0},
+    "lamb": {"weight_decay": 0.0},  # as optax's by default
     "asgd": {"lambd": 0.0},
     "adopt": {"clip": True},  # without, its first steps run away
     # Steps of one size: small ones for a narrow valley, of which 20,000 do not reach across the parabola.
