@@ -44,7 +44,6 @@ def _read_back(rule: sr.Rule, values: dict[str, Any]) -> float:
     """Compute the new parameter from the formula's text, in floats."""
     names: dict[str, Any] = {"sqrt": math.sqrt, "abs": abs, "max": max, "min": min, "ln": math.log, **_SUMS, **values}
     names |= {"exp": math.exp, "sign": lambda x: (x > 0) - (x < 0)}
-    names |= {"total": float, "mean": float, "norm": abs, "rms": abs}  # of one element
     for line in latex.text(rule).splitlines():
         left, _, right = line.partition(" ← ")
         names[_python(rule, left)] = eval(_python(rule, right), {}, names)
@@ -189,6 +188,10 @@ _COMBINATORS = [sr.l2, sr.decoupled, sr.maximize, sr.cautious]
 @pytest.mark.parametrize("inner", _COMBINATORS)
 @pytest.mark.parametrize("name", ["momentum", "lion", "sgd"])
 def test_formulas_of_combinators_read_back(outer: Any, inner: Any, name: str) -> None:
+    if outer is inner is sr.cautious:
+        with pytest.raises(sr.errors.RuleError, match="already has a hyperparameter 'rescale'"):
+            outer(inner(name))
+        return
     if (outer is inner and outer in (sr.l2, sr.decoupled)) or {outer, inner} == {sr.l2, sr.decoupled}:
         return  # both bring a weight_decay
     rule = outer(inner(name))
