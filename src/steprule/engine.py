@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from steprule.backends import numpy_vectors
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, make_plan
+from steprule.errors import StructureError
 from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.cached import cached_attribute
@@ -65,7 +67,7 @@ class Kernel:
     @property
     def state_planes(self) -> tuple[Plane, ...]:
         """The planes beside the parameter and the gradient: the slots', and further bits of the parameter."""
-        return self.plan.planes[2:]
+        return self.plan.kept_planes[2:]
 
     @cached_attribute
     def slots(self) -> Mapping[str, Codec]:
@@ -74,10 +76,16 @@ class Kernel:
         return {name: codec for name, codec in self.codecs.items() if name != parameter}
 
     @cached_attribute
+    def vectors(self) -> Callable[..., tuple[Any, Any, Any]]:
+        """What computes the plan's numbers of rows and columns; see ``backends.numpy_vectors``."""
+        return numpy_vectors.load(self.plan)
+
+    @cached_attribute
     def needs_order(self) -> bool:
-        """Whether it takes C order alone: for groups, for random bits, or since the planes beside a value have it."""
+        """Whether it takes C order alone: for matrices, groups or random bits, or as planes beside a value have it."""
         return (
             self.plan.has_groups
+            or self.plan.view is not None
             or bool(self.plan.inputs)
             or any(len(codec.planes) > 1 for codec in self.codecs.values())
         )
@@ -112,6 +120,11 @@ def plan(
     inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
     codecs = codecs_of(rule, variant, storage)
+    if rule.view and any(spec.per == "group" or spec.packing > 1 for codec in codecs.values() for spec in codec.planes):
+        raise StructureError(
+            f"rule {rule.name!r} sees the rows and columns of a tensor, and its slots are not kept in groups yet "
+            f"({', '.join(f'{slot}: {name}' for slot, name in storage.slots)}); use states='float32' or 'bfloat16'"
+        )
     read = {**codecs, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, codec) for name, codec in read.items()}
     decoded = {name: codec.decode(symbols_of(planes[name])) for name, codec in read.items()}
@@ -121,7 +134,7 @@ def plan(
     steps = kind in ("step", "monitored", "update", "probe")
     numbers = trace.numbers if steps else {}
     encoded = _encoded(trace, rule, codecs) if steps else {}
-    computed = {rule.parameter: trace.parameter, **trace.slots} if steps else {}
+    computed = {rule.parameter: trace.parameter, **trace.slots, **trace.vectors} if steps else {}
     outputs = {plane.name: encoded[name][k] for name in encoded for k, plane in planes[name].items()}
     shown = {plane_name("probe", str(k)): node for k, node in enumerate(probes(inside).values())} if inside else {}
     added = [Plane(name, storage.parameter.compute) for name in shown]
@@ -142,7 +155,7 @@ def plan(
             first,
             *planes[rule.gradient].values(),
             *beside,
-            *(plane for slot in trace.slots for plane in planes[slot].values()),
+            *(plane for slot in (*trace.slots, *trace.vectors) for plane in planes[slot].values()),
             *added,
         ),
         decoded=decoded,
@@ -154,6 +167,7 @@ def plan(
         sums=_summed(rule, variant, storage, guard, given, encoded, kind),
         per_tensor=tuple(trace.per_tensor) if steps else (),
         rides=rides,
+        view=rule.view if steps else None,
     )
 
 
@@ -208,15 +222,20 @@ def _encoded(trace: Trace, rule: Rule, codecs: Mapping[str, Codec]) -> dict[str,
     rounding = StochasticRounding()
     return {
         name: codecs[name].encode(node, rounding)
-        for name, node in {rule.parameter: trace.parameter, **trace.slots}.items()
+        for name, node in {rule.parameter: trace.parameter, **trace.slots, **trace.vectors}.items()
     }
 
 
 @cached_with_rule
 def codecs_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Codec]:
     """Return the codecs of the parameter and of each slot, by name."""
-    slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in rule.trace(variant).slots}
-    return {rule.parameter: storage.of_parameter(), **slots}
+    trace = rule.trace(variant)
+    slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in trace.slots}
+    vectors = {
+        slot: storage.of_vector("row" if slot in rule.per_row else "column", rule.view or "first")
+        for slot in trace.vectors
+    }
+    return {rule.parameter: storage.of_parameter(), **slots, **vectors}
 
 
 def kind_of(which: PassKey) -> PassKind:

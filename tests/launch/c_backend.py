@@ -95,7 +95,7 @@ class CTable:
 
 def _arguments(item: Bound, arrays: Sequence[NDArray[Any]], sums: NDArray[np.float64]) -> list[Any]:
     """Return what the emitted function takes."""
-    row, kernel, scalars = item
+    row, kernel, scalars, _ = item
     plan, (rows, length, _) = kernel.plan, rows_of(arrays[0].shape)
     sizes = [rows, length] if plan.has_groups else [arrays[0].size]
     found: list[Any] = [ctypes.c_size_t(size) for size in sizes]

@@ -521,7 +521,7 @@ def test_states_of_others_are_refused() -> None:
 def test_a_number_has_no_format_and_is_in_the_table() -> None:
     x = np.ones(5000, np.float32)
     for make in (lambda **o: sr.Optimizer([x], RULES["layer_moment"], **o), _torch_made):
-        with pytest.raises(HyperparameterError, match="states names 'v', which is one number and has no format"):
+        with pytest.raises(HyperparameterError, match="states names 'v', which is not kept for each element"):
             make(states={"v": "8bit"})
         assert "m: 8bit, v: one float64" in make(states="8bit").describe()
 

@@ -299,8 +299,8 @@ def counted(theta, g, *, t: Positive, lr: Rate = 0.1):
 
 
 REMEDY = (
-    ", which says nothing about a slot; write FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor or nothing, "
-    r"and put a hyperparameter after the \*$"
+    ", which says nothing about a slot; write FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor, PerRow, "
+    r"PerColumn or nothing, and put a hyperparameter after the \*$"
 )
 WRONG: list[tuple[Callable[..., Any], str]] = [
     (two_first, "slots 'fast' and 'slow' are both FirstMoment, and a rule has one: .* leave the other without a role$"),

@@ -3,13 +3,13 @@
 The calling convention of every kernel is ``void kernel(ptr addresses, i64 start, i64 n, ptr scalars)``:
 ``addresses`` points to one pointer a plane and then to the ``WORDS``, ``scalars`` to the row of float64 scalars and
 then to the two keys of random bits, which are integers. ``start`` and ``n`` count elements, or groups in a plan
-that has groups; in a plan that has sums ``start`` is a multiple of a block. No fast-math flag appears, so LLVM keeps
-every rounding as written and vectorises only what gives the same bits.
+that has groups, or tiles in one that sees matrices; in a plan that has sums ``start`` is a multiple of a block. No
+fast-math flag appears, so LLVM keeps every rounding as written and vectorises only what gives the same bits.
 """
 
 from __future__ import annotations
 
-from steprule.backends import llvm_groups, llvm_sums
+from steprule.backends import llvm_groups, llvm_matrices, llvm_sums
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
@@ -74,7 +74,9 @@ def emit(plan: Plan) -> str:
     real = _REAL[plan.compute]
     head = _HEAD.format(title=plan.title, prelude="\n".join(f";   {line}" for line in plan.prelude.text.splitlines()))
     code = Code(plan)
-    if plan.has_groups:
+    if plan.view is not None:
+        body = llvm_matrices.shell(plan, code)
+    elif plan.has_groups:
         body = llvm_groups.shell(plan, code)
     elif plan.sums:
         body = llvm_sums.tiles(code)
@@ -82,7 +84,7 @@ def emit(plan: Plan) -> str:
         first, counters, last = map(indented, code.counters(0, "%start.low", "entry"))
         entry, loop = indented(code.entry()), indented(code.elements(0))
         body = _SHELL.format(entry=entry, first=first, head=counters, loop=loop, last=last)
-    if plan.sums:
+    if plan.sums and plan.view is None:
         body = llvm_sums.wrapped(plan, body)
     loops = "".join(llvm_groups.loops(plan)) if plan.has_groups else ""
     return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)

@@ -10,10 +10,14 @@ from steprule.compile import LANES, Const, Instruction, Plan, Ref, Sum, Value
 
 __all__ = ["WORDS", "Code", "indented"]
 
-WORDS = ("row_length", "groups_a_row", "first_index", "stream", "sums")
+WORDS = (
+    *("row_length", "groups_a_row", "first_index", "stream", "sums"),
+    *("matrix_rows", "matrix_columns", "row_sums", "column_sums"),
+)
 """What follows the addresses, as 64-bit integers: the elements of a row of the first axis, the groups of a row, the
 number that random bits give to the first element, the number of the tensor's stream of them, and the address of the
-sums, one row of float64 a block."""
+sums, one row of float64 a block. Where the tensor is seen as matrices these follow: the rows of a matrix, its columns,
+and the addresses of the partial sums of rows and columns (``launch/vectors.py`` has their shapes)."""
 
 _IR_TYPE = {
     "float16": "half",
@@ -172,18 +176,24 @@ class Code:
         return self._at("%group", phase, "")
 
     def _at(self, place: str, phase: int, access: str) -> list[str]:
-        elements = [(index, self._stored(index)) for index in self._touched(phase)]
+        elements = [(index, self.stored(index)) for index in self._touched(phase) if not self.is_of_row(index)]
         lines = [f"%e{i}.{phase} = getelementptr {kind}, {self._place(i, phase, place)}" for i, kind in elements]
         for index in self.plan.loads:
-            if self.plan.phase_of(index) == phase:
-                lines += self._load(index, phase, access)
+            if self.plan.phase_of(index) == phase and not self.is_of_row(index):
+                lines += self.load(index, phase, access)
         return [*lines, *self.instructions(phase), *self._stores(phase, access)]
 
     def _place(self, index: int, phase: int, place: str) -> str:
         """Return where a plane has its number: what shares an item has been taken apart by ``llvm_packs``."""
+        if self.plan.planes[index].per == "column":
+            return f"ptr %p{index}, i64 %column{phase}"
         return (
             f"ptr %pack{index}, i64 %i{phase}" if self.plan.planes[index].packing > 1 else f"ptr %p{index}, i64 {place}"
         )
+
+    def is_of_row(self, index: int) -> bool:
+        """Whether a plane has numbers of rows, which are loaded before the loop over elements."""
+        return self.plan.planes[index].per == "row"
 
     def instructions(self, phase: int) -> list[str]:
         """The body of one phase, but for maxima over a group and what is counted."""
@@ -205,12 +215,15 @@ class Code:
         return lines
 
     def sums(self, phase: int) -> list[str]:
-        """Add to the lanes of the sums of one phase; the lane is ``%i`` with the phase's number."""
+        """Add to the lanes of the sums of one phase; the lane is ``%i`` with the phase's number.
+
+        Those of sums over rows follow.
+        """
         lines: list[str] = []
-        for number, result in enumerate(self.plan.sums):
+        for number, result in enumerate((*self.plan.sums, *self.plan.row_sums)):
             if result.phase != phase:
                 continue
-            lines += self._widened(number, result, phase)
+            lines += self.widened(number, result, phase)
             lines += [
                 f"%j{number} = add i64 %i{phase}, {number * LANES}",
                 f"%b{number} = getelementptr double, ptr %sums, i64 %j{number}",
@@ -220,7 +233,7 @@ class Code:
             ]
         return lines
 
-    def _widened(self, number: int, result: Sum, phase: int) -> list[str]:
+    def widened(self, number: int, result: Sum, phase: int) -> list[str]:
         """Give what is added to a sum the name ``%d.`` with its number."""
         value = self.ref(result.value, phase)
         if self.plan.kind_of(result.value) == "bool":
@@ -252,8 +265,9 @@ class Code:
         body = index - len(self.plan.planes)
         return body >= 0 and self.plan.body[body].op == "group_max"
 
-    def _load(self, index: int, phase: int, access: str) -> list[str]:
-        plane, stored = self.plan.planes[index], self._stored(index)
+    def load(self, index: int, phase: int, access: str) -> list[str]:
+        """Load a number of a plane from ``%e`` with its index and the phase's number."""
+        plane, stored = self.plan.planes[index], self.stored(index)
         load = f"load {stored}, ptr %e{index}.{phase}, align {_BYTES[stored]}{access}"
         if stored == self._real:
             return [f"%v{index} = {load}"]
@@ -267,7 +281,7 @@ class Code:
         for store in self.plan.stores:
             if store.phase != phase:
                 continue
-            index, stored, value = store.plane, self._stored(store.plane), self.ref(store.value, phase)
+            index, stored, value = store.plane, self.stored(store.plane), self.ref(store.value, phase)
             if stored != self._real:
                 kind = self.plan.planes[index].kind
                 cut = f"trunc i32 {value}" if kind == "int" else f"fptrunc {self._real} {value}"
@@ -276,7 +290,8 @@ class Code:
             lines.append(f"store {stored} {value}, ptr %e{index}.{phase}, align {_BYTES[stored]}{access}")
         return lines
 
-    def _stored(self, index: int) -> str:
+    def stored(self, index: int) -> str:
+        """Return the type of a plane's items."""
         return _IR_TYPE[self.plan.planes[index].dtype]
 
     def _touched(self, phase: int | None = None) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import BLOCK, LANES, Plan
 
-__all__ = ["tiles", "wrapped"]
+__all__ = ["tiles", "tree", "wrapped"]
 
 _TILES = """\
 define internal void @step(ptr %addresses, i64 %offset, i64 %count, ptr %scalars, ptr %sums) alwaysinline #0 {{
@@ -143,11 +143,11 @@ def wrapped(plan: Plan, run: str) -> str:
         WORDS=LANES * len(plan.sums),
         BLOCK=BLOCK // LANES if plan.has_groups else BLOCK,
         place=len(plan.planes) + WORDS.index("sums"),
-        tree=indented(_tree()),
+        tree=indented(tree()),
     )
 
 
-def _tree() -> list[str]:
+def tree() -> list[str]:
     """Add the upper half of the lanes to the lower, until one is left."""
     half = LANES // 2
     kind = f"<{half} x double>"

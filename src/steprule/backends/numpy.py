@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from steprule.compile import BLOCK, ENCODED, LANES, Const, Plan, Ref, Store, Sum, Value, distinct
 from steprule.formats import GROUP
 
-__all__ = ["OPERATORS", "emit", "load"]
+__all__ = ["NUMPY", "OPERATORS", "emit", "load"]
 
 OPERATORS = {
     "add": "{0} + {1}",
@@ -41,7 +41,7 @@ OPERATORS = {
     "word_eq": "{0} == {1}",
 }
 """What Python's operators say on arrays, of JAX as well."""
-_NUMPY = {
+NUMPY = {
     **OPERATORS,
     "abs": "np.abs({0})",
     "sqrt": "np.sqrt({0})",
@@ -114,7 +114,9 @@ def block_sums(lanes):
 
 
 """
+_TILES = "from steprule.language.matrices import column_partials, row_partials, tile_partials"
 _OURS = (
+    *("column_partials", "row_partials", "tile_partials", "row_sums", "column_sums"),
     *("np", "math", "inf", "nan", "scalars", "kernel", "prelude", "to_groups", "from_groups", "rows_of"),
     *("to_lanes", "block_sums", "sums", "packed", "unpacked"),
 )
@@ -127,6 +129,11 @@ def emit(plan: Plan) -> str:
     of the tensor's stream of random bits. Where it has sums, it takes ``sums`` and fills it, one row per block, over
     the elements in C order: the arrays should be given in the order of their memory. Groups are along rows of the first
     axis, or the whole of an array that has no other.
+
+    Where the plan has a view, arrays of elements are given as arrays of matrices, and those of rows and columns so that
+    they are broadcast against them. Then ``sums`` has one row per tile, and sums over each row fill ``row_sums``, an
+    array of rows, blocks of columns, and sums; those over each column ``column_sums``, of blocks of rows, sums, and
+    columns.
     """
     writer = _Writer(plan)
     lines = writer.lines()
@@ -139,13 +146,14 @@ def emit(plan: Plan) -> str:
         "import numpy as np",
         "from math import inf, nan",
         f"from numpy import {plan.compute}",
+        *([_TILES] if plan.view is not None else []),
         "",
         "",
         plan.prelude.text,
         "",
         *([_HELPERS] if plan.has_groups else []),
         *([_PACKS] if plan.packings else []),
-        *([_SUMS] if plan.sums else []),
+        *([_SUMS] if plan.sums and plan.view is None else []),
         f"def kernel({arguments}):",
     ]
     return "\n".join([*header, *(f"    {line}" for line in lines)]) + "\n"
@@ -153,7 +161,8 @@ def emit(plan: Plan) -> str:
 
 def _named(plan: Plan) -> list[str]:
     """Return what the kernel takes besides arrays and scalars."""
-    return [*(["sums"] if plan.sums else []), *(["origin=(0, 0)"] if plan.inputs else [])]
+    along = ["row_sums", "column_sums"] if plan.view is not None else []
+    return [*(["sums"] if plan.sums else []), *along, *(["origin=(0, 0)"] if plan.inputs else [])]
 
 
 class _Writer:
@@ -184,10 +193,25 @@ class _Writer:
                 section = instruction.section
                 lines.append(f"# {section}")
             args = [self._ref(ref) for ref in instruction.args]
-            spelt = {**_NUMPY, **_INPUTS, "group_max": _GROUP_MAX}[instruction.op]
+            spelt = {**NUMPY, **_INPUTS, "group_max": _GROUP_MAX}[instruction.op]
             lines.append(f"x{index} = {spelt.format(*args, row=len(kinds))}")
-        lines += [f"sums[:, {number}] = list({self._sum(result)})" for number, result in enumerate(plan.sums)]
-        return [*lines, *(self._store(store) for store in plan.stores)]
+        lines += [*self._tile_sums()] if plan.view is not None else [*self._block_sums()]
+        return [*lines, *(self._store(store) for store in plan.stores)] or ["pass"]
+
+    def _block_sums(self) -> Iterator[str]:
+        for number, result in enumerate(self._plan.sums):
+            yield f"sums[:, {number}] = list({self._sum(result)})"
+
+    def _tile_sums(self) -> Iterator[str]:
+        plan = self._plan
+        of = (("sums[:, {0}]", plan.sums), ("row_sums[:, :, {0}]", plan.row_sums))
+        for (place, sums), function in zip(
+            (*of, ("column_sums[:, {0}]", plan.column_sums)),
+            ("tile_partials", "row_partials", "column_partials"),
+            strict=True,
+        ):
+            for number, result in enumerate(sums):
+                yield f"{place.format(number)} = {function}({self._wide(result)}{' ** 2' if result.is_squared else ''})"
 
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self.arrays[index]
@@ -216,10 +240,13 @@ class _Writer:
         return f"{array}[...] = {value}"
 
     def _sum(self, result: Sum) -> str:
-        # A value that does not depend on its element is the same number for all.
-        wide = f"np.broadcast_to({self._ref(result.value)}, {self._shape()}).astype(np.float64)"
+        wide = self._wide(result)
         lanes = f"np.where(live, {wide}, 0.0).reshape(-1, {LANES})" if self._plan.has_groups else f"to_lanes({wide})"
         return f"block_sums({lanes}{' ** 2' if result.is_squared else ''})"
+
+    def _wide(self, result: Sum) -> str:
+        # A value that does not depend on its element is the same number for all.
+        return f"np.broadcast_to({self._ref(result.value)}, {self._shape()}).astype(np.float64)"
 
     def _shape(self) -> str:
         return "live.shape" if self._plan.has_groups else f"{self.arrays[0]}.shape"

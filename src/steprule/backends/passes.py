@@ -29,11 +29,14 @@ def over_all(plan: Plan) -> bool:
 
 
 def check_known(plan: Plan, target: str) -> None:
-    """Refuse a plan that sums while it steps what the prelude takes: where preludes are computed before all else.
+    """Refuse a plan that a target has no words for: one that sees rows and columns, or sums what the prelude takes.
 
     Raises:
-        TargetError: when it does.
+        TargetError: for a plan with numbers of rows or columns, and for one that sums, while it steps, what the prelude
+            takes: there preludes are computed before all else.
     """
+    if plan.view is not None:
+        raise TargetError(f"{plan.title}: rows and columns of tensors are not written for {target} yet")
     if not set(plan.totals).isdisjoint(plan.prelude.arguments):
         raise TargetError(
             f"{plan.title}: {target} computes the numbers of a step before it, and this plan sums {plan.totals[0]} "

@@ -18,6 +18,7 @@ import numpy as np
 
 from steprule.backends.triton_code import Code
 from steprule.compile import BLOCK, LANES, Plan
+from steprule.errors import TargetError
 from steprule.formats import GROUP
 
 __all__ = ["WORDS", "chunk_of", "emit", "threads_of", "width_of"]
@@ -98,7 +99,13 @@ def threads_of(plan: Plan) -> int:
 
 
 def emit(plan: Plan) -> str:
-    """Return the text of the module that defines ``kernel``."""
+    """Return the text of the module that defines ``kernel``.
+
+    Raises:
+        TargetError: for a plan that sees the rows and columns of tensors.
+    """
+    if plan.view is not None:
+        raise TargetError(f"{plan.title}: rows and columns of tensors are not written for Triton yet")
     code = Code(plan)
     head = _HEAD.format(title=plan.title, prelude="\n".join(f"    {line}" for line in plan.prelude.text.splitlines()))
     writer = _Sums(code) if plan.sums else _Groups(code) if plan.has_groups else _Elements(code)

@@ -15,6 +15,7 @@ from steprule.compile.ir import (
     Store,
     Sum,
     Value,
+    Vectors,
 )
 from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, assignments, distinct
@@ -35,6 +36,7 @@ __all__ = [
     "Store",
     "Sum",
     "Value",
+    "Vectors",
     "assignments",
     "distinct",
     "make_plan",

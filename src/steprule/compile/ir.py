@@ -10,8 +10,9 @@ import numpy as np
 from steprule.compile.prelude import Parts, Prelude, split
 from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
+from steprule.language.matrices import View
 from steprule.language.ops import OPS, Kind
-from steprule.language.sums import ALL, BLOCK, LANES, SIZE
+from steprule.language.sums import ALL, BLOCK, LANES, SIZE, SIZES
 
 __all__ = [
     "ALL",
@@ -29,9 +30,10 @@ __all__ = [
     "Store",
     "Sum",
     "Value",
+    "Vectors",
 ]
 
-Per = Literal["element", "group"]
+Per = Literal["element", "group", "row", "column"]
 ENCODED = "encode: how a slot is stored until the next step; a subnormal number of its format becomes 0."
 """What texts that have such parts say of them in their head."""
 
@@ -91,6 +93,11 @@ class Plane:
         return 8 * np.dtype(self.dtype).itemsize // self.packing
 
     @property
+    def phase(self) -> Literal["element", "group"]:
+        """What a kernel runs for where it reads it: what rows and columns have is read for elements."""
+        return "group" if self.per == "group" else "element"
+
+    @property
     def is_elementwise(self) -> bool:
         """Whether it has an item for each element, so that its shape is the parameter's."""
         return self.per == "element" and self.packing == 1
@@ -120,11 +127,39 @@ class Store:
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum over elements, in float64: of a value, of its square, or of how often a condition holds."""
+    """A sum over elements, in float64: of a value, of its square, or of how often a condition holds.
+
+    Sums over each row or column have a ``name``, and the ``word`` that says what they come to.
+    """
 
     value: Ref
     is_squared: bool = False
     phase: int = 0
+    name: str = ""
+    word: str = "total"
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Operations on numbers of rows, of columns, and of matrices, in the type of the plan's arithmetic.
+
+    Value k is the input k, then the results of the body. An input is a slot, a sum over each row or column that a plan
+    before has taken, or what such a plan has hoisted, by the name of the plane. Beside the operations on elements there
+    are words for sums of numbers of rows over each column, and of columns over each row: ``"mean.column"``.
+
+    Attributes:
+        inputs: their names.
+        body: the operations.
+        hoisted: what the plan's scratch planes hold, in their order.
+        slots: the new values of slots, by the place of their plane.
+        totals: what is summed over the tensor, and whether it is squared.
+    """
+
+    inputs: tuple[str, ...]
+    body: tuple[Instruction, ...]
+    hoisted: tuple[Ref, ...] = ()
+    slots: tuple[tuple[int, Ref], ...] = ()
+    totals: tuple[tuple[Ref, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +183,10 @@ class Plan:
     depend on them, and are computed when it has run.
 
     ``per_tensor`` names the slots that are a number of each tensor.
+
+    Where there is a ``view``, the tensor is seen as matrices, and walked tile by tile (``language.matrices``), for sums
+    over the tensor as well. Before the pass over elements, ``vectors`` are computed; the last ``scratch`` planes, which
+    the launch makes, hold what elements take of them. Planes of slots of rows and columns are not read by elements.
     """
 
     title: str
@@ -163,11 +202,32 @@ class Plan:
 
     per_tensor: tuple[str, ...] = ()
 
+    view: View | None = None
+    vectors: Vectors | None = None
+    scratch: int = 0
+    row_sums: tuple[Sum, ...] = ()
+    column_sums: tuple[Sum, ...] = ()
+
+    @property
+    def kept_planes(self) -> tuple[Plane, ...]:
+        """The planes that are a parameter's, its gradient's, or kept between steps."""
+        return self.planes[: len(self.planes) - self.scratch]
+
+    @property
+    def width(self) -> int:
+        """How many sums over the tensor, or over all, it gives."""
+        return len(self.sums) + (len(self.vectors.totals) if self.vectors else 0)
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The names of the sizes that the prelude may take."""
+        return (SIZE,) if self.view is None else SIZES
+
     @property
     def late_arguments(self) -> tuple[str, ...]:
         """The names of what the prelude may take of a tensor: its size, sums over it so far, numbers kept of it."""
         totals = (name for plan in self.before for name in plan.tensor_totals)
-        return SIZE, *totals, *self.per_tensor
+        return *self.sizes, *totals, *self.per_tensor
 
     @cached_attribute
     def tensor_totals(self) -> tuple[str, ...]:
@@ -208,20 +268,21 @@ class Plan:
     @property
     def sees_elements_alone(self) -> bool:
         """Whether it needs one pass and no number of a tensor or of all."""
-        return not (self.before or self.totals or self.is_per_tensor or self.asks_for_all)
+        return not (self.before or self.totals or self.is_per_tensor or self.asks_for_all or self.view)
 
     @property
     def loads(self) -> tuple[int, ...]:
         """The planes that are read."""
         refs = [ref for instruction in self.body for ref in instruction.args]
-        refs += [store.value for store in self.stores] + [result.value for result in self.sums]
+        sums = (*self.sums, *self.row_sums, *self.column_sums)
+        refs += [store.value for store in self.stores] + [result.value for result in sums]
         used = {ref.index for ref in refs if isinstance(ref, Value)}
         return tuple(index for index in range(len(self.planes)) if index in used)
 
     @cached_attribute
     def has_groups(self) -> bool:
         """Whether the plan is for groups of elements."""
-        return not all(plane.is_elementwise for plane in self.planes)
+        return any(plane.per == "group" or plane.packing > 1 for plane in self.planes)
 
     @property
     def packings(self) -> list[int]:
@@ -237,7 +298,7 @@ class Plan:
         """Return the phase in which a value comes to be."""
         if index >= len(self.planes):
             return self.body[index - len(self.planes)].phase
-        return self.phases.index(self.planes[index].per)
+        return self.phases.index(self.planes[index].phase)
 
     def kind_of(self, ref: Ref) -> Kind:
         """Return what kind of value a reference is to."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from steprule.language.functions import DERIVED, everywhere, sqrt
-from steprule.language.node import Node, constant, is_number, symbol
-from steprule.language.sums import ALL, SIZE, SUMS, TOTAL
+from steprule.language.matrices import Along
+from steprule.language.node import VECTOR, Node, constant, is_number, symbol
+from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, COLUMN, IN_COLUMN, IN_ROW, ROW, SIZE, SUMS, TOTAL
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
@@ -28,13 +29,18 @@ def _decided(op: str, args: tuple[Node, ...]) -> Node | None:
     return known[0] if truth else other
 
 
+_COUNTS = {"row": ALL_ROWS, "column": ALL_COLUMNS}
+"""What counts that of which a sum over the tensor is, where it is not elements."""
+
+
 class Lowering:
     """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay.
 
-    What is summed over elements is cut off: a number of the host stands in its place.
+    What is summed over elements is cut off: a number of the host stands in its place, or one of each row or column.
 
     Attributes:
         totals: what is summed, by the name of that number; those that others depend on come first.
+        along: the words of those over each row or column, by name, as the name says.
         squared: the names of those that are squared.
     """
 
@@ -42,8 +48,9 @@ class Lowering:
         """Take expressions that stand in the place of symbols, by the symbols' names."""
         self._shared: dict[tuple[object, ...], Node] = {}
         self._lowered: dict[Node, Node] = {}
-        self._names: dict[tuple[Node, bool, str], str] = {}
+        self._names: dict[tuple[Node, str, str], str] = {}
         self.totals: dict[str, Node] = {}
+        self.along: dict[str, str] = {}
         self.squared: set[str] = set()
         self._stands_for: dict[str, Node] = {}
         # These may have symbols of the same names, which stand for themselves.
@@ -79,12 +86,14 @@ class Lowering:
 
     def _of_sums(self, node: Node, summed: Node) -> Node:
         """Return what a word for a sum comes to: an expression of a sum, and of the number of elements."""
+        if node.name in ("row", "column"):
+            return self._along(node, summed, "row" if node.name == "row" else "column")
         prefix = ALL if node.name == "all" else ""
-        count = symbol(f"{prefix}{SIZE}", "host")
+        count = symbol(f"{prefix}{_COUNTS.get(node.args[0].stage, SIZE)}", "host")
         if node.op == "size":
             return count
         is_squared = node.op in ("norm", "rms")
-        key = (summed, is_squared, prefix)
+        key = (summed, str(is_squared), prefix)
         name = self._names.setdefault(key, f"{prefix}{TOTAL}{len(self._names)}")
         self.totals[name] = summed
         if is_squared:
@@ -93,9 +102,25 @@ class Lowering:
         averaged = found / count if node.op in ("mean", "rms") else found
         return sqrt(averaged) if is_squared else averaged
 
+    def _along(self, node: Node, summed: Node, over: Along) -> Node:
+        """Return what a word for a sum over each row or column comes to: a symbol, or of vectors the word itself."""
+        if node.op == "size":
+            return symbol(IN_ROW if over == "row" else IN_COLUMN, "host")
+        if summed.stage in VECTOR:
+            same = self._shared.setdefault(
+                (node.op, over, id(summed)), Node(node.op, (summed,), stage="matrix", name=over)
+            )
+            self._lowered[same] = same  # which is no word to be cut off
+            return same
+        name = self._names.setdefault((summed, node.op, over), f"{ROW if over == 'row' else COLUMN}{len(self._names)}")
+        self.totals[name], self.along[name] = summed, node.op
+        if node.op in ("norm", "rms"):
+            self.squared.add(name)
+        return symbol(name, over)
+
     def _of_its_stage(self, decided: Node, node: Node) -> Node:
-        """Return what a choice comes to as a number of every element, where it is one of elements."""
-        if decided.kind != "float" or decided.stage != "host" or node.stage != "element":
+        """Return what a choice comes to as a number of every element, row or column, where it is one of these."""
+        if decided.kind != "float" or decided.stage != "host" or is_number(node):
             return decided
-        element = next(below for below in postorder([node]) if below.op == "symbol" and below.stage == "element")
-        return self(everywhere(decided, self._lowered[element]))
+        like = next((below for below in postorder([node]) if below is not node and below.stage == node.stage), None)
+        return decided if like is None else self(everywhere(decided, self._lowered[like]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from steprule.compile.ir import Const, Instruction, Per, Plane, Ref, Scalar, Value
 from steprule.language.node import Node
@@ -12,12 +12,14 @@ from steprule.language.walk import postorder
 
 __all__ = ["Phases"]
 
-Step: TypeAlias = tuple[int, Per]
+Step: TypeAlias = tuple[int, Literal["element", "group"]]
 """After how many maxima over the group something is computed, and whether for each element or once a group."""
 
 
 class Phases:
     """The body of a plan, phase by phase.
+
+    Numbers of rows and columns that are ``hoisted`` are read from a plane.
 
     A value is computed in the first phase in which it can be. What a later phase needs of it is kept, but for values
     that follow from one other value alone by a few operations (its bits, its sign, whether it is zero): these are
@@ -28,17 +30,25 @@ class Phases:
         phases: what each phase runs for.
     """
 
-    def __init__(self, planes: Sequence[Plane], stored: Mapping[str, Node], sections: Mapping[Node, str]) -> None:
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        stored: Mapping[str, Node],
+        sections: Mapping[Node, str],
+        hoisted: Mapping[Node, tuple[str, Per]] | None = None,
+    ) -> None:
         self._index = {plane.name: index for index, plane in enumerate(planes)}
-        self._per = {plane.name: plane.per for plane in planes}
+        self._phase = {plane.name: plane.phase for plane in planes}
+        self._hoisted = hoisted or {}
         self._stored = stored
         self._sections = sections
         # What belongs together stands together; of what is used nothing comes after its use.
         order_of = {section: place for place, section in enumerate(dict.fromkeys(sections.values()))}
-        order = sorted(postorder(stored.values()), key=lambda node: order_of[sections[node]])
+        nodes = postorder(stored.values(), self._hoisted)
+        order = sorted(nodes, key=lambda node: order_of[sections[node]])
         self._steps = _steps(order)
         self._from_one = _followers(order)
-        found = {*self._steps.values(), *((0, plane.per) for plane in planes)}
+        found = {*self._steps.values(), *((0, plane.phase) for plane in planes)}
         # A group's own numbers come before those of its elements.
         self._order = sorted(found, key=lambda step: (step[0], step[1] == "element"))
         self.phases: tuple[Per, ...] = tuple(per for _, per in self._order)
@@ -63,7 +73,7 @@ class Phases:
     def step_of_store(self, plane: str) -> Step:
         """Return when a plane can be written, or a sum be taken."""
         level = self._steps.get(self._stored[plane], (0, "element"))[0]
-        return level, self._per.get(plane, "element")  # a sum is over elements
+        return level, self._phase.get(plane, "element")  # a sum is over elements
 
     def ref(self, node: Node, step: Step) -> Ref:
         """Return how an instruction of a step refers to a value."""
@@ -71,8 +81,8 @@ class Phases:
             return Const(node.value if node.kind == "int" else float(node.value), node.kind)
         if node.stage == "host":
             return Scalar(self._scalars.setdefault(node, len(self._scalars)))
-        if node.op == "symbol":
-            return Value(self._index[node.name])
+        if node in self._hoisted or node.op == "symbol":
+            return Value(self._index[self._hoisted[node][0] if node in self._hoisted else node.name])
         at = (node, step) if (node, step) in self._values else (node, self._step_of(node))
         return Value(self._values[at])
 
@@ -97,7 +107,7 @@ class Phases:
         return computed
 
     def _need(self, node: Node, step: Step, computed: dict[Node, set[Step]]) -> None:
-        if node.stage == "host":
+        if node.stage == "host" or node in self._hoisted:
             return
         again = step[1] == "element" and node in self._from_one
         computed[node].add(step if again else self._step_of(node))

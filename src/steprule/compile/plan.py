@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from steprule.compile.ir import ALL, SIZE, Plan, Plane, Store, Sum
+from steprule.compile.ir import Per, Plan, Plane, Store, Sum
 from steprule.compile.lower import Lowering
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import NEVER_RAISES, make_prelude
+from steprule.compile.vectors import hoisted_in, make_vectors, scratch_planes
 from steprule.language.bits import INPUTS
-from steprule.language.node import Node
+from steprule.language.matrices import View
+from steprule.language.node import VECTOR, Node
+from steprule.language.sums import ALL, COLUMN, ROW, SIZE, SIZES
 from steprule.language.walk import postorder, symbols_in
 
 __all__ = ["make_plan"]
@@ -27,6 +30,7 @@ def make_plan(
     arguments: tuple[str, ...],
     sums: Sequence[tuple[Node, bool]] = (),
     per_tensor: tuple[str, ...] = (),
+    view: View | None = None,
     rides: bool = True,
 ) -> Plan:
     """Return the plan that computes ``outputs`` and ``sums`` from the ``planes``, with the plans that come before it.
@@ -43,33 +47,81 @@ def make_plan(
         sums: what is summed over the elements, and whether it is squared.
         per_tensor: the arguments that are numbers of the tensor.
         rides: whether sums that only scalar slots ask for are taken while the plan steps, not in a pass before.
+        view: how the tensor is seen as matrices; None where it is not.
     """
     lower = Lowering(decoded)
-    stored = {name: lower(node) for name, node in outputs.items()}
+    lowered = {name: lower(node) for name, node in outputs.items()}
+    of_vectors = {plane.name for plane in planes if plane.per in ("row", "column")}
+    stored = {name: node for name, node in lowered.items() if name not in of_vectors}
+    slots = {name: node for name, node in lowered.items() if name in of_vectors}
     hosts = {name: lower(node) for name, node in scalar_slots.items()}
     summed = {f"sum {index}": lower(node) for index, (node, _) in enumerate(sums)}
     squares = {name for name, (_, is_squared) in zip(summed, sums, strict=True) if is_squared}
+    sizes = (SIZE,) if view is None else SIZES
 
-    def made(title: str, stored: Mapping[str, Node], summed: Mapping[str, Node], hosts: Mapping[str, Node]) -> Plan:
-        split = Phases(planes, {**stored, **summed}, _sections(lower, decoded, computed, stored, summed))
+    def made(
+        title: str,
+        stored: Mapping[str, Node],
+        summed: Mapping[str, Node],
+        hosts: Mapping[str, Node],
+        slots: Mapping[str, Node],
+    ) -> Plan:
+        """Return a plan; what is ``summed`` of rows and columns comes last."""
+        of_elements = {name: node for name, node in summed.items() if node.stage not in VECTOR or name in read}
+        totals = [(node, name in lower.squared) for name, node in summed.items() if name not in of_elements]
+        roots = {**stored, **of_elements}
+        known = {node: name for node, (name, _) in names.items()}
+        hoisted = hoisted_in(roots.values(), names)
+        own = (*planes, *scratch_planes((names[node] for node in hoisted), compute))
+        sections = _sections(lower, decoded, computed, stored, summed)
+        split = Phases(own, roots, sections, {node: names[node] for node in hoisted})
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
-        results = tuple(_sum(split, name, node, name in squares | lower.squared) for name, node in summed.items())
+        results = tuple(
+            replace(_sum(split, name, node, name in squares | lower.squared), name=name, word=lower.along[name])
+            if name in lower.along
+            else _sum(split, name, node, name in squares | lower.squared)
+            for name, node in of_elements.items()
+        )
+        named = zip(of_elements, results, strict=True)
+        places = [(index, slots[plane.name]) for index, plane in enumerate(planes) if plane.name in slots]
+        vectors = make_vectors(lambda node: split.ref(node, (0, "element")), known, hoisted, places, totals)
         row = split.row
-        taken = [name for name in (*lower.totals, SIZE, ALL + SIZE) if name in symbols_in([*row, *hosts.values()])]
+        taken = [name for name in (*lower.totals, *sizes, ALL + SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))
+        along = {name: result for name, result in named if result.name}
         return Plan(
-            title, compute, planes, tuple(split.body), stores, prelude, split.phases, results, per_tensor=per_tensor
+            title,
+            compute,
+            own,
+            tuple(split.body),
+            stores,
+            prelude,
+            split.phases,
+            tuple(result for result in results if not result.name),
+            per_tensor=per_tensor,
+            view=view,
+            vectors=None if view is None else vectors,
+            scratch=len(hoisted),
+            row_sums=tuple(own for name, own in along.items() if name.startswith(ROW)),
+            column_sums=tuple(own for name, own in along.items() if name.startswith(COLUMN)),
         )
 
+    read, names = set(summed), dict[Node, tuple[str, Per]]()
     before: tuple[Plan, ...] = ()
-    step = [*stored.values(), *summed.values()]
+    step = [*stored.values(), *slots.values(), *summed.values()]
     needed = _needed([*step, *hosts.values()], lower.totals)
-    riding = _riding(step, hosts, needed) if stored and rides else ()
-    for names in _levels({name: node for name, node in needed.items() if name not in riding}):
-        plan = made(f"sums of {title}", {}, {name: needed[name] for name in names}, {})
-        before += (replace(plan, before=before, totals=names),)
-    last = made(title, stored, {**summed, **{name: needed[name] for name in riding}}, hosts)
+    riding = _riding(step, hosts, needed, lower.along) if stored and rides else ()
+    for level in _levels({name: node for name, node in needed.items() if name not in riding}):
+        plan = made(f"sums of {title}", {}, {name: needed[name] for name in level}, {}, {})
+        before += (replace(plan, before=before, totals=_in_order(level, needed, lower.along)),)
+    last = made(title, stored, {**summed, **{name: needed[name] for name in riding}}, hosts, slots)
     return replace(last, before=before, totals=riding)
+
+
+def _in_order(names: Iterable[str], totals: Mapping[str, Node], along: Container[str]) -> tuple[str, ...]:
+    """Return the names of sums over the tensor as a plan gives them: those over elements first."""
+    own = [name for name in names if name not in along]
+    return (*(n for n in own if totals[n].stage not in VECTOR), *(n for n in own if totals[n].stage in VECTOR))
 
 
 def _store(split: Phases, name: str, node: Node, planes: Sequence[Plane]) -> Store:
@@ -91,13 +143,16 @@ def _needed(roots: Iterable[Node], totals: Mapping[str, Node]) -> dict[str, Node
     return {name: node for name, node in totals.items() if name in names}
 
 
-def _riding(step: Sequence[Node], slots: Mapping[str, Node], totals: Mapping[str, Node]) -> tuple[str, ...]:
+def _riding(
+    step: Sequence[Node], slots: Mapping[str, Node], totals: Mapping[str, Node], along: Container[str]
+) -> tuple[str, ...]:
     """Return the names of the sums that are taken while the step is: nothing but the next step asks for them.
 
     What is made of them is computed when the arrays have moved, so that it must not fail.
     """
     riding = totals.keys() - _needed(step, totals).keys()
     riding -= symbols_in(totals[name] for name in riding)
+    riding = {name for name in riding if name not in along and totals[name].stage not in VECTOR}
     for node in postorder(slots.values()) if riding else ():
         if node.args and node.op not in NEVER_RAISES:
             riding -= symbols_in([node])

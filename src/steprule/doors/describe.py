@@ -78,7 +78,8 @@ def line(
     state = [part for value, codec in codecs.items() for part in codec.planes if value != parameter or part.suffix]
     beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in state)
     weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
-    slots = [f"{name}: {codec.name}" for name, codec in codecs.items() if name != parameter]
+    of = {name: "" if codec.is_elementwise else f" a {codec.planes[0].per}" for name, codec in codecs.items()}
+    slots = [f"{name}: {codec.name}{of[name]}" for name, codec in codecs.items() if name != parameter]
     slots += [f"{name}: one float64" for name in numbers]
     text = f"{', '.join([*weights, *slots]) or 'none'}{' (small)' if storage.is_small else ''}"
     kept = beside * (2 if is_complex else 1) + 8 * len(numbers)

@@ -35,23 +35,21 @@ def like(parameter: Array, dtype: str, value: float, what: str, order: Literal["
     Raises:
         HyperparameterError: when the type of the slot cannot hold the value it starts at.
     """
-    check_start(value, dtype, what)
-    if abs(value) < float(np.finfo(dtype).smallest_normal):
-        value = 0.0  # as a step would store it
     slot: Array = np.empty_like(parameter, dtype=dtype, order=order, subok=False)
-    slot[...] = value
+    slot[...] = check_start(value, dtype, what)
     return slot
 
 
-def check_start(value: float, dtype: str, what: str) -> None:
-    """Check that a type can hold what a slot starts at.
+def check_start(value: float, dtype: str, what: str) -> float:
+    """Return what a slot of a type starts at, as a step would store it: a subnormal number is zero.
 
     Raises:
-        HyperparameterError: when it cannot.
+        HyperparameterError: when the type cannot hold it.
     """
     largest = float(np.finfo(dtype).max)
     if abs(value) > largest:
         raise HyperparameterError(f"{what} starts at {value!r}, more than {dtype} can hold; the largest is {largest}")
+    return 0.0 if abs(value) < float(np.finfo(dtype).smallest_normal) else value
 
 
 def check_parameter(leaf: object, place: str) -> Array:

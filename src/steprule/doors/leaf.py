@@ -85,6 +85,10 @@ def make_state(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
     for name, codec in kernel.codecs.items():
         if name not in kernel.slots:
             fresh = {p.suffix: np.zeros(shape_of(p, array.shape), p.dtype) for p in codec.planes if p.suffix}
+        elif not codec.is_elementwise:
+            (spec,) = codec.planes
+            start = check_start(group.start_of(name), spec.dtype, f"{name}{group.place}")
+            fresh = {"": np.full(shape_of(spec, array.shape), start, spec.dtype)}
         elif codec.is_plain:
             fresh = {"": like(array, codec.planes[0].dtype, group.start_of(name), f"{name}{group.place}", order)}
         else:

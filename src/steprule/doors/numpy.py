@@ -117,7 +117,10 @@ class Optimizer(Stepping):
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
         formats = [
             Formats.of(
-                **{**wanted, **group.formats}, slots=self.rule.element_slots, where=place, numbers=self.rule.numbers
+                **{**wanted, **group.formats},
+                slots=self.rule.element_slots,
+                where=place,
+                numbers=self.rule.numbers | self.rule.vectors,
             )
             for group, place in zip(groups, places, strict=True)
         ]

@@ -13,6 +13,7 @@ import numpy as np
 from steprule.formats.plain import flush
 from steprule.formats.rounding import Rounding
 from steprule.language.bits import round_to_half
+from steprule.language.matrices import View, kept_shape
 
 __all__ = ["CODING", "EARLIER_CODING", "GROUP", "Codec", "PlaneSpec", "Planes", "plain", "rows_of", "shape_of"]
 
@@ -35,12 +36,14 @@ class PlaneSpec:
         dtype: NumPy's name of its items' type.
         per: what it has a number for.
         packing: how many numbers an item has: of neighbours in a row, the first in the lowest bits. 1, 2, 4 or 8.
+        view: how the value's tensor is seen, where the numbers are those of rows or columns of matrices.
     """
 
     suffix: str
     dtype: str
-    per: Literal["element", "group"] = "element"
+    per: Literal["element", "group", "row", "column"] = "element"
     packing: int = 1
+    view: View = "first"
 
     @property
     def kind(self) -> str:
@@ -82,6 +85,11 @@ class Codec:
         return len(self.planes) == 1 and self.planes[0].dtype.startswith("float")
 
     @property
+    def is_elementwise(self) -> bool:
+        """Whether it has numbers for every element, or for groups of them, and not for rows or columns."""
+        return self.planes[0].per in ("element", "group")
+
+    @property
     def is_coded(self) -> bool:
         """Whether its first plane holds codes, which whoever does not know the format would take for numbers."""
         return "float" not in self.planes[0].kind
@@ -112,21 +120,27 @@ def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
 def shape_of(spec: PlaneSpec, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a plane for an array of this shape. No item, and no group, has elements of two rows."""
     rows, length, groups = rows_of(shape)
+    if spec.per == "row" or spec.per == "column":
+        return kept_shape(shape, spec.per, spec.view)
     if spec.per == "group":
         return rows, groups
     return tuple(shape) if spec.packing == 1 else (rows, -(-length // spec.packing))
 
 
 @functools.cache
-def plain(dtype: str, flushes: bool) -> Codec:
+def plain(
+    dtype: str, flushes: bool, per: Literal["element", "row", "column"] = "element", view: View = "first"
+) -> Codec:
     """Return one plane of a floating-point type, rounded to nearest.
 
     Args:
         dtype: ``float16``, ``float32`` or ``float64``.
         flushes: whether numbers below the smallest normal one become zero, as in slots.
+        per: what it has a number for.
+        view: how the tensor is seen where that is a row or a column.
     """
 
     def encode(value: Any, rounding: Rounding) -> dict[str, Any]:
         return {"": flush(value, dtype) if flushes else value}
 
-    return Codec(dtype, (PlaneSpec("", dtype),), lambda planes: planes[""], encode)
+    return Codec(dtype, (PlaneSpec("", dtype, per, view=view),), lambda planes: planes[""], encode)

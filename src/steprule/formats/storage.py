@@ -11,6 +11,7 @@ from steprule.formats.codec import Codec, plain
 from steprule.formats.plain import Format
 from steprule.formats.registry import SLOT_FORMATS, STATES
 from steprule.formats.weights import WEIGHTS, weights
+from steprule.language.matrices import Along, View
 
 __all__ = [
     "MIN_ELEMENTS",
@@ -69,6 +70,10 @@ class Storage:
         """Return the codec of the gradient: that of a parameter of its type."""
         return weights((self.gradient or self.parameter).name, "nearest")
 
+    def of_vector(self, per: Along, view: View) -> Codec:
+        """Return the codec of a slot of rows or columns."""
+        return plain(self.parameter.compute, self.flushes, per, view)
+
     def of_slot(self, slot: str, non_negative: bool) -> Codec:
         """Return the codec of a slot."""
         chosen = SLOT_FORMATS.get(dict(self.slots).get(slot, "float32"))
@@ -99,7 +104,7 @@ class Formats:
         where: str = "",
         numbers: Collection[str] = (),
     ) -> Formats:
-        """Return the checked choice for a rule with these slots, and with others that are one number.
+        """Return the checked choice for a rule with these slots, and with others that have no number for each element.
 
         Raises:
             HyperparameterError: for a format or a slot that does not exist.
@@ -108,7 +113,7 @@ class Formats:
         for slot, name in by_slot.items():
             if slot in numbers:
                 raise HyperparameterError(
-                    f"states names {slot!r}, which is one number and has no format{where}; remove it"
+                    f"states names {slot!r}, which is not kept for each element and has no format{where}; remove it"
                 )
             if slot not in slots:
                 raise HyperparameterError(

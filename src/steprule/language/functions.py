@@ -83,13 +83,21 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         condition = (condition & 1) != 0
     module, elements = namespace(condition, a, b), _elements.get()
     if elements is not None and _is_number(a) and _is_number(b):
-        a = module.full_like(elements, a)  # of its own type NumPy would take float64, torch its default
+        a = _like(elements, condition, a, module)  # of its own type NumPy would take float64, torch its default
     # torch makes a tensor of a number in `where`: one that a subclass may not know, and that is not fake among fakes.
     if hasattr(b, "masked_fill") and _is_number(a):
         return b.masked_fill(condition, a)
     if hasattr(a, "masked_fill") and _is_number(b):
         return a.masked_fill(~condition, b)
     return module.where(condition, a, b)
+
+
+def _like(elements: Any, condition: Any, number: float, module: Any) -> Any:
+    """Return a number in the type of the elements, everywhere where there is a condition: at each, or each row."""
+    if elements.shape == condition.shape:
+        return module.full_like(elements, number)
+    new_full = getattr(elements, "new_full", None)
+    return new_full(condition.shape, number) if new_full else module.full(condition.shape, number, elements.dtype)
 
 
 def _maximum(a: Any, b: Any) -> Any:

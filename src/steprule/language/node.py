@@ -2,8 +2,10 @@
 
 A node has a stage. ``host`` nodes depend on hyperparameters and the step number alone and are computed once a step in
 Python's float64, ``all`` nodes also on sums over all tensors; ``tensor`` nodes depend on sums over a tensor as well,
-and are computed alike, once a tensor; ``element`` nodes are computed for every element, ``group`` nodes, of storage
-formats, for neighbouring elements.
+and are computed alike, once a tensor. ``row`` and ``column`` nodes are computed for each row or column of a tensor seen
+as matrices, in the type of its elements, and ``matrix`` nodes are the same for all of a matrix; what depends on numbers
+of rows and of columns has a value for every element, as ``element`` nodes have. ``group`` nodes, of storage formats,
+are computed for neighbouring elements.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from steprule.errors import RuleError
 from steprule.language.no_value import NoValue
 from steprule.language.ops import OF_WORDS, OPS, Kind
 
-__all__ = ["Node", "Operand", "Stage", "apply", "constant", "host_call", "is_number", "symbol"]
+__all__ = ["VECTOR", "Node", "Operand", "Stage", "apply", "constant", "host_call", "is_number", "symbol"]
 
-Stage = Literal["host", "all", "tensor", "group", "element"]
+Stage = Literal["host", "all", "tensor", "matrix", "row", "column", "group", "element"]
 _STAGES = get_args(Stage)
+VECTOR: tuple[Stage, ...] = ("matrix", "row", "column")
+"""The stages of what is computed for rows and columns."""
 Operand: TypeAlias = "Node | float"
 _CONDITIONS = ("and", "or", "not")
 
@@ -230,7 +234,8 @@ def apply(op: str, *operands: object, takes: tuple[Kind, ...] | None = None, giv
 
 
 def _latest(args: tuple[Node, ...]) -> Stage:
-    return max((arg.stage for arg in args), key=_STAGES.index)
+    stages = {arg.stage for arg in args}
+    return "element" if {"row", "column"} <= stages else max(stages, key=_STAGES.index)
 
 
 def is_number(node: Node) -> bool:
@@ -261,7 +266,7 @@ def _power(base: Operand, exponent: Operand) -> Node:
     left, right = _node(base), _node(exponent)
     if is_number(left) and is_number(right):
         return Node("pow", (left, right), stage=_latest((left, right)))
-    if left.stage == "element" and right.op == "const" and right.value == 2:
+    if not is_number(left) and right.op == "const" and right.value == 2:
         return apply("mul", left, left)
     raise RuleError(
         f"{left!r} ** {right!r} on elements is not exact in every library. Only **2 is an operation "

@@ -12,22 +12,31 @@ with groups, element i of a group adds to lane i.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule.errors import RuleError
+from steprule.language.adding import BLOCK, LANES, lanes_added, rounded_once
 from steprule.language.functions import namespace, sqrt
-from steprule.language.node import Node
+from steprule.language.matrices import along, axes_of, matrix_shape, tile_partials, view
+from steprule.language.node import Node, Stage, is_number
 
 __all__ = [
     "ALL",
+    "ALL_COLUMNS",
+    "ALL_ROWS",
     "BLOCK",
+    "COLUMN",
+    "HOISTED",
+    "IN_COLUMN",
+    "IN_ROW",
     "LANES",
+    "ROW",
     "SIZE",
+    "SIZES",
     "SUMS",
     "TOTAL",
     "Over",
@@ -39,56 +48,81 @@ __all__ = [
     "total",
 ]
 
-LANES, BLOCK = 128, 16_384
 SIZE, TOTAL, ALL = "_size", "_total", "_all"
 """What preludes call the number of elements of a tensor (1 where it has none), and, with a number, sums over it; with
 ``ALL`` before, those over all tensors."""
-Over = Literal["tensor", "all"]
-"""Over what a sum is taken: the tensor that is stepped, or all tensors of the optimizer that have a gradient."""
+IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS = "_size_row", "_size_column", "_size_rows", "_size_columns"
+"""What preludes call the elements of a row and of a column, and the rows and the columns of a tensor; 1 for none."""
+SIZES = (SIZE, IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS)
+ROW, COLUMN, HOISTED = "_row", "_column", "_of_"
+"""What plans call, with a number, sums over each row and over each column, and how they call what elements take of such
+numbers."""
+Over = Literal["tensor", "all", "row", "column"]
+"""Over what a sum is taken: the tensor that is stepped, all tensors of the optimizer that have a gradient, each row, or
+each column."""
 
 
 def total(x: Any, over: Over = "tensor") -> Any:
-    """Return the sum of ``x`` over the elements, in float64: one number.
+    """Return the sum of ``x`` over the elements, in float64: one number, or one of each row or column.
 
     On a NumPy array of real numbers it is a Python float, in the order that the module describes; on arrays of other
-    libraries it is in their order. An array is all there is: over the tensor and over all are the same.
+    libraries it is in their order. An array is all there is: over the tensor and over all are the same. Over rows or
+    columns it is an array that is broadcast against ``x`` and has its type: see ``language.matrices``.
+
+    Numbers of rows may be summed over the columns, which gives one number of each matrix, or over the tensor, which
+    adds up one number a row; and so may numbers of columns.
 
     Args:
-        x: a number of every element: an array, or an expression of a rule.
-        over: ``"tensor"`` (each has a number of its own), or ``"all"`` tensors of an optimizer together.
+        x: a number of every element, row or column: an array, or an expression of a rule.
+        over: ``"tensor"`` (each has a number of its own), ``"all"`` tensors of an optimizer together, each ``"row"``,
+            or each ``"column"``.
 
     Raises:
-        RuleError: for what is no number of every element.
+        RuleError: for what is no number of every element, row or column.
     """
     if isinstance(x, Node):
         return _summed("total", x, over)
     _check(over)
+    if over in ("row", "column"):
+        return _along("total", x, over)
     if isinstance(x, (np.ndarray, np.generic)):
-        return rounded_once(_partial(_in_order(np.asarray(x)).astype(np.float64)))
+        return rounded_once(_partial(np.asarray(x)))
     return float(x) if isinstance(x, (bool, int, float)) else namespace(x).sum(x)
 
 
 def mean(x: Any, over: Over = "tensor") -> Any:
     """Return ``total(x, over)`` divided by the number of elements; 0 where there are none."""
-    return _summed("mean", x, over) if isinstance(x, Node) else total(x, over) / size(x, over)
+    if isinstance(x, Node):
+        return _summed("mean", x, over)
+    return _along("mean", x, over) if over in ("row", "column") else total(x, over) / size(x, over)
 
 
 def norm(x: Any, over: Over = "tensor") -> Any:
     """Return the root of the sum of the squares of ``x``, which are taken in float64: they do not overflow."""
-    return _summed("norm", x, over) if isinstance(x, Node) else sqrt(total(_squares(x), over))
+    if isinstance(x, Node):
+        return _summed("norm", x, over)
+    return _along("norm", x, over) if over in ("row", "column") else sqrt(total(_squares(x), over))
 
 
 def rms(x: Any, over: Over = "tensor") -> Any:
     """Return the root of the mean of the squares of ``x``, which are taken in float64; 0 where there are none."""
-    return _summed("rms", x, over) if isinstance(x, Node) else sqrt(mean(_squares(x), over))
+    if isinstance(x, Node):
+        return _summed("rms", x, over)
+    return _along("rms", x, over) if over in ("row", "column") else sqrt(mean(_squares(x), over))
 
 
 def size(x: Any, over: Over = "tensor") -> Any:
-    """Return of how many elements ``x`` is a number; 1 where there are none, so that it can be divided by."""
+    """Return of how many elements ``x`` is a number, in all or in each row or column; 1 where there are none.
+
+    So it can be divided by.
+    """
     if isinstance(x, Node):
         return _summed("size", x, over)
     _check(over)
-    return max(1, math.prod(getattr(x, "shape", ())))
+    shape = getattr(x, "shape", ())
+    if over in ("row", "column"):
+        shape = [shape[axis] for axis in axes_of(len(shape), over, view() or "first")]
+    return max(1, math.prod(shape))
 
 
 SUMS: Mapping[str, Callable[..., Any]] = {word.__name__: word for word in (total, mean, norm, rms, size)}
@@ -97,15 +131,37 @@ SUMS: Mapping[str, Callable[..., Any]] = {word.__name__: word for word in (total
 
 def _summed(op: str, x: Node, over: Over) -> Node:
     _check(over)
-    if x.stage != "element" or x.kind != "float":
+    if is_number(x) or x.kind != "float":
         what = "is a condition; use where(condition, 1.0, 0.0)" if x.kind == "bool" else "is one number already"
         raise RuleError(f"{op} is of a number of every element, but {x!r} {what}")
-    return Node(op, (x,), stage=over, name=over)
+    if x.stage in ("matrix", over):
+        raise RuleError(f"{op} over {over!r} is of more numbers than one, but {x!r} is one of each {x.stage} already")
+    if over == "all" and x.stage != "element":
+        raise RuleError(
+            f"{op} over 'all' is of a number of every element, but {x!r} is one of each {x.stage}; sum it over the "
+            "tensor"
+        )
+    return Node(op, (x,), stage=_stage_of(op, x, over), name=over)
+
+
+def _stage_of(op: str, x: Node, over: Over) -> Stage:
+    """Return what a sum is a number of."""
+    if over in ("tensor", "all"):
+        return over
+    if op == "size":
+        return "tensor"
+    return over if x.stage == "element" else "matrix"
+
+
+def _along(word: str, x: Any, over: Over) -> Any:
+    return along(word, x, over, np if isinstance(x, (bool, int, float)) else namespace(x))  # type: ignore[arg-type]
 
 
 def _check(over: object) -> None:
     if over not in get_args(Over):
-        raise RuleError(f'sums are over="tensor" or over="all" (tensors of the optimizer), got {over!r}')
+        raise RuleError(
+            f'sums are over="row", "column", "tensor" or over="all" (tensors of the optimizer), got {over!r}'
+        )
 
 
 def _squares(x: Any) -> Any:
@@ -115,23 +171,6 @@ def _squares(x: Any) -> Any:
         return x * x
 
 
-def rounded_once(numbers: Sequence[float]) -> float:
-    """Return the sum of numbers, rounded once; infinite or NaN where theirs is, or where it is too large."""
-    try:
-        return math.fsum(numbers)
-    except ValueError:  # infinities of both signs
-        return math.nan
-    except OverflowError:  # too large, if only on the way
-        beyond = sum(number for number in numbers if not math.isfinite(number))
-    if beyond:  # infinite, or NaN
-        return beyond
-    exact = sum(map(Fraction, numbers), Fraction(0))
-    try:
-        return float(exact)
-    except OverflowError:
-        return math.inf if exact > 0 else -math.inf
-
-
 def _in_order(x: NDArray[Any]) -> NDArray[Any]:
     """Return the elements in the order of sums: of memory where they lie without gaps, else of the axes."""
     axes = np.argsort([-abs(stride) for stride in x.strides], kind="stable")
@@ -139,16 +178,18 @@ def _in_order(x: NDArray[Any]) -> NDArray[Any]:
     return np.ravel(x, order="K" if is_dense else "C")
 
 
-def _partial(elements: NDArray[np.float64]) -> list[float]:
-    """Return the sums of blocks."""
+def _partial(x: NDArray[Any]) -> list[float]:
+    """Return the partial sums of an array."""
+    seen = view()
+    if seen is not None:
+        partials: list[float] = tile_partials(x.astype(np.float64).reshape(matrix_shape(x.shape, seen))).tolist()
+        return partials
+    elements = _in_order(x).astype(np.float64)
     lanes = np.zeros((-(-elements.size // BLOCK), BLOCK // LANES, LANES))
     lanes.reshape(-1)[: elements.size] = elements
     sums = np.zeros((len(lanes), LANES))
     with np.errstate(all="ignore"):
         for tile in range(BLOCK // LANES):
             sums = sums + lanes[:, tile]
-        while sums.shape[1] > 1:
-            half = sums.shape[1] // 2
-            sums = sums[:, :half] + sums[:, half:]
-    found: list[float] = sums[:, 0].tolist()
+        found: list[float] = lanes_added(sums).tolist()
     return found

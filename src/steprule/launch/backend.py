@@ -49,6 +49,7 @@ from numpy.typing import NDArray
 
 from steprule.engine import Kernel, Loader
 from steprule.launch.row import Row
+from steprule.launch.vectors import RowVectors
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
@@ -56,11 +57,15 @@ __all__ = ["Backend", "Bound", "Lines", "Table"]
 
 
 class Bound(NamedTuple):
-    """A row, the kernel that runs over it in one pass, and the scalars that the kernel reads."""
+    """A row, the kernel that runs over it in one pass, and the scalars that the kernel reads.
+
+    Where the plan sees the row as matrices, ``vectors`` has what the kernel reads and sums of rows and columns.
+    """
 
     row: Row
     kernel: Kernel
     scalars: NDArray[np.float64]
+    vectors: RowVectors | None = None
 
 
 Lines = Sequence[Sequence[float]] | NDArray[np.float64]

@@ -18,6 +18,7 @@ from steprule.launch.readings import Reading
 from steprule.launch.recipe import NOTHING, Recipe, reading
 from steprule.launch.row import Row, ScalarGroup
 from steprule.launch.totals import Plans, Sizes, Totals
+from steprule.launch.vectors import Known
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
@@ -52,7 +53,8 @@ class Launch(Recipe[Pass]):
     ) -> None:
         self.groups, self._commit, self._tell, self._team = groups, commit, tell, team
         self._plans: dict[PassKind, Plans] = {}
-        self._written = None if before or after or self._plans_of("step").wait else commit
+        plans = self._plans_of("step")
+        self._written = None if before or after or plans.wait or plans.see_matrices else commit
         super().__init__(rows, guards, before, after)
         self._is_sliced = any(row.touched is not None for row in rows)
         self._sizes = Sizes(rows, self._step.members)
@@ -137,6 +139,8 @@ class Launch(Recipe[Pass]):
 
     def _move(self, last: Pass) -> None:
         last.table.run()
+        for vectors in last.vectors:
+            vectors.write()
 
     def _count(self) -> None:
         if self._finish is not None:
@@ -162,7 +166,10 @@ class Launch(Recipe[Pass]):
         """Return the sums of a pass that moves nothing, whose scalars are there."""
         own.table.prepare(self._team())
         own.table.run()
-        return own.table.sums()
+        lines = own.table.sums()
+        pairs = [pair for group in own.vectors for pair in zip(group.places, group.totals, strict=True) if pair[1]]
+        more = dict(pairs)
+        return [[*line, *more.get(place, ())] for place, line in enumerate(lines)] if more else lines
 
     def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
         """Write the scalars of a step that takes sums, or numbers kept of rows, and return what there is of each group.
@@ -172,6 +179,7 @@ class Launch(Recipe[Pass]):
         plans = self._plans[kind]
         sizes = Sizes(self.rows, self._step.members) if self._is_sliced else self._sizes
         totals = Totals(self.groups, sizes, self._guards.share, counts=plans.ask_for_all)
+        known: Known = {}
         passes = self._sums[kind]
         for number, before in enumerate(plans.before):
             if number >= len(passes):  # of groups without rows
@@ -179,8 +187,14 @@ class Launch(Recipe[Pass]):
                 continue
             own, _ = passes[number]
             self._fill(own, before, factor, totals)
+            for vectors in own.vectors:
+                vectors.compute(known)
             totals.add(before, own.members, self._summed(own))
+            for vectors in own.vectors:
+                vectors.finish(known)
         evaluated, rows = self._fill(last, plans.last, factor, totals)
+        for vectors in last.vectors:
+            vectors.compute(known)
         if plans.wait:
             self._finish = functools.partial(self._add_own_sums, last, plans.last, totals, evaluated, rows)
         return evaluated

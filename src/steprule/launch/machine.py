@@ -73,7 +73,7 @@ class DirectTable:
 
     def __init__(self, items: Sequence[Bound], commit: Commit | None) -> None:
         self._count, self.is_one_call = len(items), commit is not None
-        lines = [[*(memory.address for memory in item.row.memories), *item.row.integers] for item in items]
+        lines = list(map(_line, items))
         units = [
             units_of(item.kernel.plan, item.row.memories[0].shape) if item.row.touched is None else parts_in(item)
             for item in items
@@ -82,7 +82,7 @@ class DirectTable:
         self._whole = sum(n * unit for item, (n, unit) in zip(items, units, strict=True) if item.row.touched is None)
         multiple = [block_of(item.kernel.plan) if item.kernel.plan.sums else 1 for item in items]
         most = max(map(len, lines), default=0)
-        width = max([most, *(_at_sums(item.kernel.plan) + 1 for item in items), 2])
+        width = max([most, *(_at(item.kernel.plan, "sums") + 1 for item in items), 2])
         counts = [n for n, _ in units]
         self._launch = launch = runtime.Table(counts, width, [unit for _, unit in units], multiple, commit)
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
@@ -101,7 +101,7 @@ class DirectTable:
         out = np.zeros((blocks.count, count))
         for place, item, start in zip(places, own, blocks.starts.tolist(), strict=True):
             at = address(out) + start * count * out.itemsize
-            self._launch.addresses[place, _at_sums(item.kernel.plan)] = at
+            self._launch.addresses[place, _at(item.kernel.plan, "sums")] = at
         return places, blocks, out
 
     def prepare(self, team: runtime.Team) -> None:
@@ -182,11 +182,11 @@ class MixedTable:
         return [found[place] for place in range(len(self._items))]
 
     def _step_of(self, place: int, team: runtime.Team) -> Callable[[], None]:
-        item = row, kernel, scalars = self._items[place]
+        item = row, kernel, scalars, vectors = self._items[place]
         if _is_in_place(item):
             return self._step_in_place(place, team)
         arrays = [memory.array() for memory in row.memories]
-        if kernel.plan.sums or row.touched is not None:
+        if kernel.plan.sums or vectors is not None or row.touched is not None:
             summed = _summed_copies(item, arrays)
 
             def step() -> None:
@@ -215,14 +215,25 @@ def _addresses_of(lines: Sequence[NDArray[np.float64]]) -> list[int]:
     return [found[id(line)] for line in lines]
 
 
-def _at_sums(plan: Plan) -> int:
-    """Return where in a row, after the addresses and other integers, the address of its sums is."""
-    return len(plan.planes) + llvm.WORDS.index("sums")
+def _line(item: Bound) -> list[int]:
+    """Return the addresses and the integers of a row, but for the address of its sums."""
+    row, vectors = item.row, item.vectors
+    line = [memory.address for memory in row.memories]
+    if vectors is None:
+        return [*line, *row.integers]
+    line += [memory.address for memory in vectors.memories]
+    _, rows, columns = vectors.shape
+    return [*line, *row.integers, 0, rows, columns, address(vectors.row_sums), address(vectors.column_sums)]
+
+
+def _at(plan: Plan, word: str) -> int:
+    """Return where in a row, after the addresses, an integer is, such as the address of its sums."""
+    return len(plan.planes) + llvm.WORDS.index(word)
 
 
 def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], Sequence[float]]:
     """Return what steps a row, by copies in C order of all of it, or of the slices that are stepped, for its sums."""
-    row, kernel, scalars = item
+    row, kernel = item.row, item.kernel
     stored = {store.plane for store in kernel.plan.stores}
     at: Any = ...
     order: Any = ...
@@ -235,7 +246,7 @@ def _summed_copies(item: Bound, own: Sequence[NDArray[Any]]) -> Callable[[], Seq
         np.array(array, order="C") if place in stored else np.require(array, requirements=["C", "A"])
         for place, array in enumerate(taken)
     ]
-    table = DirectTable([Bound(row.over(arrays), kernel, scalars)], None)
+    table = DirectTable([item._replace(row=row.over(arrays))], None)
     table.prepare(runtime.Team(1))
 
     def step() -> Sequence[float]:

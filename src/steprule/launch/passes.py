@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from steprule.engine import Loader, PassKey
 from steprule.launch.backend import Backend, Bound, Lines, Table
 from steprule.launch.row import Row, ScalarGroup
+from steprule.launch.vectors import vector_groups
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
@@ -33,6 +34,7 @@ class Pass:
         members: the places of each group's rows.
         scalars, lines: those of each group's rows, one line per row, and the same as bytes; no lines where rows read
             their group's.
+        vectors: what is computed of the rows that are seen as matrices.
     """
 
     table: Table
@@ -61,7 +63,12 @@ class Pass:
             self.scalars, self.lines = [line[np.newaxis][:0] for line in lines], [[] for _ in lines]
             line_of = {place: line for line, places in enumerate(self.members) for place in places}
         self._lines = [] if is_per_row else list(map(_bytes, lines))
-        bound = [Bound(row, row.kernel_of(which), lines[line_of[place]]) for place, row in enumerate(rows)]
+        kernels, own = [row.kernel_of(which) for row in rows], [lines[line_of[place]] for place in range(len(rows))]
+        self.vectors = vector_groups(rows, kernels, own)
+        of_rows = {
+            place: own for group in self.vectors for place, own in zip(group.places, group.of_rows(), strict=True)
+        }
+        bound = [Bound(row, kernels[place], own[place], of_rows.get(place)) for place, row in enumerate(rows)]
         self.table = _table(bound, commit)
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
@@ -89,8 +96,8 @@ def _members(rows: Sequence[Row], groups: Sequence[ScalarGroup]) -> list[list[in
 def _table(bound: Sequence[Bound], commit: Commit | None) -> Table:
     """Return the table of the rows' backend; of several, one that has theirs."""
     by_backend: dict[Loader, list[int]] = {}
-    for place, (row, _, _) in enumerate(bound):
-        by_backend.setdefault(row.backend, []).append(place)
+    for place, item in enumerate(bound):
+        by_backend.setdefault(item.row.backend, []).append(place)
     if len(by_backend) == 1:
         return cast(Backend, bound[0].row.backend).table(bound, commit)
     return _Tables(bound, by_backend)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,18 +77,25 @@ class RefereeTable:
 
     def _step(self, item: Bound) -> tuple[list[tuple[NDArray[Any], NDArray[Any]]], list[float]]:
         """Return copies that were stepped, with where they belong, and the sums."""
-        row, kernel, scalars = item
+        row, kernel, scalars, vectors = item
         plan, originals = kernel.plan, [memory.array() for memory in row.memories]
         stored = sorted({store.plane for store in plan.stores})
-        copies = [original.copy(order="K") if place in stored else original for place, original in enumerate(originals)]
+        order: Literal["C", "K"] = "K" if vectors is None else "C"
+        copies = [
+            original.copy(order=order) if place in stored else original for place, original in enumerate(originals)
+        ]
         moved = [(originals[place], copies[place]) for place in stored]
-        named: Mapping[str, Any] = {"origin": row.origin} if plan.inputs else {}
-        if not plan.sums:
-            kernel.code(*copies, scalars, **named)
-            return moved, []
-        if row.is_direct and not row.kernel.needs_order:  # sums are taken in the order of memory
-            order = np.argsort([-stride for stride in originals[0].strides], kind="stable")
-            copies = [copy.transpose(order) for copy in copies]
+        named: dict[str, Any] = {"origin": row.origin} if plan.inputs else {}
         sums = np.zeros((blocks_of(plan, originals[0].shape), len(plan.sums)))
-        kernel.code(*copies, scalars, **named, sums=sums)
+        if plan.sums:
+            named["sums"] = sums
+        if vectors is not None:
+            of = [one.reshape(vectors.shape) if one.size == copies[0].size else one for one in copies]
+            named |= {"row_sums": vectors.row_sums, "column_sums": vectors.column_sums}
+            kernel.code(*of, *vectors.planes, scalars, **named)
+        else:
+            if plan.sums and row.is_direct and not row.kernel.needs_order:  # sums are taken in the order of memory
+                axes = np.argsort([-stride for stride in originals[0].strides], kind="stable")
+                copies = [copy.transpose(axes) for copy in copies]
+            kernel.code(*copies, scalars, **named)
         return moved, [rounded_once(column.tolist()) for column in sums.T]

@@ -192,7 +192,7 @@ class Row:
             return False
         if not self.kernel.plan.has_groups and self._is_in_c_order():
             return True
-        own, planes = self.memories[0], self.kernel.plan.planes[1:]
+        own, planes = self.memories[0], self.kernel.plan.kept_planes[1:]
         if not own.size:
             return True  # whatever the strides: there are no elements
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.

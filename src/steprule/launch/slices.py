@@ -33,7 +33,7 @@ class Slices:
 
     def __init__(self, items: Sequence[Bound], counts: Sequence[int], launch: Table) -> None:
         self._rows: list[tuple[Row, memoryview]] = []
-        for place, (row, kernel, scalars) in enumerate(items):
+        for place, (row, kernel, scalars, _) in enumerate(items):
             if row.touched is not None:
                 words = np.zeros(8, np.int64)
                 words[0], words[1] = kernel.code.address, address(scalars)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.formats import GROUP, rows_of
+from steprule.language.matrices import ROWS, matrix_shape, tiles_of
 from steprule.language.sums import rounded_once
 
 __all__ = ["Blocks", "block_of", "blocks_of", "units_of"]
@@ -47,6 +48,9 @@ class Blocks:
 
 def units_of(plan: Plan, shape: Sequence[int]) -> tuple[int, int]:
     """Return what a kernel counts of an array of this shape, and how many elements it counts as one."""
+    if plan.view is not None:
+        _, height, width = matrix_shape(shape, plan.view)
+        return tiles_of(shape, plan.view)[0], max(1, min(ROWS, height) * min(BLOCK, width))
     rows, length, groups = rows_of(shape)
     return (rows * groups, min(GROUP, max(1, length))) if plan.has_groups else (rows * length, 1)
 
@@ -58,4 +62,6 @@ def blocks_of(plan: Plan, shape: Sequence[int]) -> int:
 
 def block_of(plan: Plan) -> int:
     """Return how much of what a kernel counts has one partial sum."""
+    if plan.view is not None:
+        return 1
     return BLOCK // LANES if plan.has_groups else BLOCK

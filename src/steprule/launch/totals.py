@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from steprule.compile import Plan
 from steprule.errors import HyperparameterError
-from steprule.language.sums import ALL, SIZE, rounded_once
+from steprule.language.matrices import matrix_shape
+from steprule.language.sums import ALL, SIZE, SIZES, rounded_once
 from steprule.launch.backend import Lines
 from steprule.launch.row import Row, ScalarGroup
 
@@ -29,6 +30,7 @@ class Plans:
         are_per_tensor: whether any has other scalars for each tensor.
         ask_for_all: whether any takes sums over all.
         wait: whether slots depend on what the last pass sums.
+        see_matrices: whether any sees tensors as matrices.
 
     Raises:
         HyperparameterError: where the groups' sums over all are not alike.
@@ -46,6 +48,7 @@ class Plans:
         self.are_per_tensor = any(plan.is_per_tensor for plan in self.last)
         self.ask_for_all = any(plan.asks_for_all for plan in self.last)
         self.wait = any(plan.totals for plan in self.last)
+        self.see_matrices = any(plan.view is not None for plan in self.last)
 
 
 class Sizes:
@@ -56,14 +59,27 @@ class Sizes:
         members: the places of each group's rows.
 
     Attributes:
-        of_rows: by group; 1 where there are none.
+        of_rows: by group, in the order of ``Plan.sizes``; 1 where there are none.
         of_groups: of all rows of each group.
     """
 
     def __init__(self, rows: Sequence[Row], members: Sequence[Sequence[int]]) -> None:
         counts = [[rows[place].memories[1].size for place in places] for places in members]
-        self.of_rows: list[NDArray[np.float64]] = [np.array(own, np.float64).clip(1) for own in counts]
+        self.of_rows: list[list[NDArray[np.float64]]] = [
+            [np.array(own, np.float64).clip(1), *_of_matrices([rows[place] for place in places])]
+            for own, places in zip(counts, members, strict=True)
+        ]
         self.of_groups = list(map(sum, counts))
+
+
+def _of_matrices(rows: Sequence[Row]) -> list[NDArray[np.float64]]:
+    """Return, for rows that are seen as matrices, what is in a row and a column, and how many there are of both."""
+    views = {row.kernel.plan.view for row in rows} - {None}
+    if not views:
+        return []
+    shapes = [matrix_shape(row.memories[0].shape, view) for row in rows for view in views if view is not None]
+    sizes = np.array([(n, m, batch * m, batch * n) for batch, m, n in shapes], np.float64).clip(1)
+    return [*sizes.reshape(-1, len(SIZES) - 1).T]
 
 
 class Totals:
@@ -76,7 +92,7 @@ class Totals:
         counts: whether somebody asks how many elements there are in all.
 
     Attributes:
-        of_rows: of each group the sizes of its rows, then the sums over them: an array for each.
+        of_rows: of each group the sizes of its rows (``Plan.sizes``), then the sums over them: an array for each.
         of_all: of each group the sums over all rows, by the names that its plans have for them.
     """
 
@@ -89,7 +105,7 @@ class Totals:
         counts: bool = False,
     ) -> None:
         self._groups, self._share = groups, share
-        self.of_rows: list[list[NDArray[np.float64]]] = [[own] for own in sizes.of_rows]
+        self.of_rows: list[list[NDArray[np.float64]]] = [[*own] for own in sizes.of_rows]
         self.of_all: list[dict[str, float]] = [{} for _ in groups]
         if counts:
             count = sum(n for group, n in zip(groups, sizes.of_groups, strict=True) if not group.rests)
@@ -108,7 +124,7 @@ class Totals:
         for plan, places, group, of_rows in zip(plans, members, self._groups, self.of_rows, strict=True):
             if plan is None:
                 continue
-            columns = [*_of(lines, places, len(plan.sums)).T[len(plan.sums) - len(plan.totals) :]]
+            columns = [*_of(lines, places, plan.width).T[plan.width - len(plan.totals) :]]
             if not plan.all_totals:
                 of_rows.extend(columns)
                 continue
@@ -132,7 +148,7 @@ def _of(lines: Lines, places: Sequence[int], count: int) -> NDArray[np.float64]:
     """Return the sums of some rows, of which each has so many."""
     if isinstance(lines, np.ndarray):
         return lines if len(places) == len(lines) else lines[places]
-    return np.array([lines[place] for place in places], np.float64).reshape(-1, count)
+    return np.array([lines[place] for place in places], np.float64).reshape(len(places), count)
 
 
 def check_alike(plans: Sequence[tuple[Plan, str]]) -> None:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.language.sums import ALL, SIZE, TOTAL
+from steprule.language.matrices import View
+from steprule.language.sums import ALL, COLUMN, HOISTED, ROW, SIZE, SIZES, TOTAL
 from steprule.language.tracing import explain
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE
 from steprule.rules.hyperparameters import (
     Hyperparameter,
     NonNegative,
+    PerColumn,
+    PerRow,
     PerTensor,
     Role,
     Scalar,
@@ -26,8 +29,10 @@ from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
 
-_OWN = (SIZE, f"{ALL}{SIZE}", GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
+_OWN = (*SIZES, f"{ALL}{SIZE}", GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
 """What preludes take besides hyperparameters, and sums over a tensor."""
+_OWN_WORDS = (TOTAL, ROW, COLUMN, f"{ALL}{TOTAL}", HOISTED)
+"""How names of sums begin, and of planes of numbers of rows and columns."""
 
 
 @overload
@@ -39,6 +44,7 @@ def rule(
     name: str | None = None,
     title: str = "",
     init: Mapping[str, float | str] | None = None,
+    matrices: View | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]: ...
 def rule(
     function: Callable[..., Any] | None = None,
@@ -48,15 +54,16 @@ def rule(
     name: str | None = None,
     title: str = "",
     init: Mapping[str, float | str] | None = None,
+    matrices: View | None = None,
 ) -> Rule | Callable[[Callable[..., Any]], Rule]:
     """Make a rule of a function ``(parameter, gradient, *slots, *, t, **hyperparameters)``.
 
     The signature is the declaration: first the parameter, then the gradient, then the slots
     (annotated ``FirstMoment`` for the average of gradients along which a step goes, ``SecondMoment`` for the
     average of their squares by whose root it divides, ``NonNegative`` for others that are never below zero,
-    which low-precision formats make use of, ``PerTensor`` for one number of the tensor, ``Scalar`` for one of all
-    tensors); keyword-only names are
-    hyperparameters with default and range; ``t``, if named, is the step number. It returns the new parameter
+    which low-precision formats make use of, ``PerRow`` and ``PerColumn`` for one number of each row or column,
+    ``PerTensor`` for one of the tensor, ``Scalar`` for one of all tensors); keyword-only names are hyperparameters with
+    default and range; ``t``, if named, is the step number. It returns the new parameter
     and slots; a slot returned as None is not kept.
 
     The name of a slot does not matter. Its role determines what a ``Monitor`` reads from it, whether
@@ -75,6 +82,9 @@ def rule(
         title: how its authors write it (``"AdEMAMix"``), if that is not just the capitalized name; it is the name of
             the class of a catalogue rule in ``steprule.torch``.
         init: the values of slots before the first step, each a number or a hyperparameter's name. Default 0.
+        matrices: which the rows and columns of a tensor are, for a rule that sees them. ``"first"`` (default): rows
+            are along the first axis, columns along all others. ``"last"``: they are along the last two axes, and the
+            axes before these count matrices. A vector is one row.
 
     Raises:
         RuleError: at once, with the source line, when the rule is wrong, or two runs of it differ.
@@ -83,12 +93,17 @@ def rule(
     if title and not title.isidentifier():
         raise RuleError(f"the title of a rule is what a class may be called, 'AdEMAMix' for one, got {title!r}")
     if function is None:
-        return lambda decorated: _declare(decorated, paper, name, title, init or {})
-    return _declare(function, paper, name, title, init or {})
+        return lambda decorated: _declare(decorated, paper, name, title, init or {}, matrices)
+    return _declare(function, paper, name, title, init or {}, matrices)
 
 
 def _declare(
-    function: Callable[..., Any], paper: str, name: str | None, title: str, init: Mapping[str, float | str]
+    function: Callable[..., Any],
+    paper: str,
+    name: str | None,
+    title: str,
+    init: Mapping[str, float | str],
+    matrices: View | None,
 ) -> Rule:
     if not isinstance(function, types.FunctionType):
         raise RuleError(f"a rule is made of a plain function (def or lambda), got {function!r}")
@@ -110,6 +125,9 @@ def _declare(
         doc=inspect.getdoc(function) or "",
         scalars=frozenset(slot for slot in elements[2:] if hints.get(slot) == Scalar),
         per_tensor=frozenset(slot for slot in elements[2:] if hints.get(slot) == PerTensor),
+        per_row=frozenset(slot for slot in elements[2:] if hints.get(slot) == PerRow),
+        per_column=frozenset(slot for slot in elements[2:] if hints.get(slot) == PerColumn),
+        matrices=matrices,
         non_negative=frozenset(slot for slot in elements[2:] if slot in is_squared or hints.get(slot) == NonNegative),
         roles=roles,
         init=init,
@@ -133,6 +151,8 @@ def _signature(
     elements: list[str] = []
     hyperparameters: dict[str, Hyperparameter] = {}
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in _OWN or parameter.name.startswith(_OWN_WORDS):
+            raise explain(function, title, f"{parameter.name!r} is a number of the step's own; give it another name")
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty:
             elements.append(parameter.name)
         elif parameter.kind is not parameter.KEYWORD_ONLY:
@@ -144,8 +164,6 @@ def _signature(
             raise explain(
                 function, title, f"{parameter.name!r} is an argument of Optimizer; give the hyperparameter another name"
             )
-        elif parameter.name in _OWN or parameter.name.startswith((TOTAL, f"{ALL}{TOTAL}")):
-            raise explain(function, title, f"{parameter.name!r} is a number of the step's own; give it another name")
         elif parameter.name != "t":
             hyperparameters[parameter.name] = _hyperparameter(function, title, parameter, hints)
     if len(elements) < 2:

@@ -20,6 +20,8 @@ __all__ = [
     "Fraction",
     "Hyperparameter",
     "NonNegative",
+    "PerColumn",
+    "PerRow",
     "PerTensor",
     "Positive",
     "Range",
@@ -90,6 +92,14 @@ PerTensor = Annotated[Any, "slot of a tensor"]
 
 It may depend on what a Scalar depends on, on sums over the tensor and on other slots of this kind.
 """
+PerRow = Annotated[Any, "slot of rows"]
+"""Annotation of a slot that is one number of each row of a tensor seen as matrices, kept in the type of other slots.
+
+It may depend on what a PerTensor depends on, on sums over rows (``over="row"``), on sums of these over columns, and on
+other slots of this kind.
+"""
+PerColumn = Annotated[Any, "slot of columns"]
+"""Annotation of a slot that is one number of each column, as a ``PerRow`` is of each row."""
 
 
 class Role(Enum):
@@ -123,10 +133,12 @@ def role_of(annotation: Any) -> Role | None:
 _NAMES: Sequence[tuple[str, Any]] = (
     *(("Rate", Rate), ("Decay", Decay), ("Fraction", Fraction), ("NonNegative", NonNegative), ("Positive", Positive)),
     *(("Scalar", Scalar), ("PerTensor", PerTensor), ("FirstMoment", FirstMoment), ("SecondMoment", SecondMoment)),
+    *(("PerRow", PerRow), ("PerColumn", PerColumn)),
 )
-_OF_SLOTS = (FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor)
-_NUMBERS = get_args(Scalar)[1:] + get_args(PerTensor)[1:]
-"""What marks slots that are one number."""
+_EXTENTS = (Scalar, PerTensor, PerRow, PerColumn)
+_OF_SLOTS = (FirstMoment, SecondMoment, NonNegative, *_EXTENTS)
+_NUMBERS = tuple(mark for extent in _EXTENTS for mark in get_args(extent)[1:])
+"""What marks slots that have not a number for each element."""
 
 
 def check_element(annotation: Any, what: str) -> None:
@@ -144,7 +156,7 @@ def check_element(annotation: Any, what: str) -> None:
     is_slot = what == "slot"
     if (is_slot and annotation in _OF_SLOTS) or not any(map(_is_ours, _parts_of(annotation))):
         return
-    names = "FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor or nothing"
+    names = "FirstMoment, SecondMoment, NonNegative, Scalar, PerTensor, PerRow, PerColumn or nothing"
     of_slot = f"write {names}, and put a hyperparameter after the *"
     remedy = of_slot if is_slot else "leave the annotation away"
     raise RuleError(f"is annotated {_written(annotation)}, which says nothing about a {what}; {remedy}")
@@ -266,7 +278,7 @@ def declare(name: str, annotation: Any, default: Any) -> Hyperparameter:
         choices = get_args(annotation)
         if not all(isinstance(choice, str) for choice in choices):
             raise RuleError(f"hyperparameter {name!r} has the choices {choices}; choices are strings")
-    elif annotation in (Scalar, PerTensor) or any(_roles_in(annotation)):
+    elif annotation in _EXTENTS or any(_roles_in(annotation)):
         kind = next((role.value for role in _roles_in(annotation)), _written(annotation))
         raise RuleError(f"hyperparameter {name!r} is annotated {kind}, which is for slots: put it before the *")
     elif annotation is bool or isinstance(default, bool):

@@ -12,12 +12,14 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.language.cached import cached_attribute
 from steprule.language.functions import computing_on, everywhere
-from steprule.language.node import Node, Stage, is_number, symbol
+from steprule.language.matrices import View, seen_as
+from steprule.language.node import VECTOR, Node, Stage, is_number, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
-from steprule.language.walk import first_difference, symbols_in
+from steprule.language.walk import symbols_in
 from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Role, check_schedule
 from steprule.rules.order import check_order
+from steprule.rules.outputs import miscount, misfit, misseen, sees_matrices, unrepeated
 from steprule.rules.trace import Trace, Variant
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
@@ -48,6 +50,12 @@ class Rule:
     """The slots that are one number of a group."""
     per_tensor: frozenset[str] = frozenset()
     """The slots that are one number of each tensor."""
+    per_row: frozenset[str] = frozenset()
+    """The slots that are one number of each row."""
+    per_column: frozenset[str] = frozenset()
+    """The slots that are one number of each column."""
+    matrices: View | None = None
+    """How tensors are seen as matrices, if that was said; see ``view``."""
     non_negative: frozenset[str] = frozenset()
     """The slots that are never below zero."""
     roles: Mapping[str, Role] = field(default_factory=dict)
@@ -74,6 +82,9 @@ class Rule:
             if isinstance(start, str) and start not in self.hyperparameters:
                 raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is not a hyperparameter")
         self._check_variants()
+        wrong = misseen(self.matrices, sees=self.view is not None)
+        if wrong:
+            raise self._error(wrong, at_return=False)
         # Those of other rules have variables that are called as those of the rule inside.
         if not (self.made_by or (getattr(self.function, "__module__", "") or "").startswith("steprule.")):
             check_order(self.function, self.name, (self.parameter, *self.slots), self._traces, self.outputs)
@@ -98,12 +109,24 @@ class Rule:
     @property
     def element_slots(self) -> list[str]:
         """The slots that have a number for each element."""
-        return [slot for slot in self.slots if slot not in self.numbers]
+        return [slot for slot in self.slots if slot not in self.numbers | self.vectors]
 
     @property
     def numbers(self) -> frozenset[str]:
         """The slots that are one number."""
         return self.scalars | self.per_tensor
+
+    @property
+    def vectors(self) -> frozenset[str]:
+        """The slots that have a number for each row or for each column."""
+        return self.per_row | self.per_column
+
+    @cached_attribute
+    def view(self) -> View | None:
+        """How the rule sees tensors as matrices; None where it sees no rows and no columns."""
+        results = (node for trace in self._traces.values() for node in (trace.parameter, *trace.kept.values()))
+        sees = bool(self.vectors) or sees_matrices(results)
+        return (self.matrices or "first") if sees else None
 
     @property
     def _elements(self) -> tuple[str, ...]:
@@ -143,7 +166,7 @@ class Rule:
         function = self.function
         if isinstance(t, Node) or any(isinstance(element, Node) for element in elements):
             return as_tuple(symbolic(function)(*elements, **keywords))
-        with computing_on(elements[0] if hasattr(elements[0], "dtype") else None):
+        with computing_on(elements[0] if hasattr(elements[0], "dtype") else None), seen_as(self.view):
             return as_tuple(function(*elements, **keywords))
 
     def resolve(self, given: Mapping[str, Any], where: str = "", options: Iterable[str] = ()) -> dict[str, Any]:
@@ -198,20 +221,10 @@ class Rule:
     def _checked_trace(self, variant: Variant) -> Trace:
         """Trace a variant, and once more: what is not a function of the rule's arguments would be frozen."""
         trace, again = self._trace(variant), self._trace(variant)
-        results = [{self.parameter: one.parameter, **one.kept} for one in (trace, again)]
-        for name in (self.parameter, *self.slots):
-            first, second = (result.get(name) for result in results)
-            if first is None and second is None:
-                continue
-            differ = (first, second) if first is None or second is None else first_difference(first, second)
-            if differ is not None:
-                raise self._error(
-                    f"the new {name} is not the same twice: {differ[0]!r} in one run of the function, {differ[1]!r} in "
-                    "the next. A rule is run when it is defined, and what it says then is every step: a random number, "
-                    "a clock or a counter would be one constant for ever. Add noise to the gradient, and give numbers "
-                    "that change from step to step as hyperparameters, which may be schedules of t",
-                    at_return=False,
-                )
+        first, second = ({self.parameter: one.parameter, **one.kept} for one in (trace, again))
+        wrong = unrepeated(first, second, (self.parameter, *self.slots))
+        if wrong:
+            raise self._error(wrong, at_return=False)
         return trace
 
     def _trace(self, variant: Variant) -> Trace:
@@ -232,18 +245,15 @@ class Rule:
         """Return the latest stage that the new value of a slot may have; its old value has the same."""
         if name in self.scalars:
             return "host"
+        if name in self.vectors:
+            return "row" if name in self.per_row else "column"
         return "tensor" if name in self.per_tensor else "element"
 
     def _collect(self, outputs: tuple[Any, ...]) -> Trace:
         expected = (self.parameter, *self.slots)
-        if len(outputs) == 1 and outputs[0] is None:
-            raise self._error(f"returns nothing, expected {', '.join(expected)}: end with return {', '.join(expected)}")
-        if len(outputs) != len(expected):
-            missing = expected[len(outputs) :]
-            lacking = f": {', '.join(missing)} is never returned; a hyperparameter comes after *" if missing else ""
-            raise self._error(
-                f"returns {len(outputs)} values, expected {len(expected)} ({', '.join(expected)}){lacking}"
-            )
+        wrong = miscount(outputs, expected)
+        if wrong:
+            raise self._error(wrong)
         results = {name: self._output(name, value) for name, value in zip(expected, outputs, strict=True)}
         parameter = results.pop(self.parameter)
         if parameter is None or parameter.stage != "element":
@@ -262,12 +272,13 @@ class Rule:
         return Trace(
             parameter,
             {
-                name: everywhere(node, element) if is_number(node) else node
+                name: everywhere(node, element) if is_number(node) or node.stage in VECTOR else node
                 for name, node in kept.items()
-                if name not in self.numbers
+                if name not in self.numbers | self.vectors
             },
             {name: node for name, node in kept.items() if name in self.scalars},
             {name: node for name, node in kept.items() if name in self.per_tensor},
+            {name: node for name, node in kept.items() if name in self.vectors},
             used,
         )
 
@@ -278,14 +289,9 @@ class Rule:
             value = Node("const", stage="host", value=float(value))
         if not isinstance(value, Node) or value.kind != "float":
             raise self._error(f"returns {value!r} for {name!r}, expected a number")
-        if name in self.scalars and value.stage not in ("host", "all"):
-            what = "sums over the tensor" if value.stage == "tensor" else "elements"
-            raise self._error(
-                f"slot {name!r} is a Scalar, so it may depend on hyperparameters, t, Scalars and sums over all tensors "
-                f"only, not on {what}: {value!r}. Sum over='all', or make it PerTensor"
-            )
-        if name in self.per_tensor and not is_number(value):
-            raise self._error(f"slot {name!r} is PerTensor, but {value!r} is a number of every element; take a sum")
+        wrong = misfit(name, self._stage_of(name), value)
+        if wrong:
+            raise self._error(wrong)
         return value
 
     def _check_variants(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from steprule.language.node import Node
+from steprule.language.node import VECTOR, Node
 from steprule.language.walk import postorder
 from steprule.rules.hyperparameters import Value
 
@@ -27,6 +27,8 @@ class Trace:
     """The new value of each scalar slot."""
     per_tensor: Mapping[str, Node]
     """The new value of each slot that is a number of the tensor."""
+    vectors: Mapping[str, Node]
+    """The new value of each slot that is a number of each row, or of each column."""
     used: frozenset[str]
     """The symbols that the results depend on."""
 
@@ -38,10 +40,10 @@ class Trace:
     @property
     def kept(self) -> dict[str, Node]:
         """The new value of each slot of any kind."""
-        return {**self.slots, **self.numbers}
+        return {**self.slots, **self.vectors, **self.numbers}
 
     @property
     def sees(self) -> Literal["element", "tensor", "all"]:
         """Of what a step of one element depends: on this element alone, on its tensor, or on all tensors."""
         stages = {node.stage for node in postorder([self.parameter, *self.kept.values()])}
-        return "all" if "all" in stages else "tensor" if "tensor" in stages else "element"
+        return "all" if "all" in stages else "tensor" if stages & {"tensor", *VECTOR} else "element"

@@ -107,7 +107,7 @@ class DeviceTable:
         place = {id(array): index for index, array in enumerate(self._own)}
         integers = np.zeros((len(items), triton.width_of(plan)), np.int64)
         at = {name: len(plan.planes) + index for index, name in enumerate(triton.WORDS)}
-        for index, (row, _, array) in enumerate(items):
+        for index, (row, _, array, _) in enumerate(items):
             fixed = [*(memory.address for memory in row.memories), *row.integers]
             integers[index, : len(fixed)] = fixed
             integers[index, at["scalars"]] = self.scalars(place[id(array)])
@@ -224,7 +224,7 @@ def launches_of(items: Sequence[Bound]) -> list[list[int]]:
     """Return the places of rows that ride in one launch; each of those that share memory has its own."""
     shared = shared_places([item.row for item in items])
     together: dict[tuple[object, ...], list[int]] = {}
-    for place, (row, kernel, _) in enumerate(items):
+    for place, (row, kernel, _, _) in enumerate(items):
         key = (row.device, kernel, place if place in shared else -1)
         together.setdefault(key, []).append(place)
     return list(together.values())

@@ -72,7 +72,7 @@ def _computed(
     new, *rest = rule.compute([*elements, *(kept.get(slot) for slot in rule.slots)], state.t + 1, values)
     results = dict(zip(rule.slots, rest, strict=True))
     name_of = str(_real(compute)).removeprefix("torch.")
-    slots = {slot: formats.flush(_everywhere(results[slot], elements[0]), name_of) for slot in state.slots}
+    slots = {slot: formats.flush(_everywhere(results[slot], kept[slot]), name_of) for slot in state.slots}
     found = {name: results[name] for name in state.scalars}
     return new, slots, {name: value if _has_graph(value) else float(value) for name, value in found.items()}
 

@@ -18,7 +18,7 @@ from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
 from steprule.engine import codecs_of
 from steprule.errors import StateError
-from steprule.formats import SLOT_FORMATS, Codec, PlaneSpec, Storage
+from steprule.formats import SLOT_FORMATS, Codec, PlaneSpec, Storage, shape_of
 from steprule.formats.codec import plain
 from steprule.formats.weights import WEIGHTS
 from steprule.rules import Rule
@@ -93,6 +93,12 @@ class Entry(Target):
         return {k: one.key for name, codec in self.codecs.items() for k, one in self.planes(name, codec).items()}
 
     @functools.cached_property
+    def vectors(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the slots that have numbers for rows or columns."""
+        found = {name: codec.planes[0] for name, codec in self.codecs.items() if not codec.is_elementwise}
+        return {name: shape_of(spec, self.shape) for name, spec in found.items()}
+
+    @functools.cached_property
     def all_keys(self) -> dict[str, str]:
         """The keys of all planes and scalar slots."""
         return {**self.keys, **self.scalars}
@@ -158,6 +164,8 @@ class Entry(Target):
         number, has = entry.get(key), [name for name in coded_keys(key) if entry.get(name) is not None]
         if number is None and not has:
             return None
+        if not here.is_elementwise:
+            return here  # which has no other format
         # Formats share the key of scales: it is the codes that tell.
         codecs = [codec for codec in _CODED[sign] if _key_of(key, codec, "") in has] if has else []
         if number is not None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions, hyperparameters
 from steprule.errors import StructureError
 from steprule.launch.totals import check_alike
 from steprule.launch.values import GroupValues
 
-__all__ = ["check_added", "check_together", "sees_all", "values_of"]
+__all__ = ["check_added", "check_matrices", "check_together", "sees_all", "values_of"]
 
 _Options = Mapping[str, Any]
 
@@ -51,4 +53,20 @@ def check_together(options: GroupOptions, what: str) -> None:
         raise StructureError(
             f"rule {options.rule.name!r} sums over all tensors, but {what}, by itself; nothing was stepped. Give such "
             "parameters an optimizer of their own, with a rule that sums over each tensor"
+        )
+
+
+def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
+    """Refuse parameters and gradients of which a rule cannot see the rows and columns.
+
+    Raises:
+        StructureError: naming the rule and the parameter.
+    """
+    if options.rule.view is None:
+        return
+    what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else ""
+    if what:
+        raise StructureError(
+            f"rule {options.rule.name!r} sees the rows and columns of a parameter, but one of shape "
+            f"{tuple(param.shape)} {what}; nothing was stepped. Give it to an optimizer of another rule"
         )

@@ -236,8 +236,8 @@ class TensorLaunch:
 
 
 def _has_numbers(own: Stepped) -> bool:
-    """Whether a parameter has elements, or something is kept of it that is one number."""
-    return bool(own.row.memories[1].size or own.options.values.per_tensor)
+    """Whether a parameter has elements, or something is kept of it that is not theirs."""
+    return bool(own.row.memories[1].size or own.options.values.per_tensor or own.options.rule.vectors)
 
 
 def _getter(places: Sequence[int], count: int) -> Callable[[list[Any]], Sequence[Any]]:

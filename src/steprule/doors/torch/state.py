@@ -83,14 +83,16 @@ def _kept(
     """
     if device is not None or not form.storage.is_plain:
         return None
-    keys, scalars, kind = form.keys, form.scalars, state_dtype(param.dtype)
+    keys, scalars, kind, vectors = form.keys, form.scalars, state_dtype(param.dtype), form.vectors
     if len(entry) != len(keys) + len(scalars) + form.is_counted:
         return None
     planes: dict[str, Tensor] = {}
     shape, at = param.shape, param.device
     for plane, key in keys.items():
         tensor = entry.get(key)
-        if not isinstance(tensor, Tensor) or tensor.dtype is not kind or tensor.shape != shape:
+        if not isinstance(tensor, Tensor) or tensor.dtype is not kind:
+            return None
+        if tensor.shape != vectors.get(plane, shape):
             return None
         if tensor.device != at or tensor.layout is not torch.strided:
             return None
@@ -151,6 +153,9 @@ def _started(form: Entry, value: str, param: Tensor, start: float) -> dict[str, 
     """Return the planes of a value before the first step."""
     codec = form.codecs[value]
     if codec.is_plain and value != form.parameter:
+        if not codec.is_elementwise:
+            shape, kind = shape_of(codec.planes[0], param.shape), state_dtype(param.dtype)
+            return {value: torch.full(shape, start, dtype=kind, device=param.device)}
         return {value: _start(param, start)}
     constant = constant_planes(codec, start, form.called[value]) if start else {}
     fresh: dict[str, Tensor] = {}
