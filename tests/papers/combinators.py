@@ -182,3 +182,24 @@ def run_unscaled_sgd(
             theta[i] = theta[i] - lr * (g[i] / grad_scale)
         path.append(list(theta))
     return path, {}
+
+
+def run_centralized_momentum(
+    theta: list[list[float]],
+    gradients: list[list[list[float]]],
+    *,
+    lr: float,
+    mu: float,
+) -> tuple[list[list[list[float]]], dict[str, list[list[float]]]]:
+    """Heavy ball along centralized gradients (Yong et al. 2020, Equation 1): each row of a matrix minus its mean."""
+    theta = [list(row) for row in theta]
+    b = [[0.0] * len(row) for row in theta]
+    path: list[list[list[float]]] = []
+    for g in gradients:
+        for i in range(len(theta)):
+            centre = sum(g[i]) / len(g[i])
+            for j in range(len(theta[i])):
+                b[i][j] = mu * b[i][j] + (g[i][j] - centre)
+                theta[i][j] = theta[i][j] - lr * b[i][j]
+        path.append([list(row) for row in theta])
+    return path, {"b": b}

@@ -16,6 +16,7 @@ __all__ = [
     "COMBINATORS",
     "cautious",
     "cautious_decay",
+    "centralized",
     "clips",
     "decoupled",
     "is_clipped",
@@ -171,6 +172,26 @@ def cautious(rule: Rule, name: str) -> Rule:
     paper = "mask: Liang et al. 2024, Algorithm 1, arXiv:2411.16085"
     rescale = Hyperparameter("rescale", "none", choices=("none", "paper", "clamped"))
     return wrap(cautious, rule, name, step, doc, paper, rescale)
+
+
+@combinator
+def centralized(rule: Rule, name: str) -> Rule:
+    """Return ``rule`` for centralized gradients: it sees ``g`` minus the mean of its row.
+
+    A row is all that has one index along the first axis: the weights of a neuron, a filter. What has one row, as a
+    vector, keeps its gradient. Where ``rule`` sees the last two axes as matrices (adafactor), rows are theirs.
+    ``l2(centralized(rule))`` takes the mean of the penalty away as well, as the authors' code does;
+    ``centralized(l2(rule))`` of the gradient alone.
+
+    Source: Yong et al. 2020, Algorithm 1, arXiv:2004.01461.
+    """
+
+    def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
+        centre = where(size(g, over="column") > 1, mean(g, over="row"), 0.0)
+        return rule.compute([theta, g - centre, *slots], t, hyper)
+
+    paper = "centralized gradient: Yong et al. 2020, Algorithm 1, arXiv:2004.01461"
+    return wrap(centralized, rule, name, step, "For gradients without the mean of their row.", paper)
 
 
 def _rescaling(mask: Any, rescale: str) -> Any:
