@@ -6,6 +6,7 @@ from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import (
     cautious,
     cautious_decay,
+    centralized,
     decoupled,
     l2,
     maximize,
@@ -57,6 +58,7 @@ __all__ = [
     "SecondMoment",
     "cautious",
     "cautious_decay",
+    "centralized",
     "decoupled",
     "find",
     "l2",

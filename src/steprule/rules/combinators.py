@@ -198,5 +198,5 @@ def _rescaling(mask: Any, rescale: str) -> Any:
     return size(mask) / (total(mask) + 1) if rescale == "paper" else 1 / maximum(mean(mask), 1e-3)
 
 
-_ALL = (l2, decoupled, cautious_decay, maximize, unscaled, cautious, trust_ratio, update_clip)
+_ALL = (l2, decoupled, cautious_decay, maximize, unscaled, cautious, centralized, trust_ratio, update_clip)
 COMBINATORS.update({maker.__name__: maker for maker in _ALL})
