@@ -8,8 +8,8 @@
 Of a matrix only the sums R_t of the rows of V_t and C_t of its columns are kept, and R_t C_t / sum(R_t) stands for V_t.
 The slots hold means in place of sums. beta2 is Adam's, whose average is divided by 1 - beta2^t (Section 7.1). beta1
 averages the steps alpha_t U_t (Mesh TensorFlow, optax); eps2 None leaves RMS(theta) away, relative_step False the
-1 / sqrt(t) (optax), clip_threshold None the clipping. weight_decay is decoupled, and times lr (torch). With clamp eps1
-is added to no square: sqrt(V_t) is at least eps1, and so is the mean of R_t of a matrix (torch).
+1 / sqrt(t) (optax). weight_decay is decoupled, and times lr (torch). With clamp eps1 is added to no square: sqrt(V_t)
+is at least eps1, and so is the mean of R_t of a matrix (torch).
 """
 
 import math
@@ -25,7 +25,7 @@ def run(
     beta2_decay: float = -0.8,
     eps1: float = 1e-30,
     eps2: float | None = 1e-3,
-    clip_threshold: float | None = 1.0,
+    clip_threshold: float = 1.0,
     weight_decay: float = 0.0,
     relative_step: bool = True,
     clamp: bool = False,
@@ -48,7 +48,7 @@ def run(
         rho = min(lr, 1 / math.sqrt(t)) if relative_step else lr
         alpha = rho if eps2 is None else max(eps2, size) * rho
         for i in range(n):
-            step = alpha * u[i] / (1.0 if clip_threshold is None else max(1.0, length / clip_threshold))
+            step = alpha * u[i] / max(1.0, length / clip_threshold)
             if beta1 is not None:
                 m[i] = beta1 * m[i] + (1 - beta1) * step
                 step = m[i]
@@ -68,7 +68,7 @@ def run_matrix(
     beta2_decay: float = -0.8,
     eps1: float = 1e-30,
     eps2: float | None = 1e-3,
-    clip_threshold: float | None = 1.0,
+    clip_threshold: float = 1.0,
     weight_decay: float = 0.0,
     relative_step: bool = True,
     clamp: bool = False,
@@ -104,7 +104,7 @@ def run_matrix(
         alpha = rho if eps2 is None else max(eps2, size) * rho
         for i in range(rows):
             for j in range(columns):
-                step = alpha * u[i][j] / (1.0 if clip_threshold is None else max(1.0, length / clip_threshold))
+                step = alpha * u[i][j] / max(1.0, length / clip_threshold)
                 if beta1 is not None:
                     m[i][j] = beta1 * m[i][j] + (1 - beta1) * step
                     step = m[i][j]

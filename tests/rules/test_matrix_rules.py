@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import steprule as sr
-from steprule.rules import CATALOGUE, Rule
-from steprule.rules.combinators import centralized
+from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, centralized, maximize, trust_ratio
+from steprule.rules.combinators import update_clip
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
@@ -27,7 +27,7 @@ RELATIVE = 1e-10
 SOME = [
     *((name, {}) for name in RULES),
     ("adafactor", {"clamp": True, "beta1": 0.9, "beta2": 0.99, "eps1": 0.3, "weight_decay": 0.1}),
-    ("adafactor", {"eps2": None, "clip_threshold": None, "relative_step": False}),
+    ("adafactor", {"eps2": None, "clip_threshold": 0.5, "relative_step": False}),
     ("came", {"weight_decay": 0.1}),
     ("adam_mini", {"blocks": "tensor", "weight_decay": 0.1}),
 ]
@@ -219,3 +219,23 @@ def test_what_is_centralized_with_the_gradient() -> None:
     np.testing.assert_allclose(new, theta - 0.5 * centred, rtol=1e-12)
     new, *_ = centralized(sr.l2("sgd"))(theta, g, lr=0.5, weight_decay=0.1)
     np.testing.assert_allclose(new, theta - 0.5 * (g - g.mean(axis=1, keepdims=True) + 0.1 * theta), rtol=1e-12)
+
+
+AROUND = [
+    *(centralized(inner) for inner in (adafactor, came, adam_mini, "lamb", "decoupled(lion)")),
+    *(outer(centralized("adam")) for outer in (centralized, trust_ratio, update_clip, cautious_decay)),
+    *(centralized(inner) for inner in (trust_ratio("adam"), update_clip("adam"))),
+    *(cautious(inner) for inner in (centralized("adamw"), adafactor, came)),
+    *(outer(adafactor) for outer in (trust_ratio, maximize)),
+]
+
+
+@pytest.mark.parametrize("rule", AROUND, ids=lambda rule: rule.name)
+def test_combinators_around_have_the_bits_of_calls(rule: Rule) -> None:
+    for shape in [(5, 4), (7,), (2, 3, 4)]:
+        theta, gradients = start_of(shape).astype(np.float32), np.float32(gradients_of(shape, 3))
+        expected, _ = walked(rule, theta, gradients)
+        for backend in ("llvm", "numpy"):
+            path, _ = stepped(rule, theta, gradients, backend)
+            for one, other in zip(path, expected, strict=True):
+                assert_same_bits(one, other, f"{backend} {shape}")

@@ -23,17 +23,17 @@ def adafactor(
     beta2_decay: Annotated[float, Range(-math.inf, 0.0, closed_high=True)] = -0.8,
     eps1: NonNegative = 1e-30,
     eps2: NonNegative | None = 1e-3,
-    clip_threshold: Positive | None = 1.0,
+    clip_threshold: Positive = 1.0,
     weight_decay: NonNegative = 0.0,
     relative_step: bool = True,
     clamp: bool = False,
 ):
     """Adam's second moment in two factors, a number of each row and column, and steps in the size of the tensor.
 
-    A vector has the second moment of each element, which is c. The step is at most
-    ``clip_threshold`` in RMS, times min(lr, 1/sqrt(t)) (``relative_step``; else lr), times the RMS of
-    theta, which counts as ``eps2`` at least; None leaves this factor or limit away. The moment's decay
-    is 1 - t**beta2_decay, or ``beta2`` with Adam's bias correction. ``beta1`` averages the steps.
+    A vector has the second moment of each element, which is c. The step has an RMS of at most
+    ``clip_threshold``, times min(lr, 1/sqrt(t)) (``relative_step``; else lr), times the RMS of theta,
+    which counts as ``eps2`` at least; with None lr is the size itself. The moment's decay is
+    1 - t**beta2_decay, or ``beta2`` with Adam's bias correction. ``beta1`` averages the steps.
     ``clamp`` has torch.optim.Adafactor's use of ``eps1``: no part of the squares, but the least root of
     the second moment, and the least mean of r in more rows than one.
     """
@@ -45,8 +45,7 @@ def adafactor(
     share = where(size(g, over="column") > 1, r / maximum(average, eps1), 1.0) if clamp else r / average
     root = sqrt(share) * sqrt(c)  # the product of r and c could be too small for float32
     u = g / (maximum(root, eps1) if clamp else root)
-    if clip_threshold is not None:
-        u = u / maximum(1.0, rms(u) / clip_threshold)
+    u = u / maximum(1.0, rms(u) / clip_threshold)
     rho = minimum(lr, 1 / math.sqrt(t)) if relative_step else lr
     step = (rho if eps2 is None else maximum(eps2, rms(theta)) * rho) * u
     if beta1 is not None:
