@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (gives NumPy the type bfloat16)
@@ -90,10 +91,11 @@ def _written(node: Node) -> Any:
     return node.op, node.name, node.value, *map(_written, node.args)
 
 
-def unlike_defaults(rule: Rule) -> dict[str, Any]:
-    """Return the numbers among the hyperparameters, none with its default."""
+def unlike_defaults(rule: Rule, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the numbers among the hyperparameters that have an effect with these options, none with its default."""
+    used = rule.trace(rule.variant(rule.resolve(options or {}))).used | set(rule.init.values())
     numbers = [hyper for hyper in rule.hyperparameters.values() if not hyper.is_static and not hyper.optional]
-    return {hyper.name: unlike_default(hyper) for hyper in numbers}
+    return {hyper.name: unlike_default(hyper) for hyper in numbers if hyper.name in used}
 
 
 SECOND_MOMENT = [name for name, rule in CATALOGUE.items() if rule.slot_of(Role.SECOND_MOMENT)]

@@ -78,7 +78,7 @@ class Case:
 
     @property
     def values(self) -> dict[str, Any]:
-        return self.rule.resolve({**unlike_defaults(self.rule), **dict(self.options)})
+        return self.rule.resolve({**unlike_defaults(self.rule, dict(self.options)), **dict(self.options)})
 
     @property
     def plan(self) -> Plan:

@@ -48,7 +48,7 @@ def wild_run(n: int, dtype: str, steps: int, seed: int = 0) -> tuple[Array, list
 def test_every_rule_and_option(case: tuple[str, dict[str, Any]], dtype: str) -> None:
     name, options = case
     theta, gradients = wild_run(1003, dtype, 12)
-    agree(CATALOGUE[name], theta, gradients, **{**unlike_defaults(CATALOGUE[name]), **options})
+    agree(CATALOGUE[name], theta, gradients, **{**unlike_defaults(CATALOGUE[name], options), **options})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -103,7 +103,7 @@ def test_every_rule_and_format_resumes_in_every_bit(tmp_path: Path, dtype: str, 
 @pytest.mark.parametrize("case", swept(CASES, SOME_CASES), ids=case_id)
 def test_every_variant_resumes(tmp_path: Path, case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
-    wanted = {**unlike_defaults(CATALOGUE[name]), **options}
+    wanted = {**unlike_defaults(CATALOGUE[name], options), **options}
     for option in list(wanted):
         try:
             made(name, **wanted)

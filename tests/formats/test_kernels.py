@@ -248,7 +248,7 @@ def test_machine_code_is_the_referee_everywhere(name: str, case: tuple[str, str,
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_machine_code_is_the_referee_with_every_option(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
-    some, values = CATALOGUE[name], {**unlike_defaults(CATALOGUE[name]), **options}
+    some, values = CATALOGUE[name], {**unlike_defaults(CATALOGUE[name], options), **options}
     for storage in (
         storage_of(some, "8bit", "bfloat16", "split24"),
         storage_of(some, "bfloat16", "float16", "stochastic"),
@@ -402,7 +402,7 @@ def some_gradients(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def assert_the_loops_agree_on(name: str, case: tuple[str, str, str], **options: Any) -> None:
     some, rng = CATALOGUE[name], np.random.default_rng(zlib.crc32(name.encode()))
     for shape in ((3, 131), (7,), ()):
-        values = {**unlike_defaults(some), **options}
+        values = {**unlike_defaults(some, options), **options}
         run = Run(some, storage_of(some, *case), shape, "numpy", seed=9, first=2**32 - 200, number=2, **values)
         run.set(theta=rng.standard_normal(shape) * 10.0 ** rng.uniform(-6, 1, shape))
         assert_the_loops_agree(run, [some_gradients(rng, shape) for _ in range(3)])

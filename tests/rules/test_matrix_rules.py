@@ -77,7 +77,7 @@ def test_called_on_arrays_it_is_the_paper(name: str, options: dict[str, Any]) ->
     rule, loops = RULES[name], importlib.import_module(f"tests.papers.{name}")
     for shape, run in (((9,), loops.run), ((5, 4), loops.run_matrix)):
         theta, gradients = start_of(shape), gradients_of(shape)
-        for values in (options, {**unlike_defaults(rule), **options}):
+        for values in (options, {**unlike_defaults(rule, options), **options}):
             expected = run(theta.tolist(), gradients.tolist(), **values)
             assert_close(walked(rule, theta, gradients, **values), expected)
 

@@ -52,7 +52,7 @@ def test_rule_equals_its_paper(case: tuple[str, dict[str, Any]]) -> None:
     rule = CATALOGUE[name]
     run = importlib.import_module(f"tests.papers.{name}").run
     _compare(rule, run, options)
-    _compare(rule, run, {**unlike_defaults(rule), **options})
+    _compare(rule, run, {**unlike_defaults(rule, options), **options})
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -37,7 +37,7 @@ def walked(rule: Rule, theta: Array, gradients: Array, **options: Any) -> tuple[
 def test_called_on_arrays_it_is_the_paper(name: str, options: dict[str, Any], unlike: bool) -> None:
     rule = RULES[name]
     if unlike:
-        options = {**unlike_defaults(rule), **options}
+        options = {**unlike_defaults(rule, options), **options}
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((40, 9)) * 10.0 ** rng.uniform(-3, 1, 9) + np.linspace(-1, 1, 9)
     gradients[20:, 0] = 0.0

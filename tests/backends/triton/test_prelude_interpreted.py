@@ -147,7 +147,7 @@ def check(rows: Sequence[Row], what: str, factor: float = math.nan) -> None:
 
 
 def _plan(rule: Rule, options: Mapping[str, Any], guard: Guard = UNGUARDED) -> tuple[Plan, dict[str, float]]:
-    values = rule.resolve({**unlike_defaults(rule), **options})
+    values = rule.resolve({**unlike_defaults(rule, options), **options})
     recipe = plan(rule, rule.variant(values), FORMATS["float32"], guard)
     slots = {name: 0.83 - 0.1 * k for k, name in enumerate(rule.scalars)}
     return recipe, {**{name: value for name, value in values.items() if isinstance(value, float)}, **slots}

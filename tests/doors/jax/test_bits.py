@@ -66,7 +66,7 @@ def as_numpy(array: Any) -> Array:
 @pytest.mark.parametrize("case", swept(CASES, SOME_CASES), ids=case_id)
 def test_every_rule_and_option_has_the_bits_of_the_referee(case: tuple[str, dict[str, Any]]) -> None:
     rule = CATALOGUE[case[0]]
-    assert_follows(rule, start((13, 9)), gradients((13, 9)), **{**unlike_defaults(rule), **case[1]})
+    assert_follows(rule, start((13, 9)), gradients((13, 9)), **{**unlike_defaults(rule, case[1]), **case[1]})
 
 
 @pytest.mark.parametrize("name", COMBINED)

@@ -100,7 +100,7 @@ def test_every_rule_and_option_in_every_type_and_size_on_one_and_two_threads(
 ) -> None:
     """What is so large that two threads share it is of one type at a time: its numbers take longer than all others."""
     name, options = case
-    _agree(RULES[name], REALS, SIZES, {**unlike_defaults(RULES[name]), **options}, [large])
+    _agree(RULES[name], REALS, SIZES, {**unlike_defaults(RULES[name], options), **options}, [large])
 
 
 def _correctly_rounded_sqrt(x: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ def test_the_rule_run_on_torch_tensors_gives_the_same_bits(
     # torch's own root is an ulp off for a sixth of all float32 (MKL's, on some processors); all else is exact.
     monkeypatch.setattr(torch, "sqrt", _correctly_rounded_sqrt)
     name, options = case
-    values = {**unlike_defaults(RULES[name]), **options}
+    values = {**unlike_defaults(RULES[name], options), **options}
     _agree(RULES[name], [torch.float32, torch.float64], [0, 1, 17, 1000], values, differentiable=True)
 
 
@@ -128,7 +128,7 @@ def test_the_rule_run_on_torch_tensors_gives_the_same_bits(
 def test_sums_on_torch_tensors_are_in_torchs_order(case: tuple[str, dict[str, Any]], dtype: torch.dtype) -> None:
     """Only there: torch's sums are of the tensor's own type, too."""
     name, options = case
-    values = {**unlike_defaults(RULES[name]), **options}
+    values = {**unlike_defaults(RULES[name], options), **options}
     rng = np.random.default_rng(0)
     tensors = _parameters(rng, [dtype], [1, 17, 1000])
     directs = [Direct(RULES[name], _array(tensor), **values) for tensor in tensors]
