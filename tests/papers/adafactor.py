@@ -1,7 +1,7 @@
 """ADAFACTOR: Shazeer & Stern 2018, Algorithm 5 (a vector, run) and Algorithm 4 (a matrix, run_matrix).
 
     alpha_t = max(eps2, RMS(theta_{t-1})) rho_t,  rho_t = min(lr, 1 / sqrt(t))
-    V_t = b_t V_{t-1} + (1 - b_t) (G_t^2 + eps1),  b_t = 1 - t^beta2_decay
+    V_t = b_t V_{t-1} + (1 - b_t) (G_t^2 + eps1),  b_t = 1 - t^-decay_rate
     U_t = G_t / sqrt(V_t)
     theta_t = theta_{t-1} - alpha_t U_t / max(1, RMS(U_t) / d)
 
@@ -22,7 +22,7 @@ def run(
     lr: float = 1e-2,
     beta1: float | None = None,
     beta2: float | None = None,
-    beta2_decay: float = -0.8,
+    decay_rate: float = 0.8,
     eps1: float = 1e-30,
     eps2: float | None = 1e-3,
     clip_threshold: float = 1.0,
@@ -37,7 +37,7 @@ def run(
     m = [0.0] * n
     path: list[list[float]] = []
     for t, g in enumerate(gradients, start=1):
-        b = 1 - t**beta2_decay if beta2 is None else beta2
+        b = 1 - t**-decay_rate if beta2 is None else beta2
         u = [0.0] * n
         for i in range(n):
             average[i] = b * average[i] + (1 - b) * (g[i] ** 2 + (0.0 if clamp else eps1))
@@ -65,7 +65,7 @@ def run_matrix(
     lr: float = 1e-2,
     beta1: float | None = None,
     beta2: float | None = None,
-    beta2_decay: float = -0.8,
+    decay_rate: float = 0.8,
     eps1: float = 1e-30,
     eps2: float | None = 1e-3,
     clip_threshold: float = 1.0,
@@ -81,7 +81,7 @@ def run_matrix(
     correction = 1.0
     path: list[list[list[float]]] = []
     for t, g in enumerate(gradients, start=1):
-        b = 1 - t**beta2_decay if beta2 is None else beta2
+        b = 1 - t**-decay_rate if beta2 is None else beta2
         correction = 1.0 if beta2 is None else 1 - beta2**t
         square = [[x * x + (0.0 if clamp else eps1) for x in row] for row in g]
         for i in range(rows):

@@ -46,7 +46,8 @@ def start_of(shape: Sequence[int]) -> Array:
 
 def walked(rule: Rule, theta: Array, gradients: Array, **options: Any) -> tuple[list[Array], dict[str, Any]]:
     """Return theta after each step of calls, and the slots that are kept."""
-    slots, path = starts_of(rule, theta), []
+    slots = starts_of(rule, theta)
+    path = []
     for t, g in enumerate(gradients, start=1):
         theta, *slots = rule(theta, g, *slots, t=t, **options)
         path.append(theta)
@@ -55,7 +56,8 @@ def walked(rule: Rule, theta: Array, gradients: Array, **options: Any) -> tuple[
 
 def stepped(rule: Any, theta: Array, gradients: Array, backend: str, **options: Any) -> tuple[list[Array], Any]:
     """Return theta after each step of an optimizer, and its slots."""
-    theta, path = theta.copy(), []
+    theta = theta.copy()
+    path = []
     optimizer = sr.Optimizer(theta, rule, backend=backend, **options)
     for g in gradients:
         optimizer.step(g)
@@ -145,7 +147,7 @@ def test_tensors_of_zeros_stay_finite(name: str, options: dict[str, Any]) -> Non
 def test_gradients_without_a_square_are_those_of_calls(name: str, options: dict[str, Any], bad: float) -> None:
     """A matrix is lost with one such element, with Adam-mini in whole blocks, a row: targets agree on what is left."""
     for shape in [(4, 5), (7,)]:
-        theta, gradients = start_of(shape).astype(np.float32), np.float32(gradients_of(shape, 3))
+        theta, gradients = start_of(shape).astype(np.float32), gradients_of(shape, 3).astype(np.float32)
         gradients[0].reshape(-1)[2] = bad
         with np.errstate(all="ignore"):
             expected, _ = walked(RULES[name], theta, gradients, **options)
@@ -233,7 +235,7 @@ AROUND = [
 @pytest.mark.parametrize("rule", AROUND, ids=lambda rule: rule.name)
 def test_combinators_around_have_the_bits_of_calls(rule: Rule) -> None:
     for shape in [(5, 4), (7,), (2, 3, 4)]:
-        theta, gradients = start_of(shape).astype(np.float32), np.float32(gradients_of(shape, 3))
+        theta, gradients = start_of(shape).astype(np.float32), gradients_of(shape, 3).astype(np.float32)
         expected, _ = walked(rule, theta, gradients)
         for backend in ("llvm", "numpy"):
             path, _ = stepped(rule, theta, gradients, backend)

@@ -1,11 +1,10 @@
 """Adafactor."""
 
 import math
-from typing import Annotated
 
 from steprule.language import maximum, mean, minimum, rms, size, sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, NonNegative, PerColumn, PerRow, Positive, Range, Rate
+from steprule.rules.hyperparameters import Decay, NonNegative, PerColumn, PerRow, Positive, Rate
 
 
 @rule(paper="Shazeer & Stern 2018, Algorithms 4 and 5, arXiv:1804.04235", matrices="last")
@@ -20,7 +19,7 @@ def adafactor(
     lr: Rate = 1e-2,
     beta1: Decay | None = None,
     beta2: Decay | None = None,
-    beta2_decay: Annotated[float, Range(-math.inf, 0.0, closed_high=True)] = -0.8,
+    decay_rate: NonNegative = 0.8,
     eps1: NonNegative = 1e-30,
     eps2: NonNegative | None = 1e-3,
     clip_threshold: Positive = 1.0,
@@ -33,11 +32,11 @@ def adafactor(
     A vector has the second moment of each element, which is c. The step has an RMS of at most
     ``clip_threshold``, times min(lr, 1/sqrt(t)) (``relative_step``; else lr), times the RMS of theta,
     which counts as ``eps2`` at least; with None lr is the size itself. The moment's decay is
-    1 - t**beta2_decay, or ``beta2`` with Adam's bias correction. ``beta1`` averages the steps.
+    1 - t**-decay_rate, or ``beta2`` with Adam's bias correction. ``beta1`` averages the steps.
     ``clamp`` has torch.optim.Adafactor's use of ``eps1``: no part of the squares, but the least root of
     the second moment, and the least mean of r in more rows than one.
     """
-    decay = 1 - t**beta2_decay if beta2 is None else beta2 * (1 - beta2 ** (t - 1)) / (1 - beta2**t)
+    decay = 1 - t**-decay_rate if beta2 is None else beta2 * (1 - beta2 ** (t - 1)) / (1 - beta2**t)
     square = g**2 if clamp else g**2 + eps1
     r = decay * r + (1 - decay) * mean(square, over="row")
     c = decay * c + (1 - decay) * mean(square, over="column")
