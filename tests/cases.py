@@ -16,6 +16,7 @@ import ml_dtypes  # noqa: F401  (gives NumPy the type bfloat16)
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.language.matrices import kept_shape
 from steprule.language.node import Node
 from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
 from steprule.rules.declare import rule as declared
@@ -149,9 +150,15 @@ class Direct:
         starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
         numbers = {slot: self.values[start] if isinstance(start, str) else start for slot, start in starts.items()}
         self.slots: dict[str, Any] = {
-            slot: number if slot in rule.scalars else np.full(theta.shape, number, self.compute)
+            slot: number if slot in rule.scalars else np.full(self._shape_of(slot), number, self.compute)
             for slot, number in numbers.items()
         }
+
+    def _shape_of(self, slot: str) -> tuple[int, ...]:
+        rule, shape = self.rule, self.theta.shape
+        if slot not in rule.vectors or rule.view is None:
+            return shape
+        return kept_shape(shape, "row" if slot in rule.per_row else "column", rule.view)
 
     def step(self, g: Array) -> None:
         """Take one step, replacing theta."""
@@ -164,7 +171,7 @@ class Direct:
             # A slot that a variant does not keep must not be read: None would raise.
             is_number = slot is None or name in self.rule.scalars
             with np.errstate(all="ignore"):
-                self.slots[name] = slot if is_number else flushed(np.full(theta.shape, slot, self.compute))
+                self.slots[name] = slot if is_number else flushed(np.full(self._shape_of(name), slot, self.compute))
 
 
 def assert_same_bits(a: Array, b: Array, what: str = "") -> None:

@@ -156,7 +156,7 @@ def test_two_names_never_share_a_symbol() -> None:
 def test_the_catalogues_formulas_read_back(name: str, t: int) -> None:
     rule = CATALOGUE[name]
     kept = rule.trace()
-    slots = {slot: 0.4 if slot in kept.slots or slot in kept.scalars else None for slot in rule.slots}
+    slots = {slot: 0.4 if slot in kept.kept else None for slot in rule.slots}
     values = {"theta": 0.7, "g": -1.3, **slots}
     new, *_ = rule(*values.values(), t=t)
     options = {hyper.name: hyper.default for hyper in rule.hyperparameters.values()}
