@@ -51,7 +51,7 @@ Place = Callable[[Array], Array]
 FILL = 0xA5
 BESIDE = 64
 NUMBERS = {GRAD_SCALE: 1024.0, CLIP_VALUE: 0.9, CLIP_FACTOR: 0.37, SIZE: 7.0}
-NUMBERS |= {f"{TOTAL}{number}": 8.3 - 3 * number for number in range(20)}
+NUMBERS |= {f"{TOTAL}{number}": 8.3 / (1 + number) for number in range(20)}  # of squares, perhaps
 RATIO: dict[str, Any] = {"task": ("step", 0), "guard": Guard(clips_update=True)}
 """What clipped updates are measured by: the pass before their step."""
 # Tensors of one launch: a chunk of 1,024, one element less, one more; rows of whole groups of 128, and others.
@@ -303,8 +303,12 @@ def compare(
     to: Place = misplaced,
     taken: float | None = None,
     before: int = 0,
+    may_be_nan: bool = False,
 ) -> tuple[int, int]:
-    """Take some steps by Triton and by the referee, and return how many programs took each way."""
+    """Take some steps by Triton and by the referee, and return how many programs took each way.
+
+    Sums that are all NaN say nothing of their order, and are an error but where they ``may_be_nan``.
+    """
     rng = np.random.default_rng(zlib.crc32(f"{work.plan.title}{shapes}".encode()))
     mine, other = pairs_of(work, shapes, rng, moved, to)
     ways = (0, 0)
@@ -318,7 +322,8 @@ def compare(
         for one, two in zip(mine, other, strict=True):
             two.refer(two.row())
             one.assert_is(two, f"of {one.shape}, tensor {one.seed} of {list(shapes)}, t={one.t}")
-        assert not work.plan.sums or np.isfinite(mine[0].sums).any(), "sums that are all NaN would hide their order"
+        is_telling = may_be_nan or not work.plan.sums or np.isfinite(mine[0].sums).any()
+        assert is_telling, "sums that are all NaN would hide their order"
     return ways
 
 
