@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from steprule.backends.passes import over_all
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, difference, make_plan
 from steprule.errors import RuleError
@@ -14,7 +15,6 @@ from steprule.language import Node
 from steprule.language.cached import cached_attribute
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
-from steprule.language.walk import postorder
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.combinators import clips, update_clip
@@ -104,7 +104,8 @@ def plan(
         return plan(rule, variant, Storage(storage), guard, kind)
     inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
-    _check_per_tensor(rule, trace)
+    if trace.per_tensor:
+        raise _not_yet(rule, "keeps a PerTensor slot")
     codecs = codecs_of(rule, variant, storage)
     read = {**codecs, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, codec) for name, codec in read.items()}
@@ -148,17 +149,8 @@ def plan(
     )
 
 
-def _check_per_tensor(rule: Rule, trace: Trace) -> None:
-    if trace.per_tensor:
-        what = "keeps a PerTensor slot"
-        raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
-
-
-def _check_extent(rule: Rule, trace: Trace) -> None:
-    nodes = postorder([trace.parameter, *trace.slots.values(), *trace.scalars.values()])
-    if any(node.stage == "all" for node in nodes):
-        what = "sums over all tensors"
-        raise RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
+def _not_yet(rule: Rule, what: str) -> RuleError:
+    return RuleError(f"rule {rule.name!r} {what}: so far it can be called on arrays, but no optimizer steps by it")
 
 
 def _summed(
@@ -252,9 +244,9 @@ def kernel(
     """
     if isinstance(storage, Format):
         return kernel(rule, variant, Storage(storage), backend, guard, kind)
-    if not getattr(backend, "sums_over_all", False):
-        _check_extent(rule, _trace(rule, variant, guard))
     recipe = pass_plan(rule, variant, storage, guard, kind)
+    if over_all(recipe) and not getattr(backend, "sums_over_all", False):
+        raise _not_yet(rule, "sums over all tensors")
     return Kernel(recipe, codecs_of(rule, variant, storage), backend.load(recipe))
 
 

@@ -6,14 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from steprule.compile import SIZE, Plan, Plane
+from steprule.compile import Plan, Plane
 from steprule.formats import GROUP
-from steprule.language.sums import ALL, TOTAL
+from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["ALL_SIZE", "bytes_moved", "described", "over_all", "passes"]
-
-ALL_SIZE = f"{ALL}{SIZE}"
-"""What preludes call the number of elements of all tensors."""
+__all__ = ["bytes_moved", "described", "over_all", "passes"]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:

@@ -2,7 +2,6 @@
 
 from steprule.compile.difference import difference
 from steprule.compile.ir import (
-    ALL,
     BLOCK,
     ENCODED,
     LANES,
@@ -21,7 +20,6 @@ from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, assignments, distinct
 
 __all__ = [
-    "ALL",
     "BLOCK",
     "ENCODED",
     "LANES",

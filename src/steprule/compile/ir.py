@@ -14,7 +14,6 @@ from steprule.language.ops import OPS, Kind
 from steprule.language.sums import ALL, BLOCK, LANES, SIZE
 
 __all__ = [
-    "ALL",
     "BLOCK",
     "ENCODED",
     "LANES",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from steprule.language.functions import DERIVED, everywhere, sqrt
 from steprule.language.node import Node, constant, is_number, symbol
-from steprule.language.sums import ALL, SIZE, SUMS, TOTAL
+from steprule.language.sums import ALL, ALL_SIZE, SIZE, SUMS, TOTAL
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
@@ -79,10 +79,9 @@ class Lowering:
 
     def _of_sums(self, node: Node, summed: Node) -> Node:
         """Return what a word for a sum comes to: an expression of a sum, and of the number of elements."""
-        prefix = ALL if node.name == "all" else ""
-        count = symbol(f"{prefix}{SIZE}", "host")
+        prefix, count = (ALL, ALL_SIZE) if node.name == "all" else ("", SIZE)
         if node.op == "size":
-            return count
+            return symbol(count, "host")
         is_squared = node.op in ("norm", "rms")
         key = (summed, is_squared, prefix)
         name = self._names.setdefault(key, f"{prefix}{TOTAL}{len(self._names)}")
@@ -90,7 +89,7 @@ class Lowering:
         if is_squared:
             self.squared.add(name)
         found = symbol(name, "host")
-        averaged = found / count if node.op in ("mean", "rms") else found
+        averaged = found / symbol(count, "host") if node.op in ("mean", "rms") else found
         return sqrt(averaged) if is_squared else averaged
 
     def _of_its_stage(self, decided: Node, node: Node) -> Node:

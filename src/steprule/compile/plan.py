@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from steprule.compile.ir import ALL, SIZE, Plan, Plane, Store, Sum
+from steprule.compile.ir import SIZE, Plan, Plane, Store, Sum
 from steprule.compile.lower import Lowering
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import make_prelude
 from steprule.language.bits import INPUTS
 from steprule.language.node import Node
+from steprule.language.sums import ALL_SIZE
 from steprule.language.walk import postorder, symbols_in
 
 __all__ = ["make_plan"]
@@ -51,7 +52,7 @@ def make_plan(
         stores = tuple(_store(split, name, node, planes) for name, node in stored.items())
         results = tuple(_sum(split, name, node, name in squares | lower.squared) for name, node in summed.items())
         row = split.row
-        taken = [name for name in (*lower.totals, SIZE, f"{ALL}{SIZE}") if name in symbols_in([*row, *hosts.values()])]
+        taken = [name for name in (*lower.totals, SIZE, ALL_SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))
         return Plan(title, compute, planes, tuple(split.body), stores, prelude, split.phases, results)
 

@@ -2,10 +2,10 @@
 
 Sums are float64, and what is squared (in ``norm`` and ``rms``) is squared in float64. Every ``BLOCK`` elements of a
 tensor have a partial sum: element i of a block adds to lane ``i % LANES``; at the end the upper half of the lanes is
-added to the lower, until one is left. Partial sums are added up without rounding but at the end; then those of all
-tensors are, for a sum over all. So threads, chunks and backends give the same bits. The order of elements is that of
-memory, where a parameter, its gradient and its slots lie without gaps in the same order, else that of the axes (C); in
-formats with groups, element i of a group adds to lane i.
+added to the lower, until one is left. Partial sums are added up without rounding but at the end; for a sum over all
+tensors, so are the sums of the tensors. So threads, chunks and backends give the same bits. The order of elements is
+that of memory, where a parameter, its gradient and its slots lie without gaps in the same order, else that of the axes
+(C); in formats with groups, element i of a group adds to lane i. JAX has an order of its own (docs/jax.md).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from steprule.language.node import Node
 
 __all__ = [
     "ALL",
+    "ALL_SIZE",
     "BLOCK",
     "LANES",
     "SIZE",
@@ -42,6 +43,8 @@ LANES, BLOCK = 128, 16_384
 SIZE, TOTAL, ALL = "_size", "_total", "_all"
 """What preludes call the number of elements of a tensor (1 where it has none), and, with a number, sums over it; with
 ``ALL`` before, those over all tensors."""
+ALL_SIZE = f"{ALL}{SIZE}"
+"""What they call the number of elements of all tensors."""
 Over = Literal["tensor", "all"]
 """Over what a sum is taken: the tensor that is stepped, or all tensors of the optimizer that have a gradient."""
 

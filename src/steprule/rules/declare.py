@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
-from steprule.language.sums import ALL, SIZE, TOTAL
+from steprule.language.sums import ALL, ALL_SIZE, SIZE, TOTAL
 from steprule.language.tracing import explain
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE
 from steprule.rules.hyperparameters import (
@@ -26,7 +26,7 @@ from steprule.rules.rule import ARGUMENTS, Rule
 
 __all__ = ["rule"]
 
-_OWN = (SIZE, f"{ALL}{SIZE}", GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
+_OWN = (SIZE, ALL_SIZE, GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
 """What preludes take besides hyperparameters, and sums over a tensor."""
 
 
