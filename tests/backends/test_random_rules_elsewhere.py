@@ -128,6 +128,6 @@ def test_in_triton(number: int) -> None:
     storage = kinds[number % len(kinds)]
     with told(made), np.errstate(all="ignore"):  # the interpreter computes with NumPy, whose warnings are errors here
         work = Work(made.rule, storage, made.choices[number % 2])
-        for k in range(len(work.plan.before)):
-            compare(replace(work, task=("step", k)), [(130,), (3, 50)], 2)
+        for k in range(len(work.plan.before)):  # sums of the roots of negative numbers among them
+            compare(replace(work, task=("step", k)), [(130,), (3, 50)], 2, may_be_nan=True)
         compare(work, [(130,), (3, 50)], 2)

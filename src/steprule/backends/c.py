@@ -18,9 +18,10 @@ from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import ALL_SIZE, check_known, over_all, passes
+from steprule.backends.passes import check_known, over_all, passes
 from steprule.compile import LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
+from steprule.language.sums import ALL_SIZE
 
 __all__ = ["emit"]
 

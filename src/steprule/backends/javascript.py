@@ -17,11 +17,11 @@ from steprule.backends.javascript_math import HELPERS
 from steprule.backends.javascript_names import MATH, RESERVED
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import ALL_SIZE, check_known, over_all, passes
+from steprule.backends.passes import check_known, over_all, passes
 from steprule.compile import ENCODED, LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.node import Node
-from steprule.language.sums import ALL, TOTAL
+from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 from steprule.language.walk import symbols_in
 
 __all__ = ["LATE", "Part", "arguments", "emit", "function", "functions", "helpers", "parts"]

@@ -6,15 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from steprule.compile import SIZE, Plan, Plane
+from steprule.compile import Plan, Plane
 from steprule.errors import TargetError
 from steprule.formats import GROUP
-from steprule.language.sums import ALL, TOTAL
+from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["ALL_SIZE", "bytes_moved", "check_known", "described", "over_all", "passes"]
-
-ALL_SIZE = f"{ALL}{SIZE}"
-"""What preludes call the number of elements of all tensors."""
+__all__ = ["bytes_moved", "check_known", "described", "over_all", "passes"]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:

@@ -38,7 +38,7 @@ from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
 from steprule.backends.triton_math import HELPERS, spelled
 from steprule.compile import SIZE, Plan, Prelude, assignments, distinct
 from steprule.formats import keys
-from steprule.language.sums import ALL
+from steprule.language.sums import ALL_SIZE
 from steprule.language.walk import symbols_in
 from steprule.rules.guard import CLIP_FACTOR
 
@@ -181,7 +181,7 @@ def _names(prelude: Prelude) -> dict[str, str]:
 def _loaded(prelude: Prelude, totals: Mapping[str, str], name: str) -> str:
     if name == CLIP_FACTOR:
         return f"tl.load(decided + {DECISION.index('factor')})"
-    if name in (SIZE, ALL + SIZE):
+    if name in (SIZE, ALL_SIZE):
         return f"{_word(WORDS.index(name.removeprefix('_')))}.to(tl.float64)"
     if name in totals:
         return totals[name]

@@ -1,7 +1,6 @@
 """From a rule's trace to a frozen plan. Knows no rule and no format by name."""
 
 from steprule.compile.ir import (
-    ALL,
     BLOCK,
     ENCODED,
     LANES,
@@ -21,7 +20,6 @@ from steprule.compile.plan import make_plan
 from steprule.compile.prelude import Prelude, assignments, distinct
 
 __all__ = [
-    "ALL",
     "BLOCK",
     "ENCODED",
     "LANES",

@@ -15,7 +15,6 @@ from steprule.language.ops import OPS, Kind
 from steprule.language.sums import ALL, BLOCK, LANES, SIZE, SIZES
 
 __all__ = [
-    "ALL",
     "BLOCK",
     "ENCODED",
     "LANES",

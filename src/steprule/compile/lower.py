@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from steprule.language.functions import DERIVED, everywhere, sqrt
 from steprule.language.matrices import Along
 from steprule.language.node import VECTOR, Node, constant, is_number, symbol
-from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, COLUMN, IN_COLUMN, IN_ROW, ROW, SIZE, SUMS, TOTAL
+from steprule.language.sums import (
+    ALL,
+    ALL_COLUMNS,
+    ALL_ROWS,
+    COLUMN,
+    IN_COLUMN,
+    IN_ROW,
+    ROW,
+    SIZE,
+    SUMS,
+    TOTAL,
+)
 from steprule.language.walk import postorder
 
 __all__ = ["Lowering"]
@@ -89,9 +100,9 @@ class Lowering:
         if node.name in ("row", "column"):
             return self._along(node, summed, "row" if node.name == "row" else "column")
         prefix = ALL if node.name == "all" else ""
-        count = symbol(f"{prefix}{_COUNTS.get(node.args[0].stage, SIZE)}", "host")
+        count = f"{prefix}{_COUNTS.get(node.args[0].stage, SIZE)}"
         if node.op == "size":
-            return count
+            return symbol(count, "host")
         is_squared = node.op in ("norm", "rms")
         key = (summed, str(is_squared), prefix)
         name = self._names.setdefault(key, f"{prefix}{TOTAL}{len(self._names)}")
@@ -99,7 +110,7 @@ class Lowering:
         if is_squared:
             self.squared.add(name)
         found = symbol(name, "host")
-        averaged = found / count if node.op in ("mean", "rms") else found
+        averaged = found / symbol(count, "host") if node.op in ("mean", "rms") else found
         return sqrt(averaged) if is_squared else averaged
 
     def _along(self, node: Node, summed: Node, over: Along) -> Node:

@@ -13,7 +13,7 @@ from steprule.compile.vectors import hoisted_in, make_vectors, scratch_planes
 from steprule.language.bits import INPUTS
 from steprule.language.matrices import View
 from steprule.language.node import VECTOR, Node
-from steprule.language.sums import ALL, COLUMN, ROW, SIZE, SIZES
+from steprule.language.sums import ALL_SIZE, COLUMN, ROW, SIZE, SIZES
 from steprule.language.walk import postorder, symbols_in
 
 __all__ = ["make_plan"]
@@ -86,7 +86,7 @@ def make_plan(
         places = [(index, slots[plane.name]) for index, plane in enumerate(planes) if plane.name in slots]
         vectors = make_vectors(lambda node: split.ref(node, (0, "element")), known, hoisted, places, totals)
         row = split.row
-        taken = [name for name in (*lower.totals, *sizes, ALL + SIZE) if name in symbols_in([*row, *hosts.values()])]
+        taken = [name for name in (*lower.totals, *sizes, ALL_SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))
         along = {name: result for name, result in named if result.name}
         return Plan(

@@ -6,7 +6,7 @@ added to the lower, until one is left. The partial sums of a tensor are added up
 over all, these numbers of all tensors that take the step, of all groups, are added up exactly, and rounded once more.
 So threads, chunks, backends and the order of tensors give the same bits. The order of elements is that of memory,
 where a parameter, its gradient and its slots lie without gaps in the same order, else that of the axes (C); in formats
-with groups, element i of a group adds to lane i.
+with groups, element i of a group adds to lane i. JAX has an order of its own (docs/jax.md).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "ALL",
     "ALL_COLUMNS",
     "ALL_ROWS",
+    "ALL_SIZE",
     "BLOCK",
     "COLUMN",
     "HOISTED",
@@ -54,6 +55,8 @@ SIZE, TOTAL, ALL = "_size", "_total", "_all"
 IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS = "_size_row", "_size_column", "_size_rows", "_size_columns"
 """What preludes call the elements of a row and of a column, and the rows and the columns of a tensor; 1 for none."""
 SIZES = (SIZE, IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS)
+ALL_SIZE = f"{ALL}{SIZE}"
+"""What they call the number of elements of all tensors."""
 ROW, COLUMN, HOISTED = "_row", "_column", "_of_"
 """What plans call, with a number, sums over each row and over each column, and how they call what elements take of such
 numbers."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from steprule.compile import Plan
 from steprule.errors import HyperparameterError
 from steprule.language.matrices import matrix_shape
-from steprule.language.sums import ALL, SIZE, SIZES, rounded_once
+from steprule.language.sums import ALL_SIZE, SIZES, rounded_once
 from steprule.launch.backend import Lines
 from steprule.launch.row import Row, ScalarGroup
 
@@ -110,7 +110,7 @@ class Totals:
         if counts:
             count = sum(n for group, n in zip(groups, sizes.of_groups, strict=True) if not group.rests)
             size = max(1.0, share([float(count)])[0])
-            self.of_all = [{ALL + SIZE: size} for _ in groups]
+            self.of_all = [{ALL_SIZE: size} for _ in groups]
 
     def add(self, plans: Sequence[Plan | None], members: Sequence[Sequence[int]], lines: Lines) -> None:
         """Add what a pass has summed.

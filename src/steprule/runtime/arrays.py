@@ -1,10 +1,8 @@
 """Looking at many arrays in one call: which are not as expected, and where do they lie?
 
 Many thousands of arrays may be others than in the step before. In Python each question about one costs some tens of
-nanoseconds, and more where its object has left the processor's caches; ``array.__array_interface__`` takes a
-microsecond, and ``array.ctypes`` imports a module, which Python refuses when it is being torn down. The fields of the
-array object lie after Python's object header (NumPy's stable ABI), so they are read there, once a trial on fresh arrays
-has shown that this holds in this interpreter.
+nanoseconds, and more where its object has left the processor's caches. So the fields of the array object are read where
+``addresses`` reads the first of them, once a trial on fresh arrays has shown that they lie there in this interpreter.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from steprule.runtime.addresses import HEADER, address
 from steprule.runtime.driver import driver
 from steprule.runtime.jit import build
+from steprule.runtime.sharing import word
 
 __all__ = ["ArrayCheck"]
 
@@ -113,11 +112,6 @@ def _ir(get_item: int) -> str:
   %{register}.at = getelementptr i8, ptr %{of}, i64 {at}
   %{register} = load {kind}, ptr %{register}.at"""
 
-    def word(number: int, name: str, kind: str) -> str:
-        return f"""
-  %{name}.at = getelementptr i64, ptr %row, i64 {number}
-  %{name} = load {kind}, ptr %{name}.at"""
-
     int_kind = f"i{8 * ctypes.sizeof(ctypes.c_int)}"
     return f"""
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
@@ -138,14 +132,13 @@ loop:
   call void @llvm.prefetch.p0(ptr %later.more, i32 0, i32 3, i32 1)
   %row = getelementptr [4 x i64], ptr %rows, i64 %i
   %later.row = getelementptr [4 x i64], ptr %rows, i64 %ahead.safe
-  %later.owner.at = getelementptr i64, ptr %later.row, i64 3
-  %later.owner = load ptr, ptr %later.owner.at
+{word("later.owner", "later.row", 3, "ptr")}
   %later.flags = getelementptr i8, ptr %later.owner, i64 {HEADER + _Fields.flags.offset}
   call void @llvm.prefetch.p0(ptr %later.flags, i32 0, i32 3, i32 1)
-{word(0, "axes", "i64")}
-{word(1, "expected", "ptr")}
-{word(2, "kind", "ptr")}
-{word(3, "owner", "ptr")}
+{word("axes", "row", 0)}
+{word("expected", "row", 1, "ptr")}
+{word("kind", "row", 2, "ptr")}
+{word("owner", "row", 3, "ptr")}
 {field("flags", "owner", int_kind, "owner.flags")}
   %writeable = and {int_kind} %owner.flags, {_WRITEABLE}
   %is.writeable = icmp ne {int_kind} %writeable, 0

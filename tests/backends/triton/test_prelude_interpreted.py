@@ -28,7 +28,7 @@ from steprule.errors import TargetError
 from steprule.formats import FORMATS, keys
 from steprule.language.functions import maximum, sqrt, where
 from steprule.language.node import host_call, symbol
-from steprule.language.sums import ALL, rounded_once, total
+from steprule.language.sums import ALL_SIZE, rounded_once, total
 from steprule.launch.guards import Guards, NonFinite
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, UNGUARDED, Guard
@@ -95,7 +95,7 @@ class Row:
         # What is not to be read would be seen.
         self.sums = [np.array(own, np.float64).reshape(-1, len(p.totals)) for p, own in zip(before, sums, strict=True)]
         totals = {name for plan in before for name in plan.totals}
-        unread = {"t", CLIP_FACTOR, SIZE, ALL + SIZE, *totals, *prelude.scalar_slots}
+        unread = {"t", CLIP_FACTOR, SIZE, ALL_SIZE, *totals, *prelude.scalar_slots}
         self.values = np.array([math.nan if n in unread else values[n] for n in prelude.arguments])
         self.step: NDArray[Any] = np.array([steps], count)
         self.slots = [np.array([values.get(name, math.nan)]) for name in prelude.scalar_slots]
@@ -118,7 +118,7 @@ class Row:
     def expected(self, factor: float = math.nan) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the row that must come out, with its keys, and the slots."""
         t = int(self.step[0]) + 1
-        given = {**self.named, "t": t, CLIP_FACTOR: factor, SIZE: float(self.size), ALL + SIZE: 9.0 * self.size}
+        given = {**self.named, "t": t, CLIP_FACTOR: factor, SIZE: float(self.size), ALL_SIZE: 9.0 * self.size}
         for before, own in zip(self.before, self.sums, strict=True):
             given |= zip(before.totals, map(_sum, own.T.tolist()), strict=True)
         numbers = exact(self.prelude)(*(given[name] for name in self.prelude.arguments))

@@ -153,20 +153,26 @@ def test_an_absent_parameter_keeps_its_step_count() -> None:
     assert [optimizer.state[param]["step"].item() for param in params] == [8, 4, 8, 8]
 
 
-def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
-    layouts: list[Base], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def laid_out(kinds: tuple[str, str], layouts: list[Base], monkeypatch: pytest.MonkeyPatch) -> tuple[Base, list[int]]:
+    """Step along gradients of one kind, then of another, and return how often that was laid out after each step."""
     monkeypatch.setattr(odd, "_CALM", 3)
     (optimizer, params), (twin, others) = made(Adam, "transposed", 1), made(Adam, "transposed", 1)
     counts = []
     for t in range(20):
         for mine in (params, others):
-            give(mine, "absent now and then" if t < 6 else "strided parameter", 1, t)
+            give(mine, kinds[t >= 6], 1, t)
         forget(twin)
         optimizer.step()
         twin.step()
         counts.append(layouts.count(optimizer))
         assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
+    return optimizer, counts
+
+
+def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
+    layouts: list[Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer, counts = laid_out(("absent now and then", "strided parameter"), layouts, monkeypatch)
     assert counts[6:].count(counts[-1]) > 8
     assert counts[-1] == counts[5] + 1
     assert optimizer._launch is not None
@@ -176,17 +182,7 @@ def test_what_comes_and_goes_and_then_stays_is_odd_no_more(
 def test_what_comes_and_goes_unaligned_and_then_stays_is_not_laid_out_in_every_step(
     layouts: list[Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(odd, "_CALM", 3)
-    (optimizer, params), (twin, others) = made(Adam, "transposed", 1), made(Adam, "transposed", 1)
-    counts = []
-    for t in range(20):
-        for mine in (params, others):
-            give(mine, "unaligned, absent now and then" if t < 6 else "unaligned", 1, t)
-        forget(twin)
-        optimizer.step()
-        twin.step()
-        counts.append(layouts.count(optimizer))
-        assert_equal(tensors_of(optimizer, params), tensors_of(twin, others))
+    _, counts = laid_out(("unaligned, absent now and then", "unaligned"), layouts, monkeypatch)
     assert counts[-1] == counts[5]
     assert counts[-1] <= MOST
 

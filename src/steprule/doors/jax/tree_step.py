@@ -15,13 +15,14 @@ import numpy as np
 
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import Exact, as_scalar, from_pair, to_pair
-from steprule.compile import ALL, SIZE
+from steprule.compile import SIZE
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
 from steprule.doors.jax.passes import Compiled, Fixed, Passes, PassKind, passes_of
 from steprule.doors.jax.slots import check_codec, check_planes, is_plain, planes_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
+from steprule.language.sums import ALL, ALL_SIZE
 from steprule.language.walk import postorder, symbols_in
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
@@ -152,7 +153,7 @@ class TreeStep:
         What is summed over all leaves becomes an argument of the preludes.
         """
         sizes = [sum(prod(part.leaf.g.shape) for part in own) for own in leaves]
-        self._arguments[f"{ALL}{SIZE}"] = max(1, sum(sizes))
+        self._arguments[ALL_SIZE] = max(1, sum(sizes))
         sums: list[dict[str, Any]] = [{SIZE: max(1, size)} for size in sizes]
         for level in range(max((len(part.passes.before) for own in leaves for part in own), default=0)):
             found = [self._summed(own, level, so_far) for own, so_far in zip(leaves, sums, strict=True)]
