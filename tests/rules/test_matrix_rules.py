@@ -198,8 +198,8 @@ def test_centralized_equals_its_loop(backend: str) -> None:
     expected = combinators.run_centralized_momentum(theta.tolist(), gradients.tolist(), **values)
     assert_close(stepped(centralized("momentum"), theta, gradients, backend, **values), expected)
     assert_close(walked(centralized("momentum"), theta, gradients, **values), expected)
-    in_space = theta.reshape(5, 2, 2), gradients.reshape(-1, 5, 2, 2)
-    path, _ = stepped(centralized("momentum"), *in_space, backend, **values)
+    space, in_space = theta.reshape(5, 2, 2), gradients.reshape(-1, 5, 2, 2)
+    path, _ = stepped(centralized("momentum"), space, in_space, backend, **values)
     np.testing.assert_allclose(np.reshape(path, (-1, 5, 4)), expected[0], rtol=RELATIVE)
 
 

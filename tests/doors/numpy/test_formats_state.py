@@ -218,7 +218,7 @@ WRONG: list[tuple[Any, str, dict[str, Any], type[Exception], str]] = [
     (_big(), "adam", {"states": None}, HyperparameterError, "states must be one of .*None"),
     (_big(), "adam", {"states": {"mm": "8bit"}}, HyperparameterError, "states names 'mm', .*slots are m, v"),
     (_big(), "adam", {"states": {"m": "3bit"}}, HyperparameterError, "states must be one of .*'3bit'"),
-    (_big(), "nadam", {"states": {"mu_product": "8bit"}}, HyperparameterError, "'mu_product', which is one number"),
+    (_big(), "nadam", {"states": {"mu_product": "8bit"}}, HyperparameterError, "'mu_product', which is not kept for each element"),
     (_big(), "sgd", {"states": "8bit"}, HyperparameterError, "'8bit' has no effect: the rule keeps no slots"),
     (_big(), "adam", {"states_": "8bit"}, HyperparameterError, "'states_'. Did you mean 'states'"),
     (_big(BFLOAT16), "adam", {"weights": "split"}, HyperparameterError, "weights must be one of .*'split'"),
