@@ -152,7 +152,7 @@ A rule is a function of its arguments. Python runs it on symbols when it is defi
 - steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and
   `& | ~` on conditions;
 - steprule's `total`, `mean`, `norm`, `rms` and `size`: numbers of the tensor, or with `over="all"` of all tensors, with
-  `over="row"` or `"column"` of each row or column;
+  `over="row"` or `"column"` of each row or column; and `ndim`, the number of axes of the tensor;
 - on hyperparameters, `t`, sums and the slots that are numbers also `%`, `//`, `**` and the functions of `math`;
 - your own functions that use only these, and your own constants. Anything else that it reads (a global, a setting, a
   file, the environment) is read when the rule is defined, and keeps that value.

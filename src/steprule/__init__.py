@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from steprule import errors, rules, schedules
 from steprule.doors.group import Group
 from steprule.doors.numpy import Optimizer
-from steprule.language import maximum, mean, minimum, norm, rms, sign, size, sqrt, total, where
+from steprule.language import maximum, mean, minimum, ndim, norm, rms, sign, size, sqrt, total, where
 from steprule.rules import (
     Decay,
     FirstMoment,
@@ -87,6 +87,7 @@ __all__ = [
     "mean",
     "minimize",
     "minimum",
+    "ndim",
     "norm",
     "rms",
     "rule",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import steprule as sr
-from steprule import PerColumn, PerRow, PerTensor, Scalar, mean, norm, rms, rule, size, total, where
+from steprule import PerColumn, PerRow, PerTensor, Scalar, mean, ndim, norm, rms, rule, size, total, where
 from steprule.engine import plan
 from steprule.errors import RuleError
 from steprule.formats import FORMATS
@@ -134,6 +134,24 @@ def test_numbers_of_rows_may_be_summed() -> None:
     assert type(total(np.float32(3), over="column")) is np.float32
 
 
+def test_axes_are_counted() -> None:
+    """A vector is one row, but no matrix of one row."""
+    for shape in [(), (3,), (1, 3), (2, 1, 3)]:
+        assert ndim(np.zeros(shape)) == ndim(torch.zeros(shape)) == len(shape)
+    assert ndim(2.0) == 0
+
+    @rule
+    def counted(theta: Any, g: Any, r: PerRow) -> Any:
+        return theta - g * ndim(g), mean(g, over="row") * ndim(r)
+
+    for shape in [(3,), (1, 3), (2, 1, 3)]:
+        array = np.zeros(shape)
+        optimizer = sr.Optimizer(array, counted)
+        optimizer.step(np.ones(shape))
+        np.testing.assert_array_equal(array, np.full(shape, -len(shape)))
+        assert (optimizer.slots["r"] == len(shape)).all()
+
+
 def test_torch_tensors_are_summed_in_torchs_order() -> None:
     x = np.arange(24.0).reshape(2, 3, 4)
     for seen in ("first", "last"):
@@ -163,6 +181,7 @@ def test_a_rule_sees_matrices_where_it_asks_for_rows_or_columns() -> None:
     assert by_row.view == "last"
     assert sr.decoupled(by_row).view == "last"
     assert rule(lambda theta, g, *, lr=0.1: theta - lr * g / norm(g, over="column")).view == "first"
+    assert rule(lambda theta, g: theta - g / (1 + ndim(g)), name="by_axes").view == "first"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +191,7 @@ def test_a_rule_sees_matrices_where_it_asks_for_rows_or_columns() -> None:
         (lambda theta, g: theta - mean(mean(mean(g, over="row"), over="column")), "one of each matrix already"),
         (lambda theta, g: theta - total(mean(g, over="row"), over="all"), "one of each row; sum it over the tensor"),
         (lambda theta, g: theta - mean(g > 0, over="row"), "is a condition"),
+        (lambda theta, g: theta - g * ndim(total(g)), "ndim is of a number of every element, .* is one number already"),
         (lambda theta, g: theta - math.exp(mean(g, over="row")), r"math.exp was called on an element"),
         (lambda theta, g: theta - mean(g, over="row") ** 3, r"Only \*\*2 is an operation"),
         (

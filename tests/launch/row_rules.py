@@ -7,7 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from steprule import PerColumn, PerRow, PerTensor, Scalar, maximum, mean, norm, rms, rule, size, sqrt, total, where
+from steprule import (
+    PerColumn,
+    PerRow,
+    PerTensor,
+    Scalar,
+    maximum,
+    mean,
+    ndim,
+    norm,
+    rms,
+    rule,
+    size,
+    sqrt,
+    total,
+    where,
+)
 from steprule.language.matrices import Along, kept_shape
 
 
@@ -100,7 +115,17 @@ def in_pairs(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) ->
     return theta - lr * (g - mean(g)) / (1.0 + abs(r) + abs(c) + rms(theta)), r, c
 
 
-RULES = {own.name: own for own in (factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs)}
+@rule(matrices="last")
+def by_axes(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
+    """A step of its own for vectors, which are one row as matrices of one row are, and for numbers."""
+    r = 0.5 * r + mean(abs(g), over="row")
+    return theta - lr * where(ndim(g) > 1, g / (r + 1e-3), g * r) / (1 + ndim(r)), r
+
+
+RULES = {
+    own.name: own
+    for own in (factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, by_axes)
+}
 ALONE = [name for name in RULES if name != "mixed"]
 """Those whose tensors know nothing of each other."""
 

@@ -24,6 +24,8 @@ from tests.papers import combinators
 RULES: dict[str, Rule] = {rule.name: rule for rule in (adafactor, came, adam_mini)}
 CASES = [(name, options) for name, rule in RULES.items() for options in variants(rule)]
 RELATIVE = 1e-10
+SHAPES = ((9,), (5, 4), (1, 9))
+"""A vector, matrices, and one of one row, which is no vector."""
 SOME = [
     *((name, {}) for name in RULES),
     ("adafactor", {"clamp": True, "beta1": 0.9, "beta2": 0.99, "eps1": 0.3, "weight_decay": 0.1}),
@@ -77,7 +79,8 @@ def assert_close(found: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_called_on_arrays_it_is_the_paper(name: str, options: dict[str, Any]) -> None:
     rule, loops = RULES[name], importlib.import_module(f"tests.papers.{name}")
-    for shape, run in (((9,), loops.run), ((5, 4), loops.run_matrix)):
+    for shape in SHAPES:
+        run = loops.run_matrix if len(shape) > 1 else loops.run
         theta, gradients = start_of(shape), gradients_of(shape)
         for values in (options, {**unlike_defaults(rule, options), **options}):
             expected = run(theta.tolist(), gradients.tolist(), **values)
@@ -88,7 +91,8 @@ def test_called_on_arrays_it_is_the_paper(name: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize(("name", "options"), SOME, ids=str)
 def test_an_optimizer_steps_as_the_paper(name: str, options: dict[str, Any], backend: str) -> None:
     loops = importlib.import_module(f"tests.papers.{name}")
-    for shape, run in (((9,), loops.run), ((5, 4), loops.run_matrix)):
+    for shape in SHAPES:
+        run = loops.run_matrix if len(shape) > 1 else loops.run
         theta, gradients = start_of(shape), gradients_of(shape)
         expected = run(theta.tolist(), gradients.tolist(), **options)
         assert_close(stepped(RULES[name], theta, gradients, backend, **options), expected)
@@ -157,7 +161,7 @@ def test_gradients_without_a_square_are_those_of_calls(name: str, options: dict[
                 assert_same_bits(one, other, f"{backend} {shape}")
 
 
-@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (7,)])
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (1, 7), (7, 1), (1, 1), (7,)])
 @pytest.mark.parametrize(("scale", "eps1"), [(1.0, 0.3), (0.1, 0.3), (1.0, 1e-10)])
 def test_clamped_adafactor_is_torchs(shape: tuple[int, ...], scale: float, eps1: float) -> None:
     theta, gradients = start_of(shape), scale * gradients_of(shape)
@@ -201,10 +205,13 @@ def test_centralized_equals_its_loop(backend: str) -> None:
     space, in_space = theta.reshape(5, 2, 2), gradients.reshape(-1, 5, 2, 2)
     path, _ = stepped(centralized("momentum"), space, in_space, backend, **values)
     np.testing.assert_allclose(np.reshape(path, (-1, 5, 4)), expected[0], rtol=RELATIVE)
+    row = theta[:1], gradients[:, :1]
+    expected = combinators.run_centralized_momentum(row[0].tolist(), row[1].tolist(), **values)
+    assert_close(stepped(centralized("momentum"), *row, backend, **values), expected)
 
 
 def test_a_vector_is_not_centralized() -> None:
-    for shape in [(7,), (), (1, 7)]:
+    for shape in [(7,), ()]:
         theta, gradients = start_of(shape), start_of((5, *shape))
         found, _ = stepped(centralized("adam"), theta, gradients, "llvm")
         expected, _ = stepped(CATALOGUE["adam"], theta, gradients, "llvm")

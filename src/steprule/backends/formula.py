@@ -58,6 +58,7 @@ _BINDING = {
     "norm": ATOM,
     "rms": ATOM,
     "size": ATOM,
+    "ndim": ATOM,
 }
 # What each operand's place asks for; a - (b + c) and a / (b c) keep their parentheses.
 _PLACES = {
@@ -80,6 +81,7 @@ _PLACES = {
     "norm": (0,),
     "rms": (0,),
     "size": (0,),
+    "ndim": (0,),
 }
 
 

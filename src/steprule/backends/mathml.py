@@ -62,6 +62,7 @@ _TABLE = {
     "norm": _NORM,
     "rms": "<mi>RMS</mi><mo>(</mo>{0}<mo>)</mo>",
     "size": "<mi>size</mi><mo>(</mo>{0}<mo>)</mo>",
+    "ndim": "<mi>ndim</mi><mo>(</mo>{0}<mo>)</mo>",
     "total over all": '<munder><mo>∑</mo><mrow><mi>all</mi><mspace width="0.17em"/><mi>i</mi></mrow></munder>{0}',
     "norm over all": f"<msub>{_NORM}<mi>all</mi></msub>",
     **{

@@ -14,6 +14,7 @@ from steprule.language.sums import (
     COLUMN,
     IN_COLUMN,
     IN_ROW,
+    NDIM,
     ROW,
     SIZE,
     SUMS,
@@ -80,6 +81,8 @@ class Lowering:
         args = tuple(self._lowered[arg] for arg in node.args)
         if node.op in DERIVED:
             return self(DERIVED[node.op](*args))
+        if node.op == "ndim":
+            return self(symbol(NDIM, "host"))
         if node.op in SUMS:
             return self(self._of_sums(node, args[0]))
         if node.op == "symbol" and node.name in self._stands_for:

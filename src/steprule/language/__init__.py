@@ -7,7 +7,7 @@ functions exported here. On arrays they compute; on symbols they build an expres
 from steprule.language.functions import maximum, minimum, sign, sqrt, where
 from steprule.language.node import Node
 from steprule.language.ops import OPS, Op
-from steprule.language.sums import mean, norm, rms, size, total
+from steprule.language.sums import mean, ndim, norm, rms, size, total
 from steprule.language.tracing import trace
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "ndim",
     "norm",
     "rms",
     "sign",

@@ -62,6 +62,8 @@ def _computed(node: Node, args: Sequence[Any], values: Mapping[str, Any]) -> Any
     if node.op.startswith("math."):
         name = node.op.removeprefix("math.")
         return host_call(name, *args) if any(isinstance(arg, Node) for arg in args) else getattr(math, name)(*args)
+    if node.op == "ndim":
+        return sums.ndim(*args)
     if node.op in sums.SUMS:
         return sums.SUMS[node.op](*args, over=node.name)
     return _MEANINGS[node.op](*args)

@@ -35,8 +35,8 @@ class Node(NoValue):
 
     ``op`` is ``"symbol"`` (then ``name`` says which), ``"const"`` (then ``value``), a name in
     ``OPS``, one of the derived ``maximum``, ``minimum`` and ``sign``, and on the host also
-    ``pow``, ``mod``, ``floordiv`` and ``math.NAME``; or one of ``sums.SUMS`` (then ``name`` says
-    over what). ``serial`` grows in the order in which a rule computes.
+    ``pow``, ``mod``, ``floordiv`` and ``math.NAME``; or ``ndim``, or one of ``sums.SUMS`` (then ``name``
+    says over what). ``serial`` grows in the order in which a rule computes.
     """
 
     __slots__ = ("args", "kind", "name", "op", "serial", "stage", "value")

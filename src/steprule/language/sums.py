@@ -35,6 +35,7 @@ __all__ = [
     "IN_COLUMN",
     "IN_ROW",
     "LANES",
+    "NDIM",
     "ROW",
     "SIZE",
     "SIZES",
@@ -42,6 +43,7 @@ __all__ = [
     "TOTAL",
     "Over",
     "mean",
+    "ndim",
     "norm",
     "rms",
     "rounded_once",
@@ -54,7 +56,9 @@ SIZE, TOTAL, ALL = "_size", "_total", "_all"
 ``ALL`` before, those over all tensors."""
 IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS = "_size_row", "_size_column", "_size_rows", "_size_columns"
 """What preludes call the elements of a row and of a column, and the rows and the columns of a tensor; 1 for none."""
-SIZES = (SIZE, IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS)
+NDIM = "_ndim"
+"""What they call the number of axes of a tensor; 0 where it is a number."""
+SIZES = (SIZE, IN_ROW, IN_COLUMN, ALL_ROWS, ALL_COLUMNS, NDIM)
 ALL_SIZE = f"{ALL}{SIZE}"
 """What they call the number of elements of all tensors."""
 ROW, COLUMN, HOISTED = "_row", "_column", "_of_"
@@ -128,15 +132,37 @@ def size(x: Any, over: Over = "tensor") -> Any:
     return max(1, math.prod(shape))
 
 
+def ndim(x: Any) -> Any:
+    """Return how many axes the tensor has: 0 for a number, 1 for a vector, 2 for a matrix.
+
+    For what a rule does to vectors alone, which are one row as a matrix of one row is. A rule that asks sees its
+    tensors as matrices.
+
+    Args:
+        x: a number of every element, row or column: an array, or an expression of a rule.
+
+    Raises:
+        RuleError: for what is no number of every element, row or column.
+    """
+    if isinstance(x, Node):
+        _check_summed("ndim", x)
+        return Node("ndim", (x,), stage="tensor")
+    return len(getattr(x, "shape", ()))
+
+
 SUMS: Mapping[str, Callable[..., Any]] = {word.__name__: word for word in (total, mean, norm, rms, size)}
 """The words of this module; nodes that are called so have in ``name`` over what."""
 
 
-def _summed(op: str, x: Node, over: Over) -> Node:
-    _check(over)
+def _check_summed(op: str, x: Node) -> None:
     if is_number(x) or x.kind != "float":
         what = "is a condition; use where(condition, 1.0, 0.0)" if x.kind == "bool" else "is one number already"
         raise RuleError(f"{op} is of a number of every element, but {x!r} {what}")
+
+
+def _summed(op: str, x: Node, over: Over) -> Node:
+    _check(over)
+    _check_summed(op, x)
     if x.stage in ("matrix", over):
         raise RuleError(f"{op} over {over!r} is of more numbers than one, but {x!r} is one of each {x.stage} already")
     if over == "all" and x.stage != "element":

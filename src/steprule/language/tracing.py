@@ -112,7 +112,7 @@ _WORDS = ("sqrt", "maximum", "minimum", "where", "sign")
 
 def _where_from(name: str, local: Sequence[str]) -> str:
     """Return a sentence, after a space, about a name that is not defined where a rule is run."""
-    words = (*_WORDS, "total", "mean", "norm", "rms", "size")
+    words = (*_WORDS, "total", "mean", "norm", "rms", "size", "ndim")
     if name in words:
         return f" It is steprule's: from steprule import {name}"
     if name == "t":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steprule.language import maximum, mean, sign, size, total, where
+from steprule.language import maximum, mean, ndim, sign, size, total, where
 from steprule.rules.combine import combinator, computed, wrap
 from steprule.rules.difference import descent
 from steprule.rules.hyperparameters import Hyperparameter, Range
@@ -178,8 +178,8 @@ def cautious(rule: Rule, name: str) -> Rule:
 def centralized(rule: Rule, name: str) -> Rule:
     """Return ``rule`` for centralized gradients: it sees ``g`` minus the mean of its row.
 
-    A row is all that has one index along the first axis: the weights of a neuron, a filter. What has one row, as a
-    vector, keeps its gradient. Where ``rule`` sees the last two axes as matrices (adafactor), rows are theirs.
+    A row is all that has one index along the first axis: the weights of a neuron, a filter. A vector keeps its
+    gradient. Where ``rule`` sees the last two axes as matrices (adafactor), rows are theirs.
     ``l2(centralized(rule))`` takes the mean of the penalty away as well, as the authors' code does;
     ``centralized(l2(rule))`` of the gradient alone.
 
@@ -187,7 +187,7 @@ def centralized(rule: Rule, name: str) -> Rule:
     """
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, **hyper: Any) -> tuple[Any, ...]:
-        centre = where(size(g, over="column") > 1, mean(g, over="row"), 0.0)
+        centre = where(ndim(g) > 1, mean(g, over="row"), 0.0)
         return rule.compute([theta, g - centre, *slots], t, hyper)
 
     paper = "centralized gradient: Yong et al. 2020, Algorithm 1, arXiv:2004.01461"

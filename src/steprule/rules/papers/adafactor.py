@@ -2,7 +2,7 @@
 
 import math
 
-from steprule.language import maximum, mean, minimum, rms, size, sqrt, where
+from steprule.language import maximum, mean, minimum, ndim, rms, sqrt, where
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, PerColumn, PerRow, Positive, Rate
 
@@ -34,14 +34,14 @@ def adafactor(
     which counts as ``eps2`` at least; with None lr is the size itself. The moment's decay is
     1 - t**-decay_rate, or ``beta2`` with Adam's bias correction. ``beta1`` averages the steps.
     ``clamp`` has torch.optim.Adafactor's use of ``eps1``: no part of the squares, but the least root of
-    the second moment, and the least mean of r in more rows than one.
+    the second moment, and the least mean of r of a matrix.
     """
     decay = 1 - t**-decay_rate if beta2 is None else beta2 * (1 - beta2 ** (t - 1)) / (1 - beta2**t)
     square = g**2 if clamp else g**2 + eps1
     r = decay * r + (1 - decay) * mean(square, over="row")
     c = decay * c + (1 - decay) * mean(square, over="column")
     average = mean(r, over="column")
-    share = where(size(g, over="column") > 1, r / maximum(average, eps1), 1.0) if clamp else r / average
+    share = where(ndim(g) > 1, r / maximum(average, eps1), 1.0) if clamp else r / average
     root = sqrt(share) * sqrt(c)  # the product of r and c could be too small for float32
     u = g / (maximum(root, eps1) if clamp else root)
     u = u / maximum(1.0, rms(u) / clip_threshold)

@@ -1,6 +1,6 @@
 """CAME."""
 
-from steprule.language import maximum, mean, rms, size, sqrt, where
+from steprule.language import maximum, mean, ndim, rms, sqrt, where
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import Decay, NonNegative, PerColumn, PerRow, Positive, Rate
 
@@ -27,8 +27,8 @@ def came(
     """Adafactor's average step, smaller where single steps have been far from it.
 
     r and c are the factors of the second moment, r_s and c_s those of an average of the squared
-    distances, the paper's S. What has one row, as a vector, has the second moment of each element,
-    which is c, and steps by m, as vectors do in the authors' code. Their weight decay is decoupled.
+    distances, the paper's S. A vector has the second moment of each element, which is c, and steps by
+    m, as in the authors' code. Their weight decay is decoupled.
     """
     r = beta2 * r + (1 - beta2) * mean(g**2 + eps1, over="row")
     c = beta2 * c + (1 - beta2) * mean(g**2 + eps1, over="column")
@@ -39,7 +39,7 @@ def came(
     distance = (u - m) ** 2 + eps2
     r_s = beta3 * r_s + (1 - beta3) * mean(distance, over="row")
     c_s = beta3 * c_s + (1 - beta3) * mean(distance, over="column")
-    is_matrix = size(g, over="column") > 1
+    is_matrix = ndim(g) > 1
     share = where(is_matrix, sqrt(r_s / mean(r_s, over="column")), 1.0)
     theta = (1 - lr * weight_decay) * theta - lr * m / (share * where(is_matrix, sqrt(c_s), 1.0))
     return theta, m, r, c, r_s, c_s
