@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol
 from steprule.backends import numpy_vectors
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, make_plan
-from steprule.errors import StructureError
 from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.cached import cached_attribute
@@ -120,11 +119,6 @@ def plan(
     inside = named(guarded(rule, guard), variant) if kind == "probe" else None
     trace = inside.trace if inside else _trace(rule, variant, guard)
     codecs = codecs_of(rule, variant, storage)
-    if rule.view and any(spec.per == "group" or spec.packing > 1 for codec in codecs.values() for spec in codec.planes):
-        raise StructureError(
-            f"rule {rule.name!r} sees the rows and columns of a tensor, and its slots are not kept in groups yet "
-            f"({', '.join(f'{slot}: {name}' for slot, name in storage.slots)}); use states='float32' or 'bfloat16'"
-        )
     read = {**codecs, rule.gradient: storage.of_gradient()}
     planes = {name: planes_of(name, codec) for name, codec in read.items()}
     decoded = {name: codec.decode(symbols_of(planes[name])) for name, codec in read.items()}

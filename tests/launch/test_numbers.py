@@ -175,12 +175,18 @@ def test_low_precision_slots(name: str) -> None:
         assert found[0][1][number] == found[1][1][number]
 
 
+@pytest.mark.parametrize("least", [0, 7])
+@pytest.mark.parametrize("states", ["float32", "8bit"])
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("count", [3, 40])
-def test_a_step_that_is_read_has_the_same_bits(name: str, count: int) -> None:
+def test_a_step_that_is_read_has_the_same_bits(name: str, count: int, states: str, least: int) -> None:
+    """Of tensors with low-precision slots it sums more than of others."""
     shapes = [(k % 5 + 1, 3) for k in range(count)]
     pair = [starts("float32", shapes), starts("float32", shapes)]
-    optimizers = [sr.Optimizer(arrays, RULES[name]) for arrays in pair]
+    options: dict[str, Any] = {}
+    if states != "float32" and RULES[name].element_slots:
+        options = {"states": states, "min_elements": least}
+    optimizers = [sr.Optimizer(arrays, RULES[name], **options) for arrays in pair]
     monitor = sr.Monitor(optimizers[0], every=1)
     for optimizer, arrays in zip(optimizers, pair, strict=True):
         stepped(optimizer, arrays, (1, 2, 3))

@@ -214,8 +214,6 @@ def test_slots_of_elements_have_formats_and_those_of_rows_none() -> None:
         sr.errors.HyperparameterError, match="'v', which is not kept for each element and has no format"
     ):
         sr.Optimizer(arrays, RULES["by_neuron"], states={"v": "bfloat16"})
-    with pytest.raises(sr.errors.StructureError, match=r"sees the rows and columns .* not kept in groups yet"):
-        sr.Optimizer(arrays, RULES["by_neuron"], states="8bit")
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -254,16 +254,17 @@ class Code:
         if not isinstance(ref, Value):
             return f"%s{ref.index}"
         made = self.plan.phase_of(ref.index)
-        is_elsewhere = made != phase and self.plan.phases[made] == "element" and not self._is_maximum(ref.index)
+        is_elsewhere = made != phase and self.plan.phases[made] == "element" and not self._is_of_group(ref.index)
         return f"%v{ref.index}.{phase}" if is_elsewhere else f"%v{ref.index}"
 
     def type_of(self, index: int) -> str:
         """Return the type of a value."""
         return _OF_KIND.get(self.plan.kind_of(Value(index)), self._real)
 
-    def _is_maximum(self, index: int) -> bool:
+    def _is_of_group(self, index: int) -> bool:
+        """Whether a value of an element phase is one of all elements of a group: a maximum, or a number of a row."""
         body = index - len(self.plan.planes)
-        return body >= 0 and self.plan.body[body].op == "group_max"
+        return self.plan.body[body].op == "group_max" if body >= 0 else self.is_of_row(index)
 
     def load(self, index: int, phase: int, access: str) -> list[str]:
         """Load a number of a plane from ``%e`` with its index and the phase's number."""

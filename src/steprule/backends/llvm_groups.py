@@ -6,12 +6,14 @@ has loops of its own with a constant number of turns; the last group of a row ma
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from steprule.backends import llvm_packs
 from steprule.backends.llvm_code import Code, indented
 from steprule.compile import Plan, Ref, Value
 from steprule.formats import GROUP
 
-__all__ = ["loops", "shell"]
+__all__ = ["loops", "parts", "shell"]
 
 _SHELL = """\
 define internal void @step(i64 %group, i64 %offset, i64 %count{given}) alwaysinline #0 {{
@@ -98,29 +100,48 @@ def loops(plan: Plan) -> list[str]:
     return phases + [f"!{n} = distinct !{{!{n}, !2, !3}}\n" for n in range(start, start + llvm_packs.count(plan))]
 
 
-def shell(plan: Plan, code: Code) -> str:
-    """Return the functions of a kernel over groups."""
+Lines = Callable[[int], Sequence[str]]
+"""Lines of the loop over elements in one phase, by its number."""
+
+
+def _none(phase: int) -> Sequence[str]:
+    return ()
+
+
+def parts(plan: Plan, code: Code, first: Lines = _none, last: Lines = _none) -> tuple[str, str]:
+    """Return the lines of ``@step`` that make its tiles, and those of its phases.
+
+    Args:
+        plan, code: those of the kernel.
+        first, last: what elements begin and end with, besides what the plan says.
+    """
     left = _left(plan)
-    first = _LOOPS + len(plan.phases)
-    parts, before = llvm_packs.open_(code, "entry", first)
+    loop = _LOOPS + len(plan.phases)
+    found, before = llvm_packs.open_(code, "entry", loop)
     for phase, per in enumerate(plan.phases):
         if per == "group":
-            parts.append(indented(code.group(phase)))
+            found.append(indented(code.group(phase)))
         else:
-            parts.append(_elements(plan, code, phase, before, left))
+            found.append(_elements(plan, code, phase, before, left, (first(phase), last(phase))))
             before = f"after{phase}"
-    parts += llvm_packs.close(code, before, first + len(parts) - len(plan.phases))
+    found += llvm_packs.close(code, before, loop + len(found) - len(plan.phases))
+    tiles = [f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left]
+    return indented([*tiles, *llvm_packs.start(plan)]), "\n".join(found)
+
+
+def shell(plan: Plan, code: Code) -> str:
+    """Return the functions of a kernel over groups."""
+    tiles, phases = parts(plan, code)
     # Loads and conversions that stood in the loop over groups would be repeated for each: LLVM moves nothing out of a
     # loop that may not come to it.
     given = "".join(f", {name}" for name in code.loaded())
     given += llvm_packs.arguments(plan) + (", ptr %sums" if plan.sums else "")
-    tiles = [f"%tile{index} = alloca [{GROUP} x {code.type_of(index)}], align 64" for index in left]
     return _SHELL.format(
-        tiles=indented([*tiles, *llvm_packs.start(plan)]),
+        tiles=tiles,
         entry=indented(code.entry()),
         given=given,
         offsets="".join(f"\n  {line}" for line in llvm_packs.offsets(plan)),
-        phases="\n".join(parts),
+        phases=phases,
         planes=len(plan.planes),
         next=len(plan.planes) + 1,
         GROUP=GROUP,
@@ -129,15 +150,18 @@ def shell(plan: Plan, code: Code) -> str:
     )
 
 
-def _elements(plan: Plan, code: Code, phase: int, before: str, left: list[int]) -> str:
+def _elements(
+    plan: Plan, code: Code, phase: int, before: str, left: list[int], around: tuple[Sequence[str], Sequence[str]]
+) -> str:
     """Return the loop over the elements of a group in one phase."""
     maxima = [
         (len(plan.planes) + number, code.ref(instruction.args[0], phase))
         for number, instruction in enumerate(plan.body)
         if instruction.op == "group_max" and instruction.phase == phase
     ]
-    body = [line for index in left if _reads_again(plan, index, phase) for line in _load(code, index, phase)]
-    body += [*code.elements(phase), *code.sums(phase)]
+    body = [*around[0]]
+    body += [line for index in left if _reads_again(plan, index, phase) for line in _load(code, index, phase)]
+    body += [*code.elements(phase), *code.sums(phase), *around[1]]
     body += [line for index in left if plan.phase_of(index) == phase for line in _store(code, index, phase)]
     body += [f"%v{v} = call i32 @llvm.umax.i32(i32 %m{v}, i32 {word})" for v, word in maxima]
     first, head, last = code.counters(phase, "%offset.low", before)
@@ -164,9 +188,11 @@ def _reads_again(plan: Plan, index: int, phase: int) -> bool:
     made, body = plan.phase_of(index), index - len(plan.planes)
     if made >= phase or plan.phases[made] != "element" or (body >= 0 and plan.body[body].op == "group_max"):
         return False
+    if body < 0 and plan.planes[index].per == "row":
+        return False  # the same for all elements
     refs: list[Ref] = [ref for instruction in plan.body if instruction.phase == phase for ref in instruction.args]
     refs += [store.value for store in plan.stores if store.phase == phase]
-    refs += [result.value for result in plan.sums if result.phase == phase]
+    refs += [s.value for s in (*plan.sums, *plan.row_sums, *plan.column_sums) if s.phase == phase]
     return any(isinstance(ref, Value) and ref.index == index for ref in refs)
 
 

@@ -7,9 +7,11 @@ tile and over the row are kept in lanes, those over columns where they are writt
 
 from __future__ import annotations
 
+from steprule.backends import llvm_groups
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.backends.llvm_sums import tree
 from steprule.compile import BLOCK, LANES, Plan
+from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
 
 __all__ = ["shell"]
@@ -37,6 +39,21 @@ loop0:
   br i1 %more0, label %loop0, label %after0, !llvm.loop !1
 
 after0:
+  ret void
+}}
+
+"""
+_GROUP = """\
+define internal void @step(ptr %addresses, i64 %offset, i64 %count, ptr %scalars, ptr %sums, i64 %row, i64 %column, \
+ptr %columns) alwaysinline #0 {{
+entry:
+{entry}
+  %offset.low = trunc i64 %offset to i32
+  %row.before = mul i64 %row, %length
+  %before = sub i64 %offset, %row.before
+{places}
+{tiles}
+{phases}
   ret void
 }}
 
@@ -196,8 +213,6 @@ done:
 
 def shell(plan: Plan, code: Code) -> str:
     """Return the functions of a plan that has a view."""
-    body = [*code.elements(0), *code.sums(0), *_column_sums(code)]
-    first, head, last = map(indented, code.counters(0, "%offset.low", "entry"))
     length = [line.replace("%matrix_columns", "%length") for line in _word(plan, "matrix_columns")]
     entry = indented([*code.entry(), *length, *_of_row(code)])
     tile, row = len(plan.sums), len(plan.row_sums)
@@ -224,9 +239,42 @@ def shell(plan: Plan, code: Code) -> str:
         words=indented([line for word in WORDS[WORDS.index("sums") :] for line in _word(plan, word)]),
         clear_columns=indented(clear),
     )
-    step = _STEP.format(entry=entry, first=first, head=head, body=indented(body), last=last)
-    line = _LINE.format(LANES=LANES) if tile or row else _WHOLE_LINE.format()
+    step = _groups(plan, code, entry) if plan.has_groups else _elements(code, entry)
+    line = _LINE.format(LANES=LANES) if tile or row or plan.has_groups else _WHOLE_LINE.format()
     return step + line + _PARTS.format(LANES=LANES, tree=indented(tree())) + kernel
+
+
+def _elements(code: Code, entry: str) -> str:
+    """Return what steps some elements of a row."""
+    body = [*code.elements(0), *code.sums(0), *_column_sums(code, 0)]
+    first, head, last = map(indented, code.counters(0, "%offset.low", "entry"))
+    return _STEP.format(entry=entry, first=first, head=head, body=indented(body), last=last)
+
+
+def _groups(plan: Plan, code: Code, entry: str) -> str:
+    """Return what steps a group, of which all elements are of one row."""
+    places = _per_row("%group", GROUP)
+    for packing in plan.packings:
+        places += _per_row(f"%packed{packing}", packing)
+    tiles, phases = llvm_groups.parts(
+        plan,
+        code,
+        lambda phase: [f"%column{phase} = add i64 %column, %i{phase}"],
+        lambda phase: _column_sums(code, phase),
+    )
+    return _GROUP.format(entry=entry, places=indented(places), tiles=tiles, phases=phases)
+
+
+def _per_row(name: str, count: int) -> list[str]:
+    """Give a name to the place of what ``count`` elements of a row share, where every row begins with a new one."""
+    shift = count.bit_length() - 1
+    return [
+        f"{name}.up = add i64 %length, {count - 1}",
+        f"{name}.each = lshr i64 {name}.up, {shift}",
+        f"{name}.above = mul i64 %row, {name}.each",
+        f"{name}.before = lshr i64 %before, {shift}",
+        f"{name} = add i64 {name}.above, {name}.before",
+    ]
 
 
 def _word(plan: Plan, word: str) -> list[str]:
@@ -248,16 +296,18 @@ def _of_row(code: Code) -> list[str]:
     return lines
 
 
-def _column_sums(code: Code) -> list[str]:
-    """Add to the sums over columns, of which each has a row at ``%columns``."""
+def _column_sums(code: Code, phase: int) -> list[str]:
+    """Add to the sums over columns of one phase, of which each has a row at ``%columns``."""
     lines: list[str] = []
     before = len(code.plan.sums) + len(code.plan.row_sums)
     for place, result in enumerate(code.plan.column_sums):
+        if result.phase != phase:
+            continue
         number = before + place
         lines += [
-            *code.widened(number, result, 0),
+            *code.widened(number, result, phase),
             f"%j{number} = mul i64 %length, {place}",
-            f"%k{number} = add i64 %j{number}, %i0",
+            f"%k{number} = add i64 %j{number}, %i{phase}",
             f"%b{number} = getelementptr double, ptr %columns, i64 %k{number}",
             f"%o{number} = load double, ptr %b{number}, align 8, !llvm.access.group !0",
             f"%n{number} = fadd double %o{number}, %d.{number}",

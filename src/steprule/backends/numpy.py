@@ -82,6 +82,10 @@ def rows_of(x):
     return x.shape[0] if x.ndim > 1 else 1
 
 
+def over_elements(x, matrices, like):
+    return to_groups(np.broadcast_to(x, matrices).reshape(like.shape))
+
+
 """
 _PACKS = f"""\
 def unpacked(items, holds, bits):
@@ -118,6 +122,7 @@ _TILES = "from steprule.language.matrices import column_partials, row_partials, 
 _OURS = (
     *("column_partials", "row_partials", "tile_partials", "row_sums", "column_sums"),
     *("np", "math", "inf", "nan", "scalars", "kernel", "prelude", "to_groups", "from_groups", "rows_of"),
+    *("matrices", "over_elements"),
     *("to_lanes", "block_sums", "sums", "packed", "unpacked"),
 )
 
@@ -133,7 +138,7 @@ def emit(plan: Plan) -> str:
     Where the plan has a view, arrays of elements are given as arrays of matrices, and those of rows and columns so that
     they are broadcast against them. Then ``sums`` has one row per tile, and sums over each row fill ``row_sums``, an
     array of rows, blocks of columns, and sums; those over each column ``column_sums``, of blocks of rows, sums, and
-    columns.
+    columns. If it has groups as well, arrays have the parameter's shape, and ``matrices`` is that of the matrices.
     """
     writer = _Writer(plan)
     lines = writer.lines()
@@ -162,6 +167,7 @@ def emit(plan: Plan) -> str:
 def _named(plan: Plan) -> list[str]:
     """Return what the kernel takes besides arrays and scalars."""
     along = ["row_sums", "column_sums"] if plan.view is not None else []
+    along += ["matrices"] if along and plan.has_groups else []
     return [*(["sums"] if plan.sums else []), *along, *(["origin=(0, 0)"] if plan.inputs else [])]
 
 
@@ -204,14 +210,16 @@ class _Writer:
 
     def _tile_sums(self) -> Iterator[str]:
         plan = self._plan
-        of = (("sums[:, {0}]", plan.sums), ("row_sums[:, :, {0}]", plan.row_sums))
-        for (place, sums), function in zip(
-            (*of, ("column_sums[:, {0}]", plan.column_sums)),
-            ("tile_partials", "row_partials", "column_partials"),
-            strict=True,
+        for place, sums, function in (
+            ("sums[:, {0}]", plan.sums, "tile_partials"),
+            ("row_sums[:, :, {0}]", plan.row_sums, "row_partials"),
+            ("column_sums[:, {0}]", plan.column_sums, "column_partials"),
         ):
             for number, result in enumerate(sums):
-                yield f"{place.format(number)} = {function}({self._wide(result)}{' ** 2' if result.is_squared else ''})"
+                wide = self._wide(result)
+                if plan.has_groups:
+                    wide = f"from_groups({wide}, {self.arrays[0]}).reshape(matrices)"
+                yield f"{place.format(number)} = {function}({wide}{' ** 2' if result.is_squared else ''})"
 
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self.arrays[index]
@@ -223,6 +231,8 @@ class _Writer:
             text = f"{array}.astype({self._plan.compute})"
         if plane.per == "group":
             return f"{text}.reshape(live.shape[0], live.shape[1], 1)"
+        if self._plan.has_groups and plane.per in ("row", "column"):
+            return f"over_elements({text}, matrices, {self.arrays[0]})"
         text = f"unpacked({text}, {plane.packing}, {plane.bits})" if plane.packing > 1 else text
         return f"to_groups({text})" if self._plan.has_groups else text
 

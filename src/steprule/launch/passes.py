@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from steprule.engine import Loader, PassKey
 from steprule.launch.backend import Backend, Bound, Lines, Table
+from steprule.launch.machine import MACHINE
+from steprule.launch.referee import REFEREE
 from steprule.launch.row import Row, ScalarGroup
+from steprule.launch.sums import crosses_rows
 from steprule.launch.vectors import vector_groups
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
@@ -63,13 +66,15 @@ class Pass:
             self.scalars, self.lines = [line[np.newaxis][:0] for line in lines], [[] for _ in lines]
             line_of = {place: line for line, places in enumerate(self.members) for place in places}
         self._lines = [] if is_per_row else list(map(_bytes, lines))
-        kernels, own = [row.kernel_of(which) for row in rows], [lines[line_of[place]] for place in range(len(rows))]
+        backends = list(map(_backend_of, rows))
+        kernels = [row.kernel_of(which, backend) for row, backend in zip(rows, backends, strict=True)]
+        own = [lines[line_of[place]] for place in range(len(rows))]
         self.vectors = vector_groups(rows, kernels, own)
         of_rows = {
             place: own for group in self.vectors for place, own in zip(group.places, group.of_rows(), strict=True)
         }
         bound = [Bound(row, kernels[place], own[place], of_rows.get(place)) for place, row in enumerate(rows)]
-        self.table = _table(bound, commit)
+        self.table = _table(bound, backends, commit)
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
@@ -93,13 +98,19 @@ def _members(rows: Sequence[Row], groups: Sequence[ScalarGroup]) -> list[list[in
     return list(found.values())
 
 
-def _table(bound: Sequence[Bound], commit: Commit | None) -> Table:
+def _backend_of(row: Row) -> Loader:
+    """Return what steps a row: machine code steps no groups that cross the rows of matrices."""
+    crosses = row.backend is MACHINE and crosses_rows(row.kernel.plan, row.shape)
+    return REFEREE if crosses else row.backend
+
+
+def _table(bound: Sequence[Bound], backends: Sequence[Loader], commit: Commit | None) -> Table:
     """Return the table of the rows' backend; of several, one that has theirs."""
     by_backend: dict[Loader, list[int]] = {}
-    for place, item in enumerate(bound):
-        by_backend.setdefault(item.row.backend, []).append(place)
+    for place, backend in enumerate(backends):
+        by_backend.setdefault(backend, []).append(place)
     if len(by_backend) == 1:
-        return cast(Backend, bound[0].row.backend).table(bound, commit)
+        return cast(Backend, backends[0]).table(bound, commit)
     return _Tables(bound, by_backend)
 
 

@@ -90,8 +90,12 @@ class RefereeTable:
         if plan.sums:
             named["sums"] = sums
         if vectors is not None:
-            of = [one.reshape(vectors.shape) if one.size == copies[0].size else one for one in copies]
+            of = copies
             named |= {"row_sums": vectors.row_sums, "column_sums": vectors.column_sums}
+            if plan.has_groups:
+                named["matrices"] = vectors.shape
+            else:
+                of = [one.reshape(vectors.shape) if one.size == copies[0].size else one for one in copies]
             kernel.code(*of, *vectors.planes, scalars, **named)
         else:
             if plan.sums and row.is_direct and not row.kernel.needs_order:  # sums are taken in the order of memory

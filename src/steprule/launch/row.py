@@ -140,9 +140,9 @@ class Row:
         self.kernel = self.kernel_of("step")
         self.is_direct = self._is_direct()
 
-    def kernel_of(self, which: PassKey) -> Kernel:
-        """Return the kernel of a pass, over the same memories."""
-        return self.group.kernel(self.storage, self.backend, which)
+    def kernel_of(self, which: PassKey, backend: Loader | None = None) -> Kernel:
+        """Return the kernel of a pass, over the same memories, of a backend; by default that of the row."""
+        return self.group.kernel(self.storage, backend or self.backend, which)
 
     @property
     def origin(self) -> tuple[int, int]:

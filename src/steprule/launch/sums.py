@@ -12,7 +12,7 @@ from steprule.formats import GROUP, rows_of
 from steprule.language.matrices import ROWS, matrix_shape, tiles_of
 from steprule.language.sums import rounded_once
 
-__all__ = ["Blocks", "block_of", "blocks_of", "units_of"]
+__all__ = ["Blocks", "block_of", "blocks_of", "crosses_rows", "units_of"]
 
 
 class Blocks:
@@ -53,6 +53,17 @@ def units_of(plan: Plan, shape: Sequence[int]) -> tuple[int, int]:
         return tiles_of(shape, plan.view)[0], max(1, min(ROWS, height) * min(BLOCK, width))
     rows, length, groups = rows_of(shape)
     return (rows * groups, min(GROUP, max(1, length))) if plan.has_groups else (rows * length, 1)
+
+
+def crosses_rows(plan: Plan, shape: Sequence[int]) -> bool:
+    """Whether a group of a format has elements of several rows of matrices, in an array of this shape.
+
+    Groups are of neighbours along the first axis, of matrices as well that are along the last two.
+    """
+    if plan.view is None or not plan.has_groups:
+        return False
+    columns = matrix_shape(shape, plan.view)[2]
+    return columns % GROUP != 0 and columns != rows_of(shape)[1]
 
 
 def blocks_of(plan: Plan, shape: Sequence[int]) -> int:

@@ -124,7 +124,7 @@ class Totals:
         for plan, places, group, of_rows in zip(plans, members, self._groups, self.of_rows, strict=True):
             if plan is None:
                 continue
-            columns = [*_of(lines, places, plan.width).T[plan.width - len(plan.totals) :]]
+            columns = [*_last_of(lines, places, len(plan.totals)).T]
             if not plan.all_totals:
                 of_rows.extend(columns)
                 continue
@@ -144,11 +144,13 @@ class Totals:
                 sums.update(zip(plan.all_totals, totals, strict=True))
 
 
-def _of(lines: Lines, places: Sequence[int], count: int) -> NDArray[np.float64]:
-    """Return the sums of some rows, of which each has so many."""
+def _last_of(lines: Lines, places: Sequence[int], count: int) -> NDArray[np.float64]:
+    """Return the last sums of some rows; a step that is read sums more before them of rows with low-precision slots."""
     if isinstance(lines, np.ndarray):
-        return lines if len(places) == len(lines) else lines[places]
-    return np.array([lines[place] for place in places], np.float64).reshape(len(places), count)
+        last = lines[:, lines.shape[1] - count :]
+        return last if len(places) == len(lines) else last[places]
+    last_of_each = [lines[place][len(lines[place]) - count :] for place in places]
+    return np.array(last_of_each, np.float64).reshape(len(places), count)
 
 
 def check_alike(plans: Sequence[tuple[Plan, str]]) -> None:
