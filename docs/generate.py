@@ -21,7 +21,7 @@ from pathlib import Path
 
 from steprule import schedules
 from steprule.backends import latex
-from steprule.cli.rules import SEES, bytes_per_parameter, fewest, least_bytes, slots
+from steprule.cli.rules import bytes_per_parameter, fewest, least_bytes, sees, slots
 from steprule.files import write_whole
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.combinators import COMBINATORS
@@ -180,8 +180,8 @@ def _entry(rule: Rule) -> str:
     lines += [f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values()]
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
     sizes = f"{bytes_per_parameter(rule)} bytes per parameter, {least_bytes(rule)} in {fewest().title}"
-    sees = f"The step of an element depends on {SEES[rule.trace().sees]}"
-    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}. {sees}.\n")
+    depends = f"The step of an element depends on {sees(rule)}"
+    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}. {depends}.\n")
     return "\n".join(lines)
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 
 import steprule as sr
 from steprule.backends import latex, mathml
 from steprule.backends.formula import GREEK
+from steprule.language.matrices import seen_as
 from steprule.rules import CATALOGUE
+from steprule.rules.papers.adafactor import adafactor
+from steprule.rules.papers.adam_mini import adam_mini
+from steprule.rules.papers.came import came
+from steprule.rules.papers.novograd import novograd
+from tests.launch.row_rules import RULES, starts_of
 
 _SUMS = {"total": float, "mean": float, "norm": abs, "RMS": abs, "size": lambda x: 1}
 """Sums over a tensor of one element."""
@@ -29,12 +37,14 @@ def _python(rule: sr.Rule, text: str) -> str:
         own = name in rule.hyperparameters or name in rule.slots
         text = text.replace(f"{letter}_", f"{name}_").replace(letter, name if own else known.get(name, name))
     text = re.sub(r"√(\w+)", r"sqrt(\1)", text).replace("√", "sqrt")
+    text = re.sub(r"‖([^‖]*)‖_(row|column)", r"norm_\2(\1)", text)
     # A bar opens where an operand may begin, and closes elsewhere.
     text = re.sub(r"(^|[(+\-*/·^<>=,√] ?|if |else |and |or )‖", r"\1norm(", text).replace("‖", ")")
     text = re.sub(r"(^|[(+\-*/·^<>=,] ?|if |else |and |or )\|", r"\1abs(", text)
     while re.search(r"abs\(\|", text):
         text = text.replace("abs(|", "abs(abs(")
     text = text.replace("|", ")")
+    text = re.sub(r"Σ_(?=row|column)", "total_", text)
     for symbol, word in _SYMBOLS.items():
         text = text.replace(symbol, word)
     return re.sub(r"(?<=[\w)]) = ", " == ", text)
@@ -48,6 +58,22 @@ def _read_back(rule: sr.Rule, values: dict[str, Any]) -> float:
         left, _, right = line.partition(" ← ")
         names[_python(rule, left)] = eval(_python(rule, right), {}, names)
     return float(names["theta"])
+
+
+def _read_back_on_matrices(rule: sr.Rule, values: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Compute the new parameter and slots from the formula's text, on arrays."""
+    words = {"total": sr.total, "mean": sr.mean, "norm": sr.norm, "RMS": sr.rms, "size": sr.size}
+    names: dict[str, Any] = {"sqrt": np.sqrt, "abs": abs, "max": np.maximum, "min": np.minimum, "ndim": np.ndim}
+    names |= {**words, **values}
+    for over in ("row", "column", "all"):
+        names |= {f"{word}_{over}": functools.partial(one, over=over) for word, one in words.items()}
+    given = rule.resolve(options)
+    names |= given
+    with seen_as(rule.view):
+        for line in latex.text(rule, rule.variant(given)).splitlines():
+            left, _, right = line.partition(" ← ")
+            names[_python(rule, left)] = eval(_python(rule, right), {}, names)
+    return names
 
 
 def _numbers() -> st.SearchStrategy[str]:
@@ -149,6 +175,48 @@ def test_two_names_never_share_a_symbol() -> None:
     both = latex.text(sr.decoupled(CATALOGUE["asgd"]))
     assert "lambd" in both
     assert "weight_decay" in both
+
+
+ON_MATRICES: list[tuple[sr.Rule, dict[str, Any]]] = [
+    (novograd, {}),
+    *((RULES[name], {}) for name in ("factored", "factored_last", "by_neuron", "centred", "confident", "in_pairs")),
+    (adafactor, {}),
+    (adafactor, {"beta1": 0.9, "beta2": 0.99, "clamp": True, "eps2": None, "relative_step": False}),
+    (came, {}),
+    (adam_mini, {}),
+    (adam_mini, {"blocks": "tensor"}),
+    (sr.centralized("adam"), {}),
+]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (3, 4), (1, 4), (4,)])
+@pytest.mark.parametrize(("rule", "options"), ON_MATRICES, ids=str)
+def test_formulas_say_over_what_sums_are(rule: sr.Rule, options: dict[str, Any], shape: tuple[int, ...]) -> None:
+    """On matrices a sum over each row is not one over each column, nor over the tensor; and slots have their lines."""
+    rng = np.random.default_rng(3)
+    theta, g = rng.standard_normal((2, *shape))
+    slots = [np.abs(rng.standard_normal(np.shape(start))) + 0.1 for start in starts_of(rule, theta)]
+    slots = [x if np.ndim(x) or not shape else float(x) for x in slots]
+    trace = rule.trace(rule.variant(rule.resolve(options)))
+    values = {slot: x if slot in trace.kept else None for slot, x in zip(rule.slots, slots, strict=True)}
+    expected = rule(theta, g, *values.values(), t=3, **options)
+    found = _read_back_on_matrices(rule, {"theta": theta, "g": g, **values, "t": 3}, **options)
+    for name, value in zip(("theta", *rule.slots), expected, strict=True):
+        if value is not None:
+            np.testing.assert_allclose(found[name], value, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("over", ["row", "column"])
+@pytest.mark.parametrize("word", ["total", "mean", "norm", "rms", "size"])
+def test_every_target_says_over_what_sums_are(word: str, over: str) -> None:
+    texts = []
+    for one in (over, "tensor"):
+        rule = _own(f"lr * (g + {word}(g, over={one!r}) * m)")
+        texts.append((latex.text(rule), latex.emit(rule), "".join(line.right for line in mathml.lines(rule))))
+    marks = (f"_{over}", rf"\mathrm{{{over}}}", f"<mi>{over}</mi>")
+    for mark, said, plain in zip(marks, *texts, strict=True):
+        assert mark in said
+        assert mark not in plain
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

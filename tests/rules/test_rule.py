@@ -15,8 +15,11 @@ import pytest
 
 import steprule as sr
 from steprule import Decay, NonNegative, Rate, Scalar, rule, sqrt, where
+from steprule.cli.rules import sees
 from steprule.errors import HyperparameterError, RuleError
 from steprule.rules import CATALOGUE, load
+from steprule.rules.papers.adafactor import adafactor
+from steprule.rules.papers.adam_mini import adam_mini
 
 
 def test_a_rule_carries_its_declaration() -> None:
@@ -347,4 +350,8 @@ def test_what_a_step_of_one_element_depends_on() -> None:
     ]
     assert of_number.trace().sees == "tensor"
     assert of_all.trace().sees == "all"
+    found = [own.trace().sees for own in (adafactor, adam_mini, sr.centralized("sgd"), sr.trust_ratio(adam_mini))]
+    assert found == ["row, column, tensor", "row", "row, tensor", "row, tensor"]
+    assert sees(adafactor) == "its row, its column and its whole tensor"
+    assert sees(adam_mini) == "its row"
     assert sr.rules.adam.trace().sees == sr.rules.nadam.trace().sees == "element"

@@ -57,12 +57,16 @@ _LATEX = {
     "rms": r"\mathrm{{RMS}}\left({0}\right)",
     "size": r"\operatorname{{size}}\left({0}\right)",
     "ndim": r"\operatorname{{ndim}}\left({0}\right)",
-    "total over all": r"\sum_{{\mathrm{{all}}\ i}} {0}",
-    "mean over all": r"\operatorname{{mean}}_{{\mathrm{{all}}}}\left({0}\right)",
-    "norm over all": r"\left\lVert {0} \right\rVert_{{\mathrm{{all}}}}",
-    "rms over all": r"\mathrm{{RMS}}_{{\mathrm{{all}}}}\left({0}\right)",
-    "size over all": r"\operatorname{{size}}_{{\mathrm{{all}}}}\left({0}\right)",
 }
+for _over in ("all", "row", "column"):
+    _below = rf"_{{{{\mathrm{{{{{_over}}}}}}}}}"
+    _LATEX |= {
+        f"total over {_over}": rf"\sum_{{{{\mathrm{{{{{_over}}}}}\ i}}}} {{0}}",
+        f"mean over {_over}": rf"\operatorname{{{{mean}}}}{_below}\left({{0}}\right)",
+        f"norm over {_over}": rf"\left\lVert {{0}} \right\rVert{_below}",
+        f"rms over {_over}": rf"\mathrm{{{{RMS}}}}{_below}\left({{0}}\right)",
+        f"size over {_over}": rf"\operatorname{{{{size}}}}{_below}\left({{0}}\right)",
+    }
 
 _TEXT = {
     **_LATEX,
@@ -92,12 +96,15 @@ _TEXT = {
     "rms": "RMS({0})",
     "size": "size({0})",
     "ndim": "ndim({0})",
-    "total over all": "Σ_all({0})",
-    "mean over all": "mean_all({0})",
-    "norm over all": "‖{0}‖_all",
-    "rms over all": "RMS_all({0})",
-    "size over all": "size_all({0})",
 }
+for _over in ("all", "row", "column"):
+    _TEXT |= {
+        f"total over {_over}": f"Σ_{_over}({{0}})",
+        f"mean over {_over}": f"mean_{_over}({{0}})",
+        f"norm over {_over}": f"‖{{0}}‖_{_over}",
+        f"rms over {_over}": f"RMS_{_over}({{0}})",
+        f"size over {_over}": f"size_{_over}({{0}})",
+    }
 
 
 def _latex_name(spellings: Mapping[str, str], name: str, age: str) -> str:

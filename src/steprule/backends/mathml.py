@@ -63,13 +63,17 @@ _TABLE = {
     "rms": "<mi>RMS</mi><mo>(</mo>{0}<mo>)</mo>",
     "size": "<mi>size</mi><mo>(</mo>{0}<mo>)</mo>",
     "ndim": "<mi>ndim</mi><mo>(</mo>{0}<mo>)</mo>",
-    "total over all": '<munder><mo>∑</mo><mrow><mi>all</mi><mspace width="0.17em"/><mi>i</mi></mrow></munder>{0}',
-    "norm over all": f"<msub>{_NORM}<mi>all</mi></msub>",
-    **{
-        f"{op} over all": f"<msub><mi>{word}</mi><mi>all</mi></msub><mo>(</mo>{{0}}<mo>)</mo>"
-        for op, word in (("mean", "mean"), ("rms", "RMS"), ("size", "size"))
-    },
 }
+for _over in ("all", "row", "column"):
+    _below = f'<mrow><mi>{_over}</mi><mspace width="0.17em"/><mi>i</mi></mrow>'
+    _TABLE |= {
+        f"total over {_over}": f"<munder><mo>∑</mo>{_below}</munder>{{0}}",
+        f"norm over {_over}": f"<msub>{_NORM}<mi>{_over}</mi></msub>",
+        **{
+            f"{op} over {_over}": f"<msub><mi>{word}</mi><mi>{_over}</mi></msub><mo>(</mo>{{0}}<mo>)</mo>"
+            for op, word in (("mean", "mean"), ("rms", "RMS"), ("size", "size"))
+        },
+    }
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["rules"]
 
-SEES = {"element": "this element alone", "tensor": "its whole tensor", "all": "all tensors"}
-"""What rules see, in words."""
+_SEES = {
+    "element": "this element alone",
+    "row": "its row",
+    "column": "its column",
+    "tensor": "its whole tensor",
+    "all": "all tensors",
+}
 
 
 def rules(
@@ -111,10 +116,15 @@ def _show(console: Console, rule: Rule) -> None:
     for hyper in rule.hyperparameters.values():
         table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
     console.print(terminal.listed(table, console), highlight=False)
-    sees = SEES[rule.trace().sees]
     console.print(f"slots: {slots(rule)}; {bytes_per_parameter(rule)} bytes per float32 parameter, slots included")
-    console.print(f"the step of an element depends on {sees}\n")
+    console.print(f"the step of an element depends on {sees(rule)}\n")
     console.print(terminal.listed(_formats(rule), console), highlight=False)
+
+
+def sees(rule: Rule) -> str:
+    """Return what a step of one element depends on, in words."""
+    *parts, last = (_SEES[part] for part in rule.trace().sees.split(", "))
+    return f"{', '.join(parts)} and {last}" if parts else last
 
 
 def _formats(rule: Rule) -> Table:

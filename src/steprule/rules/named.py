@@ -20,7 +20,7 @@ class Named:
     Attributes:
         trace: the expressions.
         inputs: by name of a symbol, ``"old"``, or ``"new"`` (the gradient of this step).
-        outputs: the new value of each scalar slot, each slot and the parameter.
+        outputs: the new value of each slot that is kept, of any kind, and of the parameter.
         values: the intermediate values by name, in the order of the rule's source; none has a name of an input.
     """
 
@@ -37,7 +37,7 @@ def named(rule: Rule, variant: Variant | None = None) -> Named:
     """
     trace, labels = rule.named_trace(variant)
     inputs = {rule.parameter: "old", rule.gradient: "new", **dict.fromkeys(rule.slots, "old")}
-    outputs = {**trace.scalars, **trace.slots, rule.parameter: trace.parameter}
+    outputs = {**trace.numbers, **trace.vectors, **trace.slots, rule.parameter: trace.parameter}
     results = set(outputs.values())
     values: dict[str, Node] = {}
     for node in in_order(outputs.values()):

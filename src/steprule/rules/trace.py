@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from steprule.language.node import VECTOR, Node
+from steprule.language.node import Node
 from steprule.language.walk import postorder
 from steprule.rules.hyperparameters import Value
 
@@ -43,7 +42,13 @@ class Trace:
         return {**self.slots, **self.vectors, **self.numbers}
 
     @property
-    def sees(self) -> Literal["element", "tensor", "all"]:
-        """Of what a step of one element depends: on this element alone, on its tensor, or on all tensors."""
-        stages = {node.stage for node in postorder([self.parameter, *self.kept.values()])}
-        return "all" if "all" in stages else "tensor" if stages & {"tensor", *VECTOR} else "element"
+    def sees(self) -> str:
+        """Of what a step of one element depends.
+
+        ``"element"`` (on this alone), ``"all"`` (tensors), or which of its ``"row"``, ``"column"`` and ``"tensor"``,
+        with commas: ``"row, column, tensor"``.
+        """
+        stages: set[str] = {node.stage for node in postorder([self.parameter, *self.kept.values()])}
+        if "all" in stages:
+            return "all"
+        return ", ".join(own for own in ("row", "column", "tensor") if own in stages) or "element"
