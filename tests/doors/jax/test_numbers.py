@@ -335,7 +335,7 @@ def test_files_go_to_numpy_and_back(name: str, tmp_path: Path) -> None:
     sr.load(tmp_path / "run", other, params=True)
     own = other.state_dict()["numbers"]
     for key in arrays:
-        assert own[key]["v"] == value_of(run.state.slots["v"][key])
+        assert own[f"params[{key!r}]"]["v"] == value_of(run.state.slots["v"][key])
     other.step({key: np.array(x) for key, x in tree_of(2).items()})
     updates, run.state = transformation.update(tree_of(2), run.state, run.params)
     run.params = optax.apply_updates(run.params, updates)

@@ -180,8 +180,17 @@ class Stepper:
             )
 
     def storage(self, leaf: Any, path: str, what: str, is_part: bool) -> Storage:
-        """Return how a leaf is kept; ``is_part`` of complex numbers, whose slots are always plain numbers."""
+        """Return how a leaf is kept; ``is_part`` of complex numbers, whose slots are always plain numbers.
+
+        Raises:
+            StructureError: for what is not of a floating-point type, and for complex numbers in rows and columns.
+        """
         kind = FORMATS[format_of(leaf, path, what).compute]
+        if is_part and self.rule.view is not None:
+            raise StructureError(
+                f"rule {self.rule.name!r} sees the rows and columns of a parameter, but {path} of shape {leaf.shape} "
+                "is complex. Give it to a transformation of another rule (optax.partition)"
+            )
         if is_part:
             return Storage(kind, flushes=False)
         kept = self.rule.trace(self.variant).slots

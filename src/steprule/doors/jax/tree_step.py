@@ -126,11 +126,6 @@ class TreeStep:
             check_like(leaf.theta, g, path, "parameter")
         if not is_complex(g):
             return [self._part(leaf)]
-        if self._stepper.rule.view is not None:
-            raise StructureError(
-                f"rule {self._stepper.rule.name!r} sees the rows and columns of a parameter, but {path} of shape "
-                f"{g.shape} is complex. Give it to a transformation of another rule (optax.partition)"
-            )
         for slot, value in leaf.slots.items():
             check_like(planes_of(value)[0], g, path, f"slot {slot!r} of")
         split = {slot: parts_of(value) for slot, value in leaf.slots.items()}
