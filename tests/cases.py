@@ -150,7 +150,7 @@ class Direct:
         starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
         numbers = {slot: self.values[start] if isinstance(start, str) else start for slot, start in starts.items()}
         self.slots: dict[str, Any] = {
-            slot: number if slot in rule.scalars else np.full(self._shape_of(slot), number, self.compute)
+            slot: number if slot in rule.numbers else np.full(self._shape_of(slot), number, self.compute)
             for slot, number in numbers.items()
         }
 
@@ -169,7 +169,7 @@ class Direct:
             self.theta = new.astype(self.theta.dtype)
         for name, slot in zip(self.rule.slots, slots, strict=True):
             # A slot that a variant does not keep must not be read: None would raise.
-            is_number = slot is None or name in self.rule.scalars
+            is_number = slot is None or name in self.rule.numbers
             with np.errstate(all="ignore"):
                 self.slots[name] = slot if is_number else flushed(np.full(self._shape_of(name), slot, self.compute))
 

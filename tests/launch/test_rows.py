@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import steprule as sr
 import steprule.torch as door
-from steprule.backends import c, javascript, jax, triton
+from steprule.backends import c, javascript, triton
 from steprule.engine import plan
 from steprule.formats import FORMATS
 from steprule.language.matrices import ROWS
@@ -369,9 +369,9 @@ def test_what_has_no_rows_and_columns_is_refused() -> None:
     assert (param == 1).all()
 
 
-@pytest.mark.parametrize("target", ["c", "javascript", "triton", "jax"])
+@pytest.mark.parametrize("target", ["c", "javascript", "triton"])
 def test_targets_without_rows_say_so(target: str) -> None:
-    emit: dict[str, Callable[..., str]] = {"javascript": javascript.emit, "triton": triton.emit, "jax": jax.emit}
+    emit: dict[str, Callable[..., str]] = {"javascript": javascript.emit, "triton": triton.emit}
     emit["c"] = functools.partial(c.emit, name="step")
     some = RULES["by_neuron"]
     with pytest.raises(sr.errors.TargetError, match="rows and columns of tensors are not written"):

@@ -11,7 +11,9 @@ rows of groups and filled up, XLA would store each of them before it did anythin
 
 ``kernel(*arrays, *scalars, zero)`` takes what the plan loads, and returns what it stores and then what it sums, in the
 plan's order. Where the plan draws random bits, the two keys of the step and the number of the tensor's stream follow.
-Scalars that depend on sums over a tensor are those of ``late``, the second part of the prelude.
+Scalars that depend on sums over a tensor are those of ``late``, the second part of the prelude. Of rows and columns the
+arrays are followed by the inputs of ``Plan.vectors``, what is stored by the new slots of rows and columns, and what is
+summed by the arrays that ``vector_names`` names; see ``jax_vectors``.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from steprule.backends.jax_prelude import emit as emit_prelude
+from steprule.backends.jax_vectors import VectorText
 from steprule.backends.numpy import OPERATORS
 from steprule.backends.passes import check_known
 from steprule.compile import Const, Instruction, Plan, Ref, Store, Value, distinct
 from steprule.compile.ir import Per, Sum
 from steprule.language.bits import INPUTS
+from steprule.language.matrices import Along
 
-__all__ = ["HELPERS", "Code", "emit", "load", "needs_shape"]
+__all__ = ["HELPERS", "Code", "emit", "load", "needs_shape", "vector_names"]
 
 _JAX = {
     **OPERATORS,
@@ -45,9 +49,10 @@ _JAX = {
     "group_max": "group_max({0})",
     **{name: name for name in INPUTS},
 }
+_OF_VECTORS = {**_JAX, "div": "divide_along({0}, {1})"}
 HELPERS = (
-    *("bits", "divide", "divide_by", "group_max", "half", "index_of", "load", "packed", "real"),
-    *("root", "spread", "store", "total", "total_of_squares", "unpacked", "where", "whole"),
+    *("along", "bits", "divide", "divide_along", "divide_by", "filled", "group_max", "half", "index_of", "kept_shapes"),
+    *("load", "packed", "real", "root", "spread", "store", "total", "total_of_squares", "unpacked", "where", "whole"),
     *("word_maximum", "word_minimum"),
 )
 """What the text may import from ``jax_math``."""
@@ -55,7 +60,7 @@ _UNCONTRACTED = ("mul", "div", "sqrt", "lt", "le", "gt", "ge", "eq", "ne")
 """What takes a product as it is: nothing is contracted with it."""
 _OURS = (
     *("abs", "like", "zero", "key0", "key1", "stream", "index", "shape", "kernel", "prelude", "late", "inf", "nan"),
-    "uint32",
+    *("uint32", "rows", "columns"),
 )
 
 
@@ -65,7 +70,7 @@ def emit(plan: Plan) -> str:
     Raises:
         TargetError: when the prelude calls what JAX cannot trace, or waits for what the step sums.
     """
-    check_known(plan, "JAX")
+    check_known(plan, "JAX", sees_matrices=True)
     writer = _Writer(plan)
     kernel = [f"def kernel({', '.join(writer.arguments)}):", *_indented(writer.lines())]
     words = set(re.findall(r"\w+", "\n".join(kernel)))
@@ -95,11 +100,18 @@ def _indented(lines: list[str]) -> list[str]:
 class _Writer:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        ours = [*_OURS, *HELPERS, plan.compute, *(f"x{k}" for k in range(len(plan.body)))]
+        vectors = plan.vectors
+        of_vectors = [] if vectors is None else [f"v{k}" for k in range(len(vectors.body))]
+        ours = [*_OURS, *HELPERS, plan.compute, *of_vectors, *(f"x{k}" for k in range(len(plan.body)))]
         self._scalars = [f"s{k}" for k in range(len(plan.prelude.conditions))]
         names = [plane.name.replace(".", "_") for plane in plan.planes]
         self._values = list(distinct(names, [*ours, *self._scalars]).values())
-        self._arrays = list(distinct([f"{name}_" for name in names], [*ours, *self._values]).values())
+        kept = names[: len(plan.kept_planes)]
+        self._arrays = list(distinct([f"{name}_" for name in kept], [*ours, *self._values]).values())
+        taken = [*ours, *self._values, *self._arrays]
+        self._vectors = (
+            None if vectors is None else VectorText(plan, vectors, self._values, self._scalars, _OF_VECTORS, taken)
+        )
         self._uncontracted = _uncontracted(plan)
         self._per: list[Per] = [
             "group" if instruction.op == "group_max" else plan.phases[instruction.phase] for instruction in plan.body
@@ -109,28 +121,42 @@ class _Writer:
     def _shaped(self) -> str:
         """An array of the parameter's shape. Where none is loaded (but packed numbers) one is given, and not read."""
         plan = self._plan
-        alike = [index for index in plan.loads if plan.planes[index].is_elementwise]
+        alike = [index for index in _loads(plan) if plan.planes[index].is_elementwise]
         return self._arrays[alike[0]] if alike else "like"
 
     @property
     def arguments(self) -> list[str]:
         keys = ["key0", "key1", "stream"] if self._plan.inputs else []
         like = ["like"] if needs_shape(self._plan) else []
-        return [*like, *(self._arrays[index] for index in self._plan.loads), *self._scalars, "zero", *keys]
+        own = [] if self._vectors is None else [self._array(name) for name in self._vectors.inputs]
+        return [*like, *(self._arrays[index] for index in _loads(self._plan)), *own, *self._scalars, "zero", *keys]
+
+    def _array(self, name: str) -> str:
+        """Return the argument of what is called so in vectors: that of a slot is loaded."""
+        return self._arrays[self._values.index(name)] if name in self._values else name
 
     def lines(self) -> list[str]:
         plan = self._plan
-        lines = [f"shape = {self._shaped}.shape"] if plan.has_groups or "index" in plan.inputs else []
+        asks = plan.has_groups or plan.view is not None or "index" in plan.inputs
+        lines = [f"shape = {self._shaped}.shape"] if asks else []
         lines += ["index = index_of(shape)"] if "index" in plan.inputs else []
-        lines += [f"{self._values[index]} = {self._load(index)}" for index in plan.loads]
+        slots = [] if self._vectors is None else self._vectors.slots
+        lines += [f"{self._values[index]} = {self._load(index)}" for index in (*_loads(plan), *slots)]
+        lines += [] if self._vectors is None else self._vectors.lines
         section = "the rule"
         for number, instruction in enumerate(plan.body):
             if instruction.section != section:
                 section = instruction.section
                 lines.append(f"# {section}")
             lines.append(f"x{number} = {self._instruction(number, instruction)}")
-        results = ", ".join([*map(self._store, plan.stores), *map(self._sum, plan.sums)])
-        return [*lines, f"return ({results},)"]
+        results = [*map(self._store, plan.stores), *map(self._sum, plan.sums)]
+        if self._vectors is not None:
+            stored, summed = results[: len(plan.stores)], results[len(plan.stores) :]
+            along = [self._along(own, "row") for own in plan.row_sums]
+            along += [self._along(own, "column") for own in plan.column_sums]
+            hoisted = [] if plan.stores else self._vectors.hoisted
+            results = [*stored, *self._vectors.new, *summed, *self._vectors.totals, *along, *hoisted]
+        return [*lines, f"return ({', '.join(results)},)"]
 
     def _load(self, index: int) -> str:
         plane, array = self._plan.planes[index], self._arrays[index]
@@ -139,8 +165,10 @@ class _Writer:
 
     def _instruction(self, number: int, instruction: Instruction) -> str:
         args = [self._ref(ref, self._plan.phases[instruction.phase]) for ref in instruction.args]
-        by_one = instruction.op == "div" and not isinstance(instruction.args[1], Value)
-        text = f"divide_by({args[0]}, {args[1]})" if by_one else _JAX[instruction.op].format(*args)
+        word = ""
+        if instruction.op == "div" and _is_number(instruction.args[1], self._plan):
+            word = "divide_along" if isinstance(instruction.args[1], Value) else "divide_by"
+        text = f"{word}({args[0]}, {args[1]})" if word else _JAX[instruction.op].format(*args)
         return f"{text} + zero" if number in self._uncontracted else text
 
     def _store(self, store: Store) -> str:
@@ -152,6 +180,9 @@ class _Writer:
     def _sum(self, result: Sum) -> str:
         name = "total_of_squares" if result.is_squared else "total"
         return f"{name}({self._ref(result.value, 'element')})"
+
+    def _along(self, result: Sum, over: Along) -> str:
+        return f'along("{result.word}", {self._ref(result.value, "element")}, "{over}", "{self._plan.view}")'
 
     def _ref(self, ref: Ref, per: Per) -> str:
         """Return a value in an operation on elements, or on what there is once a group."""
@@ -166,9 +197,21 @@ class _Writer:
         return f"spread({name}, shape)" if (per, of) == ("element", "group") else name
 
 
+def _loads(plan: Plan) -> list[int]:
+    """Return the planes that the kernel is given: not those that hold what it computes of rows and columns."""
+    return [index for index in plan.loads if index < len(plan.kept_planes)]
+
+
+def vector_names(plan: Plan) -> list[str]:
+    """Return the names of what the kernel finds of rows and columns, for the passes after it."""
+    names = [] if plan.stores else [plane.name for plane in plan.planes[len(plan.kept_planes) :]]
+    return [*(own.name for own in (*plan.row_sums, *plan.column_sums)), *names]
+
+
 def needs_shape(plan: Plan) -> bool:
     """Whether the kernel's first argument is an array that only tells the parameter's shape."""
-    return plan.has_groups and not any(plan.planes[index].is_elementwise for index in plan.loads)
+    asks = plan.has_groups or plan.view is not None
+    return asks and not any(plan.planes[index].is_elementwise for index in _loads(plan))
 
 
 def _uncontracted(plan: Plan) -> set[int]:
@@ -181,8 +224,8 @@ def _uncontracted(plan: Plan) -> set[int]:
     """
     planes = len(plan.planes)
     ops = [instruction.op for instruction in plan.body]
-    scaled = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("mul",))}
-    shifted = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, ("add", "sub"))}
+    scaled = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, plan, ("mul",))}
+    shifted = {number for number, instruction in enumerate(plan.body) if _has_number(instruction, plan, ("add", "sub"))}
     products = {store.value.index - planes for store in plan.stores if isinstance(store.value, Value)}
     found: set[int] = set()
     for number, instruction in enumerate(plan.body):
@@ -200,8 +243,13 @@ def _uncontracted(plan: Plan) -> set[int]:
     return found | {number for number in products if number >= 0 and ops[number] == "mul"}
 
 
-def _has_number(instruction: Instruction, ops: tuple[str, ...]) -> bool:
-    return instruction.op in ops and any(not isinstance(ref, Value) for ref in instruction.args)
+def _has_number(instruction: Instruction, plan: Plan, ops: tuple[str, ...]) -> bool:
+    return instruction.op in ops and any(_is_number(ref, plan) for ref in instruction.args)
+
+
+def _is_number(ref: Ref, plan: Plan) -> bool:
+    """Whether an operand is one number of the tensor, or of each row or column."""
+    return not isinstance(ref, Value) or len(plan.kept_planes) <= ref.index < len(plan.planes)
 
 
 class Code(NamedTuple):

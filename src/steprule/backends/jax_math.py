@@ -13,6 +13,7 @@ from jax import Array, lax
 from steprule.formats import GROUP, rows_of
 from steprule.formats import keys as keys_on_host
 from steprule.formats.rounding import mixed
+from steprule.language.matrices import Along, View, axes_of, kept_shape
 
 __all__ = ["keys", "negative_zero"]
 
@@ -54,6 +55,11 @@ def divide_by(a: Array, b: Any) -> Array:
     return a / jnp.where(a == a, b, np.ones((), a.dtype))
 
 
+def divide_along(a: Any, b: Array) -> Array:
+    """Return the quotient by a number of each row or column, as one by an array; else as ``divide_by`` says."""
+    return divide(a, jnp.where(a == a, b, np.ones((), b.dtype)))
+
+
 @jax.custom_jvp
 def sloped(value: Array, slope: Array) -> Array:
     """Return ``value``, whose derivative is that of ``slope``, which is computed for nothing else."""
@@ -80,6 +86,32 @@ def total_of_squares(x: Array) -> tuple[Array, Array]:
     with jax.enable_x64(True):
         exact = (lax.stop_gradient(x).astype(np.float64) ** 2).sum()
     return exact, _rounded(exact, (x * x).sum())
+
+
+def along(word: str, x: Array, over: Along, seen: View) -> Array:
+    """Return what a word for a sum over each row or column comes to, from float64 rounded once to the type of ``x``."""
+    axes = axes_of(x.ndim, over, seen)
+    count = max(1, prod(x.shape[axis] for axis in axes))
+    with jax.enable_x64(True):
+        exact = _along(word, lax.stop_gradient(x).astype(np.float64), axes, count).astype(x.dtype)
+    return sloped(exact, _along(word, x, axes, count))
+
+
+def _along(word: str, x: Array, axes: tuple[int, ...], count: int) -> Array:
+    x = x * x if word in ("norm", "rms") else x
+    summed = x.sum(axis=axes, keepdims=True) if axes else x
+    averaged = divide_by(summed, x.dtype.type(count)) if word in ("mean", "rms") else summed
+    return root(averaged) if word in ("norm", "rms") else averaged
+
+
+def kept_shapes(shape: tuple[int, ...], seen: View) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of arrays of numbers of each row, and of each column."""
+    return kept_shape(shape, "row", seen), kept_shape(shape, "column", seen)
+
+
+def filled(x: Any, shape: tuple[int, ...]) -> Array:
+    """Return numbers of rows, of columns, or one, as an array of this shape."""
+    return jnp.broadcast_to(x, shape)
 
 
 def _rounded(exact: Array, slope: Array) -> Array:

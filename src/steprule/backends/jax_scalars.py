@@ -200,14 +200,16 @@ def traced(value: Any) -> Array:
 def to_pair(value: Number) -> Array:
     """Return a number as a state keeps it: two numbers of the widest type there is, whose sum it is.
 
-    Of float32 they have 48 bits together; where JAX has 64 bits, the second is 0, and the shape is the same.
+    Of float32 they have 48 bits together; where JAX has 64 bits, or the number is too large for float32 and therefore
+    infinite, the second is 0, and the shape is the same.
     """
     high = jnp.asarray(as_scalar(value, _default()))
     if isinstance(value, Array) or has_64_bits():
         return jnp.stack([high, jnp.zeros_like(high)])
     wide = value.value if isinstance(value, Exact) else np.float64(value)
     kept = jax.lax.stop_gradient(high) if isinstance(value, Exact) and value.slope is not None else high
-    return jnp.stack([high, _wide(lambda: jnp.asarray(wide - kept.astype(np.float64)).astype(np.float32))])
+    rest = _wide(lambda: jnp.where(jnp.isfinite(kept), wide - kept.astype(np.float64), 0).astype(np.float32))
+    return jnp.stack([high, rest])
 
 
 def from_pair(state: Array, is_exact: bool, has_slope: bool = False) -> Number:

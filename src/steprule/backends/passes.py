@@ -25,14 +25,19 @@ def over_all(plan: Plan) -> bool:
     return any(name == ALL_SIZE or name.startswith(f"{ALL}{TOTAL}") for name in taken)
 
 
-def check_known(plan: Plan, target: str) -> None:
+def check_known(plan: Plan, target: str, *, sees_matrices: bool = False) -> None:
     """Refuse a plan that a target has no words for: one that sees rows and columns, or sums what the prelude takes.
+
+    Args:
+        plan: the plan.
+        target: what messages call the target.
+        sees_matrices: whether it has words for rows and columns.
 
     Raises:
         TargetError: for a plan with numbers of rows or columns, and for one that sums, while it steps, what the prelude
             takes: there preludes are computed before all else.
     """
-    if plan.view is not None:
+    if plan.view is not None and not sees_matrices:
         raise TargetError(f"{plan.title}: rows and columns of tensors are not written for {target} yet")
     if not set(plan.totals).isdisjoint(plan.prelude.arguments):
         raise TargetError(

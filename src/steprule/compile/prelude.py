@@ -161,14 +161,16 @@ def split(prelude: Prelude, late: Collection[str], after: Collection[str]) -> Pa
     for node in postorder(prelude.results):
         rank = 0 if node.op != "symbol" else 1 if node.name in late else 2 if node.name in after else 0
         ranks[node] = max([rank, *(ranks[arg] for arg in node.args)])
-    if not any(ranks.values()):
-        return Parts(prelude)
-    stands, carried = _carried(ranks, {*late, *after})
     width = len(prelude.conditions)
+    arguments = [name for name in prelude.arguments if name not in {*late, *after}]
+    if not any(ranks.values()):  # numbers kept of a tensor are arguments all the same
+        slots = dict(zip(prelude.scalar_slots, prelude.results[width:], strict=True))
+        return Parts(make_prelude(arguments, list(prelude.results[:width]), slots))
+    stands, carried = _carried(ranks, {*late, *after})
     own = [constant(0.0) if ranks[node] else node for node in prelude.results]
     given = {stands[node].name: node for node in carried if not ranks[node]}
     slots = {**dict(zip(prelude.scalar_slots, own[width:], strict=True)), **given}
-    first = make_prelude([name for name in prelude.arguments if name not in {*late, *after}], own[:width], slots)
+    first = make_prelude(arguments, own[:width], slots)
     found: list[tuple[Prelude | None, tuple[int, ...]]] = []
     for rank, names in ((1, late), (2, (*late, *after))):
         places = tuple(place for place, node in enumerate(prelude.results) if ranks[node] == rank)

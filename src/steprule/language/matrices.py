@@ -37,6 +37,7 @@ __all__ = [
     "kept_shape",
     "matrix_numbers",
     "matrix_shape",
+    "matrix_sizes",
     "matrix_totals",
     "row_partials",
     "rows_added",
@@ -73,6 +74,16 @@ def matrix_shape(shape: Sequence[int], seen: View) -> tuple[int, int, int]:
     if len(shape) < 2:
         return 1, 1, prod(shape)
     return (1, shape[0], prod(shape[1:])) if seen == "first" else (prod(shape[:-2]), shape[-2], shape[-1])
+
+
+def matrix_sizes(shape: Sequence[int], seen: View) -> tuple[int, ...]:
+    """Return what ``sums.SIZES`` names after the first.
+
+    These are the elements of a row, and of a column, the rows and the columns of a tensor, 1 where there are none, and
+    the number of its axes.
+    """
+    batch, rows, columns = matrix_shape(shape, seen)
+    return max(1, columns), max(1, rows), max(1, batch * rows), max(1, batch * columns), len(shape)
 
 
 def axes_of(dimensions: int, over: Along, seen: View) -> tuple[int, ...]:

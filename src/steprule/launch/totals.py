@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from steprule.compile import Plan
 from steprule.errors import HyperparameterError
-from steprule.language.matrices import matrix_shape
-from steprule.language.sums import ALL_SIZE, rounded_once
+from steprule.language.matrices import matrix_sizes
+from steprule.language.sums import ALL_SIZE, SIZES, rounded_once
 from steprule.launch.backend import Lines
 from steprule.launch.row import Row, ScalarGroup
 
@@ -77,9 +77,8 @@ def _of_matrices(rows: Sequence[Row]) -> list[NDArray[np.float64]]:
     views = {row.kernel.plan.view for row in rows} - {None}
     if not views:
         return []
-    shapes = [matrix_shape(row.memories[0].shape, view) for row in rows for view in views if view is not None]
-    sizes = np.array([(n, m, batch * m, batch * n) for batch, m, n in shapes], np.float64).reshape(-1, 4).clip(1)
-    return [*sizes.T, np.array([len(row.memories[0].shape) for row in rows], np.float64)]
+    sizes = [matrix_sizes(row.memories[0].shape, view) for row in rows for view in views if view is not None]
+    return [*np.array(sizes, np.float64).reshape(-1, len(SIZES) - 1).T]
 
 
 class Totals:

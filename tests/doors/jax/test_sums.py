@@ -18,12 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import steprule as sr
 import steprule.jax
-from steprule import PerTensor, rule
+from steprule import rule
 from steprule.backends import jax as backend
 from steprule.backends.jax_math import total as jax_total
 from steprule.backends.jax_math import total_of_squares
 from steprule.engine import plan
-from steprule.errors import TargetError
 from steprule.formats import FORMATS, SLOT_FORMATS
 from steprule.language import mean, total
 from steprule.rules import CATALOGUE, Scalar
@@ -577,16 +576,6 @@ def test_derivatives_pass_through_sums_over_all_and_scalar_slots() -> None:
     expected = (straight(1 + 1e-5) - straight(1 - 1e-5)) / 2e-5
     for slope in (jax.grad, jax.jacfwd):
         assert float(jax.jit(slope(last))(1.0)) == pytest.approx(expected, rel=1e-3)
-
-
-@pytest.mark.parametrize("make", [steprule.jax.step, steprule.jax.transformation])
-def test_numbers_of_a_tensor_are_refused(make: Callable[[Any], Any]) -> None:
-    @rule
-    def kept(theta: Any, g: Any, v: PerTensor, *, lr: float = 0.1) -> Any:
-        return theta - lr * g / (1 + v), v + total(g * g)
-
-    with pytest.raises(TargetError, match=r"keeps a number of each tensor .*step with steprule.Optimizer"):
-        make(kept)
 
 
 # What is written.

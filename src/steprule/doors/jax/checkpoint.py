@@ -17,7 +17,7 @@ from steprule.doors.foreign.names import slot_names
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.leaves import type_of as type_in_jax
-from steprule.doors.jax.slots import codec_of, planes_of, slot_of, with_sharding_of
+from steprule.doors.jax.slots import check_pair, codec_of, planes_of, slot_of, with_sharding_of
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import MOST_STEPS, Step, stepper_of
@@ -93,22 +93,44 @@ def state_of(run: Training) -> State:
     stepper, names = _stepper(run)
     outline, own, trace = outline_of(run), found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
     t = steps_of(_known("the count of steps", own.count), "the count of steps")
-    scalars = {slot: float(np.asarray(own.slots[names[slot]], np.float64).sum()) for slot in trace.scalars}
-    columns = {slot: _column(run, own.slots[names[slot]], slot) for slot in trace.slots}
+    scalars = {slot: _number(own.slots[names[slot]], f"slot {slot!r}") for slot in trace.scalars}
+    columns = {slot: _column(run, own.slots[names[slot]], slot) for slot in (*stepper.array_slots, *trace.per_tensor)}
     parameters = []
     for place, (label, told) in enumerate(zip(outline.labels, outline.parameters, strict=True)):
         slots = {slot: column[place] for slot, column in columns.items() if not _is_masked(column[place])}
+        kept = {slot: _number(slots[slot], f"slot {slot!r} of {label}") for slot in trace.per_tensor if slot in slots}
         formats, planes = {}, {}
-        for slot, value in slots.items():
+        for slot in stepper.array_slots if slots else ():
+            value = slots[slot]
             codec = codec_of(value)
             formats[slot] = codec.id
             for spec, plane in zip(codec.planes, planes_of(value), strict=True):
                 name = plane_name(slot, spec.suffix)
                 planes[name] = stored_array(plane, f"{label}: {name}")
-        parameters.append(replace(told, t=t, scalars=scalars, formats=formats, planes=planes))
+        parameters.append(replace(told, t=t, scalars={**scalars, **kept}, formats=formats, planes=planes))
     others = {name: stored_array(value, name) for name, value in _others(run.state)}
     groups = outline.groups if parameters else [replace(outline.groups[0], t=t, scalars=scalars)]
     return replace(outline, groups=groups, parameters=parameters, others=others)
+
+
+def _number(pair: Any, what: str) -> float:
+    """Return the number that a state keeps as a pair."""
+    check_pair(pair, what)
+    return float(np.asarray(pair, np.float64).sum())
+
+
+def _pairs(saved: ParameterState, olds: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return the new values of the slots that are a number of a parameter; before the first step they stay.
+
+    Raises:
+        StateError: when the state lacks one.
+    """
+    if not (saved.scalars or saved.t):
+        return dict(olds)
+    missing = [slot for slot in olds if slot not in saved.scalars]
+    if missing:
+        raise StateError(f"{path}: the state has no number {missing[0]!r} of it: is it of another rule?")
+    return {slot: with_sharding_of(to_pair(saved.scalars[slot]), old) for slot, old in olds.items()}
 
 
 def _column(run: Training, tree: Any, slot: str) -> list[Any]:
@@ -161,25 +183,28 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
     _check_group(state.groups[0], stepper, hyperparameters)
     own, trace = found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
     t = steps_of(state.one_t("a transformation"), "a step count of JAX, which is an int32,", MOST_STEPS)
-    scalars = state.scalars_of(0, "a transformation")
+    scalars = state.scalars_of(0, "a transformation", trace.per_tensor)
     wanted = {slot: scalars.get(slot) for slot in trace.scalars}
-    slots = {names[slot]: own.slots[names[slot]] for slot in trace.slots}
+    slots = {names[slot]: own.slots[names[slot]] for slot in (*stepper.array_slots, *trace.per_tensor)}
     treedef = flat(run.params)[1]
     columns = {name: flat_like(tree, treedef, f"the slots {name!r}") for name, tree in slots.items()}
     for (number, path, leaf), saved in zip(_leaves(run), state.parameters, strict=True):
-        olds = {slot: columns[names[slot]][number] for slot in trace.slots}
-        if any(map(_is_masked, olds.values())):
-            if saved.formats:
+        olds = {slot: columns[names[slot]][number] for slot in stepper.array_slots}
+        pairs = {slot: columns[names[slot]][number] for slot in trace.per_tensor}
+        if any(map(_is_masked, (*olds.values(), *pairs.values()))):
+            if saved.formats or not saved.scalars.keys().isdisjoint(pairs):
                 raise StateError(f"{path} has slots in the checkpoint, and is masked here; mask what was masked")
             continue
         target = _target(stepper, leaf, path)
         planes = target.fitted(saved, convert or state.is_earlier(saved)) if saved.formats or olds else {}
         for slot, old in olds.items():
             columns[names[slot]][number] = _slot(slot, old, target, planes, tuple(leaf.shape))
-    new = {name: treedef.unflatten(column) for name, column in columns.items()}
-    new |= {names[slot]: own.slots[names[slot]] if value is None else to_pair(value) for slot, value in wanted.items()}
+        for slot, new in _pairs(saved, pairs, path).items():
+            columns[names[slot]][number] = new
+    kept = {name: treedef.unflatten(column) for name, column in columns.items()}
+    kept |= {names[slot]: own.slots[names[slot]] if value is None else to_pair(value) for slot, value in wanted.items()}
     count = with_sharding_of(jnp.asarray(t, jnp.int32), own.count)
-    whole = _with_others(mapped(run.state, {"slots"}, lambda _: Slots(count, new)), state)
+    whole = _with_others(mapped(run.state, {"slots"}, lambda _: Slots(count, kept)), state)
 
     def take() -> None:
         run.state = whole

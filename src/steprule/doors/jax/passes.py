@@ -19,7 +19,7 @@ from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
-__all__ = ["JAX", "Compiled", "Fixed", "PassKind", "Passes", "passes_of"]
+__all__ = ["JAX", "Compiled", "Fixed", "PassKind", "Passes", "passes_of", "vector_inputs"]
 
 PassKind = Literal["step", "update"]
 Fixed: TypeAlias = tuple[Any, ...]
@@ -72,7 +72,7 @@ def passes_of(rule: Rule, variant: Variant, storage: Storage, kind: PassKind) ->
     loaded = {plane for kernel in (*first, last) for plane in _loaded(kernel)}
     name = rule.name if rule.name.isidentifier() else "step"
     return Passes(
-        tuple(Compiled(kernel, _jitted(_called(rule, kernel), f"sums_of_{name}", "fixed")) for kernel in first),
+        tuple(Compiled(kernel, _jitted(_summing(rule, kernel), f"sums_of_{name}", "fixed")) for kernel in first),
         Compiled(last, _jitted(_stepping(rule, last), name, "fixed", "dtype")),
         rule.parameter in loaded,
     )
@@ -84,27 +84,53 @@ def _jitted(function: Callable[..., Any], name: str, *fixed: str) -> Callable[..
 
 
 def _loaded(kernel: Kernel) -> list[str]:
-    """Return the names of the planes that a kernel loads, in the order of its arguments."""
-    return [kernel.plan.planes[index].name for index in kernel.plan.loads]
+    """Return the names of the planes of elements that a kernel loads, in the order of its arguments."""
+    kept = kernel.plan.kept_planes
+    return [kept[index].name for index in kernel.plan.loads if index < len(kept)]
+
+
+def vector_inputs(kernel: Kernel) -> list[str]:
+    """Return the names of what a kernel takes of rows and columns that passes before it have found."""
+    own = kernel.plan.vectors
+    return [] if own is None else [name for name in own.inputs if name not in kernel.slots]
 
 
 def _called(rule: Rule, kernel: Kernel) -> Callable[..., tuple[Any, ...]]:
     """Return a new function, which calls a kernel with a leaf, a row of scalars, and what tells random bits."""
-    names, code = _loaded(kernel), kernel.code.kernel
+    names, code, found = _loaded(kernel), kernel.code.kernel, vector_inputs(kernel)
+    names += [] if kernel.plan.vectors is None else kernel.plan.vectors.inputs
     of_slots = [coding.plane_name(slot, spec.suffix) for slot, codec in kernel.slots.items() for spec in codec.planes]
     takes_shape = jax_functions.needs_shape(kernel.plan)
 
     def call(
-        theta: Any, g: Any, planes: tuple[Any, ...], traced: tuple[Any, ...], zero: Any, keyed: Any, fixed: Fixed
+        theta: Any,
+        g: Any,
+        planes: tuple[Any, ...],
+        vectors: tuple[Any, ...],
+        traced: tuple[Any, ...],
+        zero: Any,
+        keyed: Any,
+        fixed: Fixed,
     ) -> tuple[Any, ...]:
         others = iter(traced)
         scalars = [next(others) if value is None else value for value in fixed]
         named = dict(zip(of_slots, planes, strict=True)) | {rule.parameter: theta, rule.gradient: g}
+        named |= zip(found, vectors, strict=True)
         arrays = [*([g] if takes_shape else []), *(named[name] for name in names)]
         results: tuple[Any, ...] = code(*arrays, *scalars, zero.astype(kernel.plan.compute), *keyed)
         return results
 
     return call
+
+
+def _summing(rule: Rule, kernel: Kernel) -> Callable[..., dict[str, Any]]:
+    """Return a new function, which returns what a pass finds, by name: sums, and what it has of rows and columns."""
+    call, names = _called(rule, kernel), [*kernel.plan.totals, *jax_functions.vector_names(kernel.plan)]
+
+    def summed(*args: Any, fixed: Fixed) -> dict[str, Any]:
+        return dict(zip(names, call(*args, fixed=fixed), strict=True))
+
+    return summed
 
 
 def _stepping(rule: Rule, kernel: Kernel) -> Callable[..., Any]:
@@ -115,13 +141,14 @@ def _stepping(rule: Rule, kernel: Kernel) -> Callable[..., Any]:
         theta: Any,
         g: Any,
         planes: tuple[Any, ...],
+        vectors: tuple[Any, ...],
         traced: tuple[Any, ...],
         zero: Any,
         keyed: Any,
         fixed: Fixed,
         dtype: str,
     ) -> tuple[Any, dict[str, Any]]:
-        first, *rest = call(theta, g, planes, traced, zero, keyed, fixed)
+        first, *rest = call(theta, g, planes, vectors, traced, zero, keyed, fixed)
         new = iter(rest)
         slots = {k: slot_of([next(new) for _ in codec.planes], codec, g.shape) for k, codec in kernel.slots.items()}
         return first.astype(jnp.dtype(dtype)), slots

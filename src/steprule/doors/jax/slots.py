@@ -27,6 +27,7 @@ __all__ = [
     "EightBit",
     "NonNegativeEightBit",
     "check_codec",
+    "check_pair",
     "codec_of",
     "decode",
     "encoded",
@@ -194,6 +195,11 @@ def check_planes(value: Any, codec: Codec, shape: tuple[int, ...], what: str) ->
         StructureError: naming both.
     """
     for spec, plane in zip(codec.planes, planes_of(value), strict=True):
+        if spec.per in ("row", "column") and plane.shape != shape_of(spec, shape):
+            raise StructureError(
+                f"{what}, which has a number of each {spec.per}, has shape {plane.shape}, but its gradient {shape}: "
+                f"expected {shape_of(spec, shape)}. Both must be of the parameters that init was called with"
+            )
         if spec.packing > 1 and plane.shape != shape_of(spec, shape):
             raise StructureError(
                 f"{what} has {codec.name} codes of shape {plane.shape}, expected {shape_of(spec, shape)} beside its "
@@ -216,6 +222,20 @@ def check_codec(value: Any, codec: Codec, what: str) -> None:
         )
 
 
+def check_pair(value: Any, what: str) -> None:
+    """Refuse what is not one number, as states keep it.
+
+    Raises:
+        StructureError: with what it is.
+    """
+    if getattr(value, "shape", None) != (2,) or not type_of(value).startswith("float"):
+        found = f"{type_of(value)}{list(value.shape)}" if hasattr(value, "dtype") else repr(value)
+        raise StructureError(
+            f"{what} is {found}, expected an array of two numbers, whose sum is the slot: the state is of another rule "
+            "or of other options. Call init again"
+        )
+
+
 def slot_of(planes: list[Any], codec: Codec, shape: tuple[int, ...]) -> Any:
     """Return a slot, of a parameter of this shape, made of new planes."""
     if codec.is_coded:
@@ -232,7 +252,7 @@ def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     if is_complex(like):
         return jnp.full_like(like, start * (1 + 1j), dtype=type_of(like))
     if codec.is_plain:
-        return jnp.full_like(like, start, dtype=codec.planes[0].dtype)
+        return jnp.full_like(_part(like, codec.planes[0]), start, dtype=codec.planes[0].dtype)
     if isinstance(start, jax.core.Tracer):
         raise HyperparameterError(
             f"slot {slot!r} is kept as {codec.name} and starts at a traced number; give a Python number, or keep "
@@ -241,6 +261,16 @@ def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     numbers = coding.encode(codec, np.full((1, GROUP), start, np.float32))
     planes = [_full(like, spec, numbers[spec.suffix]) for spec in codec.planes]
     return slot_of(planes, codec, like.shape) if codec.is_coded else planes[0]
+
+
+def _part(like: Any, spec: PlaneSpec) -> Any:
+    """Return what has the shape of a plane: of rows or columns a part of the parameter, on the same devices."""
+    shape = shape_of(spec, like.shape)
+    if shape == like.shape:
+        return like
+    if not like.size:  # no part of an axis of length 0 has length 1
+        return jnp.zeros(shape, like.dtype)
+    return jax.lax.slice(jnp.asarray(like), (0,) * len(shape), shape)
 
 
 def _full(like: Any, spec: PlaneSpec, items: NDArray[Any]) -> Array:

@@ -20,7 +20,7 @@ from steprule.doors.jax.slots import made
 from steprule.doors.jax.tree_step import Leaf, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
 from steprule.engine import codecs_of
-from steprule.errors import HyperparameterError, StructureError, TargetError
+from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, without_effect
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
@@ -75,15 +75,10 @@ class Stepper:
         rule = find(rule)
         values = checked(rule, hyperparameters)
         variant = rule.variant(values)
-        if rule.trace(variant).per_tensor:
-            raise TargetError(
-                f"rule {rule.name!r} keeps a number of each tensor (PerTensor), which steprule.jax does not; "
-                "step with steprule.Optimizer or steprule.torch"
-            )
         slots = list(rule.trace(variant).slots)
         min_elements, seed = _known("min_elements", min_elements), _seed(seed)
         small = MIN_ELEMENTS if min_elements is None else min_elements
-        formats = Formats.of(states, "nearest", small, slots)
+        formats = Formats.of(states, "nearest", small, slots, numbers=rule.numbers | rule.vectors)
         given = {"min_elements": min_elements, "seed": seed}
         check_effects({name: value for name, value in given.items() if value is not None}, [formats], [], [])
         if mask is not None and "weight_decay" not in rule.hyperparameters:
@@ -110,7 +105,7 @@ class Stepper:
             warnings.warn(idle, UserWarning, stacklevel=3)
         trace = self.rule.trace(self.variant)
         slots: Slots = {}
-        for slot in trace.slots:
+        for slot in self.array_slots:
             start = start_of(self.rule, slot, self.values)
             slots[slot] = treedef.unflatten(
                 [
@@ -120,7 +115,17 @@ class Stepper:
             )
         for slot in trace.scalars:
             slots[slot] = to_pair(start_of(self.rule, slot, self.values))
+        for slot in trace.per_tensor:
+            start = start_of(self.rule, slot, self.values)
+            # Each has an array of its own: donated, one array cannot be two.
+            slots[slot] = treedef.unflatten([None if own is None else to_pair(start) for own in stored])
         return slots
+
+    @property
+    def array_slots(self) -> list[str]:
+        """The slots that have an array for each parameter: of its elements, or of its rows or columns."""
+        trace = self.rule.trace(self.variant)
+        return [*trace.slots, *trace.vectors]
 
     def take(self, kind: PassKind, params: Any, grads: Any, slots: Slots, t: Any) -> tuple[Any, Slots]:
         """Return the new parameters (``"step"``), or what is to be added to them (``"update"``), and the new slots.
@@ -144,22 +149,29 @@ class Stepper:
         for path, theta, g in zip(paths, own, leaves, strict=True):
             if params is not None and g is not None:
                 format_of(theta, path)
-        trace = self.rule.trace(self.variant)
-        columns = [flat_like(slots[slot], treedef, f"the slots {slot!r}") for slot in trace.slots]
+        of_arrays, of_numbers = self.array_slots, [*self.rule.trace(self.variant).per_tensor]
+        names = [*of_arrays, *of_numbers]
+        columns = {slot: flat_like(slots[slot], treedef, f"the slots {slot!r}") for slot in names}
+        parts = zip(paths, own, leaves, decays(self.mask, grads), strict=True)
         moved = step(
             [
-                Leaf(number, path, theta, g, dict(zip(trace.slots, row, strict=True)), decaying)
-                for number, (path, theta, g, decaying, *row) in enumerate(
-                    zip(paths, own, leaves, decays(self.mask, grads), *columns, strict=True)
+                Leaf(
+                    number,
+                    path,
+                    theta,
+                    g,
+                    {slot: columns[slot][number] for slot in of_arrays},
+                    decaying,
+                    {slot: columns[slot][number] for slot in of_numbers},
                 )
+                for number, (path, theta, g, decaying) in enumerate(parts)
             ]
         )
-        new = {slot: treedef.unflatten([slots_of_leaf[slot] for _, slots_of_leaf in moved]) for slot in trace.slots}
+        new = {slot: treedef.unflatten([slots_of_leaf[slot] for _, slots_of_leaf in moved]) for slot in names}
         return treedef.unflatten([result for result, _ in moved]), new | step.scalar_slots()
 
     def _check_slots(self, slots: Slots) -> None:
-        trace = self.rule.trace(self.variant)
-        kept = {*trace.slots, *trace.scalars}
+        kept = {*self.rule.trace(self.variant).kept}
         if not isinstance(slots, dict) or set(slots) != kept:
             has = sorted(slots) if isinstance(slots, dict) else type(slots).__name__
             raise StructureError(
@@ -168,8 +180,17 @@ class Stepper:
             )
 
     def storage(self, leaf: Any, path: str, what: str, is_part: bool) -> Storage:
-        """Return how a leaf is kept; ``is_part`` of complex numbers, whose slots are always plain numbers."""
+        """Return how a leaf is kept; ``is_part`` of complex numbers, whose slots are always plain numbers.
+
+        Raises:
+            StructureError: for what is not of a floating-point type, and for complex numbers in rows and columns.
+        """
         kind = FORMATS[format_of(leaf, path, what).compute]
+        if is_part and self.rule.view is not None:
+            raise StructureError(
+                f"rule {self.rule.name!r} sees the rows and columns of a parameter, but {path} of shape {leaf.shape} "
+                "is complex. Give it to a transformation of another rule (optax.partition)"
+            )
         if is_part:
             return Storage(kind, flushes=False)
         kept = self.rule.trace(self.variant).slots

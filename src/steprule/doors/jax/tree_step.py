@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
-from itertools import starmap
 from math import prod
 from operator import add
 from typing import Any, Protocol, TypeAlias
@@ -15,14 +14,14 @@ import numpy as np
 
 from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import Exact, as_scalar, from_pair, to_pair
-from steprule.compile import SIZE
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
-from steprule.doors.jax.passes import Compiled, Fixed, Passes, PassKind, passes_of
-from steprule.doors.jax.slots import check_codec, check_planes, is_plain, planes_of
+from steprule.doors.jax.passes import Compiled, Fixed, Passes, PassKind, passes_of, vector_inputs
+from steprule.doors.jax.slots import check_codec, check_pair, check_planes, is_plain, planes_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage, stream
-from steprule.language.sums import ALL, ALL_SIZE
+from steprule.language.matrices import matrix_sizes
+from steprule.language.sums import ALL, ALL_SIZE, SIZES
 from steprule.language.walk import postorder, symbols_in
 from steprule.rules import Rule
 from steprule.rules.rule import Variant
@@ -56,6 +55,7 @@ class Leaf:
         path: what it is called in messages.
         theta, g, slots: the parameter, the gradient (None: nothing moves), and the slots by name.
         decays: whether weight decay is for it.
+        numbers: its slots that are one number.
     """
 
     number: int
@@ -64,6 +64,7 @@ class Leaf:
     g: Any
     slots: Mapping[str, Any]
     decays: bool = True
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Part:
     """Of the new parameter, or of the update."""
 
 
-Sums: TypeAlias = Mapping[str, Any]
-"""What preludes take of a tensor, by name: the number of its elements, and the sums over it so far."""
+Found: TypeAlias = Mapping[str, Any]
+"""What is known of a tensor, by name: its sizes, the numbers kept of it, and what passes have found of it so far."""
 
 
 class TreeStep:
@@ -89,10 +90,10 @@ class TreeStep:
     ) -> None:
         self._stepper, self._kind, self._slots = stepper, kind, slots
         trace = stepper.rule.trace(stepper.variant)
-        used = symbols_in(trace.scalars.values())
-        is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
-        has_slope = any(node.stage == "all" for node in postorder(trace.scalars.values()))
-        scalars = {slot: from_pair(slots[slot], is_exact, has_slope) for slot in trace.scalars}
+        used = symbols_in(trace.numbers.values())
+        self._is_exact = not any(isinstance(value, jax.Array) for name, value in values.items() if name in used)
+        self._has_slope = any(node.stage in ("tensor", "all") for node in postorder(trace.numbers.values()))
+        scalars = {slot: self._number(slots[slot], f"slot {slot!r}") for slot in trace.scalars}
         self._arguments = {**values, **scalars, "t": t}
         self._zero = negative_zero(steps)
         self._steps = steps
@@ -107,8 +108,13 @@ class TreeStep:
         Without a gradient nothing moves. Of complex numbers both parts are stepped, each as a number of its own.
         """
         parts = [self._parts(leaf) for leaf in leaves]
-        sums = self._sums(parts)
-        return [self._moved(leaf, own, of_leaf) for leaf, own, of_leaf in zip(leaves, parts, sums, strict=True)]
+        found = self._sums(parts)
+        return [self._moved(leaf, own, of_leaf) for leaf, own, of_leaf in zip(leaves, parts, found, strict=True)]
+
+    def _number(self, pair: Any, what: str) -> Any:
+        """Return the number that a state keeps as a pair."""
+        check_pair(pair, what)
+        return from_pair(pair, self._is_exact, self._has_slope)
 
     def _parts(self, leaf: Leaf) -> list[Part]:
         """Return what is stepped of a leaf: nothing, the leaf, or the two parts of its numbers."""
@@ -148,47 +154,64 @@ class TreeStep:
         return Part(passes, leaf, checked, dtype)
 
     def _sums(self, leaves: Sequence[Sequence[Part]]) -> list[dict[str, Any]]:
-        """Return what preludes take of each leaf: of both its parts where it is complex, which are one tensor.
+        """Return what is known of each leaf before the step; both parts of one that is complex are one tensor.
 
         What is summed over all leaves becomes an argument of the preludes.
         """
-        sizes = [sum(prod(part.leaf.g.shape) for part in own) for own in leaves]
-        self._arguments[ALL_SIZE] = max(1, sum(sizes))
-        sums: list[dict[str, Any]] = [{SIZE: max(1, size)} for size in sizes]
+        found = [self._known(own) for own in leaves]
+        self._arguments[ALL_SIZE] = max(1, sum(prod(part.leaf.g.shape) for own in leaves for part in own))
         for level in range(max((len(part.passes.before) for own in leaves for part in own), default=0)):
-            found = [self._summed(own, level, so_far) for own, so_far in zip(leaves, sums, strict=True)]
-            for so_far, new in zip(sums, found, strict=True):
+            summed = [self._summed(own, level, so_far) for own, so_far in zip(leaves, found, strict=True)]
+            for so_far, new in zip(found, summed, strict=True):
                 so_far |= new
-            of_all = dict.fromkeys(name for new in found for name in new if name.startswith(ALL))
-            self._arguments |= {name: reduce(add, [new[name] for new in found if new]) for name in of_all}
-        return sums
+            of_all = dict.fromkeys(name for new in summed for name in new if name.startswith(ALL))
+            self._arguments |= {name: reduce(add, [new[name] for new in summed if new]) for name in of_all}
+        return found
 
-    def _summed(self, parts: Sequence[Part], level: int, sums: Sums) -> dict[str, Any]:
-        """Return the sums of one pass over a leaf."""
-        found = [self._run(part, part.passes.before[level], sums) for part in parts]
-        names = parts[0].passes.before[level].kernel.plan.totals if parts else ()
-        return {name: reduce(add, starmap(Exact, same)) for name, *same in zip(names, *found, strict=True)}
+    def _known(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """Return the sizes of a leaf, and the numbers kept of it."""
+        if not parts:
+            return {}
+        leaf, view = parts[0].leaf, self._stepper.rule.view
+        size = max(1, sum(prod(part.leaf.g.shape) for part in parts))
+        sizes = (size,) if view is None else (size, *matrix_sizes(leaf.g.shape, view))
+        numbers = {slot: self._number(pair, f"slot {slot!r} of {leaf.path}") for slot, pair in leaf.numbers.items()}
+        return {**dict(zip(SIZES, sizes, strict=False)), **numbers}
 
-    def _moved(self, leaf: Leaf, parts: Sequence[Part], sums: Sums) -> tuple[Any, Slots]:
+    def _summed(self, parts: Sequence[Part], level: int, found: Found) -> dict[str, Any]:
+        """Return what one pass over a leaf finds."""
+        if not parts:
+            return {}
+        one, *others = [self._run(part, part.passes.before[level], found) for part in parts]
+        totals = parts[0].passes.before[level].kernel.plan.totals
+        return one | {name: reduce(add, (Exact(*own[name]) for own in (one, *others))) for name in totals}
+
+    def _moved(self, leaf: Leaf, parts: Sequence[Part], found: Found) -> tuple[Any, Slots]:
         """Return what is new of a leaf."""
         if not parts:
-            return None if self._kind == "update" else leaf.theta, dict(leaf.slots)
-        moved = [self._run(part, part.passes.step, sums, dtype=part.dtype) for part in parts]
-        if len(moved) == 1:
-            result: tuple[Any, Slots] = moved[0]
-            return result
-        (real, reals), (imaginary, imaginaries) = moved
-        return jax.lax.complex(real, imaginary), {
-            slot: jax.lax.complex(reals[slot], imaginaries[slot]) for slot in leaf.slots
-        }
+            return None if self._kind == "update" else leaf.theta, {**leaf.slots, **leaf.numbers}
+        (result, slots), *others = [self._run(part, part.passes.step, found, dtype=part.dtype) for part in parts]
+        for imaginary, of_imaginary in others:
+            result = jax.lax.complex(result, imaginary)
+            slots = {slot: jax.lax.complex(slots[slot], of_imaginary[slot]) for slot in leaf.slots}
+        return result, slots | self._new_numbers(parts[0], found)
 
-    def _run(self, part: Part, compiled: Compiled, sums: Sums, **options: str) -> Any:
+    def _new_numbers(self, part: Part, found: Found) -> Slots:
+        """Return the new slots that are one number of a leaf."""
+        names = part.leaf.numbers
+        if not names:
+            return {}
+        results = self._results(part.passes.step.kernel, part.leaf.decays, found)
+        return {name: to_pair(value) for name, value in zip(names, results[-len(names) :], strict=True)}
+
+    def _run(self, part: Part, compiled: Compiled, found: Found, **options: str) -> Any:
         """Return the results of one pass over a part."""
         leaf = part.leaf
         keyed = (*self._keys, np.uint32(stream(leaf.number))) if compiled.kernel.plan.inputs else ()
-        fixed, traced = self._row(compiled.kernel, leaf.decays, sums)
+        fixed, traced = self._row(compiled.kernel, leaf.decays, found)
         theta = leaf.theta if part.passes.needs_theta else None
-        return compiled.run(theta, leaf.g, part.planes, traced, self._zero, keyed, fixed=fixed, **options)
+        vectors = tuple(found[name] for name in vector_inputs(compiled.kernel))
+        return compiled.run(theta, leaf.g, part.planes, vectors, traced, self._zero, keyed, fixed=fixed, **options)
 
     @cached_property
     def _keys(self) -> tuple[Any, Any]:
@@ -216,20 +239,25 @@ class TreeStep:
             self._preludes[kernel, decays] = kernel.code.prelude(*(arguments[name] for name in names))
         return self._preludes[kernel, decays]
 
-    def _row(self, kernel: Kernel, decays: bool, sums: Sums) -> Row:
-        """Return the row of scalars of a tensor."""
-        parts = kernel.plan.parts
+    def _results(self, kernel: Kernel, decays: bool, found: Found) -> list[Any]:
+        """Return the results of a kernel's prelude for a tensor: the scalars, and then the slots that are numbers."""
+        parts, first = kernel.plan.parts, self._prelude(kernel, decays)
+        results = list(first[: len(kernel.plan.prelude.results)])
         if parts.late is not None:
-            first = self._prelude(kernel, decays)
-            row = list(first[: len(kernel.plan.prelude.conditions)])
-            known = {**dict(zip(parts.first.scalar_slots, first[len(row) :], strict=True)), **sums}
+            carried = first[len(kernel.plan.prelude.conditions) :]
+            known = {**dict(zip(parts.first.scalar_slots, carried, strict=True)), **found}
             numbers = kernel.code.late(*(known[name] for name in parts.late.arguments))
             for place, number in zip(parts.late_places, numbers, strict=True):
-                row[place] = number
-            return self._rounded(kernel, row)
+                results[place] = number
+        return results
+
+    def _row(self, kernel: Kernel, decays: bool, found: Found) -> Row:
+        """Return the row of scalars of a tensor."""
+        width = len(kernel.plan.prelude.conditions)
+        if kernel.plan.parts.late is not None:
+            return self._rounded(kernel, self._results(kernel, decays, found)[:width])
         if (kernel, decays) not in self._rows:
-            row = list(self._prelude(kernel, decays)[: len(kernel.plan.prelude.conditions)])
-            self._rows[kernel, decays] = self._rounded(kernel, row)
+            self._rows[kernel, decays] = self._rounded(kernel, self._prelude(kernel, decays)[:width])
         return self._rows[kernel, decays]
 
     def _rounded(self, kernel: Kernel, numbers: Sequence[Any]) -> Row:
@@ -252,7 +280,7 @@ def _checked_planes(kernel: Kernel, slots: Mapping[str, Any], g: Any, path: str)
     for slot, codec in kernel.slots.items():
         check_codec(slots[slot], codec, f"slot {slot!r} of {path}")
         own = planes_of(slots[slot])
-        if codec.planes[0].packing == 1:
+        if codec.is_elementwise and codec.planes[0].packing == 1:
             check_like(own[0], g, path, f"slot {slot!r} of")
         check_planes(slots[slot], codec, g.shape, f"slot {slot!r} of {path}")
         planes += own
