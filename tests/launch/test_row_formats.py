@@ -158,6 +158,20 @@ def test_only_what_crosses_rows_is_stepped_by_numpy(name: str, monkeypatch: pyte
     )
 
 
+def test_tables_say_what_is_stepped_how() -> None:
+    arrays = starts([(4, 3, 20), (2, 3, 256), (300, 20), (300,), ()])
+    params = [torch.nn.Parameter(torch.from_numpy(array)) for array in arrays]
+    by_numpy, vectors = " (stepped by NumPy: groups cross rows)", " (one row)"
+    for states, crosses in (("8bit", by_numpy), ("bfloat16", "")):
+        for optimizer in (made(arrays, "came", states), door.Optimizer(params, came, states=states, min_elements=0)):
+            lines = optimizer.describe().splitlines()[2:]
+            slots = f"m: {states}, r: float32 a row, c: float32 a column, r_s: float32 a row, c_s: float32 a column"
+            for line, note in zip(lines, (crosses, "", "", vectors, vectors), strict=True):
+                assert f"{slots}{note}  " in line
+    assert "(one row)" in sr.Optimizer(arrays, sr.centralized("sgd")).describe()
+    assert "(one row)" not in sr.Optimizer(arrays, "adam").describe()
+
+
 @pytest.mark.parametrize("states", STATES)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_rounded_parameters_and_other_layouts(dtype: str, states: str) -> None:

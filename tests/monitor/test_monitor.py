@@ -23,6 +23,9 @@ from steprule.formats import SLOT_FORMATS
 from steprule.launch.launch import Launch
 from steprule.launch.values import GroupValues
 from steprule.monitor.statistics import QUANTISATION
+from steprule.rules.papers.adafactor import adafactor
+from steprule.rules.papers.adam_mini import adam_mini
+from steprule.rules.papers.came import came
 from tests.papers import readings as straight
 
 Array = NDArray[Any]
@@ -573,3 +576,24 @@ def test_random_bits_of_monitored_steps_are_those_of_others_in_every_tile_of_sum
     assert plain.theta().tobytes() == monitored.theta().tobytes()
     for name, slot in plain.slots().items():
         assert slot.tobytes() == monitored.slots()[name].tobytes(), name
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_moments_in_factors_have_no_ratio_and_no_signal(backend: str) -> None:
+    """There is no average of each element's square; everything else is told as of any rule."""
+    rng = np.random.default_rng(4)
+    for own in (adafactor, came, adam_mini):
+        theta = rng.standard_normal(SHAPE)
+        optimizer = sr.Optimizer(theta, own, backend=backend, lr=0.01)
+        monitor = sr.Monitor(optimizer, every=1)
+        for _ in range(3):
+            before, g = theta.copy(), rng.standard_normal(SHAPE)
+            optimizer.step(g)
+            (found,) = monitor.latest
+            assert found["update_rms"] is found["signal_to_noise"] is None
+            assert found["gradient_norm"] == pytest.approx(np.linalg.norm(g))
+            assert found["update_ratio"] == pytest.approx(np.linalg.norm(theta - before) / np.linalg.norm(before))
+            assert found["step_q10"] <= found["step_q50"] <= found["step_q90"]
+        assert monitor.diagnose() == []
+        with pytest.raises(sr.errors.HyperparameterError, match=r"does not keep .*; remove it, or use clip_norm"):
+            sr.Optimizer(theta, own, update_clip=True)

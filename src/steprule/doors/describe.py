@@ -11,6 +11,8 @@ import numpy as np
 
 from steprule.doors.leaf import Leaf
 from steprule.formats import Codec, Storage, shape_of
+from steprule.launch.sums import crosses_rows
+from steprule.rules import Rule
 
 __all__ = ["Line", "describe", "line", "table"]
 
@@ -44,7 +46,7 @@ def describe(title: str, leaves: Iterable[Leaf]) -> str:
             leaf.array.dtype.name,
             leaf.array.nbytes,
             leaf.kernel.codecs,
-            leaf.group.rule.parameter,
+            leaf.group.rule,
             leaf.storage,
             tuple(leaf.numbers),
         )
@@ -59,29 +61,37 @@ def line(
     dtype: str,
     nbytes: int,
     codecs: Mapping[str, Codec],
-    parameter: str,
+    rule: Rule,
     storage: Storage,
     numbers: Sequence[str] = (),
     *,
     is_complex: bool = False,
+    is_elsewhere: bool = False,
 ) -> Line:
     """Return a parameter in the table.
+
+    A vector is ``(one row)`` to a rule that sees rows and columns.
 
     Args:
         place, shape, dtype, nbytes: what it is called, and what it is.
         codecs: how its values are kept.
-        parameter: what the rule calls it.
+        rule: what steps it.
         storage: its formats.
         numbers: the slots that are one number of it.
         is_complex: whether its numbers, and those of its slots, are complex.
+        is_elsewhere: whether it is on another device than this machine's processors.
     """
-    state = [part for value, codec in codecs.items() for part in codec.planes if value != parameter or part.suffix]
+    state = [part for value, codec in codecs.items() for part in codec.planes if value != rule.parameter or part.suffix]
     beside = sum(prod(shape_of(part, shape)) * np.dtype(part.dtype).itemsize for part in state)
     weights = [] if storage.weights == "nearest" else [f"weights: {storage.weights}"]
     of = {name: "" if codec.is_elementwise else f" a {codec.planes[0].per}" for name, codec in codecs.items()}
-    slots = [f"{name}: {codec.name}{of[name]}" for name, codec in codecs.items() if name != parameter]
+    slots = [f"{name}: {codec.name}{of[name]}" for name, codec in codecs.items() if name != rule.parameter]
     slots += [f"{name}: one float64" for name in numbers]
-    text = f"{', '.join([*weights, *slots]) or 'none'}{' (small)' if storage.is_small else ''}"
+    notes = " (small)" if storage.is_small else ""
+    notes += " (one row)" if rule.view and len(shape) < 2 else ""
+    if any(part.per == "group" for part in state) and crosses_rows(rule.view, shape) and not is_elsewhere:
+        notes += " (stepped by NumPy: groups cross rows)"
+    text = f"{', '.join([*weights, *slots]) or 'none'}{notes}"
     kept = beside * (2 if is_complex else 1) + 8 * len(numbers)
     return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + kept, nbytes)
 

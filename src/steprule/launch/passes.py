@@ -100,7 +100,8 @@ def _members(rows: Sequence[Row], groups: Sequence[ScalarGroup]) -> list[list[in
 
 def _backend_of(row: Row) -> Loader:
     """Return what steps a row: machine code steps no groups that cross the rows of matrices."""
-    crosses = row.backend is MACHINE and crosses_rows(row.kernel.plan, row.shape)
+    plan = row.kernel.plan
+    crosses = row.backend is MACHINE and plan.has_groups and crosses_rows(plan.view, row.shape)
     return REFEREE if crosses else row.backend
 
 

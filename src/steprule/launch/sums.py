@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.formats import GROUP, rows_of
-from steprule.language.matrices import ROWS, matrix_shape, tiles_of
+from steprule.language.matrices import ROWS, View, matrix_shape, tiles_of
 from steprule.language.sums import rounded_once
 
 __all__ = ["Blocks", "block_of", "blocks_of", "crosses_rows", "units_of"]
@@ -55,14 +55,14 @@ def units_of(plan: Plan, shape: Sequence[int]) -> tuple[int, int]:
     return (rows * groups, min(GROUP, max(1, length))) if plan.has_groups else (rows * length, 1)
 
 
-def crosses_rows(plan: Plan, shape: Sequence[int]) -> bool:
-    """Whether a group of a format has elements of several rows of matrices, in an array of this shape.
+def crosses_rows(view: View | None, shape: Sequence[int]) -> bool:
+    """Whether a format's groups have elements of several rows of matrices, in an array of this shape that is seen so.
 
     Groups are of neighbours along the first axis, of matrices as well that are along the last two.
     """
-    if plan.view is None or not plan.has_groups:
+    if view is None:
         return False
-    columns = matrix_shape(shape, plan.view)[2]
+    columns = matrix_shape(shape, view)[2]
     return columns % GROUP != 0 and columns != rows_of(shape)[1]
 
 

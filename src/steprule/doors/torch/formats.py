@@ -178,4 +178,6 @@ def _line(name: str, param: Tensor, formats: Formats, rule: Rule, variant: Varia
     kind, nbytes = str(param.dtype).removeprefix("torch."), param.numel() * param.element_size()
     codecs, is_complex = codecs_of(rule, variant, storage), param.is_complex()
     numbers = tuple(rule.trace(variant).per_tensor)
-    return line(name, param.shape, kind, nbytes, codecs, rule.parameter, storage, numbers, is_complex=is_complex)
+    is_elsewhere = param.device.type != "cpu"
+    given = (name, param.shape, kind, nbytes, codecs, rule, storage, numbers)
+    return line(*given, is_complex=is_complex, is_elsewhere=is_elsewhere)
