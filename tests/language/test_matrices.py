@@ -181,7 +181,7 @@ def test_a_rule_sees_matrices_where_it_asks_for_rows_or_columns() -> None:
     assert by_row.view == "last"
     assert sr.decoupled(by_row).view == "last"
     assert rule(lambda theta, g, *, lr=0.1: theta - lr * g / norm(g, over="column")).view == "first"
-    assert rule(lambda theta, g: theta - g / (1 + ndim(g)), name="by_axes").view == "first"
+    assert rule(lambda theta, g: theta - g / (1 + ndim(g))).view == "first"
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_adafactor_is_optaxs(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
 def test_centralized_equals_its_loop(backend: str) -> None:
     theta, gradients = start_of((5, 4)), gradients_of((5, 4))
-    values = {"lr": 0.01, "mu": 0.9}
+    values: dict[str, Any] = {"lr": 0.01, "mu": 0.9}
     expected = combinators.run_centralized_momentum(theta.tolist(), gradients.tolist(), **values)
     assert_close(stepped(centralized("momentum"), theta, gradients, backend, **values), expected)
     assert_close(walked(centralized("momentum"), theta, gradients, **values), expected)

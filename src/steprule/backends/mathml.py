@@ -65,9 +65,9 @@ _TABLE = {
     "ndim": "<mi>ndim</mi><mo>(</mo>{0}<mo>)</mo>",
 }
 for _over in ("all", "row", "column"):
-    _below = f'<mrow><mi>{_over}</mi><mspace width="0.17em"/><mi>i</mi></mrow>'
+    _mark = f'<mrow><mi>{_over}</mi><mspace width="0.17em"/><mi>i</mi></mrow>'
     _TABLE |= {
-        f"total over {_over}": f"<munder><mo>∑</mo>{_below}</munder>{{0}}",
+        f"total over {_over}": f"<munder><mo>∑</mo>{_mark}</munder>{{0}}",
         f"norm over {_over}": f"<msub>{_NORM}<mi>{_over}</mi></msub>",
         **{
             f"{op} over {_over}": f"<msub><mi>{word}</mi><mi>{_over}</mi></msub><mo>(</mo>{{0}}<mo>)</mo>"

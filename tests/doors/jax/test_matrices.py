@@ -194,6 +194,28 @@ def test_slots_in_16_bits(name: str) -> None:
     assert all(x.dtype == jnp.float32 for slot, x in slots.items() if slot != "m")
 
 
+@pytest.mark.parametrize("shape", [(5, 300), (2, 3, 256), (4, 3, 20), (300,)])
+@pytest.mark.parametrize("states", ["8bit", "4bit"])
+@pytest.mark.parametrize("name", ["came", "adam_mini"])
+def test_slots_in_groups(name: str, states: str, shape: tuple[int, ...]) -> None:
+    """Groups are those of NumPy, also where they have elements of several rows. Sums of whole numbers are exact."""
+    other = sr.Optimizer(start(shape), PAPERS[name], states=states, min_elements=0, seed=5)
+    step = steprule.jax.step(PAPERS[name], states=states, min_elements=0, seed=5)
+    theta = jnp.asarray(start(shape))
+    slots = step.init(theta)
+    for t in range(1, STEPS + 1):
+        g = np.random.default_rng(t).integers(-64, 64, shape).astype(np.float32)
+        other.step(g)
+        theta, slots = jax.jit(step)(theta, jnp.asarray(g), slots, t)
+        if t == 1:
+            (kept,) = other.state_dict()["slots"].values()
+            for plane in ("m", "m.scale"):
+                found = [leaf for leaf in jax.tree.leaves(slots["m"]) if leaf.shape == kept[plane].shape]
+                assert any(np.array_equal(np.asarray(leaf), kept[plane]) for leaf in found), plane
+    assert_close(theta, other.params, 1e-5)
+    assert all(x.dtype == jnp.float32 for slot, x in slots.items() if slot != "m")
+
+
 def test_slots_have_the_axes_of_their_parameter() -> None:
     """With length 1 along those that are summed, on its devices."""
     slots = steprule.jax.step(adafactor).init({"w": jnp.zeros((2, 3, 4)), "b": jnp.zeros(5), "n": 1.0, "no": None})

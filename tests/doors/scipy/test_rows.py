@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def test_a_matrix_is_flattened_to_one_row(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", [came, adam_mini], ids=lambda rule: rule.name)
 def test_a_run_is_resumed_exactly(rule: Rule) -> None:
-    options = {"rule": rule, "jac": True, "gtol": 0}
+    options: dict[str, Any] = {"rule": rule, "jac": True, "gtol": 0}
     start = [0.5, -0.25, 1.0]
     whole = sr.minimize(bowl_both, start, maxiter=20, **options)
     first = sr.minimize(bowl_both, start, maxiter=12, **options)
