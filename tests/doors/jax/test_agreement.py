@@ -165,6 +165,21 @@ EXCHANGED: list[str] = [
     "lion(1e-3, weight_decay=0.3, mask=[False, True])",
     "signum(1e-3)",
     "signum(1e-3, 0.5)",
+    "lamb(0.01)",
+    "lamb(0.01, 0.8, 0.95, 1e-5, 1e-3, weight_decay=0.3, mask=[True, False])",
+    "lars(0.1)",
+    "lars(0.1, 0.01, weight_decay_mask=[True, False], trust_coefficient=0.01, eps=1e-3, momentum=0.8, nesterov=True)",
+    "novograd(0.01)",
+    "novograd(optax.linear_schedule(0.02, 0.0, 50), 0.8, 0.95, 1e-3, 1e-3, 0.1)",
+    "adafactor(0.1, 1)",
+    "adafactor(min_dim_size_to_factor=1)",
+    "adafactor(0.1, 1, multiply_by_parameter_scale=False, clipping_threshold=None, weight_decay_rate=0.01)",
+    "adafactor(optax.linear_schedule(0.2, 0.02, 50), 1, 0.7, weight_decay_rate=optax.linear_schedule(0.1, 0.0, 50))",
+    "adafactor(0.1, 1, momentum=0.8, weight_decay_rate=0.1, weight_decay_mask=[True, False], eps=1e-3)",
+    "contrib.prodigy()",
+    "contrib.prodigy(0.5, (0.8, 0.95), 0.9, 1e-6, 1e-3, 0.7, 0.1, True)",
+    "contrib.dadapt_adamw()",
+    "contrib.dadapt_adamw(0.5, betas=(0.8, 0.95), eps=1e-4, estim_lr0=1e-3, weight_decay=0.1)",
 ]
 """Lines of optax in which the import alone is exchanged."""
 QUICK = {line.partition("(")[0]: line for line in EXCHANGED}.values()
@@ -176,16 +191,16 @@ QUICK = {line.partition("(")[0]: line for line in EXCHANGED}.values()
 )
 def test_the_import_alone_is_exchanged(line: str) -> None:
     names = {"optax": optax, "jax": jax}
-    assert (
-        distance(eval(f"lib.{line}", names | {"lib": ours}), eval(f"lib.{line}", names | {"lib": optax})) <= TOLERANCE
-    )
+    mine = eval(f"lib.{line.removeprefix('contrib.')}", names | {"lib": ours})
+    assert distance(mine, eval(f"lib.{line}", names | {"lib": optax})) <= TOLERANCE
 
 
 def test_the_arguments_are_those_of_optax_in_their_order_with_their_defaults() -> None:
-    both = [name for name in NAMES if hasattr(optax, name)]
-    assert len(both) >= 18
+    libraries = {name: optax.contrib if alias.module == "optax.contrib" else optax for name, alias in NAMES.items()}
+    both = [name for name, lib in libraries.items() if hasattr(lib, name)]
+    assert len(both) >= 24
     for name in both:
-        mine, theirs = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, optax))
+        mine, theirs = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, libraries[name]))
         by_place = [key for key, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert [key for key, p in mine.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == by_place
         for key, argument in theirs.items():
