@@ -229,6 +229,28 @@ def test_the_arguments_are_those_of_optax_in_their_order_with_their_defaults() -
                 assert mine[key].default == argument.default, (name, key)
 
 
+@pytest.mark.parametrize("line", ["centralize()", "scale_by_trust_ratio()", "scale_by_trust_ratio(0.0, 0.1, 1e-2)"])
+def test_transformations_of_updates(line: str) -> None:
+    mine, theirs = (eval(f"lib.{line}", {"lib": lib}) for lib in (ours, optax))
+    assert distance(*(optax.chain(one, lib.adam(0.01)) for one, lib in ((mine, ours), (theirs, optax)))) <= TOLERANCE
+    assert (
+        distance(*(optax.chain(lib.adam(1.0), one, optax.scale(0.01)) for one, lib in ((mine, ours), (theirs, optax))))
+        <= TOLERANCE
+    )
+    name = line.partition("(")[0]
+    own, other = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, optax))
+    assert [(key, p.default) for key, p in own.items()] == [(key, p.default) for key, p in other.items()]
+
+
+def test_transformations_of_updates_where_there_is_nothing() -> None:
+    tree = {"zero": jnp.zeros((2, 3)), "none": jnp.ones((0, 3)), "b": jnp.ones(3), "n": jnp.ones(())}
+    for g in (tree, jax.tree.map(jnp.ones_like, tree)):
+        for name in ("centralize", "scale_by_trust_ratio"):
+            mine, theirs = (getattr(lib, name)() for lib in (ours, optax))
+            found, expected = (tx.update(g, tx.init(tree), tree)[0] for tx in (mine, theirs))
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), found, expected)
+
+
 def test_radam_agrees_where_optax_has_the_digits() -> None:
     # rho is 1999 less a number near it: in float32, optax's is off by half a percent, and so are its steps.
     pair = ours.radam(0.01, rho_min=5.0), optax.radam(0.01)

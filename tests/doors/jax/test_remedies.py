@@ -15,7 +15,19 @@ import torch
 
 import steprule as sr
 import steprule.jax as ours
-from steprule.doors.jax import adapted, alias, convert, leaves, mask, slots, stepper, transformation, tree_step, values
+from steprule.doors.jax import (
+    adapted,
+    alias,
+    convert,
+    leaves,
+    mask,
+    scaled,
+    slots,
+    stepper,
+    transformation,
+    tree_step,
+    values,
+)
 from steprule.errors import StepruleError
 from tests.doors.remedies import Remedy, untried
 
@@ -175,6 +187,13 @@ REMEDIES: dict[str, Remedy] = {
         "mu_dtype must be one of float32, bfloat16, .*mean 'bfloat16'",
         lambda: ours.adam(0.1, mu_dtype="float32"),
         lambda: ours.adam(0.1, mu_dtype="bfloat16"),
+    ),
+    # scaled.py
+    "least norm": made(
+        lambda: ours.scale_by_trust_ratio(1e-3),
+        "Leave it out, or use optax.scale_by_trust_ratio",
+        lambda: ours.scale_by_trust_ratio(),
+        lambda: optax.scale_by_trust_ratio(1e-3),
     ),
     # adapted.py
     "betas": made(
@@ -419,7 +438,7 @@ def test_what_a_message_says_helps(name: str) -> None:
 
 
 def test_no_error_is_without_a_remedy_that_is_tried() -> None:
-    files = (adapted, alias, convert, leaves, mask, slots, stepper, transformation, tree_step, values)
+    files = (adapted, alias, convert, leaves, mask, scaled, slots, stepper, transformation, tree_step, values)
     assert untried(files, REMEDIES.values()) == []
 
 
