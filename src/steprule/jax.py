@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
 
 from steprule.doors.jax.alias import NAMES, named
 from steprule.doors.jax.convert import encode, from_optax, to_optax
+from steprule.doors.jax.scaled import centralize, scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import State, Step, step, transformation
@@ -39,9 +40,11 @@ __all__ = [
     "State",
     "Step",
     "Training",
+    "centralize",
     "decode",
     "encode",
     "from_optax",
+    "scale_by_trust_ratio",
     "step",
     "to_optax",
     "transformation",

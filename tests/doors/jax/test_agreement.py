@@ -165,6 +165,19 @@ EXCHANGED: list[str] = [
     "lion(1e-3, weight_decay=0.3, mask=[False, True])",
     "signum(1e-3)",
     "signum(1e-3, 0.5)",
+    "lamb(0.01)",
+    "lamb(0.01, 0.8, 0.95, 1e-5, 1e-3, weight_decay=0.3, mask=[True, False])",
+    "lars(0.1)",
+    "lars(0.1, 0.01, weight_decay_mask=[True, False], trust_coefficient=0.01, eps=1e-3, momentum=0.8, nesterov=True)",
+    "novograd(0.01)",
+    "novograd(optax.linear_schedule(0.02, 0.0, 50), 0.8, 0.95, 1e-3, 1e-3, 0.1)",
+    "adafactor(0.1, 1)",
+    "adafactor(min_dim_size_to_factor=1, clipping_threshold=0.01)",
+    "adafactor(0.1, 1, multiply_by_parameter_scale=False, clipping_threshold=None, weight_decay_rate=0.01)",
+    "adafactor(optax.linear_schedule(0.2, 0.02, 50), 1, 0.7, weight_decay_rate=optax.linear_schedule(0.1, 0.0, 50))",
+    "adafactor(0.1, 1, momentum=0.8, weight_decay_rate=0.1, weight_decay_mask=[True, False], eps=1e-3)",
+    "contrib.prodigy(0.5, (0.8, 0.95), 0.9, 1e-6, 1e-3, 0.7, 0.1, True)",
+    "contrib.dadapt_adamw(0.5, betas=(0.8, 0.95), eps=1e-4, estim_lr0=1e-3, weight_decay=0.1)",
 ]
 """Lines of optax in which the import alone is exchanged."""
 QUICK = {line.partition("(")[0]: line for line in EXCHANGED}.values()
@@ -176,21 +189,66 @@ QUICK = {line.partition("(")[0]: line for line in EXCHANGED}.values()
 )
 def test_the_import_alone_is_exchanged(line: str) -> None:
     names = {"optax": optax, "jax": jax}
-    assert (
-        distance(eval(f"lib.{line}", names | {"lib": ours}), eval(f"lib.{line}", names | {"lib": optax})) <= TOLERANCE
-    )
+    mine = eval(f"lib.{line.removeprefix('contrib.')}", names | {"lib": ours})
+    assert distance(mine, eval(f"lib.{line}", names | {"lib": optax})) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("line", "within"), [("prodigy(eps=1e-30)", 1e-12), ("prodigy()", 1e-5), ("dadapt_adamw()", 1e-12)]
+)
+def test_what_estimates_its_rate_agrees_in_64_bits(line: str, within: float) -> None:
+    """In float32 each rounding moves the estimate, that before the step by which Prodigy's eps is multiplied here."""
+    with jax.enable_x64(True):
+        mine, theirs = (eval(f"lib.{line}", {"lib": lib}) for lib in (ours, optax.contrib))
+        found = distance(mine, theirs, np.float64)
+    assert found <= within
+    assert found > 1e-7 or within < 1e-5
+
+
+def test_matrices_that_optax_does_not_factor_are_factored() -> None:
+    """Those of fewer than 128 rows or columns, and of more axes others than the last two."""
+    mine, theirs = ours.adafactor(0.1), optax.adafactor(0.1)
+    assert distance(mine, theirs) > TOLERANCE
+    g = jnp.asarray(np.random.default_rng(0).standard_normal((130, 3, 129)), jnp.float32)
+    for axes, agrees in (((0, 1, 2), False), ((1, 0, 2), True)):
+        x = jnp.transpose(g, axes)
+        updates = [tx.update(x, tx.init(x), x)[0] for tx in (mine, theirs)]
+        assert np.allclose(*updates, rtol=1e-4) == agrees
 
 
 def test_the_arguments_are_those_of_optax_in_their_order_with_their_defaults() -> None:
-    both = [name for name in NAMES if hasattr(optax, name)]
-    assert len(both) >= 18
+    libraries = {name: optax.contrib if alias.module == "optax.contrib" else optax for name, alias in NAMES.items()}
+    both = [name for name, lib in libraries.items() if hasattr(lib, name)]
+    assert len(both) >= 24
     for name in both:
-        mine, theirs = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, optax))
+        mine, theirs = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, libraries[name]))
         by_place = [key for key, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert [key for key, p in mine.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == by_place
         for key, argument in theirs.items():
             if argument.default is not argument.empty:
                 assert mine[key].default == argument.default, (name, key)
+
+
+@pytest.mark.parametrize("line", ["centralize()", "scale_by_trust_ratio()", "scale_by_trust_ratio(0.0, 0.1, 1e-2)"])
+def test_transformations_of_updates(line: str) -> None:
+    mine, theirs = (eval(f"lib.{line}", {"lib": lib}) for lib in (ours, optax))
+    assert distance(*(optax.chain(one, lib.adam(0.01)) for one, lib in ((mine, ours), (theirs, optax)))) <= TOLERANCE
+    assert (
+        distance(*(optax.chain(lib.adam(1.0), one, optax.scale(0.01)) for one, lib in ((mine, ours), (theirs, optax))))
+        <= TOLERANCE
+    )
+    name = line.partition("(")[0]
+    own, other = (inspect.signature(getattr(lib, name)).parameters for lib in (ours, optax))
+    assert [(key, p.default) for key, p in own.items()] == [(key, p.default) for key, p in other.items()]
+
+
+def test_transformations_of_updates_where_there_is_nothing() -> None:
+    tree = {"zero": jnp.zeros((2, 3)), "none": jnp.ones((0, 3)), "b": jnp.ones(3), "n": jnp.ones(())}
+    for g in (tree, jax.tree.map(jnp.ones_like, tree)):
+        for name in ("centralize", "scale_by_trust_ratio"):
+            mine, theirs = (getattr(lib, name)() for lib in (ours, optax))
+            found, expected = (tx.update(g, tx.init(tree), tree)[0] for tx in (mine, theirs))
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), found, expected)
 
 
 def test_radam_agrees_where_optax_has_the_digits() -> None:

@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import steprule as sr
 import steprule.jax
 from steprule import PerTensor, Scalar, rule
+from steprule.doors.foreign.names import slot_names
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.formats import SLOT_FORMATS
 from steprule.rules import Rule
@@ -335,7 +337,9 @@ def test_files_go_to_numpy_and_back(name: str, tmp_path: Path) -> None:
     sr.load(tmp_path / "run", other, params=True)
     own = other.state_dict()["numbers"]
     for key in arrays:
-        assert own[f"params[{key!r}]"]["v"] == value_of(run.state.slots["v"][key])
+        assert own[f"params[{key!r}]"]["v"] == value_of(
+            run.state.slots[slot_names(RULES[name], "optax").get("v", "v")][key]
+        )
     other.step({key: np.array(x) for key, x in tree_of(2).items()})
     updates, run.state = transformation.update(tree_of(2), run.state, run.params)
     run.params = optax.apply_updates(run.params, updates)
@@ -361,6 +365,29 @@ def test_a_masked_run_continues_from_its_file(tmp_path: Path) -> None:
     sr.save(tmp_path / "whole", whole)
     with pytest.raises(StateError, match="is masked here; mask what was masked"):
         sr.load(tmp_path / "whole", again)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("novograd", optax.novograd), ("prodigy", optax.contrib.prodigy), ("dadapt_adamw", optax.contrib.dadapt_adamw)],
+)
+def test_states_of_optax_go_on_here_and_back(name: str, theirs: Any) -> None:
+    own, other = getattr(steprule.jax, name)(0.1), theirs(0.1)
+    params = tree_of(0)
+    state, begun = other.init(params), own.init(params)
+    for t in (1, 2):
+        updates, state = other.update(tree_of(t), state, params)
+        params = optax.apply_updates(params, updates)
+    mine = steprule.jax.from_optax(name, state, begun)
+    assert jax.tree.structure(mine) == jax.tree.structure(begun)
+    back = steprule.jax.to_optax(name, mine, other.init(params))
+    assert_close(back, state, 0)
+    found, _ = own.update(tree_of(3), mine, params)
+    expected, _ = other.update(tree_of(3), state, params)
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, two, rtol=2e-5, atol=1e-7)
+    with pytest.raises(StateError, match="for other parameters"):
+        steprule.jax.from_optax(name, other.init({"w": params["w"]}), begun)
 
 
 # Derivatives.

@@ -15,7 +15,19 @@ import torch
 
 import steprule as sr
 import steprule.jax as ours
-from steprule.doors.jax import alias, convert, leaves, mask, slots, stepper, transformation, tree_step, values
+from steprule.doors.jax import (
+    adapted,
+    alias,
+    convert,
+    leaves,
+    mask,
+    scaled,
+    slots,
+    stepper,
+    transformation,
+    tree_step,
+    values,
+)
 from steprule.errors import StepruleError
 from tests.doors.remedies import Remedy, untried
 
@@ -68,6 +80,9 @@ THEIRS = optax.adam(0.1).init(PARAMS)
 OURS = ours.adam(0.1).init(PARAMS)
 EIGHT_BITS = ours.adam(0.1, **SMALL).init(PARAMS)
 COMPLEX = {"w": jnp.ones(3, jnp.complex64)}
+BOTH = {**COMPLEX, "r": jnp.ones((2, 3))}
+WITHOUT = ours.State(jnp.int32(0), {"mu": PARAMS, "nu": {"w": jnp.zeros(2)}})
+SQUARE = {"w": jnp.ones((3, 3)), "b": jnp.ones(3)}
 FOUR_BITS = ours.adam(0.1, states="4bit", min_elements=1)
 WIDE, WIDER = {"w": jnp.ones((2, 130))}, {"w": jnp.ones((2, 140))}
 MASK = jax.tree.map(lambda p: p.ndim > 1, PARAMS)
@@ -155,11 +170,72 @@ REMEDIES: dict[str, Remedy] = {
         lambda: ours.adam(0.1, **SMALL),
     ),
     "no moment": made(lambda: ours.sgd(0.1, accumulator_dtype="bfloat16"), "leave it out", lambda: ours.sgd(0.1)),
+    "no momentum": made(
+        lambda: ours.adafactor(0.1, dtype_momentum="bfloat16"),
+        "keeps no moment with these options; leave it out",
+        lambda: ours.adafactor(0.1),
+        lambda: ours.adafactor(0.1, momentum=0.9, dtype_momentum="bfloat16"),
+    ),
+    "a mask of ratios": made(
+        lambda: ours.lars(0.1, trust_ratio_mask=False),
+        "leave it out, or use optax.lars",
+        lambda: ours.lars(0.1),
+        lambda: optax.lars(0.1, trust_ratio_mask=False),
+    ),
     "type of a moment": made(
         lambda: ours.adam(0.1, mu_dtype="float16"),
         "mu_dtype must be one of float32, bfloat16, .*mean 'bfloat16'",
         lambda: ours.adam(0.1, mu_dtype="float32"),
         lambda: ours.adam(0.1, mu_dtype="bfloat16"),
+    ),
+    # scaled.py
+    "least norm": made(
+        lambda: ours.scale_by_trust_ratio(1e-3),
+        "Leave it out, or use optax.scale_by_trust_ratio",
+        lambda: ours.scale_by_trust_ratio(),
+        lambda: optax.scale_by_trust_ratio(1e-3),
+    ),
+    # adapted.py
+    "betas": made(
+        lambda: ours.prodigy(1.0, betas=(0.8, 0.9), beta1=0.9),
+        "betas and beta1 are one argument",
+        lambda: ours.prodigy(1.0, betas=(0.8, 0.9)),
+        lambda: ours.prodigy(1.0, beta1=0.9),
+    ),
+    "no pair": made(
+        lambda: ours.prodigy(1.0, betas=0.9), "must be a pair", lambda: ours.prodigy(1.0, betas=(0.9, 0.99))
+    ),
+    "what is factored": made(
+        lambda: ours.adafactor(0.1, min_dim_size_to_factor=64),
+        r"64 cannot be had: every matrix is factored here.* Leave it out, or give 1, or .*optax.partition",
+        lambda: ours.adafactor(0.1),
+        lambda: ours.adafactor(0.1, min_dim_size_to_factor=1),
+        lambda: optax.partition(
+            {"large": ours.adafactor(0.1), "small": ours.rmsprop(0.1)}, {"w": "large", "b": "small"}
+        ),
+    ),
+    "not factored": made(
+        lambda: ours.adafactor(0.1, factored=False),
+        "Leave it out, or use steprule.jax.rmsprop",
+        lambda: ours.adafactor(0.1),
+        lambda: ours.rmsprop(0.1),
+    ),
+    "offset": made(
+        lambda: ours.adafactor(0.1, decay_offset=100),
+        "Leave it out, and begin with what init returns, or give beta2",
+        lambda: ours.adafactor(0.1),
+        lambda: ours.adafactor(0.1, beta2=0.999),
+    ),
+    "decay twice": made(
+        lambda: ours.adafactor(0.1, weight_decay=0.1, weight_decay_rate=0.01),
+        "give one of them",
+        lambda: ours.adafactor(0.1, weight_decay=0.1),
+        lambda: ours.adafactor(0.1, weight_decay_rate=0.01),
+    ),
+    "decay without a rate": made(
+        lambda: ours.adafactor(0.0, weight_decay_rate=0.01),
+        "Give a rate above 0",
+        lambda: ours.adafactor(0.1, weight_decay_rate=0.01),
     ),
     # transformation.py
     "moment": made(
@@ -225,6 +301,31 @@ REMEDIES: dict[str, Remedy] = {
         lambda: stepped(ours.adam(0.1, **SMALL), state=OURS),
         "Call init again",
         (lambda: stepped(ours.adam(0.1, **SMALL)),),
+    ),
+    "numbers of rows": Remedy(
+        lambda: stepped(ours.adafactor(0.1), state=ours.adafactor(0.1).init(SQUARE), params=PARAMS),
+        "of the parameters that init was called with",
+        (lambda: stepped(ours.adafactor(0.1)),),
+    ),
+    "no number": Remedy(
+        lambda: stepped(
+            ours.transformation("novograd"),
+            state=ours.State(jnp.int32(0), {"mu": PARAMS, "nu": jax.tree.map(jnp.zeros_like, PARAMS)}),
+        ),
+        "Call init again",
+        (lambda: stepped(ours.novograd(0.1)),),
+    ),
+    "complex matrices": Remedy(
+        lambda: ours.adafactor(0.1).init(COMPLEX),
+        r"\(optax.partition\)",
+        (
+            lambda: stepped(
+                optax.partition({"a": ours.adafactor(0.1), "b": ours.adam(0.1)}, {"w": "b", "r": "a"}),
+                BOTH,
+                BOTH,
+                given=BOTH,
+            ),
+        ),
     ),
     "traced start": Remedy(
         lambda: jitted(accumulating, 0.5),
@@ -309,6 +410,11 @@ REMEDIES: dict[str, Remedy] = {
         "init both with the same parameters",
         (lambda: ours.from_optax("adam", optax.adam(0.1).init(PARAMS), OURS),),
     ),
+    "numbers of others": Remedy(
+        lambda: ours.from_optax("novograd", optax.novograd(0.1).init(PARAMS), WITHOUT),
+        "init both with the same parameters",
+        (lambda: ours.from_optax("novograd", optax.novograd(0.1).init(PARAMS), ours.novograd(0.1).init(PARAMS)),),
+    ),
     "other options": Remedy(
         lambda: ours.from_optax("adam", THEIRS, ours.lion(0.1).init(PARAMS)),
         "give the rule and the hyperparameters",
@@ -332,7 +438,7 @@ def test_what_a_message_says_helps(name: str) -> None:
 
 
 def test_no_error_is_without_a_remedy_that_is_tried() -> None:
-    files = (alias, convert, leaves, mask, slots, stepper, transformation, tree_step, values)
+    files = (adapted, alias, convert, leaves, mask, scaled, slots, stepper, transformation, tree_step, values)
     assert untried(files, REMEDIES.values()) == []
 
 

@@ -42,6 +42,8 @@ class Names:
     counts: bool = True
 
 
+_ESTIMATE = {"m": "exp_avg", "v": "exp_avg_sq", "s": "grad_sum", "r": "numerator_weighted", "d": "estim_lr"}
+_AS_OPTAX = {"bias_correction": True, "decoupled_decay": True}
 NAMES: dict[str, Names] = {
     "sgd": Names({}),
     "momentum": Names({"b": "momentum_buffer"}, {"b": "trace"}, {"b": "state1"}, counts=False),
@@ -74,6 +76,10 @@ NAMES: dict[str, Names] = {
     "signum": Names({}, {"m": "ema"}),
     "lars": Names({"b": "momentum_buffer"}),
     "mars": Names({"g_prev": "last_grad"}),
+    "novograd": Names({}, {"v": "nu"}),
+    "prodigy": Names({}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}),
+    "dadapt_adam": Names({}, _ESTIMATE, options={"optax": _AS_OPTAX}),
+    "adafactor": Names({}),
 }
 """By rule of the catalogue. Of rules that are not here all libraries have the slots that have a role."""
 _OF_ROLES = Names({}, {}, {})

@@ -10,14 +10,20 @@ from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
 from steprule.doors.foreign.names import slot_names
+from steprule.doors.jax import adapted
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.transformation import by_slot, of_stepper, transformation
-from steprule.doors.jax.values import check_names
+from steprule.doors.jax.values import check_names, checked
 from steprule.errors import HyperparameterError, suggest
 from steprule.rules import CATALOGUE, Rule, decoupled, find, l2
 from steprule.rules.hyperparameters import Role
+from steprule.rules.papers.adafactor import adafactor
+from steprule.rules.papers.dadapt_adam import dadapt_adam
+from steprule.rules.papers.novograd import novograd
+from steprule.rules.papers.prodigy import prodigy
 
 __all__ = ["NAMES", "meant", "named"]
 
@@ -35,7 +41,7 @@ _OURS = {
 }
 """Arguments of optax by hyperparameters of rules, where the names differ."""
 _MASKS = ("mask", "weight_decay_mask")
-_TYPES = ("mu_dtype", "accumulator_dtype")
+_TYPES = ("mu_dtype", "accumulator_dtype", "dtype_momentum")
 _WAYS = ("states", "min_elements", "seed")
 _MOMENT_TYPES = ("float32", "bfloat16", "float64", "complex64", "complex128")
 """What moments may be kept in, each for some parameters."""
@@ -51,6 +57,8 @@ class _Alias:
         means: hyperparameters that optax's function stands for, where they are not given.
         names: what is called otherwise here alone.
         adapt: changes hyperparameters that are said in another way.
+        module: where optax has the function.
+        moment: the slot whose type optax's argument chooses, where the rule declares no first moment.
     """
 
     plain: Rule
@@ -59,44 +67,21 @@ class _Alias:
     means: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     adapt: Callable[[dict[str, Any]], None] | None = None
+    module: str = "optax"
+    moment: str | None = None
 
     def rule(self, values: Mapping[str, Any]) -> Rule:
         """Return the rule that these hyperparameters ask for."""
         value = values.get(self.switch)
-        is_off = value is None or value is False or (self.switch == "weight_decay" and _is_zero(value))
+        is_off = value is None or value is False or (self.switch == "weight_decay" and adapted.is_zero(value))
         return self.plain if self.other is None or is_off else self.other
 
 
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value == 0
-
-
-def _zero_is_none(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Return what makes a known 0 the None that adds nothing."""
-
-    def adapt(values: dict[str, Any]) -> None:
-        values.update({name: None for name in names if _is_zero(values[name])})
-
-    return adapt
-
-
-def _amsgrad(values: dict[str, Any]) -> None:
-    m, v = (values.pop(f"bias_correction_{moment}", True) for moment in ("mu", "nu"))
-    _zero_is_none("eps_root")(values)
-    if values["correction"] is not None:
-        return
-    if m != v:
-        raise HyperparameterError(
-            f"amsgrad corrects both moments or none, got bias_correction_mu={m} and bias_correction_nu={v}; "
-            "optax.amsgrad corrects one"
-        )
-    values["correction"] = "before_max" if m else "none"
-
-
 def _adam(plain: Rule, nesterov: Rule) -> _Alias:
-    return _Alias(plain, nesterov, "nesterov", {"psi": None}, adapt=_zero_is_none("eps_root"))
+    return _Alias(plain, nesterov, "nesterov", {"psi": None}, adapt=adapted.zero_is_none("eps_root"))
 
 
+_OF_ESTIMATES = {"estim_lr0": "d0", "estim_lr_coef": "d_coef"}
 _NADAMW = decoupled("nadam", name="nadamw")
 NAMES: dict[str, _Alias] = {
     **{name: _Alias(rule) for name, rule in CATALOGUE.items()},
@@ -107,22 +92,40 @@ NAMES: dict[str, _Alias] = {
     "nadam": _adam(CATALOGUE["adam"], CATALOGUE["nadam"]),
     "adamw": _adam(CATALOGUE["adamw"], _NADAMW),
     "nadamw": _adam(CATALOGUE["adamw"], _NADAMW),
-    "adamax": _Alias(CATALOGUE["adamax"], adapt=_zero_is_none("eps")),
-    "adamaxw": _Alias(decoupled("adamax", name="adamaxw"), adapt=_zero_is_none("eps")),
-    "amsgrad": _Alias(CATALOGUE["amsgrad"], means={"correction": None}, adapt=_amsgrad),
-    "radam": _Alias(CATALOGUE["radam"], adapt=_zero_is_none("eps_root")),
+    "adamax": _Alias(CATALOGUE["adamax"], adapt=adapted.zero_is_none("eps")),
+    "adamaxw": _Alias(decoupled("adamax", name="adamaxw"), adapt=adapted.zero_is_none("eps")),
+    "amsgrad": _Alias(CATALOGUE["amsgrad"], means={"correction": None}, adapt=adapted.amsgrad),
+    "radam": _Alias(CATALOGUE["radam"], adapt=adapted.zero_is_none("eps_root")),
     "yogi": _Alias(CATALOGUE["yogi"], means={"bias_correction": True}),
     "lion": _Alias(CATALOGUE["lion"], decoupled("lion"), "weight_decay"),
-    "adan": _Alias(CATALOGUE["adan"], adapt=_zero_is_none("eps_root")),
+    "adan": _Alias(CATALOGUE["adan"], adapt=adapted.zero_is_none("eps_root")),
     "lars": _Alias(CATALOGUE["lars"], means={"norm_of_sum": True}),
-    "lamb": _Alias(CATALOGUE["lamb"], adapt=_zero_is_none("eps_root")),
+    "lamb": _Alias(CATALOGUE["lamb"], adapt=adapted.zero_is_none("eps_root")),
+    "novograd": _Alias(novograd, adapt=adapted.zero_is_none("eps_root")),
+    "adafactor": _Alias(
+        adafactor,
+        means={"relative_step": False},
+        names={"momentum": "beta1", "clipping_threshold": "clip_threshold", "eps": "eps1"},
+        adapt=adapted.adafactor,
+        moment="m",
+    ),
+    "prodigy": _Alias(
+        prodigy, means={"bias_correction": True}, names=_OF_ESTIMATES, adapt=adapted.betas, module="optax.contrib"
+    ),
+    "dadapt_adamw": _Alias(
+        dadapt_adam,
+        means={"bias_correction": True, "decoupled_decay": True},
+        names=_OF_ESTIMATES,
+        adapt=adapted.betas,
+        module="optax.contrib",
+    ),
 }
 """By name in ``steprule.jax``: every rule of the catalogue, and what optax has besides that rules say."""
 
 
 def _theirs(name: str) -> Mapping[str, inspect.Parameter]:
     """Return the arguments of optax's function; none where optax has no such function."""
-    function = getattr(optax, name, None)
+    function = getattr(optax.contrib if NAMES[name].module == "optax.contrib" else optax, name, None)
     return inspect.signature(function).parameters if callable(function) else {}
 
 
@@ -131,14 +134,15 @@ def _signature(name: str) -> inspect.Signature:
     """Return optax's arguments, then those that the rule has besides, and the rule's own names of both."""
     alias, theirs = NAMES[name], _theirs(name)
     rate = inspect.Parameter("learning_rate", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-    found = {"learning_rate": rate}
+    given = theirs.get("learning_rate", rate).default
+    found = {"learning_rate": rate if given is rate.empty else rate.replace(default=given)}
     found |= {key: argument for key, argument in theirs.items() if key != "learning_rate"}
     ours = {**_OURS, **alias.names}
     known = {ours.get(key, key): argument.default for key, argument in found.items()}
     hypers = alias.rule(known).hyperparameters
     if not theirs:
         found |= {key: _keyword(key) for key, own in _OURS.items() if own in hypers and key in ("b1", "b2", "b3")}
-    found |= {own: _keyword(own) for own in known if own not in found}
+    found |= {own: _keyword(own) for own in (*known, *(("beta1", "beta2") if "betas" in found else ()))} | found
     for key, hyper in hypers.items():
         found.setdefault(key, _keyword(key, alias.means.get(key, hyper.default)))
     for key in _WAYS:
@@ -201,7 +205,7 @@ def _check_default(name: str, rule: Rule, key: str, value: Any) -> None:
     if value is not default and not (isinstance(value, (bool, str)) and value == default):
         raise HyperparameterError(
             f"{key}={value!r} means nothing to rule {rule.name!r}, which these arguments ask for; leave it out"
-            + (f", or use optax.{name}" if key in _theirs(name) else "")
+            + (f", or use {NAMES[name].module}.{name}" if key in _theirs(name) else "")
         )
 
 
@@ -222,8 +226,11 @@ def _made(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> optax
     rule, values, others = _meant(name, args, options)
     mask = next((others[key] for key in _MASKS if others[key] is not None), None)
     states, min_elements, seed = (others[key] for key in _WAYS)
-    dtype = next(((key, others[key]) for key in _TYPES if others[key] is not None), None)
-    kept = None if dtype is None else _kept(rule, *dtype)
+    defaults = _signature(name).parameters
+    dtype = next(
+        ((k, others[k]) for k in _TYPES if others[k] is not None and others[k] is not defaults[k].default), None
+    )
+    kept = None if dtype is None else _kept(rule, values, NAMES[name].moment, *dtype)
     if kept is not None and kept[1] == "bfloat16":
         if states != "float32" or min_elements is not None:
             raise HyperparameterError(f"states={states!r} says how {kept[0]!r} is kept, too; leave one of them out")
@@ -239,12 +246,14 @@ def _made(name: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> optax
     return of_stepper(stepper, kept)
 
 
-def _kept(rule: Rule, key: str, dtype: Any) -> tuple[str, str]:
+def _kept(rule: Rule, values: Mapping[str, Any], moment: str | None, key: str, dtype: Any) -> tuple[str, str]:
     """Return the moment of a rule, and the type that it is to be kept in."""
     named = {name: slot for slot, name in slot_names(rule, "optax").items()}
-    slot = rule.slot_of(Role.FIRST_MOMENT) or named.get("trace")
-    if slot is None:
-        raise HyperparameterError(f"{key} has no effect: rule {rule.name!r} keeps no moment; leave it out")
+    slot = moment or rule.slot_of(Role.FIRST_MOMENT) or named.get("trace")
+    if slot is None or slot not in rule.trace(rule.variant(checked(rule, values))).slots:
+        raise HyperparameterError(
+            f"{key} has no effect: rule {rule.name!r} keeps no moment with these options; leave it out"
+        )
     try:
         kept = str(jax.dtypes.canonicalize_dtype(dtype))
     except TypeError:
@@ -264,7 +273,8 @@ def named(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
 
     signature = _signature(name)
     rule = NAMES[name].rule({key: argument.default for key, argument in signature.parameters.items()})
-    theirs = f"The arguments and defaults are those of ``optax.{name}``; beside" if _theirs(name) else "Beside"
+    path = f"{NAMES[name].module}.{name}"
+    theirs = f"The arguments and defaults are those of ``{path}``; beside" if _theirs(name) else "Beside"
     make.__name__ = make.__qualname__ = name
     make.__module__ = "steprule.jax"
     make.__doc__ = (

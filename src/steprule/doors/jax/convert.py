@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from steprule.backends.jax_scalars import to_pair
 from steprule.doors.foreign.names import names_for
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.alias import meant
@@ -51,7 +52,13 @@ def from_optax(
             f"{type(found).__name__} {'counts no steps; give t=' if t is None else 'counts steps; leave t='}"
         )
     _check_fields(rule, fields, own)
-    slots = {name: _like(getattr(found, name), own.slots[name], name, convert) for name in own.slots}
+    numbers = _numbers(rule, hyperparameters)
+    slots = {
+        name: _as_pairs(getattr(found, name), own.slots[name], name)
+        if name in numbers
+        else _like(getattr(found, name), own.slots[name], name, convert)
+        for name in own.slots
+    }
     count = _count(t, "t") if counted is None else _count(counted, f"the count of {type(found).__name__}")
     new = State(count, slots)
     return mapped(ours, {"slots"}, lambda _: new)
@@ -96,18 +103,47 @@ def to_optax(rule: str | Rule, ours: Any, theirs: Any, *, convert: bool = False,
     fields = set(_names(rule, hyperparameters).values())
     own, found = found_in(ours, {"slots"}), found_in(theirs, fields)
     _check_fields(rule, fields, own)
-    new = {name: _like(own.slots[name], getattr(found, name), name, convert) for name in own.slots}
+    numbers = _numbers(rule, hyperparameters)
+    new: dict[str, Any] = {
+        name: jax.tree.map(lambda number, pair: pair.sum().astype(number.dtype), getattr(found, name), own.slots[name])
+        if name in numbers
+        else _like(own.slots[name], getattr(found, name), name, convert)
+        for name in own.slots
+    }
     if "count" in found._fields:
         new["count"] = own.count.astype(found.count.dtype)
     return mapped(theirs, fields, lambda old: old._replace(**new))
 
 
+def _as_pairs(tree: Any, old: Any, slot: str) -> Any:
+    """Return numbers of optax as states keep them.
+
+    Raises:
+        StateError: when they are of other parameters.
+    """
+    pairs = jax.tree.map(lambda number: to_pair(jnp.asarray(number)), tree)
+    shapes = [jax.tree.map(jnp.shape, own) for own in (pairs, old)]
+    if shapes[0] != shapes[1]:
+        raise StateError(f"slot {slot!r} is for other parameters; init both with the same parameters")
+    return pairs
+
+
+def _meant(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> tuple[Rule, Mapping[str, Any]]:
+    return meant(rule, hyperparameters) if isinstance(rule, str) else (find(rule), hyperparameters)
+
+
+def _numbers(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> set[str]:
+    """Return what optax calls the slots that are one number."""
+    own, _ = _meant(rule, hyperparameters)
+    return {name for slot, name in _names(rule, hyperparameters).items() if slot in own.numbers}
+
+
 def _names(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:
-    rule, given = meant(rule, hyperparameters) if isinstance(rule, str) else (find(rule), hyperparameters)
+    rule, given = _meant(rule, hyperparameters)
     values = rule.resolve(given)
     if not rule.slots:
         raise StateError(f"rule {rule.name!r} keeps no slots, so there is no state to convert; init makes all of it")
-    kept = rule.trace(rule.variant(values)).slots
+    kept = rule.trace(rule.variant(values)).kept
     names = names_for(rule, values, "optax")
     return {slot: name for slot, name in names.items() if slot in kept}
 
