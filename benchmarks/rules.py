@@ -15,7 +15,8 @@ from benchmarks.streaming import beside_limit
 from steprule.engine import plan
 from steprule.formats import FORMATS
 
-N = 20_000_000
+SHAPE = (4_000, 5_000)
+N = SHAPE[0] * SHAPE[1]
 
 
 def _one(name: str) -> tuple[list[str], dict[str, Timing]]:
@@ -23,18 +24,23 @@ def _one(name: str) -> tuple[list[str], dict[str, Timing]]:
     recipe = plan(rule, rule.variant(rule.resolve({})), FORMATS["float32"])
     written = {store.plane for store in recipe.stores}
     rng = np.random.default_rng(0)
-    theta, g = (rng.standard_normal(N, np.float32) for _ in range(2))
+    theta, g = (rng.standard_normal(SHAPE, np.float32) for _ in range(2))
     optimizer = sr.Optimizer(theta, rule)
     optimizer.step(g)
-    arrays = [theta, g, *(optimizer.slots[plane.name] for plane in recipe.planes[2:])]
-    writes = [i in written for i in range(len(arrays))]
-    limit, steps = beside_limit({name: lambda: optimizer.step(g)}, arrays, writes, turns=15)
+    of_elements = [place for place, plane in enumerate(recipe.planes) if plane.per == "element"]
+    arrays = {0: theta, 1: g, **{place: optimizer.slots[recipe.planes[place].name] for place in of_elements[2:]}}
+    read_first = [[arrays[place] for place in own.loads if place in arrays] for own in recipe.before]
+    writes = [place in written for place in arrays]
+    limit, steps = beside_limit(
+        {name: lambda: optimizer.step(g)}, [*arrays.values()], writes, turns=15, read_first=read_first
+    )
     timings = {**steps, f"{name} limit": limit.timing}
-    moved = len(recipe.planes) + len(written)
+    moved = sum(map(len, read_first)) + len(writes) + sum(writes)
     best = [f"{timings[key].best * 1e3:.2f}" for key in (name, f"{name} limit")]
     bandwidth = f"{4 * moved * N / timings[name].best / 1e9:.1f}"
     share = f"{1 / ratio(timings[name], limit.timing):.3f}"
-    return [name, f"{len(arrays)} + {len(written)}", *best, bandwidth, share, limit.name], timings
+    passes = [*(str(len(own)) for own in read_first), f"{len(writes)} + {sum(writes)}"]
+    return [name, ", ".join(passes), *best, bandwidth, share, limit.name], timings
 
 
 def main() -> None:
