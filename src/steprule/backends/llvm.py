@@ -9,11 +9,11 @@ fast-math flag appears, so LLVM keeps every rounding as written and vectorises o
 
 from __future__ import annotations
 
-from steprule.backends import llvm_groups, llvm_matrices, llvm_sums
+from steprule.backends import llvm_groups, llvm_matrices, llvm_sums, llvm_vectors
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
-__all__ = ["WORDS", "emit"]
+__all__ = ["WORDS", "emit", "further"]
 
 _HEAD = """\
 ; {title}
@@ -75,7 +75,7 @@ def emit(plan: Plan) -> str:
     head = _HEAD.format(title=plan.title, prelude="\n".join(f";   {line}" for line in plan.prelude.text.splitlines()))
     code = Code(plan)
     if plan.view is not None:
-        body = llvm_matrices.shell(plan, code)
+        body = llvm_matrices.shell(plan, code) + llvm_vectors.emit(plan)
     elif plan.has_groups:
         body = llvm_groups.shell(plan, code)
     elif plan.sums:
@@ -88,3 +88,8 @@ def emit(plan: Plan) -> str:
         body = llvm_sums.wrapped(plan, body)
     loops = "".join(llvm_groups.loops(plan)) if plan.has_groups else ""
     return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)
+
+
+def further(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the functions that there are beside ``kernel``."""
+    return ("vectors", "written") if llvm_vectors.emit(plan) else ()

@@ -8,7 +8,7 @@ import numpy as np
 
 from steprule.compile import LANES, Const, Instruction, Plan, Ref, Sum, Value
 
-__all__ = ["WORDS", "Code", "indented"]
+__all__ = ["WORDS", "Code", "indented", "ir_type", "operation", "scalar_lines", "written_out"]
 
 WORDS = (
     *("row_length", "groups_a_row", "first_index", "stream", "sums"),
@@ -81,6 +81,41 @@ def indented(lines: list[str]) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
+def ir_type(dtype: str) -> str:
+    """Return the type of a plane's items."""
+    return _IR_TYPE[dtype]
+
+
+def operation(op: str, args: list[str], real: str, name: str, phase: int = 0) -> list[str]:
+    """Give the result of an operation a name."""
+    text = (_LLVM | _INPUTS)[op].format(*args, T=real, I=f"f{8 * _BYTES[real]}", x=name, P=phase)
+    first, *rest = text.split("\n")
+    return [f"{name}{'.half' if rest else ''} = {first}", *rest]
+
+
+def written_out(number: Const, compute: str) -> str:
+    """Return how a number of the rule is written."""
+    if number.kind == "int":
+        return str(int(number.value))
+    # IR writes floats as the bits of a double; the number must be exact in the compute type.
+    return f"0x{struct.pack('>d', float(np.dtype(compute).type(number.value))).hex().upper()}"
+
+
+def scalar_lines(plan: Plan, index: int) -> list[str]:
+    """Load a scalar, rounded to the compute type; a condition as such."""
+    lines, real = _double(index), _IR_TYPE[plan.compute]
+    if plan.prelude.conditions[index]:
+        return [*lines, f"%s{index} = fcmp une double %d{index}, 0.0"]
+    return [*lines, f"%s{index} = {'fptrunc' if real == 'float' else 'bitcast'} double %d{index} to {real}"]
+
+
+def _double(index: int) -> list[str]:
+    return [
+        f"%q{index} = getelementptr double, ptr %scalars, i64 {index}",
+        f"%d{index} = load double, ptr %q{index}, !invariant.load !4",
+    ]
+
+
 class Code:
     """Writes the parts of a kernel, for either shell."""
 
@@ -96,15 +131,8 @@ class Code:
                 f"%a{index} = getelementptr ptr, ptr %addresses, i64 {index}",
                 f"%p{index} = load ptr, ptr %a{index}, !invariant.load !4",
             ]
-        for index, is_condition in enumerate(self.plan.prelude.conditions):
-            lines += self._scalar(index)
-            if is_condition:
-                lines.append(f"%s{index} = fcmp une double %d{index}, 0.0")
-            elif self._real == "float":
-                lines.append(f"%s{index} = fptrunc double %d{index} to float")
-            else:
-                lines.append(f"%s{index} = bitcast double %d{index} to double")
-        return lines + self._words()
+        scalars = range(len(self.plan.prelude.conditions))
+        return [*lines, *(line for index in scalars for line in scalar_lines(self.plan, index)), *self._words()]
 
     def loaded(self) -> list[str]:
         """Return the names that ``entry`` defines for the lines of elements and groups, each after its type."""
@@ -114,12 +142,6 @@ class Code:
         if self.plan.inputs:
             names += [f"i32 %{word}" for word in ("first", "stream.word", "key0.word", "key1.word")]
         return names
-
-    def _scalar(self, index: int) -> list[str]:
-        return [
-            f"%q{index} = getelementptr double, ptr %scalars, i64 {index}",
-            f"%d{index} = load double, ptr %q{index}, !invariant.load !4",
-        ]
 
     def _words(self) -> list[str]:
         """Load the words that the plan needs."""
@@ -136,7 +158,7 @@ class Code:
             return lines
         lines += ["%first = trunc i64 %first_index to i32", "%stream.word = trunc i64 %stream to i32"]
         for key in (0, 1):
-            lines += [*self._scalar(row + key), f"%key{key}.word = fptoui double %d{row + key} to i32"]
+            lines += [*_double(row + key), f"%key{key}.word = fptoui double %d{row + key} to i32"]
         return lines
 
     def counters(self, phase: int, begin: str, before: str) -> tuple[list[str], list[str], list[str]]:
@@ -207,11 +229,7 @@ class Code:
                 lines.append(f"; {section}")
             name = f"%v{len(self.plan.planes) + number}"
             args = [self.ref(ref, phase) for ref in instruction.args]
-            text = (_LLVM | _INPUTS)[instruction.op].format(
-                *args, T=self._real, I=f"f{8 * _BYTES[self._real]}", x=name, P=phase
-            )
-            first, *rest = text.split("\n")
-            lines += [f"{name}{'.half' if rest else ''} = {first}", *rest]
+            lines += operation(instruction.op, args, self._real, name, phase)
         return lines
 
     def sums(self, phase: int) -> list[str]:
@@ -246,11 +264,8 @@ class Code:
 
     def ref(self, ref: Ref, phase: int) -> str:
         """Return how an operand is written in a phase."""
-        if isinstance(ref, Const) and ref.kind == "int":
-            return str(int(ref.value))
         if isinstance(ref, Const):
-            # IR writes floats as the bits of a double; the number must be exact in the compute type.
-            return f"0x{struct.pack('>d', float(np.dtype(self.plan.compute).type(ref.value))).hex().upper()}"
+            return written_out(ref, self.plan.compute)
         if not isinstance(ref, Value):
             return f"%s{ref.index}"
         made = self.plan.phase_of(ref.index)

@@ -11,6 +11,7 @@ from steprule.compile.prelude import Parts, Prelude, split
 from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
 from steprule.language.matrices import View
+from steprule.language.node import Stage
 from steprule.language.ops import OPS, Kind
 from steprule.language.sums import ALL, BLOCK, LANES, SIZE, SIZES
 
@@ -152,6 +153,7 @@ class Vectors:
         hoisted: what the plan's scratch planes hold, in their order.
         slots: the new values of slots, by the place of their plane.
         totals: what is summed over the tensor, and whether it is squared.
+        stages: of each value, what it is a number of.
     """
 
     inputs: tuple[str, ...]
@@ -159,6 +161,11 @@ class Vectors:
     hoisted: tuple[Ref, ...] = ()
     slots: tuple[tuple[int, Ref], ...] = ()
     totals: tuple[tuple[Ref, bool], ...] = ()
+    stages: tuple[Stage, ...] = ()
+
+    def stage_of(self, ref: Ref) -> Stage:
+        """Return what a reference is to a number of."""
+        return self.stages[ref.index] if isinstance(ref, Value) else "host"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -112,17 +112,20 @@ class MachineCode:
     Args:
         text: LLVM IR.
         name: of the function.
+        more: further functions of the text.
 
     Attributes:
         address: where the function is.
+        more: where the further ones are, by name.
     """
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, more: Sequence[str] = ()) -> None:
         with uninterrupted(), _lock:
             # Constants and types belong to a context, so the common one of all modules would grow with each.
             context = llvm.create_context()
             engine = _engine(text, context)
             self.address: int = engine.get_function_address(name)
+            self.more: dict[str, int] = {other: engine.get_function_address(other) for other in more}
             # At the interpreter's exit nothing is freed: another thread may be inside.
             weakref.finalize(self, _free, engine, context).atexit = False
             _free_dropped()
