@@ -55,7 +55,7 @@ def _class(module: str, name: str) -> Any:
 
     timm is entered by the files of its optimizers: the package imports all its models, which need more.
     """
-    library, *inside = module.split(".")
+    library = module.partition(".")[0]
     if library == "timm" and library not in sys.modules:
         spec = importlib.util.find_spec(library)
         if spec is None:

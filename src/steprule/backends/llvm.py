@@ -13,7 +13,7 @@ from steprule.backends import llvm_groups, llvm_matrices, llvm_sums, llvm_vector
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
-__all__ = ["WORDS", "emit", "further"]
+__all__ = ["WORDS", "emit"]
 
 _HEAD = """\
 ; {title}
@@ -88,8 +88,3 @@ def emit(plan: Plan) -> str:
         body = llvm_sums.wrapped(plan, body)
     loops = "".join(llvm_groups.loops(plan)) if plan.has_groups else ""
     return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)
-
-
-def further(plan: Plan) -> tuple[str, ...]:
-    """Return the names of the functions that there are beside ``kernel``."""
-    return ("vectors", "written") if llvm_vectors.emit(plan) else ()

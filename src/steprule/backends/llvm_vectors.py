@@ -1,25 +1,25 @@
 """Numbers of rows and columns in machine code: matrix by matrix, and in each along its rows and along its columns.
 
-``vectors`` computes what a plan has of these before its pass over elements, ``written`` puts new slots where they
-belong. Both take the matrices of a tensor from ``start`` on, and addresses in the order of ``arguments``. A matrix is
-computed level by level: what a sum of numbers of rows is needed for comes after the loop over all rows. A loop goes
-along ``LANES`` rows or columns at a time. What several loops need they compute again, but for sums.
+``vectors`` computes what a plan has of these before its pass over elements, ``written`` gives slots their new values
+when that is over. Both take the matrices of a tensor from ``start`` on, and addresses in the order of ``Arguments``. A
+matrix is computed level by level: what a sum of numbers of rows is needed for comes after the loop over all rows. A
+loop goes along ``LANES`` rows or columns at a time. What several loops need they compute again, but for sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from steprule.backends.llvm_code import indented, ir_type, operation, scalar_lines, written_out
-from steprule.compile import BLOCK, LANES, Const, Plan, Ref, Scalar, Value, Vectors
+from steprule.compile import BLOCK, LANES, Const, Plan, Plane, Ref, Scalar, Value, Vectors
+from steprule.language.node import Stage
 
-__all__ = ["Arguments", "arguments", "emit"]
+__all__ = ["Arguments", "emit", "functions"]
 
 Side = Literal["row", "column"]
 _HELPERS = """\
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 {declared}
 define internal void @added(ptr %to, ptr %from, i64 %item, i64 %part, i64 %parts, i64 %count) #0 {{
 entry:
@@ -75,7 +75,7 @@ done:
 
 """
 _KERNEL = """\
-define void @vectors(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
+define void @{NAME}(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
 entry:
   %buffers = alloca [{BUFFERS} x double], align 64
 {entry}
@@ -148,14 +148,6 @@ _LOOP = """\
 {x}.done:
 {done}
 """
-_WRITTEN = """\
-define void @written(ptr readonly %addresses, i64 %start, i64 %n, ptr readonly %scalars) #0 {{
-entry:
-{lines}
-  ret void
-}}
-
-"""
 
 
 class Arguments(NamedTuple):
@@ -163,39 +155,46 @@ class Arguments(NamedTuple):
 
     Attributes:
         hoisted: where the first of what is hoisted goes.
-        new: where the first of the new slots goes.
-        slots: where the first of the slots lies, which the new ones are to replace.
+        slots: where the first of the slots lies that have new values.
         totals: where the first of the partial sums over the tensor goes.
         sizes: where the rows and the columns of a matrix stand.
-        width: how many there are.
     """
 
     hoisted: int
-    new: int
     slots: int
     totals: int
     sizes: int
 
     @property
     def width(self) -> int:
+        """How many there are, with the inputs."""
         return self.sizes + 2
 
+    @classmethod
+    def of(cls, own: Vectors) -> Arguments:
+        """Return where in a row of addresses what stands."""
+        hoisted = len(own.inputs)
+        slots = hoisted + len(own.hoisted)
+        totals = slots + len(own.slots)
+        return cls(hoisted, slots, totals, totals + len(own.totals))
 
-def arguments(own: Vectors) -> Arguments:
-    """Return where in a row of addresses what stands."""
-    hoisted = len(own.inputs)
-    new = hoisted + len(own.hoisted)
-    totals = new + 2 * len(own.slots)
-    return Arguments(hoisted, new, new + len(own.slots), totals, totals + len(own.totals))
+
+def functions(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the functions that a plan has for rows and columns."""
+    own = plan.vectors
+    if own is None:
+        return ()
+    return ("vectors",) * bool(own.computed or own.totals) + ("written",) * bool(own.slots)
 
 
 def emit(plan: Plan) -> str:
-    """Return the functions ``vectors`` and ``written`` of a plan that computes numbers of rows or columns."""
-    own = plan.vectors
-    if own is None or not (own.hoisted or own.slots or own.totals):
+    """Return the functions that a plan has for rows and columns."""
+    own, names = plan.vectors, functions(plan)
+    if own is None or not names:
         return ""
     declared = "" if plan.compute == "float64" else "declare double @llvm.sqrt.f64(double)\n"
-    return _HELPERS.format(declared=declared) + _Vectors(plan, own).text()
+    helpers = _HELPERS.format(declared=declared)
+    return helpers + "".join(_Function(plan, own, name == "written").text(name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -215,11 +214,16 @@ class _Added:
     total: int = 0
 
 
-class _Vectors:
-    """Writes the functions of one plan."""
+class _Function:
+    """Writes one function of a plan.
 
-    def __init__(self, plan: Plan, own: Vectors) -> None:
-        self._plan, self._own, self._at = plan, own, arguments(own)
+    Args:
+        plan, own: the plan, and what it has of rows and columns.
+        writes: whether the function gives slots their new values. It reads them there, too, so all sums come first.
+    """
+
+    def __init__(self, plan: Plan, own: Vectors, writes: bool) -> None:
+        self._plan, self._own, self._at = plan, own, Arguments.of(own)
         self._real = ir_type(plan.compute)
         self._sums = {
             result.name: (result, number, len(results))
@@ -232,21 +236,48 @@ class _Vectors:
         for instruction in own.body:
             below = max((self._level(ref) for ref in instruction.args), default=0)
             self._levels.append(below + ("." in instruction.op))
-        self._buffers = LANES * max(1, len(own.body) + len(own.totals) + len(own.inputs))
+        self._results = [*self._results_of(writes)]
+        self._totals = [] if writes else [*enumerate(own.totals)]
+        roots = [ref for _, _, ref in self._results] + [ref for _, (ref, _) in self._totals]
+        self._needed = self._reached(roots)
+        self._top = max((self._levels[index] for index in self._needed), default=0)
+        self._store_at = {place: self._top if writes else self._level(ref) for place, _, ref in self._results}
+        self._buffers = LANES * (len(own.body) + len(own.totals) + len(own.inputs) + 1)
 
-    def text(self) -> str:
-        levels = range(1 + max([*self._levels, 0]))
-        lines = [self._level_text(level) for level in levels]
-        kernel = _KERNEL.format(
+    def text(self, name: str) -> str:
+        return _KERNEL.format(
+            NAME=name,
             BUFFERS=self._buffers,
             entry=indented([*self._entry(), *self._scalars()]),
-            levels="\n".join(lines),
+            levels="\n".join(map(self._level_text, range(1 + self._top))),
             LANES=LANES,
             LANES_1=LANES - 1,
             BLOCK=BLOCK,
             BLOCK_1=BLOCK - 1,
         )
-        return kernel + _WRITTEN.format(lines=indented([*self._entry(), *self._copies()]))
+
+    def _results_of(self, writes: bool) -> Iterator[tuple[int, Plane, Ref]]:
+        """Yield what goes where."""
+        if writes:
+            for number, (place, ref) in enumerate(self._own.slots):
+                yield self._at.slots + number, self._plan.planes[place], ref
+            return
+        planes = self._plan.planes[len(self._plan.kept_planes) :]
+        for number in self._own.computed:
+            yield self._at.hoisted + number, planes[number], self._own.hoisted[number]
+
+    def _reached(self, roots: Sequence[Ref], stage: Stage | None = None) -> list[int]:
+        """Return the values that these are computed from, or those of a stage that one finds going back along it."""
+        found: set[int] = set()
+        stack = [ref.index for ref in roots if isinstance(ref, Value)]
+        while stack:
+            index = stack.pop()
+            if index not in found and stage in (None, self._own.stages[index]):
+                found.add(index)
+                if index >= len(self._own.inputs):
+                    args = self._own.body[index - len(self._own.inputs)].args
+                    stack += [ref.index for ref in args if isinstance(ref, Value)]
+        return sorted(found)
 
     def _entry(self) -> list[str]:
         """Load the addresses and the sizes."""
@@ -260,31 +291,17 @@ class _Vectors:
         return lines
 
     def _scalars(self) -> list[str]:
-        refs = [ref for instruction in self._own.body for ref in instruction.args]
-        refs += [*self._own.hoisted, *(ref for _, ref in self._own.slots)]
+        inputs = len(self._own.inputs)
+        refs = [ref for index in self._needed if index >= inputs for ref in self._own.body[index - inputs].args]
+        refs += [ref for _, _, ref in self._results]
         used = sorted({ref.index for ref in refs if isinstance(ref, Scalar)})
         return [line for index in used for line in scalar_lines(self._plan, index)]
-
-    def _copies(self) -> list[str]:
-        """Copy the new slots of some matrices."""
-        lines: list[str] = []
-        for number, (place, _) in enumerate(self._own.slots):
-            plane, k = self._plan.planes[place], number
-            lines += [
-                f"%first{k} = mul i64 %start, %{plane.per}s",
-                f"%count{k} = mul i64 %n, %{plane.per}s",
-                f"%size{k} = mul i64 %count{k}, {plane.bits // 8}",
-                f"%from{k} = getelementptr {ir_type(plane.dtype)}, ptr %p{self._at.new + k}, i64 %first{k}",
-                f"%to{k} = getelementptr {ir_type(plane.dtype)}, ptr %p{self._at.slots + k}, i64 %first{k}",
-                f"call void @llvm.memcpy.p0.p0.i64(ptr %to{k}, ptr %from{k}, i64 %size{k}, i1 false)",
-            ]
-        return lines
 
     def _level_text(self, level: int) -> str:
         """Compute what all of a matrix has in common, then what there is of rows, and of columns."""
         lines = [
             line
-            for index in range(len(self._own.inputs), len(self._levels))
+            for index in self._needed
             if self._levels[index] == level and self._own.stages[index] == "matrix" and not self._is_sum(index)
             for line in self._operation(index, "")
         ]
@@ -292,12 +309,17 @@ class _Vectors:
 
     def _loop(self, side: Side, level: int) -> str:
         """Return the loop along a side that takes the sums of a level, and stores what there is then."""
-        sums, stores = [*self._sums_of(side, level)], [*self._stores_of(side, level)]
+        sums = [*self._sums_of(side, level)]
+        stores = [
+            (place, plane.dtype, ref)
+            for place, plane, ref in self._results
+            if plane.per == side and self._store_at[place] == level
+        ]
         if not (sums or stores):
             return ""
         x = f"{side}{level}"
         roots = [ref for _, _, ref in stores] + [own.value for own in sums]
-        needed = self._needed(roots, side)
+        needed = self._reached(roots, side)
         tile = [line for index in needed if index < len(self._own.inputs) for line in self._added_up(index, x)]
         body = [line for index in needed for line in self._number(index, x)]
         body += [line for place, dtype, ref in stores for line in self._store(place, dtype, ref, x)]
@@ -317,43 +339,20 @@ class _Vectors:
             body=indented(body),
             over=over,
             end=end,
-            done=indented([*self._totals(sums, x), *self._results(sums, side)]),
+            done=indented([*self._sums_after(sums, x), *self._words_after(sums, side)]),
         )
 
     def _sums_of(self, side: Side, level: int) -> Iterator[_Added]:
         """Yield the sums of numbers of a side that are there at a level."""
-        for index, instruction in enumerate(self._own.body, len(self._own.inputs)):
+        for index in self._needed:
             if self._is_sum(index) and self._levels[index] == level + 1:
+                instruction = self._own.body[index - len(self._own.inputs)]
                 value, word = instruction.args[0], instruction.op.partition(".")[0]
                 if self._own.stage_of(value) == side:
                     yield _Added(value, word in ("norm", "rms"), index)
-        for number, (value, is_squared) in enumerate(self._own.totals):
+        for number, (value, is_squared) in self._totals:
             if self._own.stage_of(value) == side and self._level(value) == level:
                 yield _Added(value, is_squared, None, number)
-
-    def _stores_of(self, side: Side, level: int) -> Iterator[tuple[int, str, Ref]]:
-        """Yield where what goes at a level, and its type in memory."""
-        planes = self._plan.planes[len(self._plan.kept_planes) :]
-        for number, (plane, ref) in enumerate(zip(planes, self._own.hoisted, strict=True)):
-            if plane.per == side and self._level(ref) == level:
-                yield self._at.hoisted + number, plane.dtype, ref
-        for number, (place, ref) in enumerate(self._own.slots):
-            plane = self._plan.planes[place]
-            if plane.per == side and self._level(ref) == level:
-                yield self._at.new + number, plane.dtype, ref
-
-    def _needed(self, roots: list[Ref], side: Side) -> list[int]:
-        """Return the numbers of a side that these are computed from, in their order."""
-        found: set[int] = set()
-        stack = [ref.index for ref in roots if isinstance(ref, Value)]
-        while stack:
-            index = stack.pop()
-            if index not in found and self._own.stages[index] == side:
-                found.add(index)
-                if index >= len(self._own.inputs):
-                    args = self._own.body[index - len(self._own.inputs)].args
-                    stack += [ref.index for ref in args if isinstance(ref, Value)]
-        return sorted(found)
 
     def _added_up(self, index: int, x: str) -> list[str]:
         """Add up the partial sums of a tile of rows or columns, where an input is such a sum."""
@@ -508,7 +507,7 @@ class _Vectors:
                 ]
         return lines
 
-    def _totals(self, sums: list[_Added], x: str) -> list[str]:
+    def _sums_after(self, sums: list[_Added], x: str) -> list[str]:
         """Give the sums their names after a loop."""
         return [
             f"%v{own.body}.sum = phi double [ 0.0, %{x}.begin ], [ %{x}.new{number}, %{x}.end ]"
@@ -516,7 +515,7 @@ class _Vectors:
             if own.body is not None
         ]
 
-    def _results(self, sums: list[_Added], side: Side) -> list[str]:
+    def _words_after(self, sums: list[_Added], side: Side) -> list[str]:
         """Give what operations come to, that sum, their names."""
         lines: list[str] = []
         for own in sums:

@@ -13,7 +13,7 @@ from steprule.language.cached import cached_attribute
 from steprule.language.matrices import View
 from steprule.language.node import Stage
 from steprule.language.ops import OPS, Kind
-from steprule.language.sums import ALL, BLOCK, LANES, SIZE, SIZES
+from steprule.language.sums import ALL, BLOCK, HOISTED, LANES, SIZE, SIZES
 
 __all__ = [
     "BLOCK",
@@ -162,6 +162,12 @@ class Vectors:
     slots: tuple[tuple[int, Ref], ...] = ()
     totals: tuple[tuple[Ref, bool], ...] = ()
     stages: tuple[Stage, ...] = ()
+
+    @property
+    def computed(self) -> list[int]:
+        """Which of what is hoisted is computed: the rest is what a plan before has hoisted, under the same name."""
+        before = [Value(index) for index, name in enumerate(self.inputs) if name.startswith(HOISTED)]
+        return [number for number, ref in enumerate(self.hoisted) if ref not in before]
 
     def stage_of(self, ref: Ref) -> Stage:
         """Return what a reference is to a number of."""

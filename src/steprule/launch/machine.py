@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule import runtime
-from steprule.backends import llvm
+from steprule.backends import llvm, llvm_vectors
 from steprule.compile import Plan
 from steprule.engine import Kernel
 from steprule.errors import TargetError
@@ -49,7 +49,7 @@ class MachineCodeBackend:
 
         if any(plane.dtype == "float16" for plane in plan.planes) and not has_half():
             raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
-        return MachineCode(llvm.emit(plan), "kernel", llvm.further(plan))
+        return MachineCode(llvm.emit(plan), "kernel", llvm_vectors.functions(plan))
 
     def table(self, items: Sequence[Bound], commit: Commit | None) -> Table:
         """Return the rows of one pass."""

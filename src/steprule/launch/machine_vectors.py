@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule import runtime
-from steprule.backends.llvm_vectors import Arguments, arguments
+from steprule.backends.llvm_vectors import Arguments
 from steprule.compile import Plan, Vectors
 from steprule.engine import Kernel
 from steprule.language.matrices import ROWS, matrix_shape, tiles_of
@@ -21,37 +21,7 @@ from steprule.runtime.addresses import address
 
 __all__ = ["MachineVectors", "can_be_taken"]
 
-
-@dataclass(frozen=True)
-class _Function:
-    """A function of a kernel's code, for a table.
-
-    Attributes:
-        address: where it is.
-        owner: what keeps it there.
-    """
-
-    address: int
-    owner: object
-
-
-@dataclass
-class _Own:
-    """What there is of one parameter.
-
-    Attributes:
-        shape: the matrices, the rows of each, and its columns.
-        of: what kernels read and sum.
-        new: the new slots.
-        totals: the partial sums over the tensor.
-        found: where passes that follow find what this one has, by name.
-    """
-
-    shape: tuple[int, int, int]
-    of: RowVectors
-    new: list[NDArray[Any]] = field(default_factory=list)
-    totals: list[NDArray[np.float64]] = field(default_factory=list)
-    found: dict[str, int] = field(default_factory=dict)
+Array = NDArray[Any]
 
 
 class MachineVectors:
@@ -74,16 +44,10 @@ class MachineVectors:
     ) -> None:
         self.places = places
         self._rows = [rows[place] for place in places]
-        self._own = [_made(rows[place].memories[0].shape, kernels[place].plan) for place in places]
-        self._index = {id(row): index for index, row in enumerate(self._rows)}
-        self._bound: list[MachineVectors] | None = None
-        self._computed = [index for index, place in enumerate(places) if kernels[place].code.more]
-        self._kernels = [kernels[places[index]] for index in self._computed]
-        self._scalars = [scalars[places[index]] for index in self._computed]
-        self._waver = any(self._rows[index].group.wavers for index in self._computed)
-        self._compute, self._write = (self._table(name) for name in ("vectors", "written"))
-        self._has_totals = any(own.totals for own in self._own)
-        self._has_slots = any(own.new for own in self._own)
+        self._own = [_Own(rows[place], kernels[place].plan) for place in places]
+        own = [(row, kernels[place], scalars[place]) for row, place in zip(self._rows, places, strict=True)]
+        self._compute, self._write = (_Calls(name, own, self._own) for name in ("vectors", "written"))
+        self._have_totals = any(own.totals for own in self._own)
 
     def of_rows(self) -> list[RowVectors]:
         """Return what there is of each parameter."""
@@ -92,7 +56,7 @@ class MachineVectors:
     @property
     def totals(self) -> list[list[float]]:
         """Sums over each tensor that are none of elements: one line a parameter; none where there are no such sums."""
-        if not self._has_totals:
+        if not self._have_totals:
             return []
         return [
             [0.0 if row.group.rests else rounded_once(partials.tolist()) for partials in own.totals]
@@ -101,71 +65,133 @@ class MachineVectors:
 
     def compute(self, found: Known, team: runtime.Team) -> None:
         """Compute what the kernels read, given the scalars and what passes before have found. No slot is written."""
-        if not self._computed:
-            return
-        if self._bound != found.passes:
-            self._bind(found.passes)
-        resting = (
-            [line for line, index in enumerate(self._computed) if self._rows[index].group.rests] if self._waver else []
-        )
-        for table in (self._compute, self._write):
-            table.let_rest(resting)
-            table.prepare(team)
+        self._compute.prepare(team)
+        self._write.prepare(team)
         self._compute.run()
 
     def finish(self, found: Known) -> None:
-        """Let passes that follow add up the sums that the kernels have taken."""
-        found.passes.append(self)
+        """Leave it to passes that follow to add up the sums that the kernels have taken."""
 
     def write(self) -> None:
-        """Let the slots be what was computed, but of parameters that rest. It does not fail."""
-        if self._has_slots:
-            self._write.run()
+        """Give the slots their new values, but those of parameters that rest. It does not fail."""
+        self._write.run()
 
-    def _table(self, name: str) -> runtime.Table:
-        """Lay out the addresses of a function for all parameters that it computes something of."""
-        own = [self._own[index] for index in self._computed]
-        at = [arguments(_vectors(kernel.plan)) for kernel in self._kernels]
-        sizes, units = [one.shape[0] for one in own], [max(1, one.shape[1] + one.shape[2]) for one in own]
-        table = runtime.Table(sizes, max([2, *(one.width for one in at)]), units)
-        functions = {id(kernel.code): _Function(kernel.code.more[name], kernel.code) for kernel in self._kernels}
-        codes = [functions[id(kernel.code)] for kernel in self._kernels]
-        table.set_rows(codes, [address(line) for line in self._scalars])
-        lines = zip(self._computed, self._kernels, at, strict=True)
-        for line, (index, kernel, of) in enumerate(lines):
-            after = self._after_inputs(index, kernel, of)
-            table.addresses[line, of.hoisted : of.width] = after
-        return table
 
-    def _after_inputs(self, index: int, kernel: Kernel, at: Arguments) -> list[int]:
-        """Return the addresses of one parameter after those of what is read."""
-        own, row, vectors = self._own[index], self._rows[index], _vectors(kernel.plan)
-        return [
-            *map(address, own.of.planes),
-            *map(address, own.new),
-            *(row.memories[place].address for place, _ in vectors.slots),
-            *map(address, own.totals),
-            *own.shape[1:],
+class _Own:
+    """Memory for what there is of one parameter in a pass.
+
+    Passes have what they hoist, and their sums, in common by name: a pass finds what those before have left.
+
+    Attributes:
+        shape: the matrices, the rows of each, and its columns.
+        of: what kernels read and sum.
+        totals: the partial sums over the tensor.
+    """
+
+    def __init__(self, row: Row, plan: Plan) -> None:
+        if plan.view is None:
+            raise ValueError(f"{plan.title} sees no rows and no columns")
+        shape = row.memories[0].shape
+        self._row, self._tiles = row, tiles_of(shape, plan.view)
+        self.shape = batch, height, width = matrix_shape(shape, plan.view)
+        self._lengths = {"row": batch * height, "column": batch * width}
+        planes = [
+            self._made(plane.name, self._lengths[plane.per], plan.compute)
+            for plane in plan.planes[len(plan.kept_planes) :]
         ]
+        self.of = RowVectors(self.shape, planes, self.row_sums(plan), self.column_sums(plan))
+        parts = {"row": batch * -(-height // ROWS), "column": batch * -(-width // BLOCK)}
+        vectors = _vectors(plan)
+        self.totals = [np.zeros(parts[vectors.stage_of(ref)]) for ref, _ in vectors.totals]
 
-    def _bind(self, before: Sequence[MachineVectors]) -> None:
-        """Lay out the addresses of what is read: slots, and what passes before have found."""
-        for line, (index, kernel) in enumerate(zip(self._computed, self._kernels, strict=True)):
-            row = self._rows[index]
-            found: dict[str, int] = {}
-            for other in before:
-                found |= other._found_of(row)
-            names = [plane.name for plane in kernel.plan.kept_planes]
-            kept = dict(zip(names, row.memories, strict=True))
-            inputs = _vectors(kernel.plan).inputs
-            self._compute.addresses[line, : len(inputs)] = [
-                kept[name].address if name in kept else found[name] for name in inputs
-            ]
-        self._bound = list(before)
+    def row_sums(self, plan: Plan) -> Array:
+        """Return the memory of a pass for partial sums of rows."""
+        shape = self._lengths["row"], self._tiles[2], len(plan.row_sums)
+        return self._made(plan.row_sums, shape, "float64")
 
-    def _found_of(self, row: Row) -> Mapping[str, int]:
-        index = self._index.get(id(row))
-        return {} if index is None else self._own[index].found
+    def column_sums(self, plan: Plan) -> Array:
+        """Return the memory of a pass for partial sums of columns."""
+        shape = self._tiles[1], len(plan.column_sums), self.shape[2]
+        return self._made(plan.column_sums, shape, "float64")
+
+    def inputs(self, plan: Plan) -> list[int]:
+        """Return where the pass finds what it reads."""
+        found = {plane.name: memory.address for plane, memory in zip(plan.kept_planes, self._row.memories, strict=True)}
+        for before in plan.before:
+            found |= {own.name: address(self.row_sums(before)) for own in before.row_sums}
+            found |= {own.name: address(self.column_sums(before)) for own in before.column_sums}
+            scratch = before.planes[len(before.kept_planes) :]
+            found |= {
+                plane.name: address(self._made(plane.name, self._lengths[plane.per], plan.compute)) for plane in scratch
+            }
+        return [found[name] for name in _vectors(plan).inputs]
+
+    def _made(self, what: Any, shape: Any, dtype: str) -> Array:
+        """Return memory for this purpose: what there is, or new."""
+        key = what, shape, dtype
+        if key not in self._row.scratch:
+            self._row.scratch[key] = np.zeros(shape, dtype)
+        return self._row.scratch[key]
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A function of a kernel's code, for a table.
+
+    Attributes:
+        address: where it is.
+        owner: what keeps it there.
+    """
+
+    address: int
+    owner: object
+
+
+class _Calls:
+    """A launch of one function of the kernels that have it.
+
+    Args:
+        name: of the function.
+        bound: the parameters, their kernels, and the scalars that these read.
+        own: what there is of each.
+    """
+
+    def __init__(
+        self, name: str, bound: Sequence[tuple[Row, Kernel, NDArray[np.float64]]], own: Sequence[_Own]
+    ) -> None:
+        taken = [(item, of) for item, of in zip(bound, own, strict=True) if name in item[1].code.more]
+        self._groups = [row.group for (row, _, _), _ in taken]
+        self._waver = any(group.wavers for group in self._groups)
+        self._table: runtime.Table | None = None
+        if not taken:
+            return
+        at = [Arguments.of(_vectors(kernel.plan)) for (_, kernel, _), _ in taken]
+        units = [max(1, of.shape[1] + of.shape[2]) for _, of in taken]
+        self._table = table = runtime.Table([of.shape[0] for _, of in taken], max(one.width for one in at), units)
+        codes = {id(kernel.code): _Code(kernel.code.more[name], kernel.code) for (_, kernel, _), _ in taken}
+        table.set_rows(
+            [codes[id(kernel.code)] for (_, kernel, _), _ in taken], [address(line) for (*_, line), _ in taken]
+        )
+        for line, (((row, kernel, _), of), one) in enumerate(zip(taken, at, strict=True)):
+            table.addresses[line, : one.width] = _line(row, kernel.plan, of)
+
+    def prepare(self, team: runtime.Team) -> None:
+        """Do all that can fail of a run by this team at most."""
+        if self._table is not None:
+            if self._waver:
+                self._table.let_rest([line for line, group in enumerate(self._groups) if group.rests])
+            self._table.prepare(team)
+
+    def run(self) -> None:
+        """Run the function over all parameters."""
+        if self._table is not None:
+            self._table.run()
+
+
+def _line(row: Row, plan: Plan, own: _Own) -> list[int]:
+    """Return the addresses of one parameter, in the order of ``Arguments``, and the sizes."""
+    slots = [row.memories[place].address for place, _ in _vectors(plan).slots]
+    return [*own.inputs(plan), *map(address, own.of.planes), *slots, *map(address, own.totals), *own.shape[1:]]
 
 
 def can_be_taken(row: Row, kernel: Kernel) -> bool:
@@ -180,25 +206,3 @@ def _vectors(plan: Plan) -> Vectors:
     if plan.vectors is None:
         raise ValueError(f"{plan.title} sees no rows and no columns")
     return plan.vectors
-
-
-def _made(shape: Sequence[int], plan: Plan) -> _Own:
-    """Make memory for what there is of one parameter in a pass."""
-    if plan.view is None:
-        raise ValueError(f"{plan.title} sees no rows and no columns")
-    batch, height, width = matrix_shape(shape, plan.view)
-    of = {"row": (batch, height, 1), "column": (batch, 1, width)}
-    _, down, across = tiles_of(shape, plan.view)
-    vectors, scratch = _vectors(plan), plan.planes[len(plan.kept_planes) :]
-    planes = [np.zeros(of[plane.per], plan.compute) for plane in scratch]
-    row_sums = np.zeros((batch * height, across, len(plan.row_sums)))
-    column_sums = np.zeros((down, len(plan.column_sums), width))
-    new = [np.zeros(of[plan.planes[place].per], plan.planes[place].dtype) for place, _ in vectors.slots]
-    parts = {"row": batch * -(-height // ROWS), "column": batch * -(-width // BLOCK)}
-    totals = [np.zeros(parts[vectors.stage_of(ref)]) for ref, _ in vectors.totals]
-    found = {plane.name: address(own) for plane, own in zip(scratch, planes, strict=True)}
-    found |= {own.name: address(row_sums) for own in plan.row_sums}
-    found |= {own.name: address(column_sums) for own in plan.column_sums}
-    return _Own(
-        (batch, height, width), RowVectors((batch, height, width), planes, row_sums, column_sums), new, totals, found
-    )

@@ -29,11 +29,9 @@ class Known:
 
     Attributes:
         numbers: what NumPy has computed, by the ``key`` of groups and by name.
-        passes: those of machine code, which find it there.
     """
 
     numbers: dict[Any, dict[str, NDArray[Any]]] = field(default_factory=dict)
-    passes: list[Any] = field(default_factory=list)
 
 
 class RowVectors(NamedTuple):
