@@ -19,9 +19,8 @@ from steprule.language.node import Stage
 __all__ = ["Arguments", "emit", "functions"]
 
 Side = Literal["row", "column"]
-_HELPERS = """\
-{declared}
-define internal void @added(ptr %to, ptr %from, i64 %item, i64 %part, i64 %parts, i64 %count) #0 {{
+_ADDED = """\
+define internal void @added.{side}(ptr %to, ptr %from, {item}i64 %part, i64 %parts, i64 %count) #0 {{
 entry:
   call void @clear(ptr %to, i64 %count)
   %some = icmp sgt i64 %parts, 0
@@ -35,8 +34,7 @@ parts.loop:
 
 loop:
   %i = phi i64 [ 0, %parts.loop ], [ %next, %loop ]
-  %place = mul i64 %i, %item
-  %at = getelementptr double, ptr %own, i64 %place
+{place}
   %number = load double, ptr %at, !llvm.access.group !0
   %sum.at = getelementptr double, ptr %to, i64 %i
   %sum = load double, ptr %sum.at, !llvm.access.group !0
@@ -50,6 +48,28 @@ added:
   %p.next = add i64 %p, 1
   %p.more = icmp slt i64 %p.next, %parts
   br i1 %p.more, label %parts.loop, label %done
+
+done:
+  ret void
+}}
+
+"""
+_HELPERS = """\
+{declared}
+define internal void @divided(ptr %sums, double %by, i64 %count) #0 {{
+entry:
+  %changes = fcmp une double %by, 1.0
+  br i1 %changes, label %loop, label %done
+
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %at = getelementptr double, ptr %sums, i64 %i
+  %sum = load double, ptr %at, !llvm.access.group !0
+  %new = fdiv double %sum, %by
+  store double %new, ptr %at, !llvm.access.group !0
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %count
+  br i1 %more, label %loop, label %done, !llvm.loop !1
 
 done:
   ret void
@@ -193,7 +213,10 @@ def emit(plan: Plan) -> str:
     if own is None or not names:
         return ""
     declared = "" if plan.compute == "float64" else "declare double @llvm.sqrt.f64(double)\n"
-    helpers = _HELPERS.format(declared=declared)
+    at = "  %at = getelementptr double, ptr %own, i64 "
+    # Sums of columns lie side by side, which makes their loop one of vectors.
+    rows = _ADDED.format(side="row", item="i64 %item, ", place=f"  %place = mul i64 %i, %item\n{at}%place")
+    helpers = _HELPERS.format(declared=declared) + rows + _ADDED.format(side="column", item="", place=f"{at}%i")
     return helpers + "".join(_Function(plan, own, name == "written").text(name) for name in names)
 
 
@@ -359,14 +382,20 @@ class _Function:
         name, side = self._own.inputs[index], self._own.stages[index]
         if name not in self._sums:
             return []
-        _, number, count = self._sums[name]
+        result, number, count = self._sums[name]
         y = f"%{x}.in{index}"
         if side == "row":
-            item, part, parts = f"mul i64 %across, {count}", f"add i64 {count}, 0", "%across"
-            place = [f"{y}.at = mul i64 %{x}.first, {y}.item", f"{y}.own = add i64 {y}.at, {number}"]
-        else:
-            item, part, parts = "add i64 1, 0", f"mul i64 %columns, {count}", "%down"
+            item, parts, of = f"i64 {y}.item, ", "%across", "columns"
             place = [
+                f"{y}.item = mul i64 %across, {count}",
+                f"{y}.part = add i64 {count}, 0",
+                f"{y}.at = mul i64 %{x}.first, {y}.item",
+                f"{y}.own = add i64 {y}.at, {number}",
+            ]
+        else:
+            item, parts, of = "", "%down", "rows"
+            place = [
+                f"{y}.part = mul i64 %columns, {count}",
                 f"{y}.strips = mul i64 %m, %down",
                 f"{y}.before = mul i64 {y}.strips, {y}.part",
                 f"{y}.number = mul i64 %columns, {number}",
@@ -374,12 +403,11 @@ class _Function:
                 f"{y}.own = add i64 {y}.at, %{x}.t",
             ]
         return [
-            f"{y}.item = {item}",
-            f"{y}.part = {part}",
             *place,
             f"{y}.from = getelementptr double, ptr %p{index}, i64 {y}.own",
             f"{y}.to = getelementptr double, ptr %buffers, i64 {self._buffer_of(index)}",
-            f"call void @added(ptr {y}.to, ptr {y}.from, i64 {y}.item, i64 {y}.part, i64 {parts}, i64 %{x}.n)",
+            f"call void @added.{side}(ptr {y}.to, ptr {y}.from, {item}i64 {y}.part, i64 {parts}, i64 %{x}.n)",
+            *([f"call void @divided(ptr {y}.to, double %{of}.real, i64 %{x}.n)"] * (result.word in ("mean", "rms"))),
         ]
 
     def _buffer_of(self, index: int) -> int:
@@ -397,24 +425,19 @@ class _Function:
                 f"{y}.from = getelementptr double, ptr {f'%{x}.in{index}.to'}, i64 %{x}.i",
                 f"{y}.sum = load double, ptr {y}.from, !llvm.access.group !0",
             ]
-            of = "columns" if self._own.stages[index] == "row" else "rows"
-            return lines + self._finished(result.word, y, f"{y}.sum", of)
+            return lines + self._rooted(result.word, y, f"{y}.sum")
         stored = ir_type(self._dtypes[name])
         at = f"{y}.from = getelementptr {stored}, ptr %p{index}, i64 %{x}.at"
         if stored == self._real:
             return [at, f"{y} = load {stored}, ptr {y}.from, !llvm.access.group !0"]
         return [at, f"{y}.l = load {stored}, ptr {y}.from, !llvm.access.group !0", *self._cast(y, f"{y}.l", stored)]
 
-    def _finished(self, word: str, name: str, total: str, of: str) -> list[str]:
-        """Give a name to what a word for a sum comes to, given the sum: ``language.matrices.finished``."""
-        lines: list[str] = []
-        if word in ("mean", "rms"):
-            lines.append(f"{name}.mean = fdiv double {total}, %{of}.real")
-            total = f"{name}.mean"
-        if word in ("norm", "rms"):
-            lines.append(f"{name}.root = call double @llvm.sqrt.f64(double {total})")
-            total = f"{name}.root"
-        return lines + self._cast(name, total, "double")
+    def _rooted(self, word: str, name: str, averaged: str) -> list[str]:
+        """Give a name to what a word for a sum comes to, given the sum or mean."""
+        if word not in ("norm", "rms"):
+            return self._cast(name, averaged, "double")
+        root = f"{name}.root = call double @llvm.sqrt.f64(double {averaged})"
+        return [root, *self._cast(name, f"{name}.root", "double")]
 
     def _cast(self, name: str, value: str, kind: str, to: str = "") -> list[str]:
         """Give a name to a number of one type as one of another."""
@@ -521,7 +544,9 @@ class _Function:
         for own in sums:
             if own.body is not None:
                 word, name = self._own.body[own.body - len(self._own.inputs)].op.partition(".")[0], f"%v{own.body}"
-                lines += self._finished(word, name, f"{name}.sum", f"{side}s")
+                by = f"%{side}s.real" if word in ("mean", "rms") else "1.0"
+                lines.append(f"{name}.mean = fdiv double {name}.sum, {by}")
+                lines += self._rooted(word, name, f"{name}.mean")
         return lines
 
     def _ref(self, ref: Ref, suffix: str) -> str:

@@ -226,6 +226,12 @@ class Plan:
         return self.planes[: len(self.planes) - self.scratch]
 
     @property
+    def launches_before(self) -> int:
+        """How many launches come before that of its elements: passes, and what they have of rows and columns."""
+        plans = (*self.before, self)
+        return len(self.before) + sum(bool(plan.vectors and plan.vectors.computed) for plan in plans)
+
+    @property
     def width(self) -> int:
         """How many sums over the tensor, or over all, it gives."""
         return len(self.sums) + (len(self.vectors.totals) if self.vectors else 0)

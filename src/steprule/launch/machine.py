@@ -101,7 +101,9 @@ class DirectTable:
         most = max(map(len, lines), default=0)
         width = max([most, *(_at(item.kernel.plan, "sums") + 1 for item in items), 2])
         counts = [n for n, _ in units]
-        self._launch = launch = runtime.Table(counts, width, [unit for _, unit in units], multiple, commit)
+        backwards = any(item.kernel.plan.launches_before % 2 for item in items)
+        sizes = counts, width, [unit for _, unit in units], multiple
+        self._launch = launch = runtime.Table(*sizes, commit, backwards=backwards)
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
         self._groups = [items[place].row.group for place in self._waverers]
         self.run: Callable[[], None] = launch.run

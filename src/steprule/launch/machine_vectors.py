@@ -167,7 +167,10 @@ class _Calls:
             return
         at = [Arguments.of(_vectors(kernel.plan)) for (_, kernel, _), _ in taken]
         units = [max(1, of.shape[1] + of.shape[2]) for _, of in taken]
-        self._table = table = runtime.Table([of.shape[0] for _, of in taken], max(one.width for one in at), units)
+        # The launch of the elements comes right after, or before.
+        backwards = any(kernel.plan.launches_before % 2 == 0 for (_, kernel, _), _ in taken)
+        sizes = [of.shape[0] for _, of in taken]
+        self._table = table = runtime.Table(sizes, max(one.width for one in at), units, backwards=backwards)
         codes = {id(kernel.code): _Code(kernel.code.more[name], kernel.code) for (_, kernel, _), _ in taken}
         table.set_rows(
             [codes[id(kernel.code)] for (_, kernel, _), _ in taken], [address(line) for (*_, line), _ in taken]
