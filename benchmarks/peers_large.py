@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,10 @@ import steprule.torch
 from benchmarks.harness import Timing, measure, ratio, report
 from steprule.rules.papers.adafactor import adafactor
 
-LAYERS, WIDTH = 1, 4_472
-N = LAYERS * WIDTH * WIDTH
+SHAPES = {"1 of 4,000 x 5,000": [(4_000, 5_000)], "20 of 1,000 x 1,000": [(1_000, 1_000)] * 20}
+N = 20_000_000
 Step = Callable[[], object]
+Shapes = Sequence[tuple[int, int]]
 Make = Callable[[Sequence[torch.Tensor]], torch.optim.Optimizer]
 LAMB = {"lr": 1e-3, "weight_decay": 0.01}
 LARS = {"lr": 1.0, "momentum": 0.9, "weight_decay": 1e-4}
@@ -66,15 +68,15 @@ def _class(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _parameters() -> list[torch.nn.Parameter]:
+def _parameters(shapes: Shapes) -> list[torch.nn.Parameter]:
     torch.manual_seed(0)
-    params = [torch.nn.Parameter(torch.randn(WIDTH, WIDTH)) for _ in range(LAYERS)]
+    params = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
     for param in params:
-        param.grad = torch.randn(WIDTH, WIDTH)
+        param.grad = torch.randn(param.shape)
     return params
 
 
-def _of_torch(rule: str) -> Iterator[tuple[str, Step]]:
+def _of_torch(rule: str, shapes: Shapes) -> Iterator[tuple[str, Step]]:
     """Yield the others' steps through PyTorch, in every mode that they have."""
     for library, module, name, options in TORCH[rule]:
         try:
@@ -84,13 +86,13 @@ def _of_torch(rule: str) -> Iterator[tuple[str, Step]]:
             continue
         for mode, extra in (("foreach", {"foreach": True}), ("for-loop", {"foreach": False})):
             with contextlib.suppress(TypeError):  # an optimizer that has no such modes
-                yield f"{library}, {mode}", made(_parameters(), **options, **extra).step
+                yield f"{library}, {mode}", made(_parameters(shapes), **options, **extra).step
                 continue
             if mode == "for-loop":
-                yield library, made(_parameters(), **options).step
+                yield library, made(_parameters(shapes), **options).step
 
 
-def _of_optax(rule: str) -> Iterator[tuple[str, Step]]:
+def _of_optax(rule: str, shapes: Shapes) -> Iterator[tuple[str, Step]]:
     try:
         import optax
 
@@ -103,21 +105,21 @@ def _of_optax(rule: str) -> Iterator[tuple[str, Step]]:
         "lars": lambda: optax.lars(1.0, weight_decay=1e-4, momentum=0.9),
         "adafactor": lambda: optax.adafactor(1e-2),
     }
-    yield "optax, jitted and donated", stepping(made[rule](), [(WIDTH, WIDTH)] * LAYERS)
+    yield "optax, jitted and donated", stepping(made[rule](), shapes)
 
 
 def main() -> None:
     rows: list[list[str]] = []
     timings: dict[str, Timing] = {}
-    for rule in sys.argv[1:] or OURS:
-        steps = {"steprule": OURS[rule](_parameters()).step, **dict(_of_torch(rule)), **dict(_of_optax(rule))}
-        found = measure(steps, turns=9)
+    for rule, (what, shapes) in itertools.product(sys.argv[1:] or OURS, SHAPES.items()):
+        ours = {"steprule": OURS[rule](_parameters(shapes)).step}
+        found = measure({**ours, **dict(_of_torch(rule, shapes)), **dict(_of_optax(rule, shapes))}, turns=7)
         for name, timing in found.items():
             times = f"{ratio(timing, found['steprule']):.1f}"
-            rows.append([rule, name, f"{timing.best * 1e3:.1f}", f"{timing.median * 1e3:.1f}", times])
-            timings[f"{rule}, {name}"] = timing
-    headings = ["rule", "", "best ms", "median ms", "times steprule's"]
-    report(f"One step of {LAYERS} matrices of {WIDTH} x {WIDTH} float32, beside others", headings, rows, timings)
+            rows.append([rule, what, name, f"{timing.best * 1e3:.1f}", f"{timing.median * 1e3:.1f}", times])
+            timings[f"{rule}, {what}, {name}"] = timing
+    headings = ["rule", "matrices", "", "best ms", "median ms", "times steprule's"]
+    report(f"One step of {N:,} float32 beside other libraries", headings, rows, timings)
 
 
 if __name__ == "__main__":
