@@ -65,7 +65,8 @@ class Launch(Recipe[Pass]):
 
     def _pass(self, which: PassKey, places: Sequence[int]) -> Pass:
         rows = [self.rows[place] for place in places]
-        is_per_row = self._plans_of(kind_of(which)).are_per_tensor
+        plans = self._plans_of(kind_of(which))
+        is_per_row = plans.are_per_tensor if isinstance(which, str) else plans.have_late_scalars(which[1])
         return Pass(which, rows, self.groups, self._written if which == "step" else None, is_per_row=is_per_row)
 
     def _plans_of(self, kind: PassKind) -> Plans:

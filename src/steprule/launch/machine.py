@@ -45,11 +45,11 @@ class MachineCodeBackend:
             TargetError: on processors that lack what the plan needs.
         """
         # Imported late: describing a rule or drawing its formula needs no compiler.
-        from steprule.runtime.jit import MachineCode, has_half
+        from steprule.runtime.jit import MachineCode, has_half, wide_vectors
 
         if any(plane.dtype == "float16" for plane in plan.planes) and not has_half():
             raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
-        return MachineCode(llvm.emit(plan), "kernel", llvm_vectors.functions(plan))
+        return MachineCode(llvm.emit(plan, wide_vectors()), "kernel", llvm_vectors.functions(plan))
 
     def table(self, items: Sequence[Bound], commit: Commit | None) -> Table:
         """Return the rows of one pass."""

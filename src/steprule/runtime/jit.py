@@ -19,7 +19,7 @@ from steprule.errors import TargetError
 from steprule.runtime.executable import check_executable
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["MachineCode", "assembly", "build", "has_half"]
+__all__ = ["MachineCode", "assembly", "build", "has_half", "wide_vectors"]
 
 # LLVM compiles for one thread at a time. A finalizer may compile where its own thread does: it comes between calls of
 # LLVM, never within one, and has a module of its own.
@@ -102,6 +102,17 @@ def has_half() -> bool:
     with uninterrupted(), _lock:
         features = llvm.get_host_cpu_features()
     return bool(features.get("f16c", False)) or platform.machine().lower() in ("aarch64", "arm64")
+
+
+@functools.cache
+def wide_vectors() -> int | None:
+    """Return how many float32 a vector holds, where that is 16 and there are as many registers as loops with sums take.
+
+    They take four for 16 float32 and their float64. With half as many registers (AVX2) they would go to memory.
+    """
+    with uninterrupted(), _lock:
+        features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f", False) else None
 
 
 class MachineCode:
