@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule import runtime
-from steprule.backends.llvm_vectors import Arguments
+from steprule.backends.llvm_vector_numbers import Arguments
 from steprule.compile import Plan, Vectors
 from steprule.engine import Kernel
 from steprule.language.matrices import ROWS, matrix_shape, tiles_of
