@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +28,9 @@ PAIRS: dict[str, tuple[optax.GradientTransformation, optax.GradientTransformatio
 }
 
 
-def stepping(transformation: optax.GradientTransformation) -> Callable[[], None]:
+def stepping(
+    transformation: optax.GradientTransformation, shapes: Sequence[tuple[int, ...]] = ((N,),)
+) -> Callable[[], None]:
     """Return a call that takes one step in place: parameters and state are donated."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
@@ -36,8 +38,8 @@ def stepping(transformation: optax.GradientTransformation) -> Callable[[], None]
         updates, state = transformation.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    grads = jnp.full(N, 1e-3)
-    held = (jnp.zeros(N), transformation.init(jnp.zeros(N)))
+    grads = [jnp.full(shape, 1e-3) for shape in shapes]
+    held = ([*map(jnp.zeros, shapes)], transformation.init([*map(jnp.zeros, shapes)]))
 
     def run() -> None:
         nonlocal held

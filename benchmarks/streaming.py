@@ -1,7 +1,8 @@
 """The streaming limit: loops in C, compiled here, that move the same bytes and compute next to nothing.
 
 Each reads every array and writes back what it read, so it can run over the very arrays of an optimizer. No loop is the
-fastest on every processor and for every number of arrays: ``beside_limit`` measures several, and takes the fastest.
+fastest on every processor and for every number of arrays: ``beside_limit`` measures several, and takes the fastest. The
+limit of a step of several passes is one such loop after the other.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ _C = """
 #endif
 /* The body of each: elements [start, end) of all arrays. */
 static inline void plain({parameters}, ptrdiff_t start, ptrdiff_t end, {real} zero) {{
-#pragma omp simd
+    {real} all = 0;
+#pragma omp simd {reduction}
     for (ptrdiff_t i = start; i < end; i++) {{
         {real} s = zero * ({sum});
         {writes}
     }}
+    if (all) a0[start] = all; /* it is zero; otherwise a loop that only reads would not run */
 }}
 /* Lines that the next rounds need are fetched while this one computes. */
 static inline void fetched({parameters}, ptrdiff_t start, ptrdiff_t end, {real} zero) {{
@@ -55,7 +58,7 @@ static inline void fetched({parameters}, ptrdiff_t start, ptrdiff_t end, {real} 
 /* What is written goes past the caches. Only whole vectors at aligned addresses can. */
 static inline void past({parameters}, ptrdiff_t start, ptrdiff_t end, {real} zero) {{
     ptrdiff_t width = 16 / sizeof({real}), i = start;
-    if ({misaligned}) {{ plain({names}, start, end, zero); return; }}
+    if ({cannot_stream}) {{ plain({names}, start, end, zero); return; }}
     for (; i % width && i < end; i++) {{ plain({names}, i, i + 1, zero); }}
     {vector} z = _mm_set1_{suffix}(zero);
     for (; i + width <= end; i += width) {{
@@ -109,9 +112,10 @@ def _build(written: tuple[bool, ...], threads: int, real: str) -> ctypes.CDLL:
         threads=threads,
         real=real,
         sum=" + ".join(f"{name}[i]" for name in names),
-        writes=" ".join(f"{name}[i] += s;" for name in stored),
+        writes=" ".join(f"{name}[i] += s;" for name in stored) or "all += s;",
+        reduction="" if stored else "reduction(+:all)",
         fetches=" ".join(f"__builtin_prefetch({name} + i + 16 * line);" for name in names),
-        misaligned=" || ".join(f"(size_t){name} % 16" for name in stored) or "0",
+        cannot_stream=" || ".join(f"(size_t){name} % 16" for name in stored) or "1",
         suffix=suffix,
         vector=vector,
         loads=" ".join(f"{vector} v{name} = _mm_loadu_{suffix}({name} + i);" for name in names),
@@ -165,6 +169,11 @@ def _driven(function: Any, arrays: Arrays, team: Team) -> Callable[[], None]:
     return run
 
 
+def _in_turn(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
 @dataclass(frozen=True)
 class Limit:
     """The fastest loop, and how fast it was.
@@ -185,9 +194,15 @@ def beside_limit(
     *,
     turns: int,
     before: Callable[[], object] | None = None,
+    read_first: Sequence[Arrays] = (),
 ) -> tuple[Limit, dict[str, Timing]]:
-    """Time steps in turns with the loops that a short trial found fastest; the fastest by its median is the limit."""
-    every = loops(arrays, written, sr.get_num_threads())
+    """Time steps in turns with the loops that a short trial found fastest; the fastest by its median is the limit.
+
+    ``read_first`` has the arrays that each pass before the last reads. They write none.
+    """
+    threads = sr.get_num_threads()
+    passes = [loops(own, [False] * len(own), threads) for own in read_first] + [loops(arrays, written, threads)]
+    every = {name: functools.partial(_in_turn, [own[name] for own in passes]) for name in passes[-1]}
     trial = measure(every, turns=3, turn=0.01, before=before)
     finalists = sorted(every, key=lambda name: trial[name].best)[:FINALISTS]
     found = measure({**{name: every[name] for name in finalists}, **steps}, turns=turns, before=before)

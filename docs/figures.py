@@ -29,6 +29,10 @@ of them on yours, and keeps the results in a folder of their own.
 _REMARKS = {
     "one_large": "The limit reads four arrays and writes three: 28 bytes an element.\n",
     "rules": "Each rule is compared with a limit that has the same number of reads and writes.\n",
+    "sums_large": (
+        "A matrix of 4,000 x 5,000. The limit is a loop for each pass: `4, 4 + 3` is a pass that reads four arrays, and\n"
+        "one that reads four and writes three. A pass with a division and a root may be bound by these.\n"
+    ),
     "threads": (
         "One array, by one thread and by two, in steps on end and after pauses, in which workers fall asleep. Beside\n"
         "arrays that a cache holds, two threads of a loop in C, of which a bare futex wakes the second.\n"
@@ -40,6 +44,18 @@ _REMARKS = {
     ),
     "chunks": "Larger chunks would not divide evenly among threads; see docs/decisions/machine-code.md.\n",
     "small": "With little data to move, what remains is the overhead of Python and the launch.\n",
+    "sums_small": (
+        "LAMB and LARS go twice over all tensors, Adafactor three times, CAME four times. Of a vector, Adafactor and\n"
+        "CAME keep a number of each element, as of columns, which are summed in float64.\n"
+    ),
+    "sums_memory": (
+        "Through PyTorch. The paper promises Adafactor 8,000 bytes of state for a matrix of 4,000,000 bytes. No step\n"
+        "makes anything of the size of a matrix.\n"
+    ),
+    "peers_large": (
+        "Through PyTorch, and optax jitted and donated. A sweep over one large matrix goes to memory; of 20 matrices\n"
+        "each fits a cache, which serves those who step one after the other.\n"
+    ),
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so these steps keep their speed.\n"
     "Steps over parameters that weight decay has shrunk that far take longer ([formats](formats.md)).\n",
     "minimize": "With the loss of the best point kept, as `minimize` does.\n",

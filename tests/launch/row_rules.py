@@ -122,9 +122,19 @@ def by_axes(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
     return theta - lr * where(ndim(g) > 1, g / (r + 1e-3), g * r) / (1 + ndim(r)), r
 
 
+@rule
+def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
+    """A number of each matrix that elements are computed from in one pass, and slots of rows and columns in the next."""
+    r = 0.5 * r + mean(g * g, over="row")
+    size_of_all = mean(r, over="column") + rms(c, over="row") + mean(s, over="column")
+    u = g / (1.0 + size_of_all)
+    c = 0.5 * c + size_of_all
+    return theta - lr * u / (1.0 + rms(u)) + c, r, r * size_of_all, c
+
+
 RULES = {
     own.name: own
-    for own in (factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, by_axes)
+    for own in (factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes)
 }
 ALONE = [name for name in RULES if name != "mixed"]
 """Those whose tensors know nothing of each other."""

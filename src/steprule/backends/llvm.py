@@ -9,7 +9,7 @@ fast-math flag appears, so LLVM keeps every rounding as written and vectorises o
 
 from __future__ import annotations
 
-from steprule.backends import llvm_groups, llvm_matrices, llvm_sums
+from steprule.backends import llvm_groups, llvm_matrices, llvm_sums, llvm_vectors
 from steprule.backends.llvm_code import WORDS, Code, indented
 from steprule.compile import Plan
 
@@ -56,7 +56,7 @@ declare i32 @llvm.umax.i32(i32, i32)
 attributes #0 = {{ nounwind "prefer-vector-width"="512" }}
 ; Elements do not depend on one another, so the vectoriser needs no check for overlapping arrays.
 !0 = distinct !{{}}
-!1 = distinct !{{!1, !2, !3}}
+!1 = distinct !{{!1, !2, !3{wide}}}
 !2 = !{{!"llvm.loop.parallel_accesses", !0}}
 !3 = !{{!"llvm.loop.vectorize.enable", i1 true}}
 ; Addresses, words and scalars stay as they are while a kernel runs.
@@ -65,17 +65,27 @@ attributes #0 = {{ nounwind "prefer-vector-width"="512" }}
 !5 = !{{!"llvm.loop.interleave.count", i32 2}}
 {loops}"""
 
+_WIDE = """\
+; Sums are float64, and LLVM would take as many elements at a time as a vector holds of these. Division takes no longer
+; for a vector full of float32.
+!9 = !{{!"llvm.loop.vectorize.width", i32 {width}}}
+"""
 _REAL = {"float32": "float", "float64": "double"}
 _INTRINSIC = {"float": "f32", "double": "f64"}
 
 
-def emit(plan: Plan) -> str:
-    """Return the IR of the module that defines the function ``kernel``."""
+def emit(plan: Plan, width: int | None = None) -> str:
+    """Return the IR of the module that defines the function ``kernel``.
+
+    Args:
+        plan: what it computes.
+        width: the float32 that a vector of the processor holds, if loops with sums are to be of such vectors.
+    """
     real = _REAL[plan.compute]
     head = _HEAD.format(title=plan.title, prelude="\n".join(f";   {line}" for line in plan.prelude.text.splitlines()))
     code = Code(plan)
     if plan.view is not None:
-        body = llvm_matrices.shell(plan, code)
+        body = llvm_matrices.shell(plan, code) + llvm_vectors.emit(plan)
     elif plan.has_groups:
         body = llvm_groups.shell(plan, code)
     elif plan.sums:
@@ -87,4 +97,8 @@ def emit(plan: Plan) -> str:
     if plan.sums and plan.view is None:
         body = llvm_sums.wrapped(plan, body)
     loops = "".join(llvm_groups.loops(plan)) if plan.has_groups else ""
-    return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops)
+    sums = plan.sums or plan.row_sums or plan.column_sums
+    if width and sums and plan.compute == "float32" and not plan.has_groups:
+        loops += _WIDE.format(width=width)
+    wide = ", !9" if "!9 =" in loops else ""
+    return head + body + _TAIL.format(T=real, I=_INTRINSIC[real], loops=loops, wide=wide)

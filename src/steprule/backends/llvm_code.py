@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-
-import numpy as np
-
+from steprule.backends.llvm_operations import BYTES, double, ir_type, operation, scalar_lines, written_out
 from steprule.compile import LANES, Const, Instruction, Plan, Ref, Sum, Value
 
 __all__ = ["WORDS", "Code", "indented"]
@@ -19,61 +16,7 @@ number that random bits give to the first element, the number of the tensor's st
 sums, one row of float64 a block. Where the tensor is seen as matrices these follow: the rows of a matrix, its columns,
 and the addresses of the partial sums of rows and columns (``launch/vectors.py`` has their shapes)."""
 
-_IR_TYPE = {
-    "float16": "half",
-    "float32": "float",
-    "float64": "double",
-    "uint8": "i8",
-    "int8": "i8",
-    "uint16": "i16",
-    "int16": "i16",
-}
-_BYTES = {"half": 2, "float": 4, "double": 8, "i8": 1, "i16": 2}
 _OF_KIND = {"int": "i32", "bool": "i1"}
-
-_LLVM = {
-    "add": "fadd {T} {0}, {1}",
-    "sub": "fsub {T} {0}, {1}",
-    "mul": "fmul {T} {0}, {1}",
-    "div": "fdiv {T} {0}, {1}",
-    "neg": "fneg {T} {0}",
-    "abs": "call {T} @llvm.fabs.{I}({T} {0})",
-    "sqrt": "call {T} @llvm.sqrt.{I}({T} {0})",
-    "lt": "fcmp olt {T} {0}, {1}",
-    "le": "fcmp ole {T} {0}, {1}",
-    "gt": "fcmp ogt {T} {0}, {1}",
-    "ge": "fcmp oge {T} {0}, {1}",
-    "eq": "fcmp oeq {T} {0}, {1}",
-    "ne": "fcmp une {T} {0}, {1}",
-    "and": "and i1 {0}, {1}",
-    "or": "or i1 {0}, {1}",
-    "not": "xor i1 {0}, true",
-    "where": "select i1 {0}, {T} {1}, {T} {2}",
-    "bits": "bitcast float {0} to i32",
-    "real": "bitcast i32 {0} to float",
-    "whole": "sitofp i32 {0} to float",
-    "half": "fptrunc float {0} to half\n{x} = fpext half {x}.half to float",
-    "word_add": "add i32 {0}, {1}",
-    "word_sub": "sub i32 {0}, {1}",
-    "word_mul": "mul i32 {0}, {1}",
-    "word_and": "and i32 {0}, {1}",
-    "word_or": "or i32 {0}, {1}",
-    "word_xor": "xor i32 {0}, {1}",
-    "shift_left": "shl i32 {0}, {1}",
-    "shift_right": "lshr i32 {0}, {1}",
-    "word_maximum": "call i32 @llvm.smax.i32(i32 {0}, i32 {1})",
-    "word_minimum": "call i32 @llvm.smin.i32(i32 {0}, i32 {1})",
-    "word_lt": "icmp ult i32 {0}, {1}",
-    "word_eq": "icmp eq i32 {0}, {1}",
-    "word_where": "select i1 {0}, i32 {1}, i32 {2}",
-}
-# The words that a kernel is given. An element's index is cut to 32 bits: beyond, random bits repeat.
-_INPUTS = {
-    "index": "add i32 %at.low{P}, %first",
-    "stream": "add i32 %stream.word, 0",
-    "key0": "add i32 %key0.word, 0",
-    "key1": "add i32 %key1.word, 0",
-}
 
 
 def indented(lines: list[str]) -> str:
@@ -86,7 +29,7 @@ class Code:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._real = _IR_TYPE[plan.compute]
+        self._real = ir_type(plan.compute)
 
     def entry(self) -> list[str]:
         """Load addresses, words and scalars, and round the scalars to the compute type."""
@@ -96,15 +39,8 @@ class Code:
                 f"%a{index} = getelementptr ptr, ptr %addresses, i64 {index}",
                 f"%p{index} = load ptr, ptr %a{index}, !invariant.load !4",
             ]
-        for index, is_condition in enumerate(self.plan.prelude.conditions):
-            lines += self._scalar(index)
-            if is_condition:
-                lines.append(f"%s{index} = fcmp une double %d{index}, 0.0")
-            elif self._real == "float":
-                lines.append(f"%s{index} = fptrunc double %d{index} to float")
-            else:
-                lines.append(f"%s{index} = bitcast double %d{index} to double")
-        return lines + self._words()
+        scalars = range(len(self.plan.prelude.conditions))
+        return [*lines, *(line for index in scalars for line in scalar_lines(self.plan, index)), *self._words()]
 
     def loaded(self) -> list[str]:
         """Return the names that ``entry`` defines for the lines of elements and groups, each after its type."""
@@ -114,12 +50,6 @@ class Code:
         if self.plan.inputs:
             names += [f"i32 %{word}" for word in ("first", "stream.word", "key0.word", "key1.word")]
         return names
-
-    def _scalar(self, index: int) -> list[str]:
-        return [
-            f"%q{index} = getelementptr double, ptr %scalars, i64 {index}",
-            f"%d{index} = load double, ptr %q{index}, !invariant.load !4",
-        ]
 
     def _words(self) -> list[str]:
         """Load the words that the plan needs."""
@@ -136,7 +66,7 @@ class Code:
             return lines
         lines += ["%first = trunc i64 %first_index to i32", "%stream.word = trunc i64 %stream to i32"]
         for key in (0, 1):
-            lines += [*self._scalar(row + key), f"%key{key}.word = fptoui double %d{row + key} to i32"]
+            lines += [*double(row + key), f"%key{key}.word = fptoui double %d{row + key} to i32"]
         return lines
 
     def counters(self, phase: int, begin: str, before: str) -> tuple[list[str], list[str], list[str]]:
@@ -207,11 +137,7 @@ class Code:
                 lines.append(f"; {section}")
             name = f"%v{len(self.plan.planes) + number}"
             args = [self.ref(ref, phase) for ref in instruction.args]
-            text = (_LLVM | _INPUTS)[instruction.op].format(
-                *args, T=self._real, I=f"f{8 * _BYTES[self._real]}", x=name, P=phase
-            )
-            first, *rest = text.split("\n")
-            lines += [f"{name}{'.half' if rest else ''} = {first}", *rest]
+            lines += operation(instruction.op, args, self._real, name, phase)
         return lines
 
     def sums(self, phase: int) -> list[str]:
@@ -246,11 +172,8 @@ class Code:
 
     def ref(self, ref: Ref, phase: int) -> str:
         """Return how an operand is written in a phase."""
-        if isinstance(ref, Const) and ref.kind == "int":
-            return str(int(ref.value))
         if isinstance(ref, Const):
-            # IR writes floats as the bits of a double; the number must be exact in the compute type.
-            return f"0x{struct.pack('>d', float(np.dtype(self.plan.compute).type(ref.value))).hex().upper()}"
+            return written_out(ref, self.plan.compute)
         if not isinstance(ref, Value):
             return f"%s{ref.index}"
         made = self.plan.phase_of(ref.index)
@@ -269,7 +192,7 @@ class Code:
     def load(self, index: int, phase: int, access: str) -> list[str]:
         """Load a number of a plane from ``%e`` with its index and the phase's number."""
         plane, stored = self.plan.planes[index], self.stored(index)
-        load = f"load {stored}, ptr %e{index}.{phase}, align {_BYTES[stored]}{access}"
+        load = f"load {stored}, ptr %e{index}.{phase}, align {BYTES[stored]}{access}"
         if stored == self._real:
             return [f"%v{index} = {load}"]
         if plane.kind == "int":
@@ -288,12 +211,12 @@ class Code:
                 cut = f"trunc i32 {value}" if kind == "int" else f"fptrunc {self._real} {value}"
                 lines.append(f"%r{index} = {cut} to {stored}")
                 value = f"%r{index}"
-            lines.append(f"store {stored} {value}, ptr %e{index}.{phase}, align {_BYTES[stored]}{access}")
+            lines.append(f"store {stored} {value}, ptr %e{index}.{phase}, align {BYTES[stored]}{access}")
         return lines
 
     def stored(self, index: int) -> str:
         """Return the type of a plane's items."""
-        return _IR_TYPE[self.plan.planes[index].dtype]
+        return ir_type(self.plan.planes[index].dtype)
 
     def _touched(self, phase: int | None = None) -> list[int]:
         """Return the planes that are loaded or stored, in one phase or in any."""

@@ -11,8 +11,9 @@ from steprule.compile.prelude import Parts, Prelude, split
 from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
 from steprule.language.matrices import View
+from steprule.language.node import Stage
 from steprule.language.ops import OPS, Kind
-from steprule.language.sums import ALL, BLOCK, LANES, SIZE, SIZES
+from steprule.language.sums import ALL, BLOCK, HOISTED, LANES, SIZE, SIZES
 
 __all__ = [
     "BLOCK",
@@ -152,6 +153,7 @@ class Vectors:
         hoisted: what the plan's scratch planes hold, in their order.
         slots: the new values of slots, by the place of their plane.
         totals: what is summed over the tensor, and whether it is squared.
+        stages: of each value, what it is a number of.
     """
 
     inputs: tuple[str, ...]
@@ -159,6 +161,17 @@ class Vectors:
     hoisted: tuple[Ref, ...] = ()
     slots: tuple[tuple[int, Ref], ...] = ()
     totals: tuple[tuple[Ref, bool], ...] = ()
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def computed(self) -> list[int]:
+        """Which of what is hoisted is computed: the rest is what a plan before has hoisted, under the same name."""
+        before = [Value(index) for index, name in enumerate(self.inputs) if name.startswith(HOISTED)]
+        return [number for number, ref in enumerate(self.hoisted) if ref not in before]
+
+    def stage_of(self, ref: Ref) -> Stage:
+        """Return what a reference is to a number of."""
+        return self.stages[ref.index] if isinstance(ref, Value) else "host"
 
 
 @dataclass(frozen=True)
@@ -211,6 +224,12 @@ class Plan:
     def kept_planes(self) -> tuple[Plane, ...]:
         """The planes that are a parameter's, its gradient's, or kept between steps."""
         return self.planes[: len(self.planes) - self.scratch]
+
+    @property
+    def launches_before(self) -> int:
+        """How many launches come before that of its elements: passes, and what they have of rows and columns."""
+        plans = (*self.before, self)
+        return len(self.before) + sum(bool(plan.vectors and plan.vectors.computed) for plan in plans)
 
     @property
     def width(self) -> int:

@@ -72,6 +72,7 @@ def make_vectors(
         tuple(map(of, hoisted)),
         tuple((place, of(node)) for place, node in slots),
         tuple((of(node), is_squared) for node, is_squared in totals),
+        tuple(node.stage for node in values),
     )
 
 

@@ -101,7 +101,11 @@ class Table(Protocol):
 
 
 class Backend(Loader, Protocol):
-    """What steps rows."""
+    """What steps rows.
+
+    One that computes numbers of rows and columns itself also has ``vectors(rows, kernels, scalars, places)``, as
+    ``launch.vectors.vector_groups`` computes them by NumPy for all others.
+    """
 
     def table(self, items: Sequence[Bound], commit: Commit | None) -> Table:
         """Return the rows of one pass, laid out. Changes nothing.

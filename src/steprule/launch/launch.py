@@ -65,7 +65,8 @@ class Launch(Recipe[Pass]):
 
     def _pass(self, which: PassKey, places: Sequence[int]) -> Pass:
         rows = [self.rows[place] for place in places]
-        is_per_row = self._plans_of(kind_of(which)).are_per_tensor
+        plans = self._plans_of(kind_of(which))
+        is_per_row = plans.are_per_tensor if isinstance(which, str) else plans.have_late_scalars(which[1])
         return Pass(which, rows, self.groups, self._written if which == "step" else None, is_per_row=is_per_row)
 
     def _plans_of(self, kind: PassKind) -> Plans:
@@ -167,8 +168,10 @@ class Launch(Recipe[Pass]):
         own.table.prepare(self._team())
         own.table.run()
         lines = own.table.sums()
-        pairs = [pair for group in own.vectors for pair in zip(group.places, group.totals, strict=True) if pair[1]]
-        more = dict(pairs)
+        more: dict[int, Sequence[float]] = {}
+        for group in own.vectors:
+            if totals := group.totals:
+                more.update(zip(group.places, totals, strict=True))
         return [[*line, *more.get(place, ())] for place, line in enumerate(lines)] if more else lines
 
     def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
@@ -179,7 +182,7 @@ class Launch(Recipe[Pass]):
         plans = self._plans[kind]
         sizes = Sizes(self.rows, self._step.members) if self._is_sliced else self._sizes
         totals = Totals(self.groups, sizes, self._guards.share, counts=plans.ask_for_all)
-        known: Known = {}
+        known, team = Known(), self._team()
         passes = self._sums[kind]
         for number, before in enumerate(plans.before):
             if number >= len(passes):  # of groups without rows
@@ -188,13 +191,13 @@ class Launch(Recipe[Pass]):
             own, _ = passes[number]
             self._fill(own, before, factor, totals)
             for vectors in own.vectors:
-                vectors.compute(known)
+                vectors.compute(known, team)
             totals.add(before, own.members, self._summed(own))
             for vectors in own.vectors:
                 vectors.finish(known)
         evaluated, rows = self._fill(last, plans.last, factor, totals)
         for vectors in last.vectors:
-            vectors.compute(known)
+            vectors.compute(known, team)
         if plans.wait:
             self._finish = functools.partial(self._add_own_sums, last, plans.last, totals, evaluated, rows)
         return evaluated

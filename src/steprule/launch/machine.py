@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule import runtime
-from steprule.backends import llvm
+from steprule.backends import llvm, llvm_vectors
 from steprule.compile import Plan
+from steprule.engine import Kernel
 from steprule.errors import TargetError
 from steprule.launch.backend import Bound, Lines, Table
+from steprule.launch.machine_vectors import MachineVectors, can_be_taken
+from steprule.launch.row import Row
 from steprule.launch.slices import Slices, parts_in
 from steprule.launch.strided import strided_step
 from steprule.launch.sums import Blocks, block_of, blocks_of, units_of
+from steprule.launch.vectors import Vectors, vector_groups
 from steprule.runtime.addresses import address
 from steprule.runtime.commit import Commit
 from steprule.runtime.driver import SLICED_ADDRESSES
@@ -41,17 +45,30 @@ class MachineCodeBackend:
             TargetError: on processors that lack what the plan needs.
         """
         # Imported late: describing a rule or drawing its formula needs no compiler.
-        from steprule.runtime.jit import MachineCode, has_half
+        from steprule.runtime.jit import MachineCode, has_half, wide_vectors
 
         if any(plane.dtype == "float16" for plane in plan.planes) and not has_half():
             raise TargetError("this processor has no float16 conversions; use float32, or backend='numpy'")
-        return MachineCode(llvm.emit(plan), "kernel")
+        return MachineCode(llvm.emit(plan, wide_vectors()), "kernel", llvm_vectors.functions(plan))
 
     def table(self, items: Sequence[Bound], commit: Commit | None) -> Table:
         """Return the rows of one pass."""
         if all(_is_in_place(item) and not item.row.is_apart for item in items):
             return DirectTable(items, commit)
         return MixedTable(items)
+
+    def vectors(
+        self,
+        rows: Sequence[Row],
+        kernels: Sequence[Kernel],
+        scalars: Sequence[NDArray[np.float64]],
+        places: Sequence[int],
+    ) -> list[Vectors]:
+        """Return what computes numbers of rows and columns: machine code but of slots with gaps."""
+        own = [place for place in places if can_be_taken(rows[place], kernels[place])]
+        others = sorted({*places} - {*own})
+        found: list[Vectors] = [*vector_groups(rows, kernels, scalars, others)]
+        return [MachineVectors(rows, kernels, scalars, own), *found] if own else found
 
 
 MACHINE = MachineCodeBackend()
@@ -84,7 +101,9 @@ class DirectTable:
         most = max(map(len, lines), default=0)
         width = max([most, *(_at(item.kernel.plan, "sums") + 1 for item in items), 2])
         counts = [n for n, _ in units]
-        self._launch = launch = runtime.Table(counts, width, [unit for _, unit in units], multiple, commit)
+        backwards = any(item.kernel.plan.launches_before % 2 for item in items)
+        sizes = counts, width, [unit for _, unit in units], multiple
+        self._launch = launch = runtime.Table(*sizes, commit, backwards=backwards)
         self._waverers = [place for place, item in enumerate(items) if item.row.group.wavers]
         self._groups = [items[place].row.group for place in self._waverers]
         self.run: Callable[[], None] = launch.run

@@ -9,13 +9,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.engine import Loader, PassKey
+from steprule.engine import Kernel, Loader, PassKey
 from steprule.launch.backend import Backend, Bound, Lines, Table
 from steprule.launch.machine import MACHINE
 from steprule.launch.referee import REFEREE
 from steprule.launch.row import Row, ScalarGroup
 from steprule.launch.sums import crosses_rows
-from steprule.launch.vectors import vector_groups
+from steprule.launch.vectors import Vectors, vector_groups
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
@@ -69,7 +69,7 @@ class Pass:
         backends = list(map(_backend_of, rows))
         kernels = [row.kernel_of(which, backend) for row, backend in zip(rows, backends, strict=True)]
         own = [lines[line_of[place]] for place in range(len(rows))]
-        self.vectors = vector_groups(rows, kernels, own)
+        self.vectors = _vectors(rows, backends, kernels, own)
         of_rows = {
             place: own for group in self.vectors for place, own in zip(group.places, group.of_rows(), strict=True)
         }
@@ -84,6 +84,21 @@ class Pass:
         """Let the kernels read these scalars, one line per group."""
         for own, line in zip(self._lines, lines, strict=True):
             own[: len(line)] = line
+
+
+def _vectors(
+    rows: Sequence[Row], backends: Sequence[Loader], kernels: Sequence[Kernel], scalars: Sequence[NDArray[np.float64]]
+) -> list[Vectors]:
+    """Return what computes the numbers of rows and columns, where a backend has nothing of its own for it in NumPy."""
+    by_backend: dict[Loader, list[int]] = {}
+    for place, (backend, kernel) in enumerate(zip(backends, kernels, strict=True)):
+        if kernel.plan.view is not None:
+            by_backend.setdefault(backend, []).append(place)
+    return [
+        group
+        for backend, places in by_backend.items()
+        for group in getattr(backend, "vectors", vector_groups)(rows, kernels, scalars, places)
+    ]
 
 
 def _bytes(line: NDArray[np.float64]) -> memoryview:

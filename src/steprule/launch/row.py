@@ -121,6 +121,7 @@ class Row:
             is direct at some steps alone.
         is_direct: whether the memories are dense and element i of one is element i of all, so that a kernel takes them
             in place; an unaligned gradient is copied first.
+        scratch: memory that the passes of a step have in common, by what it is for.
     """
 
     place: int
@@ -135,6 +136,7 @@ class Row:
     touched: Touched | None = None
     is_apart: bool = field(init=False, default=False)
     is_direct: bool = field(init=False)
+    scratch: dict[Any, NDArray[Any]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kernel = self.kernel_of("step")

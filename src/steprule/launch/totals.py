@@ -50,6 +50,10 @@ class Plans:
         self.wait = any(plan.totals for plan in self.last)
         self.see_matrices = any(plan.view is not None for plan in self.last)
 
+    def have_late_scalars(self, number: int) -> bool:
+        """Whether a pass before the last has other scalars for each tensor."""
+        return any(plan is not None and plan.parts.late is not None for plan in self.before[number])
+
 
 class Sizes:
     """How many elements are stepped of each row.

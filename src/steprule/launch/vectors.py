@@ -8,7 +8,8 @@ leaves its partial sums there. What slots become is written with the step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,20 @@ from steprule.engine import Kernel
 from steprule.language.matrices import columns_added, finished, matrix_shape, rows_added, tiles_of
 from steprule.launch.memory import Memory, array_memory
 from steprule.launch.row import Row
+from steprule.runtime import Team
 
-__all__ = ["Known", "RowVectors", "VectorGroup", "vector_groups"]
+__all__ = ["Known", "RowVectors", "VectorGroup", "Vectors", "vector_groups"]
 
-Known = dict[Any, dict[str, NDArray[Any]]]
-"""What passes have found of rows and columns so far in a step, by the ``key`` of groups and by name."""
+
+@dataclass
+class Known:
+    """What passes have found of rows and columns so far in a step.
+
+    Attributes:
+        numbers: what NumPy has computed, by the ``key`` of groups and by name.
+    """
+
+    numbers: dict[Any, dict[str, NDArray[Any]]] = field(default_factory=dict)
 
 
 class RowVectors(NamedTuple):
@@ -45,6 +55,40 @@ class RowVectors(NamedTuple):
         return [array_memory(plane) for plane in self.planes]
 
 
+class Vectors(Protocol):
+    """What computes the numbers of rows and columns in one pass, of some parameters.
+
+    Attributes:
+        places: those of the parameters in the pass.
+    """
+
+    places: Sequence[int]
+
+    @property
+    def totals(self) -> Sequence[Sequence[float]]:
+        """Sums over each tensor that are none of elements: one line a parameter; none where there are no such sums."""
+        ...
+
+    def of_rows(self) -> list[RowVectors]:
+        """Return what there is of each parameter."""
+        ...
+
+    def compute(self, found: Known, team: Team) -> None:
+        """Compute what kernels read, given the scalars and what passes before have found. No slot is written.
+
+        It may fail, and ``write`` may not. This team at most takes part in both.
+        """
+        ...
+
+    def finish(self, found: Known) -> None:
+        """Add the sums that kernels have taken to what is known."""
+        ...
+
+    def write(self) -> None:
+        """Let the slots be what was computed, but of parameters that rest. It does not fail."""
+        ...
+
+
 class VectorGroup:
     """The numbers of rows and columns in one pass, of parameters of one shape and one kernel.
 
@@ -57,7 +101,7 @@ class VectorGroup:
     Attributes:
         key: what tells them from others in every pass of a step.
         places: see above.
-        totals: sums over each tensor that are none of elements: one line a parameter.
+        totals: sums over each tensor that are none of elements: one line a parameter, or none.
     """
 
     def __init__(
@@ -81,7 +125,7 @@ class VectorGroup:
         self._row_sums = np.zeros((stack * height, across, len(plan.row_sums)))
         self._column_sums = np.zeros((down * len(rows), len(plan.column_sums), width))
         self._new: list[tuple[int, NDArray[Any]]] = []
-        self.totals: list[list[float]] = [[] for _ in rows]
+        self.totals: list[list[float]] = []
 
     def of_rows(self) -> list[RowVectors]:
         """Return what there is of each parameter."""
@@ -93,9 +137,9 @@ class VectorGroup:
             for index in range(count)
         ]
 
-    def compute(self, found: Known) -> None:
+    def compute(self, found: Known, team: Team) -> None:
         """Compute what the kernel reads, given the scalars and what passes before have found. No slot is written."""
-        own, known = self._own, found.setdefault(self.key, {})
+        own, known = self._own, found.numbers.setdefault(self.key, {})
         if not (own.hoisted or own.slots or own.totals):
             return
         values = [known[name] if name in known else self._kept(name) for name in own.inputs]
@@ -109,7 +153,7 @@ class VectorGroup:
             known[name] = plane
         self.totals = [
             [0.0] * len(totals) if row.group.rests else [own[index] for own in totals]
-            for index, row in enumerate(self._rows)
+            for index, row in enumerate(self._rows if totals else ())
         ]
         self._new = []
         for (place, _), value in zip(own.slots, slots, strict=True):
@@ -118,7 +162,7 @@ class VectorGroup:
 
     def finish(self, found: Known) -> None:
         """Add the sums that the kernel has taken to what is known, in the type of the arithmetic."""
-        plan, (_, height, width), known = self._kernel.plan, self._shape, found[self.key]
+        plan, (_, height, width), known = self._kernel.plan, self._shape, found.numbers[self.key]
         for number, own in enumerate(plan.row_sums):
             sums = rows_added(self._row_sums[:, :, number], self._batch, height)
             known[own.name] = self._rounded(finished(own.word, sums, width))
@@ -147,16 +191,18 @@ class VectorGroup:
 
 
 def vector_groups(
-    rows: Sequence[Row], kernels: Sequence[Kernel], scalars: Sequence[NDArray[np.float64]]
+    rows: Sequence[Row],
+    kernels: Sequence[Kernel],
+    scalars: Sequence[NDArray[np.float64]],
+    places: Sequence[int],
 ) -> list[VectorGroup]:
-    """Return the groups of the rows of a pass that are seen as matrices."""
-    places: dict[Any, list[int]] = {}
-    for place, (row, kernel) in enumerate(zip(rows, kernels, strict=True)):
-        if kernel.plan.view is not None:
-            places.setdefault(_key(row), []).append(place)
+    """Return the groups of the rows of a pass that are seen as matrices, which are at these places."""
+    groups: dict[Any, list[int]] = {}
+    for place in places:
+        groups.setdefault(_key(rows[place]), []).append(place)
     return [
         VectorGroup([rows[place] for place in own], kernels[own[0]], [scalars[place] for place in own], own)
-        for own in places.values()
+        for own in groups.values()
     ]
 
 

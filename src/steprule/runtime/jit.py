@@ -10,7 +10,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -19,7 +19,7 @@ from steprule.errors import TargetError
 from steprule.runtime.executable import check_executable
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["MachineCode", "assembly", "build", "has_half"]
+__all__ = ["MachineCode", "assembly", "build", "has_half", "wide_vectors"]
 
 # LLVM compiles for one thread at a time. A finalizer may compile where its own thread does: it comes between calls of
 # LLVM, never within one, and has a module of its own.
@@ -104,6 +104,17 @@ def has_half() -> bool:
     return bool(features.get("f16c", False)) or platform.machine().lower() in ("aarch64", "arm64")
 
 
+@functools.cache
+def wide_vectors() -> int | None:
+    """Return how many float32 a vector holds, where that is 16 and there are as many registers as loops with sums take.
+
+    They take four for 16 float32 and their float64. With half as many registers (AVX2) they would go to memory.
+    """
+    with uninterrupted(), _lock:
+        features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f", False) else None
+
+
 class MachineCode:
     """A function compiled for this machine, which stays in memory for as long as this object does.
 
@@ -112,17 +123,20 @@ class MachineCode:
     Args:
         text: LLVM IR.
         name: of the function.
+        more: further functions of the text.
 
     Attributes:
         address: where the function is.
+        more: where the further ones are, by name.
     """
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, more: Sequence[str] = ()) -> None:
         with uninterrupted(), _lock:
             # Constants and types belong to a context, so the common one of all modules would grow with each.
             context = llvm.create_context()
             engine = _engine(text, context)
             self.address: int = engine.get_function_address(name)
+            self.more: dict[str, int] = {other: engine.get_function_address(other) for other in more}
             # At the interpreter's exit nothing is freed: another thread may be inside.
             weakref.finalize(self, _free, engine, context).atexit = False
             _free_dropped()

@@ -56,6 +56,7 @@ class Table:
         units: the elements that each row's kernel counts as one.
         multiple: what is counted of a row starts a chunk at multiples of this alone.
         commit: what a launch writes when all its chunks are done.
+        backwards: whether the last chunk is taken first: after a pass that has ended there, caches still have it.
 
     Attributes:
         addresses: the address columns, to be written by the owner.
@@ -68,6 +69,8 @@ class Table:
         units: Sequence[int] | None = None,
         multiple: Sequence[int] | None = None,
         commit: Commit | None = None,
+        *,
+        backwards: bool = False,
     ) -> None:
         self._commit = commit
         self._rows = np.zeros((len(sizes), 2 + width), np.int64)
@@ -80,7 +83,8 @@ class Table:
         self._job: NDArray[np.int64] = np.zeros(offsets.JOB_WORDS, np.int64)
         self._words = memoryview(self._job.data)
         self._address = address(self._job)
-        self._chunks = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes))
+        chunks = _cut(sizes, units, CHUNK or _chunk(elements), multiple or [1] * len(sizes))
+        self._chunks = np.ascontiguousarray(chunks[::-1]) if backwards else chunks
         self._alone: Callable[[], None]
         self._may_be_short = self._is_short = False
         self._fill_job()
