@@ -11,7 +11,7 @@ from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["bytes_moved", "check_known", "described", "over_all", "passes"]
+__all__ = ["bytes_moved", "check_known", "check_order", "described", "over_all", "passes"]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:
@@ -39,6 +39,15 @@ def check_known(plan: Plan, target: str, *, sees_matrices: bool = False) -> None
     """
     if plan.view is not None and not sees_matrices:
         raise TargetError(f"{plan.title}: rows and columns of tensors are not written for {target} yet")
+    check_order(plan, target)
+
+
+def check_order(plan: Plan, target: str) -> None:
+    """Refuse a plan that sums what its prelude takes, for a target whose preludes are computed before all else.
+
+    Raises:
+        TargetError: for such a plan.
+    """
     if not set(plan.totals).isdisjoint(plan.prelude.arguments):
         raise TargetError(
             f"{plan.title}: {target} computes the numbers of a step before it, and this plan sums {plan.totals[0]} "

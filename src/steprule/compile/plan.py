@@ -70,7 +70,8 @@ def make_plan(
         of_elements = {name: node for name, node in summed.items() if node.stage not in VECTOR or name in read}
         totals = [(node, name in lower.squared) for name, node in summed.items() if name not in of_elements]
         roots = {**stored, **of_elements}
-        known = {node: name for node, (name, _) in names.items()}
+        # What plans before have hoisted of a matrix is a plane of rows, which no number of columns may be met by.
+        known = {node: name for node, (name, _) in names.items() if node.stage != "matrix"}
         hoisted = hoisted_in(roots.values(), names)
         own = (*planes, *scratch_planes((names[node] for node in hoisted), compute))
         sections = _sections(lower, decoded, computed, stored, summed)
