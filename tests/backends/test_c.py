@@ -21,7 +21,7 @@ from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.language.matrices import matrix_shape
-from steprule.language.sums import rounded_once
+from steprule.language.sums import ALL_SIZE, rounded_once
 from steprule.rules import load
 from tests import ROOT
 from tests.backends.emitted import MATRIX, STEPS, recorded
@@ -67,21 +67,36 @@ class Steps:
         return {name: cell.value for name, cell in self._slots.items()}
 
     def step(self, t: int, values: dict[str, Any], shape: tuple[int, ...], seed: int, tensor: int) -> None:
-        recipe = self._recipe
-        arguments: list[Any] = [ctypes.c_size_t(size) for size in sizes_of(recipe, shape)]
-        arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in recipe.kept_planes]
-        memory = memory_of(recipe, shape)
-        arguments += [ctypes.c_void_p(array.ctypes.data) for array in memory]
-        arguments += [ctypes.c_uint64(seed), ctypes.c_uint64(tensor)] if recipe.inputs else []
-        late = {*recipe.late_arguments} - {*recipe.prelude.scalar_slots}
-        names = [name for name in recipe.prelude.arguments if name not in late]
-        for name in [*names, *(["t"] if recipe.inputs and "t" not in names else [])]:
-            is_slot = name in self._slots
-            number = t if name == "t" else values.get(name)
-            arguments.append(ctypes.byref(self._slots[name]) if is_slot else ctypes.c_double(float(number or 0.0)))
-        self._function(*arguments)
+        memory = memory_of(self._recipe, shape)
+        self.call(self._function, self._recipe, memory, t, values, shape, seed, tensor)
         for array in memory:
             assert (array[-BESIDE:] == FILL).all(), "written behind the memory that the head asks for"
+
+    def call(
+        self,
+        function: Any,
+        recipe: Plan,
+        memory: list[Array],
+        t: int,
+        values: dict[str, Any],
+        shape: tuple[int, ...],
+        seed: int = 0,
+        tensor: int = 0,
+    ) -> None:
+        """Call the function of all passes, or that of one."""
+        arguments: list[Any] = [ctypes.c_size_t(size) for size in sizes_of(recipe, shape)]
+        arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in recipe.kept_planes]
+        arguments += [ctypes.c_void_p(array.ctypes.data) for array in memory]
+        if ALL_SIZE in recipe.prelude.arguments:
+            arguments.append(ctypes.c_double(max(1, self.planes[recipe.planes[0].name].size)))
+        arguments += [ctypes.c_uint64(seed), ctypes.c_uint64(tensor)] if recipe.inputs else []
+        late = {*recipe.late_arguments, ALL_SIZE} - {*self._slots}
+        names = [name for name in recipe.prelude.arguments if name not in late]
+        for name in [*names, *(["t"] if recipe.inputs and "t" not in names else [])]:
+            number = self._slots[name].value if name in self._slots else t if name == "t" else values.get(name)
+            is_written = name in recipe.prelude.scalar_slots
+            arguments.append(ctypes.byref(self._slots[name]) if is_written else ctypes.c_double(float(number or 0.0)))
+        function(*arguments)
 
 
 def sizes_of(recipe: Plan, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import pytest
 
 import steprule as sr
 from steprule.backends import c, javascript
-from steprule.backends.passes import over_all
+from steprule.backends.passes import over_all, passes
 from steprule.compile import BLOCK
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
@@ -23,8 +23,8 @@ from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
 from tests.backends.emitted import STEPS, Case, record
-from tests.backends.test_c import FLAGS, Steps, compiled
-from tests.backends.test_javascript import job, node, planes_of, run_jobs
+from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
+from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
 from tests.cases import CASES, variants
 from tests.launch.row_rules import ALONE, RULES
 
@@ -62,6 +62,13 @@ def _id(case: Case) -> str:
 
 
 MATRIX = {_id(case): case for case in _cases()}
+_OF_ALL = [
+    Case(RULES["mixed"], (("odd", odd),), Storage(FORMATS[kind]), shape)
+    for odd, kind in ((False, "float32"), (True, "float64"))
+    for shape in ((300, 20), (4, 33, 5), (70,), (), (3, 0))
+]
+ALL = {_id(case): case for case in _OF_ALL}
+"""Of a rule with sums over all, beside every other word."""
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +100,38 @@ def test_c_has_the_referees_bits(library: ctypes.CDLL, name: str) -> None:
         expected.check(t - 1, planes, steps.slots, name)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_passes_in_c_one_by_one(name: str, tmp_path: Path) -> None:
+    """Where sums are over all tensors; of one alone they are those over the tensor."""
+    case = ALL[name]
+    expected, recipe, text = record(case, name), case.plan, c.emit(case.plan, "own")
+    assert over_all(recipe)
+    library = ctypes.CDLL(str(compiled(tmp_path, {"own": text}, "-std=c99", *FLAGS)))
+    planes = {key: array.copy() for key, array in expected.start.items()}
+    steps = Steps(None, recipe, planes, expected.scalars)
+    for t in range(1, STEPS + 1):
+        planes[case.rule.gradient][...] = expected.gradients[t - 1]
+        memory = memory_of(recipe, case.shape)
+        for which, one in passes(recipe).items():
+            steps.call(getattr(library, f"own_{which}"), one, memory, t, case.values, case.shape)
+        expected.check(t - 1, planes, steps.slots, name)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All cases, run by one process of Node."""
     folder = tmp_path_factory.mktemp("javascript")
     jobs = [
         job(name, case, record(case, name), folder / f"{number}.mjs")
-        for number, (name, case) in enumerate(MATRIX.items())
+        for number, (name, case) in enumerate([*MATRIX.items(), *ALL.items()])
     ]
     return run_jobs(folder, jobs)
 
 
-@pytest.mark.parametrize("name", MATRIX)
+@pytest.mark.parametrize("name", [*MATRIX, *ALL])
 def test_javascript_has_the_referees_bits(results: dict[str, Any], name: str) -> None:
-    case = MATRIX[name]
+    case = {**MATRIX, **ALL}[name]
     expected = record(case, name)
     for step, found in enumerate(results[name]):
-        expected.check(step, planes_of(case, found), found["slots"], name)
+        expected.check(step, planes_of(case, found), slots_of(found), name)
     assert len(results[name]) == STEPS
