@@ -21,7 +21,7 @@ from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.language.matrices import matrix_shape
-from steprule.language.sums import ALL_SIZE, rounded_once
+from steprule.language.sums import ALL_SIZE, NDIM, rounded_once
 from steprule.rules import load
 from tests import ROOT
 from tests.backends.emitted import MATRIX, STEPS, recorded
@@ -84,7 +84,8 @@ class Steps:
         tensor: int = 0,
     ) -> None:
         """Call the function of all passes, or that of one."""
-        arguments: list[Any] = [ctypes.c_size_t(size) for size in sizes_of(recipe, shape)]
+        axes = [len(shape)] if any(NDIM in one.prelude.arguments for one in (*recipe.before, recipe)) else []
+        arguments: list[Any] = [ctypes.c_size_t(size) for size in (*sizes_of(recipe, shape), *axes)]
         arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in recipe.kept_planes]
         arguments += [ctypes.c_void_p(array.ctypes.data) for array in memory]
         if ALL_SIZE in recipe.prelude.arguments:

@@ -22,7 +22,7 @@ from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage, keys, stream
 from steprule.language.matrices import matrix_shape
-from steprule.language.sums import SIZES, rounded_once
+from steprule.language.sums import ALL_COLUMNS, ALL_ROWS, IN_COLUMN, IN_ROW, NDIM, rounded_once
 from steprule.rules import CATALOGUE
 from tests.backends.emitted import MATRIX, STEPS, Case, Recorded, recorded
 from tests.backends.exact_sums import HARD
@@ -114,8 +114,8 @@ def _pass(part: javascript.Part, case: Case) -> dict[str, Any]:
 def _counts(case: Case) -> dict[str, int]:
     """Return what preludes take of a tensor that is seen as matrices."""
     batch, rows, columns = matrix_shape(case.shape, case.rule.view or "first")
-    sizes = zip(SIZES[1:], (columns, rows, batch * rows, batch * columns), strict=True)
-    return {name: max(1, size) for name, size in sizes}
+    sizes = {IN_ROW: columns, IN_COLUMN: rows, ALL_ROWS: batch * rows, ALL_COLUMNS: batch * columns}
+    return {**{name: max(1, size) for name, size in sizes.items()}, NDIM: len(case.shape)}
 
 
 @pytest.fixture(scope="module")

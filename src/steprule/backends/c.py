@@ -17,13 +17,13 @@ from steprule.backends.c_helpers import HELPERS
 from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
 from steprule.backends.loops import COMMON, Dialect, Writer, indented
-from steprule.backends.loops_matrices import VECTORS, doubles_per_column, vectors_of, writer
+from steprule.backends.loops_matrices import VECTORS, asks_for_axes, doubles_per_column, vectors_of, writer
 from steprule.backends.loops_sums import SUMS, Phrases
 from steprule.backends.passes import check_order, over_all, passes
 from steprule.compile import LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
-from steprule.language.sums import ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW
+from steprule.language.sums import ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, NDIM
 
 __all__ = ["emit"]
 
@@ -112,7 +112,7 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     """Return the text of a function that steps by a plan, called ``l2_adam`` for the name ``l2(adam)``.
 
     It takes ``n`` (in a plan with groups ``rows`` and ``length``; in one that sees matrices ``rows`` and ``columns``,
-    and before these ``matrices`` where a tensor may be several), a pointer for each plane in the plan's order, one
+    before these ``matrices`` where a tensor may be several, and ``ndim`` where the rule asks for it), a pointer for each plane in the plan's order, one
     for sums in a plan that sums and for ``vectors`` in one that keeps numbers of rows and columns for its passes, where
     random bits are drawn ``seed`` and ``tensor`` (the number of the array), the hyperparameters and t as double, and a
     pointer for each scalar slot.
@@ -185,7 +185,7 @@ def _late(plan: Plan) -> dict[str, str]:
         many = {"first": "{}", "last": "matrices * {}"}[plan.view]
         sizes |= {**both, ALL_ROWS: many.format("rows"), ALL_COLUMNS: many.format("columns")}
     counted = {name: f"(double)({size} > 0 ? {size} : 1)" for name, size in sizes.items()}
-    return {**own, **counted, ALL_SIZE: "all_size"}
+    return {**own, **counted, NDIM: "(double)ndim", ALL_SIZE: "all_size"}
 
 
 def _sizes(plan: Plan) -> tuple[str, ...]:
@@ -240,7 +240,8 @@ def _wrapped(text: str) -> str:
 def _arguments(plan: Plan, body: Writer, names: Mapping[str, str]) -> _Arguments:
     vectors = plan.vectors.slots if plan.vectors else ()
     stored = {store.plane for store in plan.stores} | {place for place, _ in vectors}
-    found = {f"{_OWN}{size}": ("size_t ", size) for size in _sizes(plan)}
+    sizes = [*_sizes(plan), *(["ndim"] if asks_for_axes(plan) else [])]
+    found = {f"{_OWN}{size}": ("size_t ", size) for size in sizes}
     for index, (plane, array) in enumerate(zip(plan.kept_planes, body.arrays, strict=False)):
         found[plane.name] = f"{'' if index in stored else 'const '}{_TYPES[plane.dtype]} *", array
     if doubles_per_column(plan) or any(one.width for one in passes(plan).values()):

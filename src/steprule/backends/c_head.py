@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
-from steprule.backends.loops_matrices import VECTORS, doubles_per_column, times, vectors_of
+from steprule.backends.loops_matrices import VECTORS, asks_for_axes, doubles_per_column, times, vectors_of
 from steprule.backends.loops_sums import SUMS
 from steprule.backends.passes import over_all, passes
 from steprule.compile import ENCODED, Plan
@@ -141,6 +141,7 @@ def _of_matrices(plan: Plan) -> list[str]:
     if plan.view is None:
         return []
     said = ["A vector is one row, a number one row of one column."]
+    said += ["ndim: the number of axes of the array: 0, 1, 2, ..."] if asks_for_axes(plan) else []
     for over in ("row", "column"):
         names = [plane.name for plane in plan.kept_planes if plane.per == over]
         said += [f"{' and '.join(names)}: a number for each {over}."] if names else []

@@ -23,13 +23,13 @@ from steprule.compile import ENCODED, LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
 from steprule.language.node import Node
-from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, TOTAL
+from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, NDIM, TOTAL
 from steprule.language.walk import symbols_in
 
-__all__ = ["LATE", "Part", "arguments", "emit", "function", "functions", "helpers", "parts"]
+__all__ = ["LATE", "Part", "arguments", "behind", "emit", "function", "functions", "helpers", "parts"]
 
 _COUNTS = {IN_ROW: "row_size", IN_COLUMN: "column_size", ALL_ROWS: "row_count", ALL_COLUMNS: "column_count"}
-LATE = {TOTAL: SUMS, SIZE: "size", **_COUNTS, ALL_SIZE: "all_size"}
+LATE = {TOTAL: SUMS, SIZE: "size", **_COUNTS, NDIM: "ndim", ALL_SIZE: "all_size"}
 """What preludes take of arrays, behind all else: sums over their elements, and how many of what there are."""
 
 _SPELLING = Spelling(
@@ -178,13 +178,13 @@ def _how(plan: Plan) -> list[str]:
     if plan.view is None and taken.isdisjoint(LATE):
         return []
     lines = [f"A step of an array{_sizes_said(plan)}:"]
-    lines += [f"    const {SUMS} = [];"] if plan.before else []
+    lines += [f"    const {SUMS} = [];"] if any(one.width for one in plan.before) else []
     lines += [f"    const {VECTORS} = {{}};"] if vectors_of(plan) else []
     for one, prelude, kernel in parts(plan):
         given = ", ".join(LATE.get(name, name) for name in arguments(one))
         arrays = ", ".join(plane.name.replace(".", "_") for plane in one.kept_planes)
-        rest = [name.partition(" = ")[0] for name in _rest(one)]
-        lines.append(f"    {kernel}({', '.join([arrays, f'{prelude}({given})', *rest])});")
+        row = f"{prelude}({given})"
+        lines.append(f"    {kernel}({', '.join([arrays, row, *behind(one)])});")
     totals = [name for before in plan.before for name in before.totals]
     for place in (place for place, name in enumerate(totals) if name.startswith(ALL)):
         lines.append(f"{SUMS}[{place}] is over all arrays: put rounded_once([...]) of theirs there before it is read.")
@@ -201,7 +201,8 @@ def _sizes_said(plan: Plan) -> str:
     known = {SIZE: "elements", IN_ROW: "elements of a row", IN_COLUMN: "elements of a column", ALL_ROWS: "rows",
              ALL_COLUMNS: "columns"}  # fmt: skip
     counts = [f"{LATE[name]} the number of {words}" for name, words in known.items() if name in taken]
-    return "; ".join([said, *([f"{', '.join(counts)}, at least 1"] if counts else [])])
+    axes = ["ndim is the number of axes"] if NDIM in taken else []
+    return "; ".join([said, *([f"{', '.join(counts)}, at least 1"] if counts else []), *axes])
 
 
 def functions(plan: Plan, checks: bool = False) -> str:
@@ -256,8 +257,13 @@ def _functions(part: Part, checks: bool) -> str:
     return "\n".join([host, f"function {kernel}({', '.join(takes)}) {{", *indented(lines), "}", ""])
 
 
+def behind(plan: Plan) -> list[str]:
+    """Return what a kernel takes behind the row, by name."""
+    return [name.partition(" = ")[0] for name in _rest(plan)]
+
+
 def _rest(plan: Plan) -> list[str]:
-    """Return what a kernel takes behind the row."""
+    """Return what is taken behind the row, with defaults."""
     takes = [SUMS] if plan.width else []
     takes += [VECTORS] if vectors_of(plan) else []
     takes += ["keys", "origin = [0, 0]"] if plan.inputs else []

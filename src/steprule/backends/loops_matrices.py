@@ -15,14 +15,14 @@ from steprule.backends.passes import passes
 from steprule.compile import BLOCK, LANES, Const, Instruction, Plan, Ref, Scalar, Sum, Value, Vectors, distinct
 from steprule.language.matrices import ROWS, Along
 from steprule.language.ops import OPS
-from steprule.language.sums import COLUMN, HOISTED, ROW
+from steprule.language.sums import NDIM
 
-__all__ = ["VECTORS", "MatrixWriter", "doubles_per_column", "times", "vectors_of", "writer"]
+__all__ = ["VECTORS", "MatrixWriter", "asks_for_axes", "doubles_per_column", "times", "vectors_of", "writer"]
 
 VECTORS = "vectors"
 """What the arrays of numbers of rows and columns are called together."""
 _OURS = (
-    *("matrices", "matrix", "columns", "column", "strip", "block", "top", "left", "height", "width", "line"),
+    *("matrices", "matrix", "columns", "column", "strip", "block", "top", "left", "height", "width", "line", "ndim"),
     VECTORS,
 )
 
@@ -48,6 +48,11 @@ def vectors_of(plan: Plan) -> dict[str, Along]:
 def doubles_per_column(plan: Plan) -> int:
     """Return how many numbers in float64 the passes of a step need at most for each column while they sum."""
     return 2 * max(len(one.column_sums) for one in passes(plan).values())
+
+
+def asks_for_axes(plan: Plan) -> bool:
+    """Whether passes up to a plan take the number of axes of the tensor."""
+    return any(NDIM in one.prelude.arguments for one in passes(plan).values())
 
 
 def times(rows: int, columns: int, *, is_one: bool) -> str:
