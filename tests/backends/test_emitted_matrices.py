@@ -14,7 +14,7 @@ import pytest
 import steprule as sr
 from steprule.backends import c, javascript
 from steprule.backends.passes import over_all, passes
-from steprule.compile import BLOCK
+from steprule.compile import BLOCK, Vectors
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.language.matrices import ROWS
@@ -135,3 +135,78 @@ def test_javascript_has_the_referees_bits(results: dict[str, Any], name: str) ->
     for step, found in enumerate(results[name]):
         expected.check(step, planes_of(case, found), slots_of(found), name)
     assert len(results[name]) == STEPS
+
+
+def _emitted(rule: Rule) -> tuple[str, str]:
+    recipe = Case(rule, (), Storage(FORMATS["float32"]), (1,)).plan
+    return c.emit(recipe, rule.name, rule.init), javascript.emit(recipe)
+
+
+def test_it_is_cplusplus_too(tmp_path: Path) -> None:
+    texts = {own.name: _emitted(own)[0] for own in (adafactor, came, *RULES.values())}
+    compiled(tmp_path, texts, "-std=c++17", *FLAGS, compiler="g++")
+
+
+def test_the_heads_say_how_to_call() -> None:
+    text, module = _emitted(adam_mini)
+    head = " ".join(text[: text.index("*/")].split())
+    assert "One step of a matrix of rows x columns elements, row after row (rows are along the first axis" in head
+    assert "A vector is one row, a number one row of one column. v: a number for each row." in head
+    assert "vectors: memory for 2 * rows numbers while a step is taken." in head
+    assert "sums" not in head.replace("adam_mini_sums0", "")
+    assert "//     sums0(theta, g, m, v, prelude0(beta1, beta2, eps, lr, t, weight_decay), vectors, rows, columns);" in module
+    text, module = _emitted(came)
+    head = " ".join(text[: text.index("*/")].split())
+    assert "One step of matrices x rows x columns elements, matrix after matrix" in head
+    assert "ndim: the number of axes of the array: 0, 1, 2, ..." in head
+    assert "r and r_s: a number for each row. c and c_s: a number for each column." in head
+    assert "sums: memory for 1 + 2 * columns numbers while a step is taken" in head
+    assert "vectors: memory for matrices * (4 * rows + 4 * columns) numbers while a step is taken" in head
+    assert "vectors, rows, columns, matrices);" in module
+    assert "ndim is the number of axes" in module
+
+
+def test_arrays_that_are_no_such_matrices_are_an_error(tmp_path: Path) -> None:
+    """Also where a size is missing: JavaScript would read undefined, and do nothing."""
+    (tmp_path / "own.mjs").write_text(_emitted(RULES["in_pairs"])[1])
+    script = f"""import * as own from "{tmp_path / "own.mjs"}";
+const told = [], fails = (call) => {{ try {{ call(); told.push("nothing"); }} catch (error) {{ told.push(`${{error}}`); }} }};
+const make = (...sizes) => sizes.map((n) => new Float32Array(n).fill(1));
+const arrays = make(12, 12, 4, 6), row = own.prelude0(0.1, 2, 6, 3, 4, 6);
+for (const changed of [0, 1, 2, 3]) {{
+  fails(() => own.sums0(...arrays.with(changed, new Float32Array(5)), row, [], {{}}, 2, 3, 2));
+}}
+fails(() => own.sums0(...arrays, row, [], {{}}));
+fails(() => own.sums0(...arrays, row, [], {{}}, 2, 3));
+fails(() => own.sums0(...arrays, row, [], {{}}, 2, 3, 2));
+console.log(JSON.stringify(told));"""
+    told = json.loads(node(tmp_path, script))
+    whole = "matrices * rows * columns = 12 numbers, got 5"
+    wanted = [f"theta must have {whole}", f"g must have {whole}"]
+    wanted += [f"r must have matrices * rows = {4} numbers, got 5", "c must have matrices * columns = 6 numbers, got 5"]
+    wanted += ["theta must have matrices * rows * columns = NaN numbers, got 12"]
+    wanted += ["theta must have matrices * rows * columns = 6 numbers, got 12"]
+    assert told == [*(f"RangeError: sums0: {text}" for text in wanted), "nothing"]
+
+
+@pytest.mark.parametrize("target", ["C", "JavaScript"])
+def test_groups_of_elements_have_no_loops_over_rows(target: str) -> None:
+    rule = sr.rules.adam
+    storage = Storage(FORMATS["float32"], "nearest", (("m", "8bit"), ("v", "8bit")))
+    in_groups = Case(rule, (), storage, (3, 200)).plan
+    seen = replace(in_groups, view="first", vectors=Vectors((), ()))
+    with pytest.raises(TargetError, match=rf"{target} has no loops over rows and columns .*; take --states float32"):
+        c.emit(seen, "adam") if target == "C" else javascript.emit(seen)
+
+
+def test_names_of_ours_are_avoided(tmp_path: Path) -> None:
+    @sr.rule(matrices="last")
+    def rows(theta, g, matrix: sr.PerRow, v0: sr.PerColumn, row0, *, columns=0.1, vectors=0.5, ndim=2.0, column_sum1=3.0):
+        new = vectors * matrix + sr.mean(g * row0, over="row") + sr.ndim(g)
+        v0 = v0 + sr.mean(g, over="column") / ndim * sr.mean(new, over="column")
+        return theta - columns * g * new * v0, new, v0, row0 + column_sum1
+
+    recipe = Case(rows, (), Storage(FORMATS["float32"]), (2, 3)).plan
+    compiled(tmp_path, {"rows": c.emit(recipe, "rows")}, "-std=c99", *FLAGS)
+    (tmp_path / "rows.mjs").write_text(javascript.emit(recipe))
+    assert node(tmp_path, f'import "{tmp_path / "rows.mjs"}"; console.log(1);') == "1\n"

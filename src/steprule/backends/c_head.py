@@ -152,7 +152,7 @@ def _of_matrices(plan: Plan) -> list[str]:
         said.append(f"{SUMS}: memory for {length} numbers while a step is taken.")
     if kept:
         length = times(kept.count("row"), kept.count("column"), is_one=is_one)
-        said.append(f"{VECTORS}: the same for {length} numbers.")
+        said.append(f"{VECTORS}: memory for {length} numbers while a step is taken.")
     return said
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 
-from steprule.compile import Plan, Plane
+from steprule.compile import Per, Plan, Plane
 from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
@@ -56,12 +56,18 @@ def check_order(plan: Plan, target: str) -> None:
 
 
 def bytes_moved(plan: Plan) -> float:
-    """Return how many bytes one pass reads and writes of an element and what is kept for it."""
+    """Return how many bytes one pass reads and writes of an element and what is kept for it.
+
+    What is kept for a row or a column is not counted: of a large matrix it is a small part.
+    """
     return sum(map(_bytes, [*_read(plan), *_written(plan)]))
 
 
 def described(plan: Plan) -> list[str]:
-    """Return lines that say what the passes of a step move: each element's bytes, to and from memory."""
+    """Return lines that say what the passes of a step move: each element's bytes, to and from memory.
+
+    What there is of rows and columns is named behind these words, and moves few bytes.
+    """
     found = passes(plan)
     moved = [_number(bytes_moved(one)) for one in found.values()]
     if len(found) == 1:
@@ -74,12 +80,25 @@ def described(plan: Plan) -> list[str]:
 
 
 def _words(plan: Plan) -> str:
-    parts = {"reads": _names(_read(plan)), "writes": _names(_written(plan)), "sums up": plan.totals}
-    return ", ".join(f"{verb} {' '.join(names)}" for verb, names in parts.items() if names)
+    own, kept = plan.vectors, {plane.name: plane.per for plane in plan.planes}
+    slots = [name for name in own.inputs if name in kept] if own else []
+    read = {**{plane.name: plane.per for plane in _read(plan)}, **{name: kept[name] for name in slots}}
+    written = {plane.name: plane.per for plane in _written(plan)}
+    written |= {plan.planes[place].name: plan.planes[place].per for place, _ in own.slots} if own else {}
+    summed: dict[str, Per] = {
+        **dict.fromkeys(plan.totals, "element"),
+        **dict.fromkeys((one.name for one in plan.row_sums), "row"),
+        **dict.fromkeys((one.name for one in plan.column_sums), "column"),
+    }
+    parts = {"reads": _names(read), "writes": _names(written), "sums up": _names(summed)}
+    return ", ".join(f"{verb} {names}" for verb, names in parts.items() if names)
 
 
-def _names(planes: Iterable[Plane]) -> tuple[str, ...]:
-    return tuple(plane.name for plane in planes)
+def _names(of: Mapping[str, Per]) -> str:
+    """Return names in words: of elements, then of rows and of columns."""
+    sorts = {"": ("element", "group"), "of rows ": ("row",), "of columns ": ("column",)}
+    lists = ((words, [name for name, per in of.items() if per in sort]) for words, sort in sorts.items())
+    return ", ".join(f"{words}{' '.join(names)}" for words, names in lists if names)
 
 
 def _read(plan: Plan) -> list[Plane]:
@@ -91,6 +110,8 @@ def _written(plan: Plan) -> list[Plane]:
 
 
 def _bytes(plane: Plane) -> float:
+    if plane.per in ("row", "column"):
+        return 0
     return np.dtype(plane.dtype).itemsize / (GROUP if plane.per == "group" else plane.packing)
 
 
