@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from steprule.compile import BLOCK, Vectors
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.language.matrices import ROWS
-from steprule.rules import Rule
+from steprule.rules import Rule, load
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
+from tests import ROOT
 from tests.backends.emitted import STEPS, Case, record
 from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
 from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
@@ -210,3 +213,32 @@ def test_names_of_ours_are_avoided(tmp_path: Path) -> None:
     compiled(tmp_path, {"rows": c.emit(recipe, "rows")}, "-std=c99", *FLAGS)
     (tmp_path / "rows.mjs").write_text(javascript.emit(recipe))
     assert node(tmp_path, f'import "{tmp_path / "rows.mjs"}"; console.log(1);') == "1\n"
+
+
+def _blocks(language: str) -> list[str]:
+    page = (ROOT / "docs" / "c.md").read_text()
+    page = page[page.index("import steprule as sr\n\n\n@sr.rule\ndef factored") - len("```python\n") :]
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_programs_of_the_docs(tmp_path: Path) -> None:
+    """In C, at any level and without warnings, and in JavaScript, with the numbers of the same steps in NumPy."""
+    (tmp_path / "factored.py").write_text(_blocks("python")[0])
+    rule = load(f"{tmp_path / 'factored.py'}:factored")
+    theta = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    optimizer = sr.Optimizer(theta, rule)
+    for _ in range(50):
+        optimizer.step(2 * theta)
+    wanted = f"{theta[0, 0]:.6f} {theta[1, 2]:.6f}"
+    text, module = _emitted(rule)
+    (tmp_path / "factored.c").write_text(text)
+    (tmp_path / "main.c").write_text(_blocks("c")[0])
+    files = [str(tmp_path / name) for name in ("factored.c", "main.c")]
+    for level in ("-O0", "-O3"):
+        subprocess.run(
+            ["gcc", "-std=c99", level, *FLAGS[1:], "-o", str(tmp_path / "main"), *files, "-lm"], check=True
+        )
+        assert subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True).stdout == f"{wanted}\n"
+    (tmp_path / "factored.mjs").write_text(module)
+    assert node(tmp_path, _blocks("js")[-1]) == f"{wanted}\n"
+    assert _blocks("c")[0].count(f"/* {wanted} */") == _blocks("js")[-1].count(f"// {wanted}") == 1
