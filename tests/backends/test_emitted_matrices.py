@@ -157,7 +157,10 @@ def test_the_heads_say_how_to_call() -> None:
     assert "A vector is one row, a number one row of one column. v: a number for each row." in head
     assert "vectors: memory for 2 * rows numbers while a step is taken." in head
     assert "sums" not in head.replace("adam_mini_sums0", "")
-    assert "//     sums0(theta, g, m, v, prelude0(beta1, beta2, eps, lr, t, weight_decay), vectors, rows, columns);" in module
+    assert (
+        "//     sums0(theta, g, m, v, prelude0(beta1, beta2, eps, lr, t, weight_decay), vectors, rows, columns);"
+        in module
+    )
     text, module = _emitted(came)
     head = " ".join(text[: text.index("*/")].split())
     assert "One step of matrices x rows x columns elements, matrix after matrix" in head
@@ -204,7 +207,9 @@ def test_groups_of_elements_have_no_loops_over_rows(target: str) -> None:
 
 def test_names_of_ours_are_avoided(tmp_path: Path) -> None:
     @sr.rule(matrices="last")
-    def rows(theta, g, matrix: sr.PerRow, v0: sr.PerColumn, row0, *, columns=0.1, vectors=0.5, ndim=2.0, column_sum1=3.0):
+    def rows(
+        theta, g, matrix: sr.PerRow, v0: sr.PerColumn, row0, *, columns=0.1, vectors=0.5, ndim=2.0, column_sum1=3.0
+    ):
         new = vectors * matrix + sr.mean(g * row0, over="row") + sr.ndim(g)
         v0 = v0 + sr.mean(g, over="column") / ndim * sr.mean(new, over="column")
         return theta - columns * g * new * v0, new, v0, row0 + column_sum1
@@ -235,10 +240,10 @@ def test_the_programs_of_the_docs(tmp_path: Path) -> None:
     (tmp_path / "main.c").write_text(_blocks("c")[0])
     files = [str(tmp_path / name) for name in ("factored.c", "main.c")]
     for level in ("-O0", "-O3"):
-        subprocess.run(
-            ["gcc", "-std=c99", level, *FLAGS[1:], "-o", str(tmp_path / "main"), *files, "-lm"], check=True
+        subprocess.run(["gcc", "-std=c99", level, *FLAGS[1:], "-o", str(tmp_path / "main"), *files, "-lm"], check=True)
+        assert (
+            subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True).stdout == f"{wanted}\n"
         )
-        assert subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True).stdout == f"{wanted}\n"
     (tmp_path / "factored.mjs").write_text(module)
     assert node(tmp_path, _blocks("js")[-1]) == f"{wanted}\n"
     assert _blocks("c")[0].count(f"/* {wanted} */") == _blocks("js")[-1].count(f"// {wanted}") == 1

@@ -140,7 +140,11 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
         name = distinct([name], [*made[-1].taken, *(one.name for one in made)])[name]
         count = sum(one.width for one in passes(plan).values())
         texts = [one.text for one in made]
-        texts += [ADDED.format(name=name)] if over_all(plan) else [_whole(name, made, count, columns=bool(doubles_per_column(plan)))]
+        texts += (
+            [ADDED.format(name=name)]
+            if over_all(plan)
+            else [_whole(name, made, count, columns=bool(doubles_per_column(plan)))]
+        )
     text = "\n".join(texts)
     helpers = "".join(helper for word, helper in HELPERS.items() if f"{word}(" in text)
     return f"{head(plan, name, init or {}, text)}{helpers}\n{text}{TAIL}"

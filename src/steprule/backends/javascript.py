@@ -268,7 +268,10 @@ def _rest(plan: Plan) -> list[str]:
     takes += [VECTORS] if vectors_of(plan) else []
     takes += ["keys", "origin = [0, 0]"] if plan.inputs else []
     takes += ["rows = 1"] if plan.has_groups else []
-    return [*takes, *({"first": ["rows", "columns"], "last": ["rows", "columns", "matrices = 1"]}.get(plan.view or "", []))]
+    return [
+        *takes,
+        *({"first": ["rows", "columns"], "last": ["rows", "columns", "matrices = 1"]}.get(plan.view or "", [])),
+    ]
 
 
 def _as_long_as_said(kernel: str, plan: Plan, names: Sequence[str]) -> list[str]:

@@ -57,7 +57,9 @@ def asks_for_axes(plan: Plan) -> bool:
 
 def times(rows: int, columns: int, *, is_one: bool) -> str:
     """Return how many numbers there are in as many arrays of numbers of rows and of columns: a text."""
-    parts = [f"{count} * {what}" if count > 1 else what for count, what in ((rows, "rows"), (columns, "columns")) if count]
+    parts = [
+        f"{count} * {what}" if count > 1 else what for count, what in ((rows, "rows"), (columns, "columns")) if count
+    ]
     both = " + ".join(parts)
     return both if is_one else f"matrices * {both if len(parts) == 1 else f'({both})'}"
 
@@ -202,9 +204,7 @@ class MatrixWriter(Writer):
         """Return a loop over numbers of rows or columns, and what takes each partial sum of them."""
         phrases, over = self._dialect.sums, self._of(ref)
         to, block = (f"part{number}", ROWS) if over == "row" else (f"lanes{number}[{{0}} % {LANES}]", BLOCK)
-        ended = (
-            [taken, f"part{number} = 0.0;"] if over == "row" else loops_sums.ended(phrases, number, taken)
-        )
+        ended = [taken, f"part{number} = 0.0;"] if over == "row" else loops_sums.ended(phrases, number, taken)
 
         def inner(place: str) -> list[str]:
             return [
@@ -340,9 +340,7 @@ class MatrixWriter(Writer):
         sums += [(f"column_part{n}[{at}]", n, own)
                  for n, own in zip(self._columns_of(), plan.column_sums, strict=True)]  # fmt: skip
         ended = [
-            line
-            for n in self._rows_of()
-            for line in loops_sums.ended(phrases, n, f"row_sum{n}[line] += lanes{n}[0];")
+            line for n in self._rows_of() for line in loops_sums.ended(phrases, n, f"row_sum{n}[line] += lanes{n}[0];")
         ]
         return self._row_by_row("height", "top", lambda _: [*self._line("width", "left", sums), *ended])
 
