@@ -28,7 +28,7 @@ from tests import ROOT
 from tests.backends.emitted import STEPS, Case, record
 from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
 from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
-from tests.cases import CASES, variants
+from tests.cases import variants
 from tests.launch.row_rules import ALONE, RULES
 
 pytestmark = pytest.mark.apart
@@ -176,7 +176,8 @@ def test_arrays_that_are_no_such_matrices_are_an_error(tmp_path: Path) -> None:
     """Also where a size is missing: JavaScript would read undefined, and do nothing."""
     (tmp_path / "own.mjs").write_text(_emitted(RULES["in_pairs"])[1])
     script = f"""import * as own from "{tmp_path / "own.mjs"}";
-const told = [], fails = (call) => {{ try {{ call(); told.push("nothing"); }} catch (error) {{ told.push(`${{error}}`); }} }};
+const told = [];
+const fails = (call) => {{ try {{ call(); told.push("nothing"); }} catch (error) {{ told.push(`${{error}}`); }} }};
 const make = (...sizes) => sizes.map((n) => new Float32Array(n).fill(1));
 const arrays = make(12, 12, 4, 6), row = own.prelude0(0.1, 2, 6, 3, 4, 6);
 for (const changed of [0, 1, 2, 3]) {{

@@ -17,7 +17,7 @@ import pytest
 import steprule as sr
 from steprule.backends import javascript
 from steprule.backends.javascript_math import HELPERS
-from steprule.backends.loops_matrices import vectors_of
+from steprule.backends.loops_memory import vectors_of
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage, keys, stream

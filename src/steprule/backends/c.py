@@ -16,8 +16,10 @@ from steprule.backends.c_head import ADDED, TAIL, head
 from steprule.backends.c_helpers import HELPERS
 from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
-from steprule.backends.loops import COMMON, Dialect, Writer, indented
-from steprule.backends.loops_matrices import VECTORS, asks_for_axes, doubles_per_column, vectors_of, writer
+from steprule.backends.loops import Writer, indented
+from steprule.backends.loops_dialect import COMMON, Dialect
+from steprule.backends.loops_matrices import writer
+from steprule.backends.loops_memory import VECTORS, asks_for_axes, doubles_per_column, vectors_of
 from steprule.backends.loops_sums import SUMS, Phrases
 from steprule.backends.passes import check_order, over_all, passes
 from steprule.compile import LANES, SIZE, Plan, distinct
@@ -112,10 +114,10 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     """Return the text of a function that steps by a plan, called ``l2_adam`` for the name ``l2(adam)``.
 
     It takes ``n`` (in a plan with groups ``rows`` and ``length``; in one that sees matrices ``rows`` and ``columns``,
-    before these ``matrices`` where a tensor may be several, and ``ndim`` where the rule asks for it), a pointer for each plane in the plan's order, one
-    for sums in a plan that sums and for ``vectors`` in one that keeps numbers of rows and columns for its passes, where
-    random bits are drawn ``seed`` and ``tensor`` (the number of the array), the hyperparameters and t as double, and a
-    pointer for each scalar slot.
+    before these ``matrices`` where a tensor may be several, and ``ndim`` where the rule asks for it), a pointer for
+    each plane in the plan's order, one for sums in a plan that sums and for ``vectors`` in one that keeps numbers of
+    rows and columns for its passes, where random bits are drawn ``seed`` and ``tensor`` (the number of the array), the
+    hyperparameters and t as double, and a pointer for each scalar slot.
 
     Of a rule that sums, each pass is a function of its own: ``lamb_sums0`` and ``lamb_step``. All take ``sums``, where
     those that sum write and the others read. ``lamb`` calls them, but where sums are over all arrays, which only the

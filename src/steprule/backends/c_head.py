@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
-from steprule.backends.loops_matrices import VECTORS, asks_for_axes, doubles_per_column, times, vectors_of
+from steprule.backends.loops_memory import VECTORS, asks_for_axes, doubles_per_column, times, vectors_of
 from steprule.backends.loops_sums import SUMS
 from steprule.backends.passes import over_all, passes
 from steprule.compile import ENCODED, Plan
@@ -63,7 +63,9 @@ double {name}_total(size_t count, const double *numbers)
 
 _SEEN = {
     None: "n elements",
-    "first": "a matrix of rows x columns elements, row after row (rows are along the first axis, columns along all others)",
+    "first": (
+        "a matrix of rows x columns elements, row after row (rows are along the first axis, columns along all others)"
+    ),
     "last": "matrices x rows x columns elements, matrix after matrix, and row after row of each",
 }
 

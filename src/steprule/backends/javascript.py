@@ -9,28 +9,24 @@ because browsers' own differ from the C library's in the last place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from steprule.backends import host_code
 from steprule.backends.host_code import Spelling, statements
+from steprule.backends.javascript_calls import LATE, Part, arguments, behind, how_to_step, parts, taken_behind
 from steprule.backends.javascript_math import HELPERS
 from steprule.backends.javascript_names import MATH, RESERVED
-from steprule.backends.loops import COMMON, Dialect, indented
-from steprule.backends.loops_matrices import VECTORS, times, vectors_of, writer
+from steprule.backends.loops import indented
+from steprule.backends.loops_dialect import COMMON, Dialect
+from steprule.backends.loops_matrices import writer
+from steprule.backends.loops_memory import times
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import check_order, over_all, passes
-from steprule.compile import ENCODED, LANES, SIZE, Plan, distinct
+from steprule.backends.passes import check_order, over_all
+from steprule.compile import ENCODED, LANES, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
 from steprule.language.node import Node
-from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, NDIM, TOTAL
-from steprule.language.walk import symbols_in
 
 __all__ = ["LATE", "Part", "arguments", "behind", "emit", "function", "functions", "helpers", "parts"]
-
-_COUNTS = {IN_ROW: "row_size", IN_COLUMN: "column_size", ALL_ROWS: "row_count", ALL_COLUMNS: "column_count"}
-LATE = {TOTAL: SUMS, SIZE: "size", **_COUNTS, NDIM: "ndim", ALL_SIZE: "all_size"}
-"""What preludes take of arrays, behind all else: sums over their elements, and how many of what there are."""
 
 _SPELLING = Spelling(
     target="JavaScript",
@@ -151,58 +147,14 @@ def emit(plan: Plan) -> str:
     text = functions(plan, checks=True)
     added = ["rounded_once"] if over_all(plan) else []
     called = f"{helpers(' '.join([text, *(f'{name}(' for name in added)]))}"
-    head = [f"{' '.join(plan.title.split())}: {arrays}", *([ENCODED] if "/* encode " in text else []), *_how(plan)]
+    head = [
+        f"{' '.join(plan.title.split())}: {arrays}",
+        *([ENCODED] if "/* encode " in text else []),
+        *how_to_step(plan),
+    ]
     exported = [name for part in parts(plan) for name in (part.prelude, part.kernel)]
     comment = "\n".join(f"// {line}" for line in head)
     return f"{comment}\n\n{called}{text}\nexport {{ {', '.join([*exported, *added])} }};\n"
-
-
-class Part(NamedTuple):
-    """The two functions of a pass, by name."""
-
-    plan: Plan
-    prelude: str
-    kernel: str
-
-
-def parts(plan: Plan) -> list[Part]:
-    """Return the functions of all passes."""
-    *before, (_, last) = passes(plan).items()
-    own = [Part(one, f"prelude{number}", which) for number, (which, one) in enumerate(before)]
-    return [*own, Part(last, "prelude", "kernel")]
-
-
-def _how(plan: Plan) -> list[str]:
-    """Return lines that say how to step by a rule that sums."""
-    taken = {name for one in (*plan.before, plan) for name in arguments(one)}
-    if plan.view is None and taken.isdisjoint(LATE):
-        return []
-    lines = [f"A step of an array{_sizes_said(plan)}:"]
-    lines += [f"    const {SUMS} = [];"] if any(one.width for one in plan.before) else []
-    lines += [f"    const {VECTORS} = {{}};"] if vectors_of(plan) else []
-    for one, prelude, kernel in parts(plan):
-        given = ", ".join(LATE.get(name, name) for name in arguments(one))
-        arrays = ", ".join(plane.name.replace(".", "_") for plane in one.kept_planes)
-        row = f"{prelude}({given})"
-        lines.append(f"    {kernel}({', '.join([arrays, row, *behind(one)])});")
-    totals = [name for before in plan.before for name in before.totals]
-    for place in (place for place, name in enumerate(totals) if name.startswith(ALL)):
-        lines.append(f"{SUMS}[{place}] is over all arrays: put rounded_once([...]) of theirs there before it is read.")
-    return lines + (["all_size is how many elements all arrays have, at least 1."] if over_all(plan) else [])
-
-
-def _sizes_said(plan: Plan) -> str:
-    """Return what is to be said of sizes."""
-    if plan.view is None:
-        return "; size is how many elements it has, at least 1"
-    what = "a matrix" if plan.view == "first" else "matrices"
-    said = f" that is {what} of rows and columns (a vector is one row)"
-    taken = {name for one in (*plan.before, plan) for name in arguments(one)}
-    known = {SIZE: "elements", IN_ROW: "elements of a row", IN_COLUMN: "elements of a column", ALL_ROWS: "rows",
-             ALL_COLUMNS: "columns"}  # fmt: skip
-    counts = [f"{LATE[name]} the number of {words}" for name, words in known.items() if name in taken]
-    axes = ["ndim is the number of axes"] if NDIM in taken else []
-    return "; ".join([said, *([f"{', '.join(counts)}, at least 1"] if counts else []), *axes])
 
 
 def functions(plan: Plan, checks: bool = False) -> str:
@@ -219,20 +171,6 @@ def functions(plan: Plan, checks: bool = False) -> str:
     return "\n".join(_functions(part, checks) for part in parts(plan))
 
 
-def arguments(plan: Plan) -> list[str]:
-    """Return what the prelude takes, by name: the plan's own arguments but what it knows of arrays, then that."""
-    late = _late(plan)
-    taken = {late[name] for name in symbols_in(plan.prelude.results) & late.keys()}
-    own = [name for name in plan.prelude.arguments if name not in late]
-    return own + [name for name in LATE if name in taken]
-
-
-def _late(plan: Plan) -> dict[str, str]:
-    """Return in which argument the prelude's numbers of arrays are."""
-    totals = {name: TOTAL for before in plan.before for name in before.totals}
-    return {**totals, **{name: name for name in LATE if name != TOTAL}}
-
-
 def _functions(part: Part, checks: bool) -> str:
     plan, prelude, kernel = part
     body, recipe, wanted = writer(plan, _DIALECT), plan.prelude, arguments(plan)
@@ -246,7 +184,7 @@ def _functions(part: Part, checks: bool) -> str:
     )
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
     planes = plan.kept_planes
-    takes = [*body.arrays[: len(planes)], "scalars", *_rest(plan)]
+    takes = [*body.arrays[: len(planes)], "scalars", *taken_behind(plan)]
     elements = [name for name, plane in zip(takes, planes, strict=False) if plane.is_elementwise]
     sized = []
     if plan.view is None:
@@ -255,23 +193,6 @@ def _functions(part: Part, checks: bool) -> str:
     checked = _equally_long(kernel, elements) if plan.view is None else _as_long_as_said(kernel, plan, takes)
     lines = [*(checked if checks else []), *sized, *body.lines(row)]
     return "\n".join([host, f"function {kernel}({', '.join(takes)}) {{", *indented(lines), "}", ""])
-
-
-def behind(plan: Plan) -> list[str]:
-    """Return what a kernel takes behind the row, by name."""
-    return [name.partition(" = ")[0] for name in _rest(plan)]
-
-
-def _rest(plan: Plan) -> list[str]:
-    """Return what is taken behind the row, with defaults."""
-    takes = [SUMS] if plan.width else []
-    takes += [VECTORS] if vectors_of(plan) else []
-    takes += ["keys", "origin = [0, 0]"] if plan.inputs else []
-    takes += ["rows = 1"] if plan.has_groups else []
-    return [
-        *takes,
-        *({"first": ["rows", "columns"], "last": ["rows", "columns", "matrices = 1"]}.get(plan.view or "", [])),
-    ]
 
 
 def _as_long_as_said(kernel: str, plan: Plan, names: Sequence[str]) -> list[str]:
