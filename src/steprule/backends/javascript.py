@@ -20,7 +20,7 @@ from steprule.backends.loops_dialect import COMMON, Dialect
 from steprule.backends.loops_matrices import writer
 from steprule.backends.loops_memory import times
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import check_order, over_all
+from steprule.backends.passes import check_known, over_all
 from steprule.compile import ENCODED, LANES, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
@@ -167,7 +167,7 @@ def functions(plan: Plan, checks: bool = False) -> str:
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
     """
-    check_order(plan, "JavaScript")
+    check_known(plan, "JavaScript")
     return "\n".join(_functions(part, checks) for part in parts(plan))
 
 

@@ -11,7 +11,7 @@ from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["bytes_moved", "check_known", "check_order", "described", "over_all", "passes"]
+__all__ = ["bytes_moved", "check_known", "described", "over_all", "passes"]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:
@@ -25,24 +25,7 @@ def over_all(plan: Plan) -> bool:
     return any(name == ALL_SIZE or name.startswith(f"{ALL}{TOTAL}") for name in taken)
 
 
-def check_known(plan: Plan, target: str, *, sees_matrices: bool = False) -> None:
-    """Refuse a plan that a target has no words for: one that sees rows and columns, or sums what the prelude takes.
-
-    Args:
-        plan: the plan.
-        target: what messages call the target.
-        sees_matrices: whether it has words for rows and columns.
-
-    Raises:
-        TargetError: for a plan with numbers of rows or columns, and for one that sums, while it steps, what the prelude
-            takes: there preludes are computed before all else.
-    """
-    if plan.view is not None and not sees_matrices:
-        raise TargetError(f"{plan.title}: rows and columns of tensors are not written for {target} yet")
-    check_order(plan, target)
-
-
-def check_order(plan: Plan, target: str) -> None:
+def check_known(plan: Plan, target: str) -> None:
     """Refuse a plan that sums what its prelude takes, for a target whose preludes are computed before all else.
 
     Raises:
