@@ -144,7 +144,7 @@ def recorded(name: str, seed: int = 9, tensor: int = 4) -> Recorded:
 def record(case: Case, name: str, seed: int = 9, tensor: int = 4) -> Recorded:
     """Take the steps of a case by the referee."""
     if case.rule.view:
-        return record_matrices(case, name)
+        return record_matrices(case, name, seed, tensor)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     run = Run(case.rule, case.storage, case.shape, "numpy", seed=seed, number=tensor, **case.values)
     starts = {slot: value for slot, value in run.start.items() if slot in run.planes and value}
@@ -168,16 +168,17 @@ def record(case: Case, name: str, seed: int = 9, tensor: int = 4) -> Recorded:
     return Recorded(start, gradients, scalars, planes, slots, numbers)
 
 
-def record_matrices(case: Case, name: str) -> Recorded:
-    """Take the steps of a case whose rule sees rows and columns, of a tensor alone; of its slots none is low."""
+def record_matrices(case: Case, name: str, seed: int, tensor: int) -> Recorded:
+    """Take the steps of a case whose rule sees rows and columns, of a tensor that has no other beside it."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     rule, dtype, starts = case.rule, case.storage.parameter.name, case.starts
     theta = np.array(rng.standard_normal(case.shape), dtype)
-    # A whole array of its own memory, also of a number.
-    optimizer = sr.Optimizer(theta, rule, backend="numpy", **{**case.values, **dict(case.options)})
-    kept = {plane.name for plane in case.plan.kept_planes[2:]}
-    planes = {slot: np.full(case.shape_of(slot), starts[slot], dtype) for slot in rule.slots if slot in kept}
-    start = {rule.parameter: theta.copy(), rule.gradient: np.zeros_like(theta), **planes}
+    empty = [np.zeros(0, dtype) for _ in range(tensor)]
+    states = {"states": dict(case.storage.slots), "min_elements": 0, "seed": seed} if case.storage.slots else {}
+    optimizer = sr.Optimizer([*empty, theta], rule, backend="numpy", **{**case.values, **states})
+    start = {rule.parameter: theta.copy(), rule.gradient: np.zeros_like(theta)}
+    for plane in case.plan.kept_planes[2:]:
+        start[plane.name] = np.full(case.shape_of(plane.name), starts[plane.name], plane.dtype)
     found: list[dict[str, Array]] = []
     gradients, numbers = [], []
     for t in range(1, STEPS + 1):
@@ -185,10 +186,11 @@ def record_matrices(case: Case, name: str) -> Recorded:
         if t > STEPS - 2 and g.size:  # what is wild takes a row and a column with it, and often all
             g.reshape(-1)[rng.integers(g.size)] = wild(rng, 1, dtype)[0]
         gradients.append(g)
-        optimizer.step(g)
-        arrays = {slot: np.array(optimizer.slots[slot]).reshape(planes[slot].shape) for slot in planes}
-        found.append({rule.parameter: theta.copy(), rule.gradient: g, **arrays})
-        numbers.append({slot: float(np.ravel(optimizer.slots[slot])[0]) for slot in rule.numbers})
+        optimizer.step([*empty, g])
+        kept = optimizer.state_dict()["slots"].get(f"params[{tensor}]", {})
+        slots = {slot: kept[slot].reshape(like.shape) for slot, like in start.items() if slot in kept}
+        found.append({rule.parameter: theta.copy(), rule.gradient: g, **slots})
+        numbers.append({slot: float(np.ravel(optimizer.slots[slot])[-1]) for slot in rule.numbers})
     return Recorded(start, gradients, {slot: starts[slot] for slot in rule.numbers}, found, numbers, [])
 
 

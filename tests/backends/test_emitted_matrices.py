@@ -50,18 +50,19 @@ def _cases() -> list[Case]:
         for kind in (kinds if number < 4 else (kinds[number % 2],))
     ]
     for number, (own, options) in enumerate(PAPERS):
-        for place, kind in enumerate(kinds):
-            shapes = {(SHAPES + EMPTY)[(5 * number + 4 * place + k) % len(SHAPES + EMPTY)] for k in range(2)}
-            found += [
-                Case(own, tuple(options.items()), Storage(FORMATS[kind]), shape)
-                for shape in sorted({*shapes, (2, 5, 6)}, key=str)
-            ]
-    return found
+        every = SHAPES + EMPTY
+        shapes = [(2, 5, 6), *(every[(5 * number + k) % len(every)] for k in range(2))]
+        plain = Storage(FORMATS[kinds[number % 2]])
+        found += [Case(own, tuple(options.items()), plain, shape) for shape in shapes]
+    low = Storage(FORMATS["float32"], "nearest", (("m", "bfloat16"),))
+    with_m = [RULES["by_neuron"], RULES["confident"], came, adam_mini]
+    return found + [Case(own, (), low, shape) for own in with_m for shape in [(5, 7), (2, 3, 4), (3, ROWS + 2), (7,)]]
 
 
 def _id(case: Case) -> str:
     options = "".join(f"-{value}" for _, value in case.options)
-    return f"{case.rule.name}{options}-{case.storage.parameter.name}-{case.shape}"
+    states = "".join(f"-{state}" for _, state in case.storage.slots)
+    return f"{case.rule.name}{options}-{case.storage.parameter.name}{states}-{case.shape}"
 
 
 MATRIX = {_id(case): case for case in _cases()}
@@ -87,8 +88,8 @@ def _plans() -> dict[str, Case]:
 
 
 def _function(case: Case) -> str:
-    text = f"{case.rule.name}_{case.options}_{case.storage.parameter.name}"
-    return "".join(letter if letter.isalnum() else "_" for letter in text)
+    text = f"{case.rule.name}_{case.options}_{case.storage.parameter.name}_{case.storage.slots}"
+    return "".join(letter if letter.isalnum() else "_" for letter in text).strip("_")
 
 
 @pytest.mark.parametrize("name", MATRIX)
