@@ -20,7 +20,8 @@ from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
-from steprule.language.sums import rounded_once
+from steprule.language.matrices import matrix_shape
+from steprule.language.sums import ALL_SIZE, NDIM, rounded_once
 from steprule.rules import load
 from tests import ROOT
 from tests.backends.emitted import MATRIX, STEPS, recorded
@@ -30,6 +31,7 @@ from tests.formats.test_kernels import rows_and_groups
 
 pytestmark = pytest.mark.apart
 
+BESIDE, FILL = 4, 7.25
 FLAGS = ["-O2", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
 
@@ -65,17 +67,54 @@ class Steps:
         return {name: cell.value for name, cell in self._slots.items()}
 
     def step(self, t: int, values: dict[str, Any], shape: tuple[int, ...], seed: int, tensor: int) -> None:
+        memory = memory_of(self._recipe, shape)
+        self.call(self._function, self._recipe, memory, t, values, shape, seed, tensor)
+        for array in memory:
+            assert (array[-BESIDE:] == FILL).all(), "written behind the memory that the head asks for"
+
+    def call(
+        self,
+        function: Any,
+        recipe: Plan,
+        memory: list[Array],
+        t: int,
+        values: dict[str, Any],
+        shape: tuple[int, ...],
+        seed: int = 0,
+        tensor: int = 0,
+    ) -> None:
+        """Call the function of all passes, or that of one."""
+        axes = [len(shape)] if any(NDIM in one.prelude.arguments for one in (*recipe.before, recipe)) else []
+        arguments: list[Any] = [ctypes.c_size_t(size) for size in (*sizes_of(recipe, shape), *axes)]
+        arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in recipe.kept_planes]
+        arguments += [ctypes.c_void_p(array.ctypes.data) for array in memory]
+        if ALL_SIZE in recipe.prelude.arguments:
+            arguments.append(ctypes.c_double(max(1, self.planes[recipe.planes[0].name].size)))
+        arguments += [ctypes.c_uint64(seed), ctypes.c_uint64(tensor)] if recipe.inputs else []
+        late = {*recipe.late_arguments, ALL_SIZE} - {*self._slots}
+        names = [name for name in recipe.prelude.arguments if name not in late]
+        for name in [*names, *(["t"] if recipe.inputs and "t" not in names else [])]:
+            number = self._slots[name].value if name in self._slots else t if name == "t" else values.get(name)
+            is_written = name in recipe.prelude.scalar_slots
+            arguments.append(ctypes.byref(self._slots[name]) if is_written else ctypes.c_double(float(number or 0.0)))
+        function(*arguments)
+
+
+def sizes_of(recipe: Plan, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes that functions of a plan take."""
+    if recipe.view is None:
         rows, length, _ = rows_and_groups(shape)
-        sizes = [rows, length] if self._recipe.has_groups else [rows * length]
-        arguments: list[Any] = [ctypes.c_size_t(size) for size in sizes]
-        arguments += [ctypes.c_void_p(self.planes[plane.name].ctypes.data) for plane in self._recipe.planes]
-        arguments += [ctypes.c_uint64(seed), ctypes.c_uint64(tensor)] if self._recipe.inputs else []
-        names = [name for name in self._recipe.prelude.arguments if name not in self._recipe.late_arguments]
-        for name in [*names, *(["t"] if self._recipe.inputs and "t" not in names else [])]:
-            is_slot = name in self._slots
-            number = t if name == "t" else values.get(name)
-            arguments.append(ctypes.byref(self._slots[name]) if is_slot else ctypes.c_double(float(number or 0.0)))
-        self._function(*arguments)
+        return (rows, length) if recipe.has_groups else (rows * length,)
+    return matrix_shape(shape, recipe.view)[0 if recipe.view == "last" else 1 :]
+
+
+def memory_of(recipe: Plan, shape: tuple[int, ...]) -> list[Array]:
+    """Return the arrays that the function of all passes works in, as long as its head says, and more behind them."""
+    found = re.findall(r"(sums|vectors): memory for (.*?) numbers", " ".join(c.emit(recipe, "x").split()))
+    names = ("rows", "columns") if recipe.view == "first" else ("matrices", "rows", "columns")
+    sizes = dict(zip(names, sizes_of(recipe, shape), strict=True)) if recipe.view else {}
+    kinds = {"sums": "float64", "vectors": recipe.compute}
+    return [np.full(eval(count, sizes) + BESIDE, FILL, kinds[name]) for name, count in found]
 
 
 @pytest.mark.parametrize("name", MATRIX)

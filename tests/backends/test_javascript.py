@@ -17,15 +17,16 @@ import pytest
 import steprule as sr
 from steprule.backends import javascript
 from steprule.backends.javascript_math import HELPERS
+from steprule.backends.loops_memory import vectors_of
 from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage, keys, stream
-from steprule.language.sums import rounded_once
+from steprule.language.matrices import matrix_shape
+from steprule.language.sums import ALL_COLUMNS, ALL_ROWS, IN_COLUMN, IN_ROW, NDIM, rounded_once
 from steprule.rules import CATALOGUE
 from tests.backends.emitted import MATRIX, STEPS, Case, Recorded, recorded
 from tests.backends.exact_sums import HARD
 from tests.cases import Array, assert_same_bits
-from tests.formats.test_kernels import rows_and_groups
 
 pytestmark = pytest.mark.apart
 
@@ -41,20 +42,22 @@ for (const job of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
   const planes = job.planes.map(read), slots = { ...job.slots }, steps = [];
   job.gradients.forEach((given, index) => {
     planes[1].set(read(given));
-    const t = index + 1, sums = [], size = Math.max(1, planes[0].length);
-    const values = { ...job.values, ...slots, t, _total: sums, _size: size };
+    const t = index + 1, sums = [], vectors = {}, size = Math.max(1, planes[0].length);
+    const values = { ...job.values, ...slots, t, _total: sums, _size: size, _all_size: size };
     const found = job.passes.map((one, k) => {
       const numbers = module[one.prelude](...one.arguments.map((name) => values[name]));
       const row = job.numbers ? read(job.numbers[index][k]) : numbers.slice(0, one.row);
       const rest = one.keys ? [one.keys[index], [0, job.stream]] : [];
+      if (one.vectors) rest.unshift(vectors);
       if (one.sums) rest.unshift(sums);
-      module[one.kernel](...planes, row, ...rest, ...(one.rows === null ? [] : [one.rows]));
+      module[one.kernel](...planes, row, ...rest, ...one.sizes);
       return numbers;
     });
     job.slot_names.forEach((name, k) => { slots[name] = found.at(-1)[job.passes.at(-1).row + k]; });
     const bytes = (a) => Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString("base64");
     const numbers = found.map((row) => bytes(Float64Array.from(row)));
-    steps.push({ planes: planes.map(bytes), slots: { ...slots }, numbers });
+    const kept = Object.entries(slots).map(([name, x]) => [name, Object.is(x, -0) ? "-0" : String(x)]);
+    steps.push({ planes: planes.map(bytes), slots: Object.fromEntries(kept), numbers });
     if (job.scalars) Object.assign(slots, job.scalars[index]);
   });
   out[job.name] = steps;
@@ -83,28 +86,36 @@ def job(name: str, case: Case, expected: Recorded, file: Path) -> dict[str, Any]
     return {
         "name": name,
         "file": str(file),
-        "planes": [sent(expected.start[plane.name]) for plane in recipe.planes],
+        "planes": [sent(expected.start[plane.name]) for plane in recipe.kept_planes],
         "gradients": [sent(g) for g in expected.gradients],
         "slots": expected.scalars,
         "slot_names": recipe.prelude.scalar_slots,
-        "values": {key: value for key, value in case.values.items() if isinstance(value, (int, float))},
+        "values": {key: x for key, x in case.values.items() if isinstance(x, (int, float))} | _counts(case),
         "passes": [_pass(part, case) for part in javascript.parts(recipe)],
         "stream": stream(TENSOR),
     }
 
 
 def _pass(part: javascript.Part, case: Case) -> dict[str, Any]:
-    rows, _, _ = rows_and_groups(case.shape)
     recipe = part.plan
+    batch, rows, columns = matrix_shape(case.shape, recipe.view or "first")
     return {
         "prelude": part.prelude,
         "kernel": part.kernel,
         "arguments": javascript.arguments(recipe),
         "row": len(recipe.prelude.conditions),
-        "sums": len(recipe.sums),
+        "sums": recipe.width,
+        "vectors": bool(vectors_of(recipe)),
         "keys": [keys(SEED, t) for t in range(1, STEPS + 1)] if recipe.inputs else None,
-        "rows": rows if recipe.has_groups else None,
+        "sizes": [rows, columns, batch] if recipe.view else [rows] if recipe.has_groups else [],
     }
+
+
+def _counts(case: Case) -> dict[str, int]:
+    """Return what preludes take of a tensor that is seen as matrices."""
+    batch, rows, columns = matrix_shape(case.shape, case.rule.view or "first")
+    sizes = {IN_ROW: columns, IN_COLUMN: rows, ALL_ROWS: batch * rows, ALL_COLUMNS: batch * columns}
+    return {**{name: max(1, size) for name, size in sizes.items()}, NDIM: len(case.shape)}
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +136,16 @@ def run_jobs(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def slots_of(found: dict[str, Any]) -> dict[str, float]:
+    """Return the slots that are numbers as Node has said them: JSON has no NaN."""
+    return {name: float(text) for name, text in found["slots"].items()}
+
+
 def planes_of(case: Case, found: dict[str, Any]) -> dict[str, Array]:
     """Return the planes that Node has said."""
     return {
         plane.name: np.frombuffer(base64.b64decode(data), plane.dtype)
-        for plane, data in zip(case.plan.planes, found["planes"], strict=True)
+        for plane, data in zip(case.plan.kept_planes, found["planes"], strict=True)
     }
 
 
@@ -137,7 +153,7 @@ def planes_of(case: Case, found: dict[str, Any]) -> dict[str, Array]:
 def test_every_rule_has_the_referees_bits(results: dict[str, Any], name: str) -> None:
     case, expected = MATRIX[name], recorded(name, SEED, TENSOR)
     for step, found in enumerate(results[name]):
-        expected.check(step, planes_of(case, found), found["slots"], name)
+        expected.check(step, planes_of(case, found), slots_of(found), name)
     assert len(results[name]) == STEPS
 
 

@@ -114,6 +114,38 @@ def test_emit_says_what_each_pass_moves(target: str, tmp_path: Path) -> None:
     assert all(text.count(part) == 1 for part in parts)
 
 
+_IN_FACTORS = """\
+import steprule as sr
+
+
+@sr.rule
+def factors(theta, g, m, r: sr.PerRow, c: sr.PerColumn, *, lr: sr.Rate = 0.1, beta: sr.Decay = 0.9):
+    r = beta * r + (1 - beta) * sr.mean(g * g, over="row")
+    c = beta * c + (1 - beta) * sr.mean(g * g, over="column")
+    m = beta * m + (1 - beta) * g / sr.sqrt(r / sr.mean(r, over="column") * c)
+    return theta - lr * m, m, r, c
+"""
+
+
+@pytest.mark.parametrize("target", [target for target in _MARKS if target != "triton"])
+def test_emit_says_what_passes_move_of_rows_and_columns(target: str, tmp_path: Path) -> None:
+    """They are named, and not among the bytes of an element; so is what NumPy computes between passes."""
+    mark = _MARKS[target]
+    (tmp_path / "own.py").write_text(_IN_FACTORS)
+    text = _run("emit", "own.py", "--target", target, cwd=tmp_path)
+    lines = text.splitlines()
+    assert lines[:3] == [
+        f"{mark} 2 passes over the elements, which move 24 bytes of each:",
+        f"{mark}   sums0: 4 bytes; reads g, sums up of rows _row0, of columns _column1",
+        f"{mark}   step: 20 bytes; reads theta g m, of rows _of_row0 r, of columns _of_column1 c, writes theta m, "
+        "of rows r, of columns c",
+    ]
+    between = {"numpy": "\ndef vectors(values, scalars, tensors):\n"}
+    if target in ("llvm", "asm"):
+        between[target] = f"\n{mark} def vectors(values, scalars, tensors):\n"
+    assert text.count("def vectors(") == text.count(between.get(target, "def vectors(")) == int(target in between)
+
+
 def test_emit_counts_what_formats_move() -> None:
     """A code is a byte, and a scale one for 128 elements; half a byte where two share one."""
     text = _run("emit", "adam", "--target", "numpy", "--states", "8bit", "--dtype", "bfloat16")

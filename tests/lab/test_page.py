@@ -82,6 +82,16 @@ def centred(theta, g, m, *, lr: Rate = 0.02, beta: Decay = 0.9):
     return theta - lr * m / (length + 0.1) * (1 + sr.rms(theta)), m
 
 
+@sr.rule(matrices="last")
+def in_factors(theta, g, r: sr.PerRow, c: sr.PerColumn, long: sr.PerTensor, *, lr: Rate = 0.02, beta: Decay = 0.9):
+    """It has numbers of the row that a point is, of its coordinates, and of the point."""
+    r = beta * r + (1 - beta) * sr.mean(g * g, over="row")
+    c = beta * c + (1 - beta) * sr.mean(g * g, over="column")
+    long = 0.5 * long + sr.norm(g)
+    share = r / (sr.mean(r, over="column") + 0.1)
+    return theta - lr * g / (sr.sqrt(share) * sr.sqrt(c) + 0.1 * long + 0.1), r, c, long
+
+
 NAMES_RULES = {rule.name: rule for rule in (collides, sly, made)}
 
 
@@ -103,7 +113,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "negative": lab.View((sr.rules.sgd,), lab.own("x*y + 10"), (1.0, -1.2)),
         "names": lab.View(tuple(NAMES_RULES.values())),
         "copy": lab.View((same,)),
-        "sums": lab.View((centred,)),
+        "sums": lab.View((centred, in_factors)),
         "elsewhere": lab.View(surface=SURFACES["rosenbrock"]),
         "undefined": lab.View((sr.rules.sgd,), lab.own(UNDEFINED)),
     }
@@ -260,6 +270,24 @@ def test_a_rule_with_sums_is_numpys(opened: Opened) -> None:
     shown = float(page.locator("#formula [data-line=length] .result").text_content() or "nan")
     m = np.array(page.evaluate("Array.from(lab.runs.get('centred').run.names.get('m').slice(14, 16))"), np.float32)
     assert shown == pytest.approx(sr.norm(m), rel=1e-3)
+
+
+def test_a_rule_that_sees_rows_is_numpys(opened: Opened) -> None:
+    page = opened(link(surface="beale", rules="adam,in_factors", look="in_factors", steps=60, t=7), which="sums")
+    settle(page)
+    run = page.evaluate(_RUNS)["runs"]["in_factors"]
+    points = _points(run)
+    assert_same_bits(points, lab.trajectory(in_factors, SURFACES["beale"], 60, lr=run["values"]["lr"]), "in_factors")
+    # Slots of each kind have a line of the formula, with the number of this step.
+    theta = points[0].copy()
+    optimizer = sr.Optimizer(theta, in_factors, lr=run["values"]["lr"], backend="numpy")
+    for t in range(1, 8):
+        optimizer.step(SURFACES["beale"].gradient(points[t - 1].astype(np.float64), t, 0.5).astype(np.float32))
+    slots = {"r": optimizer.slots["r"][0], "c": optimizer.slots["c"][0], "long": np.ravel(optimizer.slots["long"])[0]}
+    for name, number in slots.items():
+        page.locator(f"#formula [data-line={name}]").focus()
+        shown = float(page.locator(f"#formula [data-line={name}] .result").text_content() or "nan")
+        assert shown == pytest.approx(float(number), rel=1e-3), name
 
 
 def test_stories_play_and_are_numpys(opened: Opened) -> None:

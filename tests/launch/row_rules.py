@@ -108,6 +108,22 @@ def spread_out(theta: Any, g: Any, m: Any, c: PerColumn, *, lr: float = 0.1) -> 
 
 
 @rule(matrices="last")
+def shared(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
+    """A number of the matrix that elements take in one pass, and columns in the next."""
+    r = 0.5 * r + mean(g * g, over="row")
+    scale = mean(r, over="column")
+    shrunk = g / (1.0 + scale)
+    c = 0.5 * c + mean(shrunk * shrunk, over="column") * scale
+    return theta - lr * (shrunk + c), r, c
+
+
+@rule
+def fading(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
+    """Slots of rows and columns without a sum."""
+    return theta - lr * g / (1.0 + r + c), 0.5 * r + 1.0, where(c > 2.0, 0.25, c + lr)
+
+
+@rule(matrices="last")
 def in_pairs(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
     """Several sums over rows, columns and the tensor in one pass."""
     r = 0.5 * r + mean(g, over="row") - rms(theta, over="row")
@@ -134,7 +150,10 @@ def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, c: PerColumn, *, lr: float
 
 RULES = {
     own.name: own
-    for own in (factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes)
+    for own in (
+        *(factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes),
+        *(shared, fading),
+    )
 }
 ALONE = [name for name in RULES if name != "mixed"]
 """Those whose tensors know nothing of each other."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 import steprule as sr
 import steprule.torch as door
-from steprule.backends import c, javascript, triton
+from steprule.backends import triton
 from steprule.engine import plan
 from steprule.formats import FORMATS
 from steprule.language.matrices import ROWS
@@ -369,13 +368,10 @@ def test_what_has_no_rows_and_columns_is_refused() -> None:
     assert (param == 1).all()
 
 
-@pytest.mark.parametrize("target", ["c", "javascript", "triton"])
-def test_targets_without_rows_say_so(target: str) -> None:
-    emit: dict[str, Callable[..., str]] = {"javascript": javascript.emit, "triton": triton.emit}
-    emit["c"] = functools.partial(c.emit, name="step")
+def test_triton_without_rows_says_so() -> None:
     some = RULES["by_neuron"]
     with pytest.raises(sr.errors.TargetError, match="rows and columns of tensors are not written"):
-        emit[target](plan(some, some.variant(some.resolve({})), FORMATS["float32"]))
+        triton.emit(plan(some, some.variant(some.resolve({})), FORMATS["float32"]))
 
 
 # States.

@@ -16,12 +16,16 @@ from steprule.backends.c_head import ADDED, TAIL, head
 from steprule.backends.c_helpers import HELPERS
 from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
-from steprule.backends.loops import COMMON, Dialect, Writer, indented
+from steprule.backends.loops import Writer, indented
+from steprule.backends.loops_dialect import COMMON, Dialect
+from steprule.backends.loops_matrices import writer
+from steprule.backends.loops_memory import VECTORS, asks_for_axes, doubles_per_column, vectors_of
 from steprule.backends.loops_sums import SUMS, Phrases
 from steprule.backends.passes import check_known, over_all, passes
 from steprule.compile import LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
-from steprule.language.sums import ALL_SIZE
+from steprule.language.matrices import ROWS
+from steprule.language.sums import ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, NDIM
 
 __all__ = ["emit"]
 
@@ -92,20 +96,27 @@ _DIALECT = Dialect(
         partial="exact_sum partial{0} = {{{{0}}, 0.0}};",
         wide="(double)({0})",
         value="const double {name} = {text};",
+        running="double {name} = 0.0;",
         halves=f"for (size_t half = {LANES // 2}; half > 0; half /= 2)",
         lane="for (size_t lane = 0; lane < half; ++lane)",
-        put="exact_add(&partial{0}, lanes{0}[0]);",
+        put="exact_add(&partial{0}, {1});",
         clear="memset(lanes{0}, 0, sizeof lanes{0});",
         rounded="exact_rounded(&partial{0})",
     ),
+    vector="{type} *const {name} = {place};",
+    kept_vector="const {type} *const {name} = {place};",
+    doubles="double *const {name} = {place};",
+    lines=f"double {{name}}[{ROWS}] = {{{{0}}}};",
 )
 
 
 def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -> str:
     """Return the text of a function that steps by a plan, called ``l2_adam`` for the name ``l2(adam)``.
 
-    It takes ``n`` (in a plan with groups ``rows`` and ``length``), a pointer for each plane in the plan's order, one
-    for sums in a plan that sums, where random bits are drawn ``seed`` and ``tensor`` (the number of the array), the
+    It takes ``n`` (in a plan with groups ``rows`` and ``length``; in one that sees matrices ``rows`` and ``columns``,
+    before these ``matrices`` where a tensor may be several, and ``ndim`` where the rule asks for it), a pointer for
+    each plane in the plan's order, one for sums in a plan that sums and for ``vectors`` in one that keeps numbers of
+    rows and columns for its passes, where random bits are drawn ``seed`` and ``tensor`` (the number of the array), the
     hyperparameters and t as double, and a pointer for each scalar slot.
 
     Of a rule that sums, each pass is a function of its own: ``lamb_sums0`` and ``lamb_step``. All take ``sums``, where
@@ -129,9 +140,13 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     else:
         made = [_Function(one, f"{name}_{which}") for which, one in passes(plan).items()]
         name = distinct([name], [*made[-1].taken, *(one.name for one in made)])[name]
-        count = sum(len(one.sums) for one in passes(plan).values())
+        count = sum(one.width for one in passes(plan).values())
         texts = [one.text for one in made]
-        texts += [ADDED.format(name=name)] if over_all(plan) else [_whole(name, made, count)]
+        texts += (
+            [ADDED.format(name=name)]
+            if over_all(plan)
+            else [_whole(name, made, count, columns=bool(doubles_per_column(plan)))]
+        )
     text = "\n".join(texts)
     helpers = "".join(helper for word, helper in HELPERS.items() if f"{word}(" in text)
     return f"{head(plan, name, init or {}, text)}{helpers}\n{text}{TAIL}"
@@ -148,20 +163,20 @@ class _Function:
     """
 
     def __init__(self, plan: Plan, name: str) -> None:
-        writer, recipe, late = Writer(plan, _DIALECT), plan.prelude, _late(plan)
-        own = distinct([one for one in recipe.arguments if one not in late], writer.taken)
-        slots = _distinct_new(recipe.scalar_slots, [*writer.taken, *own.values()])
+        body, recipe, late = writer(plan, _DIALECT), plan.prelude, _late(plan)
+        own = distinct([one for one in recipe.arguments if one not in late], body.taken)
+        slots = _distinct_new(recipe.scalar_slots, [*body.taken, *own.values()])
         called = {one: f"(*{text})" if one in slots else text for one, text in own.items()}
         lines, values = statements(recipe.results, _SPELLING, {**called, **late}, plan.title)
         row, kept = values[: len(recipe.conditions)], values[len(recipe.conditions) :]
         lines += [f"const double {slots[slot]} = {text};" for slot, text in zip(slots, kept, strict=True)]
         lines += ["const uint64_t key = mixed(mixed(seed) ^ (uint64_t)t);"] if plan.inputs else []
-        lines += writer.lines(row)
+        lines += body.lines(row)
         lines += [f"*{own[slot]} = {slots[slot]};" for slot in slots]
-        self.arguments = _arguments(plan, writer, own)
-        unread = _unread(lines, [text for kind, text in self.arguments.values() if kind != "size_t "])
+        self.arguments = _arguments(plan, body, own)
+        unread = _unread(lines, [text for _, text in self.arguments.values()])
         lines = [*unread, *lines]
-        self.taken = [*writer.taken, *own.values(), *slots.values()]
+        self.taken = [*body.taken, *own.values(), *slots.values()]
         self.name = distinct([name], self.taken)[name]
         self.text = _text(self.name, self.arguments, lines)
 
@@ -169,15 +184,36 @@ class _Function:
 def _late(plan: Plan) -> dict[str, str]:
     """Return how the prelude's numbers of arrays are called: their sizes, and sums over them."""
     sums = [name for before in plan.before for name in before.totals]
-    size = "rows * length" if plan.has_groups else "n"
     own = {name: f"{SUMS}[{place}]" for place, name in enumerate(sums)}
-    return {**own, SIZE: f"(double)({size} > 0 ? {size} : 1)", ALL_SIZE: "all_size"}
+    sizes = {SIZE: " * ".join(_sizes(plan))}
+    if plan.view is not None:
+        both = {IN_ROW: "columns", IN_COLUMN: "rows"}
+        many = {"first": "{}", "last": "matrices * {}"}[plan.view]
+        sizes |= {**both, ALL_ROWS: many.format("rows"), ALL_COLUMNS: many.format("columns")}
+    counted = {name: f"(double)({size} > 0 ? {size} : 1)" for name, size in sizes.items()}
+    return {**own, **counted, NDIM: "(double)ndim", ALL_SIZE: "all_size"}
 
 
-def _whole(name: str, parts: Sequence[_Function], count: int) -> str:
-    """Return a function that calls those of all passes."""
-    taken = {of: argument for of, argument in parts[-1].arguments.items() if of != _SUMS}
-    lines = [f"double {SUMS}[{count}];"]
+def _sizes(plan: Plan) -> tuple[str, ...]:
+    """Return the sizes that a function takes, whose product is the number of elements."""
+    if plan.view is not None:
+        return (*(["matrices"] if plan.view == "last" else []), "rows", "columns")
+    return ("rows", "length") if plan.has_groups else ("n",)
+
+
+def _whole(name: str, parts: Sequence[_Function], count: int, *, columns: bool) -> str:
+    """Return a function that calls those of all passes.
+
+    Args:
+        name: of the function.
+        parts: the others.
+        count: of sums. They are its own,
+        columns: but where there are some for each column, which are behind them.
+    """
+    taken = {of: ("double *", SUMS) if of == _SUMS else own for of, own in parts[-1].arguments.items()}
+    lines: list[str] = []
+    if not columns and taken.pop(_SUMS, None):
+        lines.append(f"double {SUMS}[{count}];")
     for part in parts:
         given = []
         for of, (kind, _) in part.arguments.items():
@@ -207,13 +243,17 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 116, subsequent_indent="        ", break_long_words=False, break_on_hyphens=False)
 
 
-def _arguments(plan: Plan, writer: Writer, names: Mapping[str, str]) -> _Arguments:
-    stored, planes = {store.plane for store in plan.stores}, zip(plan.planes, writer.arrays, strict=True)
-    found = {f"{_OWN}{size}": ("size_t ", size) for size in (("rows", "length") if plan.has_groups else ("n",))}
-    for index, (plane, array) in enumerate(planes):
+def _arguments(plan: Plan, body: Writer, names: Mapping[str, str]) -> _Arguments:
+    vectors = plan.vectors.slots if plan.vectors else ()
+    stored = {store.plane for store in plan.stores} | {place for place, _ in vectors}
+    sizes = [*_sizes(plan), *(["ndim"] if asks_for_axes(plan) else [])]
+    found = {f"{_OWN}{size}": ("size_t ", size) for size in sizes}
+    for index, (plane, array) in enumerate(zip(plan.kept_planes, body.arrays, strict=False)):
         found[plane.name] = f"{'' if index in stored else 'const '}{_TYPES[plane.dtype]} *", array
-    if plan.sums or plan.before:
-        found[_SUMS] = f"{'' if plan.sums else 'const '}double *", SUMS
+    if doubles_per_column(plan) or any(one.width for one in passes(plan).values()):
+        found[_SUMS] = f"{'' if plan.width or plan.column_sums else 'const '}double *", SUMS
+    if vectors_of(plan):
+        found[f"{_OWN}{VECTORS}"] = f"{_TYPES[plan.compute]} *", VECTORS
     found |= {f"{_OWN}{name}": ("double ", name) for name in ("all_size",) if ALL_SIZE in plan.prelude.arguments}
     found |= {f"{_OWN}{name}": ("uint64_t ", name) for name in (("seed", "tensor") if plan.inputs else ())}
     pointers = plan.prelude.scalar_slots

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
+from steprule.backends.loops_memory import VECTORS, asks_for_axes, doubles_per_column, times, vectors_of
 from steprule.backends.loops_sums import SUMS
 from steprule.backends.passes import over_all, passes
 from steprule.compile import ENCODED, Plan
@@ -60,6 +61,15 @@ double {name}_total(size_t count, const double *numbers)
 """What adds up the sums of arrays."""
 
 
+_SEEN = {
+    None: "n elements",
+    "first": (
+        "a matrix of rows x columns elements, row after row (rows are along the first axis, columns along all others)"
+    ),
+    "last": "matrices x rows x columns elements, matrix after matrix, and row after row of each",
+}
+
+
 def head(plan: Plan, name: str, init: Mapping[str, float | str], text: str) -> str:
     """Return the comment at the top, and what is included.
 
@@ -80,11 +90,11 @@ def _harmless(text: str) -> str:
 
 
 def _called(plan: Plan, name: str, init: Mapping[str, float | str]) -> str:
-    size = "a matrix of rows x length elements, row after row" if plan.has_groups else "n elements"
+    size = "a matrix of rows x length elements, row after row" if plan.has_groups else _SEEN[plan.view]
     counted = " with t = 1, 2, 3, ..." if "t" in plan.prelude.arguments or plan.inputs else "."
     if plan.before and over_all(plan):
         name = f"{', '.join(_names(plan, name))} (each for all arrays before the next)"
-    kept = {*plan.prelude.scalar_slots, *(plane.name for plane in plan.planes[2:])}
+    kept = {*plan.prelude.scalar_slots, *(plane.name for plane in plan.kept_planes[2:])}
     starts = [f"{slot} = {start}" for slot, start in init.items() if slot in kept]
     first = f" Before the first step {', '.join(starts)}; other slots are 0." if starts else ""
     first = first or (" Before the first step all slots are 0." if kept else "")
@@ -107,7 +117,7 @@ def _described(plan: Plan, name: str) -> str:
             f"{names}: {packing} neighbours of a row per item, first in the lowest bits; (length + {packing - 1}) / "
             f"{packing} items per row."
         )
-    said += _of_sums(plan, name)
+    said += [*_of_sums(plan, name), *_of_matrices(plan)]
     if plan.inputs:
         said.append("seed: any number; tensor: another one for each array, so that their random bits differ.")
     return _commented(" ".join(said))
@@ -118,7 +128,7 @@ def _of_sums(plan: Plan, name: str) -> list[str]:
     *summing, stepping = _names(plan, name)
     if plan.before and not over_all(plan):
         return [f"{name} calls {', '.join(summing)}, which sum over the elements and write nothing, and {stepping}."]
-    said = [f"{SUMS}: takes {len(plan.sums)} sums over the elements."] if plan.sums else []
+    said = [f"{SUMS}: takes {plan.width} sums over the elements."] if plan.width else []
     if plan.before:
         totals = [(function, total) for function, one in zip(summing, plan.before, strict=True) for total in one.totals]
         said.append(f"{SUMS}: {len(totals)} numbers of each array, which {', '.join(summing)} write.")
@@ -126,6 +136,26 @@ def _of_sums(plan: Plan, name: str) -> list[str]:
             if total.startswith(ALL):
                 said.append(f"{SUMS}[{place}] is over all arrays: after {function} put {name}_total of theirs in each.")
     return [*said, "all_size: how many elements all arrays have, at least 1."] if over_all(plan) else said
+
+
+def _of_matrices(plan: Plan) -> list[str]:
+    """Return what to say of rows and columns."""
+    if plan.view is None:
+        return []
+    said = ["A vector is one row, a number one row of one column."]
+    said += ["ndim: the number of axes of the array: 0, 1, 2, ..."] if asks_for_axes(plan) else []
+    for over in ("row", "column"):
+        names = [plane.name for plane in plan.kept_planes if plane.per == over]
+        said += [f"{' and '.join(names)}: a number for each {over}."] if names else []
+    count, kept = sum(one.width for one in passes(plan).values()), [*vectors_of(plan).values()]
+    is_one = plan.view == "first"
+    if each := doubles_per_column(plan):
+        length = " + ".join([*([str(count)] if count else []), times(0, each, is_one=True)])
+        said.append(f"{SUMS}: memory for {length} numbers while a step is taken.")
+    if kept:
+        length = times(kept.count("row"), kept.count("column"), is_one=is_one)
+        said.append(f"{VECTORS}: memory for {length} numbers while a step is taken.")
+    return said
 
 
 def _commented(text: str) -> str:

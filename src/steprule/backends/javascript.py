@@ -9,25 +9,24 @@ because browsers' own differ from the C library's in the last place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from steprule.backends import host_code
 from steprule.backends.host_code import Spelling, statements
+from steprule.backends.javascript_calls import LATE, Part, arguments, behind, how_to_step, parts, taken_behind
 from steprule.backends.javascript_math import HELPERS
 from steprule.backends.javascript_names import MATH, RESERVED
-from steprule.backends.loops import COMMON, Dialect, Writer, indented
+from steprule.backends.loops import indented
+from steprule.backends.loops_dialect import COMMON, Dialect
+from steprule.backends.loops_matrices import writer
+from steprule.backends.loops_memory import times
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import check_known, over_all, passes
-from steprule.compile import ENCODED, LANES, SIZE, Plan, distinct
+from steprule.backends.passes import check_known, over_all
+from steprule.compile import ENCODED, LANES, Plan, distinct
 from steprule.formats import GROUP
+from steprule.language.matrices import ROWS
 from steprule.language.node import Node
-from steprule.language.sums import ALL, ALL_SIZE, TOTAL
-from steprule.language.walk import symbols_in
 
-__all__ = ["LATE", "Part", "arguments", "emit", "function", "functions", "helpers", "parts"]
-
-LATE = {TOTAL: SUMS, SIZE: "size", ALL_SIZE: "all_size"}
-"""What preludes take of arrays, behind all else: sums over their elements, and how many there are."""
+__all__ = ["LATE", "Part", "arguments", "behind", "emit", "function", "functions", "helpers", "parts"]
 
 _SPELLING = Spelling(
     target="JavaScript",
@@ -115,12 +114,17 @@ _DIALECT = Dialect(
         partial="const partial{0} = [];",
         wide="{0}",
         value="const {name} = {text};",
+        running="let {name} = 0;",
         halves=f"for (let half = {LANES // 2}; half > 0; half >>= 1)",
         lane="for (let lane = 0; lane < half; lane++)",
-        put="partial{0}.push(lanes{0}[0]);",
+        put="partial{0}.push({1});",
         clear="lanes{0}.fill(0);",
         rounded="rounded_once(partial{0})",
     ),
+    vector="const {name} = vectors.{key} = new {type}({length});",
+    kept_vector="const {name} = vectors.{key};",
+    doubles="const {name} = new Float64Array({length});",
+    lines=f"const {{name}} = new Float64Array({ROWS});",
 )
 
 
@@ -139,47 +143,18 @@ def emit(plan: Plan) -> str:
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
     """
-    arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.planes if plane.dtype in _ARRAYS)
+    arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.kept_planes if plane.dtype in _ARRAYS)
     text = functions(plan, checks=True)
     added = ["rounded_once"] if over_all(plan) else []
     called = f"{helpers(' '.join([text, *(f'{name}(' for name in added)]))}"
-    head = [f"{' '.join(plan.title.split())}: {arrays}", *([ENCODED] if "/* encode " in text else []), *_how(plan)]
+    head = [
+        f"{' '.join(plan.title.split())}: {arrays}",
+        *([ENCODED] if "/* encode " in text else []),
+        *how_to_step(plan),
+    ]
     exported = [name for part in parts(plan) for name in (part.prelude, part.kernel)]
     comment = "\n".join(f"// {line}" for line in head)
     return f"{comment}\n\n{called}{text}\nexport {{ {', '.join([*exported, *added])} }};\n"
-
-
-class Part(NamedTuple):
-    """The two functions of a pass, by name."""
-
-    plan: Plan
-    prelude: str
-    kernel: str
-
-
-def parts(plan: Plan) -> list[Part]:
-    """Return the functions of all passes."""
-    *before, (_, last) = passes(plan).items()
-    own = [Part(one, f"prelude{number}", which) for number, (which, one) in enumerate(before)]
-    return [*own, Part(last, "prelude", "kernel")]
-
-
-def _how(plan: Plan) -> list[str]:
-    """Return lines that say how to step by a rule that sums."""
-    if not any(arguments(one) and arguments(one)[-1] in LATE for one in (*plan.before, plan)):
-        return []
-    lines = ["A step of an array; size is how many elements it has, at least 1:", f"    const {SUMS} = [];"][
-        : 1 + bool(plan.before)
-    ]
-    for one, prelude, kernel in parts(plan):
-        given = ", ".join(LATE.get(name, name) for name in arguments(one))
-        arrays = ", ".join(plane.name.replace(".", "_") for plane in plan.planes)
-        rest = [SUMS] * bool(one.sums) + ["keys", "origin"] * bool(one.inputs) + ["rows"] * one.has_groups
-        lines.append(f"    {kernel}({', '.join([arrays, f'{prelude}({given})', *rest])});")
-    totals = [name for before in plan.before for name in before.totals]
-    for place in (place for place, name in enumerate(totals) if name.startswith(ALL)):
-        lines.append(f"{SUMS}[{place}] is over all arrays: put rounded_once([...]) of theirs there before it is read.")
-    return lines + (["all_size is how many elements all arrays have, at least 1."] if over_all(plan) else [])
 
 
 def functions(plan: Plan, checks: bool = False) -> str:
@@ -196,24 +171,10 @@ def functions(plan: Plan, checks: bool = False) -> str:
     return "\n".join(_functions(part, checks) for part in parts(plan))
 
 
-def arguments(plan: Plan) -> list[str]:
-    """Return what the prelude takes, by name: the plan's own arguments but what it knows of arrays, then that."""
-    late = _late(plan)
-    taken = {late[name] for name in symbols_in(plan.prelude.results) & late.keys()}
-    own = [name for name in plan.prelude.arguments if name not in late]
-    return own + [name for name in LATE if name in taken]
-
-
-def _late(plan: Plan) -> dict[str, str]:
-    """Return in which argument the prelude's numbers of arrays are."""
-    totals = {name: TOTAL for before in plan.before for name in before.totals}
-    return {**totals, SIZE: SIZE, ALL_SIZE: ALL_SIZE}
-
-
 def _functions(part: Part, checks: bool) -> str:
     plan, prelude, kernel = part
-    writer, recipe, wanted = Writer(plan, _DIALECT), plan.prelude, arguments(plan)
-    names = distinct([name for name in wanted if name not in LATE], writer.taken)
+    body, recipe, wanted = writer(plan, _DIALECT), plan.prelude, arguments(plan)
+    names = distinct([name for name in wanted if name not in LATE], body.taken)
     ours = {name: LATE[name] for name in wanted if name in LATE}
     totals = [name for before in plan.before for name in before.totals]
     texts = {**names, **ours, **{name: f"{SUMS}[{place}]" for place, name in enumerate(totals)}}
@@ -222,15 +183,35 @@ def _functions(part: Part, checks: bool) -> str:
         prelude, recipe.results, texts, plan.title, _all_given(prelude, given) if checks else [], arguments=given
     )
     row = [f"scalars[{index}]" for index in range(len(recipe.conditions))]
-    takes = [*writer.arrays, "scalars", *([SUMS] if plan.sums else [])]
-    takes += ["keys", "origin = [0, 0]"] if plan.inputs else []
-    takes += ["rows = 1"] if plan.has_groups else []
-    first = next(index for index, plane in enumerate(plan.planes) if plane.is_elementwise)
-    size = f"{writer.arrays[first]}.length"
-    sized = f"const length = rows ? {size} / rows : 0;" if plan.has_groups else f"const n = {size};"
-    elements = [name for name, plane in zip(writer.arrays, plan.planes, strict=True) if plane.is_elementwise]
-    lines = [*(_equally_long(kernel, elements) if checks else []), sized, *writer.lines(row)]
+    planes = plan.kept_planes
+    takes = [*body.arrays[: len(planes)], "scalars", *taken_behind(plan)]
+    elements = [name for name, plane in zip(takes, planes, strict=False) if plane.is_elementwise]
+    sized = []
+    if plan.view is None:
+        size = f"{elements[0]}.length"
+        sized = [f"const length = rows ? {size} / rows : 0;" if plan.has_groups else f"const n = {size};"]
+    checked = _equally_long(kernel, elements) if plan.view is None else _as_long_as_said(kernel, plan, takes)
+    lines = [*(checked if checks else []), *sized, *body.lines(row)]
     return "\n".join([host, f"function {kernel}({', '.join(takes)}) {{", *indented(lines), "}", ""])
+
+
+def _as_long_as_said(kernel: str, plan: Plan, names: Sequence[str]) -> list[str]:
+    """Return lines that throw for arrays that have other lengths than numbers of rows and columns say."""
+    is_one = plan.view == "first"
+    lengths = {
+        "element": "rows * columns" if is_one else "matrices * rows * columns",
+        "row": times(1, 0, is_one=is_one),
+        "column": times(0, 1, is_one=is_one),
+    }
+    given = [(name, lengths[plane.per]) for name, plane in zip(names, plan.kept_planes, strict=False)]
+    return [
+        "for (const [array, length, must] of [",
+        *(f'    [{name}, {length}, "{name} must have {length}"],' for name, length in given),
+        "]) {",
+        f"    if (array.length !== length) throw new RangeError(`{kernel}: ${{must}} = ${{length}} numbers, got ` +",
+        "        array.length);",
+        "}",
+    ]
 
 
 def _all_given(prelude: str, names: Sequence[str]) -> list[str]:

@@ -12,8 +12,9 @@ RESERVED = (
     *("import", "in", "instanceof", "interface", "let", "new", "null", "package", "private", "protected", "public"),
     *("return", "static", "super", "switch", "this", "throw", "true", "try", "typeof", "var", "void", "while", "with"),
     *("yield", "async", "of", "undefined", "Infinity", "NaN", "Math", "BigInt", "Float32Array", "Uint32Array"),
-    *("keys", "origin", "size", "all_size", "doubles", "quads"),
-    *("scalars", "prelude", "kernel", "fround", "words", "floats", "lost", "array", "value", "one"),
+    *("keys", "origin", "size", "all_size", "row_size", "column_size", "row_count", "column_count", "ndim"),
+    *("doubles", "quads"),
+    *("scalars", "prelude", "kernel", "fround", "words", "floats", "lost", "array", "value", "one", "must"),
     *HELPERS,
 )
 MATH = (

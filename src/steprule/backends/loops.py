@@ -1,37 +1,26 @@
 """The shell of targets whose text is statements and loops: C and JavaScript differ in a table and a few phrases.
 
 A plan without groups is one loop over elements. One with groups walks rows and groups of a row, and in a group the
-plan's phases by turns; what one loop over the elements leaves to the next lies in tiles of one group.
+plan's phases by turns; what one loop over the elements leaves to the next lies in tiles of one group. One that sees
+rows and columns walks matrices: ``loops_matrices``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from steprule.backends import loops_sums
-from steprule.backends.numpy import OPERATORS
+from steprule.backends.loops_dialect import Dialect
 from steprule.compile import LANES, Const, Plan, Plane, Ref, Store, Value, distinct
 from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.ops import Kind
 
-__all__ = ["COMMON", "Dialect", "Writer", "indented"]
+__all__ = ["Writer", "indented", "words"]
 
-COMMON = {
-    **OPERATORS,
-    "and": "{0} && {1}",
-    "or": "{0} || {1}",
-    "not": "!{0}",
-    "where": "{0} ? {1} : {2}",
-    "bits": "bits_of({0})",
-    "real": "real_of({0})",
-    "word_where": "{0} ? {1} : {2}",
-}
-"""What both languages say alike."""
 _OURS = (
     *("n", "i", "k", "rows", "length", "row", "place", "group", "groups", "offset", "count"),
     *("packed2", "packed4", "packed8"),
@@ -39,58 +28,14 @@ _OURS = (
 """The names of the loops' own numbers."""
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a target spells a plan.
-
-    Attributes:
-        name: for messages.
-        operations: the text of each operation and each input, by type of arithmetic, with ``{0}``, ``{1}``, ... for
-            what it takes.
-        larger: the statement that takes ``{word}`` into the maximum ``{name}``.
-        groups: the groups of a row of ``length`` elements.
-        value: how a value of each kind is named, with ``{type}``, ``{name}`` and ``{text}``; then it does not change.
-        maximum: how a maximum over a group begins, with ``{name}``.
-        tile: how an array of one group is made, with ``{name}``.
-        count: how a loop is opened, with ``{name}`` and ``{end}``.
-        size: how an integer is named, with ``{name}`` and ``{text}``.
-        types: the name of each kind, and of ``float32`` and ``float64``.
-        infinity, nan: how these are written.
-        word: how a word is written, with ``{0}``.
-        suffix: what follows a number of each type of arithmetic.
-        condition: how a scalar of the row is taken as a condition, with ``{0}``.
-        number: how a scalar of the row is rounded to the type of arithmetic, with ``{0}``, by type.
-        load: how a stored element becomes a value, by NumPy's name of its type, with ``{0}``.
-        store: how a value becomes a stored element, by that name, with ``{0}``.
-        reserved: names that no value may have, beside those of the loops.
-        sums: how sums are written.
-    """
-
-    name: str
-    operations: Mapping[str, Mapping[str, str]]
-    larger: str
-    groups: str
-    value: str
-    maximum: str
-    tile: str
-    count: str
-    size: str
-    types: Mapping[str, str]
-    infinity: str
-    nan: str
-    word: str
-    suffix: Mapping[str, str]
-    condition: str
-    number: Mapping[str, str]
-    load: Mapping[str, str]
-    store: Mapping[str, str]
-    reserved: tuple[str, ...]
-    sums: loops_sums.Phrases
-
-
 def indented(lines: list[str], depth: int = 1) -> list[str]:
     """Return the lines within a block."""
     return [f"{'    ' * depth}{line}" if line else line for line in lines]
+
+
+def words(lines: Iterable[str]) -> set[str]:
+    """Return the names and words in a text."""
+    return set(re.findall(r"\w+", "\n".join(lines)))
 
 
 class Writer:
@@ -111,13 +56,18 @@ class Writer:
         _check(plan, dialect)
         numbers = [f"x{number}" for number in range(len(plan.body))]
         self._scalars = [f"s{number}" for number in range(len(plan.prelude.conditions))]
-        taken = [*dialect.reserved, *_OURS, *numbers, *self._scalars, *loops_sums.names(len(plan.sums))]
+        taken = [*dialect.reserved, *_OURS, *numbers, *self._scalars, *self._own_names()]
         names = [plane.name.replace(".", "_") for plane in plan.planes]
         self.arrays = list(distinct(names, taken).values())
         loaded = distinct([f"{name}_i" for name in names], [*taken, *self.arrays])
         self._values = [*loaded.values(), *numbers]
         self.taken = [*taken, *self.arrays, *self._values]
+        self._loaded_first: Sequence[int] = plan.loads
         self._tiled = {index for index in range(len(self._values)) if self._is_read_later(index)}
+
+    def _own_names(self) -> Sequence[str]:
+        """Return further names that the body uses."""
+        return loops_sums.names(len(self._plan.sums))
 
     def lines(self, row: Sequence[str]) -> list[str]:
         """Return the statements: the scalars of the ``row``, given as texts, loops over elements or groups, sums."""
@@ -149,15 +99,18 @@ class Writer:
         for packing in self._plan.packings:
             items = f"((length + {packing - 1}) >> {_places(packing)})"
             places[f"packed{packing}"] = f"row * {items} + place * {GROUP // packing}"
-        # What no loop reads is not named: compilers warn of it.
-        words = set(re.findall(r"\w+", "\n".join(inner)))
-        inner = [*(size.format(name=name, text=text) for name, text in places.items() if name in words), *inner]
+        inner = [*self._sizes(places, inner), *inner]
         return [
             size.format(name="groups", text=self._dialect.groups),
             count.format(name="row", end="rows"),
             *indented([count.format(name="place", end="groups"), *indented(inner), "}"]),
             "}",
         ]
+
+    def _sizes(self, texts: Mapping[str, str], inner: Sequence[str]) -> list[str]:
+        """Return statements that name integers, but those that lines do not read: compilers warn of them."""
+        read = words(inner)
+        return [self._dialect.size.format(name=name, text=text) for name, text in texts.items() if name in read]
 
     def _elements(self, phase: int) -> list[str]:
         """Return the loop over the elements of a group in one phase, with the maxima that it finds."""
@@ -172,16 +125,14 @@ class Writer:
         for index in sorted(self._tiled):
             if self._plan.phase_of(index) == phase:
                 body.append(f"{self._tile(index)}[k] = {self._values[index]};")
-        if any(re.search(r"\bi\b", line) for line in body):  # not where all planes are of items and groups
-            body.insert(0, self._dialect.size.format(name="i", text="offset + k"))
+        body = [*self._sizes({"i": "offset + k"}, body), *body]  # not where all planes are of items and groups
         starts = [self._dialect.maximum.format(name=name) for name, _ in maxima]
         return [*starts, self._dialect.count.format(name="k", end="count"), *indented(body), "}"]
 
     def _phase(self, phase: int) -> list[str]:
         """Return the loads, the operations and the stores of one element, or one group, in a phase."""
         plan = self._plan
-        loads = [index for index in plan.loads if plan.phase_of(index) == phase]
-        lines = [self._named(index, self._loaded(plan.planes[index], self.arrays[index])) for index in loads]
+        lines = self._loads([index for index in self._loaded_first if plan.phase_of(index) == phase])
         section = "the rule"
         for number, instruction in enumerate(plan.body):
             if instruction.phase != phase or instruction.op == "group_max":
@@ -194,6 +145,10 @@ class Writer:
             lines.append(self._named(len(plan.planes) + number, spelled.format(*args)))
         return lines + [self._stored(store, phase) for store in plan.stores if store.phase == phase]
 
+    def _loads(self, indices: Iterable[int]) -> list[str]:
+        planes = self._plan.planes
+        return [self._named(index, self._loaded(planes[index], self.arrays[index])) for index in indices]
+
     def _sums(self, phase: int) -> list[str]:
         """Return the statements that add up what one element gives to each sum of a phase, before its stores count."""
         lane = "k" if self._plan.has_groups else f"i % {LANES}"
@@ -201,7 +156,8 @@ class Writer:
         for number, result in enumerate(self._plan.sums):
             if result.phase == phase:
                 text = self._ref(result.value, phase)
-                lines += loops_sums.added(self._dialect.sums, number, text, is_squared=result.is_squared, lane=lane)
+                to = f"lanes{number}[{lane}]"
+                lines += loops_sums.added(self._dialect.sums, to, number, text, is_squared=result.is_squared)
         return lines
 
     def _folded(self, place: str, end: str) -> list[str]:
@@ -270,7 +226,7 @@ def _item(plane: Plane, array: str) -> str:
     """Return the item of a plane that has the number of an element, or of a group."""
     if plane.packing > 1:
         return f"{array}[packed{plane.packing} + (k >> {_places(plane.packing)})]"
-    return f"{array}[{'group' if plane.per == 'group' else 'i'}]"
+    return f"{array}[{'i' if plane.per == 'element' else plane.per}]"
 
 
 def _shift(plane: Plane) -> str:
@@ -284,6 +240,11 @@ def _places(number: int) -> int:
 
 
 def _check(plan: Plan, dialect: Dialect) -> None:
+    if plan.view is not None and plan.has_groups:
+        raise TargetError(
+            f"{plan.title}: {dialect.name} has no loops over rows and columns whose elements have scales in groups; "
+            "take --states float32 or bfloat16, or a target that has them: llvm or numpy"
+        )
     for store in plan.stores:
         if plan.planes[store.plane].packing > 1 and store.phase == plan.phase_of(store.plane):
             raise TargetError(

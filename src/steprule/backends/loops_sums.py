@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from steprule.compile import BLOCK, LANES
 
-__all__ = ["SUMS", "Phrases", "added", "declared", "folded", "names", "results"]
+__all__ = ["SUMS", "Phrases", "added", "declared", "ended", "folded", "names", "results"]
 
 SUMS = "sums"
 """What the sums of a step are called, in the order of ``Plan.totals``."""
@@ -26,8 +26,9 @@ class Phrases:
         partial: makes what partial sums are put in.
         wide: a number in float64.
         value: names a number in float64, with ``{name}`` and ``{text}``.
+        running: makes a number in float64 that is added to, with ``{name}``; it is zero.
         halves, lane: the heads of the loops that fold lanes.
-        put: puts the first lane among the partial sums.
+        put: puts a partial sum, ``{1}``, among the others.
         clear: makes the lanes zero again.
         rounded: what all partial sums come to.
     """
@@ -36,6 +37,7 @@ class Phrases:
     partial: str
     wide: str
     value: str
+    running: str
     halves: str
     lane: str
     put: str
@@ -48,13 +50,13 @@ def declared(phrases: Phrases, count: int) -> list[str]:
     return [text.format(number) for number in range(count) for text in (phrases.lanes, phrases.partial)]
 
 
-def added(phrases: Phrases, number: int, text: str, *, is_squared: bool, lane: str) -> list[str]:
-    """Return statements that add a value to the lane of its element."""
+def added(phrases: Phrases, to: str, number: int, text: str, *, is_squared: bool) -> list[str]:
+    """Return statements that add a value to what a sum is added up in: a lane, for one."""
     wide = phrases.wide.format(text)
     if not is_squared:
-        return [f"lanes{number}[{lane}] += {wide};"]
+        return [f"{to} += {wide};"]
     named = phrases.value.format(name=f"wide{number}", text=wide)
-    return [named, f"lanes{number}[{lane}] += wide{number} * wide{number};"]
+    return [named, f"{to} += wide{number} * wide{number};"]
 
 
 def folded(phrases: Phrases, count: int, place: str, end: str, *, has_groups: bool) -> list[str]:
@@ -62,10 +64,15 @@ def folded(phrases: Phrases, count: int, place: str, end: str, *, has_groups: bo
     block = BLOCK // LANES if has_groups else BLOCK
     lines: list[str] = []
     for number in range(count):
-        lanes = f"lanes{number}"
-        lines += [phrases.halves, f"    {phrases.lane} {lanes}[lane] += {lanes}[lane + half];"]
-        lines += [phrases.put.format(number), phrases.clear.format(number)]
+        lines += ended(phrases, number, phrases.put.format(number, f"lanes{number}[0]"))
     return [f"if (({place} + 1) % {block} == 0 || {place} + 1 == {end}) {{", *(f"    {line}" for line in lines), "}"]
+
+
+def ended(phrases: Phrases, number: int, taken: str) -> list[str]:
+    """Return statements that fold the lanes of a sum into the first, which is ``taken``, and clear them."""
+    lanes = f"lanes{number}"
+    folds = [phrases.halves, f"    {phrases.lane} {lanes}[lane] += {lanes}[lane + half];"]
+    return [*folds, taken, phrases.clear.format(number)]
 
 
 def results(phrases: Phrases, count: int, first: int) -> list[str]:

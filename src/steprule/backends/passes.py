@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 
-from steprule.compile import Plan, Plane
+from steprule.compile import Per, Plan, Plane
 from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
@@ -25,20 +25,12 @@ def over_all(plan: Plan) -> bool:
     return any(name == ALL_SIZE or name.startswith(f"{ALL}{TOTAL}") for name in taken)
 
 
-def check_known(plan: Plan, target: str, *, sees_matrices: bool = False) -> None:
-    """Refuse a plan that a target has no words for: one that sees rows and columns, or sums what the prelude takes.
-
-    Args:
-        plan: the plan.
-        target: what messages call the target.
-        sees_matrices: whether it has words for rows and columns.
+def check_known(plan: Plan, target: str) -> None:
+    """Refuse a plan that sums what its prelude takes, for a target whose preludes are computed before all else.
 
     Raises:
-        TargetError: for a plan with numbers of rows or columns, and for one that sums, while it steps, what the prelude
-            takes: there preludes are computed before all else.
+        TargetError: for such a plan.
     """
-    if plan.view is not None and not sees_matrices:
-        raise TargetError(f"{plan.title}: rows and columns of tensors are not written for {target} yet")
     if not set(plan.totals).isdisjoint(plan.prelude.arguments):
         raise TargetError(
             f"{plan.title}: {target} computes the numbers of a step before it, and this plan sums {plan.totals[0]} "
@@ -47,12 +39,18 @@ def check_known(plan: Plan, target: str, *, sees_matrices: bool = False) -> None
 
 
 def bytes_moved(plan: Plan) -> float:
-    """Return how many bytes one pass reads and writes of an element and what is kept for it."""
+    """Return how many bytes one pass reads and writes of an element and what is kept for it.
+
+    What is kept for a row or a column is not counted: of a large matrix it is a small part.
+    """
     return sum(map(_bytes, [*_read(plan), *_written(plan)]))
 
 
 def described(plan: Plan) -> list[str]:
-    """Return lines that say what the passes of a step move: each element's bytes, to and from memory."""
+    """Return lines that say what the passes of a step move: each element's bytes, to and from memory.
+
+    What there is of rows and columns is named behind these words, and moves few bytes.
+    """
     found = passes(plan)
     moved = [_number(bytes_moved(one)) for one in found.values()]
     if len(found) == 1:
@@ -65,12 +63,25 @@ def described(plan: Plan) -> list[str]:
 
 
 def _words(plan: Plan) -> str:
-    parts = {"reads": _names(_read(plan)), "writes": _names(_written(plan)), "sums up": plan.totals}
-    return ", ".join(f"{verb} {' '.join(names)}" for verb, names in parts.items() if names)
+    own, kept = plan.vectors, {plane.name: plane.per for plane in plan.planes}
+    slots = [name for name in own.inputs if name in kept] if own else []
+    read = {**{plane.name: plane.per for plane in _read(plan)}, **{name: kept[name] for name in slots}}
+    written = {plane.name: plane.per for plane in _written(plan)}
+    written |= {plan.planes[place].name: plan.planes[place].per for place, _ in own.slots} if own else {}
+    summed: dict[str, Per] = {
+        **dict.fromkeys(plan.totals, "element"),
+        **dict.fromkeys((one.name for one in plan.row_sums), "row"),
+        **dict.fromkeys((one.name for one in plan.column_sums), "column"),
+    }
+    parts = {"reads": _names(read), "writes": _names(written), "sums up": _names(summed)}
+    return ", ".join(f"{verb} {names}" for verb, names in parts.items() if names)
 
 
-def _names(planes: Iterable[Plane]) -> tuple[str, ...]:
-    return tuple(plane.name for plane in planes)
+def _names(of: Mapping[str, Per]) -> str:
+    """Return names in words: of elements, then of rows and of columns."""
+    sorts = {"": ("element", "group"), "of rows ": ("row",), "of columns ": ("column",)}
+    lists = ((words, [name for name, per in of.items() if per in sort]) for words, sort in sorts.items())
+    return ", ".join(f"{words}{' '.join(names)}" for words, names in lists if names)
 
 
 def _read(plan: Plan) -> list[Plane]:
@@ -82,6 +93,8 @@ def _written(plan: Plan) -> list[Plane]:
 
 
 def _bytes(plane: Plane) -> float:
+    if plane.per in ("row", "column"):
+        return 0
     return np.dtype(plane.dtype).itemsize / (GROUP if plane.per == "group" else plane.packing)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from steprule import formats
-from steprule.backends import c, javascript, jax, latex, llvm, numpy, triton
+from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton
 from steprule.backends.passes import described, passes
 from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
@@ -145,18 +145,37 @@ _WHOLE = (Target.c, Target.javascript, Target.jax)
 """The targets whose text has all passes of a step; of others each pass is a kernel, and its text one of its own."""
 
 
+_BESIDE_NUMPY = (Target.llvm, Target.asm, Target.numpy)
+"""The targets of steps in which NumPy computes what there is of rows and columns."""
+
+
 def _comment(target: Target, lines: Iterable[str]) -> str:
     return "".join(f"{_COMMENT.get(target, '#')} {line}\n" for line in lines)
 
 
 def _pass_by_pass(recipe: Plan, target: Target, write: Callable[[Plan], str]) -> str:
-    """Return the texts of all passes one after the other."""
+    """Return the texts of all passes one after the other, each behind what is computed for rows and columns before."""
     found = passes(recipe)
     if len(found) == 1:
-        return write(recipe)
+        return _of_vectors(recipe, target) + write(recipe)
     heads = [f"Pass {number} of {len(found)}, {name}:" for number, name in enumerate(found, start=1)]
-    texts = [f"{_comment(target, ['', head])}\n{write(one)}" for head, one in zip(heads, found.values(), strict=True)]
+    texts = [
+        f"{_comment(target, ['', head])}\n{_of_vectors(one, target)}{write(one)}"
+        for head, one in zip(heads, found.values(), strict=True)
+    ]
     return "\n".join(texts)
+
+
+def _of_vectors(plan: Plan, target: Target) -> str:
+    """Return what NumPy computes for rows and columns before a pass on this machine; a comment in other texts."""
+    own = plan.vectors
+    if own is None or not (own.hoisted or own.slots or own.totals) or target not in _BESIDE_NUMPY:
+        return ""
+    text = numpy_vectors.emit(plan)
+    if target is Target.numpy:
+        return f"{text}\n"
+    lines = ["", "What NumPy computes for rows and columns before this pass:", "", *text.splitlines(), ""]
+    return _comment(target, lines) + "\n"
 
 
 def _called_with(rule: Rule, settings: Settings, target: Target) -> str:

@@ -18,7 +18,7 @@ from steprule.rules.hyperparameters import Hyperparameter
 from steprule.rules.named import named, probes
 from steprule.rules.settings import without_defaults
 
-__all__ = ["Shown", "menu", "numbers", "plan_of", "shown", "told_apart"]
+__all__ = ["Shown", "menu", "numbers", "plan_of", "shown", "stepped", "told_apart"]
 
 Shown = dict[str, Any]
 """What the page knows of a rule, as JSON."""
@@ -61,37 +61,57 @@ def shown(rule: Rule) -> tuple[Shown, str]:
     Raises:
         TargetError: when the rule calls what JavaScript has no function for.
     """
-    recipe, variant = plan_of(rule), rule.variant(rule.resolve({}))
-    code = javascript.functions(recipe)
-    slots = [plane.name for plane in recipe.planes[2:] if not plane.name.startswith(_PROBE)]
-    inside = probes(named(rule, variant))
-    scalars = list(recipe.prelude.scalar_slots)
+    facts, code = stepped(rule)
     hypers = numbers(rule)
-    written = mathml.symbols(rule, [*slots, *inside, *scalars, *(hyper.name for hyper in hypers)])
-    facts: Shown = {
+    kept = [*facts["slots"], *facts["probes"], *facts["scalars"]]
+    written = mathml.symbols(rule, [*kept, *(hyper.name for hyper in hypers)])
+    words: Shown = {
         "name": rule.name,
         "paper": rule.paper,
         "about": " ".join(rule.doc.split("\n\n")[0].replace("``", "").split()),
         "text": latex.text(rule),
         "hypers": [_hyper(hyper, written[hyper.name]) for hyper in hypers],
-        "passes": [_pass(part) for part in javascript.parts(recipe)],
-        "row": len(recipe.prelude.conditions),
-        "sums": any(name in javascript.LATE for one in (*recipe.before, recipe) for name in javascript.arguments(one)),
-        "scalars": scalars,
-        "slots": slots,
-        "probes": list(inside),
-        "hosts": [name for name, node in inside.items() if node.stage == "host"],
-        "init": {name: start for name, start in rule.init.items() if name in {*slots, *scalars}},
         "parameter": rule.parameter,
         "gradient": rule.gradient,
         "symbols": written,
         "lines": [vars(line) for line in mathml.lines(rule)],
     }
-    return facts, code
+    return {**words, **facts}, code
+
+
+def stepped(rule: Rule) -> tuple[Shown, str]:
+    """Return what the page's simulation knows of a rule, and its functions in JavaScript.
+
+    Raises:
+        TargetError: when the rule calls what JavaScript has no function for.
+    """
+    recipe = plan_of(rule)
+    slots = [plane.name for plane in recipe.kept_planes[2:] if not plane.name.startswith(_PROBE)]
+    inside = probes(named(rule, rule.variant(rule.resolve({}))))
+    scalars = list(recipe.prelude.scalar_slots)
+    taken = {name for one in (*recipe.before, recipe) for name in javascript.arguments(one)}
+    facts: Shown = {
+        "passes": [_pass(part) for part in javascript.parts(recipe)],
+        "row": len(recipe.prelude.conditions),
+        "sums": recipe.view is not None or not taken.isdisjoint(javascript.LATE),
+        "seesRows": recipe.view is not None,
+        "scalars": scalars,
+        "slots": slots,
+        "ofRows": [slot for slot in slots if slot in rule.per_row],
+        "probes": list(inside),
+        "hosts": [name for name, node in inside.items() if node.stage == "host"],
+        "init": {name: start for name, start in rule.init.items() if name in {*slots, *scalars}},
+    }
+    return facts, javascript.functions(recipe)
 
 
 def _pass(part: javascript.Part) -> dict[str, Any]:
-    return {"prelude": part.prelude, "kernel": part.kernel, "arguments": javascript.arguments(part.plan)}
+    return {
+        "prelude": part.prelude,
+        "kernel": part.kernel,
+        "arguments": javascript.arguments(part.plan),
+        "behind": javascript.behind(part.plan),
+    }
 
 
 def numbers(rule: Rule) -> list[Hyperparameter]:

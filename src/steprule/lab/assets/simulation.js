@@ -7,17 +7,21 @@ function startOf(rule, values, slot) {
   return typeof start === "string" ? values[start] : start;
 }
 
+// How many numbers of a slot a point of d coordinates has: it is a vector, and so one row.
+function numbersOf(rule, name, d) {
+  return rule.ofRows.includes(name) ? 1 : d;
+}
+
 // Take step t of a run or a crowd: its values take the new scalar slots, its arrays (`now`) are stepped in place. They
 // are one tensor, and there is no other: sums over a tensor and over all are the same.
 function stepOf({ rule, code, values, now }, t) {
-  const sums = [];
+  const columns = now[0].length, given = { sums: [], vectors: {}, rows: 1, columns };
   let numbers = [];
-  values.t = t;
-  values._total = sums;
-  values._size = values._all_size = now[0].length;
+  Object.assign(values, { t, _total: given.sums, _size: columns, _all_size: columns });
+  if (rule.seesRows) Object.assign(values, { _size_row: columns, _size_column: 1, _size_rows: 1, _size_columns: columns, _ndim: 1 });
   for (const one of rule.passes) {
     numbers = code[one.prelude](...one.arguments.map((name) => values[name]));
-    code[one.kernel](...now, numbers, sums);
+    code[one.kernel](...now, numbers, ...one.behind.map((name) => given[name]));
   }
   rule.scalars.forEach((name, k) => { values[name] = numbers[rule.row + k]; });
 }
@@ -38,7 +42,8 @@ class Run {
     this.kept = [...rule.slots, ...rule.probes].map(() => new Float32Array(size));
     this.names = new Map([...rule.slots, ...rule.probes].map((name, index) => [name, this.kept[index]]));
     this.scalars = new Map(rule.scalars.map((name) => [name, new Float64Array(given.steps + 1)]));
-    this.now = [new Float32Array(d), new Float32Array(d), ...this.kept.map(() => new Float32Array(d))];
+    this.now = [new Float32Array(d), new Float32Array(d)];
+    this.now.push(...[...this.names.keys()].map((name) => new Float32Array(numbersOf(rule, name, d))));
     this.values = { ...given.values };
     this.begin();
   }
@@ -56,7 +61,10 @@ class Run {
     for (let k = 0; k < d; k++) {
       this.path[d * t + k] = now[0][k];
       this.gradients[d * t + k] = now[1][k];
-      for (let index = 0; index < kept.length; index++) kept[index][d * t + k] = now[2 + index][k];
+      for (let index = 0; index < kept.length; index++) {
+        const numbers = now[2 + index];
+        kept[index][d * t + k] = numbers[numbers.length < d ? 0 : k];
+      }
     }
     const loss = this.surface.value(now[0][0], d > 1 ? now[0][1] : 0, t, 0.5)[0];
     this.losses[t] = loss;
@@ -130,12 +138,13 @@ function trouble(ground, surface, start) {
 }
 
 // Many starts at once by the same kernel: one array of all coordinates, stepped together; by a rule that sums over its
-// tensor, each start by itself.
+// tensor or a row of it, each start by itself.
 class Crowd {
   constructor(rule, code, ground, surface, given, starts) {
     const d = ground.dimensions, n = starts.length;
     Object.assign(this, { rule, code, ground, surface, given, d, n, t: 0 });
-    this.now = [starts, new Float32Array(n), ...rule.slots.map(() => new Float32Array(n))];
+    this.now = [starts, new Float32Array(n)];
+    this.now.push(...rule.slots.map((name) => new Float32Array((n / d) * numbersOf(rule, name, d))));
     this.now.push(...rule.probes.map(() => new Float32Array(n)));
     this.values = { ...given.values };
     rule.slots.forEach((name, index) => this.now[2 + index].fill(startOf(rule, this.values, name)));
@@ -144,7 +153,11 @@ class Crowd {
   }
 
   member(k) {
-    const { rule, code, d } = this, now = this.now.map((array) => array.subarray(d * k, d * (k + 1)));
+    const { rule, code, d, n } = this;
+    const now = this.now.map((array) => {
+      const own = (array.length * d) / n; // of each start
+      return array.subarray(own * k, own * (k + 1));
+    });
     return { rule, code, now, values: { ...this.values } };
   }
 
