@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 import steprule as sr
+from steprule.cli.rules import bytes_per_parameter, slots
 from steprule.rules import CATALOGUE
+from steprule.rules.papers.adafactor import adafactor
+from steprule.rules.papers.adam_mini import adam_mini
+from steprule.rules.papers.came import came
 from tests.cases import Direct, assert_same_bits
 
 
@@ -50,6 +54,16 @@ def test_rules_tells_all_of_one() -> None:
     assert "'none' or 'after_max' or 'before_max'" in text
     assert "Reddi, Kale & Kumar 2018" in text
     assert "16 bytes per float32 parameter" in text
+
+
+def test_slots_of_rows_and_columns_cost_an_element_nothing() -> None:
+    found = [(slots(own), bytes_per_parameter(own)) for own in (adafactor, came, adam_mini, CATALOGUE["adam"])]
+    assert found == [
+        ("r a row, c a column (m)", 4),
+        ("m, r a row, c a column, r_s a row, c_s a column", 8),
+        ("m, v a row", 8),
+        ("m, v", 12),
+    ]
 
 
 @pytest.mark.parametrize(

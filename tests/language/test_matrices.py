@@ -69,7 +69,21 @@ def straight_total(matrices: Any) -> float:
     return rounded_once(parts)
 
 
-@pytest.mark.parametrize("shape", [(3, 200), (2, BLOCK + 130), (2 * ROWS + 3, 9), (2 * ROWS + 3, 2), (1, 7), (0, 3)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 200),
+        (2, BLOCK + 130),
+        (2 * ROWS + 3, 9),
+        (2 * ROWS + 3, 2),
+        (5, 3),
+        (9, 64),
+        (9, 65),
+        (1, 7),
+        (7, 1),
+        (0, 3),
+    ],
+)
 def test_the_order_of_sums(shape: tuple[int, int]) -> None:
     x = rounding(*shape)
     rows, columns = total(x, over="row"), total(x, over="column")
@@ -80,6 +94,15 @@ def test_the_order_of_sums(shape: tuple[int, int]) -> None:
     with seen_as("last"):
         stack = np.stack([x, x[::-1]])
         assert total(stack) == straight_total(stack)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 1), (3, 200), (ROWS + 1, 2)])
+def test_zeros_of_either_sign_add_up_to_zero(shape: tuple[int, int]) -> None:
+    """They are added to a zero, also where few numbers take a shorter way."""
+    for over in ("row", "column"):
+        assert not np.signbit(total(np.full(shape, -0.0), over=over)).any()
+    with seen_as("first"):
+        assert math.copysign(1.0, total(np.full(shape, -0.0))) == 1.0
 
 
 def test_the_order_can_be_told() -> None:

@@ -61,19 +61,21 @@ def rules(
 
 def slots(rule: Rule) -> str:
     """Return the slots that the default options keep, and in parentheses those that others keep."""
-    kept = [slot for slot in rule.slots if slot in rule.trace().kept]
-    others = [slot for slot in rule.slots if slot not in kept]
+    of = {**dict.fromkeys(rule.per_row, " a row"), **dict.fromkeys(rule.per_column, " a column")}
+    kept = [f"{slot}{of.get(slot, '')}" for slot in rule.slots if slot in rule.trace().kept]
+    others = [f"{slot}{of.get(slot, '')}" for slot in rule.slots if slot not in rule.trace().kept]
     return " ".join([", ".join(kept), f"({', '.join(others)})" if others else ""]).strip() or "none"
 
 
 def bytes_per_parameter(rule: Rule) -> int:
-    """Return the bytes of a float32 parameter and its slots, with the default options."""
+    """Return the bytes of a float32 parameter and its slots, with the default options, but for numbers of rows."""
     return round(_bytes(rule, Storage(FORMATS["float32"])))
 
 
 def _bytes(rule: Rule, storage: Storage) -> float:
     recipe = plan(rule, rule.variant(rule.resolve({})), storage)
-    return sum(_mean(plane) for plane in recipe.planes if plane.name != rule.gradient)
+    of_elements = [plane for plane in recipe.kept_planes if plane.per in ("element", "group")]
+    return sum(_mean(plane) for plane in of_elements if plane.name != rule.gradient)
 
 
 def _mean(plane: Plane | PlaneSpec) -> float:

@@ -33,11 +33,15 @@ def rounded_once(numbers: Sequence[float]) -> float:
 
 
 def in_lanes(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Return numbers along the last axis as tiles of ``LANES``, filled up with zeros."""
-    tiles = -(-x.shape[-1] // LANES)
-    filled = np.zeros((*x.shape[:-1], tiles * LANES))
-    filled[..., : x.shape[-1]] = x
-    return filled.reshape(*x.shape[:-1], tiles, LANES)
+    """Return numbers along the last axis as tiles of ``LANES``, filled up with zeros.
+
+    Of few numbers lanes are left out that would be zero, half by half, since to add them would change nothing.
+    """
+    count = x.shape[-1]
+    tiles, lanes = -(-count // LANES), min(LANES, 1 << max(0, count - 1).bit_length())
+    filled = np.zeros((*x.shape[:-1], tiles * lanes))
+    filled[..., :count] = x
+    return filled.reshape(*x.shape[:-1], tiles, lanes)
 
 
 def lanes_added(lanes: NDArray[np.float64]) -> NDArray[np.float64]:

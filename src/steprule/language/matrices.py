@@ -138,9 +138,10 @@ def column_partials(x: NDArray[Any]) -> NDArray[np.float64]:
     found = np.zeros((batch, blocks, columns))
     with np.errstate(all="ignore"):
         if columns < _NARROW:  # sums of numbers of rows are: one call, which adds one after the other
-            filled = np.zeros((batch, blocks * ROWS, columns))
+            height = max(1, min(rows, ROWS))
+            filled = np.zeros((batch, blocks * height, columns))
             filled[:, :rows] = x
-            found += np.add.accumulate(filled.reshape(batch, blocks, ROWS, columns), axis=2)[:, :, -1]
+            found += np.add.accumulate(filled.reshape(batch, blocks, height, columns), axis=2)[:, :, -1]
         else:
             for row in range(rows):
                 found[:, row // ROWS] += x[:, row]
