@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ import torch
 
 import steprule as sr
 import steprule.torch as door
+from steprule.backends import c, javascript, triton
+from steprule.compile import Plan
+from steprule.engine import plan
 from steprule.formats import FORMATS, Storage, stream
 from steprule.language.matrices import ROWS
 from steprule.language.sums import BLOCK
@@ -236,3 +240,14 @@ def test_torch_has_numpys_bits(name: str, states: str) -> None:
             slot, _, part = plane.partition(".")
             kept = f"{slot}_{states}" if slot in SOME[name].element_slots and not part else plane.replace(".", "_")
             assert_same_bits(np.asarray(theirs.state[param][kept]), values, plane)
+
+
+@pytest.mark.parametrize("target", ["c", "javascript", "triton"])
+@pytest.mark.parametrize("states", STATES)
+def test_targets_without_such_groups_say_so(target: str, states: str) -> None:
+    emit: dict[str, Callable[[Plan], str]] = {"javascript": javascript.emit, "triton": triton.emit}
+    emit["c"] = functools.partial(c.emit, name="step")
+    some = SOME["came"]
+    storage = Storage(FORMATS["float32"], "nearest", (("m", states),))
+    with pytest.raises(sr.errors.TargetError, match="rows and columns"):
+        emit[target](plan(some, some.variant(some.resolve({})), storage, rides=False))

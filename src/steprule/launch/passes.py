@@ -62,7 +62,7 @@ class Pass:
             self.lines = [list(map(_bytes, own)) for own in self.scalars]
             line_of = {place: line for line, place in enumerate(itertools.chain(*self.members))}
         else:
-            lines = [group.values.new_row(which) for group in groups]
+            lines = [group.values.new_row(which) if _takes(group, which) else np.zeros(1) for group in groups]
             self.scalars, self.lines = [line[np.newaxis][:0] for line in lines], [[] for _ in lines]
             line_of = {place: line for line, places in enumerate(self.members) for place in places}
         self._lines = [] if is_per_row else list(map(_bytes, lines))
@@ -99,6 +99,11 @@ def _vectors(
         for backend, places in by_backend.items()
         for group in getattr(backend, "vectors", vector_groups)(rows, kernels, scalars, places)
     ]
+
+
+def _takes(group: ScalarGroup, which: PassKey) -> bool:
+    """Whether a pass is one of a group's: others may have more before their step."""
+    return isinstance(which, str) or which[1] < len(group.values.plan(which[0]).before)
 
 
 def _bytes(line: NDArray[np.float64]) -> memoryview:
