@@ -150,7 +150,7 @@ def by_axes(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
 
 @rule
 def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
-    """A number of each matrix that elements are computed from in one pass, and slots of rows and columns in the next."""
+    """A number of each matrix that elements are computed from in one pass, and slots of both kinds in the next."""
     r = 0.5 * r + mean(g * g, over="row")
     size_of_all = mean(r, over="column") + rms(c, over="row") + mean(s, over="column")
     u = g / (1.0 + size_of_all)
