@@ -112,9 +112,19 @@ def shared(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) -> A
     """A number of the matrix that elements take in one pass, and columns in the next."""
     r = 0.5 * r + mean(g * g, over="row")
     scale = mean(r, over="column")
-    shrunk = g / (1.0 + scale)
-    c = 0.5 * c + mean(shrunk * shrunk, over="column") * scale
-    return theta - lr * (shrunk + c), r, c
+    scaled = g * scale
+    c = 0.5 * c + mean(scaled * scaled, over="column") * scale
+    return theta - lr * (scaled + c), r, c
+
+
+@rule
+def of_vectors(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
+    """Every sum of numbers of rows and of columns: over the others, and over the tensor."""
+    r = 0.5 * r + total(abs(g), over="row")
+    c = 0.5 * c + mean(g * g, over="column")
+    of_columns = rms(c, over="row") + total(c, over="row") + mean(c)
+    of_rows = norm(r, over="column") + mean(r, over="column") + total(r)
+    return theta - lr * g / (of_columns + of_rows + 1.0), 0.5 * r + of_columns, c + norm(c) / of_rows
 
 
 @rule
@@ -140,7 +150,7 @@ def by_axes(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
 
 @rule
 def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
-    """A number of each matrix that elements are computed from in one pass, and slots of rows and columns in the next."""
+    """A number of each matrix that elements are computed from in one pass, and slots of both kinds in the next."""
     r = 0.5 * r + mean(g * g, over="row")
     size_of_all = mean(r, over="column") + rms(c, over="row") + mean(s, over="column")
     u = g / (1.0 + size_of_all)
@@ -152,7 +162,7 @@ RULES = {
     own.name: own
     for own in (
         *(factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes),
-        *(shared, fading),
+        *(shared, of_vectors, fading),
     )
 }
 ALONE = [name for name in RULES if name != "mixed"]

@@ -46,7 +46,6 @@ class VectorWriter(Writer):
         values = distinct([f"{array}_i" for array in self.arrays[kept:]], [*self.taken, *named]).values()
         self._values[kept : len(plan.planes)] = values
         self.taken = [*self.taken, *named, *values]
-        self._stages = self._found_stages()
 
     def _own_names(self) -> Sequence[str]:
         count = self._count()
@@ -61,23 +60,11 @@ class VectorWriter(Writer):
         along = [one for one in own.body if "." in one.op]
         return self._number_of_total(len(own.totals)) + len(along)
 
-    def _filled(self) -> Iterable[str]:
+    def _filled(self) -> list[str]:
         """Return the names of the arrays that this pass fills."""
-        plan, inputs = self._plan, self._own.inputs
-        for plane, ref in zip(plan.planes[len(plan.kept_planes) :], self._own.hoisted, strict=True):
-            if not (isinstance(ref, Value) and ref.index < len(inputs) and inputs[ref.index] == plane.name):
-                yield plane.name
-        yield from (own.name for own in (*plan.row_sums, *plan.column_sums))
-
-    def _found_stages(self) -> list[str]:
-        """Return of what each value is a number: of a row, a column or a matrix."""
-        per = {plane.name: plane.per for plane in self._plan.kept_planes}
-        per |= dict(vectors_of(self._plan))
-        stages: list[str] = [per[name] for name in self._own.inputs]
-        for one in self._own.body:
-            found = {stages[arg.index] for arg in one.args if isinstance(arg, Value)} - {"matrix"}
-            stages.append("matrix" if "." in one.op or not found else found.pop())
-        return stages
+        plan, scratch = self._plan, self._plan.planes[len(self._plan.kept_planes) :]
+        computed = [scratch[number].name for number in self._own.computed]
+        return [*computed, *(own.name for own in (*plan.row_sums, *plan.column_sums))]
 
     def _vectors(self) -> list[str]:
         """Return the statements that compute the numbers of a matrix, and then those of its rows and its columns."""
@@ -88,7 +75,7 @@ class VectorWriter(Writer):
             if "." in one.op:
                 lines += [*self._summed(one, word, number), self._value(index, self._rounded(word, number, one))]
                 number += 1
-            elif self._stages[index] == "matrix":
+            elif self._own.stages[index] == "matrix":
                 lines.append(self._computed(index))
         for place, (ref, is_squared) in enumerate(self._own.totals):
             lines += self._total(ref, is_squared, self._number_of_total(place))
@@ -102,21 +89,21 @@ class VectorWriter(Writer):
     def _summed(self, one: Instruction, word: str, number: int) -> list[str]:
         """Return a loop that sums numbers of rows or columns for each matrix."""
         running = self._dialect.sums.running.format(name=f"sum{number}")
-        text = "lanes{0}[0]" if self._of(one.args[0]) == "column" else "part{0}"
+        text = "lanes{0}[0]" if self._own.stage_of(one.args[0]) == "column" else "part{0}"
         taken = f"sum{number} += {text.format(number)};"
         return [running, *self._over(one.args[0], word in ("norm", "rms"), number, taken)]
 
     def _rounded(self, word: str, number: int, one: Instruction) -> str:
-        return self._finished(word, f"sum{number}", "rows" if self._of(one.args[0]) == "row" else "columns")
+        return self._finished(word, f"sum{number}", "rows" if self._own.stage_of(one.args[0]) == "row" else "columns")
 
     def _total(self, ref: Ref, is_squared: bool, number: int) -> list[str]:
         """Return a loop that adds up numbers of rows or columns over the tensor."""
-        text = "lanes{0}[0]" if self._of(ref) == "column" else "part{0}"
+        text = "lanes{0}[0]" if self._own.stage_of(ref) == "column" else "part{0}"
         return self._over(ref, is_squared, number, self._dialect.sums.put.format(number, text.format(number)))
 
     def _over(self, ref: Ref, is_squared: bool, number: int, taken: str) -> list[str]:
         """Return a loop over numbers of rows or columns, and what takes each partial sum of them."""
-        phrases, over = self._dialect.sums, self._of(ref)
+        phrases, over = self._dialect.sums, self._own.stage_of(ref)
         to, block = (f"part{number}", ROWS) if over == "row" else (f"lanes{number}[{{0}} % {LANES}]", BLOCK)
         ended = [taken, f"part{number} = 0.0;"] if over == "row" else loops_sums.ended(phrases, number, taken)
 
@@ -155,7 +142,7 @@ class VectorWriter(Writer):
         first = len(self._own.inputs)
         while left:
             index = left.pop()
-            if index not in needed and self._stages[index] == over:
+            if index not in needed and self._own.stages[index] == over:
                 needed.add(index)
                 args = self._own.body[index - first].args if index >= first else ()
                 left += [arg.index for arg in args if isinstance(arg, Value)]
@@ -164,7 +151,7 @@ class VectorWriter(Writer):
     def _input(self, index: int) -> str:
         name, kept = self._own.inputs[index], [plane.name for plane in self._plan.kept_planes]
         array = self.arrays[kept.index(name)] if name in kept else self._kept[name]
-        return self._value(index, f"{array}[{self._stages[index]}]")
+        return self._value(index, f"{array}[{self._own.stages[index]}]")
 
     def _computed(self, index: int) -> str:
         one = self._own.body[index - len(self._own.inputs)]
@@ -175,9 +162,6 @@ class VectorWriter(Writer):
         types = self._dialect.types
         named = types[self._plan.compute if kind == "float" else kind]
         return self._dialect.value.format(type=named, name=f"v{index}", text=text)
-
-    def _of(self, ref: Ref) -> str:
-        return self._stages[ref.index] if isinstance(ref, Value) else "matrix"
 
     def _text(self, ref: Ref) -> str:
         if isinstance(ref, Value):
