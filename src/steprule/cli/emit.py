@@ -145,10 +145,6 @@ _WHOLE = (Target.c, Target.javascript, Target.jax)
 """The targets whose text has all passes of a step; of others each pass is a kernel, and its text one of its own."""
 
 
-_BESIDE_NUMPY = (Target.llvm, Target.asm, Target.numpy)
-"""The targets of steps in which NumPy computes what there is of rows and columns."""
-
-
 def _comment(target: Target, lines: Iterable[str]) -> str:
     return "".join(f"{_COMMENT.get(target, '#')} {line}\n" for line in lines)
 
@@ -167,15 +163,11 @@ def _pass_by_pass(recipe: Plan, target: Target, write: Callable[[Plan], str]) ->
 
 
 def _of_vectors(plan: Plan, target: Target) -> str:
-    """Return what NumPy computes for rows and columns before a pass on this machine; a comment in other texts."""
+    """Return what NumPy computes for rows and columns before a pass; other texts have it in them."""
     own = plan.vectors
-    if own is None or not (own.hoisted or own.slots or own.totals) or target not in _BESIDE_NUMPY:
+    if own is None or not (own.hoisted or own.slots or own.totals) or target is not Target.numpy:
         return ""
-    text = numpy_vectors.emit(plan)
-    if target is Target.numpy:
-        return f"{text}\n"
-    lines = ["", "What NumPy computes for rows and columns before this pass:", "", *text.splitlines(), ""]
-    return _comment(target, lines) + "\n"
+    return f"{numpy_vectors.emit(plan)}\n"
 
 
 def _called_with(rule: Rule, settings: Settings, target: Target) -> str:
