@@ -27,8 +27,8 @@ N = 20_000_000
 Step = Callable[[], object]
 Shapes = Sequence[tuple[int, int]]
 Make = Callable[[Sequence[torch.Tensor]], torch.optim.Optimizer]
-LAMB = {"lr": 1e-3, "weight_decay": 0.01}
-LARS = {"lr": 1.0, "momentum": 0.9, "weight_decay": 1e-4}
+LAMB: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.01}
+LARS: dict[str, Any] = {"lr": 1.0, "momentum": 0.9, "weight_decay": 1e-4}
 OURS: dict[str, Make] = {
     "lamb": lambda params: steprule.torch.Optimizer(params, "lamb", **LAMB),
     "lars": lambda params: steprule.torch.Optimizer(params, "lars", **LARS),

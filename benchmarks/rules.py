@@ -19,6 +19,7 @@ from steprule.formats import FORMATS
 
 SHAPE = (4_000, 5_000)
 N = SHAPE[0] * SHAPE[1]
+HEADINGS = ["rule", "reads + writes", "best ms", "limit ms", "GB/s", "share of the limit", "the limit"]
 
 
 def _recipe(rule: sr.Rule) -> Plan:
@@ -51,19 +52,19 @@ def beside(rule: sr.Rule) -> tuple[list[str], dict[str, Timing]]:
 
 def main() -> None:
     alone = [name for name, rule in sr.rules.CATALOGUE.items() if _recipe(rule).sees_elements_alone]
-    table("One step of every rule", [sr.rules.CATALOGUE[name] for name in sys.argv[1:] or alone])
+    rows, timings = measured([sr.rules.CATALOGUE[name] for name in sys.argv[1:] or alone])
+    report(f"One step of every rule, {N:,} float32", HEADINGS, rows, timings)
 
 
-def table(what: str, rules: Sequence[sr.Rule]) -> None:
-    """Measure rules, and report them."""
+def measured(rules: Sequence[sr.Rule]) -> tuple[list[list[str]], dict[str, Timing]]:
+    """Return a row for each rule, and all timings."""
     rows: list[list[str]] = []
     timings: dict[str, Timing] = {}
     for rule in rules:
-        row, measured = beside(rule)
+        row, found = beside(rule)
         rows.append(row)
-        timings |= measured
-    headings = ["rule", "reads + writes", "best ms", "limit ms", "GB/s", "share of the limit", "the limit"]
-    report(f"{what}, {N:,} float32", headings, rows, timings)
+        timings |= found
+    return rows, timings
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 
 import steprule as sr
-from benchmarks.rules import table
+from benchmarks.harness import report
+from benchmarks.rules import HEADINGS, N, measured
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
@@ -19,8 +20,8 @@ RULES = {rule.name: rule for rule in (*map(sr.rules.find, ("lamb", "lars", "mars
 
 
 def main() -> None:
-    chosen = [RULES[name] for name in sys.argv[1:] or RULES]
-    table("One step of rules that see more than one element", chosen)
+    rows, timings = measured([RULES[name] for name in sys.argv[1:] or RULES])
+    report(f"One step of rules that see more than one element, {N:,} float32", HEADINGS, rows, timings)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ _REMARKS = {
     "one_large": "The limit reads four arrays and writes three: 28 bytes an element.\n",
     "rules": "Each rule is compared with a limit that has the same number of reads and writes.\n",
     "sums_large": (
-        "A matrix of 4,000 x 5,000. The limit is a loop for each pass: `4, 4 + 3` is a pass that reads four arrays, and\n"
-        "one that reads four and writes three. A pass with a division and a root may be bound by these.\n"
+        "A matrix of 4,000 x 5,000. The limit is a loop for each pass: of `4, 4 + 3` one that reads four arrays, and\n"
+        "one that reads four and writes three. A pass with divisions and a root may be bound by these.\n"
     ),
     "threads": (
         "One array, by one thread and by two, in steps on end and after pauses, in which workers fall asleep. Beside\n"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.backends import llvm, llvm_code, numpy
+from steprule.backends import llvm, llvm_operations, numpy
 from steprule.compile.lower import Lowering
 from steprule.doors.layout import check_type
 from steprule.engine import kernel, plan
@@ -87,7 +87,7 @@ def test_lowering_leaves_only_primitives() -> None:
         assert all(n.op in OPS or n.op in ("symbol", "const") for n in postorder([Lowering()(node)]))
 
 
-@pytest.mark.parametrize("table", [llvm_code._LLVM, numpy.NUMPY])
+@pytest.mark.parametrize("table", [llvm_operations._LLVM, numpy.NUMPY])
 def test_every_backend_spells_every_operation(table: dict[str, str]) -> None:
     assert set(table) == set(OPS)
 

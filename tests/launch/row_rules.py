@@ -149,13 +149,14 @@ def by_axes(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
 
 
 @rule
-def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
-    """A number of each matrix that elements are computed from in one pass, and slots of both kinds in the next."""
+def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, a: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
+    """A number of each matrix that elements are computed from in one pass, slots of rows and columns in the next."""
     r = 0.5 * r + mean(g * g, over="row")
-    size_of_all = mean(r, over="column") + rms(c, over="row") + mean(s, over="column")
-    u = g / (1.0 + size_of_all)
-    c = 0.5 * c + size_of_all
-    return theta - lr * u / (1.0 + rms(u)) + c, r, r * size_of_all, c
+    size_of_all = 1.0 + mean(r, over="column") + rms(c, over="row") + mean(s, over="column")
+    a = 0.5 * mean(a, over="column") + total(c, over="row")
+    u = g / size_of_all
+    c = 0.5 * c + mean(g * g, over="column") / size_of_all
+    return theta - lr * u / (1.0 + rms(u)) + c, r, r * size_of_all, a, c
 
 
 RULES = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 import steprule as sr
@@ -22,7 +23,7 @@ from tests.cases import assert_same_bits
 from tests.launch.row_rules import RULES
 from tests.launch.test_rows import SHAPES, starts, stepped
 
-NOT_A_FEW = [(3 * ROWS, 5), (2 * ROWS + 1, 7), (3, 2 * BLOCK + 77), (2, ROWS + 3, 130)]
+NOT_A_FEW = [(3 * ROWS, 5), (2 * ROWS + 1, 7), (3, 2 * BLOCK + 77), (2, 5 * BLOCK + 3), (2, ROWS + 3, 130)]
 
 
 def fail(*_: Any) -> Any:
@@ -45,9 +46,12 @@ def test_machine_code_computes_them_all(name: str, monkeypatch: pytest.MonkeyPat
 def test_sums_of_more_than_a_tile(name: str, dtype: str) -> None:
     for shape in NOT_A_FEW:
         arrays, expected = starts(dtype, [shape]), starts(dtype, [shape])
-        stepped(sr.Optimizer(expected, RULES[name], backend="numpy"), expected, (1, 2))
-        stepped(sr.Optimizer(arrays, RULES[name]), arrays, (1, 2))
+        referee = stepped(sr.Optimizer(expected, RULES[name], backend="numpy"), expected, (1, 2))
+        optimizer = stepped(sr.Optimizer(arrays, RULES[name]), arrays, (1, 2))
         assert_same_bits(arrays[0], expected[0], f"{name} on {shape}")
+        for slot in RULES[name].slots:
+            own, other = (np.asarray(of.slots[slot][0]) for of in (optimizer, referee))
+            assert_same_bits(own, other, f"{slot} of {name} on {shape}")
 
 
 @dataclass(frozen=True)
