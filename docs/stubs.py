@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-import optax
 
 import steprule.jax
 import steprule.torch
@@ -32,7 +31,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax.typing
-import optax
 
 """
 _VALUE = "\n_Value = jax.typing.ArrayLike | Callable[..., Any]\n"
