@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-
 import steprule.jax
 import steprule.torch
 from steprule.doors.jax.alias import NAMES, theirs_of
@@ -31,6 +30,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax.typing
+import optax
 
 """
 _VALUE = "\n_Value = jax.typing.ArrayLike | Callable[..., Any]\n"
