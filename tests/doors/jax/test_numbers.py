@@ -20,9 +20,10 @@ import steprule as sr
 import steprule.jax
 from steprule import PerTensor, Scalar, rule
 from steprule.doors.foreign.names import slot_names
+from steprule.doors.jax.alias import NAMES, meant
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.formats import SLOT_FORMATS
-from steprule.rules import Rule
+from steprule.rules import CATALOGUE, Rule
 from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
@@ -368,9 +369,11 @@ def test_a_masked_run_continues_from_its_file(tmp_path: Path) -> None:
         sr.load(tmp_path / "whole", again)
 
 
+OPTAX = {"novograd": optax.novograd, "prodigy": optax.contrib.prodigy, "dadapt_adamw": optax.contrib.dadapt_adamw}
+
+
 @pytest.mark.parametrize(
-    ("name", "theirs"),
-    [("novograd", optax.novograd), ("prodigy", optax.contrib.prodigy), ("dadapt_adamw", optax.contrib.dadapt_adamw)],
+    ("name", "theirs"), [(n, theirs) for n, theirs in OPTAX.items() if NAMES[n].plain.name in CATALOGUE]
 )
 def test_states_of_optax_go_on_here_and_back(name: str, theirs: Any) -> None:
     own, other = getattr(steprule.jax, name)(0.1), theirs(0.1)
@@ -389,6 +392,12 @@ def test_states_of_optax_go_on_here_and_back(name: str, theirs: Any) -> None:
         np.testing.assert_allclose(one, two, rtol=2e-5, atol=1e-7)
     with pytest.raises(StateError, match="for other parameters"):
         steprule.jax.from_optax(name, other.init({"w": params["w"]}), begun)
+    some, values = meant(name, {"lr": 0.1})
+    arrays = sr.Optimizer({key: np.array(x) for key, x in params.items()}, some, **values)
+    arrays.load_state_dict(sr.convert.from_optax(state, arrays))
+    assert_close(sr.convert.to_optax(arrays, other.init(params)), state, 1e-6)
+    arrays.step({key: np.array(x) for key, x in tree_of(3).items()})
+    assert_close(arrays.params, optax.apply_updates(params, expected), 2e-5)
 
 
 # Derivatives.
