@@ -6,11 +6,9 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-import optax
-
 import steprule.jax
 import steprule.torch
-from steprule.doors.jax.alias import NAMES
+from steprule.doors.jax.alias import NAMES, theirs_of
 from steprule.doors.jax.transformation import transformation
 from steprule.doors.torch.derived import annotation
 from steprule.doors.torch.more import DERIVED
@@ -91,7 +89,7 @@ def _transformation(name: str) -> str:
     hypers = {**(alias.other.hyperparameters if alias.other else {}), **alias.plain.hyperparameters}
     kinds = {key: str(one.annotation) for key, one in inspect.signature(transformation).parameters.items()}
     kinds |= {key: annotation(hyper, "_Value", hyper.optional or hyper.name == "lr") for key, hyper in hypers.items()}
-    if not hasattr(optax, name):
+    if not theirs_of(name):
         lines = [_shown(key, kinds.get(key, "_Value | None"), one) for key, one in arguments.items()]
         lines = [lines[0], "*", *lines[1:]]
     else:

@@ -9,6 +9,8 @@ import optax
 from steprule.doors.jax.convert import encode as encode
 from steprule.doors.jax.convert import from_optax as from_optax
 from steprule.doors.jax.convert import to_optax as to_optax
+from steprule.doors.jax.scaled import centralize as centralize
+from steprule.doors.jax.scaled import scale_by_trust_ratio as scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded as Coded
 from steprule.doors.jax.slots import EightBit as EightBit
 from steprule.doors.jax.slots import NonNegativeEightBit as NonNegativeEightBit
@@ -30,6 +32,7 @@ __all__ = [
     "Training",
     "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -40,6 +43,8 @@ __all__ = [
     "adopt",
     "amsgrad",
     "asgd",
+    "centralize",
+    "dadapt_adamw",
     "decode",
     "encode",
     "from_optax",
@@ -52,9 +57,12 @@ __all__ = [
     "momentum_ema",
     "nadam",
     "nadamw",
+    "novograd",
+    "prodigy",
     "radam",
     "rmsprop",
     "rprop",
+    "scale_by_trust_ratio",
     "sgd",
     "signum",
     "step",
@@ -117,6 +125,42 @@ def adadelta(
     NaN).
 
     Source: Zeiler 2012, Algorithm 1, arXiv:1212.5701.
+    """
+    ...
+
+def adafactor(
+    learning_rate: _Value | None = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    beta1: _Value | None = ...,
+    beta2: _Value | None = ...,
+    decay_rate: _Value = ...,
+    eps1: _Value = ...,
+    eps2: _Value | None = ...,
+    clip_threshold: _Value = ...,
+    weight_decay: _Value = ...,
+    relative_step: bool = ...,
+    clamp: bool = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Return adafactor as a transformation of optax.
+
+    The arguments and defaults are those of ``optax.adafactor``; beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Adam's second moment in two factors, a number of each row and column, and steps in the size of the tensor.
+
+    A vector has the second moment of each element, which is c. The step has an RMS of at most
+    ``clip_threshold``, times min(lr, 1/sqrt(t)) (``relative_step``; else lr), times the RMS of theta,
+    which counts as ``eps2`` at least; with None lr is the size itself. The moment's decay is
+    1 - t**-decay_rate, or ``beta2`` with Adam's bias correction. ``beta1`` averages the steps.
+    ``clamp`` has torch.optim.Adafactor's use of ``eps1``: no part of the squares, but the least root of
+    the second moment, and the least mean of r of a matrix.
+
+    Source: Shazeer & Stern 2018, Algorithms 4 and 5, arXiv:1804.04235.
     """
     ...
 
@@ -432,6 +476,39 @@ def asgd(
     """
     ...
 
+def dadapt_adamw(
+    learning_rate: _Value | None = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    beta1: _Value = ...,
+    beta2: _Value = ...,
+    eps: _Value = ...,
+    weight_decay: _Value = ...,
+    d0: _Value = ...,
+    growth_rate: _Value | None = ...,
+    bias_correction: bool = ...,
+    decoupled_decay: bool = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Return dadapt_adamw as a transformation of optax.
+
+    The arguments and defaults are those of ``optax.contrib.dadapt_adamw``; beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
+
+    Sums are over all tensors together. From the authors' code: the product in r is with v as it was
+    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
+    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
+    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+
+    Source: Defazio & Mishchenko 2023, Adam with D-Adaptation, arXiv:2301.07733.
+    """
+    ...
+
 def lamb(
     learning_rate: _Value | None = None,
     *args: Any,
@@ -710,6 +787,74 @@ def nadamw(
     root in addition to ``eps`` (optax).
 
     Source: Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
+    """
+    ...
+
+def novograd(
+    learning_rate: _Value | None = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    beta1: _Value = ...,
+    beta2: _Value = ...,
+    eps: _Value = ...,
+    weight_decay: _Value = ...,
+    eps_root: _Value | None = ...,
+    grad_averaging: bool = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Return novograd as a transformation of optax.
+
+    The arguments and defaults are those of ``optax.novograd``; beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Sum gradients that have been divided by the norm of their tensor.
+
+    v, one number of the tensor, averages the squared norm of g. It starts at the first one that is
+    not 0, as in the authors' code; in the paper at the first. ``grad_averaging`` makes of the sum m
+    an average (the authors' code has the option). ``eps_root`` is added under the root in addition
+    to ``eps`` (optax).
+
+    Source: Ginsburg et al. 2019, Algorithm 1, arXiv:1905.11286.
+    """
+    ...
+
+def prodigy(
+    learning_rate: _Value | None = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    beta1: _Value = ...,
+    beta2: _Value = ...,
+    beta3: _Value | None = ...,
+    eps: _Value = ...,
+    weight_decay: _Value = ...,
+    d0: _Value = ...,
+    d_coef: _Value = ...,
+    growth_rate: _Value | None = ...,
+    bias_correction: bool = ...,
+    safeguard_warmup: bool = ...,
+    decoupled_decay: bool = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Return prodigy as a transformation of optax.
+
+    The arguments and defaults are those of ``optax.contrib.prodigy``; beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Adam with lr times an estimate d of how far away the solution is, which grows from d0.
+
+    Sums are over all tensors together; r and s are the paper's over (1 - beta3) d0, which cancels.
+    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` limits by what
+    d is multiplied in a step, but in the first that raises it; ``bias_correction`` is Adam's, in lr;
+    ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before the step, as
+    in the paper; in the authors' code by the new one. After a gradient that is not finite d stays.
+
+    Source: Mishchenko & Defazio 2023, Algorithm 4, arXiv:2306.06101.
     """
     ...
 

@@ -19,6 +19,9 @@ from steprule.doors.state import compute_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
 from steprule.rules import CATALOGUE
+from steprule.rules.papers.dadapt_adam import dadapt_adam
+from steprule.rules.papers.novograd import novograd
+from steprule.rules.papers.prodigy import prodigy
 from tests.cases import Array, assert_same_bits
 from tests.doors.torch.cases import CLASSES, DENSE_RICH, OWN, case_id, ours, random_gradients, reference
 
@@ -66,21 +69,23 @@ def test_the_table_has_the_names_of_the_classes() -> None:
     assert {name for name, names in NAMES.items() if names.torch} <= seen
 
 
+OF_NUMBERS = {own.name: own for own in (novograd, prodigy, dadapt_adam)}
 BY_ROLE = {"FirstMoment": ("exp_avg", "mu", "state1"), "SecondMoment": ("exp_avg_sq", "nu", "state2")}
 
 
 def test_the_table_names_slots_that_exist_and_roles_do_not_name() -> None:
     for rule, names in NAMES.items():
+        own = {**CATALOGUE, **OF_NUMBERS}[rule]
         for library in (names.torch, names.optax, names.bitsandbytes):
-            assert set(library or {}) <= set(CATALOGUE[rule].slots)
-        for slot, role in CATALOGUE[rule].roles.items():
+            assert set(library or {}) <= set(own.slots)
+        for slot, role in own.roles.items():
             told = (names.torch or {}, names.optax or {}, names.bitsandbytes or {})
             by_role = BY_ROLE[role.value]
-            assert all(own.get(slot) != name for own, name in zip(told, by_role, strict=True)), (
+            assert all(table.get(slot) != name for table, name in zip(told, by_role, strict=True)), (
                 f"{rule}: {role} says so"
             )
         for options in names.options.values():
-            assert set(options) <= set(CATALOGUE[rule].hyperparameters)
+            assert set(options) <= set(own.hyperparameters)
 
 
 @pytest.mark.parametrize(("name", "options"), DENSE_RICH, ids=case_id)

@@ -60,7 +60,7 @@ def _text(node: Node, args: list[str], names: dict[str, str], title: str) -> str
 
 
 def _one_less(node: Node, seen: dict[Node, Node]) -> Node:
-    """Return the expression with ``1 - a**b`` and ``1 - exp(x)`` as functions of their own."""
+    """Return the expression with ``1 - a**b``, ``1 - (1 - a**b)`` and ``1 - exp(x)`` as functions of their own."""
     if node not in seen:
         args = tuple(_one_less(arg, seen) for arg in node.args)
         special = _special(node, args)
@@ -84,6 +84,8 @@ def _less_than_one(taken: Node) -> Node | None:
     """Return ``1 - taken`` without cancellation; None where the subtraction is all there is."""
     if taken.op == "pow":
         return host_call("one_minus_power", *taken.args)
+    if taken.op == "math.one_minus_power":
+        return host_call("power_left", *taken.args)
     if taken.op == "math.exp":
         return host_call("one_minus_exp", *taken.args)
     if taken.op != "where":

@@ -27,8 +27,8 @@ from jax import Array
 from steprule.backends.jax_math import divide, root, sloped
 
 __all__ = [
-    *("Exact", "as_scalar", "exact", "to_pair", "negate", "one_minus_exp", "one_minus_power", "from_pair", "traced"),
-    "where",
+    *("Exact", "as_scalar", "exact", "to_pair", "negate", "one_minus_exp", "one_minus_power", "from_pair"),
+    *("power_left", "traced", "where"),
 ]
 
 Number: TypeAlias = "float | bool | Exact | Array"
@@ -247,7 +247,7 @@ def negate(condition: Number) -> Any:
 
 
 def one_minus_power(base: Number, exponent: Number) -> Any:
-    """Return ``1 - base**exponent``, for a base from 0 to 1, without the cancellation of subtracting."""
+    """Return ``1 - base**exponent``, for a base of at least 0, without the cancellation of subtracting."""
     if isinstance(base, Array) or isinstance(exponent, Array):
         return _call(_one_minus_power, base, exponent)
     power: Any = operator.pow(base, exponent)
@@ -258,6 +258,13 @@ def _one_minus_power(base: Any, exponent: Any) -> Any:
     # The logarithm of 0 is right, and its derivative is not a number.
     positive = jnp.where(base > 0, base, 1)
     return jnp.where(base > 0, -jnp.expm1(exponent * jnp.log(positive)), 1 - base**exponent)
+
+
+def power_left(base: Number, exponent: Number) -> Any:
+    """Return ``1 - (1 - base**exponent)``, where a hyperparameter is traced without the cancellation of subtracting."""
+    if isinstance(base, Array) or isinstance(exponent, Array):
+        return _call(jnp.power, base, exponent)
+    return 1 - one_minus_power(base, exponent)
 
 
 def one_minus_exp(x: Number) -> Any:

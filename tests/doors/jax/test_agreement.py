@@ -212,8 +212,8 @@ def test_matrices_that_optax_does_not_factor_are_factored() -> None:
     g = jnp.asarray(np.random.default_rng(0).standard_normal((130, 3, 129)), jnp.float32)
     for axes, agrees in (((0, 1, 2), False), ((1, 0, 2), True)):
         x = jnp.transpose(g, axes)
-        updates = [tx.update(x, tx.init(x), x)[0] for tx in (mine, theirs)]
-        assert np.allclose(*updates, rtol=1e-4) == agrees
+        one, other = (tx.update(x, tx.init(x), x)[0] for tx in (mine, theirs))
+        assert np.allclose(one, other, rtol=1e-4) == agrees
 
 
 def test_the_arguments_are_those_of_optax_in_their_order_with_their_defaults() -> None:

@@ -181,7 +181,7 @@ def test_what_has_no_square_and_what_is_zero(name: str, bad: float) -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_slots_in_16_bits(name: str) -> None:
     """Of elements; those of rows and columns stay as they are."""
-    options = {"beta1": 0.9} if name == "adafactor" else {}
+    options: dict[str, Any] = {"beta1": 0.9} if name == "adafactor" else {}
     other = sr.Optimizer(start((5, 300)), PAPERS[name], states="bfloat16", min_elements=0, seed=5, **options)
     step = steprule.jax.step(PAPERS[name], states="bfloat16", min_elements=0, seed=5, **options)
     theta = jnp.asarray(start((5, 300)))

@@ -29,6 +29,7 @@ from steprule.doors.jax import (
     values,
 )
 from steprule.errors import StepruleError
+from steprule.rules.papers.novograd import novograd
 from tests.doors.remedies import Remedy, untried
 
 pytestmark = pytest.mark.apart
@@ -81,7 +82,7 @@ OURS = ours.adam(0.1).init(PARAMS)
 EIGHT_BITS = ours.adam(0.1, **SMALL).init(PARAMS)
 COMPLEX = {"w": jnp.ones(3, jnp.complex64)}
 BOTH = {**COMPLEX, "r": jnp.ones((2, 3))}
-WITHOUT = ours.State(jnp.int32(0), {"mu": PARAMS, "nu": {"w": jnp.zeros(2)}})
+NUMBERED = ours.step(novograd)
 SQUARE = {"w": jnp.ones((3, 3)), "b": jnp.ones(3)}
 FOUR_BITS = ours.adam(0.1, states="4bit", min_elements=1)
 WIDE, WIDER = {"w": jnp.ones((2, 130))}, {"w": jnp.ones((2, 140))}
@@ -308,12 +309,9 @@ REMEDIES: dict[str, Remedy] = {
         (lambda: stepped(ours.adafactor(0.1)),),
     ),
     "no number": Remedy(
-        lambda: stepped(
-            ours.transformation("novograd"),
-            state=ours.State(jnp.int32(0), {"mu": PARAMS, "nu": jax.tree.map(jnp.zeros_like, PARAMS)}),
-        ),
+        lambda: NUMBERED(PARAMS, GRADS, {"m": PARAMS, "v": PARAMS}, 1),
         "Call init again",
-        (lambda: stepped(ours.novograd(0.1)),),
+        (lambda: NUMBERED(PARAMS, GRADS, NUMBERED.init(PARAMS), 1),),
     ),
     "complex matrices": Remedy(
         lambda: ours.adafactor(0.1).init(COMPLEX),
@@ -409,11 +407,6 @@ REMEDIES: dict[str, Remedy] = {
         lambda: ours.from_optax("adam", optax.adam(0.1).init(jnp.ones(3)), OURS),
         "init both with the same parameters",
         (lambda: ours.from_optax("adam", optax.adam(0.1).init(PARAMS), OURS),),
-    ),
-    "numbers of others": Remedy(
-        lambda: ours.from_optax("novograd", optax.novograd(0.1).init(PARAMS), WITHOUT),
-        "init both with the same parameters",
-        (lambda: ours.from_optax("novograd", optax.novograd(0.1).init(PARAMS), ours.novograd(0.1).init(PARAMS)),),
     ),
     "other options": Remedy(
         lambda: ours.from_optax("adam", THEIRS, ours.lion(0.1).init(PARAMS)),

@@ -79,7 +79,6 @@ NAMES: dict[str, Names] = {
     "novograd": Names({}, {"v": "nu"}),
     "prodigy": Names({}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}),
     "dadapt_adam": Names({}, _ESTIMATE, options={"optax": _AS_OPTAX}),
-    "adafactor": Names({}),
 }
 """By rule of the catalogue. Of rules that are not here all libraries have the slots that have a role."""
 _OF_ROLES = Names({}, {}, {})

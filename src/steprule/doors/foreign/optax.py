@@ -39,14 +39,21 @@ def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dic
     count = steps_of(found.count, what) if "count" in found._fields else steps_of(t, "t")
     if t is not None and t != count:
         raise StateError(f"{type(found).__name__} has counted {count} steps, and t={t} was given; leave it out")
+    rule = optimizer.rule
+    scalars = {slot: float(getattr(found, name)) for slot, name in names.items() if slot in rule.scalars}
     try:
-        trees = {slot: optimizer._structure.leaves(getattr(found, name), name) for slot, name in names.items()}
+        trees = {
+            slot: optimizer._structure.leaves(getattr(found, name), name)
+            for slot, name in names.items()
+            if slot not in scalars
+        }
     except StructureError as error:
         raise StateError(f"the state is for other parameters: {error}") from None
-    parameters = [
-        stepped(own, label, count, {slot: array_of(leaves[place]) for slot, leaves in trees.items()})
-        for place, (label, own) in enumerate(zip(here.labels, here.parameters, strict=True))
-    ]
+    parameters = []
+    for place, (label, own) in enumerate(zip(here.labels, here.parameters, strict=True)):
+        slots = {slot: array_of(leaves[place]) for slot, leaves in trees.items()}
+        numbers = {slot: float(slots.pop(slot)) for slot in rule.per_tensor & slots.keys()}
+        parameters.append(stepped(own, label, count, slots, {**scalars, **numbers}))
     return taken(here, parameters, optimizer)
 
 
@@ -63,8 +70,12 @@ def to_optax(optimizer: Optimizer, like: Any) -> Any:
     here = states_of(_checked(optimizer))
     names, fields = _names(optimizer, here)
     found_in(like, fields)
+    rule = optimizer.rule
+    numbers = {slot: [np.float64(own.scalars[slot]) for own in here.parameters] for slot in names.keys() & rule.numbers}
     new: dict[str, Any] = {
-        name: optimizer._structure.rebuild([own.planes[slot] for own in here.parameters])
+        name: numbers[slot][0]
+        if slot in rule.scalars
+        else optimizer._structure.rebuild(numbers.get(slot) or [own.planes[slot] for own in here.parameters])
         for slot, name in names.items()
     }
 
@@ -86,7 +97,11 @@ def _checked(optimizer: Any) -> Optimizer:
 
 def _names(optimizer: Optimizer, here: State) -> tuple[Mapping[str, str], set[str]]:
     names = names_for(optimizer.rule, here.groups[0].hyperparameters, "optax")
-    names = {slot: name for slot, name in names.items() if all(slot in own.planes for own in here.parameters)}
+    names = {
+        slot: name
+        for slot, name in names.items()
+        if all(slot in {**own.planes, **own.scalars} for own in here.parameters)
+    }
     return names, set(names.values())
 
 

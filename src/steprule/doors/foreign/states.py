@@ -47,7 +47,7 @@ def stepped(
     for slot, array in slots.items():
         if array.shape != own.shape:
             raise StateError(f"parameter {label} has shape {own.shape}, but its {slot} in the state {array.shape}")
-    planes = {slot: np.ascontiguousarray(array, kind) for slot, array in slots.items()}
+    planes = {slot: np.asarray(array, kind, order="C") for slot, array in slots.items()}
     return replace(own, t=t, scalars=scalars or {}, formats=dict.fromkeys(planes, kind), planes=planes)
 
 

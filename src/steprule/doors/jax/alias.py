@@ -25,7 +25,7 @@ from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
 
-__all__ = ["NAMES", "meant", "named"]
+__all__ = ["NAMES", "meant", "named", "theirs_of"]
 
 _OURS = {
     "learning_rate": "lr",
@@ -123,7 +123,7 @@ NAMES: dict[str, _Alias] = {
 """By name in ``steprule.jax``: every rule of the catalogue, and what optax has besides that rules say."""
 
 
-def _theirs(name: str) -> Mapping[str, inspect.Parameter]:
+def theirs_of(name: str) -> Mapping[str, inspect.Parameter]:
     """Return the arguments of optax's function; none where optax has no such function."""
     function = getattr(optax.contrib if NAMES[name].module == "optax.contrib" else optax, name, None)
     return inspect.signature(function).parameters if callable(function) else {}
@@ -132,7 +132,7 @@ def _theirs(name: str) -> Mapping[str, inspect.Parameter]:
 @functools.cache
 def _signature(name: str) -> inspect.Signature:
     """Return optax's arguments, then those that the rule has besides, and the rule's own names of both."""
-    alias, theirs = NAMES[name], _theirs(name)
+    alias, theirs = NAMES[name], theirs_of(name)
     rate = inspect.Parameter("learning_rate", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
     given = theirs.get("learning_rate", rate).default
     found = {"learning_rate": rate if given is rate.empty else rate.replace(default=given)}
@@ -205,7 +205,7 @@ def _check_default(name: str, rule: Rule, key: str, value: Any) -> None:
     if value is not default and not (isinstance(value, (bool, str)) and value == default):
         raise HyperparameterError(
             f"{key}={value!r} means nothing to rule {rule.name!r}, which these arguments ask for; leave it out"
-            + (f", or use {NAMES[name].module}.{name}" if key in _theirs(name) else "")
+            + (f", or use {NAMES[name].module}.{name}" if key in theirs_of(name) else "")
         )
 
 
@@ -274,7 +274,7 @@ def named(name: str) -> Callable[..., optax.GradientTransformationExtraArgs]:
     signature = _signature(name)
     rule = NAMES[name].rule({key: argument.default for key, argument in signature.parameters.items()})
     path = f"{NAMES[name].module}.{name}"
-    theirs = f"The arguments and defaults are those of ``{path}``; beside" if _theirs(name) else "Beside"
+    theirs = f"The arguments and defaults are those of ``{path}``; beside" if theirs_of(name) else "Beside"
     make.__name__ = make.__qualname__ = name
     make.__module__ = "steprule.jax"
     make.__doc__ = (

@@ -121,11 +121,7 @@ def _as_pairs(tree: Any, old: Any, slot: str) -> Any:
     Raises:
         StateError: when they are of other parameters.
     """
-    pairs = jax.tree.map(lambda number: to_pair(jnp.asarray(number)), tree)
-    shapes = [jax.tree.map(jnp.shape, own) for own in (pairs, old)]
-    if shapes[0] != shapes[1]:
-        raise StateError(f"slot {slot!r} is for other parameters; init both with the same parameters")
-    return pairs
+    return _in_format(jax.tree.map(lambda x: to_pair(jnp.asarray(x)), tree), old, f"slot {slot!r}", convert=True)
 
 
 def _meant(rule: str | Rule, hyperparameters: Mapping[str, Any]) -> tuple[Rule, Mapping[str, Any]]:

@@ -182,6 +182,7 @@ class TreeStep:
         """Return what one pass over a leaf finds."""
         if not parts:
             return {}
+        one: dict[str, Any]
         one, *others = [self._run(part, part.passes.before[level], found) for part in parts]
         totals = parts[0].passes.before[level].kernel.plan.totals
         return one | {name: reduce(add, (Exact(*own[name]) for own in (one, *others))) for name in totals}
