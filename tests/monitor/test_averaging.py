@@ -47,6 +47,8 @@ DECAYS: dict[str, str] = {
     "ademamix": "beta2",
     "adopt": "beta2",
     "adan": "beta3",
+    "lamb": "beta2",
+    "laprop": "beta2",
     "rmsprop": "rho",
 }
 """What papers call the decay of the average of squares."""

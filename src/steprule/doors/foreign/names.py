@@ -75,7 +75,7 @@ NAMES: dict[str, Names] = {
     "ademamix": Names({"m2": "exp_avg_slow"}, bitsandbytes={"m2": "state1"}),
     "signum": Names({}, {"m": "ema"}),
     "lars": Names({"b": "momentum_buffer"}),
-    "mars": Names({"g_prev": "last_grad"}),
+    "mars": Names({"v": "exp_avg_sq", "g_prev": "last_grad"}),
     "novograd": Names({}, {"v": "nu"}),
     "prodigy": Names({}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}),
     "dadapt_adam": Names({}, _ESTIMATE, options={"optax": _AS_OPTAX}),

@@ -2,7 +2,7 @@
 
 from steprule.language import norm, sqrt, where
 from steprule.rules.declare import rule
-from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate, SecondMoment
+from steprule.rules.hyperparameters import Decay, FirstMoment, NonNegative, Rate
 
 
 @rule(paper="Yuan et al. 2024, Algorithm 2 (MARS-AdamW, approximate), arXiv:2411.10438", title="MARS")
@@ -10,7 +10,7 @@ def mars(
     theta,
     g,
     m: FirstMoment,
-    v: SecondMoment,
+    v: NonNegative,
     g_prev,
     *,
     t,
