@@ -98,6 +98,12 @@ class Case:
         return kept_shape(self.shape, "row" if slot in self.rule.per_row else "column", self.rule.view or "first")
 
 
+def in_bfloat16(rule: Rule) -> Storage:
+    """Return what a rule that sees rows and columns may be kept in here, where groups have no loops over rows."""
+    kept = rule.trace(rule.variant(rule.resolve({}))).slots
+    return Storage(FORMATS["float32"], "nearest", tuple((slot, "bfloat16") for slot in kept))
+
+
 def _cases() -> list[Case]:
     found = [
         Case(CATALOGUE[name], tuple(options.items()), Storage(FORMATS["float32"]), (203,)) for name, options in CASES
@@ -105,8 +111,9 @@ def _cases() -> list[Case]:
     for number, rule in enumerate(RULES.values()):
         state, dtype, way = _LOW[number % len(_LOW)]
         found.append(Case(rule, (), Storage(FORMATS["float64"]), (31,)))
-        found.append(Case(rule, (), storage_of(rule, state, dtype, way), (3, 150)))
-        if set(rule.slots) - set(rule.scalars):  # rows of a number of elements that is odd
+        low = storage_of(rule, state, dtype, way) if rule.view is None else in_bfloat16(rule)
+        found.append(Case(rule, (), low, (3, 150)))
+        if rule.view is None and set(rule.slots) - set(rule.scalars):  # rows of a number of elements that is odd
             found.append(Case(rule, (), storage_of(rule, "4bit"), (3, 151)))
     others = (*COMBINED.values(), unusual, *SUMMING.values())
     found += [Case(rule, (), Storage(FORMATS["float32"]), (64,)) for rule in others]

@@ -25,7 +25,7 @@ from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
 from tests import ROOT
-from tests.backends.emitted import STEPS, Case, record
+from tests.backends.emitted import STEPS, Case, in_bfloat16, record
 from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
 from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
 from tests.cases import variants
@@ -54,9 +54,9 @@ def _cases() -> list[Case]:
         shapes = [(2, 5, 6), *(every[(5 * number + k) % len(every)] for k in range(2))]
         plain = Storage(FORMATS[kinds[number % 2]])
         found += [Case(own, tuple(options.items()), plain, shape) for shape in shapes]
-    low = Storage(FORMATS["float32"], "nearest", (("m", "bfloat16"),))
-    with_m = [RULES["by_neuron"], RULES["confident"], came, adam_mini]
-    return found + [Case(own, (), low, shape) for own in with_m for shape in [(5, 7), (2, 3, 4), (3, ROWS + 2), (7,)]]
+    shapes = [(5, 7), (2, 3, 4), (3, ROWS + 2), (7,)]
+    low = [RULES["by_neuron"], RULES["confident"], came, adam_mini]
+    return found + [Case(own, (), in_bfloat16(own), shape) for own in low for shape in shapes]
 
 
 def _id(case: Case) -> str:

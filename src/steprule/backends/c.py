@@ -210,9 +210,10 @@ def _whole(name: str, parts: Sequence[_Function], count: int, *, columns: bool) 
         count: of sums. They are its own,
         columns: but where there are some for each column, which are behind them.
     """
-    taken = {of: ("double *", SUMS) if of == _SUMS else own for of, own in parts[-1].arguments.items()}
+    taken: _Arguments = {of: ("double *", SUMS) if of == _SUMS else own for of, own in parts[-1].arguments.items()}
     lines: list[str] = []
-    if not columns and taken.pop(_SUMS, None):
+    if not columns and _SUMS in taken:
+        del taken[_SUMS]
         lines.append(f"double {SUMS}[{count}];")
     for part in parts:
         given = []

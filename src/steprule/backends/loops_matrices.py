@@ -117,7 +117,7 @@ class _MatrixWriter(VectorWriter):
     def _strip(self) -> list[str]:
         """Return the loop over the tiles of a strip of rows, and then what sums over these rows come to."""
         size, plan = self._dialect.size, self._plan
-        blocks = self._loop("block", f"((columns + {BLOCK - 1}) >> {BLOCK.bit_length() - 1})", self._tile())
+        blocks = self._loop("block", f"((columns + {BLOCK - 1}) >> {BLOCK.bit_length() - 1})", self._in_tile())
         named = zip(self._rows_of(), plan.row_sums, strict=True)
         found = [
             f"{self._kept[own.name]}[row] = {self._finished(own.word, f'row_sum{number}[line]', 'columns')};"
@@ -131,7 +131,7 @@ class _MatrixWriter(VectorWriter):
             *(self._each("row", "height", "top", lambda _: found) if found else []),
         ]
 
-    def _tile(self) -> list[str]:
+    def _in_tile(self) -> list[str]:
         """Return the loop over the rows of a tile, and then what takes the sums over it."""
         phrases, plan, size = self._dialect.sums, self._plan, self._dialect.size
         sums = [(f"lanes{n}[{{0}} % {LANES}]", n, own) for n, own in enumerate((*plan.sums, *plan.row_sums))]

@@ -17,8 +17,9 @@ def vectors_of(plan: Plan) -> dict[str, Along]:
     """Return what passes up to a plan keep for each other: names, and of what each has numbers."""
     found: dict[str, Along] = {}
     for one in passes(plan).values():
-        found |= {own.name: "row" for own in one.row_sums} | {own.name: "column" for own in one.column_sums}
-        found |= {plane.name: _along(plane.per) for plane in one.planes[len(one.kept_planes) :]}
+        found.update((own.name, "row") for own in one.row_sums)
+        found.update((own.name, "column") for own in one.column_sums)
+        found.update((plane.name, _along(plane.per)) for plane in one.planes[len(one.kept_planes) :])
     return found
 
 

@@ -168,9 +168,6 @@ class VectorWriter(Writer):
             return f"v{ref.index}"
         return self._scalars[ref.index] if isinstance(ref, Scalar) else self._constant(ref)
 
-    def _added(self, to: str, number: int, text: str, *, is_squared: bool) -> list[str]:
-        return loops_sums.added(self._dialect.sums, to, number, text, is_squared=is_squared)
-
     def _finished(self, word: str, text: str, count: str) -> str:
         """Return what a word comes to, given the sum of as many numbers, in the type of the arithmetic."""
         dialect = self._dialect
