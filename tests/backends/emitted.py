@@ -139,8 +139,8 @@ class Recorded:
         for name, array in self.planes[step].items():
             assert_same_bits(planes[name].reshape(array.shape), array, f"{what} {name} at t={step + 1}")
         assert slots.keys() == self.slots[step].keys(), what
-        numbers = (np.array([one[slot] for slot in slots], np.float64) for one in (slots, self.slots[step]))
-        assert_same_bits(*numbers, f"{what} numbers at t={step + 1}")
+        ours, theirs = (np.array([one[slot] for slot in slots], np.float64) for one in (slots, self.slots[step]))
+        assert_same_bits(ours, theirs, f"{what} numbers at t={step + 1}")
 
 
 @functools.cache

@@ -33,9 +33,19 @@ from tests.launch.row_rules import ALONE, RULES
 
 pytestmark = pytest.mark.apart
 
-SHAPES = [(5, 7), (ROWS + 1, 3), (3, ROWS + 2), (2, 3, 4), (2, 2, 3, 5), (7,), (), (1, 9), (9, 1)]
-EMPTY = [(0,), (0, 3), (3, 0), (2, 0, 3), (0, 2, 3), (2, 3, 0)]
-LARGE = [(2, BLOCK + 77), (2 * ROWS + 1, 130)]
+SHAPES: list[tuple[int, ...]] = [
+    (5, 7),
+    (ROWS + 1, 3),
+    (3, ROWS + 2),
+    (2, 3, 4),
+    (2, 2, 3, 5),
+    (7,),
+    (),
+    (1, 9),
+    (9, 1),
+]
+EMPTY: list[tuple[int, ...]] = [(0,), (0, 3), (3, 0), (2, 0, 3), (0, 2, 3), (2, 3, 0)]
+LARGE: list[tuple[int, ...]] = [(2, BLOCK + 77), (2 * ROWS + 1, 130)]
 PAPERS: list[tuple[Rule, dict[str, Any]]] = [
     (own, options) for own in (adafactor, came, adam_mini) for options in variants(own)
 ]
