@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import steprule as sr
 import steprule.jax
+from steprule import PerColumn, PerRow, mean, rule, sqrt
 from steprule.backends import jax as backend
 from steprule.backends.jax_math import along
 from steprule.engine import plan
@@ -102,6 +103,29 @@ def _check(x: Array, word: str, over: Literal["row", "column"], seen: Literal["f
 def test_steps_are_the_rule_called_on_arrays(name: str, jitted: bool) -> None:
     for shape in SHAPES if jitted else SHAPES[:1]:
         follow(RULES[name], start(shape), functools.partial(gradients, shape), jitted)
+
+
+@rule
+def joined(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.3) -> Any:
+    """Operations on elements, rows and columns that a compiler would join."""
+    r = (0.5 * r) * 0.7 + mean(abs(g), over="row") + 0.1
+    c = 0.5 * c + sqrt(mean(abs(g), over="column")) ** 2 / 3.0 / (1.0 + c)
+    u = ((g * 0.7) * r) * 0.3 * c / (1.0 + r) / (0.5 + c) + ((g + r) + 0.1) + c
+    return theta - lr * (u * 1.1 - r * c) / sqrt(1.0 + r), r, c
+
+
+@pytest.mark.parametrize("name", swept([*RULES, "joined"], (*QUICK, "factored", "by_neuron", "joined")))
+def test_of_few_numbers_a_step_has_the_bits_of_the_referee(name: str) -> None:
+    """In whatever order a float64 sum of them is taken, it hardly ever changes a rounding to float32."""
+    some = {**RULES, "joined": joined}[name]
+    for shape in ((13, 9), (2, 3, 4), (7,)):
+        other = sr.Optimizer(start(shape), some, backend="numpy")
+        step, theta = steprule.jax.step(some), jnp.asarray(start(shape))
+        slots = step.init(theta)
+        for t in range(1, 7):
+            other.step(gradients(shape, t))
+            theta, slots = jax.jit(step)(theta, jnp.asarray(gradients(shape, t)), slots, t)
+            assert_same_bits(np.asarray(theta), other.params, f"{shape}, step {t}")
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
