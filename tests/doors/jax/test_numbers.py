@@ -28,6 +28,7 @@ from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
 from tests.cases import assert_same_bits, variants
+from tests.covering import swept
 from tests.doors.jax.test_sums import SHAPES, STEPS, assert_close, follow, gradients, leaf_of, start, stepped, tree_of
 from tests.launch import number_rules
 
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.apart
 
 PAPERS: dict[str, Rule] = {own.name: own for own in (novograd, prodigy, dadapt_adam)}
 RULES: dict[str, Rule] = {**number_rules.RULES, **PAPERS}
+QUICK = ("late_moment", "novograd", "mixed", "prodigy")
 ALONE = (*number_rules.ALONE, "novograd")
 """Those whose tensors know nothing of each other."""
 VARIANTS = [(name, options) for name, own in PAPERS.items() for options in variants(own)]
@@ -50,13 +52,13 @@ def value_of(pair: Any) -> float:
 
 
 @pytest.mark.parametrize("jitted", [True, False], ids=["jit", "eager"])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", swept(RULES, QUICK))
 def test_steps_are_the_rule_called_on_arrays(name: str, jitted: bool) -> None:
     for shape in SHAPES if jitted else SHAPES[:1]:
         follow(RULES[name], start(shape), functools.partial(gradients, shape), jitted)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", swept(["float16", "bfloat16"], ["bfloat16"]))
 @pytest.mark.parametrize("name", PAPERS)
 def test_narrow_parameters(name: str, dtype: str) -> None:
     kind = jnp.dtype(dtype)
@@ -85,7 +87,7 @@ def test_in_64_bits_it_is_the_papers_loop(name: str, options: dict[str, Any]) ->
         np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10 * np.max(np.abs(value)))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", swept(RULES, QUICK))
 def test_several_leaves_are_those_of_an_optimizer(name: str) -> None:
     shapes = [(3, 129), (5,), (), (0, 3)]
     other = sr.Optimizer([start(shape) for shape in shapes], RULES[name])
@@ -113,7 +115,7 @@ def test_leaves_step_as_each_alone_and_updates_add_up(name: str) -> None:
         assert_close(together[key], theta)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", swept(RULES, QUICK))
 def test_both_parts_of_complex_numbers_share_the_number(name: str) -> None:
     step = steprule.jax.step(RULES[name])
     pairs, twice = start((40, 2)), [gradients((40, 2), t) for t in range(1, STEPS + 1)]
@@ -129,7 +131,7 @@ def test_both_parts_of_complex_numbers_share_the_number(name: str) -> None:
         assert value_of(slots[slot]) == pytest.approx(value_of(of_real[slot]), rel=1e-6)
 
 
-@pytest.mark.parametrize("states", SLOT_FORMATS)
+@pytest.mark.parametrize("states", swept(SLOT_FORMATS, ["8bit"]))
 @pytest.mark.parametrize("name", PAPERS)
 def test_low_precision_slots(name: str, states: str) -> None:
     shapes = [(5, 300), (40,)]
@@ -305,7 +307,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         steprule.jax.step(novograd, states={"v": "8bit"})
 
 
-@pytest.mark.parametrize("name", ["novograd", "late_moment", "mixed", "prodigy"])
+@pytest.mark.parametrize("name", swept(QUICK, ["novograd", "mixed"]))
 def test_a_run_continues_from_its_file(name: str, tmp_path: Path) -> None:
     transformation = steprule.jax.transformation(RULES[name])
     params = tree_of(0)
