@@ -7,6 +7,7 @@ A vector of Adafactor and CAME keeps numbers of each element in the place of tho
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 
@@ -34,14 +35,18 @@ def _step(rule: str | sr.Rule, shape: tuple[int, ...]) -> Callable[[], object]:
 def main() -> None:
     rows: list[list[str]] = []
     timings: dict[str, Timing] = {}
-    for name in sys.argv[1:] or RULES:
-        for shape in SHAPES:
-            both = measure({"adam": _step("adam", shape), name: _step(RULES[name], shape)}, turns=21)
+    usual = sr.get_num_threads()
+    for name, shape in itertools.product(sys.argv[1:] or RULES, SHAPES):
+        steps = {"adam": _step("adam", shape), name: _step(RULES[name], shape)}
+        shown = " x ".join(f"{n:,}" for n in shape)
+        for threads in (usual, 1):
+            sr.set_num_threads(threads)
+            both = measure(steps, turns=11)
             best = [f"{both[key].best * 1e6:.0f}" for key in (name, "adam")]
-            shown = " x ".join(f"{n:,}" for n in shape)
-            rows.append([name, shown, *best, f"{ratio(both[name], both['adam']):.2f}"])
-            timings |= {f"{name}, {shown}, {key}": timing for key, timing in both.items()}
-    headings = ["rule", f"{COUNT:,} tensors of", "best us", "adam, best us", "times adam (median of turns)"]
+            rows.append([name, shown, str(threads), *best, f"{ratio(both[name], both['adam']):.2f}"])
+            timings |= {f"{name}, {shown}, {threads} threads, {key}": timing for key, timing in both.items()}
+        sr.set_num_threads(usual)
+    headings = ["rule", f"{COUNT:,} tensors of", "threads", "best us", "adam, best us", "times adam (median of turns)"]
     report("One step of small tensors, of rules that see more than one element", headings, rows, timings)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
+from steprule.compile.operands import Const, Ref, Scalar, Value
 from steprule.compile.prelude import Parts, Prelude, split
 from steprule.language.bits import INPUTS
 from steprule.language.cached import cached_attribute
@@ -36,31 +37,6 @@ __all__ = [
 Per = Literal["element", "group", "row", "column"]
 ENCODED = "encode: how a slot is stored until the next step; a subnormal number of its format becomes 0."
 """What texts that have such parts say of them in their head."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """An operand that differs from element to element: a loaded plane, then results of the body."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """An operand from the row of hoisted scalars, rounded once to the compute type."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Const:
-    """A number written in the rule, rounded once to the compute type; or a word (kind ``int``)."""
-
-    value: float
-    kind: Kind = "float"
-
-
-Ref: TypeAlias = Value | Scalar | Const
 
 
 @dataclass(frozen=True)
