@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable, Mapping, Sequence
 
-from steprule.compile import LANES, Const, Plan, Plane, Ref, Scalar, Value
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.compile import LANES, Const, Instruction, Plan, Plane, Ref, Scalar, Sum, Value
 from steprule.formats import GROUP
 
-__all__ = ["Code"]
+__all__ = ["TYPES", "Code", "chunk_pairs", "halves", "needed"]
 
-_TYPES = {
+TYPES = {
     "float16": "tl.float16",
     "float32": "tl.float32",
     "float64": "tl.float64",
@@ -18,6 +21,13 @@ _TYPES = {
     "uint16": "tl.uint16",
     "int16": "tl.int16",
 }
+PLACES = {
+    "element": ("at", "live"),
+    "group": ("group", "is_group"),
+    "row": ("row", "is_row"),
+    "column": ("column", "is_column"),
+}
+"""How the places of the items of a plane are called, and which of them there are."""
 _SIGNED = ".to(tl.int32, bitcast=True)"
 _WORD = ".to(tl.uint32, bitcast=True)"
 
@@ -74,33 +84,102 @@ _OF_TYPE = {
 }
 
 
+def needed(body: Sequence[Instruction], first: int, results: Iterable[Ref]) -> set[int]:
+    """Return the values that results are computed from: those before ``first`` come from memory."""
+    found: set[int] = set()
+    stack = [ref.index for ref in results if isinstance(ref, Value)]
+    while stack:
+        index = stack.pop()
+        if index not in found:
+            found.add(index)
+            args = body[index - first].args if index >= first else ()
+            stack += [arg.index for arg in args if isinstance(arg, Value)]
+    return found
+
+
+def chunk_pairs(numbers: Sequence[NDArray[np.int64]]) -> NDArray[np.int32]:
+    """Return the row and the number of each chunk, given the numbers of each row's."""
+    rows = np.repeat(np.arange(len(numbers)), list(map(len, numbers)))
+    return np.stack([rows, np.concatenate([np.zeros(0, np.int64), *numbers])], axis=1).astype(np.int32)
+
+
+def halves(lanes: str, lines: int = 1) -> list[str]:
+    """Return what adds the upper half of the lanes to the lower until one is left: ``left``, one number a line.
+
+    Args:
+        lanes: their name.
+        lines: how many lines of them there are.
+    """
+    before, axis = ("", 0) if lines == 1 else (f"{lines}, ", 1)
+    found = [f"left = tl.reshape({lanes}, ({before}{LANES},))"]
+    half = LANES // 2
+    while half:
+        found.append(f"left = tl.sum(tl.reshape(left, ({before}2, {half})), axis={axis})")  # of two: in one order
+        half //= 2
+    return found
+
+
 class Code:
     """Writes the parts of a kernel, for every shell.
 
     The lines expect the names ``p0``, ``p1``, ... (pointers to the first element of each plane), ``s0``, ... (scalars),
     ``at`` (the elements' places), ``live`` (which of them there are), ``group`` and ``is_group`` (the same of groups),
-    and the words of random bits.
+    or ``row``, ``is_row``, ``column`` and ``is_column`` (of the rows and columns of all matrices), and the words of
+    random bits. Of the body, it writes what stores and sums need.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._spelt = {**_TRITON, **_OF_TYPE[plan.compute]}
+        sums = (*plan.sums, *plan.row_sums, *plan.column_sums)
+        results = [*(store.value for store in plan.stores), *(result.value for result in sums)]
+        self._needed = needed(plan.body, len(plan.planes), results)
+
+    @property
+    def loads(self) -> list[int]:
+        """The planes that are loaded."""
+        return [index for index in self.plan.loads if index in self._needed]
 
     @property
     def touched(self) -> list[int]:
         """The planes that are loaded or stored."""
-        return sorted({*self.plan.loads, *(store.plane for store in self.plan.stores)})
+        return sorted({*self.loads, *(store.plane for store in self.plan.stores)})
+
+    def entry(self, words: Mapping[str, int]) -> list[str]:
+        """Load what the table says of ``row``.
+
+        Args:
+            words: where in a line of the table each of its words is.
+        """
+        plan = self.plan
+        lines = [
+            f"a{index} = tl.load(gradients.to(tl.pointer_type(tl.int64)) + row)"
+            if index == 1
+            else f"a{index} = tl.load(words + {index})"
+            for index in self.touched
+        ]
+        if plan.has_groups:
+            lines += [f"length = tl.load(words + {words['row_length']})"]
+            lines += [f"groups = tl.load(words + {words['groups_a_row']})"]
+        if plan.inputs:
+            lines += [f"first = tl.load(words + {words['first_index']}).to(tl.uint32)"]
+            lines += [f"stream = tl.load(words + {words['stream']}).to(tl.uint32)"]
+        if plan.sums:
+            lines.append(f"out = tl.load(words + {words['sums']}).to(tl.pointer_type(tl.float64))")
+        if plan.prelude.conditions or plan.inputs:
+            lines.append(f"scalars = tl.load(words + {words['scalars']}).to(tl.pointer_type(tl.float64))")
+        return [*lines, *self.scalars()]
 
     def pointers(self, *, aligned: bool) -> list[str]:
         """Make pointers of the addresses ``a0``, ``a1``, ...; a promise about them must stand where they are made."""
-        types = {index: f"tl.pointer_type({_TYPES[self.plan.planes[index].dtype]})" for index in self.touched}
+        types = {index: f"tl.pointer_type({TYPES[self.plan.planes[index].dtype]})" for index in self.touched}
         if not aligned:
             return [f"p{index} = a{index}.to({kind})" for index, kind in types.items()]
         return [f"p{index} = tl.multiple_of(a{index}.to({kind}), 16)" for index, kind in types.items()]
 
     def scalars(self) -> list[str]:
         """Load the scalars at ``scalars``, rounded to the compute type, and the keys of random bits after them."""
-        kind, conditions = _TYPES[self.plan.compute], self.plan.prelude.conditions
+        kind, conditions = TYPES[self.plan.compute], self.plan.prelude.conditions
         lines = [
             f"s{index} = tl.load(scalars + {index})" + (" != 0.0" if is_condition else f".to({kind})")
             for index, is_condition in enumerate(conditions)
@@ -114,28 +193,33 @@ class Code:
         lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
         for packing in self.plan.packings:
             lines += self._items(packing, masked)
-        for index in self.plan.loads:
+        for index in self.loads:
             lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].packing > 1 else []
             lines.append(f"v{index} = {self._load(index, masked)}")
         section = ""
-        for number, instruction in enumerate(self.plan.body):
+        for index, instruction in enumerate(self.plan.body, len(self.plan.planes)):
+            if index not in self._needed:
+                continue
             if instruction.section != section:
                 section = instruction.section
                 lines.append(f"# {section}")
-            args = [self.ref(ref) for ref in instruction.args]
-            lines.append(f"v{len(self.plan.planes) + number} = {self._spelt[instruction.op].format(*args)}")
+            lines.append(f"v{index} = {self.spelled(instruction)}")
         return lines
+
+    def spelled(self, instruction: Instruction) -> str:
+        """Return how an operation is written."""
+        return self._spelt[instruction.op].format(*map(self.ref, instruction.args))
 
     def stores(self, *, masked: bool) -> list[str]:
         """Write the results."""
         lines = []
         for store in self.plan.stores:
             plane = self.plan.planes[store.plane]
-            place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+            place, live = PLACES[plane.per]
             if plane.packing > 1:
                 lines += self._packed(store.plane, self.ref(store.value), masked)
                 continue
-            value = f"{self.ref(store.value)}.to({_TYPES[plane.dtype]})"
+            value = f"{self.ref(store.value)}.to({TYPES[plane.dtype]})"
             lines.append(f"tl.store(p{store.plane} + {place}, {value}{f', {live}' if masked else ''})")
         return lines
 
@@ -165,7 +249,7 @@ class Code:
         # Of 4 the first two names are those of elements 0 and 2.
         places = [sum(int(bit) << k for k, bit in enumerate(name.removeprefix(f"q{index}"))) for name in names]
         shifted = [f"({name} << {place * plane.bits})" for name, place in zip(names, places, strict=True)]
-        item = f"({' | '.join(shifted)}).to({_TYPES[plane.dtype]})"
+        item = f"({' | '.join(shifted)}).to({TYPES[plane.dtype]})"
         return [*lines, f"tl.store(p{index} + item{plane.packing}, {item}{f', held{plane.packing}' if masked else ''})"]
 
     def _item(self, index: int, masked: bool) -> str:
@@ -188,20 +272,19 @@ class Code:
         """Add to the lanes ``sum0``, ``sum1``, ..."""
         lines = []
         for number, result in enumerate(self.plan.sums):
-            wide = f"{self.ref(result.value)}.to(tl.float64)"
-            lines.append(f"wide = tl.where(live, {wide}, 0.0)")
-            lines.append(f"sum{number} += wide{' * wide' if result.is_squared else ''}")
+            lines += self.added(f"sum{number}", result)
         return lines
+
+    def added(self, lanes: str, result: Sum) -> list[str]:
+        """Add what is live to lanes."""
+        wide = f"tl.where(live, {self.ref(result.value)}.to(tl.float64), 0.0)"
+        return [f"wide = {wide}", f"{lanes} += wide{' * wide' if result.is_squared else ''}"]
 
     def totals(self) -> list[str]:
         """Add the upper half of the lanes to the lower until one is left, and write the sums."""
         lines = []
         for number in range(len(self.plan.sums)):
-            lines.append(f"left = tl.reshape(sum{number}, ({LANES},))")
-            half = LANES // 2
-            while half:
-                lines.append(f"left = tl.sum(tl.reshape(left, (2, {half})), axis=0)")  # of two: in one order
-                half //= 2
+            lines += halves(f"sum{number}")
             lines.append(f"tl.store(out + {number} + tl.arange(0, 1), left)")
         return lines
 
@@ -218,18 +301,18 @@ class Code:
             return f"tl.full((), {int(const.value) & 0xFFFFFFFF}, tl.uint32)"
         value = float(np.dtype(self.plan.compute).type(const.value))
         if value == 0 and np.signbit(value):  # full takes it for +0
-            return self._spelt["neg"].format(f"tl.full((), 0.0, {_TYPES[self.plan.compute]})")
+            return self._spelt["neg"].format(f"tl.full((), 0.0, {TYPES[self.plan.compute]})")
         text = repr(value) if np.isfinite(value) else f'float("{value}")'
-        return f"tl.full((), {text}, {_TYPES[self.plan.compute]})"
+        return f"tl.full((), {text}, {TYPES[self.plan.compute]})"
 
     def _load(self, index: int, masked: bool) -> str:
         plane = self.plan.planes[index]
         if plane.packing > 1:
             return self._unpacked(index)
-        place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+        place, live = PLACES[plane.per]
         text = f"tl.load(p{index} + {place}{f', {live}, other=0' if masked else ''})"
         if plane.dtype == self.plan.compute:
             return text
         if plane.kind == "float":
-            return f"{text}.to({_TYPES[self.plan.compute]})"
+            return f"{text}.to({TYPES[self.plan.compute]})"
         return f"{text}.to(tl.uint32)" if plane.dtype.startswith("u") else f"{text}.to(tl.int32){_WORD}"

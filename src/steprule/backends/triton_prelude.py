@@ -3,7 +3,8 @@
 ``kernel(table, decision, GUARDED)`` takes addresses as 64-bit integers. Program i computes the scalars of row i of the
 table, whose 64-bit integers are ``WORDS``, then the addresses of the slots that are numbers, one float64 number each,
 and for each plan whose sums it takes, those before this one and perhaps this one, the address of its partial sums, how
-many lines of them there are, and the address of its sums over all tensors (``triton_totals``) if it has any:
+many lines of them there are, both again for each sum of numbers of rows or columns (``triton_vectors``), and the
+address of its sums over all tensors (``triton_totals``) if it has any:
 
 - ``values``: the address of a float64 number for each of the prelude's arguments. Those of t, of scalar slots and of
   the factors that are found on the device are not read;
@@ -11,7 +12,8 @@ many lines of them there are, and the address of its sums over all tensors (``tr
   counts or slots: every program moves its own on;
 - ``scalars``: where the row is written, as the host writes it, then the two keys of random bits;
 - ``seed``: of random bits;
-- ``size``: how many elements the tensor has, but 1 where it has none;
+- ``size``: how many elements the tensor has, but 1 where it has none; then, as far as it is seen as matrices, how
+  many there are in a row and in a column, and how many rows and columns;
 - ``all_size``: how many all tensors have.
 
 ``decision`` is the address of what ``triton_decide`` decides. With ``GUARDED``, a step that is not taken leaves counts
@@ -36,15 +38,15 @@ from typing import Any
 from steprule.backends.triton_decide import DECISION, TOTAL
 from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
 from steprule.backends.triton_math import HELPERS, spelled
-from steprule.compile import SIZE, Plan, Prelude, assignments, distinct
+from steprule.compile import Plan, Prelude, assignments, distinct
 from steprule.formats import keys
-from steprule.language.sums import ALL_SIZE
+from steprule.language.sums import ALL_SIZE, SIZES
 from steprule.language.walk import symbols_in
 from steprule.rules.guard import CLIP_FACTOR
 
 __all__ = ["WORDS", "emit", "threads_of", "width_of"]
 
-WORDS = ("values", "step", "is_double", "scalars", "seed", "size", "all_size")
+WORDS = ("values", "step", "is_double", "scalars", "seed", *(name.removeprefix("_") for name in (*SIZES, ALL_SIZE)))
 """What a row of the table begins with."""
 Stages = Sequence[Plan]
 
@@ -88,7 +90,7 @@ def width_of(prelude: Prelude, stages: Stages = ()) -> int:
 
 def _places(prelude: Prelude, stages: Stages) -> list[int]:
     """Return where in a row the words of each plan begin, and where they end."""
-    widths = (2 + bool(plan.all_totals) for plan in stages)
+    widths = (2 * (1 + plan.width - len(plan.sums)) + bool(plan.all_totals) for plan in stages)
     return list(itertools.accumulate(widths, initial=len(WORDS) + len(prelude.scalar_slots)))
 
 
@@ -124,13 +126,17 @@ def _totals(prelude: Prelude, stages: Stages) -> dict[str, str]:
     """Return how each sum is taken, by the name of the prelude's argument."""
     texts: dict[str, str] = {}
     for plan, first in zip(stages, _places(prelude, stages), strict=False):
-        start = len(plan.sums) - len(plan.totals)  # what is only read of a step comes before
+        of_elements = len(plan.sums)
+        start = plan.width - len(plan.totals)  # what is only read of a step comes before
         for column, name in enumerate(plan.totals, start):
             if name in plan.all_totals:
-                texts[name] = f"tl.load({_word(first + 2)}{_POINTER} + {plan.all_totals.index(name)})"
+                last = first + 2 * (1 + plan.width - of_elements)
+                texts[name] = f"tl.load({_word(last)}{_POINTER} + {plan.all_totals.index(name)})"
+            elif column < of_elements:
+                texts[name] = f"total({_word(first)}{_POINTER} + {column}, {_word(first + 1)}, {of_elements})"
             else:
-                at = f"{_word(first)}{_POINTER} + {column}"
-                texts[name] = f"total({at}, {_word(first + 1)}, {len(plan.sums)})"
+                own = first + 2 * (1 + column - of_elements)
+                texts[name] = f"total({_word(own)}{_POINTER}, {_word(own + 1)}, 1)"
     return texts
 
 
@@ -181,7 +187,7 @@ def _names(prelude: Prelude) -> dict[str, str]:
 def _loaded(prelude: Prelude, totals: Mapping[str, str], name: str) -> str:
     if name == CLIP_FACTOR:
         return f"tl.load(decided + {DECISION.index('factor')})"
-    if name in (SIZE, ALL_SIZE):
+    if name in (*SIZES, ALL_SIZE):
         return f"{_word(WORDS.index(name.removeprefix('_')))}.to(tl.float64)"
     if name in totals:
         return totals[name]
