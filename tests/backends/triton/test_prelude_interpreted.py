@@ -109,6 +109,7 @@ class Row:
             "scalars": self.row.ctypes.data,
             "seed": self.seed,
             "size": self.size,
+            **{f"size_{name}": size for name, size in SIZES_OF_MATRICES.items()},
             "all_size": 9 * self.size,
         }
         assert triton_prelude.width_of(self.prelude, self.before) == len(word) + len(self.slots) + 2 * len(self.sums)
@@ -119,6 +120,7 @@ class Row:
         """Return the row that must come out, with its keys, and the slots."""
         t = int(self.step[0]) + 1
         given = {**self.named, "t": t, CLIP_FACTOR: factor, SIZE: float(self.size), ALL_SIZE: 9.0 * self.size}
+        given |= {f"_size_{name}": float(size) for name, size in SIZES_OF_MATRICES.items()}
         for before, own in zip(self.before, self.sums, strict=True):
             given |= zip(before.totals, map(_sum, own.T.tolist()), strict=True)
         numbers = exact(self.prelude)(*(given[name] for name in self.prelude.arguments))

@@ -119,17 +119,19 @@ class DevicePass:
             plan.prelude,
             [*self._before[: len(plan.before)], *[self][: len(plan.stages) - len(plan.before)]],
         )
-        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.stages)), np.int64)
+        kept = self._stepped[places[0]].state.scalars
+        read = [name for name in prelude.arguments if name in kept and name not in prelude.scalar_slots]
+        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.stages, read)), np.int64)
         for line, i in enumerate(places):
             own, step = self._stepped[i], self._steps[i]
             values = self._values[id(own.options)].address(prelude.arguments)
-            slots = [devices.address_of(own.state.scalars[name]) for name in prelude.scalar_slots]
+            slots = [devices.address_of(own.state.scalars[name]) for name in (*prelude.scalar_slots, *read)]
             is_double = int(step.dtype is torch.float64)
             at = [values, devices.address_of(step), is_double, table.scalars(line), own.options.values.seed or 0]
             sums = [word for stage in stages for word in stage.words(own.row)]
             integers[line] = [*at, *sizes_of(own.row, plan.view), max(1, self._size), *slots, *sums]
         sent = devices.sent(torch.from_numpy(integers), self._device)
-        kernel = gpu.load(triton_prelude.emit(prelude, plan.stages))
+        kernel = gpu.load(triton_prelude.emit(prelude, plan.stages, read))
         threads = triton_prelude.threads_of(prelude, plan.stages)
         for guarded in {self._is_guarded or not self._is_step, self._is_guarded or self.waits or not self._is_step}:
             gpu.prepare(kernel, threads, 0, 0, GUARDED=guarded)
