@@ -31,7 +31,7 @@ WORDS = ("rows", "columns", "row_sums", "column_sums")
 """What follows in a row of the table: those of a matrix, and where partial sums go. ``count`` is of all rows."""
 KINDS = ("tiles", "rows", "columns")
 """A chunk's number is that of the walk among these, and how many times as many as these come before it in the walk."""
-HEIGHT = 8
+HEIGHT = 4
 _UNROLL = 8
 """Rows, or lanes, of a walk whose loads are in flight at a time."""
 
