@@ -189,14 +189,22 @@ class Code:
         return lines
 
     def body(self, *, masked: bool) -> list[str]:
-        """Load, compute and store, phase by phase. Masked: only what is live."""
+        """Load and compute, phase by phase. Masked: only what is live."""
+        return [*self.loading(masked=masked), *self.operations()]
+
+    def loading(self, *, masked: bool) -> list[str]:
+        """Load what is computed with."""
         lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
         for packing in self.plan.packings:
             lines += self._items(packing, masked)
         for index in self.loads:
             lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].packing > 1 else []
             lines.append(f"v{index} = {self._load(index, masked)}")
-        section = ""
+        return lines
+
+    def operations(self) -> list[str]:
+        """Compute."""
+        lines, section = list[str](), ""
         for index, instruction in enumerate(self.plan.body, len(self.plan.planes)):
             if index not in self._needed:
                 continue

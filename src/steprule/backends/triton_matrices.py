@@ -15,6 +15,7 @@ What two walks read is read twice. Each reads only what its own sums need. No nu
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -32,8 +33,8 @@ WORDS = ("rows", "columns", "row_sums", "column_sums")
 KINDS = ("tiles", "rows", "columns")
 """A chunk's number is that of the walk among these, and how many times as many as these come before it in the walk."""
 HEIGHT = 4
-_UNROLL = 8
-"""Rows, or lanes, of a walk whose loads are in flight at a time."""
+_IN_FLIGHT = {"tiles": 16, "rows": 8, "columns": 8}
+"""Numbers that a thread loads at a time. Tiles are few, and so are their threads."""
 
 _WALK = """\
 
@@ -52,20 +53,7 @@ left = tl.minimum(columns - block * {BLOCK}, {BLOCK})
 place = tl.full((), 0, tl.int64)
 {start}
 while at_row < end:
-    for _ in tl.static_range({unroll}):
-        lane = place + tl.arange(0, {LANES})[None, :]
-        row = at_row + tl.zeros((1, 1), tl.int64)
-        is_row = row < end
-        own_column = block * {BLOCK} + lane
-        is_column = lane < left
-        column = matrix * columns + own_column
-        at = row * columns + own_column
-        live = is_row & is_column
-{step}
-        place += {LANES}
-        is_over = place >= left
-        at_row = tl.where(is_over, at_row + 1, at_row)
-        place = tl.where(is_over, 0, place)
+{turns}
 {end}"""
 _ROWS = """\
 across = (columns + {BLOCK_1}) // {BLOCK}
@@ -76,15 +64,7 @@ left = tl.minimum(columns - block * {BLOCK}, {BLOCK})
 place = tl.full((), 0, tl.int64)
 {start}
 while place < left:
-    for _ in tl.static_range({unroll}):
-        lane = place + tl.arange(0, {LANES})[None, :]
-        own_column = block * {BLOCK} + lane
-        column = {column}
-        is_column = {is_column}
-        at = row * columns + own_column
-        live = is_row & (lane < left)
-{step}
-        place += {LANES}
+{turns}
 {end}"""
 _COLUMNS = """\
 groups = (columns + {LANES_1}) // {LANES}
@@ -98,16 +78,44 @@ is_column = own_column < columns
 column = matrix * columns + own_column
 {start}
 while at_row < end:
-    for _ in tl.static_range({unroll}):
-        row = at_row + tl.zeros((1, 1), tl.int64)
-        is_row = row < end
-        at = row * columns + own_column
-        live = is_row & is_column
-{step}
-        at_row += 1
+{turns}
 {end}"""
 _NUMBERS = {"BLOCK": BLOCK, "BLOCK_1": BLOCK - 1, "ROWS": ROWS, "ROWS_1": ROWS - 1}
 _NUMBERS |= {"LANES": LANES, "LANES_1": LANES - 1, "HEIGHT": HEIGHT}
+
+
+_PLACES = {
+    "tiles": """\
+lane = place + tl.arange(0, {LANES})[None, :]
+row = at_row + tl.zeros((1, 1), tl.int64)
+is_row = row < end
+own_column = block * {BLOCK} + lane
+is_column = lane < left
+column = matrix * columns + own_column
+at = row * columns + own_column
+live = is_row & is_column
+place += {LANES}
+is_over = place >= left
+at_row = tl.where(is_over, at_row + 1, at_row)
+place = tl.where(is_over, 0, place)""",
+    "rows": """\
+lane = place + tl.arange(0, {LANES})[None, :]
+own_column = block * {BLOCK} + lane
+column = {column}
+is_column = {is_column}
+at = row * columns + own_column
+live = is_row & (lane < left)
+place += {LANES}""",
+    "columns": """\
+row = at_row + tl.zeros((1, 1), tl.int64)
+is_row = row < end
+at = row * columns + own_column
+live = is_row & is_column
+at_row += 1""",
+}
+"""Where a turn of a walk is."""
+_OWN = re.compile(r"\b(lane|row|is_row|own_column|column|is_column|at|live|is_over|v\d+)\b")
+"""What each turn has of its own; in walks that give it to all, turns take it as it is."""
 
 
 def chunks(plan: Plan, shape: Sequence[int]) -> NDArray[np.int64]:
@@ -173,18 +181,37 @@ def _arguments(part: Plan) -> list[str]:
 def _walk(kind: str, part: Plan) -> str:
     code = Code(part)
     start, added, end = {"tiles": _of_tiles, "rows": _of_rows, "columns": _of_columns}[kind](code)
-    is_one = part.view == "first"  # matrix: then columns have no row among their places
     lines = {"tiles": _TILES, "rows": _ROWS, "columns": _COLUMNS}[kind].format(
         start="\n".join([*code.pointers(aligned=False), *start]),
-        step="\n".join(f"        {line}" for line in [*code.body(masked=True), *added, *code.stores(masked=True)]),
+        turns="\n".join(f"    {line}" for line in _turns(kind, code, [*added, *code.stores(masked=True)])),
         end="\n".join(end),
-        unroll=max(1, _UNROLL // (len(code.touched) * (HEIGHT if kind == "rows" else 1))),
-        column="own_column" if is_one else "row // rows * columns + own_column",
-        is_column="lane < left" if is_one else "is_row & (lane < left)",
         **_NUMBERS,
     )
     indented = "\n".join(f"    {line}" if line else line for line in lines.splitlines())
     return _WALK.format(kind=kind, arguments=", ".join(_arguments(part)), lines=indented)
+
+
+def _turns(kind: str, code: Code, results: list[str]) -> list[str]:
+    """Return some turns of a walk: what all load comes first, since nothing is loaded before a branch in a division."""
+    part = code.plan
+    is_one = part.view == "first"  # matrix: then columns have no row among their places
+    places = _PLACES[kind].format(
+        column="own_column" if is_one else "row // rows * columns + own_column",
+        is_column="lane < left" if is_one else "is_row & (lane < left)",
+        **_NUMBERS,
+    )
+    loads = [*places.splitlines(), *code.loading(masked=True)]
+    rest = [*code.operations(), *results]
+    wide = sum(part.planes[index].per == "element" for index in code.loads)
+    count = 1 if part.stores else max(1, _IN_FLIGHT[kind] // (wide * (HEIGHT if kind == "rows" else 1)))
+    if count == 1:
+        return [*loads, *rest]
+    own = {name for line in loads for name in re.findall(r"^(\w+) = ", line)} | {f"v{k}" for k in range(10**4)}
+
+    def of_turn(line: str, turn: int) -> str:
+        return _OWN.sub(lambda found: f"{found[0]}_{turn}" if found[0] in own else found[0], line)
+
+    return [of_turn(line, turn) for lines in (loads, rest) for turn in range(count) for line in lines]
 
 
 Lines = tuple[list[str], list[str], list[str]]

@@ -29,6 +29,7 @@ from steprule.language.matrices import ROWS, Along, View, matrix_shape
 from steprule.language.sums import COLUMN, HOISTED
 
 __all__ = [
+    "THREADS",
     "WORDS",
     "Job",
     "Stage",
@@ -42,10 +43,13 @@ __all__ = [
     "stages",
     "summed_of",
     "summed_over",
+    "texts",
     "width_of",
 ]
 
 WORDS = ("scalars", "rows", "columns")
+THREADS = LANES
+"""Of a program: each has one of the numbers that are loaded at a time, and so writes no slot that another reads."""
 _FEW = 1024
 """The columns of a program where nothing is summed, so that there are many programs."""
 _UNROLL = 8
@@ -278,7 +282,7 @@ def partials(shape: Sequence[int], view: View, over: Along) -> int:
 def emit(plan: Plan, stage: Stage) -> str:
     """Return the text of the module that defines ``kernel`` of a stage."""
     graph, width = _Graph(plan, _vectors(plan)), width_of(plan)
-    of_rows, of_columns = (_walked(graph, stage, over) for over in ("row", "column"))
+    of_rows, of_columns = _walked(graph, stage, "row"), _walked(graph, stage, "column")
     kernel = _KERNEL.format(
         width=width,
         entry=_indented(1, Code(plan).scalars()),
@@ -289,7 +293,8 @@ def emit(plan: Plan, stage: Stage) -> str:
         **_NUMBERS,
         **{name: width - len(WORDS) + k for k, name in enumerate(WORDS)},
     )
-    return _HEAD.format(title=f"Rows and columns: {plan.title}", unroll=_UNROLL) + kernel
+    when = "After" if stage.moves else "Before"
+    return _HEAD.format(title=f"{when} {plan.title}: numbers of rows and columns.", unroll=_UNROLL) + kernel
 
 
 def emit_added(plan: Plan) -> str:
@@ -303,7 +308,17 @@ def emit_added(plan: Plan) -> str:
         **_NUMBERS,
         **{name: 2 + len(sums) + k for k, name in enumerate(("rows", "columns", "count"))},
     )
-    return _HEAD.format(title=f"Sums over rows and columns: {plan.title}", unroll=_UNROLL) + kernel
+    return _HEAD.format(title=f"After {plan.title}: its partial sums, added up.", unroll=_UNROLL) + kernel
+
+
+def texts(plan: Plan) -> list[str]:
+    """Return the texts of all kernels of a pass but that over elements, in their order."""
+    if plan.view is None:
+        return []
+    own = stages(plan)
+    added = [emit_added(plan)] if plan.row_sums or plan.column_sums else []
+    before, after = ([emit(plan, stage) for stage in own if stage.moves is moves] for moves in (False, True))
+    return [*before, *added, *after]
 
 
 def _jobs(stage: Stage, over: Along) -> list[Job]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steprule.backends import triton_vectors
 from steprule.backends.triton_code import chunk_pairs
-from steprule.compile import LANES, Plan
+from steprule.compile import Plan
 from steprule.doors.torch import devices
 from steprule.language.matrices import View, matrix_shape, tiles_of
 from steprule.language.sums import rounded_once
@@ -140,16 +140,16 @@ class DeviceVectors:
 
     def _prepare(self) -> None:
         for kernel, _, _ in self._before:
-            gpu.prepare(kernel, LANES, 0, 0, 0, GUARDED=False)
+            gpu.prepare(kernel, triton_vectors.THREADS, 0, 0, 0, GUARDED=False)
         for kernel, _, _ in self._added:
-            gpu.prepare(kernel, LANES, 0, 0)
+            gpu.prepare(kernel, triton_vectors.THREADS, 0, 0)
         for kernel, _, _ in self._after:
             for guarded in self._guards:
-                gpu.prepare(kernel, LANES, 0, 0, 0, GUARDED=guarded)
+                gpu.prepare(kernel, triton_vectors.THREADS, 0, 0, 0, GUARDED=guarded)
 
     def _run(self, kernel: Any, table: Tensor, chunks: Tensor, *arguments: int, **constants: bool) -> None:
         addresses = devices.address_of(table), devices.address_of(chunks)
-        gpu.launch(kernel, len(chunks), LANES, *addresses, *arguments, **constants)
+        gpu.launch(kernel, len(chunks), triton_vectors.THREADS, *addresses, *arguments, **constants)
 
     def _new(self, counts: Sequence[int], dtype: str = "float64") -> Int64s:
         """Make memory for so many numbers of each row, and return their addresses."""
