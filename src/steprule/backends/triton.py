@@ -3,7 +3,8 @@
 ``kernel(table, gradients, chunks, taken)`` takes addresses as 64-bit integers:
 
 - ``table``: a row of 64-bit integers a tensor: the addresses of its planes, the ``WORDS``, the address of its row of
-  float64 scalars (then the two keys of random bits), and what is counted of it: elements, or groups of them;
+  float64 scalars (then the two keys of random bits), and what is counted of it: elements, groups of them, or the rows
+  of all matrices, where ``triton_matrices.WORDS`` follow;
 - ``gradients``: the address of each tensor's gradient, which alone move from step to step;
 - ``chunks``: pairs of 32-bit integers, the row of the table and the number of the chunk in its tensor;
 - ``taken``: of a number that is 0 where the step is not to be taken.

@@ -119,15 +119,21 @@ _OWN = re.compile(r"\b(lane|row|is_row|own_column|column|is_column|at|live|is_ov
 
 
 def chunks(plan: Plan, shape: Sequence[int]) -> NDArray[np.int64]:
-    """Return the numbers of the chunks of a tensor of this shape."""
+    """Return the numbers of the chunks of a tensor of this shape: walks over the same rows follow each other.
+
+    So the second finds in the cache what the first has read.
+    """
     if plan.view is None or not prod(shape):
         return np.zeros(0, np.int64)
     batch, rows, columns = matrix_shape(shape, plan.view)
-    across, down = -(-columns // BLOCK), batch * -(-rows // ROWS)
-    bands, groups = -(-batch * rows // HEIGHT), -(-columns // LANES)
-    counts = {"tiles": down * across, "rows": bands * across, "columns": down * groups}
-    numbers = [np.arange(counts[kind]) * len(KINDS) + KINDS.index(kind) for kind in _parts(plan)]
-    return np.concatenate([np.zeros(0, np.int64), *numbers])
+    across, groups, down = -(-columns // BLOCK), -(-columns // LANES), batch * -(-rows // ROWS)
+    counts = {"tiles": down * across, "rows": -(-batch * rows // HEIGHT) * across, "columns": down * groups}
+    own = {kind: np.arange(counts[kind]) for kind in _parts(plan)}
+    numbers = [of_walk * len(KINDS) + KINDS.index(kind) for kind, of_walk in own.items()]
+    begun = [of_walk / counts[kind] for kind, of_walk in own.items()]
+    if not numbers:
+        return np.zeros(0, np.int64)
+    return np.concatenate(numbers)[np.argsort(np.concatenate(begun), kind="stable")]
 
 
 def walks(plan: Plan) -> str:

@@ -282,11 +282,10 @@ def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:
         )
     from steprule.runtime.gpu import compiled
 
-    kernels = [compiled(triton.emit(recipe), gpu, triton.threads_of(recipe), {"GUARDED": False})]
-    for text in triton_vectors.texts(recipe):
-        constants = {"GUARDED": False} if "GUARDED" in text else {}
-        kernels.append(compiled(text, gpu, triton_vectors.THREADS, constants))
-    return "\n".join(str(kernel.asm[str(target)]) for kernel in kernels)
+    kernels = [(triton.emit(recipe), triton.threads_of(recipe))]
+    kernels += [(text, triton_vectors.THREADS) for text in triton_vectors.texts(recipe)]
+    found = [compiled(text, gpu, threads, {"GUARDED": False} if "GUARDED" in text else {}) for text, threads in kernels]
+    return "\n".join(str(kernel.asm[str(target)]) for kernel in found)
 
 
 def parse(rule: Rule, options: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.backends import triton_vectors
+from steprule.backends import triton_stages, triton_vectors
 from steprule.backends.triton_code import chunk_pairs
 from steprule.compile import Plan
 from steprule.doors.torch import devices
@@ -49,6 +49,7 @@ class DeviceVectors:
         self._shapes = [row.memories[0].shape for row in rows]
         self._matrices = [matrix_shape(shape, view) for shape in self._shapes]
         self._memory: list[Tensor] = []
+        self._graph = triton_stages.Graph(plan)
         heights = [(height, width) for _, height, width in self._matrices]
         self._sizes: Mapping[str, list[int]] = {
             "row": [batch * height for batch, height, _ in self._matrices],
@@ -98,19 +99,19 @@ class DeviceVectors:
 
     def _steps(
         self, heights: Sequence[tuple[int, int]], scalars: Sequence[int]
-    ) -> list[tuple[triton_vectors.Stage, Int64s]]:
+    ) -> list[tuple[triton_stages.Stage, Int64s]]:
         """Make memory for what is computed before and after the pass, and return the stages with their tables."""
-        plan, own = self._plan, self._plan.vectors
-        assert own is not None
+        plan, graph = self._plan, self._graph
+        own = graph.own
         slots = {plan.planes[place].name: place for place in range(len(plan.kept_planes))}
         inputs = [
             [row.memories[slots[name]].address if name in slots else row.found[name] for row in self._rows]
             for name in own.inputs
         ]
-        new = [self._let_know(plane.name, plane.per, plane.dtype) for plane, _ in triton_vectors.new_planes(plan)]
+        new = [self._let_know(plane.name, plane.per, plane.dtype) for plane, _ in graph.new]
         changed = [[row.memories[place].address for row in self._rows] for place, _ in own.slots]
-        over = triton_vectors.summed_over(plan)
-        counts = {one: [triton_vectors.partials(shape, self._view, one) for shape in self._shapes] for one in set(over)}
+        over = graph.over
+        counts = {one: [triton_stages.partials(shape, self._view, one) for shape in self._shapes] for one in set(over)}
         sums = [self._new(counts[one]) for one in over]
         first = len(over) - len(own.totals)
         self._of_totals = self._memory[len(self._memory) - len(own.totals) :]
@@ -119,11 +120,11 @@ class DeviceVectors:
         ]
         self.totals: list[list[Partials]] = [[line[place] for line in lines] for place in range(len(self._rows))]
         table = _lines(*inputs, *new, *changed, *sums, scalars, heights)
-        return [(stage, table) for stage in triton_vectors.stages(plan)]
+        return [(stage, table) for stage in triton_stages.stages(graph)]
 
-    def _launch(self, stage: triton_vectors.Stage, table: Int64s) -> tuple[Any, Tensor, Tensor]:
-        chunks = [triton_vectors.chunks(stage, shape, self._view) for shape in self._shapes]
-        return gpu.load(triton_vectors.emit(self._plan, stage)), self._sent(table), self._sent(chunk_pairs(chunks))
+    def _launch(self, stage: triton_stages.Stage, table: Int64s) -> tuple[Any, Tensor, Tensor]:
+        chunks = [triton_stages.chunks(stage, shape, self._view) for shape in self._shapes]
+        return gpu.load(triton_vectors.emit(self._graph, stage)), self._sent(table), self._sent(chunk_pairs(chunks))
 
     def _launch_of_added(
         self, row_sums: Int64s, column_sums: Int64s, heights: Sequence[tuple[int, int]]
@@ -134,7 +135,7 @@ class DeviceVectors:
         if not found:
             return []
         table = _lines(row_sums, column_sums, *found, heights, [batch for batch, _, _ in self._matrices])
-        chunks = [triton_vectors.added_chunks(plan, shape, self._view) for shape in self._shapes]
+        chunks = [triton_stages.added_chunks(plan, shape, self._view) for shape in self._shapes]
         kernel = gpu.load(triton_vectors.emit_added(plan))
         return [(kernel, self._sent(table), self._sent(chunk_pairs(chunks)))]
 
