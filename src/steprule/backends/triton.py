@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from steprule.backends import triton_matrices
 from steprule.backends.triton_code import Code
+from steprule.backends.triton_lines import indented
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.errors import TargetError
 from steprule.formats import GROUP, rows_of
@@ -148,8 +149,8 @@ def emit(plan: Plan) -> str:
         kernel = _KERNEL.format(
             width=width_of(plan),
             count=places_of(plan)["count"],
-            entry=_indented(1, triton_matrices.entry(code, places_of(plan))),
-            call=_indented(1, triton_matrices.call(plan)),
+            entry=indented(1, triton_matrices.entry(code, places_of(plan))),
+            call=indented(1, triton_matrices.call(plan)),
         )
         return head + triton_matrices.walks(plan) + kernel
     writer = _Sums(code) if plan.sums else _Groups(code) if plan.has_groups else _Elements(code)
@@ -177,9 +178,9 @@ class _Elements:
     def _step(self) -> str:
         return _STEP.format(
             arguments=", ".join(self._arguments),
-            start=_indented(1, self._start()),
-            whole=_indented(2, self._way(masked=False)),
-            part=_indented(2, self._way(masked=True)),
+            start=indented(1, self._start()),
+            whole=indented(2, self._way(masked=False)),
+            part=indented(2, self._way(masked=True)),
         )
 
     def _start(self) -> list[str]:
@@ -202,8 +203,8 @@ class _Elements:
         return _KERNEL.format(
             width=width_of(plan),
             count=places_of(plan)["count"],
-            entry=_indented(1, lines),
-            call=_indented(1, self._call()),
+            entry=indented(1, lines),
+            call=indented(1, self._call()),
         )
 
     def _call(self) -> list[str]:
@@ -279,7 +280,3 @@ def _tile(groups: int, *, masked: bool) -> list[str]:
         f"at = group // groups * length + group % groups * {GROUP} + lane",
         "live = is_group & (lane < left)",
     ]
-
-
-def _indented(depth: int, lines: list[str]) -> str:
-    return "\n".join("    " * depth + line for line in lines)

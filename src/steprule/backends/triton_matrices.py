@@ -22,7 +22,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.backends.triton_code import Code, halves
+from steprule.backends.triton_code import Code
+from steprule.backends.triton_lines import halves, indented
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.language.matrices import ROWS, matrix_shape
 
@@ -189,12 +190,11 @@ def _walk(kind: str, part: Plan) -> str:
     start, added, end = {"tiles": _of_tiles, "rows": _of_rows, "columns": _of_columns}[kind](code)
     lines = {"tiles": _TILES, "rows": _ROWS, "columns": _COLUMNS}[kind].format(
         start="\n".join([*code.pointers(aligned=False), *start]),
-        turns="\n".join(f"    {line}" for line in _turns(kind, code, [*added, *code.stores(masked=True)])),
+        turns=indented(1, _turns(kind, code, [*added, *code.stores(masked=True)])),
         end="\n".join(end),
         **_NUMBERS,
     )
-    indented = "\n".join(f"    {line}" if line else line for line in lines.splitlines())
-    return _WALK.format(kind=kind, arguments=", ".join(_arguments(part)), lines=indented)
+    return _WALK.format(kind=kind, arguments=", ".join(_arguments(part)), lines=indented(1, lines.splitlines()))
 
 
 def _turns(kind: str, code: Code, results: list[str]) -> list[str]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from steprule.backends.triton_code import TYPES, Code, halves
+from steprule.backends.triton_code import Code
+from steprule.backends.triton_lines import TYPES, halves, indented
 from steprule.backends.triton_stages import Graph, Stage, stages
 from steprule.compile import BLOCK, LANES, Plan, Ref, Sum, Value
 from steprule.language.matrices import ROWS, Along
@@ -110,9 +111,9 @@ def emit(graph: Graph, stage: Stage) -> str:
     of_rows, of_columns = _walked(graph, stage, "row"), _walked(graph, stage, "column")
     kernel = _KERNEL.format(
         width=graph.width + len(WORDS),
-        entry=_indented(1, Code(plan).scalars()),
-        of_rows=_indented(2, of_rows),
-        of_columns=_indented(2, of_columns),
+        entry=indented(1, Code(plan).scalars()),
+        of_rows=indented(2, of_rows),
+        of_columns=indented(2, of_columns),
         wide=stage.wide,
         wide_1=stage.wide - 1,
         **_NUMBERS,
@@ -127,8 +128,8 @@ def emit_added(plan: Plan) -> str:
     sums = (*plan.row_sums, *plan.column_sums)
     kernel = _ADDED.format(
         width=2 + len(sums) + 3,
-        of_rows=_indented(2, _finished(plan, plan.row_sums, "row", 2)),
-        of_columns=_indented(2, _finished(plan, plan.column_sums, "column", 2 + len(plan.row_sums))),
+        of_rows=indented(2, _finished(plan, plan.row_sums, "row", 2)),
+        of_columns=indented(2, _finished(plan, plan.column_sums, "column", 2 + len(plan.row_sums))),
         LANES=LANES,
         **_NUMBERS,
         **{name: 2 + len(sums) + k for k, name in enumerate(("rows", "columns", "count"))},
@@ -245,7 +246,3 @@ def _dtype(plan: Plan, name: str) -> str:
 
 def _pointer(place: int, dtype: str) -> str:
     return f"tl.load(words + {place}).to(tl.pointer_type({TYPES[dtype]}))"
-
-
-def _indented(depth: int, lines: Iterable[str]) -> str:
-    return "\n".join("    " * depth + line for line in lines)

@@ -6,7 +6,6 @@ for the device, and all of it can be captured in a CUDA graph.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.device_table import DeviceTable, Int64s, launches_of, totals_of
 from steprule.doors.torch.device_totals import OverAll, RowSums
-from steprule.doors.torch.device_vectors import Partials
 from steprule.doors.torch.rows import Stepped
 from steprule.doors.torch.values import DeviceHyperparameters
 from steprule.engine import PassKey, kind_of
@@ -29,7 +27,6 @@ from steprule.launch.evaluate import Evaluated
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import Recipe, reading
-from steprule.launch.row import Row
 from steprule.launch.sums import blocks_of
 from steprule.launch.totals import check_alike, sizes_of
 from steprule.runtime import gpu
@@ -69,8 +66,7 @@ class DevicePass:
         lines = [blocks_of(item.kernel.plan, item.row.memories[0].shape) for item in items]
         sizes = [count * len(item.kernel.plan.sums) for count, item in zip(lines, items, strict=True)]
         self._flat = torch.zeros(sum(sizes), dtype=torch.float64, device=self._device)
-        self.sums: dict[int, RowSums] = {id(item.row): (0, 0) for item in items}
-        self.vector_sums: dict[int, list[Partials]] = {id(item.row): [] for item in items}
+        self.sums: dict[int, RowSums] = {}
         self._tables: list[tuple[list[int], DeviceTable]] = []
         first = 0
         for places in launches_of(items):
@@ -91,11 +87,7 @@ class DevicePass:
         columns = len(plan.sums)
         out = flat.reshape(-1, columns) if columns else flat.reshape(0, 0)
         table = DeviceTable(items, out, is_guarded=self._is_guarded)
-        for item, start in zip(items, table.blocks.starts.tolist(), strict=False):
-            count = blocks_of(plan, item.row.memories[0].shape)
-            self.sums[id(item.row)] = (devices.address_of(out) + out.element_size() * columns * start, count)
-        if table.vectors is not None:
-            self.vector_sums.update({id(item.row): own for item, own in zip(items, table.vectors.totals, strict=True)})
+        self.sums |= {id(item.row): table.sums_of(place) for place, item in enumerate(items)}
         self._tables.append((places, table))
 
     @property
@@ -128,7 +120,7 @@ class DevicePass:
             slots = [devices.address_of(own.state.scalars[name]) for name in (*prelude.scalar_slots, *read)]
             is_double = int(step.dtype is torch.float64)
             at = [values, devices.address_of(step), is_double, table.scalars(line), own.options.values.seed or 0]
-            sums = [word for stage in stages for word in stage.words(own.row)]
+            sums = [word for stage in stages for word in (*stage.sums[id(own.row)], *stage.over_all.words)]
             integers[line] = [*at, *sizes_of(own.row, plan.view), max(1, self._size), *slots, *sums]
         sent = devices.sent(torch.from_numpy(integers), self._device)
         kernel = gpu.load(triton_prelude.emit(prelude, plan.stages, read))
@@ -136,11 +128,6 @@ class DevicePass:
         for guarded in {self._is_guarded or not self._is_step, self._is_guarded or self.waits or not self._is_step}:
             gpu.prepare(kernel, threads, 0, 0, GUARDED=guarded)
         return sent, kernel, threads
-
-    def words(self, row: Row) -> list[int]:
-        """Return where the sums over a row, and those over all, lie, for kernels that compute scalars."""
-        lines = [self.sums[id(row)], *self.vector_sums[id(row)]]
-        return [*itertools.chain(*lines), *self.over_all.words]
 
     def set_gradients(self, addresses: Int64s) -> None:
         """Let the gradients lie at these addresses."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.backends import triton
-from steprule.backends.triton_code import chunk_pairs
+from steprule.backends.triton_lines import chunk_pairs
 from steprule.compile import Plan
 from steprule.doors.torch import devices
+from steprule.doors.torch.device_totals import RowSums
 from steprule.doors.torch.device_vectors import DeviceVectors
 from steprule.launch.backend import Bound, Lines
 from steprule.launch.memory import overlapping
@@ -139,6 +140,14 @@ class DeviceTable:
         place = {id(array): index for index, array in enumerate(self._own)}
         scalars = [self.scalars(place[id(item.scalars)]) for item in items]
         return DeviceVectors(plan, plan.view, [item.row for item in items], scalars, is_guarded=is_guarded)
+
+    def sums_of(self, place: int) -> RowSums:
+        """Return where the partial sums of a row lie."""
+        plan = self._kernel.plan
+        count = blocks_of(plan, self._rows[place].memories[0].shape)
+        start = int(self.blocks.starts[place]) if plan.sums else 0
+        at = devices.address_of(self.out) + self.out.element_size() * len(plan.sums) * start
+        return (at, count, *(() if self.vectors is None else self.vectors.totals[place].tolist()))
 
     def scalars(self, number: int) -> int:
         """Return the address, on the device, of one of the rows of scalars."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.backends import triton_stages, triton_vectors
-from steprule.backends.triton_code import chunk_pairs
+from steprule.backends.triton_lines import chunk_pairs
 from steprule.compile import Plan
 from steprule.doors.torch import devices
 from steprule.language.matrices import View, matrix_shape, tiles_of
@@ -19,11 +19,9 @@ from steprule.language.sums import rounded_once
 from steprule.launch.row import Row
 from steprule.runtime import gpu
 
-__all__ = ["DeviceVectors", "Partials"]
+__all__ = ["DeviceVectors"]
 
 Int64s = NDArray[np.int64]
-Partials = tuple[int, int]
-"""The address of partial sums, and how many lines of them there are."""
 
 
 class DeviceVectors:
@@ -39,7 +37,8 @@ class DeviceVectors:
     Attributes:
         planes: the addresses of what elements take, a line a row.
         words: the integers of ``triton_matrices.WORDS``, a line a row.
-        totals: the partial sums of each row's sums over the tensor of such numbers.
+        totals: of each sum over the tensor of such numbers the address of its partial sums, and how many there are, a
+            line a row.
     """
 
     def __init__(
@@ -84,8 +83,8 @@ class DeviceVectors:
     def numbers(self) -> list[list[float]]:
         """Return the sums over each tensor of such numbers. Waits for the device."""
         columns = [memory.cpu().numpy() for memory in self._of_totals]
-        ends = [np.cumsum([count for _, count in own]) for own in zip(*self.totals, strict=True)]
-        parts = [np.split(column, end[:-1]) for column, end in zip(columns, ends, strict=True)]
+        pairs = zip(columns, self._parts, strict=True)
+        parts = [np.split(column, np.cumsum(counts)[:-1]) for column, counts in pairs]
         return [[rounded_once(own[place].tolist()) for own in parts] for place in range(len(self._rows))]
 
     def _partials_of_pass(self) -> tuple[Int64s, Int64s]:
@@ -115,10 +114,9 @@ class DeviceVectors:
         sums = [self._new(counts[one]) for one in over]
         first = len(over) - len(own.totals)
         self._of_totals = self._memory[len(self._memory) - len(own.totals) :]
-        lines = [
-            list(zip(at.tolist(), counts[one], strict=True)) for at, one in zip(sums[first:], over[first:], strict=True)
-        ]
-        self.totals: list[list[Partials]] = [[line[place] for line in lines] for place in range(len(self._rows))]
+        self._parts = [counts[one] for one in over[first:]]
+        pairs = zip(sums[first:], self._parts, strict=True)
+        self.totals: Int64s = _lines(np.zeros((len(self._rows), 0)), *(column for pair in pairs for column in pair))
         table = _lines(*inputs, *new, *changed, *sums, scalars, heights)
         return [(stage, table) for stage in triton_stages.stages(graph)]
 
