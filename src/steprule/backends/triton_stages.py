@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from steprule.compile import BLOCK, LANES, Plan, Plane, Ref, Value, Vectors
 from steprule.language.matrices import ROWS, Along, View, matrix_shape
-from steprule.language.sums import COLUMN, HOISTED
 
 __all__ = ["Graph", "Job", "Stage", "added_chunks", "chunks", "partials", "stages"]
 
@@ -74,7 +73,6 @@ class Graph:
     Attributes:
         plan, own: the plan, and its part.
         words: the values that are words for sums.
-        of: what each value is a number of; None for one of a matrix.
         new: the planes that elements take and that the plan fills, with what; others are those of passes before.
         over: of what is summed, by each word and for each sum over the tensor.
         width: how many addresses there are: of inputs, new planes, slots, and the partial sums of each of ``over``.
@@ -84,18 +82,14 @@ class Graph:
         if plan.vectors is None:
             raise ValueError(f"{plan.title} sees no rows and no columns")
         self.plan, self.own = plan, plan.vectors
-        own: Vectors = self.own
+        own: Vectors = plan.vectors
         self.words = [k for k, one in enumerate(own.body, len(own.inputs)) if "." in one.op]
-        self.of: list[Along | None] = list(map(self._of_input, own.inputs))
         self._levels = [0] * len(own.inputs)
         for index, instruction in enumerate(own.body, len(own.inputs)):
-            args = [arg.index for arg in instruction.args if isinstance(arg, Value)]
-            of: list[Along] = [found for arg in args if (found := self.of[arg]) is not None]
-            is_word = index in self.words
-            self._levels.append(max((self._levels[arg] for arg in args), default=0) + is_word)
-            self.of.append(None if is_word or not of else of[0])
-        planes = zip(plan.planes[len(plan.kept_planes) :], own.hoisted, strict=True)
-        self.new: list[tuple[Plane, Ref]] = [(plane, ref) for plane, ref in planes if plane.name not in own.inputs]
+            before = max((self.level(arg) for arg in instruction.args), default=0)
+            self._levels.append(before + (index in self.words))
+        scratch = plan.planes[len(plan.kept_planes) :]
+        self.new: list[tuple[Plane, Ref]] = [(scratch[number], own.hoisted[number]) for number in own.computed]
         self._first_slot = len(own.inputs) + len(self.new)
         self._first_sum = self._first_slot + len(own.slots)
         summed = [own.body[index - len(own.inputs)].args[0] for index in self.words]
@@ -129,18 +123,8 @@ class Graph:
         pairs = enumerate(((self.plan.planes[k], ref) for k, ref in self.own.slots), self._first_slot)
         return [Job(ref, _along(plane), place, dtype=plane.dtype) for place, (plane, ref) in pairs]
 
-    def _of_input(self, name: str) -> Along:
-        """Return of what the numbers called so are."""
-        kept = next((plane for plane in self.plan.kept_planes if plane.name == name), None)
-        if kept is not None:
-            return _along(kept)
-        return "column" if name.startswith((COLUMN, f"{HOISTED}column")) else "row"
-
     def _over(self, ref: Ref) -> Along:
-        found = self.of[ref.index] if isinstance(ref, Value) else None
-        if found is None:
-            raise ValueError(f"{self.plan.title} sums {ref}, which is one number")
-        return found
+        return "column" if self.own.stage_of(ref) == "column" else "row"
 
 
 def _along(plane: Plane) -> Along:

@@ -193,7 +193,7 @@ def _computed(graph: Graph, code: Code, refs: Iterable[Ref]) -> tuple[list[str],
     of_each: list[str] = []
     inputs: list[str] = []
     for index in sorted(found):
-        lines = of_matrix if graph.of[index] is None else of_each
+        lines = of_matrix if own.stages[index] == "matrix" else of_each
         if index < first:
             dtype = _dtype(graph.plan, own.inputs[index])
             inputs.append(f"i{index} = {_pointer(index, dtype)}")
