@@ -15,6 +15,7 @@ from steprule.backends import triton_vectors
 from steprule.cli import emit
 from steprule.compile import Plan
 from steprule.engine import PassKind, plan
+from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.rules import Rule
 from steprule.rules.guard import UNGUARDED
@@ -106,3 +107,12 @@ def test_emit_shows_all_kernels_of_a_pass() -> None:
     assert text.startswith(backend.emit(own))
     ptx = emit._code_of_gpu(own, emit.Target.ptx, "sm_90")
     assert ptx.count(".visible .entry kernel") == 3
+
+
+def test_groups_of_elements_beside_rows_are_refused() -> None:
+    slots = tuple((slot, "8bit") for slot in RULES["by_neuron"].slots if slot == "m")
+    storage = Storage(FORMATS["float32"], slots=slots)
+    rule = RULES["by_neuron"]
+    own = plan(rule, rule.variant(rule.resolve({})), storage)
+    with pytest.raises(TargetError, match=r"slots in groups .* are not written for Triton yet; use states='float32'"):
+        backend.emit(own)

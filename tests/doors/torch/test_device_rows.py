@@ -213,3 +213,15 @@ def test_strided_tensors_have_the_same_bits() -> None:
             yield optimizer
 
     check_both(steps)
+
+
+def test_slots_in_groups_are_refused_and_nothing_is_stepped() -> None:
+    with placed():
+        params = parameters([((64, 128), FLOAT)])
+        before = params[0].detach().clone()
+        optimizer = door.Optimizer(params, RULES["by_neuron"], states="8bit")
+        give(params, 0)
+        with pytest.raises(sr.errors.TargetError, match="use states='float32' or 'bfloat16'"):
+            optimizer.step()
+        assert torch.equal(params[0], before)
+        assert not optimizer.state
