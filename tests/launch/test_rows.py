@@ -16,9 +16,6 @@ from hypothesis import strategies as st
 
 import steprule as sr
 import steprule.torch as door
-from steprule.backends import triton
-from steprule.engine import plan
-from steprule.formats import FORMATS
 from steprule.language.matrices import ROWS
 from steprule.language.sums import BLOCK
 from steprule.runtime import launch
@@ -366,12 +363,6 @@ def test_what_has_no_rows_and_columns_is_refused() -> None:
     with pytest.raises(sr.errors.StructureError, match=r"rule 'centred' sees the rows .* \(4, 3\) is complex"):
         door.Optimizer([param], RULES["centred"]).step()
     assert (param == 1).all()
-
-
-def test_triton_without_rows_says_so() -> None:
-    some = RULES["by_neuron"]
-    with pytest.raises(sr.errors.TargetError, match="rows and columns of tensors are not written"):
-        triton.emit(plan(some, some.variant(some.resolve({})), FORMATS["float32"]))
 
 
 # States.

@@ -3,7 +3,8 @@
 ``kernel(table, gradients, chunks, taken)`` takes addresses as 64-bit integers:
 
 - ``table``: a row of 64-bit integers a tensor: the addresses of its planes, the ``WORDS``, the address of its row of
-  float64 scalars (then the two keys of random bits), and what is counted of it: elements, or groups of them;
+  float64 scalars (then the two keys of random bits), and what is counted of it: elements, groups of them, or the rows
+  of all matrices, where ``triton_matrices.WORDS`` follow;
 - ``gradients``: the address of each tensor's gradient, which alone move from step to step;
 - ``chunks``: pairs of 32-bit integers, the row of the table and the number of the chunk in its tensor;
 - ``taken``: of a number that is 0 where the step is not to be taken.
@@ -14,14 +15,20 @@ they can be. Offsets have 64 bits. ``enable_fp_fusion=False`` must be given at c
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.backends import triton_matrices
 from steprule.backends.triton_code import Code
+from steprule.backends.triton_lines import indented
 from steprule.compile import BLOCK, LANES, Plan
 from steprule.errors import TargetError
-from steprule.formats import GROUP
+from steprule.formats import GROUP, rows_of
+from steprule.language.matrices import matrix_shape
 
-__all__ = ["WORDS", "chunk_of", "emit", "threads_of", "width_of"]
+__all__ = ["WORDS", "chunk_of", "chunks_of", "count_of", "emit", "places_of", "threads_of", "width_of"]
 
 WORDS = ("row_length", "groups_a_row", "first_index", "stream", "sums", "scalars", "count")
 """What follows the addresses in a row of the table."""
@@ -69,13 +76,38 @@ def kernel(table: tl.int64, gradients: tl.int64, chunks: tl.int64, taken: tl.int
 
 def width_of(plan: Plan) -> int:
     """Return the integers of a row of the table."""
-    return len(plan.planes) + len(WORDS)
+    return len(plan.planes) + len(_words(plan))
+
+
+def places_of(plan: Plan) -> dict[str, int]:
+    """Return where in a row of the table each of the words is."""
+    return {name: len(plan.planes) + place for place, name in enumerate(_words(plan))}
+
+
+def _words(plan: Plan) -> tuple[str, ...]:
+    return WORDS if plan.view is None else (*WORDS, *triton_matrices.WORDS)
 
 
 def chunk_of(plan: Plan) -> int:
     """Return what a chunk has at most of what is counted: elements, or groups."""
     elements = BLOCK if plan.sums else THREADS * _per_thread(plan)
     return elements // GROUP if plan.has_groups else elements
+
+
+def count_of(plan: Plan, shape: Sequence[int]) -> int:
+    """Return what the table counts of a tensor of this shape: elements, groups of them, or the rows of all matrices."""
+    if plan.view is not None:
+        batch, height, _ = matrix_shape(shape, plan.view)
+        return batch * height
+    rows, length, groups = rows_of(shape)
+    return rows * (groups if plan.has_groups else length)
+
+
+def chunks_of(plan: Plan, shape: Sequence[int]) -> NDArray[np.int64]:
+    """Return the numbers of the chunks of a tensor of this shape."""
+    if plan.view is not None:
+        return triton_matrices.chunks(plan, shape)
+    return np.arange(-(-count_of(plan, shape) // chunk_of(plan)))
 
 
 def _per_thread(plan: Plan) -> int:
@@ -93,6 +125,8 @@ def threads_of(plan: Plan) -> int:
 
     Beside a step there are some 30 sums. Four of each are more numbers than a thread has registers.
     """
+    if plan.view is not None:
+        return LANES
     if plan.sums:
         return LANES if plan.stores else LANES // 4
     return THREADS
@@ -102,12 +136,23 @@ def emit(plan: Plan) -> str:
     """Return the text of the module that defines ``kernel``.
 
     Raises:
-        TargetError: for a plan that sees the rows and columns of tensors.
+        TargetError: for a plan that sees the rows and columns of tensors, and has groups of elements.
     """
-    if plan.view is not None:
-        raise TargetError(f"{plan.title}: rows and columns of tensors are not written for Triton yet")
+    if plan.view is not None and plan.has_groups:
+        raise TargetError(
+            f"{plan.title}: slots in groups of elements, beside rows and columns of tensors, are not written for "
+            "Triton yet; use states='float32' or 'bfloat16'"
+        )
     code = Code(plan)
     head = _HEAD.format(title=plan.title, prelude="\n".join(f"    {line}" for line in plan.prelude.text.splitlines()))
+    if plan.view is not None:
+        kernel = _KERNEL.format(
+            width=width_of(plan),
+            count=places_of(plan)["count"],
+            entry=indented(1, triton_matrices.entry(code, places_of(plan))),
+            call=indented(1, triton_matrices.call(plan)),
+        )
+        return head + triton_matrices.walks(plan) + kernel
     writer = _Sums(code) if plan.sums else _Groups(code) if plan.has_groups else _Elements(code)
     return head + writer.text()
 
@@ -133,9 +178,9 @@ class _Elements:
     def _step(self) -> str:
         return _STEP.format(
             arguments=", ".join(self._arguments),
-            start=_indented(1, self._start()),
-            whole=_indented(2, self._way(masked=False)),
-            part=_indented(2, self._way(masked=True)),
+            start=indented(1, self._start()),
+            whole=indented(2, self._way(masked=False)),
+            part=indented(2, self._way(masked=True)),
         )
 
     def _start(self) -> list[str]:
@@ -152,29 +197,14 @@ class _Elements:
 
     def _kernel(self) -> str:
         plan, code = self._plan, self._code
-        word = {name: len(plan.planes) + k for k, name in enumerate(WORDS)}
-        lines = [
-            f"a{index} = tl.load(gradients.to(tl.pointer_type(tl.int64)) + row)"
-            if index == 1
-            else f"a{index} = tl.load(words + {index})"
-            for index in code.touched
-        ]
-        if plan.has_groups:
-            lines += [f"length = tl.load(words + {word['row_length']})"]
-            lines += [f"groups = tl.load(words + {word['groups_a_row']})"]
-        if plan.inputs:
-            lines += [f"first = tl.load(words + {word['first_index']}).to(tl.uint32)"]
-            lines += [f"stream = tl.load(words + {word['stream']}).to(tl.uint32)"]
+        lines = code.entry(places_of(plan))
         if plan.sums:
-            lines.append(f"out = tl.load(words + {word['sums']}).to(tl.pointer_type(tl.float64))")
             lines.append(f"out += number * {len(plan.sums)}")
-        if plan.prelude.conditions or plan.inputs:
-            lines.append(f"scalars = tl.load(words + {word['scalars']}).to(tl.pointer_type(tl.float64))")
         return _KERNEL.format(
             width=width_of(plan),
-            count=word["count"],
-            entry=_indented(1, [*lines, *code.scalars()]),
-            call=_indented(1, self._call()),
+            count=places_of(plan)["count"],
+            entry=indented(1, lines),
+            call=indented(1, self._call()),
         )
 
     def _call(self) -> list[str]:
@@ -250,7 +280,3 @@ def _tile(groups: int, *, masked: bool) -> list[str]:
         f"at = group // groups * length + group % groups * {GROUP} + lane",
         "live = is_group & (lane < left)",
     ]
-
-
-def _indented(depth: int, lines: list[str]) -> str:
-    return "\n".join("    " * depth + line for line in lines)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from steprule.compile import LANES, Const, Plan, Plane, Ref, Scalar, Value
+from steprule.backends.triton_lines import TYPES, halves, needed
+from steprule.compile import Const, Instruction, Plan, Plane, Ref, Scalar, Sum, Value
 from steprule.formats import GROUP
 
 __all__ = ["Code"]
 
-_TYPES = {
-    "float16": "tl.float16",
-    "float32": "tl.float32",
-    "float64": "tl.float64",
-    "uint8": "tl.uint8",
-    "int8": "tl.int8",
-    "uint16": "tl.uint16",
-    "int16": "tl.int16",
+PLACES = {
+    "element": ("at", "live"),
+    "group": ("group", "is_group"),
+    "row": ("row", "is_row"),
+    "column": ("column", "is_column"),
 }
+"""How the places of the items of a plane are called, and which of them there are."""
 _SIGNED = ".to(tl.int32, bitcast=True)"
 _WORD = ".to(tl.uint32, bitcast=True)"
 
@@ -79,28 +80,62 @@ class Code:
 
     The lines expect the names ``p0``, ``p1``, ... (pointers to the first element of each plane), ``s0``, ... (scalars),
     ``at`` (the elements' places), ``live`` (which of them there are), ``group`` and ``is_group`` (the same of groups),
-    and the words of random bits.
+    or ``row``, ``is_row``, ``column`` and ``is_column`` (of the rows and columns of all matrices), and the words of
+    random bits. Of the body, it writes what stores and sums need.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._spelt = {**_TRITON, **_OF_TYPE[plan.compute]}
+        sums = (*plan.sums, *plan.row_sums, *plan.column_sums)
+        results = [*(store.value for store in plan.stores), *(result.value for result in sums)]
+        self._needed = needed(plan.body, len(plan.planes), results)
+
+    @property
+    def loads(self) -> list[int]:
+        """The planes that are loaded."""
+        return [index for index in self.plan.loads if index in self._needed]
 
     @property
     def touched(self) -> list[int]:
         """The planes that are loaded or stored."""
-        return sorted({*self.plan.loads, *(store.plane for store in self.plan.stores)})
+        return sorted({*self.loads, *(store.plane for store in self.plan.stores)})
+
+    def entry(self, words: Mapping[str, int]) -> list[str]:
+        """Load what the table says of ``row``.
+
+        Args:
+            words: where in a line of the table each of its words is.
+        """
+        plan = self.plan
+        lines = [
+            f"a{index} = tl.load(gradients.to(tl.pointer_type(tl.int64)) + row)"
+            if index == 1
+            else f"a{index} = tl.load(words + {index})"
+            for index in self.touched
+        ]
+        if plan.has_groups:
+            lines += [f"length = tl.load(words + {words['row_length']})"]
+            lines += [f"groups = tl.load(words + {words['groups_a_row']})"]
+        if plan.inputs:
+            lines += [f"first = tl.load(words + {words['first_index']}).to(tl.uint32)"]
+            lines += [f"stream = tl.load(words + {words['stream']}).to(tl.uint32)"]
+        if plan.sums:
+            lines.append(f"out = tl.load(words + {words['sums']}).to(tl.pointer_type(tl.float64))")
+        if plan.prelude.conditions or plan.inputs:
+            lines.append(f"scalars = tl.load(words + {words['scalars']}).to(tl.pointer_type(tl.float64))")
+        return [*lines, *self.scalars()]
 
     def pointers(self, *, aligned: bool) -> list[str]:
         """Make pointers of the addresses ``a0``, ``a1``, ...; a promise about them must stand where they are made."""
-        types = {index: f"tl.pointer_type({_TYPES[self.plan.planes[index].dtype]})" for index in self.touched}
+        types = {index: f"tl.pointer_type({TYPES[self.plan.planes[index].dtype]})" for index in self.touched}
         if not aligned:
             return [f"p{index} = a{index}.to({kind})" for index, kind in types.items()]
         return [f"p{index} = tl.multiple_of(a{index}.to({kind}), 16)" for index, kind in types.items()]
 
     def scalars(self) -> list[str]:
         """Load the scalars at ``scalars``, rounded to the compute type, and the keys of random bits after them."""
-        kind, conditions = _TYPES[self.plan.compute], self.plan.prelude.conditions
+        kind, conditions = TYPES[self.plan.compute], self.plan.prelude.conditions
         lines = [
             f"s{index} = tl.load(scalars + {index})" + (" != 0.0" if is_condition else f".to({kind})")
             for index, is_condition in enumerate(conditions)
@@ -110,32 +145,45 @@ class Code:
         return lines
 
     def body(self, *, masked: bool) -> list[str]:
-        """Load, compute and store, phase by phase. Masked: only what is live."""
+        """Load and compute, phase by phase. Masked: only what is live."""
+        return [*self.loading(masked=masked), *self.operations()]
+
+    def loading(self, *, masked: bool) -> list[str]:
+        """Load what is computed with."""
         lines = ["zero = tl.full((), 0, tl.uint32)"] if self.plan.has_groups else []
         for packing in self.plan.packings:
             lines += self._items(packing, masked)
-        for index in self.plan.loads:
+        for index in self.loads:
             lines += [f"q{index} = {self._item(index, masked)}"] if self.plan.planes[index].packing > 1 else []
             lines.append(f"v{index} = {self._load(index, masked)}")
-        section = ""
-        for number, instruction in enumerate(self.plan.body):
+        return lines
+
+    def operations(self) -> list[str]:
+        """Compute."""
+        lines, section = list[str](), ""
+        for index, instruction in enumerate(self.plan.body, len(self.plan.planes)):
+            if index not in self._needed:
+                continue
             if instruction.section != section:
                 section = instruction.section
                 lines.append(f"# {section}")
-            args = [self.ref(ref) for ref in instruction.args]
-            lines.append(f"v{len(self.plan.planes) + number} = {self._spelt[instruction.op].format(*args)}")
+            lines.append(f"v{index} = {self.spelled(instruction)}")
         return lines
+
+    def spelled(self, instruction: Instruction) -> str:
+        """Return how an operation is written."""
+        return self._spelt[instruction.op].format(*map(self.ref, instruction.args))
 
     def stores(self, *, masked: bool) -> list[str]:
         """Write the results."""
         lines = []
         for store in self.plan.stores:
             plane = self.plan.planes[store.plane]
-            place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+            place, live = PLACES[plane.per]
             if plane.packing > 1:
                 lines += self._packed(store.plane, self.ref(store.value), masked)
                 continue
-            value = f"{self.ref(store.value)}.to({_TYPES[plane.dtype]})"
+            value = f"{self.ref(store.value)}.to({TYPES[plane.dtype]})"
             lines.append(f"tl.store(p{store.plane} + {place}, {value}{f', {live}' if masked else ''})")
         return lines
 
@@ -165,7 +213,7 @@ class Code:
         # Of 4 the first two names are those of elements 0 and 2.
         places = [sum(int(bit) << k for k, bit in enumerate(name.removeprefix(f"q{index}"))) for name in names]
         shifted = [f"({name} << {place * plane.bits})" for name, place in zip(names, places, strict=True)]
-        item = f"({' | '.join(shifted)}).to({_TYPES[plane.dtype]})"
+        item = f"({' | '.join(shifted)}).to({TYPES[plane.dtype]})"
         return [*lines, f"tl.store(p{index} + item{plane.packing}, {item}{f', held{plane.packing}' if masked else ''})"]
 
     def _item(self, index: int, masked: bool) -> str:
@@ -188,20 +236,19 @@ class Code:
         """Add to the lanes ``sum0``, ``sum1``, ..."""
         lines = []
         for number, result in enumerate(self.plan.sums):
-            wide = f"{self.ref(result.value)}.to(tl.float64)"
-            lines.append(f"wide = tl.where(live, {wide}, 0.0)")
-            lines.append(f"sum{number} += wide{' * wide' if result.is_squared else ''}")
+            lines += self.added(f"sum{number}", result)
         return lines
+
+    def added(self, lanes: str, result: Sum) -> list[str]:
+        """Add what is live to lanes."""
+        wide = f"tl.where(live, {self.ref(result.value)}.to(tl.float64), 0.0)"
+        return [f"wide = {wide}", f"{lanes} += wide{' * wide' if result.is_squared else ''}"]
 
     def totals(self) -> list[str]:
         """Add the upper half of the lanes to the lower until one is left, and write the sums."""
         lines = []
         for number in range(len(self.plan.sums)):
-            lines.append(f"left = tl.reshape(sum{number}, ({LANES},))")
-            half = LANES // 2
-            while half:
-                lines.append(f"left = tl.sum(tl.reshape(left, (2, {half})), axis=0)")  # of two: in one order
-                half //= 2
+            lines += halves(f"sum{number}")
             lines.append(f"tl.store(out + {number} + tl.arange(0, 1), left)")
         return lines
 
@@ -218,18 +265,18 @@ class Code:
             return f"tl.full((), {int(const.value) & 0xFFFFFFFF}, tl.uint32)"
         value = float(np.dtype(self.plan.compute).type(const.value))
         if value == 0 and np.signbit(value):  # full takes it for +0
-            return self._spelt["neg"].format(f"tl.full((), 0.0, {_TYPES[self.plan.compute]})")
+            return self._spelt["neg"].format(f"tl.full((), 0.0, {TYPES[self.plan.compute]})")
         text = repr(value) if np.isfinite(value) else f'float("{value}")'
-        return f"tl.full((), {text}, {_TYPES[self.plan.compute]})"
+        return f"tl.full((), {text}, {TYPES[self.plan.compute]})"
 
     def _load(self, index: int, masked: bool) -> str:
         plane = self.plan.planes[index]
         if plane.packing > 1:
             return self._unpacked(index)
-        place, live = ("group", "is_group") if plane.per == "group" else ("at", "live")
+        place, live = PLACES[plane.per]
         text = f"tl.load(p{index} + {place}{f', {live}, other=0' if masked else ''})"
         if plane.dtype == self.plan.compute:
             return text
         if plane.kind == "float":
-            return f"{text}.to({_TYPES[self.plan.compute]})"
+            return f"{text}.to({TYPES[self.plan.compute]})"
         return f"{text}.to(tl.uint32)" if plane.dtype.startswith("u") else f"{text}.to(tl.int32){_WORD}"

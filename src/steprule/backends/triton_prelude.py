@@ -2,8 +2,10 @@
 
 ``kernel(table, decision, GUARDED)`` takes addresses as 64-bit integers. Program i computes the scalars of row i of the
 table, whose 64-bit integers are ``WORDS``, then the addresses of the slots that are numbers, one float64 number each,
-and for each plan whose sums it takes, those before this one and perhaps this one, the address of its partial sums, how
-many lines of them there are, and the address of its sums over all tensors (``triton_totals``) if it has any:
+first of those whose new values it computes, then of those that it only reads. For each plan whose sums it takes, those
+before this one and perhaps this one, there follow the address of its partial sums, how many lines of them there are,
+both again for each sum of numbers of rows or columns (``triton_vectors``), and the address of its sums over all tensors
+(``triton_totals``) if it has any.
 
 - ``values``: the address of a float64 number for each of the prelude's arguments. Those of t, of scalar slots and of
   the factors that are found on the device are not read;
@@ -11,7 +13,8 @@ many lines of them there are, and the address of its sums over all tensors (``tr
   counts or slots: every program moves its own on;
 - ``scalars``: where the row is written, as the host writes it, then the two keys of random bits;
 - ``seed``: of random bits;
-- ``size``: how many elements the tensor has, but 1 where it has none;
+- ``size``: how many elements the tensor has, but 1 where it has none; then, as far as it is seen as matrices, how
+  many there are in a row and in a column, and how many rows and columns;
 - ``all_size``: how many all tensors have.
 
 ``decision`` is the address of what ``triton_decide`` decides. With ``GUARDED``, a step that is not taken leaves counts
@@ -36,17 +39,18 @@ from typing import Any
 from steprule.backends.triton_decide import DECISION, TOTAL
 from steprule.backends.triton_decide import THREADS as THREADS_OF_TOTAL
 from steprule.backends.triton_math import HELPERS, spelled
-from steprule.compile import SIZE, Plan, Prelude, assignments, distinct
+from steprule.compile import Plan, Prelude, assignments, distinct
 from steprule.formats import keys
-from steprule.language.sums import ALL_SIZE
+from steprule.language.sums import ALL_SIZE, SIZES
 from steprule.language.walk import symbols_in
 from steprule.rules.guard import CLIP_FACTOR
 
 __all__ = ["WORDS", "emit", "threads_of", "width_of"]
 
-WORDS = ("values", "step", "is_double", "scalars", "seed", "size", "all_size")
+WORDS = ("values", "step", "is_double", "scalars", "seed", *(name.removeprefix("_") for name in (*SIZES, ALL_SIZE)))
 """What a row of the table begins with."""
 Stages = Sequence[Plan]
+Names = Sequence[str]
 
 _KERNEL = """\
 
@@ -81,15 +85,15 @@ from triton.language.extra import libdevice
 '''
 
 
-def width_of(prelude: Prelude, stages: Stages = ()) -> int:
-    """Return the integers of a row of the table."""
-    return _places(prelude, stages)[-1]
+def width_of(prelude: Prelude, stages: Stages = (), read: Names = ()) -> int:
+    """Return the integers of a row of the table; ``read`` are slots that are only read."""
+    return _places(prelude, stages, read)[-1]
 
 
-def _places(prelude: Prelude, stages: Stages) -> list[int]:
+def _places(prelude: Prelude, stages: Stages, read: Names) -> list[int]:
     """Return where in a row the words of each plan begin, and where they end."""
-    widths = (2 + bool(plan.all_totals) for plan in stages)
-    return list(itertools.accumulate(widths, initial=len(WORDS) + len(prelude.scalar_slots)))
+    widths = (2 * (1 + plan.width - len(plan.sums)) + bool(plan.all_totals) for plan in stages)
+    return list(itertools.accumulate(widths, initial=len(WORDS) + len(prelude.scalar_slots) + len(read)))
 
 
 def threads_of(prelude: Prelude, stages: Stages = ()) -> int:
@@ -98,19 +102,20 @@ def threads_of(prelude: Prelude, stages: Stages = ()) -> int:
     return THREADS_OF_TOTAL if totals & symbols_in(prelude.results) else 32
 
 
-def emit(prelude: Prelude, stages: Stages = ()) -> str:
+def emit(prelude: Prelude, stages: Stages = (), read: Names = ()) -> str:
     """Return the text of the module that defines ``kernel``.
 
     Args:
         prelude: a plan's.
         stages: the plans whose sums it may take.
+        read: the slots that it takes, and that stay as they are.
 
     Raises:
         TargetError: for functions of ``math`` that devices do not have.
     """
-    body = _body(prelude, _totals(prelude, stages))
+    body = _body(prelude, _totals(prelude, stages, read), read)
     kernel = _KERNEL.format(
-        width=width_of(prelude, stages),
+        width=width_of(prelude, stages, read),
         taken=DECISION.index("taken"),
         body="\n".join(f"    {line}" for line in body),
         **{word: index for index, word in enumerate(WORDS)},
@@ -120,17 +125,21 @@ def emit(prelude: Prelude, stages: Stages = ()) -> str:
     return head + sums + _helpers(kernel) + kernel
 
 
-def _totals(prelude: Prelude, stages: Stages) -> dict[str, str]:
+def _totals(prelude: Prelude, stages: Stages, read: Names) -> dict[str, str]:
     """Return how each sum is taken, by the name of the prelude's argument."""
     texts: dict[str, str] = {}
-    for plan, first in zip(stages, _places(prelude, stages), strict=False):
-        start = len(plan.sums) - len(plan.totals)  # what is only read of a step comes before
+    for plan, first in zip(stages, _places(prelude, stages, read), strict=False):
+        of_elements = len(plan.sums)
+        start = plan.width - len(plan.totals)  # what is only read of a step comes before
         for column, name in enumerate(plan.totals, start):
             if name in plan.all_totals:
-                texts[name] = f"tl.load({_word(first + 2)}{_POINTER} + {plan.all_totals.index(name)})"
+                last = first + 2 * (1 + plan.width - of_elements)
+                texts[name] = f"tl.load({_word(last)}{_POINTER} + {plan.all_totals.index(name)})"
+            elif column < of_elements:
+                texts[name] = f"total({_word(first)}{_POINTER} + {column}, {_word(first + 1)}, {of_elements})"
             else:
-                at = f"{_word(first)}{_POINTER} + {column}"
-                texts[name] = f"total({at}, {_word(first + 1)}, {len(plan.sums)})"
+                own = first + 2 * (1 + column - of_elements)
+                texts[name] = f"total({_word(own)}{_POINTER}, {_word(own + 1)}, 1)"
     return texts
 
 
@@ -145,13 +154,14 @@ def _helpers(kernel: str) -> str:
     return "".join(needed)
 
 
-def _body(prelude: Prelude, totals: Mapping[str, str]) -> list[str]:
+def _body(prelude: Prelude, totals: Mapping[str, str], read: Names) -> list[str]:
     """Return the lines that load, compute and store."""
     used, count = symbols_in(prelude.results), len(prelude.conditions)
-    names = _names(prelude)
-    lines = [f"slot{k} = {_word(len(WORDS) + k)}{_POINTER}" for k in range(len(prelude.scalar_slots))]
+    slots = (*prelude.scalar_slots, *read)
+    names = _names(prelude, slots)
+    lines = [f"slot{k} = {_word(len(WORDS) + k)}{_POINTER}" for k in range(len(slots))]
     lines += [
-        f"{names[name]} = {_loaded(prelude, totals, name)}"
+        f"{names[name]} = {_loaded(prelude, totals, slots, name)}"
         for name in prelude.arguments
         if name in used and name != "t"
     ]
@@ -171,22 +181,22 @@ def _word(index: int) -> str:
     return f"tl.load(words + {index})"
 
 
-def _names(prelude: Prelude) -> dict[str, str]:
+def _names(prelude: Prelude, slots: Names) -> dict[str, str]:
     """Return how the arguments are called: names of hyperparameters may be any, so ours keep out of their way."""
     ours = "".join([_HEAD, TOTAL, _KERNEL, *HELPERS.values(), *_keys(0)])
-    taken = set(re.findall(r"\w+", ours)) | {f"slot{k}" for k in range(len(prelude.scalar_slots))}
+    taken = set(re.findall(r"\w+", ours)) | {f"slot{k}" for k in range(len(slots))}
     return {**distinct([name for name in prelude.arguments if name != "t"], taken), "t": "t"}
 
 
-def _loaded(prelude: Prelude, totals: Mapping[str, str], name: str) -> str:
+def _loaded(prelude: Prelude, totals: Mapping[str, str], slots: Names, name: str) -> str:
     if name == CLIP_FACTOR:
         return f"tl.load(decided + {DECISION.index('factor')})"
-    if name in (SIZE, ALL_SIZE):
+    if name in (*SIZES, ALL_SIZE):
         return f"{_word(WORDS.index(name.removeprefix('_')))}.to(tl.float64)"
     if name in totals:
         return totals[name]
-    if name in prelude.scalar_slots:
-        return f"tl.load(slot{prelude.scalar_slots.index(name)})"
+    if name in slots:
+        return f"tl.load(slot{slots.index(name)})"
     return f"tl.load(values + {prelude.arguments.index(name)})"
 
 

@@ -43,7 +43,7 @@ def kernel(numbers: tl.int64, out: tl.int64, rows: tl.int64, COUNT: tl.constexpr
 
 def of_rows(plan: Plan) -> str:
     """Return the text of the kernel that adds up the partial sums of rows of a plan."""
-    first = len(plan.sums) - len(plan.totals)
+    first = plan.width - len(plan.totals)
     columns = [first + plan.totals.index(name) for name in plan.all_totals]
     body = [
         f"    tl.store(out + {k}, total(sums + {column}, lines, {len(plan.sums)}))" for k, column in enumerate(columns)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from steprule import formats
-from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton
+from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton, triton_vectors
 from steprule.backends.passes import described, passes
 from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
@@ -237,7 +237,7 @@ def _of_jax(storage: formats.Storage) -> formats.Storage:
 
 _TEXTS: dict[Target, Callable[[Plan], str]] = {
     Target.llvm: llvm.emit,
-    Target.triton: triton.emit,
+    Target.triton: lambda recipe: "\n\n".join([triton.emit(recipe), *triton_vectors.texts(recipe)]),
     Target.jax: jax.emit,
     Target.numpy: numpy.emit,
     Target.javascript: javascript.emit,
@@ -282,8 +282,10 @@ def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:
         )
     from steprule.runtime.gpu import compiled
 
-    kernel = compiled(triton.emit(recipe), gpu, triton.threads_of(recipe), {"GUARDED": False})
-    return str(kernel.asm[str(target)])
+    kernels = [(triton.emit(recipe), triton.threads_of(recipe))]
+    kernels += [(text, triton_vectors.THREADS) for text in triton_vectors.texts(recipe)]
+    found = [compiled(text, gpu, threads, {"GUARDED": False} if "GUARDED" in text else {}) for text, threads in kernels]
+    return "\n".join(str(kernel.asm[str(target)]) for kernel in found)
 
 
 def parse(rule: Rule, options: list[str]) -> dict[str, Any]:

@@ -119,6 +119,7 @@ class Row:
         touched: the slices that are stepped, in the order in which the gradient has them; None: all.
         is_apart: whether it is stepped by itself, after those before it: it shares memory with another, or its gradient
             is direct at some steps alone.
+        found: on a device, where the numbers of its rows and columns lie that the passes of a step find, by name.
         is_direct: whether the memories are dense and element i of one is element i of all, so that a kernel takes them
             in place; an unaligned gradient is copied first.
         scratch: memory that the passes of a step have in common, by what it is for.
@@ -137,6 +138,7 @@ class Row:
     is_apart: bool = field(init=False, default=False)
     is_direct: bool = field(init=False)
     scratch: dict[Any, NDArray[Any]] = field(init=False, default_factory=dict)
+    found: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kernel = self.kernel_of("step")

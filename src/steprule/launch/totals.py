@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from steprule.compile import Plan
 from steprule.errors import HyperparameterError
-from steprule.language.matrices import matrix_sizes
+from steprule.language.matrices import View, matrix_sizes
 from steprule.language.sums import ALL_SIZE, SIZES, rounded_once
 from steprule.launch.backend import Lines
 from steprule.launch.row import Row, ScalarGroup
 
-__all__ = ["Plans", "Sizes", "Totals", "check_alike"]
+__all__ = ["Plans", "Sizes", "Totals", "check_alike", "sizes_of"]
 
 
 class Plans:
@@ -77,12 +77,19 @@ class Sizes:
 
 
 def _of_matrices(rows: Sequence[Row]) -> list[NDArray[np.float64]]:
-    """Return, for rows that are seen as matrices, what ``Plan.sizes`` names after the first."""
+    """Return, for rows that are seen as matrices, what ``sizes_of`` has after the number of elements."""
     views = {row.kernel.plan.view for row in rows} - {None}
     if not views:
         return []
-    sizes = [matrix_sizes(row.memories[0].shape, view) for row in rows for view in views if view is not None]
-    return [*np.array(sizes, np.float64).reshape(-1, len(SIZES) - 1).T]
+    sizes = np.array([sizes_of(row, view)[1:] for row in rows for view in views], np.float64)
+    return [*sizes.reshape(-1, len(SIZES) - 1).T]
+
+
+def sizes_of(row: Row, view: View | None) -> list[int]:
+    """Return the ``SIZES`` of a row: its elements, 1 where there are none, and what there is of its matrices."""
+    memory = row.memories[0]
+    of_matrices = [0] * (len(SIZES) - 1) if view is None else matrix_sizes(memory.shape, view)
+    return [max(1, memory.size), *of_matrices]
 
 
 class Totals:

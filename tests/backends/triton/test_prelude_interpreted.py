@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tests.backends.triton.interpreter  # noqa: F401  (gives the interpreter the functions of a vendor's library)
+from steprule import PerColumn, PerRow, PerTensor
 from steprule import rule as define
 from steprule.backends import triton_decide, triton_prelude
 from steprule.backends.triton_decide import DECISION
@@ -28,7 +29,7 @@ from steprule.errors import TargetError
 from steprule.formats import FORMATS, keys
 from steprule.language.functions import maximum, sqrt, where
 from steprule.language.node import host_call, symbol
-from steprule.language.sums import ALL_SIZE, rounded_once, total
+from steprule.language.sums import ALL_SIZE, SIZES, rounded_once, size, total
 from steprule.launch.guards import Guards, NonFinite
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, UNGUARDED, Guard
@@ -90,15 +91,22 @@ class Row:
         before: Sequence[Plan] = (),
         sums: Sequence[Sequence[Sequence[float]]] = (),
         size: int = 1,
+        read: Sequence[str] = (),
     ) -> None:
+        self.read = read
         self.prelude, self.seed, self.size, self.named, self.before = prelude, seed, size, dict(values), before
         # What is not to be read would be seen.
         self.sums = [np.array(own, np.float64).reshape(-1, len(p.totals)) for p, own in zip(before, sums, strict=True)]
+        # Those of rows and columns lie apart.
+        self.apart = [
+            [own[:, : len(p.sums)].copy(), *map(np.ascontiguousarray, own.T[len(p.sums) :])]
+            for p, own in zip(before, self.sums, strict=True)
+        ]
         totals = {name for plan in before for name in plan.totals}
-        unread = {"t", CLIP_FACTOR, SIZE, ALL_SIZE, *totals, *prelude.scalar_slots}
+        unread = {"t", CLIP_FACTOR, *SIZES, ALL_SIZE, *totals, *prelude.scalar_slots, *read}
         self.values = np.array([math.nan if n in unread else values[n] for n in prelude.arguments])
         self.step: NDArray[Any] = np.array([steps], count)
-        self.slots = [np.array([values.get(name, math.nan)]) for name in prelude.scalar_slots]
+        self.slots = [np.array([values.get(name, math.nan)]) for name in (*prelude.scalar_slots, *read)]
         self.row = np.full(len(prelude.conditions) + 3, -7.0)
 
     def words(self) -> list[int]:
@@ -109,29 +117,32 @@ class Row:
             "scalars": self.row.ctypes.data,
             "seed": self.seed,
             "size": self.size,
+            **{name.removeprefix("_"): k * self.size for k, name in enumerate(SIZES) if k},
             "all_size": 9 * self.size,
         }
-        assert triton_prelude.width_of(self.prelude, self.before) == len(word) + len(self.slots) + 2 * len(self.sums)
-        sums = [number for own in self.sums for number in (own.ctypes.data, len(own))]
+        sums = [number for arrays in self.apart for own in arrays for number in (own.ctypes.data, len(own))]
+        width = triton_prelude.width_of(self.prelude, self.before, self.read)
+        assert width == len(word) + len(self.slots) + len(sums)
         return [*(word[name] for name in WORDS), *(slot.ctypes.data for slot in self.slots), *sums]
 
     def expected(self, factor: float = math.nan) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the row that must come out, with its keys, and the slots."""
         t = int(self.step[0]) + 1
         given = {**self.named, "t": t, CLIP_FACTOR: factor, SIZE: float(self.size), ALL_SIZE: 9.0 * self.size}
+        given |= {name: float(k * self.size) for k, name in enumerate(SIZES) if k}
         for before, own in zip(self.before, self.sums, strict=True):
             given |= zip(before.totals, map(_sum, own.T.tolist()), strict=True)
         numbers = exact(self.prelude)(*(given[name] for name in self.prelude.arguments))
         count = len(self.prelude.conditions)
         row = np.array([*numbers[:count], *keys(self.seed, t), -7.0], np.float64)
-        return row, np.array(numbers[count:], np.float64)
+        return row, np.array([*numbers[count:], *(self.named[name] for name in self.read)], np.float64)
 
 
 def launch(rows: Sequence[Row], decision: NDArray[Any] | None = None, guarded: bool = False) -> None:
     """Run the kernel over the rows."""
     prelude = rows[0].prelude
     table = np.array([row.words() for row in rows], np.int64)
-    kernel = gpu.load(triton_prelude.emit(prelude, rows[0].before))
+    kernel = gpu.load(triton_prelude.emit(prelude, rows[0].before, rows[0].read))
     kernel[(len(rows),)](table.ctypes.data, 0 if decision is None else decision.ctypes.data, GUARDED=guarded)
 
 
@@ -262,6 +273,23 @@ def test_several_sums_in_several_passes() -> None:
     sums = [rng.chisquare(1, (700, 2)).tolist(), rng.chisquare(1, (3, 1)).tolist()]
     check([Row(recipe.prelude, values, 4, before=recipe.before, sums=sums, size=7)], "the step")
     check([Row(second.prelude, values, 4, before=[first], sums=sums[:1], size=7)], "the second pass")
+
+
+def test_sums_of_rows_and_columns_and_slots_that_are_only_read() -> None:
+    @define
+    def seeing(theta: Any, g: Any, r: PerRow, c: PerColumn, v: PerTensor, *, lr: float = 0.1) -> Any:
+        sums = total(abs(g)) + total(abs(r)) + total(c * c) + total(theta * theta / (1 + v))
+        sizes = size(g) + 2 * size(g, over="row") + 3 * size(g, over="column") + 5 * size(r) + 7 * size(c)
+        return theta - lr * g / (1 + sums) / sizes, r, c, 0.5 * v + sums
+
+    recipe, values = _plan(seeing, {})
+    (before,) = recipe.before
+    values |= {"v": 3.5}
+    rng = np.random.default_rng(3)
+    assert len(before.totals) == 4
+    sums = [rng.chisquare(1, (700, 4)).tolist()]
+    check([Row(recipe.prelude, values, 4, before=recipe.before, sums=sums, size=7)], "the step")
+    check([Row(before.prelude, values, 4, size=7, read=["v"])], "the pass that sums")
 
 
 # Single operations, for values that rules do not have.

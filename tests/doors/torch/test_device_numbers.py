@@ -62,6 +62,23 @@ def test_a_device_has_the_bits_of_this_machine(name: str, guards: dict[str, Any]
     assert spy.launches
 
 
+def test_passes_that_sum_know_the_numbers_that_are_kept() -> None:
+    @sr.rule
+    def remembering(theta: Any, g: Any, v: sr.PerTensor, d: sr.Scalar, *, lr: float = 0.1) -> Any:
+        kept = sr.mean(g / (1.0 + v + d))
+        return theta - lr * g / (1.0 + abs(kept)), v + 1.0, d + 0.5
+
+    def steps() -> Iterator[Any]:
+        params = parameters([((40,), FLOAT), ((3, 5), DOUBLE)])
+        optimizer = door.Optimizer(params, remembering)
+        for t in range(3):
+            give(params, t)
+            optimizer.step()
+            yield optimizer
+
+    check_both(steps)
+
+
 def test_nothing_waits_for_the_device() -> None:
     with placed():
         params = parameters([((40,), FLOAT), ((3, 5), DOUBLE)])

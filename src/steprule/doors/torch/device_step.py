@@ -28,7 +28,7 @@ from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import Recipe, reading
 from steprule.launch.sums import blocks_of
-from steprule.launch.totals import check_alike
+from steprule.launch.totals import check_alike, sizes_of
 from steprule.runtime import gpu
 
 __all__ = ["DeviceStep"]
@@ -87,9 +87,7 @@ class DevicePass:
         columns = len(plan.sums)
         out = flat.reshape(-1, columns) if columns else flat.reshape(0, 0)
         table = DeviceTable(items, out, is_guarded=self._is_guarded)
-        for item, start in zip(items, table.blocks.starts.tolist(), strict=False):
-            count = blocks_of(plan, item.row.memories[0].shape)
-            self.sums[id(item.row)] = (devices.address_of(out) + out.element_size() * columns * start, count)
+        self.sums |= {id(item.row): table.sums_of(place) for place, item in enumerate(items)}
         self._tables.append((places, table))
 
     @property
@@ -113,18 +111,19 @@ class DevicePass:
             plan.prelude,
             [*self._before[: len(plan.before)], *[self][: len(plan.stages) - len(plan.before)]],
         )
-        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.stages)), np.int64)
+        kept = self._stepped[places[0]].state.scalars
+        read = [name for name in prelude.arguments if name in kept and name not in prelude.scalar_slots]
+        integers = np.zeros((len(places), triton_prelude.width_of(prelude, plan.stages, read)), np.int64)
         for line, i in enumerate(places):
             own, step = self._stepped[i], self._steps[i]
             values = self._values[id(own.options)].address(prelude.arguments)
-            slots = [devices.address_of(own.state.scalars[name]) for name in prelude.scalar_slots]
+            slots = [devices.address_of(own.state.scalars[name]) for name in (*prelude.scalar_slots, *read)]
             is_double = int(step.dtype is torch.float64)
             at = [values, devices.address_of(step), is_double, table.scalars(line), own.options.values.seed or 0]
-            sizes = max(1, own.row.memories[0].size), max(1, self._size)
             sums = [word for stage in stages for word in (*stage.sums[id(own.row)], *stage.over_all.words)]
-            integers[line] = [*at, *sizes, *slots, *sums]
+            integers[line] = [*at, *sizes_of(own.row, plan.view), max(1, self._size), *slots, *sums]
         sent = devices.sent(torch.from_numpy(integers), self._device)
-        kernel = gpu.load(triton_prelude.emit(prelude, plan.stages))
+        kernel = gpu.load(triton_prelude.emit(prelude, plan.stages, read))
         threads = triton_prelude.threads_of(prelude, plan.stages)
         for guarded in {self._is_guarded or not self._is_step, self._is_guarded or self.waits or not self._is_step}:
             gpu.prepare(kernel, threads, 0, 0, GUARDED=guarded)

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.backends import triton
+from steprule.backends.triton_lines import chunk_pairs
 from steprule.compile import Plan
 from steprule.doors.torch import devices
+from steprule.doors.torch.device_totals import RowSums
+from steprule.doors.torch.device_vectors import DeviceVectors
 from steprule.launch.backend import Bound, Lines
 from steprule.launch.memory import overlapping
 from steprule.launch.row import Row
-from steprule.launch.sums import Blocks, blocks_of, units_of
+from steprule.launch.sums import Blocks, blocks_of
+from steprule.launch.vectors import Vectors
 from steprule.runtime import Team, gpu
 from steprule.runtime.commit import Commit
 
@@ -50,6 +54,12 @@ class TritonBackend:
         """Return Triton's kernel, of the convention of ``backends/triton.py``."""
         return gpu.load(triton.emit(plan))
 
+    def vectors(
+        self, rows: Sequence[Row], kernels: Sequence[Any], scalars: Sequence[Any], places: Sequence[int]
+    ) -> list[Vectors]:
+        """Return nothing: tables compute numbers of rows and columns on the device, as they launch."""
+        return []
+
     def table(self, items: Sequence[Bound], commit: Commit | None) -> DeviceTables:
         """Return the rows of one pass."""
         return DeviceTables(items)
@@ -72,6 +82,7 @@ class DeviceTable:
     Attributes:
         out: the partial sums, one line per block; empty for a kernel that sums nothing.
         blocks: which of them belong to which row.
+        vectors: what computes numbers of rows and columns, for a kernel that sees them.
     """
 
     def __init__(
@@ -82,9 +93,9 @@ class DeviceTable:
         is_guarded: bool = False,
     ) -> None:
         kernel, rows = items[0].kernel, [item.row for item in items]
-        self._kernel, self.device = kernel, rows[0].device
+        self._kernel, self._rows, self.device = kernel, rows, rows[0].device
         shapes = [row.memories[0].shape for row in rows]
-        counts = [units_of(kernel.plan, shape)[0] for shape in shapes]
+        counts = [triton.count_of(kernel.plan, shape) for shape in shapes]
         sums = len(kernel.plan.sums)
         self.blocks = Blocks([blocks_of(kernel.plan, shape) for shape in shapes] if sums else [])
         empty = (self.blocks.count, sums)
@@ -96,7 +107,9 @@ class DeviceTable:
         self._host = np.zeros(self._first + len(rows), np.int64)
         self._host[self._first :] = [row.memories[1].address for row in rows]
         self._changing = devices.Mirror(torch.from_numpy(self._host), self.device)
-        self._chunks = devices.sent(torch.from_numpy(_chunks(counts, triton.chunk_of(kernel.plan))), self.device)
+        numbers = [triton.chunks_of(kernel.plan, shape) for shape in shapes]
+        self._chunks = devices.sent(torch.from_numpy(chunk_pairs(numbers)), self.device)
+        self.vectors = self._vectors(items, is_guarded)
         self._table = devices.sent(torch.from_numpy(self._integers(items, counts)), self.device)
         self._have_moved = True
         self._follower = devices.Follower(self.device)
@@ -106,15 +119,35 @@ class DeviceTable:
         plan = self._kernel.plan
         place = {id(array): index for index, array in enumerate(self._own)}
         integers = np.zeros((len(items), triton.width_of(plan)), np.int64)
-        at = {name: len(plan.planes) + index for index, name in enumerate(triton.WORDS)}
+        at = triton.places_of(plan)
         for index, (row, _, array, _) in enumerate(items):
-            fixed = [*(memory.address for memory in row.memories), *row.integers]
-            integers[index, : len(fixed)] = fixed
+            planes = [memory.address for memory in row.memories]
+            integers[index, : len(planes)] = planes
+            integers[index, len(plan.planes) : len(plan.planes) + len(row.integers)] = row.integers
             integers[index, at["scalars"]] = self.scalars(place[id(array)])
         integers[:, at["count"]] = counts
+        if self.vectors is not None:
+            integers[:, len(plan.kept_planes) : len(plan.planes)] = self.vectors.planes
+            integers[:, -self.vectors.words.shape[1] :] = self.vectors.words
         if plan.sums:
             integers[:, at["sums"]] = devices.address_of(self.out) + 8 * len(plan.sums) * self.blocks.starts
         return integers
+
+    def _vectors(self, items: Sequence[Bound], is_guarded: bool) -> DeviceVectors | None:
+        plan = self._kernel.plan
+        if plan.view is None:
+            return None
+        place = {id(array): index for index, array in enumerate(self._own)}
+        scalars = [self.scalars(place[id(item.scalars)]) for item in items]
+        return DeviceVectors(plan, plan.view, [item.row for item in items], scalars, is_guarded=is_guarded)
+
+    def sums_of(self, place: int) -> RowSums:
+        """Return where the partial sums of a row lie."""
+        plan = self._kernel.plan
+        count = blocks_of(plan, self._rows[place].memories[0].shape)
+        start = int(self.blocks.starts[place]) if plan.sums else 0
+        at = devices.address_of(self.out) + self.out.element_size() * len(plan.sums) * start
+        return (at, count, *(() if self.vectors is None else self.vectors.totals[place].tolist()))
 
     def scalars(self, number: int) -> int:
         """Return the address, on the device, of one of the rows of scalars."""
@@ -151,7 +184,11 @@ class DeviceTable:
         addresses = [devices.address_of(self._table), changing + 8 * self._first, devices.address_of(self._chunks)]
         threads = triton.threads_of(self._kernel.plan)
         decided = 0 if taken is None else devices.address_of(taken)
+        if self.vectors is not None:
+            self.vectors.run_before()
         gpu.launch(self._kernel.code, len(self._chunks), threads, *addresses, decided, GUARDED=taken is not None)
+        if self.vectors is not None:
+            self.vectors.run_after(taken)
         if devices.is_capturing(self.device):
             devices.keep_alive(self._table, self._chunks, self.out)
 
@@ -160,7 +197,12 @@ class DeviceTable:
 
     def totals(self) -> NDArray[np.float64]:
         """Return the sums of each row, one line per row. Waits for the device."""
-        return self.blocks.totals(self.out.cpu().numpy())
+        if self.vectors is None:
+            return self.blocks.totals(self.out.cpu().numpy())
+        more = np.array(self.vectors.numbers(), np.float64).reshape(len(self._rows), -1)
+        if not self._kernel.plan.sums:
+            return more
+        return np.hstack([self.blocks.totals(self.out.cpu().numpy()), more])
 
 
 class DeviceTables:
@@ -241,12 +283,3 @@ def totals_of(tables: Sequence[tuple[list[int], DeviceTable]]) -> list[list[floa
     for places, table in tables:
         found |= zip(places, table.totals().tolist(), strict=True)
     return [found[place] for place in sorted(found)]
-
-
-def _chunks(counts: Sequence[int], size: int) -> NDArray[np.int32]:
-    """Return the row and the number of each chunk."""
-    per_row = -(-np.array(counts, np.int64) // size)
-    starts = np.cumsum(per_row) - per_row
-    rows = np.repeat(np.arange(len(counts)), per_row)
-    numbers = np.arange(len(rows)) - starts[rows]
-    return np.stack([rows, numbers], axis=1).astype(np.int32)

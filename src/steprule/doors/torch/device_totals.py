@@ -17,8 +17,8 @@ from steprule.runtime import gpu
 
 __all__ = ["OverAll", "RowSums"]
 
-RowSums = tuple[int, int]
-"""The address of a row's partial sums, and how many lines there are."""
+RowSums = tuple[int, ...]
+"""The address of a row's partial sums, and how many lines there are; both again for each sum of rows or columns."""
 
 
 class OverAll:
@@ -53,7 +53,7 @@ class OverAll:
         self.words = [devices.address_of(self._numbers)]
         first, line = devices.address_of(self._of_rows), 8 * self._count
         for places in tables:
-            words = np.array([[*sums[id(rows[place])], first + line * place] for place in places], np.int64)
+            words = np.array([[*sums[id(rows[place])][:2], first + line * place] for place in places], np.int64)
             kernel = gpu.load(triton_totals.of_rows(plans[places[0]]))
             gpu.prepare(kernel, triton_totals.THREADS, 0)
             self._launches.append((kernel, devices.sent(torch.from_numpy(words), device), len(places)))
