@@ -99,6 +99,13 @@ def unlike_defaults(rule: Rule, options: Mapping[str, Any] | None = None) -> dic
     return {hyper.name: unlike_default(hyper) for hyper in numbers if hyper.name in used}
 
 
+def sees(rule: Rule, options: Mapping[str, Any] | None = None) -> str:
+    """Return of what a step of one element depends: of this "element" alone, of its "tensor", or of "all"."""
+    return rule.trace(rule.variant(rule.resolve(options or {}))).sees
+
+
+MATRICES = {name for name, rule in CATALOGUE.items() if rule.view}
+"""The rules that see rows and columns."""
 SECOND_MOMENT = [name for name, rule in CATALOGUE.items() if rule.slot_of(Role.SECOND_MOMENT)]
 """The rules that divide by the root of an average of squares."""
 CASES = [pytest_id for rule in CATALOGUE.values() for pytest_id in [(rule.name, options) for options in variants(rule)]]
@@ -172,6 +179,11 @@ class Direct:
             is_number = slot is None or name in self.rule.numbers
             with np.errstate(all="ignore"):
                 self.slots[name] = slot if is_number else flushed(np.full(self._shape_of(name), slot, self.compute))
+
+
+def same(a: float, b: float) -> bool:
+    """Whether two numbers are equal; a NaN equals a NaN."""
+    return a == b or (math.isnan(a) and math.isnan(b))
 
 
 def assert_same_bits(a: Array, b: Array, what: str = "") -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "adafactor",
     "adagrad",
     "adam",
+    "adam_mini",
     "adamax",
     "adamaxw",
     "adamw",
@@ -43,7 +44,9 @@ __all__ = [
     "adopt",
     "amsgrad",
     "asgd",
+    "came",
     "centralize",
+    "dadapt_adam",
     "dadapt_adamw",
     "decode",
     "encode",
@@ -222,6 +225,37 @@ def adam(
     the root in addition to ``eps`` (optax).
 
     Source: Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980.
+    """
+    ...
+
+def adam_mini(
+    learning_rate: _Value | None = None,
+    *,
+    b1: _Value | None = None,
+    b2: _Value | None = None,
+    lr: _Value | None = None,
+    beta1: _Value = 0.9,
+    beta2: _Value = 0.999,
+    eps: _Value = 1e-08,
+    weight_decay: _Value = 0.0,
+    blocks: Literal["row", "tensor"] = "row",
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return adam_mini as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    AdamW with one second moment, the mean of the squared gradients, for each row.
+
+    A row, all that has one index along the first axis, is a neuron's weights, a filter, or a token's
+    embedding. A vector is one row, as norms' weights are in the authors' code, where biases step by
+    AdamW. Queries and keys have a block for each head there: give them as tensors whose first axis
+    counts the heads. With ``blocks="tensor"`` the whole tensor is one block.
+
+    Source: Zhang et al. 2024, Algorithm 1, arXiv:2406.16793.
     """
     ...
 
@@ -473,6 +507,73 @@ def asgd(
     (torch.optim.ASGD), so that a change of lr takes effect one step later.
 
     Source: Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2012, Stochastic Gradient Descent Tricks.
+    """
+    ...
+
+def came(
+    learning_rate: _Value | None = None,
+    *,
+    b1: _Value | None = None,
+    b2: _Value | None = None,
+    b3: _Value | None = None,
+    lr: _Value | None = None,
+    beta1: _Value = 0.9,
+    beta2: _Value = 0.999,
+    beta3: _Value = 0.9999,
+    eps1: _Value = 1e-30,
+    eps2: _Value = 1e-16,
+    clip_threshold: _Value = 1.0,
+    weight_decay: _Value = 0.0,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return came as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Adafactor's average step, smaller where single steps have been far from it.
+
+    r and c are the factors of the second moment, r_s and c_s those of an average of the squared
+    distances, the paper's S. A vector has the second moment of each element, which is c, and steps by
+    m, as in the authors' code. Their weight decay is decoupled.
+
+    Source: Luo et al. 2023, Algorithm 2, arXiv:2307.02047.
+    """
+    ...
+
+def dadapt_adam(
+    learning_rate: _Value | None = None,
+    *,
+    b1: _Value | None = None,
+    b2: _Value | None = None,
+    lr: _Value | None = None,
+    beta1: _Value = 0.9,
+    beta2: _Value = 0.999,
+    eps: _Value = 1e-08,
+    weight_decay: _Value = 0.0,
+    d0: _Value = 1e-06,
+    growth_rate: _Value | None = None,
+    bias_correction: bool = False,
+    decoupled_decay: bool = False,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return dadapt_adam as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
+
+    Sums are over all tensors together. From the authors' code: the product in r is with v as it was
+    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
+    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
+    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+
+    Source: Defazio & Mishchenko 2023, Adam with D-Adaptation, arXiv:2301.07733.
     """
     ...
 

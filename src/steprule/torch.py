@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
 
 from steprule.doors.torch.adams import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, Rprop
+from steprule.doors.torch.factored import Adafactor
 from steprule.doors.torch.more import DERIVED as _DERIVED
 from steprule.doors.torch.more import Optimizer
 from steprule.doors.torch.release import step_in_backward
@@ -37,6 +38,7 @@ __all__ = [
     "ASGD",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",

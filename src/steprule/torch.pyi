@@ -19,6 +19,7 @@ from steprule.doors.torch.classic import Adagrad as Adagrad
 from steprule.doors.torch.classic import RMSprop as RMSprop
 from steprule.doors.torch.classic import Rprop as Rprop
 from steprule.doors.torch.classic import SGD as SGD
+from steprule.doors.torch.factored import Adafactor as Adafactor
 from steprule.doors.torch.more import Optimizer as Optimizer
 from steprule.doors.torch.release import step_in_backward as step_in_backward
 
@@ -28,11 +29,15 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
+    "AdamMini",
     "AdamW",
     "Adamax",
     "Adan",
+    "CAME",
+    "DAdaptAdam",
     "LARS",
     "LaProp",
     "Lamb",
@@ -40,7 +45,9 @@ __all__ = [
     "MARS",
     "MomentumEMA",
     "NAdam",
+    "NovoGrad",
     "Optimizer",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "Rprop",
@@ -205,6 +212,55 @@ class AdaBelief(Base):
         **options: Unpack[Options],
     ) -> None: ...
 
+class AdamMini(Base):
+    """AdamMini: rule ``adam_mini``.
+
+    AdamW with one second moment, the mean of the squared gradients, for each row.
+
+    A row, all that has one index along the first axis, is a neuron's weights, a filter, or a token's
+    embedding. A vector is one row, as norms' weights are in the authors' code, where biases step by
+    AdamW. Queries and keys have a block for each head there: give them as tensors whose first axis
+    counts the heads. With ``blocks="tensor"`` the whole tensor is one block.
+
+    State: ``step``, ``exp_avg``, ``v``.
+
+    Source: Zhang et al. 2024, Algorithm 1, arXiv:2406.16793.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        eps: a number of at least 0. Default 1e-08.
+        weight_decay: a number of at least 0. Default 0.0.
+        blocks: 'row' or 'tensor'. Default 'row'.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        blocks: Literal["row", "tensor"] = "row",
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
 class Adan(Base):
     """Adan: rule ``adan``.
 
@@ -244,6 +300,111 @@ class Adan(Base):
         betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class CAME(Base):
+    """CAME: rule ``came``.
+
+    Adafactor's average step, smaller where single steps have been far from it.
+
+    r and c are the factors of the second moment, r_s and c_s those of an average of the squared
+    distances, the paper's S. A vector has the second moment of each element, which is c, and steps by
+    m, as in the authors' code. Their weight decay is decoupled.
+
+    State: ``step``, ``m``, ``r``, ``c``, ``r_s``, ``c_s``.
+
+    Source: Luo et al. 2023, Algorithm 2, arXiv:2307.02047.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.0002.
+        betas: ``beta1``, ``beta2``, ``beta3``: a number in [0, 1). Default (0.9, 0.999, 0.9999).
+        eps1: a number of at least 0. Default 1e-30.
+        eps2: a number of at least 0. Default 1e-16.
+        clip_threshold: a positive number. Default 1.0.
+        weight_decay: a number of at least 0. Default 0.0.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.0002,
+        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
+        eps1: float = 1e-30,
+        eps2: float = 1e-16,
+        clip_threshold: float = 1.0,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class DAdaptAdam(Base):
+    """DAdaptAdam: rule ``dadapt_adam``.
+
+    Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
+
+    Sums are over all tensors together. From the authors' code: the product in r is with v as it was
+    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
+    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
+    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+
+    State: ``step``, ``exp_avg``, ``v``, ``s``, ``r``, ``d``.
+
+    Source: Defazio & Mishchenko 2023, Adam with D-Adaptation, arXiv:2301.07733.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 1.0.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        eps: a positive number. Default 1e-08.
+        weight_decay: a number of at least 0. Default 0.0.
+        d0: a positive number. Default 1e-06.
+        growth_rate: a number of at least 1 or None. Default None.
+        bias_correction: False or True. Default False.
+        decoupled_decay: False or True. Default False.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        d0: float = 1e-06,
+        growth_rate: float | None = None,
+        bias_correction: bool = False,
+        decoupled_decay: bool = False,
         *,
         maximize: bool = False,
         differentiable: bool = False,
@@ -548,6 +709,119 @@ class MomentumEMA(Base):
         weight_decay: float = 0.0,
         *,
         decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class NovoGrad(Base):
+    """NovoGrad: rule ``novograd``.
+
+    Sum gradients that have been divided by the norm of their tensor.
+
+    v, one number of the tensor, averages the squared norm of g. It starts at the first one that is
+    not 0, as in the authors' code; in the paper at the first. ``grad_averaging`` makes of the sum m
+    an average (the authors' code has the option). ``eps_root`` is added under the root in addition
+    to ``eps`` (optax).
+
+    State: ``step``, ``exp_avg``, ``v``.
+
+    Source: Ginsburg et al. 2019, Algorithm 1, arXiv:1905.11286.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.95, 0.98).
+        eps: a number of at least 0. Default 1e-08.
+        weight_decay: a number of at least 0. Default 0.0.
+        eps_root: a number of at least 0 or None. Default None.
+        grad_averaging: False or True. Default False.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        betas: tuple[float, float] = (0.95, 0.98),
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        eps_root: float | None = None,
+        grad_averaging: bool = False,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class Prodigy(Base):
+    """Prodigy: rule ``prodigy``.
+
+    Adam with lr times an estimate d of how far away the solution is, which grows from d0.
+
+    Sums are over all tensors together; r and s are the paper's over (1 - beta3) d0, which cancels.
+    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` limits by what
+    d is multiplied in a step, but in the first that raises it; ``bias_correction`` is Adam's, in lr;
+    ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before the step, as
+    in the paper; in the authors' code by the new one. After a gradient that is not finite d stays.
+
+    State: ``step``, ``exp_avg``, ``v``, ``s``, ``theta0``, ``r``, ``d``, ``d_max``.
+
+    Source: Mishchenko & Defazio 2023, Algorithm 4, arXiv:2306.06101.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 1.0.
+        betas: ``beta1``, ``beta2``: a number in [0, 1). Default (0.9, 0.999).
+        beta3: a number in [0, 1) or None. Default None.
+        eps: a number of at least 0. Default 1e-08.
+        weight_decay: a number of at least 0. Default 0.0.
+        d0: a positive number. Default 1e-06.
+        d_coef: a positive number. Default 1.0.
+        growth_rate: a number of at least 1 or None. Default None.
+        bias_correction: False or True. Default False.
+        safeguard_warmup: False or True. Default False.
+        decoupled_decay: False or True. Default True.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        beta3: float | None = None,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        d0: float = 1e-06,
+        d_coef: float = 1.0,
+        growth_rate: float | None = None,
+        bias_correction: bool = False,
+        safeguard_warmup: bool = False,
+        decoupled_decay: bool = True,
+        *,
         maximize: bool = False,
         differentiable: bool = False,
         foreach: bool | None = None,

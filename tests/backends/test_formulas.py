@@ -23,9 +23,10 @@ from steprule.rules.papers.came import came
 from steprule.rules.papers.novograd import novograd
 from tests.launch.row_rules import RULES, starts_of
 
-_SUMS = {"total": float, "mean": float, "norm": abs, "RMS": abs, "size": lambda x: 1}
+_SUMS = {"total": float, "mean": float, "norm": abs, "RMS": abs, "size": lambda x: 1, "ndim": lambda x: 0}
+_SUMS |= {f"{word}_{over}": _SUMS[word] for word in ("total", "mean", "size") for over in ("row", "column")}
 """Sums over a tensor of one element."""
-_SYMBOLS = {"Σᵢ": "total", "²": "**2", "·": "*", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
+_SYMBOLS = {"Σᵢ": "total", "Σ_all": "total", "²": "**2", "·": "*", "^": "**", "≤": "<=", "≥": ">=", "≠": "!="}
 
 
 def _python(rule: sr.Rule, text: str) -> str:

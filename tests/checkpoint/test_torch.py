@@ -24,7 +24,18 @@ import steprule.torch as door
 from steprule.errors import CheckpointError, StateError
 from steprule.formats import SLOT_FORMATS
 from tests.checkpoint.test_fuzz import as_text, mutated, parts, put, sealed
-from tests.doors.torch.cases import ALL, CLASSES, DENSE_ALL, case_id, everything, frozen, ours, random_gradients
+from tests.doors.torch.cases import (
+    ALL,
+    CLASSES,
+    DENSE_ALL,
+    ROWS,
+    case_id,
+    everything,
+    frozen,
+    ours,
+    random_gradients,
+    with_slots,
+)
 
 HALF = 100
 SMALLEST: dict[str, Any] = {"states": "8bit", "min_elements": 0, "weights": "split24", "seed": 11}
@@ -76,15 +87,17 @@ def check_resume(path: Path, name: str, options: dict[str, Any], dtype: torch.dt
 def test_every_class_resumes_in_every_bit(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     check_resume(tmp_path / "x", name, options, torch.float32)
     for dtype in (torch.float64, torch.bfloat16, torch.complex64):
-        if not (dtype.is_complex and name in ("SparseAdam", "Rprop", "Lion", "Signum", "Yogi", "AdaBelief", "ADOPT")):
+        if not (
+            dtype.is_complex and name in (*ROWS, "SparseAdam", "Rprop", "Lion", "Signum", "Yogi", "AdaBelief", "ADOPT")
+        ):
             check_resume(tmp_path / "x", name, options, dtype, 3)
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in ALL if case[0] != "SparseAdam"], ids=case_id)
 def test_every_class_resumes_with_formats(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
-    check_resume(tmp_path / "x", name, {**options, **SMALLEST}, torch.bfloat16, 10)
+    check_resume(tmp_path / "x", name, {**options, **with_slots(name, SMALLEST)}, torch.bfloat16, 10)
     bfloat16 = {"states": "bfloat16", "min_elements": 0, "weights": "stochastic"}
-    check_resume(tmp_path / "x", name, {**options, **bfloat16}, torch.float16, 5)
+    check_resume(tmp_path / "x", name, {**options, **with_slots(name, bfloat16)}, torch.float16, 5)
 
 
 def test_every_class_is_in_the_matrix() -> None:
@@ -251,7 +264,7 @@ def stepped_alike(optimizer: Any, other: sr.Optimizer, start: int, stop: int) ->
 @pytest.mark.parametrize(("name", "options"), DENSE_ALL, ids=case_id)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_from_torch_to_numpy_and_back(tmp_path: Path, name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
-    formats = SMALLEST if dtype is torch.bfloat16 else {}
+    formats = with_slots(name, SMALLEST) if dtype is torch.bfloat16 else {}
     optimizer: Any = ours(name, params_of(dtype), **options, **formats)
     train(optimizer, 0, 10)
     sr.save(tmp_path / "x", optimizer, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,7 +37,17 @@ OVERFLOWS: dict[str, Callable[[Values, int], bool]] = {
 }
 
 
-def _ends(hyper: Hyperparameter) -> list[Any]:
+# A loss that is scaled by next to nothing has gradients that are not finite, whatever the rule.
+WITHIN: dict[str, dict[str, tuple[float, float]]] = {"": {"grad_scale": (1 / LARGE, math.inf)}}
+# lr multiplies an estimate that grows with the distance gone and is squared with the gradient, and the correction of
+# bias does, too: steps that are too large make the next ones larger, until float32 has no number for them.
+WITHIN["prodigy"] = {**dict.fromkeys(("d0", "d_coef", "lr", "weight_decay"), (1e-6, 1.0)), "beta1": (0.0, 0.999)}
+WITHIN["dadapt_adam"] = {**WITHIN["prodigy"], "eps": (1e-30, math.inf)}  # in float32 it divides, and may not be 0
+CORNERS = 2000
+"""So many of all combinations of ends, at most, for a rule of many hyperparameters."""
+
+
+def _ends(hyper: Hyperparameter, ends: tuple[float, float]) -> list[Any]:
     """Return both ends of a range, or what is next to them; large numbers stand for those without an end."""
     if hyper.is_static:
         return list(hyper.choices)
@@ -45,16 +56,17 @@ def _ends(hyper: Hyperparameter) -> list[Any]:
     high = LARGE if within.high == math.inf else within.high
     if within.high != math.inf and not within.closed_high:
         high = math.nextafter(high, -math.inf)
-    # A loss that is scaled by next to nothing has gradients that are not finite, whatever the rule.
-    low = 1 / LARGE if hyper.name == "grad_scale" else low
+    low, high = max(low, ends[0]) if low else low, min(high, ends[1])
     return [low, high, *([None] if hyper.optional else [])]
 
 
 def corners(rule: Rule) -> Iterator[Values]:
-    """Return every combination of ends, and every end beside defaults."""
-    ends = {name: _ends(hyper) for name, hyper in rule.hyperparameters.items()}
+    """Return every combination of ends, or many of them, and every end beside defaults."""
+    within = {**WITHIN[""], **WITHIN.get(rule.name, {})}
+    ends = {name: _ends(hyper, within.get(name, (0.0, math.inf))) for name, hyper in rule.hyperparameters.items()}
     seen: set[tuple[Any, ...]] = set()
-    for chosen in itertools.product(*ends.values()):
+    every = list(itertools.product(*ends.values()))
+    for chosen in random.Random(0).sample(every, min(len(every), CORNERS)):
         corner = _effective(rule, dict(zip(ends, chosen, strict=True)))
         if (key := tuple(corner.values())) not in seen:
             seen.add(key)

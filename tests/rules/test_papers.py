@@ -15,12 +15,14 @@ from tests.papers import combinators
 
 # The loops write sums and products in another order, so the last bits differ; nothing else may.
 RELATIVE = 1e-11
+# Steps over a distance that they estimate take differences of parameters that have hardly moved.
+ESTIMATING = {name: 1e-9 for name, rule in CATALOGUE.items() if "d" in rule.scalars}
 STEPS = 25
 
 
-def _gradients(seed: int = 0, n: int = 9) -> Array:
+def _gradients(seed: int = 0, n: int = 9, drift: float = 0.0) -> Array:
     rng = np.random.default_rng(seed)
-    gradients = rng.standard_normal((STEPS, n)) * 10.0 ** rng.uniform(-3, 2, n)
+    gradients = rng.standard_normal((STEPS, n)) * 10.0 ** rng.uniform(-3, 2, n) + drift
     gradients[STEPS // 2 :, 0] = 0.0
     return gradients
 
@@ -32,18 +34,19 @@ def _compare(
     backend: str = "llvm",
     gradients: Array | None = None,
 ) -> None:
-    gradients = _gradients() if gradients is None else gradients
+    relative = ESTIMATING.get(rule.name, RELATIVE)
+    gradients = _gradients(drift=float(rule.name in ESTIMATING)) if gradients is None else gradients
     theta = np.linspace(-2, 3, gradients.shape[1])
     path, slots = run(theta.tolist(), gradients.tolist(), **hyperparameters)
     optimizer = sr.Optimizer(theta, rule, backend=backend, **hyperparameters)
     for g, expected in zip(gradients, path, strict=True):
         optimizer.step(g)
-        np.testing.assert_allclose(theta, expected, rtol=RELATIVE, atol=RELATIVE)
+        np.testing.assert_allclose(theta, expected, rtol=relative, atol=relative)
     ours = {name: value for name, value in optimizer.slots.items() if value is not None}
     assert set(ours) == set(slots)
     for name, value in slots.items():
         scale = np.max(np.abs(value), where=np.isfinite(value), initial=0.0)
-        np.testing.assert_allclose(np.ravel(ours[name]), np.ravel(value), rtol=RELATIVE, atol=RELATIVE * scale)
+        np.testing.assert_allclose(np.ravel(ours[name]), np.ravel(value), rtol=relative, atol=relative * scale)
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from steprule.rules.papers.adabelief import adabelief
 from steprule.rules.papers.adadelta import adadelta
+from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adagrad import adagrad
 from steprule.rules.papers.adam import adam
+from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.adamax import adamax
 from steprule.rules.papers.adamw import adamw
 from steprule.rules.papers.adan import adan
@@ -13,6 +15,8 @@ from steprule.rules.papers.ademamix import ademamix
 from steprule.rules.papers.adopt import adopt
 from steprule.rules.papers.amsgrad import amsgrad
 from steprule.rules.papers.asgd import asgd
+from steprule.rules.papers.came import came
+from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.lamb import lamb
 from steprule.rules.papers.laprop import laprop
 from steprule.rules.papers.lars import lars
@@ -20,6 +24,8 @@ from steprule.rules.papers.lion import lion
 from steprule.rules.papers.mars import mars
 from steprule.rules.papers.momentum import momentum, momentum_ema
 from steprule.rules.papers.nadam import nadam
+from steprule.rules.papers.novograd import novograd
+from steprule.rules.papers.prodigy import prodigy
 from steprule.rules.papers.radam import radam
 from steprule.rules.papers.rmsprop import rmsprop
 from steprule.rules.papers.rprop import rprop
@@ -56,4 +62,10 @@ register(
     lars,
     lamb,
     mars,
+    novograd,
+    prodigy,
+    dadapt_adam,
+    adafactor,
+    came,
+    adam_mini,
 )

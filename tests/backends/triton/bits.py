@@ -31,11 +31,12 @@ from steprule.rules import CATALOGUE, Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, Guard, update_ratio
 from steprule.rules.rule import Variant
 from steprule.runtime import gpu
-from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults, wild
+from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, sees, unlike_defaults, wild
 from tests.covering import FIRST_CASES
 from tests.formats.test_kernels import (
     COVERING,
     MATRIX,
+    NAMES,
     Run,
     any_planes,
     guarded,
@@ -342,7 +343,12 @@ def stored(name: str, state: str, dtype: str, way: str, **named: Any) -> Work:
 def in_formats(name: str, case: tuple[str, str, str], steps: int) -> None:
     # Other shapes where there are more steps.
     chosen = (zlib.crc32(f"{name}{case}".encode()) + steps) % len(SETS)
-    compare(stored(name, *case), SETS[chosen], steps)
+    compare(stored(name, *case), SETS[chosen], steps, may_be_nan=_sums_codes(name, case[0]))
+
+
+def _sums_codes(name: str, state: str) -> bool:
+    """Whether a rule sums over slots in codes, some of which are NaN."""
+    return sees(CATALOGUE[name]) == "all" and state in ("8bit", "4bit")
 
 
 def with_options(case: tuple[str, dict[str, Any]], dtype: str) -> None:
@@ -370,7 +376,12 @@ def with_guards(name: str, dtype: str, which: slice) -> None:
 
 def with_guards_in_formats(name: str) -> None:
     guard = list(guards_of(plain(name, "float32")))[-1]
-    compare(stored(name, "8bit", "bfloat16", "split24", guard=guard), [(3, 130), (8, 128)], taken=1.0)
+    compare(
+        stored(name, "8bit", "bfloat16", "split24", guard=guard),
+        [(3, 130), (8, 128)],
+        taken=1.0,
+        may_be_nan=_sums_codes(name, "8bit"),
+    )
 
 
 # Which way: by the sizes, and by the addresses.
@@ -493,20 +504,21 @@ def a_wrong_bit() -> None:
 
 TYPES = ("float32", "float64", "float16")
 LOW = ("8bit", "bfloat16", "split24")
+SOME = [case for case in CASES if case[0] in NAMES]
 FORMATTED: dict[str, Case] = {
     f"{name} {matrix_id(case)}": functools.partial(in_formats, name, case, 1) for name, case in COVERING
 }
 EVERYWHERE: dict[str, Case] = {
     f"{name} {matrix_id(case)} everywhere": functools.partial(in_formats, name, case, 2)
-    for name in CATALOGUE
+    for name in NAMES
     for case in MATRIX
 }
 OPTIONS: dict[str, Case] = {
-    f"{case_id(case)} {dtype}": functools.partial(with_options, case, dtype) for case in CASES for dtype in TYPES
+    f"{case_id(case)} {dtype}": functools.partial(with_options, case, dtype) for case in SOME for dtype in TYPES
 }
 SOME_OPTIONS = [
     f"{case_id(case)} {dtype}"
-    for k, case in enumerate(CASES)
+    for k, case in enumerate(SOME)
     for dtype in (TYPES if case in FIRST_CASES else [TYPES[k % len(TYPES)]])
 ]
 """Each rule in each type, and each of its options in one of them."""
@@ -516,13 +528,13 @@ COMBINATIONS: dict[str, Case] = {
 GUARDED: dict[str, Case] = {
     **{
         f"all guards {name}": functools.partial(with_guards, name, TYPES[k % 3], slice(-1, None))
-        for k, name in enumerate(CATALOGUE)
+        for k, name in enumerate(NAMES)
     },
-    **{f"guards {name} 8bit": functools.partial(with_guards_in_formats, name) for name in CATALOGUE},
+    **{f"guards {name} 8bit": functools.partial(with_guards_in_formats, name) for name in NAMES},
 }
 ONE_BY_ONE: dict[str, Case] = {
     f"guards {name}": functools.partial(with_guards, name, TYPES[k % 3], slice(None, -1))
-    for k, name in enumerate(CATALOGUE)
+    for k, name in enumerate(NAMES)
 }
 WAYS: dict[str, Case] = {
     "whole chunks": whole_chunks,
@@ -569,7 +581,7 @@ SUMS: dict[str, Case] = {
 RATIOS: dict[str, Case] = {
     f"ratio of {name}": functools.partial(summed, stored(name, *LOW, **RATIO), (128, 128), (5, 129))
     for name, rule in CATALOGUE.items()
-    if update_ratio(rule, rule.variant(rule.resolve({}))) is not None
+    if name in NAMES and update_ratio(rule, rule.variant(rule.resolve({}))) is not None
 }
 WATCHED: dict[str, Case] = {
     f"watch of {name}": functools.partial(summed, stored(name, *LOW, task="monitored"), shape)

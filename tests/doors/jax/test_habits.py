@@ -16,6 +16,7 @@ import steprule as sr
 import steprule.jax as ours
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.rules import CATALOGUE
+from tests.cases import MATRICES, sees
 
 pytestmark = pytest.mark.apart
 
@@ -198,7 +199,15 @@ def test_both_parts_of_complex_numbers_are_stepped_each_as_a_number_of_its_own(n
     parts = [random(4, 3, seed=seed) for seed in (0, 1)]
     grads = [[random(4, 3, seed=seed + 2 * i) for seed in (2, 3)] for i in range(3)]
     transformation = getattr(ours, name)(0.1)
+    if name in MATRICES:
+        with pytest.raises(StructureError, match="complex"):
+            stepped(transformation, jax.lax.complex(*parts), [jax.lax.complex(*g) for g in grads])
+        return
     params, state = stepped(transformation, jax.lax.complex(*parts), [jax.lax.complex(*g) for g in grads])
+    if sees(CATALOGUE[name]) != "element":  # sums are over all pairs
+        pairs, _ = stepped(transformation, jnp.stack(parts, -1), [jnp.stack(g, -1) for g in grads])
+        np.testing.assert_allclose(jnp.stack([params.real, params.imag], -1), pairs, rtol=1e-5)
+        return
     for i, part in enumerate((jnp.real, jnp.imag)):
         alone, own = stepped(transformation, parts[i], [g[i] for g in grads])
         assert_equal(part(params), alone)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import steprule.torch as door
 from steprule.rules import CATALOGUE, Rule
-from tests.cases import unlike_default
+from tests.cases import sees, unlike_default
 
 STEPS = 20
 
@@ -64,6 +64,8 @@ RICH: list[tuple[str, dict[str, Any]]] = [
     ("Rprop", {"lr": 0.02, "etas": (0.4, 1.3), "step_sizes": (1e-3, 0.05)}),
     ("ASGD", {"lr": 0.05, "lambd": 0.01, "alpha": 0.6, "t0": 4, "weight_decay": 0.02}),
     ("SparseAdam", {"lr": 0.02, "betas": (0.8, 0.99)}),
+    ("Adafactor", {"lr": 0.05, "beta2_decay": -0.7, "eps": (1e-6, 0.02), "d": 1.5, "weight_decay": 0.02}),
+    ("Adafactor", {"eps": (1e-8, 1e-3), "maximize": True}),
 ]
 _EXTRA: list[tuple[str, dict[str, Any]]] = [
     ("Lion", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.02}),
@@ -99,6 +101,18 @@ EXTRA = [*_EXTRA, *((name, _unlike(rule)) for name, rule in OWN.items() if name 
 ALL = RICH + EXTRA
 DENSE_RICH = [(name, options) for name, options in RICH if name in DENSE_NAMES]
 DENSE_ALL = DENSE_RICH + EXTRA
+DIFFERENTIABLE = [
+    case for case in DENSE_ALL if "differentiable" in inspect.signature(getattr(door, case[0])).parameters
+]
+ROWS = {name for name in CLASSES if (rule := OWN.get(name)) and rule.view} | {"Adafactor"}
+"""The classes that see rows and columns: of real parameters alone."""
+TOGETHER = {name for name, rule in OWN.items() if sees(rule) == "all"}
+"""The classes whose tensors are stepped together or not at all, since their rules sum over all."""
+
+
+def with_slots(name: str, formats: dict[str, Any]) -> dict[str, Any]:
+    """Return the formats without those of slots, for a class that has none for each element."""
+    return formats if name != "Adafactor" else {key: value for key, value in formats.items() if key == "weights"}
 
 
 def case_id(value: Any) -> str | None:

@@ -272,7 +272,11 @@ def test_class_agrees_with_its_paper(name: str, options: dict[str, Any]) -> None
     names = SLOTS.get(name) or {slot: said.get(slot, slot) for slot in slots}
     assert set(state) == {"step", *names.values()}
     assert float(state["step"]) == STEPS
-    assert_agree([state[names[s]] for s in slots], [torch.tensor(s, dtype=torch.float64) for s in slots.values()], name)
+    assert_agree(
+        [state[names[s]] for s in slots],
+        [torch.tensor(x, dtype=torch.float64).reshape(state[names[s]].shape) for s, x in slots.items()],
+        name,
+    )
 
 
 @pytest.mark.parametrize(("name", "options"), EXTRA, ids=case_id)

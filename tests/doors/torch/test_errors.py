@@ -59,7 +59,10 @@ def test_error_inputs_of_torch(name: str, error: Any) -> None:
     params, kwargs = error.optimizer_error_input.params, copy.deepcopy(error.optimizer_error_input.kwargs)
     expecting = pytest.warns if issubclass(error.error_type, Warning) else pytest.raises
     with expecting(error.error_type, match=error.error_regex):
-        ours(name, params, **kwargs)
+        optimizer = ours(name, params, **kwargs)
+        if error.error_on.name == "STEP_ERROR":
+            random_gradients(optimizer.param_groups[0]["params"], 0)
+            optimizer.step()
 
 
 @pytest.mark.parametrize("error", ERRORS_OF_ALL, ids=lambda error: error.optimizer_error_input.desc)

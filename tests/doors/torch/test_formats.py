@@ -28,7 +28,16 @@ from tests.doors.numpy.test_formats import (
     combination_id,
     fitting,
 )
-from tests.doors.torch.cases import DENSE_ALL, case_id, everything, one_thread, ours, random_gradients, reference
+from tests.doors.torch.cases import (
+    DENSE_ALL,
+    case_id,
+    everything,
+    one_thread,
+    ours,
+    random_gradients,
+    reference,
+    with_slots,
+)
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 
@@ -239,7 +248,7 @@ def _by_file(state: Any) -> Any:
 def test_a_resumed_run_has_the_bits_of_a_straight_one(name: str, options: dict[str, Any], way: str) -> None:
     def made() -> Any:
         params = [tensor(array) for array in arrays("bfloat16", [(6, 200), (300,), ()])]
-        return ours(name, params, **copy.deepcopy(options), **SMALLEST, seed=5)
+        return ours(name, params, **copy.deepcopy(options), **with_slots(name, {**SMALLEST, "seed": 5}))
 
     def train(optimizer: Any, *steps: int) -> None:
         for t in range(*steps):
@@ -253,7 +262,9 @@ def test_a_resumed_run_has_the_bits_of_a_straight_one(name: str, options: dict[s
         other = copy.deepcopy(half) if way == "deepcopy" else pickle.loads(pickle.dumps(half))
     else:
         params = [p.clone() for p in half.param_groups[0]["params"]]
-        other = ours(name, params, **copy.deepcopy(options), **SMALLEST)  # the seed comes with the state
+        other = ours(
+            name, params, **copy.deepcopy(options), **with_slots(name, SMALLEST)
+        )  # the seed comes with the state
         saved = half.state_dict()
         other.load_state_dict(_by_file(saved) if way == "file" else pickle.loads(pickle.dumps(saved)))
     train(other, 10, 20)

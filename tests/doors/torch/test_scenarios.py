@@ -520,10 +520,18 @@ def compare(run: Scenario, name: str, options: dict[str, Any]) -> None:
             assert a == e
 
 
+OF_EACH_ELEMENT = {"state_transposed_by_data", "state_transposed_in_place", "surgery_on_a_network"}
+"""Scenarios with states that have a number of each element."""
+
+
 @pytest.mark.parametrize(("name", "options"), [*DENSE_RICH, ("SGD", {"lr": 0.05})], ids=case_id)
 @pytest.mark.parametrize("run", SCENARIOS, ids=lambda run: run.__name__)
 def test_training_code_gets_what_torch_gives(run: Scenario, name: str, options: dict[str, Any]) -> None:
-    compare(run, name, options)
+    if name == "Adafactor" and run.__name__ == "parameters_of_any_kind":
+        with pytest.raises(ZeroDivisionError):  # torch's, of parameters without elements
+            run(partial(reference, name, **options))
+    elif name != "Adafactor" or run.__name__ not in OF_EACH_ELEMENT:
+        compare(run, name, options)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # Dynamo's own

@@ -12,7 +12,17 @@ from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE
 from steprule.rules.hyperparameters import Role
 
-__all__ = ["NAMES", "Library", "Names", "innermost", "is_counted", "names_for", "slot_names", "torch_keys"]
+__all__ = [
+    "NAMES",
+    "Library",
+    "Names",
+    "innermost",
+    "is_counted",
+    "names_for",
+    "slot_names",
+    "torch_keys",
+    "with_few_axes",
+]
 
 Library = Literal["torch", "optax", "bitsandbytes"]
 _ROLES: Mapping[Library, Mapping[Role, str]] = {
@@ -33,6 +43,8 @@ class Names:
         bitsandbytes: in its state dicts; slots of one name are stacked there, in the rule's order.
         options: what these states mean, by library, where that is an option of the rule.
         counts: whether states of torch have a step count.
+        few_axes: names in torch of slots of what has fewer than two axes, where they differ.
+        idle: slots that say nothing there, and that torch does not have.
     """
 
     torch: Mapping[str, str] | None = None
@@ -40,6 +52,8 @@ class Names:
     bitsandbytes: Mapping[str, str] | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     counts: bool = True
+    few_axes: Mapping[str, str] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
 
 
 _ESTIMATE = {"m": "exp_avg", "v": "exp_avg_sq", "s": "grad_sum", "r": "numerator_weighted", "d": "estim_lr"}
@@ -79,6 +93,12 @@ NAMES: dict[str, Names] = {
     "novograd": Names({}, {"v": "nu"}),
     "prodigy": Names({}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}),
     "dadapt_adam": Names({}, _ESTIMATE, options={"optax": _AS_OPTAX}),
+    "adafactor": Names(
+        {"r": "row_var", "c": "col_var", "m": "exp_avg"},
+        options={"torch": {"clamp": True}},
+        few_axes={"c": "variance"},
+        idle=("r",),
+    ),
 }
 """By rule of the catalogue. Of rules that are not here all libraries have the slots that have a role."""
 _OF_ROLES = Names({}, {}, {})
@@ -115,6 +135,12 @@ def torch_keys() -> frozenset[str]:
     """
     keys = {slot_names(rule, "torch").get(slot, slot) for rule in CATALOGUE.values() for slot in rule.slots}
     return frozenset(key for key in keys if "_" in key)
+
+
+def with_few_axes(rule: Rule) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Return torch's other names of slots of what has fewer than two axes, and the slots that say nothing there."""
+    own = _names_of(innermost(rule))
+    return own.few_axes, own.idle
 
 
 def is_counted(rule: Rule) -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Hashable, Mapping
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from steprule.doors.checkpoint.door import door_of, is_of_torch
-from steprule.doors.foreign.names import Library, is_counted, names_for
+from steprule.doors.foreign.names import Library, is_counted, names_for, with_few_axes
 from steprule.doors.foreign.states import array_of, states_of, stepped, taken
 from steprule.doors.planes import other_keys
 from steprule.doors.state import ParameterState, steps_of
@@ -37,12 +39,15 @@ def from_torch(state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
     entries = entries_of(state, len(here.parameters))
     parameters = []
     for place, (entry, label, own) in enumerate(zip(entries, here.labels, here.parameters, strict=True)):
-        names = names_for(rules[own.group], here.groups[own.group].hyperparameters, "torch")
-        needed = {names.get(slot, slot) for slot in (*own.planes, *own.scalars)}
+        rule = rules[own.group]
+        names = _named(names_for(rule, here.groups[own.group].hyperparameters, "torch"), rule, own)
+        idle = _idle(rule, own)
+        needed = {names.get(slot, slot) for slot in (*own.planes, *own.scalars) if slot not in idle}
         if entry and not needed <= set(entry):
             raise StateError(f"the state of parameter {place}: {other_keys(map(str, entry), needed)}")
         t = steps_of(entry["step"], f"the step of parameter {place}") if "step" in entry else None
-        slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in own.planes if entry}
+        slots = {slot: array_of(entry[names.get(slot, slot)]) for slot in own.planes if entry and slot not in idle}
+        slots |= {slot: np.zeros_like(own.planes[slot]) for slot in idle if entry}
         scalars = {slot: float(entry[names.get(slot, slot)]) for slot in own.scalars if entry}
         parameters.append(stepped(own, label, t if entry else 0, slots, scalars))
     return taken(here, parameters, optimizer)
@@ -66,7 +71,8 @@ def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str,
     torch = importlib.import_module("torch")
 
     def entry(state: ParameterState, names: Mapping[str, str], rule: Rule) -> dict[str, Any]:
-        arrays = {names.get(slot, slot): torch.from_numpy(array) for slot, array in state.planes.items()}
+        names, idle = _named(names, rule, state), _idle(rule, state)
+        arrays = {names.get(slot, slot): torch.from_numpy(x) for slot, x in state.planes.items() if slot not in idle}
         numbers = {
             names.get(slot, slot): torch.tensor(value, dtype=torch.float64) for slot, value in state.scalars.items()
         }
@@ -74,6 +80,16 @@ def to_torch(optimizer: Any, like: Mapping[str, Any] | None = None) -> dict[str,
         return {**counted, **arrays, **numbers}
 
     return with_entries(optimizer, like, "torch", entry)
+
+
+def _named(names: Mapping[str, str], rule: Rule, own: ParameterState) -> Mapping[str, str]:
+    """Return torch's names of the slots of a parameter, which may be others where it has few axes."""
+    return {**names, **with_few_axes(rule)[0]} if len(own.shape) < 2 else names
+
+
+def _idle(rule: Rule, own: ParameterState) -> list[str]:
+    """Return the slots of a parameter that say nothing, and that torch does not have."""
+    return [slot for slot in with_few_axes(rule)[1] if slot in own.planes] if len(own.shape) < 2 else []
 
 
 def check_dict(state: object) -> None:

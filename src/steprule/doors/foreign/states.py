@@ -45,8 +45,10 @@ def stepped(
     """
     kind = compute_of(own.dtype)
     for slot, array in slots.items():
-        if array.shape != own.shape:
-            raise StateError(f"parameter {label} has shape {own.shape}, but its {slot} in the state {array.shape}")
+        shape = own.planes[slot].shape if slot in own.planes else own.shape
+        if array.shape != shape:
+            of = f"shape {own.shape}" if shape == own.shape else f"a {slot} of shape {shape}"
+            raise StateError(f"parameter {label} has {of}, but its {slot} in the state {array.shape}")
     planes = {slot: np.asarray(array, kind, order="C") for slot, array in slots.items()}
     return replace(own, t=t, scalars=scalars or {}, formats=dict.fromkeys(planes, kind), planes=planes)
 

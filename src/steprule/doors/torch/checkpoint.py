@@ -105,7 +105,7 @@ def _parameter(
         )
     planes = {plane: stored_array(entry[key], f"{label}: {key}") for plane, key in form.keys.items()}
     scalars = {slot: float(entry[key]) for slot, key in form.scalars.items()}
-    return replace(own, scalars=scalars, formats=form.formats, planes=planes)
+    return form.whole(replace(own, scalars=scalars, formats=form.formats, planes=planes))
 
 
 def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool) -> Callable[[], None]:
@@ -132,6 +132,7 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
 def _fitted(own: ParameterState, form: Entry, convert: bool) -> ParameterState:
     if not own.formats:
         return own
+    own = form.bare(own)
     tensors = {plane: tensor_of(array) for plane, array in own.arrays.items()}
     return replace(own, planes=form.fitted(replace(own, planes=tensors), convert), formats=form.formats)
 
@@ -180,7 +181,7 @@ def _entry(own: ParameterState, param: Tensor, options: GroupOptions, naming: Na
     if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not naming.counts):
         return {}
     form = entry_of(param, options, naming, "a parameter")
-    entry = {**{naming.slots.get(slot, slot): value for slot, value in own.scalars.items()}, **form.written(own)}
+    entry = {form.scalars[slot]: value for slot, value in own.scalars.items()} | form.written(form.bare(own))
     if not form.is_counted:
         return entry
     # What was not counted has been stepped if its slots are there, and its rule does not ask how often.

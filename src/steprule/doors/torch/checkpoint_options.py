@@ -108,6 +108,7 @@ def _named(told: Mapping[str, Any], optimizer: Base, now: Mapping[str, Any]) -> 
         key, place = optimizer._naming.place(name)
         if key not in options:
             continue
+        value = -value if name in optimizer._naming.negated and isinstance(value, (int, float)) else value
         if place is None:
             options[key] = value
         else:

@@ -17,8 +17,10 @@ def on_device_of(value: Any, param: Tensor, is_coded: bool) -> Any:
     """Return a copy of a plane on the parameter's device: of plain numbers in its layout, of codes in C order."""
     if isinstance(value, Tensor) and is_coded and not value.is_sparse:
         return value.detach().to(param.device).clone(memory_format=torch.contiguous_format)
-    if not isinstance(value, Tensor) or value.shape != param.shape:
+    if not isinstance(value, Tensor):
         return value
+    if value.shape != param.shape:  # numbers of rows or columns; what does not fit is refused elsewhere
+        return value.detach().to(param.device, copy=True)
     dense = value.to_dense() if value.is_sparse else value
     like = torch.empty_like(param, dtype=value.dtype, memory_format=torch.preserve_format, requires_grad=False)
     return like.copy_(dense.detach())

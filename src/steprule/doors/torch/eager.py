@@ -66,15 +66,26 @@ def _computed(
     rule = options.rule
     compute = state_dtype(param.dtype)
     kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
-    kept |= {name: scalar if scalar.requires_grad else scalar.item() for name, scalar in state.scalars.items()}
+    # Tracers and fake tensors have no number for what was summed; a tensor elsewhere may not be met by those of here.
+    tensors = rule.per_tensor if grad.device.type == "cpu" and not hasattr(grad, "full_tensor") else ()
+    kept |= {
+        name: scalar if scalar.requires_grad or name in tensors else scalar.item()
+        for name, scalar in state.scalars.items()
+    }
     given = options.values.guard.gradient(_reals(grad).to(_real(compute)), options.numbers)
     elements = [_reals(param).to(_real(compute)), given]
     new, *rest = rule.compute([*elements, *(kept.get(slot) for slot in rule.slots)], state.t + 1, values)
     results = dict(zip(rule.slots, rest, strict=True))
     name_of = str(_real(compute)).removeprefix("torch.")
     slots = {slot: formats.flush(_everywhere(results[slot], kept[slot]), name_of) for slot in state.slots}
-    found = {name: results[name] for name in state.scalars}
-    return new, slots, {name: value if _has_graph(value) else float(value) for name, value in found.items()}
+    found = {name: _whole(results[name]) for name in state.scalars}
+    return new, slots, {n: x if _has_graph(x) or n in tensors else float(x) for n, x in found.items()}
+
+
+def _whole(value: Any) -> Any:
+    """Return a number; of a ``DTensor``, which may hold this process's part of a sum, all of it."""
+    gathered = getattr(value, "full_tensor", None)
+    return value if gathered is None else gathered()
 
 
 def _has_graph(value: Any) -> bool:
@@ -86,7 +97,7 @@ def _everywhere(result: Any, like: Tensor) -> Tensor:
     return torch.as_tensor(result, dtype=like.dtype, device=like.device).broadcast_to(like.shape)
 
 
-def _count(state: Slots, scalars: dict[str, float]) -> None:
+def _count(state: Slots, scalars: Mapping[str, Any]) -> None:
     if state.step is not None:
         state.step.fill_(state.t + 1)
     for name, value in scalars.items():

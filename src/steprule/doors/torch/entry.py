@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,6 +74,7 @@ class Entry(Target):
         naming: torch's names.
         storage: its formats.
         scalars: the keys of its slots that are numbers.
+        idle: how its slots are kept that say nothing and are not in the entry.
         is_counted: whether its steps are counted.
     """
 
@@ -80,6 +82,7 @@ class Entry(Target):
     naming: Naming = field(kw_only=True)
     storage: Storage = field(kw_only=True)
     scalars: Mapping[str, str] = field(kw_only=True)
+    idle: Mapping[str, Codec] = field(kw_only=True)
     is_counted: bool = field(kw_only=True)
 
     @functools.cached_property
@@ -97,6 +100,26 @@ class Entry(Target):
         """The shapes of the slots that have numbers for rows or columns."""
         found = {name: codec.planes[0] for name, codec in self.codecs.items() if not codec.is_elementwise}
         return {name: shape_of(spec, self.shape) for name, spec in found.items()}
+
+    def with_idle(self, planes: Mapping[str, Tensor], param: Tensor) -> dict[str, Tensor]:
+        """Return the planes of an entry, and those of slots that say nothing, as kernels ask for them."""
+        specs = {slot: codec.planes[0] for slot, codec in self.idle.items()}
+        like = param.detach()
+        return {
+            **planes,
+            **{s: like.new_zeros(shape_of(x, self.shape), dtype=self.type_of(x)) for s, x in specs.items()},
+        }
+
+    def whole(self, own: ParameterState) -> ParameterState:
+        """Return a state with the slots that say nothing here, as files and other doors have it."""
+        planes = {slot: np.zeros(shape_of(c.planes[0], self.shape), c.planes[0].dtype) for slot, c in self.idle.items()}
+        formats = {slot: codec.id for slot, codec in self.idle.items()}
+        return replace(own, formats={**own.formats, **formats}, planes={**own.planes, **planes})
+
+    def bare(self, own: ParameterState) -> ParameterState:
+        """Return a state without the slots that say nothing here."""
+        formats = {value: id_ for value, id_ in own.formats.items() if value not in self.idle}
+        return replace(own, formats=formats, planes={k: v for k, v in own.planes.items() if k not in self.idle})
 
     @functools.cached_property
     def all_keys(self) -> dict[str, str]:
@@ -251,8 +274,11 @@ def entry_of(
     rule, variant = options.rule, options.values.variant
     storage = storage_of(options.formats, param, rule, variant)
     codecs = codecs_of(rule, variant, storage) if codecs is None else codecs
-    called = {value: _PARAM if value == rule.parameter else naming.slots.get(value, value) for value in codecs}
-    scalars = {slot: naming.slots.get(slot, slot) for slot in rule.trace(variant).numbers}
+    axes = param.dim()
+    idle = {slot: codecs[slot] for slot in naming.idle if axes < 2 and slot in codecs}
+    codecs = {value: codec for value, codec in codecs.items() if value not in idle}
+    called = {value: _PARAM if value == rule.parameter else naming.called(value, axes) for value in codecs}
+    scalars = {slot: naming.called(slot, axes) for slot in rule.trace(variant).numbers}
     return Entry(
         what,
         tuple(param.shape),
@@ -266,5 +292,6 @@ def entry_of(
         naming=naming,
         storage=storage,
         scalars=scalars,
+        idle=idle,
         is_counted=naming.counted(options.formats),
     )

@@ -64,7 +64,8 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
     """
     if options.rule.view is None:
         return
-    what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else ""
+    is_shared = "is a DTensor, which processes share" if hasattr(param, "full_tensor") else ""
+    what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else is_shared
     if what:
         raise StructureError(
             f"rule {options.rule.name!r} sees the rows and columns of a parameter, but one of shape "

@@ -120,8 +120,7 @@ class Layout:
         if options.group.get("differentiable"):
             check_together(options, f"a parameter of shape {tuple(param.shape)} is stepped with differentiable=True")
             check_has_kernel(state.storage, param)
-            names = self._naming.slots
-            self.eager.append(differentiable_step(param, grad, options, state, entry, names))
+            self.eager.append(differentiable_step(param, grad, options, state, entry, state.keys))
             return
         put_back = None
         touched, is_copy = None, grad is not given
@@ -180,7 +179,7 @@ class Layout:
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
         for _, _, _, state, entry, _ in self.stepped:
             named = {**state.slots, **state.scalars}
-            keys = {state.keys[name]: tensor for name, tensor in named.items()}
+            keys = {state.keys[name]: tensor for name, tensor in named.items() if name in state.keys}
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]

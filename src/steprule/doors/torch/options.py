@@ -100,7 +100,8 @@ def _value(name: str, group: Mapping[str, Any], naming: Naming) -> Any:
     key, index = naming.place(name)
     if key not in group:
         return _MISSING
-    return group[key] if index is None else group[key][index]
+    value = group[key] if index is None else group[key][index]
+    return -value if name in naming.negated and isinstance(value, (int, float, Tensor)) else value
 
 
 def _in_words(name: str, value: Any, group: Mapping[str, Any], naming: Naming) -> str:

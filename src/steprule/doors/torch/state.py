@@ -66,6 +66,7 @@ def check_entry(
         slot: numbers.take(key, torch.float64, options.values.start_of(slot)) for slot, key in form.scalars.items()
     }
     keys = {**keys, **form.scalars}
+    planes = form.with_idle(planes, param) if form.idle else planes
     if not form.is_counted:
         return Slots(planes, scalars, None, int(has_all), form.storage, keys), fresh
     # What was not counted before has been stepped if its slots are there.
@@ -107,6 +108,7 @@ def _kept(
     if form.is_counted and step is None:
         return None
     t = int(bool(form.slots)) if step is None else _steps(step, form.what)
+    planes = form.with_idle(planes, param) if form.idle else planes
     return Slots(planes, numbers, step, t, form.storage, form.all_keys)
 
 

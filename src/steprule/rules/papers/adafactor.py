@@ -36,10 +36,10 @@ def adafactor(
     ``clamp`` has torch.optim.Adafactor's use of ``eps1``: no part of the squares, but the least root of
     the second moment, and the least mean of r of a matrix.
     """
-    decay = 1 - t**-decay_rate if beta2 is None else beta2 * (1 - beta2 ** (t - 1)) / (1 - beta2**t)
+    new = t**-decay_rate if beta2 is None else (1 - beta2) / (1 - beta2**t)
     square = g**2 if clamp else g**2 + eps1
-    r = decay * r + (1 - decay) * mean(square, over="row")
-    c = decay * c + (1 - decay) * mean(square, over="column")
+    r = (1 - new) * r + new * mean(square, over="row")
+    c = (1 - new) * c + new * mean(square, over="column")
     average = mean(r, over="column")
     share = where(ndim(g) > 1, r / maximum(average, eps1), 1.0) if clamp else r / average
     root = sqrt(share) * sqrt(c)  # the product of r and c could be too small for float32
