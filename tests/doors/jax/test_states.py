@@ -18,13 +18,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import steprule.jax as ours
 from steprule import coding, formats
 from steprule.backends import jax_math
+from steprule.doors.jax.alias import NAMES
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.formats import SLOT_FORMATS
 
 pytestmark = pytest.mark.apart
 
 TYPES = ("float16", "bfloat16", "float32", "float64")
-ALIASES = [name for name in sorted(set(dir(ours)) & set(dir(optax))) if name != "GradientTransformation"]
+ALIASES = sorted(name for name in NAMES if hasattr(optax, name))
 OF_THE_PARAMETER = ("rprop",)
 """Whose updates in optax have the parameter's type alone."""
 
@@ -56,7 +57,8 @@ def assert_equal(a: Any, b: Any) -> None:
 # Types of updates.
 
 
-@pytest.mark.parametrize("name", ALIASES)
+# optax's NovoGrad fails where gradients and parameters have different types.
+@pytest.mark.parametrize("name", [name for name in ALIASES if name != "novograd"])
 def test_updates_have_the_type_of_optax_s(name: str) -> None:
     options: dict[str, Any] = {"momentum": 0.9} if name == "momentum" else {}
     with jax.enable_x64(True):
