@@ -159,11 +159,25 @@ def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, a: PerRow, c: PerColumn, *
     return theta - lr * u / (1.0 + rms(u)) + c, r, r * size_of_all, a, c
 
 
+@rule
+def chosen(
+    theta: Any, g: Any, r: PerRow, c: PerColumn, *, t: int, lr: float = 0.1, whole: bool = True, both: bool = True
+) -> Any:
+    """What is chosen for all there is, by an option or by the step: it is summed as what it was chosen from."""
+    r = 0.5 * r + mean(g * g, over="row")
+    c = 0.5 * c + mean(g * g, over="column")
+    of_all = mean(r, over="column")
+    rows = total(where(whole, of_all, r), over="column") + total(where(t == 1, of_all, r))
+    columns = total(where(whole, of_all, c), over="row") + total(where(t == 1, c, of_all))
+    elements = mean(where(both, r, c)) + mean(where(both, r, g)) + total(where(t == 1, c, r))
+    return theta - lr * (rows + columns + elements), r, c
+
+
 RULES = {
     own.name: own
     for own in (
         *(factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes),
-        *(shared, of_vectors, fading),
+        *(chosen, shared, of_vectors, fading),
     )
 }
 ALONE = [name for name in RULES if name != "mixed"]

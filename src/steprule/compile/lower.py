@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steprule.language.functions import DERIVED, everywhere, sqrt
+from steprule.language.functions import DERIVED, everywhere, sqrt, where
 from steprule.language.matrices import Along
 from steprule.language.node import VECTOR, Node, constant, is_number, symbol
 from steprule.language.sums import (
@@ -133,8 +133,11 @@ class Lowering:
         return symbol(name, over)
 
     def _of_its_stage(self, decided: Node, node: Node) -> Node:
-        """Return what a choice comes to as a number of every element, row or column, where it is one of these."""
-        if decided.kind != "float" or decided.stage != "host" or is_number(node):
+        """Return what a choice comes to as what the choice is: a number of every element, row or column."""
+        if decided.kind != "float" or decided.stage == node.stage or is_number(node):
             return decided
         like = next((below for below in postorder([node]) if below is not node and below.stage == node.stage), None)
-        return decided if like is None else self(everywhere(decided, self._lowered[like]))
+        if like is not None:
+            return self(everywhere(decided, self._lowered[like]))
+        _, row, column = (self._lowered[arg] for arg in node.args)  # which are numbers of elements only together
+        return self(where(row == column, decided, decided))

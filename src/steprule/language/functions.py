@@ -77,8 +77,10 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     # Python's ~ makes integers of booleans, -1 and -2, both of which it takes for true; the last bit is right.
     if isinstance(condition, int):
         chosen, other = (a, b) if condition & 1 else (b, a)
-        # Chosen instead of elements, a number is one of elements, too: what follows is rounded as they are.
-        return namespace(other).full_like(other, chosen) if _is_number(chosen) and not _is_number(other) else chosen
+        # Chosen instead of elements, a number is one of elements, too: what follows is rounded and summed as they are.
+        if _is_number(other):
+            return chosen
+        return namespace(other).full_like(other, chosen) if _is_number(chosen) else _shaped(chosen, other)
     if "bool" not in str(getattr(condition, "dtype", "bool")):
         condition = (condition & 1) != 0
     module, elements = namespace(condition, a, b), _elements.get()
@@ -90,6 +92,14 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     if hasattr(a, "masked_fill") and _is_number(b):
         return a.masked_fill(~condition, b)
     return module.where(condition, a, b)
+
+
+def _shaped(chosen: Any, other: Any) -> Any:
+    """Return a number of a matrix, or of its rows, as one of what has the shape of both."""
+    if chosen.shape == other.shape:
+        return chosen
+    module = namespace(chosen)
+    return module.broadcast_to(chosen, module.broadcast_shapes(chosen.shape, other.shape))
 
 
 def _like(elements: Any, condition: Any, number: float, module: Any) -> Any:
