@@ -90,14 +90,25 @@ NAMES: dict[str, Names] = {
     "signum": Names({}, {"m": "ema"}),
     "lars": Names({"b": "momentum_buffer"}),
     "mars": Names({"v": "exp_avg_sq", "g_prev": "last_grad"}),
-    "novograd": Names({}, {"v": "nu"}),
-    "prodigy": Names({}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}),
-    "dadapt_adam": Names({}, _ESTIMATE, options={"optax": _AS_OPTAX}),
+    "novograd": Names({"v": "exp_avg_sq"}, {"v": "nu"}),
+    "prodigy": Names(
+        {"v": "exp_avg_sq", "theta0": "p0"}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}
+    ),
+    "dadapt_adam": Names({"v": "exp_avg_sq"}, _ESTIMATE, options={"optax": _AS_OPTAX}),
     "adafactor": Names(
         {"r": "row_var", "c": "col_var", "m": "exp_avg"},
         options={"torch": {"clamp": True}},
         few_axes={"c": "variance"},
         idle=("r",),
+    ),
+    "came": Names(
+        {
+            "m": "exp_avg",
+            "r": "exp_avg_sq_row",
+            "c": "exp_avg_sq_col",
+            "r_s": "exp_avg_res_row",
+            "c_s": "exp_avg_res_col",
+        }
     ),
 }
 """By rule of the catalogue. Of rules that are not here all libraries have the slots that have a role."""
