@@ -318,7 +318,7 @@ class CAME(Base):
     distances, the paper's S. A vector has the second moment of each element, which is c, and steps by
     m, as in the authors' code. Their weight decay is decoupled.
 
-    State: ``step``, ``m``, ``r``, ``c``, ``r_s``, ``c_s``.
+    State: ``step``, ``exp_avg``, ``exp_avg_sq_row``, ``exp_avg_sq_col``, ``exp_avg_res_row``, ``exp_avg_res_col``.
 
     Source: Luo et al. 2023, Algorithm 2, arXiv:2307.02047.
 
@@ -369,7 +369,7 @@ class DAdaptAdam(Base):
     Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
     dadapt_adamw has the last two always. After a gradient that is not finite d stays.
 
-    State: ``step``, ``exp_avg``, ``v``, ``s``, ``r``, ``d``.
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``s``, ``r``, ``d``.
 
     Source: Defazio & Mishchenko 2023, Adam with D-Adaptation, arXiv:2301.07733.
 
@@ -727,7 +727,7 @@ class NovoGrad(Base):
     an average (the authors' code has the option). ``eps_root`` is added under the root in addition
     to ``eps`` (optax).
 
-    State: ``step``, ``exp_avg``, ``v``.
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``.
 
     Source: Ginsburg et al. 2019, Algorithm 1, arXiv:1905.11286.
 
@@ -779,7 +779,7 @@ class Prodigy(Base):
     ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before the step, as
     in the paper; in the authors' code by the new one. After a gradient that is not finite d stays.
 
-    State: ``step``, ``exp_avg``, ``v``, ``s``, ``theta0``, ``r``, ``d``, ``d_max``.
+    State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``s``, ``p0``, ``r``, ``d``, ``d_max``.
 
     Source: Mishchenko & Defazio 2023, Algorithm 4, arXiv:2306.06101.
 
