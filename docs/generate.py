@@ -36,7 +36,7 @@ Generated from the rules by `docs/generate.py`; do not edit. Formulas are for th
 the traced rule itself; `steprule emit RULE --target latex --set OPTION=VALUE` shows another variant. An index t - 1
 marks a value stored by the previous step, $\\eta$ is `lr`, and slots start at zero unless the entry says otherwise.
 Sizes count a float32 parameter with its slots; those in 4 bits, a bfloat16 parameter with 8 extra bits (`split24`)
-and 4-bit slots ([formats](formats.md)).
+and 4-bit slots ([formats](formats.md)). Slots that are numbers, of a row, a column or a tensor, are not counted.
 """
 
 _RULES_OF_RULES = """# Combinators
@@ -111,6 +111,7 @@ A slot's annotation says what it is; its name has no meaning. An annotation that
 | `NonNegative` | any other slot that is never negative: a sum of squares, a maximum |
 | `Scalar` | one number for all tensors of a group, in float64: of hyperparameters, `t`, sums over all tensors |
 | `PerTensor` | one number of each tensor, in float64: also of sums over the tensor |
+| `PerRow`, `PerColumn` | a number for each row or column of the tensor, in float32 (float64 for float64 parameters) |
 
 A [`Monitor`](monitor.md) needs the `FirstMoment` for `idle_share`, the `SecondMoment` for `update_rms`, and both for
 `signal_to_noise`; `update_clip` ([guards](guards.md)) needs a `SecondMoment`. [8-bit codes](formats.md) of
@@ -153,7 +154,8 @@ A rule is a function of its arguments. Python runs it on symbols when it is defi
   `& | ~` on conditions;
 - steprule's `total`, `mean`, `norm`, `rms` and `size`: numbers of the tensor, or with `over="all"` of all tensors, with
   `over="row"` or `"column"` of each row or column; and `ndim`, the number of axes of the tensor;
-- on hyperparameters, `t`, sums and the slots that are numbers also `%`, `//`, `**` and the functions of `math`;
+- on hyperparameters, `t`, sums over a tensor or all tensors, and the slots that are one number also `%`, `//`, `**`
+  and the functions of `math`;
 - your own functions that use only these, and your own constants. Anything else that it reads (a global, a setting, a
   file, the environment) is read when the rule is defined, and keeps that value.
 

@@ -88,6 +88,22 @@ def test_the_table_names_slots_that_exist_and_roles_do_not_name() -> None:
             assert set(options) <= set(own.hyperparameters)
 
 
+def test_states_have_the_names_of_the_authors_code() -> None:
+    def keys(name: str) -> set[str]:
+        optimizer: Any = getattr(door, name)(tensors())
+        train(optimizer, 0, 1)
+        return set(optimizer.state_dict()["state"][0]) - {"step"}
+
+    assert keys("CAME") == {
+        "exp_avg",
+        *(f"exp_avg_{kind}_{along}" for kind in ("sq", "res") for along in ("row", "col")),
+    }
+    assert keys("Prodigy") >= {"exp_avg", "exp_avg_sq", "s", "p0"}
+    assert keys("DAdaptAdam") >= {"exp_avg", "exp_avg_sq", "s"}
+    assert keys("NovoGrad") == {"exp_avg", "exp_avg_sq"}
+    assert keys("Lamb") == {"exp_avg", "exp_avg_sq"}
+
+
 @pytest.mark.parametrize(("name", "options"), DENSE_RICH, ids=case_id)
 def test_torch_to_arrays_and_back(name: str, options: dict[str, Any]) -> None:
     torchs = reference(name, tensors(), **options)

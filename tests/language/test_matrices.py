@@ -210,7 +210,11 @@ def test_a_rule_sees_matrices_where_it_asks_for_rows_or_columns() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (lambda theta, g: theta - mean(mean(g, over="row"), over="row"), "is one of each row already"),
+        (
+            lambda theta, g: theta - mean(mean(g, over="row"), over="row"),
+            r"mean\(g, over='row'\) is one of each row already",
+        ),
+        (lambda theta, g: theta - g / norm(g, axis=0), 'no other argument than over=: "tensor" .*, "row"'),  # type: ignore[call-arg]
         (lambda theta, g: theta - mean(mean(mean(g, over="row"), over="column")), "one of each matrix already"),
         (lambda theta, g: theta - total(mean(g, over="row"), over="all"), "one of each row; sum it over the tensor"),
         (lambda theta, g: theta - mean(g > 0, over="row"), "is a condition"),

@@ -366,7 +366,7 @@ def _mistakes() -> dict[str, tuple[Callable[[], Any], str]]:
         "scalar option": (define(scalar_option), "which is for slots"),
         "round": (define(rounded), "float, round, range"),
         "index": (define(indexed), "cannot be indexed"),
-        "loop": (define(looped), "no items to loop over"),
+        "loop": (define(looped), r"no items to loop over .*The sum over the whole tensor is total\(x\)"),
         "and": (define(numbers_and), "combine conditions"),
         "modulo": (define(modulo), "only on hyperparameters and t"),
         "caret": (define(caret), "a power is written x"),

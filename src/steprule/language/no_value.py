@@ -32,7 +32,10 @@ class NoValue:
     __int__ = __index__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
 
     def __iter__(self) -> NoReturn:
-        raise RuleError("a rule is for one element: a symbol has no items to loop over or unpack")
+        raise RuleError(
+            "a rule is for one element: a symbol has no items to loop over or unpack, as sum, max and min do of one "
+            "argument. The sum over the whole tensor is total(x); of two values the larger is maximum(a, b)"
+        )
 
     def __getitem__(self, index: object) -> NoReturn:
         raise RuleError("a rule is for one element: a symbol cannot be indexed")

@@ -69,7 +69,8 @@ class Node(NoValue):
             return self.name
         if self.op == "const":
             return repr(self.value)
-        return f"{self.op}({', '.join(arg._text(depth - 1) for arg in self.args) if depth else '...'})"
+        over = f", over={self.name!r}" if self.name not in ("", "tensor") else ""
+        return f"{self.op}({', '.join(arg._text(depth - 1) for arg in self.args) if depth else '...'}{over})"
 
     # Arithmetic.
     def __add__(self, other: Operand) -> Node:

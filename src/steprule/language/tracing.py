@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import linecache
 import math
+import re
 import sys
 import traceback
 import types
@@ -94,7 +95,7 @@ def trace(function: Callable[..., Any], title: str, elements: list[Node], hosts:
         hint = _where_from(getattr(error, "name", None) or "", function.__code__.co_varnames)
         raise explain(function, title, f"{error}.{hint}", error) from None
     except Exception as error:
-        hint = _OF_SYMBOLS if "Node" in str(error) else ""
+        hint = _OF_SYMBOLS if "Node" in str(error) else _OF_SUMS if _AXES.search(str(error)) else ""
         raise explain(function, title, f"{type(error).__name__}: {error}{hint}", error) from None
     return as_tuple(result)
 
@@ -105,8 +106,12 @@ _OF_SYMBOLS = (
     "or digits. Write the formula of one element with Python's operators, abs, and steprule's sqrt, maximum, minimum, "
     "where and sign"
 )
-
-
+# The arguments of NumPy's and torch's sums of the same names.
+_AXES = re.compile(r"\b(total|mean|norm|rms|size|ndim)\(\) got an unexpected keyword argument")
+_OF_SUMS = (
+    '. Sums have no other argument than over=: "tensor" (when left out), "row" (one number a row), "column" or "all" '
+    "(tensors of the optimizer)"
+)
 _WORDS = ("sqrt", "maximum", "minimum", "where", "sign")
 
 
