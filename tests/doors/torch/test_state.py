@@ -14,6 +14,7 @@ from torch import Tensor
 
 import steprule as sr
 import steprule.torch as door
+from steprule.doors.foreign.names import slot_names
 from steprule.errors import StateError, StructureError
 from tests.doors.torch.cases import (
     ALL,
@@ -108,7 +109,8 @@ def test_slots_of_half_precision_parameters_are_float32(name: str, options: dict
     optimizer = ours(name, problem.trained(), **options)
     random_gradients(problem.trained(), 0, name)
     optimizer.step()
-    numbers = OWN[name].numbers if name in OWN else ()
+    names = slot_names(OWN[name], "torch") if name in OWN else {}
+    numbers = [names.get(slot, slot) for slot in OWN[name].numbers] if name in OWN else []
     for p in problem.trained():
         assert p.dtype == dtype
         slots = {key: value for key, value in optimizer.state[p].items() if key not in (*SCALARS, *numbers, "step")}
