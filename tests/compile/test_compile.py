@@ -190,7 +190,7 @@ def test_the_emitted_numpy_text_runs_by_itself(name: str) -> None:
     values = {**rule.resolve({}), "t": 3, **dict.fromkeys(rule.numbers, 0.5)}
     values |= {argument: 0.5 for argument in recipe.prelude.arguments if argument not in values}
     row = names["prelude"](*[values[argument] for argument in recipe.prelude.arguments])
-    sums = [{"sums": np.zeros((1, len(recipe.sums)))} if recipe.sums else {} for _ in range(2)]
+    sums: list[dict[str, Any]] = [{"sums": np.zeros((1, len(recipe.sums)))} if recipe.sums else {} for _ in range(2)]
     names["kernel"](*planes, row, **sums[0])
     numpy.load(recipe)(*expected, np.array(row, float), **sums[1])
     for mine, theirs in zip([*planes, *sums[0].values()], [*expected, *sums[1].values()], strict=True):
