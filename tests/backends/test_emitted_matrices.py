@@ -20,7 +20,7 @@ from steprule.compile import BLOCK, Vectors
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.language.matrices import ROWS
-from steprule.rules import Rule, load
+from steprule.rules import CATALOGUE, Rule, load
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
@@ -28,7 +28,7 @@ from tests import ROOT
 from tests.backends.emitted import STEPS, Case, in_bfloat16, record
 from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
 from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
-from tests.cases import variants
+from tests.cases import CASES, sees, variants
 from tests.launch.row_rules import ALONE, RULES
 
 pytestmark = pytest.mark.apart
@@ -81,8 +81,13 @@ _OF_ALL = [
     for odd, kind in ((False, "float32"), (True, "float64"))
     for shape in ((300, 20), (4, 33, 5), (70,), (), (3, 0))
 ]
+_OF_ALL += [
+    Case(CATALOGUE[name], tuple(options.items()), Storage(FORMATS[("float32", "float64")[number % 2]]), (203,))
+    for number, (name, options) in enumerate(own for own in CASES if sees(CATALOGUE[own[0]]) == "all")
+    if number % 3 == 0
+]
 ALL = {_id(case): case for case in _OF_ALL}
-"""Of a rule with sums over all, beside every other word."""
+"""Of a rule with sums over all beside every other word, and of the catalogue's."""
 
 
 @pytest.fixture(scope="module")
