@@ -94,7 +94,7 @@ NAMES: dict[str, Names] = {
     "prodigy": Names(
         {"v": "exp_avg_sq", "theta0": "p0"}, {**_ESTIMATE, "theta0": "params0"}, options={"optax": _AS_OPTAX}
     ),
-    "dadapt_adam": Names({"m": "exp_avg", "v": "exp_avg_sq"}, _ESTIMATE, options={"optax": _AS_OPTAX}),
+    "dadapt_adam": Names({"v": "exp_avg_sq"}, _ESTIMATE, options={"optax": _AS_OPTAX}),
     "came": Names(
         {
             "m": "exp_avg",

@@ -24,6 +24,7 @@ OPTIONS: dict[str, dict[str, list[Any]]] = {
     "Rprop": {"etas": [(0.5, 1.2), (0.4, 1.3)], "step_sizes": [(1e-6, 50), (1e-3, 0.5)]},
     "ASGD": {"lambd": [1e-4, 0.01], "alpha": [0.75, 0.6], "t0": [1e6, 4], "weight_decay": [0, 0.05]},
     "SparseAdam": {},
+    "Adafactor": {"beta2_decay": [-0.8, -0.6], "d": [1.0, 1.5], "weight_decay": [0, 0.05], "eps": [(1e-6, 1e-3)]},
 }
 """What the options of a class are drawn from, beside those that all have."""
 BETAS = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam")
@@ -37,7 +38,7 @@ class Case:
         r = random.Random(seed)
         self.name = list(OPTIONS)[seed % len(OPTIONS)]
         self.dtype = r.choice([torch.float32] * 3 + [torch.float64] * 2 + [*HALF])
-        if self.name == "SparseAdam":
+        if self.name in ("SparseAdam", "Adafactor"):  # torch's Adafactor sums 16 bits in 16 bits
             self.dtype = r.choice([torch.float32, torch.float64])
         self.default = r.choice([torch.float32, self.dtype if self.dtype not in HALF else torch.float32])
         self.options = self.drawn_options(r)
@@ -57,7 +58,8 @@ class Case:
         if self.name in BETAS:
             options["betas"] = r.choice([(0.9, 0.999), (0.8, 0.95)])
         if self.dtype in HALF and self.name not in ("SGD", "Rprop", "ASGD"):
-            options["eps"] = 1e-3  # torch's of a 16-bit state is zero otherwise, and 0 / 0 is NaN
+            # torch's of a 16-bit state is zero otherwise, and 0 / 0 is NaN
+            options["eps"] = 1e-3
         options["maximize"] = r.random() < 0.3
         options["lr"] = r.choice([0.03, 0.1] if self.dtype in HALF else [1e-3, 0.01, 0.03])
         return options
@@ -73,7 +75,9 @@ class Case:
     def parameter(self, r: random.Random) -> Tensor:
         """Return a parameter of a random shape and layout."""
         # Of a tensor of one element, and a stride that is not 1, torch loses what it adds as a sparse one.
-        shape = r.choice([s for s in SHAPES if math.prod(s) > 1] if self.name == "SparseAdam" else SHAPES)
+        # Of one without elements torch's Adafactor takes a mean.
+        least = {"SparseAdam": 2, "Adafactor": 1}.get(self.name, 0)
+        shape = r.choice([s for s in SHAPES if math.prod(s) >= least])
         return nn.Parameter(laid(r, numbers(r, shape, self.dtype)))
 
     def __repr__(self) -> str:

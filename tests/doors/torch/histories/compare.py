@@ -18,7 +18,18 @@ DEFAULT_TYPED = {"NAdam": ("mu_product",), "ASGD": ("eta", "mu")}
 SCALARS = ("step", "mu_product", "eta", "mu")
 NOTES = ("origin", "ema", "label")
 """What wrappers keep in a state."""
-POSITIVE = (*SCALARS, "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "acc_delta")
+POSITIVE = (
+    *SCALARS,
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "square_avg",
+    "sum",
+    "exp_inf",
+    "acc_delta",
+    "row_var",
+    "col_var",
+    "variance",
+)
 """States that come about without subtraction: no term is larger than the sum."""
 
 
@@ -60,6 +71,12 @@ DIFFERENCES = [
     Documented("`Rprop` where a gradient is NaN", how="gradient_not_finite: not for Rprop"),
     Documented(
         "a sparse gradient of a strided tensor of one element", how="Case, gradients_of_the_other_kind: larger ones"
+    ),
+    Documented("`Adafactor` of 16-bit parameters", how="Case: float32 and float64"),
+    Documented("`Adafactor` of a vector where a gradient is not finite", how="gradient_not_finite: not for Adafactor"),
+    Documented("`Adafactor` of a parameter without elements", how="Case: some elements"),
+    Documented(
+        "`Adafactor(eps=(None, ...))` of a group with parameters of several types", how="Case: a number is given"
     ),
     Documented("`SGD` with momentum and sparse gradients", how="gradients_of_the_other_kind: without momentum"),
 ]

@@ -61,7 +61,7 @@ def state_replaced(side: Side, r: random.Random, other: Side) -> Any:
     for p in one(r, started(side)):
         entry = side.optimizer.state[p]
         for key in one(r, slots_of(entry)):
-            value = numbers(r, p.shape, p.dtype)
+            value = numbers(r, shape_of(p, key), p.dtype)
             entry[key] = (value.abs() if key in POSITIVE else value).to(entry[key].dtype)
 
 
@@ -123,16 +123,23 @@ def load(side: Side, state: dict[str, Any]) -> None:
     at = dict(zip((k for group in state["param_groups"] for k in group["params"]), side.params, strict=False))
     entries = [(at[k], entry) for k, entry in state["state"].items() if k in at]
     slots = [
-        (p, v)
+        (shape_of(p, k), p, v)
         for p, entry in entries
         for k, v in entry.items()
         if k not in (*SCALARS, *NOTES) and isinstance(v, Tensor)
     ]
-    fits = all(v.shape == p.shape and torch.promote_types(v.dtype, state_type(p)) == state_type(p) for p, v in slots)
+    fits = all(v.shape == s and torch.promote_types(v.dtype, state_type(p)) == state_type(p) for s, p, v in slots)
     if not fits and not side.is_ours:
         raise ValueError("a state that does not fit")
     side.call(side.optimizer.load_state_dict, state)
     side.loaded.append((state, frozen(state)))
+
+
+def shape_of(p: Tensor, key: str) -> tuple[int, ...]:
+    """Return the shape of a state of a parameter: its own, but for factors of Adafactor's second moment."""
+    if key == "row_var":
+        return (*p.shape[:-1], 1)
+    return (*p.shape[:-2], 1, *p.shape[-1:]) if key == "col_var" else tuple(p.shape)
 
 
 def state_type(p: Tensor) -> torch.dtype:

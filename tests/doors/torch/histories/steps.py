@@ -195,7 +195,7 @@ def gradients_of_another_type(side: Side, r: random.Random, other: Side) -> Any:
 def gradient_not_finite(side: Side, r: random.Random, other: Side) -> Any:
     """What becomes infinite or NaN is so on both sides; then all is begun anew."""
     number = r.choice([torch.inf, -torch.inf, torch.nan])
-    if side.case.name in ("RMSprop", "Rprop", "SparseAdam"):  # see docs/torch.md
+    if side.case.name in ("RMSprop", "Rprop", "SparseAdam", "Adafactor"):  # see docs/torch.md
         return None
     for p in one(r, [p for p in with_gradient(side) if p.numel()]):
         p.grad = grad_of(p).clone(memory_format=torch.contiguous_format)

@@ -31,7 +31,8 @@ def state_of_another_shape(side: Side, r: random.Random, other: Side) -> Any:
     """The old states do not fit: nothing is stepped before they are gone."""
     for p in one(r, [p for p in started(side) if p.numel() > 1]):
         p.grad = None
-        p.data = numbers(r, (p.numel() + 1,), p.dtype)
+        # As many axes as before: with others Adafactor has states of other names.
+        p.data = numbers(r, (p.numel() + 1,) if p.dim() < 2 else (*p.shape[:-1], p.shape[-1] + 1), p.dtype)
         p.grad = gradient(side, r, p)
         try:
             return side.step()
