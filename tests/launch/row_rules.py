@@ -159,11 +159,18 @@ def crossed(theta: Any, g: Any, r: PerRow, s: PerRow, a: PerRow, c: PerColumn, *
     return theta - lr * u / (1.0 + rms(u)) + c, r, r * size_of_all, a, c
 
 
+@rule
+def kept_on(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
+    """A slot that elements take in a pass before the step alone."""
+    r = 0.5 * r + mean(g * g, over="row")
+    return theta - lr * g * mean(g * r, over="column"), r
+
+
 RULES = {
     own.name: own
     for own in (
         *(factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes),
-        *(shared, of_vectors, fading),
+        *(shared, of_vectors, fading, kept_on),
     )
 }
 ALONE = [name for name in RULES if name != "mixed"]

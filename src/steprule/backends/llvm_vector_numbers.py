@@ -60,7 +60,7 @@ class Numbers:
             for results in (before.row_sums, before.column_sums)
             for number, result in enumerate(results)
         }
-        self._dtypes = {plane.name: plane.dtype for plane in plan.planes}
+        self._dtypes = {plane.name: plane.dtype for own in (*plan.before, plan) for plane in own.planes}
         self.levels = [0] * len(own.inputs)
         """Of each value, how many sums lie before it, of numbers of rows or columns."""
         for instruction in own.body:
