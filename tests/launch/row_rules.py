@@ -173,11 +173,26 @@ def chosen(
     return theta - lr * (rows + columns + elements), r, c
 
 
+@rule
+def kept_on(theta: Any, g: Any, r: PerRow, *, lr: float = 0.1) -> Any:
+    """A slot that elements take in a pass before the step alone."""
+    r = 0.5 * r + mean(g * g, over="row")
+    return theta - lr * g * mean(g * r, over="column"), r
+
+
+@rule
+def outer(theta: Any, g: Any, r: PerRow, c: PerColumn, *, lr: float = 0.1) -> Any:
+    """Sums of elements that are computed of numbers of rows and columns alone."""
+    off = r - c
+    r = 0.5 * r + mean(g, over="row") + rms(off, over="row") / (1.0 + norm(off))
+    return theta - lr * (g + off), r, 0.5 * c + total(off, over="column")
+
+
 RULES = {
     own.name: own
     for own in (
         *(factored, factored_last, by_neuron, centred, confident, mixed, spread_out, in_pairs, crossed, by_axes),
-        *(chosen, shared, of_vectors, fading),
+        *(chosen, shared, of_vectors, fading, kept_on, outer),
     )
 }
 ALONE = [name for name in RULES if name != "mixed"]

@@ -208,7 +208,8 @@ def _turns(kind: str, code: Code, results: list[str]) -> list[str]:
     )
     loads = [*places.splitlines(), *code.loading(masked=True)]
     rest = [*code.operations(), *results]
-    wide = sum(part.planes[index].per == "element" for index in code.loads)
+    # A sum of what rows and columns have alone loads no element.
+    wide = max(1, sum(part.planes[index].per == "element" for index in code.loads))
     count = 1 if part.stores else max(1, _IN_FLIGHT[kind] // (wide * (HEIGHT if kind == "rows" else 1)))
     if count == 1:
         return [*loads, *rest]

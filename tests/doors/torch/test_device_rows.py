@@ -49,8 +49,8 @@ FEW: list[Spec] = [((5, 3), FLOAT), ((2, 3, 2), BRAIN), ((7,), DOUBLE)]
 HOST: dict[str, Any] = {"nonfinite": "raise"}
 """With it, this machine decides."""
 PAPERS = {rule.name: rule for rule in (adafactor, came, adam_mini)}
-QUICK = ("factored_last", "mixed", "in_pairs")
-"""Both views, and all words."""
+QUICK = ("factored_last", "mixed", "in_pairs", "outer")
+"""Both views, all words, and sums that read no element."""
 
 
 @pytest.fixture(autouse=True)
