@@ -124,7 +124,9 @@ class Formats:
         if not isinstance(states, Mapping):
             _check("states", states, STATES, where)
             if states != "float32" and not slots:
-                raise HyperparameterError(f"states={states!r} has no effect: the rule keeps no slots{where}; remove it")
+                raise HyperparameterError(
+                    f"states={states!r} has no effect: the rule keeps no slots of elements{where}; remove it"
+                )
         _check("weights", weights, WEIGHT_FORMATS, where)
         if isinstance(min_elements, bool) or not isinstance(min_elements, int) or min_elements < 0:
             raise HyperparameterError(f"min_elements must be an integer of at least 0, got {min_elements!r}{where}")
