@@ -74,6 +74,7 @@ DIFFERENCES = [
     ),
     Documented("`Adafactor` of 16-bit parameters", how="Case: float32 and float64"),
     Documented("`Adafactor` of a vector where a gradient is not finite", how="gradient_not_finite: not for Adafactor"),
+    Documented("`Adafactor` of parameters that share memory", how="parameters_share_memory: not for Adafactor"),
     Documented("`Adafactor` of a parameter without elements", how="Case: some elements"),
     Documented(
         "`Adafactor(eps=(None, ...))` of a group with parameters of several types", how="Case: a number is given"
