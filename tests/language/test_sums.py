@@ -675,3 +675,11 @@ def test_slots_that_are_numbers_depend_on_numbers() -> None:
     ]:
         with pytest.raises(RuleError, match=message):
             rule(body(value))
+
+
+@pytest.mark.parametrize("over", ["tensor", "row"])
+@pytest.mark.parametrize("word", [total, mean, norm, rms])
+def test_complex_numbers_are_refused(word: Any, over: Any) -> None:
+    """NumPy would drop their imaginary parts."""
+    with pytest.raises(RuleError, match=r"real numbers, got complex64; sum its parts: x\.view\('float32'\)"):
+        word(np.ones((2, 3), np.complex64), over=over)

@@ -85,7 +85,7 @@ def total(x: Any, over: Over = "tensor") -> Any:
             or each ``"column"``.
 
     Raises:
-        RuleError: for what is no number of every element, row or column.
+        RuleError: for what is no number of every element, row or column, or is complex.
     """
     if isinstance(x, Node):
         return _summed("total", x, over)
@@ -93,7 +93,7 @@ def total(x: Any, over: Over = "tensor") -> Any:
     if over in ("row", "column"):
         return _along("total", x, over)
     if isinstance(x, (np.ndarray, np.generic)):
-        return rounded_once(_partial(np.asarray(x)))
+        return rounded_once(_partial(_real(x)))
     return float(x) if isinstance(x, (bool, int, float)) else namespace(x).sum(x)
 
 
@@ -182,7 +182,18 @@ def _stage_of(op: str, x: Node, over: Over) -> Stage:
     return over if x.stage == "element" else "matrix"
 
 
+def _real(x: NDArray[Any] | np.generic) -> NDArray[Any]:
+    """Return an array of real numbers; NumPy would drop imaginary parts."""
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        parts = f"x.view({array.real.dtype.name!r})"
+        raise RuleError(f"sums are of real numbers, got {array.dtype}; sum its parts: {parts}")
+    return array
+
+
 def _along(word: str, x: Any, over: Over) -> Any:
+    if isinstance(x, (np.ndarray, np.generic)):
+        _real(x)
     return along(word, x, over, np if isinstance(x, (bool, int, float)) else namespace(x))  # type: ignore[arg-type]
 
 
@@ -195,7 +206,7 @@ def _check(over: object) -> None:
 
 def _squares(x: Any) -> Any:
     if isinstance(x, (np.ndarray, np.generic)):
-        x = np.asarray(x).astype(np.float64)  # as every target has it: their squares neither overflow nor vanish
+        x = _real(x).astype(np.float64)  # as every target has it: their squares neither overflow nor vanish
     with np.errstate(over="ignore", under="ignore"):
         return x * x
 
