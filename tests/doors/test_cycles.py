@@ -19,8 +19,8 @@ from torch.optim import lr_scheduler
 
 import steprule as sr
 import steprule.torch as door
-from steprule.errors import HyperparameterError
-from tests.doors.torch.cases import CLASSES, random_gradients
+from steprule.errors import HyperparameterError, StructureError
+from tests.doors.torch.cases import CLASSES, OWN, random_gradients
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,8 @@ def stepped(optimizer: sr.Optimizer, steps: int = 2) -> sr.Optimizer:
 NUMPY: dict[str, dict[str, Any]] = {
     **GUARDS,
     "update_clip": {"update_clip": True},
+    "sums over all": {"rule": "prodigy"},
+    "rows and columns": {"rule": "came"},
     "schedule": {"lr": lambda t: 0.1 / t},
     "referee": {"backend": "numpy"},
     "8bit": {"states": "8bit"},
@@ -159,6 +161,7 @@ LACKING = {
     "SGD": {"capturable"},
     "Adagrad": {"capturable"},
     "SparseAdam": {"states", "differentiable", "capturable"},
+    "Adafactor": {"differentiable", "capturable"},
 }
 
 
@@ -178,6 +181,14 @@ def test_torch(cls: str, kind: str) -> None:
         p = p.detach() if kind == "differentiable" else p
         return moved(getattr(door, cls)([p], **options))
 
+    if cls == "Adafactor" and "states" in options:
+        with pytest.raises(HyperparameterError, match="has no effect: no parameter has a slot that can be kept so"):
+            make()
+        return
+    if cls in OWN and "all" in OWN[cls].trace().sees and "differentiable" in options:
+        with pytest.raises(StructureError, match="sums over all tensors"):
+            make()
+        return
     assert_goes(make)
 
 

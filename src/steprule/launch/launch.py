@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -58,7 +57,7 @@ class Launch(Recipe[Pass]):
         super().__init__(rows, guards, before, after)
         self._is_sliced = any(row.touched is not None for row in rows)
         self._sizes = Sizes(rows, self._step.members)
-        self._finish: Callable[[], None] | None = None
+        self._waiting: tuple[Any, ...] | None = None
         self._table, self._is_one_call = self._step.table, self._step.table.is_one_call
         self._is_guarded = any(name for group in groups for name in group.values.guard)
         self._is_prepared = self._all_done = False
@@ -114,7 +113,7 @@ class Launch(Recipe[Pass]):
         """
         which: PassKind = "monitored" if is_read else "step"
         last = self._monitored_pass() if is_read else self._step
-        self._finish = None
+        self._waiting = None
         if self._plans[which].take_sums:
             evaluated = self._with_sums(last, which, factor)
         else:
@@ -144,8 +143,8 @@ class Launch(Recipe[Pass]):
             vectors.write()
 
     def _count(self) -> None:
-        if self._finish is not None:
-            self._finish()
+        if self._waiting is not None:
+            self._add_own_sums(*self._waiting)
         self._commit.write()
         self._all_done = True
 
@@ -177,7 +176,7 @@ class Launch(Recipe[Pass]):
     def _with_sums(self, last: Pass, kind: PassKind, factor: float) -> list[Evaluated]:
         """Write the scalars of a step that takes sums, or numbers kept of rows, and return what there is of each group.
 
-        Where slots wait for what the step itself sums, ``_finish`` is what gives their values.
+        Where slots wait for what the step itself sums, ``_add_own_sums`` will give their values.
         """
         plans = self._plans[kind]
         sizes = Sizes(self.rows, self._step.members) if self._is_sliced else self._sizes
@@ -199,7 +198,13 @@ class Launch(Recipe[Pass]):
         for vectors in last.vectors:
             vectors.compute(known, team)
         if plans.wait:
-            self._finish = functools.partial(self._add_own_sums, last, plans.last, totals, evaluated, rows)
+            self._waiting = (
+                last,
+                plans.last,
+                totals,
+                evaluated,
+                rows,
+            )  # no bound method: a cycle would keep all there is
         return evaluated
 
     def _fill(
