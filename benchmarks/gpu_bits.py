@@ -71,12 +71,15 @@ def checks() -> list[Check]:
     pairs += [(first[0], storage) for storage in every]
     pairs += [(rule, storage) for storage in few for rule in [*first, *others]]
     pairs += [(rule, storage) for storage in every for rule in [*first, *others]]
-    made = [_check(rule, storage) for rule, storage in pairs if _has_slots(rule) or "states" not in storage[1]]
+    made = [_check(rule, storage) for rule, storage in pairs if _can_be_kept(rule, storage[1].get("states", "float32"))]
     return list({check.name: check for check in [*made[:8], *guarded, *made[8:]]}.values())
 
 
-def _has_slots(rule: str) -> bool:
-    return any(slot not in CATALOGUE[rule].scalars for slot in CATALOGUE[rule].slots)
+def _can_be_kept(rule: str, states: str) -> bool:
+    """Whether a rule has slots of elements that devices keep so: groups beside rows and columns are refused there."""
+    own = CATALOGUE[rule]
+    kept = own.trace(own.variant(own.resolve({}))).slots.keys() - {*own.numbers, *own.vectors}
+    return states == "float32" or (bool(kept) and (states != "8bit" or own.view is None))
 
 
 def _check(rule: str, storage: Storage) -> Check:

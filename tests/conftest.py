@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 import steprule as sr
+from steprule.rules import CATALOGUE
 from tests.apart import Beside, Teller
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
@@ -45,6 +46,15 @@ def _threads_as_before() -> Iterator[None]:
 def threads(request: pytest.FixtureRequest) -> int:
     sr.set_num_threads(request.param)
     return int(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _kernels_go() -> Iterator[None]:
+    """Free the machine code of what one file has compiled: that of a whole sweep would fill the memory."""
+    yield
+    for rule in CATALOGUE.values():
+        if len(rule.made) > 200:
+            rule.made.clear()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

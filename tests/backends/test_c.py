@@ -112,7 +112,8 @@ def memory_of(recipe: Plan, shape: tuple[int, ...]) -> list[Array]:
     """Return the arrays that the function of all passes works in, as long as its head says, and more behind them."""
     head = " ".join(c.emit(recipe, "x").split())
     found = re.findall(r"(sums|vectors): memory for (.*?) numbers", head)
-    found += re.findall(r"(sums): (\d+) numbers? of each array", head)
+    if recipe.view is None:
+        found += re.findall(r"(sums): (\d+) numbers? of each array", head)
     names = ("rows", "columns") if recipe.view == "first" else ("matrices", "rows", "columns")
     sizes = dict(zip(names, sizes_of(recipe, shape), strict=True)) if recipe.view else {}
     kinds = {"sums": "float64", "vectors": recipe.compute}

@@ -271,9 +271,9 @@ def test_a_sweep_that_combines_in_its_loop_compiles_once(monkeypatch: pytest.Mon
     compiled: list[str] = []
     original = jit.MachineCode.__init__
 
-    def count(self: jit.MachineCode, text: str, name: str) -> None:
+    def count(self: jit.MachineCode, text: str, *names: Any) -> None:
         compiled.append(text)
-        original(self, text, name)
+        original(self, text, *names)
 
     monkeypatch.setattr(jit.MachineCode, "__init__", count)
     x = np.ones(3)

@@ -121,6 +121,7 @@ OTHERS = [
     (name, kind, TARGETS[(i + k) % 3])
     for i, name in enumerate(CATALOGUE)
     for k, kind in enumerate(kind for kind in KINDS if kind != "float32")
+    if kind != "8bit" or CATALOGUE[name].view is None  # groups beside rows and columns are refused
 ]
 
 

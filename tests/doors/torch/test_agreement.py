@@ -77,7 +77,7 @@ def test_every_class_is_in_the_matrix() -> None:
     assert {name for name, *_ in SETS} == set(TORCH_NAMES) == {name for name, _ in RICH}
     assert set(SLOTS) <= set(OWN) == {name for name, _ in EXTRA}
     assert {*TORCH_NAMES, *OWN, "Optimizer"} == set(CLASSES)
-    assert len(TORCH_NAMES) == 12
+    assert len(TORCH_NAMES) == 13
 
 
 @pytest.mark.parametrize("name", TORCH_NAMES)

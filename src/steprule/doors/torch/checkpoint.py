@@ -181,6 +181,11 @@ def _entry(own: ParameterState, param: Tensor, options: GroupOptions, naming: Na
     if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not naming.counts):
         return {}
     form = entry_of(param, options, naming, "a parameter")
+    if unknown := sorted(own.scalars.keys() - form.scalars.keys()):
+        known = ", ".join(form.scalars) or "none"
+        raise StateError(
+            f"the checkpoint keeps {unknown[0]!r}, a number that this rule has no slot for; it has: {known}"
+        )
     entry = {form.scalars[slot]: value for slot, value in own.scalars.items()} | form.written(form.bare(own))
     if not form.is_counted:
         return entry
