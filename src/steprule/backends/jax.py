@@ -204,7 +204,7 @@ def _loads(plan: Plan) -> list[int]:
 
 def vector_names(plan: Plan) -> list[str]:
     """Return the names of what the kernel finds of rows and columns, for the passes after it."""
-    names = [] if plan.stores else [plane.name for plane in plan.planes[len(plan.kept_planes) :]]
+    names = [] if plan.stores else [plane.name for plane in plan.scratch_planes]
     return [*(own.name for own in (*plan.row_sums, *plan.column_sums)), *names]
 
 

@@ -102,7 +102,7 @@ class _Function(Numbers):
             for number, (place, ref) in enumerate(self.own.slots):
                 yield self.at.slots + number, self.plan.planes[place], ref
             return
-        planes = self.plan.planes[len(self.plan.kept_planes) :]
+        planes = self.plan.scratch_planes
         for number in self.own.computed:
             yield self.at.hoisted + number, planes[number], self.own.hoisted[number]
 

@@ -19,7 +19,7 @@ def vectors_of(plan: Plan) -> dict[str, Along]:
     for one in passes(plan).values():
         found.update((own.name, "row") for own in one.row_sums)
         found.update((own.name, "column") for own in one.column_sums)
-        found.update((plane.name, _along(plane.per)) for plane in one.planes[len(one.kept_planes) :])
+        found.update((plane.name, _along(plane.per)) for plane in one.scratch_planes)
     return found
 
 

@@ -62,7 +62,7 @@ class VectorWriter(Writer):
 
     def _filled(self) -> list[str]:
         """Return the names of the arrays that this pass fills."""
-        plan, scratch = self._plan, self._plan.planes[len(self._plan.kept_planes) :]
+        plan, scratch = self._plan, self._plan.scratch_planes
         computed = [scratch[number].name for number in self._own.computed]
         return [*computed, *(own.name for own in (*plan.row_sums, *plan.column_sums))]
 

@@ -88,7 +88,7 @@ class Graph:
         for index, instruction in enumerate(own.body, len(own.inputs)):
             before = max((self.level(arg) for arg in instruction.args), default=0)
             self._levels.append(before + (index in self.words))
-        scratch = plan.planes[len(plan.kept_planes) :]
+        scratch = plan.scratch_planes
         self.new: list[tuple[Plane, Ref]] = [(scratch[number], own.hoisted[number]) for number in own.computed]
         self._first_slot = len(own.inputs) + len(self.new)
         self._first_sum = self._first_slot + len(own.slots)

@@ -202,6 +202,11 @@ class Plan:
         return self.planes[: len(self.planes) - self.scratch]
 
     @property
+    def scratch_planes(self) -> tuple[Plane, ...]:
+        """The planes that the launch makes, of numbers of rows and columns."""
+        return self.planes[len(self.planes) - self.scratch :]
+
+    @property
     def launches_before(self) -> int:
         """How many launches come before that of its elements: passes, and what they have of rows and columns."""
         plans = (*self.before, self)

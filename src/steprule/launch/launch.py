@@ -181,7 +181,8 @@ class Launch(Recipe[Pass]):
         plans = self._plans[kind]
         sizes = Sizes(self.rows, self._step.members) if self._is_sliced else self._sizes
         totals = Totals(self.groups, sizes, self._guards.share, counts=plans.ask_for_all)
-        known, team = Known(), self._team()
+        known: Known = {}
+        team = self._team()
         passes = self._sums[kind]
         for number, before in enumerate(plans.before):
             if number >= len(passes):  # of groups without rows
@@ -198,13 +199,8 @@ class Launch(Recipe[Pass]):
         for vectors in last.vectors:
             vectors.compute(known, team)
         if plans.wait:
-            self._waiting = (
-                last,
-                plans.last,
-                totals,
-                evaluated,
-                rows,
-            )  # no bound method: a cycle would keep all there is
+            # Not a bound method: a cycle would keep all there is.
+            self._waiting = last, plans.last, totals, evaluated, rows
         return evaluated
 
     def _fill(

@@ -95,14 +95,16 @@ class _Own:
         self._row, self._tiles = row, tiles_of(shape, plan.view)
         self.shape = batch, height, width = matrix_shape(shape, plan.view)
         self._lengths = {"row": batch * height, "column": batch * width}
-        planes = [
-            self._made(plane.name, self._lengths[plane.per], plan.compute)
-            for plane in plan.planes[len(plan.kept_planes) :]
-        ]
-        self.of = RowVectors(self.shape, planes, self.row_sums(plan), self.column_sums(plan))
+        self.of = RowVectors(self.shape, [*self.scratch(plan).values()], self.row_sums(plan), self.column_sums(plan))
         parts = {"row": batch * -(-height // ROWS), "column": batch * -(-width // BLOCK)}
         vectors = _vectors(plan)
         self.totals = [np.zeros(parts[vectors.stage_of(ref)]) for ref, _ in vectors.totals]
+
+    def scratch(self, plan: Plan) -> dict[str, Array]:
+        """Return the memory of what elements take of rows and columns in a pass, by name."""
+        return {
+            plane.name: self._made(plane.name, self._lengths[plane.per], plan.compute) for plane in plan.scratch_planes
+        }
 
     def row_sums(self, plan: Plan) -> Array:
         """Return the memory of a pass for partial sums of rows."""
@@ -120,10 +122,7 @@ class _Own:
         for before in plan.before:
             found |= {own.name: address(self.row_sums(before)) for own in before.row_sums}
             found |= {own.name: address(self.column_sums(before)) for own in before.column_sums}
-            scratch = before.planes[len(before.kept_planes) :]
-            found |= {
-                plane.name: address(self._made(plane.name, self._lengths[plane.per], plan.compute)) for plane in scratch
-            }
+            found |= {name: address(memory) for name, memory in self.scratch(before).items()}
         return [found[name] for name in _vectors(plan).inputs]
 
     def _made(self, what: Any, shape: Any, dtype: str) -> Array:

@@ -8,7 +8,6 @@ leaves its partial sums there. What slots become is written with the step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,15 +22,8 @@ from steprule.runtime import Team
 __all__ = ["Known", "RowVectors", "VectorGroup", "Vectors", "vector_groups"]
 
 
-@dataclass
-class Known:
-    """What passes have found of rows and columns so far in a step.
-
-    Attributes:
-        numbers: what NumPy has computed, by the ``key`` of groups and by name.
-    """
-
-    numbers: dict[Any, dict[str, NDArray[Any]]] = field(default_factory=dict)
+Known = dict[Any, dict[str, NDArray[Any]]]
+"""What NumPy has computed of rows and columns so far in a step, by the ``key`` of groups and by name."""
 
 
 class RowVectors(NamedTuple):
@@ -118,9 +110,7 @@ class VectorGroup:
         self._at = {plane.name: place for place, plane in enumerate(plan.kept_planes)}
         of = {"row": (stack, height, 1), "column": (stack, 1, width)}
         self._of = {plane.name: of[plane.per] for plane in plan.planes if plane.per in of}
-        self._planes = {
-            plane.name: np.zeros(of[plane.per], plan.compute) for plane in plan.planes[len(plan.kept_planes) :]
-        }
+        self._planes = {plane.name: np.zeros(of[plane.per], plan.compute) for plane in plan.scratch_planes}
         _, down, across = tiles_of(shape, plan.view)
         self._row_sums = np.zeros((stack * height, across, len(plan.row_sums)))
         self._column_sums = np.zeros((down * len(rows), len(plan.column_sums), width))
@@ -139,7 +129,7 @@ class VectorGroup:
 
     def compute(self, found: Known, team: Team) -> None:
         """Compute what the kernel reads, given the scalars and what passes before have found. No slot is written."""
-        own, known = self._own, found.numbers.setdefault(self.key, {})
+        own, known = self._own, found.setdefault(self.key, {})
         if not (own.hoisted or own.slots or own.totals):
             return
         values = [known[name] if name in known else self._kept(name) for name in own.inputs]
@@ -162,7 +152,7 @@ class VectorGroup:
 
     def finish(self, found: Known) -> None:
         """Add the sums that the kernel has taken to what is known, in the type of the arithmetic."""
-        plan, (_, height, width), known = self._kernel.plan, self._shape, found.numbers[self.key]
+        plan, (_, height, width), known = self._kernel.plan, self._shape, found[self.key]
         for number, own in enumerate(plan.row_sums):
             sums = rows_added(self._row_sums[:, :, number], self._batch, height)
             known[own.name] = self._rounded(finished(own.word, sums, width))

@@ -57,7 +57,7 @@ class DeviceVectors:
         row_sums, column_sums = self._partials_of_pass()
         self.words: Int64s = _lines(heights, row_sums, column_sums)
         steps = self._steps(heights, scalars)
-        scratch = [plane.name for plane in plan.planes[len(plan.kept_planes) :]]
+        scratch = [plane.name for plane in plan.scratch_planes]
         self.planes: Int64s = np.array([[row.found[name] for name in scratch] for row in rows], np.int64)
         self._before = [self._launch(*step) for step in steps if not step[0].moves]
         self._after = [self._launch(*step) for step in steps if step[0].moves]
