@@ -203,6 +203,13 @@ def state(page: Page) -> dict[str, Any]:
     return found
 
 
+def _result(page: Page, line: str) -> str:
+    """The number that a line of the formula shows, once it is pointed at and the page has drawn it."""
+    page.locator(f"#formula [data-line={line}]").focus()
+    settle(page)
+    return page.locator(f"#formula [data-line={line}] .result").text_content() or "nan"
+
+
 def _points(run: dict[str, Any]) -> Any:
     return np.frombuffer(base64.b64decode(run["path"]), np.float32).reshape(-1, run["d"])
 
@@ -266,8 +273,7 @@ def test_a_rule_with_sums_is_numpys(opened: Opened) -> None:
     expected = lab.trajectory(centred, SURFACES["beale"], 60, lr=run["values"]["lr"])
     assert_same_bits(_points(run), expected, "centred")
     # Its formula shows what the sums of a step come to.
-    page.locator("#formula [data-line=length]").focus()
-    shown = float(page.locator("#formula [data-line=length] .result").text_content() or "nan")
+    shown = float(_result(page, "length"))
     m = np.array(page.evaluate("Array.from(lab.runs.get('centred').run.names.get('m').slice(14, 16))"), np.float32)
     assert shown == pytest.approx(sr.norm(m), rel=1e-3)
 
@@ -285,8 +291,7 @@ def test_a_rule_that_sees_rows_is_numpys(opened: Opened) -> None:
         optimizer.step(SURFACES["beale"].gradient(points[t - 1].astype(np.float64), t, 0.5).astype(np.float32))
     slots = {"r": optimizer.slots["r"][0], "c": optimizer.slots["c"][0], "long": np.ravel(optimizer.slots["long"])[0]}
     for name, number in slots.items():
-        page.locator(f"#formula [data-line={name}]").focus()
-        shown = float(page.locator(f"#formula [data-line={name}] .result").text_content() or "nan")
+        shown = float(_result(page, name))
         assert shown == pytest.approx(float(number), rel=1e-3), name
 
 
