@@ -1,8 +1,8 @@
 """Which parameter is stepped by which rule, of all doors: routes, tried in their order.
 
 A route is ``(selector, rule, options)``. The first whose selector matches a parameter decides; a parameter that none
-matches gets the optimizer's own rule. A selector is ``"matrices"``, a pattern for the parameter's name, or a function of
-name and array.
+matches gets the optimizer's own rule. A selector is ``"matrices"``, a pattern for the parameter's name, or a
+function of name and array.
 
 Without modules to look at, ``"matrices"`` goes by shapes and names. A parameter is a matrix if it has two dimensions,
 both longer than 1, and its name says neither embedding nor head. Names are read in parts, between dots and slashes:
