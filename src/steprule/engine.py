@@ -86,6 +86,7 @@ class Kernel:
             self.plan.has_groups
             or self.plan.view is not None
             or bool(self.plan.inputs)
+            or self.plan.work > 0
             or any(len(codec.planes) > 1 for codec in self.codecs.values())
         )
 

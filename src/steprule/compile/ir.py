@@ -14,6 +14,7 @@ from steprule.language.cached import cached_attribute
 from steprule.language.matrices import View
 from steprule.language.node import Stage
 from steprule.language.ops import OPS, Kind
+from steprule.language.polar import Polar
 from steprule.language.sums import ALL, BLOCK, HOISTED, LANES, SIZE, SIZES
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Per",
     "Plan",
     "Plane",
+    "Product",
     "Ref",
     "Scalar",
     "Store",
@@ -151,6 +153,19 @@ class Vectors:
 
 
 @dataclass(frozen=True)
+class Product:
+    """What the host makes of the numbers in a plane, seen as matrices, when the pass that leaves them has run.
+
+    Attributes:
+        plane: the place of the plane, which is written.
+        polar: what it makes of them.
+    """
+
+    plane: int
+    polar: Polar
+
+
+@dataclass(frozen=True)
 class Plan:
     """What every backend is given: loads, body and stores, and the host prelude.
 
@@ -175,6 +190,10 @@ class Plan:
     Where there is a ``view``, the tensor is seen as matrices, and walked tile by tile (``language.matrices``), for sums
     over the tensor as well. Before the pass over elements, ``vectors`` are computed; the last ``scratch`` planes, which
     the launch makes, hold what elements take of them. Planes of slots of rows and columns are not read by elements.
+
+    Where a rule takes polar factors, there are ``work`` planes before the scratch planes, of all elements, which the
+    launch makes, too. A plan ``before`` leaves there what is multiplied, and ``products`` says what the host makes of
+    it when the pass has run, in place. They have the same places in all plans of a step.
     """
 
     title: str
@@ -196,10 +215,28 @@ class Plan:
     row_sums: tuple[Sum, ...] = ()
     column_sums: tuple[Sum, ...] = ()
 
+    work: int = 0
+    products: tuple[Product, ...] = ()
+
     @property
     def kept_planes(self) -> tuple[Plane, ...]:
         """The planes that are a parameter's, its gradient's, or kept between steps."""
+        return self.planes[: len(self.planes) - self.scratch - self.work]
+
+    @property
+    def own_planes(self) -> tuple[Plane, ...]:
+        """The planes that a parameter has memory for: those that are kept, and the work planes."""
         return self.planes[: len(self.planes) - self.scratch]
+
+    @property
+    def work_planes(self) -> tuple[Plane, ...]:
+        """The planes in which the host multiplies matrices."""
+        return self.own_planes[len(self.kept_planes) :]
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether the host multiplies matrices in a step of it."""
+        return any(plan.products for plan in (*self.before, self))
 
     @property
     def scratch_planes(self) -> tuple[Plane, ...]:
@@ -241,7 +278,7 @@ class Plan:
     @property
     def stages(self) -> tuple[Plan, ...]:
         """The plans whose sums its prelude takes."""
-        return (*self.before, self) if self.totals and self.stores else self.before
+        return (*self.before, self) if self.totals and self.stores and not self.products else self.before
 
     @cached_attribute
     def parts(self) -> Parts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from steprule.language.functions import DERIVED, everywhere, sqrt, where
 from steprule.language.matrices import Along
 from steprule.language.node import VECTOR, Node, constant, is_number, symbol
+from steprule.language.polar import Polar
 from steprule.language.sums import (
     ALL,
     ALL_COLUMNS,
@@ -15,6 +16,7 @@ from steprule.language.sums import (
     IN_COLUMN,
     IN_ROW,
     NDIM,
+    PRODUCT,
     ROW,
     SIZE,
     SUMS,
@@ -48,12 +50,14 @@ _COUNTS = {"row": ALL_ROWS, "column": ALL_COLUMNS}
 class Lowering:
     """Rewrites expressions, sharing what is equal. No arithmetic is changed: bits stay.
 
-    What is summed over elements is cut off: a number of the host stands in its place, or one of each row or column.
+    What is summed over elements is cut off: a number of the host stands in its place, or one of each row or column. So
+    are polar factors, in whose place a plane stands.
 
     Attributes:
         totals: what is summed, by the name of that number; those that others depend on come first.
         along: the words of those over each row or column, by name, as the name says.
         squared: the names of those that are squared.
+        products: what the host makes of some of them, by name, instead of a sum: these are kept element by element.
     """
 
     def __init__(self, stands_for: Mapping[str, Node] | None = None) -> None:
@@ -64,6 +68,7 @@ class Lowering:
         self.totals: dict[str, Node] = {}
         self.along: dict[str, str] = {}
         self.squared: set[str] = set()
+        self.products: dict[str, Polar] = {}
         self._stands_for: dict[str, Node] = {}
         # These may have symbols of the same names, which stand for themselves.
         self._stands_for = {name: self(node) for name, node in (stands_for or {}).items()}
@@ -85,6 +90,8 @@ class Lowering:
             return self(symbol(NDIM, "host"))
         if node.op in SUMS:
             return self(self._of_sums(node, args[0]))
+        if node.op == "polar":
+            return self(self._product(node, args[0]))
         if node.op == "symbol" and node.name in self._stands_for:
             return self._stands_for[node.name]
         decided = _decided(node.op, args)
@@ -115,6 +122,13 @@ class Lowering:
         found = symbol(name, "host")
         averaged = found / symbol(count, "host") if node.op in ("mean", "rms") else found
         return sqrt(averaged) if is_squared else averaged
+
+    def _product(self, node: Node, x: Node) -> Node:
+        """Return what a polar factor comes to: a symbol of the plane that the host leaves it in."""
+        own = Polar.of(node)
+        name = self._names.setdefault((x, repr(own), ""), f"{PRODUCT}{len(self.products)}")
+        self.totals[name], self.products[name] = x, own
+        return symbol(name, "element")
 
     def _along(self, node: Node, summed: Node, over: Along) -> Node:
         """Return what a word for a sum over each row or column comes to: a symbol, or of vectors the word itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from steprule.compile.ir import Per, Plan, Plane, Store, Sum
+from steprule.compile.ir import Per, Plan, Plane, Product, Store, Sum
 from steprule.compile.lower import Lowering
 from steprule.compile.phases import Phases
 from steprule.compile.prelude import NEVER_RAISES, make_prelude
@@ -58,6 +58,12 @@ def make_plan(
     summed = {f"sum {index}": lower(node) for index, (node, _) in enumerate(sums)}
     squares = {name for name, (_, is_squared) in zip(summed, sums, strict=True) if is_squared}
     sizes = (SIZE,) if view is None else SIZES
+    read, names = set(summed), dict[Node, tuple[str, Per]]()
+    step = [*stored.values(), *slots.values(), *summed.values()]
+    needed = _needed([*step, *hosts.values()], lower.totals)
+    work = {name: Plane(name, compute) for name in lower.products if name in needed}
+    planes = (*planes, *work.values())
+    places = {plane.name: index for index, plane in enumerate(planes)}
 
     def made(
         title: str,
@@ -84,8 +90,8 @@ def make_plan(
             for name, node in of_elements.items()
         )
         named = zip(of_elements, results, strict=True)
-        places = [(index, slots[plane.name]) for index, plane in enumerate(planes) if plane.name in slots]
-        vectors = make_vectors(lambda node: split.ref(node, (0, "element")), known, hoisted, places, totals)
+        new = [(index, slots[name]) for name, index in places.items() if name in slots]
+        vectors = make_vectors(lambda node: split.ref(node, (0, "element")), known, hoisted, new, totals)
         row = split.row
         taken = [name for name in (*lower.totals, *sizes, ALL_SIZE) if name in symbols_in([*row, *hosts.values()])]
         prelude = make_prelude((*arguments, *taken), row, dict(hosts))
@@ -105,16 +111,18 @@ def make_plan(
             scratch=len(hoisted),
             row_sums=tuple(own for name, own in along.items() if name.startswith(ROW)),
             column_sums=tuple(own for name, own in along.items() if name.startswith(COLUMN)),
+            work=len(work),
         )
 
-    read, names = set(summed), dict[Node, tuple[str, Per]]()
     before: tuple[Plan, ...] = ()
-    step = [*stored.values(), *slots.values(), *summed.values()]
-    needed = _needed([*step, *hosts.values()], lower.totals)
     riding = _riding(step, hosts, needed, lower.along) if stored and rides else ()
     for level in _levels({name: node for name, node in needed.items() if name not in riding}):
-        plan = made(f"sums of {title}", {}, {name: needed[name] for name in level}, {}, {})
-        before += (replace(plan, before=before, totals=_in_order(level, needed, lower.along)),)
+        factors, taken = [name for name in level if name in work], [name for name in level if name not in work]
+        left = {name: needed[name] for name in factors}
+        what = "products" if factors else "sums"
+        plan = made(f"{what} of {title}", left, {name: needed[name] for name in taken}, {}, {})
+        products = tuple(Product(places[name], lower.products[name]) for name in factors)
+        before += (replace(plan, before=before, totals=_in_order(taken, needed, lower.along), products=products),)
     last = made(title, stored, {**summed, **{name: needed[name] for name in riding}}, hosts, slots)
     return replace(last, before=before, totals=riding)
 
@@ -178,7 +186,7 @@ def _sections(
     """Return what each expression belongs to, in the order in which a kernel reads: decode, rule, encode, sums."""
     found_in: dict[Node, str] = {}
     sections = [(f"decode {name}", node) for name, node in decoded.items()]
-    sections += [("the rule", node) for node in computed.values()]
+    sections += [("the rule", node) for node in (*computed.values(), *(lower.totals[name] for name in lower.products))]
     for section, node in sections:
         for found in postorder([lower(node)]):
             found_in.setdefault(found, section)

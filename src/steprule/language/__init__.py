@@ -7,6 +7,7 @@ functions exported here. On arrays they compute; on symbols they build an expres
 from steprule.language.functions import maximum, minimum, sign, sqrt, where
 from steprule.language.node import Node
 from steprule.language.ops import OPS, Op
+from steprule.language.polar import polar
 from steprule.language.sums import mean, ndim, norm, rms, size, total
 from steprule.language.tracing import trace
 
@@ -19,6 +20,7 @@ __all__ = [
     "minimum",
     "ndim",
     "norm",
+    "polar",
     "rms",
     "sign",
     "size",

@@ -9,6 +9,7 @@ from typing import Any
 
 from steprule.language import functions, sums
 from steprule.language.node import Node, host_call
+from steprule.language.polar import polar
 from steprule.language.walk import postorder
 
 __all__ = ["computed"]
@@ -64,6 +65,9 @@ def _computed(node: Node, args: Sequence[Any], values: Mapping[str, Any]) -> Any
         return host_call(name, *args) if any(isinstance(arg, Node) for arg in args) else getattr(math, name)(*args)
     if node.op == "ndim":
         return sums.ndim(*args)
+    if node.op == "polar":
+        x, steps, parts, eps, *coefficients = args
+        return polar(x, steps, node.name or tuple(coefficients), parts=parts, eps=eps)
     if node.op in sums.SUMS:
         return sums.SUMS[node.op](*args, over=node.name)
     return _MEANINGS[node.op](*args)

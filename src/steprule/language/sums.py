@@ -36,6 +36,7 @@ __all__ = [
     "IN_ROW",
     "LANES",
     "NDIM",
+    "PRODUCT",
     "ROW",
     "SIZE",
     "SIZES",
@@ -64,6 +65,8 @@ ALL_SIZE = f"{ALL}{SIZE}"
 ROW, COLUMN, HOISTED = "_row", "_column", "_of_"
 """What plans call, with a number, sums over each row and over each column, and how they call what elements take of such
 numbers."""
+PRODUCT = "_product"
+"""What plans call, with a number, the planes in which the host multiplies matrices."""
 Over = Literal["tensor", "all", "row", "column"]
 """Over what a sum is taken: the tensor that is stepped, all tensors of the optimizer that have a gradient, each row, or
 each column."""

@@ -28,7 +28,7 @@ example, one that steps every row by a Python function of its arrays::
 
         def run(self):
             for item in self._items:
-                item.kernel.code(*(memory.array() for memory in item.row.memories), item.scalars)
+                item.kernel.code(*(memory.array() for memory in item.memories), item.scalars)
 
         def sums(self):
             return []  # a line of numbers an item, where the plan has sums
@@ -48,6 +48,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.engine import Kernel, Loader
+from steprule.launch.memory import Memory
 from steprule.launch.row import Row
 from steprule.launch.vectors import RowVectors
 from steprule.runtime import Team
@@ -66,6 +67,11 @@ class Bound(NamedTuple):
     kernel: Kernel
     scalars: NDArray[np.float64]
     vectors: RowVectors | None = None
+
+    @property
+    def memories(self) -> Sequence[Memory]:
+        """Where the numbers lie that the kernel takes, but for those of rows and columns."""
+        return self.row.memories[: len(self.kernel.plan.own_planes)]
 
 
 Lines = Sequence[Sequence[float]] | NDArray[np.float64]

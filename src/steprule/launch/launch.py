@@ -13,6 +13,7 @@ from steprule.launch.backend import Lines
 from steprule.launch.evaluate import Evaluated, RowScalars
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.passes import Pass
+from steprule.launch.products import Work
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import NOTHING, Recipe, reading
 from steprule.launch.row import Row, ScalarGroup
@@ -54,6 +55,7 @@ class Launch(Recipe[Pass]):
         self._plans: dict[PassKind, Plans] = {}
         plans = self._plans_of("step")
         self._written = None if before or after or plans.wait or plans.see_matrices else commit
+        self._work = Work(rows)
         super().__init__(rows, guards, before, after)
         self._is_sliced = any(row.touched is not None for row in rows)
         self._sizes = Sizes(rows, self._step.members)
@@ -195,6 +197,7 @@ class Launch(Recipe[Pass]):
             totals.add(before, own.members, self._summed(own))
             for vectors in own.vectors:
                 vectors.finish(known)
+            self._work.multiply(number)
         evaluated, rows = self._fill(last, plans.last, factor, totals)
         for vectors in last.vectors:
             vectors.compute(known, team)

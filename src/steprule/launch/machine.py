@@ -204,7 +204,7 @@ class MixedTable:
         item = row, kernel, scalars, vectors = self._items[place]
         if _is_in_place(item):
             return self._step_in_place(place, team)
-        arrays = [memory.array() for memory in row.memories]
+        arrays = [memory.array() for memory in self._items[place].memories]
         if kernel.plan.sums or vectors is not None or row.touched is not None:
             summed = _summed_copies(item, arrays)
 
@@ -237,7 +237,7 @@ def _addresses_of(lines: Sequence[NDArray[np.float64]]) -> list[int]:
 def _line(item: Bound) -> list[int]:
     """Return the addresses and the integers of a row, but for the address of its sums."""
     row, vectors = item.row, item.vectors
-    line = [memory.address for memory in row.memories]
+    line = [memory.address for memory in item.memories]
     if vectors is None:
         return [*line, *row.integers]
     line += [memory.address for memory in vectors.memories]

@@ -118,7 +118,8 @@ class _Own:
 
     def inputs(self, plan: Plan) -> list[int]:
         """Return where the pass finds what it reads."""
-        found = {plane.name: memory.address for plane, memory in zip(plan.kept_planes, self._row.memories, strict=True)}
+        kept = zip(plan.kept_planes, self._row.memories, strict=False)  # work planes follow
+        found = {plane.name: memory.address for plane, memory in kept}
         for before in plan.before:
             found |= {own.name: address(self.row_sums(before)) for own in before.row_sums}
             found |= {own.name: address(self.column_sums(before)) for own in before.column_sums}
@@ -198,7 +199,7 @@ def _line(row: Row, plan: Plan, own: _Own) -> list[int]:
 
 def can_be_taken(row: Row, kernel: Kernel) -> bool:
     """Whether the slots of rows and columns lie as machine code takes them."""
-    pairs = zip(row.memories, kernel.plan.kept_planes, strict=True)
+    pairs = zip(row.memories, kernel.plan.kept_planes, strict=False)
     return row.touched is None and all(
         memory.is_contiguous and memory.is_aligned for memory, plane in pairs if plane.per in ("row", "column")
     )

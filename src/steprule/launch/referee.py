@@ -78,7 +78,7 @@ class RefereeTable:
     def _step(self, item: Bound) -> tuple[list[tuple[NDArray[Any], NDArray[Any]]], list[float]]:
         """Return copies that were stepped, with where they belong, and the sums."""
         row, kernel, scalars, vectors = item
-        plan, originals = kernel.plan, [memory.array() for memory in row.memories]
+        plan, originals = kernel.plan, [memory.array() for memory in item.memories]
         stored = sorted({store.plane for store in plan.stores})
         order: Literal["C", "K"] = "K" if vectors is None else "C"
         copies = [

@@ -111,7 +111,8 @@ class Row:
         group: whose scalars it reads.
         backend: what steps it.
         storage: the formats of its values.
-        memories: of the parameter, the gradient and the planes that are kept, as the kernel orders them.
+        memories: of the parameter, the gradient and the planes that are kept, as the kernel orders them; then those of
+            work planes, which a launch adds (``launch.products``).
         dtype: what the door calls the parameter's type.
         shape: the parameter's, as formats see it.
         shard: which part of a larger one it is.
@@ -123,6 +124,7 @@ class Row:
         is_direct: whether the memories are dense and element i of one is element i of all, so that a kernel takes them
             in place; an unaligned gradient is copied first.
         scratch: memory that the passes of a step have in common, by what it is for.
+        library: what multiplies its matrices, a ``launch.products.Library``; None: NumPy.
     """
 
     place: int
@@ -135,6 +137,7 @@ class Row:
     shard: Shard = WHOLE
     device: Any = None
     touched: Touched | None = None
+    library: Any = None
     is_apart: bool = field(init=False, default=False)
     is_direct: bool = field(init=False)
     scratch: dict[Any, NDArray[Any]] = field(init=False, default_factory=dict)
@@ -200,7 +203,7 @@ class Row:
         if not own.size:
             return True  # whatever the strides: there are no elements
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
-        alike = [other for other, plane in zip(self.memories[1:], planes, strict=True) if plane.is_elementwise]
+        alike = [other for other, plane in zip(self.memories[1:], planes, strict=False) if plane.is_elementwise]
         # An unaligned gradient is copied (see ``Aliasing``): the next one may be aligned, and sums keep their order.
         aligned = all(other.is_aligned for other in alike if other is not self.memories[1])
         walks = own.is_dense and aligned and all(same_strides(own, other) for other in alike)

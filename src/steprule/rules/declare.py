@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.matrices import View
-from steprule.language.sums import ALL, ALL_SIZE, COLUMN, HOISTED, ROW, SIZES, TOTAL
+from steprule.language.sums import ALL, ALL_SIZE, COLUMN, HOISTED, PRODUCT, ROW, SIZES, TOTAL
 from steprule.language.tracing import explain
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE
 from steprule.rules.hyperparameters import (
@@ -31,8 +31,8 @@ __all__ = ["rule"]
 
 _OWN = (*SIZES, ALL_SIZE, GRAD_SCALE, CLIP_VALUE, CLIP_FACTOR)
 """What preludes take besides hyperparameters, and sums over a tensor."""
-_OWN_WORDS = (TOTAL, ROW, COLUMN, f"{ALL}{TOTAL}", HOISTED)
-"""How names of sums begin, and of planes of numbers of rows and columns."""
+_OWN_WORDS = (TOTAL, ROW, COLUMN, f"{ALL}{TOTAL}", HOISTED, PRODUCT)
+"""How names of sums begin, and of planes of numbers of rows and columns, and of products."""
 
 
 @overload

@@ -15,6 +15,7 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 
 __all__ = [
+    "Count",
     "Decay",
     "FirstMoment",
     "Fraction",
@@ -46,20 +47,25 @@ Value: TypeAlias = "float | bool | str | None"
 class Range:
     """An interval of finite numbers: ``low <= x < high``.
 
-    ``open_low`` leaves ``low`` out, ``closed_high`` takes ``high`` in.
+    ``open_low`` leaves ``low`` out, ``closed_high`` takes ``high`` in. ``whole``: it has whole numbers alone.
     """
 
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
     closed_high: bool = False
+    whole: bool = False
 
     def __contains__(self, x: float) -> bool:
         above = x > self.low if self.open_low else x >= self.low
         below = x <= self.high if self.closed_high else x < self.high
-        return above and below and math.isfinite(x)
+        return above and below and math.isfinite(x) and not (self.whole and x != int(x))
 
     def __str__(self) -> str:
+        if self.whole:
+            return f"a whole number of at least {self.low:g}" + (
+                "" if self.high == math.inf else f", below {self.high:g}"
+            )
         if self.low == -math.inf and self.high == math.inf:
             return "a finite number"
         if self.high == math.inf and self.open_low:
@@ -80,6 +86,8 @@ NonNegative = Annotated[float, Range(0.0)]
 """A number of at least 0."""
 Positive = Annotated[float, Range(0.0, open_low=True)]
 """A number above 0."""
+Count = Annotated[float, Range(1.0, 100.0, whole=True)]
+"""How many there are of something: a whole number of at least 1, below 100."""
 
 
 Scalar = Annotated[Any, "scalar slot"]
@@ -132,6 +140,7 @@ def role_of(annotation: Any) -> Role | None:
 
 _NAMES: Sequence[tuple[str, Any]] = (
     *(("Rate", Rate), ("Decay", Decay), ("Fraction", Fraction), ("NonNegative", NonNegative), ("Positive", Positive)),
+    ("Count", Count),
     *(("Scalar", Scalar), ("PerTensor", PerTensor), ("FirstMoment", FirstMoment), ("SecondMoment", SecondMoment)),
     *(("PerRow", PerRow), ("PerColumn", PerColumn)),
 )

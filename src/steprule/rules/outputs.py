@@ -57,8 +57,11 @@ def misseen(matrices: object, *, sees: bool) -> str:
 
 
 def sees_matrices(results: Iterable[Node]) -> bool:
-    """Whether expressions ask for the rows, columns or axes of their tensor."""
-    return any(node.op == "ndim" or (node.op in SUMS and node.name in ("row", "column")) for node in postorder(results))
+    """Whether expressions ask for the rows, columns or axes of their tensor, or for its polar factor."""
+    return any(
+        node.op in ("ndim", "polar") or (node.op in SUMS and node.name in ("row", "column"))
+        for node in postorder(results)
+    )
 
 
 def unrepeated(first: Mapping[str, Node], second: Mapping[str, Node], names: Iterable[str]) -> str:
