@@ -121,6 +121,7 @@ class Optimizer(Stepping):
                 slots=self.rule.element_slots,
                 where=place,
                 numbers=self.rule.numbers | self.rule.vectors,
+                points=self.rule.points,
             )
             for group, place in zip(groups, places, strict=True)
         ]

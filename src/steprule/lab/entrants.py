@@ -121,7 +121,9 @@ def numbers(rule: Rule) -> list[Hyperparameter]:
 
 def _is_number(rule: Rule, hyper: Hyperparameter) -> bool:
     """Whether a hyperparameter is a number in the variant of the default values."""
-    return not hyper.is_static and hyper.default is not None and hyper.name in rule.trace().used | {*rule.init.values()}
+    return (
+        not hyper.is_static and hyper.default is not None and hyper.name in rule.trace().named | {*rule.init.values()}
+    )
 
 
 def _hyper(hyper: Hyperparameter, written: str) -> dict[str, Any]:

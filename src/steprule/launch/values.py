@@ -233,7 +233,7 @@ class GroupValues(MutableMapping[str, Any]):
         hyper = self.rule.hyperparameters[name]
         if hyper.is_static or self._values[name] is None or self._values[name] == hyper.default:
             return
-        if name not in self.rule.trace(self.variant).used | self._read_once():
+        if name not in self.rule.trace(self.variant).named | self._read_once():
             options = ", ".join(f"{n}={self._values[n]!r}" for n, h in self.rule.hyperparameters.items() if h.is_static)
             raise HyperparameterError(
                 f"{name} does nothing in {self.rule.name!r} with {options}{self.place}; remove it"
