@@ -227,7 +227,7 @@ def _evaluating(
         scalar_slots={},
         arguments=tuple(sorted(symbols_in([point]) - set(planes))),
         sums=[],
-        per_tensor=(),
+        per_tensor=tuple(trace.per_tensor) if symbols_in([point]) & set(trace.per_tensor) else (),
         rides=True,
         view=None,
     )

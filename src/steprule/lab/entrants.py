@@ -100,7 +100,8 @@ def stepped(rule: Rule) -> tuple[Shown, str]:
         "ofRows": [slot for slot in slots if slot in rule.per_row],
         "probes": list(inside),
         "hosts": [name for name, node in inside.items() if node.stage == "host"],
-        "init": {name: start for name, start in rule.init.items() if name in {*slots, *scalars}},
+        "init": {name: rule.init[name] for name in rule.init if name in {*slots, *scalars} - rule.points},
+        "points": [slot for slot in slots if slot in rule.points],
     }
     return facts, javascript.functions(recipe)
 
