@@ -18,6 +18,8 @@ from steprule.rules.rule import Rule
 __all__ = ["schedule_free"]
 
 _SHARE = Range(0.0, 1.0, open_low=True)
+_POWER = Range(0.0, 16.0, closed_high=True)
+"""Weights of any step count are numbers of float64 then."""
 _TITLES = {"sgd": "SGDScheduleFree", "adamw": "AdamWScheduleFree"}
 """What the authors call them."""
 
@@ -73,8 +75,8 @@ def schedule_free(rule: Rule, name: str) -> Rule:
     extra = [
         *([] if average else [Hyperparameter("beta", 0.9, _SHARE)]),
         Hyperparameter("warmup_steps", 0.0, Range(0.0)),
-        Hyperparameter("weight_t_power", 0.0),
-        Hyperparameter("weight_lr_power", 2.0, Range(0.0)),
+        Hyperparameter("weight_t_power", 0.0, _POWER),
+        Hyperparameter("weight_lr_power", 2.0, _POWER),
     ]
     changes = with_slots(rule, name, ("z",), {"lr_max": 0.0, "weight_sum": 0.0}, average)
     changes |= {"evaluated": _point(rule.parameter, share), "title": _TITLES.get(rule.name, "")}
