@@ -66,6 +66,8 @@ __all__ = [
     "rmsprop",
     "rprop",
     "scale_by_trust_ratio",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
     "sgd",
     "signum",
     "step",
@@ -1053,6 +1055,75 @@ def rprop(
     (slot step_prev) and forgets the gradient.
 
     Source: Riedmiller & Braun 1993, doi:10.1109/ICNN.1993.298623; variants: Igel & Huesken 2000.
+    """
+    ...
+
+def schedule_free_adamw(
+    learning_rate: _Value | None = None,
+    *,
+    b1: _Value | None = None,
+    b2: _Value | None = None,
+    lr: _Value | None = None,
+    beta1: _Value = 0.9,
+    beta2: _Value = 0.999,
+    eps: _Value = 1e-08,
+    bias_correction: bool = True,
+    eps_inside: bool = False,
+    eps_hat: bool = False,
+    eps_root: _Value | None = None,
+    weight_decay: _Value = 0.01,
+    scale_by_lr: bool = True,
+    warmup_steps: _Value = 0.0,
+    weight_t_power: _Value = 0.0,
+    weight_lr_power: _Value = 2.0,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return schedule_free_adamw as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.
+
+    With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay
+    if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
+
+    Step along an average of gradients over the root of an average of their squares.
+
+    ``bias_correction`` removes the bias towards the zero start (False: the ablation of the paper's
+    section 6.4). ``eps`` is added to the root, or under the root with ``eps_inside`` (a common
+    variant). ``eps_hat`` adds it to the root of v before the correction, as in the more efficient
+    order at the end of the paper's section 2 (torch.optim.SparseAdam). ``eps_root`` is added under
+    the root in addition to ``eps`` (optax).
+
+    Source: Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101; schedule-free: Defazio et al. 2024, Algorithm 1, arXiv:2405.15682.
+    """
+    ...
+
+def schedule_free_sgd(
+    learning_rate: _Value | None = None,
+    *,
+    lr: _Value | None = None,
+    beta: _Value = 0.9,
+    warmup_steps: _Value = 0.0,
+    weight_t_power: _Value = 0.0,
+    weight_lr_power: _Value = 2.0,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return schedule_free_sgd as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.
+
+    Step against the gradient: theta - lr g.
+
+    Source: Robbins & Monro 1951, doi:10.1214/aoms/1177729586; schedule-free: Defazio et al. 2024, Algorithm 1, arXiv:2405.15682.
     """
     ...
 

@@ -218,7 +218,7 @@ def _storage(rule: Rule, variant: Variant, dtype: Dtype, states: list[str], weig
         raise HyperparameterError(f"--states is one format, or SLOT=FORMAT once for each slot, got {states}")
     whole = pairs[-1][0] if pairs and not pairs[-1][1] else "float32"
     wanted = {slot: name for slot, equals, name in pairs if equals} or whole
-    chosen = formats.Formats.of(wanted, weights, formats.MIN_ELEMENTS, kept)
+    chosen = formats.Formats.of(wanted, weights, formats.MIN_ELEMENTS, kept, points=rule.points)
     kind = formats.FORMATS[dtype]
     if weights is not Weights.nearest and dtype not in (Dtype.float16, Dtype.bfloat16):
         raise HyperparameterError(f"--weights {weights} is for --dtype bfloat16 and float16, not {dtype}")

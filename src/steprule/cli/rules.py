@@ -90,13 +90,13 @@ def fewest() -> SlotFormat:
 
 def least_bytes(rule: Rule) -> str:
     """Return the bytes of a parameter with slots of the fewest bytes and split24 weights, in a matrix."""
-    kept = tuple((slot, fewest().name) for slot in rule.trace().slots)
+    kept = tuple((slot, fewest().name) for slot in rule.trace().slots if slot not in rule.points)
     return f"{_bytes(rule, Storage(FORMATS['bfloat16'], 'split24', kept)):.2f}"
 
 
 def bytes_by_format(rule: Rule) -> list[tuple[str, str, float]]:
     """Return the bytes of a parameter with its slots in the formats that are offered: states, weights, bytes."""
-    slots = list(rule.trace().slots)
+    slots = [slot for slot in rule.trace().slots if slot not in rule.points]
     rows = []
     for states in STATES if slots else STATES[:1]:
         kept = tuple((slot, states) for slot in slots) if states != "float32" else ()

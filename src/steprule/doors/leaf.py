@@ -13,12 +13,12 @@ from steprule.doors.layout import Array, check_start, like
 from steprule.doors.planes import Target
 from steprule.doors.state import numbers_of
 from steprule.engine import Kernel
-from steprule.formats import GROUP, Codec, Storage, shape_of
+from steprule.formats import GROUP, Codec, RoundToNearest, Storage, shape_of
 from steprule.launch.evaluate import Scalars
 from steprule.launch.memory import array_memory
 from steprule.launch.values import GroupValues
 
-__all__ = ["Leaf", "constant_planes", "make_numbers", "make_state"]
+__all__ = ["Leaf", "constant_planes", "copied", "make_numbers", "make_state"]
 
 
 @dataclass
@@ -85,6 +85,8 @@ def make_state(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
     for name, codec in kernel.codecs.items():
         if name not in kernel.slots:
             fresh = {p.suffix: np.zeros(shape_of(p, array.shape), p.dtype) for p in codec.planes if p.suffix}
+        elif name in group.rule.points:
+            fresh = copied(codec, array, order)
         elif not codec.is_elementwise:
             (spec,) = codec.planes
             start = check_start(group.start_of(name), spec.dtype, f"{name}{group.place}")
@@ -96,6 +98,16 @@ def make_state(array: Array, kernel: Kernel, group: GroupValues) -> list[Array]:
             fresh = {p.suffix: np.full(shape_of(p, array.shape), constant[p.suffix], p.dtype) for p in codec.planes}
         planes |= {plane_name(name, suffix): plane for suffix, plane in fresh.items()}
     return [planes[plane.name] for plane in kernel.state_planes]
+
+
+def copied(codec: Codec, array: Array, order: Literal["C", "K"] = "C") -> dict[str, Array]:
+    """Return the planes, by suffix, of a slot that begins as a parameter, as a step would store its numbers."""
+    if not codec.is_plain:
+        return encode(codec, np.ascontiguousarray(array, np.float32).reshape(array.shape))
+    dtype = codec.planes[0].dtype
+    slot: Array = np.empty_like(array, dtype=dtype, order=order, subok=False)
+    slot[...] = codec.encode(array.astype(dtype), RoundToNearest())[""]
+    return {"": slot}
 
 
 def constant_planes(codec: Codec, value: float, what: str) -> dict[str, int]:

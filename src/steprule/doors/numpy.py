@@ -10,11 +10,11 @@ import numpy as np
 from steprule.doors.arrays import prepared, state_of
 from steprule.doors.describe import describe
 from steprule.doors.dicts import dict_of, from_dict
+from steprule.doors.evaluating import Evaluating
 from steprule.doors.group import Group, as_groups, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
 from steprule.doors.leaf import Leaf, make_numbers, make_state
 from steprule.doors.state import State
-from steprule.doors.stepping import Stepping
 from steprule.doors.structure import Structure, keystr
 from steprule.errors import StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, check_effects
@@ -30,7 +30,7 @@ from steprule.runtime.interrupts import uninterrupted
 __all__ = ["Optimizer"]
 
 
-class Optimizer(Stepping):
+class Optimizer(Evaluating):
     """Steps NumPy arrays in place by a rule, in one fused pass over all of them.
 
     Args:
@@ -121,6 +121,7 @@ class Optimizer(Stepping):
                 slots=self.rule.element_slots,
                 where=place,
                 numbers=self.rule.numbers | self.rule.vectors,
+                points=self.rule.points,
             )
             for group, place in zip(groups, places, strict=True)
         ]
@@ -133,6 +134,7 @@ class Optimizer(Stepping):
         self._count = np.zeros(1, np.int64)
         self._is_stepping = False
         self._monitor: StepMonitor | None = None
+        self._trained = None
         self._lay_out()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,7 +145,7 @@ class Optimizer(Stepping):
             (leaf.place, leaf.base, places[id(leaf.group)], leaf.storage, leaf.state, dict(leaf.numbers))
             for leaf in self._leaves
         ]
-        own = ("rule", "groups", "guards", "_backend", "_structure", "_count")
+        own = ("rule", "groups", "guards", "_backend", "_structure", "_count", "_trained")
         return {**{name: getattr(self, name) for name in own}, "leaves": leaves}
 
     def __copy__(self) -> NoReturn:
@@ -156,6 +158,7 @@ class Optimizer(Stepping):
         self._is_stepping = False
         self._monitor = None
         self._leaves = []
+        self._trained = state.get("_trained")  # older pickles have no evaluated point
         for number, (place, given, index, storage, kept, *numbers) in enumerate(leaves):
             group = self.groups[index]
             own = Scalars(*numbers) if numbers else make_numbers(group)  # those of older pickles have none
@@ -177,9 +180,10 @@ class Optimizer(Stepping):
             StructureError: a gradient of another structure, shape or type.
             HyperparameterError: a schedule returned what is not a number in range.
             NonFiniteError: as ``nonfinite`` says. (What a monitor's writer raises comes after the step was taken.)
-            StateError: when called while a step is in progress.
+            StateError: when called while a step is in progress, or while the parameters are the evaluated point.
         """
         self._refuse_reentry("step()")
+        self._refuse_evaluated()
         try:
             self._is_stepping = True
             self._step(grads)

@@ -103,13 +103,18 @@ class Formats:
         slots: Sequence[str],
         where: str = "",
         numbers: Collection[str] = (),
+        points: Collection[str] = (),
     ) -> Formats:
         """Return the checked choice for a rule with these slots, and with others that have no number for each element.
+
+        ``points`` are slots that begin as the parameter: they are as large as it is, and steps change them by little,
+        which a low-precision format would round away. They have one only where a dict names them.
 
         Raises:
             HyperparameterError: for a format or a slot that does not exist.
         """
-        by_slot = states if isinstance(states, Mapping) else dict.fromkeys(slots, states)
+        others = [slot for slot in slots if slot not in points]
+        by_slot = states if isinstance(states, Mapping) else dict.fromkeys(others, states)
         for slot, name in by_slot.items():
             if slot in numbers:
                 raise HyperparameterError(
@@ -123,9 +128,10 @@ class Formats:
             _check("states", name, STATES, where)
         if not isinstance(states, Mapping):
             _check("states", states, STATES, where)
-            if states != "float32" and not slots:
+            if states != "float32" and not others:
+                beside = f" but {', '.join(points)}, which is as the parameter" if slots else ""
                 raise HyperparameterError(
-                    f"states={states!r} has no effect: the rule keeps no slots of elements{where}; remove it"
+                    f"states={states!r} has no effect: the rule keeps no slots of elements{beside}{where}; remove it"
                 )
         _check("weights", weights, WEIGHT_FORMATS, where)
         if isinstance(min_elements, bool) or not isinstance(min_elements, int) or min_elements < 0:

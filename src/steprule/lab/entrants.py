@@ -100,7 +100,8 @@ def stepped(rule: Rule) -> tuple[Shown, str]:
         "ofRows": [slot for slot in slots if slot in rule.per_row],
         "probes": list(inside),
         "hosts": [name for name, node in inside.items() if node.stage == "host"],
-        "init": {name: start for name, start in rule.init.items() if name in {*slots, *scalars}},
+        "init": {name: rule.init[name] for name in rule.init if name in {*slots, *scalars} - rule.points},
+        "points": [slot for slot in slots if slot in rule.points],
     }
     return facts, javascript.functions(recipe)
 
@@ -121,7 +122,9 @@ def numbers(rule: Rule) -> list[Hyperparameter]:
 
 def _is_number(rule: Rule, hyper: Hyperparameter) -> bool:
     """Whether a hyperparameter is a number in the variant of the default values."""
-    return not hyper.is_static and hyper.default is not None and hyper.name in rule.trace().used | {*rule.init.values()}
+    return (
+        not hyper.is_static and hyper.default is not None and hyper.name in rule.trace().named | {*rule.init.values()}
+    )
 
 
 def _hyper(hyper: Hyperparameter, written: str) -> dict[str, Any]:

@@ -203,6 +203,7 @@ class Row:
         if not own.size:
             return True  # whatever the strides: there are no elements
         # Planes of codes are not the parameter's shape; they are contiguous, and so must be whatever goes with them.
+        # What is saved for an evaluation comes behind these, laid out as the parameter.
         alike = [other for other, plane in zip(self.memories[1:], planes, strict=False) if plane.is_elementwise]
         # An unaligned gradient is copied (see ``Aliasing``): the next one may be aligned, and sums keep their order.
         aligned = all(other.is_aligned for other in alike if other is not self.memories[1])

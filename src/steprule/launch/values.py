@@ -143,16 +143,21 @@ class GroupValues(MutableMapping[str, Any]):
         """Return a row that holds what ``evaluate`` returns."""
         return self._evaluation(which).new_row()
 
-    def scheduled(self, t: int) -> dict[str, Value]:
+    def scheduled(self, t: int, which: PassKey = "step") -> dict[str, Value]:
         """Return what the schedules say for step ``t``. They are the caller's code and may do anything.
+
+        Args:
+            t: the number of the step.
+            which: the pass that asks.
 
         Raises:
             HyperparameterError: when one returns what is not a number in range.
         """
-        if not self._step.schedules:
+        asked = (self._step if which == "step" else self._evaluation(which)).schedules
+        if not asked:
             return {}
         values: dict[str, Value] = {}
-        for name, schedule in [(name, self._values[name]) for _, name in self._step.schedules]:
+        for name, schedule in [(name, self._values[name]) for _, name in asked]:
             value, hyper = schedule(t), self.rule.hyperparameters[name]
             if type(value) is not float or value not in hyper.range:
                 value = hyper.check(value, f"{self.place} from its schedule at t={t}")
@@ -233,7 +238,7 @@ class GroupValues(MutableMapping[str, Any]):
         hyper = self.rule.hyperparameters[name]
         if hyper.is_static or self._values[name] is None or self._values[name] == hyper.default:
             return
-        if name not in self.rule.trace(self.variant).used | self._read_once():
+        if name not in self.rule.trace(self.variant).named | self._read_once():
             options = ", ".join(f"{n}={self._values[n]!r}" for n, h in self.rule.hyperparameters.items() if h.is_static)
             raise HyperparameterError(
                 f"{name} does nothing in {self.rule.name!r} with {options}{self.place}; remove it"

@@ -29,6 +29,8 @@ from steprule.rules.papers.prodigy import prodigy
 from steprule.rules.papers.radam import radam
 from steprule.rules.papers.rmsprop import rmsprop
 from steprule.rules.papers.rprop import rprop
+from steprule.rules.papers.schedule_free_adamw import schedule_free_adamw
+from steprule.rules.papers.schedule_free_sgd import schedule_free_sgd
 from steprule.rules.papers.sgd import sgd
 from steprule.rules.papers.signum import signum
 from steprule.rules.papers.yogi import yogi
@@ -68,4 +70,6 @@ register(
     adafactor,
     came,
     adam_mini,
+    schedule_free_sgd,
+    schedule_free_adamw,
 )

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from steprule.language import maximum, mean, ndim, sign, size, total, where
+from steprule.rules.averages import averaged, lookahead
 from steprule.rules.combine import combinator, computed, wrap
 from steprule.rules.difference import descent
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.registry import COMBINATORS
 from steprule.rules.rule import Rule
 from steprule.rules.scaled import clips, is_clipped, trust_ratio, update_clip
+from steprule.rules.schedule_free import schedule_free
 
 __all__ = [
     "COMBINATORS",
+    "averaged",
     "cautious",
     "cautious_decay",
     "centralized",
@@ -21,7 +24,9 @@ __all__ = [
     "decoupled",
     "is_clipped",
     "l2",
+    "lookahead",
     "maximize",
+    "schedule_free",
     "trust_ratio",
     "unscaled",
     "update_clip",
@@ -198,5 +203,8 @@ def _rescaling(mask: Any, rescale: str) -> Any:
     return size(mask) / (total(mask) + 1) if rescale == "paper" else 1 / maximum(mean(mask), 1e-3)
 
 
-_ALL = (l2, decoupled, cautious_decay, maximize, unscaled, cautious, centralized, trust_ratio, update_clip)
+_ALL = (
+    *(l2, decoupled, cautious_decay, maximize, unscaled, cautious, centralized, trust_ratio, update_clip),
+    *(schedule_free, averaged, lookahead),
+)
 COMBINATORS.update({maker.__name__: maker for maker in _ALL})

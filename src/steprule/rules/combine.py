@@ -29,6 +29,7 @@ def wrap(
     doc: str,
     paper: str,
     *extra: Hyperparameter,
+    **changes: Any,
 ) -> Rule:
     """Return the rule of a function around a rule, with hyperparameters of both.
 
@@ -40,25 +41,19 @@ def wrap(
         doc: what it says before what the rule inside says.
         paper: where it comes from, if that is a paper.
         extra: hyperparameters that it has besides.
+        changes: fields of the rule that differ from those of the rule inside otherwise.
 
     Raises:
         RuleError: when the rule inside has one of these already.
     """
-    taken = [hyper.name for hyper in extra if hyper.name in inner.hyperparameters]
-    if taken:
-        raise RuleError(f"{name}: rule {inner.name!r} already has a hyperparameter {taken[0]!r}")
+    for hyper in extra:
+        if hyper.name in {*inner.hyperparameters, *inner.slots}:
+            what = "hyperparameter" if hyper.name in inner.hyperparameters else "slot"
+            raise RuleError(f"{name}: rule {inner.name!r} already has a {what} {hyper.name!r}")
     hyperparameters = {**inner.hyperparameters, **{hyper.name: hyper for hyper in extra}}
     sources = "; ".join(source for source in (inner.paper, paper) if source)
-    return replace(
-        inner,
-        function=function,
-        name=name,
-        doc=f"{doc}\n\n{inner.doc}".strip(),
-        paper=sources,
-        hyperparameters=hyperparameters,
-        uses_t=True,
-        made_by=(maker, (inner, name)),
-    )
+    own = {"hyperparameters": hyperparameters, "uses_t": True, "made_by": (maker, (inner, name)), **changes}
+    return replace(inner, function=function, name=name, doc=f"{doc}\n\n{inner.doc}".strip(), paper=sources, **own)
 
 
 def combinator(make: Callable[[Rule, str], Rule], last: deque[Rule] = _last) -> Callable[..., Rule]:

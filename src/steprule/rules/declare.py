@@ -44,6 +44,7 @@ def rule(
     name: str | None = None,
     title: str = "",
     init: Mapping[str, float | str] | None = None,
+    evaluated: Callable[..., Any] | None = None,
     matrices: View | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]: ...
 def rule(
@@ -54,6 +55,7 @@ def rule(
     name: str | None = None,
     title: str = "",
     init: Mapping[str, float | str] | None = None,
+    evaluated: Callable[..., Any] | None = None,
     matrices: View | None = None,
 ) -> Rule | Callable[[Callable[..., Any]], Rule]:
     """Make a rule of a function ``(parameter, gradient, *slots, *, t, **hyperparameters)``.
@@ -81,7 +83,12 @@ def rule(
         name: default: the function's name.
         title: how its authors write it (``"AdEMAMix"``), if that is not just the capitalized name; it is the name of
             the class of a catalogue rule in ``steprule.torch``.
-        init: the values of slots before the first step, each a number or a hyperparameter's name. Default 0.
+        init: the values of slots before the first step, each a number, a hyperparameter's name, or that of the
+            parameter (the slot begins as a copy of it). Default 0.
+        evaluated: the point that the model is evaluated at, where that is not the parameter itself: a function that
+            names what it depends on, of the parameter, slots with a number for each element, kept numbers and
+            hyperparameters, ``lambda average: average`` for one. Where a variant does not keep a slot, it gets None
+            for it, and may return None: then the parameter is evaluated itself.
         matrices: which the rows and columns of a tensor are, for a rule that sees them. ``"first"`` (default): rows
             are along the first axis, columns along all others. ``"last"``: they are along the last two axes, and the
             axes before these count matrices. A vector is one row.
@@ -93,8 +100,8 @@ def rule(
     if title and not title.isidentifier():
         raise RuleError(f"the title of a rule is what a class may be called, 'AdEMAMix' for one, got {title!r}")
     if function is None:
-        return lambda decorated: _declare(decorated, paper, name, title, init or {}, matrices)
-    return _declare(function, paper, name, title, init or {}, matrices)
+        return lambda decorated: _declare(decorated, paper, name, title, init or {}, evaluated, matrices)
+    return _declare(function, paper, name, title, init or {}, evaluated, matrices)
 
 
 def _declare(
@@ -103,6 +110,7 @@ def _declare(
     name: str | None,
     title: str,
     init: Mapping[str, float | str],
+    evaluated: Callable[..., Any] | None,
     matrices: View | None,
 ) -> Rule:
     if not isinstance(function, types.FunctionType):
@@ -131,6 +139,7 @@ def _declare(
         non_negative=frozenset(slot for slot in elements[2:] if slot in is_squared or hints.get(slot) == NonNegative),
         roles=roles,
         init=init,
+        evaluated=evaluated,
         parameter=elements[0],
         gradient=elements[1],
         uses_t="t" in inspect.signature(function).parameters,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from steprule.language.matrices import View, seen_as
 from steprule.language.node import VECTOR, Node, Stage, is_number, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import symbols_in
+from steprule.rules.evaluated import arguments_of, misnamed, misplaced
 from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Role, check_schedule
 from steprule.rules.order import check_order
@@ -25,6 +26,7 @@ from steprule.rules.trace import Trace, Variant
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
 
 _MAX_VARIANTS = 128
+_POINT = "evaluated point"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,9 @@ class Rule:
     roles: Mapping[str, Role] = field(default_factory=dict)
     """What slots are to the rule, where they declare it; no two are the same."""
     init: Mapping[str, float | str] = field(default_factory=dict)
-    """What slots hold before the first step: a number, or the name of a hyperparameter. Default 0."""
+    """What slots hold before the first step: a number, or a hyperparameter's name or the parameter's. Default 0."""
+    evaluated: Callable[..., Any] | None = None
+    """The point that the model is evaluated at, a function of names of the rule; None: the parameter itself."""
     parameter: str = "theta"
     gradient: str = "g"
     uses_t: bool = True
@@ -79,8 +83,17 @@ class Rule:
                 raise RuleError(
                     f"rule {self.name!r}: init names {slot!r}, which is not a slot.{suggest(slot, self.slots)}"
                 )
-            if isinstance(start, str) and start not in self.hyperparameters:
-                raise RuleError(f"rule {self.name!r}: init of {slot!r} names {start!r}, which is not a hyperparameter")
+            if start == self.parameter and slot not in self.element_slots:
+                raise RuleError(
+                    f"rule {self.name!r}: init of {slot!r} names {start!r}, but the slot has no number for each element"
+                )
+            if isinstance(start, str) and start not in {*self.hyperparameters, self.parameter}:
+                raise RuleError(
+                    f"rule {self.name!r}: init of {slot!r} names {start!r}, which is not a hyperparameter, nor "
+                    f"{self.parameter}"
+                )
+        if self.evaluated is not None:
+            self._check_evaluated(self.evaluated)
         self._check_variants()
         wrong = misseen(self.matrices, sees=self.view is not None)
         if wrong:
@@ -110,6 +123,11 @@ class Rule:
     def element_slots(self) -> list[str]:
         """The slots that have a number for each element."""
         return [slot for slot in self.slots if slot not in self.numbers | self.vectors]
+
+    @property
+    def points(self) -> frozenset[str]:
+        """The slots that begin as the parameter: points beside it, which are as large as it is."""
+        return frozenset(slot for slot, start in self.init.items() if start == self.parameter)
 
     @property
     def numbers(self) -> frozenset[str]:
@@ -206,6 +224,11 @@ class Rule:
             trace = self._trace(variant or self.variant(self.resolve({})))
         return trace, labels
 
+    @property
+    def traces(self) -> Mapping[Variant, Trace]:
+        """The expressions of every variant."""
+        return self._traces
+
     @cached_attribute
     def _traces(self) -> dict[Variant, Trace]:
         names = list(self.hyperparameters)
@@ -220,26 +243,51 @@ class Rule:
 
     def _checked_trace(self, variant: Variant) -> Trace:
         """Trace a variant, and once more: what is not a function of the rule's arguments would be frozen."""
-        trace, again = self._trace(variant), self._trace(variant)
-        first, second = ({self.parameter: one.parameter, **one.kept} for one in (trace, again))
-        wrong = unrepeated(first, second, (self.parameter, *self.slots))
+        trace = self._trace(variant)
+        if self.made_by:  # a combinator's own function, around a rule that has been checked
+            return trace
+        again = self._trace(variant)
+        first, second = (
+            {self.parameter: one.parameter, **one.kept, **({} if one.evaluated is None else {_POINT: one.evaluated})}
+            for one in (trace, again)
+        )
+        wrong = unrepeated(first, second, (self.parameter, *self.slots, _POINT))
         if wrong:
             raise self._error(wrong, at_return=False)
         return trace
 
     def _trace(self, variant: Variant) -> Trace:
-        return self._collect(self.outputs(variant))
+        trace = self._collect(self.outputs(variant))
+        return trace if self.evaluated is None else replace(trace, evaluated=self._point(variant, trace.kept))
+
+    def _point(self, variant: Variant, kept: Collection[str]) -> Node | None:
+        """Return the point that is evaluated; its function has None for a slot that is not kept, and may return it."""
+        function = self.evaluated
+        assert function is not None
+        own = {name: symbol(name, self._stage_of(name)) for name in (self.parameter, *kept)}
+        own |= self._hosts(variant)
+        outputs = trace(function, self.name, [], {name: own.get(name) for name in arguments_of(function)})
+        if len(outputs) == 1 and outputs[0] is None:
+            return None
+        wrong = misplaced(outputs)
+        if wrong:
+            raise explain(function, self.name, wrong)
+        return outputs[0]  # type: ignore[no-any-return]
 
     def outputs(self, variant: Variant) -> tuple[Any, ...]:
         """Return what the function returns on symbols, in one variant."""
         elements = [symbol(name, self._stage_of(name)) for name in self._elements]
-        hosts: dict[str, Any] = {
-            name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
-            for name, v in variant
-        }
+        hosts = self._hosts(variant)
         if self.uses_t:
             hosts["t"] = symbol("t", "host")
         return trace(self.function, self.name, elements, hosts)
+
+    def _hosts(self, variant: Variant) -> dict[str, Any]:
+        """Return what stands for the hyperparameters."""
+        return {
+            name: symbol(name, "host") if v == "number" and not self.hyperparameters[name].is_static else v
+            for name, v in variant
+        }
 
     def _stage_of(self, name: str) -> Stage:
         """Return the latest stage that the new value of a slot may have; its old value has the same."""
@@ -301,8 +349,15 @@ class Rule:
                 raise self._error(f"slot {slot!r} is None in every return: remove it from the signature")
         started = {start for start in self.init.values() if isinstance(start, str)}
         for name, hyper in self.hyperparameters.items():
-            if not hyper.is_static and name not in started and not any(name in trace.used for trace in traces):
+            if not hyper.is_static and name not in started and not any(name in trace.named for trace in traces):
                 raise self._error(f"hyperparameter {name!r} is declared and never used", at_return=False)
+
+    def _check_evaluated(self, function: Callable[..., Any]) -> None:
+        others = {self.gradient: "the gradient", "t": "the step number"}
+        known = {self.parameter, *self.element_slots, *self.numbers, *self.hyperparameters}
+        wrong = misnamed(function, known, others, {"rows": self.per_row, "columns": self.per_column})
+        if wrong:
+            raise RuleError(f"rule {self.name!r}: {wrong}")
 
     def _error(self, message: str, *, at_return: bool = True) -> RuleError:
         return explain(self.function, self.name, message, at_return=at_return)

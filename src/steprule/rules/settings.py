@@ -76,7 +76,7 @@ def parse(rule: Rule, settings: str, text: str) -> Settings:
         if count > 1:
             raise HyperparameterError(f"{text}: {name} is given {count} times")
     values = rule.resolve(dict(found), f" in {text}" if text != rule.name else "")
-    used = rule.trace(rule.variant(values)).used | {*rule.init.values()}
+    used = rule.trace(rule.variant(values)).named | {*rule.init.values()}
     for name, _ in found:
         hyper = rule.hyperparameters[name]
         if not hyper.is_static and values[name] is not None and name not in used:

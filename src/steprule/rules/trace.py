@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steprule.language.node import Node
-from steprule.language.walk import postorder
+from steprule.language.walk import postorder, symbols_in
 from steprule.rules.hyperparameters import Value
 
 __all__ = ["Trace", "Variant"]
@@ -30,6 +30,13 @@ class Trace:
     """The new value of each slot that is a number of each row, or of each column."""
     used: frozenset[str]
     """The symbols that the results depend on."""
+    evaluated: Node | None = None
+    """The point that the model is evaluated at; None: the parameter itself."""
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The symbols that the results or the evaluated point depend on."""
+        return self.used if self.evaluated is None else self.used | symbols_in([self.evaluated])
 
     @property
     def numbers(self) -> dict[str, Node]:

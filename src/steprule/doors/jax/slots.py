@@ -17,7 +17,7 @@ from steprule import coding
 from steprule.backends import jax as backend
 from steprule.doors.jax.leaves import format_of, is_complex, type_of
 from steprule.errors import HyperparameterError, StructureError
-from steprule.formats import FORMATS, GROUP, Codec, PlaneSpec, rows_of, saved_codec, shape_of
+from steprule.formats import FORMATS, GROUP, Codec, PlaneSpec, RoundToNearest, rows_of, saved_codec, shape_of
 from steprule.formats.bfloat16 import BFLOAT16
 from steprule.formats.codec import plain
 from steprule.formats.eight_bit import EIGHT_BIT
@@ -246,9 +246,17 @@ def slot_of(planes: list[Any], codec: Codec, shape: tuple[int, ...]) -> Any:
 def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     """Return a slot before the first step, on the devices and in the sharding of its parameter.
 
+    Args:
+        like: the parameter.
+        codec: how the slot is kept.
+        start: what it holds everywhere; None: the parameter's own numbers.
+        slot: its name.
+
     Raises:
         HyperparameterError: when it is to start at a traced number in a low-precision format.
     """
+    if start is None:
+        return _copy(like, codec)
     if is_complex(like):
         return jnp.full_like(like, start * (1 + 1j), dtype=type_of(like))
     if codec.is_plain:
@@ -261,6 +269,17 @@ def made(like: Any, codec: Codec, start: Any, slot: str) -> Any:
     numbers = coding.encode(codec, np.full((1, GROUP), start, np.float32))
     planes = [_full(like, spec, numbers[spec.suffix]) for spec in codec.planes]
     return slot_of(planes, codec, like.shape) if codec.is_coded else planes[0]
+
+
+def _copy(like: Any, codec: Codec) -> Any:
+    """Return a slot that begins as a parameter, as a step would store its numbers."""
+    if is_complex(like):
+        real, imaginary = (_copy(part, codec) for part in (jnp.real(like), jnp.imag(like)))
+        return jax.lax.complex(real, imaginary)
+    if codec.is_plain:
+        # An array of its own, also where nothing changes: both may be donated.
+        return jnp.copy(codec.encode(jnp.asarray(like).astype(codec.planes[0].dtype), RoundToNearest())[""])
+    return slot_of(list(converter(codec, True)(jnp.asarray(like).astype(np.float32))), codec, like.shape)
 
 
 def _part(like: Any, spec: PlaneSpec) -> Any:

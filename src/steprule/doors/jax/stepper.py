@@ -78,7 +78,7 @@ class Stepper:
         slots = list(rule.trace(variant).slots)
         min_elements, seed = _known("min_elements", min_elements), _seed(seed)
         small = MIN_ELEMENTS if min_elements is None else min_elements
-        formats = Formats.of(states, "nearest", small, slots, numbers=rule.numbers | rule.vectors)
+        formats = Formats.of(states, "nearest", small, slots, numbers=rule.numbers | rule.vectors, points=rule.points)
         given = {"min_elements": min_elements, "seed": seed}
         check_effects({name: value for name, value in given.items() if value is not None}, [formats], [], [])
         if mask is not None and "weight_decay" not in rule.hyperparameters:
@@ -106,7 +106,8 @@ class Stepper:
         trace = self.rule.trace(self.variant)
         slots: Slots = {}
         for slot in self.array_slots:
-            start = start_of(self.rule, slot, self.values)
+            # None: as the parameter.
+            start = None if slot in self.rule.points else start_of(self.rule, slot, self.values)
             slots[slot] = treedef.unflatten(
                 [
                     None if own is None else made(leaf, codecs_of(self.rule, self.variant, own)[slot], start, slot)

@@ -85,7 +85,7 @@ def formats_of(group: Mapping[str, Any], rule: Rule, names: Mapping[str, str], w
     kept = rule.element_slots
     if not kept and isinstance(states, str):  # SGD has a slot with momentum, and none without
         own["states"] = {}
-    return Formats.of(**own, slots=kept, where=where, numbers=rule.numbers | rule.vectors), seed
+    return Formats.of(**own, slots=kept, where=where, numbers=rule.numbers | rule.vectors, points=rule.points), seed
 
 
 def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) -> Storage:

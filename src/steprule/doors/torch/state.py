@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.doors.leaf import constant_planes
+from steprule.doors.leaf import constant_planes, copied
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
@@ -55,7 +55,9 @@ def check_entry(
     for value in form.formats.keys() - own.formats.keys():
         # What a caller keeps there (an average) says nothing of a step.
         if value != form.parameter or not (has_any or entry.get("step") is not None):
-            started |= _started(form, value, param, options.values.start_of(value))
+            is_point = value in form.rule.points
+            start = None if is_point else options.values.start_of(value)
+            started |= _copied(form, value, param) if start is None else _started(form, value, param, start)
             own = replace(own, formats={**own.formats, value: form.formats[value]})
     planes = form.fitted(replace(own, planes={**own.planes, **started}) if started else own, convert=False)
     planes = {plane: _as_stepped(form, plane, tensor, param) for plane, tensor in planes.items()}
@@ -167,6 +169,22 @@ def _started(form: Entry, value: str, param: Tensor, start: float) -> dict[str, 
         # As bits: torch fills bfloat16 with numbers.
         fresh[plane].view(torch.int16 if kind.itemsize == 2 else torch.uint8).fill_(constant.get(spec.suffix, 0))
     return fresh
+
+
+def _copied(form: Entry, value: str, param: Tensor) -> dict[str, Tensor]:
+    """Return the planes of a slot that begins as the parameter, as a step would store its numbers."""
+    codec, own = form.codecs[value], param.detach()
+    if not codec.is_plain:
+        planes = copied(codec, own.to(_HERE, torch.float32).contiguous().numpy())
+        return {
+            plane: torch.from_numpy(planes[spec.suffix]).view(form.type_of(spec)).to(param.device)
+            for plane, (_, spec, _) in form.planes(value, codec).items()
+        }
+    kind = state_dtype(param.dtype)
+    slot = torch.empty_like(own, dtype=kind, memory_format=torch.preserve_format, requires_grad=False).copy_(own)
+    parts = torch.view_as_real(slot) if slot.is_complex() else slot
+    parts.masked_fill_(parts.abs() < torch.finfo(parts.dtype).smallest_normal, 0.0)
+    return {value: slot}
 
 
 def _start(param: Tensor, value: float) -> Tensor:

@@ -7,6 +7,14 @@ function startOf(rule, values, slot) {
   return typeof start === "string" ? values[start] : start;
 }
 
+// Arrays as they are before the first step: slots, behind the parameter, which is there.
+function beginSlots(rule, values, now) {
+  rule.slots.forEach((name, index) => {
+    if (rule.points.includes(name)) now[2 + index].set(now[0]);
+    else now[2 + index].fill(startOf(rule, values, name));
+  });
+}
+
 // How many numbers of a slot a point of d coordinates has: it is a vector, and so one row.
 function numbersOf(rule, name, d) {
   return rule.ofRows.includes(name) ? 1 : d;
@@ -51,7 +59,7 @@ class Run {
   begin() {
     const { rule, now } = this;
     now[0].set(this.given.start);
-    rule.slots.forEach((name, index) => now[2 + index].fill(startOf(rule, this.values, name)));
+    beginSlots(rule, this.values, now);
     for (const [name, history] of this.scalars) history[0] = this.values[name] = startOf(rule, this.values, name);
     this.record(0);
   }
@@ -147,7 +155,7 @@ class Crowd {
     this.now.push(...rule.slots.map((name) => new Float32Array((n / d) * numbersOf(rule, name, d))));
     this.now.push(...rule.probes.map(() => new Float32Array(n)));
     this.values = { ...given.values };
-    rule.slots.forEach((name, index) => this.now[2 + index].fill(startOf(rule, this.values, name)));
+    beginSlots(rule, this.values, this.now);
     rule.scalars.forEach((name) => { this.values[name] = startOf(rule, this.values, name); });
     this.members = rule.sums ? Array.from({ length: n / d }, (_, k) => this.member(k)) : [this];
   }

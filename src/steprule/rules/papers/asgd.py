@@ -8,6 +8,7 @@ from steprule.rules.hyperparameters import NonNegative, Rate, Scalar
 @rule(
     paper="Polyak & Juditsky 1992, doi:10.1137/0330046; step sizes: Bottou 2012, Stochastic Gradient Descent Tricks",
     init={"eta": "lr", "mu": 1.0},
+    evaluated=lambda ax: ax,
 )
 def asgd(
     theta,
