@@ -53,7 +53,8 @@ class Base(Stepping, torch.optim.Optimizer):
 
     def __init_subclass__(cls, meanings: Mapping[str, str] = _AS_ALWAYS, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
+        is_class_of_torch = "__init__" in vars(cls) and cls.__name__ != "Optimizer"
+        if cls.__module__.startswith("steprule.") and is_class_of_torch:
             cls.__doc__ = documented(cls, meanings)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -119,6 +120,9 @@ class Base(Stepping, torch.optim.Optimizer):
                 f"states are coded as {group['coding']!r}{where}, which this version cannot read; it writes {CODING!r}"
             )
         return values
+
+    def _check_saved(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse groups of a state dict that are for other rules than those here: there may be one alone."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with options of its own.
@@ -303,6 +307,7 @@ class Base(Stepping, torch.optim.Optimizer):
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
         check_dict(state_dict)
+        self._check_saved(state_dict["param_groups"])
         groups = loaded_groups(
             self.param_groups, state_dict["param_groups"], self._known, self._needed, self._check, convert
         )

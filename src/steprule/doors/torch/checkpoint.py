@@ -117,9 +117,7 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
     groups = [_group(state, optimizer, i) if hyperparameters else dict(group) for i, group in enumerate(here)]
     options, labels = _checked(optimizer, groups), outline_of(optimizer).labels
     fitted = [
-        _fitted(
-            own, entry_of(param, options[own.group], f"parameter {label}"), convert or state.is_earlier(own)
-        )
+        _fitted(own, entry_of(param, options[own.group], f"parameter {label}"), convert or state.is_earlier(own))
         for own, param, label in zip(state.parameters, arrays_of(optimizer), labels, strict=True)
     ]
     made = _dict(replace(state, parameters=fitted), optimizer, groups, options)

@@ -84,9 +84,7 @@ def _made(
     return {**needed, **own, **taken, "params": old["params"]}
 
 
-def loaded_state(
-    state_dict: Mapping[str, Any], options: Sequence[GroupOptions], convert: bool
-) -> dict[Any, Any]:
+def loaded_state(state_dict: Mapping[str, Any], options: Sequence[GroupOptions], convert: bool) -> dict[Any, Any]:
     """Return the state that a state dict makes, by parameter.
 
     Tensors of one dimension that were float32, whatever was asked for, take the format that is asked for.

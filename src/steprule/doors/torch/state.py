@@ -73,9 +73,7 @@ def check_entry(
     return Slots(planes, scalars, step, _steps(step, form.what) if device is None else 0, form.storage, keys), fresh
 
 
-def _kept(
-    form: Entry, entry: Mapping[str, Any], param: Tensor, device: torch.device | None
-) -> Slots | None:
+def _kept(form: Entry, entry: Mapping[str, Any], param: Tensor, device: torch.device | None) -> Slots | None:
     """Return the state of an entry that has exactly what steps leave there, in plain numbers; None if it must be read.
 
     The usual: all else about states in other formats takes longer than all the rest of a layout.
