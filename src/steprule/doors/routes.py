@@ -29,7 +29,7 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.rules import Rule, find
 
-__all__ = ["EMBEDDINGS", "HEADS", "MATRICES", "Route", "as_routes", "is_matrix", "routed"]
+__all__ = ["EMBEDDINGS", "HEADS", "MATRICES", "Route", "as_routes", "has_head", "is_matrix", "routed", "says_embedding"]
 
 MATRICES = "matrices"
 EMBEDDINGS = ("embed", "embedded", "embedder", "embedding", "embeddings", "emb", "embs", "wte", "wpe")
@@ -196,16 +196,17 @@ def is_matrix(name: str, array: Any) -> bool:
     parts = [part for part in _dotted(name).split(".") if part]
     if parts and parts[-1].lower() in ("bias", "scale"):
         return False
-    return not (any(map(_is_embedding, parts)) or _has_head(parts))
+    return not (any(map(says_embedding, parts)) or has_head(name))
 
 
-def _is_embedding(part: str) -> bool:
+def says_embedding(part: str) -> bool:
+    """Whether a part of a name has a word for embeddings."""
     return any(word.lower() in EMBEDDINGS for word in _WORDS.findall(part))
 
 
-def _has_head(parts: Sequence[str]) -> bool:
-    """Whether a part says head, outside of the layers that are numbered."""
-    for part in parts:
+def has_head(name: str) -> bool:
+    """Whether a part of a name says head, outside of the layers that are numbered."""
+    for part in _dotted(name).split("."):
         if _NUMBER.sub("", part.lower()) in HEADS:
             return True
         if _NUMBER.search(part):

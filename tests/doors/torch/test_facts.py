@@ -265,7 +265,8 @@ def test_rules_run_on_torchs_tensors_are_those_of_kernels(number: int, dtype: to
     """Numbers of the host in slots, and numbers that a rule chooses element by element, among them."""
     made = random_rule(number)
     ends = []
-    for options in ({}, {"differentiable": True}):
+    choices: tuple[dict[str, Any], ...] = ({}, {"differentiable": True})
+    for options in choices:
         with told(made):
             p = torch.linspace(-1, 1, 30, dtype=dtype).reshape(5, 6)
             optimizer = steprule.torch.Optimizer([p], made.rule, **options, **made.given(made.choices[number % 2]))

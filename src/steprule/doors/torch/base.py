@@ -31,6 +31,7 @@ from steprule.errors import HyperparameterError
 from steprule.formats import CODING
 from steprule.launch.guards import Guards
 from steprule.launch.values import GroupValues
+from steprule.rules import CATALOGUE, Rule
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Base", "Number", "Params"]
@@ -52,7 +53,8 @@ class Base(Stepping, torch.optim.Optimizer):
 
     def __init_subclass__(cls, meanings: Mapping[str, str] = _AS_ALWAYS, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.__module__.startswith("steprule.") and cls.__name__ != "Optimizer":
+        is_class_of_torch = "__init__" in vars(cls) and cls.__name__ != "Optimizer"
+        if cls.__module__.startswith("steprule.") and is_class_of_torch:
             cls.__doc__ = documented(cls, meanings)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -64,7 +66,7 @@ class Base(Stepping, torch.optim.Optimizer):
         if any(name in defaults for name in DEFAULTS):
             defaults = {**DEFAULTS, **defaults, "coding": CODING}
         defaults |= tupled(defaults, self._naming)
-        self._option_names = tuple(defaults)
+        self._option_names, self.defaults = tuple(defaults), defaults
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
         super().__init__(params, defaults)
         check_formats(self._options_of(self.param_groups), defaults)
@@ -73,6 +75,29 @@ class Base(Stepping, torch.optim.Optimizer):
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         """Return the rule of a group, and the options of it that torch has no name for."""
         raise NotImplementedError
+
+    def _naming_of(self, group: Mapping[str, Any]) -> Naming:
+        """Return torch's names of what a group steps by."""
+        return self._naming
+
+    def _known(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that a group may have, and notes of wrappers, with their defaults: the very dict."""
+        return self.defaults
+
+    def _needed(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that a group must have. torch adds others ("differentiable"), and wrappers add notes."""
+        known = self._known(group)
+        return {name: known[name] for name in self._option_names if name in known}
+
+    def _check_named_rule(self, group: Mapping[str, Any], where: str) -> None:
+        """Refuse a rule that a group names, where the class steps by one alone; other values of the key are notes."""
+        named = group.get("rule")
+        if isinstance(named, Rule) or (isinstance(named, str) and named in CATALOGUE):
+            name = getattr(named, "name", named)
+            raise HyperparameterError(
+                f"the group asks for rule {name!r}{where}, and {type(self).__name__} steps by one rule alone. Groups "
+                "of steprule.torch.Optimizer may have rules of their own, and Muon has groups for AdamW"
+            )
 
     def _check(self, group: Mapping[str, Any], where: str) -> GroupValues:
         """Check the options of a group, and return its hyperparameters.
@@ -84,16 +109,20 @@ class Base(Stepping, torch.optim.Optimizer):
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise HyperparameterError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}{where}")
         check_group(group, self.guards, where)
-        choice = self._rule(group)
-        check_flags(group, set(self._option_names) - set(choice[0].hyperparameters), where)
-        values = values_of(choice, group, self._naming, where)
+        self._check_named_rule(group, where)
+        choice, naming = self._rule(group), self._naming_of(group)
+        check_flags(group, self._needed(group).keys() - choice[0].hyperparameters.keys(), where)
+        values = values_of(choice, group, naming, where)
         self.guards.check_rule(choice[0], values.variant, where)
-        formats_of(group, choice[0], self._naming.slots, where)
+        formats_of(group, choice[0], naming.slots, where)
         if group.get("coding", CODING) != CODING:
             raise HyperparameterError(
                 f"states are coded as {group['coding']!r}{where}, which this version cannot read; it writes {CODING!r}"
             )
         return values
+
+    def _check_saved(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse groups of a state dict that are for other rules than those here: there may be one alone."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters with options of its own.
@@ -105,23 +134,34 @@ class Base(Stepping, torch.optim.Optimizer):
             raise RuntimeError("step_in_backward is active, and would not see a new group; remove() its handle first")
         if isinstance(param_group, dict):
             where = f" (group {len(self.param_groups)})"
-            param_group.update(tupled(param_group, self._naming))
-            check_keys(param_group, {**DEFAULTS, **self.defaults}, where)
+            param_group.update(tupled(param_group, self._naming_of(param_group)))
+            known = self._known(param_group)
+            check_keys(param_group, {**DEFAULTS, **known}, where)
             if any(name in param_group for name in DEFAULTS):
-                param_group = {**DEFAULTS, "coding": CODING, **self.defaults, **param_group}
-            values = self._check({**self.defaults, **param_group}, where)
+                param_group = {**DEFAULTS, "coding": CODING, **known, **param_group}
+            values = self._check({**known, **param_group}, where)
             params = param_group.get("params")
             if isinstance(params, Iterable) and not isinstance(params, Tensor | set):  # torch refuses a set
                 param_group["params"] = list(params)
             self._check_params_of(param_group, where)
-            check_added(values, self.param_groups[:1], self._rule, self._naming)
+            check_added(values, self._unlike_groups(), self._rule, self._naming_of)
+            for name, value in known.items() if known is not self.defaults else ():
+                param_group.setdefault(name, value)  # torch would add the defaults of another rule
+        given = set(param_group)
         super().add_param_group(param_group)
+        known = self._known(param_group)
+        for name in [name for name in self.defaults if name not in known and name not in given]:
+            del param_group[name]
         self._launch = None
+
+    def _unlike_groups(self) -> list[dict[str, Any]]:
+        """Return the groups that there are, of each rule that they name the first."""
+        return list({str(group.get("rule")): group for group in reversed(self.param_groups)}.values())
 
     def _check_params_of(self, group: Mapping[str, Any], where: str) -> None:
         """Refuse parameters that cannot have the formats of their group, before it is added."""
-        rule, _ = self._rule(whole := {**self.defaults, **group})
-        formats, _ = formats_of(whole, rule, self._naming.slots, where)
+        rule, _ = self._rule(whole := {**self._known(group), **group})
+        formats, _ = formats_of(whole, rule, self._naming_of(group).slots, where)
         params = group.get("params", ())
         for param in [params] if isinstance(params, Tensor) else params:
             tensor = param[1] if isinstance(param, tuple) else param
@@ -218,7 +258,7 @@ class Base(Stepping, torch.optim.Optimizer):
         super().__setstate__(state)
         self._forget()
         for group in self.param_groups:
-            for name, value in self._own_defaults().items():
+            for name, value in self._needed(group).items():
                 group.setdefault(name, value)
 
     def _without_gradient(self) -> list[tuple[str, bool]]:
@@ -230,10 +270,6 @@ class Base(Stepping, torch.optim.Optimizer):
         skipped = self.skipped
         told = f"skipped: {skipped:,} steps whose gradients were not finite\n" if skipped else ""
         return f"{super().__repr__()[:-1]}{told})"
-
-    def _own_defaults(self) -> dict[str, Any]:
-        """Return the defaults of our options. torch adds others ("differentiable"), and so do wrappers, as notes."""
-        return {name: self.defaults[name] for name in self._option_names if name in self.defaults}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def load_state_dict(self, state_dict: dict[str, Any], *, convert: bool = False) -> None:
@@ -271,12 +307,12 @@ class Base(Stepping, torch.optim.Optimizer):
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
         check_dict(state_dict)
-        known = {**DEFAULTS, **self.defaults}
+        self._check_saved(state_dict["param_groups"])
         groups = loaded_groups(
-            self.param_groups, state_dict["param_groups"], known, self._own_defaults(), self._check, convert
+            self.param_groups, state_dict["param_groups"], self._known, self._needed, self._check, convert
         )
         options = self._options_of(groups)
-        state = loaded_state(state_dict, options, self._naming, convert)
+        state = loaded_state(state_dict, options, convert)
         check_options(self.param_groups, state_dict["param_groups"], self.defaults)
         for group, more in zip(groups, added, strict=False):
             group.update(more)
@@ -294,7 +330,7 @@ class Base(Stepping, torch.optim.Optimizer):
     def float32_state_dict(self) -> dict[str, Any]:
         """Return ``state_dict()`` with all states as float32 and no options of formats, for torch.optim and others."""
         self._refresh()
-        return decoded_state_dict(self.state_dict(), self._options, self._naming)
+        return decoded_state_dict(self.state_dict(), self._options)
 
     def describe(self) -> str:
         """Return what each parameter really uses, as a table: shape, type, formats and bytes."""

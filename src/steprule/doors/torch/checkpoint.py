@@ -17,7 +17,6 @@ from steprule.doors.torch.checkpoint_options import encoded_options, options_for
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_array, tensor_of
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.formats import OF_FORMATS
-from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
 from steprule.errors import StateError
 from steprule.rules import Rule
@@ -88,7 +87,7 @@ def _parameter(
     optimizer: Base, own: ParameterState, param: Tensor, options: GroupOptions, label: str
 ) -> ParameterState:
     """Return a parameter's state, with its planes by the rule's names."""
-    form = entry_of(param, options, optimizer._naming, label)
+    form = entry_of(param, options, label)
     entry = {key: value for key, value in optimizer.state.get(param, {}).items() if value is not None}
     t = steps_of(entry.get("step", 0), f"the step of parameter {label}") if form.is_counted else None
     own = replace(own, t=t)
@@ -114,13 +113,11 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
     Raises:
         StateError: when it is of another optimizer.
     """
-    here, naming = optimizer.param_groups, optimizer._naming
+    here = optimizer.param_groups
     groups = [_group(state, optimizer, i) if hyperparameters else dict(group) for i, group in enumerate(here)]
     options, labels = _checked(optimizer, groups), outline_of(optimizer).labels
     fitted = [
-        _fitted(
-            own, entry_of(param, options[own.group], naming, f"parameter {label}"), convert or state.is_earlier(own)
-        )
+        _fitted(own, entry_of(param, options[own.group], f"parameter {label}"), convert or state.is_earlier(own))
         for own, param, label in zip(state.parameters, arrays_of(optimizer), labels, strict=True)
     ]
     made = _dict(replace(state, parameters=fitted), optimizer, groups, options)
@@ -148,7 +145,7 @@ def _dict(
 ) -> dict[str, Any]:
     """Return a state in the words of torch's state dicts."""
     entries = [
-        _entry(own, param, options[own.group], optimizer._naming)
+        _entry(own, param, options[own.group])
         for own, param in zip(state.parameters, arrays_of(optimizer), strict=True)
     ]
     places = count()
@@ -165,7 +162,7 @@ def _group(state: State, optimizer: Base, index: int) -> dict[str, Any]:
     new = options_for(state.groups[index], optimizer, group, index, state.made_by == class_of(optimizer))
     new = {name: value for name, value in new.items() if name not in OF_FORMATS}
     new |= {name: group[name] for name in OF_FORMATS if name in group}
-    return {**optimizer.defaults, **new, "params": group["params"]}
+    return {**optimizer._known(group), **new, "params": group["params"]}
 
 
 def _checked(optimizer: Base, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
@@ -176,11 +173,11 @@ def _checked(optimizer: Base, groups: Sequence[dict[str, Any]]) -> list[GroupOpt
         raise StateError(f"the options of the checkpoint do not fit this optimizer: {error}") from None
 
 
-def _entry(own: ParameterState, param: Tensor, options: GroupOptions, naming: Naming) -> dict[str, Any]:
+def _entry(own: ParameterState, param: Tensor, options: GroupOptions) -> dict[str, Any]:
     """Return an entry of a state dict, in torch's names."""
-    if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not naming.counts):
+    if (not own.planes and not own.scalars and not own.t) or (own.t == 0 and not options.naming.counts):
         return {}
-    form = entry_of(param, options, naming, "a parameter")
+    form = entry_of(param, options, "a parameter")
     if unknown := sorted(own.scalars.keys() - form.scalars.keys()):
         known = ", ".join(form.scalars) or "none"
         raise StateError(

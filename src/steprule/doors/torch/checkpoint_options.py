@@ -75,7 +75,7 @@ def options_for(
     for options in _candidates(saved, optimizer, group):
         try:
             choice = optimizer._rule(options)
-            here = choice[0].resolve(hyperparameters(choice, options, optimizer._naming, ""))
+            here = choice[0].resolve(hyperparameters(choice, options, optimizer._naming_of(options), ""))
             told = fitted(saved, choice[0], here, index)
         except (StateError, HyperparameterError):
             continue
@@ -103,18 +103,18 @@ def _candidates(saved: GroupState, optimizer: Base, group: Mapping[str, Any]) ->
 
 def _named(told: Mapping[str, Any], optimizer: Base, now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a group with hyperparameters in torch's names; those without a name are left out."""
-    options = dict(now)
+    options, naming = dict(now), optimizer._naming_of(now)
     for name, value in told.items():
-        key, place = optimizer._naming.place(name)
+        key, place = naming.place(name)
         if key not in options:
             continue
-        value = -value if name in optimizer._naming.negated and isinstance(value, (int, float)) else value
+        value = -value if name in naming.negated and isinstance(value, (int, float)) else value
         if place is None:
             options[key] = value
         else:
             members = list(options[key])
             members[place] = value
             options[key] = tuple(members)
-    if "momentum" in now and "mu" not in told and optimizer._naming.options.get("mu") == "momentum":
+    if "momentum" in now and "mu" not in told and naming.options.get("mu") == "momentum":
         options["momentum"] = 0  # plain gradient descent
     return options

@@ -108,7 +108,7 @@ class Adagrad(Base):
         self._refresh()
         for own in self._options:
             for param in own.group["params"]:
-                self.state[param].update(check_entry({}, param, own, self._naming)[1])
+                self.state[param].update(check_entry({}, param, own)[1])
 
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         return with_decay_and_sign(rules.adagrad, group), {}

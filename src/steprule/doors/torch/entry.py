@@ -257,7 +257,6 @@ class Entry(Target):
 def entry_of(
     param: Tensor,
     options: GroupOptions,
-    naming: Naming,
     what: str,
     *,
     remedy: str = REMEDY,
@@ -266,12 +265,12 @@ def entry_of(
     """Return how a parameter's state is laid out.
 
     Args:
-        param, options, naming: the parameter, its group and torch's names.
+        param, options: the parameter and its group.
         what: what messages call it.
         remedy: what helps against other formats.
         codecs: of its values, if not as the group says.
     """
-    rule, variant = options.rule, options.values.variant
+    rule, variant, naming = options.rule, options.values.variant, options.naming
     storage = storage_of(options.formats, param, rule, variant)
     codecs = codecs_of(rule, variant, storage) if codecs is None else codecs
     axes = param.dim()

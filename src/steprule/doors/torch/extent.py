@@ -27,15 +27,20 @@ def check_added(
     values: GroupValues,
     groups: Sequence[Mapping[str, Any]],
     choose: Callable[[Mapping[str, Any]], Choice],
-    naming: Naming,
+    naming: Callable[[Mapping[str, Any]], Naming],
 ) -> None:
-    """Refuse a group that takes other sums over all tensors than those that there are, of which the first is enough.
+    """Refuse a group that takes other sums over all tensors than those that there are.
+
+    Args:
+        values: of the new group.
+        groups: others, of which one of each rule is enough.
+        choose, naming: return the rule of a group, and torch's names of it.
 
     Raises:
         HyperparameterError: naming both.
     """
-    first = [values_of(choose(group), group, naming, " (group 0)") for group in groups]
-    check_alike([(own.plan("step"), own.place) for own in (*first, values)])
+    others = [values_of(choose(own), own, naming(own), f" (group {index})") for index, own in enumerate(groups)]
+    check_alike([(own.plan("step"), own.place) for own in (*others, values)])
 
 
 def sees_all(groups: Iterable[GroupOptions]) -> bool:

@@ -14,7 +14,6 @@ from steprule.doors.torch.eager import differentiable_step, eager_step
 from steprule.doors.torch.extent import check_matrices, check_together
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
-from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.positions import Item
 from steprule.doors.torch.rows import Stepped, backend_of, check_parameter, make_row, readable
@@ -63,7 +62,6 @@ class Layout:
     """What a step consists of, collected parameter by parameter. Nothing is changed.
 
     Args:
-        naming: torch's names.
         read: returns a gradient as it is read.
         state: the optimizer's.
         items: the parameters.
@@ -84,7 +82,6 @@ class Layout:
 
     def __init__(
         self,
-        naming: Naming,
         read: Callable[[Tensor, Mapping[str, Any]], Tensor],
         state: dict[Tensor, dict[str, Any]],
         items: Sequence[Item],
@@ -92,7 +89,7 @@ class Layout:
         waverers: Collection[int] = (),
     ) -> None:
         self._waverers = waverers
-        self._naming, self._read, self._state, self._deciding_device = naming, read, state, device
+        self._read, self._state, self._deciding_device = read, state, device
         self.stepped: list[Stepped] = []
         self.groups = TensorGroups(on_device=device is not None)
         self.eager: list[Callable[[], None]] = []
@@ -115,7 +112,7 @@ class Layout:
         check_parameter(param, grad)
         check_matrices(options, param, grad)
         grad = readable(grad, param)
-        state, fresh = check_entry(entry, param, options, self._naming, self._deciding_device)
+        state, fresh = check_entry(entry, param, options, self._deciding_device)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
             check_together(options, f"a parameter of shape {tuple(param.shape)} is stepped with differentiable=True")

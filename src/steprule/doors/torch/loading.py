@@ -17,9 +17,8 @@ from steprule.doors.planes import other_keys
 from steprule.doors.state import ParameterState
 from steprule.doors.torch.copies import copied, on_device_of, waiting
 from steprule.doors.torch.entry import Entry, coded_keys, entry_of
-from steprule.doors.torch.formats import OF_FORMATS
+from steprule.doors.torch.formats import DEFAULTS, OF_FORMATS
 from steprule.doors.torch.keys import check_keys
-from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.state import check_entry
 from steprule.errors import HyperparameterError, StateError
@@ -32,8 +31,8 @@ __all__ = ["check_options", "decoded_state_dict", "loaded_groups", "loaded_state
 def loaded_groups(
     here: Sequence[dict[str, Any]],
     saved: Sequence[Mapping[str, Any]],
-    known: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    known: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    needed: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     check: Callable[[Mapping[str, Any], str], object],
     convert: bool,
 ) -> list[dict[str, Any]]:
@@ -41,8 +40,8 @@ def loaded_groups(
 
     Args:
         here, saved: the groups.
-        known: all options and notes that the optimizer has defaults of: other keys may be misspelt options.
-        defaults: those of them that a group needs.
+        known: returns all options and notes that there are defaults of for a group: other keys may be misspelt ones.
+        needed: returns those of them that a group needs.
         check: of a group that was made.
         convert: whether the seed, too, stays that of the groups here: a resumed run goes on with its random bits.
 
@@ -61,9 +60,9 @@ def loaded_groups(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                 f"{len(group['params'])} parameters, expected {len(old['params'])}{where}"
             )
-        new = _made(old, group, defaults, convert, where)
+        new = _made(old, group, needed(old), convert, where)
         try:
-            check_keys(new, known, where)
+            check_keys(new, {**DEFAULTS, **known(new)}, where)
             check(new, where)
         except HyperparameterError as error:
             raise StateError(f"the options of the loaded state dict do not fit: {error}") from None
@@ -85,9 +84,7 @@ def _made(
     return {**needed, **own, **taken, "params": old["params"]}
 
 
-def loaded_state(
-    state_dict: Mapping[str, Any], options: Sequence[GroupOptions], naming: Naming, convert: bool
-) -> dict[Any, Any]:
+def loaded_state(state_dict: Mapping[str, Any], options: Sequence[GroupOptions], convert: bool) -> dict[Any, Any]:
     """Return the state that a state dict makes, by parameter.
 
     Tensors of one dimension that were float32, whatever was asked for, take the format that is asked for.
@@ -102,8 +99,8 @@ def loaded_state(
             (param, own), place = at[key], f"the state of parameter {key!r}"
             converts = convert or (saved[key].get("coding") == EARLIER_CODING and param.dim() < 2)
             given = {name: value for name, value in entry.items() if value is not None}
-            state[param] = _loaded(given, entry_of(param, own, naming, place), param, own, converts, saved[key])
-            _check_slots(given, own, naming, place)
+            state[param] = _loaded(given, entry_of(param, own, place), param, own, converts, saved[key])
+            _check_slots(given, own, place)
         else:
             state[key] = entry
     return state
@@ -137,7 +134,7 @@ def _loaded(
         if key not in form.known
     }
     entry = {**others, **{form.keys[plane]: on_device_of(one, param, is_coded[plane]) for plane, one in planes.items()}}
-    _, fresh = check_entry(entry, param, options, form.naming, form=form)
+    _, fresh = check_entry(entry, param, options, form=form)
     return {**entry, **fresh}
 
 
@@ -183,34 +180,34 @@ _ANOTHER = (
 )
 
 
-def _check_slots(entry: Mapping[str, Any], own: GroupOptions, naming: Naming, place: str) -> None:
+def _check_slots(entry: Mapping[str, Any], own: GroupOptions, place: str) -> None:
     """Refuse a state with slots that another optimizer has left: its options do not mean what they do here."""
-    foreign = torch_keys() - naming.known(own.rule) - set(naming.slots.values())
+    foreign = torch_keys() - own.naming.known(own.rule) - set(own.naming.slots.values())
     codes = {coded: key for key in foreign for coded in (key, *coded_keys(key))}
     left = sorted(key for key in entry if key in codes)
     if left:
         raise StateError(f"{place} has {', '.join(left)}, which this optimizer does not keep: from another? {_ANOTHER}")
 
 
-def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions], naming: Naming) -> dict[str, Any]:
+def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOptions]) -> dict[str, Any]:
     """Return a state dict with float32 slots, and without what torch.optim does not know."""
     groups = [{k: v for k, v in group.items() if k not in OF_FORMATS} for group in state_dict["param_groups"]]
     at = _homes(state_dict, options)
     state = {
-        key: _decoded(entry, at[key][0], at[key][1], naming) if key in at else entry
+        key: _decoded(entry, at[key][0], at[key][1]) if key in at else entry
         for key, entry in state_dict["state"].items()
     }
     return {**state_dict, "state": state, "param_groups": groups}
 
 
-def _decoded(entry: Mapping[str, Any], param: Tensor, options: GroupOptions, naming: Naming) -> dict[str, Any]:
+def _decoded(entry: Mapping[str, Any], param: Tensor, options: GroupOptions) -> dict[str, Any]:
     """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it."""
     rule, what = options.rule, f"the state of a parameter of shape {tuple(param.shape)}"
-    kind = entry_of(param, options, naming, what).kind
+    kind = entry_of(param, options, what).kind
     codecs = {slot: plain(kind.compute, flushes=True) for slot in rule.element_slots}
-    form = entry_of(param, options, naming, what, codecs=codecs)
+    form = entry_of(param, options, what, codecs=codecs)
     own = form.read(entry)
     form = replace(form, codecs={slot: codecs[slot] for slot in own.formats})
     new = {form.keys[plane]: tensor for plane, tensor in form.fitted(own, convert=True).items()}
-    left = form.known | (set() if naming.counts else {"step"})
+    left = form.known | (set() if options.naming.counts else {"step"})
     return {**{key: value for key, value in entry.items() if key not in left}, **new}

@@ -130,7 +130,7 @@ class GroupOptions:
     Args:
         choose: from a group to its rule. Not kept: it belongs to the optimizer, which then would hold itself and its
             states until the garbage collector runs.
-        naming: torch's names.
+        naming: torch's names of what the group steps by.
         options: the keys that the group must have.
         defaults: those of the optimizer, the very dict.
         group: the group, to be read at every step.
@@ -158,7 +158,7 @@ class GroupOptions:
         index: int,
         guards: Guards,
     ) -> None:
-        self._naming, self.group, self.guards = naming, group, guards
+        self.naming, self.group, self.guards = naming, group, guards
         self._where = f" (group {index})"
         self._all_entries: dict[Any, dict[Any, Any]] = {}
         self._entries: tuple[Any, ...] = (None, None, None)
@@ -248,17 +248,17 @@ class GroupOptions:
         return {
             name: value
             for name in self.rule.hyperparameters
-            if isinstance(value := _value(name, self.group, self._naming), Tensor)
+            if isinstance(value := _value(name, self.group, self.naming), Tensor)
         }
 
     def _resolve(self, choose: Choose, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
         check_group(self.group, self.guards, self._where)
         choice = choose(self.group)
-        given = hyperparameters(choice, self.group, self._naming, self._where, self._number)
+        given = hyperparameters(choice, self.group, self.naming, self._where, self._number)
         rule, guard = choice[0], self.guards.guard(unscales=scale is not None)
         self._given_scale, self._scale = scale, None
         self.set_factor(1.0)
-        formats, seed = formats_of(self.group, rule, self._naming.slots, self._where)
+        formats, seed = formats_of(self.group, rule, self.naming.slots, self._where)
         is_same = values is not None and self.rule is rule and values.guard == guard
         if values is None or not is_same or rule.variant(rule.resolve(given)) != values.variant:
             values = GroupValues(rule, given, self._where, guard)

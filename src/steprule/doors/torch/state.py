@@ -13,7 +13,6 @@ from torch import Tensor
 
 from steprule.doors.leaf import constant_planes, copied
 from steprule.doors.torch.entry import Entry, entry_of
-from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.errors import StateError
@@ -32,7 +31,6 @@ def check_entry(
     entry: Mapping[str, Any],
     param: Tensor,
     options: GroupOptions,
-    naming: Naming,
     device: torch.device | None = None,
     form: Entry | None = None,
 ) -> tuple[Slots, dict[str, Tensor]]:
@@ -45,8 +43,8 @@ def check_entry(
     Raises:
         StateError: when the entry does not belong to the parameter.
     """
-    form = _form(param, options, naming) if form is None else form
-    kept = _kept(form, entry, param, naming, device)
+    form = _form(param, options) if form is None else form
+    kept = _kept(form, entry, param, device)
     if kept is not None:
         return kept, {}
     own = form.read(entry)
@@ -72,14 +70,12 @@ def check_entry(
     if not form.is_counted:
         return Slots(planes, scalars, None, int(has_all), form.storage, keys), fresh
     # What was not counted before has been stepped if its slots are there.
-    begun = float(has_all and not naming.counts)
-    step = numbers.take("step", naming.count_dtype or _step_dtype(), begun)
+    begun = float(has_all and not form.naming.counts)
+    step = numbers.take("step", form.naming.count_dtype or _step_dtype(), begun)
     return Slots(planes, scalars, step, _steps(step, form.what) if device is None else 0, form.storage, keys), fresh
 
 
-def _kept(
-    form: Entry, entry: Mapping[str, Any], param: Tensor, naming: Naming, device: torch.device | None
-) -> Slots | None:
+def _kept(form: Entry, entry: Mapping[str, Any], param: Tensor, device: torch.device | None) -> Slots | None:
     """Return the state of an entry that has exactly what steps leave there, in plain numbers; None if it must be read.
 
     The usual: all else about states in other formats takes longer than all the rest of a layout.
@@ -106,7 +102,7 @@ def _kept(
         if number is None:
             return None
         numbers[slot] = number
-    step = _number_kept(entry.get("step"), naming.count_dtype or _step_dtype()) if form.is_counted else None
+    step = _number_kept(entry.get("step"), form.naming.count_dtype or _step_dtype()) if form.is_counted else None
     if form.is_counted and step is None:
         return None
     t = int(bool(form.slots)) if step is None else _steps(step, form.what)
@@ -121,13 +117,13 @@ def _number_kept(value: Any, dtype: torch.dtype) -> Tensor | None:
     return value if value.dtype is dtype or (dtype is torch.float32 and value.dtype is torch.float64) else None
 
 
-def _form(param: Tensor, options: GroupOptions, naming: Naming) -> Entry:
+def _form(param: Tensor, options: GroupOptions) -> Entry:
     """Return how the state of a parameter is laid out, found once for each shape."""
     key, entries = (param.shape, param.dtype), options.entries
     form: Entry | None = entries.get(key)
     if form is None:
         words = f"the state of a parameter of shape {tuple(param.shape)}"
-        form = entries[key] = entry_of(param, options, naming, words, remedy=_BETWEEN_STEPS)
+        form = entries[key] = entry_of(param, options, words, remedy=_BETWEEN_STEPS)
     return form
 
 

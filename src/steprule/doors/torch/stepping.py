@@ -55,6 +55,15 @@ class Stepping(HasGuards, NotReentrant):
     def _rule(self, group: Mapping[str, Any]) -> Choice:
         raise NotImplementedError
 
+    def _naming_of(self, group: Mapping[str, Any]) -> Naming:
+        raise NotImplementedError
+
+    def _known(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _needed(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         raise NotImplementedError
 
@@ -144,8 +153,12 @@ class Stepping(HasGuards, NotReentrant):
             options.refresh(choose, scale)
 
     def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
-        own = (self._rule, self._naming, self._option_names, self.defaults)
-        return [GroupOptions(*own, group, index, self.guards) for index, group in enumerate(groups)]
+        return [
+            GroupOptions(
+                self._rule, self._naming_of(group), self._needed(group), self._known(group), group, index, self.guards
+            )
+            for index, group in enumerate(groups)
+        ]
 
     def _step_anew(self, grads: Sequence[Tensor | None], found: Tensor | None) -> list[Reading] | None:
         """Lay out a step, take it, and keep its layout for the next if it can serve again.
@@ -198,7 +211,7 @@ class Stepping(HasGuards, NotReentrant):
     def _laid_out(
         self, items: Sequence[Item], device: torch.device | None, found: Tensor | None
     ) -> tuple[Layout, TensorLaunch]:
-        layout = Layout(self._naming, self._read, self.state, items, device, self._presence.waverers)
+        layout = Layout(self._read, self.state, items, device, self._presence.waverers)
         if device is None:
             self._settle()
             self._decision = None
