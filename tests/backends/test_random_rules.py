@@ -113,7 +113,7 @@ def test_the_rules_say_all_that_the_language_has() -> None:
     rules = [random_rule(number).rule for number in SOME]
     said: set[tuple[str, str]] = set()
     for rule in rules:
-        for trace in rule._traces.values():
+        for trace in rule.traces.values():
             roots = [trace.parameter, *trace.slots.values(), *trace.scalars.values()]
             said |= {(node.stage, node.op) for node in postorder(roots)}
     of_rules = {name for name, op in OPS.items() if "int" not in (*op.takes, op.gives)} - {"half"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -355,3 +356,14 @@ def test_what_a_step_of_one_element_depends_on() -> None:
     assert sees(adafactor) == "its row, its column and its whole tensor"
     assert sees(adam_mini) == "its row"
     assert sr.rules.adam.trace().sees == sr.rules.nadam.trace().sees == "element"
+
+
+def test_the_catalogue_is_checked() -> None:
+    """As one's own rules are when they are defined."""
+    for rule in sr.rules.CATALOGUE.values():
+        rule.check()
+
+
+def test_the_catalogue_is_not_traced_by_an_import() -> None:
+    code = "import steprule as sr; print(sum(len(r._traced) for r in sr.rules.CATALOGUE.values() if not r.made_by))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -73,6 +73,7 @@ class Rule:
     """The combinator and its arguments, for a rule made of another: how to make it again."""
     found_by: tuple[Any, ...] = field(default=(), init=False, repr=False)
     """How a rule of the catalogue is found there; see ``rules.known``."""
+    _traced: dict[Variant, Trace] = field(default_factory=dict, init=False, repr=False)
     made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     """What has been made of it, such as kernels; see ``rules.cache``."""
 
@@ -94,13 +95,24 @@ class Rule:
                 )
         if self.evaluated is not None:
             self._check_evaluated(self.evaluated)
+        own = (getattr(self.function, "__module__", "") or "").startswith("steprule.")
+        # Tests check the catalogue's: to trace all their variants would take half of an import of the package.
+        if self.made_by or not own:
+            self.check()
+        # Those of other rules have variables that are called as those of the rule inside.
+        if not (self.made_by or own):
+            check_order(self.function, self.name, (self.parameter, *self.slots), self.traces, self.outputs)
+
+    def check(self) -> None:
+        """Trace every variant, as is done of one's own rule when it is defined, and of the catalogue's by tests.
+
+        Raises:
+            RuleError: for a rule that is wrong in any variant.
+        """
         self._check_variants()
         wrong = misseen(self.matrices, sees=self.view is not None)
         if wrong:
             raise self._error(wrong, at_return=False)
-        # Those of other rules have variables that are called as those of the rule inside.
-        if not (self.made_by or (getattr(self.function, "__module__", "") or "").startswith("steprule.")):
-            check_order(self.function, self.name, (self.parameter, *self.slots), self._traces, self.outputs)
 
     def _look_like_a_function(self) -> None:
         """Let help, completion and pickle treat the rule as the function that it was."""
@@ -142,7 +154,7 @@ class Rule:
     @cached_attribute
     def view(self) -> View | None:
         """How the rule sees tensors as matrices; None where it sees no rows and no columns."""
-        results = (node for trace in self._traces.values() for node in (trace.parameter, *trace.kept.values()))
+        results = (node for trace in self.traces.values() for node in (trace.parameter, *trace.kept.values()))
         sees = bool(self.vectors) or sees_matrices(results)
         return (self.matrices or "first") if sees else None
 
@@ -213,9 +225,12 @@ class Rule:
         """Return the expressions of one variant (default: that of the default values)."""
         if variant is None:
             variant = self.variant(self.resolve({}))
-        if variant not in self._traces:
-            raise RuleError(f"rule {self.name!r} has no variant {dict(variant)}")
-        return self._traces[variant]
+        found = self._traced.get(variant)
+        if found is None:
+            if variant not in self._variants:
+                raise RuleError(f"rule {self.name!r} has no variant {dict(variant)}")
+            found = self._traced.setdefault(variant, self._trace(variant))
+        return found
 
     def named_trace(self, variant: Variant | None = None) -> tuple[Trace, dict[Node, str]]:
         """Return a fresh trace, and the names that the rule's source gives to its expressions."""
@@ -227,10 +242,10 @@ class Rule:
     @property
     def traces(self) -> Mapping[Variant, Trace]:
         """The expressions of every variant."""
-        return self._traces
+        return {variant: self.trace(variant) for variant in self._variants}
 
     @cached_attribute
-    def _traces(self) -> dict[Variant, Trace]:
+    def _variants(self) -> dict[Variant, None]:
         names = list(self.hyperparameters)
         options = [self.hyperparameters[name].statics() for name in names]
         variants = list(itertools.islice(itertools.product(*options), _MAX_VARIANTS + 1))
@@ -239,22 +254,17 @@ class Rule:
                 f"rule {self.name!r} has more than {_MAX_VARIANTS} combinations of booleans, choices and optional "
                 "hyperparameters; each would be a kernel of its own. Split it into several rules"
             )
-        return {(v := tuple(zip(names, values, strict=True))): self._checked_trace(v) for values in variants}
+        return {tuple(zip(names, values, strict=True)): None for values in variants}
 
-    def _checked_trace(self, variant: Variant) -> Trace:
-        """Trace a variant, and once more: what is not a function of the rule's arguments would be frozen."""
-        trace = self._trace(variant)
-        if self.made_by:  # a combinator's own function, around a rule that has been checked
-            return trace
-        again = self._trace(variant)
+    def _check_repeats(self, variant: Variant) -> None:
+        """Trace a variant once more: what is not a function of the rule's arguments would be frozen."""
         first, second = (
             {self.parameter: one.parameter, **one.kept, **({} if one.evaluated is None else {_POINT: one.evaluated})}
-            for one in (trace, again)
+            for one in (self.trace(variant), self._trace(variant))
         )
         wrong = unrepeated(first, second, (self.parameter, *self.slots, _POINT))
         if wrong:
             raise self._error(wrong, at_return=False)
-        return trace
 
     def _trace(self, variant: Variant) -> Trace:
         trace = self._collect(self.outputs(variant))
@@ -343,7 +353,10 @@ class Rule:
         return value
 
     def _check_variants(self) -> None:
-        traces = self._traces.values()
+        if not self.made_by:  # a combinator's own function, around a rule that has been checked, repeats itself
+            for variant in self._variants:
+                self._check_repeats(variant)
+        traces = self.traces.values()
         for slot in self.slots:
             if not any(slot in trace.kept for trace in traces):
                 raise self._error(f"slot {slot!r} is None in every return: remove it from the signature")
