@@ -159,6 +159,7 @@ def of_optax() -> Iterator[list[str]]:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # of matrices this small
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
     rows = [*of_muon(), *of_schedule_free(), *of_optax()]
     report(f"Muon and schedule-free: {STEPS} steps beside other libraries", HEADINGS, rows, {})
