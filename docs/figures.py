@@ -56,6 +56,21 @@ _REMARKS = {
         "Through PyTorch, and optax jitted and donated. A sweep over one large matrix goes to memory; of 20 matrices\n"
         "each fits a cache, which serves those who step one after the other.\n"
     ),
+    "schedule_free_large": (
+        "Four arrays are read, three written. The authors' package steps the same arrays, in both of its modes. The\n"
+        "switch to the point of evaluation reads two arrays and writes two, and the way back, which is exact, copies\n"
+        "one. Bytes a parameter: what is kept while in evaluation.\n"
+    ),
+    "muon_gpt": (
+        "The matrices of a GPT-2 half as wide as the small one: a quarter of its elements. `torch.optim` multiplies\n"
+        "in bfloat16 on every processor, which is slow where there are no instructions for it. The limit is a loop\n"
+        "that reads two arrays and writes one, and one that reads four and writes two.\n"
+    ),
+    "agreement": (
+        "Noisy gradients that lead to a target, the same for both; at the point of evaluation, where there are two.\n"
+        "In float64 what is left is rounding. `torch.optim` multiplies in bfloat16; its own code in other types shows\n"
+        "what of the difference that is.\n"
+    ),
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so these steps keep their speed.\n"
     "Steps over parameters that weight decay has shrunk that far take longer ([formats](formats.md)).\n",
     "minimize": "With the loss of the best point kept, as `minimize` does.\n",

@@ -9,14 +9,20 @@ It trains with an optimizer of steprule.torch, then with torch.optim's of that n
 same weights on the same batches: two minutes on two cores (``--no-compare`` trains once). It shows where the
 time went, lets the model write, and draws the losses. What differs in rounding at first has grown to a
 percent later, between torch's own two optimizers as well.
+
+``--optimizer muon`` steps the matrices of the blocks by Muon and all else by AdamW; ``schedule_free_adamw`` has no
+schedule but its warm-up, and is compared with the package of its authors. Which of them learns most is another
+question, which one run does not answer: see gpt_optimizers.py.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +50,10 @@ VALIDATE_EVERY, VALIDATION_BATCHES = 100, 16
 # Not SparseAdam: it wants the gradients of sparse embeddings.
 CLASSES = {name for name in steprule.torch.__all__ if isinstance(getattr(steprule.torch, name), type)}
 OPTIMIZERS = sorted(CLASSES - {"Optimizer", "SparseAdam"})
+RULES = {"schedule_free_adamw": "AdamWScheduleFree", "schedule_free_sgd": "SGDScheduleFree"}
+"""Rules whose class is called otherwise than they are."""
+Make = Callable[[nn.Module, float, float, int], torch.optim.Optimizer]
+"""What makes an optimizer of a model, a learning rate, a weight decay, and the number of steps to come."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,67 @@ def groups(model: nn.Module, kind: Any, weight_decay: float) -> list[dict[str, A
     return [matrices, others]
 
 
+def muon_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the matrices of the blocks, which Muon is for, and the others for AdamW; vectors do not decay.
+
+    Muon's steps are made as large as AdamW's, so that one learning rate is for both.
+    """
+    inside = {id(own) for name, own in model.named_parameters() if name.startswith("blocks.") and own.ndim == 2}
+    matrices, others = groups(model, torch.optim.AdamW, weight_decay)
+    chosen = [own for own in matrices["params"] if id(own) in inside]
+    outside = [own for own in matrices["params"] if id(own) not in inside]
+    return [{**matrices, "params": chosen, "adjust_lr_fn": "match_rms_adamw"}, {**matrices, "params": outside}, others]
+
+
+class Both(torch.optim.Optimizer):
+    """Two optimizers as one: torch.optim.Muon takes matrices alone."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+
+    def step(self, closure: Any = None) -> None:
+        """Step both."""
+        for part in self.parts:
+            part.step()
+
+
+def torch_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> Both:
+    """Return torch.optim.Muon for the matrices of the blocks, and AdamW for all else."""
+    matrices, *others = muon_groups(model, weight_decay)
+    return Both(torch.optim.Muon([matrices], lr=lr), torch.optim.AdamW(others, lr=lr))
+
+
+def our_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> torch.optim.Optimizer:
+    """Return the same as one optimizer of steprule."""
+    matrices, *others = muon_groups(model, weight_decay)
+    return steprule.torch.Optimizer([{"rule": "muon", "lr": lr, **matrices}, *others], "adamw", lr=lr)
+
+
+def of(kind: Any) -> Make:
+    """Return what makes optimizers of a class. One that knows how to warm up by itself needs no schedule."""
+
+    def make(model: nn.Module, lr: float, weight_decay: float, steps: int) -> torch.optim.Optimizer:
+        warmup = {"warmup_steps": max(1, steps // 10)} if "warmup_steps" in inspect.signature(kind).parameters else {}
+        made: torch.optim.Optimizer = kind(groups(model, kind, weight_decay), lr=lr, **warmup)
+        return made
+
+    return make
+
+
+@contextmanager
+def evaluating(optimizer: Any) -> Iterator[None]:
+    """Let the parameters be those to evaluate, of an optimizer that trains at other ones."""
+    if not hasattr(optimizer, "eval"):
+        yield
+        return
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        optimizer.train()
+
+
 def warmup_cosine(optimizer: torch.optim.Optimizer, steps: int) -> SequentialLR:
     """Let the learning rate rise over the first tenth of the steps, and fall to zero over the others."""
     warmup = max(1, steps // 10)
@@ -164,11 +235,14 @@ def now(device: torch.device) -> float:
 
 def train(
     model: GPT, optimizer: torch.optim.Optimizer, tokens: Tensor, steps: int, seed: int = 0,
-    watch: Callable[[Run], None] = lambda run: None,
+    watch: Callable[[Run], None] = lambda run: None, every: int = VALIDATE_EVERY,
 ) -> Run:  # fmt: skip
     """Train on the first nine tenths of ``tokens``, validate with the rest; ``watch`` is told after each step."""
     first, rest = tokens.tensor_split([len(tokens) * 9 // 10])
-    run, schedule, stream = Run(), warmup_cosine(optimizer, steps), batches(first, model.config, seed)
+    run, stream = Run(), batches(first, model.config, seed)
+    schedule = None if "warmup_steps" in optimizer.param_groups[0] else warmup_cosine(optimizer, steps)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
     for step in range(1, steps + 1):
         begin = now(tokens.device)
         loss = model.loss(*next(stream))
@@ -178,11 +252,13 @@ def train(
         before = now(tokens.device)
         optimizer.step()
         run.in_optimizer += now(tokens.device) - before
-        schedule.step()
+        if schedule:
+            schedule.step()
         run.losses.append(loss.item())
         run.seconds += now(tokens.device) - begin
-        if step % VALIDATE_EVERY == 0 or step == steps:
-            run.validation[step] = validate(model, rest)
+        if step % every == 0 or step == steps:
+            with evaluating(optimizer):
+                run.validation[step] = validate(model, rest)
         watch(run)
     return run
 
@@ -209,8 +285,8 @@ def smooth(values: Sequence[float], width: int = 20) -> list[float]:
 
 
 def draw(runs: dict[str, Run], optimizer: str, path: Path) -> None:
-    """Draw the losses and, below, how far they are from those of torch.optim."""
-    both = len(runs) > 1
+    """Draw the losses and, below, how far they are from those of the other library."""
+    both, other = len(runs) > 1, list(runs)[:2][-1]
     figure = Figure(figsize=(6.4, 5.4 if both else 3.6), layout="constrained")
     top, *below = figure.subplots(1 + both, sharex=True, squeeze=False, height_ratios=[5, 3][: 1 + both])[:, 0]
     looks = [("#56B4E9", 4.5, "-"), ("#1b1f24", 1.2, "-"), ("#D55E00", 1.2, "--")]
@@ -218,13 +294,13 @@ def draw(runs: dict[str, Run], optimizer: str, path: Path) -> None:
         steps = range(1, len(run.losses) + 1)
         top.plot(steps, smooth(run.losses), dashes, color=color, linewidth=width, label=name)
         top.plot(*zip(*run.validation.items(), strict=True), "o", color=color, markersize=2 + width)
-        for panel in below if name != "torch.optim" else ():
-            panel.plot(steps, smooth(differences(run, runs["torch.optim"])), color=color, linewidth=1.2, label=name)
+        for panel in below if name != other else ():
+            panel.plot(steps, smooth(differences(run, runs[other])), color=color, linewidth=1.2, label=name)
     top.set(ylabel="nats a letter")
     top.set_title(f"{optimizer}: training loss (mean of 20 steps), validation loss (dots)", loc="left", fontsize=10)
     for panel in below:
         panel.set_yscale("symlog", linthresh=1e-7)
-        panel.set_title("relative difference from torch.optim's (mean of 20 steps)", loc="left", fontsize=10)
+        panel.set_title(f"relative difference from {other}'s (mean of 20 steps)", loc="left", fontsize=10)
     for panel in (top, *below):
         panel.legend(frameon=False)
         panel.spines[["top", "right"]].set_visible(False)
@@ -234,11 +310,11 @@ def draw(runs: dict[str, Run], optimizer: str, path: Path) -> None:
 
 
 def report(runs: dict[str, Run], console: Console) -> None:
-    """Show where the runs ended, how far their losses were from torch.optim's, and where their time went."""
+    """Show where the runs ended, how far their losses were from the other library's, and where their time went."""
     table = Table("", "training", "validation", "apart", "seconds", "in steps", box=SIMPLE)
     for name, run in runs.items():
         ends = f"{smooth(run.losses)[-1]:.4f}", f"{run.validation[len(run.losses)]:.4f}"
-        apart = f"{max(differences(run, runs.get('torch.optim', run))):.1e}"
+        apart = f"{max(differences(run, list(runs.values())[:2][-1])):.1e}"
         table.add_row(name, *ends, apart, f"{run.seconds:.1f}", f"{run.in_optimizer:.2f}")
     console.print(table)
 
@@ -255,22 +331,47 @@ def watching(progress: Progress, name: str, steps: int, letters: int) -> Callabl
     return watch
 
 
-def entrants(name: str, compare: bool) -> dict[str, Any]:
-    """Return the optimizers to train with.
+def find_class(name: str) -> str:
+    """Return the name of a class of steprule.torch, given that or its rule's.
 
     Raises:
         ValueError: if there is none of that name.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"no optimizer {name} for this model; there are {', '.join(OPTIMIZERS)}")
-    found = {"steprule.torch": getattr(steprule.torch, name)}
-    if compare:
-        if not hasattr(torch.optim, name):
-            raise ValueError(f"torch.optim has no {name} to compare with; add --no-compare")
-        theirs = found["torch.optim"] = getattr(torch.optim, name)
-        if "fused" in inspect.signature(theirs).parameters:
-            found["torch.optim, fused"] = partial(theirs, fused=True)
-    return found
+    for found in OPTIMIZERS:
+        if name in (found, found.lower()) or RULES.get(name) == found:
+            return found
+    raise ValueError(f"no optimizer {name} for this model; there are {', '.join(OPTIMIZERS)}")
+
+
+def entrants(name: str, compare: bool) -> dict[str, Make]:
+    """Return what makes the optimizers to train with.
+
+    Raises:
+        ValueError: if there is none of that name, or nothing to compare it with.
+    """
+    name = find_class(name)
+    found = {"steprule.torch": our_muon if name == "Muon" else of(getattr(steprule.torch, name))}
+    return found | theirs(name) if compare else found
+
+
+def theirs(name: str) -> dict[str, Make]:
+    """Return what makes the optimizers of that name that others have.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name in RULES.values():
+        try:
+            return {"schedulefree": of(getattr(importlib.import_module("schedulefree"), name))}
+        except ImportError:
+            raise ValueError(f"{name} is compared with schedulefree: install it, or add --no-compare") from None
+    if not hasattr(torch.optim, name):
+        raise ValueError(f"torch.optim has no {name} to compare with; add --no-compare")
+    if name == "Muon":
+        return {"torch.optim": torch_muon}
+    kind = getattr(torch.optim, name)
+    fused = "fused" in inspect.signature(kind).parameters
+    return {"torch.optim": of(kind)} | ({"torch.optim, fused": of(partial(kind, fused=True))} if fused else {})
 
 
 def find_device(name: str) -> torch.device:
@@ -288,8 +389,8 @@ def find_device(name: str) -> torch.device:
 
 
 def main(
-    optimizer: Annotated[str, typer.Option(help="A class of steprule.torch.")] = "AdamW",
-    compare: Annotated[bool, typer.Option(help="Train with torch.optim, too.")] = True,
+    optimizer: Annotated[str, typer.Option(help="A class of steprule.torch, or its rule: adamw, muon.")] = "AdamW",
+    compare: Annotated[bool, typer.Option(help="Train with the other library, too.")] = True,
     steps: Annotated[int, typer.Option(min=1, help="Steps of a run.")] = 1500,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 3e-3,
     weight_decay: Annotated[float, typer.Option(help="Of matrices, where the optimizer knows it.")] = 0.1,
@@ -303,10 +404,10 @@ def main(
     try:
         place = find_device(device)
         output.mkdir(parents=True, exist_ok=True)
-        for name, kind in entrants(optimizer, compare).items():
+        for name, make in entrants(optimizer, compare).items():
             torch.manual_seed(seed)
             model = GPT(config).to(place)
-            jobs[name] = model, kind(groups(model, kind, weight_decay), lr=lr)
+            jobs[name] = model, make(model, lr, weight_decay, steps)
     except (OSError, RuntimeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     torch.set_num_threads(threads or torch.get_num_threads())
@@ -315,7 +416,9 @@ def main(
         for name, job in jobs.items():
             runs[name] = train(*job, tokens, steps, seed, watching(progress, name, steps, letters))
     report(runs, console)
-    console.print(Panel(Syntax(sample(jobs["steprule.torch"][0]), "python"), title="It writes", width=80))
+    model, trained = jobs["steprule.torch"]
+    with evaluating(trained):
+        console.print(Panel(Syntax(sample(model), "python"), title="It writes", width=80))
     draw(runs, optimizer, output / "loss.png")
     console.print(f"Picture: {output / 'loss.png'}")
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from steprule.language import functions, sums
-from steprule.language.node import Node, host_call
+from steprule.language.node import Node, constant, host_call
 from steprule.language.polar import polar
 from steprule.language.walk import postorder
 
-__all__ = ["computed"]
+__all__ = ["computed", "without"]
 
 _MEANINGS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -71,3 +71,42 @@ def _computed(node: Node, args: Sequence[Any], values: Mapping[str, Any]) -> Any
     if node.op in sums.SUMS:
         return sums.SUMS[node.op](*args, over=node.name)
     return _MEANINGS[node.op](*args)
+
+
+def without(root: Node, zeros: Collection[str]) -> Node:
+    """Return an expression in which these symbols are 0, without the operations that do nothing then.
+
+    The symbols and t, which is 1 at least, are numbers of the same expression, so that of ``b * m + (1 - b) * g`` the
+    ``g`` is left where ``b`` and ``m`` are 0, and of ``1 - b**t`` a 1. But for the sign of zero it is the same number.
+    """
+    found: dict[Node, Node] = {}
+    for node in postorder([root]):
+        args = [found[arg] for arg in node.args]
+        if node.op == "symbol" and node.name in zeros:
+            found[node] = constant(0.0)
+        elif all(map(operator.is_, args, node.args)):
+            found[node] = node
+        else:
+            shortened = _shortened(node.op, args)
+            found[node] = _computed(node, args, {}) if shortened is None else shortened
+    return found[root]
+
+
+def _shortened(op: str, args: Sequence[Node]) -> Node | None:
+    """Return what is left of an operation that does nothing; None of one that does something."""
+    if len(args) != 2:
+        return None
+    (left, right), (is_left, is_right) = args, [{arg.value} if arg.op == "const" else set() for arg in args]
+    if op == "add" and 0 in is_left:
+        return right
+    if (op in ("add", "sub") and 0 in is_right) or (op in ("mul", "div") and 1 in is_right):
+        return left
+    if op == "mul" and 1 in is_left:
+        return right
+    if op == "mul" and (0 in is_left or 0 in is_right) and is_left and is_right:
+        return constant(0.0)
+    if op == "sub" and is_left and is_right:
+        return constant(left.value - right.value)
+    if op == "pow" and 0 in is_left and right.op == "symbol" and right.name == "t":
+        return constant(0.0)
+    return None

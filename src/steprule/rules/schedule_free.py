@@ -8,6 +8,7 @@ from typing import Any
 
 from steprule.errors import RuleError
 from steprule.language import maximum, minimum, where
+from steprule.language.computing import without
 from steprule.language.walk import postorder
 from steprule.rules.combine import combinator, computed, wrap
 from steprule.rules.difference import descent
@@ -51,6 +52,7 @@ def schedule_free(rule: Rule, name: str) -> Rule:
     check_single(rule, name)
     average, share = _replaced(rule)
     slots = [slot for slot in rule.slots if slot != average]
+    zeros = (average, share) if average else ()
 
     def step(y: Any, g: Any, z: Any, /, *own: Any, t: Any, warmup_steps: Any, **hyper: Any) -> tuple[Any, ...]:
         *kept, lr_max, weight_sum = own
@@ -65,7 +67,7 @@ def schedule_free(rule: Rule, name: str) -> Rule:
         c = where(weight_sum > 0, weight / where(weight_sum > 0, weight_sum, 1.0), 0.0)
         of = dict(zip(slots, kept, strict=True))
         elements = [y, g, *(of.get(slot, 0.0) for slot in rule.slots)]
-        down = computed(rule, descent(rule, rule.variant(values)), elements, t, values)
+        down = computed(rule, without(descent(rule, rule.variant(values)), zeros), elements, t, values)
         new = dict(zip(rule.slots, rule.compute(elements, t, values)[1:], strict=True))
         y = y + c * (z - y) - (1 - beta * (1 - c)) * down
         return y, z - down, *(new[slot] for slot in slots), lr_max, weight_sum

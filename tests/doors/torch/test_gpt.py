@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -44,15 +43,16 @@ def tokens() -> Tensor:
     return train_gpt.standard_library()[:20_000]
 
 
-def _train(kind: Any, tokens: Tensor, lr: float = 1e-2, seed: int = 0) -> Run:
+def _train(make: train_gpt.Make, tokens: Tensor, lr: float = 1e-2, seed: int = 0) -> Run:
     torch.manual_seed(seed)
     model = GPT(TINY)
-    return train_gpt.train(model, kind(train_gpt.groups(model, kind, 0.1), lr=lr), tokens, STEPS, seed)
+    return train_gpt.train(model, make(model, lr, 0.1, STEPS), tokens, STEPS, seed)
 
 
 @pytest.mark.parametrize("name", IN_TORCH)
-def test_both_libraries_give_one_curve(name: str, tokens: Tensor) -> None:
-    ours, theirs = (_train(getattr(library, name), tokens) for library in (door, torch.optim))
+def test_both_libraries_give_one_curve(name: str, tokens: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # in which torch's Muon would multiply
+    ours, theirs = (_train(make, tokens) for make in list(train_gpt.entrants(name, compare=True).values())[:2])
     assert len(ours.losses) == STEPS
     assert ours.losses[-1] < ours.losses[0]
     assert max(train_gpt.differences(ours, theirs)) < 1e-9
@@ -61,12 +61,12 @@ def test_both_libraries_give_one_curve(name: str, tokens: Tensor) -> None:
 
 @pytest.mark.parametrize("name", sorted({*train_gpt.OPTIMIZERS} - {*IN_TORCH}))
 def test_every_other_optimizer_learns(name: str, tokens: Tensor) -> None:
-    run = _train(getattr(door, name), tokens, lr=1e-3)
+    run = _train(train_gpt.entrants(name, compare=False)["steprule.torch"], tokens, lr=1e-3)
     assert run.losses[-1] < run.losses[0]
 
 
 def test_a_seed_is_a_run(tokens: Tensor) -> None:
-    first, same, other = (_train(door.AdamW, tokens, seed=seed) for seed in (3, 3, 4))
+    first, same, other = (_train(train_gpt.of(door.AdamW), tokens, seed=seed) for seed in (3, 3, 4))
     assert (first.losses, first.validation) == (same.losses, same.validation)
     assert first.losses != other.losses
     assert 0 < first.in_optimizer < first.seconds
@@ -79,6 +79,55 @@ def test_only_matrices_decay() -> None:
     assert {parameter.ndim for parameter in others["params"]} == {1}
     assert len(matrices["params"]) + len(others["params"]) == len(list(model.parameters()))
     assert all("weight_decay" not in group for group in train_gpt.groups(model, torch.optim.Rprop, 0.1))
+
+
+def test_muon_takes_the_matrices_of_blocks_alone() -> None:
+    model = GPT(TINY)
+    matrices, outside, vectors = train_gpt.muon_groups(model, 0.1)
+    names = {own: name for name, own in model.named_parameters()}
+    chosen = {names[own] for own in matrices["params"]}
+    assert chosen == {name for name in names.values() if name.startswith("blocks.") and "norm" not in name} - {
+        name for name in names.values() if name.endswith("bias")
+    }
+    assert {names[own] for own in outside["params"]} == {"letters.weight", "places"}
+    assert [group["weight_decay"] for group in (matrices, outside, vectors)] == [0.1, 0.1, 0.0]
+    assert sum(len(group["params"]) for group in (matrices, outside, vectors)) == len(names)
+
+
+def test_schedule_free_has_no_schedule_and_is_validated_where_it_is_evaluated(
+    tokens: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = GPT(TINY)
+    optimizer = train_gpt.entrants("schedule_free_adamw", compare=False)["steprule.torch"](model, 1e-2, 0.1, 20)
+    assert optimizer.param_groups[0]["warmup_steps"] == 2
+    seen: list[tuple[Tensor, bool]] = []
+
+    def note(own: GPT, _: Tensor) -> float:
+        seen.append((own.places.detach().clone(), bool(optimizer.param_groups[0]["train_mode"])))
+        return 0.0
+
+    monkeypatch.setattr(train_gpt, "validate", note)
+    train_gpt.train(model, optimizer, tokens, 20, every=10)
+    assert [trains for _, trains in seen] == [False, False]
+    assert optimizer.param_groups[0]["train_mode"]
+    assert optimizer.param_groups[0]["lr"] == 1e-2
+    at_the_end = seen[-1][0]
+    assert not torch.equal(model.places, at_the_end)
+    with train_gpt.evaluating(optimizer):
+        assert torch.equal(model.places, at_the_end)
+
+
+def test_an_optimizer_is_found_by_its_rule() -> None:
+    found = {name: train_gpt.find_class(name) for name in ("adamw", "muon", "schedule_free_adamw", "AdEMAMix")}
+    assert [*found.values()] == ["AdamW", "Muon", "AdamWScheduleFree", "AdEMAMix"]
+
+
+def test_schedule_free_is_compared_with_its_authors_package(tokens: Tensor) -> None:
+    pytest.importorskip("schedulefree")
+    ours, theirs = (_train(make, tokens) for make in train_gpt.entrants("schedule_free_adamw", compare=True).values())
+    assert max(train_gpt.differences(ours, theirs)) < 1e-9
+    assert ours.validation[STEPS] == pytest.approx(theirs.validation[STEPS], rel=1e-9)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 100])
@@ -135,7 +184,7 @@ def test_the_time_is_read_when_the_device_is_done(tokens: Tensor, monkeypatch: p
         return float(len(asked))
 
     monkeypatch.setattr(train_gpt, "now", count)
-    run = _train(door.AdamW, tokens)
+    run = _train(train_gpt.of(door.AdamW), tokens)
     assert asked == [tokens.device] * 4 * STEPS
     assert (run.in_optimizer, run.seconds) == (STEPS, 3 * STEPS)  # of four looks at a clock that counts them
 
