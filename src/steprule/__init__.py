@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from steprule import errors, rules, schedules
 from steprule.doors.group import Group
 from steprule.doors.numpy import Optimizer
-from steprule.language import maximum, mean, minimum, ndim, norm, rms, sign, size, sqrt, total, where
+from steprule.language import maximum, mean, minimum, ndim, norm, polar, rms, sign, size, sqrt, total, where
 from steprule.rules import (
     Decay,
     FirstMoment,
@@ -33,6 +33,7 @@ from steprule.rules import (
     Scalar,
     SecondMoment,
     averaged,
+    batched,
     cautious,
     cautious_decay,
     centralized,
@@ -77,6 +78,7 @@ __all__ = [
     "SecondMoment",
     "__version__",
     "averaged",
+    "batched",
     "cautious",
     "cautious_decay",
     "centralized",
@@ -94,6 +96,7 @@ __all__ = [
     "minimum",
     "ndim",
     "norm",
+    "polar",
     "rms",
     "rule",
     "rules",

@@ -21,7 +21,7 @@ from steprule.backends.loops_dialect import COMMON, Dialect
 from steprule.backends.loops_matrices import writer
 from steprule.backends.loops_memory import VECTORS, asks_for_axes, doubles_per_column, vectors_of
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import check_known, over_all, passes
+from steprule.backends.passes import check_known, check_no_products, over_all, passes
 from steprule.compile import LANES, SIZE, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
@@ -132,6 +132,7 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
         TargetError: when the plan says what C has no words for.
     """
     check_known(plan, "C")
+    check_no_products(plan, "C")
     name = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "step"
     name = f"step_{name}" if name[0].isdigit() else name
     if not plan.before:

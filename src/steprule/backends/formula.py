@@ -186,6 +186,8 @@ class _Printer:
         if node.op.startswith("math."):
             arguments = style.comma.join(self(arg) for arg in node.args)
             return style.call.format(style.function(node.op.removeprefix("math.")), arguments), ATOM
+        if node.op == "polar":  # how it is computed is said elsewhere
+            return style.table["polar"].format(self(node.args[0])), ATOM
         if node.op == "where" and node.args[1] is node.args[2]:
             return self._write(node.args[1])  # a number of the host, for every element
         is_square = node.op == "mul" and node.args[0] is node.args[1]

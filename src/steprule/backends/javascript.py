@@ -20,7 +20,7 @@ from steprule.backends.loops_dialect import COMMON, Dialect
 from steprule.backends.loops_matrices import writer
 from steprule.backends.loops_memory import times
 from steprule.backends.loops_sums import SUMS, Phrases
-from steprule.backends.passes import check_known, over_all
+from steprule.backends.passes import check_known, check_no_products, over_all
 from steprule.compile import ENCODED, LANES, Plan, distinct
 from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
@@ -168,6 +168,7 @@ def functions(plan: Plan, checks: bool = False) -> str:
         TargetError: when the plan says what JavaScript has no words for.
     """
     check_known(plan, "JavaScript")
+    check_no_products(plan, "JavaScript")
     return "\n".join(_functions(part, checks) for part in parts(plan))
 
 

@@ -57,6 +57,7 @@ _LATEX = {
     "rms": r"\mathrm{{RMS}}\left({0}\right)",
     "size": r"\operatorname{{size}}\left({0}\right)",
     "ndim": r"\operatorname{{ndim}}\left({0}\right)",
+    "polar": r"\operatorname{{polar}}\left({0}\right)",
 }
 for _over in ("all", "row", "column"):
     _below = rf"_{{{{\mathrm{{{{{_over}}}}}}}}}"
@@ -96,6 +97,7 @@ _TEXT = {
     "rms": "RMS({0})",
     "size": "size({0})",
     "ndim": "ndim({0})",
+    "polar": "polar({0})",
 }
 for _over in ("all", "row", "column"):
     _TEXT |= {

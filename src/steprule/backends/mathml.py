@@ -63,6 +63,7 @@ _TABLE = {
     "rms": "<mi>RMS</mi><mo>(</mo>{0}<mo>)</mo>",
     "size": "<mi>size</mi><mo>(</mo>{0}<mo>)</mo>",
     "ndim": "<mi>ndim</mi><mo>(</mo>{0}<mo>)</mo>",
+    "polar": "<mi>polar</mi><mo>(</mo>{0}<mo>)</mo>",
 }
 for _over in ("all", "row", "column"):
     _mark = f'<mrow><mi>{_over}</mi><mspace width="0.17em"/><mi>i</mi></mrow>'

@@ -6,17 +6,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from steprule.compile import Per, Plan, Plane
+from steprule.compile import Per, Plan, Plane, Product
 from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["bytes_moved", "check_known", "described", "over_all", "passes"]
+__all__ = ["bytes_moved", "check_known", "check_no_products", "described", "over_all", "passes", "product_in_words"]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:
-    """Return the plans that make a step, by name, in their order: ``sums0``, ``sums1``, ... and ``step``."""
-    return {**{f"sums{number}": before for number, before in enumerate(plan.before)}, "step": plan}
+    """Return the plans that make a step, by name, in their order: ``sums0``, ``products1``, ... and ``step``."""
+    before = {f"{_kind(one)}{number}": one for number, one in enumerate(plan.before)}
+    return {**before, "step": plan}
+
+
+def _kind(before: Plan) -> str:
+    """Return what a pass before the step is called by what it leaves."""
+    return "products" if before.products else "sums"
 
 
 def over_all(plan: Plan) -> bool:
@@ -35,6 +41,19 @@ def check_known(plan: Plan, target: str) -> None:
         raise TargetError(
             f"{plan.title}: {target} computes the numbers of a step before it, and this plan sums {plan.totals[0]} "
             "while it steps; make it with rides=False"
+        )
+
+
+def check_no_products(plan: Plan, target: str) -> None:
+    """Refuse a plan whose step multiplies matrices, for a target that has no products of matrices.
+
+    Raises:
+        TargetError: for such a plan.
+    """
+    if plan.multiplies:
+        raise TargetError(
+            f"{plan.title}: a step multiplies matrices between two passes, and {target} has no matrix products. It is "
+            "stepped by steprule.Optimizer, by steprule.torch and by steprule.jax, which have their hosts' own"
         )
 
 
@@ -57,9 +76,29 @@ def described(plan: Plan) -> list[str]:
         return [f"One pass over the elements, which moves {moved[0]} bytes of each: {_words(plan)}."]
     total = _number(sum(map(bytes_moved, found.values())))
     lines = [f"{len(found)} passes over the elements, which move {total} bytes of each:"]
+    if plan.multiplies:
+        lines[0] = f"{lines[0][:-1]}, and products of matrices between them:"
     for (name, one), own in zip(found.items(), moved, strict=True):
         lines.append(f"  {name}: {own} bytes; {_words(one)}")
+        lines += [f"    {line}" for product in one.products for line in product_in_words(one, product)]
     return lines
+
+
+def product_in_words(plan: Plan, product: Product) -> list[str]:
+    """Return lines that say what the host makes of a plane between two passes, in how many operations."""
+    polar, plane = product.polar, plan.planes[product.plane]
+    by = polar.coefficients if isinstance(polar.coefficients, str) else ", ".join(map(_setting, polar.coefficients))
+    cut = "" if polar.parts == 1 else f", each cut into {_setting(polar.parts)} along its rows"
+    return [
+        f"then the host makes polar factors of the matrices in {plane.name}{cut}, in place ({_number(_bytes(plane))} "
+        "bytes of each element):",
+        f"{_setting(polar.steps)} Newton-Schulz steps ({by}), each of 4 r r c + 2 r r r operations for a matrix whose "
+        "shorter side is r and longer side c",
+    ]
+
+
+def _setting(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _words(plan: Plan) -> str:

@@ -17,7 +17,7 @@ import typer
 
 from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton, triton_vectors
-from steprule.backends.passes import described, passes
+from steprule.backends.passes import described, passes, product_in_words
 from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
 from steprule.engine import plan
@@ -156,7 +156,7 @@ def _pass_by_pass(recipe: Plan, target: Target, write: Callable[[Plan], str]) ->
         return _of_vectors(recipe, target) + write(recipe)
     heads = [f"Pass {number} of {len(found)}, {name}:" for number, name in enumerate(found, start=1)]
     texts = [
-        f"{_comment(target, ['', head])}\n{_of_vectors(one, target)}{write(one)}"
+        f"{_comment(target, ['', head])}\n{_of_vectors(one, target)}{write(one)}{_of_products(one, target)}"
         for head, one in zip(heads, found.values(), strict=True)
     ]
     return "\n".join(texts)
@@ -168,6 +168,12 @@ def _of_vectors(plan: Plan, target: Target) -> str:
     if own is None or not (own.hoisted or own.slots or own.totals) or target is not Target.numpy:
         return ""
     return f"{numpy_vectors.emit(plan)}\n"
+
+
+def _of_products(plan: Plan, target: Target) -> str:
+    """Return comments that say what the host multiplies after a pass."""
+    lines = [line for product in plan.products for line in product_in_words(plan, product)]
+    return f"\n{_comment(target, lines)}" if lines else ""
 
 
 def _called_with(rule: Rule, settings: Settings, target: Target) -> str:

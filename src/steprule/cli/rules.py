@@ -25,6 +25,7 @@ __all__ = ["rules"]
 
 _SEES = {
     "element": "this element alone",
+    "matrix": "all of its matrix",
     "row": "its row",
     "column": "its column",
     "tensor": "its whole tensor",

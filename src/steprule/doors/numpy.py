@@ -14,6 +14,7 @@ from steprule.doors.evaluating import Evaluating
 from steprule.doors.group import Group, as_groups, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
 from steprule.doors.leaf import Leaf, make_numbers, make_state
+from steprule.doors.matrices import check_matrix
 from steprule.doors.state import State
 from steprule.doors.structure import Structure, keystr
 from steprule.errors import StructureError
@@ -264,6 +265,7 @@ class Optimizer(Evaluating):
         for number, (array, place, kind, path) in enumerate(zip(arrays, places, kinds, paths, strict=True)):
             index = path[0] if grouped else 0
             group = self.groups[index]
+            check_matrix(group.rule, array.shape, place)
             kept = self.rule.trace(group.variant).slots
             storage = wanted[index].storage(kind, array.shape, kept, place)
             chosen = self._kernel(group, storage)

@@ -254,7 +254,7 @@ def iterate(stack: NDArray[Any], iteration: Iteration, room: NDArray[Any]) -> No
     count, rows, columns = stack.shape
     if not stack.size:
         return
-    is_wide, short = rows <= columns, min(rows, columns)
+    is_wide, short, kind = rows <= columns, min(rows, columns), stack.dtype.type
     grams, polynomials, powers = (
         room[number * count * short * short :][: count * short * short].reshape(count, short, short)
         for number in range(3)
@@ -267,10 +267,11 @@ def iterate(stack: NDArray[Any], iteration: Iteration, room: NDArray[Any]) -> No
             flipped = now.swapaxes(1, 2)
             left, right = (now, flipped) if is_wide else (flipped, now)
             np.matmul(left, right, out=grams)
-            np.multiply(grams, stack.dtype.type(c), out=powers)
-            _diagonal(powers)[...] += stack.dtype.type(b)
-            np.matmul(powers, grams, out=polynomials)
-            _diagonal(polynomials)[...] += stack.dtype.type(a)
+            # NumPy takes a product with its own transpose for half the price, and G is symmetric.
+            np.matmul(grams, grams.swapaxes(1, 2), out=polynomials)
+            np.multiply(polynomials, kind(c), out=polynomials)
+            np.add(polynomials, np.multiply(grams, kind(b), out=powers), out=polynomials)
+            _diagonal(polynomials)[...] += kind(a)
             left, right = (polynomials, now) if is_wide else (now, polynomials)
             np.matmul(left, right, out=other)
             now, other = other, now

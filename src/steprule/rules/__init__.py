@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from steprule.rules.catalogue import CATALOGUE, find
 from steprule.rules.combinators import (
     averaged,
+    batched,
     cautious,
     cautious_decay,
     centralized,
@@ -19,6 +20,7 @@ from steprule.rules.combinators import (
 )
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import (
+    Count,
     Decay,
     FirstMoment,
     Fraction,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CATALOGUE",
+    "Count",
     "Decay",
     "FirstMoment",
     "Fraction",
@@ -60,6 +63,7 @@ __all__ = [
     "Scalar",
     "SecondMoment",
     "averaged",
+    "batched",
     "cautious",
     "cautious_decay",
     "centralized",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from steprule.errors import RuleError
 from steprule.language import maximum, mean, ndim, sign, size, total, where
 from steprule.rules.averages import averaged, lookahead
 from steprule.rules.combine import combinator, computed, wrap
@@ -17,6 +19,7 @@ from steprule.rules.schedule_free import schedule_free
 __all__ = [
     "COMBINATORS",
     "averaged",
+    "batched",
     "cautious",
     "cautious_decay",
     "centralized",
@@ -199,12 +202,35 @@ def centralized(rule: Rule, name: str) -> Rule:
     return wrap(centralized, rule, name, step, "For gradients without the mean of their row.", paper)
 
 
+@combinator
+def batched(rule: Rule, name: str) -> Rule:
+    """Return ``rule`` for stacks of matrices: they are along the last two axes, and the axes before count them.
+
+    For a rule that sees rows and columns, or takes polar factors, of all that is along the first axis and of the rest:
+    ``muon`` steps a tensor of shape (3, 64, 128) as one matrix of 3 rows and 8,192 columns, ``batched(muon)`` as three
+    of 64 rows and 128 columns each. A matrix is stepped as without it.
+
+    Raises:
+        RuleError: for a rule that sees no matrices, or whose matrices are along the last two axes already.
+    """
+    if rule.view is None:
+        raise RuleError(f"{name}: rule {rule.name!r} steps every element by itself, whatever its axes; use it as is")
+    if rule.view == "last":
+        raise RuleError(f"{name}: the matrices of rule {rule.name!r} are along the last two axes already; use it as is")
+    if rule.made_by:  # what is inside sees the matrices
+        outer, (inner, *rest) = rule.made_by
+        given = [name] if outer in COMBINATORS.values() else rest
+        return outer(batched(inner), *given)  # type: ignore[no-any-return]
+    doc = f"For stacks of matrices: they are along the last two axes, and the axes before count them.\n\n{rule.doc}"
+    return replace(rule, name=name, matrices="last", doc=doc.strip(), made_by=(batched, (rule, name)))
+
+
 def _rescaling(mask: Any, rescale: str) -> Any:
     return size(mask) / (total(mask) + 1) if rescale == "paper" else 1 / maximum(mean(mask), 1e-3)
 
 
 _ALL = (
     *(l2, decoupled, cautious_decay, maximize, unscaled, cautious, centralized, trust_ratio, update_clip),
-    *(schedule_free, averaged, lookahead),
+    *(schedule_free, averaged, lookahead, batched),
 )
 COMBINATORS.update({maker.__name__: maker for maker in _ALL})

@@ -9,7 +9,7 @@ from steprule.language.node import VECTOR, Node, Stage, is_number
 from steprule.language.sums import SUMS
 from steprule.language.walk import first_difference, postorder
 
-__all__ = ["miscount", "misfit", "misseen", "sees_matrices", "unrepeated"]
+__all__ = ["miscount", "misfit", "misseen", "sees_matrices", "takes_polar", "unrepeated"]
 
 _NAMES = {"tensor": "PerTensor", "row": "PerRow", "column": "PerColumn"}
 _PLURAL = {"tensor": "sums over the tensor", "row": "rows", "column": "columns", "matrix": "matrices"}
@@ -62,6 +62,11 @@ def sees_matrices(results: Iterable[Node]) -> bool:
         node.op in ("ndim", "polar") or (node.op in SUMS and node.name in ("row", "column"))
         for node in postorder(results)
     )
+
+
+def takes_polar(results: Iterable[Node]) -> bool:
+    """Whether expressions ask for the polar factor of their tensor."""
+    return any(node.op == "polar" for node in postorder(results))
 
 
 def unrepeated(first: Mapping[str, Node], second: Mapping[str, Node], names: Iterable[str]) -> str:

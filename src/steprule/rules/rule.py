@@ -20,7 +20,7 @@ from steprule.rules.evaluated import arguments_of, misnamed, misplaced
 from steprule.rules.hints import hint
 from steprule.rules.hyperparameters import Hyperparameter, Role, check_schedule
 from steprule.rules.order import check_order
-from steprule.rules.outputs import miscount, misfit, misseen, sees_matrices, unrepeated
+from steprule.rules.outputs import miscount, misfit, misseen, sees_matrices, takes_polar, unrepeated
 from steprule.rules.trace import Trace, Variant
 
 __all__ = ["ARGUMENTS", "Rule", "Trace", "Variant"]
@@ -157,6 +157,12 @@ class Rule:
         results = (node for trace in self.traces.values() for node in (trace.parameter, *trace.kept.values()))
         sees = bool(self.vectors) or sees_matrices(results)
         return (self.matrices or "first") if sees else None
+
+    @cached_attribute
+    def needs_matrices(self) -> bool:
+        """Whether the rule takes polar factors, which vectors have none of."""
+        traces = self._traces.values()
+        return any(takes_polar((trace.parameter, *trace.kept.values())) for trace in traces)
 
     @property
     def _elements(self) -> tuple[str, ...]:

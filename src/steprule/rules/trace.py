@@ -53,9 +53,11 @@ class Trace:
         """Of what a step of one element depends.
 
         ``"element"`` (on this alone), ``"all"`` (tensors), or which of its ``"row"``, ``"column"`` and ``"tensor"``,
-        with commas: ``"row, column, tensor"``.
+        with commas: ``"row, column, tensor"``. A rule that takes polar factors sees the ``"matrix"``, before these.
         """
-        stages: set[str] = {node.stage for node in postorder([self.parameter, *self.kept.values()])}
+        nodes = postorder([self.parameter, *self.kept.values()])
+        stages: set[str] = {node.stage for node in nodes} - {"matrix"}
         if "all" in stages:
             return "all"
-        return ", ".join(own for own in ("row", "column", "tensor") if own in stages) or "element"
+        stages |= {"matrix" for node in nodes if node.op == "polar"}
+        return ", ".join(own for own in ("matrix", "row", "column", "tensor") if own in stages) or "element"
