@@ -360,10 +360,10 @@ def test_what_a_step_of_one_element_depends_on() -> None:
 
 def test_the_catalogue_is_checked() -> None:
     """As one's own rules are when they are defined."""
-    for rule in sr.rules.CATALOGUE.values():
-        rule.check()
+    for own in CATALOGUE.values():
+        own.check()
 
 
 def test_the_catalogue_is_not_traced_by_an_import() -> None:
-    code = "import steprule as sr; print(sum(len(r._traced) for r in sr.rules.CATALOGUE.values() if not r.made_by))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"
+    code = "from steprule.rules import CATALOGUE as own; print(own['adafactor']._traced, own['prodigy']._traced)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "{} {}\n"

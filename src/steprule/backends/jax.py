@@ -13,7 +13,8 @@ rows of groups and filled up, XLA would store each of them before it did anythin
 plan's order. Where the plan draws random bits, the two keys of the step and the number of the tensor's stream follow.
 Scalars that depend on sums over a tensor are those of ``late``, the second part of the prelude. Of rows and columns the
 arrays are followed by the inputs of ``Plan.vectors``, what is stored by the new slots of rows and columns, and what is
-summed by the arrays that ``vector_names`` names; see ``jax_vectors``.
+summed by the arrays that ``vector_names`` names; see ``jax_vectors``. Matrices are multiplied by whoever calls it: a
+pass that has ``Plan.products`` returns what they are made of, and those after it take what became of that.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class _Writer:
         self._scalars = [f"s{k}" for k in range(len(plan.prelude.conditions))]
         names = [plane.name.replace(".", "_") for plane in plan.planes]
         self._values = list(distinct(names, [*ours, *self._scalars]).values())
-        kept = names[: len(plan.kept_planes)]
+        kept = names[: len(plan.own_planes)]
         self._arrays = list(distinct([f"{name}_" for name in kept], [*ours, *self._values]).values())
         taken = [*ours, *self._values, *self._arrays]
         self._vectors = (
@@ -154,7 +155,7 @@ class _Writer:
             stored, summed = results[: len(plan.stores)], results[len(plan.stores) :]
             along = [self._along(own, "row") for own in plan.row_sums]
             along += [self._along(own, "column") for own in plan.column_sums]
-            hoisted = [] if plan.stores else self._vectors.hoisted
+            hoisted = [] if _is_last(plan) else self._vectors.hoisted
             results = [*stored, *self._vectors.new, *summed, *self._vectors.totals, *along, *hoisted]
         return [*lines, f"return ({', '.join(results)},)"]
 
@@ -199,12 +200,17 @@ class _Writer:
 
 def _loads(plan: Plan) -> list[int]:
     """Return the planes that the kernel is given: not those that hold what it computes of rows and columns."""
-    return [index for index in plan.loads if index < len(plan.kept_planes)]
+    return [index for index in plan.loads if index < len(plan.own_planes)]
+
+
+def _is_last(plan: Plan) -> bool:
+    """Whether it is the pass that steps: those before it store nothing, or what the host multiplies."""
+    return bool(plan.stores) and not plan.products
 
 
 def vector_names(plan: Plan) -> list[str]:
     """Return the names of what the kernel finds of rows and columns, for the passes after it."""
-    names = [] if plan.stores else [plane.name for plane in plan.scratch_planes]
+    names = [] if _is_last(plan) else [plane.name for plane in plan.scratch_planes]
     return [*(own.name for own in (*plan.row_sums, *plan.column_sums)), *names]
 
 
@@ -249,7 +255,7 @@ def _has_number(instruction: Instruction, plan: Plan, ops: tuple[str, ...]) -> b
 
 def _is_number(ref: Ref, plan: Plan) -> bool:
     """Whether an operand is one number of the tensor, or of each row or column."""
-    return not isinstance(ref, Value) or len(plan.kept_planes) <= ref.index < len(plan.planes)
+    return not isinstance(ref, Value) or len(plan.own_planes) <= ref.index < len(plan.planes)
 
 
 class Code(NamedTuple):

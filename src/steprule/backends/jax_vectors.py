@@ -46,7 +46,7 @@ class VectorText:
         taken: Sequence[str],
     ) -> None:
         self._compute, self._scalars, self._words = plan.compute, scalars, words
-        at = {plane.name: place for place, plane in enumerate(plan.kept_planes)}
+        at = {plane.name: place for place, plane in enumerate(plan.own_planes)}
         others = distinct([name for name in vectors.inputs if name not in at], taken)
         self.inputs = [planes[at[name]] if name in at else others[name] for name in vectors.inputs]
         self.slots = [at[name] for name in vectors.inputs if name in at]
@@ -55,7 +55,7 @@ class VectorText:
         for number, instruction in enumerate(vectors.body):
             args = [self._ref(ref) for ref in instruction.args]
             self.lines.append(f"v{number} = {self._instruction(instruction.op, args, str(plan.view))}")
-        scratch = range(len(plan.kept_planes), len(plan.planes))
+        scratch = range(len(plan.own_planes), len(plan.planes))
         for place, ref in zip(scratch, vectors.hoisted, strict=True):
             self.lines.append(f"{planes[place]} = filled({self._ref(ref)}, shape)")
         self.hoisted = [

@@ -26,6 +26,7 @@ class Line:
         elements: of the parameter.
         nbytes: of the parameter and its state.
         grad: bytes of its gradient.
+        rule: the name of what steps it.
     """
 
     place: str
@@ -35,6 +36,7 @@ class Line:
     elements: int
     nbytes: int
     grad: int
+    rule: str = ""
 
 
 def describe(title: str, leaves: Iterable[Leaf]) -> str:
@@ -93,11 +95,11 @@ def line(
         notes += " (stepped by NumPy: groups cross rows)"
     text = f"{', '.join([*weights, *slots]) or 'none'}{notes}"
     kept = beside * (2 if is_complex else 1) + 8 * len(numbers)
-    return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + kept, nbytes)
+    return Line(place, tuple(shape), dtype, text, prod(shape), nbytes + kept, nbytes, rule.name)
 
 
 def table(title: str, lines: Iterable[Line]) -> str:
-    """Return a summary, and a row for every parameter."""
+    """Return a summary, and a row for every parameter; with the rule of each, where there are several."""
     lines = list(lines)
     total, grads = sum(one.nbytes for one in lines), sum(one.grad for one in lines)
     elements = sum(one.elements for one in lines)
@@ -110,6 +112,9 @@ def table(title: str, lines: Iterable[Line]) -> str:
     for one in lines:
         mean = f"{one.nbytes / one.elements:.2f}".rstrip("0").rstrip(".") if one.elements else "0"
         rows.append((one.place, str(one.shape), one.dtype, one.state, mean))
+    if len({one.rule for one in lines}) > 1:
+        words = ["rule", *(one.rule for one in lines)]
+        rows = [(*row[:3], word, *row[3:]) for row, word in zip(rows, words, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([f"{title}: {elements:,} parameters, {total:,} bytes with optimizer state{means}", *text])

@@ -18,11 +18,12 @@ from steprule.formats import CODING, EARLIER_CODING
 
 __all__ = ["dict_of", "from_dict"]
 
-_VERSION = 3
-"""Since 2 formats are stored; before 3 arrays of one dimension had float32 slots, whatever was asked for."""
+_VERSION = 4
+"""Since 2 formats are stored; before 3 arrays of one dimension had float32 slots, whatever was asked for; since 4 each
+group has its rule."""
 _KEYS = ("version", "rule", "t", "groups", "slots")
 _OF_GROUP = ({"hyperparameters", "scalars"}, {"hyperparameters", "scalars", "seed"})
-"""What a group's part has, in version 1 and since version 2, where formats are told."""
+"""What a group's part has, in version 1 and since version 2, where formats are told; and, since version 4, a rule."""
 
 
 def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[str, Any]:
@@ -39,14 +40,15 @@ def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[
     }
     groups = zip(state.groups, scalars_of(optimizer, state), strict=True)
     numbers = zip(kept, numbers_of(optimizer, state), strict=True)
-    of_parameters = {"numbers": {place: dict(own) for place, own in numbers}} if optimizer.rule.per_tensor else {}
+    is_counted = any(group.rule.per_tensor for group in optimizer.groups)
+    of_parameters = {"numbers": {place: dict(own) for place, own in numbers}} if is_counted else {}
     return {
         "version": _VERSION,
         "rule": optimizer.rule.name,
         "t": state.one_t(ONE),
         "groups": [
-            {"hyperparameters": dict(own.hyperparameters), "scalars": dict(scalars), "seed": own.seed}
-            for own, scalars in groups
+            {"rule": rule, "hyperparameters": dict(own.hyperparameters), "scalars": dict(scalars), "seed": own.seed}
+            for rule, (own, scalars) in zip([group.rule.name for group in optimizer.groups], groups, strict=True)
         ],
         "slots": {place: dict(own.planes) for place, own in kept.items()},
         "formats": {place: dict(own.formats) for place, own in kept.items()},
@@ -134,8 +136,13 @@ def _check_parts(told: Mapping[str, Any], optimizer: Stepping) -> None:
         raise StateError("the state's groups must be a list of dicts")
     if len(groups) != len(optimizer.groups):
         raise StateError(f"the state has {len(groups)} groups, this optimizer has {len(optimizer.groups)}")
-    for index, one in enumerate(groups):
+    for index, (one, group) in enumerate(zip(groups, optimizer.groups, strict=True)):
         _check_group(one, f"group {index} of the state")
+        if one.get("rule", told["rule"]) != group.rule.name:
+            raise StateError(
+                f"group {index} of the state is for rule {one.get('rule', told['rule'])!r}, that of this optimizer is "
+                f"stepped by {group.rule.name!r}; make it with the same rules and routes"
+            )
     if not isinstance(slots, Mapping) or not all(isinstance(item, Mapping) for item in slots.values()):
         raise StateError("the state's slots must be a dict of dicts, by parameter")
     here = {leaf.place for leaf in optimizer._leaves}
@@ -147,8 +154,8 @@ def _check_parts(told: Mapping[str, Any], optimizer: Stepping) -> None:
 
 def _check_group(told: Mapping[str, Any], where: str) -> None:
     parts = (told.get("hyperparameters"), told.get("scalars"))
-    if set(told) not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
-        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, and a seed")
+    if {*told} - {"rule"} not in _OF_GROUP or not all(isinstance(part, Mapping) for part in parts):
+        raise StateError(f"{where} must be a dict of the dicts hyperparameters and scalars, a rule and a seed")
     seed = told.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise StateError(f"{where} has the seed {seed!r}, which is not an integer from 0 to 2**63 - 1")

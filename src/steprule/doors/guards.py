@@ -25,7 +25,7 @@ class HasGuards:
     def _checkpoint_extra(self) -> dict[str, Any]:
         """Return what a checkpoint keeps beside states and hyperparameters."""
         guards = self.guards
-        return {"guard": {**guards.options, "skipped": guards.skipped, "in_a_row": guards.in_a_row}}
+        return {"guard": {**guards.told, "skipped": guards.skipped, "in_a_row": guards.in_a_row}}
 
     def _check_checkpoint_extra(self, extra: Mapping[str, Any], hyperparameters: bool = True) -> list[int]:
         """Return the counts of what a checkpoint kept, 0 where it kept none. Changes nothing.
@@ -41,7 +41,7 @@ class HasGuards:
         counts = [earlier.get(name, 0) for name in ("skipped", "in_a_row")] if isinstance(earlier, Mapping) else [-1]
         if any(type(count) is not int or count < 0 for count in counts):
             raise StateError(f"the checkpoint has {earlier!r} for the counts of skipped steps, expected integers")
-        options = self.guards.options
+        options = self.guards.told
         other = [name for name, value in options.items() if name in earlier and earlier[name] != value]
         if other and hyperparameters:
             saved, own = (", ".join(f"{name}={of[name]!r}" for name in other) for of in (earlier, options))

@@ -11,12 +11,12 @@ from steprule.doors.arrays import prepared, state_of
 from steprule.doors.describe import describe
 from steprule.doors.dicts import dict_of, from_dict
 from steprule.doors.evaluating import Evaluating
-from steprule.doors.group import Group, as_groups, seed_groups
+from steprule.doors.group import grouping, seed_groups
 from steprule.doors.layout import check_disjoint, check_parameter, check_type
 from steprule.doors.leaf import Leaf, make_numbers, make_state
 from steprule.doors.matrices import check_matrix
 from steprule.doors.state import State
-from steprule.doors.structure import Structure, keystr
+from steprule.doors.structure import keystr
 from steprule.errors import StructureError
 from steprule.formats import MIN_ELEMENTS, Formats, check_effects
 from steprule.launch.backend import Backend
@@ -24,7 +24,6 @@ from steprule.launch.backends import find_backend
 from steprule.launch.evaluate import Scalars
 from steprule.launch.guards import Guards
 from steprule.launch.readings import StepMonitor
-from steprule.launch.values import GroupValues
 from steprule.rules import Rule, find
 from steprule.runtime.interrupts import uninterrupted
 
@@ -32,12 +31,16 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer(Evaluating):
-    """Steps NumPy arrays in place by a rule, in one fused pass over all of them.
+    """Steps NumPy arrays in place by a rule, or each by one of several, in one fused pass over all of them.
 
     Args:
         params: an array of float16, float32 or float64, or nested lists, tuples and dicts of them,
             or a list of ``Group``. They must be writeable and must not overlap.
-        rule: a name of the catalogue, or any ``Rule``.
+        rule: a name of the catalogue, or any ``Rule``; or None, if the groups or the routes name all there is.
+        routes: which parameters another rule is for: a list of ``(selector, rule, options)``. The first whose selector
+            matches decides; what none matches is stepped by ``rule``. A selector is ``"matrices"`` (two dimensions, by
+            its name neither embedding nor head), a pattern for names (``"layers.*.w"``), or a function of name and
+            array that returns a boolean. Options are hyperparameters, and what groups may have (docs/routing.md).
         backend: ``"llvm"``, or ``"numpy"`` for the referee (slow, the same bits); or one of your own (see
             ``steprule.launch.backend``).
         states: the format of the slots: ``"float32"``, or a low-precision one (docs/formats.md compares them); or a
@@ -58,7 +61,8 @@ class Optimizer(Evaluating):
             t (1 at the first step).
 
     Attributes:
-        groups: the hyperparameters of each group, to be read and set by name.
+        groups: the hyperparameters of each group, to be read and set by name, and its rule: ``groups[0].rule``. With
+            routes there is a group for each, and then one for the rest.
         guards: ``clip_norm`` and the options after it.
 
     Example:
@@ -72,7 +76,7 @@ class Optimizer(Evaluating):
     Raises:
         StructureError: parameters that cannot be updated in place.
         HyperparameterError: unknown, out of range, or without effect.
-        RuleError: no such rule.
+        RuleError: no such rule, or none for a parameter.
         TargetError: no such backend.
     """
 
@@ -81,8 +85,9 @@ class Optimizer(Evaluating):
     def __init__(
         self,
         params: Any,
-        rule: str | Rule = "adam",
+        rule: str | Rule | None = "adam",
         *,
+        routes: Sequence[Any] | None = None,
         backend: str | Backend = "llvm",
         states: str | Mapping[str, str] = "float32",
         weights: str = "nearest",
@@ -95,12 +100,10 @@ class Optimizer(Evaluating):
         update_clip: bool = False,
         **hyperparameters: Any,
     ) -> None:
-        self.rule = find(rule)
+        own = None if rule is None else find(rule)
         self._backend = find_backend(backend)
-        grouped = as_groups(params)
-        trees = params if grouped is None else [group.params for group in grouped]
-        groups = [Group(params)] if grouped is None else grouped
-        places = [""] if grouped is None else [f" (group {index})" for index in range(len(groups))]
+        grouped = grouping(params, own, routes)
+        self.rule = own if own is not None and own in grouped.rules else grouped.rules[0]
         self.guards = Guards(
             clip_norm=clip_norm,
             clip_value=clip_value,
@@ -108,30 +111,17 @@ class Optimizer(Evaluating):
             max_skips=max_skips,
             update_clip=update_clip,
         )
-        guard = self.guards.guard()
-        self.groups = tuple(
-            GroupValues(self.rule, {**hyperparameters, **group.hyperparameters}, place, guard)
-            for group, place in zip(groups, places, strict=True)
-        )
-        self.guards.check_rules(self.rule, [(group.variant, group.place) for group in self.groups])
-        self._structure = Structure.of(trees)
-        wanted = {"states": states, "weights": weights, "min_elements": min_elements}
-        formats = [
-            Formats.of(
-                **{**wanted, **group.formats},
-                slots=self.rule.element_slots,
-                where=place,
-                numbers=self.rule.numbers | self.rule.vectors,
-                points=self.rule.points,
-            )
-            for group, place in zip(groups, places, strict=True)
-        ]
-        self._leaves = self._make_leaves(trees, grouped is not None, formats)
+        self.groups = grouped.values(own, hyperparameters, self.guards)
+        self._check_clips()
+        self.guards.note_clips([group.guard.clips_update for group in self.groups])
+        self._structure = grouped.structure
+        formats = grouped.formats(states, weights, min_elements)
+        self._leaves = self._make_leaves(grouped.trees, grouped.of_leaves, formats)
         given = {"min_elements": min_elements} if min_elements != MIN_ELEMENTS else {}
         given |= {} if seed is None else {"seed": seed}
         storages, elements = [leaf.storage for leaf in self._leaves], [leaf.array.size for leaf in self._leaves]
         check_effects(given, formats, storages, elements)
-        seed_groups(seed, groups, self.groups, self._leaves)
+        seed_groups(seed, grouped.groups, self.groups, self._leaves)
         self._count = np.zeros(1, np.int64)
         self._is_stepping = False
         self._monitor: StepMonitor | None = None
@@ -168,7 +158,7 @@ class Optimizer(Evaluating):
 
     def __repr__(self) -> str:
         skipped = f", skipped={self.skipped}" if self.skipped else ""
-        return f"Optimizer({self.rule.name}, {len(self._leaves)} arrays, t={self.t}{skipped}, {list(self.groups)})"
+        return f"Optimizer({self._rules}, {len(self._leaves)} arrays, t={self.t}{skipped}, {list(self.groups)})"
 
     def step(self, grads: Any) -> None:
         """Take one step along ``grads``, which have the structure of the parameters and are only read.
@@ -203,19 +193,26 @@ class Optimizer(Evaluating):
         Low-precision slots are given as the float32 numbers that they hold, in arrays of their own. None stands where
         the options of a group do not keep a slot that another's do.
         """
-        names = [name for name in self.rule.slots if any(name in leaf.kernel.slots for leaf in self._leaves)]
+        rules = list(dict.fromkeys(group.rule for group in self.groups))
+        every = list(dict.fromkeys(slot for rule in rules for slot in rule.slots))
+        names = [name for name in every if any(name in leaf.kernel.slots for leaf in self._leaves)]
         slots: dict[str, Any] = {n: self._structure.rebuild([leaf.slot(n) for leaf in self._leaves]) for n in names}
-        for name in self.rule.slots:
+        for name in every:
             if any(name in leaf.numbers for leaf in self._leaves):
                 slots[name] = self._structure.rebuild([leaf.numbers.get(name) for leaf in self._leaves])
-        for name in sorted(self.rule.scalars):
+        for name in sorted({name for rule in rules for name in rule.scalars}):
             if any(name in group.scalars for group in self.groups):
                 slots[name] = [group.scalars.get(name) for group in self.groups]
         return slots
 
     def describe(self) -> str:
         """Return a table of what each parameter actually uses: shape, dtype, formats and bytes."""
-        return describe(f"{self.rule.name} by {self._backend.name}", self._leaves)
+        return describe(f"{self._rules} by {self._backend.name}", self._leaves)
+
+    @property
+    def _rules(self) -> str:
+        """The names of all rules, in the order of the groups."""
+        return " and ".join(dict.fromkeys(group.rule.name for group in self.groups))
 
     def state_dict(self, *, decode: bool = False) -> dict[str, Any]:
         """Return a copy of everything that a later run needs to continue bit for bit: slots, t, hyperparameters.
@@ -249,7 +246,7 @@ class Optimizer(Evaluating):
         self._refuse_reentry("load_state_dict()")
         return prepared(self, state, convert, hyperparameters)
 
-    def _make_leaves(self, trees: Any, grouped: bool, wanted: Sequence[Formats]) -> list[Leaf]:
+    def _make_leaves(self, trees: Any, of_leaves: Sequence[int], wanted: Sequence[Formats]) -> list[Leaf]:
         paths = list(self._structure.paths())
         places = [f"params{keystr(path)}" for path in paths]
         twice = {place for place in places if places.count(place) > 1} if len(set(places)) < len(places) else set()
@@ -262,11 +259,10 @@ class Optimizer(Evaluating):
         kinds = [check_type(array, place) for array, place in zip(arrays, places, strict=True)]
         check_disjoint(arrays, places)
         made: list[Leaf] = []
-        for number, (array, place, kind, path) in enumerate(zip(arrays, places, kinds, paths, strict=True)):
-            index = path[0] if grouped else 0
+        for number, (array, place, kind, index) in enumerate(zip(arrays, places, kinds, of_leaves, strict=True)):
             group = self.groups[index]
             check_matrix(group.rule, array.shape, place)
-            kept = self.rule.trace(group.variant).slots
+            kept = group.rule.trace(group.variant).slots
             storage = wanted[index].storage(kind, array.shape, kept, place)
             chosen = self._kernel(group, storage)
             state, numbers = make_state(array, chosen, group), make_numbers(group)

@@ -94,14 +94,18 @@ class Stepping(HasGuards, NotReentrant):
             self._monitor.take(readings or None)
 
     def _kernel(self, group: GroupValues, storage: Storage) -> Kernel:
-        return kernel(self.rule, group.variant, storage, self._backend, group.guard, "step")
+        return kernel(group.rule, group.variant, storage, self._backend, group.guard, "step")
 
     def _change_kernels(self) -> None:
         """Follow a group whose options (nesterov, say) were changed between steps."""
-        self.guards.check_rules(self.rule, [(group.variant, group.place) for group in self.groups])
+        self._check_clips()
         for leaf in self._leaves:
             leaf.kernel = self._kernel(leaf.group, leaf.storage)
         self._lay_out()
+
+    def _check_clips(self) -> None:
+        for group in self.groups:
+            self.guards.check_rule(group.rule, group.variant, group.place, group.guard.clips_update)
 
     def _lay_out(self) -> None:
         """Bind the leaves to rows of scalars as long as the options of the groups need them."""

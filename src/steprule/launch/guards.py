@@ -95,6 +95,7 @@ class Guards:
         self.nonfinite, self.update_clip = nonfinite, update_clip
         self.max_skips = _MAX_SKIPS if max_skips is None else int(max_skips)
         self.skipped = self.in_a_row = 0
+        self._clips: list[bool] = []
         self.share: Callable[[Sequence[float]], Sequence[float]] = _unshared
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -123,22 +124,38 @@ class Guards:
         """Whether this process decides by itself."""
         return self.share is _unshared
 
-    def guard(self, *, unscales: bool = False) -> Guard:
-        """Return what kernels do."""
-        return Guard(unscales, self.clip_value is not None, self.clip_norm is not None, self.update_clip)
+    def guard(self, *, unscales: bool = False, update_clip: bool | None = None) -> Guard:
+        """Return what kernels do; ``update_clip`` is that of a group, where it has its own."""
+        clips = self.update_clip if update_clip is None else update_clip
+        return Guard(unscales, self.clip_value is not None, self.clip_norm is not None, clips)
+
+    def note_clips(self, clips: Sequence[bool]) -> None:
+        """Note which groups clip their updates, for checkpoints, where they are not alike."""
+        self._clips = list(clips) if any(own != self.update_clip for own in clips) else []
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The options, as checkpoints have them: ``update_clip`` is a list where the groups have their own."""
+        own = getattr(self, "_clips", [])  # older pickles have none
+        return {**self.options, "update_clip": own} if own else self.options
 
     def numbers(self, scale: float = 1.0, factor: float = 1.0) -> dict[str, float]:
         """Return the numbers that kernels take."""
         value = math.inf if self.clip_value is None else self.clip_value
         return {GRAD_SCALE: scale, CLIP_VALUE: value, CLIP_FACTOR: factor}
 
-    def check_rule(self, rule: Rule, variant: Variant, where: str) -> None:
+    def check_rule(self, rule: Rule, variant: Variant, where: str, update_clip: bool | None = None) -> None:
         """Refuse ``update_clip`` for a rule that has no second moment or no learning rate.
+
+        Args:
+            rule, variant: what steps.
+            where: how messages name the group.
+            update_clip: that of the group, where it has its own.
 
         Raises:
             HyperparameterError: naming the rule.
         """
-        if not self.update_clip:
+        if not (self.update_clip if update_clip is None else update_clip):
             return
         if is_clipped(rule):
             raise HyperparameterError(f"rule {rule.name!r} clips its updates itself{where}; remove update_clip")
@@ -149,11 +166,6 @@ class Guards:
                 f"update_clip compares the gradient to the root of its average square, which rule {rule.name!r} does "
                 f"not keep (a slot annotated SecondMoment){where}; remove it, or use clip_norm"
             )
-
-    def check_rules(self, rule: Rule, groups: Sequence[tuple[Variant, str]]) -> None:
-        """Do so for groups, given their variants and how messages name them."""
-        for variant, where in groups:
-            self.check_rule(rule, variant, where)
 
     def decide(self, sums: Sequence[float], gradients: Gradients) -> float | None:
         """Return what the gradients are multiplied by, or None for a step that is skipped.

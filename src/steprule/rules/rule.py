@@ -383,7 +383,7 @@ class Rule:
 
 
 ARGUMENTS = (
-    *("params", "rule", "backend", "states", "weights", "min_elements", "seed"),
+    *("params", "rule", "routes", "backend", "states", "weights", "min_elements", "seed"),
     *("clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"),
 )
 """The arguments of optimizers, which are not names for hyperparameters."""

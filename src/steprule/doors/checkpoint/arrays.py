@@ -43,7 +43,7 @@ def arrays_of(optimizer: Optimizer) -> list[Array]:
 
 def rules_of(optimizer: Optimizer) -> list[Rule]:
     """Return what each group steps by."""
-    return [optimizer.rule] * len(optimizer.groups)
+    return [group.rule for group in optimizer.groups]
 
 
 def look(array: Array, name: str) -> tuple[list[str], tuple[int, ...]]:

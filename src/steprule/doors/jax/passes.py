@@ -85,14 +85,15 @@ def _jitted(function: Callable[..., Any], name: str, *fixed: str) -> Callable[..
 
 def _loaded(kernel: Kernel) -> list[str]:
     """Return the names of the planes of elements that a kernel loads, in the order of its arguments."""
-    kept = kernel.plan.kept_planes
+    kept = kernel.plan.own_planes
     return [kept[index].name for index in kernel.plan.loads if index < len(kept)]
 
 
 def vector_inputs(kernel: Kernel) -> list[str]:
-    """Return the names of what a kernel takes of rows and columns that passes before it have found."""
-    own = kernel.plan.vectors
-    return [] if own is None else [name for name in own.inputs if name not in kernel.slots]
+    """Return the names of what a kernel takes that passes before it have found: products, and of rows and columns."""
+    own, work = kernel.plan.vectors, {plane.name for plane in kernel.plan.work_planes}
+    products = [name for name in _loaded(kernel) if name in work]
+    return products if own is None else [*products, *(name for name in own.inputs if name not in kernel.slots)]
 
 
 def _called(rule: Rule, kernel: Kernel) -> Callable[..., tuple[Any, ...]]:
@@ -124,8 +125,13 @@ def _called(rule: Rule, kernel: Kernel) -> Callable[..., tuple[Any, ...]]:
 
 
 def _summing(rule: Rule, kernel: Kernel) -> Callable[..., dict[str, Any]]:
-    """Return a new function, which returns what a pass finds, by name: sums, and what it has of rows and columns."""
-    call, names = _called(rule, kernel), [*kernel.plan.totals, *jax_functions.vector_names(kernel.plan)]
+    """Return a new function, which returns what a pass finds, by name.
+
+    That is what the host multiplies, sums, and what it has of rows and columns.
+    """
+    plan, call = kernel.plan, _called(rule, kernel)
+    stored = [plan.planes[store.plane].name for store in plan.stores]
+    names = [*stored, *plan.totals, *jax_functions.vector_names(plan)]
 
     def summed(*args: Any, fixed: Fixed) -> dict[str, Any]:
         return dict(zip(names, call(*args, fixed=fixed), strict=True))

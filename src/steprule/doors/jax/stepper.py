@@ -35,7 +35,7 @@ _ELSEWHERE = "step it with another transformation (optax.partition), with states
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["values", "seed", "mask"],
-    meta_fields=["rule", "variant", "formats"],
+    meta_fields=["rule", "variant", "formats", "products"],
 )
 @dataclass(frozen=True, eq=False)
 class Stepper:
@@ -48,6 +48,7 @@ class Stepper:
         formats: how slots are kept.
         seed: of random rounding; a number, or a traced one.
         mask: the parameters that decay; see ``mask.decays``.
+        products: what matrices are multiplied in; None: the type of the arithmetic.
     """
 
     rule: Rule
@@ -56,6 +57,7 @@ class Stepper:
     formats: Formats
     seed: Any
     mask: Any = None
+    products: str | None = None
 
     @classmethod
     def of(

@@ -16,6 +16,7 @@ from steprule.backends.jax_math import keys, negative_zero
 from steprule.backends.jax_scalars import Exact, as_scalar, from_pair, to_pair
 from steprule.doors.jax.leaves import check_like, format_of, is_complex, parts_of, type_of, type_of_update
 from steprule.doors.jax.passes import Compiled, Fixed, Passes, PassKind, passes_of, vector_inputs
+from steprule.doors.jax.products import Wanted, multiplied
 from steprule.doors.jax.slots import check_codec, check_pair, check_planes, is_plain, planes_of
 from steprule.engine import Kernel
 from steprule.errors import StructureError
@@ -43,6 +44,8 @@ class StepConfig(Protocol):
     def variant(self) -> Variant: ...
     @property
     def seed(self) -> Any: ...
+    @property
+    def products(self) -> str | None: ...
     def storage(self, leaf: Any, path: str, what: str, is_part: bool) -> Storage: ...
 
 
@@ -162,6 +165,7 @@ class TreeStep:
         self._arguments[ALL_SIZE] = max(1, sum(prod(part.leaf.g.shape) for own in leaves for part in own))
         for level in range(max((len(part.passes.before) for own in leaves for part in own), default=0)):
             summed = [self._summed(own, level, so_far) for own, so_far in zip(leaves, found, strict=True)]
+            self._multiply(leaves, level, summed)
             for so_far, new in zip(found, summed, strict=True):
                 so_far |= new
             of_all = dict.fromkeys(name for new in summed for name in new if name.startswith(ALL))
@@ -180,12 +184,26 @@ class TreeStep:
 
     def _summed(self, parts: Sequence[Part], level: int, found: Found) -> dict[str, Any]:
         """Return what one pass over a leaf finds."""
-        if not parts:
+        if not parts or level >= len(parts[0].passes.before):
             return {}
         one: dict[str, Any]
         one, *others = [self._run(part, part.passes.before[level], found) for part in parts]
         totals = parts[0].passes.before[level].kernel.plan.totals
         return one | {name: reduce(add, (Exact(*own[name]) for own in (one, *others))) for name in totals}
+
+    def _multiply(self, leaves: Sequence[Sequence[Part]], level: int, found: Sequence[dict[str, Any]]) -> None:
+        """Let what a pass has left for the host to multiply be what becomes of it."""
+        places: list[tuple[dict[str, Any], str]] = []
+        wanted: list[Wanted] = []
+        for own, so_far in zip(leaves, found, strict=True):
+            for part in own if so_far else ():
+                plan = part.passes.before[level].kernel.plan
+                for product in plan.products:
+                    name = plan.planes[product.plane].name
+                    places.append((so_far, name))
+                    wanted.append(Wanted(part.leaf.path, so_far[name], product.polar, plan.view))
+        for (so_far, name), new in zip(places, multiplied(wanted, self._arguments, self._stepper.products), strict=True):
+            so_far[name] = new
 
     def _moved(self, leaf: Leaf, parts: Sequence[Part], found: Found) -> tuple[Any, Slots]:
         """Return what is new of a leaf."""
