@@ -11,7 +11,7 @@ from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["bytes_moved", "check_known", "described", "over_all", "passes"]
+__all__ = ["bytes_moved", "check_known", "described", "described_point", "over_all", "passes"]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:
@@ -60,6 +60,13 @@ def described(plan: Plan) -> list[str]:
     for (name, one), own in zip(found.items(), moved, strict=True):
         lines.append(f"  {name}: {own} bytes; {_words(one)}")
     return lines
+
+
+def described_point(plan: Plan | None) -> list[str]:
+    """Return a line that says what the pass that computes the evaluated point moves; none where there is no such."""
+    if plan is None:
+        return []
+    return [f"The evaluated point, when it is asked for: {_number(bytes_moved(plan))} bytes of each; {_words(plan)}."]
 
 
 def _words(plan: Plan) -> str:

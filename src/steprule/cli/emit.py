@@ -17,11 +17,12 @@ import typer
 
 from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton, triton_vectors
-from steprule.backends.passes import described, passes
+from steprule.backends.passes import described, described_point, passes
 from steprule.cli.arguments import complete_rule
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
+from steprule.evaluated import evaluated
 from steprule.rules import Rule, load
 from steprule.rules.rule import Variant
 from steprule.rules.settings import Settings, read, without_defaults
@@ -133,16 +134,36 @@ def emit(
     if target is Target.jax:
         storage = _of_jax(storage)
     recipe = plan(chosen, variant, storage, rides=target not in _WHOLE)
+    point = _point(chosen, variant, storage, target)
     write = partial(_emit, chosen, target=target, triple=triple, cpu=cpu)
-    text = write(recipe) if target in _WHOLE else _pass_by_pass(recipe, target, write)
-    moved = _comment(target, described(recipe))
+    if target in _WITH_POINT:
+        text = write(recipe, point)
+    else:
+        text = write(recipe) if target in _WHOLE else _pass_by_pass(recipe, target, write)
+        text += _text_of_point(point, target, write)
+    moved = _comment(target, [*described(recipe), *described_point(point)])
     typer.echo(_called_with(chosen, settings, target) + moved + text.rstrip("\n"))
+
+
+def _point(rule: Rule, variant: Variant, storage: formats.Storage, target: Target) -> Plan | None:
+    """Return what computes the evaluated point for a target, if the rule has one."""
+    found = evaluated(rule, variant, storage)
+    return None if found is None else found.plan
+
+
+def _text_of_point(point: Plan | None, target: Target, write: Callable[[Plan], str]) -> str:
+    """Return the text of the pass that computes the evaluated point, which is no part of a step."""
+    if point is None:
+        return ""
+    return f"\n\n{_comment(target, ['The evaluated point, which no step computes:'])}\n{write(point)}"
 
 
 _COMMENT = {"llvm": ";", "amdgcn": ";", "ptx": "//", "c": "//", "javascript": "//", "latex": "%"}
 """How a line of comment begins; elsewhere with #."""
 _WHOLE = (Target.c, Target.javascript, Target.jax)
 """The targets whose text has all passes of a step; of others each pass is a kernel, and its text one of its own."""
+_WITH_POINT = (Target.c, Target.javascript)
+"""Those whose text has a function for the evaluated point; for others that is a text of its own."""
 
 
 def _comment(target: Target, lines: Iterable[str]) -> str:
@@ -240,15 +261,16 @@ _TEXTS: dict[Target, Callable[[Plan], str]] = {
     Target.triton: lambda recipe: "\n\n".join([triton.emit(recipe), *triton_vectors.texts(recipe)]),
     Target.jax: jax.emit,
     Target.numpy: numpy.emit,
-    Target.javascript: javascript.emit,
 }
 
 
-def _emit(rule: Rule, recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
+def _emit(rule: Rule, recipe: Plan, point: Plan | None = None, *, target: Target, triple: str | None, cpu: str) -> str:
     if target in _TEXTS:
         return _TEXTS[target](recipe)
     if target is Target.c:
-        return c.emit(recipe, rule.name, rule.init)
+        return c.emit(recipe, rule.name, rule.init, point)
+    if target is Target.javascript:
+        return javascript.emit(recipe, rule.init, point)
     if target in GPUS:
         return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
     from steprule.runtime.jit import assembly
