@@ -110,9 +110,7 @@ _DIALECT = Dialect(
 )
 
 
-def emit(
-    plan: Plan, name: str, init: Mapping[str, float | str] | None = None, evaluated: Plan | None = None
-) -> str:
+def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None, evaluated: Plan | None = None) -> str:
     """Return the text of a function that steps by a plan, called ``l2_adam`` for the name ``l2(adam)``.
 
     It takes ``n`` (in a plan with groups ``rows`` and ``length``; in one that sees matrices ``rows`` and ``columns``,

@@ -73,9 +73,7 @@ _SEEN = {
 }
 
 
-def head(
-    plan: Plan, name: str, init: Mapping[str, float | str], text: str, evaluated: Plan | None = None
-) -> str:
+def head(plan: Plan, name: str, init: Mapping[str, float | str], text: str, evaluated: Plan | None = None) -> str:
     """Return the comment at the top, and what is included.
 
     Args:

@@ -146,10 +146,13 @@ def point_equation(style: Style, rule: Rule, given: Named) -> Equation | None:
     """Return how the evaluated point comes about, of what a step leaves; None for a rule evaluated where it trains."""
     if given.trace.evaluated is None:
         return None
-    known = {*given.inputs, *given.values, *rule.hyperparameters}
-    name = "x" if "x" not in known else f"{rule.parameter}_evaluated"
+    name = _point_name(rule, given)
     left = dict.fromkeys((rule.parameter, *rule.slots), "new")
     return Equation(name, style.name(name, "new"), _Printer(style, left)(given.trace.evaluated))
+
+
+def _point_name(rule: Rule, given: Named) -> str:
+    return "x" if "x" not in {*given.inputs, *given.values, *rule.hyperparameters} else f"{rule.parameter}_evaluated"
 
 
 def name_parts(name: str) -> tuple[str, list[str]]:

@@ -11,7 +11,17 @@ from steprule.compile import SIZE, Plan
 from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, NDIM, TOTAL
 from steprule.language.walk import symbols_in
 
-__all__ = ["LATE", "Part", "arguments", "behind", "how_to_evaluate", "how_to_step", "parts", "point_part", "taken_behind"]
+__all__ = [
+    "LATE",
+    "Part",
+    "arguments",
+    "behind",
+    "how_to_evaluate",
+    "how_to_step",
+    "parts",
+    "point_part",
+    "taken_behind",
+]
 
 _COUNTS = {IN_ROW: "row_size", IN_COLUMN: "column_size", ALL_ROWS: "row_count", ALL_COLUMNS: "column_count"}
 LATE = {TOTAL: SUMS, SIZE: "size", **_COUNTS, NDIM: "ndim", ALL_SIZE: "all_size"}

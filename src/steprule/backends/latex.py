@@ -24,7 +24,7 @@ from steprule.rules import Rule
 from steprule.rules.named import named
 from steprule.rules.rule import Variant
 
-__all__ = ["emit", "text"]
+__all__ = ["emit", "point", "text"]
 
 _LATEX = {
     "add": "{0} + {1}",
@@ -186,3 +186,10 @@ def text(rule: Rule, variant: Variant | None = None) -> str:
     The evaluated point, where there is one, is the last line, as in ``emit``.
     """
     return "\n".join(f"{line.left} ← {line.right}" for line in _equations(rule, variant, latex=False))
+
+
+def point(rule: Rule, variant: Variant | None = None) -> str:
+    """Return what ``text`` calls the evaluated point; empty for a rule that is evaluated where it trains."""
+    given = named(rule, variant)
+    found = point_equation(_style(spellings(rule, given), latex=False), rule, given)
+    return found.left if found else ""

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import enum
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +14,7 @@ from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton, triton_vectors
 from steprule.backends.passes import described, described_point, passes
 from steprule.cli.arguments import complete_rule
+from steprule.cli.compiled import assembly_of, code_of_gpu
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
@@ -272,42 +268,8 @@ def _emit(rule: Rule, recipe: Plan, point: Plan | None = None, *, target: Target
     if target is Target.javascript:
         return javascript.emit(recipe, rule.init, point)
     if target in GPUS:
-        return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
-    from steprule.runtime.jit import assembly
-
-    with _without_remarks():
-        return assembly(llvm.emit(recipe), triple, cpu)
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keep LLVM from writing to the terminal that a processor without vectors has no vector code; pass on all else."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            said.seek(0)
-            lines = [line for line in said.read().splitlines(keepends=True) if b"loop not vectorized" not in line]
-            os.write(2, b"".join(lines))
-
-
-def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:
-    if find_spec("triton") is None:
-        raise TargetError(
-            f"--target {target} is written by Triton, which is not installed; install it (pip install triton, on "
-            "Linux), or take --target triton, the text that it would compile"
-        )
-    from steprule.runtime.gpu import compiled
-
-    kernels = [(triton.emit(recipe), triton.threads_of(recipe))]
-    kernels += [(text, triton_vectors.THREADS) for text in triton_vectors.texts(recipe)]
-    found = [compiled(text, gpu, threads, {"GUARDED": False} if "GUARDED" in text else {}) for text, threads in kernels]
-    return "\n".join(str(kernel.asm[str(target)]) for kernel in found)
+        return code_of_gpu(recipe, target, cpu or GPUS[target][0])
+    return assembly_of(recipe, triple, cpu)
 
 
 def parse(rule: Rule, options: list[str]) -> dict[str, Any]:
