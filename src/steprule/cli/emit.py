@@ -142,16 +142,21 @@ def emit(
 
 
 def _point(rule: Rule, variant: Variant, storage: formats.Storage, target: Target) -> Plan | None:
-    """Return what computes the evaluated point for a target, if the rule has one."""
+    """Return what computes the evaluated point for a target, if the rule has one.
+
+    Optimizers let it take the parameter's place; functions that have no optimizer around them write it beside that.
+    """
     found = evaluated(rule, variant, storage)
-    return None if found is None else found.plan
+    if found is None:
+        return None
+    return found.plan if target in _WHOLE else plan(rule, variant, storage, kind="evaluate")
 
 
 def _text_of_point(point: Plan | None, target: Target, write: Callable[[Plan], str]) -> str:
     """Return the text of the pass that computes the evaluated point, which is no part of a step."""
     if point is None:
         return ""
-    return f"\n\n{_comment(target, ['The evaluated point, which no step computes:'])}\n{write(point)}"
+    return f"\n\n{_comment(target, ['The evaluated point, when it is asked for:'])}\n{write(point)}"
 
 
 _COMMENT = {"llvm": ";", "amdgcn": ";", "ptx": "//", "c": "//", "javascript": "//", "latex": "%"}

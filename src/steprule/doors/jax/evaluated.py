@@ -15,21 +15,20 @@ from steprule.backends.jax_math import negative_zero
 from steprule.backends.jax_scalars import as_scalar, from_pair, to_pair
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, parts_of, paths_of, type_of
 from steprule.doors.jax.slots import is_coded
-from steprule.errors import StateError, StructureError
+from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage
 from steprule.language.walk import symbols_in
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
-__all__ = ["Point", "no_point", "point"]
+__all__ = ["Point", "point"]
 
 
 @dataclass(frozen=True)
 class _Computed:
     """What computes the evaluated point of an array: its prelude, and the jitted function that runs it."""
 
-    reads: tuple[str, ...]
     arguments: tuple[str, ...]
     prelude: Callable[..., tuple[Any, ...]]
     run: Callable[..., Any]
@@ -41,11 +40,13 @@ def _computed(rule: Rule, variant: Variant, compute: str) -> _Computed:
     assert found is not None  # only rules with such a point come here
     code = load(found.plan)
 
-    def evaluated(arrays: Sequence[Any], scalars: Sequence[Any], zero: Any, dtype: str) -> Any:
-        [result] = code.kernel(*arrays, *scalars, zero.astype(compute))
-        return result.astype(jnp.dtype(dtype))
+    def evaluated(theta: Any, slots: Mapping[str, Any], scalars: Sequence[Any], steps: Any, dtype: str) -> Any:
+        arrays = [theta if name == rule.parameter else slots[name] for name in found.reads]
+        [result] = code.kernel(*arrays, *scalars, negative_zero(steps).astype(compute))
+        # Before the first step the point is the parameter, whatever format its slots have, and infinite ones too.
+        return jnp.where(steps > 0, result.astype(jnp.dtype(dtype)), theta)
 
-    return _Computed(found.reads, found.arguments, code.prelude, jax.jit(evaluated, static_argnames="dtype"))
+    return _Computed(found.arguments, code.prelude, jax.jit(evaluated, static_argnames="dtype"))
 
 
 @jax.tree_util.register_dataclass
@@ -84,14 +85,14 @@ class Point:
             for slot in trace.slots
             if slot in used
         }
-        zero = negative_zero(steps)
+        steps = jnp.asarray(steps)
         new = [
-            self._leaf(leaf, path, {slot: column[number] for slot, column in columns.items()}, zero)
+            self._leaf(leaf, path, {slot: column[number] for slot, column in columns.items()}, steps)
             for number, (leaf, path) in enumerate(zip(leaves, paths_of(params), strict=True))
         ]
         return treedef.unflatten(new)
 
-    def _leaf(self, theta: Any, path: str, slots: Mapping[str, Any], zero: Any) -> Any:
+    def _leaf(self, theta: Any, path: str, slots: Mapping[str, Any], steps: Any) -> Any:
         """Return one evaluated parameter; one that no step moves as it is."""
         if theta is None or any(slot is None or type(slot).__name__ == "MaskedNode" for slot in slots.values()):
             return theta
@@ -104,20 +105,19 @@ class Point:
                     f"{type_of(theta)}{list(theta.shape)}: the state is of other parameters"
                 )
         if not is_complex(theta):
-            return self._part(theta, numbers, zero, compute, type_of(theta))
+            return self._part(theta, numbers, steps, compute, type_of(theta))
         split = {slot: parts_of(value) for slot, value in numbers.items()}
         parts = [
-            self._part(part, {slot: own[k] for slot, own in split.items()}, zero, compute, compute)
+            self._part(part, {slot: own[k] for slot, own in split.items()}, steps, compute, compute)
             for k, part in enumerate(parts_of(theta))
         ]
         return jax.lax.complex(*parts)
 
-    def _part(self, theta: Any, slots: Mapping[str, Any], zero: Any, compute: str, dtype: str) -> Any:
+    def _part(self, theta: Any, slots: Mapping[str, Any], steps: Any, compute: str, dtype: str) -> Any:
         own = _computed(self.rule, self.variant, compute)
         numbers = [from_pair(self.values[name], is_exact=True, has_slope=True) for name in own.arguments]
         scalars = [as_scalar(value, compute) for value in own.prelude(*numbers)]
-        arrays = [theta if name == self.rule.parameter else slots[name] for name in own.reads]
-        return own.run(arrays, scalars, zero, dtype=dtype)
+        return own.run(theta, slots, scalars, steps, dtype=dtype)
 
 
 def point(rule: Rule, variant: Variant, values: Mapping[str, Any]) -> Point | None:
@@ -127,11 +127,3 @@ def point(rule: Rule, variant: Variant, values: Mapping[str, Any]) -> Point | No
         return None
     used = symbols_in([trace.evaluated])
     return Point({name: to_pair(value) for name, value in values.items() if name in used}, rule, variant)
-
-
-def no_point(rule: str) -> StateError:
-    """Return the error of who asks for the evaluated point of a rule that has none."""
-    return StateError(
-        f"{rule} is evaluated where it trains, at the parameters themselves: use those. steprule.schedule_free(rule), "
-        "averaged(rule) and lookahead(rule) are evaluated elsewhere"
-    )

@@ -41,11 +41,7 @@ class Training(HasGuards):
 
     @property
     def evaluated(self) -> Any:
-        """The parameters as they are to be evaluated, as ``steprule.jax.evaluated`` computes them.
-
-        Raises:
-            StateError: for a rule that is evaluated where it trains.
-        """
+        """The parameters as they are to be evaluated, as ``steprule.jax.evaluated`` computes them."""
         if not isinstance(self.transformation, Step):
             return evaluated(self.state, self.params)
         if not int(self.state.count):

@@ -12,7 +12,7 @@ from jax import Array
 
 from steprule.doors.foreign.names import innermost, slot_names
 from steprule.doors.foreign.optax import found_in
-from steprule.doors.jax.evaluated import Point, no_point
+from steprule.doors.jax.evaluated import Point
 from steprule.doors.jax.leaves import type_of
 from steprule.doors.jax.stepper import Slots, Stepper
 from steprule.doors.jax.values import count_of
@@ -69,7 +69,8 @@ def evaluated(state: Any, params: Any) -> Any:
 
     The function of optax's ``schedule_free_eval_params``, and of that name too, for every rule with an evaluated point.
     It changes nothing: training goes on from ``params`` and ``state``. It may be jitted, mapped and differentiated.
-    Each array is rounded once to its type. Parameters that the transformation does not step are returned as they are.
+    Each array is rounded once to its type. Before the first step, and where a rule has no evaluated point or does not
+    step a parameter, these are the parameters as they are.
 
     Args:
         state: what ``init`` or ``update`` of the transformation returned, or the state of an ``optax.chain`` or another
@@ -77,7 +78,7 @@ def evaluated(state: Any, params: Any) -> Any:
         params: the parameters after that ``update``.
 
     Raises:
-        StateError: when there is no such state, more than one, or its rule is evaluated where it trains.
+        StateError: when there is no such state, or more than one.
         StructureError: when the parameters are others.
     """
     try:
@@ -88,7 +89,7 @@ def evaluated(state: Any, params: Any) -> Any:
             "optax.partition and multi_transform give the inner states one by one"
         ) from None
     if not isinstance(found, EvaluatedState):
-        raise no_point("the rule of this state")
+        return params
     rule = found.point.rule
     ours = {name: slot for slot, name in slot_names(rule, "optax").items()}
     return found.point.of(params, _renamed(found.slots, ours), found.count)
@@ -252,17 +253,15 @@ class Step:
         Args:
             theta: the parameters that the step returned.
             slots: its slots.
-            t: its number. Before the first step parameters are evaluated as they are.
+            t: its number.
 
         Raises:
-            StateError: for a rule that is evaluated where it trains.
             StructureError: when the slots are of other parameters.
+            HyperparameterError: when t is not a step number.
         """
-        count_of(t)  # refuses what is not a step number
+        count_of(t)  # refuses what is none
         own = self._stepper.point(t - 1)
-        if own is None:
-            raise no_point(f"rule {self._stepper.rule.name!r}")
-        return own.of(theta, slots, t)
+        return theta if own is None else own.of(theta, slots, t)
 
 
 def step(
