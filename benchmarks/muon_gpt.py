@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from steprule.launch.products import Work
 
 import steprule as sr
 import steprule.torch
 from benchmarks.harness import Timing, ratio, report
 from benchmarks.streaming import loops
+from steprule.launch.products import Work
 
 WIDTH, LAYERS = 384, 12
 OPTIONS: dict[str, Any] = {"lr": 1e-3, "momentum": 0.95, "weight_decay": 0.1}

@@ -183,7 +183,9 @@ def _entry(rule: Rule) -> str:
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
     sizes = f"{bytes_per_parameter(rule)} bytes per parameter, {least_bytes(rule)} in {fewest().title}"
     depends = f"The step of an element depends on {sees(rule)}"
-    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}. {depends}.\n")
+    point = latex.point(rule)
+    where = f" It trains at {rule.parameter} and is evaluated at {point}." if point else ""
+    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}. {depends}.{where}\n")
     return "\n".join(lines)
 
 

@@ -29,6 +29,7 @@ ROWS = [
     {"backends", "runtime"},
     {"coding"},
     {"engine"},
+    {"evaluated"},
     {"launch"},
     {"doors", "film"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor"},

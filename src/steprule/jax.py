@@ -29,13 +29,17 @@ from steprule.doors.jax.convert import encode, from_optax, to_optax
 from steprule.doors.jax.scaled import centralize, scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.training import Training
-from steprule.doors.jax.transformation import State, Step, step, transformation
+from steprule.doors.jax.transformation import EvaluatedState, State, Step, evaluated, step, transformation
+
+schedule_free_eval_params = evaluated
+"""``evaluated`` under the name of ``optax.contrib``."""
 
 _MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}
 
 __all__ = [
     "Coded",
     "EightBit",
+    "EvaluatedState",
     "NonNegativeEightBit",
     "State",
     "Step",
@@ -43,7 +47,9 @@ __all__ = [
     "centralize",
     "decode",
     "encode",
+    "evaluated",
     "from_optax",
+    "schedule_free_eval_params",
     "scale_by_trust_ratio",
     "step",
     "to_optax",

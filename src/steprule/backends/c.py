@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from steprule.backends import host_code
-from steprule.backends.c_head import ADDED, TAIL, head
+from steprule.backends.c_head import ADDED, EVALUATED, TAIL, head
 from steprule.backends.c_helpers import HELPERS
 from steprule.backends.c_names import MATH, MATH_OF_TWO, RESERVED
 from steprule.backends.host_code import Spelling, statements
@@ -110,7 +110,7 @@ _DIALECT = Dialect(
 )
 
 
-def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -> str:
+def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None, evaluated: Plan | None = None) -> str:
     """Return the text of a function that steps by a plan, called ``l2_adam`` for the name ``l2(adam)``.
 
     It takes ``n`` (in a plan with groups ``rows`` and ``length``; in one that sees matrices ``rows`` and ``columns``,
@@ -123,10 +123,14 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
     those that sum write and the others read. ``lamb`` calls them, but where sums are over all arrays, which only the
     caller knows.
 
+    Of a rule with an evaluated point, ``adam_evaluated`` is one more function, which writes that point beside the
+    parameter.
+
     Args:
         plan: what it does.
         name: of the rule.
         init: what slots hold before the first step, where that is not 0, as ``Rule.init`` says.
+        evaluated: what computes the evaluated point, where the rule has one.
 
     Raises:
         TargetError: when the plan says what C has no words for.
@@ -148,9 +152,10 @@ def emit(plan: Plan, name: str, init: Mapping[str, float | str] | None = None) -
             if over_all(plan)
             else [_whole(name, made, count, columns=bool(doubles_per_column(plan)))]
         )
+    texts += [] if evaluated is None else [_Function(evaluated, f"{name}_{EVALUATED}").text]
     text = "\n".join(texts)
     helpers = "".join(helper for word, helper in HELPERS.items() if f"{word}(" in text)
-    return f"{head(plan, name, init or {}, text)}{helpers}\n{text}{TAIL}"
+    return f"{head(plan, name, init or {}, text, evaluated)}{helpers}\n{text}{TAIL}"
 
 
 class _Function:

@@ -12,7 +12,10 @@ from steprule.compile import ENCODED, Plan
 from steprule.formats import GROUP
 from steprule.language.sums import ALL
 
-__all__ = ["ADDED", "TAIL", "head"]
+__all__ = ["ADDED", "EVALUATED", "TAIL", "head"]
+
+EVALUATED = "evaluated"
+"""What is behind the name of a rule in that of the function that computes its evaluated point."""
 
 _HEAD = """\
 /* {title}
@@ -70,7 +73,7 @@ _SEEN = {
 }
 
 
-def head(plan: Plan, name: str, init: Mapping[str, float | str], text: str) -> str:
+def head(plan: Plan, name: str, init: Mapping[str, float | str], text: str, evaluated: Plan | None = None) -> str:
     """Return the comment at the top, and what is included.
 
     Args:
@@ -78,10 +81,24 @@ def head(plan: Plan, name: str, init: Mapping[str, float | str], text: str) -> s
         name: of the function.
         init: what slots hold before the first step, where that is not 0.
         text: the functions.
+        evaluated: what computes the evaluated point, if the rule has one.
     """
     note = f"\n\n   {ENCODED}" if "/* encode " in text else ""
     call, described = _called(plan, name, init), _described(plan, name)
+    if evaluated is not None:
+        described += f"\n\n   {_of_point(evaluated, plan, name)}"
     return _HEAD.format(title=_harmless(plan.title), call=call, arguments=described, note=note)
+
+
+def _of_point(evaluated: Plan, plan: Plan, name: str) -> str:
+    """Return what to say of the function that computes the evaluated point."""
+    written = [evaluated.planes[store.plane].name.replace(".", "_") for store in evaluated.stores]
+    parameter = plan.planes[0].name
+    return _commented(
+        f"The rule trains at {parameter} and is evaluated at another point. {name}_{EVALUATED} writes that into "
+        f"{' and '.join(written)} and changes nothing else: call it with what the steps have left, and go on training "
+        f"with {parameter}."
+    )
 
 
 def _harmless(text: str) -> str:

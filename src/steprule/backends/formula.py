@@ -22,6 +22,7 @@ __all__ = [
     "equations",
     "name_parts",
     "plain_number",
+    "point_equation",
     "spellings",
 ]
 
@@ -139,6 +140,19 @@ def equations(style: Style, given: Named) -> list[Equation]:
     # A slot that takes over another value as it is (the last gradient) has no expression of its own.
     plain = {name: node for name, node in given.outputs.items() if node not in results or results[node] != name}
     return lines + [Equation(name, style.name(name, "new"), printer(node)) for name, node in plain.items()]
+
+
+def point_equation(style: Style, rule: Rule, given: Named) -> Equation | None:
+    """Return how the evaluated point comes about, of what a step leaves; None for a rule evaluated where it trains."""
+    if given.trace.evaluated is None:
+        return None
+    name = _point_name(rule, given)
+    left = dict.fromkeys((rule.parameter, *rule.slots), "new")
+    return Equation(name, style.name(name, "new"), _Printer(style, left)(given.trace.evaluated))
+
+
+def _point_name(rule: Rule, given: Named) -> str:
+    return "x" if "x" not in {*given.inputs, *given.values, *rule.hyperparameters} else f"{rule.parameter}_evaluated"
 
 
 def name_parts(name: str) -> tuple[str, list[str]]:

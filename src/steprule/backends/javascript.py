@@ -12,7 +12,17 @@ from collections.abc import Mapping, Sequence
 
 from steprule.backends import host_code
 from steprule.backends.host_code import Spelling, statements
-from steprule.backends.javascript_calls import LATE, Part, arguments, behind, how_to_step, parts, taken_behind
+from steprule.backends.javascript_calls import (
+    LATE,
+    Part,
+    arguments,
+    behind,
+    how_to_evaluate,
+    how_to_step,
+    parts,
+    point_part,
+    taken_behind,
+)
 from steprule.backends.javascript_math import HELPERS
 from steprule.backends.javascript_names import MATH, RESERVED
 from steprule.backends.loops import indented
@@ -26,7 +36,7 @@ from steprule.formats import GROUP
 from steprule.language.matrices import ROWS
 from steprule.language.node import Node
 
-__all__ = ["LATE", "Part", "arguments", "behind", "emit", "function", "functions", "helpers", "parts"]
+__all__ = ["LATE", "Part", "arguments", "behind", "emit", "function", "functions", "helpers", "parts", "point_part"]
 
 _SPELLING = Spelling(
     target="JavaScript",
@@ -128,7 +138,7 @@ _DIALECT = Dialect(
 )
 
 
-def emit(plan: Plan) -> str:
+def emit(plan: Plan, init: Mapping[str, float | str] | None = None, evaluated: Plan | None = None) -> str:
     """Return the text of an ES module that exports ``prelude`` and ``kernel``.
 
     ``prelude(...)`` takes the hyperparameters, t and scalar slots by position, in the plan's order, and returns the row
@@ -140,36 +150,56 @@ def emit(plan: Plan) -> str:
     Of a rule that sums, each pass before has two functions of its own, ``prelude0`` and ``sums0``, which puts its
     results into the array ``sums``, behind the row. Later preludes take it, and the number of elements.
 
+    Of a rule with an evaluated point there are ``prelude_evaluated`` and ``evaluated``, which writes that point into an
+    array of its own.
+
+    Args:
+        plan: what a step does.
+        init: what slots hold before the first step, where that is not 0, as ``Rule.init`` says.
+        evaluated: what computes the evaluated point, where the rule has one.
+
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
     """
     arrays = ", ".join(f"{plane.name} {_ARRAYS[plane.dtype]}" for plane in plan.kept_planes if plane.dtype in _ARRAYS)
-    text = functions(plan, checks=True)
+    text = functions(plan, checks=True, evaluated=evaluated)
+    point = [] if evaluated is None else [point_part(evaluated)]
     added = ["rounded_once"] if over_all(plan) else []
     called = f"{helpers(' '.join([text, *(f'{name}(' for name in added)]))}"
     head = [
         f"{' '.join(plan.title.split())}: {arrays}",
         *([ENCODED] if "/* encode " in text else []),
+        *_starts(plan, init or {}),
         *how_to_step(plan),
+        *(line for part in point for line in how_to_evaluate(part)),
     ]
-    exported = [name for part in parts(plan) for name in (part.prelude, part.kernel)]
+    exported = [name for part in (*parts(plan), *point) for name in (part.prelude, part.kernel)]
     comment = "\n".join(f"// {line}" for line in head)
     return f"{comment}\n\n{called}{text}\nexport {{ {', '.join([*exported, *added])} }};\n"
 
 
-def functions(plan: Plan, checks: bool = False) -> str:
+def _starts(plan: Plan, init: Mapping[str, float | str]) -> list[str]:
+    """Return a line that says what slots hold before the first step, where that is not 0."""
+    kept = {*plan.prelude.scalar_slots, *(plane.name for plane in plan.kept_planes[2:])}
+    starts = [f"{slot} = {start}" for slot, start in init.items() if slot in kept]
+    return [f"Before the first step {', '.join(starts)}; other slots are 0."] if starts else []
+
+
+def functions(plan: Plan, checks: bool = False, evaluated: Plan | None = None) -> str:
     """Return the functions of all passes alone; what they call is what ``helpers`` gives for the text.
 
     Args:
         plan: what they do.
         checks: whether they check that all arguments are there and arrays are equally long.
+        evaluated: what computes the evaluated point, where the rule has one.
 
     Raises:
         TargetError: when the plan says what JavaScript has no words for.
     """
     check_known(plan, "JavaScript")
     check_no_products(plan, "JavaScript")
-    return "\n".join(_functions(part, checks) for part in parts(plan))
+    point = [] if evaluated is None else [point_part(evaluated)]
+    return "\n".join(_functions(part, checks) for part in (*parts(plan), *point))
 
 
 def _functions(part: Part, checks: bool) -> str:

@@ -11,7 +11,17 @@ from steprule.compile import SIZE, Plan
 from steprule.language.sums import ALL, ALL_COLUMNS, ALL_ROWS, ALL_SIZE, IN_COLUMN, IN_ROW, NDIM, TOTAL
 from steprule.language.walk import symbols_in
 
-__all__ = ["LATE", "Part", "arguments", "behind", "how_to_step", "parts", "taken_behind"]
+__all__ = [
+    "LATE",
+    "Part",
+    "arguments",
+    "behind",
+    "how_to_evaluate",
+    "how_to_step",
+    "parts",
+    "point_part",
+    "taken_behind",
+]
 
 _COUNTS = {IN_ROW: "row_size", IN_COLUMN: "column_size", ALL_ROWS: "row_count", ALL_COLUMNS: "column_count"}
 LATE = {TOTAL: SUMS, SIZE: "size", **_COUNTS, NDIM: "ndim", ALL_SIZE: "all_size"}
@@ -31,6 +41,23 @@ def parts(plan: Plan) -> list[Part]:
     *before, (_, last) = passes(plan).items()
     own = [Part(one, f"prelude{number}", which) for number, (which, one) in enumerate(before)]
     return [*own, Part(last, "prelude", "kernel")]
+
+
+def point_part(evaluated: Plan) -> Part:
+    """Return the functions that compute the evaluated point."""
+    return Part(evaluated, "prelude_evaluated", "evaluated")
+
+
+def how_to_evaluate(part: Part) -> list[str]:
+    """Return lines that say how to compute the evaluated point."""
+    plan, prelude, kernel = part
+    arrays = ", ".join(plane.name.replace(".", "_") for plane in plan.kept_planes)
+    row = f"{prelude}({', '.join(LATE.get(name, name) for name in arguments(plan))})"
+    written = " and ".join(plan.planes[store.plane].name.replace(".", "_") for store in plan.stores)
+    return [
+        f"The point at which the rule is evaluated, into {written}:",
+        f"    {kernel}({', '.join([arrays, row, *behind(plan)])});",
+    ]
 
 
 def how_to_step(plan: Plan) -> list[str]:

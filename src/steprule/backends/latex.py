@@ -17,13 +17,14 @@ from steprule.backends.formula import (
     equations,
     name_parts,
     plain_number,
+    point_equation,
     spellings,
 )
 from steprule.rules import Rule
 from steprule.rules.named import named
 from steprule.rules.rule import Variant
 
-__all__ = ["emit", "text"]
+__all__ = ["emit", "point", "text"]
 
 _LATEX = {
     "add": "{0} + {1}",
@@ -166,15 +167,31 @@ def _style(spellings: Mapping[str, str], latex: bool) -> Style:
 
 def _equations(rule: Rule, variant: Variant | None, latex: bool) -> list[Equation]:
     given = named(rule, variant)
-    return equations(_style(spellings(rule, given), latex), given)
+    style = _style(spellings(rule, given), latex)
+    point = point_equation(style, rule, given)
+    return [*equations(style, given), *([point] if point else [])]
 
 
 def emit(rule: Rule, variant: Variant | None = None) -> str:
-    """Return the formula as an ``aligned`` block: slots and intermediate values, then the parameter."""
+    """Return the formula as an ``aligned`` block: slots and intermediate values, then the parameter.
+
+    Of a rule that is evaluated elsewhere than it trains, the last line is the evaluated point, called ``x`` where
+    nothing else is.
+    """
     lines = [f"{line.left} &= {line.right}" for line in _equations(rule, variant, latex=True)]
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
 def text(rule: Rule, variant: Variant | None = None) -> str:
-    """Return the formula in Unicode, an equation a line; ``x ← ...`` gives a name its new value."""
+    """Return the formula in Unicode, an equation a line; ``m ← ...`` gives a name its new value.
+
+    The evaluated point, where there is one, is the last line, as in ``emit``.
+    """
     return "\n".join(f"{line.left} ← {line.right}" for line in _equations(rule, variant, latex=False))
+
+
+def point(rule: Rule, variant: Variant | None = None) -> str:
+    """Return what ``text`` calls the evaluated point; empty for a rule that is evaluated where it trains."""
+    given = named(rule, variant)
+    found = point_equation(_style(spellings(rule, given), latex=False), rule, given)
+    return found.left if found else ""

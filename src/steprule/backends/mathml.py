@@ -13,14 +13,16 @@ from steprule.backends.formula import (
     GREEK,
     POWER,
     PRODUCT,
+    Equation,
     Style,
     equations,
     name_parts,
     plain_number,
+    point_equation,
     spellings,
 )
 from steprule.rules import Rule
-from steprule.rules.named import named
+from steprule.rules.named import Named, named
 from steprule.rules.rule import Variant
 
 __all__ = ["Line", "lines", "symbols"]
@@ -92,11 +94,17 @@ def lines(rule: Rule, variant: Variant | None = None) -> list[Line]:
 
     In ``numbers`` each symbol is an empty ``<mn data-of="NAME" data-age="AGE">``, where the age is ``old`` (of the step
     before), ``new`` (of this step) or empty (a hyperparameter, t, or an intermediate value).
+
+    The evaluated point is the last line, where the rule has one.
     """
     given = named(rule, variant)
-    written = equations(_style(spellings(rule, given)), given)
-    filled = equations(_with_places(), given)
+    written, filled = (_equations(style, rule, given) for style in (_style(spellings(rule, given)), _with_places()))
     return [Line(a.name, a.left, a.right, b.right) for a, b in zip(written, filled, strict=True)]
+
+
+def _equations(style: Style, rule: Rule, given: Named) -> list[Equation]:
+    point = point_equation(style, rule, given)
+    return [*equations(style, given), *([point] if point else [])]
 
 
 def symbols(rule: Rule, names: Iterable[str], variant: Variant | None = None) -> dict[str, str]:

@@ -11,7 +11,16 @@ from steprule.errors import TargetError
 from steprule.formats import GROUP
 from steprule.language.sums import ALL, ALL_SIZE, TOTAL
 
-__all__ = ["bytes_moved", "check_known", "check_no_products", "described", "over_all", "passes", "product_in_words"]
+__all__ = [
+    "bytes_moved",
+    "check_known",
+    "check_no_products",
+    "described",
+    "described_point",
+    "over_all",
+    "passes",
+    "product_in_words",
+]
 
 
 def passes(plan: Plan) -> dict[str, Plan]:
@@ -99,6 +108,13 @@ def product_in_words(plan: Plan, product: Product) -> list[str]:
 
 def _setting(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def described_point(plan: Plan | None) -> list[str]:
+    """Return a line that says what the pass that computes the evaluated point moves; none where there is no such."""
+    if plan is None:
+        return []
+    return [f"The evaluated point, when it is asked for: {_number(bytes_moved(plan))} bytes of each; {_words(plan)}."]
 
 
 def _words(plan: Plan) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import enum
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
 from steprule import formats
 from steprule.backends import c, javascript, jax, latex, llvm, numpy, numpy_vectors, triton, triton_vectors
-from steprule.backends.passes import described, passes, product_in_words
+from steprule.backends.passes import described, described_point, passes, product_in_words
 from steprule.cli.arguments import complete_rule
+from steprule.cli.compiled import assembly_of, code_of_gpu
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import HyperparameterError, TargetError
+from steprule.evaluated import evaluated
 from steprule.rules import Rule, load
 from steprule.rules.rule import Variant
 from steprule.rules.settings import Settings, read, without_defaults
@@ -133,16 +130,41 @@ def emit(
     if target is Target.jax:
         storage = _of_jax(storage)
     recipe = plan(chosen, variant, storage, rides=target not in _WHOLE)
+    point = _point(chosen, variant, storage, target)
     write = partial(_emit, chosen, target=target, triple=triple, cpu=cpu)
-    text = write(recipe) if target in _WHOLE else _pass_by_pass(recipe, target, write)
-    moved = _comment(target, described(recipe))
+    if target in _WITH_POINT:
+        text = write(recipe, point)
+    else:
+        text = write(recipe) if target in _WHOLE else _pass_by_pass(recipe, target, write)
+        text += _text_of_point(point, target, write)
+    moved = _comment(target, [*described(recipe), *described_point(point)])
     typer.echo(_called_with(chosen, settings, target) + moved + text.rstrip("\n"))
+
+
+def _point(rule: Rule, variant: Variant, storage: formats.Storage, target: Target) -> Plan | None:
+    """Return what computes the evaluated point for a target, if the rule has one.
+
+    Optimizers let it take the parameter's place; functions that have no optimizer around them write it beside that.
+    """
+    found = evaluated(rule, variant, storage)
+    if found is None:
+        return None
+    return found.plan if target in _WHOLE else plan(rule, variant, storage, kind="evaluate")
+
+
+def _text_of_point(point: Plan | None, target: Target, write: Callable[[Plan], str]) -> str:
+    """Return the text of the pass that computes the evaluated point, which is no part of a step."""
+    if point is None:
+        return ""
+    return f"\n\n{_comment(target, ['The evaluated point, when it is asked for:'])}\n{write(point)}"
 
 
 _COMMENT = {"llvm": ";", "amdgcn": ";", "ptx": "//", "c": "//", "javascript": "//", "latex": "%"}
 """How a line of comment begins; elsewhere with #."""
 _WHOLE = (Target.c, Target.javascript, Target.jax)
 """The targets whose text has all passes of a step; of others each pass is a kernel, and its text one of its own."""
+_WITH_POINT = (Target.c, Target.javascript)
+"""Those whose text has a function for the evaluated point; for others that is a text of its own."""
 
 
 def _comment(target: Target, lines: Iterable[str]) -> str:
@@ -246,52 +268,19 @@ _TEXTS: dict[Target, Callable[[Plan], str]] = {
     Target.triton: lambda recipe: "\n\n".join([triton.emit(recipe), *triton_vectors.texts(recipe)]),
     Target.jax: jax.emit,
     Target.numpy: numpy.emit,
-    Target.javascript: javascript.emit,
 }
 
 
-def _emit(rule: Rule, recipe: Plan, target: Target, triple: str | None, cpu: str) -> str:
+def _emit(rule: Rule, recipe: Plan, point: Plan | None = None, *, target: Target, triple: str | None, cpu: str) -> str:
     if target in _TEXTS:
         return _TEXTS[target](recipe)
     if target is Target.c:
-        return c.emit(recipe, rule.name, rule.init)
+        return c.emit(recipe, rule.name, rule.init, point)
+    if target is Target.javascript:
+        return javascript.emit(recipe, rule.init, point)
     if target in GPUS:
-        return _code_of_gpu(recipe, target, cpu or GPUS[target][0])
-    from steprule.runtime.jit import assembly
-
-    with _without_remarks():
-        return assembly(llvm.emit(recipe), triple, cpu)
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keep LLVM from writing to the terminal that a processor without vectors has no vector code; pass on all else."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            said.seek(0)
-            lines = [line for line in said.read().splitlines(keepends=True) if b"loop not vectorized" not in line]
-            os.write(2, b"".join(lines))
-
-
-def _code_of_gpu(recipe: Plan, target: Target, gpu: str) -> str:
-    if find_spec("triton") is None:
-        raise TargetError(
-            f"--target {target} is written by Triton, which is not installed; install it (pip install triton, on "
-            "Linux), or take --target triton, the text that it would compile"
-        )
-    from steprule.runtime.gpu import compiled
-
-    kernels = [(triton.emit(recipe), triton.threads_of(recipe))]
-    kernels += [(text, triton_vectors.THREADS) for text in triton_vectors.texts(recipe)]
-    found = [compiled(text, gpu, threads, {"GUARDED": False} if "GUARDED" in text else {}) for text, threads in kernels]
-    return "\n".join(str(kernel.asm[str(target)]) for kernel in found)
+        return code_of_gpu(recipe, target, cpu or GPUS[target][0])
+    return assembly_of(recipe, triple, cpu)
 
 
 def parse(rule: Rule, options: list[str]) -> dict[str, Any]:

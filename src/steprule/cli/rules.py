@@ -52,7 +52,8 @@ def rules(
     for rule in CATALOGUE.values():
         kept = f"slots {slots(rule)}" if rule.slots else "no slots"
         sizes = f"{bytes_per_parameter(rule)} bytes ({least_bytes(rule)} in {title})"
-        console.print(f"[bold]{rule.name}[/bold]  {sizes}, {escape(kept)}")
+        point = f", evaluated at {latex.point(rule)}" if latex.point(rule) else ""
+        console.print(f"[bold]{rule.name}[/bold]  {sizes}, {escape(kept)}{escape(point)}")
         console.print(Padding(f"[dim]{escape(rule.paper)}[/dim]", (0, 0, 0, 2)))
         console.print(Padding(Text(latex.text(rule)), (0, 0, 1, 4)))
     console.print("Slots in parentheses are kept by some options only; bytes are those of a float32 parameter with its")
@@ -120,7 +121,11 @@ def _show(console: Console, rule: Rule) -> None:
         table.add_row(hyper.name, repr(hyper.default), escape(hyper.kind))
     console.print(terminal.listed(table, console), highlight=False)
     console.print(f"slots: {slots(rule)}; {bytes_per_parameter(rule)} bytes per float32 parameter, slots included")
-    console.print(f"the step of an element depends on {sees(rule)}\n")
+    console.print(f"the step of an element depends on {sees(rule)}")
+    if point := latex.point(rule):
+        theta = rule.parameter
+        console.print(f"trains at {theta}, is evaluated at {point}: optimizer.eval() and train() switch between them")
+    console.print()
     console.print(terminal.listed(_formats(rule), console), highlight=False)
 
 

@@ -13,6 +13,7 @@ import pytest
 from steprule.backends import triton as backend
 from steprule.backends import triton_vectors
 from steprule.cli import emit
+from steprule.cli.compiled import code_of_gpu
 from steprule.compile import Plan
 from steprule.engine import PassKind, plan
 from steprule.errors import TargetError
@@ -105,7 +106,7 @@ def test_emit_shows_all_kernels_of_a_pass() -> None:
     text = emit._TEXTS[emit.Target.triton](own)
     assert text.count("def kernel(") == 3
     assert text.startswith(backend.emit(own))
-    ptx = emit._code_of_gpu(own, emit.Target.ptx, "sm_90")
+    ptx = code_of_gpu(own, "ptx", "sm_90")
     assert ptx.count(".visible .entry kernel") == 3
 
 

@@ -15,6 +15,9 @@ from steprule.errors import StateError, StructureError
 
 __all__ = ["found_in", "from_optax", "mapped", "to_optax"]
 
+_BESIDE = {"count", "point"}
+"""What a state may have beside its slots: the steps, and, of ours, how its parameters are evaluated."""
+
 
 def from_optax(state: Any, optimizer: Optimizer, *, t: int | None = None) -> dict[str, Any]:
     """Return a state dict for an optimizer from a state of optax.
@@ -107,7 +110,7 @@ def _names(optimizer: Optimizer, here: State) -> tuple[Mapping[str, str], set[st
 
 def _is_wanted(state: Any, fields: set[str]) -> bool:
     own = set(getattr(state, "_fields", ()))
-    return isinstance(state, tuple) and own in (fields, fields | {"count"})
+    return isinstance(state, tuple) and own - _BESIDE == fields and bool(own)
 
 
 def found_in(state: Any, fields: set[str]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from steprule.errors import HyperparameterError
 
-__all__ = ["adafactor", "amsgrad", "betas", "is_zero", "zero_is_none"]
+__all__ = ["adafactor", "amsgrad", "betas", "is_zero", "none_is_zero", "zero_is_none"]
 
 _BETAS = (0.9, 0.999)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -32,6 +32,15 @@ def zero_is_none(*names: str) -> Callable[[dict[str, Any]], None]:
 
     def adapt(values: dict[str, Any]) -> None:
         values.update({name: None for name in names if is_zero(values[name])})
+
+    return adapt
+
+
+def none_is_zero(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Return what makes a None, for what there is nothing of, the 0 that says so here."""
+
+    def adapt(values: dict[str, Any]) -> None:
+        values.update({name: 0.0 for name in names if values[name] is None})
 
     return adapt
 

@@ -18,7 +18,7 @@ from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.transformation import by_slot, of_stepper, transformation
 from steprule.doors.jax.values import check_names, checked
 from steprule.errors import HyperparameterError, suggest
-from steprule.rules import CATALOGUE, Rule, decoupled, find, l2
+from steprule.rules import CATALOGUE, Rule, decoupled, find, l2, schedule_free
 from steprule.rules.hyperparameters import Role
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.dadapt_adam import dadapt_adam
@@ -41,7 +41,7 @@ _OURS = {
 }
 """Arguments of optax by hyperparameters of rules, where the names differ."""
 _MASKS = ("mask", "weight_decay_mask")
-_TYPES = ("mu_dtype", "accumulator_dtype", "dtype_momentum")
+_TYPES = ("mu_dtype", "accumulator_dtype", "dtype_momentum", "state_dtype")
 _WAYS = ("states", "min_elements", "seed")
 _MOMENT_TYPES = ("float32", "bfloat16", "float64", "complex64", "complex128")
 """What moments may be kept in, each for some parameters."""
@@ -108,6 +108,21 @@ NAMES: dict[str, _Alias] = {
         names={"momentum": "beta1", "clipping_threshold": "clip_threshold", "eps": "eps1"},
         adapt=adapted.adafactor,
         moment="m",
+    ),
+    "schedule_free_sgd": _Alias(
+        CATALOGUE["schedule_free_sgd"],
+        schedule_free(l2("sgd")),
+        "weight_decay",
+        names={"b1": "beta"},
+        adapt=adapted.none_is_zero("warmup_steps"),
+        module="optax.contrib",
+        moment="z",
+    ),
+    "schedule_free_adamw": _Alias(
+        CATALOGUE["schedule_free_adamw"],
+        adapt=adapted.none_is_zero("warmup_steps"),
+        module="optax.contrib",
+        moment="z",
     ),
     "prodigy": _Alias(
         prodigy, means={"bias_correction": True}, names=_OF_ESTIMATES, adapt=adapted.betas, module="optax.contrib"

@@ -21,7 +21,6 @@ from steprule.doors.jax.slots import check_pair, codec_of, planes_of, slot_of, w
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import MOST_STEPS, Step, stepper_of
-from steprule.doors.jax.transformation import State as Slots
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
 from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart, steps_of
@@ -204,7 +203,7 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
     kept = {name: treedef.unflatten(column) for name, column in columns.items()}
     kept |= {names[slot]: own.slots[names[slot]] if value is None else to_pair(value) for slot, value in wanted.items()}
     count = with_sharding_of(jnp.asarray(t, jnp.int32), own.count)
-    whole = _with_others(mapped(run.state, {"slots"}, lambda _: Slots(count, kept)), state)
+    whole = _with_others(mapped(run.state, {"slots"}, lambda old: old._replace(count=count, slots=kept)), state)
 
     def take() -> None:
         run.state = whole

@@ -15,7 +15,7 @@ from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.alias import meant
 from steprule.doors.jax.leaves import is_complex
 from steprule.doors.jax.slots import encoded, is_coded
-from steprule.doors.jax.transformation import MOST_STEPS, State
+from steprule.doors.jax.transformation import MOST_STEPS
 from steprule.doors.planes import difference
 from steprule.doors.state import steps_of
 from steprule.errors import StateError
@@ -60,8 +60,7 @@ def from_optax(
         for name in own.slots
     }
     count = _count(t, "t") if counted is None else _count(counted, f"the count of {type(found).__name__}")
-    new = State(count, slots)
-    return mapped(ours, {"slots"}, lambda _: new)
+    return mapped(ours, {"slots"}, lambda old: old._replace(count=count, slots=slots))
 
 
 def _count(value: Any, what: str) -> Any:

@@ -44,7 +44,7 @@ def flat(tree: Any) -> tuple[list[Any], Any]:
     return [as_array(leaf) for leaf in leaves], treedef
 
 
-def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
+def flat_like(tree: Any, treedef: Any, what: str, than: str = "gradients") -> list[Any]:
     """Return what stands in ``tree`` at the leaves of another tree: anything where that has None.
 
     Raises:
@@ -55,7 +55,7 @@ def flat_like(tree: Any, treedef: Any, what: str) -> list[Any]:
     except (ValueError, TypeError, KeyError) as error:
         difference = str(error).rstrip(".")
         raise StructureError(
-            f"{what} have another structure than the gradients: {difference}. A state belongs to the parameters that "
+            f"{what} have another structure than the {than}: {difference}. A state belongs to the parameters that "
             "it was made for: call init again, and take gradients by those parameters"
         ) from None
     return [as_array(leaf) for leaf in found]

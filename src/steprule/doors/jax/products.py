@@ -94,7 +94,7 @@ def _iteration(polar: Polar, values: Mapping[str, Any]) -> Iteration:
                 f"{name} says what is computed and is fixed while tracing, and is traced; give a number. With "
                 f"optax.inject_hyperparams give static_args=({name!r},)"
             )
-    known = polar.resolved({**values, **{name: 1.0 for name in _others(polar)}})
+    known = polar.resolved({**values, **dict.fromkeys(_others(polar), 1.0)})
     if isinstance(polar.coefficients, str):
         steps: Any = known.steps
     else:
@@ -129,7 +129,7 @@ def _factors(
 
 
 def _scales(stack: Any, eps: Any, margin: float) -> Any:
-    """Return what each matrix is divided by: its norm, as parts of its largest element, whose squares do not overflow."""
+    """Return what each matrix is divided by, its norm, as parts of its largest element: squares do not overflow."""
     largest = jnp.max(jnp.abs(stack), axis=(1, 2), keepdims=True)
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     norms = jnp.sqrt(jnp.sum(jnp.square(stack / largest), axis=(1, 2), keepdims=True)) * largest * margin

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from steprule.backends.jax_scalars import to_pair
+from steprule.doors.jax.evaluated import Point, point
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.mask import decays
 from steprule.doors.jax.passes import PassKind
@@ -123,6 +124,15 @@ class Stepper:
             # Each has an array of its own: donated, one array cannot be two.
             slots[slot] = treedef.unflatten([None if own is None else to_pair(start) for own in stored])
         return slots
+
+    def point(self, steps: Any) -> Point | None:
+        """Return how parameters are evaluated, with the hyperparameters of the step after ``steps`` others.
+
+        None where they are evaluated as they train.
+        """
+        if self.rule.trace(self.variant).evaluated is None:
+            return None
+        return point(self.rule, self.variant, at_step(self.rule, self.values, steps))
 
     @property
     def array_slots(self) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steprule.doors.guards import HasGuards
+from steprule.doors.jax.transformation import Step, evaluated
 from steprule.launch.guards import Guards
 
 __all__ = ["Training"]
@@ -37,6 +38,15 @@ class Training(HasGuards):
     params: Any
     state: Any
     guards: Guards = field(default_factory=Guards, init=False, repr=False)
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters as they are to be evaluated, as ``steprule.jax.evaluated`` computes them."""
+        if not isinstance(self.transformation, Step):
+            return evaluated(self.state, self.params)
+        if not int(self.state.count):
+            return self.params
+        return self.transformation.evaluated(self.params, self.state.slots, self.state.count)
 
     def _checkpoint_extra(self) -> dict[str, Any]:
         """Return nothing: guards are other transformations of optax here."""

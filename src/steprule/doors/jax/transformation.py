@@ -11,13 +11,27 @@ import optax
 from jax import Array
 
 from steprule.doors.foreign.names import innermost, slot_names
+from steprule.doors.foreign.optax import found_in
+from steprule.doors.jax.evaluated import Point
 from steprule.doors.jax.leaves import type_of
 from steprule.doors.jax.stepper import Slots, Stepper
-from steprule.errors import HyperparameterError, StructureError
+from steprule.doors.jax.values import count_of
+from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
-__all__ = ["MOST_STEPS", "State", "Step", "by_slot", "of_stepper", "step", "stepper_of", "transformation"]
+__all__ = [
+    "MOST_STEPS",
+    "EvaluatedState",
+    "State",
+    "Step",
+    "by_slot",
+    "evaluated",
+    "of_stepper",
+    "step",
+    "stepper_of",
+    "transformation",
+]
 
 
 MOST_STEPS = 2**31 - 1
@@ -35,6 +49,56 @@ class State(NamedTuple):
 
     count: Array  # type: ignore[assignment]  # as optax's states, which have it beside the tuple's method, too
     slots: Slots
+
+
+class EvaluatedState(NamedTuple):
+    """The state of a transformation whose parameters are evaluated at another point than they train at.
+
+    Attributes:
+        count, slots: as of ``State``.
+        point: how ``evaluated`` computes that point; not to be changed.
+    """
+
+    count: Array  # type: ignore[assignment]  # as that of State
+    slots: Slots
+    point: Point
+
+
+def evaluated(state: Any, params: Any) -> Any:
+    """Return the parameters as they are to be evaluated: ``x`` of schedule-free, the average of ``averaged``, ...
+
+    The function of optax's ``schedule_free_eval_params``, and of that name too, for every rule with an evaluated point.
+    It changes nothing: training goes on from ``params`` and ``state``. It may be jitted, mapped and differentiated.
+    Each array is rounded once to its type. Before the first step, and where a rule has no evaluated point or does not
+    step a parameter, these are the parameters as they are.
+
+    Args:
+        state: what ``init`` or ``update`` of the transformation returned, or the state of an ``optax.chain`` or another
+            wrapper around it.
+        params: the parameters after that ``update``.
+
+    Raises:
+        StateError: when there is no such state, or more than one.
+        StructureError: when the parameters are others.
+    """
+    try:
+        found = found_in(state, {"slots"})
+    except StateError as error:
+        raise StateError(
+            f"{error}. Call evaluated(state, params), with the state of one transformation of steprule.jax; of "
+            "optax.partition and multi_transform give the inner states one by one"
+        ) from None
+    if not isinstance(found, EvaluatedState):
+        return params
+    rule = found.point.rule
+    ours = {name: slot for slot, name in slot_names(rule, "optax").items()}
+    return found.point.of(params, _renamed(found.slots, ours), found.count)
+
+
+def _state(stepper: Stepper, count: Any, slots: Any, steps: Any) -> State | EvaluatedState:
+    """Return a state, with the hyperparameters of the step after ``steps`` others where these are evaluated by."""
+    own = stepper.point(steps)
+    return State(count, slots) if own is None else EvaluatedState(count, slots, own)
 
 
 def transformation(
@@ -88,20 +152,20 @@ def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.G
     theirs = slot_names(stepper.rule, "optax")
     ours = {name: slot for slot, name in theirs.items()}
 
-    def init(params: optax.Params) -> State:
+    def init(params: optax.Params) -> State | EvaluatedState:
         slots = stepper.init(params)
         if kept is not None:
             _check_type(slots[kept[0]], kept[1])
-        return State(jnp.zeros((), jnp.int32), _renamed(slots, theirs))
+        return _state(stepper, jnp.zeros((), jnp.int32), _renamed(slots, theirs), 0)
 
     def update(
-        updates: optax.Updates, state: State, params: optax.Params | None = None, **extra: Any
-    ) -> tuple[optax.Updates, State]:
+        updates: optax.Updates, state: State | EvaluatedState, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, State | EvaluatedState]:
         del extra  # what other transformations of a chain are given, such as value=
         _check_state(state, stepper.rule)
         count = optax.safe_increment(state.count)
         new, slots = stepper.take("update", params, updates, _renamed(state.slots, ours), count)
-        return new, State(count, _renamed(slots, theirs))
+        return new, _state(stepper, count, _renamed(slots, theirs), state.count)
 
     update.stepper = stepper  # type: ignore[attr-defined]
     return optax.GradientTransformationExtraArgs(init, update)
@@ -182,6 +246,22 @@ class Step:
             HyperparameterError: when t is not a step number, or a schedule cannot be traced.
         """
         return self._stepper.take("step", theta, g, slots, t)
+
+    def evaluated(self, theta: Any, slots: Slots, t: Any) -> Any:
+        """Return the parameters as they are to be evaluated after a step.
+
+        Args:
+            theta: the parameters that the step returned.
+            slots: its slots.
+            t: its number.
+
+        Raises:
+            StructureError: when the slots are of other parameters.
+            HyperparameterError: when t is not a step number.
+        """
+        count_of(t)  # refuses what is none
+        own = self._stepper.point(t - 1)
+        return theta if own is None else own.of(theta, slots, t)
 
 
 def step(
