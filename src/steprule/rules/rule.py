@@ -161,7 +161,7 @@ class Rule:
     @cached_attribute
     def needs_matrices(self) -> bool:
         """Whether the rule takes polar factors, which vectors have none of."""
-        traces = self._traces.values()
+        traces = self.traces.values()
         return any(takes_polar((trace.parameter, *trace.kept.values())) for trace in traces)
 
     @property
