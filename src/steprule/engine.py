@@ -293,7 +293,7 @@ def _encoded(trace: Trace, rule: Rule, codecs: Mapping[str, Codec]) -> dict[str,
 def codecs_of(rule: Rule, variant: Variant, storage: Storage) -> Mapping[str, Codec]:
     """Return the codecs of the parameter and of each slot, by name."""
     trace = rule.trace(variant)
-    slots = {slot: storage.of_slot(slot, slot in rule.non_negative) for slot in trace.slots}
+    slots = {slot: storage.of_slot(slot, slot in rule.non_negative, slot in rule.points) for slot in trace.slots}
     vectors = {
         slot: storage.of_vector("row" if slot in rule.per_row else "column", rule.view or "first")
         for slot in trace.vectors

@@ -11,7 +11,8 @@ import numpy as np
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf, make_numbers
 from steprule.doors.match import fitted, formula_of, name_of
-from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart
+from steprule.doors.planes import Target
+from steprule.doors.state import SCHEDULE, TRAINED, GroupState, ParameterState, State, names_apart
 from steprule.doors.stepping import Stepping
 from steprule.errors import HyperparameterError, StateError
 from steprule.launch.memory import Spans
@@ -34,17 +35,30 @@ def outline_of(optimizer: Stepping) -> State:
     ]
     used = {own.group for own in parameters}
     groups = [_group(values, None if n in used else optimizer.t) for n, values in enumerate(optimizer.groups)]
-    return State("steprule.Optimizer", name_of(optimizer.rule), groups, parameters)
+    mode = "train" if optimizer._trained is None else "eval"
+    return State("steprule.Optimizer", name_of(optimizer.rule), groups, parameters, mode=mode)
 
 
 def state_of(optimizer: Stepping) -> State:
     """Return the state of an optimizer; arrays are its own."""
     outline = outline_of(optimizer)
+    kept = [({}, {}) for _ in optimizer._leaves] if optimizer._trained is None else _trained_of(optimizer)
     parameters = [
-        replace(own, scalars={**leaf.group.scalars, **leaf.numbers}, formats=leaf.target.formats, planes=leaf.planes)
-        for own, leaf in zip(outline.parameters, optimizer._leaves, strict=True)
+        replace(
+            own,
+            scalars={**leaf.group.scalars, **leaf.numbers},
+            formats={**leaf.target.formats, **formats},
+            planes={**leaf.planes, **planes},
+        )
+        for own, leaf, (formats, planes) in zip(outline.parameters, optimizer._leaves, kept, strict=True)
     ]
     return replace(outline, parameters=parameters)
+
+
+def _trained_of(optimizer: Stepping) -> list[tuple[dict[str, str], dict[str, Array]]]:
+    """Return, of each parameter, the format and the planes of what is trained."""
+    kept = optimizer._trained or []
+    return [leaf.trained(own) for leaf, own in zip(optimizer._leaves, kept, strict=True)]
 
 
 def _names(optimizer: Stepping) -> list[str | None]:
@@ -79,10 +93,17 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
         for index, (told, group) in enumerate(zip(state.groups, groups, strict=True))
     ]
     scalars, own_numbers = scalars_of(optimizer, state), numbers_of(optimizer, state)
+    trained = _rooms(optimizer, state)
     planes = [
-        leaf.target.fitted(own, convert or state.is_earlier(own)) if own.formats or own.planes else leaf.fresh()
+        _target(leaf, trained).fitted(own, convert or state.is_earlier(own))
+        if own.formats or own.planes
+        else leaf.fresh()
         for leaf, own in zip(leaves, state.parameters, strict=True)
     ]
+    for leaf, room, new in zip(leaves, trained or [], planes, strict=False):
+        for array, name in zip(room, leaf.trained(room)[1], strict=True):
+            plane = new.pop(name)
+            array.view(plane.dtype)[...] = plane
     try:
         made = [group.restored(new) for group, new in zip(groups, values, strict=True)]
     except HyperparameterError as error:
@@ -91,7 +112,7 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
     seeds = [told.seed if group.seed is not None else None for told, group in zip(state.groups, groups, strict=True)]
 
     def take() -> None:
-        count[0] = t
+        count[0], optimizer._trained = t, trained
         for group, new, own, seed in zip(groups, made, scalars, seeds, strict=True):
             group.take(new)
             group.scalars.update(own)
@@ -103,6 +124,26 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
             plane[...] = numbers
 
     return take
+
+
+def _rooms(optimizer: Stepping, state: State) -> list[list[Array]] | None:
+    """Return memory for what is trained beside the evaluated point that a state is of; None for one that is trained.
+
+    Raises:
+        StateError: when the rule has no evaluated point.
+    """
+    if state.mode == "train" or not (state.t or any(TRAINED in own.formats for own in state.parameters)):
+        return None  # before the first step both points are the same
+    if optimizer.rule.evaluated is None:
+        raise StateError(
+            f"the state is of a model at its evaluated point, and rule {optimizer.rule.name!r} has none. Load it in an "
+            "optimizer of the state's rule, call train() and save again"
+        )
+    return [leaf.room() for leaf in optimizer._leaves]
+
+
+def _target(leaf: Leaf, trained: Sequence[object] | None) -> Target:
+    return leaf.target if trained is None else leaf.target.evaluated
 
 
 def _options(rule: Rule) -> dict[str, Any]:

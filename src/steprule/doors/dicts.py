@@ -53,6 +53,7 @@ def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[
         "slots": {place: dict(own.planes) for place, own in kept.items()},
         "formats": {place: dict(own.formats) for place, own in kept.items()},
         **of_parameters,
+        **({"mode": state.mode} if optimizer.rule.evaluated else {}),
     }
 
 
@@ -93,7 +94,8 @@ def from_dict(told: Mapping[str, Any], optimizer: Stepping) -> State:
         )
         for own, leaf in zip(here.parameters, optimizer._leaves, strict=True)
     ]
-    return replace(here, rule=formula_of(optimizer.rule), groups=groups, parameters=parameters)
+    mode = told.get("mode", "train")  # earlier ones are of a model that is trained
+    return replace(here, rule=formula_of(optimizer.rule), groups=groups, parameters=parameters, mode=mode)
 
 
 def _formats(told: Mapping[str, Any], place: str, slots: Iterable[str], compute: str) -> Mapping[str, Any]:
@@ -125,6 +127,8 @@ def _check_head(told: Mapping[str, Any], optimizer: Stepping) -> None:
         raise StateError(f"the state has version {told['version']!r}, this version reads versions 1 to {_VERSION}")
     if not isinstance(told["rule"], str) or told["rule"] != optimizer.rule.name:
         raise StateError(f"the state is for rule {told['rule']!r}, this optimizer's is {optimizer.rule.name!r}")
+    if told.get("mode", "train") not in ("train", "eval"):
+        raise StateError(f"the state's mode must be 'train' or 'eval', got {told['mode']!r}")
     t = told["t"]
     if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= MOST_STEPS:
         raise StateError(f"the state's t must be an integer from 0 to 2**63 - 2, got {t!r}")

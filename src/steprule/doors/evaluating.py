@@ -6,12 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf
 from steprule.doors.stepping import Stepping
-from steprule.engine import saved_planes
 from steprule.errors import StateError, StructureError
 from steprule.launch.evaluation import Evaluation, put_back
 from steprule.launch.memory import Memory, array_memory
@@ -28,9 +25,7 @@ REMEDY = "steprule.averaged(rule), steprule.lookahead(rule) and steprule.schedul
 class Evaluating(Stepping):
     """The evaluated point of ``Optimizer``. While it is in place, ``_trained`` has what the parameters were."""
 
-    __slots__ = ("_trained",)
-    _trained: list[list[Array]] | None
-    """By parameter, the planes that it had, in the order of ``engine.saved_planes``; None while training."""
+    __slots__ = ()
 
     @property
     def is_training(self) -> bool:
@@ -53,17 +48,17 @@ class Evaluating(Stepping):
             return
         leaves = self._leaves
         _check_writeable(leaves, "eval()")
-        saved = [_saved(leaf) for leaf in leaves]
+        saved = [leaf.room() for leaf in leaves]
 
         def done() -> None:
             self._trained = saved
 
         if self.t:
-            self._evaluation([(leaf.array, _beside(leaf)) for leaf in leaves], saved).enter(done)
+            self._evaluation([(leaf.array, leaf.beside) for leaf in leaves], saved).enter(done)
             return
         # Before the first step the point is the parameter.
         for leaf, own in zip(leaves, saved, strict=True):
-            for plane, copy in zip([leaf.array, *_beside(leaf)], own, strict=True):
+            for plane, copy in zip([leaf.array, *leaf.beside], own, strict=True):
                 copy[...] = plane
         done()
 
@@ -88,7 +83,7 @@ class Evaluating(Stepping):
         pairs = [
             (array_memory(plane), array_memory(copy))
             for leaf, own in zip(self._leaves, saved, strict=True)
-            for plane, copy in zip([leaf.array, *_beside(leaf)], own, strict=True)
+            for plane, copy in zip([leaf.array, *leaf.beside], own, strict=True)
         ]
         put_back(pairs, done)
 
@@ -121,9 +116,9 @@ class Evaluating(Stepping):
         copies = [leaf.array.copy(order="K") for leaf in leaves]
         if self.rule.evaluated is None or self._trained is not None or not self.t:
             return copies
-        beside = [[plane.copy() for plane in _beside(leaf)] for leaf in leaves]
+        beside = [[plane.copy() for plane in leaf.beside] for leaf in leaves]
         planes = list(zip(copies, beside, strict=True))
-        self._evaluation(planes, [_saved(leaf) for leaf in leaves]).enter(lambda: None)
+        self._evaluation(planes, [leaf.room() for leaf in leaves]).enter(lambda: None)
         return copies
 
     def _evaluation(self, planes: Sequence[tuple[Array, list[Array]]], saved: Sequence[list[Array]]) -> Evaluation:
@@ -166,19 +161,6 @@ class Evaluating(Stepping):
                 "step() was called while the parameters are the evaluated point; nothing was changed. Call train() "
                 "first"
             )
-
-
-def _beside(leaf: Leaf) -> list[Array]:
-    """Return the planes of a parameter beside its array, which come first in its state."""
-    return leaf.state[: len(leaf.kernel.codecs[leaf.group.rule.parameter].planes) - 1]
-
-
-def _saved(leaf: Leaf) -> list[Array]:
-    """Return memory for what a parameter was, laid out as it is where it is dense."""
-    order = "C" if leaf.kernel.needs_order or not array_memory(leaf.array).is_dense else "K"
-    _, *others = saved_planes(leaf.group.rule, leaf.storage)
-    kept = [np.empty_like(leaf.array, order=order, subok=False)]  # type: ignore[call-overload]
-    return [*kept, *(np.empty(leaf.array.shape, plane.dtype) for plane in others)]
 
 
 def _check_writeable(leaves: Sequence[Leaf], what: str) -> None:

@@ -202,10 +202,13 @@ class Iterate:
             self.average.restore(saved)
 
     def mean(self) -> Vector | None:
-        """Return the average, within the box in spite of rounding; None if there is none."""
-        if self.average is None or self.average.value is None:
+        """Return the average, or the rule's evaluated point, within the box; None if there is none."""
+        if self.average is None and self._optimizer.rule.evaluated is not None and self._optimizer.t:
+            mean: Vector = self._optimizer.evaluated
+        elif self.average is None or self.average.value is None:
             return None
-        mean: Vector = self.average.value.copy()
+        else:
+            mean = self.average.value.copy()
         self._box.project(mean)
         return mean
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 from steprule.coding import encode, plane_name
 from steprule.doors.layout import Array, check_start, like
 from steprule.doors.planes import Target
-from steprule.doors.state import numbers_of
+from steprule.doors.state import TRAINED, numbers_of
 from steprule.engine import Kernel
 from steprule.formats import GROUP, Codec, RoundToNearest, Storage, shape_of
 from steprule.launch.evaluate import Scalars
@@ -59,6 +60,25 @@ class Leaf:
         """What a state of it must fit."""
         own = self.kernel.codecs
         return Target(self.place, self.array.shape, self.storage.parameter, own, self.group.rule.parameter)
+
+    @property
+    def beside(self) -> list[Array]:
+        """The planes of the parameter beside its array, which come first in the state."""
+        return self.state[: len(self.kernel.codecs[self.group.rule.parameter].planes) - 1]
+
+    def room(self) -> list[Array]:
+        """Return memory for all planes of the parameter, laid out as it is where it is dense."""
+        order: Literal["C", "K"] = "C" if self.kernel.needs_order or not array_memory(self.array).is_dense else "K"
+        beside = [np.empty(plane.shape, plane.dtype) for plane in self.beside]
+        return [np.empty_like(self.array, order=order, subok=False), *beside]
+
+    def trained(self, kept: Sequence[Array]) -> tuple[dict[str, str], dict[str, Array]]:
+        """Return the format and the planes of what is trained, as a state has them beside the evaluated point."""
+        codec = self.kernel.codecs[self.group.rule.parameter]
+        names = [plane_name(TRAINED, spec.suffix) for spec in codec.planes]
+        # bfloat16 arrays are upper halves of float32, as the planes of slots are.
+        planes = [array.view(spec.dtype) for spec, array in zip(codec.planes, kept, strict=True)]
+        return {TRAINED: codec.id}, dict(zip(names, planes, strict=True))
 
     def fresh(self) -> dict[str, Array]:
         """Return the planes before the first step, by name."""

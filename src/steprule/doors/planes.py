@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from steprule.checkpoint import short
 from steprule.coding import encode, plane_name
-from steprule.doors.state import ParameterState, numbers_of
+from steprule.doors.state import TRAINED, ParameterState, numbers_of
 from steprule.errors import StateError
 from steprule.formats import Codec, Format, PlaneSpec, saved_codec, shape_of
 
@@ -63,6 +63,11 @@ class Target:
     def formats(self) -> dict[str, str]:
         """What a state tells of the formats of its values: of those that have planes beside the parameter."""
         return {value: codec.id for value, codec in self.codecs.items() if self.planes(value, codec)}
+
+    @property
+    def evaluated(self) -> Self:
+        """The same where the parameter is the evaluated point: what is trained is a value of its own then."""
+        return replace(self, codecs={**self.codecs, TRAINED: self.codecs[self.parameter]})
 
     @functools.cached_property
     def _known(self) -> dict[tuple[str, str], dict[str, Plane]]:
@@ -152,6 +157,8 @@ class Target:
         here = self.codecs.get(value)
         is_here = here is not None and here.id == id_
         codec = here if is_here else saved_codec(str(id_), self.kind, is_slot=value != self.parameter)
+        if codec is None and value == TRAINED:  # the parameter itself, beside the evaluated point
+            codec = saved_codec(str(id_), self.kind, is_slot=False)
         if codec is None:
             raise StateError(
                 f"{self.what}: the state has {value} in the format {short(id_)}, which this version cannot read"

@@ -187,7 +187,8 @@ def minimize(
     optimizer = Optimizer(x, chosen, **{name: given[name] for name in CLIPPING}, **values)
     objective = Objective(fun, jac, args, box, x.size, **{name: given[name] for name in STEPS})
     box.project(x)
-    mean = None if settings.average is None else Average(settings.average)
+    has_point = chosen.evaluated is not None and given["average"] is None
+    mean = None if settings.average is None or has_point else Average(settings.average)
     iterate = Iterate(x, box, optimizer, mean, callback, NonFinite(settings.nonfinite, given["max_skips"]))
     solver = _solver(iterate, objective, box, settings, given["data"])
     if state is not None:

@@ -20,6 +20,7 @@ from steprule.formats import CODING, EARLIER_CODING, FORMATS, Codec, saved_codec
 __all__ = [
     "MOST_STEPS",
     "SCHEDULE",
+    "TRAINED",
     "GroupState",
     "ParameterState",
     "State",
@@ -33,6 +34,9 @@ __all__ = [
 
 SCHEDULE = {"schedule": True}
 """What stands for a hyperparameter that is a schedule."""
+
+TRAINED = "trained"
+"""What stands, among the values of a parameter, for the parameter itself while it is the evaluated point."""
 
 MOST_STEPS = 2**63 - 2
 """The steps that can be counted: one more is to come."""
@@ -97,9 +101,11 @@ class ParameterState:
         """Return it with every slot as the numbers that it holds, and nothing beside the parameter."""
         kind, arrays = FORMATS[compute_of(self.dtype)], self.arrays
         known = {slot: saved_codec(id_, kind, is_slot=True) for slot, id_ in self.formats.items()}
+        if known.get(TRAINED, kind) is None:
+            known[TRAINED] = saved_codec(self.formats[TRAINED], FORMATS[self.dtype], is_slot=False)
         codecs = {slot: codec for slot, codec in known.items() if codec is not None}  # else it is the parameter's own
         numbers = {
-            slot: np.array(arrays[slot]) if codec.is_plain else numbers_of(codec, slot, arrays, self.shape)
+            slot: np.array(arrays[slot], kind.name) if codec.is_plain else numbers_of(codec, slot, arrays, self.shape)
             for slot, codec in codecs.items()
         }
         return replace(self, formats=dict.fromkeys(codecs, kind.name), planes=numbers)
@@ -113,6 +119,8 @@ class State:
         made_by: the optimizer's class.
         rule: what it steps by; of several groups the first's.
         groups, parameters: in order.
+        mode: ``"train"``, or ``"eval"`` where the parameters are the evaluated point: then each that has been stepped
+            keeps what is trained as the value ``TRAINED``, in planes of the parameter's own format.
         others: what others keep whose state this one is nested in, by its place there.
     """
 
@@ -121,6 +129,7 @@ class State:
     groups: Sequence[GroupState]
     parameters: Sequence[ParameterState]
     others: Mapping[str, Stored] = field(default_factory=dict)
+    mode: str = "train"
 
     @property
     def names(self) -> list[str | None]:

@@ -38,6 +38,7 @@ class Stepping(HasGuards, NotReentrant):
     # An attribute that is not there (opt.lr = ...) would be set in silence otherwise.
     __slots__ = (
         *("_backend", "_commit", "_count", "_is_stepping", "_leaves", "_monitor", "_layout", "_scalars"),
+        "_trained",
         *("_structure", "_variants", "groups", "guards", "rule"),
     )
     rule: Rule
@@ -46,6 +47,8 @@ class Stepping(HasGuards, NotReentrant):
     _backend: Backend
     _structure: Structure
     _leaves: list[Leaf]
+    _trained: list[list[NDArray[Any]]] | None
+    """Of each parameter the planes that are trained, while it is the evaluated point; None while training."""
     _count: NDArray[np.int64]
     _commit: Commit
     _variants: list[Variant]

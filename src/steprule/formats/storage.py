@@ -74,10 +74,12 @@ class Storage:
         """Return the codec of a slot of rows or columns."""
         return plain(self.parameter.compute, self.flushes, per, view)
 
-    def of_slot(self, slot: str, non_negative: bool) -> Codec:
-        """Return the codec of a slot."""
+    def of_slot(self, slot: str, non_negative: bool, is_point: bool = False) -> Codec:
+        """Return the codec of a slot. One that begins as the parameter does not decay into subnormal numbers."""
         chosen = SLOT_FORMATS.get(dict(self.slots).get(slot, "float32"))
-        return chosen.codec(non_negative=non_negative) if chosen else plain(self.parameter.compute, self.flushes)
+        if chosen:
+            return chosen.codec(non_negative=non_negative)
+        return plain(self.parameter.compute, self.flushes and not is_point)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from steprule.formats import CODING, EARLIER_CODING
 __all__ = ["Content", "document_of", "read_content"]
 
 SCHEMA = 1
-_KEYS = ("schema", "class", "rule", "groups", "parameters", "others", "params", "extra", "complex")
+_KEYS = ("schema", "class", "rule", "groups", "parameters", "others", "params", "extra", "complex", "mode")
 
 
 @dataclass
@@ -63,6 +63,7 @@ def document_of(content: Content, other: Callable[[Any], Json | None]) -> tuple[
         "complex": [name for name, one in tensors.items() if one.is_complex],
     }
     document |= {"others": list(state.others)} if state.others else {}
+    document |= {"mode": state.mode} if state.mode != "train" else {}
     clash = sorted(set(document) & set(content.more))
     assert not clash, clash
     return {**document, **{name: encode(value, name) for name, value in content.more.items()}}, tensors
@@ -125,7 +126,13 @@ def read_content(
     groups = [_read_group(told) for told in _list(document, "groups", dict)]
     parameters, labels = _read_parameters(_list(document, "parameters", dict), len(groups), left)
     others = _taken(left, "others", document, "others") if "others" in document else {}
-    content = Content(State(_get(document, "class", str), _get(document, "rule", str), groups, parameters, others))
+    mode = document.get("mode", "train")
+    if mode not in ("train", "eval"):
+        raise CheckpointError(
+            f"the document has the mode {short(mode)}, this version reads 'train' and 'eval'. Update it"
+        )
+    made_by, rule = _get(document, "class", str), _get(document, "rule", str)
+    content = Content(State(made_by, rule, groups, parameters, others, mode))
     if document.get("params") is not None:
         told = _get(document, "params", dict)
         content.params = _taken(left, "params", told, "names")

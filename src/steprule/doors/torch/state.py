@@ -177,10 +177,8 @@ def _copied(form: Entry, value: str, param: Tensor) -> dict[str, Tensor]:
             for plane, (_, spec, _) in form.planes(value, codec).items()
         }
     kind = state_dtype(param.dtype)
-    slot = torch.empty_like(own, dtype=kind, memory_format=torch.preserve_format, requires_grad=False).copy_(own)
-    parts = torch.view_as_real(slot) if slot.is_complex() else slot
-    parts.masked_fill_(parts.abs() < torch.finfo(parts.dtype).smallest_normal, 0.0)
-    return {value: slot}
+    slot = torch.empty_like(own, dtype=kind, memory_format=torch.preserve_format, requires_grad=False)
+    return {value: slot.copy_(own)}
 
 
 def _start(param: Tensor, value: float) -> Tensor:
