@@ -12,7 +12,7 @@ from steprule import formats
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
 
-__all__ = ["differentiable_step", "eager_step"]
+__all__ = ["differentiable_step", "eager_step", "evaluated_point"]
 
 
 def eager_step(param: Tensor, grad: Tensor, options: GroupOptions, state: Slots) -> Callable[[], None]:
@@ -57,6 +57,16 @@ def differentiable_step(
             _count(state, {name: value for name, value in scalars.items() if name not in graphed})
 
     return step
+
+
+def evaluated_point(param: Tensor, options: GroupOptions, state: Slots) -> Tensor:
+    """Return the point that a parameter is evaluated at, in its own type."""
+    rule, kind = options.rule, _real(state_dtype(param.dtype))
+    with torch.no_grad():
+        kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
+        kept |= {name: scalar.item() for name, scalar in state.scalars.items()}
+        point = rule.evaluated_at(_reals(param).to(kind), kept, dict(options.values))
+        return _like(param, point)
 
 
 def _computed(

@@ -67,6 +67,9 @@ class Stepping(HasGuards, NotReentrant):
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         raise NotImplementedError
 
+    def _check_training(self) -> None:
+        raise NotImplementedError
+
     def _advance(self) -> None:
         """Take a step along the gradients that there are.
 
@@ -84,6 +87,7 @@ class Stepping(HasGuards, NotReentrant):
 
     def _stepped(self) -> list[Reading] | None:
         """Take a step, and return what is read of it; None if it is skipped."""
+        self._check_training()
         self._refresh()
         found = self.__dict__.get("found_inf")
         if found is not None and not isinstance(found, Tensor):
@@ -132,6 +136,7 @@ class Stepping(HasGuards, NotReentrant):
         alone = self._stepping_alone
         try:
             alone.append(param)
+            self._check_training()
             self._refresh()
             if self._places is None or self._places[0] is not self._options:
                 self._places = (self._options, places_of(self._options))
