@@ -30,8 +30,8 @@ CASES: list[tuple[str, torch.dtype, dict[str, Any]]] = [
     ("AdamWScheduleFree", torch.bfloat16, {"lr": 0.02, "weights": "stochastic", "states": {"z": "bfloat16"}, **LOW}),
     ("AdamWScheduleFree", torch.complex64, {"lr": 0.02}),
     ("averaged", torch.float16, {"lr": 0.02, "decay": 0.7}),
-    ("lookahead", torch.float32, {"lr": 0.02, "k": 2, "states": "8bit", **LOW}),
-    ("asgd", torch.float32, {"lr": 0.02, "t0": 1}),
+    ("lookahead", torch.float32, {"lr": 0.02, "sync_period": 2, "states": "8bit", **LOW}),
+    ("asgd", torch.float32, {"lr": 0.02, "t0": 0}),
 ]
 RULES = {"averaged": sr.averaged(sr.rules.adam), "lookahead": sr.lookahead(sr.rules.adam)}
 case_ids = pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_only_rules_with_an_evaluated_point_have_it(name: str) -> None:
 def test_asgd_is_that_of_torch() -> None:
     params = [nn.Parameter(torch.ones(3))]
     assert not hasattr(door.ASGD(params), "eval")
-    with pytest.raises(AttributeError, match=r'lagged=True\), which evaluates the average'):
+    with pytest.raises(AttributeError, match=r"lagged=True\), which evaluates the average"):
         door.ASGD(params).train()  # type: ignore[attr-defined, unused-ignore]
     assert "train_mode" not in door.ASGD(params).param_groups[0]
     assert hasattr(door.Optimizer(params, "asgd", lagged=True), "eval")
@@ -315,7 +315,7 @@ def test_subclasses_are_switched_by_torch() -> None:
     ends = []
     for kind in (Tensor, Tagged):
         param = numbers((4, 5), torch.float32, 1).as_subclass(kind)
-        optimizer = door.AdamWScheduleFree([param], lr=0.1)
+        optimizer = door.SGDScheduleFree([param], lr=0.1)
         for t in range(3):
             param.grad = numbers((4, 5), torch.float32, t).as_subclass(kind)
             optimizer.step()

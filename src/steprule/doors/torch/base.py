@@ -13,7 +13,6 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.foreign.optim import check_dict
 from steprule.doors.torch.arguments import check_flags, check_implementation, documented
-from steprule.doors.torch.evaluating import HasEvaluated
 from steprule.doors.torch.extent import check_added, values_of
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
 from steprule.doors.torch.guards import guards_of
@@ -42,7 +41,7 @@ Number = float | Tensor
 _AS_ALWAYS: Mapping[str, str] = {}
 
 
-class Base(Stepping, HasEvaluated, torch.optim.Optimizer):
+class Base(Stepping, torch.optim.Optimizer):
     """A torch optimizer that steps by a rule. Subclasses say which, and what torch calls its parts.
 
     Tensors on the CPU are stepped in one launch, in place; so are those on a GPU where Triton is installed. On other

@@ -11,6 +11,7 @@ from torch import Tensor
 from steprule import formats
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
+from steprule.rules.evaluated import arguments_of
 
 __all__ = ["differentiable_step", "eager_step", "evaluated_point"]
 
@@ -65,8 +66,10 @@ def evaluated_point(param: Tensor, options: GroupOptions, state: Slots) -> Tenso
     with torch.no_grad():
         kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
         kept |= {name: scalar.item() for name, scalar in state.scalars.items()}
-        point = rule.evaluated_at(_reals(param).to(kind), kept, dict(options.values))
-        return _like(param, point)
+        kept = {**options.values, **kept, rule.parameter: _reals(param).to(kind)}
+        function = rule.evaluated
+        point = None if function is None else function(**{name: kept.get(name) for name in arguments_of(function)})
+        return _like(param, kept[rule.parameter] if point is None else point).clone()
 
 
 def _computed(

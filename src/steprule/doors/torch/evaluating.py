@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 import torch
 from torch import Tensor
 
+from steprule.doors.reentrancy import NotReentrant
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions
 from steprule.doors.torch.points import TRAINED_KEYS, Entered, Left
@@ -50,7 +51,7 @@ class _Evaluates(Generic[P, R]):
         return types.MethodType(self._function, optimizer)
 
 
-class HasEvaluated:
+class HasEvaluated(NotReentrant):
     """The two modes of an optimizer, which ``Base`` is; it has the groups, the state and the options."""
 
     param_groups: list[dict[str, Any]]
@@ -63,9 +64,6 @@ class HasEvaluated:
         raise NotImplementedError
 
     def _options_of(self, groups: Sequence[dict[str, Any]]) -> list[GroupOptions]:
-        raise NotImplementedError
-
-    def _refuse_reentry(self, what: str) -> None:
         raise NotImplementedError
 
     @_Evaluates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,7 +104,6 @@ class Entered:
     def __init__(self, options: Sequence[GroupOptions], state: dict[Tensor, dict[str, Any]], naming: Naming) -> None:
         self._naming, self._groups = naming, TensorGroups(on_device=False)
         self._rows: list[Row] = []
-        self._saved: list[list[Tensor]] = []
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
         self._params: list[Tensor] = []
@@ -114,8 +114,7 @@ class Entered:
                 "two parameters share memory, each with an evaluated point of its own; nothing was changed. Evaluate "
                 "the model in training mode, or give the optimizer one of them"
             )
-        memories = [[tensor_memory(plane) for plane in planes] for planes in self._saved]
-        self._evaluation = Evaluation(self._rows, self._groups.all, memories, team)
+        self._evaluation = Evaluation(self._rows, self._groups.all, team)
 
     def _add(self, own: _Parameter) -> None:
         param, entry, form, options = own
@@ -145,15 +144,15 @@ class Entered:
             row = make_row(there, grad, row.place, row.group, slots, backend)
             saved[0] = torch.empty_like(saved[0], memory_format=torch.contiguous_format)
             self._after.append(back)
+        row.memories += map(tensor_memory, saved)
         self._rows.append(row)
-        self._saved.append(saved)
 
     def take(self, note: Callable[[], None]) -> None:
         """Let all parameters be the evaluated point, and note it. A signal finds all done, or nothing."""
         with uninterrupted(), torch.no_grad():
             for move in self._before:
                 move()
-            self._evaluation.enter()
+            self._evaluation.enter(lambda: None)
             for put in self._after:
                 put()
             # As operations in place do, so that autograd refuses a graph that has saved the old numbers.
@@ -223,7 +222,7 @@ class Left:
         """Let all parameters be where they train, and note it. A signal finds all done, or nothing."""
         with uninterrupted(), torch.no_grad():
             for tensor, before in self._pairs:
-                with torch.inference_mode(tensor.is_inference()):
+                with torch.inference_mode() if tensor.is_inference() else nullcontext():
                     tensor.copy_(before)
             for entry in self._entries:
                 for key in TRAINED_KEYS:

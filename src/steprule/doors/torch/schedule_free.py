@@ -91,10 +91,7 @@ class _ScheduleFree(Base):
     def _translated(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a state dict of the package, or of this class, with each parameter's numbers in its entry."""
         at = {key: group for group in state_dict["param_groups"] for key in group["params"]}
-        state = {
-            key: _unpacked(entry, at[key]) if key in at else entry
-            for key, entry in state_dict["state"].items()
-        }
+        state = {key: _unpacked(entry, at[key]) if key in at else entry for key, entry in state_dict["state"].items()}
         return {**state_dict, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

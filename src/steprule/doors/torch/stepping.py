@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from steprule.doors.guards import HasGuards
-from steprule.doors.reentrancy import NotReentrant
 from steprule.doors.torch.deciding_device import deciding_device_of
 from steprule.doors.torch.decision import Decision
+from steprule.doors.torch.evaluating import HasEvaluated
 from steprule.doors.torch.extent import check_together
 from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.guards import TensorGradients
@@ -29,7 +29,7 @@ from steprule.runtime.interrupts import uninterrupted
 __all__ = ["Stepping"]
 
 
-class Stepping(HasGuards, NotReentrant):
+class Stepping(HasEvaluated, HasGuards):
     """The steps of a torch optimizer, which ``Base`` is; it has the groups, the state and the options."""
 
     param_groups: list[dict[str, Any]]
@@ -65,9 +65,6 @@ class Stepping(HasGuards, NotReentrant):
         raise NotImplementedError
 
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
-        raise NotImplementedError
-
-    def _check_training(self) -> None:
         raise NotImplementedError
 
     def _advance(self) -> None:
