@@ -22,6 +22,8 @@ from steprule.doors.torch.classic import SGD as SGD
 from steprule.doors.torch.factored import Adafactor as Adafactor
 from steprule.doors.torch.more import Optimizer as Optimizer
 from steprule.doors.torch.release import step_in_backward as step_in_backward
+from steprule.doors.torch.schedule_free import AdamWScheduleFree as AdamWScheduleFree
+from steprule.doors.torch.schedule_free import SGDScheduleFree as SGDScheduleFree
 
 __all__ = [
     "ADOPT",

@@ -30,7 +30,7 @@ CASES: list[tuple[str, torch.dtype, dict[str, Any]]] = [
     ("AdamWScheduleFree", torch.bfloat16, {"lr": 0.02, "weights": "stochastic", "states": {"z": "bfloat16"}, **LOW}),
     ("AdamWScheduleFree", torch.complex64, {"lr": 0.02}),
     ("averaged", torch.float16, {"lr": 0.02, "decay": 0.7}),
-    ("lookahead", torch.float32, {"lr": 0.02, "sync_period": 2, "states": "8bit", **LOW}),
+    ("lookahead", torch.float32, {"lr": 0.02, "sync_period": 4, "states": "8bit", **LOW}),
     ("asgd", torch.float32, {"lr": 0.02, "t0": 0}),
 ]
 RULES = {"averaged": sr.averaged(sr.rules.adam), "lookahead": sr.lookahead(sr.rules.adam)}
@@ -151,8 +151,7 @@ def test_a_block_leaves_the_mode_that_it_found() -> None:
     optimizer = run("SGDScheduleFree", torch.float32, {})
     before = bits(optimizer)
     with pytest.raises(ZeroDivisionError), optimizer.evaluating():
-        assert bits(optimizer) != before
-        raise ZeroDivisionError
+        1 / (bits(optimizer) == before)
     assert bits(optimizer) == before
     optimizer.eval()
     there = bits(optimizer)
@@ -177,7 +176,7 @@ def test_a_launch_serves_on_after_an_evaluation(layouts: list[Any]) -> None:
     layouts.clear()
     params = optimizer.param_groups[0]["params"][:2]
     optimizer = door.AdamWScheduleFree(params)
-    for t in range(3):
+    for _ in range(3):
         for param in params:
             param.grad = torch.ones_like(param) if param.grad is None else param.grad
         optimizer.step()
@@ -395,4 +394,7 @@ def test_formats_of_a_state_of_evaluation_mode_are_converted() -> None:
     other.load_state_dict(optimizer.state_dict(), convert=True)
     optimizer.train()
     other.train()
-    assert_equal(*([p.detach() for p in one.param_groups[0]["params"]] for one in (optimizer, other)))
+    for a, b in zip(*(one.param_groups[0]["params"] for one in (optimizer, other)), strict=True):
+        # Halfway between two numbers split24 keeps the larger one, and what is rounded to nearest the even one.
+        torch.testing.assert_close(a.detach(), b.detach(), rtol=2**-7, atol=0)
+        assert (a != b).sum() <= 0.01 * len(a.ravel())

@@ -6,15 +6,14 @@ import functools
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
-import torch
 from torch import Tensor
 
 from steprule.doors.reentrancy import NotReentrant
-from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions
-from steprule.doors.torch.points import TRAINED_KEYS, Entered, Left
+from steprule.doors.torch.points import Entered, Left
+from steprule.doors.torch.trained import TRAINED_KEYS
 from steprule.errors import StateError
 
 __all__ = ["HasEvaluated"]
@@ -22,23 +21,23 @@ __all__ = ["HasEvaluated"]
 MODE = "train_mode"
 """The option of groups that says whether their parameters are where they train. Where there is none they are."""
 
-P, R = ParamSpec("P"), TypeVar("R")
+R = TypeVar("R")
 
 
-class _Evaluates(Generic[P, R]):
+class _Evaluates(Generic[R]):
     """A method that optimizers have whose rule has an evaluated point, and others have not: ``hasattr`` tells.
 
     So accelerate and Hugging Face's Trainer find out whether there is anything to switch.
     """
 
-    def __init__(self, function: Callable[Concatenate[HasEvaluated, P], R]) -> None:
+    def __init__(self, function: Callable[[Any], R]) -> None:
         self._function = function
-        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        functools.update_wrapper(self, function)
 
     @overload
-    def __get__(self, optimizer: None, kind: type) -> Callable[Concatenate[HasEvaluated, P], R]: ...
+    def __get__(self, optimizer: None, kind: type) -> Callable[[Any], R]: ...
     @overload
-    def __get__(self, optimizer: HasEvaluated, kind: type) -> Callable[P, R]: ...
+    def __get__(self, optimizer: HasEvaluated, kind: type) -> Callable[[], R]: ...
     def __get__(self, optimizer: HasEvaluated | None, kind: type) -> Callable[..., R]:
         if optimizer is None:
             return self._function
@@ -48,7 +47,7 @@ class _Evaluates(Generic[P, R]):
         words = optimizer._why_not_evaluated(name)
         if words:
             raise AttributeError(words, name=name, obj=optimizer)
-        return types.MethodType(self._function, optimizer)
+        return cast(Callable[[], R], types.MethodType(self._function, optimizer))
 
 
 class HasEvaluated(NotReentrant):
@@ -56,7 +55,6 @@ class HasEvaluated(NotReentrant):
 
     param_groups: list[dict[str, Any]]
     state: Any
-    _naming: Naming
     _point_of_its_own = ""
     """Why a class has no evaluated point though its rule has one; empty if it has."""
 
@@ -80,7 +78,7 @@ class HasEvaluated(NotReentrant):
         """
         self._refuse_reentry("eval()")
         options = self._of_mode(trains=True)
-        Entered(options, self.state, self._naming).take(_flag(options, trains=False))
+        Entered(options, self.state).take(_flag(options, trains=False))
 
     @_Evaluates
     def train(self) -> None:
@@ -94,7 +92,7 @@ class HasEvaluated(NotReentrant):
         """
         self._refuse_reentry("train()")
         options = self._of_mode(trains=False)
-        Left(options, self.state, self._naming, self._trained_of).take(_flag(options, trains=True))
+        Left(options, self.state, self._trained_of).take(_flag(options, trains=True))
 
     @_Evaluates
     @contextmanager
@@ -138,9 +136,9 @@ class HasEvaluated(NotReentrant):
             return ""
         rule = self._rule(self.param_groups[0])[0].name
         return (
-            f"{kind} has no {name}(): rule {rule!r} has its model evaluated at the parameters themselves. Leave the call "
-            f"out, or step by a rule that evaluates another point, such as steprule.averaged or steprule.schedule_free "
-            "of it"
+            f"{kind} has no {name}(): rule {rule!r} has its model evaluated at the parameters themselves. Leave the "
+            "call out, or step by a rule that evaluates another point, such as steprule.averaged or "
+            "steprule.schedule_free of it"
         )
 
     def _check_training(self) -> None:

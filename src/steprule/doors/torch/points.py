@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.coding import decode, encode
+from steprule.coding import decode
 from steprule.doors.torch import devices
 from steprule.doors.torch.checkpoint_tensors import stored_array, tensor_of
 from steprule.doors.torch.contiguous import contiguous_copies
@@ -19,11 +18,11 @@ from steprule.doors.torch.eager import evaluated_point
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
-from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, backend_of, make_row, state_dtype, tensor_memory
 from steprule.doors.torch.state import check_entry
+from steprule.doors.torch.trained import TRAINED_KEYS, decoded, encoded, shown
 from steprule.errors import StateError, StructureError
 from steprule.formats import Codec
 from steprule.launch.backend import Backend
@@ -31,10 +30,7 @@ from steprule.launch.evaluation import Evaluation
 from steprule.launch.row import Row
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["TRAINED_KEYS", "Entered", "Left"]
-
-TRAINED_KEYS = ("trained", "trained_low")
-"""What states call the parameter that trains, and what is kept beside it, while the parameter is the evaluated point."""
+__all__ = ["Entered", "Left"]
 
 
 class _Parameter(NamedTuple):
@@ -56,27 +52,26 @@ class _Parameter(NamedTuple):
         """How the parameter itself is kept."""
         return self.form.codecs[self.form.parameter]
 
-    def numbers(self, value: str) -> Tensor:
-        """Return the parameter, or one of its slots, as the numbers that it is computed with: a copy."""
-        codec, planes = self.form.codecs[value], {"": self.param} if value == self.form.parameter else {}
-        planes |= {one.spec.suffix: self.entry[one.key] for one in self.form.planes(value, codec).values()}
-        if len(planes) == 1 and not codec.is_coded:
-            return planes[""].detach().to(state_dtype(self.param.dtype), copy=True)
-        arrays = {suffix: stored_array(plane, value).array() for suffix, plane in planes.items()}
-        return tensor_of(decode(codec, arrays, self.form.shape)).to(self.param.device)
+    @property
+    def planes(self) -> list[Tensor]:
+        """What keeps the parameter: itself, and what is beside it."""
+        return [
+            self.param,
+            *(self.entry[one.key] for one in self.form.planes(self.form.parameter, self.codec).values()),
+        ]
 
-    def encoded(self, numbers: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the planes of the parameter, each with what it has to become to be these numbers."""
-        keys = [one.key for one in self.form.planes(self.form.parameter, self.codec).values()]
-        if not keys:
-            return [(self.param, numbers.to(self.param.dtype))]
-        planes = encode(self.codec, np.asarray(stored_array(numbers, "a point").array())).values()
-        here = [self.param, *(self.entry[key] for key in keys)]
-        return [(own, tensor_of(new).to(own.device)) for own, new in zip(here, planes, strict=True)]
+    def point(self, slot: str) -> Tensor:
+        """Return a slot as the numbers that it holds."""
+        codec = self.form.codecs[slot]
+        planes = {one.spec.suffix: self.entry[one.key] for one in self.form.planes(slot, codec).values()}
+        if codec.is_plain:
+            return planes[""].detach()  # type: ignore[no-any-return]
+        arrays = {suffix: stored_array(plane, slot).array() for suffix, plane in planes.items()}
+        return tensor_of(decode(codec, arrays, self.form.shape)).to(self.param.device)
 
 
 def _begun(
-    options: Sequence[GroupOptions], state: Mapping[Tensor, dict[str, Any]], naming: Naming
+    options: Sequence[GroupOptions], state: Mapping[Tensor, dict[str, Any]]
 ) -> Iterator[_Parameter]:
     """Yield each parameter that has taken a step, once."""
     seen: set[int] = set()
@@ -85,7 +80,7 @@ def _begun(
             entry = state.get(param)
             if entry and id(param) not in seen:
                 seen.add(id(param))
-                form = entry_of(param, own, naming, f"the state of a parameter of shape {tuple(param.shape)}")
+                form = entry_of(param, own, f"the state of a parameter of shape {tuple(param.shape)}")
                 if form.is_begun(entry):
                     yield _Parameter(param, entry, form, own)
 
@@ -95,19 +90,19 @@ class Entered:
 
     Args:
         options: of the groups.
-        state, naming: the optimizer's.
+        state: the optimizer's.
 
     Raises:
         StateError, StructureError, RuntimeError: for what cannot be evaluated.
     """
 
-    def __init__(self, options: Sequence[GroupOptions], state: dict[Tensor, dict[str, Any]], naming: Naming) -> None:
-        self._naming, self._groups = naming, TensorGroups(on_device=False)
+    def __init__(self, options: Sequence[GroupOptions], state: dict[Tensor, dict[str, Any]]) -> None:
+        self._groups = TensorGroups(on_device=False)
         self._rows: list[Row] = []
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
         self._params: list[Tensor] = []
-        for own in _begun(options, state, naming):
+        for own in _begun(options, state):
             self._add(own)
         if shared_places(self._rows):
             raise StructureError(
@@ -121,7 +116,7 @@ class Entered:
         _check(param, options)
         step = entry.get("step")
         device = step.device if isinstance(step, Tensor) and step.device.type != "cpu" else None
-        slots, fresh = check_entry(entry, param, options, self._naming, device)
+        slots, fresh = check_entry(entry, param, options, device)
         low = [slots.slots[plane] for plane in form.planes(form.parameter, own.codec)]
         saved = [torch.empty_like(plane, requires_grad=False) for plane in (param.detach(), *low)]
         backend = backend_of((param, *slots.slots.values()))
@@ -193,7 +188,7 @@ class Left:
 
     Args:
         options: of the groups.
-        state, naming: the optimizer's.
+        state: the optimizer's.
         trained_of: returns the training point of an evaluated one where the state has none.
 
     Raises:
@@ -204,18 +199,18 @@ class Left:
         self,
         options: Sequence[GroupOptions],
         state: dict[Tensor, dict[str, Any]],
-        naming: Naming,
         trained_of: Callable[[Tensor, GroupOptions, Mapping[str, Tensor]], Tensor],
     ) -> None:
         self._pairs: list[tuple[Tensor, Tensor]] = []
         self._entries: list[dict[str, Any]] = []
-        for own in _begun(options, state, naming):
+        for own in _begun(options, state):
             if TRAINED_KEYS[0] in own.entry:
                 self._pairs += _kept(own)
             else:
-                points = {slot: own.numbers(slot) for slot in own.form.rule.points if slot in own.form.codecs}
-                point = own.numbers(own.form.parameter)
-                self._pairs += own.encoded(trained_of(point, own.options, points))
+                points = {slot: own.point(slot) for slot in own.form.rule.points if slot in own.form.codecs}
+                here = decoded(own.codec, own.planes).to(own.param.device, state_dtype(own.param.dtype))
+                new = encoded(own.codec, trained_of(here, own.options, points), own.planes)
+                self._pairs += zip(own.planes, new, strict=True)
             self._entries.append(own.entry)
 
     def take(self, note: Callable[[], None]) -> None:
@@ -236,14 +231,11 @@ def _kept(own: _Parameter) -> list[tuple[Tensor, Tensor]]:
     Raises:
         StateError: when they do not fit.
     """
-    keys = [one.key for one in own.form.planes(own.form.parameter, own.codec).values()]
-    here = [own.param, *(own.entry.get(key) for key in keys)]
-    kept = [own.entry[key] for key in TRAINED_KEYS if key in own.entry]
-    looks = [[(one.dtype, one.shape) if isinstance(one, Tensor) else None for one in planes] for planes in (here, kept)]
-    if looks[0] != looks[1]:
-        shown = ["; ".join(f"{look[0]} of shape {tuple(look[1])}" if look else "none" for look in one) for one in looks]
+    here, kept = own.planes, [own.entry[key] for key in TRAINED_KEYS if key in own.entry]
+    now, then = ([(one.dtype, one.shape) if isinstance(one, Tensor) else None for one in own] for own in (here, kept))
+    if now != then:
         raise StateError(
-            f"{own.form.what}: train() cannot put back what the parameter was, {shown[1]}, since it is {shown[0]} now; "
-            "nothing was changed. Change the types and shapes of parameters in training mode"
+            f"{own.form.what}: train() cannot put back what the parameter was, {shown(kept)}, since it is "
+            f"{shown(here)} now; nothing was changed. Change the types and shapes of parameters in training mode"
         )
     return list(zip(here, kept, strict=True))

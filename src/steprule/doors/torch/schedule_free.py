@@ -1,8 +1,8 @@
-"""The schedulefree package's AdamWScheduleFree and SGDScheduleFree, with its names, arguments, defaults and state dicts.
+"""The schedulefree package's AdamWScheduleFree and SGDScheduleFree, with its names, defaults and state dicts.
 
-The package keeps one count of steps and one weight for each group, in ``param_groups``; here every parameter has its own,
-as in all classes. State dicts are laid out as the package's: numbers that all parameters of a group share are the
-group's, and an entry has only what is its own.
+The package keeps one count of steps and one weight for each group, in ``param_groups``; here every parameter has its
+own, as in all classes. State dicts are laid out as the package's: numbers that all parameters of a group share are
+the group's, and an entry has only what is its own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from steprule.doors.torch.guards import Options
 from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions, with_decay_and_sign
-from steprule.doors.torch.points import TRAINED_KEYS
 from steprule.doors.torch.state import step_dtype
+from steprule.doors.torch.trained import TRAINED_KEYS
 
 __all__ = ["AdamWScheduleFree", "SGDScheduleFree"]
 
@@ -115,13 +115,15 @@ class _ScheduleFree(Base):
 
 
 class AdamWScheduleFree(_ScheduleFree, meanings=_MEANINGS):
-    """AdamW without a schedule: rule ``schedule_free_adamw``. ``train()`` and ``eval()`` switch the parameters.
+    """AdamW without a schedule: rule ``schedule_free_adamw``.
+
+    ``train()`` and ``eval()`` switch the parameters.
 
     State: ``z``, ``exp_avg_sq``; in groups ``k``, ``lr_max``, ``weight_sum``, ``scheduled_lr``, ``train_mode``. The
     first of ``betas`` is the share of the average in the point where gradients are taken.
     """
 
-    _naming = Naming.of(rules.schedule_free_adamw)
+    _naming = Naming.of(rules.schedule_free_adamw, options={"weight_t_power": "r"})
     _share = "beta1"
 
     def __init__(
@@ -148,12 +150,14 @@ class AdamWScheduleFree(_ScheduleFree, meanings=_MEANINGS):
 
 
 class SGDScheduleFree(_ScheduleFree, meanings=_MEANINGS):
-    """Gradient descent without a schedule: rule ``schedule_free_sgd``. ``train()`` and ``eval()`` switch the parameters.
+    """Gradient descent without a schedule: rule ``schedule_free_sgd``.
+
+    ``train()`` and ``eval()`` switch the parameters.
 
     State: ``z``; in groups ``k``, ``lr_max``, ``weight_sum``, ``scheduled_lr``, ``train_mode``.
     """
 
-    _naming = Naming.of(rules.schedule_free_sgd, options={"beta": "momentum"})
+    _naming = Naming.of(rules.schedule_free_sgd, options={"beta": "momentum", "weight_t_power": "r"})
 
     def __init__(
         self,
