@@ -17,7 +17,7 @@ from steprule.doors.planes import other_keys
 from steprule.doors.state import ParameterState
 from steprule.doors.torch.copies import copied, on_device_of, waiting
 from steprule.doors.torch.entry import Entry, coded_keys, entry_of
-from steprule.doors.torch.formats import OF_FORMATS
+from steprule.doors.torch.formats import DEFAULTS, OF_FORMATS
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.state import check_entry

@@ -70,9 +70,7 @@ class _Parameter(NamedTuple):
         return tensor_of(decode(codec, arrays, self.form.shape)).to(self.param.device)
 
 
-def _begun(
-    options: Sequence[GroupOptions], state: Mapping[Tensor, dict[str, Any]]
-) -> Iterator[_Parameter]:
+def _begun(options: Sequence[GroupOptions], state: Mapping[Tensor, dict[str, Any]]) -> Iterator[_Parameter]:
     """Yield each parameter that has taken a step, once."""
     seen: set[int] = set()
     for own in options:
