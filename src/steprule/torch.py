@@ -31,17 +31,20 @@ from steprule.doors.torch.factored import Adafactor
 from steprule.doors.torch.more import DERIVED as _DERIVED
 from steprule.doors.torch.more import Optimizer
 from steprule.doors.torch.release import step_in_backward
+from steprule.doors.torch.schedule_free import AdamWScheduleFree, SGDScheduleFree
 
 globals().update(_DERIVED)
 
 __all__ = [
     "ASGD",
     "SGD",
+    "SGDScheduleFree",
     "Adadelta",
     "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
     "NAdam",
     "Optimizer",

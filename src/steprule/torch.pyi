@@ -22,6 +22,8 @@ from steprule.doors.torch.classic import SGD as SGD
 from steprule.doors.torch.factored import Adafactor as Adafactor
 from steprule.doors.torch.more import Optimizer as Optimizer
 from steprule.doors.torch.release import step_in_backward as step_in_backward
+from steprule.doors.torch.schedule_free import AdamWScheduleFree as AdamWScheduleFree
+from steprule.doors.torch.schedule_free import SGDScheduleFree as SGDScheduleFree
 
 __all__ = [
     "ADOPT",
@@ -254,75 +256,6 @@ class AdamMini(Base):
         eps: float = 1e-08,
         weight_decay: float = 0.0,
         blocks: Literal["row", "tensor"] = "row",
-        *,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None: ...
-
-class AdamWScheduleFree(Base):
-    """AdamWScheduleFree: rule ``schedule_free_adamw``.
-
-    Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.
-
-    With decoupled weight decay: theta shrinks by 1 - lr weight_decay before the step, or by 1 - weight_decay
-    if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
-
-    Step along an average of gradients over the root of an average of their squares.
-
-    ``bias_correction`` removes the bias towards the zero start (False: the ablation of the paper's
-    section 6.4). ``eps`` is added to the root, or under the root with ``eps_inside`` (a common
-    variant). ``eps_hat`` adds it to the root of v before the correction, as in the more efficient
-    order at the end of the paper's section 2 (torch.optim.SparseAdam). ``eps_root`` is added under
-    the root in addition to ``eps`` (optax).
-
-    State: ``step``, ``z``, ``exp_avg_sq``, ``lr_max``, ``weight_sum``.
-
-    Source: Kingma & Ba 2015, Algorithm 1, arXiv:1412.6980; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101; schedule-free: Defazio et al. 2024, Algorithm 1, arXiv:2405.15682.
-
-    Args:
-        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
-        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
-        betas: ``beta1``, ``beta2``: a number in (0, 1); a number in [0, 1). Default (0.9, 0.999).
-        eps: a number of at least 0. Default 1e-08.
-        bias_correction: False or True. Default True.
-        eps_inside: False or True. Default False.
-        eps_hat: False or True. Default False.
-        eps_root: a number of at least 0 or None. Default None.
-        weight_decay: a number of at least 0. Default 0.01.
-        scale_by_lr: False or True. Default True.
-        warmup_steps: a number of at least 0. Default 0.0.
-        weight_t_power: a number in [0, 16]. Default 0.0.
-        weight_lr_power: a number in [0, 16]. Default 2.0.
-        maximize: climb instead of descending. Default False.
-        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
-        foreach: ignored: every step is one fused pass. Default None.
-        fused: ignored: every step is one fused pass. Default None.
-        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
-        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
-
-    Raises:
-        HyperparameterError: a ValueError, in torch's words, for a value out of range.
-    """
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 0.001,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-08,
-        bias_correction: bool = True,
-        eps_inside: bool = False,
-        eps_hat: bool = False,
-        eps_root: float | None = None,
-        weight_decay: float = 0.01,
-        scale_by_lr: bool = True,
-        warmup_steps: float = 0.0,
-        weight_t_power: float = 0.0,
-        weight_lr_power: float = 2.0,
         *,
         maximize: bool = False,
         differentiable: bool = False,
@@ -893,56 +826,6 @@ class Prodigy(Base):
         safeguard_warmup: bool = False,
         decoupled_decay: bool = True,
         *,
-        maximize: bool = False,
-        differentiable: bool = False,
-        foreach: bool | None = None,
-        fused: bool | None = None,
-        capturable: bool = False,
-        **options: Unpack[Options],
-    ) -> None: ...
-
-class SGDScheduleFree(Base):
-    """SGDScheduleFree: rule ``schedule_free_sgd``.
-
-    Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.
-
-    Step against the gradient: theta - lr g.
-
-    State: ``step``, ``z``, ``lr_max``, ``weight_sum``. Weight decay is decoupled.
-
-    Source: Robbins & Monro 1951, doi:10.1214/aoms/1177729586; schedule-free: Defazio et al. 2024, Algorithm 1, arXiv:2405.15682.
-
-    Args:
-        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
-        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.01.
-        momentum: ``beta``: a number in (0, 1). Default 0.9.
-        warmup_steps: a number of at least 0. Default 0.0.
-        weight_t_power: a number in [0, 16]. Default 0.0.
-        weight_lr_power: a number in [0, 16]. Default 2.0.
-        weight_decay: at least 0. An L2 penalty in the gradient, or decoupled where the class says so. Default 0.0.
-        decoupled_weight_decay: whether theta shrinks by lr weight_decay before the step, apart from the gradient. Default True.
-        maximize: climb instead of descending. Default False.
-        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
-        foreach: ignored: every step is one fused pass. Default None.
-        fused: ignored: every step is one fused pass. Default None.
-        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
-        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
-
-    Raises:
-        HyperparameterError: a ValueError, in torch's words, for a value out of range.
-    """
-
-    def __init__(
-        self,
-        params: Params,
-        lr: Number = 0.01,
-        momentum: float = 0.9,
-        warmup_steps: float = 0.0,
-        weight_t_power: float = 0.0,
-        weight_lr_power: float = 2.0,
-        weight_decay: float = 0.0,
-        *,
-        decoupled_weight_decay: bool = True,
         maximize: bool = False,
         differentiable: bool = False,
         foreach: bool | None = None,

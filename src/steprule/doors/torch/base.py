@@ -145,6 +145,7 @@ class Base(Stepping, torch.optim.Optimizer):
                 param_group["params"] = list(params)
             self._check_params_of(param_group, where)
             check_added(values, self._unlike_groups(), self._rule, self._naming_of)
+            self._begin_mode({**known, **param_group}, param_group)
             for name, value in known.items() if known is not self.defaults else ():
                 param_group.setdefault(name, value)  # torch would add the defaults of another rule
         given = set(param_group)
@@ -216,6 +217,7 @@ class Base(Stepping, torch.optim.Optimizer):
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
+            self._check_training()
             with torch.enable_grad():
                 loss = closure()
         self._advance()
@@ -307,6 +309,7 @@ class Base(Stepping, torch.optim.Optimizer):
             result = hook(self, state_dict)
             state_dict = state_dict if result is None else result
         check_dict(state_dict)
+        state_dict = self._with_mode(self._translated(state_dict))
         self._check_saved(state_dict["param_groups"])
         groups = loaded_groups(
             self.param_groups, state_dict["param_groups"], self._known, self._needed, self._check, convert
@@ -322,6 +325,10 @@ class Base(Stepping, torch.optim.Optimizer):
             self.__setstate__({"state": state, "param_groups": groups})
 
         return take
+
+    def _translated(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Return a state dict as this library lays it out."""
+        return state_dict
 
     def _call_load_hooks(self) -> None:
         for after in self._optimizer_load_state_dict_post_hooks.values():

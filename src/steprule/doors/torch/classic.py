@@ -183,8 +183,14 @@ class Rprop(Base):
 class ASGD(Base, meanings={"alpha": "the power of t by which the step size falls; at least 0."}):
     """Averaged gradient descent: rule ``asgd``, whose step size lags one step behind lr.
 
-    State: ``step``, ``ax`` (the average), and ``eta``, ``mu`` in float64.
+    State: ``step``, ``ax`` (the average), and ``eta``, ``mu`` in float64. As in torch.optim, the parameters are what is
+    evaluated, and not the average; ``Optimizer(params, "asgd", lagged=True)`` has ``eval()``, for the average.
     """
+
+    _point_of_its_own = (
+        "like torch.optim.ASGD it has its model evaluated at the parameters, and only keeps the average, in "
+        'state[param]["ax"]. Use Optimizer(params, "asgd", lagged=True), which evaluates the average'
+    )
 
     def __init__(
         self,

@@ -17,11 +17,12 @@ __all__ = ["annotation", "class_of", "derived"]
 
 Places = Mapping[str, str | tuple[str, int]]
 """Options by hyperparameter, or their places in a tuple."""
-_OF_TORCH = (
+_WRITTEN = (
     *("sgd", "momentum", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "amsgrad", "adamw", "nadam", "radam"),
     *("rprop", "asgd", "adafactor"),
+    *("schedule_free_sgd", "schedule_free_adamw"),
 )
-"""The rules of torch.optim's classes."""
+"""The rules whose classes are written: of torch.optim, and of the schedulefree package."""
 _LEFT = {"adabelief": ("eps_root",), "adan": ("bias_correction", "eps_root")}
 """Hyperparameters that a class leaves to ``Optimizer``: none but these."""
 _CALLED = {"beta": "momentum"}
@@ -56,8 +57,8 @@ _NAMES = {
 
 
 def derived(module: str) -> dict[str, type[Base]]:
-    """Return a class for each rule of the catalogue that no class of torch.optim steps by, to stand in a module."""
-    rules = [rule for name, rule in CATALOGUE.items() if name not in _OF_TORCH]
+    """Return a class for each rule of the catalogue that has no written class, to stand in a module."""
+    rules = [rule for name, rule in CATALOGUE.items() if name not in _WRITTEN]
     made = [class_of(rule, module) for rule in rules]
     return {kind.__name__: kind for kind in made}
 

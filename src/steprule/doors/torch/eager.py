@@ -11,8 +11,9 @@ from torch import Tensor
 from steprule import formats
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
+from steprule.rules.evaluated import arguments_of
 
-__all__ = ["differentiable_step", "eager_step"]
+__all__ = ["differentiable_step", "eager_step", "evaluated_point"]
 
 
 def eager_step(param: Tensor, grad: Tensor, options: GroupOptions, state: Slots) -> Callable[[], None]:
@@ -57,6 +58,18 @@ def differentiable_step(
             _count(state, {name: value for name, value in scalars.items() if name not in graphed})
 
     return step
+
+
+def evaluated_point(param: Tensor, options: GroupOptions, state: Slots) -> Tensor:
+    """Return the point that a parameter is evaluated at, in its own type."""
+    rule, kind = options.rule, _real(state_dtype(param.dtype))
+    with torch.no_grad():
+        kept: dict[str, Any] = {name: _reals(slot) for name, slot in state.slots.items()}
+        kept |= {name: scalar.item() for name, scalar in state.scalars.items()}
+        kept = {**options.values, **kept, rule.parameter: _reals(param).to(kind)}
+        function = rule.evaluated
+        point = None if function is None else function(**{name: kept.get(name) for name in arguments_of(function)})
+        return _like(param, kept[rule.parameter] if point is None else point).clone()
 
 
 def _computed(

@@ -46,6 +46,9 @@ class TensorLaunch:
         guards: what decides about steps.
         decision: for a step that is decided on the device that all rows lie on; None: this machine decides.
         found: what ``GradScaler`` found, for the device's decision.
+
+    Attributes:
+        groups: of the rows, with their step counts and scalar slots where this machine has them.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class TensorLaunch:
         # The values of tensors that were made in inference mode have no versions.
         self._params = [(own.param, own.row.group) for own in layout.stepped if not own.param.is_inference()]
         self._all_params = [param for param, _ in self._params]
-        groups = layout.groups.all
+        self.groups = groups = layout.groups.all
         self._waver = any(group.wavers for group in groups)
         self._odd = OddGradients((), ())
         # A device that decides counts the steps of empty parameters as well; and what is kept of them may move on.

@@ -21,6 +21,7 @@ from steprule.doors.torch.formats import DEFAULTS, OF_FORMATS
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.state import check_entry
+from steprule.doors.torch.trained import TRAINED_KEYS, planes_like
 from steprule.errors import HyperparameterError, StateError
 from steprule.formats import CODING, EARLIER_CODING
 from steprule.formats.codec import plain
@@ -131,9 +132,12 @@ def _loaded(
     others = {
         key: copied(value) if key in numbers else waiting(key, value, param, form.off(given))
         for key, value in given.items()
-        if key not in form.known
+        if key not in (form.known if form.rule.evaluated is None else {*form.known, *TRAINED_KEYS})
     }
     entry = {**others, **{form.keys[plane]: on_device_of(one, param, is_coded[plane]) for plane, one in planes.items()}}
+    if form.rule.evaluated is not None and TRAINED_KEYS[0] in given:
+        beside = [entry[one.key] for one in form.planes(form.parameter, form.codecs[form.parameter]).values()]
+        entry |= zip(TRAINED_KEYS, planes_like(given, form, [param, *beside], convert=convert), strict=False)
     _, fresh = check_entry(entry, param, options, form=form)
     return {**entry, **fresh}
 

@@ -18,7 +18,7 @@ from steprule.doors.torch.rows import Slots, state_dtype
 from steprule.errors import StateError
 from steprule.formats import shape_of
 
-__all__ = ["check_entry"]
+__all__ = ["check_entry", "step_dtype"]
 
 _HERE = torch.device("cpu")
 _BETWEEN_STEPS = (
@@ -71,7 +71,7 @@ def check_entry(
         return Slots(planes, scalars, None, int(has_all), form.storage, keys), fresh
     # What was not counted before has been stepped if its slots are there.
     begun = float(has_all and not form.naming.counts)
-    step = numbers.take("step", form.naming.count_dtype or _step_dtype(), begun)
+    step = numbers.take("step", form.naming.count_dtype or step_dtype(), begun)
     return Slots(planes, scalars, step, _steps(step, form.what) if device is None else 0, form.storage, keys), fresh
 
 
@@ -102,7 +102,7 @@ def _kept(form: Entry, entry: Mapping[str, Any], param: Tensor, device: torch.de
         if number is None:
             return None
         numbers[slot] = number
-    step = _number_kept(entry.get("step"), form.naming.count_dtype or _step_dtype()) if form.is_counted else None
+    step = _number_kept(entry.get("step"), form.naming.count_dtype or step_dtype()) if form.is_counted else None
     if form.is_counted and step is None:
         return None
     t = int(bool(form.slots)) if step is None else _steps(step, form.what)
@@ -232,6 +232,6 @@ class _Numbers(NamedTuple):
         return float(value)
 
 
-def _step_dtype() -> torch.dtype:
+def step_dtype() -> torch.dtype:
     """Return the type of step counts, as torch chooses it."""
     return torch.float64 if torch.get_default_dtype() is torch.float64 else torch.float32

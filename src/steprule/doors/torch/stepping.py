@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from steprule.doors.guards import HasGuards
-from steprule.doors.reentrancy import NotReentrant
 from steprule.doors.torch.deciding_device import deciding_device_of
 from steprule.doors.torch.decision import Decision
+from steprule.doors.torch.evaluating import HasEvaluated
 from steprule.doors.torch.extent import check_together
 from steprule.doors.torch.formats import names_of
 from steprule.doors.torch.guards import TensorGradients
@@ -29,7 +29,7 @@ from steprule.runtime.interrupts import uninterrupted
 __all__ = ["Stepping"]
 
 
-class Stepping(HasGuards, NotReentrant):
+class Stepping(HasEvaluated, HasGuards):
     """The steps of a torch optimizer, which ``Base`` is; it has the groups, the state and the options."""
 
     param_groups: list[dict[str, Any]]
@@ -84,6 +84,7 @@ class Stepping(HasGuards, NotReentrant):
 
     def _stepped(self) -> list[Reading] | None:
         """Take a step, and return what is read of it; None if it is skipped."""
+        self._check_training()
         self._refresh()
         found = self.__dict__.get("found_inf")
         if found is not None and not isinstance(found, Tensor):
@@ -132,6 +133,7 @@ class Stepping(HasGuards, NotReentrant):
         alone = self._stepping_alone
         try:
             alone.append(param)
+            self._check_training()
             self._refresh()
             if self._places is None or self._places[0] is not self._options:
                 self._places = (self._options, places_of(self._options))
