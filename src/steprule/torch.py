@@ -30,6 +30,7 @@ from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, 
 from steprule.doors.torch.factored import Adafactor
 from steprule.doors.torch.more import DERIVED as _DERIVED
 from steprule.doors.torch.more import Optimizer
+from steprule.doors.torch.muon import Muon
 from steprule.doors.torch.release import step_in_backward
 
 globals().update(_DERIVED)
@@ -43,6 +44,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

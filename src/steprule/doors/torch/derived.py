@@ -19,7 +19,7 @@ Places = Mapping[str, str | tuple[str, int]]
 """Options by hyperparameter, or their places in a tuple."""
 _OF_TORCH = (
     *("sgd", "momentum", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "amsgrad", "adamw", "nadam", "radam"),
-    *("rprop", "asgd", "adafactor"),
+    *("rprop", "asgd", "adafactor", "muon"),
 )
 """The rules of torch.optim's classes."""
 _LEFT = {"adabelief": ("eps_root",), "adan": ("bias_correction", "eps_root")}

@@ -163,7 +163,9 @@ def make_row(
     chosen = group.kernel(storage, backend, "step")
     memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
     dtype, shape = _name(param.dtype), tuple(param.shape)
-    return Row(place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched, library=TORCH)
+    return Row(
+        place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched, library=TORCH
+    )
 
 
 @functools.cache
