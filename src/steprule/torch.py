@@ -30,6 +30,7 @@ from steprule.doors.torch.classic import ASGD, SGD, Adadelta, Adagrad, RMSprop, 
 from steprule.doors.torch.factored import Adafactor
 from steprule.doors.torch.more import DERIVED as _DERIVED
 from steprule.doors.torch.more import Optimizer
+from steprule.doors.torch.muon import Muon
 from steprule.doors.torch.release import step_in_backward
 from steprule.doors.torch.schedule_free import AdamWScheduleFree, SGDScheduleFree
 
@@ -46,6 +47,7 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -19,7 +19,7 @@ Places = Mapping[str, str | tuple[str, int]]
 """Options by hyperparameter, or their places in a tuple."""
 _WRITTEN = (
     *("sgd", "momentum", "adagrad", "adadelta", "rmsprop", "adam", "adamax", "amsgrad", "adamw", "nadam", "radam"),
-    *("rprop", "asgd", "adafactor"),
+    *("rprop", "asgd", "adafactor", "muon"),
     *("schedule_free_sgd", "schedule_free_adamw"),
 )
 """The rules whose classes are written: of torch.optim, and of the schedulefree package."""

@@ -15,6 +15,7 @@ from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.formats import STORAGE
 from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.products import TORCH
 from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage
 from steprule.launch.backend import Backend
@@ -162,7 +163,9 @@ def make_row(
     chosen = group.kernel(storage, backend, "step")
     memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
     dtype, shape = _name(param.dtype), tuple(param.shape)
-    return Row(place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched)
+    return Row(
+        place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched, library=TORCH
+    )
 
 
 @functools.cache
