@@ -71,7 +71,12 @@ class Bound(NamedTuple):
     @property
     def memories(self) -> Sequence[Memory]:
         """Where the numbers lie that the kernel takes, but for those of rows and columns."""
-        return self.row.memories[: len(self.kernel.plan.own_planes)]
+        count = len(self.kernel.plan.own_planes)
+        if len(self.row.memories) < count:
+            raise ValueError(
+                f"{self.kernel.plan.title}: a row has memory for {len(self.row.memories)} of {count} planes"
+            )
+        return self.row.memories[:count]
 
 
 Lines = Sequence[Sequence[float]] | NDArray[np.float64]

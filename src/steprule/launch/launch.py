@@ -10,6 +10,7 @@ from steprule.compile import Plan
 from steprule.engine import PassKey, PassKind, kind_of
 from steprule.language.sums import rounded_once
 from steprule.launch.backend import Lines
+from steprule.launch.batches import in_batches
 from steprule.launch.evaluate import Evaluated, RowScalars
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.passes import Pass
@@ -69,6 +70,12 @@ class Launch(Recipe[Pass]):
         plans = self._plans_of(kind_of(which))
         is_per_row = plans.are_per_tensor if isinstance(which, str) else plans.have_late_scalars(which[1])
         return Pass(which, rows, self.groups, self._written if which == "step" else None, is_per_row=is_per_row)
+
+    def _last(self, kind: PassKind) -> Pass:
+        last = super()._last(kind)
+        if self._work.batches:
+            in_batches(self.rows, last, *self._sums[kind][0], self._work)
+        return last
 
     def _plans_of(self, kind: PassKind) -> Plans:
         """Return the plans of a kind of step.

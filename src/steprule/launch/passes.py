@@ -74,7 +74,12 @@ class Pass:
             place: own for group in self.vectors for place, own in zip(group.places, group.of_rows(), strict=True)
         }
         bound = [Bound(row, kernels[place], own[place], of_rows.get(place)) for place, row in enumerate(rows)]
+        self._bound, self._backends = bound, backends
         self.table = _table(bound, backends, commit)
+
+    def table_of(self, places: Sequence[int]) -> Table:
+        """Return the table of some rows, which read the same scalars."""
+        return _table([self._bound[place] for place in places], [self._backends[place] for place in places], None)
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""

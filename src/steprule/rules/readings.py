@@ -119,7 +119,8 @@ def _without_epsilon(root: Node) -> Node | None:
     stack = [root]
     while stack:
         node = stack[-1]
-        if node.stage in ("all", "tensor"):  # it scales the step without eps as it does with it
+        # A number of the tensor scales the step without eps as it does with it; polar factors are taken once a step.
+        if node.stage in ("all", "tensor") or node.op == "polar":
             done[node] = node
         waiting = [arg for arg in node.args if arg not in done] if node not in done else []
         if waiting:
