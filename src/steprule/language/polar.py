@@ -222,10 +222,11 @@ def gram_room(count: int, rows: int, columns: int) -> int:
     return count * (rows * columns + 3 * short * short)
 
 
-def scale_of(stack: NDArray[Any], iteration: Iteration) -> NDArray[Any]:
+def scale_of(stack: NDArray[Any], iteration: Iteration, room: NDArray[Any]) -> NDArray[Any]:
     """Return what each matrix of a stack is divided by: its norm, NaN where it has an element that is not finite.
 
-    Squares are added up in float64, and again as parts of the largest element where they overflow or vanish.
+    Squares are added up in float64, and again as parts of the largest element where they overflow or vanish; ``room``
+    holds a matrix of these.
     """
     with np.errstate(all="ignore"):
         flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
@@ -236,7 +237,8 @@ def scale_of(stack: NDArray[Any], iteration: Iteration) -> NDArray[Any]:
             if not math.isfinite(largest):
                 norms[index] = np.nan
             elif largest:
-                norms[index] = largest * np.sqrt(np.sum(np.square(flat[index] / largest, dtype=np.float64)))
+                parts = np.divide(flat[index], largest, out=room[: flat.shape[1]])
+                norms[index] = largest * np.sqrt(np.einsum("i,i->", parts, parts, dtype=np.float64))
         found: NDArray[Any] = np.maximum(norms * iteration.margin, iteration.eps).astype(stack.dtype)
     return found[:, None, None]
 
@@ -262,7 +264,7 @@ def iterate(stack: NDArray[Any], iteration: Iteration, room: NDArray[Any]) -> No
     now: NDArray[Any] = stack
     other: NDArray[Any] = room[3 * count * short * short :][: stack.size].reshape(stack.shape)
     with np.errstate(all="ignore"):
-        np.divide(stack, scale_of(stack, iteration), out=stack)
+        np.divide(stack, scale_of(stack, iteration, room), out=stack)
         for a, b, c in iteration.steps:
             flipped = now.swapaxes(1, 2)
             left, right = (now, flipped) if is_wide else (flipped, now)
