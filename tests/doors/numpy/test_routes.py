@@ -189,6 +189,20 @@ def test_a_monitor_reads_each_rule() -> None:
     assert monitor.diagnose() is not None
 
 
+def test_the_evaluated_point_is_that_of_the_rules_that_have_one() -> None:
+    params = model()
+    optimizer = sr.Optimizer(params, sr.averaged("adamw"), routes=ROUTES[:1])
+    for step in range(3):
+        optimizer.step(gradients(params, step))
+    trained = copy.deepcopy(params)
+    evaluated = copy.deepcopy(optimizer.evaluated)
+    with optimizer.evaluating():
+        assert_equal(params, evaluated)
+        np.testing.assert_array_equal(params["layers"][0]["w"], trained["layers"][0]["w"])
+        assert np.any(params["wte"] != trained["wte"])
+    assert_equal(params, trained)
+
+
 def test_what_is_wrong_is_said() -> None:
     params = model()
     with pytest.raises(HyperparameterError, match="routes and groups both say"):
