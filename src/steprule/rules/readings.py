@@ -119,7 +119,9 @@ def _without_epsilon(root: Node) -> Node | None:
     stack = [root]
     while stack:
         node = stack[-1]
-        if node.stage in ("all", "tensor"):  # it scales the step without eps as it does with it
+        # Numbers of a tensor scale the step without eps as they do with it; that of a polar factor is for its norm, and
+        # another factor would be another product of matrices.
+        if node.stage in ("all", "tensor") or node.op == "polar":
             done[node] = node
         waiting = [arg for arg in node.args if arg not in done] if node not in done else []
         if waiting:
