@@ -198,7 +198,12 @@ def test_the_evaluated_point_is_that_of_the_rules_that_have_one() -> None:
         assert_equal(params, evaluated)
         np.testing.assert_array_equal(params["layers"][0]["w"], trained["layers"][0]["w"])
         assert np.any(params["wte"] != trained["wte"])
+        state = optimizer.state_dict()
+        other = sr.Optimizer(copy.deepcopy(params), sr.averaged("adamw"), routes=ROUTES[:1])
     assert_equal(params, trained)
+    other.load_state_dict(state)
+    other.train()
+    assert_equal(other.params, trained)
 
 
 def test_what_is_wrong_is_said() -> None:
