@@ -134,7 +134,7 @@ def _rooms(optimizer: Stepping, state: State) -> list[list[Array]] | None:
     """
     if state.mode == "train" or not (state.t or any(TRAINED in own.formats for own in state.parameters)):
         return None  # before the first step both points are the same
-    if optimizer.rule.evaluated is None:
+    if all(group.rule.evaluated is None for group in optimizer.groups):
         raise StateError(
             f"the state is of a model at its evaluated point, and rule {optimizer.rule.name!r} has none. Load it in an "
             "optimizer of the state's rule, call train() and save again"

@@ -53,7 +53,7 @@ def dict_of(state: State, optimizer: Stepping, *, decode: bool = False) -> dict[
         "slots": {place: dict(own.planes) for place, own in kept.items()},
         "formats": {place: dict(own.formats) for place, own in kept.items()},
         **of_parameters,
-        **({"mode": state.mode} if optimizer.rule.evaluated else {}),
+        **({"mode": state.mode} if any(group.rule.evaluated for group in optimizer.groups) else {}),
     }
 
 

@@ -53,14 +53,14 @@ class Evaluating(Stepping):
         def done() -> None:
             self._trained = saved
 
+        for leaf, own in zip(leaves, saved, strict=True):
+            if not (self.t and _is_switched(leaf)):  # before the first step the point is the parameter
+                for plane, copy in zip([leaf.array, *leaf.beside], own, strict=True):
+                    copy[...] = plane
         if self.t:
             self._evaluation([(leaf.array, leaf.beside) for leaf in leaves], saved).enter(done)
-            return
-        # Before the first step the point is the parameter.
-        for leaf, own in zip(leaves, saved, strict=True):
-            for plane, copy in zip([leaf.array, *leaf.beside], own, strict=True):
-                copy[...] = plane
-        done()
+        else:
+            done()
 
     def train(self) -> None:
         """Let the parameters be what is trained again, to the last bit, whatever was done to them since ``eval``.
@@ -114,7 +114,7 @@ class Evaluating(Stepping):
     def _evaluated_arrays(self) -> list[Array]:
         leaves = self._leaves
         copies = [leaf.array.copy(order="K") for leaf in leaves]
-        if self.rule.evaluated is None or self._trained is not None or not self.t:
+        if not self._has_point or self._trained is not None or not self.t:
             return copies
         beside = [[plane.copy() for plane in leaf.beside] for leaf in leaves]
         planes = list(zip(copies, beside, strict=True))
@@ -122,17 +122,19 @@ class Evaluating(Stepping):
         return copies
 
     def _evaluation(self, planes: Sequence[tuple[Array, list[Array]]], saved: Sequence[list[Array]]) -> Evaluation:
-        """Return the pass that makes these planes of the parameters the evaluated point."""
+        """Return the pass that makes these planes of the parameters the evaluated point, where their rule has one."""
         t = max(self.t, 1)
         groups = {
             id(own.values): ScalarGroup(
                 own.values, own.values.scalars, t, own.values.scheduled(t, "evaluate"), numbers=own.numbers
             )
             for own in self._scalars
+            if own.values.rule.evaluated is not None
         }
         rows = [
             self._row(leaf, groups[id(leaf.group)], *own, kept)
             for leaf, own, kept in zip(self._leaves, planes, saved, strict=True)
+            if _is_switched(leaf)
         ]
         return Evaluation(rows, list(groups.values()), own_team)
 
@@ -143,8 +145,13 @@ class Evaluating(Stepping):
         shape, shard = leaf.array.shape, Shard(leaf.group.first_row)
         return Row(leaf.number, group, self._backend, leaf.storage, memories, str(array.dtype), shape, shard)
 
+    @property
+    def _has_point(self) -> bool:
+        """Whether a rule has an evaluated point: parameters of the others stay where they are."""
+        return any(group.rule.evaluated is not None for group in self.groups)
+
     def _check_point(self, what: str) -> None:
-        if self.rule.evaluated is None:
+        if not self._has_point:
             raise StateError(
                 f"{what}: rule {self.rule.name!r} is evaluated where it is trained, so there is nothing to switch. "
                 f"{REMEDY}; or leave the call out"
@@ -161,6 +168,10 @@ class Evaluating(Stepping):
                 "step() was called while the parameters are the evaluated point; nothing was changed. Call train() "
                 "first"
             )
+
+
+def _is_switched(leaf: Leaf) -> bool:
+    return leaf.group.rule.evaluated is not None
 
 
 def _check_writeable(leaves: Sequence[Leaf], what: str) -> None:

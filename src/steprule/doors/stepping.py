@@ -112,7 +112,8 @@ class Stepping(HasGuards, NotReentrant):
 
     def _lay_out(self) -> None:
         """Bind the leaves to rows of scalars as long as the options of the groups need them."""
-        check_alike([(group.plan("step"), group.place) for group in self.groups])
+        plans = [(group.plan("step"), group.place) for group in self.groups]
+        check_alike(plans, [group.rule for group in self.groups])
         places = [place for group in self.groups for place in group.scalar_places]
         self._scalars = [ScalarGroup(group, group.scalars) for group in self.groups]
         by_id = {id(own.values): own for own in self._scalars}

@@ -84,7 +84,8 @@ class Launch(Recipe[Pass]):
             HyperparameterError: where the groups' sums over all are not alike.
         """
         if kind not in self._plans:
-            self._plans[kind] = Plans([(group.values.plan(kind), group.values.place) for group in self.groups])
+            plans = [(group.values.plan(kind), group.values.place) for group in self.groups]
+            self._plans[kind] = Plans(plans, [group.values.rule for group in self.groups])
         return self._plans[kind]
 
     def factor(self, gradients: Gradients, others: Sequence[Sequence[float]] = ()) -> float | None:

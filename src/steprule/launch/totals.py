@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from steprule.language.matrices import View, matrix_sizes
 from steprule.language.sums import ALL_SIZE, SIZES, rounded_once
 from steprule.launch.backend import Lines
 from steprule.launch.row import Row, ScalarGroup
+from steprule.rules import Rule
 
 __all__ = ["Plans", "Sizes", "Totals", "check_alike", "sizes_of"]
 
@@ -22,6 +24,7 @@ class Plans:
 
     Args:
         plans: of each group, with how messages name it.
+        rules: of each group.
 
     Attributes:
         last: the plans of the last pass, by group.
@@ -36,8 +39,8 @@ class Plans:
         HyperparameterError: where the groups' sums over all are not alike.
     """
 
-    def __init__(self, plans: Sequence[tuple[Plan, str]]) -> None:
-        check_alike(plans)
+    def __init__(self, plans: Sequence[tuple[Plan, str]], rules: Sequence[Rule]) -> None:
+        check_alike(plans, rules)
         self.last: list[Plan] = [plan for plan, _ in plans]
         count = max((len(plan.before) for plan in self.last), default=0)
         self.before: list[list[Plan | None]] = [
@@ -118,7 +121,10 @@ class Totals:
         self.of_rows: list[list[NDArray[np.float64]]] = [[*own] for own in sizes.of_rows]
         self.of_all: list[dict[str, float]] = [{} for _ in groups]
         if counts:
-            count = sum(n for group, n in zip(groups, sizes.of_groups, strict=True) if not group.rests)
+            # Of those that ask: other groups may have a rule that sums nothing.
+            own = [group.values.plan("step").asks_for_all for group in groups]
+            counted = zip(groups, sizes.of_groups, own, strict=True)
+            count = sum(n for group, n, asks in counted if asks and not group.rests)
             size = max(1.0, share([float(count)])[0])
             self.of_all = [{ALL_SIZE: size} for _ in groups]
 
@@ -150,7 +156,7 @@ class Totals:
         rows = [[number for own in column for number in own.tolist()] for column in zip(*parts, strict=True)]
         totals = self._share(list(map(rounded_once, rows)))
         for plan, sums in zip(plans, self.of_all, strict=True):
-            if plan is not None:
+            if plan is not None and plan.all_totals:
                 sums.update(zip(plan.all_totals, totals, strict=True))
 
 
@@ -163,23 +169,32 @@ def _last_of(lines: Lines, places: Sequence[int], count: int) -> NDArray[np.floa
     return np.array(last_of_each, np.float64).reshape(len(places), count)
 
 
-def check_alike(plans: Sequence[tuple[Plan, str]]) -> None:
+def check_alike(plans: Sequence[tuple[Plan, str]], rules: Sequence[Rule] | None = None) -> None:
     """Check that all groups take as many sums over all, in the same passes: the first of each is one sum, and so on.
 
     Args:
         plans: of the step of each group, with how messages name it.
+        rules: of each group, where those whose rule takes no such sums have no part in them. None: all have.
 
     Raises:
-        HyperparameterError: where they do not.
+        HyperparameterError: where they do not, or where sums are those of two rules.
     """
-    found: dict[tuple[int, ...], str] = {}
+    found: dict[Rule | None, dict[tuple[int, ...], str]] = {}
     longest = max((len(plan.before) for plan, _ in plans), default=0)
-    for plan, where in plans:
+    for (plan, where), rule in zip(plans, rules or itertools.repeat(None, len(plans)), strict=True):
         before = [len(own.all_totals) for own in plan.before]
-        found.setdefault((*before, *[0] * (longest - len(before)), len(plan.all_totals)), where)
-    if len(found) > 1:
-        first, second, *_ = found.values()
+        counts = (*before, *[0] * (longest - len(before)), len(plan.all_totals))
+        found.setdefault(rule, {}).setdefault(counts, where)
+    for of_rule in found.values():
+        if len(of_rule) > 1:
+            first, second, *_ = of_rule.values()
+            raise HyperparameterError(
+                f"the options of the groups differ in what is summed over all tensors:{first} and{second}. Give them "
+                "the same options, or each an optimizer of its own"
+            )
+    asking = [rule.name for rule, counts in found.items() if rule is not None and any(map(any, counts))]
+    if len(asking) > 1:
         raise HyperparameterError(
-            f"the options of the groups differ in what is summed over all tensors:{first} and{second}. Give them the "
-            "same options, or each an optimizer of its own"
+            f"rules {asking[0]!r} and {asking[1]!r} both take sums over all their tensors, which one optimizer adds up "
+            "for one rule. Give each an optimizer of its own"
         )

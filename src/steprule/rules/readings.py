@@ -119,7 +119,8 @@ def _without_epsilon(root: Node) -> Node | None:
     stack = [root]
     while stack:
         node = stack[-1]
-        # A number of the tensor scales the step without eps as it does with it; polar factors are taken once a step.
+        # Numbers of a tensor scale the step without eps as they do with it; that of a polar factor is for its norm, and
+        # another factor would be another product of matrices.
         if node.stage in ("all", "tensor") or node.op == "polar":
             done[node] = node
         waiting = [arg for arg in node.args if arg not in done] if node not in done else []

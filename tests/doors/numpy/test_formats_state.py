@@ -192,7 +192,7 @@ DAMAGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda state: state.pop("formats"), "lacks the formats of params"),
     (lambda state: state["groups"][0].__setitem__("seed", -1), "the seed -1, which is not an integer"),
     (lambda state: state["groups"][0].__setitem__("seed", 2**63), "which is not an integer"),
-    (lambda state: state.__setitem__("version", 4), "version 4, this version reads versions 1 to 3"),
+    (lambda state: state.__setitem__("version", 5), "version 5, this version reads versions 1 to 4"),
 ]
 
 

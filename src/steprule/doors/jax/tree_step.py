@@ -202,9 +202,8 @@ class TreeStep:
                     name = plan.planes[product.plane].name
                     places.append((so_far, name))
                     wanted.append(Wanted(part.leaf.path, so_far[name], product.polar, plan.view))
-        for (so_far, name), new in zip(
-            places, multiplied(wanted, self._arguments, self._stepper.products), strict=True
-        ):
+        factors = multiplied(wanted, self._arguments, self._stepper.products)
+        for (so_far, name), new in zip(places, factors, strict=True):
             so_far[name] = new
 
     def _moved(self, leaf: Leaf, parts: Sequence[Part], found: Found) -> tuple[Any, Slots]:

@@ -40,7 +40,8 @@ def check_added(
         HyperparameterError: naming both.
     """
     others = [values_of(choose(own), own, naming(own), f" (group {index})") for index, own in enumerate(groups)]
-    check_alike([(own.plan("step"), own.place) for own in (*others, values)])
+    every = (*others, values)
+    check_alike([(own.plan("step"), own.place) for own in every], [own.rule for own in every])
 
 
 def sees_all(groups: Iterable[GroupOptions]) -> bool:
