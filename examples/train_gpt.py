@@ -169,10 +169,9 @@ class Both(torch.optim.Optimizer):
         self.parts = parts
         super().__init__([group for part in parts for group in part.param_groups], {})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Step both."""
-        for part in self.parts:
-            part.step()
+        return [part.step() for part in self.parts]
 
 
 def torch_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> Both:
