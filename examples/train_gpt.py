@@ -183,7 +183,9 @@ def torch_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> 
 def our_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> torch.optim.Optimizer:
     """Return the same as one optimizer of steprule."""
     matrices, *others = muon_groups(model, weight_decay)
-    return steprule.torch.Muon([matrices, *({"rule": "adamw", "lr": lr, **own} for own in others)], lr=lr)
+    made: torch.optim.Optimizer
+    made = steprule.torch.Muon([matrices, *({"rule": "adamw", "lr": lr, **own} for own in others)], lr=lr)
+    return made
 
 
 def of(kind: Any) -> Make:
