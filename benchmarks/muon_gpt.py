@@ -59,7 +59,7 @@ class Clock:
             usual(*args)
             self.seconds += time.perf_counter() - start
 
-        Work._multiply = timed  # type: ignore[method-assign]
+        Work._multiply = timed  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:
