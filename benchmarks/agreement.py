@@ -10,6 +10,7 @@ difference that is.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def difference(ours: Points, theirs: Points, shapes: Sequence[tuple[int, ...]]) 
 def wide_products() -> Iterator[None]:
     """Let torch.optim.Muon, which would go over to bfloat16, stay in the type of the gradient."""
     usual = torch.Tensor.bfloat16
-    torch.Tensor.bfloat16 = torch.Tensor.clone  # type: ignore[assignment]
+    torch.Tensor.bfloat16 = torch.Tensor.clone  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -112,8 +113,8 @@ def of_muon() -> Iterator[list[str]]:
         ("Muon, match_rms_adamw", {**MUON, "adjust_lr_fn": "match_rms_adamw"}),
     ):
         ours, theirs = (
-            through_torch(lambda params, kind=kind, options=options: kind(params, **options), MATRICES)
-            for kind in (steprule.torch.Muon, torch.optim.Muon)
+            through_torch(functools.partial(made, **options), MATRICES)
+            for made in (steprule.torch.Muon, torch.optim.Muon)
         )
         yield row(words, "torch.optim.Muon, as it is", "float32", ours, theirs, MATRICES)
         with wide_products():
@@ -136,8 +137,8 @@ def of_schedule_free() -> Iterator[list[str]]:
         return
     for name, options in (("AdamWScheduleFree", FREE), ("SGDScheduleFree", FREE_SGD)):
         ours, theirs = (
-            through_torch(lambda params, kind=kind, options=options: kind(params, **options), shapes)
-            for kind in (getattr(steprule.torch, name), getattr(package, name))
+            through_torch(functools.partial(getattr(library, name), **options), shapes)
+            for library in (steprule.torch, package)
         )
         for kind in ("float32", "float64"):
             yield row(name, "schedulefree", kind, ours, theirs, shapes)
@@ -145,8 +146,8 @@ def of_schedule_free() -> Iterator[list[str]]:
 
 def of_optax() -> Iterator[list[str]]:
     """Yield the rows of the functions of optax.contrib beside these."""
-    muon = {"learning_rate": 0.02, "weight_decay": 0.1}
-    free = {"learning_rate": 0.02, "weight_decay": 0.05}
+    muon: dict[str, Any] = {"learning_rate": 0.02, "weight_decay": 0.1}
+    free: dict[str, Any] = {"learning_rate": 0.02, "weight_decay": 0.05}
     shapes = [*MATRICES, *VECTORS]
     for kind in ("float32", "float64"):
         pair = through_jax(steprule.jax.muon(**muon), shapes), through_jax(optax.contrib.muon(**muon), shapes)

@@ -51,19 +51,19 @@ class Clock:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Let products of steprule be timed."""
-        usual = Work.multiply
+        usual = Work._multiply
 
         @functools.wraps(usual)
-        def timed(work: Work, number: int) -> None:
+        def timed(*args: Any) -> None:
             start = time.perf_counter()
-            usual(work, number)
+            usual(*args)
             self.seconds += time.perf_counter() - start
 
-        Work.multiply = timed  # type: ignore[method-assign]
+        Work._multiply = timed  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:
-            Work.multiply = usual  # type: ignore[method-assign]
+            Work._multiply = usual  # type: ignore[method-assign]
 
     def take(self) -> float:
         """Return the seconds, and begin anew."""
@@ -133,8 +133,13 @@ def limit(elements: int) -> Timing:
     found: dict[str, list[float]] = {}
     for _ in range(9):
         for name in first:
-            found.setdefault(name, []).append(_once(lambda name=name: (first[name](), last[name]())))
+            found.setdefault(name, []).append(_once(functools.partial(_both, first[name], last[name])))
     return min((Timing(name, seconds) for name, seconds in found.items()), key=lambda own: own.median)
+
+
+def _both(first: Callable[[], object], last: Callable[[], object]) -> None:
+    first()
+    last()
 
 
 _PEAK = """

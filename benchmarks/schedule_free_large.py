@@ -8,6 +8,7 @@ points of training and of evaluation, and what is kept meanwhile.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,13 +93,18 @@ def of_switches(contestants: Contestants) -> tuple[list[list[str]], dict[str, Ti
     The switch there and back is timed as one: a mode that is there already would cost nothing.
     """
     every = {"steprule, NumPy": contestants.numpy, "steprule, PyTorch": contestants.torch, **contestants.packages}
-    found = measure({name: lambda own=own: (own.eval(), own.train()) for name, own in every.items()}, turns=TURNS)
+    found = measure({name: functools.partial(_there_and_back, own) for name, own in every.items()}, turns=TURNS)
     kept = {name: f"{_grown(own) / N:.2f}" for name, own in every.items()}
     rows = [
         row(f"eval() and train(), {name}", timing, found["steprule, PyTorch"], kept=kept[name])
         for name, timing in found.items()
     ]
     return rows, {f"switch, {name}": timing for name, timing in found.items()}
+
+
+def _there_and_back(optimizer: Any) -> None:
+    optimizer.eval()
+    optimizer.train()
 
 
 def _grown(optimizer: Any) -> int:

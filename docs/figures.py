@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+COMPARED = Path(__file__).parent / "gpt_optimizers.json"
 Write = Callable[[float], str]
 
 _BENCHMARKS = """# Benchmarks
@@ -148,6 +149,13 @@ def _processor(raw: dict[str, Any]) -> str:
     """Return the name of what the benchmark ran on, a processor or a GPU."""
     about = raw["machine"]
     return str(about.get("processor") or about["device"])
+
+
+def compared(path: Path = COMPARED) -> str:
+    """Return the table of the optimizers that examples/gpt_optimizers.py has compared."""
+    raw = json.loads(path.read_text())
+    rows = [raw["headings"], ["---"] * len(raw["headings"]), *raw["rows"]]
+    return "\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
 def figures(folder: Path = RESULTS) -> dict[str, str]:

@@ -282,6 +282,7 @@ def targets() -> dict[Path, str]:
         ROOT / "docs" / "benchmarks.md": MEASURED["page"](),
         ROOT / "README.md": readme(),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
+        ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),
     }
 

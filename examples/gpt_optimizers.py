@@ -96,12 +96,12 @@ def runs(cases: Sequence[Case], folder: Path, jobs: int, console: Console) -> di
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(run, case): case for case in missing}
         for number, future in enumerate(as_completed(waiting), 1):
-            case, done = waiting[future], future.result()
-            partial = case.path(folder).with_suffix(".partial")
-            partial.write_text(json.dumps(done) + "\n")
-            partial.replace(case.path(folder))
-            found[case] = json.loads(case.path(folder).read_text())
-            console.print(f"{number} of {len(missing)}: {case.path(folder).stem}: {last(found[case]):.4f}")
+            case, path = waiting[future], waiting[future].path(folder)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(future.result()) + "\n")
+            partial.replace(path)
+            found[case] = done = json.loads(path.read_text())
+            console.print(f"{number} of {len(missing)}: {path.stem}: {last(done):.4f}")
     return {case: own for case, own in found.items() if own is not None}
 
 

@@ -169,10 +169,9 @@ class Both(torch.optim.Optimizer):
         self.parts = parts
         super().__init__([group for part in parts for group in part.param_groups], {})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Step both."""
-        for part in self.parts:
-            part.step()
+        return [part.step() for part in self.parts]
 
 
 def torch_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> Both:
@@ -184,7 +183,9 @@ def torch_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> 
 def our_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> torch.optim.Optimizer:
     """Return the same as one optimizer of steprule."""
     matrices, *others = muon_groups(model, weight_decay)
-    return steprule.torch.Optimizer([{"rule": "muon", "lr": lr, **matrices}, *others], "adamw", lr=lr)
+    made: torch.optim.Optimizer
+    made = steprule.torch.Muon([matrices, *({"rule": "adamw", "lr": lr, **own} for own in others)], lr=lr)
+    return made
 
 
 def of(kind: Any) -> Make:
