@@ -148,6 +148,8 @@ class HasEvaluated(NotReentrant):
             StateError: with what to call.
         """
         if not all(map(_trains, self.param_groups)) and self._has_evaluated and self._of_mode(trains=False):
+            for name in ("grad_scale", "found_inf"):  # GradScaler would multiply the next scale by this one
+                vars(self).pop(name, None)
             raise StateError(
                 f"{type(self).__name__} is in evaluation mode, in which its parameters are not those that are trained; "
                 "nothing was stepped. Call its train() before training goes on, as model.train()"
