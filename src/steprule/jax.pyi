@@ -16,8 +16,11 @@ from steprule.doors.jax.slots import EightBit as EightBit
 from steprule.doors.jax.slots import NonNegativeEightBit as NonNegativeEightBit
 from steprule.doors.jax.slots import decode as decode
 from steprule.doors.jax.training import Training as Training
+from steprule.doors.jax.transformation import EvaluatedState as EvaluatedState
 from steprule.doors.jax.transformation import State as State
 from steprule.doors.jax.transformation import Step as Step
+from steprule.doors.jax.transformation import evaluated as evaluated
+from steprule.doors.jax.transformation import schedule_free_eval_params as schedule_free_eval_params
 from steprule.doors.jax.transformation import step as step
 from steprule.doors.jax.transformation import transformation as transformation
 
@@ -26,6 +29,7 @@ _Value = jax.typing.ArrayLike | Callable[..., Any]
 __all__ = [
     "Coded",
     "EightBit",
+    "EvaluatedState",
     "NonNegativeEightBit",
     "State",
     "Step",
@@ -50,6 +54,7 @@ __all__ = [
     "dadapt_adamw",
     "decode",
     "encode",
+    "evaluated",
     "from_optax",
     "lamb",
     "laprop",
@@ -67,6 +72,7 @@ __all__ = [
     "rprop",
     "scale_by_trust_ratio",
     "schedule_free_adamw",
+    "schedule_free_eval_params",
     "schedule_free_sgd",
     "sgd",
     "signum",
@@ -1060,29 +1066,28 @@ def rprop(
 
 def schedule_free_adamw(
     learning_rate: _Value | None = None,
-    *,
-    b1: _Value | None = None,
-    b2: _Value | None = None,
-    lr: _Value | None = None,
-    beta1: _Value = 0.9,
-    beta2: _Value = 0.999,
-    eps: _Value = 1e-08,
-    bias_correction: bool = True,
-    eps_inside: bool = False,
-    eps_hat: bool = False,
-    eps_root: _Value | None = None,
-    weight_decay: _Value = 0.01,
-    scale_by_lr: bool = True,
-    warmup_steps: _Value = 0.0,
-    weight_t_power: _Value = 0.0,
-    weight_lr_power: _Value = 2.0,
-    states: str | Mapping[str, str] = "float32",
-    min_elements: int | None = None,
-    seed: Any = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    beta1: _Value = ...,
+    beta2: _Value = ...,
+    eps: _Value = ...,
+    bias_correction: bool = ...,
+    eps_inside: bool = ...,
+    eps_hat: bool = ...,
+    eps_root: _Value | None = ...,
+    weight_decay: _Value = ...,
+    scale_by_lr: bool = ...,
+    warmup_steps: _Value = ...,
+    weight_t_power: _Value = ...,
+    weight_lr_power: _Value = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Return schedule_free_adamw as a transformation of optax.
 
-    Beside optax's names there are those of the rule, and its own options.
+    The arguments and defaults are those of ``optax.contrib.schedule_free_adamw``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
     Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.
@@ -1104,19 +1109,21 @@ def schedule_free_adamw(
 
 def schedule_free_sgd(
     learning_rate: _Value | None = None,
-    *,
-    lr: _Value | None = None,
-    beta: _Value = 0.9,
-    warmup_steps: _Value = 0.0,
-    weight_t_power: _Value = 0.0,
-    weight_lr_power: _Value = 2.0,
-    states: str | Mapping[str, str] = "float32",
-    min_elements: int | None = None,
-    seed: Any = None,
+    *args: Any,
+    lr: _Value | None = ...,
+    weight_decay: _Value = ...,
+    beta: _Value = ...,
+    warmup_steps: _Value = ...,
+    weight_t_power: _Value = ...,
+    weight_lr_power: _Value = ...,
+    states: str | Mapping[str, str] = ...,
+    min_elements: int | None = ...,
+    seed: Any = ...,
+    **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Return schedule_free_sgd as a transformation of optax.
 
-    Beside optax's names there are those of the rule, and its own options.
+    The arguments and defaults are those of ``optax.contrib.schedule_free_sgd``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
     Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.

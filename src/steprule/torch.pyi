@@ -21,6 +21,7 @@ from steprule.doors.torch.classic import Rprop as Rprop
 from steprule.doors.torch.classic import SGD as SGD
 from steprule.doors.torch.factored import Adafactor as Adafactor
 from steprule.doors.torch.more import Optimizer as Optimizer
+from steprule.doors.torch.muon import Muon as Muon
 from steprule.doors.torch.release import step_in_backward as step_in_backward
 from steprule.doors.torch.schedule_free import AdamWScheduleFree as AdamWScheduleFree
 from steprule.doors.torch.schedule_free import SGDScheduleFree as SGDScheduleFree
@@ -47,6 +48,7 @@ __all__ = [
     "Lion",
     "MARS",
     "MomentumEMA",
+    "Muon",
     "NAdam",
     "NovoGrad",
     "Optimizer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -398,3 +399,60 @@ def test_formats_of_a_state_of_evaluation_mode_are_converted() -> None:
         # Halfway between two numbers split24 keeps the larger one, and what is rounded to nearest the even one.
         torch.testing.assert_close(a.detach(), b.detach(), rtol=2**-7, atol=0)
         assert (a != b).sum() <= 0.01 * len(a.ravel())
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@case_ids
+def test_files_hold_the_mode(kind: str, dtype: torch.dtype, options: dict[str, Any], mode: str, tmp_path: Path) -> None:
+    straight, optimizer = run(kind, dtype, options), run(kind, dtype, options)
+    getattr(optimizer, mode)()
+    params = {str(i): param for i, param in enumerate(optimizer.param_groups[0]["params"])}
+    sr.save(tmp_path / "file", optimizer, params=params)
+    other = made(kind, tensors(dtype), options)
+    other.eval()  # another mode before: that of the file counts
+    sr.load(tmp_path / "file", other, params=dict(zip(params, other.param_groups[0]["params"], strict=True)))
+    assert everything(other) == everything(optimizer)
+    other.train()
+    for one in (straight, other):
+        step(one, 3)
+    assert everything(other) == everything(straight)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_files_of_numpy_and_back(mode: str, tmp_path: Path) -> None:
+    start = numbers((4, 5), torch.float32, 1)
+    array, param = start.numpy().copy(), nn.Parameter(start.clone())
+    there = sr.Optimizer(array, rule=sr.rules.schedule_free_adamw, lr=0.02, weight_decay=0.1)
+    here = door.AdamWScheduleFree([param], lr=0.02, weight_decay=0.1)
+    for t in range(6):
+        there.step(numbers((4, 5), torch.float32, t).numpy())
+    getattr(there, mode)()
+    sr.save(tmp_path / "file", there)
+    sr.load(tmp_path / "file", here)
+    param.data.copy_(torch.from_numpy(array))
+    assert here.param_groups[0]["train_mode"] == (mode == "train")
+    assert here.param_groups[0]["k"] == 6
+    here.train()
+    there.train()
+    for t in range(6, 9):
+        there.step(numbers((4, 5), torch.float32, t).numpy())
+        param.grad = numbers((4, 5), torch.float32, t)
+        here.step()
+    assert torch.equal(param.detach(), torch.from_numpy(array))
+    getattr(here, mode)()
+    sr.save(tmp_path / "back", here)
+    back = sr.Optimizer(array.copy(), rule=sr.rules.schedule_free_adamw, lr=0.02, weight_decay=0.1)
+    sr.load(tmp_path / "back", back)
+    assert back.is_training == (mode == "train")
+
+
+def test_a_file_of_evaluation_mode_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    optimizer = door.Optimizer(tensors(torch.float32), "asgd", lagged=True)
+    step(optimizer)
+    optimizer.eval()
+    sr.save(tmp_path / "file", optimizer)
+    other = door.ASGD(tensors(torch.float32))
+    before = everything(other)
+    with pytest.raises(StateError, match=r"at its evaluated point, which steprule.torch.ASGD does not have"):
+        sr.load(tmp_path / "file", other)
+    assert everything(other) == before

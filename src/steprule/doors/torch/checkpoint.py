@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from steprule.doors.match import formula_of, name_of
-from steprule.doors.state import GroupState, ParameterState, State, steps_of
+from steprule.doors.state import TRAINED, GroupState, ParameterState, State, steps_of
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.checkpoint_numbers import number_json, number_of
 from steprule.doors.torch.checkpoint_options import encoded_options, options_for, options_of
 from steprule.doors.torch.checkpoint_tensors import fill, look, stored_array, tensor_of
 from steprule.doors.torch.entry import Entry, entry_of
+from steprule.doors.torch.evaluating import MODE, trains
 from steprule.doors.torch.formats import OF_FORMATS
 from steprule.doors.torch.options import GroupOptions
 from steprule.errors import StateError
@@ -63,7 +64,8 @@ def state_of(optimizer: Base) -> State:
     items = zip(outline.parameters, arrays_of(optimizer), outline.labels, strict=True)
     parameters = [_parameter(optimizer, own, param, options[own.group], label) for own, param, label in items]
     rule = name_of(options[0].rule)  # torch makes no optimizer without a group
-    return State(outline.made_by, rule, groups, parameters)
+    mode = "train" if all(trains(own.group) for own in options if own.rule.evaluated is not None) else "eval"
+    return State(outline.made_by, rule, groups, parameters, mode=mode)
 
 
 def rules_of(optimizer: Base) -> list[Rule]:
@@ -93,6 +95,7 @@ def _parameter(
     own = replace(own, t=t)
     if not entry:
         return own
+    form = form.evaluated if TRAINED in entry and form.rule.evaluated is not None else form
     lacking = sorted(set(form.keys.values()) - entry.keys())
     if lacking:
         raise StateError(f"the state of parameter {label} has no {lacking[0]}; nothing was written")
@@ -116,6 +119,15 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
     here = optimizer.param_groups
     groups = [_group(state, optimizer, i) if hyperparameters else dict(group) for i, group in enumerate(here)]
     options, labels = _checked(optimizer, groups), outline_of(optimizer).labels
+    if (
+        state.mode != "train"
+        and not optimizer._has_evaluated
+        and any(TRAINED in own.formats for own in state.parameters)
+    ):
+        raise StateError(
+            f"the state is of a model at its evaluated point, which {class_of(optimizer)} does not have. Load it in an "
+            "optimizer that has, call its train() and save again"
+        )
     fitted = [
         _fitted(own, entry_of(param, options[own.group], f"parameter {label}"), convert or state.is_earlier(own))
         for own, param, label in zip(state.parameters, arrays_of(optimizer), labels, strict=True)
@@ -129,6 +141,7 @@ def prepared(optimizer: Base, state: State, convert: bool, hyperparameters: bool
 def _fitted(own: ParameterState, form: Entry, convert: bool) -> ParameterState:
     if not own.formats:
         return own
+    form = form.evaluated if TRAINED in own.formats and form.rule.evaluated is not None else form
     own = form.bare(own)
     tensors = {plane: tensor_of(array) for plane, array in own.arrays.items()}
     return replace(own, planes=form.fitted(replace(own, planes=tensors), convert), formats=form.formats)
@@ -150,9 +163,12 @@ def _dict(
     ]
     places = count()
     packed = [{**options_of(group), "params": [next(places) for _ in group["params"]]} for group in groups]
+    is_own = state.made_by == class_of(optimizer)
     for group, own, told in zip(packed, options, state.groups, strict=True):
         if own.values.seed is not None and told.seed is not None:
             group["seed"] = told.seed
+        if own.rule.evaluated is not None and optimizer._has_evaluated:
+            group[MODE] = bool((told.options or {}).get(MODE, True)) if is_own else state.mode == "train"
     return {"state": {place: entry for place, entry in enumerate(entries) if entry}, "param_groups": packed}
 
 

@@ -16,7 +16,7 @@ from steprule.doors.torch.points import Entered, Left
 from steprule.doors.torch.trained import TRAINED_KEYS
 from steprule.errors import StateError
 
-__all__ = ["HasEvaluated"]
+__all__ = ["MODE", "HasEvaluated", "trains"]
 
 MODE = "train_mode"
 """The option of groups that says whether their parameters are where they train. Where there is none they are."""
@@ -77,8 +77,8 @@ class HasEvaluated(NotReentrant):
             RuntimeError: with ``differentiable=True``, and while a CUDA graph is captured; then nothing is changed.
         """
         self._refuse_reentry("eval()")
-        options = self._of_mode(trains=True)
-        Entered(options, self.state).take(_flag(options, trains=False))
+        options = self._of_mode(training=True)
+        Entered(options, self.state).take(_flag(options, training=False))
 
     @_Evaluates
     def train(self) -> None:
@@ -91,24 +91,24 @@ class HasEvaluated(NotReentrant):
                 changed.
         """
         self._refuse_reentry("train()")
-        options = self._of_mode(trains=False)
-        Left(options, self.state, self._trained_of).take(_flag(options, trains=True))
+        options = self._of_mode(training=False)
+        Left(options, self.state, self._trained_of).take(_flag(options, training=True))
 
     @_Evaluates
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluate in a ``with`` statement: ``eval()``, and after it the mode that was before, also after an error."""
-        was = [_trains(group) for group in self.param_groups]
+        was = [trains(group) for group in self.param_groups]
         self.eval()
         try:
             yield
         finally:
             self.train() if all(was) else self.eval()
 
-    def _of_mode(self, *, trains: bool) -> list[GroupOptions]:
+    def _of_mode(self, *, training: bool) -> list[GroupOptions]:
         """Return the options of the groups in a mode, of those whose rule has an evaluated point."""
         options = self._options_of(self.param_groups)
-        return [own for own in options if own.rule.evaluated is not None and _trains(own.group) == trains]
+        return [own for own in options if own.rule.evaluated is not None and trains(own.group) == training]
 
     def _trained_of(self, point: Tensor, options: GroupOptions, slots: Mapping[str, Tensor]) -> Tensor:
         """Return the training point where the state has only the evaluated one: another library left it so.
@@ -147,7 +147,9 @@ class HasEvaluated(NotReentrant):
         Raises:
             StateError: with what to call.
         """
-        if not all(map(_trains, self.param_groups)) and self._has_evaluated and self._of_mode(trains=False):
+        if not all(map(trains, self.param_groups)) and self._has_evaluated and self._of_mode(training=False):
+            for name in ("grad_scale", "found_inf"):  # GradScaler would multiply the next scale by this one
+                vars(self).pop(name, None)
             raise StateError(
                 f"{type(self).__name__} is in evaluation mode, in which its parameters are not those that are trained; "
                 "nothing was stepped. Call its train() before training goes on, as model.train()"
@@ -156,7 +158,7 @@ class HasEvaluated(NotReentrant):
     def _begin_mode(self, options: Mapping[str, Any], group: dict[str, Any]) -> None:
         """Let a new group with these options be in the mode of the others. Its parameters have taken no step."""
         if not self._point_of_its_own and self._rule(options)[0].evaluated is not None:
-            group[MODE] = all(map(_trains, self.param_groups))
+            group[MODE] = all(map(trains, self.param_groups))
 
     def _with_mode(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a state dict with training points for evaluation mode alone.
@@ -165,7 +167,7 @@ class HasEvaluated(NotReentrant):
             StateError: for one of evaluation mode, where there is no such mode.
         """
         groups = {key: group for group in state_dict["param_groups"] for key in group["params"]}
-        kept = {key for key, group in groups.items() if not _trains(group)}
+        kept = {key for key, group in groups.items() if not trains(group)}
         entries = state_dict["state"]
         if not self._has_evaluated:
             if any(TRAINED_KEYS[0] in entries.get(key, ()) for key in kept):
@@ -180,16 +182,17 @@ class HasEvaluated(NotReentrant):
         return {**state_dict, "state": state}
 
 
-def _trains(group: Mapping[str, Any]) -> bool:
+def trains(group: Mapping[str, Any]) -> bool:
+    """Whether the parameters of a group are where they train."""
     return bool(group.get(MODE, True))
 
 
-def _flag(options: Sequence[GroupOptions], *, trains: bool) -> Callable[[], None]:
+def _flag(options: Sequence[GroupOptions], *, training: bool) -> Callable[[], None]:
     """Return what notes the mode of groups."""
 
     def note() -> None:
         for own in options:
-            own.group[MODE] = trains
+            own.group[MODE] = training
 
     return note
 
