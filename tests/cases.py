@@ -154,8 +154,9 @@ class Direct:
         self.values = rule.resolve(hyperparameters)
         self.compute = COMPUTE[theta.dtype.name]
         self.t = 0
+        begun = {**self.values, rule.parameter: flushed(theta.astype(self.compute))}
         starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
-        numbers = {slot: self.values[start] if isinstance(start, str) else start for slot, start in starts.items()}
+        numbers = {slot: begun[start] if isinstance(start, str) else start for slot, start in starts.items()}
         self.slots: dict[str, Any] = {
             slot: number if slot in rule.numbers else np.full(self._shape_of(slot), number, self.compute)
             for slot, number in numbers.items()
