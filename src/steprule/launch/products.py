@@ -108,14 +108,21 @@ class Work:
     """The work planes of rows on this machine, and the products in them.
 
     Args:
-        rows: the parameters; memory for their work planes is added to theirs.
+        rows: the parameters; memory for their work planes is added to theirs. A backend with a method ``work`` makes of
+            its rows what multiplies their matrices itself, by a method ``multiply`` as here.
 
     Attributes:
-        nbytes: of the work planes.
+        nbytes: of the work planes on this machine.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self._stacks = [stack for own in _alike(rows) for stack in _stacks(own)]
+        elsewhere: dict[Any, list[Row]] = {}
+        for row in rows:
+            if hasattr(row.backend, "work"):
+                elsewhere.setdefault(row.backend, []).append(row)
+        self._others = [backend.work(own) for backend, own in elsewhere.items()]
+        here = [row for row in rows if row.backend not in elsewhere]
+        self._stacks = [stack for own in _alike(here) for stack in _stacks(own)]
         self._room: dict[str, Array] = {}
         self.nbytes = sum(stack.array.nbytes for stack in self._stacks)
 
@@ -124,6 +131,8 @@ class Work:
         for stack in self._stacks:
             if stack.number == number and not stack.group.rests and stack.array.size:
                 self._multiply(stack)
+        for other in self._others:
+            other.multiply(number)
 
     def _multiply(self, own: _Stack) -> None:
         iteration, library = own.iteration(), own.library
@@ -150,7 +159,7 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     """Return the rows whose matrices are multiplied together."""
     found: dict[Any, list[Row]] = {}
     for row in rows:
-        if row.kernel.plan.work and getattr(row.device, "type", "cpu") == "cpu":
+        if row.kernel.plan.work:
             key = id(row.group), row.memories[0].shape, row.kernel.plan.compute, id(row.library)
             found.setdefault(key, []).append(row)
     return list(found.values())
