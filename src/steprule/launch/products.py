@@ -115,15 +115,21 @@ class Work:
     batches of at most so many (or of one row), which share memory and step one after the other.
 
     Args:
-        rows: the parameters; memory for their work planes is added to theirs.
+        rows: the parameters; memory for their work planes is added to theirs. A backend with a method ``work`` makes of
+            its rows what multiplies their matrices itself, by a method ``multiply`` as here.
 
     Attributes:
         batches: the rows of each; none where all rows have memory of their own.
-        nbytes: of the work planes.
+        nbytes: of the work planes on this machine.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        alike = _alike(rows)
+        elsewhere: dict[Any, list[Row]] = {}
+        for row in rows:
+            if hasattr(row.backend, "work"):
+                elsewhere.setdefault(row.backend, []).append(row)
+        self._others = [backend.work(own) for backend, own in elsewhere.items()]
+        alike = _alike([row for row in rows if row.backend not in elsewhere])
         self.batches: list[list[Row]] = []
         self._batches: list[list[_Stack]] = []
         self._reserved: dict[_Stack, Iteration] = {}
@@ -157,6 +163,8 @@ class Work:
         for stack in self._stacks:
             if stack.number == number and not stack.group.rests and stack.array.size:
                 self._multiply(stack, stack.iteration())
+        for other in self._others:
+            other.multiply(number)
 
     def reserve(self) -> None:
         """Do all that can fail of the products in batches."""
@@ -205,7 +213,7 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     """Return the rows whose matrices are multiplied together."""
     found: dict[Any, list[Row]] = {}
     for row in rows:
-        if row.kernel.plan.work and getattr(row.device, "type", "cpu") == "cpu":
+        if row.kernel.plan.work:
             alone = _steps_alone(row)
             key = id(row.group), row.memories[0].shape, row.kernel.plan.compute, id(row.library), alone
             found.setdefault(key, []).append(row)

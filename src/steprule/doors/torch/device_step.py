@@ -16,6 +16,7 @@ from torch import Tensor
 from steprule.backends import triton_decide, triton_prelude
 from steprule.doors.torch import devices
 from steprule.doors.torch.decision import Decision
+from steprule.doors.torch.device_products import DeviceWork
 from steprule.doors.torch.device_table import DeviceTable, Int64s, launches_of, totals_of
 from steprule.doors.torch.device_totals import OverAll, RowSums
 from steprule.doors.torch.rows import Stepped
@@ -202,6 +203,7 @@ class DeviceStep(Recipe[DevicePass]):
         self._counts = _counts(stepped)
         self._device = stepped[0].param.device
         self._follower = devices.Follower(self._device)
+        self._work = DeviceWork([own.row for own in stepped])
         with devices.on(self._device):
             super().__init__([own.row for own in stepped], guards, before, after)
             self._prepare()
@@ -276,8 +278,9 @@ class DeviceStep(Recipe[DevicePass]):
                 self._decide()
             if summing or last.waits:
                 decision.share_factor()
-            for stage in summing:
+            for number, stage in enumerate(summing):
                 stage.run(decision.not_taken, decision.not_taken[1:])
+                self._work.multiply(number)
             last.run(decision.numbers, decision.taken if self._decides else None, decision.not_taken)
             if self._decides:
                 decision.request()

@@ -15,6 +15,7 @@ from steprule.backends import triton
 from steprule.backends.triton_lines import chunk_pairs
 from steprule.compile import Plan
 from steprule.doors.torch import devices
+from steprule.doors.torch.device_products import DeviceWork
 from steprule.doors.torch.device_totals import RowSums
 from steprule.doors.torch.device_vectors import DeviceVectors
 from steprule.launch.backend import Bound, Lines
@@ -59,6 +60,10 @@ class TritonBackend:
     ) -> list[Vectors]:
         """Return nothing: tables compute numbers of rows and columns on the device, as they launch."""
         return []
+
+    def work(self, rows: Sequence[Row]) -> DeviceWork:
+        """Return what multiplies matrices of rows between passes, on their devices."""
+        return DeviceWork(rows)
 
     def table(self, items: Sequence[Bound], commit: Commit | None) -> DeviceTables:
         """Return the rows of one pass."""
@@ -121,13 +126,13 @@ class DeviceTable:
         integers = np.zeros((len(items), triton.width_of(plan)), np.int64)
         at = triton.places_of(plan)
         for index, (row, _, array, _) in enumerate(items):
-            planes = [memory.address for memory in row.memories]
+            planes = [memory.address for memory in row.memories[: len(plan.own_planes)]]
             integers[index, : len(planes)] = planes
             integers[index, len(plan.planes) : len(plan.planes) + len(row.integers)] = row.integers
             integers[index, at["scalars"]] = self.scalars(place[id(array)])
         integers[:, at["count"]] = counts
         if self.vectors is not None:
-            integers[:, len(plan.kept_planes) : len(plan.planes)] = self.vectors.planes
+            integers[:, len(plan.own_planes) : len(plan.planes)] = self.vectors.planes
             integers[:, -self.vectors.words.shape[1] :] = self.vectors.words
         if plan.sums:
             integers[:, at["sums"]] = devices.address_of(self.out) + 8 * len(plan.sums) * self.blocks.starts

@@ -1,8 +1,7 @@
 """The matrix products of the PyTorch door: torch's, in batches, in bfloat16 where the hardware has it.
 
-Products in bfloat16 keep 8 bits of each number. The polar factor of a matrix by five steps of Jordan et al.'s quintic is
-then within 0.02 of what float32 gives, in every singular value, which is less than the steps themselves are off;
-``tests/doors/torch/test_products.py`` has the figures.
+Products in bfloat16 keep 8 bits of each number; ``tests/doors/torch/test_products.py`` says how far from the exact polar
+factor each type is.
 """
 
 from __future__ import annotations
