@@ -62,7 +62,7 @@ class TorchProducts:
             return
         kind = self._kind(stack.dtype)
         with np.errstate(all="ignore"):
-            np.divide(stack, scale_of(stack, iteration), out=stack)
+            np.divide(stack, scale_of(stack, iteration, room), out=stack)
         whole = torch.from_numpy(stack)
         with torch.inference_mode():
             iterate(whole, iteration, torch.from_numpy(room).view(kind))
