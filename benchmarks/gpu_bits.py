@@ -18,6 +18,8 @@ from benchmarks.gpu_models import WARM_STEPS, captured
 from steprule.rules import CATALOGUE
 
 FIRST_RULES = ("adamw", "adam", "lion", "momentum", "adagrad", "nadam", "adan", "radam")
+RULES = {name: rule for name, rule in CATALOGUE.items() if not rule.needs_matrices}
+"""Those that step vectors, too."""
 SHAPES = [(1,), (127,), (129,), (37, 130), (6, 3, 50), (1000, 1001)]
 SMALL_SHAPES = [(1,), (127,), (37, 130)]
 CALM_STEPS, WILD_STEPS = 6, 2
@@ -62,7 +64,7 @@ class Check:
 def checks() -> list[Check]:
     """Return all checks, the most telling first: there may not be time for all."""
     every = storages()
-    first, others = list(FIRST_RULES), [name for name in CATALOGUE if name not in FIRST_RULES]
+    first, others = list(FIRST_RULES), [name for name in RULES if name not in FIRST_RULES]
     low = next(s for s in every if s[1] == {"states": "8bit", "min_elements": 0, "weights": "split24"})
     few = [every[0], low, (torch.bfloat16, {"weights": "stochastic"}), every[1]]
     pairs = [(rule, few[0]) for rule in first] + [(rule, low) for rule in first]
@@ -77,7 +79,7 @@ def checks() -> list[Check]:
 
 def _can_be_kept(rule: str, states: str) -> bool:
     """Whether a rule has slots of elements that devices keep so: groups beside rows and columns are refused there."""
-    own = CATALOGUE[rule]
+    own = RULES[rule]
     kept = own.trace(own.variant(own.resolve({}))).slots.keys() - {*own.numbers, *own.vectors}
     return states == "float32" or (bool(kept) and (states != "8bit" or own.view is None))
 

@@ -104,11 +104,13 @@ def sees(rule: Rule, options: Mapping[str, Any] | None = None) -> str:
     return rule.trace(rule.variant(rule.resolve(options or {}))).sees
 
 
-MATRICES = {name for name, rule in CATALOGUE.items() if rule.view}
+FOR_VECTORS = {name: rule for name, rule in CATALOGUE.items() if not rule.needs_matrices}
+"""The rules that step arrays of any shape; ``tests/rules/test_muon.py`` has those that step matrices alone."""
+MATRICES = {name for name, rule in FOR_VECTORS.items() if rule.view}
 """The rules that see rows and columns."""
-SECOND_MOMENT = [name for name, rule in CATALOGUE.items() if rule.slot_of(Role.SECOND_MOMENT)]
+SECOND_MOMENT = [name for name, rule in FOR_VECTORS.items() if rule.slot_of(Role.SECOND_MOMENT)]
 """The rules that divide by the root of an average of squares."""
-CASES = [pytest_id for rule in CATALOGUE.values() for pytest_id in [(rule.name, options) for options in variants(rule)]]
+CASES = [(rule.name, options) for rule in FOR_VECTORS.values() for options in variants(rule)]
 
 
 @declared

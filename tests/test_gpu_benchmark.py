@@ -21,8 +21,8 @@ from benchmarks.gpu_models import FUSED, LOW, OURS, PLAIN, STATES_16, STATES_32,
 from benchmarks.gpu_times import Meter, Result, Results, Sample
 from torch import Tensor
 
-from steprule.rules import CATALOGUE
 from tests import ROOT
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 CPU = torch.device("cpu")
 LIKE_A_BARE_MACHINE = """

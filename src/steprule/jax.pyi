@@ -63,8 +63,10 @@ __all__ = [
     "mars",
     "momentum",
     "momentum_ema",
+    "muon",
     "nadam",
     "nadamw",
+    "normuon",
     "novograd",
     "prodigy",
     "radam",
@@ -826,6 +828,46 @@ def momentum_ema(
     """
     ...
 
+def muon(
+    learning_rate: _Value | None = None,
+    *,
+    lr: _Value | None = None,
+    momentum: _Value = 0.95,
+    weight_decay: _Value = 0.1,
+    nesterov: bool = True,
+    bias_correction: bool = False,
+    ns_steps: _Value = 5.0,
+    coefficients: Literal["jordan", "polar_express"] = "jordan",
+    a: _Value = 3.4445,
+    b: _Value = -4.775,
+    c: _Value = 2.0315,
+    eps: _Value = 1e-07,
+    adjust_lr: Literal["original", "transposed", "match_rms_adamw"] = "original",
+    consistent_rms: _Value = 0.2,
+    parts: _Value = 1.0,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return muon as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Step along the orthogonal polar factor of an average of gradients, of each matrix.
+
+    ``ns_steps`` Newton-Schulz steps come close to it: with the quintic ``a``, ``b``, ``c``, or with
+    the polynomials of Polar Express (Amsel et al. 2025, arXiv:2505.16932). A norm below ``eps``
+    counts as that. ``adjust_lr`` multiplies lr by sqrt(max(1, rows/columns)); by that of the
+    transposed matrix, for weights that are inputs x outputs, as JAX has them; or by
+    ``consistent_rms`` sqrt(max(rows, columns)), which lets the step have that RMS, Adam's. ``parts``
+    cuts a matrix along its rows, 3 for queries, keys and values in one. ``bias_correction`` corrects
+    the average for its start at 0, and that of Nesterov's form for one step more (optax).
+
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; match_rms_adamw: Liu et al. 2025, arXiv:2502.16982.
+    """
+    ...
+
 def nadam(
     learning_rate: _Value | None = None,
     *args: Any,
@@ -896,6 +938,40 @@ def nadamw(
     root in addition to ``eps`` (optax).
 
     Source: Dozat 2016, ICLR workshop, Algorithm 2, and his report's Algorithm 8; decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
+    """
+    ...
+
+def normuon(
+    learning_rate: _Value | None = None,
+    *,
+    b2: _Value | None = None,
+    lr: _Value | None = None,
+    momentum: _Value = 0.95,
+    beta2: _Value = 0.95,
+    weight_decay: _Value = 0.1,
+    nesterov: bool = False,
+    ns_steps: _Value = 5.0,
+    coefficients: Literal["jordan", "polar_express"] = "jordan",
+    eps: _Value = 1e-10,
+    adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw",
+    consistent_rms: _Value = 0.2,
+    states: str | Mapping[str, str] = "float32",
+    min_elements: int | None = None,
+    seed: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return normuon as a transformation of optax.
+
+    Beside optax's names there are those of the rule, and its own options.
+    What is kept, and how: see ``transformation``.
+
+    Muon with rows of one size: each is divided by the root of an average of its mean square.
+
+    That is v, of the polar factor's rows, which are neurons. Then the step of a matrix gets the RMS
+    ``consistent_rms`` (the paper), or, with ``adjust_lr="original"``, the norm that its polar factor
+    had, times sqrt(max(1, rows/columns)) (the authors' code, which has ``nesterov``, too). ``eps`` is
+    added to the root. A matrix whose polar factor is 0 stays, but for its decay.
+
+    Source: Li et al. 2025, Algorithm 1, arXiv:2510.05491.
     """
     ...
 

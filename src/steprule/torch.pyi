@@ -50,6 +50,7 @@ __all__ = [
     "MomentumEMA",
     "Muon",
     "NAdam",
+    "NorMuon",
     "NovoGrad",
     "Optimizer",
     "Prodigy",
@@ -715,6 +716,65 @@ class MomentumEMA(Base):
         weight_decay: float = 0.0,
         *,
         decoupled_weight_decay: bool = True,
+        maximize: bool = False,
+        differentiable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        **options: Unpack[Options],
+    ) -> None: ...
+
+class NorMuon(Base):
+    """NorMuon: rule ``normuon``.
+
+    Muon with rows of one size: each is divided by the root of an average of its mean square.
+
+    That is v, of the polar factor's rows, which are neurons. Then the step of a matrix gets the RMS
+    ``consistent_rms`` (the paper), or, with ``adjust_lr="original"``, the norm that its polar factor
+    had, times sqrt(max(1, rows/columns)) (the authors' code, which has ``nesterov``, too). ``eps`` is
+    added to the root. A matrix whose polar factor is 0 stays, but for its decay.
+
+    State: ``step``, ``exp_avg``, ``v``.
+
+    Source: Li et al. 2025, Algorithm 1, arXiv:2510.05491.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or groups: dicts with `params` and options of their own.
+        lr: the learning rate, at least 0: a number, or a tensor of one number, which is read at every step. Default 0.001.
+        momentum: a number in [0, 1). Default 0.95.
+        beta2: a number in [0, 1). Default 0.95.
+        weight_decay: a number of at least 0. Default 0.1.
+        nesterov: False or True. Default False.
+        ns_steps: a whole number of at least 1, below 100. Default 5.0.
+        coefficients: 'jordan' or 'polar_express'. Default 'jordan'.
+        eps: a number of at least 0. Default 1e-10.
+        adjust_lr: 'match_rms_adamw' or 'original'. Default 'match_rms_adamw'.
+        consistent_rms: a positive number. Default 0.2.
+        maximize: climb instead of descending. Default False.
+        differentiable: let autograd go through the step. Slow: the rule runs on tensors. Default False.
+        foreach: ignored: every step is one fused pass. Default None.
+        fused: ignored: every step is one fused pass. Default None.
+        capturable: keep step counts on the GPU, so that steps can be captured in a CUDA graph. Ignored on the CPU. Default False.
+        options: `states` ("float32", "bfloat16", "8bit", "4bit", or a dict of these by slot), `weights` of 16-bit parameters ("nearest", "stochastic", "split24", "split32"), `min_elements` (4096: smaller tensors keep float32 states) and `seed` (0) of random rounding; and, for all groups together, `clip_norm`, `clip_value`, `nonfinite` ("propagate", "skip", "raise"), `max_skips` (10), `update_clip` and `process_group`: see docs/guards.md.
+
+    Raises:
+        HyperparameterError: a ValueError, in torch's words, for a value out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Number = 0.001,
+        momentum: float = 0.95,
+        beta2: float = 0.95,
+        weight_decay: float = 0.1,
+        nesterov: bool = False,
+        ns_steps: float = 5.0,
+        coefficients: Literal["jordan", "polar_express"] = "jordan",
+        eps: float = 1e-10,
+        adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw",
+        consistent_rms: float = 0.2,
+        *,
         maximize: bool = False,
         differentiable: bool = False,
         foreach: bool | None = None,

@@ -16,8 +16,9 @@ from steprule.engine import plan
 from steprule.formats import FORMATS, Storage
 from steprule.language import mean, total
 from steprule.language.matrices import kept_shape
-from steprule.rules import CATALOGUE, FirstMoment, NonNegative, Rule
+from steprule.rules import FirstMoment, NonNegative, Rule
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, sees, unlike_defaults, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.formats.test_kernels import Run, rows_and_groups, storage_of
 
 STEPS = 7

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, same, sees, unlike_defaults, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import FIRST_CASES, rotated
 
 RULES = {**CATALOGUE, **COMBINED}

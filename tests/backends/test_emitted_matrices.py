@@ -20,7 +20,7 @@ from steprule.compile import BLOCK, Vectors
 from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.language.matrices import ROWS
-from steprule.rules import CATALOGUE, Rule, load
+from steprule.rules import Rule, load
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
@@ -29,6 +29,7 @@ from tests.backends.emitted import STEPS, Case, in_bfloat16, record
 from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
 from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
 from tests.cases import CASES, sees, variants
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.launch.row_rules import ALONE, RULES
 
 pytestmark = pytest.mark.apart

@@ -23,9 +23,9 @@ from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage, keys, stream
 from steprule.language.matrices import matrix_shape
 from steprule.language.sums import ALL_COLUMNS, ALL_ROWS, IN_COLUMN, IN_ROW, NDIM, rounded_once
-from steprule.rules import CATALOGUE
 from tests.backends.emitted import MATRIX, STEPS, Case, Recorded, recorded
 from tests.backends.exact_sums import HARD
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits
 
 pytestmark = pytest.mark.apart

@@ -18,10 +18,10 @@ from steprule.doors.foreign.states import states_of
 from steprule.doors.state import compute_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
-from steprule.rules import CATALOGUE
 from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits
 from tests.doors.torch.cases import CLASSES, DENSE_RICH, OWN, case_id, ours, random_gradients, reference
 

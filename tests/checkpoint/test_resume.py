@@ -22,8 +22,8 @@ import steprule as sr
 from steprule.checkpoint import snapshot
 from steprule.checkpoint import write as _write
 from steprule.errors import CheckpointError, StateError
-from steprule.rules import CATALOGUE
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, unlike_defaults
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.checkpoint.test_fuzz import as_text, parts, put, sealed
 from tests.covering import SOME_CASES, swept
 from tests.doors.numpy.test_formats import (

@@ -21,7 +21,8 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch as door
-from steprule.rules import CATALOGUE, Rule, decoupled
+from steprule.rules import Rule, decoupled
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array
 
 WRITTEN = Path(__file__).parent / "written"

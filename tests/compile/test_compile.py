@@ -22,10 +22,10 @@ from steprule.language.functions import DERIVED
 from steprule.language.node import symbol
 from steprule.language.walk import postorder
 from steprule.launch.machine import MACHINE
-from steprule.rules import CATALOGUE
 from steprule.runtime import driver, offsets
 from steprule.runtime.jit import assembly, build
 from steprule.runtime.waiting import Waiting, waiting, with_condition
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import MATRICES, assert_same_bits
 
 F32 = FORMATS["float32"]

@@ -14,8 +14,8 @@ import steprule.torch as door
 from steprule.coding import decode, encode
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
-from steprule.rules import CATALOGUE
 from steprule.runtime import launch
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits, wild
 from tests.doors.numpy.test_formats import assert_same_state, fitting
 

@@ -20,11 +20,12 @@ from steprule.language import where
 from steprule.language.sums import ALL_SIZE, rounded_once
 from steprule.launch.backends import BACKENDS
 from steprule.launch.sums import blocks_of
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
 from steprule.rules.declare import rule as declared
 from steprule.rules.hyperparameters import NonNegative
 from steprule.runtime.jit import MachineCode
 from tests.cases import CASES, MATRICES, Array, assert_same_bits, case_id, flushed, same, sees, unlike_defaults, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.papers import formats as papers
 
 STORED = [(dtype, way) for dtype in ("bfloat16", "float16") for way in WEIGHT_FORMATS] + [("float32", "nearest")]

@@ -13,9 +13,9 @@ import pytest
 
 from steprule.coding import decode, encode
 from steprule.formats import SLOT_FORMATS, Codec, keys, stream
-from steprule.rules import CATALOGUE
 from steprule.rules.declare import rule
 from steprule.rules.hyperparameters import NonNegative
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits, unlike_defaults, wild
 from tests.formats.test_kernels import Run, keep, rows_and_groups, show, storage_of
 from tests.papers import formats as papers

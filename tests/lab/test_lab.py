@@ -349,7 +349,7 @@ def test_story_a_thousand_starts() -> None:
 
 
 def test_every_rule_of_the_menu_can_be_shown() -> None:
-    assert set(CATALOGUE) < set(menu())
+    assert {name for name, rule in CATALOGUE.items() if not rule.needs_matrices} < set(menu())
     for rule in menu().values():
         facts, code = shown(rule)
         assert {"theta", *facts["slots"], *facts["scalars"]} <= {line["name"] for line in facts["lines"]}

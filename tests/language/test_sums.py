@@ -20,9 +20,10 @@ from steprule.errors import HyperparameterError, NonFiniteError, RuleError
 from steprule.formats import FORMATS, SLOT_FORMATS
 from steprule.language import mean, norm, rms, size, total, where
 from steprule.language.sums import BLOCK, rounded_once
-from steprule.rules import CATALOGUE, FirstMoment, NonNegative, Scalar, SecondMoment
+from steprule.rules import FirstMoment, NonNegative, Scalar, SecondMoment
 from steprule.rules.combinators import decoupled, l2, maximize, update_clip
 from steprule.runtime import launch
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import assert_same_bits
 from tests.launch.c_backend import CBackend
 from tests.papers import guards as paper

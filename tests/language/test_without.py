@@ -9,7 +9,7 @@ import steprule as sr
 from steprule.language.computing import computed, without
 from steprule.language.node import Node, symbol
 from steprule.language.walk import postorder, symbols_in
-from steprule.rules.catalogue import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 THETA, G, M, V = (symbol(name, "element") for name in ("theta", "g", "m", "v"))
 BETA, T = symbol("beta", "host"), symbol("t", "host")

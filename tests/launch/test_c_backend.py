@@ -10,9 +10,9 @@ import pytest
 
 import steprule as sr
 from steprule.errors import TargetError
-from steprule.rules import CATALOGUE
 from tests.backends.test_bits import LAYOUTS, RULES, agree, home, wild_run
 from tests.cases import CASES, MATRICES, case_id
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import FIRST_CASES, swept
 from tests.doors.numpy.test_formats import COMBINATIONS, arrays, assert_same_state, combination_id, fitting, gradients
 from tests.doors.numpy.test_guards import all_guards, spread

@@ -16,8 +16,8 @@ from steprule.launch.readings import Reading
 from steprule.monitor import Diagnoses
 from steprule.monitor.illnesses import ILLNESSES, WINDOW
 from steprule.monitor.judge import diagnose, look_back
-from steprule.rules import CATALOGUE
 from steprule.rules.averaging import averaging
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 
 @pytest.mark.parametrize("run", HEALTHY, ids=lambda run: run.name)

@@ -6,7 +6,7 @@
     theta_t = theta_{t-1} - lr lambda theta_{t-1} - lr scale X_n
 
 scale is sqrt(max(1, rows / columns)), that of the transposed matrix, or rho sqrt(max(rows, columns)) (Liu et al. 2025).
-Polar Express (Amsel et al. 2025, arXiv:2505.16932, the authors' table and safety factor) has other a, b, c in each step.
+Polar Express (Amsel et al. 2025, arXiv:2505.16932, the authors' table and safety factor) has a, b, c of each step.
 With bias_correction m_t is divided by 1 - mu^t, and in Nesterov's form g_t by that and m_t by 1 - mu^(t+1) (optax).
 parts cuts the matrix along its rows.
 """

@@ -15,9 +15,10 @@ import steprule as sr
 from steprule.engine import plan
 from steprule.errors import HyperparameterError
 from steprule.formats import FORMATS, Storage
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
 from steprule.rules.hyperparameters import Hyperparameter
 from tests.cases import COMBINED
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 RULES = {**CATALOGUE, **COMBINED}
 TINY, LARGE = 1e-300, 1e3

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
+from steprule.rules import Rule, cautious, cautious_decay, decoupled, l2, maximize, unscaled
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits
 
 moderate = st.floats(1e-3, 1e3) | st.floats(-1e3, -1e-3)

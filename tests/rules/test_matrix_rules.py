@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import steprule as sr
-from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, centralized, maximize, trust_ratio
+from steprule.rules import Rule, cautious, cautious_decay, centralized, maximize, trust_ratio
 from steprule.rules.combinators import update_clip
 from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits, unlike_defaults, variants
 from tests.launch.row_rules import starts_of
 from tests.papers import combinators

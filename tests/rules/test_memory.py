@@ -19,10 +19,11 @@ from steprule.formats import FORMATS, Storage
 from steprule.launch.backends import BACKENDS
 from steprule.launch.machine import MACHINE
 from steprule.launch.referee import REFEREE
-from steprule.rules import CATALOGUE, Rule, combine
+from steprule.rules import Rule, combine
 from steprule.rules.guard import Guard
 from steprule.runtime import Table, Team, jit
 from steprule.runtime.addresses import address
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 MAPS, STATM = Path("/proc/self/maps"), Path("/proc/self/statm")
 linux = pytest.mark.skipif(not MAPS.exists(), reason="reads Linux's list of the process's memory")

@@ -1,4 +1,4 @@
-"""Muon and NorMuon: against their papers' loops, torch and optax, and with formats, guards, batches and odd matrices."""
+"""Muon and NorMuon: against their papers' loops, torch and optax; formats, guards, batches and odd matrices."""
 
 from __future__ import annotations
 
@@ -257,7 +257,8 @@ def test_batched_refuses_what_has_no_matrices() -> None:
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
 def test_vectors_are_refused_with_a_way_out(name: str, backend: str) -> None:
     for shape, what in (((5,), "a vector of 5"), ((), "one number")):
-        with pytest.raises(StructureError, match=rf"params\['b'\] is {what}, and rule '{name}' steps matrices.*routes="):
+        words = rf"params\['b'\] is {what}, and rule '{name}' steps matrices.*routes="
+        with pytest.raises(StructureError, match=words):
             sr.Optimizer({"w": np.ones((2, 3)), "b": np.ones(shape)}, RULES[name], backend=backend)
 
 

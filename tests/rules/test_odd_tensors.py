@@ -10,7 +10,7 @@ import torch
 
 import steprule as sr
 import steprule.torch as door
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import MATRICES, Array, Direct, assert_same_bits, same, sees
 from tests.covering import rotated
 

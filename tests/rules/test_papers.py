@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE, cautious, cautious_decay, l2, maximize, unscaled
+from steprule.rules import cautious, cautious_decay, l2, maximize, unscaled
 from tests.cases import CASES, Array, case_id, unlike_defaults
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.papers import combinators
 
 # The loops write sums and products in another order, so the last bits differ; nothing else may.

@@ -21,7 +21,7 @@ from steprule import Decay, FirstMoment, NonNegative, Positive, Range, Rate, Rul
 from steprule.doors.foreign.names import NAMES, slot_names
 from steprule.errors import HyperparameterError, RuleError, StateError
 from steprule.formats import SLOT_FORMATS
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits
 
 DOORS = ("llvm", "numpy", "torch")

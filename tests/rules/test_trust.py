@@ -10,7 +10,8 @@ import pytest
 
 import steprule as sr
 from steprule.errors import RuleError
-from steprule.rules import CATALOGUE, Rule, cautious, cautious_decay, decoupled, l2, maximize, trust_ratio
+from steprule.rules import Rule, cautious, cautious_decay, decoupled, l2, maximize, trust_ratio
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, Direct, assert_same_bits, wild
 
 SHAPES = [(9,), (40, 70), (1,), (3, 0), ()]

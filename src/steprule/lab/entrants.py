@@ -11,6 +11,7 @@ from typing import Any
 from steprule.backends import javascript, latex, mathml
 from steprule.compile import Plan
 from steprule.engine import plan
+from steprule.errors import TargetError
 from steprule.formats import FORMATS, Storage
 from steprule.lab.uncorrected import adam_uncorrected
 from steprule.rules import CATALOGUE, Rule, l2
@@ -27,9 +28,13 @@ _PROBE = "probe."
 
 @cache
 def menu() -> dict[str, Rule]:
-    """Return the rules of the page by name: the catalogue, and what presets compare it with."""
+    """Return the rules of the page by name: the catalogue, and what presets compare it with.
+
+    Rules that need matrices are left out: what moves on the page is a point of two numbers.
+    """
     extra = (adam_uncorrected, l2(CATALOGUE["adam"]))
-    return {**CATALOGUE, **{one.name: one for one in extra}}
+    plain = {name: rule for name, rule in CATALOGUE.items() if not rule.needs_matrices}
+    return {**plain, **{one.name: one for one in extra}}
 
 
 def told_apart(rules: Sequence[Rule]) -> tuple[Rule, ...]:
@@ -85,6 +90,11 @@ def stepped(rule: Rule) -> tuple[Shown, str]:
     Raises:
         TargetError: when the rule calls what JavaScript has no function for.
     """
+    if rule.needs_matrices:
+        raise TargetError(
+            f"rule {rule.name!r} steps matrices, and what moves in the lab is a point of two numbers; leave it out. "
+            "steprule.Optimizer, steprule.torch and steprule.jax step matrices by it"
+        )
     recipe = plan_of(rule)
     slots = [plane.name for plane in recipe.kept_planes[2:] if not plane.name.startswith(_PROBE)]
     inside = probes(named(rule, rule.variant(rule.resolve({}))))

@@ -23,7 +23,9 @@ from steprule.rules.papers.lars import lars
 from steprule.rules.papers.lion import lion
 from steprule.rules.papers.mars import mars
 from steprule.rules.papers.momentum import momentum, momentum_ema
+from steprule.rules.papers.muon import muon
 from steprule.rules.papers.nadam import nadam
+from steprule.rules.papers.normuon import normuon
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
 from steprule.rules.papers.radam import radam
@@ -70,6 +72,8 @@ register(
     adafactor,
     came,
     adam_mini,
+    muon,
+    normuon,
     schedule_free_sgd,
     schedule_free_adamw,
 )

@@ -27,11 +27,12 @@ from steprule.engine import PassKey, kernel, pass_plan
 from steprule.formats import FORMATS, GROUP, Storage
 from steprule.language.sums import TOTAL
 from steprule.launch.referee import REFEREE
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
 from steprule.rules.guard import CLIP_FACTOR, CLIP_VALUE, GRAD_SCALE, UNGUARDED, Guard, update_ratio
 from steprule.rules.rule import Variant
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, sees, unlike_defaults, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import FIRST_CASES
 from tests.formats.test_kernels import (
     COVERING,

@@ -23,10 +23,10 @@ from steprule.cli.main import app
 from steprule.compile import Plan
 from steprule.engine import PassKey
 from steprule.errors import TargetError
-from steprule.rules import CATALOGUE
 from steprule.rules.guard import UNGUARDED, Guard
 from steprule.runtime import gpu
 from tests.backends.triton.bits import LOW, Work, plain, stored
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import rotated
 
 pytestmark = pytest.mark.skipif(

@@ -17,9 +17,9 @@ from steprule.engine import plan
 from steprule.errors import TargetError
 from steprule.formats import FORMATS
 from steprule.language.node import host_call, symbol
-from steprule.rules import CATALOGUE
 from steprule.rules.guard import Guard
 from steprule.runtime import gpu
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: it has no build for this platform"

@@ -31,10 +31,11 @@ from steprule.language.functions import maximum, sqrt, where
 from steprule.language.node import host_call, symbol
 from steprule.language.sums import ALL_SIZE, SIZES, rounded_once, size, total
 from steprule.launch.guards import Guards, NonFinite
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
 from steprule.rules.guard import CLIP_FACTOR, UNGUARDED, Guard
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, assert_same_bits, sees, unlike_defaults, variants
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 pytestmark = pytest.mark.apart
 

@@ -21,7 +21,7 @@ import pytest
 import steprule as sr
 import steprule.jax as ours
 from steprule.doors.jax.alias import NAMES
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 
 pytestmark = pytest.mark.apart
 

@@ -26,8 +26,9 @@ from steprule.backends.jax_scalars import as_scalar, exact, from_pair, to_pair, 
 from steprule.doors.foreign.names import slot_names
 from steprule.doors.jax.passes import JAX
 from steprule.formats import FORMATS
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, unlike_defaults
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import SOME_CASES, swept
 
 pytestmark = pytest.mark.apart

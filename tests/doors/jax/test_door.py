@@ -27,7 +27,7 @@ import steprule as sr
 import steprule.jax
 from steprule.errors import HyperparameterError, RuleError, StateError, StructureError, TargetError
 from steprule.formats import STATES
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import rotated
 from tests.doors.stubs import assert_stub_has
 

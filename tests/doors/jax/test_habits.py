@@ -15,7 +15,7 @@ import pytest
 import steprule as sr
 import steprule.jax as ours
 from steprule.errors import HyperparameterError, StateError, StructureError
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import MATRICES, sees
 
 pytestmark = pytest.mark.apart

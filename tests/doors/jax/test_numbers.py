@@ -23,10 +23,11 @@ from steprule.doors.foreign.names import slot_names
 from steprule.doors.jax.alias import NAMES, meant
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.formats import SLOT_FORMATS
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
 from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import assert_same_bits, variants
 from tests.covering import swept
 from tests.doors.jax.test_sums import SHAPES, STEPS, assert_close, follow, gradients, leaf_of, start, stepped, tree_of

@@ -25,8 +25,9 @@ from steprule.backends.jax_math import total_of_squares
 from steprule.engine import plan
 from steprule.formats import FORMATS, SLOT_FORMATS
 from steprule.language import mean, total
-from steprule.rules import CATALOGUE, Scalar
+from steprule.rules import Scalar
 from steprule.rules.combinators import decoupled, update_clip
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, Direct, assert_same_bits
 from tests.language.test_sums import RULES, straight_layerwise
 

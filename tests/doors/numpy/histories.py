@@ -17,8 +17,8 @@ import numpy as np
 import steprule as sr
 from steprule.errors import HyperparameterError, NonFiniteError, StructureError
 from steprule.formats import STATES
-from steprule.rules import CATALOGUE
 from tests.cases import COMBINED, Array, assert_same_bits, unlike_defaults, variants, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.doors.histories import DifferenceError, History, table_of
 
 RULES = {**CATALOGUE, **COMBINED}

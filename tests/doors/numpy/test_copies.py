@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import steprule as sr
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import assert_same_bits
 
 

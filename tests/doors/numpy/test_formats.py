@@ -14,10 +14,10 @@ import pytest
 import steprule as sr
 from steprule.formats import GROUP, SLOT_FORMATS
 from steprule.launch import strided
-from steprule.rules import CATALOGUE
 from steprule.runtime import launch
 from steprule.runtime.driver import driver
 from tests.cases import COMBINED, Array, assert_same_bits, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import rotated
 
 RULES = {**CATALOGUE, **COMBINED}

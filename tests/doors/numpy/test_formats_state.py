@@ -15,7 +15,7 @@ import pytest
 import steprule as sr
 from steprule.errors import HyperparameterError, StateError, StructureError
 from steprule.formats import GROUP
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits
 from tests.doors.numpy.test_formats import (
     BFLOAT16,

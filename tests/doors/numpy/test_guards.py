@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import steprule as sr
 from steprule.errors import HyperparameterError, NonFiniteError, StructureError
-from steprule.rules import CATALOGUE
 from steprule.rules.hyperparameters import Role
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, SECOND_MOMENT, Array, Direct, assert_same_bits, case_id, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import SOME_CASES, swept
 from tests.doors.numpy.test_formats import COMBINATIONS, arrays, assert_same_state, combination_id, fitting, gradients
 from tests.papers import guards as paper

@@ -16,7 +16,7 @@ import pytest
 
 import steprule as sr
 from steprule.errors import HyperparameterError, RuleError, StateError, StructureError, TargetError
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import assert_same_bits, variants
 
 

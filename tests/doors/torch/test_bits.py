@@ -14,8 +14,9 @@ import torch
 import steprule as sr
 import steprule.torch
 from steprule.errors import StructureError
-from steprule.rules import CATALOGUE, Rule, decoupled, find, l2, maximize
+from steprule.rules import Rule, decoupled, find, l2, maximize
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, same, sees, unlike_defaults, wild
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import rotated
 from tests.doors.torch.cases import OWN
 

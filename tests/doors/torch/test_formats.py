@@ -17,7 +17,7 @@ import steprule as sr
 import steprule.torch as door
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
-from steprule.rules import CATALOGUE
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array
 from tests.doors.numpy.test_formats import (
     COMBINATIONS,
