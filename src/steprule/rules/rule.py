@@ -373,6 +373,8 @@ class Rule:
 
     def _check_evaluated(self, function: Callable[..., Any]) -> None:
         others = {self.gradient: "the gradient", "t": "the step number"}
+        if "trained" in self.slots:
+            raise RuleError(f"rule {self.name!r}: states call what is trained 'trained'; give that slot another name")
         known = {self.parameter, *self.element_slots, *self.numbers, *self.hyperparameters}
         wrong = misnamed(function, known, others, {"rows": self.per_row, "columns": self.per_column})
         if wrong:
