@@ -94,7 +94,7 @@ def _written(node: Node) -> Any:
 
 def unlike_defaults(rule: Rule, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the numbers among the hyperparameters that have an effect with these options, none with its default."""
-    used = rule.trace(rule.variant(rule.resolve(options or {}))).used | set(rule.init.values())
+    used = rule.trace(rule.variant(rule.resolve(options or {}))).named | set(rule.init.values())
     numbers = [hyper for hyper in rule.hyperparameters.values() if not hyper.is_static and not hyper.optional]
     return {hyper.name: unlike_default(hyper) for hyper in numbers if hyper.name in used}
 
@@ -156,13 +156,13 @@ class Direct:
         self.values = rule.resolve(hyperparameters)
         self.compute = COMPUTE[theta.dtype.name]
         self.t = 0
-        begun = {**self.values, rule.parameter: flushed(theta.astype(self.compute))}
-        starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
-        numbers = {slot: begun[start] if isinstance(start, str) else start for slot, start in starts.items()}
+        starts = {slot: 0.0 if slot in rule.points else rule.init.get(slot, 0.0) for slot in rule.slots}
+        numbers = {slot: self.values[start] if isinstance(start, str) else start for slot, start in starts.items()}
         self.slots: dict[str, Any] = {
             slot: number if slot in rule.numbers else np.full(self._shape_of(slot), number, self.compute)
             for slot, number in numbers.items()
         }
+        self.slots |= {slot: theta.astype(self.compute) for slot in rule.points}
 
     def _shape_of(self, slot: str) -> tuple[int, ...]:
         rule, shape = self.rule, self.theta.shape
@@ -181,7 +181,10 @@ class Direct:
             # A slot that a variant does not keep must not be read: None would raise.
             is_number = slot is None or name in self.rule.numbers
             with np.errstate(all="ignore"):
-                self.slots[name] = slot if is_number else flushed(np.full(self._shape_of(name), slot, self.compute))
+                if not is_number:
+                    slot = np.full(self._shape_of(name), slot, self.compute)
+                    slot = slot if name in self.rule.points else flushed(slot)
+                self.slots[name] = slot
 
 
 def same(a: float, b: float) -> bool:

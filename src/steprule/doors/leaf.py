@@ -72,6 +72,13 @@ class Leaf:
         beside = [np.empty(plane.shape, plane.dtype) for plane in self.beside]
         return [np.empty_like(self.array, order=order, subok=False), *beside]
 
+    def begin(self) -> None:
+        """Let slots that begin as the parameter be what it is now: weights may have been loaded since."""
+        fresh = self.fresh()
+        for name, plane in self.planes.items():
+            if name.partition(".")[0] in self.group.rule.points:
+                plane[...] = fresh[name]
+
     def trained(self, kept: Sequence[Array]) -> tuple[dict[str, str], dict[str, Array]]:
         """Return the format and the planes of what is trained, as a state has them beside the evaluated point."""
         codec = self.kernel.codecs[self.group.rule.parameter]

@@ -89,7 +89,8 @@ def minimize(
             ``ftol`` max(|f_best|, |f|, 1). With ``data`` they are passes, and the loss is the mean over a
             pass. By default there is no such test.
         ftol: see ``patience``; 2.2e-9 by default, as in SciPy's L-BFGS-B.
-        average: None, for the best point seen; "tail", for the mean of about the last third of the iterates (from
+        average: None, for the best point seen, or the evaluated point of a rule that has one (``schedule_free_adamw``,
+            ``averaged(adam)``: docs/evaluated.md); "tail", for the mean of about the last third of the iterates (from
             the last quarter to 44 % of them: suffix averaging, Rakhlin, Shamir & Sridharan 2012); "polyak", for the
             mean of x_1 to x_nit (Polyak & Juditsky 1992); or a decay in (0, 1), for their exponential average. The
             gtol test must then hold at the average as well.
@@ -125,7 +126,8 @@ def minimize(
     Returns:
         A ``scipy.optimize.OptimizeResult``:
 
-        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average. If the lowest
+        - ``x``: the point that met gtol, else the point of lowest loss that was seen, or the average, or the evaluated
+          point of a rule that has one, where ``fun`` is evaluated then; callbacks see the iterates. If the lowest
           loss was not the last, it is evaluated again: if it differs, there is a warning, and ``fun`` is the new value.
           With ``data``: the last iterate or the average, since losses of single batches cannot be compared.
         - ``fun``, ``jac``: loss and gradient at x; nan for a derivative that was not computed (of a

@@ -97,11 +97,18 @@ class Rule:
             self._check_evaluated(self.evaluated)
         own = (getattr(self.function, "__module__", "") or "").startswith("steprule.")
         # Tests check the catalogue's: to trace all their variants would take half of an import of the package.
-        if self.made_by or not own:
+        if not self.is_ours or (self.made_by and not self.name.isidentifier()):
             self.check()
         # Those of other rules have variables that are called as those of the rule inside.
         if not (self.made_by or own):
             check_order(self.function, self.name, (self.parameter, *self.slots), self.traces, self.outputs)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a rule of this package, or made of such a one by combinators."""
+        inner = self.made_by[1][0] if self.made_by else self
+        own = (getattr(inner.function, "__module__", "") or "").startswith("steprule.")
+        return own and (inner is self or inner.is_ours)
 
     def check(self) -> None:
         """Trace every variant, as is done of one's own rule when it is defined, and of the catalogue's by tests.
@@ -373,6 +380,8 @@ class Rule:
 
     def _check_evaluated(self, function: Callable[..., Any]) -> None:
         others = {self.gradient: "the gradient", "t": "the step number"}
+        if "trained" in self.slots:
+            raise RuleError(f"rule {self.name!r}: states call what is trained 'trained'; give that slot another name")
         known = {self.parameter, *self.element_slots, *self.numbers, *self.hyperparameters}
         wrong = misnamed(function, known, others, {"rows": self.per_row, "columns": self.per_column})
         if wrong:

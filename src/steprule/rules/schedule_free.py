@@ -98,9 +98,11 @@ def _replaced(rule: Rule) -> tuple[str | None, str]:
     decay = next((name for name in ("beta1", "beta") if name in rule.hyperparameters), None)
     if slot is None or decay is None:
         return None, "beta"
+    # Of ours one variant tells of all, as tests say: tracing all of adamw's would slow every import.
+    traces = [rule.trace()] if rule.is_ours else rule.traces.values()
     used = [
         {arg.name for arg in node.args if arg.op == "symbol"} if node.op == "mul" else set()
-        for trace in rule.traces.values()
+        for trace in traces
         for node in postorder([trace.parameter, *trace.kept.values()])
         if any(arg.op == "symbol" and arg.name == slot for arg in node.args)
     ]
