@@ -216,7 +216,7 @@ def _losses(key: str, rule: str, **changed: Any) -> Any:
 def test_every_story_is_told_below() -> None:
     told = {"valley": "momentum_crosses_the_valley", "stall": "adagrad_stalls", "correction": "bias_correction"}
     told |= {"scale": "scaling_the_loss_changes_no_bit", "bound": "step_bound", "annealing": "annealing"}
-    told |= {"amsgrad": "amsgrad"}
+    told |= {"amsgrad": "amsgrad", "schedule-free": "schedule_free"}
     told |= {"decay": "weight_decay", "sparse": "sparse_gradients", "saddle": "saddle", "starts": "a_thousand_starts"}
     assert told.keys() == PRESETS.keys()
     assert all(f"test_story_{name}" in globals() for name in told.values())
@@ -326,6 +326,31 @@ def test_story_saddle() -> None:
     for rule in ("rmsprop", "adam"):
         assert np.argmax(np.abs(_path("saddle", rule)[:, 1]) > 0.5) < 60, f"{rule} leaves at once"
         assert _losses("saddle", rule)[-1] < 0.005
+
+
+def test_story_schedule_free() -> None:
+    rule, surface = "schedule_free_sgd", SURFACES["noisy-bowl"]
+    sgd = _losses("schedule-free", "sgd")
+    pairs = PRESETS["schedule-free"]
+    given = {"noise": float(pairs["noise"]), "lr": float(pairs[f"{rule}.lr"])}
+    assert pairs["sgd.lr"] == pairs[f"{rule}.lr"]
+    points = {
+        where: lab.trajectory(rule, surface, 400, evaluated=where == "x", **given).astype(float) for where in ("x", "y")
+    }
+    losses = {where: surface.loss(path.T) for where, path in points.items()}
+    assert losses["x"][101:].mean() < sgd[101:].mean() / 10
+    assert losses["x"][101:].mean() < losses["y"][101:].mean()
+    slow = _losses("schedule-free", "sgd", **{"sgd.lr": "0.02"})
+    assert slow[-100:].mean() < sgd[-100:].mean() / 10, "a tenth of its rate is calm in the end"
+    assert slow[50] > 5 * losses["x"][50], "and takes long"
+    # z, by the paper's own relation y = 0.9 x + 0.1 z, jumps as sgd does; so the step's share in the average falls.
+    z = (points["y"] - 0.9 * points["x"]) / 0.1
+    jumps = {name: np.abs(np.diff(path, axis=0))[-100:].mean() for name, path in {"z": z, **points}.items()}
+    of_sgd = np.abs(np.diff(_path("schedule-free", "sgd").astype(float), axis=0))[-100:].mean()
+    assert 0.5 * of_sgd < jumps["z"] < 2 * of_sgd
+    assert jumps["x"] < jumps["y"] < of_sgd / 5
+    others = [surface.loss(lab.trajectory(rule, surface, 400, seed=s, evaluated=True, **given).T) for s in (2, 3, 4)]
+    assert np.mean([one[101:] for one in others]) < sgd[101:].mean() / 10, "with other noise too"
 
 
 def test_story_a_thousand_starts() -> None:

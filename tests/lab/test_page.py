@@ -173,9 +173,12 @@ _RUNS = f"""async () => {{
   while (lab.tuning) await frame();
   const runs = [...lab.runs].map(([name, {{ run }}]) => {{
     run.advance();
-    const bytes = new Uint8Array(run.path.buffer, 0, 4 * run.d * (run.done + 1));
-    const path = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-    return [name, {{ d: run.d, path, values: lab.given(name).values, diverged: run.diverged }}];
+    const coded = (points) => {{
+      const bytes = new Uint8Array(points.buffer, 0, 4 * run.d * (run.done + 1));
+      return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+    }};
+    const points = {{ path: coded(run.path), trained: coded(run.trained) }};
+    return [name, {{ d: run.d, ...points, values: lab.given(name).values, diverged: run.diverged }}];
   }});
   return {{ state: JSON.parse(JSON.stringify(lab.state)), runs: Object.fromEntries(runs) }};
 }}"""
@@ -210,8 +213,8 @@ def _result(page: Page, line: str) -> str:
     return page.locator(f"#formula [data-line={line}] .result").text_content() or "nan"
 
 
-def _points(run: dict[str, Any]) -> Any:
-    return np.frombuffer(base64.b64decode(run["path"]), np.float32).reshape(-1, run["d"])
+def _points(run: dict[str, Any], of: str = "path") -> Any:
+    return np.frombuffer(base64.b64decode(run[of]), np.float32).reshape(-1, run["d"])
 
 
 def paths(page: Page) -> dict[str, Any]:
@@ -235,18 +238,20 @@ def assert_numpys_bits(page: Page, where: str) -> None:
     for name, run in found["runs"].items():
         rule = softlion if name == "softlion" else menu()[name.removesuffix(" (2)")]
         path = _points(run)
-        with np.errstate(all="ignore"):
-            expected = lab.trajectory(
-                rule,
-                surface,
-                len(path) - 1,
-                start=tuple(seen["start"]),
-                noise=seen["noise"],
-                scale=seen["scale"],
-                seed=seen["seed"],
-                **run["values"],
-            )
-        assert_same_bits(path.copy(), expected, f"{where}: {name}")
+        for of in ("trained", "path") if rule.evaluated else ("path",):
+            with np.errstate(all="ignore"):
+                expected = lab.trajectory(
+                    rule,
+                    surface,
+                    len(path) - 1,
+                    start=tuple(seen["start"]),
+                    noise=seen["noise"],
+                    scale=seen["scale"],
+                    seed=seen["seed"],
+                    evaluated=of == "path",
+                    **run["values"],
+                )
+            assert_same_bits(_points(run, of).copy(), expected, f"{where}: {name} {of}")
         assert len(path) == seen["steps"] + 1 or run["diverged"]
 
 

@@ -12,6 +12,7 @@ from steprule.backends import javascript, latex, mathml
 from steprule.compile import Plan
 from steprule.engine import plan
 from steprule.errors import TargetError
+from steprule.evaluated import Evaluated, evaluated
 from steprule.formats import FORMATS, Storage
 from steprule.lab.uncorrected import adam_uncorrected
 from steprule.rules import CATALOGUE, Rule, l2
@@ -80,6 +81,7 @@ def shown(rule: Rule) -> tuple[Shown, str]:
         "gradient": rule.gradient,
         "symbols": written,
         "lines": [vars(line) for line in mathml.lines(rule)],
+        "pointLine": mathml.lines(rule)[-1].name if facts["point"] else "",
     }
     return {**words, **facts}, code
 
@@ -99,6 +101,7 @@ def stepped(rule: Rule) -> tuple[Shown, str]:
     slots = [plane.name for plane in recipe.kept_planes[2:] if not plane.name.startswith(_PROBE)]
     inside = probes(named(rule, rule.variant(rule.resolve({}))))
     scalars = list(recipe.prelude.scalar_slots)
+    found = evaluated(rule, rule.variant(rule.resolve({})), Storage(FORMATS["float32"]))
     taken = {name for one in (*recipe.before, recipe) for name in javascript.arguments(one)}
     facts: Shown = {
         "passes": [_pass(part) for part in javascript.parts(recipe)],
@@ -112,8 +115,15 @@ def stepped(rule: Rule) -> tuple[Shown, str]:
         "hosts": [name for name, node in inside.items() if node.stage == "host"],
         "init": {name: rule.init[name] for name in rule.init if name in {*slots, *scalars} - rule.points},
         "points": [slot for slot in slots if slot in rule.points],
+        "point": None if found is None else _point(found),
     }
-    return facts, javascript.functions(recipe)
+    return facts, javascript.functions(recipe, evaluated=found and found.plan)
+
+
+def _point(found: Evaluated) -> dict[str, Any]:
+    """Return how the page computes the evaluated point: of which arrays and hyperparameters, by which functions."""
+    part = javascript.point_part(found.plan)
+    return {"prelude": part.prelude, "kernel": part.kernel, "arguments": found.arguments, "reads": found.reads}
 
 
 def _pass(part: javascript.Part) -> dict[str, Any]:

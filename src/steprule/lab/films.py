@@ -129,7 +129,7 @@ def _track(situation: Situation, entry: Entry, theme: Theme) -> Track:
 
     path = trajectory(
         entry.rule, situation.surface, situation.steps, start=situation.start, noise=situation.noise,
-        scale=situation.scale, seed=situation.seed, **entry.values,
+        scale=situation.scale, seed=situation.seed, evaluated=True, **entry.values,
     )  # fmt: skip
     points = path.astype(np.float64)
     count = finite(situation.surface, points)

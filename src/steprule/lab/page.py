@@ -73,7 +73,8 @@ def page(view: View | None = None) -> str:
 
 
 def _functions(facts: Shown) -> list[str]:
-    return [one[name] for one in facts["passes"] for name in ("prelude", "kernel")]
+    point = [facts["point"]] if facts["point"] else []
+    return [one[name] for one in (*facts["passes"], *point) for name in ("prelude", "kernel")]
 
 
 def constants() -> str:

@@ -180,6 +180,25 @@ _STORIES: tuple[tuple[str, str, str, Pairs], ...] = (
         },
     ),
     (
+        "schedule-free",
+        "Training without a schedule",
+        "At a constant rate noise throws sgd about for ever: a schedule would have to lower the rate, and know when "
+        "the run ends. Schedule-free SGD, at the same rate, steps z, averages it as x (thick), and takes its gradients "
+        "at θ (thin, with the hollow mark), a tenth of the way from x to z. Evaluated is x: from the hundredth step on "
+        "its loss is, on average, less than a tenth of sgd's. Look inside: z jumps as sgd does, and c, what a step "
+        "counts for in the average, falls. Give sgd a tenth of its rate: the end is calm, and the way there long.",
+        {
+            "surface": "noisy-bowl",
+            "rules": "sgd,schedule_free_sgd",
+            "look": "schedule_free_sgd",
+            "steps": "400",
+            "noise": "1",
+            "inside": "z,c",
+            "sgd.lr": "0.2",
+            "schedule_free_sgd.lr": "0.2",
+        },
+    ),
+    (
         "starts",
         "A thousand starts",
         "Four minima of equal depth: which one is reached depends on the start, and differently for each "

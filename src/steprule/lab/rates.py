@@ -39,7 +39,7 @@ def best_rate(
             continue
         path = trajectory(
             rule, surface, min(steps, MOST), start=start, noise=noise, scale=scale, seed=seed,
-            **{**hyperparameters, "lr": lr},
+            evaluated=True, **{**hyperparameters, "lr": lr},
         )  # fmt: skip
         points = path.astype(np.float64)
         if finite(surface, points) < len(points):

@@ -12,7 +12,7 @@ from steprule.errors import ProblemError
 from steprule.lab.noise import normal, uniform
 from steprule.lab.surface import Array, Surface
 from steprule.lab.surfaces import surface as named
-from steprule.rules import Rule
+from steprule.rules import Rule, find
 
 __all__ = ["finite", "trajectory"]
 
@@ -26,9 +26,13 @@ def trajectory(
     noise: float | None = None,
     scale: float = 1.0,
     seed: int = 1,
+    evaluated: bool = False,
     **hyperparameters: Any,
 ) -> NDArray[np.float32]:
     """Return the points of a path, in float32: the start and one a step, as rows.
+
+    They are those at which gradients are taken, or, if asked for, those at which the rule is evaluated, which are
+    others for a rule like ``schedule_free_sgd`` alone.
 
     Args:
         rule: what steps, by NumPy's referee.
@@ -39,6 +43,7 @@ def trajectory(
         noise: the standard deviation of what is added to each coordinate of the gradient; default: the surface's.
         scale: what the loss, and so the gradient without its noise, is multiplied by.
         seed: what the noise and the draws of the surface depend on, besides the step.
+        evaluated: whether the evaluated points are asked for.
         hyperparameters: of the rule.
 
     Raises:
@@ -48,6 +53,7 @@ def trajectory(
         surface = named(surface)
     if not isinstance(surface, Surface):
         raise ProblemError(f"a surface is what lab.surface returns, its name or an expression, got {surface!r}")
+    rule_of = find(rule)
     theta = np.array(surface.start if start is None else start, np.float32)
     surface.check_start(tuple(theta.tolist()))
     optimizer = Optimizer(theta, rule, backend="numpy", **hyperparameters)
@@ -61,7 +67,8 @@ def trajectory(
             optimizer.step(gradient.astype(np.float32))
         if surface.limits:
             np.clip(theta, *surface.limits, out=theta)
-        points.append(theta.copy())
+        point = optimizer.evaluated if evaluated and rule_of.evaluated else theta.copy()
+        points.append(np.clip(point, *surface.limits) if surface.limits else point)
     return np.array(points)
 
 

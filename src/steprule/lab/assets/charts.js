@@ -142,12 +142,15 @@ class Charts {
 
   losses({ runs, looks, state, focus, heights }) {
     const xs = steps(state.t, 0), log = isLogarithmic({ runs, heights });
-    const lines = runs.map(({ name, run }) => {
+    const line = (name, run, losses, width) => {
       const { color, dash } = looks.of(name), end = Math.min(state.t, run.done);
       const data = new Array(state.t + 1).fill(null);
-      for (let t = 0; t <= end; t++) data[t] = log ? size(run.losses[t]) : run.losses[t];
-      return { color, dash, width: name === focus ? 2.5 : 1.6, data };
-    });
+      for (let t = 0; t <= end; t++) data[t] = log ? size(losses[t]) : losses[t];
+      return { color, dash, width, data };
+    };
+    // Thin and below the others: the losses where gradients are taken.
+    const thin = runs.filter(({ run }) => run.rule.point).map(({ name, run }) => line(name, run, run.trainedLosses, 0.8));
+    const lines = [...thin, ...runs.map(({ name, run }) => line(name, run, run.losses, name === focus ? 2.5 : 1.6))];
     return { xs, lines, log, most: tame(runs.map(({ run }) => run), state.t, heights.median) };
   }
 
@@ -159,7 +162,7 @@ class Charts {
     const dashes = [[], [5, 3], [2, 3]];
     const line = (data, k) => ({ color: k ? muted : color, dash: dashes[k], width: 2, data: data.slice(Math.min(1, end)) });
     if (name === "step") {
-      const moved = (k) => column(run, run.path, k, run.d, end, (x, t) => size(x - (t ? run.path[run.d * (t - 1) + k] : x)));
+      const moved = (k) => column(run, run.trained, k, run.d, end, (x, t) => size(x - (t ? run.trained[run.d * (t - 1) + k] : x)));
       const bound = run.values.lr, lines = axes.map((k) => line(moved(k), k));
       if (bound > 0) lines.push({ color: muted, dash: [2, 3], width: 1, data: new Array(xs.length).fill(bound) });
       let longest = 0;
@@ -214,7 +217,7 @@ function insideOf(rule, state) {
 
 // The longest step along one coordinate so far, in learning rates, in words.
 function longest(run, end) {
-  const { path, d, values: { lr } } = run;
+  const { trained: path, d, values: { lr } } = run;
   let most = 0, at = 0;
   for (let k = d; k < d * (end + 1); k++) {
     const length = Math.abs(path[k] - path[k - d]);

@@ -57,7 +57,7 @@ class Formula {
   // Where the parameter is after the step, projected where the surface has limits.
   placed() {
     const { run, t, axis } = this.given ?? {};
-    return run && t >= 1 && t <= run.done ? run.path[run.d * t + Math.min(axis, run.d - 1)] : undefined;
+    return run && t >= 1 && t <= run.done ? run.trained[run.d * t + Math.min(axis, run.d - 1)] : undefined;
   }
 
   isOutput(name) {
@@ -72,7 +72,8 @@ class Formula {
     if (name === "t") return t;
     if (t < 1 || at < 0 || t > run.done) return undefined;
     const k = Math.min(axis, d - 1), of = (values) => values[d * at + k];
-    if (name === rule.parameter) return of(age === "new" ? run.unprojected : run.path);
+    if (name === rule.parameter) return of(age === "new" ? run.unprojected : run.trained);
+    if (rule.point && name === rule.pointLine) return of(run.path);
     if (name === rule.gradient) return of(run.gradients);
     if (run.names.has(name)) return of(run.names.get(name));
     if (run.scalars.has(name)) return run.scalars.get(name)[at];

@@ -57,6 +57,24 @@ function mark(context, x, y, { color, shape }, size, paper) {
   context.fill();
 }
 
+// The line of the point at which gradients are taken, where a rule is evaluated elsewhere, and the mark at its head.
+function thinLine(context, look) {
+  context.setLineDash([]);
+  context.lineJoin = "round";
+  context.strokeStyle = look.color;
+  context.lineWidth = 1;
+}
+
+function hollow(context, [x, y], look, paper) {
+  thinLine(context, look);
+  context.lineWidth = 1.5;
+  context.fillStyle = paper;
+  context.beginPath();
+  context.arc(x, y, 3.5, 0, 2 * Math.PI);
+  context.fill();
+  context.stroke();
+}
+
 // A small picture of a rule's line and mark, for lists.
 function swatch(canvas, look, paper) {
   const ratio = Math.min(devicePixelRatio || 1, 2), context = canvas.getContext("2d");

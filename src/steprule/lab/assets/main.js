@@ -249,8 +249,9 @@ class Lab {
     this.$("longest").textContent = run ? longest(run, Math.min(t, run.done)) : "";
     const rows = runs.map(({ name, run: one }) => {
       const at = Math.min(t, one.done), where = [...one.path.subarray(one.d * at, one.d * (at + 1))].map((x) => written(x)).join(", ");
+      const trains = one.rule.point ? `; trains at (${[...one.trained.subarray(one.d * at, one.d * (at + 1))].map((x) => written(x)).join(", ")})` : "";
       const lost = one.isLost(t) ? ` (${one.fate} at step ${one.done + 1})` : "";
-      return { name, text: `${written(one.losses[at])} at (${where})${lost}` };
+      return { name, text: `${written(one.losses[at])} at (${where})${trains}${lost}` };
     });
     this.table(rows);
   }

@@ -34,8 +34,17 @@ function stepOf({ rule, code, values, now }, t) {
   rule.scalars.forEach((name, k) => { values[name] = numbers[rule.row + k]; });
 }
 
+// Write the point at which a rule is evaluated, after a step of a run or a crowd, into an array.
+function evaluate({ rule, code, values, now }, into) {
+  const { prelude, kernel, arguments: names, reads } = rule.point;
+  const arrays = reads.map((name) => (name === rule.parameter ? now[0] : now[2 + rule.slots.indexOf(name)]));
+  code[kernel](...arrays, into, code[prelude](...names.map((name) => values[name])));
+}
+
 // One rule from one start. Arrays hold every step, so that time can be moved freely: entry t of a quantity of
-// d coordinates is at d * t.
+// d coordinates is at d * t. Of a rule that is evaluated elsewhere than it trains, `path` and `losses` are of the
+// evaluated point, which counts, and `trained` and `trainedLosses` of the point at which gradients are taken; of others these
+// are the same arrays.
 class Run {
   static made = 0;
 
@@ -45,13 +54,16 @@ class Run {
     this.path = new Float32Array(size);
     this.gradients = new Float32Array(size);
     this.losses = new Float64Array(given.steps + 1);
+    this.trained = rule.point ? new Float32Array(size) : this.path;
+    this.trainedLosses = rule.point ? new Float64Array(given.steps + 1) : this.losses;
     this.lowest = Infinity;
-    this.unprojected = ground.limits ? new Float32Array(size) : this.path;
+    this.unprojected = ground.limits ? new Float32Array(size) : this.trained;
     this.kept = [...rule.slots, ...rule.probes].map(() => new Float32Array(size));
     this.names = new Map([...rule.slots, ...rule.probes].map((name, index) => [name, this.kept[index]]));
     this.scalars = new Map(rule.scalars.map((name) => [name, new Float64Array(given.steps + 1)]));
     this.now = [new Float32Array(d), new Float32Array(d)];
     this.now.push(...[...this.names.keys()].map((name) => new Float32Array(numbersOf(rule, name, d))));
+    this.point = rule.point ? new Float32Array(d) : this.now[0];
     this.values = { ...given.values };
     this.begin();
   }
@@ -65,18 +77,32 @@ class Run {
   }
 
   record(t) {
-    const { d, now, kept } = this;
+    const { d, now, kept, point } = this;
+    if (this.rule.point) this.place(t);
     for (let k = 0; k < d; k++) {
-      this.path[d * t + k] = now[0][k];
+      this.trained[d * t + k] = now[0][k];
+      this.path[d * t + k] = point[k];
       this.gradients[d * t + k] = now[1][k];
       for (let index = 0; index < kept.length; index++) {
         const numbers = now[2 + index];
         kept[index][d * t + k] = numbers[numbers.length < d ? 0 : k];
       }
     }
-    const loss = this.surface.value(now[0][0], d > 1 ? now[0][1] : 0, t, 0.5)[0];
-    this.losses[t] = loss;
+    const loss = this.losses[t] = this.loss(point, t);
     if (loss < this.lowest) this.lowest = loss;
+    if (this.rule.point) this.trainedLosses[t] = this.loss(now[0], t);
+  }
+
+  loss(place, t) {
+    return this.surface.value(place[0], this.d > 1 ? place[1] : 0, t, 0.5)[0];
+  }
+
+  // The evaluated point after step t; before the first it is the start.
+  place(t) {
+    const { point, ground: { limits } } = this;
+    if (t) evaluate(this, point);
+    else point.set(this.now[0]);
+    if (limits) for (let k = 0; k < this.d; k++) point[k] = clampedTo(point[k], limits[0], limits[1]);
   }
 
   gradient(t) {
@@ -157,6 +183,7 @@ class Crowd {
     this.values = { ...given.values };
     beginSlots(rule, this.values, this.now);
     rule.scalars.forEach((name) => { this.values[name] = startOf(rule, this.values, name); });
+    this.points = rule.point ? starts.slice() : starts; // where they are evaluated
     this.members = rule.sums ? Array.from({ length: n / d }, (_, k) => this.member(k)) : [this];
   }
 
@@ -180,6 +207,9 @@ class Crowd {
     for (const one of this.members) stepOf(one, t);
     const limits = this.ground.limits;
     if (limits) for (let i = 0; i < n; i++) theta[i] = clampedTo(theta[i], limits[0], limits[1]);
+    if (!this.rule.point) return;
+    evaluate(this, this.points);
+    if (limits) for (let i = 0; i < n; i++) this.points[i] = clampedTo(this.points[i], limits[0], limits[1]);
   }
 
   get finished() {

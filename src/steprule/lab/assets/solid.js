@@ -194,12 +194,13 @@ class Solid {
   }
 
   // Places along a path, and whether the surface hides them from here.
-  traced(run) {
-    const key = `${this.painted},${!this.fine}`;
-    if (run.traced?.key !== key) run.traced = { key, done: -1, points: [], hidden: [] };
-    const { traced } = run;
+  traced(run, of = "path") {
+    const key = `${this.painted},${!this.fine}`, path = run[of];
+    run.places ??= {};
+    if (run.places[of]?.key !== key) run.places[of] = { key, done: -1, points: [], hidden: [] };
+    const traced = run.places[of];
     for (let t = traced.done + 1; t <= run.done; t++) {
-      const { point, hidden } = this.onSurface(run.path[run.d * t], run.d > 1 ? run.path[run.d * t + 1] : 0);
+      const { point, hidden } = this.onSurface(path[run.d * t], run.d > 1 ? path[run.d * t + 1] : 0);
       traced.points.push(point);
       traced.hidden.push(hidden);
     }
@@ -237,12 +238,32 @@ class Solid {
       }
       context.globalAlpha = 1;
     }
+    const two = runs.filter(({ run }) => run.rule.point);
+    for (const { name, run } of two) this.drawTrained(run, Math.min(t, run.done), looks.of(name));
     for (const { name, run } of runs) {
       const { points, hidden } = this.traced(run), at = Math.min(t, run.done), point = points[at];
       context.globalAlpha = hidden[at] ? 0.35 : 1;
       if (point && !run.isLost(t)) mark(context, point[0], point[1], looks.of(name), name === focus ? 7 : 5.5, paper);
     }
+    for (const { name, run } of two) {
+      const { points, hidden } = this.traced(run, "trained"), at = Math.min(t, run.done);
+      context.globalAlpha = hidden[at] ? 0.35 : 1;
+      if (points[at] && !run.isLost(t)) hollow(context, points[at], looks.of(name), paper);
+      context.globalAlpha = 1;
+    }
     if (runs.length) this.sign(context, ring, ...runs[0].run.given.start, looks);
+  }
+
+  // Thin, where gradients are taken.
+  drawTrained(run, end, look) {
+    const { context } = this.stage, { points, hidden } = this.traced(run, "trained");
+    for (const isHidden of [true, false]) {
+      polyline(context, 0, end, (k) => (hidden[k] === isHidden || (k && hidden[k - 1] === isHidden) ? points[k] : null));
+      thinLine(context, look);
+      context.globalAlpha = isHidden ? 0.25 : 1;
+      context.stroke();
+    }
+    context.globalAlpha = 1;
   }
 
   // A sign on the surface, paler where the surface hides it.

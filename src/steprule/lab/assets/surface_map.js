@@ -96,8 +96,8 @@ class SurfaceMap {
     context.drawImage(still, 0, 0, canvas.width, canvas.height);
   }
 
-  point(run, t) {
-    const { path, d } = run;
+  point(run, t, path = run.path) {
+    const { d } = run;
     const [left, top] = this.place(path[d * t], d > 1 ? path[d * t + 1] : 0);
     return d > 1 ? [left, top] : [left, (t / this.steps) * this.over.height];
   }
@@ -122,13 +122,26 @@ class SurfaceMap {
       context.lineWidth = strong ? 3 : 2;
       context.stroke();
     }
+    const two = runs.filter(({ run }) => run.rule.point);
+    for (const { name, run } of two) this.drawTrained(run, Math.min(t, run.done), looks.of(name));
     this.drawAxes(context, looks);
     for (const { name, run } of runs) {
       if (run.isLost(t)) continue; // it is not where its path ends
       const [left, top] = this.point(run, Math.min(t, run.done));
       mark(context, left, top, looks.of(name), name === focus ? 7 : 5.5, paper);
     }
+    for (const { name, run } of two) {
+      if (!run.isLost(t)) hollow(context, this.point(run, Math.min(t, run.done), run.trained), looks.of(name), paper);
+    }
     if (runs.length) ring(context, this.point(runs[0].run, 0), looks);
+  }
+
+  // Thin, where gradients are taken.
+  drawTrained(run, end, look) {
+    const { context } = this.over;
+    polyline(context, 0, end, (k) => this.onCanvas(this.point(run, k, run.trained)));
+    thinLine(context, look);
+    context.stroke();
   }
 
   // Far outside, a canvas would spend its time on lines that nobody sees.

@@ -65,7 +65,7 @@ class Thousand {
   }
 
   judge({ crowd, since, end }) {
-    const { ground, d } = crowd, theta = crowd.now[0], [[x0, x1], [y0, y1]] = ground.box;
+    const { ground, d } = crowd, theta = crowd.points, [[x0, x1], [y0, y1]] = ground.box;
     const near = (ARRIVED * Math.max(x1 - x0, d > 1 ? y1 - y0 : 0)) ** 2;
     for (let i = 0; i < since.length; i++) {
       let found = -1;
@@ -98,7 +98,7 @@ class Thousand {
 
   // The colour of the minimum, the paler the later it was reached; grey by height where none was.
   cell({ crowd, since, end }, i) {
-    const { d } = crowd, theta = crowd.now[0], { looks, heights } = this.scene, theme = looks.theme;
+    const { d } = crowd, theta = crowd.points, { looks, heights } = this.scene, theme = looks.theme;
     const x = theta[d * i], y = d > 1 ? theta[d * i + 1] : 0, paper = theme === "dark" ? 20 : 255;
     const height = heights.height(x, y);
     if (!Number.isFinite(x + y + height) || Math.abs(x) + Math.abs(y) > 1e6) return { rgb: theme === "dark" ? [255, 255, 255] : [0, 0, 0], lost: true };

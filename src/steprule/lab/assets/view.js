@@ -40,7 +40,7 @@ class Heights {
 }
 
 // What is drawn, in words: a logarithm is not what a ground looks like.
-function legend({ state, heights, looks }) {
+function legend({ state, heights, looks, facts }) {
   const { ground, flat } = heights;
   if (state.view === "thousand") {
     const reached = ground.minima.length ? "Colour: the minimum that was reached, fainter the later. Grey" : "Shade";
@@ -49,7 +49,9 @@ function legend({ state, heights, looks }) {
   const signs = ["Ring: the start", ground.minima.length ? `cross: ${ground.minima.length > 1 ? "minima" : "the minimum"}` : ""];
   const scale = flat ? "The darker the ground, the higher is the loss; time runs down"
     : `${state.view === "solid" ? "Heights are" : "The ground is drawn by"} the logarithm of the loss above its lowest, so slopes near a minimum look steeper than they are`;
-  return `${signs.filter(Boolean).join("; ")}. ${scale}.`;
+  const two = state.rules.some((name) => facts.rules.get(name)?.point);
+  const points = two ? " Thick lines show where a rule is evaluated; a thin one beside it, with a hollow mark, where it takes its gradients." : "";
+  return `${signs.filter(Boolean).join("; ")}. ${scale}.${points}`;
 }
 
 // SHADES are those of steprule/style.py.
