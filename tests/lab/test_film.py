@@ -77,10 +77,9 @@ def test_every_story_makes_a_film(key: str) -> None:
 def test_points_are_the_referees(view: str) -> None:
     found = lab.situation(f"{SHORT}&view={view}&noise=0.5&seed=3&scale=2&start=-1,0.25")
     drawn = scene([found])
+    common: dict[str, Any] = {"start": (-1.0, 0.25), "noise": 0.5, "scale": 2.0, "seed": 3}
     paths = {
-        entry.name: lab.trajectory(
-            entry.rule, found.surface, 32, start=(-1.0, 0.25), noise=0.5, scale=2.0, seed=3, **entry.values
-        )
+        entry.name: lab.trajectory(entry.rule, found.surface, 32, **{**common, **entry.values})
         for entry in found.entries
     }
     for step in (0, 8, 32):

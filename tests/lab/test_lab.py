@@ -332,7 +332,7 @@ def test_story_schedule_free() -> None:
     rule, surface = "schedule_free_sgd", SURFACES["noisy-bowl"]
     sgd = _losses("schedule-free", "sgd")
     pairs = PRESETS["schedule-free"]
-    given = {"noise": float(pairs["noise"]), "lr": float(pairs[f"{rule}.lr"])}
+    given: dict[str, Any] = {"noise": float(pairs["noise"]), "lr": float(pairs[f"{rule}.lr"])}
     assert pairs["sgd.lr"] == pairs[f"{rule}.lr"]
     points = {
         where: lab.trajectory(rule, surface, 400, evaluated=where == "x", **given).astype(float) for where in ("x", "y")
@@ -349,7 +349,10 @@ def test_story_schedule_free() -> None:
     of_sgd = np.abs(np.diff(_path("schedule-free", "sgd").astype(float), axis=0))[-100:].mean()
     assert 0.5 * of_sgd < jumps["z"] < 2 * of_sgd
     assert jumps["x"] < jumps["y"] < of_sgd / 5
-    others = [surface.loss(lab.trajectory(rule, surface, 400, seed=s, evaluated=True, **given).T) for s in (2, 3, 4)]
+    others = [
+        surface.loss(lab.trajectory(rule, surface, 400, seed=s, evaluated=True, **given).T.astype(float))
+        for s in (2, 3, 4)
+    ]
     assert np.mean([one[101:] for one in others]) < sgd[101:].mean() / 10, "with other noise too"
 
 

@@ -117,7 +117,7 @@ def stepped(rule: Rule) -> tuple[Shown, str]:
         "points": [slot for slot in slots if slot in rule.points],
         "point": None if found is None else _point(found),
     }
-    return facts, javascript.functions(recipe, evaluated=found and found.plan)
+    return facts, javascript.functions(recipe, evaluated=None if found is None else found.plan)
 
 
 def _point(found: Evaluated) -> dict[str, Any]:
