@@ -49,7 +49,7 @@ def test_the_point_is_numpys_after_every_step(name: str, dtype: str) -> None:
         found = point(params, slots, t)
         for key, expected in optimizer.evaluated.items():
             assert_same_bits(np.asarray(found[key]), expected, f"{key} after step {t}")
-        assert jax.tree.structure(found) == jax.tree.structure(params)
+        assert str(jax.tree.structure(found)) == str(jax.tree.structure(params))
     assert (np.asarray(found["w"]) != np.asarray(params["w"])).any() or name == "lookahead"
 
 
@@ -69,7 +69,7 @@ def test_the_state_knows_how_as_the_step_does(name: str) -> None:
     rule, options = RULES[name]
     tx = ours.transformation(rule, **options)
     params, state = _trained(tx)
-    expected = tx.update.stepper.point(4).of(params, _named(rule, state.slots), 5)  # type: ignore[attr-defined]
+    expected = tx.update.stepper.point(4).of(params, _named(rule, state.slots), 5)
     for find in (ours.evaluated, jax.jit(ours.evaluated), ours.schedule_free_eval_params):
         assert_same_bits(np.asarray(find(state, params)["w"]), np.asarray(expected["w"]), name)
     chained = (optax.EmptyState(), {"inner": state})
@@ -128,7 +128,7 @@ def test_arguments_and_defaults_are_optaxs() -> None:
         mine = inspect.signature(getattr(ours, name)).parameters
         assert [*mine][: len(theirs)] == [*theirs]
         assert {key: mine[key].default for key in theirs} == {key: own.default for key, own in theirs.items()}
-    assert ours.schedule_free_adamw(warmup_steps=10).update.stepper.values["warmup_steps"] == 10  # type: ignore[attr-defined]
+    assert ours.schedule_free_adamw(warmup_steps=10).update.stepper.values["warmup_steps"] == 10
 
 
 def test_low_precision_is_asked_for_by_name() -> None:
