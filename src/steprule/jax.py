@@ -29,10 +29,15 @@ from steprule.doors.jax.convert import encode, from_optax, to_optax
 from steprule.doors.jax.scaled import centralize, scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.training import Training
-from steprule.doors.jax.transformation import EvaluatedState, State, Step, evaluated, step, transformation
-
-schedule_free_eval_params = evaluated
-"""``evaluated`` under the name of ``optax.contrib``."""
+from steprule.doors.jax.transformation import (
+    EvaluatedState,
+    State,
+    Step,
+    evaluated,
+    schedule_free_eval_params,
+    step,
+    transformation,
+)
 
 _MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}
 

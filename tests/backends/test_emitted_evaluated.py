@@ -77,7 +77,7 @@ def test_c_has_the_referees_bits_and_leaves_all_else(rule: str, name: str, tmp_p
     )
     planes = planes_of(found)
     ours, before = [plane.copy() for plane in planes], [plane.copy() for plane in planes]
-    values = {hyper.name: hyper.default for hyper in own.hyperparameters.values()}
+    values: Any = {hyper.name: hyper.default for hyper in own.hyperparameters.values()}
     by_referee(found, planes, values)
     sizes = [ctypes.c_size_t(size) for size in (SHAPE if found.plan.has_groups else (planes[0].size,))]
     pointers = [ctypes.c_void_p(plane.ctypes.data) for plane in ours]

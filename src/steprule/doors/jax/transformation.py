@@ -28,6 +28,7 @@ __all__ = [
     "by_slot",
     "evaluated",
     "of_stepper",
+    "schedule_free_eval_params",
     "step",
     "stepper_of",
     "transformation",
@@ -93,6 +94,10 @@ def evaluated(state: Any, params: Any) -> Any:
     rule = found.point.rule
     ours = {name: slot for slot, name in slot_names(rule, "optax").items()}
     return found.point.of(params, _renamed(found.slots, ours), found.count)
+
+
+schedule_free_eval_params = evaluated
+"""``evaluated``, under the name that optax has for it."""
 
 
 def _state(stepper: Stepper, count: Any, slots: Any, steps: Any) -> State | EvaluatedState:
