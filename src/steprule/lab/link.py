@@ -16,7 +16,7 @@ from steprule.lab.rates import best_rate
 from steprule.lab.surface import Surface
 from steprule.lab.surfaces import surfaces
 from steprule.lab.view import TWIN, View
-from steprule.rules import Rule
+from steprule.rules import CATALOGUE, Rule
 from steprule.rules.hyperparameters import Hyperparameter
 
 __all__ = ["FIRST", "FORMAT", "Entry", "Situation", "situation"]
@@ -235,7 +235,8 @@ class _Reader:
         found: list[str] = []
         for name in filter(None, _parted(text)):
             if self._rule(name) is None:
-                self.problems.append(f"There is no rule {name!r}.{suggest(name, self._known)}")
+                matrices = " The page shows no rules that step matrices alone." if name in CATALOGUE else ""
+                self.problems.append(f"There is no rule {name!r}.{matrices or suggest(name, self._known)}")
             elif name not in found:
                 found.append(name)
         return found

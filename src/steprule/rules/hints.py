@@ -1,12 +1,14 @@
-"""What was meant by a hyperparameter that a rule does not have."""
+"""What was meant by a hyperparameter that a rule does not have, and what is wrong with a schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from steprule.errors import suggest
+from steprule.errors import HyperparameterError, suggest
 
-__all__ = ["hint"]
+__all__ = ["check_schedule", "hint"]
 
 # What other libraries call a hyperparameter.
 _CALLED = {
@@ -37,3 +39,14 @@ def hint(name: str, known: Iterable[str], options: Iterable[str]) -> str:
     if called and all(own in known for own in called):
         return f" {'They are' if len(called) > 1 else 'It is'} called {' and '.join(map(repr, called))}."
     return f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else suggest(name, names)
+
+
+def check_schedule(name: str, schedule: Callable[..., Any], where: str) -> None:
+    """Check that a schedule can be called with the step number alone."""
+    try:
+        inspect.signature(schedule).bind(1)
+    except TypeError as error:
+        message = f"{name} must be a number or a schedule, a callable of the step number t; {schedule!r}"
+        raise HyperparameterError(f"{message} cannot be called with t alone{where}: {error}") from None
+    except ValueError:  # a callable without a signature
+        return

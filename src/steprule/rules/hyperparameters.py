@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
@@ -32,7 +31,6 @@ __all__ = [
     "SecondMoment",
     "Value",
     "check_element",
-    "check_schedule",
     "role_of",
 ]
 
@@ -312,14 +310,3 @@ def _strip_none(annotation: Any) -> tuple[Any, bool]:
     if len(members) != 1 or len(get_args(annotation)) != 2:
         raise RuleError(f"annotation {annotation!r} is a union of several types; only `X | None` has a meaning")
     return members[0], True
-
-
-def check_schedule(name: str, schedule: Callable[..., Any], where: str) -> None:
-    """Check that a schedule can be called with the step number alone."""
-    try:
-        inspect.signature(schedule).bind(1)
-    except TypeError as error:
-        message = f"{name} must be a number or a schedule, a callable of the step number t; {schedule!r}"
-        raise HyperparameterError(f"{message} cannot be called with t alone{where}: {error}") from None
-    except ValueError:  # a callable without a signature
-        return

@@ -17,8 +17,8 @@ from steprule.language.node import VECTOR, Node, Stage, is_number, symbol
 from steprule.language.tracing import as_tuple, explain, naming, symbolic, trace
 from steprule.language.walk import symbols_in
 from steprule.rules.evaluated import arguments_of, misnamed, misplaced
-from steprule.rules.hints import hint
-from steprule.rules.hyperparameters import Hyperparameter, Role, check_schedule
+from steprule.rules.hints import check_schedule, hint
+from steprule.rules.hyperparameters import Hyperparameter, Role
 from steprule.rules.order import check_order
 from steprule.rules.outputs import miscount, misfit, misseen, sees_matrices, takes_polar, unrepeated
 from steprule.rules.trace import Trace, Variant

@@ -20,6 +20,7 @@ from steprule.doors.jax.passes import PassKind
 from steprule.doors.jax.slots import made
 from steprule.doors.jax.tree_step import Leaf, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
+from steprule.doors.matrices import check_matrix
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, without_effect
@@ -198,6 +199,7 @@ class Stepper:
         Raises:
             StructureError: for what is not of a floating-point type, and for complex numbers in rows and columns.
         """
+        check_matrix(self.rule, leaf.shape, f"the {what} {path}")
         kind = FORMATS[format_of(leaf, path, what).compute]
         if is_part and self.rule.view is not None:
             raise StructureError(
