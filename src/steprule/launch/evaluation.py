@@ -22,7 +22,8 @@ class Evaluation:
 
     Args:
         rows: the parameters. Their memories are those of a step, with any in the place of the gradient's, which is not
-            read, and behind them those of ``engine.saved_planes``, which get what the parameter was.
+            read, and behind them those of ``engine.saved_planes``, which get what the parameter was; on a device those
+            have it already.
         groups: those of the rows, each in one place; their ``t`` is the last step, and ``scheduled`` what schedules of
             the pass ``"evaluate"`` say for it.
         team: who may take part.
@@ -33,7 +34,8 @@ class Evaluation:
         plans = [group.values.plan("evaluate") for group in groups]
         is_per_row = any(plan.is_per_tensor for plan in plans)
         self._pass = Pass("evaluate", rows, groups, is_per_row=is_per_row)
-        self._copies = [pair for row in rows for pair in _copied(row)]
+        here = [row for row in rows if getattr(row.device, "type", "cpu") == "cpu"]
+        self._copies = [pair for row in here for pair in _copied(row)]
 
     def enter(self, done: Callable[[], None]) -> None:
         """Let the parameters be the evaluated point, whole or not at all.

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import steprule.torch as door
-from steprule.rules import CATALOGUE, Rule
+from steprule.rules import Rule
+from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import sees, unlike_default
 
 STEPS = 20
@@ -75,6 +76,8 @@ _EXTRA: list[tuple[str, dict[str, Any]]] = [
     ("ADOPT", {"lr": 0.01, "betas": (0.8, 0.95), "clip": True, "weight_decay": 0.02}),
     ("AdEMAMix", {"lr": 0.01, "betas": (0.8, 0.9, 0.99), "alpha": 3.0, "warmup": 7.0}),
     ("Signum", {"lr": 0.01, "momentum": 0.8, "weight_decay": 0.02}),
+    ("AdamWScheduleFree", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.02, "warmup_steps": 4, "r": 0.7}),
+    ("SGDScheduleFree", {"lr": 0.05, "momentum": 0.6, "weight_decay": 0.02, "warmup_steps": 4, "weight_lr_power": 1.0}),
 ]
 
 

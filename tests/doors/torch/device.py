@@ -18,6 +18,7 @@ from steprule.doors.torch import devices
 from steprule.formats import SLOT_FORMATS
 from steprule.runtime import gpu
 
+COUNTED = ("k", "lr_max", "weight_sum", "scheduled_lr")
 CODED = [one.name for one in SLOT_FORMATS.values() if one.signed.is_coded]
 """The formats of slots that are kept as codes."""
 FLOAT, HALF, BRAIN, DOUBLE, COMPLEX = torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64
@@ -129,7 +130,8 @@ def named(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     for i, entry in enumerate(optimizer.state.values()):
         found |= {f"{key} of {i}": value for key, value in entry.items()}
     for i, group in enumerate(optimizer.param_groups):
-        found |= {f"{key} of group {i}": value for key, value in group.items() if key != "params"}
+        # What a device counts groups do not say before they are asked; it is in the states.
+        found |= {f"{key} of group {i}": value for key, value in group.items() if key not in ("params", *COUNTED)}
     return {key: value.detach().clone() if isinstance(value, Tensor) else value for key, value in found.items()}
 
 

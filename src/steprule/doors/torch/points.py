@@ -97,7 +97,7 @@ class Entered:
     def __init__(self, options: Sequence[GroupOptions], state: dict[Tensor, dict[str, Any]]) -> None:
         self._groups = TensorGroups(on_device=False)
         self._rows: list[Row] = []
-        self._before: list[Callable[[], None]] = []
+        self._before: list[Callable[[], object]] = []
         self._after: list[Callable[[], None]] = []
         self._params: list[Tensor] = []
         for own in _begun(options, state):
@@ -137,6 +137,9 @@ class Entered:
             row = make_row(there, grad, row.place, row.group, slots, backend)
             saved[0] = torch.empty_like(saved[0], memory_format=torch.contiguous_format)
             self._after.append(back)
+        if param.dtype is torch.float16 and param.device.type != "cpu":  # which kernels do not save
+            kept = saved[0]
+            self._before.append(lambda: kept.copy_(param.detach()))
         row.memories += map(tensor_memory, saved)
         self._rows.append(row)
 

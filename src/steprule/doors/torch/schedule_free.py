@@ -29,6 +29,8 @@ _SLOTS = ("lr_max", "weight_sum")
 _TOLD: dict[str, Any] = {"k": 0, "lr_max": -1.0, "weight_sum": 0.0, "scheduled_lr": 0.0}
 """What the package keeps in groups, and its values before the first step."""
 _COUNT = "k"
+_WRITTEN = "k_of_group"
+"""What an entry with numbers of its own says: the count of its group when it was written."""
 _MEANINGS = {
     "momentum": "beta: where between z and the average the gradient is taken; above 0 and below 1.",
     "weight_decay": "at least 0; decays at y, the point of the gradient, as in the package.",
@@ -78,7 +80,8 @@ class _ScheduleFree(Base):
         """Return the state as the package lays it out: see ``torch.optim.Optimizer.state_dict``.
 
         ``z``, ``exp_avg_sq`` in entries; ``k``, ``lr_max`` and ``weight_sum`` in groups. A parameter that has taken
-        fewer steps than others of its group has its own ``step``, ``lr_max`` and ``weight_sum`` beside.
+        fewer steps than others of its group has its own ``step``, ``lr_max`` and ``weight_sum`` beside, and so that
+        these are not followed where the package has gone on from them, ``k_of_group``.
         """
         if is_intercepted():
             return super().state_dict()
@@ -121,6 +124,8 @@ class AdamWScheduleFree(_ScheduleFree, meanings=_MEANINGS):
 
     State: ``z``, ``exp_avg_sq``; in groups ``k``, ``lr_max``, ``weight_sum``, ``scheduled_lr``, ``train_mode``. The
     first of ``betas`` is the share of the average in the point where gradients are taken.
+
+    Source: Defazio et al. 2024, Algorithm 1, arXiv:2405.15682.
     """
 
     _naming = Naming.of(rules.schedule_free_adamw, options={"weight_t_power": "r"})
@@ -155,6 +160,8 @@ class SGDScheduleFree(_ScheduleFree, meanings=_MEANINGS):
     ``train()`` and ``eval()`` switch the parameters.
 
     State: ``z``; in groups ``k``, ``lr_max``, ``weight_sum``, ``scheduled_lr``, ``train_mode``.
+
+    Source: Defazio et al. 2024, Algorithm 1, arXiv:2405.15682.
     """
 
     _naming = Naming.of(rules.schedule_free_sgd, options={"beta": "momentum", "weight_t_power": "r"})
@@ -207,7 +214,7 @@ def _packed(entry: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any
     if all(name in entry and _is_number(entry[name], value) for name, value in shared.items()):
         left = {name: value for name, value in entry.items() if name not in shared}
     own = any(name in left for name in (*shared, *TRAINED_KEYS))
-    return {**left, _COUNT: group[_COUNT]} if own else left
+    return {**left, _WRITTEN: group[_COUNT]} if own else left
 
 
 def _unpacked(entry: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +223,7 @@ def _unpacked(entry: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, A
     What it has of its own is not followed where the package has gone on from it, which counts in the group alone.
     """
     given = dict(entry)
-    count = given.pop(_COUNT, None)
+    count = given.pop(_WRITTEN, None)
     if count is not None and group.get(_COUNT) != count:
         given = {name: value for name, value in given.items() if name not in ("step", *_SLOTS, *TRAINED_KEYS)}
     if "z" not in given or "step" in given or not {_COUNT, *_SLOTS} <= group.keys():
