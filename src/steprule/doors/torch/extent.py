@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from steprule.doors.matrices import check_matrix
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions, hyperparameters
 from steprule.errors import StructureError
@@ -70,6 +71,7 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
     """
     if options.rule.view is None:
         return
+    check_matrix(options.rule, param.shape, f"a parameter of shape {tuple(param.shape)}")
     is_shared = "is a DTensor, which processes share" if hasattr(param, "full_tensor") else ""
     what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else is_shared
     if what:
