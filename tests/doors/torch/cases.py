@@ -40,12 +40,14 @@ def _of_torch() -> tuple[list[Any], list[Any]]:
 _DB, ERRORS_OF_ALL = _of_torch()
 
 
-CLASSES = tuple(name for name in door.__all__ if isinstance(getattr(door, name), type))
+_TITLES = {rule.title or rule.name.replace("_", " ").title().replace(" ", ""): rule for rule in CATALOGUE.values()}
+MATRICES = ("Muon", *(name for name, rule in _TITLES.items() if rule.needs_matrices and name != "Muon"))
+"""The classes that step matrices alone, which have tests of their own: test_muon.py."""
+CLASSES = tuple(name for name in door.__all__ if isinstance(getattr(door, name), type) and name not in MATRICES)
 TORCH_NAMES = tuple(name for name in CLASSES if name != "Optimizer" and hasattr(torch.optim, name))
 INFO = {info.optim_cls.__name__: info for info in _DB if info.optim_cls.__name__ in TORCH_NAMES}
 DENSE_NAMES = tuple(name for name in TORCH_NAMES if not INFO[name].only_supports_sparse_grads)
 
-_TITLES = {rule.title or rule.name.replace("_", " ").title().replace(" ", ""): rule for rule in CATALOGUE.values()}
 OWN = {name: rule for name, rule in _TITLES.items() if name in CLASSES and name not in TORCH_NAMES}
 """The classes that torch.optim lacks, and their rules."""
 

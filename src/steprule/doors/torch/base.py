@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.foreign.optim import check_dict
+from steprule.doors.matrices import check_matrix
 from steprule.doors.torch.arguments import check_flags, check_implementation, documented
 from steprule.doors.torch.extent import check_added, values_of
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described, formats_of, storage_of
@@ -160,12 +162,14 @@ class Base(Stepping, torch.optim.Optimizer):
         return list({str(group.get("rule")): group for group in reversed(self.param_groups)}.values())
 
     def _check_params_of(self, group: Mapping[str, Any], where: str) -> None:
-        """Refuse parameters that cannot have the formats of their group, before it is added."""
+        """Refuse parameters that cannot have the rule or the formats of their group, before it is added."""
         rule, _ = self._rule(whole := {**self._known(group), **group})
         formats, _ = formats_of(whole, rule, self._naming_of(group).slots, where)
         params = group.get("params", ())
         for param in [params] if isinstance(params, Tensor) else params:
             tensor = param[1] if isinstance(param, tuple) else param
+            if isinstance(tensor, Tensor) and not is_lazy(tensor):
+                check_matrix(rule, tensor.shape, f"a parameter of shape {tuple(tensor.shape)}{where}")
             if formats.states and isinstance(tensor, Tensor) and tensor.is_floating_point():
                 storage_of(formats, tensor, rule, rule.variant(rule.resolve({})))
 

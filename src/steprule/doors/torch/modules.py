@@ -17,7 +17,7 @@ def matrices_of(model: nn.Module) -> Callable[[str, Tensor], bool]:
     It is one if it has two dimensions, both longer than 1, and
 
     - no module that holds it is an embedding: an ``nn.Embedding`` or ``nn.EmbeddingBag``, or of a class whose name says
-      embedding; so the weight of a head that is tied to an embedding is none;
+      embedding; so the weight of a head that is tied to an embedding is none. Nor is it a layer or RMS norm;
     - no module that holds it is the head: what the model's ``get_output_embeddings()`` returns (transformers has it),
       and modules whose path says head as ``steprule.doors.routes`` reads names (``lm_head``, ``classifier``, ...). If
       there is neither, the head is the last ``nn.Linear`` in the order of ``model.modules()``;
@@ -27,7 +27,7 @@ def matrices_of(model: nn.Module) -> Callable[[str, Tensor], bool]:
     So kernels of convolutions, which have more dimensions, are none; nor are vectors.
     """
     held = list(_held(model))
-    others = {id(param) for _, module, param in held if _is_embedding(module)} | _head(model, held)
+    others = {id(param) for _, module, param in held if _holds_no_matrix(module)} | _head(model, held)
     typed = {id(param) for _, module, param in held if type(module).__module__.startswith("torch.nn.")}
 
     def decide(name: str, param: Tensor) -> bool:
@@ -45,8 +45,10 @@ def _held(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
             yield path, module, param
 
 
-def _is_embedding(module: nn.Module) -> bool:
-    return isinstance(module, nn.Embedding | nn.EmbeddingBag) or says_embedding(type(module).__name__)
+def _holds_no_matrix(module: nn.Module) -> bool:
+    """Whether it is an embedding, or scales each element."""
+    kinds = nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm
+    return isinstance(module, kinds) or says_embedding(type(module).__name__)
 
 
 def _head(model: nn.Module, held: list[tuple[str, nn.Module, Tensor]]) -> set[int]:

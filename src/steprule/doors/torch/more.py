@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from steprule import rules
 from steprule.doors.match import name_of
@@ -57,7 +57,7 @@ class Optimizer(Ruled):
 
     def __init__(
         self,
-        params: Params,
+        params: Params | nn.Module,
         rule: str | Rule = "adam",
         *,
         routes: Sequence[Any] | None = None,
@@ -79,7 +79,7 @@ class Optimizer(Ruled):
         numbers = {name: value.item() for name, value in tensors.items()}
         options = self.rule.resolve({**hyperparameters, **numbers}, options=OPTIONS)
         own = {"differentiable": differentiable, "capturable": capturable}
-        groups = params if routes is None else routed_groups(params, routes, self.rule)
+        groups: Any = params if routes is None else routed_groups(params, routes, self.rule)
         super().__init__(groups, {**options, **tensors, **own, **beside})
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The matrix products of the PyTorch door: torch's, in batches, in bfloat16 where the hardware has it.
 
-Products in bfloat16 keep 8 bits of each number; ``tests/doors/torch/test_products.py`` says how far from the exact polar
-factor each type is.
+Products in bfloat16 keep 8 bits of each number; ``tests/doors/torch/test_products.py`` says how far from the
+exact polar factor each type is.
 """
 
 from __future__ import annotations
