@@ -20,6 +20,7 @@ from steprule.doors.jax.passes import PassKind
 from steprule.doors.jax.slots import made
 from steprule.doors.jax.tree_step import Leaf, Slots, TreeStep
 from steprule.doors.jax.values import at_step, checked, count_of, start_of
+from steprule.doors.matrices import check_matrix
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import FORMATS, MIN_ELEMENTS, Formats, Storage, check_effects, check_seed, without_effect
@@ -95,6 +96,9 @@ class Stepper:
         """Return the slots before the first step."""
         leaves, treedef = flat(params)
         paths = paths_of(params)
+        for leaf, path in zip(leaves, paths, strict=True):
+            if leaf is not None:
+                check_matrix(self.rule, getattr(leaf, "shape", (1, 1)), f"parameter {path}")
         stored = [
             None if leaf is None else self.storage(leaf, path, "parameter", is_complex(leaf))
             for leaf, path in zip(leaves, paths, strict=True)
