@@ -16,6 +16,7 @@ from steprule.doors.jax.products import PRODUCTS
 from steprule.doors.jax.stepper import Slots, Stepper
 from steprule.doors.routes import Route, as_routes, routed
 from steprule.errors import HyperparameterError, StructureError, suggest
+from steprule.formats import Formats
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
 
@@ -177,9 +178,10 @@ def of_routes(
     steppers = [_of_route(route, own, every, states, min_elements, seed, hyperparameters, mask) for route in made]
     if own is not None:
         is_masked = "weight_decay" in own.hyperparameters or not any("weight_decay" in r.hyperparameters for r in every)
-        formats = _states(states, own, every)
-        steppers.append(Stepper.of(own, formats, min_elements, seed, hyperparameters, mask if is_masked else None))
+        ways = _ways(own, _states(states, own, every), min_elements, seed)
+        steppers.append(Stepper.of(own, *ways, hyperparameters, mask if is_masked else None))
     _check_points(steppers)
+    _check_ways(steppers, min_elements, seed)
 
     def assign(tree: Any, arrays: Sequence[Any], names: Sequence[str], is_checked: bool = False) -> list[int]:
         return routed(made, names, arrays, own, is_checked=is_checked)
@@ -235,14 +237,10 @@ def _of_route(
     values = {**hyperparameters, **given} if rule is own else given
     decays = "weight_decay" in rule.hyperparameters
     try:
-        return Stepper.of(
-            rule,
-            route.options.get("states", _states(states, rule, every)),
-            route.options.get("min_elements", min_elements),
-            seed,
-            values,
-            route.options.get("mask", mask if decays else None),
-        )
+        ways = _ways(rule, route.options.get("states", _states(states, rule, every)), min_elements, seed)
+        if "min_elements" in route.options:
+            ways = (ways[0], route.options["min_elements"], ways[2])
+        return Stepper.of(rule, *ways, values, route.options.get("mask", mask if decays else None))
     except HyperparameterError as error:
         raise HyperparameterError(f"{route.place}: {error}") from None
 
@@ -253,6 +251,21 @@ def _states(states: Any, rule: Rule, every: Sequence[Rule]) -> Any:
     if isinstance(states, Mapping):
         return {slot: name for slot, name in states.items() if slot in rule.slots or slot not in others}
     return "float32" if others and not rule.element_slots else states
+
+
+def _ways(rule: Rule, states: Any, min_elements: int | None, seed: Any) -> tuple[Any, int | None, Any]:
+    """Return how the slots of a rule are kept, without options that have no effect on these."""
+    numbers, points = rule.numbers | rule.vectors, rule.points
+    chosen = Formats.of(states, "nearest", 0, rule.element_slots, numbers=numbers, points=points)
+    return states, min_elements if chosen.states else None, seed if chosen.is_stochastic else None
+
+
+def _check_ways(steppers: Sequence[Stepper], min_elements: int | None, seed: Any) -> None:
+    """Refuse options that have no effect on any rule."""
+    if min_elements is not None and not any(own.formats.states for own in steppers):
+        raise HyperparameterError(f"min_elements={min_elements} has no effect where all states are float32; remove it")
+    if seed is not None and not any(own.formats.is_stochastic for own in steppers):
+        raise HyperparameterError(f"seed={seed} has no effect: nothing is rounded stochastically here; remove it")
 
 
 def _check_points(steppers: Sequence[Stepper]) -> None:
