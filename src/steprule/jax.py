@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
 
 from steprule.doors.jax.alias import NAMES, named
 from steprule.doors.jax.convert import encode, from_optax, to_optax
+from steprule.doors.jax.muon import muon
 from steprule.doors.jax.scaled import centralize, scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.training import Training
@@ -54,6 +55,7 @@ __all__ = [
     "encode",
     "evaluated",
     "from_optax",
+    "muon",
     "schedule_free_eval_params",
     "scale_by_trust_ratio",
     "step",

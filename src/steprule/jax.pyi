@@ -9,6 +9,7 @@ import optax
 from steprule.doors.jax.convert import encode as encode
 from steprule.doors.jax.convert import from_optax as from_optax
 from steprule.doors.jax.convert import to_optax as to_optax
+from steprule.doors.jax.muon import muon as muon
 from steprule.doors.jax.scaled import centralize as centralize
 from steprule.doors.jax.scaled import scale_by_trust_ratio as scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded as Coded
@@ -825,46 +826,6 @@ def momentum_ema(
     Momentum as an exponential average: the heavy ball with its step scaled by 1 - beta.
 
     Source: first moment of Kingma & Ba 2015, Algorithm 1, without bias correction, arXiv:1412.6980.
-    """
-    ...
-
-def muon(
-    learning_rate: _Value | None = None,
-    *,
-    lr: _Value | None = None,
-    momentum: _Value = 0.95,
-    weight_decay: _Value = 0.1,
-    nesterov: bool = True,
-    bias_correction: bool = False,
-    ns_steps: _Value = 5.0,
-    coefficients: Literal["jordan", "polar_express"] = "jordan",
-    a: _Value = 3.4445,
-    b: _Value = -4.775,
-    c: _Value = 2.0315,
-    eps: _Value = 1e-07,
-    adjust_lr: Literal["original", "transposed", "match_rms_adamw"] = "original",
-    consistent_rms: _Value = 0.2,
-    parts: _Value = 1.0,
-    states: str | Mapping[str, str] = "float32",
-    min_elements: int | None = None,
-    seed: Any = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Return muon as a transformation of optax.
-
-    Beside optax's names there are those of the rule, and its own options.
-    What is kept, and how: see ``transformation``.
-
-    Step along the orthogonal polar factor of an average of gradients, of each matrix.
-
-    ``ns_steps`` Newton-Schulz steps come close to it: with the quintic ``a``, ``b``, ``c``, or with
-    the polynomials of Polar Express (Amsel et al. 2025, arXiv:2505.16932). A norm below ``eps``
-    counts as that. ``adjust_lr`` multiplies lr by sqrt(max(1, rows/columns)); by that of the
-    transposed matrix, for weights that are inputs x outputs, as JAX has them; or by
-    ``consistent_rms`` sqrt(max(rows, columns)), which lets the step have that RMS, Adam's. ``parts``
-    cuts a matrix along its rows, 3 for queries, keys and values in one. ``bias_correction`` corrects
-    the average for its start at 0, and that of Nesterov's form for one step more (optax).
-
-    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; match_rms_adamw: Liu et al. 2025, arXiv:2502.16982.
     """
     ...
 

@@ -135,6 +135,8 @@ def routed(
     arrays: Sequence[Any],
     own: Rule | None,
     matrices: IsMatrix | None = None,
+    *,
+    is_checked: bool = True,
 ) -> list[int]:
     """Return the place of the route of each parameter; how many there are stands for the optimizer's own rule.
 
@@ -144,6 +146,7 @@ def routed(
         arrays: the parameters, with a ``shape``.
         own: the optimizer's own rule; None if it has none.
         matrices: what ``"matrices"`` selects, by name and array; default: ``is_matrix``.
+        is_checked: whether routes that are for no parameter are refused.
 
     Raises:
         HyperparameterError: for a route that is for no parameter.
@@ -154,7 +157,7 @@ def routed(
         [number for number, route in enumerate(routes) if route.matches(name, array, decide)]
         for name, array in zip(names, arrays, strict=True)
     ]
-    for number, route in enumerate(routes):
+    for number, route in enumerate(routes if is_checked else ()):
         _check_use(route, number, found, names, routes)
     if own is None:
         left = [name for name, numbers in zip(names, found, strict=True) if not numbers]

@@ -84,7 +84,8 @@ def _adam(plain: Rule, nesterov: Rule) -> _Alias:
 _OF_ESTIMATES = {"estim_lr0": "d0", "estim_lr_coef": "d_coef"}
 _NADAMW = decoupled("nadam", name="nadamw")
 NAMES: dict[str, _Alias] = {
-    **{name: _Alias(rule) for name, rule in CATALOGUE.items()},
+    # Muon is two rules in optax: see ``muon.py``.
+    **{name: _Alias(rule) for name, rule in CATALOGUE.items() if name != "muon"},
     "sgd": _Alias(CATALOGUE["sgd"], CATALOGUE["momentum"], "mu", names={"momentum": "mu"}),
     "adagrad": _Alias(CATALOGUE["adagrad"], means={"eps_inside": True}),
     "adadelta": _Alias(CATALOGUE["adadelta"], l2("adadelta"), "weight_decay"),

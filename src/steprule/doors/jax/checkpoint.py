@@ -17,6 +17,7 @@ from steprule.doors.foreign.names import slot_names
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.leaves import type_of as type_in_jax
+from steprule.doors.jax.parts import joined, merged, own_state, parts_of
 from steprule.doors.jax.slots import check_pair, codec_of, planes_of, slot_of, with_sharding_of
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
@@ -37,7 +38,7 @@ def _stepper(run: Training) -> tuple[Stepper, Mapping[str, str]]:
         TypeError: when it is of somebody else.
     """
     stepper = stepper_of(run.transformation)
-    if stepper is None:
+    if not isinstance(stepper, Stepper):  # those of several rules come in parts
         raise TypeError(
             f"transformation is of type {type(run.transformation).__name__} and none of steprule.jax; of optax.chain "
             "and other wrappers give the one within: its state is found in theirs"
@@ -63,6 +64,9 @@ def outline_of(run: Training) -> State:
     Raises:
         StructureError: for parameters that are not arrays.
     """
+    parts = parts_of(run)
+    if parts is not None:
+        return joined(run, parts, [outline_of(part.run) for part in parts])
     stepper, _ = _stepper(run)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(run.params)]
     names = names_apart([jax.tree_util.keystr(path, simple=True, separator=".") if path else None for path in paths])
@@ -89,6 +93,10 @@ def state_of(run: Training) -> State:
         CheckpointError: for arrays that a file cannot hold.
         StateError, StructureError: when the state is not what the transformation keeps.
     """
+    parts = parts_of(run)
+    if parts is not None:
+        others = {name: stored_array(value, name) for name, value in _others(run.state)}
+        return replace(joined(run, parts, [state_of(part.run) for part in parts]), others=others)
     stepper, names = _stepper(run)
     outline, own, trace = outline_of(run), found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
     t = steps_of(_known("the count of steps", own.count), "the count of steps")
@@ -178,6 +186,11 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
     Raises:
         StateError: when it is of another run.
     """
+    parts = parts_of(run)
+    if parts is not None:
+        for group, part in enumerate(parts):
+            prepared(part.run, own_state(state, group), convert, hyperparameters)()
+        return _taking(run, _with_others(mapped(run.state, {"slots"}, merged(run, parts)), state))
     stepper, names = _stepper(run)
     _check_group(state.groups[0], stepper, hyperparameters)
     own, trace = found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
@@ -203,8 +216,11 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
     kept = {name: treedef.unflatten(column) for name, column in columns.items()}
     kept |= {names[slot]: own.slots[names[slot]] if value is None else to_pair(value) for slot, value in wanted.items()}
     count = with_sharding_of(jnp.asarray(t, jnp.int32), own.count)
-    whole = _with_others(mapped(run.state, {"slots"}, lambda old: old._replace(count=count, slots=kept)), state)
+    new = mapped(run.state, {"slots"}, lambda old: old._replace(count=count, slots=kept))
+    return _taking(run, _with_others(new, state))
 
+
+def _taking(run: Training, whole: Any) -> Callable[[], None]:
     def take() -> None:
         run.state = whole
 

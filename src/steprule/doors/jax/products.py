@@ -115,22 +115,27 @@ def _factors(
 ) -> tuple[Any, ...]:
     """Return the polar factors of arrays that are ``shape`` matrices each."""
     kind, count = arrays[0].dtype, shape[0]
-    stack = jnp.concatenate([array.reshape(shape) for array in arrays])
-    x = (stack / _scales(stack, jnp.asarray(eps, kind), margin)).astype(dtype or kind)
+    x = _scaled(jnp.concatenate([array.reshape(shape) for array in arrays]), jnp.asarray(eps, kind), margin)
     is_wide = shape[1] <= shape[2]
+
+    def product(left: Any, right: Any) -> Any:
+        # In 16 bits numbers are rounded before they are multiplied; sums and coefficients are not.
+        left, right = (one.astype(dtype or kind) for one in (left, right))
+        return jnp.matmul(left, right, preferred_element_type=kind)
+
     for triple in steps:
-        a, b, c = (jnp.asarray(number, x.dtype) for number in triple)
+        a, b, c = (jnp.asarray(number, kind) for number in triple)
         flipped = x.swapaxes(1, 2)
-        gram = jnp.matmul(x, flipped) if is_wide else jnp.matmul(flipped, x)
-        polynomial = b * gram + c * jnp.matmul(gram, gram)
-        x = a * x + (jnp.matmul(polynomial, x) if is_wide else jnp.matmul(x, polynomial))
-    x = x.astype(kind)
+        gram = product(x, flipped) if is_wide else product(flipped, x)
+        polynomial = b * gram + c * product(gram, gram)
+        x = a * x + (product(polynomial, x) if is_wide else product(x, polynomial))
     return tuple(x[n * count : (n + 1) * count].reshape(array.shape) for n, array in enumerate(arrays))
 
 
-def _scales(stack: Any, eps: Any, margin: float) -> Any:
-    """Return what each matrix is divided by, its norm, as parts of its largest element: squares do not overflow."""
+def _scaled(stack: Any, eps: Any, margin: float) -> Any:
+    """Return matrices divided by their norms, first by their largest elements: so neither norm nor squares overflow."""
     largest = jnp.max(jnp.abs(stack), axis=(1, 2), keepdims=True)
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    norms = jnp.sqrt(jnp.sum(jnp.square(stack / largest), axis=(1, 2), keepdims=True)) * largest * margin
-    return jnp.where(norms < eps, eps, norms)  # NaN stays
+    relative = stack / largest
+    norms = jnp.sqrt(jnp.sum(jnp.square(relative), axis=(1, 2), keepdims=True)) * margin
+    return relative / jnp.where(largest * norms < eps, eps / largest, norms)  # NaN stays

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +14,10 @@ from steprule.doors.foreign.names import innermost, slot_names
 from steprule.doors.foreign.optax import found_in
 from steprule.doors.jax.evaluated import Point
 from steprule.doors.jax.leaves import type_of
+from steprule.doors.jax.several import Several, multiplied_in, of_routes
 from steprule.doors.jax.stepper import Slots, Stepper
 from steprule.doors.jax.values import count_of
-from steprule.errors import HyperparameterError, StateError, StructureError
+from steprule.errors import HyperparameterError, RuleError, StateError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
@@ -28,9 +29,11 @@ __all__ = [
     "by_slot",
     "evaluated",
     "of_stepper",
+    "own_slots",
     "schedule_free_eval_params",
     "step",
     "stepper_of",
+    "their_slots",
     "transformation",
 ]
 
@@ -100,19 +103,21 @@ schedule_free_eval_params = evaluated
 """``evaluated``, under the name that optax has for it."""
 
 
-def _state(stepper: Stepper, count: Any, slots: Any, steps: Any) -> State | EvaluatedState:
+def _state(stepper: Stepper | Several, count: Any, slots: Any, steps: Any) -> State | EvaluatedState:
     """Return a state, with the hyperparameters of the step after ``steps`` others where these are evaluated by."""
     own = stepper.point(steps)
     return State(count, slots) if own is None else EvaluatedState(count, slots, own)
 
 
 def transformation(
-    rule: str | Rule,
+    rule: str | Rule | None,
     *,
+    routes: Sequence[Any] | None = None,
     mask: Any = None,
     states: str | Mapping[str, str] = "float32",
     min_elements: int | None = None,
     seed: Any = None,
+    products: str | None = None,
     **hyperparameters: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """Return a rule as an ``optax.GradientTransformation``.
@@ -126,13 +131,18 @@ def transformation(
     transformations. Where a gradient is None nothing changes.
 
     Args:
-        rule: a name of the catalogue, or a rule.
+        rule: a name of the catalogue, or a rule; None if the routes name all there is.
+        routes: which parameters another rule is for: a list of ``(selector, rule, options)``. The first whose selector
+            matches decides; what none matches is stepped by ``rule``. A selector is ``"matrices"``, a pattern for key
+            paths (``"*.kernel"``), or a function of key path and array (docs/routing.md).
         mask: which parameters decay, for rules with ``weight_decay``: a tree of booleans, each for the subtree
             below it, or a callable that makes such a tree from the gradients. Default: all.
         states: the format of the slots, ``"float32"`` or a low-precision one (docs/formats.md), or of some by name.
             Slots of float64 parameters are float64, and those of complex ones have their type.
         min_elements: tensors with fewer elements keep float32 slots. Default 4096. Where all do, ``init`` warns.
         seed: of the stochastic rounding of ``states``; it may be traced. Default 0.
+        products: ``"bfloat16"`` or ``"float32"``: what rules with polar factors multiply matrices in. Default: what the
+            step is computed in.
         hyperparameters: the rule's, with its own names and defaults. Numbers, JAX arrays (traced ones as
             well: under ``jax.vmap`` one per run), or schedules: functions of the number of steps taken before, from 0,
             like optax's.
@@ -144,16 +154,36 @@ def transformation(
             that do not fit.
     """
     if "hyperparameters" in hyperparameters:  # optax.inject_hyperparams gives what ** takes as one argument
-        name = repr(rule) if isinstance(rule, str) else find(rule).name
+        name = rule.name if isinstance(rule, Rule) else repr(rule)
         raise HyperparameterError(
             "optax.inject_hyperparams finds the arguments of a function by its signature, and this one has "
             "**hyperparameters. Name those that are to be injected: "
             f"optax.inject_hyperparams(lambda lr: steprule.jax.transformation({name}, lr=lr))(lr=0.1)"
         )
-    return of_stepper(Stepper.of(rule, by_slot(find(rule), states), min_elements, seed, hyperparameters, mask))
+    made = _stepper(rule, routes, states, min_elements, seed, hyperparameters, mask)
+    return of_stepper(made if products is None else multiplied_in(made, products))
 
 
-def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.GradientTransformationExtraArgs:
+def _stepper(
+    rule: str | Rule | None,
+    routes: Sequence[Any] | None,
+    states: Any,
+    min_elements: int | None,
+    seed: Any,
+    hyperparameters: Mapping[str, Any],
+    mask: Any,
+) -> Stepper | Several:
+    """Return what steps by one rule, or by those of routes."""
+    if routes is not None:
+        return of_routes(rule, routes, states, min_elements, seed, hyperparameters, mask)
+    if rule is None:
+        raise RuleError("no rule is named; give the name of one, or routes that name rules for all parameters")
+    return Stepper.of(rule, by_slot(find(rule), states), min_elements, seed, hyperparameters, mask)
+
+
+def of_stepper(
+    stepper: Stepper | Several, kept: tuple[str, str] | None = None
+) -> optax.GradientTransformationExtraArgs:
     """Return a stepper as a transformation; ``kept`` is a slot and the type that it must be kept in."""
     theirs = slot_names(stepper.rule, "optax")
     ours = {name: slot for slot, name in theirs.items()}
@@ -177,12 +207,29 @@ def of_stepper(stepper: Stepper, kept: tuple[str, str] | None = None) -> optax.G
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def stepper_of(transformation: Any) -> Stepper | None:
+def stepper_of(transformation: Any) -> Stepper | Several | None:
     """Return what a transformation of ours, or a ``Step``, steps by; None of others."""
     if isinstance(transformation, Step):
         return transformation._stepper
-    stepper: Stepper | None = getattr(getattr(transformation, "update", None), "stepper", None)
+    stepper: Stepper | Several | None = getattr(getattr(transformation, "update", None), "stepper", None)
     return stepper
+
+
+def own_slots(transformation: Any, slots: Slots) -> Slots:
+    """Return the slots of a state of a transformation, or of a ``Step``, by the rule's names."""
+    ours = {name: slot for slot, name in _named(transformation).items()}
+    return {ours.get(name, name): slot for name, slot in slots.items()}
+
+
+def their_slots(transformation: Any, slots: Slots) -> Slots:
+    """Return slots by the names that a state of a transformation, or of a ``Step``, has for them."""
+    theirs = _named(transformation)
+    return {theirs.get(name, name): slot for name, slot in slots.items()}
+
+
+def _named(transformation: Any) -> Mapping[str, str]:
+    stepper = stepper_of(transformation)
+    return {} if stepper is None or isinstance(transformation, Step) else slot_names(stepper.rule, "optax")
 
 
 def by_slot(rule: Rule, states: Any) -> Any:
@@ -228,7 +275,7 @@ def _check_type(tree: Any, dtype: str) -> None:
 class Step:
     """A rule on pytrees of JAX: ``step(theta, g, slots, t)`` returns the new parameters and the new slots."""
 
-    def __init__(self, stepper: Stepper) -> None:
+    def __init__(self, stepper: Stepper | Several) -> None:
         self._stepper = stepper
 
     def __repr__(self) -> str:
@@ -271,12 +318,14 @@ class Step:
 
 
 def step(
-    rule: str | Rule,
+    rule: str | Rule | None,
     *,
+    routes: Sequence[Any] | None = None,
     mask: Any = None,
     states: str | Mapping[str, str] = "float32",
     min_elements: int | None = None,
     seed: Any = None,
+    products: str | None = None,
     **hyperparameters: Any,
 ) -> Step:
     """Return a rule as a function of pytrees that returns the new parameters directly.
@@ -284,4 +333,5 @@ def step(
     Nothing is lost on the way: parameters of float16 and bfloat16 are computed in float32 and rounded once, and on CPUs
     the new float32 parameters have the bits of the referee. Arguments and errors are those of ``transformation``.
     """
-    return Step(Stepper.of(rule, by_slot(find(rule), states), min_elements, seed, hyperparameters, mask))
+    made = _stepper(rule, routes, states, min_elements, seed, hyperparameters, mask)
+    return Step(made if products is None else multiplied_in(made, products))
