@@ -28,6 +28,7 @@ ROWS = [
     {"compile"},
     {"backends", "runtime"},
     {"coding"},
+    {"evaluating"},
     {"engine"},
     {"evaluated"},
     {"launch"},

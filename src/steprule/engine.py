@@ -9,12 +9,12 @@ from typing import Any, Literal, Protocol
 from steprule.backends import numpy_vectors
 from steprule.coding import plane_name, planes_of, symbols_of
 from steprule.compile import Plan, Plane, make_plan
-from steprule.formats import Codec, Format, RoundToNearest, StochasticRounding, Storage
+from steprule.evaluating import evaluating_plan
+from steprule.formats import Codec, Format, StochasticRounding, Storage
 from steprule.language import Node
 from steprule.language.cached import cached_attribute
 from steprule.language.functions import everywhere
 from steprule.language.node import symbol
-from steprule.language.walk import symbols_in
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.combinators import clips, update_clip
@@ -25,7 +25,6 @@ from steprule.rules.readings import Read, readings
 from steprule.rules.rule import Trace, Variant
 
 __all__ = [
-    "TRAINED",
     "Kernel",
     "Loader",
     "PassKey",
@@ -35,13 +34,10 @@ __all__ = [
     "monitored_sums",
     "pass_plan",
     "plan",
-    "saved_planes",
 ]
 
 PassKind = Literal["step", "monitored", "update", "probe", "norm", "evaluate"]
 """What a pass does; see ``plan``."""
-TRAINED = "trained"
-"""What the planes are called, after the parameter's name, that keep it while it is the evaluated point."""
 PassKey = PassKind | tuple[PassKind, int]
 """The pass of a kind, or one before it, by number, that finds sums which it takes. See ``Plan.before``."""
 
@@ -127,7 +123,7 @@ def plan(
     - ``"probe"`` steps, and writes what ``rules.named.probes`` names into planes after the slots, ``probe.0``, ...;
     - ``"norm"`` sums the squares of the gradient to be clipped by its norm; and before, where its values are clipped;
     - ``"evaluate"`` writes the evaluated point, rounded to nearest, into the parameter, and what the parameter's planes
-      were, bit by bit, into ``saved_planes`` after the slots. It reads no gradient and has no guard.
+      were, bit by bit, into ``evaluating.saved_planes`` after the slots. It reads no gradient and has no guard.
 
     Sums that nothing but the next step asks for are taken by the pass that steps; without ``rides`` in one before, for
     targets whose prelude is computed when all sums are known.
@@ -143,7 +139,8 @@ def plan(
     given = decoded[rule.gradient]
     decoded[rule.gradient] = guard.gradient(given, guard.symbols)
     if kind == "evaluate":
-        return _evaluating(rule, variant, storage, trace, planes, decoded, codecs)
+        title = f"evaluate pass of {_title(rule, variant, storage)}"
+        return evaluating_plan(title, rule, storage, trace, planes, decoded, codecs)
     first, *beside = planes[rule.parameter].values()
     steps = kind in ("step", "monitored", "update", "probe")
     numbers = trace.numbers if steps else {}
@@ -182,55 +179,6 @@ def plan(
         per_tensor=tuple(trace.per_tensor) if steps else (),
         rides=rides,
         view=rule.view if steps else None,
-    )
-
-
-def saved_planes(rule: Rule, storage: Storage) -> tuple[Plane, ...]:
-    """Return the planes that keep what a parameter was before it became the evaluated point."""
-    return tuple(planes_of(plane_name(rule.parameter, TRAINED), storage.of_parameter()).values())
-
-
-def _evaluating(
-    rule: Rule,
-    variant: Variant,
-    storage: Storage,
-    trace: Trace,
-    planes: Mapping[str, Mapping[str, Plane]],
-    decoded: Mapping[str, Node],
-    codecs: Mapping[str, Codec],
-) -> Plan:
-    """Return the plan of the pass that writes the evaluated point over the parameter, which it keeps."""
-    own = planes[rule.parameter]
-    first, *beside = own.values()
-    saved = saved_planes(rule, storage)
-    point = symbol(rule.parameter, "element") if trace.evaluated is None else trace.evaluated
-    encoded = codecs[rule.parameter].encode(point, RoundToNearest())
-    outputs: dict[str, Node] = {plane.name: encoded[suffix] for suffix, plane in own.items()}
-    items = {}
-    for plane, kept in zip(own.values(), saved, strict=True):
-        if plane.dtype != "float16":  # of which a NaN may have other bits when it was loaded: launches copy it
-            # Under another name than the plane, which stands for its number.
-            items[kept.name] = symbol(plane.name, plane.per, plane.kind)
-            outputs[kept.name] = symbol(kept.name, plane.per, plane.kind)
-    return make_plan(
-        title=f"evaluate pass of {_title(rule, variant, storage)}",
-        compute=storage.parameter.compute,
-        planes=(
-            first,
-            *planes[rule.gradient].values(),
-            *beside,
-            *(plane for slot in (*trace.slots, *trace.vectors) for plane in planes[slot].values()),
-            *saved,
-        ),
-        decoded={**decoded, **items},
-        computed={rule.parameter: point},
-        outputs=outputs,
-        scalar_slots={},
-        arguments=tuple(sorted(symbols_in([point]) - set(planes))),
-        sums=[],
-        per_tensor=tuple(trace.per_tensor) if symbols_in([point]) & set(trace.per_tensor) else (),
-        rides=True,
-        view=None,
     )
 
 

@@ -100,7 +100,7 @@ class Run:
             plane.name: guarded(plane_shape(plane, shape), plane.dtype)
             for plane in plan(rule, self.variant, storage, rides=rides).planes
         }
-        starts = {slot: rule.init.get(slot, 0.0) for slot in rule.slots}
+        starts = {slot: 0.0 if slot in rule.points else rule.init.get(slot, 0.0) for slot in rule.slots}
         self.start = {slot: self.values[x] if isinstance(x, str) else x for slot, x in starts.items()}
         self.scalars = {slot: self.start[slot] for slot in rule.slots if slot in rule.numbers}
         self.numbers: list[Array] = []  # what the prelude of each pass has given in the last step

@@ -11,7 +11,6 @@ import numpy as np
 from steprule.doors.layout import Array
 from steprule.doors.leaf import Leaf, make_numbers
 from steprule.doors.match import fitted, formula_of, name_of
-from steprule.doors.planes import Target
 from steprule.doors.state import SCHEDULE, TRAINED, GroupState, ParameterState, State, names_apart
 from steprule.doors.stepping import Stepping
 from steprule.errors import HyperparameterError, StateError
@@ -94,13 +93,14 @@ def prepared(optimizer: Stepping, state: State, convert: bool, hyperparameters: 
     ]
     scalars, own_numbers = scalars_of(optimizer, state), numbers_of(optimizer, state)
     trained = _rooms(optimizer, state)
+    rooms = trained or [[] for _ in leaves]
     planes = [
-        _target(leaf, trained).fitted(own, convert or state.is_earlier(own))
-        if own.formats or own.planes
+        (leaf.target.evaluated if room else leaf.target).fitted(own, convert or state.is_earlier(own))
+        if own.formats or own.planes or room
         else leaf.fresh()
-        for leaf, own in zip(leaves, state.parameters, strict=True)
+        for leaf, own, room in zip(leaves, state.parameters, rooms, strict=True)
     ]
-    for leaf, room, new in zip(leaves, trained or [], planes, strict=False):
+    for leaf, room, new in zip(leaves, rooms, planes, strict=True):
         for array, name in zip(room, leaf.trained(room)[1], strict=True):
             plane = new.pop(name)
             array.view(plane.dtype)[...] = plane
@@ -139,11 +139,11 @@ def _rooms(optimizer: Stepping, state: State) -> list[list[Array]] | None:
             f"the state is of a model at its evaluated point, and rule {optimizer.rule.name!r} has none. Load it in an "
             "optimizer of the state's rule, call train() and save again"
         )
-    return [leaf.room() for leaf in optimizer._leaves]
-
-
-def _target(leaf: Leaf, trained: Sequence[object] | None) -> Target:
-    return leaf.target if trained is None else leaf.target.evaluated
+    # Other doors do not keep what is not switched.
+    return [
+        leaf.room() if leaf.group.rule.evaluated is not None or TRAINED in own.formats else []
+        for leaf, own in zip(optimizer._leaves, state.parameters, strict=True)
+    ]
 
 
 def _options(rule: Rule) -> dict[str, Any]:

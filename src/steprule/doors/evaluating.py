@@ -83,6 +83,7 @@ class Evaluating(Stepping):
         pairs = [
             (array_memory(plane), array_memory(copy))
             for leaf, own in zip(self._leaves, saved, strict=True)
+            if own  # none of what is not switched, in states of other doors
             for plane, copy in zip([leaf.array, *leaf.beside], own, strict=True)
         ]
         put_back(pairs, done)

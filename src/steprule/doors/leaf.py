@@ -74,7 +74,7 @@ class Leaf:
 
     def begin(self) -> None:
         """Let slots that begin as the parameter be what it is now: weights may have been loaded since."""
-        fresh = self.fresh()
+        fresh = self.fresh() if self.group.rule.points else {}
         for name, plane in self.planes.items():
             if name.partition(".")[0] in self.group.rule.points:
                 plane[...] = fresh[name]
@@ -82,6 +82,8 @@ class Leaf:
     def trained(self, kept: Sequence[Array]) -> tuple[dict[str, str], dict[str, Array]]:
         """Return the format and the planes of what is trained, as a state has them beside the evaluated point."""
         codec = self.kernel.codecs[self.group.rule.parameter]
+        if not kept:
+            return {}, {}
         names = [plane_name(TRAINED, spec.suffix) for spec in codec.planes]
         # bfloat16 arrays are upper halves of float32, as the planes of slots are.
         planes = [array.view(spec.dtype) for spec, array in zip(codec.planes, kept, strict=True)]

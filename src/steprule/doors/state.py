@@ -105,9 +105,11 @@ class ParameterState:
             known[TRAINED] = saved_codec(self.formats[TRAINED], FORMATS[self.dtype], is_slot=False)
         codecs = {slot: codec for slot, codec in known.items() if codec is not None}  # else it is the parameter's own
         numbers = {
-            slot: np.array(arrays[slot], kind.name) if codec.is_plain else numbers_of(codec, slot, arrays, self.shape)
+            slot: np.array(arrays[slot]) if codec.is_plain else numbers_of(codec, slot, arrays, self.shape)
             for slot, codec in codecs.items()
         }
+        if TRAINED in numbers and self.dtype == "float16":  # whose type is not that of slots
+            numbers[TRAINED] = numbers[TRAINED].astype(kind.name)
         return replace(self, formats=dict.fromkeys(codecs, kind.name), planes=numbers)
 
 

@@ -70,7 +70,7 @@ class Stepping(HasGuards, NotReentrant):
         for own, values in zip(self._scalars, scheduled, strict=True):
             own.t, own.scheduled = t, values
         launch, gradients = self._layout.launch(*self._layout.check(self._structure.leaves(grads)))
-        if t == 1 and self.rule.points:
+        if t == 1:
             for leaf in self._leaves:
                 leaf.begin()
         factor: float | None = 1.0

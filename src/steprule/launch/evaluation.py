@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from steprule.engine import saved_planes
+from steprule.evaluating import saved_planes
 from steprule.launch.evaluate import RowScalars
 from steprule.launch.memory import Memory
 from steprule.launch.passes import Pass
@@ -22,8 +22,8 @@ class Evaluation:
 
     Args:
         rows: the parameters. Their memories are those of a step, with any in the place of the gradient's, which is not
-            read, and behind them those of ``engine.saved_planes``, which get what the parameter was; on a device those
-            have it already.
+            read, and behind them those of ``evaluating.saved_planes``, which get what the parameter was; on a device
+            those have it already.
         groups: those of the rows, each in one place; their ``t`` is the last step, and ``scheduled`` what schedules of
             the pass ``"evaluate"`` say for it.
         team: who may take part.

@@ -54,7 +54,7 @@ def combination_id(value: Any) -> str | None:
 
 def fitting(rule: sr.Rule, formats: dict[str, Any]) -> dict[str, Any]:
     """Return the formats without those of slots, for a rule that has none."""
-    if rule.trace().slots:
+    if {*rule.trace().slots} - rule.points:
         return formats
     return {name: value for name, value in formats.items() if name == "weights"}
 
