@@ -18,12 +18,12 @@ from steprule.doors.foreign.states import states_of
 from steprule.doors.state import compute_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS
+from steprule.rules import CATALOGUE as EVERY
 from steprule.rules.papers.dadapt_adam import dadapt_adam
 from steprule.rules.papers.novograd import novograd
 from steprule.rules.papers.prodigy import prodigy
-from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.cases import Array, assert_same_bits
-from tests.doors.torch.cases import CLASSES, DENSE_RICH, OWN, case_id, ours, random_gradients, reference
+from tests.doors.torch.cases import CLASSES, DENSE_RICH, MATRICES, OWN, case_id, ours, random_gradients, reference
 
 SHAPES = ((6, 5), (4,))
 
@@ -57,11 +57,11 @@ def stepped_alike(optimizer: Any, other: sr.Optimizer, start: int, stop: int) ->
 
 def test_the_table_has_the_names_of_the_classes() -> None:
     seen = set()
-    for name in set(CLASSES) - {"Optimizer"}:
-        optimizer: Any = getattr(door, name)(tensors()[:1], **({"momentum": 0.5} if name == "SGD" else {}))
+    for name in {*CLASSES, *MATRICES} - {"Optimizer"}:
+        optimizer: Any = getattr(door, name)([torch.ones(2, 3)], **({"momentum": 0.5} if name == "SGD" else {}))
         for switch in ({}, {"amsgrad": True}) if "amsgrad" in optimizer.defaults else ({},):
             rule = optimizer._rule({**optimizer.defaults, **switch, "weight_decay": 0})[0]
-            assert name in OWN or NAMES[innermost(rule).name].torch is not None
+            assert name in (*OWN, *MATRICES) or NAMES[innermost(rule).name].torch is not None
             table = slot_names(rule, "torch")
             for slot in rule.slots:
                 assert table.get(slot, slot) == optimizer._naming.slots.get(slot, slot), f"{name} {slot}"
@@ -75,7 +75,7 @@ BY_ROLE = {"FirstMoment": ("exp_avg", "mu", "state1"), "SecondMoment": ("exp_avg
 
 def test_the_table_names_slots_that_exist_and_roles_do_not_name() -> None:
     for rule, names in NAMES.items():
-        own = {**CATALOGUE, **OF_NUMBERS}[rule]
+        own = {**EVERY, **OF_NUMBERS}[rule]
         for library in (names.torch, names.optax, names.bitsandbytes):
             assert set(library or {}) <= set(own.slots)
         for slot, role in own.roles.items():

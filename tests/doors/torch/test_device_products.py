@@ -128,7 +128,7 @@ def test_memory_for_products_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(device_products, "LIMIT", 1)
     with placed():
-        monkeypatch.setattr(device_products.torch, "empty", counting)
+        monkeypatch.setattr(torch, "empty", counting)
         found = run()
         monkeypatch.undo()
     assert 2 * 6 * 9 + 2 * 6 * 6 in made

@@ -410,5 +410,14 @@ def test_gradients_are_only_read_and_a_failing_step_changes_nothing() -> None:
 def test_vectors_are_refused_by_every_class_for_matrices() -> None:
     with pytest.raises(StructureError, match=r"is a vector of 3, and rule 'muon' steps matrices.*routes="):
         door.Optimizer([torch.zeros(3)], muon)
+    with pytest.raises(StructureError, match=r"is a vector of 3, and rule 'normuon' steps matrices"):
+        door.NorMuon([torch.zeros(3)])
     with pytest.raises(StructureError, match=r"one number, and rule 'muon' steps matrices"):
         door.Optimizer([{"params": [torch.zeros(())], "rule": muon}])
+
+
+def test_normuon_steps_matrices_with_the_options_of_its_class() -> None:
+    """Row by row it has one size: the class is the rule."""
+    params = stepped(door.NorMuon(matrices(), lr=0.05, weight_decay=0.1), 3)
+    assert_agree(params, stepped(door.Optimizer(matrices(), "normuon", lr=0.05, weight_decay=0.1), 3))
+    assert not torch.equal(params[0], stepped(door.Muon(matrices(), lr=0.05), 3)[0])

@@ -89,6 +89,7 @@ NAMES: dict[str, Names] = {
     "ademamix": Names({"m2": "exp_avg_slow"}, bitsandbytes={"m2": "state1"}),
     "signum": Names({}, {"m": "ema"}),
     "lars": Names({"b": "momentum_buffer"}),
+    "muon": Names({"m": "momentum_buffer"}, counts=False),
     "mars": Names({"v": "exp_avg_sq", "g_prev": "last_grad"}),
     "novograd": Names({"v": "exp_avg_sq"}, {"v": "nu"}),
     "prodigy": Names(

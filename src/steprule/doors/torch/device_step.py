@@ -215,8 +215,8 @@ class DeviceStep(Recipe[DevicePass]):
         before = [stage for stage, _ in self._sums.get(kind_of(which), ())]
         size = sum(own.row.memories[0].size for own in self._stepped)
         if which in _STEPS:
-            groups = {id(own.options): own.options.values for own in self._stepped}.values()
-            check_alike([(values.plan(which), values.place) for values in groups])
+            groups = list({id(own.options): own.options.values for own in self._stepped}.values())
+            check_alike([(own.plan(which), own.place) for own in groups], [own.rule for own in groups])
         with devices.on(self._device):
             return DevicePass(which, stepped, counts, before, size=size, is_guarded=self._decides and which in _STEPS)
 

@@ -18,15 +18,14 @@ from steprule.doors.torch.routing import divided
 from steprule.doors.torch.ruled import Ruled
 from steprule.errors import HyperparameterError, suggest
 from steprule.language.polar import COEFFICIENTS
-from steprule.rules.papers.muon import muon
+from steprule.rules import muon
 
 __all__ = ["Muon"]
 
 _ADAMW: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
 _OWN = ("lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
-_SLOTS = {"m": "momentum_buffer"}
 _PLACES = {name: ("ns_coefficients", place) for place, name in enumerate("abc")}
-_BY_NAME = Naming(_SLOTS, counts=False)
+_BY_NAME = Naming.of(muon, counts=False)
 """Where the coefficients are a name."""
 
 
@@ -55,7 +54,7 @@ class Muon(
     "adamw". ``describe()`` shows which parameter is stepped by which.
     """
 
-    _naming = Naming(_SLOTS, _PLACES, counts=False)
+    _naming = Naming.of(muon, options=_PLACES, counts=False)
     _naming_of_adamw = Naming.of(rules.adamw)
     _is_routed = False
     _adamw: Mapping[str, Any] = _ADAMW
