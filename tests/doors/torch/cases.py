@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import steprule.torch as door
-from steprule.rules import Rule
-from tests.cases import FOR_VECTORS as CATALOGUE
+from steprule.rules import CATALOGUE, Rule
 from tests.cases import sees, unlike_default
 
 STEPS = 20
