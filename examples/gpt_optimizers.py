@@ -185,7 +185,7 @@ HEADINGS = ["", "lr", "median loss", "range", "lower than the first by", "in see
 
 def main(
     steps: Annotated[int, typer.Option(min=2, help="Steps of a run.")] = 400,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each optimizer with its learning rate.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each optimizer with its learning rate.")] = 3,
     weight_decay: Annotated[float, typer.Option(min=0, help="Of matrices.")] = 0.1,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each by one thread.")] = 2,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of runs.")] = Path("gpt-optimizers"),
