@@ -144,6 +144,9 @@ def draw_rates(axes: Axes, found: Sequence[dict[str, Any]], names: Sequence[str]
         ends = sorted((own["lr"], last(own)) for own in of(name, found) if last(own) < math.inf)
         axes.plot(*zip(*ends, strict=True), dashes, color=color, linewidth=1.6, marker="o", markersize=4)
     axes.set(xlabel="learning rate", xscale="log", ylabel="nats a letter")
+    rates = sorted({own["lr"] for own in found})
+    axes.set_xticks(rates, [f"{lr:g}" for lr in rates])
+    axes.set_xticks([], minor=True)
     axes.set_title("validation loss at the end, by learning rate (one seed)", loc="left", fontsize=10)
 
 
