@@ -144,6 +144,9 @@ def draw_rates(axes: Axes, found: Sequence[dict[str, Any]], names: Sequence[str]
         ends = sorted((own["lr"], last(own)) for own in of(name, found) if last(own) < math.inf)
         axes.plot(*zip(*ends, strict=True), dashes, color=color, linewidth=1.6, marker="o", markersize=4)
     axes.set(xlabel="learning rate", xscale="log", ylabel="nats a letter")
+    rates = sorted({own["lr"] for own in found})
+    axes.set_xticks(rates, [f"{lr:g}" for lr in rates])
+    axes.set_xticks([], minor=True)
     axes.set_title("validation loss at the end, by learning rate (one seed)", loc="left", fontsize=10)
 
 
@@ -185,7 +188,7 @@ HEADINGS = ["", "lr", "median loss", "range", "lower than the first by", "in see
 
 def main(
     steps: Annotated[int, typer.Option(min=2, help="Steps of a run.")] = 400,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each optimizer with its learning rate.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each optimizer with its learning rate.")] = 3,
     weight_decay: Annotated[float, typer.Option(min=0, help="Of matrices.")] = 0.1,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each by one thread.")] = 2,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of runs.")] = Path("gpt-optimizers"),
