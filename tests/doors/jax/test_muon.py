@@ -39,34 +39,25 @@ def trained(transformation: Any, steps: int = 50) -> dict[str, Any]:
 
 
 OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"nesterov": False, "adam_eps_root": 1e-12},
-    {"consistent_rms": 0.2, "weight_decay": 0.1, "weight_decay_mask": {**dict.fromkeys(SHAPES, True), "tall": False}},
+    {"weight_decay": 0.1, "weight_decay_mask": {**dict.fromkeys(SHAPES, True), "tall": False}, "ns_steps": 3},
     {
+        "nesterov": False,
+        "consistent_rms": 0.2,
+        "ns_coeffs": (2.0, -1.5, 0.5),
+        "eps": 1e-6,
+        "beta": 0.9,
         "adam_b1": 0.8,
         "adam_b2": 0.95,
         "adam_learning_rate": 1e-3,
         "adam_weight_decay": 0.01,
-        "beta": 0.9,
-        "ns_steps": 3,
     },
-    {"ns_coeffs": (2.0, -1.5, 0.5), "eps": 1e-6, "ns_steps": 3},
     {
-        "muon_weight_dimension_numbers": {
+        "muon_weight_dimension_numbers": lambda _: {
             "wide": Axes(1, 0),
             "tall": Axes(),
             "bias": None,
             "stack": Axes(1, 2),
             "kernel": Axes((1, 2, 3), 0),
-        }
-    },
-    {
-        "muon_weight_dimension_numbers": lambda _: {
-            "wide": None,
-            "tall": Axes(0, 1),
-            "bias": None,
-            "stack": Axes(2, 1),
-            "kernel": None,
         }
     },
 ]
