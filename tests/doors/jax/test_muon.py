@@ -39,34 +39,25 @@ def trained(transformation: Any, steps: int = 50) -> dict[str, Any]:
 
 
 OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"nesterov": False, "adam_eps_root": 1e-12},
-    {"consistent_rms": 0.2, "weight_decay": 0.1, "weight_decay_mask": {**dict.fromkeys(SHAPES, True), "tall": False}},
+    {"weight_decay": 0.1, "weight_decay_mask": {**dict.fromkeys(SHAPES, True), "tall": False}, "ns_steps": 3},
     {
+        "nesterov": False,
+        "consistent_rms": 0.2,
+        "ns_coeffs": (2.0, -1.5, 0.5),
+        "eps": 1e-6,
+        "beta": 0.9,
         "adam_b1": 0.8,
         "adam_b2": 0.95,
         "adam_learning_rate": 1e-3,
         "adam_weight_decay": 0.01,
-        "beta": 0.9,
-        "ns_steps": 3,
     },
-    {"ns_coeffs": (2.0, -1.5, 0.5), "eps": 1e-6},
     {
-        "muon_weight_dimension_numbers": {
+        "muon_weight_dimension_numbers": lambda _: {
             "wide": Axes(1, 0),
             "tall": Axes(),
             "bias": None,
             "stack": Axes(1, 2),
             "kernel": Axes((1, 2, 3), 0),
-        }
-    },
-    {
-        "muon_weight_dimension_numbers": lambda _: {
-            "wide": None,
-            "tall": Axes(0, 1),
-            "bias": None,
-            "stack": Axes(2, 1),
-            "kernel": None,
         }
     },
 ]
@@ -130,10 +121,10 @@ def test_the_number_of_steps_is_fixed_while_tracing() -> None:
 
 @pytest.mark.parametrize("view", ["first", "last"])
 def test_a_step_is_that_of_the_other_targets(view: str) -> None:
-    rule = muon if view == "first" else batched(muon)
+    rule, parts = (muon, 2) if view == "first" else (batched(muon), 1)
     params = {name: np.array(own) for name, own in tree(0).items() if own.ndim > 1}
-    optimizer = sr.Optimizer(params, rule, lr=0.02, parts=2)
-    step = steprule.jax.step(rule, lr=0.02, parts=2)
+    optimizer = sr.Optimizer(params, rule, lr=0.02, parts=parts)
+    step = steprule.jax.step(rule, lr=0.02, parts=parts)
     theta = {name: jnp.array(own) for name, own in params.items()}
     slots, run = step.init(theta), jax.jit(step)
     for t in range(1, 6):
@@ -145,7 +136,7 @@ def test_a_step_is_that_of_the_other_targets(view: str) -> None:
 
 
 # Of matrices whose singular values are between 0.1 and 1, the largest error of an element of the polar factor.
-@pytest.mark.parametrize(("products", "error"), [(None, 1e-5), ("float32", 1e-5), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(("products", "error"), [(None, 1e-5), ("float32", 1e-5), ("bfloat16", 0.01)])
 def test_the_polar_factor_is_that_of_the_singular_vectors(products: str | None, error: float) -> None:
     rng = np.random.default_rng(0)
     u, _, v = np.linalg.svd(rng.normal(size=(16, 24)), full_matrices=False)

@@ -96,9 +96,6 @@ class Stepper:
         """Return the slots before the first step."""
         leaves, treedef = flat(params)
         paths = paths_of(params)
-        for leaf, path in zip(leaves, paths, strict=True):
-            if leaf is not None:
-                check_matrix(self.rule, getattr(leaf, "shape", (1, 1)), f"parameter {path}")
         stored = [
             None if leaf is None else self.storage(leaf, path, "parameter", is_complex(leaf))
             for leaf, path in zip(leaves, paths, strict=True)
