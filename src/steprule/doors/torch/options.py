@@ -254,8 +254,8 @@ class GroupOptions:
     def _resolve(self, choose: Choose, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
         if "rule" in self._names and self.group["rule"] != self._named:
             raise HyperparameterError(
-                f"the rule of a group cannot be changed: it was {self._named!r}, now {self.group['rule']!r}{self._where}. "
-                "Set it back, and make another optimizer for the new rule"
+                f"the rule of a group cannot be changed: it was {self._named!r}, now {self.group['rule']!r}"
+                f"{self._where}. Set it back, and make another optimizer for the new rule"
             )
         check_group(self.group, self.guards, self._where)
         choice = choose(self.group)
