@@ -295,6 +295,19 @@ def test_what_has_no_meaning_is_refused_in_words(name: str) -> None:
         call()
 
 
+def test_the_rule_of_a_group_stays() -> None:
+    model = layers()
+    optimizer = routed(model)
+    train(model, optimizer, steps=1)
+    before = everything(optimizer)
+    optimizer.param_groups[0]["rule"] = "adamw"
+    with pytest.raises(HyperparameterError, match=r"cannot be changed: it was 'lion', now 'adamw' \(group 0\)"):
+        optimizer.step()
+    optimizer.param_groups[0]["rule"] = "lion"
+    assert everything(optimizer) == before
+    train(model, optimizer, steps=1)
+
+
 def test_a_note_called_rule_stays_a_note() -> None:
     optimizer = door.AdamW([{"params": [torch.zeros(2)], "rule": "of thumb"}])
     assert optimizer.param_groups[0]["rule"] == "of thumb"

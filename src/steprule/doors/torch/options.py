@@ -164,7 +164,7 @@ class GroupOptions:
         self._entries: tuple[Any, ...] = (None, None, None)
         self._seen: tuple[Any, ...] = ()
         self._known: dict[int, tuple[Tensor, Any]] = {}
-        self._names, self._defaults = tuple(options), defaults
+        self._names, self._defaults, self._named = tuple(options), defaults, group.get("rule")
         self._scale: float | None = None
         self._numbers: dict[str, float] | None = None
         self._read_keys()
@@ -252,6 +252,11 @@ class GroupOptions:
         }
 
     def _resolve(self, choose: Choose, scale: Tensor | None, values: GroupValues | None) -> tuple[Rule, GroupValues]:
+        if "rule" in self._names and self.group["rule"] != self._named:
+            raise HyperparameterError(
+                f"the rule of a group cannot be changed: it was {self._named!r}, now {self.group['rule']!r}"
+                f"{self._where}. Set it back, and make another optimizer for the new rule"
+            )
         check_group(self.group, self.guards, self._where)
         choice = choose(self.group)
         given = hyperparameters(choice, self.group, self.naming, self._where, self._number)
