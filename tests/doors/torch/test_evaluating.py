@@ -192,6 +192,7 @@ def test_a_launch_serves_on_after_an_evaluation(layouts: list[Any]) -> None:
 @pytest.mark.parametrize("name", ["train", "eval", "evaluating"])
 def test_only_rules_with_an_evaluated_point_have_it(name: str) -> None:
     params = [nn.Parameter(torch.ones(3))]
+    optimizer: Any
     for optimizer in (door.AdamW(params), door.Lion(params), door.Optimizer(params, "adam")):
         assert not hasattr(optimizer, name)
         with pytest.raises(AttributeError, match=rf"has no {name}\(\): rule '.*steprule.averaged") as caught:

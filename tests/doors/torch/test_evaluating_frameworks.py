@@ -41,7 +41,8 @@ def _trained(folder: Path, kind: Any, checkpoint: str | None = None, dtype: torc
     """Train with an evaluation, and a checkpoint after it, every third step."""
     set_seed(3)
     config = GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=29, n_positions=8, bos_token_id=0, eos_token_id=0)
-    model: Any = GPT2LMHeadModel(config).to(dtype)
+    model: Any = GPT2LMHeadModel(config)
+    model.to(dtype)
     optimizer = kind(model.parameters())
     arguments = TrainingArguments(
         str(folder), max_steps=STEPS, per_device_train_batch_size=8, save_steps=HALF, logging_steps=1, use_cpu=True,
@@ -128,9 +129,11 @@ def test_an_accelerated_run_resumes_in_either_mode_in_every_bit(mode: str, tmp_p
 class Evaluated(Module):
     """Lightning calls neither train nor eval of an optimizer: the hooks around an evaluation do."""
 
+    points_seen: list[float]
+
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
-        self.points_seen = list[float]()
+        self.points_seen = []
 
     def validation_step(self, batch: Any) -> None:
         self.points_seen.append(nn.functional.mse_loss(self.network(batch[0]), batch[1]).item())

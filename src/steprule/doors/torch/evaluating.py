@@ -32,7 +32,7 @@ class _Evaluates(Generic[R]):
 
     def __init__(self, function: Callable[[Any], R]) -> None:
         self._function = function
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
 
     @overload
     def __get__(self, optimizer: None, kind: type) -> Callable[[Any], R]: ...
