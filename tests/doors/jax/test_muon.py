@@ -136,7 +136,7 @@ def test_a_step_is_that_of_the_other_targets(view: str) -> None:
 
 
 # Of matrices whose singular values are between 0.1 and 1, the largest error of an element of the polar factor.
-@pytest.mark.parametrize(("products", "error"), [(None, 1e-5), ("float32", 1e-5), ("bfloat16", 0.01)])
+@pytest.mark.parametrize(("products", "error"), [(None, 1e-5), ("float32", 1e-5), ("bfloat16", 0.02)])
 def test_the_polar_factor_is_that_of_the_singular_vectors(products: str | None, error: float) -> None:
     rng = np.random.default_rng(0)
     u, _, v = np.linalg.svd(rng.normal(size=(16, 24)), full_matrices=False)
