@@ -129,11 +129,9 @@ def test_an_accelerated_run_resumes_in_either_mode_in_every_bit(mode: str, tmp_p
 class Evaluated(Module):
     """Lightning calls neither train nor eval of an optimizer: the hooks around an evaluation do."""
 
-    points_seen: list[float]
-
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
-        self.points_seen = []
+        self.points_seen = list[float]()
 
     def validation_step(self, batch: Any) -> None:
         self.points_seen.append(nn.functional.mse_loss(self.network(batch[0]), batch[1]).item())
@@ -154,13 +152,13 @@ class Evaluated(Module):
 
 
 def test_lightning_evaluates_by_hooks_and_resumes_in_every_bit(tmp_path: Path) -> None:
-    straight = _fit(Evaluated(OURS), 4, tmp_path / "straight")
+    straight: Any = _fit(Evaluated(OURS), 4, tmp_path / "straight")
     half = _fit(Evaluated(OURS), 2, tmp_path / "half")
-    again = _fit(Evaluated(OURS), 4, tmp_path / "again", tmp_path / "half" / "last.ckpt")
+    again: Any = _fit(Evaluated(OURS), 4, tmp_path / "again", tmp_path / "half" / "last.ckpt")
     assert half.losses + again.losses == straight.losses
     assert straight.points_seen[-6:] == again.points_seen[-6:]
     _same(again, straight)
-    plain = _fit(Evaluated(partial(door.AdamW, lr=1e-2)), 1, tmp_path / "plain")
+    plain: Any = _fit(Evaluated(partial(door.AdamW, lr=1e-2)), 1, tmp_path / "plain")
     assert len(plain.points_seen) > 0
 
 
