@@ -70,7 +70,7 @@ _REMARKS = {
     "agreement": (
         "Noisy gradients that lead to a target, the same for both; at the point of evaluation, where there are two.\n"
         "In float64 what is left is rounding. `torch.optim` multiplies in bfloat16; its own code in other types shows\n"
-        "what of the difference that is.\n"
+        "what of the difference that is. `optax` adds its eps of 1e-8 to norms, which here are at least that.\n"
     ),
     "zero_gradients": "Slots below the smallest normal number are stored as zero, so these steps keep their speed.\n"
     "Steps over parameters that weight decay has shrunk that far take longer ([formats](formats.md)).\n",

@@ -19,6 +19,8 @@ import steprule.torch
 
 BOUNDS = {"float64": 1e-14, "float32": 5e-6}
 IN_BFLOAT16 = 2e-2
+WITH_EPS = 1e-8
+"""optax's Muon adds its eps, of 1e-8, to norms; here they are at least that."""
 Rows = Callable[[], Iterator[list[str]]]
 
 
@@ -40,6 +42,7 @@ def test_fifty_steps_lead_where_those_of_others_do(rows: Rows) -> None:
     assert len(found) >= 4
     for words, beside, kind, difference in found:
         bound = IN_BFLOAT16 if "as it is" in beside else BOUNDS[kind]
+        bound = max(bound, WITH_EPS) if beside == "optax.contrib.muon" else bound
         assert float(difference) < bound, (words, beside, kind)
 
 
