@@ -46,7 +46,7 @@ def _path(rule: Rule | str, gradients: Array, **hyperparameters: Any) -> list[Ar
 
 def _defined(evaluated: Any, init: dict[str, float | str] | None = None) -> Rule:
     @sr.rule(init={"z": "theta"} if init is None else init, evaluated=evaluated)
-    def mine(theta, g, z, *, lr: Rate = 0.1, beta: Decay = 0.9):  # type: ignore[no-untyped-def]
+    def mine(theta, g, z, *, lr: Rate = 0.1, beta: Decay = 0.9):
         return theta - lr * (g - beta * theta), z + g
 
     return mine
@@ -94,7 +94,7 @@ def test_slots_that_begin_as_the_parameter_are_of_every_element() -> None:
     with pytest.raises(RuleError, match="'k' names 'theta', but the slot has no number for each element"):
 
         @sr.rule(init={"k": "theta"})
-        def mine(theta, g, k: sr.Scalar, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        def mine(theta, g, k: sr.Scalar, *, lr: Rate = 0.1):
             return theta - lr * g, k + 1
 
     with pytest.raises(RuleError, match="names 'thet', which is not a hyperparameter, nor theta"):
@@ -102,7 +102,7 @@ def test_slots_that_begin_as_the_parameter_are_of_every_element() -> None:
     with pytest.raises(RuleError, match="'trained'; give that slot another name"):
 
         @sr.rule(evaluated=lambda trained: trained)
-        def other(theta, g, trained, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        def other(theta, g, trained, *, lr: Rate = 0.1):
             return theta - lr * g, trained + g
 
 
@@ -116,20 +116,20 @@ def test_a_model_has_one_evaluated_point(maker: Callable[[str], Rule]) -> None:
 
 
 @sr.rule
-def _defined_without_rate(theta, g, *, step: Rate = 0.1):  # type: ignore[no-untyped-def]
+def _defined_without_rate(theta, g, *, step: Rate = 0.1):
     return (theta - step * g,)
 
 
 def test_names_that_a_rule_has_already_are_refused() -> None:
     @sr.rule
-    def taken(theta, g, z, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    def taken(theta, g, z, *, lr: Rate = 0.1):
         return theta - lr * g, z + g
 
     with pytest.raises(RuleError, match="has a 'z' of its own"):
         sr.schedule_free(taken)
 
     @sr.rule
-    def decaying(theta, g, *, lr: Rate = 0.1, decay: Rate = 0.1):  # type: ignore[no-untyped-def]
+    def decaying(theta, g, *, lr: Rate = 0.1, decay: Rate = 0.1):
         return (theta - lr * decay * g,)
 
     with pytest.raises(RuleError, match="already has a hyperparameter 'decay'"):
@@ -214,7 +214,7 @@ def test_the_weights_of_schedule_free() -> None:
     """By t**weight_t_power times the largest rate so far to weight_lr_power, with a schedule and a warm-up."""
     theta, gradients = _start(), _gradients(9)
     rates = [0.4, 0.1, 0.5, 0.2, 0.2, 0.6, 0.1, 0.3, 0.3]
-    options = {"warmup_steps": 4, "weight_t_power": 1.5, "weight_lr_power": 0.5}
+    options: dict[str, Any] = {"warmup_steps": 4, "weight_t_power": 1.5, "weight_lr_power": 0.5}
     optimizer = sr.Optimizer(theta, "schedule_free_sgd", lr=lambda t: rates[t - 1], **options)
     total, weights, largest = np.zeros((3, 4)), 0.0, 0.0
     for t, g in enumerate(gradients, start=1):

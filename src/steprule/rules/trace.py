@@ -56,7 +56,7 @@ class Trace:
         with commas: ``"row, column, tensor"``. A rule that takes polar factors sees the ``"matrix"``, before these.
         """
         nodes = postorder([self.parameter, *self.kept.values()])
-        stages: set[str] = {node.stage for node in nodes if node.stage != "matrix"}
+        stages = {str(node.stage) for node in nodes} - {"matrix"}
         if "all" in stages:
             return "all"
         stages |= {"matrix" for node in nodes if node.op == "polar"}
