@@ -318,7 +318,8 @@ def test_long_matrices(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_states_go_on_exactly(name: str) -> None:
-    for options in ({}, {"states": "8bit", "min_elements": 0}):
+    every: list[dict[str, Any]] = [{}, {"states": "8bit", "min_elements": 0}]
+    for options in every:
         whole, halved = start_of((6, 130), "float32"), start_of((6, 130), "float32")
         gradients = gradients_of((6, 130), 6, "float32")
         one, two = (sr.Optimizer(array, RULES[name], **options) for array in (whole, halved))
