@@ -141,7 +141,7 @@ def test_the_polar_factor_is_that_of_the_singular_vectors(products: str | None, 
     rng = np.random.default_rng(0)
     u, _, v = np.linalg.svd(rng.normal(size=(16, 24)), full_matrices=False)
     g = jnp.asarray(u @ np.diag(np.linspace(0.1, 1, 16)) @ v, "float32")
-    options = {"lr": 1.0, "weight_decay": 0.0, "momentum": 0.0, "nesterov": False, "ns_steps": 10}
+    options: dict[str, Any] = {"lr": 1.0, "weight_decay": 0.0, "momentum": 0.0, "nesterov": False, "ns_steps": 10}
     found = steprule.jax.transformation("muon", coefficients="polar_express", products=products, **options)
     updates, _ = found.update(g, found.init(g), g)
     worst = float(np.abs(np.asarray(updates) + u @ v).max())
