@@ -26,7 +26,8 @@ def model(seed: int = 0) -> Any:
 
 
 def assert_equal(one: Any, other: Any) -> None:
-    assert jax.tree.structure(one) == jax.tree.structure(other)
+    structures: list[Any] = [jax.tree.structure(one), jax.tree.structure(other)]
+    assert structures[0] == structures[1]
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
