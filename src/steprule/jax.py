@@ -26,19 +26,12 @@ except ModuleNotFoundError as error:
 
 from steprule.doors.jax.alias import NAMES, named
 from steprule.doors.jax.convert import encode, from_optax, to_optax
+from steprule.doors.jax.evaluated import EvaluatedState, evaluated, schedule_free_eval_params
 from steprule.doors.jax.muon import muon
 from steprule.doors.jax.scaled import centralize, scale_by_trust_ratio
 from steprule.doors.jax.slots import Coded, EightBit, NonNegativeEightBit, decode
 from steprule.doors.jax.training import Training
-from steprule.doors.jax.transformation import (
-    EvaluatedState,
-    State,
-    Step,
-    evaluated,
-    schedule_free_eval_params,
-    step,
-    transformation,
-)
+from steprule.doors.jax.transformation import State, Step, step, transformation
 
 _MADE: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {name: named(name) for name in NAMES}
 

@@ -9,6 +9,9 @@ import optax
 from steprule.doors.jax.convert import encode as encode
 from steprule.doors.jax.convert import from_optax as from_optax
 from steprule.doors.jax.convert import to_optax as to_optax
+from steprule.doors.jax.evaluated import EvaluatedState as EvaluatedState
+from steprule.doors.jax.evaluated import evaluated as evaluated
+from steprule.doors.jax.evaluated import schedule_free_eval_params as schedule_free_eval_params
 from steprule.doors.jax.muon import muon as muon
 from steprule.doors.jax.scaled import centralize as centralize
 from steprule.doors.jax.scaled import scale_by_trust_ratio as scale_by_trust_ratio
@@ -17,11 +20,8 @@ from steprule.doors.jax.slots import EightBit as EightBit
 from steprule.doors.jax.slots import NonNegativeEightBit as NonNegativeEightBit
 from steprule.doors.jax.slots import decode as decode
 from steprule.doors.jax.training import Training as Training
-from steprule.doors.jax.transformation import EvaluatedState as EvaluatedState
 from steprule.doors.jax.transformation import State as State
 from steprule.doors.jax.transformation import Step as Step
-from steprule.doors.jax.transformation import evaluated as evaluated
-from steprule.doors.jax.transformation import schedule_free_eval_params as schedule_free_eval_params
 from steprule.doors.jax.transformation import step as step
 from steprule.doors.jax.transformation import transformation as transformation
 

@@ -242,6 +242,24 @@ def test_files_go_on_with_the_same_point(tmp_path: Path) -> None:
     assert_same_bits(np.asarray(of_step.evaluated["w"]), np.asarray(expected["w"]))
 
 
+def test_a_file_of_the_evaluated_point_is_refused(tmp_path: Path) -> None:
+    optimizer = sr.Optimizer({"w": random(4, 3)}, "schedule_free_sgd", lr=0.1)
+    optimizer.step({"w": random(4, 3, seed=1)})
+    tx, params = ours.schedule_free_sgd(0.1), {"w": jnp.zeros((4, 3))}
+    run = ours.Training(tx, params, tx.init(params))
+    with optimizer.evaluating():
+        sr.save(tmp_path / "evaluated", optimizer, params=True)
+    with pytest.raises(
+        StateError, match=r"saved by steprule.Optimizer in eval mode.*call train\(\), and save it again"
+    ):
+        sr.load(tmp_path / "evaluated", run, params=True)
+    assert run.params is params
+    assert int(run.state.count) == 0
+    sr.save(tmp_path / "trained", optimizer, params=True)
+    sr.load(tmp_path / "trained", run, params=True)
+    assert_same_bits(np.asarray(run.evaluated["w"]), optimizer.evaluated["w"])
+
+
 def test_what_is_mistaken_is_said() -> None:
     params, state = _trained(ours.schedule_free_sgd(0.1))
     with pytest.raises(StateError, match=r"0 named tuples.*Call evaluated\(state, params\)"):

@@ -52,4 +52,5 @@ def array_kind(value: Any) -> Any:
         return arrays
     if any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(value).__mro__):
         return importlib.import_module(_TORCH)
-    return importlib.import_module(_JAX) if type(value).__module__.startswith((_JAX, "jax", "jaxlib")) else None
+    of_jax = type(value).__module__.startswith(("steprule.doors.jax.places", "jax", "jaxlib"))
+    return importlib.import_module(_JAX) if of_jax else None

@@ -11,20 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from steprule.backends.jax_scalars import to_pair
-from steprule.checkpoint import Stored, short, stored, type_of
+from steprule.checkpoint import short
 from steprule.coding import plane_name
 from steprule.doors.foreign.names import slot_names
 from steprule.doors.foreign.optax import found_in, mapped
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, paths_of
 from steprule.doors.jax.leaves import type_of as type_in_jax
 from steprule.doors.jax.parts import joined, merged, own_state, parts_of
+from steprule.doors.jax.places import Place, fill, like, look, stored_array
 from steprule.doors.jax.slots import check_pair, codec_of, planes_of, slot_of, with_sharding_of
 from steprule.doors.jax.stepper import Stepper
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import MOST_STEPS, Step, stepper_of
 from steprule.doors.match import fitted, formula_of, name_of
 from steprule.doors.planes import Target
-from steprule.doors.state import SCHEDULE, GroupState, ParameterState, State, names_apart, steps_of
+from steprule.doors.state import SCHEDULE, TRAINED, GroupState, ParameterState, State, names_apart, steps_of
 from steprule.engine import codecs_of
 from steprule.errors import CheckpointError, StateError
 
@@ -55,7 +56,7 @@ def _leaves(run: Training) -> list[tuple[int, str, Any]]:
 
 def arrays_of(run: Training) -> list[Any]:
     """Return the parameters."""
-    return [_Place(run, number, leaf) for number, _, leaf in _leaves(run)]
+    return [Place(run, number, leaf) for number, _, leaf in _leaves(run)]
 
 
 def outline_of(run: Training) -> State:
@@ -157,29 +158,6 @@ def _others(state: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(rest)]
 
 
-def stored_array(array: Any, what: str) -> Stored:
-    """Return how a file holds an array of JAX, or a number.
-
-    Raises:
-        CheckpointError: for one that is traced, or of a type that a file cannot hold.
-    """
-    array = array.array if isinstance(array, _Place) else array
-    if isinstance(array, jax.core.Tracer):
-        raise CheckpointError(f"{what} is traced: save outside of what is traced; nothing was written")
-    if not isinstance(array, jax.Array):
-        return stored(np.asarray(array), what)
-    kind = None if jnp.issubdtype(array.dtype, jax.dtypes.extended) else type_of(np.dtype(array.dtype))
-    if kind is None:
-        raise CheckpointError(
-            f"{what} is of type {array.dtype}, which a checkpoint cannot hold; nothing was written. Of keys save "
-            "jax.random.key_data(key)"
-        )
-    complex_axis = (2,) if is_complex(array) else ()
-    return Stored(
-        kind, (*array.shape, *complex_axis), lambda: stored(np.asarray(array), what).get(), bool(complex_axis)
-    )
-
-
 def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) -> Callable[[], None]:
     """Return what puts a state, whose parameters are in the run's order, into its place.
 
@@ -191,6 +169,7 @@ def prepared(run: Training, state: State, convert: bool, hyperparameters: bool) 
         for group, part in enumerate(parts):
             prepared(part.run, own_state(state, group), convert, hyperparameters)()
         return _taking(run, _with_others(mapped(run.state, {"slots"}, merged(run, parts)), state))
+    _check_mode(state)
     stepper, names = _stepper(run)
     _check_group(state.groups[0], stepper, hyperparameters)
     own, trace = found_in(run.state, {"slots"}), stepper.rule.trace(stepper.variant)
@@ -240,6 +219,19 @@ def _target(stepper: Stepper, leaf: Any, path: str) -> Target:
     return Target(path, tuple(leaf.shape), kind, codecs, stepper.rule.parameter, is_complex(leaf))
 
 
+def _check_mode(state: State) -> None:
+    """Refuse a state whose parameters are the evaluated point: a run's are always those that are trained.
+
+    Raises:
+        StateError: with the way to those.
+    """
+    if state.mode == "eval" and any(TRAINED in own.formats for own in state.parameters):
+        raise StateError(
+            f"it was saved by {state.made_by} in eval mode, so its parameters are the evaluated point, and a run of "
+            "JAX has those that are trained. Load it there, call train(), and save it again"
+        )
+
+
 def _check_group(saved: GroupState, stepper: Stepper, hyperparameters: bool) -> None:
     """Check that a state goes on by the rule and the hyperparameters that a transformation was made with."""
     here = {name: dict(SCHEDULE) if callable(value) else _known(name, value) for name, value in stepper.values.items()}
@@ -272,52 +264,8 @@ def _with_others(state: Any, saved: State) -> Any:
             f"the state has {sorted(here)} of other transformations, that of the checkpoint {sorted(saved.others)}: "
             "nest it as it was"
         )
-    new = {name: _like(name, saved.others[name].array(), old) for name, old in here.items()}
+    new = {name: like(name, saved.others[name].array(), old) for name, old in here.items()}
     ours = found_in(state, {"slots"})
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if leaf is ours else new[jax.tree_util.keystr(path)], state, is_leaf=lambda x: x is ours
     )
-
-
-def _like(name: str, array: Any, old: Any) -> Any:
-    if not isinstance(old, jax.Array | np.ndarray):
-        return type(old)(array.item()) if array.ndim == 0 else array
-    if old.dtype == jnp.bfloat16 and array.dtype == np.uint16:
-        array = array.view(jnp.bfloat16)
-    if array.shape != old.shape or array.dtype != old.dtype:
-        raise StateError(f"{name} is {old.dtype} of shape {old.shape}, in the checkpoint {array.dtype} {array.shape}")
-    return with_sharding_of(jnp.asarray(array), old) if isinstance(old, jax.Array) else array
-
-
-class _Place:
-    """A parameter of a run, and where it is."""
-
-    def __init__(self, run: Training, number: int, array: Any) -> None:
-        self.run, self.number, self.array = run, number, array
-
-    def put(self, new: Any) -> None:
-        """Put an array there."""
-        places = iter(range(self.number + 1))
-        self.run.params = jax.tree.map(
-            lambda old: new if next(places, None) == self.number else old, self.run.params, is_leaf=lambda x: x is None
-        )
-
-
-def look(target: Any, name: str) -> tuple[list[str], tuple[int, ...]]:
-    """Return the type in the format's words that a parameter of a run has, and its shape.
-
-    Raises:
-        StateError: for another array, which cannot be filled.
-    """
-    if not isinstance(target, _Place):
-        raise StateError(
-            f"{name} is a JAX array, which cannot be filled. Load with params=True into a steprule.jax.Training, "
-            "which gets new ones"
-        )
-    own = stored_array(target.array, name)
-    return [own.dtype], own.shape
-
-
-def fill(target: _Place, one: Stored) -> None:
-    """Put stored numbers in the place of a parameter."""
-    target.put(_like("a parameter", one.array(), target.array))

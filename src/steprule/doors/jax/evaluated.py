@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from steprule import evaluated as planned
 from steprule.backends.jax import load
 from steprule.backends.jax_math import negative_zero
 from steprule.backends.jax_scalars import as_scalar, from_pair, to_pair
+from steprule.doors.foreign.names import slot_names
+from steprule.doors.foreign.optax import found_in
 from steprule.doors.jax.leaves import flat, flat_like, format_of, is_complex, parts_of, paths_of, type_of
 from steprule.doors.jax.slots import is_coded
-from steprule.errors import StructureError
+from steprule.errors import StateError, StructureError
 from steprule.formats import FORMATS, Storage
 from steprule.language.walk import symbols_in
 from steprule.rules import Rule
 from steprule.rules.cache import cached_with_rule
 from steprule.rules.rule import Variant
 
-__all__ = ["Point", "point"]
+__all__ = ["EvaluatedState", "Point", "evaluated", "point", "schedule_free_eval_params"]
 
 
 @dataclass(frozen=True)
@@ -127,3 +130,51 @@ def point(rule: Rule, variant: Variant, values: Mapping[str, Any]) -> Point | No
         return None
     used = symbols_in([trace.evaluated])
     return Point({name: to_pair(value) for name, value in values.items() if name in used}, rule, variant)
+
+
+class EvaluatedState(NamedTuple):
+    """The state of a transformation whose parameters are evaluated at another point than they train at.
+
+    Attributes:
+        count, slots: as of ``State``.
+        point: how ``evaluated`` computes that point; not to be changed.
+    """
+
+    count: Array  # type: ignore[assignment]  # as that of State
+    slots: dict[str, Any]
+    point: Point
+
+
+def evaluated(state: Any, params: Any) -> Any:
+    """Return the parameters as they are to be evaluated: ``x`` of schedule-free, the average of ``averaged``, ...
+
+    The function of optax's ``schedule_free_eval_params``, and of that name too, for every rule with an evaluated point.
+    It changes nothing: training goes on from ``params`` and ``state``. It may be jitted, mapped and differentiated.
+    Each array is rounded once to its type. Before the first step, and where a rule has no evaluated point or does not
+    step a parameter, these are the parameters as they are.
+
+    Args:
+        state: what ``init`` or ``update`` of the transformation returned, or the state of an ``optax.chain`` or another
+            wrapper around it.
+        params: the parameters after that ``update``.
+
+    Raises:
+        StateError: when there is no such state, or more than one.
+        StructureError: when the parameters are others.
+    """
+    try:
+        found = found_in(state, {"slots"})
+    except StateError as error:
+        raise StateError(
+            f"{error}. Call evaluated(state, params), with the state of one transformation of steprule.jax; of "
+            "optax.partition and multi_transform give the inner states one by one"
+        ) from None
+    if not isinstance(found, EvaluatedState):
+        return params
+    rule = found.point.rule
+    ours = {name: slot for slot, name in slot_names(rule, "optax").items()}
+    return found.point.of(params, {ours.get(name, name): slot for name, slot in found.slots.items()}, found.count)
+
+
+schedule_free_eval_params = evaluated
+"""``evaluated``, under the name that optax has for it."""

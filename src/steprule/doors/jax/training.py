@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steprule.doors.guards import HasGuards
-from steprule.doors.jax.transformation import Step, evaluated
+from steprule.doors.jax.evaluated import evaluated
+from steprule.doors.jax.transformation import Step
 from steprule.launch.guards import Guards
 
 __all__ = ["Training"]

@@ -11,26 +11,22 @@ import optax
 from jax import Array
 
 from steprule.doors.foreign.names import innermost, slot_names
-from steprule.doors.foreign.optax import found_in
-from steprule.doors.jax.evaluated import Point
+from steprule.doors.jax.evaluated import EvaluatedState
 from steprule.doors.jax.leaves import type_of
 from steprule.doors.jax.several import Several, multiplied_in, of_routes
 from steprule.doors.jax.stepper import Slots, Stepper
 from steprule.doors.jax.values import count_of
-from steprule.errors import HyperparameterError, RuleError, StateError, StructureError
+from steprule.errors import HyperparameterError, RuleError, StructureError
 from steprule.rules import Rule
 from steprule.rules.catalogue import CATALOGUE, find
 
 __all__ = [
     "MOST_STEPS",
-    "EvaluatedState",
     "State",
     "Step",
     "by_slot",
-    "evaluated",
     "of_stepper",
     "own_slots",
-    "schedule_free_eval_params",
     "step",
     "stepper_of",
     "their_slots",
@@ -53,54 +49,6 @@ class State(NamedTuple):
 
     count: Array  # type: ignore[assignment]  # as optax's states, which have it beside the tuple's method, too
     slots: Slots
-
-
-class EvaluatedState(NamedTuple):
-    """The state of a transformation whose parameters are evaluated at another point than they train at.
-
-    Attributes:
-        count, slots: as of ``State``.
-        point: how ``evaluated`` computes that point; not to be changed.
-    """
-
-    count: Array  # type: ignore[assignment]  # as that of State
-    slots: Slots
-    point: Point
-
-
-def evaluated(state: Any, params: Any) -> Any:
-    """Return the parameters as they are to be evaluated: ``x`` of schedule-free, the average of ``averaged``, ...
-
-    The function of optax's ``schedule_free_eval_params``, and of that name too, for every rule with an evaluated point.
-    It changes nothing: training goes on from ``params`` and ``state``. It may be jitted, mapped and differentiated.
-    Each array is rounded once to its type. Before the first step, and where a rule has no evaluated point or does not
-    step a parameter, these are the parameters as they are.
-
-    Args:
-        state: what ``init`` or ``update`` of the transformation returned, or the state of an ``optax.chain`` or another
-            wrapper around it.
-        params: the parameters after that ``update``.
-
-    Raises:
-        StateError: when there is no such state, or more than one.
-        StructureError: when the parameters are others.
-    """
-    try:
-        found = found_in(state, {"slots"})
-    except StateError as error:
-        raise StateError(
-            f"{error}. Call evaluated(state, params), with the state of one transformation of steprule.jax; of "
-            "optax.partition and multi_transform give the inner states one by one"
-        ) from None
-    if not isinstance(found, EvaluatedState):
-        return params
-    rule = found.point.rule
-    ours = {name: slot for slot, name in slot_names(rule, "optax").items()}
-    return found.point.of(params, _renamed(found.slots, ours), found.count)
-
-
-schedule_free_eval_params = evaluated
-"""``evaluated``, under the name that optax has for it."""
 
 
 def _state(stepper: Stepper | Several, count: Any, slots: Any, steps: Any) -> State | EvaluatedState:
