@@ -71,7 +71,9 @@ def test_an_optimizer_steps_as_the_paper(name: str, options: dict[str, Any], bac
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
 def test_quintics_and_parts_are_those_of_the_paper(backend: str) -> None:
     run = importlib.import_module("tests.papers.muon").run_matrix
-    for values in ({"parts": 3}, {"parts": 2, "a": 3.0, "b": -3.2, "c": 1.2, "eps": 0.3}, {"eps": 100.0}):
+    quintic = {"parts": 2, "a": 3.0, "b": -3.2, "c": 1.2, "eps": 0.3}
+    choices: list[dict[str, Any]] = [{"parts": 3}, quintic, {"eps": 100.0}]
+    for values in choices:
         theta, gradients = start_of((6, 4)), gradients_of((6, 4))
         path, _ = run(theta.tolist(), [g.tolist() for g in gradients], **values)
         optimizer = sr.Optimizer(theta, muon, backend=backend, **values)
