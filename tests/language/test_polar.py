@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -172,3 +173,18 @@ def test_polar_factors_and_sums_may_depend_on_each_other() -> None:
             optimizer.step(g)
     for array in arrays.values():
         np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 2.5}, "steps of polar is a whole number of at least 1, got 2.5"),
+        ({"steps": 0}, "steps of polar is a whole number of at least 1, got 0.0"),
+        ({"parts": 0}, "parts of polar is a whole number of at least 1, got 0.0"),
+        ({"coefficients": (1.0, 2.0)}, "a name or three numbers (a, b, c), got (1.0, 2.0)"),
+        ({"coefficients": 3.0}, "a name or three numbers (a, b, c), got 3.0"),
+    ],
+)
+def test_options_are_checked_on_arrays_too(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(RuleError, match=re.escape(words)):
+        sr.polar(np.ones((3, 4)), **options)

@@ -12,7 +12,7 @@ from steprule.doors.state import GroupState, State, is_named
 from steprule.errors import StateError
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
-__all__ = ["aligned", "difference", "fitted", "formula_of", "name_of"]
+__all__ = ["aligned", "difference", "fitted", "formula_of", "is_same", "name_of"]
 
 
 def aligned(saved: State, here: State) -> tuple[State, list[int]]:
@@ -134,6 +134,15 @@ def name_of(rule: Rule) -> str:
     """Return the name of a rule, that of the catalogue if it is there."""
     formula = formula_of(rule)
     return next((name for name, known in CATALOGUE.items() if formula_of(known) == formula), rule.name)
+
+
+def is_same(rule: Rule, other: Rule) -> bool:
+    """Whether rules are one, or made alike of one: ``schedule_free(sgd)`` is the catalogue's of another name."""
+    if rule is other or not (rule.made_by and other.made_by):
+        return rule is other
+    (maker, (inner, _, *rest)), (others, (inside, _, *more)) = rule.made_by, other.made_by
+    alike = maker is others and rest == more and rule.hyperparameters == other.hyperparameters
+    return alike and is_same(inner, inside)
 
 
 def _inner(rule: Rule) -> Rule | None:

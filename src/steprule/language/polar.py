@@ -156,10 +156,21 @@ def polar(
     """
     if isinstance(x, Node):
         return _node(x, steps, coefficients, parts, eps)
-    named = coefficients if isinstance(coefficients, str) else tuple(coefficients)
-    if isinstance(named, str):
-        _check_name(named)
+    for name, value in (("steps", steps), ("parts", parts), ("eps", eps)):
+        _setting(name, float(value))
+    named = _name_or_three(coefficients)
     return _on_array(x, Polar(steps, named, parts, eps).resolved({}))
+
+
+def _name_or_three(coefficients: Any) -> Any:
+    """Return coefficients: a name, or three of them. RuleError for anything else."""
+    if isinstance(coefficients, str):
+        _check_name(coefficients)
+        return coefficients
+    given = () if isinstance(coefficients, Node) or not hasattr(coefficients, "__iter__") else tuple(coefficients)
+    if len(given) != 3:
+        raise RuleError(f"the coefficients of polar are a name or three numbers (a, b, c), got {coefficients!r}")
+    return given
 
 
 def _check_name(name: str) -> None:
@@ -174,12 +185,10 @@ def _node(x: Node, steps: Any, coefficients: Any, parts: Any, eps: Any) -> Node:
         what = "is a condition" if x.kind == "bool" else "is one number" if is_number(x) else f"is of each {x.stage}"
         raise RuleError(f"polar is of a number of every element, but {x!r} {what}")
     given = [_setting("steps", steps), _setting("parts", parts), _setting("eps", eps)]
-    if isinstance(coefficients, str):
-        _check_name(coefficients)
-        return Node("polar", (x, *given), stage="element", name=coefficients)
-    if isinstance(coefficients, Node) or len(tuple(coefficients)) != 3:
-        raise RuleError(f"the coefficients of polar are a name or three numbers (a, b, c), got {coefficients!r}")
-    given += [_setting("coefficients", own) for own in coefficients]
+    named = _name_or_three(coefficients)
+    if isinstance(named, str):
+        return Node("polar", (x, *given), stage="element", name=named)
+    given += [_setting("coefficients", own) for own in named]
     return Node("polar", (x, *given), stage="element")
 
 

@@ -320,3 +320,10 @@ def test_sums_over_all_tensors_are_those_of_one_rule() -> None:
         group["params"][0].grad = torch.ones(2)
     optimizer.step()
     assert all(group["params"][0].all() for group in optimizer.param_groups)
+
+
+def test_a_rule_of_the_catalogue_may_be_made_anew() -> None:
+    """``schedule_free("sgd")`` is the catalogue's ``schedule_free_sgd``, though another object."""
+    model = Named(a=nn.Linear(3, 2), b=nn.Linear(3, 2))
+    optimizer = door.Optimizer(model, "adamw", routes=[("a.*", sr.schedule_free("sgd")), ("b.*", "schedule_free_sgd")])
+    assert [group["rule"] for group in optimizer.param_groups] == ["schedule_free_sgd"] * 2

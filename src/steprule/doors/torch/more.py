@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from steprule import rules
-from steprule.doors.match import name_of
+from steprule.doors.match import is_same, name_of
 from steprule.doors.torch.arguments import OPTIONS
 from steprule.doors.torch.base import Params
 from steprule.doors.torch.derived import derived
@@ -102,9 +102,9 @@ class Optimizer(Ruled):
         rule = self._rules[given] if isinstance(given, str) and given in self._rules else rules.find(given)
         name = name_of(rule)
         known = self._rules.get(name) or rules.CATALOGUE.get(name) or rule
-        if known is not rule:
+        if not is_same(known, rule):
             raise HyperparameterError(f"two rules are called {name!r}; give one of them another name")
-        self._rules[name] = rule
+        self._rules[name] = known
         return name
 
     @property
