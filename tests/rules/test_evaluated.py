@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 import steprule as sr
 from steprule.errors import HyperparameterError, RuleError
 from steprule.language.node import Node
-from steprule.rules import CATALOGUE, Rule, schedule_free
+from steprule.rules import CATALOGUE, Rule, schedule_free, update_clip
 from steprule.rules.hyperparameters import Decay, Rate
 from steprule.rules.schedule_free import _replaced
-from tests.cases import variants
+from tests.cases import assert_same_bits, variants
 
 Array = NDArray[np.float64]
 PLAIN = [name for name, rule in CATALOGUE.items() if rule.evaluated is None and not rule.needs_matrices]
@@ -258,3 +258,24 @@ def test_combinators_are_found_by_name_and_pickled(text: str) -> None:
     rule = sr.rules.find(text)
     assert pickle.loads(pickle.dumps(rule)) is rule
     assert rule.name == text
+
+
+def test_clipped_updates_of_schedule_free_leave_its_weights_alone() -> None:
+    """``update_clip`` lowers the rate of the rule inside, tensor by tensor; iterates are weighted by the rate given."""
+    arrays = [np.ones(5, np.float32) for _ in range(3)]
+    made: list[tuple[str | Rule, dict[str, Any]]] = [
+        (schedule_free(update_clip("adamw")), {}),
+        (update_clip("schedule_free_adamw"), {}),
+        ("schedule_free_adamw", {"update_clip": True}),
+    ]
+    optimizers = [sr.Optimizer(own, rule, lr=0.1, **more) for own, (rule, more) in zip(arrays, made, strict=True)]
+    unclipped = np.ones(5, np.float32)
+    other = sr.Optimizer(unclipped, "schedule_free_adamw", lr=0.1)
+    for t in range(6):
+        g = np.random.default_rng(t).normal(size=5).astype(np.float32) * (10 if t == 4 else 1)
+        for optimizer in (*optimizers, other):
+            optimizer.step(g)
+    assert_same_bits(arrays[0], arrays[1], "the combinator moves inside")
+    assert_same_bits(arrays[0], arrays[2], "the option is the combinator")
+    assert not np.array_equal(arrays[0], unclipped)
+    assert optimizers[2].slots["lr_max"] == [0.1]

@@ -14,6 +14,7 @@ from steprule.rules.difference import descent
 from steprule.rules.guard import update_ratio
 from steprule.rules.hyperparameters import Role
 from steprule.rules.rule import Rule
+from steprule.rules.schedule_free import schedule_free
 from steprule.rules.trust import quotient_or_one
 
 __all__ = ["clips", "is_clipped", "trust_ratio", "update_clip"]
@@ -27,8 +28,14 @@ def update_clip(rule: Rule, name: str) -> Rule:
     RMS is the root of the mean of ``g**2 / max(v_hat, eps**2)`` over the tensor. Where it is not finite, a gradient is
     not; nothing is clipped then, so that the other elements do not suffer. A variant without ``lr`` steps as ever.
 
+    Of a ``schedule_free`` rule the step of the rule inside is clipped, and not the weight of the iterate:
+    ``update_clip(schedule_free(rule))`` is ``schedule_free(update_clip(rule))``.
+
     Source: StableAdamW, Wortsman et al. 2023, Algorithm 2, arXiv:2304.13013.
     """
+
+    if rule.made_by and rule.made_by[0] is schedule_free:
+        return schedule_free(update_clip(rule.made_by[1][0]), name)  # type: ignore[no-any-return]
 
     def step(theta: Any, g: Any, /, *slots: Any, t: Any, lr: Any, **hyper: Any) -> tuple[Any, ...]:
         elements, values = [theta, g, *slots], {"lr": lr, **hyper}
