@@ -19,16 +19,22 @@ def swept(values: Iterable[Any], plain: Container[Any]) -> list[Any]:
     return [value if value in plain else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
-def rotated(rows: Iterable[Any], columns: Sequence[Any], whole: Container[Any] = ()) -> list[Any]:
+def rotated(
+    rows: Iterable[Any], columns: Sequence[Any], whole: Container[Any] = (), plain: Container[Any] | None = None
+) -> list[Any]:
     """Return all pairs for ``parametrize``, of which all but one of each row are for the long sweep.
 
-    Neighbouring rows meet neighbouring columns in the plain run, and those that are to be whole meet all of them.
+    Neighbouring rows meet neighbouring columns in the plain run, and those that are to be whole meet all of them. Where
+    it is said which rows are ``plain``, all others are for the long sweep.
     """
-    return [
-        pytest.param(row, column, marks=[] if row in whole or i % len(columns) == k else pytest.mark.slow)
-        for i, row in enumerate(rows)
-        for k, column in enumerate(columns)
-    ]
+    found, place = [], 0
+    for row in rows:
+        is_plain = plain is None or row in plain
+        for k, column in enumerate(columns):
+            meets = is_plain and (row in whole or place % len(columns) == k)
+            found.append(pytest.param(row, column, marks=[] if meets else pytest.mark.slow))
+        place += is_plain
+    return found
 
 
 def _some() -> list[tuple[str, dict[str, Any]]]:

@@ -31,6 +31,12 @@ def test_each_row_and_each_column_is_there_and_together_they_are_the_product() -
     assert {mark.name for param in params for mark in param.marks} == {"slow"}
 
 
+def test_rows_that_are_not_plain_are_for_the_long_sweep() -> None:
+    params = rotated("abcd", (1, 2), "ad", plain="acd")
+    assert plain(params) == [("a", 1), ("a", 2), ("c", 2), ("d", 1), ("d", 2)]
+    assert [param.values for param in params] == [(row, column) for row in "abcd" for column in (1, 2)]
+
+
 def test_what_is_swept_is_all_there() -> None:
     one, other = swept(["a", "b"], ["a"])
     assert (one, other.values, [mark.name for mark in other.marks]) == ("a", ("b",), ["slow"])

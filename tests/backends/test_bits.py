@@ -16,7 +16,7 @@ import steprule as sr
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, same, sees, unlike_defaults, wild
 from tests.cases import FOR_VECTORS as CATALOGUE
-from tests.covering import FIRST_CASES, rotated
+from tests.covering import FIRST_CASES, SOME_CASES, rotated
 
 RULES = {**CATALOGUE, **COMBINED}
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
@@ -53,7 +53,7 @@ def wild_run(n: int, dtype: str, steps: int, seed: int = 0, rule: sr.Rule | None
     ]
 
 
-@pytest.mark.parametrize(("case", "dtype"), rotated(CASES, DTYPES, FIRST_CASES), ids=case_id)
+@pytest.mark.parametrize(("case", "dtype"), rotated(CASES, DTYPES, FIRST_CASES, SOME_CASES), ids=case_id)
 def test_every_rule_and_option(case: tuple[str, dict[str, Any]], dtype: str) -> None:
     name, options = case
     theta, gradients = wild_run(1003, dtype, 12, rule=CATALOGUE[name])

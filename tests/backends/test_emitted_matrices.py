@@ -30,6 +30,7 @@ from tests.backends.test_c import FLAGS, Steps, compiled, memory_of
 from tests.backends.test_javascript import job, node, planes_of, run_jobs, slots_of
 from tests.cases import CASES, sees, variants
 from tests.cases import FOR_VECTORS as CATALOGUE
+from tests.covering import SOME_CASES, swept
 from tests.launch.row_rules import ALONE, RULES
 
 pytestmark = pytest.mark.apart
@@ -77,6 +78,8 @@ def _id(case: Case) -> str:
 
 
 MATRIX = {_id(case): case for case in _cases()}
+SOME = [name for name, case in MATRIX.items() if not case.options or (case.rule.name, dict(case.options)) in SOME_CASES]
+"""Those of the plain run: of the catalogue's rules what has each value of each option."""
 _OF_ALL = [
     Case(RULES["mixed"], (("odd", odd),), Storage(FORMATS[kind]), shape)
     for odd, kind in ((False, "float32"), (True, "float64"))
@@ -108,7 +111,7 @@ def _function(case: Case) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in text).strip("_")
 
 
-@pytest.mark.parametrize("name", MATRIX)
+@pytest.mark.parametrize("name", swept(MATRIX, SOME))
 def test_c_has_the_referees_bits(library: ctypes.CDLL, name: str) -> None:
     case = MATRIX[name]
     expected = record(case, name)
@@ -148,7 +151,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run_jobs(folder, jobs)
 
 
-@pytest.mark.parametrize("name", [*MATRIX, *ALL])
+@pytest.mark.parametrize("name", swept([*MATRIX, *ALL], [*SOME, *ALL]))
 def test_javascript_has_the_referees_bits(results: dict[str, Any], name: str) -> None:
     case = {**MATRIX, **ALL}[name]
     expected = record(case, name)

@@ -37,6 +37,7 @@ def _python(rule: sr.Rule, text: str) -> str:
     for name, letter in GREEK.items():
         own = name in rule.hyperparameters or name in rule.slots
         text = text.replace(f"{letter}_", f"{name}_").replace(letter, name if own else known.get(name, name))
+    text = re.sub(r"√(max|min)(\((?:[^()]|\([^()]*\))*\))", r"sqrt(\1\2)", text)
     text = re.sub(r"√(\w+)", r"sqrt(\1)", text).replace("√", "sqrt")
     text = re.sub(r"‖([^‖]*)‖_(row|column)", r"norm_\2(\1)", text)
     # A bar opens where an operand may begin, and closes elsewhere.
@@ -65,7 +66,7 @@ def _read_back_on_matrices(rule: sr.Rule, values: dict[str, Any], **options: Any
     """Compute the new parameter and slots from the formula's text, on arrays."""
     words = {"total": sr.total, "mean": sr.mean, "norm": sr.norm, "RMS": sr.rms, "size": sr.size}
     names: dict[str, Any] = {"sqrt": np.sqrt, "abs": abs, "max": np.maximum, "min": np.minimum, "ndim": np.ndim}
-    names |= {**words, **values}
+    names |= {**words, "polar": sr.polar, **values}
     for over in ("row", "column", "all"):
         names |= {f"{word}_{over}": functools.partial(one, over=over) for word, one in words.items()}
     given = rule.resolve(options)
@@ -220,10 +221,22 @@ def test_every_target_says_over_what_sums_are(word: str, over: str) -> None:
         assert mark not in plain
 
 
+def _assert_reads_back_on_a_matrix(rule: sr.Rule, t: int) -> None:
+    rng = np.random.default_rng(0)
+    slots = {slot: rng.uniform(0.1, 1.0, (3, 1) if slot in rule.per_row else (3, 4)) for slot in rule.slots}
+    values = {"theta": rng.normal(size=(3, 4)), "g": rng.normal(size=(3, 4)), **slots}
+    new, *_ = rule(*values.values(), t=t)
+    found = _read_back_on_matrices(rule, {**values, "t": t})
+    np.testing.assert_allclose(found["theta"], new, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 @pytest.mark.parametrize("t", [1, 9])
 def test_the_catalogues_formulas_read_back(name: str, t: int) -> None:
     rule = CATALOGUE[name]
+    if rule.needs_matrices:
+        _assert_reads_back_on_a_matrix(rule, t)
+        return
     kept = rule.trace()
     slots = {slot: 0.4 if slot in kept.kept else None for slot in rule.slots}
     values = {"theta": 0.7, "g": -1.3, **slots}

@@ -17,11 +17,12 @@ from steprule.errors import StructureError
 from steprule.rules import Rule, decoupled, find, l2, maximize
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, same, sees, unlike_defaults, wild
 from tests.cases import FOR_VECTORS as CATALOGUE
-from tests.covering import rotated
+from tests.covering import SOME_CASES, rotated
 from tests.doors.torch.cases import OWN
 
 RULES = {**CATALOGUE, **COMBINED}
-ALL_CASES = [*CASES, *((name, {}) for name in COMBINED)]
+OF_COMBINED: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in COMBINED]
+ALL_CASES = [*CASES, *OF_COMBINED]
 REALS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 COMPLEXES = [torch.complex64, torch.complex128]
 SIZES = [0, 1, 3, 17, 1000]
@@ -116,7 +117,9 @@ def _agree(
 
 
 @pytest.mark.parametrize(
-    ("case", "large"), rotated(ALL_CASES, REALS), ids=lambda x: case_id(x) if x in ALL_CASES else str(x)
+    ("case", "large"),
+    rotated(ALL_CASES, REALS, plain=[*SOME_CASES, *OF_COMBINED]),
+    ids=lambda x: case_id(x) if x in ALL_CASES else str(x),
 )
 def test_every_rule_and_option_in_every_type_and_size_on_one_and_two_threads(
     case: tuple[str, dict[str, Any]], large: torch.dtype
