@@ -227,7 +227,11 @@ def test_schedule_agrees_with_torch(name: str, schedule: str, lr: Any) -> None:
     assert_agree(actual, expected, schedule)
 
 
-DECAYED = [(name, options) for name, options in EXTRA if "weight_decay" not in OWN[name].hyperparameters]
+DECAYED = [
+    (name, options)
+    for name, options in EXTRA
+    if "decoupled_weight_decay" in inspect.signature(getattr(door, name)).parameters
+]
 
 
 def flat_gradients(n: int) -> list[list[float]]:
@@ -240,10 +244,18 @@ def flat_gradients(n: int) -> list[list[float]]:
 def loop(name: str, options: dict[str, Any], theta: list[float], gradients: list[list[float]]) -> Any:
     """Run the paper's loop with the hyperparameters under the names that it has for them."""
     rule = OWN[name]
-    renamed = {} if "momentum" in rule.hyperparameters else {"momentum": "beta"}
+    renamed = {"r": "weight_t_power"} | ({} if "momentum" in rule.hyperparameters else {"momentum": "beta"})
+    if name.endswith("ScheduleFree"):  # whose defaults are those of the package
+        given = inspect.signature(getattr(door, name)).parameters
+        known = ("lr", "momentum", "betas", "eps", "weight_decay", "warmup_steps", "r", "weight_lr_power")
+        defaults = {key: given[key].default for key in known if key in given}
+        options = {**defaults, **options}
     values = {renamed.get(key, key): value for key, value in options.items()}
     betas = {f"beta{i}": beta for i, beta in enumerate(values.pop("betas", ()), start=1)}
-    return importlib.import_module(f"tests.papers.{rule.name}").run(theta, gradients, **values, **betas)
+    run = importlib.import_module(f"tests.papers.{rule.name}").run
+    if not values.get("weight_decay", True) and "weight_decay" not in inspect.signature(run).parameters:
+        del values["weight_decay"]
+    return run(theta, gradients, **values, **betas)
 
 
 def stepped(name: str, options: dict[str, Any], theta: list[float], gradients: list[list[float]]) -> Any:
