@@ -115,8 +115,12 @@ TOGETHER = {name for name, rule in OWN.items() if sees(rule) == "all"}
 
 
 def with_slots(name: str, formats: dict[str, Any]) -> dict[str, Any]:
-    """Return the formats without those of slots, for a class that has none for each element."""
-    return formats if name != "Adafactor" else {key: value for key, value in formats.items() if key == "weights"}
+    """Return the formats without those of slots, for a class that has none for each element but points."""
+    return (
+        formats
+        if name not in ("Adafactor", "SGDScheduleFree")
+        else {key: value for key, value in formats.items() if key == "weights"}
+    )
 
 
 def case_id(value: Any) -> str | None:

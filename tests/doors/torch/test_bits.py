@@ -14,7 +14,7 @@ import torch
 import steprule as sr
 import steprule.torch
 from steprule.errors import StructureError
-from steprule.rules import Rule, decoupled, find, l2, maximize
+from steprule.rules import Rule, decoupled, find, l2, maximize, schedule_free
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, same, sees, unlike_defaults, wild
 from tests.cases import FOR_VECTORS as CATALOGUE
 from tests.covering import SOME_CASES, rotated
@@ -272,6 +272,12 @@ NAMED: list[tuple[str, dict[str, Any], Rule, dict[str, Any]]] = [
         {"momentum": 0.6, "weight_decay": 0.05, "decoupled_weight_decay": False},
         l2("signum"),
         {"beta": 0.6, "weight_decay": 0.05},
+    ),
+    (
+        "SGDScheduleFree",
+        {"lr": 0.02, "momentum": 0.6, "weight_decay": 0.05, "maximize": True},
+        maximize(schedule_free(l2("sgd"))),
+        {"lr": 0.02, "beta": 0.6, "weight_decay": 0.05},
     ),
 ]
 _TESTED = {name for name, *_ in NAMED}
