@@ -402,7 +402,7 @@ def test_probes_change_no_bit_and_are_what_they_are_called(name: str) -> None:
     planes["theta"][:] = rng.standard_normal(50)
     for slot, start in rule.init.items():
         if slot in planes:
-            planes[slot][:] = values[start] if isinstance(start, str) else start
+            planes[slot][:] = {**values, **planes}[start] if isinstance(start, str) else start
     scalars = {slot: values[x] if isinstance(x := rule.init.get(slot, 0.0), str) else x for slot in rule.numbers}
     theta = planes["theta"].copy()
     optimizer = sr.Optimizer(theta, rule, backend="numpy")
