@@ -10,7 +10,7 @@ same weights on the same batches: two minutes on two cores (``--no-compare`` tra
 time went, lets the model write, and draws the losses. What differs in rounding at first has grown to a
 percent later, between torch's own two optimizers as well.
 
-``--optimizer muon`` steps the matrices of the blocks by Muon and all else by AdamW; ``schedule_free_adamw`` has no
+With ``--optimizer muon`` or ``normuon`` AdamW steps all but the matrices of the blocks; ``schedule_free_adamw`` has no
 schedule but its warm-up, and is compared with the package of its authors. Which of them learns most is another
 question, which one run does not answer: see gpt_optimizers.py.
 """
@@ -188,6 +188,15 @@ def our_muon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> to
     return made
 
 
+def our_normuon(model: nn.Module, lr: float, weight_decay: float, steps: int) -> torch.optim.Optimizer:
+    """Return NorMuon for the matrices of the blocks, and AdamW for all else, as one optimizer of steprule."""
+    matrices, *others = muon_groups(model, weight_decay)
+    del matrices["adjust_lr_fn"]  # NorMuon's own choice is that of AdamW's size
+    made: torch.optim.Optimizer
+    made = steprule.torch.Optimizer([{"rule": "normuon", "lr": lr, **matrices}, *others], rule="adamw", lr=lr)
+    return made
+
+
 def of(kind: Any) -> Make:
     """Return what makes optimizers of a class. One that knows how to warm up by itself needs no schedule."""
 
@@ -351,7 +360,8 @@ def entrants(name: str, compare: bool) -> dict[str, Make]:
         ValueError: if there is none of that name, or nothing to compare it with.
     """
     name = find_class(name)
-    found = {"steprule.torch": our_muon if name == "Muon" else of(getattr(steprule.torch, name))}
+    ours = {"Muon": our_muon, "NorMuon": our_normuon}.get(name)
+    found = {"steprule.torch": ours or of(getattr(steprule.torch, name))}
     return found | theirs(name) if compare else found
 
 

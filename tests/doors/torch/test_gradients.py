@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import steprule.torch as door
 from steprule.errors import StructureError
+from steprule.rules import lookahead
 from tests.doors.torch.cases import (
     DENSE_RICH,
     DIFFERENTIABLE,
@@ -111,10 +113,17 @@ def test_gradients_go_through_all_that_a_state_keeps(name: str, options: dict[st
         optimizer.step()
     kept = {key: value.detach().double() for key, value in optimizer.state[started].items() if key != "step"}
     # Away from where sign, maximum and the like have no derivative.
-    inputs = [value + 0.013 if value.dim() else value for value in (X.detach(), X.detach().cos(), *kept.values())]
+    inputs = [
+        value + 0.013 if value.dim() else value * 1.07 for value in (X.detach(), X.detach().cos(), *kept.values())
+    ]
     inputs = [value.clone().requires_grad_() for value in inputs]
     step = float(optimizer.state[started].get("step", 0))
     assert torch.autograd.gradcheck(partial(step_of, name, options, step, list(kept)), inputs)
+
+
+def test_a_slot_that_begins_as_the_parameter_is_part_of_the_graph() -> None:
+    make = partial(door.Optimizer, rule=lookahead("sgd"), sync_period=2)
+    assert torch.autograd.gradcheck(lambda x: unrolled(make, x, 0.05), (X,))
 
 
 def test_a_scalar_slot_is_part_of_the_graph_of_several_steps() -> None:

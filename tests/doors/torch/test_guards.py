@@ -638,13 +638,13 @@ def test_a_wrapper_that_shares_its_groups_has_guards(cls: str) -> None:
 
 @pytest.mark.parametrize("cls", [name for name in door.__all__ if name not in ("Optimizer", "step_in_backward")])
 def test_every_class_takes_the_options(cls: str) -> None:
-    optimizer: Any = ours(cls, [torch.ones(3)], clip_norm=1.0, clip_value=2.0, nonfinite="skip", max_skips=3)
+    optimizer: Any = ours(cls, [torch.ones(2, 3)], clip_norm=1.0, clip_value=2.0, nonfinite="skip", max_skips=3)
     guards = optimizer.guards
     found = (guards.clip_norm, guards.clip_value, guards.nonfinite, guards.max_skips)
     assert found == (1.0, 2.0, "skip", 3)
     if cls not in (*STABLE, "SparseAdam"):
         with pytest.raises(HyperparameterError, match="update_clip"):
-            ours(cls, [torch.ones(3)], update_clip=True)
+            ours(cls, [torch.ones(2, 3)], update_clip=True)
 
 
 @pytest.mark.parametrize(

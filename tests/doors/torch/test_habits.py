@@ -223,7 +223,7 @@ NOTES: dict[Any, Any] = {
 def test_notes_in_groups_pass_and_stay(name: str, options: dict[str, Any]) -> None:
     (p,), (q,) = ([parameter()] for _ in range(2))
     plain = ours(name, [q], **options)
-    notes = {key: value for key, value in NOTES.items() if key not in plain.defaults}  # alpha, rho
+    notes = {key: value for key, value in NOTES.items() if key not in plain.param_groups[0]}  # alpha, rho; k
     optimizer = ours(name, [{"params": [p], **notes}], **options)
     optimizer.add_param_group({"params": [parameter()], **notes})
     for own in (optimizer, plain):

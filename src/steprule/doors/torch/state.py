@@ -55,7 +55,8 @@ def check_entry(
         if value != form.parameter or not (has_any or entry.get("step") is not None):
             is_point = value in form.rule.points
             start = None if is_point else options.values.start_of(value)
-            started |= _copied(form, value, param) if start is None else _started(form, value, param, start)
+            has_graph = bool(options.group.get("differentiable"))
+            started |= _copied(form, value, param, has_graph) if start is None else _started(form, value, param, start)
             own = replace(own, formats={**own.formats, value: form.formats[value]})
     planes = form.fitted(replace(own, planes={**own.planes, **started}) if started else own, convert=False)
     planes = {plane: _as_stepped(form, plane, tensor, param) for plane, tensor in planes.items()}
@@ -167,11 +168,14 @@ def _started(form: Entry, value: str, param: Tensor, start: float) -> dict[str, 
     return fresh
 
 
-def _copied(form: Entry, value: str, param: Tensor) -> dict[str, Tensor]:
-    """Return the planes of a slot that begins as the parameter, as a step would store its numbers."""
-    codec, own = form.codecs[value], param.detach()
+def _copied(form: Entry, value: str, param: Tensor, has_graph: bool) -> dict[str, Tensor]:
+    """Return the planes of a slot that begins as the parameter, as a step would store its numbers.
+
+    With its graph, where gradients go through steps; a leaf, which has none, is not drawn into one.
+    """
+    codec, own = form.codecs[value], param if has_graph and not param.is_leaf else param.detach()
     if not codec.is_plain:
-        planes = copied(codec, own.to(_HERE, torch.float32).contiguous().numpy())
+        planes = copied(codec, own.detach().to(_HERE, torch.float32).contiguous().numpy())
         return {
             plane: torch.from_numpy(planes[spec.suffix]).view(form.type_of(spec)).to(param.device)
             for plane, (_, spec, _) in form.planes(value, codec).items()
