@@ -118,7 +118,7 @@ def test_float32_is_converted_to_formats_and_back() -> None:
                 assert_same_bits(back.slots[slot][name], coded.slots[slot][name], f"{states} {slot} {name}")
 
 
-@pytest.mark.parametrize("name", [name for name, rule in CATALOGUE.items() if rule.trace().slots])
+@pytest.mark.parametrize("name", [name for name, rule in CATALOGUE.items() if {*rule.trace().slots} - rule.points])
 def test_converting_what_was_decoded_gives_the_same_codes(name: str) -> None:
     for states in ("8bit", "bfloat16"):
         optimizer = _train(_made("float32", name, states=states, min_elements=0), 6)
@@ -127,7 +127,9 @@ def test_converting_what_was_decoded_gives_the_same_codes(name: str) -> None:
         planes, other = (one.state_dict()["slots"]["params['a']"] for one in (optimizer, again))
         for slot in (plane for plane in planes if plane in optimizer.rule.element_slots):
             same = np.ones((12, 200), bool)
-            if states == "8bit":  # rounding may have moved the largest over a power of two: another exponent
+            if (
+                states == "8bit" and slot not in optimizer.rule.points
+            ):  # rounding may have moved the largest over a power of two: another exponent
                 lower = planes[f"{slot}.scale"].astype(int) - other[f"{slot}.scale"]
                 assert set(np.unique(lower)) <= {-1, 0, 1}
                 assert (lower == 0).mean() > 0.5

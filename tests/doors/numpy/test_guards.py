@@ -536,7 +536,7 @@ def moments_of(name: str, options: dict[str, Any], gradients: list[list[float]])
     beta2 = o.get("rho" if name == "rmsprop" else "beta2", 0.0)
     usual = lambda: paper.averages(gradients, beta2, o.get("bias_correction", True))  # noqa: E731
     found: dict[str, Callable[[], list[list[float]]]] = {
-        **dict.fromkeys(("adam", "adamw", "nadam", "radam", "ademamix"), usual),
+        **dict.fromkeys(("adam", "adamw", "nadam", "radam", "ademamix", "schedule_free_adamw"), usual),
         "amsgrad": lambda: paper.largest_averages(gradients, beta2, o["correction"]),
         "yogi": lambda: paper.additive(gradients, beta2, o["initial_accumulator"], o["bias_correction"]),
         "rmsprop": lambda: paper.averages(gradients, beta2, False),
@@ -589,10 +589,12 @@ def test_the_update_is_clipped_by_a_lower_learning_rate(case: tuple[str, dict[st
     betas = [key for key in CATALOGUE[name].hyperparameters if key.startswith("beta")]
     average = {"rmsprop": "rho", "ademamix": "beta2"}.get(name) or betas[-1]
     options = {**options, average: 0.95}
+    # Iterates of schedule-free rules are weighted by the rate that is given: here all alike, whatever it is.
+    weights = {"weight_lr_power": 0.0} if "weight_lr_power" in CATALOGUE[name].hyperparameters else {}
     paths = [rising(9, 12), rising(4, 12, 1)]
     theta, plain = ([np.linspace(-2, 3, 9), np.full((2, 2), 0.5)] for _ in range(2))
-    optimizer = sr.Optimizer(theta, name, update_clip=True, **options)
-    by_hand = [sr.Optimizer(x, name, **options) for x in plain]
+    optimizer = sr.Optimizer(theta, name, update_clip=True, **options, **weights)
+    by_hand = [sr.Optimizer(x, name, **options, **weights) for x in plain]
     lr, clipped = optimizer.groups[0]["lr"], []
     for t in range(12):
         optimizer.step([paths[0][t], paths[1][t].reshape(2, 2)])
@@ -731,9 +733,9 @@ def test_the_word_of_minimize() -> None:
         sr.Optimizer(np.zeros(3), "adam", nonfinite="stop")
 
 
-@pytest.mark.parametrize("name", ["clip_norm", "clip_value", "nonfinite", "max_skips", "update_clip"])
-def test_guards_are_for_all_groups(name: str) -> None:
-    own: dict[str, Any] = {name: {"nonfinite": "skip", "update_clip": True}.get(name, 1)}
+@pytest.mark.parametrize("name", ["clip_norm", "clip_value", "nonfinite", "max_skips"])
+def test_guards_of_all_gradients_are_for_all_groups(name: str) -> None:
+    own: dict[str, Any] = {name: {"nonfinite": "skip"}.get(name, 1)}
     with pytest.raises(HyperparameterError, match=name):
         sr.Optimizer([sr.Group(np.ones(3), **own)], "adam")
 
