@@ -590,7 +590,7 @@ def test_the_update_is_clipped_by_a_lower_learning_rate(case: tuple[str, dict[st
     average = {"rmsprop": "rho", "ademamix": "beta2"}.get(name) or betas[-1]
     options = {**options, average: 0.95}
     # Iterates of schedule-free rules are weighted by the rate that is given: here all alike, whatever it is.
-    weights = {"weight_lr_power": 0.0} if "weight_lr_power" in CATALOGUE[name].hyperparameters else {}
+    weights: dict[str, Any] = {"weight_lr_power": 0.0} if "weight_lr_power" in CATALOGUE[name].hyperparameters else {}
     paths = [rising(9, 12), rising(4, 12, 1)]
     theta, plain = ([np.linspace(-2, 3, 9), np.full((2, 2), 0.5)] for _ in range(2))
     optimizer = sr.Optimizer(theta, name, update_clip=True, **options, **weights)
