@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from steprule.backends import triton as backend
 from steprule.backends import triton_code
-from steprule.cli import emit
+from steprule.cli import compiled
 from steprule.cli.emit import GPUS
 from steprule.cli.main import app
 from steprule.compile import Plan
@@ -313,7 +313,7 @@ def test_every_gpu_that_emit_offers_has_its_code(target: str, gpu: str) -> None:
 
 
 def test_emit_without_triton_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emit, "find_spec", lambda name: None)
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match=r"which is not installed; install it .* or take --target triton"):
         CliRunner().invoke(app, ["emit", "adam", "--target", "ptx"], catch_exceptions=False)
     assert "def kernel(" in CliRunner().invoke(app, ["emit", "adam", "--target", "triton"]).output
