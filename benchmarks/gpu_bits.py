@@ -78,9 +78,9 @@ def checks() -> list[Check]:
 
 
 def _can_be_kept(rule: str, states: str) -> bool:
-    """Whether a rule has slots of elements that devices keep so: groups beside rows and columns are refused there."""
+    """Whether a rule has slots that devices keep so: of elements, but points; groups beside rows are refused there."""
     own = RULES[rule]
-    kept = own.trace(own.variant(own.resolve({}))).slots.keys() - {*own.numbers, *own.vectors}
+    kept = own.trace(own.variant(own.resolve({}))).slots.keys() - {*own.numbers, *own.vectors, *own.points}
     return states == "float32" or (bool(kept) and (states != "8bit" or own.view is None))
 
 

@@ -380,10 +380,10 @@ def test_every_rule_and_format_is_checked_once_the_telling_ones_first() -> None:
     assert len(names) == len({*names})
     kinds = len(gpu_bits.storages())
     assert kinds == 10 + 2 * 9
-    lacking = {"sgd", "adafactor", "came", "adam_mini"}
+    lacking = {"sgd", "schedule_free_sgd", "adafactor", "came", "adam_mini"}
     guarded = sum("clip_norm" in name for name in names)
-    # Two rules have no slots of elements, and groups beside rows and columns are refused on devices.
-    assert len(names) - guarded == len(CATALOGUE.keys() - lacking) * kinds + 2 * 10 + 2 * (10 + 9)
+    # Three rules have no slots of elements but points, and groups beside rows and columns are refused on devices.
+    assert len(names) - guarded == len(CATALOGUE.keys() - lacking) * kinds + 3 * 10 + 2 * (10 + 9)
     assert guarded == 8
     assert {name.split()[0] for name in names[:8]} == {*gpu_bits.FIRST_RULES}
     for check in every[:: len(every) // 40]:
