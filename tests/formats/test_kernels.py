@@ -370,7 +370,7 @@ class Loops:
     def _keep_slot(self, name: str, x: Array, draws: list[papers.Draws]) -> None:
         state, positive, words = state_of(self.storage, name), name in self.rule.non_negative, words_of(x)
         if state == "float32":
-            self.planes[name] = flushed(x)
+            self.planes[name] = x if name in self.rule.points else flushed(x)
         elif state == "bfloat16":
             kept = [papers.encode_state(word, draw) for word, draw in zip(words, draws, strict=True)]
             self.planes[name] = np.array(kept, np.uint16).reshape(x.shape)
