@@ -50,6 +50,7 @@ DECAYS: dict[str, str] = {
     "lamb": "beta2",
     "laprop": "beta2",
     "rmsprop": "rho",
+    "schedule_free_adamw": "beta2",
 }
 """What papers call the decay of the average of squares."""
 
