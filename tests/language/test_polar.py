@@ -13,7 +13,8 @@ import torch
 import steprule as sr
 from steprule.errors import RuleError
 from steprule.language.matrices import seen_as
-from steprule.language.polar import COEFFICIENTS, Iteration, gram_room, iterate, polar
+from steprule.language.newton_schulz import Iteration, gram_room, iterate
+from steprule.language.polar import COEFFICIENTS, polar
 from steprule.rules import Count, Rate
 
 SHAPES = ((64, 64), (32, 128), (128, 32), (1, 9), (9, 1), (3, 1000))

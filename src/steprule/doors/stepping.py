@@ -48,7 +48,8 @@ class Stepping(HasGuards, NotReentrant):
     _structure: Structure
     _leaves: list[Leaf]
     _trained: list[list[NDArray[Any]]] | None
-    """Of each parameter the planes that are trained, while it is the evaluated point; None while training."""
+    """Of each parameter the planes that are trained, in the order of ``evaluating.saved_planes``, while it is the
+    evaluated point; None while training."""
     _count: NDArray[np.int64]
     _commit: Commit
     _variants: list[Variant]

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.launch.backend import Lines, Table
-from steprule.launch.passes import Pass
+from steprule.launch.backend import Table
+from steprule.launch.passes import Part, Pass, Tables
 from steprule.launch.products import Work
 from steprule.launch.row import Row
 from steprule.runtime import Team
 
 __all__ = ["in_batches"]
-
-Part = tuple[NDArray[np.int64], Table]
-"""Some rows, by place, and the table of these."""
 
 
 def in_batches(rows: Sequence[Row], last: Pass, before: Pass, places: NDArray[np.int64], work: Work) -> None:
@@ -38,46 +35,13 @@ def in_batches(rows: Sequence[Row], last: Pass, before: Pass, places: NDArray[np
     batches = [[place_of[id(row)] for row in batch] for batch in work.batches]
     batched = {place for batch in batches for place in batch}
     rest = [place for place in range(len(rows)) if place not in batched]
-    pairs = [(_part(before, [own[place] for place in batch])[1], _part(last, batch)) for batch in batches]
-    last.table = _InBatches(len(rows), _part(last, rest), pairs, work)
+    pairs = [(before.part([own[place] for place in batch])[1], last.part(batch)) for batch in batches]
+    last.table = _InBatches(len(rows), last.part(rest), pairs, work)
     others = [index for place, index in own.items() if place not in batched]
-    before.table = _Parts(len(places), [_part(before, others)])
+    before.table = Tables(len(places), [before.part(others)])
 
 
-def _part(own: Pass, places: Sequence[int]) -> Part:
-    return np.array(places, np.int64), own.table_of(places)
-
-
-class _Parts:
-    """Tables of some rows, as one of all."""
-
-    is_one_call = False
-    is_done = False
-
-    def __init__(self, count: int, parts: Sequence[Part]) -> None:
-        self._count, self._parts = count, parts
-
-    def set_gradients(self, gradients: NDArray[np.int64]) -> None:
-        for places, table in self._parts:
-            table.set_gradients(gradients[places])
-
-    def prepare(self, team: Team) -> None:
-        for _, table in self._parts:
-            table.prepare(team)
-
-    def run(self) -> None:
-        for _, table in self._parts:
-            table.run()
-
-    def sums(self) -> Lines:
-        lines: list[Sequence[float]] = [[]] * self._count
-        for places, table in self._parts:
-            for place, line in zip(places.tolist(), table.sums(), strict=True):
-                lines[place] = line
-        return lines
-
-
-class _InBatches(_Parts):
+class _InBatches(Tables):
     """The rows of a pass that steps: those without work planes, and batches of the others."""
 
     def __init__(self, count: int, rest: Part, pairs: Sequence[tuple[Table, Part]], work: Work) -> None:

@@ -19,7 +19,7 @@ from steprule.launch.vectors import Vectors, vector_groups
 from steprule.runtime import Team
 from steprule.runtime.commit import Commit
 
-__all__ = ["Pass"]
+__all__ = ["Part", "Pass", "Tables"]
 
 
 class Pass:
@@ -77,9 +77,10 @@ class Pass:
         self._bound, self._backends = bound, backends
         self.table = _table(bound, backends, commit)
 
-    def table_of(self, places: Sequence[int]) -> Table:
-        """Return the table of some rows, which read the same scalars."""
-        return _table([self._bound[place] for place in places], [self._backends[place] for place in places], None)
+    def part(self, places: Sequence[int]) -> Part:
+        """Return some rows, which read the same scalars, and a table of these."""
+        table = _table([self._bound[place] for place in places], [self._backends[place] for place in places], None)
+        return np.array(places, np.int64), table
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
         """Let the gradients of the rows lie at these addresses."""
@@ -137,35 +138,50 @@ def _table(bound: Sequence[Bound], backends: Sequence[Loader], commit: Commit | 
         by_backend.setdefault(backend, []).append(place)
     if len(by_backend) == 1:
         return cast(Backend, backends[0]).table(bound, commit)
-    return _Tables(bound, by_backend)
+    return Tables(
+        len(bound),
+        [
+            (np.array(places, np.int64), cast(Backend, backend).table([bound[place] for place in places], None))
+            for backend, places in by_backend.items()
+        ],
+    )
 
 
-class _Tables:
-    """The tables of several backends, or of none."""
+Part = tuple[NDArray[np.int64], Table]
+"""Some rows of a pass, by place, and their table."""
+
+
+class Tables:
+    """Tables of some rows each, as one of all: of several backends, or of none.
+
+    Args:
+        count: how many rows there are.
+        parts: the tables, each with the places of its rows.
+    """
 
     is_one_call = False
     is_done = False
 
-    def __init__(self, bound: Sequence[Bound], by_backend: dict[Loader, list[int]]) -> None:
-        self._count = len(bound)
-        self._tables: list[tuple[NDArray[np.int64], Table]] = []
-        for backend, places in by_backend.items():
-            table = cast(Backend, backend).table([bound[place] for place in places], None)
-            self._tables.append((np.array(places, np.int64), table))
+    def __init__(self, count: int, parts: Sequence[Part]) -> None:
+        self._count, self._tables = count, parts
 
     def set_gradients(self, gradients: NDArray[np.int64]) -> None:
+        """Let the gradients of the rows lie at these addresses."""
         for places, table in self._tables:
             table.set_gradients(gradients[places])
 
     def prepare(self, team: Team) -> None:
+        """Do all that can fail, of every part."""
         for _, table in self._tables:
             table.prepare(team)
 
     def run(self) -> None:
+        """Run all parts, one after the other."""
         for _, table in self._tables:
             table.run()
 
     def sums(self) -> Lines:
+        """Return the sums of each row, in the order of all."""
         lines: list[Sequence[float]] = [[]] * self._count
         for places, table in self._tables:
             for place, line in zip(places.tolist(), table.sums(), strict=True):

@@ -7,7 +7,7 @@ beside them are bounded: each is ``LIMIT`` bytes at most, or what one row needs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from steprule.compile import Plan, Product
 from steprule.errors import HyperparameterError
 from steprule.language.matrices import matrix_shape
-from steprule.language.polar import Iteration, gram_room, iterate
+from steprule.language.newton_schulz import Iteration, gram_room, iterate
 from steprule.launch.memory import array_memory
 from steprule.launch.row import Row, ScalarGroup
 from steprule.launch.sums import crosses_rows
 
-__all__ = ["LIMIT", "NUMPY", "Library", "Work"]
+__all__ = ["LIMIT", "NUMPY", "Library", "Work", "iteration_of", "named"]
 
 LIMIT = 64 * 2**20
 """How many bytes the work planes of a batch have, and how many a library is given beside, if one row needs no more."""
@@ -65,6 +65,32 @@ class NumpyProducts:
 NUMPY: Library = NumpyProducts()
 
 
+def named(group: ScalarGroup) -> str:
+    """Return how messages name the parameters of a group."""
+    return f"rule {group.values.rule.name!r}{group.values.place}"
+
+
+def iteration_of(product: Product, values: Mapping[str, Any], rows: int, what: str) -> Iteration:
+    """Return what is done to matrices of so many rows, as the hyperparameters say in this step.
+
+    Args:
+        product: what is made of them.
+        values: the hyperparameters by name.
+        rows: of each matrix, before it is cut.
+        what: how messages name the parameters.
+
+    Raises:
+        HyperparameterError: where parts would not be equally high.
+    """
+    found = product.polar.resolved(values)
+    if rows % found.parts:
+        raise HyperparameterError(
+            f"{what}: matrices of {rows} rows cannot be cut into {found.parts} parts of equal height; nothing was "
+            f"stepped. Set parts to a number that divides {rows}"
+        )
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class _Stack:
     """The work planes of rows of one group and one shape, for one product.
@@ -93,14 +119,7 @@ class _Stack:
         Raises:
             HyperparameterError: where parts would not be equally high.
         """
-        found = self.product.polar.resolved(self.group.hyperparameters)
-        _, rows, _ = self.matrices
-        if rows % found.parts:
-            raise HyperparameterError(
-                f"{self.what}: matrices of {rows} rows cannot be cut into {found.parts} parts of equal height; nothing "
-                f"was stepped. Set parts to a number that divides {rows}"
-            )
-        return found
+        return iteration_of(self.product, self.group.hyperparameters, self.matrices[1], self.what)
 
     def cut(self, parts: int) -> Array:
         """Return the planes as a stack of matrices."""
@@ -258,13 +277,13 @@ def _sees_vectors(plan: Plan) -> bool:
 def _stacks(rows: Sequence[Row], zeros: Callable[..., Array]) -> list[_Stack]:
     """Return the stacks of rows that are alike, and let their memory be the work planes of these."""
     plan, shape, group = rows[0].kernel.plan, rows[0].memories[0].shape, rows[0].group
+    kept, library, what = len(plan.kept_planes), rows[0].library or NUMPY, named(group)
     planes = [zeros((len(rows), *shape), plane.dtype) for plane in plan.work_planes]
     for index, row in enumerate(rows):
-        row.memories = [*row.memories[: len(plan.kept_planes)], *(array_memory(plane[index]) for plane in planes)]
-    what = f"rule {group.values.rule.name!r}{group.values.place}"
+        row.memories = [*row.memories[:kept], *(array_memory(plane[index]) for plane in planes)]
     matrices = matrix_shape(shape, plan.view or "first")
     return [
-        _Stack(number, own, group, rows[0].library or NUMPY, matrices, planes[own.plane - len(plan.kept_planes)], what)
+        _Stack(number, own, group, library, matrices, planes[own.plane - kept], what)
         for number, before in enumerate(plan.before)
         for own in before.products
     ]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from steprule.doors.torch import products
 from steprule.doors.torch.products import TorchProducts, has_bfloat16
-from steprule.language.polar import Polar, gram_room, iterate
+from steprule.language.newton_schulz import gram_room, iterate
+from steprule.language.polar import Polar
 
 JORDAN = Polar(5, "jordan", 1, 1e-7).resolved({})
 EXPRESS = Polar(12, "polar_express", 1, 1e-7).resolved({})

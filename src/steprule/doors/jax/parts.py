@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from steprule.doors.foreign.optax import found_in
-from steprule.doors.jax.leaves import flat, flat_like
-from steprule.doors.jax.several import Several
+from steprule.doors.jax.leaves import flat
+from steprule.doors.jax.several import Several, by_leaf
 from steprule.doors.jax.training import Training
 from steprule.doors.jax.transformation import State as Slots
 from steprule.doors.jax.transformation import Step, own_slots, stepper_of, their_slots
@@ -86,8 +86,6 @@ def merged(run: Training, parts: Sequence[Part]) -> Callable[[Any], Any]:
     every = several.split(slots)
     for place, part in zip(sorted({*places} - {-1}) or [0], parts, strict=True):
         every[place] = part.run.state.slots
-    rows = {name: flat_like(tree, treedef, f"the slots {name!r}") for name, tree in slots.items() if name[-1] != "]"}
-    olds = [{name: column[number] for name, column in rows.items()} for number in range(len(leaves))]
-    new = their_slots(run.transformation, several.merged(every, olds, places, treedef))
+    new = their_slots(run.transformation, several.merged(every, by_leaf(slots, treedef), places, treedef))
     count = parts[0].run.state.count
     return lambda old: old._replace(count=count, slots=new)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from steprule.errors import HyperparameterError
 from steprule.language.matrices import View, matrix_shape
-from steprule.language.polar import Iteration, Polar, gram_room
+from steprule.language.newton_schulz import Iteration, gram_room, stepped
+from steprule.language.polar import Polar
 from steprule.launch.products import LIMIT
 
 __all__ = ["PRODUCTS", "Wanted", "multiplied"]
@@ -116,19 +117,13 @@ def _factors(
     """Return the polar factors of arrays that are ``shape`` matrices each."""
     kind, count = arrays[0].dtype, shape[0]
     x = _scaled(jnp.concatenate([array.reshape(shape) for array in arrays]), jnp.asarray(eps, kind), margin)
-    is_wide = shape[1] <= shape[2]
 
     def product(left: Any, right: Any) -> Any:
         # In 16 bits numbers are rounded before they are multiplied; sums and coefficients are not.
         left, right = (one.astype(dtype or kind) for one in (left, right))
         return jnp.matmul(left, right, preferred_element_type=kind)
 
-    for triple in steps:
-        a, b, c = (jnp.asarray(number, kind) for number in triple)
-        flipped = x.swapaxes(1, 2)
-        gram = product(x, flipped) if is_wide else product(flipped, x)
-        polynomial = b * gram + c * product(gram, gram)
-        x = a * x + (product(polynomial, x) if is_wide else product(x, polynomial))
+    x = stepped(x, [[jnp.asarray(number, kind) for number in triple] for triple in steps], product)
     return tuple(x[n * count : (n + 1) * count].reshape(array.shape) for n, array in enumerate(arrays))
 
 

@@ -20,7 +20,7 @@ from steprule.formats import Formats
 from steprule.rules import Rule
 from steprule.rules.catalogue import find
 
-__all__ = ["Several", "multiplied_in", "of_routes"]
+__all__ = ["Several", "by_leaf", "multiplied_in", "of_routes"]
 
 Assign: TypeAlias = Callable[[Any, Sequence[Any], Sequence[str]], Sequence[int]]
 """From a tree, its arrays and their names to the place of what steps each."""
@@ -69,11 +69,7 @@ class Several:
             results.append(treedef.flatten_up_to(new))
             made.append(new_slots)
         moved = [results[max(place, 0)][number] for number, place in enumerate(places)]
-        before = {
-            name: flat_like(tree, treedef, f"the slots {name!r}") for name, tree in slots.items() if name[-1] != "]"
-        }
-        rows = [{name: column[number] for name, column in before.items()} for number in range(len(leaves))]
-        return treedef.unflatten(moved), self.merged(made, rows, places, treedef)
+        return treedef.unflatten(moved), self.merged(made, by_leaf(slots, treedef), places, treedef)
 
     def point(self, steps: Any) -> Point | None:
         """Return how parameters are evaluated, where a rule has another point for that."""
@@ -144,6 +140,16 @@ class Several:
                 leaves.append(columns[place][name][number] if place >= 0 and name in columns[place] else kept)
             found[name] = treedef.unflatten(leaves)
         return found
+
+
+def by_leaf(slots: Slots, treedef: Any) -> list[dict[str, Any]]:
+    """Return what the slots of several rules have of each leaf, by name; scalar slots, which are of rules, have none.
+
+    Raises:
+        StructureError: when one has another structure.
+    """
+    columns = {name: flat_like(tree, treedef, f"the slots {name!r}") for name, tree in slots.items() if name[-1] != "]"}
+    return [{name: column[number] for name, column in columns.items()} for number in range(treedef.num_leaves)]
 
 
 def _kept(stepper: Stepper) -> list[str]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.checkpoint import Stored, type_of
-from steprule.doors.torch.rows import is_plain, tensor_memory
+from steprule.doors.torch.memory import tensor_memory
+from steprule.doors.torch.rows import is_plain
 from steprule.errors import CheckpointError, StateError
 
 __all__ = ["fill", "look", "stored_array", "tensor_of"]

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from steprule.compile import Product
 from steprule.doors.torch import devices
-from steprule.doors.torch.products import has_bfloat16, iterate
+from steprule.doors.torch.memory import tensor_memory
+from steprule.doors.torch.products import has_bfloat16, iterate, room_of
 from steprule.errors import HyperparameterError
 from steprule.language.matrices import matrix_shape
-from steprule.language.polar import Iteration
-from steprule.launch.memory import Memory
-from steprule.launch.products import LIMIT
+from steprule.language.newton_schulz import Iteration
+from steprule.launch.products import LIMIT, iteration_of, named
 from steprule.launch.row import Row, ScalarGroup
 
 __all__ = ["DeviceWork"]
@@ -34,18 +34,12 @@ class _Stack:
 
     def multiply(self) -> None:
         """Let each matrix be what the steps make of it, some matrices at a time."""
-        iteration = self.product.polar.resolved(_Numbers(self.group))
         batch, rows, columns = self.matrices
-        if rows % iteration.parts:
-            raise HyperparameterError(
-                f"matrices of {rows} rows cannot be cut into {iteration.parts} parts of equal height"
-                f"{self.group.values.place}; nothing was stepped. Set parts to a number that divides {rows}"
-            )
+        iteration = iteration_of(self.product, _Numbers(self.group), rows, named(self.group))
         stack = self.planes.view(len(self.planes) * batch * iteration.parts, rows // iteration.parts, columns)
         is_double = stack.dtype is torch.float64
         kind = torch.bfloat16 if not is_double and has_bfloat16(stack.device) else stack.dtype
-        _, rows, columns = stack.shape
-        size = 2 * rows * columns + 2 * min(rows, columns) ** 2
+        size = room_of(1, *stack.shape[1:])
         count = min(len(stack), max(1, LIMIT // (size * kind.itemsize)))
         room = torch.empty(count * size, dtype=kind, device=stack.device)
         for part in stack.split(count):
@@ -87,19 +81,13 @@ def _stacks(rows: Sequence[Row]) -> list[_Stack]:
         kinds = [getattr(torch, plane.dtype) for plane in plan.work_planes]
         planes = [torch.zeros((len(rows), *shape), dtype=kind, device=device) for kind in kinds]
     for index, row in enumerate(rows):
-        row.memories = [*row.memories[:kept], *(_memory(plane[index]) for plane in planes)]
+        row.memories = [*row.memories[:kept], *(tensor_memory(plane[index], is_kept=True) for plane in planes)]
     matrices = matrix_shape(shape, plan.view or "first")
     return [
         _Stack(number, own, rows[0].group, matrices, planes[own.plane - kept])
         for number, before in enumerate(plan.before)
         for own in before.products
     ]
-
-
-def _memory(plane: Tensor) -> Memory:
-    size = plane.element_size()
-    strides = tuple(size * step for step in plane.stride())
-    return Memory(devices.address_of(plane), tuple(plane.shape), strides, f"<f{size}", plane)
 
 
 class _Numbers(Mapping[str, Any]):

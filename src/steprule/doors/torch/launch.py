@@ -17,10 +17,11 @@ from steprule.doors.torch.device_table import TRITON, check_capture, shared_plac
 from steprule.doors.torch.groups import StepCounts
 from steprule.doors.torch.guards import squares
 from steprule.doors.torch.layout import Entries, Layout
+from steprule.doors.torch.memory import tensor_memory
 from steprule.doors.torch.odd import OddGradients
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.rows import Stepped, tensor_memory
+from steprule.doors.torch.rows import Stepped
 from steprule.doors.torch.staleness import LaunchInputs, StalenessCheck, guards_of
 from steprule.formats import Formats
 from steprule.launch.aliasing import Aliasing

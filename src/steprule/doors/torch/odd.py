@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.doors.torch.rows import Stepped, is_plain, readable, tensor_memory
+from steprule.doors.torch.memory import tensor_memory
+from steprule.doors.torch.rows import Stepped, is_plain, readable
 from steprule.doors.torch.sparse import slices_of
 from steprule.launch.row import Row
 

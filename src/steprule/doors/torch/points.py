@@ -18,9 +18,10 @@ from steprule.doors.torch.eager import evaluated_point
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
+from steprule.doors.torch.memory import tensor_memory
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.rows import Slots, backend_of, make_row, state_dtype, tensor_memory
+from steprule.doors.torch.rows import Slots, backend_of, make_row, state_dtype
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.trained import TRAINED_KEYS, decoded, encoded, shown
 from steprule.errors import StateError, StructureError

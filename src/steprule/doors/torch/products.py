@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.language.polar import Iteration, scale_of
+from steprule.language.newton_schulz import Iteration, scale_of
 
-__all__ = ["TORCH", "TorchProducts", "has_bfloat16", "iterate"]
+__all__ = ["TORCH", "TorchProducts", "has_bfloat16", "iterate", "room_of"]
 
 Array = NDArray[Any]
 
@@ -54,7 +54,7 @@ class TorchProducts:
 
     def room(self, count: int, rows: int, columns: int) -> int:
         """Return how many numbers it needs room for: two matrices, and two of the shorter side, in one type or two."""
-        return count * (2 * rows * columns + 2 * min(rows, columns) ** 2)
+        return room_of(count, rows, columns)
 
     def iterate(self, stack: Array, iteration: Iteration, room: Array) -> None:
         """Let each matrix of a stack be what the steps make of it."""
@@ -69,6 +69,11 @@ class TorchProducts:
 
 
 TORCH = TorchProducts()
+
+
+def room_of(count: int, rows: int, columns: int) -> int:
+    """Return how many numbers ``iterate`` needs room for, for a stack of this shape."""
+    return count * (2 * rows * columns + 2 * min(rows, columns) ** 2)
 
 
 def iterate(stack: Tensor, iteration: Iteration, room: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from steprule.doors.torch import devices
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.formats import STORAGE
+from steprule.doors.torch.memory import KINDS, tensor_memory
 from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.products import TORCH
@@ -20,7 +21,6 @@ from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage
 from steprule.launch.backend import Backend
 from steprule.launch.machine import MACHINE
-from steprule.launch.memory import Memory
 from steprule.launch.row import Row, ScalarGroup, Touched
 
 __all__ = [
@@ -32,22 +32,7 @@ __all__ = [
     "make_row",
     "readable",
     "state_dtype",
-    "tensor_memory",
 ]
-
-_KIND = {
-    torch.float16: ("<f2", 2),
-    torch.bfloat16: ("<i2", 2),
-    torch.float32: ("<f4", 4),
-    torch.float64: ("<f8", 8),
-    torch.complex64: ("<f4", 8),
-    torch.complex128: ("<f8", 16),
-    torch.uint8: ("|u1", 1),
-    torch.int8: ("|i1", 1),
-    torch.int16: ("<i2", 2),
-}
-"""What NumPy calls the real numbers of a type, and the bytes of an element."""
-
 
 _STRIDED = torch.strided
 _dispatch = Tensor.__torch_dispatch__
@@ -95,21 +80,6 @@ class Stepped(NamedTuple):
     options: GroupOptions
 
 
-def tensor_memory(tensor: Tensor, *, is_kept: bool = False) -> Memory:
-    """Return where the numbers of a plain tensor lie, as real numbers; bfloat16 as its bits.
-
-    Args:
-        tensor: any that ``backend_of`` has a backend for.
-        is_kept: whether the memory keeps the tensor alive.
-    """
-    dtype = tensor.dtype
-    kind, size = _KIND[dtype]
-    shape, strides = tuple(tensor.shape), tuple([size * stride for stride in tensor.stride()])
-    if dtype.is_complex:
-        shape, strides = (*shape, 2), (*strides, size // 2)
-    return Memory(devices.address_of(tensor), shape, strides, kind, tensor if is_kept else None)
-
-
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the type of the slots of a parameter of that type."""
     if dtype.is_complex:
@@ -140,7 +110,7 @@ def backend_of(tensors: Sequence[Tensor]) -> Backend | None:
 
 def _is_plain_memory(tensor: Tensor) -> bool:
     return (
-        tensor.dtype in _KIND
+        tensor.dtype in KINDS
         and type(tensor).__torch_dispatch__ is _dispatch
         and tensor.layout is _STRIDED
         and not (tensor.is_neg() or tensor.is_conj() or _is_wrapped(tensor))
