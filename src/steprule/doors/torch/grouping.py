@@ -22,7 +22,15 @@ from steprule.formats import CODING
 from steprule.launch.values import GroupValues
 from steprule.rules import CATALOGUE, Rule
 
-__all__ = ["Grouping"]
+__all__ = ["Grouping", "tensors_of"]
+
+
+def tensors_of(group: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors of a group as it was given: one, several, or pairs of a name and one. What is none is left."""
+    params = group.get("params", ())
+    items = [params] if isinstance(params, Tensor) else params
+    found = [item[1] if isinstance(item, tuple) else item for item in items]
+    return [item for item in found if isinstance(item, Tensor)]
 
 
 class Grouping(Stepping, torch.optim.Optimizer):
@@ -121,10 +129,8 @@ class Grouping(Stepping, torch.optim.Optimizer):
         """Refuse parameters that cannot have the rule or the formats of their group, before it is added."""
         rule, _ = self._rule(whole := {**self._known(group), **group})
         formats, _ = formats_of(whole, rule, self._naming_of(group).slots, where)
-        params = group.get("params", ())
-        for param in [params] if isinstance(params, Tensor) else params:
-            tensor = param[1] if isinstance(param, tuple) else param
-            if isinstance(tensor, Tensor) and not is_lazy(tensor):
+        for tensor in tensors_of(group):
+            if not is_lazy(tensor):
                 check_matrix(rule, tensor.shape, f"a parameter of shape {tuple(tensor.shape)}{where}")
-            if formats.states and isinstance(tensor, Tensor) and tensor.is_floating_point():
+            if formats.states and tensor.is_floating_point():
                 storage_of(formats, tensor, rule, rule.variant(rule.resolve({})))

@@ -11,6 +11,7 @@ from steprule import rules
 from steprule.doors.routes import MATRICES, Route
 from steprule.doors.torch.arguments import init_options
 from steprule.doors.torch.base import Number, Params
+from steprule.doors.torch.grouping import tensors_of
 from steprule.doors.torch.guards import Options
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice
@@ -130,15 +131,10 @@ class Muon(
 
     def _check_params_of(self, group: Mapping[str, Any], where: str) -> None:
         if self._name_in(group) == "muon":
-            params = group.get("params", ())
-            for item in [params] if isinstance(params, Tensor) else params:
-                param = item[1] if isinstance(item, tuple) else item
-                if isinstance(param, Tensor) and (param.dim() < 2 or (param.dim() > 2 and not self._is_routed)):
+            for param in tensors_of(group):
+                if param.dim() < 2 or (param.dim() > 2 and not self._is_routed):
                     raise _not_a_matrix(param)
         super()._check_params_of(group, where)
-
-    def _takes_dense(self, grad: Tensor) -> Tensor:
-        return grad
 
     def _read(self, grad: Tensor, group: Mapping[str, Any]) -> Tensor:
         if self._name_in(group) == "muon":
