@@ -8,7 +8,7 @@ from typing import Any
 
 from steprule.doors.layout import check_parameter
 from steprule.doors.leaf import Leaf
-from steprule.doors.routes import as_routes, routed
+from steprule.doors.routes import as_routes, routed, states_for
 from steprule.doors.structure import Structure, keystr
 from steprule.errors import HyperparameterError, RuleError, StructureError
 from steprule.formats import Formats, check_seed
@@ -120,7 +120,7 @@ class Grouping:
         wanted = {"states": states, "weights": weights, "min_elements": min_elements}
         return [
             Formats.of(
-                **{**wanted, "states": self._states(states, rule), **group.formats},
+                **{**wanted, "states": states_for(rule, states, self.rules), **group.formats},
                 slots=rule.element_slots,
                 where=place,
                 numbers=rule.numbers | rule.vectors,
@@ -128,13 +128,6 @@ class Grouping:
             )
             for group, rule, place in zip(self.groups, self.rules, self.places, strict=True)
         ]
-
-    def _states(self, states: Any, rule: Rule) -> Any:
-        """Return what the optimizer's ``states`` mean for a rule, where others have slots that it has not."""
-        others = {slot for other in self.rules if other is not rule for slot in other.element_slots}
-        if isinstance(states, Mapping):
-            return {slot: name for slot, name in states.items() if slot in rule.slots or slot not in others}
-        return "float32" if others and not rule.element_slots else states
 
 
 def grouping(params: Any, own: Rule | None, routes: Any) -> Grouping:

@@ -29,7 +29,18 @@ import numpy as np
 from steprule.errors import HyperparameterError, RuleError, suggest
 from steprule.rules import Rule, find
 
-__all__ = ["EMBEDDINGS", "HEADS", "MATRICES", "Route", "as_routes", "has_head", "is_matrix", "routed", "says_embedding"]
+__all__ = [
+    "EMBEDDINGS",
+    "HEADS",
+    "MATRICES",
+    "Route",
+    "as_routes",
+    "has_head",
+    "is_matrix",
+    "routed",
+    "says_embedding",
+    "states_for",
+]
 
 MATRICES = "matrices"
 EMBEDDINGS = ("embed", "embedded", "embedder", "embedding", "embeddings", "emb", "embs", "wte", "wpe")
@@ -167,6 +178,14 @@ def routed(
                 "end the routes with ('*', 'adamw')"
             )
     return [numbers[0] if numbers else len(routes) for numbers in found]
+
+
+def states_for(rule: Rule, states: Any, rules: Sequence[Rule]) -> Any:
+    """Return what an optimizer's ``states`` mean for one of its rules, where others have slots that it has not."""
+    others = {slot for other in rules if other is not rule for slot in other.element_slots}
+    if isinstance(states, Mapping):
+        return {slot: name for slot, name in states.items() if slot in rule.slots or slot not in others}
+    return "float32" if others and not rule.element_slots else states
 
 
 def _check_use(

@@ -14,7 +14,7 @@ from steprule.doors.jax.leaves import flat, flat_like, format_of, paths_of
 from steprule.doors.jax.passes import PassKind
 from steprule.doors.jax.products import PRODUCTS
 from steprule.doors.jax.stepper import Slots, Stepper
-from steprule.doors.routes import Route, as_routes, routed
+from steprule.doors.routes import Route, as_routes, routed, states_for
 from steprule.errors import HyperparameterError, StructureError, suggest
 from steprule.formats import Formats
 from steprule.rules import Rule
@@ -184,7 +184,7 @@ def of_routes(
     steppers = [_of_route(route, own, every, states, min_elements, seed, hyperparameters, mask) for route in made]
     if own is not None:
         is_masked = "weight_decay" in own.hyperparameters or not any("weight_decay" in r.hyperparameters for r in every)
-        ways = _ways(own, _states(states, own, every), min_elements, seed)
+        ways = _ways(own, states_for(own, states, every), min_elements, seed)
         steppers.append(Stepper.of(own, *ways, hyperparameters, mask if is_masked else None))
     _check_points(steppers)
     _check_ways(steppers, min_elements, seed)
@@ -243,20 +243,12 @@ def _of_route(
     values = {**hyperparameters, **given} if rule is own else given
     decays = "weight_decay" in rule.hyperparameters
     try:
-        ways = _ways(rule, route.options.get("states", _states(states, rule, every)), min_elements, seed)
+        ways = _ways(rule, route.options.get("states", states_for(rule, states, every)), min_elements, seed)
         if "min_elements" in route.options:
             ways = (ways[0], route.options["min_elements"], ways[2])
         return Stepper.of(rule, *ways, values, route.options.get("mask", mask if decays else None))
     except HyperparameterError as error:
         raise HyperparameterError(f"{route.place}: {error}") from None
-
-
-def _states(states: Any, rule: Rule, every: Sequence[Rule]) -> Any:
-    """Return what ``states`` mean for a rule, where others have slots that it has not."""
-    others = {slot for other in every if other is not rule for slot in other.element_slots}
-    if isinstance(states, Mapping):
-        return {slot: name for slot, name in states.items() if slot in rule.slots or slot not in others}
-    return "float32" if others and not rule.element_slots else states
 
 
 def _ways(rule: Rule, states: Any, min_elements: int | None, seed: Any) -> tuple[Any, int | None, Any]:
