@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from steprule.backends import triton_math
 
+if os.environ.get("TRITON_INTERPRET") != "1":
+    raise RuntimeError("this changes Triton's library, which tests that compile would find: mark the file as apart")
 if sys.platform != "linux":
     pytest.importorskip("triton", reason="Triton is made for Linux, and not installed here")
 triton: Any = importlib.import_module("triton")

@@ -17,6 +17,7 @@ import tests.backends.triton.interpreter  # noqa: F401  (gives the interpreter t
 from steprule.doors.torch import devices
 from steprule.formats import SLOT_FORMATS
 from steprule.runtime import gpu
+from tests.doors.torch.cases import numbers
 
 COUNTED = ("k", "lr_max", "weight_sum", "scheduled_lr")
 CODED = [one.name for one in SLOT_FORMATS.values() if one.signed.is_coded]
@@ -79,14 +80,6 @@ def spying(monkeypatch: pytest.MonkeyPatch) -> Spy:
     monkeypatch.setattr(gpu, "launch", launching)
     monkeypatch.setattr(devices, "to_device", sending)
     return spy
-
-
-def numbers(shape: Sequence[int], dtype: torch.dtype, seed: int) -> Tensor:
-    """Return normal numbers: the same for every type, but for its rounding."""
-    random = torch.Generator().manual_seed(seed)
-    if dtype.is_complex:
-        return torch.view_as_complex(torch.randn((*shape, 2), generator=random)).to(dtype)
-    return torch.randn(tuple(shape), generator=random, dtype=DOUBLE).to(dtype)
 
 
 def parameters(specs: Iterable[Spec] = MIXED) -> list[nn.Parameter]:

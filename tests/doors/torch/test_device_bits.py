@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import steprule.torch as door
 from steprule.doors.torch import deciding_device, layout, rows
 from steprule.launch.machine import MACHINE
-from tests.doors.torch.cases import ALL, ROWS, case_id
+from tests.doors.torch.cases import ALL, ROWS, case_id, numbers
 from tests.doors.torch.device import (
     BRAIN,
     CODED,
@@ -29,7 +29,6 @@ from tests.doors.torch.device import (
     check_both,
     give,
     is_decided,
-    numbers,
     parameters,
     placed,
     spying,

@@ -11,6 +11,7 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch as door
+from tests.doors.torch.cases import numbers
 from tests.doors.torch.device import (
     BRAIN,
     DOUBLE,
@@ -21,7 +22,6 @@ from tests.doors.torch.device import (
     capturable,
     check_both,
     give,
-    numbers,
     parameters,
     placed,
     spying,

@@ -29,6 +29,7 @@ from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.launch import TensorLaunch
 from steprule.errors import NonFiniteError
 from steprule.runtime import gpu
+from tests.doors.torch.cases import numbers
 from tests.doors.torch.device import (
     BRAIN,
     CODED,
@@ -42,7 +43,6 @@ from tests.doors.torch.device import (
     give,
     is_decided,
     named,
-    numbers,
     parameters,
     placed,
     spying,
