@@ -20,6 +20,7 @@ from torch.optim import lr_scheduler
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import HyperparameterError, StructureError
+from tests.covering import rotated
 from tests.doors.torch.cases import CLASSES, OWN, random_gradients, with_slots
 
 
@@ -172,8 +173,7 @@ LACKING = {
 }
 
 
-@pytest.mark.parametrize("kind", TORCH)
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize(("cls", "kind"), rotated(CLASSES, [*TORCH], ("AdamW", "SGD")))
 def test_torch(cls: str, kind: str) -> None:
     options = TORCH[kind]
     if cls == "SGD" and "states" in options:  # without momentum there are none

@@ -102,7 +102,7 @@ def _seen(optimizer: Any) -> Any:
     return now, _everything(optimizer)
 
 
-def _assert_whole(make: Callable[[], Any], call: Callable[[Any], Any], stride: int = 1) -> None:
+def _assert_whole(make: Callable[[], Any], call: Callable[[Any], Any], stride: int) -> None:
     old = _seen(make())
     call(whole := make())
     new, outcomes = _seen(whole), []
@@ -120,26 +120,32 @@ def _assert_whole(make: Callable[[], Any], call: Callable[[Any], Any], stride: i
     assert outcomes == sorted(outcomes), "once it is new it stays so"
 
 
+STRIDES = [7, pytest.param(1, marks=pytest.mark.slow)]
+"""How many lines further the next signal comes."""
+
+
+@pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("options", OPTIONS, ids=["float32", "8bit"])
-def test_a_load_of_arrays_that_is_interrupted(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_a_load_of_arrays_that_is_interrupted(tmp_path: Path, options: dict[str, Any], stride: int) -> None:
     saved = _stepped(_arrays(2.0, options, lr=0.5, beta1=0.8), 3)
     sr.save(tmp_path / "x", saved, True)
     state = saved.state_dict()
-    _assert_whole(lambda: _arrays(1.0, options, lr=0.1), lambda new: new.load_state_dict(state))
-    _assert_whole(lambda: _arrays(1.0, options, lr=0.1), lambda new: load(tmp_path / "x", new, True), stride=3)
+    _assert_whole(lambda: _arrays(1.0, options, lr=0.1), lambda new: new.load_state_dict(state), stride)
+    _assert_whole(lambda: _arrays(1.0, options, lr=0.1), lambda new: load(tmp_path / "x", new, True), 3 * stride)
 
 
-def test_a_load_of_tensors_that_is_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", STRIDES)
+def test_a_load_of_tensors_that_is_interrupted(tmp_path: Path, stride: int) -> None:
     saved = _tensors(2.0, 3, lr=0.5, betas=(0.8, 0.9))
     sr.save(tmp_path / "x", saved, True)
     state = saved.state_dict()
-    _assert_whole(lambda: _tensors(1.0, 1, lr=0.1), lambda new: new.load_state_dict(state))
-    _assert_whole(lambda: _tensors(1.0, 1, lr=0.1), lambda new: load(tmp_path / "x", new, True), stride=3)
+    _assert_whole(lambda: _tensors(1.0, 1, lr=0.1), lambda new: new.load_state_dict(state), stride)
+    _assert_whole(lambda: _tensors(1.0, 1, lr=0.1), lambda new: load(tmp_path / "x", new, True), 3 * stride)
 
 
 def test_an_option_that_is_set_is_whole_too() -> None:
     _assert_whole(
-        lambda: _arrays(1.0, {}, lr=0.1), lambda new: [group.update(lr=0.3, beta1=0.7) for group in new.groups[:1]]
+        lambda: _arrays(1.0, {}, lr=0.1), lambda new: [group.update(lr=0.3, beta1=0.7) for group in new.groups[:1]], 1
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import cProfile
 import inspect
 import math
+import pstats
 import re
 import subprocess
 import sys
@@ -367,3 +369,21 @@ def test_the_catalogue_is_checked() -> None:
 def test_the_catalogue_is_not_traced_by_an_import() -> None:
     code = "from steprule.rules import CATALOGUE as own; print(own['adafactor']._traced, own['prodigy']._traced)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "{} {}\n"
+
+
+def test_a_profiler_goes_on_after_a_rule_is_defined() -> None:
+    def again(theta: Any, g: Any, m: Any, *, lr: float = 0.1) -> Any:
+        m = 0.9 * m + g
+        return theta - lr * m, m
+
+    def after() -> None:
+        pass
+
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        rule(again)
+        after()
+    finally:
+        profile.disable()
+    assert {"again", "after"} <= {name for _, _, name in pstats.Stats(profile).stats}  # type: ignore[attr-defined]

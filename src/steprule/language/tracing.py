@@ -152,12 +152,8 @@ def naming(labels: dict[Node, str]) -> Iterator[None]:
             if isinstance(value, Node) and value.op not in ("symbol", "const"):
                 labels.setdefault(value, name)
 
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
+    with _profiling(watch):
         yield
-    finally:
-        sys.setprofile(before)
 
 
 @contextlib.contextmanager
@@ -169,12 +165,20 @@ def returning(function: Callable[..., Any], names: dict[str, Any]) -> Iterator[N
         if event == "return" and frame.f_code is code:
             names.update(frame.f_locals)
 
-    before = sys.getprofile()
+    with _profiling(watch):
+        yield
+
+
+@contextlib.contextmanager
+def _profiling(watch: Callable[[types.FrameType, str, Any], None]) -> Iterator[None]:
+    """While active, tell a function of all calls and returns; whoever was told before is so again afterwards."""
+    before: Any = sys.getprofile()
     sys.setprofile(watch)
     try:
         yield
     finally:
-        sys.setprofile(before)
+        # Before Python 3.12 cProfile is an object that cannot be called: set as it is, every call would raise.
+        before.enable() if hasattr(before, "enable") else sys.setprofile(before)
 
 
 def explain(
