@@ -89,7 +89,7 @@ def line(
     of = {name: "" if codec.is_elementwise else f" a {codec.planes[0].per}" for name, codec in codecs.items()}
     slots = [f"{name}: {codec.name}{of[name]}" for name, codec in codecs.items() if name != rule.parameter]
     slots += [f"{name}: one float64" for name in numbers]
-    notes = " (small)" if storage.is_small else ""
+    notes = " (small)" if storage.is_small else " (a vector in shards)" if storage.is_cut else ""
     notes += " (one row)" if rule.view and len(shape) < 2 else ""
     if any(part.per == "group" for part in state) and crosses_rows(rule.view, shape) and not is_elsewhere:
         notes += " (stepped by NumPy: groups cross rows)"

@@ -110,10 +110,9 @@ def rows_of(shape: Sequence[int]) -> tuple[int, int, int]:
     """Return the rows of an array, the elements of a row, and the groups of a row.
 
     Rows are those of the first axis, so that parts of an array along it keep their groups; an array of fewer than two
-    dimensions is one row.
+    dimensions is one row. A part without rows has rows of the same length.
     """
-    rows = shape[0] if len(shape) > 1 else 1
-    length = prod(shape) // rows if rows else 0
+    rows, length = (shape[0], prod(shape[1:])) if len(shape) > 1 else (1, prod(shape))
     return rows, length, -(-length // GROUP)
 
 

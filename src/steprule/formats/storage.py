@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from steprule.errors import HyperparameterError, StructureError, suggest
@@ -39,6 +39,7 @@ class Storage:
         weights: how its numbers are rounded to it, and what is kept besides.
         slots: the formats of slots that are not kept in the type of the arithmetic.
         is_small: whether low-precision slots were asked for, and the tensor is too small for them.
+        is_cut: whether they were asked for, and the tensor is a vector in shards.
         flushes: whether slots below the smallest normal number are made zero. Not where the target computes so anyway.
         gradient: the gradient's type, where it is not the parameter's; steps on both are computed in one type.
     """
@@ -49,6 +50,7 @@ class Storage:
     is_small: bool = field(default=False, compare=False)
     flushes: bool = True
     gradient: Format | None = None
+    is_cut: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.slots and self.parameter.compute != "float32":
@@ -61,6 +63,10 @@ class Storage:
     def is_plain(self) -> bool:
         """Whether every value is one plane of numbers, rounded to nearest."""
         return not self.slots and self.weights == "nearest"
+
+    def uncoded(self) -> Storage:
+        """Return the same without low-precision slots, for a vector in shards."""
+        return replace(self, slots=(), is_cut=True)
 
     def of_parameter(self) -> Codec:
         """Return the codec of the parameter."""

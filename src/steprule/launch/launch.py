@@ -18,6 +18,7 @@ from steprule.launch.products import Work
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import NOTHING, Recipe, reading
 from steprule.launch.row import Row, ScalarGroup
+from steprule.launch.shards import whole_sums
 from steprule.launch.totals import Plans, Sizes, Totals
 from steprule.launch.vectors import Known
 from steprule.runtime import Team
@@ -176,7 +177,7 @@ class Launch(Recipe[Pass]):
         """Return the sums of a pass that moves nothing, whose scalars are there."""
         own.table.prepare(self._team())
         own.table.run()
-        lines = own.table.sums()
+        lines = whole_sums(own.rows, own.table.sums())
         more: dict[int, Sequence[float]] = {}
         for group in own.vectors:
             if totals := group.totals:
@@ -238,7 +239,7 @@ class Launch(Recipe[Pass]):
         rows: Sequence[RowScalars],
     ) -> None:
         """Let slots have the values that follow from what the step has summed, and tell. It does not fail."""
-        totals.add(plans, last.members, last.table.sums())
+        totals.add(plans, last.members, whole_sums(last.rows, last.table.sums()))
         for index, (group, plan, of_rows) in enumerate(zip(self.groups, plans, totals.of_rows, strict=True)):
             if not group.rests:
                 own = of_rows[len(of_rows) - len(plan.tensor_totals) :]
@@ -249,5 +250,5 @@ class Launch(Recipe[Pass]):
             self._tell(evaluated)
 
     def _readings(self, monitored: Pass, names: Sequence[str]) -> list[Reading]:
-        pairs = zip(self.rows, monitored.table.sums(), strict=True)
+        pairs = zip(self.rows, whole_sums(self.rows, monitored.table.sums()), strict=True)
         return [reading(row, names, row.group.t, line) for row, line in pairs if not row.group.rests]

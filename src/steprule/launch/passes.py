@@ -33,6 +33,7 @@ class Pass:
         is_per_row: whether every row has scalars of its own, not its group's.
 
     Attributes:
+        rows: those.
         table: what runs them.
         members: the places of each group's rows.
         scalars, lines: those of each group's rows, one line per row, and the same as bytes; no lines where rows read
@@ -51,7 +52,7 @@ class Pass:
         *,
         is_per_row: bool = False,
     ) -> None:
-        self.which, self.is_per_row = which, is_per_row
+        self.which, self.rows, self.is_per_row = which, rows, is_per_row
         self.members = _members(rows, groups)
         if is_per_row:
             ends = list(itertools.accumulate(map(len, self.members), initial=0))

@@ -164,7 +164,7 @@ def reading(row: Row, names: Sequence[str], t: int, line: Sequence[float]) -> Re
         t: the number of the step.
         line: what the kernel has summed.
     """
-    group, shape, formats = row.group, row.memories[1].shape, formats_in(row.kernel)
+    group, shape, formats = row.group, row.whole, formats_in(row.kernel)
     rule, variant = group.values.rule, group.values.variant
     read = monitored_sums(rule, variant, row.storage)
     sums = dict(zip(read, map(float, line[: len(read)]), strict=True))  # those that slots take follow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +25,17 @@ class Shard:
 
     Attributes:
         first_row: where the part begins in the whole, along the first axis.
+        whole: the shape of the larger array; None: it matters to nobody.
+        share: adds up numbers over the processes that have parts; None: sums are those of the part.
+        counts: whether the part counts in these sums: of replicas one does.
+        is_run: whether the part is a run of rows, so that its elements follow one another in the whole as they do here.
     """
 
     first_row: int = 0
+    whole: tuple[int, ...] | None = None
+    share: Callable[[Sequence[float]], Sequence[float]] | None = None
+    counts: bool = True
+    is_run: bool = True
 
     def index(self, shape: Sequence[int]) -> int:
         """Return the index, in the whole, of the first element of a part of this shape."""
@@ -150,6 +158,13 @@ class Row:
     def kernel_of(self, which: PassKey, backend: Loader | None = None) -> Kernel:
         """Return the kernel of a pass, over the same memories, of a backend; by default that of the row."""
         return self.group.kernel(self.storage, backend or self.backend, which)
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """The shape of all that is one parameter, of which this may be a part; complex numbers are pairs there."""
+        shape = self.memories[0].shape
+        whole = self.shard.whole
+        return shape if whole is None else (*whole, *shape[len(whole) :])
 
     @property
     def origin(self) -> tuple[int, int]:

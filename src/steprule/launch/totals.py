@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +72,17 @@ class Sizes:
     """
 
     def __init__(self, rows: Sequence[Row], members: Sequence[Sequence[int]]) -> None:
-        counts = [[rows[place].memories[1].size for place in places] for places in members]
+        counts = [[_size(rows[place]) for place in places] for places in members]
         self.of_rows: list[list[NDArray[np.float64]]] = [
             [np.array(own, np.float64).clip(1), *_of_matrices([rows[place] for place in places])]
             for own, places in zip(counts, members, strict=True)
         ]
         self.of_groups = list(map(sum, counts))
+
+
+def _size(row: Row) -> int:
+    """Return how many elements of a row are stepped: of a part, those of the whole."""
+    return row.memories[1].size if row.shard.whole is None else prod(row.whole)
 
 
 def _of_matrices(rows: Sequence[Row]) -> list[NDArray[np.float64]]:

@@ -17,6 +17,7 @@ from steprule.doors.torch.checkpoint_tensors import stored_array, tensor_of
 from steprule.doors.torch.formats import DEFAULTS, storage_of
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.shards import local_of
 from steprule.engine import codecs_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS, Codec, PlaneSpec, Storage, shape_of
@@ -265,7 +266,7 @@ def entry_of(
     """Return how a parameter's state is laid out.
 
     Args:
-        param, options: the parameter and its group.
+        param, options: the parameter, of a DTensor the part that is here, and its group.
         what: what messages call it.
         remedy: what helps against other formats.
         codecs: of its values, if not as the group says.
@@ -280,7 +281,7 @@ def entry_of(
     scalars = {slot: naming.called(slot, axes) for slot in rule.trace(variant).numbers}
     return Entry(
         what,
-        tuple(param.shape),
+        tuple(local_of(param).shape),
         storage.parameter,
         codecs,
         rule.parameter,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steprule.doors.describe import Line, line, table
 from steprule.doors.torch.modes import is_intercepted
+from steprule.doors.torch.shards import is_sharded
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import (
@@ -97,7 +98,9 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
     if param.is_complex() or param.dtype not in STORAGE:
         return Storage(FORMATS["float64" if param.dtype is torch.complex128 else "float32"])
     what = f"a parameter of shape {tuple(param.shape)}"
-    return formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
+    storage = formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
+    # A vector is one row, and its groups of neighbours would be cut otherwise by other numbers of processes.
+    return storage.uncoded() if storage.slots and param.dim() < 2 and is_sharded(param) else storage
 
 
 def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:

@@ -22,6 +22,7 @@ from steprule.doors.torch.odd import OddGradients
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Stepped
+from steprule.doors.torch.shards import are_sharded_as, locals_of
 from steprule.doors.torch.staleness import LaunchInputs, StalenessCheck, guards_of
 from steprule.formats import Formats
 from steprule.launch.aliasing import Aliasing
@@ -57,7 +58,7 @@ class TensorLaunch:
     ) -> None:
         self._eager, self._guards = layout.eager_grads, guards
         # The values of tensors that were made in inference mode have no versions.
-        self._params = [(own.param, own.row.group) for own in layout.stepped if not own.param.is_inference()]
+        self._params = [(own.whole, own.row.group) for own in layout.stepped if not own.whole.is_inference()]
         self._all_params = [param for param, _ in self._params]
         self.groups = groups = layout.groups.all
         self._waver = any(group.wavers for group in groups)
@@ -119,6 +120,7 @@ class TensorLaunch:
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
         # is due where it lies, by `.data =`, is not noticed.
         kept = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
+        self._sharded = [(own.row.place, own.whole) for own in layout.stepped if own.whole is not own.param]
         self._complex = [tensor for tensor in kept if tensor.is_complex()]
         self._tensor_guards = guards_of([*self._complex, *inputs.grads])
 
@@ -141,6 +143,10 @@ class TensorLaunch:
         """
         if len(options) != len(self._stamps) or not all(map(_is_as_stamped, options, self._stamps)):
             return False
+        if self._sharded:
+            if not are_sharded_as(grads, self._sharded):
+                return False
+            grads = locals_of(grads)
         if len(grads) != self._all or not self._tensor_guards(*self._complex, *self._present(grads)):
             return False
         if not self._staleness.is_unchanged(states, grads):
@@ -240,8 +246,9 @@ class TensorLaunch:
 
 
 def _has_numbers(own: Stepped) -> bool:
-    """Whether a parameter has elements, or something is kept of it that is not theirs."""
-    return bool(own.row.memories[1].size or own.options.values.per_tensor or own.options.rule.vectors)
+    """Whether a parameter has elements, here or elsewhere, or something is kept of it that is not theirs."""
+    has_more = own.options.values.per_tensor or own.options.rule.vectors or own.row.shard.share
+    return bool(own.row.memories[1].size or has_more)
 
 
 def _getter(places: Sequence[int], count: int) -> Callable[[list[Any]], Sequence[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.positions import Item
-from steprule.doors.torch.rows import Stepped, backend_of, check_parameter, make_row, readable
+from steprule.doors.torch.rows import Slots, Stepped, backend_of, check_parameter, make_row, readable
+from steprule.doors.torch.shards import closed, is_sharded, local_of, shard_of, sharded_as
 from steprule.doors.torch.sparse import gather, slices_of
 from steprule.doors.torch.staleness import LaunchInputs
 from steprule.doors.torch.state import check_entry
@@ -108,17 +110,20 @@ class Layout:
     def _add(self, param: Tensor, grad: Tensor, place: int, options: GroupOptions) -> None:
         entry = self._state.get(param)
         entry = {} if entry is None else entry
-        given, grad = grad, self._read(grad, options.group)
+        given, grad = local_of(grad), self._read(grad, options.group)
         check_parameter(param, grad)
         check_matrices(options, param, grad)
-        grad = readable(grad, param)
+        grad = readable(sharded_as(grad, param), param)
         state, fresh = check_entry(entry, param, options, self._deciding_device)
         self.entries.add(param, entry, fresh)
         if options.group.get("differentiable"):
             check_together(options, f"a parameter of shape {tuple(param.shape)} is stepped with differentiable=True")
             check_has_kernel(state.storage, param)
+            state = _of_whole(state, param)
             self.eager.append(differentiable_step(param, grad, options, state, entry, state.keys))
             return
+        whole, shard = (param, grad), shard_of(param)
+        param, grad = local_of(param), local_of(grad)
         put_back = None
         touched, is_copy = None, grad is not given
         if grad.is_sparse:
@@ -128,21 +133,23 @@ class Layout:
             else:
                 param, grad, state, put_back = gather(param, grad, state)
         backend = backend_of((param, grad, *state.slots.values()))
-        if backend is not None:
+        if backend is not None and (shard.is_run or state.storage.is_plain):
             is_waverer = place in self._waverers and backend is MACHINE
             group = self.groups.of(options, state, place if is_waverer else None)
-            row = make_row(param, grad, place, group, state, backend, touched)
+            row = make_row(param, grad, place, group, state, backend, touched, shard)
             if backend is TRITON and not row.is_direct:
                 param, grad, state, back = contiguous_copies(param, grad, state)
-                row = make_row(param, grad, place, group, state, backend)
+                row = make_row(param, grad, place, group, state, backend, shard=shard)
                 self.put_back.append(back)
-            self.stepped.append(Stepped(row, param, grad, state, entry, options))
+            self.stepped.append(Stepped(row, param, grad, state, entry, options, whole[0]))
             is_unaligned = backend is MACHINE and row.align_gradient()
             if is_copy or is_waverer or is_unaligned or not row.is_direct:
                 self.odd.append(self.stepped[-1])
                 # A copy, a gradient of another type, on a device: a copy is another one at the next step.
                 self.is_reusable = self.is_reusable and backend is MACHINE
         else:
+            if put_back is None:
+                (param, grad), state = whole, _of_whole(state, whole[0])
             self._check_deciding_device(param)
             what = f"a {type(param).__name__} of shape {tuple(param.shape)} on {param.device}"
             check_together(options, f"{what} is stepped by torch operations")
@@ -174,12 +181,21 @@ class Layout:
         ):
             return None
         slots: list[tuple[dict[str, Any], str, Tensor]] = []
-        for _, _, _, state, entry, _ in self.stepped:
+        sharded: list[Tensor] = []
+        for own in self.stepped:
+            state, entry = own.state, own.entry
             named = {**state.slots, **state.scalars}
             keys = {state.keys[name]: tensor for name, tensor in named.items() if name in state.keys}
             if state.step is not None:
                 keys["step"] = state.step
             slots += [(entry, key, tensor) for key, tensor in keys.items()]
+            if own.whole is not own.param and is_sharded(own.whole):
+                sharded += [own.whole, *(entry[key] for key, tensor in keys.items() if tensor.dim())]
         odd = set(map(id, self.odd))
         params, grads = [own.param for own in self.stepped], [own.grad for own in self.stepped if id(own) not in odd]
-        return LaunchInputs(options, lists, states, slots, params, grads, self.absent)
+        return LaunchInputs(options, lists, states, slots, params, grads, self.absent, sharded)
+
+
+def _of_whole(state: Slots, param: Tensor) -> Slots:
+    """Return the state of the part that is here of a DTensor as that of all of it, in the same memory."""
+    return replace(state, slots=closed(state.slots, param))

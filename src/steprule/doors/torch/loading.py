@@ -20,6 +20,7 @@ from steprule.doors.torch.entry import Entry, coded_keys, entry_of
 from steprule.doors.torch.formats import DEFAULTS, OF_FORMATS
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.shards import closed, local_of, opened
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.trained import TRAINED_KEYS, planes_like
 from steprule.errors import HyperparameterError, StateError
@@ -117,6 +118,8 @@ def _loaded(
     given: dict[str, Any], form: Entry, param: Tensor, options: GroupOptions, convert: bool, saved: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a copy of an entry of the group ``saved``, with every slot in the parameter's layout and on its device."""
+    whole, param = param, local_of(param)
+    given = dict(opened(given, whole, form.what))
     if not form.is_begun(given):
         return {key: waiting(key, value, param, form.off(given)) for key, value in given.items()}
     if convert and form.is_counted and not form.naming.counts:
@@ -139,7 +142,8 @@ def _loaded(
         beside = [entry[one.key] for one in form.planes(form.parameter, form.codecs[form.parameter]).values()]
         entry |= zip(TRAINED_KEYS, planes_like(given, form, [param, *beside], convert=convert), strict=False)
     _, fresh = check_entry(entry, param, options, form=form)
-    return {**entry, **fresh}
+    entry |= fresh
+    return {**entry, **closed({key: value for key, value in entry.items() if key not in others}, whole)}
 
 
 def _check_whole(given: Mapping[str, Any], own: ParameterState, form: Entry) -> None:
@@ -210,8 +214,8 @@ def _decoded(entry: Mapping[str, Any], param: Tensor, options: GroupOptions) -> 
     kind = entry_of(param, options, what).kind
     codecs = {slot: plain(kind.compute, flushes=True) for slot in rule.element_slots}
     form = entry_of(param, options, what, codecs=codecs)
-    own = form.read(entry)
+    own = form.read(opened(entry, param, what))
     form = replace(form, codecs={slot: codecs[slot] for slot in own.formats})
-    new = {form.keys[plane]: tensor for plane, tensor in form.fitted(own, convert=True).items()}
+    new = closed({form.keys[plane]: tensor for plane, tensor in form.fitted(own, convert=True).items()}, param)
     left = form.known | (set() if options.naming.counts else {"step"})
     return {**{key: value for key, value in entry.items() if key not in left}, **new}

@@ -21,7 +21,7 @@ import torch
 from steprule.doors.torch.staleness_ir import WORDS, module
 from steprule.runtime.jit import build
 
-__all__ = ["WORDS", "dtype_code", "is_unchanged"]
+__all__ = ["WORDS", "dtype_code", "is_unchanged", "words_of"]
 
 _PYTHON = ("PyList_Size", "PyList_GetItem", "PyDict_GetItemWithError")
 _TORCH = tuple(f"aoti_torch_get_{what}" for what in ("data_ptr", "dtype", "dim", "sizes", "strides"))
@@ -52,6 +52,19 @@ def _compiled() -> Callable[..., int] | None:
     (looking,) = build(module(offset, functions), "is_unchanged")
     pointer, thing = ctypes.c_void_p, ctypes.py_object
     return ctypes.PYFUNCTYPE(ctypes.c_int64, pointer, thing, thing, thing)(looking)
+
+
+def words_of(tensor: Any) -> list[tuple[int, int]]:
+    """Return where the Python object of a DTensor has its part and its specification, and what is there now.
+
+    Both are found by value; what is not found says that nothing is there, which is never so.
+    """
+    words = (ctypes.c_size_t * (type(tensor).__basicsize__ // 8)).from_address(id(tensor))
+    parts = id(tensor._local_tensor), id(tensor._spec)
+    places = [index for index, word in enumerate(words) if word in parts]
+    if len(places) != len(parts):
+        return [(id(tensor), -1)]
+    return [(id(tensor) + 8 * place, int(words[place])) for place in places]
 
 
 def _offset() -> int | None:

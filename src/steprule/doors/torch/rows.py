@@ -21,7 +21,7 @@ from steprule.errors import StructureError
 from steprule.formats import FORMATS, Storage
 from steprule.launch.backend import Backend
 from steprule.launch.machine import MACHINE
-from steprule.launch.row import Row, ScalarGroup, Touched
+from steprule.launch.row import WHOLE, Row, ScalarGroup, Shard, Touched
 
 __all__ = [
     "Slots",
@@ -67,9 +67,12 @@ class Stepped(NamedTuple):
 
     Attributes:
         row: as a launch sees it.
-        state: its state.
+        param: the parameter; of a DTensor the part that is here.
+        grad: its gradient, likewise.
+        state: its state, likewise.
         entry: where the optimizer keeps that.
         options: its group's.
+        whole: the parameter as the optimizer has it.
     """
 
     row: Row
@@ -78,6 +81,7 @@ class Stepped(NamedTuple):
     state: Slots
     entry: dict[str, Any]
     options: GroupOptions
+    whole: Tensor
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -125,6 +129,7 @@ def make_row(
     state: Slots,
     backend: Backend,
     touched: Touched | None = None,
+    shard: Shard = WHOLE,
 ) -> Row:
     """Lay out one parameter, with a gradient of the type that ``readable`` returns; ``touched`` are its slices."""
     storage = state.storage
@@ -134,7 +139,7 @@ def make_row(
     memories = [*map(tensor_memory, (param, grad, *(state.slots[plane.name] for plane in chosen.state_planes)))]
     dtype, shape = _name(param.dtype), tuple(param.shape)
     return Row(
-        place, group, backend, storage, memories, dtype, shape, device=param.device, touched=touched, library=TORCH
+        place, group, backend, storage, memories, dtype, shape, shard, param.device, touched=touched, library=TORCH
     )
 
 

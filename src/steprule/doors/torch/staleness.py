@@ -61,6 +61,7 @@ class LaunchInputs:
         params: those with a gradient.
         grads: their gradients, which are not kept.
         absent: the places of parameters without a gradient.
+        sharded: the DTensors whose parts here these tensors are.
     """
 
     options: Sequence[GroupOptions]
@@ -70,6 +71,7 @@ class LaunchInputs:
     params: Sequence[Tensor]
     grads: Sequence[Tensor]
     absent: Sequence[int]
+    sharded: Sequence[Tensor] = ()
 
 
 class StalenessCheck:
@@ -89,7 +91,7 @@ class StalenessCheck:
     """
 
     def __init__(self, inputs: LaunchInputs, present: Sequence[int], numbers: ScalarTensors) -> None:
-        self._kept = (inputs.lists, inputs.states, inputs.slots, inputs.params, numbers)
+        self._kept = (inputs.lists, inputs.states, inputs.slots, inputs.params, numbers, inputs.sharded)
         self._states = len(inputs.states)
         self.found: Int64s = np.zeros(len(present), np.int64)
         slots, facts = [tensor for _, _, tensor in inputs.slots], _Facts()
@@ -102,11 +104,13 @@ class StalenessCheck:
             "state_items": _ids(inputs.states),
             "slot_dicts": _ids([owner for owner, _, _ in inputs.slots]),
             "slot_keys": _ids([key for _, key, _ in inputs.slots]),
-            "slot_items": _ids(slots),
+            "slot_items": _ids([owner[key] for owner, key, _ in inputs.slots]),
+            "slot_objects": _ids(slots),
             "slot_facts": facts.of(slots),
             "param_items": _ids(inputs.params),
             "param_facts": facts.of(inputs.params),
             **numbers.columns,
+            **_shards(inputs.sharded),
             "absent_places": np.array(inputs.absent, np.int64),
             "grad_places": np.array(present, np.int64),
             "grad_pointers": self.found,
@@ -159,9 +163,19 @@ _COUNTED = {
     "params": "param_items",
     "shorts": "short_pointers",
     "longs": "long_pointers",
+    "shards": "shard_pointers",
     "absent": "absent_places",
     "grads": "grad_places",
 }
+
+
+def _shards(tensors: Sequence[Tensor]) -> dict[str, Int64s]:
+    """Return the words of DTensors that say which tensor and which specification each has now."""
+    if not tensors:
+        return {}
+    pairs = [pair for tensor in tensors for pair in native.words_of(tensor)]
+    pointers, values = np.array(pairs, np.int64).T.copy()
+    return {"shard_pointers": pointers, "shard_values": values}
 
 
 def _ids(objects: Sequence[object]) -> Int64s:

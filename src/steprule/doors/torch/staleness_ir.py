@@ -13,10 +13,11 @@ WORDS = {
         [
             *("lists", "list_objects", "list_sizes", "list_items"),
             *("states", "state_items"),
-            *("slots", "slot_dicts", "slot_keys", "slot_items", "slot_facts"),
+            *("slots", "slot_dicts", "slot_keys", "slot_items", "slot_objects", "slot_facts"),
             *("params", "param_items", "param_facts"),
             *("shorts", "short_pointers", "short_values"),
             *("longs", "long_pointers", "long_values"),
+            *("shards", "shard_pointers", "shard_values"),
             *("absent", "absent_places"),
             *("grads", "grad_places", "grad_pointers"),
         ]
@@ -32,7 +33,8 @@ _CALLS = (
     ("items", "states", "%states state_items"),
     ("shorts", "shorts", "short_pointers short_values"),
     ("longs", "longs", "long_pointers long_values"),
-    ("slots", "slots", "slot_dicts slot_keys slot_items slot_facts"),
+    ("longs", "shards", "shard_pointers shard_values"),
+    ("slots", "slots", "slot_dicts slot_keys slot_items slot_objects slot_facts"),
     ("params", "params", "param_items param_facts"),
 )
 
@@ -98,10 +100,10 @@ _CHECKS = {
   %ok = and i1 %fits, %same""",
     ),
     "slots": (
-        "dicts:ptr keys:ptr objects:ptr facts",
+        "dicts:ptr keys:ptr there:ptr objects:ptr facts",
         """\
-  %there = call ptr @PyDict_GetItemWithError(ptr %dicts.v, ptr %keys.v)
-  %same = icmp eq ptr %there, %objects.v
+  %found = call ptr @PyDict_GetItemWithError(ptr %dicts.v, ptr %keys.v)
+  %same = icmp eq ptr %found, %there.v
   br i1 %same, label %read, label %bad
 read:
   %own = getelementptr [4 x i64], ptr %facts, i64 %i

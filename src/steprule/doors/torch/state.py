@@ -15,6 +15,7 @@ from steprule.doors.leaf import constant_planes, copied
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, state_dtype
+from steprule.doors.torch.shards import closed, local_of, opened
 from steprule.errors import StateError
 from steprule.formats import shape_of
 
@@ -36,7 +37,8 @@ def check_entry(
 ) -> tuple[Slots, dict[str, Tensor]]:
     """Return the state of a parameter by the rule's names, and what must be put into the entry for it.
 
-    Slots that are not there start; slots of a narrower type are widened, which loses nothing. Step counts and scalar
+    Slots that are not there start; slots of a narrower type are widened, which loses nothing. Of a DTensor it is the
+    state of the part that is here; what comes into the entry are DTensors. Step counts and scalar
     slots go to ``device``, if there is one; what it counts is not read here, which would wait for it.
     ``form`` is how the state is laid out, where that is known.
 
@@ -44,6 +46,8 @@ def check_entry(
         StateError: when the entry does not belong to the parameter.
     """
     form = _form(param, options) if form is None else form
+    whole, param = param, local_of(param)
+    entry = opened(entry, whole, form.what)
     kept = _kept(form, entry, param, device)
     if kept is not None:
         return kept, {}
@@ -69,11 +73,12 @@ def check_entry(
     keys = {**keys, **form.scalars}
     planes = form.with_idle(planes, param) if form.idle else planes
     if not form.is_counted:
-        return Slots(planes, scalars, None, int(has_all), form.storage, keys), fresh
+        return Slots(planes, scalars, None, int(has_all), form.storage, keys), closed(fresh, whole)
     # What was not counted before has been stepped if its slots are there.
     begun = float(has_all and not form.naming.counts)
     step = numbers.take("step", form.naming.count_dtype or step_dtype(), begun)
-    return Slots(planes, scalars, step, _steps(step, form.what) if device is None else 0, form.storage, keys), fresh
+    t = _steps(step, form.what) if device is None else 0
+    return Slots(planes, scalars, step, t, form.storage, keys), closed(fresh, whole)
 
 
 def _kept(form: Entry, entry: Mapping[str, Any], param: Tensor, device: torch.device | None) -> Slots | None:
@@ -120,7 +125,7 @@ def _number_kept(value: Any, dtype: torch.dtype) -> Tensor | None:
 
 def _form(param: Tensor, options: GroupOptions) -> Entry:
     """Return how the state of a parameter is laid out, found once for each shape."""
-    key, entries = (param.shape, param.dtype), options.entries
+    key, entries = (param.shape, local_of(param).shape, param.dtype), options.entries
     form: Entry | None = entries.get(key)
     if form is None:
         words = f"the state of a parameter of shape {tuple(param.shape)}"

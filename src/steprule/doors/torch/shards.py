@@ -1,0 +1,175 @@
+"""DTensors: of each, this process has a shard, a plain tensor that kernels step where it lies.
+
+What an optimizer keeps of a DTensor are DTensors that are sharded as it is, so that ``torch.distributed.checkpoint``
+saves and reshards them. Nothing here imports ``torch.distributed.tensor``: who has a DTensor has done so.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.errors import StateError, StructureError
+from steprule.launch.row import WHOLE, Shard
+
+__all__ = [
+    "are_sharded_as",
+    "closed",
+    "is_sharded",
+    "local_of",
+    "locals_of",
+    "opened",
+    "shard_of",
+    "sharded_as",
+]
+
+
+def is_sharded(tensor: object) -> bool:
+    """Whether a tensor is a DTensor."""
+    kind = _kind()
+    return kind is not None and isinstance(tensor, kind)
+
+
+def _kind() -> Any:
+    module = sys.modules.get("torch.distributed.tensor")
+    return getattr(module, "DTensor", None)
+
+
+def local_of(tensor: Any) -> Any:
+    """Return this process's part of a DTensor, in its own memory; anything else as it is."""
+    return tensor._local_tensor if is_sharded(tensor) else tensor
+
+
+def locals_of(grads: Sequence[Tensor | None]) -> list[Any]:
+    """Return this process's parts of gradients."""
+    kind = _kind()
+    if kind is None:
+        return list(grads)
+    return [grad._local_tensor if isinstance(grad, kind) else grad for grad in grads]
+
+
+def _placements_of(tensor: Any) -> tuple[Any, Any]:
+    """Return where the parts of a DTensor are: the mesh of processes, and along which axes it is cut."""
+    return tensor.device_mesh, tensor.placements
+
+
+@dataclass(frozen=True)
+class MeshSums:
+    """Adds up what the processes of a mesh have summed over their shards.
+
+    Attributes:
+        mesh: a ``DeviceMesh``.
+    """
+
+    mesh: Any
+
+    def __call__(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sums of all processes: one reduction for each dimension of the mesh."""
+        device = "cpu" if self.mesh.device_type == "cpu" else self.mesh.device_type
+        sums = torch.tensor(numbers, dtype=torch.float64, device=device)
+        for axis in range(self.mesh.ndim):
+            torch.distributed.all_reduce(sums, group=self.mesh.get_group(axis))
+        found: list[float] = sums.tolist()
+        return found
+
+
+def shard_of(param: Any) -> Shard:
+    """Return which part of a tensor is here, as launches know it; of a plain one all.
+
+    A run of rows is what FSDP2 makes, and tensor parallelism along the first axis; a replica is a run of all of them.
+    """
+    if not is_sharded(param):
+        return WHOLE
+    mesh, placements = _placements_of(param)
+    cut = [placement for placement in placements if not placement.is_replicate()]
+    is_run = all(getattr(placement, "dim", None) == 0 for placement in cut)
+    # Of replicas the first counts, where sums are those of all processes.
+    at = zip(mesh.get_coordinate(), placements, strict=True)
+    counts = all(place == 0 for place, placement in at if placement.is_replicate())
+    first = _first_row(tuple(param.shape), mesh, tuple(placements)) if cut and is_run else 0
+    return Shard(first, tuple(param.shape), MeshSums(mesh), counts, is_run)
+
+
+@functools.lru_cache(maxsize=4096)
+def _first_row(shape: tuple[int, ...], mesh: Any, placements: tuple[Any, ...]) -> int:
+    """Return where the part that is here begins. ``torch.distributed.checkpoint`` asks the same function."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    return int(compute_local_shape_and_global_offset(shape, mesh, placements)[1][0])
+
+
+def opened(entry: Mapping[str, Any], param: Any, what: str) -> Mapping[str, Any]:
+    """Return the state of a parameter with this process's parts of it.
+
+    Raises:
+        StateError: for a state that is sharded in another way than its parameter.
+    """
+    if not is_sharded(param):
+        return entry
+    for key, value in entry.items():
+        if is_sharded(value) and not _are_alike(value, param):
+            raise StateError(
+                f"{what}: {key} is sharded as {_described(value)}, and its parameter as {_described(param)}. Load it "
+                "by torch.distributed.checkpoint (set_optimizer_state_dict), which reshards"
+            )
+    return {key: local_of(value) for key, value in entry.items()}
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    return one._spec is other._spec or _placements_of(one) == _placements_of(other)
+
+
+def _described(tensor: Any) -> str:
+    mesh, placements = _placements_of(tensor)
+    return f"{', '.join(map(str, placements))} over {tuple(mesh.shape)} processes"
+
+
+def closed(fresh: dict[str, Any], param: Any) -> dict[str, Any]:
+    """Return what comes into the state of a parameter, for a DTensor as DTensors: numbers stay plain."""
+    if not is_sharded(param):
+        return fresh
+    return {key: _like(param, value) if getattr(value, "ndim", 0) else value for key, value in fresh.items()}
+
+
+def _like(param: Any, tensor: Tensor) -> Tensor:
+    """Return a plane of a DTensor as a DTensor; planes have the first axis of their parameter, or all."""
+    shape = tuple(param.shape)
+    whole = shape if tensor.shape == local_of(param).shape else (shape[0], *tensor.shape[1:])
+    mesh, placements = _placements_of(param)
+    stride = torch.empty(whole, device="meta").stride()
+    made: Tensor = _kind().from_local(tensor, mesh, placements, run_check=False, shape=whole, stride=stride)
+    return made
+
+
+def sharded_as(grad: Any, param: Any) -> Any:
+    """Return a gradient with the parts that its parameter has: itself, or one that processes exchange for it.
+
+    Raises:
+        StructureError: for one that is no DTensor.
+    """
+    if not is_sharded(param):
+        return grad
+    if not is_sharded(grad):
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)} is a DTensor, and its gradient is a {type(grad).__name__}; "
+            "nothing was stepped. Make it a DTensor: distribute_tensor(grad, param.device_mesh, param.placements)"
+        )
+    if _are_alike(grad, param):
+        return grad
+    return grad.redistribute(*_placements_of(param))
+
+
+def are_sharded_as(grads: Sequence[Any], params: Sequence[tuple[int, Any]]) -> bool:
+    """Whether gradients have the parts that their parameters have, which are given with their places."""
+    kind = _kind()
+    for place, param in params:
+        grad = grads[place]
+        if grad is not None and not (isinstance(grad, kind) and _are_alike(grad, param)):
+            return False
+    return True
