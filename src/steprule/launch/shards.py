@@ -1,4 +1,4 @@
-"""Sums over whole parameters, of which other processes have parts as well: one reduction a pass, for all rows together."""
+"""Sums over whole parameters of which other processes have parts as well: one reduction a pass, for all rows."""
 
 from __future__ import annotations
 

@@ -57,7 +57,12 @@ def _shape_of(tensor: Tensor) -> tuple[int, ...]:
 def _why_not(tensor: Tensor) -> str:
     """Return why a file cannot hold a tensor; empty if it can."""
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"a {type(tensor).__name__}. Save the tensor of each process itself: tensor.to_local()"
+        if hasattr(tensor, "full_tensor"):
+            return (
+                "a DTensor, of which each process has a part. Save and load it by torch.distributed.checkpoint, with "
+                "get_optimizer_state_dict and set_optimizer_state_dict"
+            )
+        return f"a {type(tensor).__name__}, which a file cannot hold"
     if tensor.layout is not torch.strided or tensor.is_quantized:
         return f"of layout {tensor.layout}. Convert it: tensor.to_dense()"
     if tensor.is_meta:

@@ -22,13 +22,14 @@ from steprule.doors.torch.memory import tensor_memory
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Slots, backend_of, make_row, state_dtype
+from steprule.doors.torch.shards import closed, local_of, shard_of
 from steprule.doors.torch.state import check_entry
 from steprule.doors.torch.trained import TRAINED_KEYS, decoded, encoded, shown
 from steprule.errors import StateError, StructureError
 from steprule.formats import Codec
 from steprule.launch.backend import Backend
 from steprule.launch.evaluation import Evaluation
-from steprule.launch.row import Row
+from steprule.launch.row import Row, Shard
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Entered", "Left"]
@@ -116,26 +117,36 @@ class Entered:
         step = entry.get("step")
         device = step.device if isinstance(step, Tensor) and step.device.type != "cpu" else None
         slots, fresh = check_entry(entry, param, options, device)
+        whole, shard, param = param, shard_of(param), local_of(param)
         low = [slots.slots[plane] for plane in form.planes(form.parameter, own.codec)]
         saved = [torch.empty_like(plane, requires_grad=False) for plane in (param.detach(), *low)]
         backend = backend_of((param, *slots.slots.values()))
-        if backend is None:
-            check_has_kernel(slots.storage, param)
+        if backend is None or not (shard.is_run or slots.storage.is_plain):
+            check_has_kernel(slots.storage, whole)
             self._before.append(_by_torch(param, evaluated_point(param, options, slots), saved[0]))
         else:
-            self._add_row(param, options, slots, saved, backend)
-        self._params.append(param)
-        self._after.append(lambda: entry.update({**fresh, **dict(zip(TRAINED_KEYS, saved, strict=False))}))
+            self._add_row(param, options, slots, saved, backend, shard)
+        self._params.append(whole)
+        self._after.append(
+            lambda: entry.update({**fresh, **closed(dict(zip(TRAINED_KEYS, saved, strict=False)), whole)})
+        )
 
     def _add_row(
-        self, param: Tensor, options: GroupOptions, slots: Slots, saved: list[Tensor], backend: Backend
+        self,
+        param: Tensor,
+        options: GroupOptions,
+        slots: Slots,
+        saved: list[Tensor],
+        backend: Backend,
+        shard: Shard,
     ) -> None:
         if not param.numel():
             return
-        row = make_row(param, param.detach(), len(self._rows), self._groups.of(options, slots), slots, backend)
+        place, group = len(self._rows), self._groups.of(options, slots)
+        row = make_row(param, param.detach(), place, group, slots, backend, shard=shard)
         if backend is TRITON and not row.is_direct:
             there, grad, slots, back = contiguous_copies(param, param, slots)
-            row = make_row(there, grad, row.place, row.group, slots, backend)
+            row = make_row(there, grad, place, group, slots, backend, shard=shard)
             saved[0] = torch.empty_like(saved[0], memory_format=torch.contiguous_format)
             self._after.append(back)
         if param.dtype is torch.float16 and param.device.type != "cpu":  # which kernels do not save

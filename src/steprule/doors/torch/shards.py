@@ -27,6 +27,7 @@ __all__ = [
     "opened",
     "shard_of",
     "sharded_as",
+    "sharding_of",
 ]
 
 
@@ -115,7 +116,7 @@ def opened(entry: Mapping[str, Any], param: Any, what: str) -> Mapping[str, Any]
     for key, value in entry.items():
         if is_sharded(value) and not _are_alike(value, param):
             raise StateError(
-                f"{what}: {key} is sharded as {_described(value)}, and its parameter as {_described(param)}. Load it "
+                f"{what}: {key} is sharded as {sharding_of(value)}, and its parameter as {sharding_of(param)}. Load it "
                 "by torch.distributed.checkpoint (set_optimizer_state_dict), which reshards"
             )
     return {key: local_of(value) for key, value in entry.items()}
@@ -125,7 +126,8 @@ def _are_alike(one: Any, other: Any) -> bool:
     return one._spec is other._spec or _placements_of(one) == _placements_of(other)
 
 
-def _described(tensor: Any) -> str:
+def sharding_of(tensor: Any) -> str:
+    """Return how a DTensor is sharded, for messages."""
     mesh, placements = _placements_of(tensor)
     return f"{', '.join(map(str, placements))} over {tuple(mesh.shape)} processes"
 

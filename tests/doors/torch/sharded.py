@@ -1,0 +1,199 @@
+"""What processes do that train DTensors together, and what one process does with whole tensors."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import steprule as sr
+import steprule.torch as door
+from steprule.errors import CheckpointError, StateError, StructureError
+from tests.doors.torch.cases import numbers
+
+Place = Callable[[Tensor], Tensor]
+SHAPES = [(67, 130), (5, 4, 60), (300,), (2, 5000)]
+"""Rows that no number of processes divides, a vector, and fewer rows than some processes."""
+LOW: dict[str, Any] = {"min_elements": 512}
+
+
+class Case(NamedTuple):
+    """An optimizer, and the type of its parameters."""
+
+    cls: str
+    options: dict[str, Any]
+    dtype: torch.dtype = torch.float32
+
+
+EXACT = {
+    "AdamW": Case("AdamW", {}),
+    "AdamW amsgrad float64": Case("AdamW", {"amsgrad": True}, torch.float64),
+    "8bit": Case("AdamW", {"states": "8bit", **LOW}),
+    "4bit, split24": Case("AdamW", {"states": "4bit", "weights": "split24", **LOW}, torch.bfloat16),
+    "stochastic": Case("Lion", {"weights": "stochastic"}, torch.bfloat16),
+    "clip_value": Case("AdamW", {"clip_value": 0.5}),
+    "schedule-free": Case("AdamWScheduleFree", {"states": "8bit", **LOW}),
+}
+"""By element: a part has the bits of the whole."""
+SUMMED = {
+    "clip_norm": Case("AdamW", {"clip_norm": 0.5, "nonfinite": "skip"}, torch.float64),
+    "update_clip": Case("AdamW", {"update_clip": True}, torch.float64),
+    "Lamb": Case("Lamb", {}, torch.float64),
+    "Prodigy": Case("Prodigy", {}, torch.float64),
+}
+"""With sums, which are added up in another order."""
+STEPS = 5
+
+
+def run(case: Case, place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> door.Optimizer:
+    """Return an optimizer that has stepped, whose tensors are placed by a function; a gradient is NaN once."""
+    params = [nn.Parameter(place(numbers(shape, case.dtype, 50 + i))) for i, shape in enumerate(shapes)]
+    optimizer: Any = getattr(door, case.cls)(params, lr=0.01, **case.options)
+    for t in range(STEPS):
+        give(params, t, place, spoilt=t == 2 and "nonfinite" in case.options)
+        optimizer.step()
+        assert t == 0 or optimizer._launch is not None, "laid out anew in every step"
+    made: door.Optimizer = optimizer
+    return made
+
+
+def give(params: Sequence[Tensor], t: int, place: Place, *, spoilt: bool = False) -> None:
+    for i, param in enumerate(params):
+        grad = numbers(tuple(param.shape), param.dtype, 1000 * (t + 1) + i)
+        if spoilt and i == 1:
+            grad[-1] = torch.nan
+        param.grad = place(grad)
+
+
+def everything(optimizer: Any) -> list[dict[str, Tensor]]:
+    """Return the whole of each parameter and of its state; all processes must ask."""
+    found = []
+    for param in optimizer.param_groups[0]["params"]:
+        values = {"param": param.detach(), **optimizer.state[param]}
+        found.append({key: getattr(value, "full_tensor", value.clone)() for key, value in values.items()})
+    return found
+
+
+def counted(step: Callable[[], object]) -> int:
+    """Return how many reductions processes make."""
+    calls, before = [], torch.distributed.all_reduce
+
+    def all_reduce(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return before(*args, **kwargs)
+
+    torch.distributed.all_reduce = all_reduce
+    try:
+        step()
+    finally:
+        torch.distributed.all_reduce = before
+    return len(calls)
+
+
+def monitored(place: Place) -> list[dict[str, Any]]:
+    """Return the rows that a monitor writes of some steps."""
+    rows: list[dict[str, Any]] = []
+    params = [nn.Parameter(place(numbers(shape, torch.float64, 50 + i))) for i, shape in enumerate(SHAPES)]
+    optimizer = door.AdamW(params, lr=0.01)
+    sr.Monitor(optimizer, every=1, to=rows.append)
+    for t in range(2):
+        give(params, t, place)
+        optimizer.step()
+    return rows
+
+
+def evaluated(place: Place) -> list[dict[str, Tensor]]:
+    """Return what there is in evaluation mode, and after one more step."""
+    optimizer: Any = run(EXACT["schedule-free"], place)
+    optimizer.eval()
+    found = everything(optimizer)
+    optimizer.train()
+    give(optimizer.param_groups[0]["params"], STEPS, place)
+    optimizer.step()
+    return [*found, *everything(optimizer)]
+
+
+def model_of(fully_shard: Callable[[nn.Module], object]) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(130, 67), nn.ReLU(), nn.Linear(67, 5)).to(torch.bfloat16)
+    for layer in (model[0], model[2], model):
+        fully_shard(layer)
+    return model
+
+
+def optimizer_of(model: nn.Module) -> door.AdamW:
+    return door.AdamW(model.parameters(), lr=0.01, states="8bit", weights="split24", min_elements=300)
+
+
+def _placed(mesh: Any, *placements: Any) -> Place:
+    """Return what makes a DTensor of a tensor."""
+    from torch.distributed.tensor import distribute_tensor
+
+    return lambda tensor: distribute_tensor(tensor, mesh, list(placements))
+
+
+def said(call: Callable[[], object], kind: type[Exception]) -> str:
+    """Return the words of the error that a call raises."""
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    return "nothing was raised"
+
+
+def refusals(mesh: Any, folder: Path) -> dict[str, str]:
+    """Return what is said of what cannot be."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    place = _placed(mesh, Shard(1))
+    param = nn.Parameter(place(torch.ones(8, 600)))
+    columns = door.AdamW([param], states="8bit", **LOW)
+    param.grad = place(torch.ones(8, 600))
+    saved, other = (run(EXACT["AdamW"], _placed(mesh, way)) for way in (Shard(0), Replicate()))
+    return {
+        "columns": said(columns.step, StructureError),
+        "placements": said(lambda: other.load_state_dict(saved.state_dict()), StateError),
+        "save": said(lambda: sr.save(folder / "x", saved), CheckpointError),
+    }
+
+
+def work(rank: int, world: int, port: int, folder: Path) -> None:
+    """Do all of it in one of ``world`` processes, and save what came of it."""
+    faulthandler.dump_traceback_later(150, exit=True)  # of a process that waits for another
+    import torch.distributed as distributed
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+    from torch.distributed.checkpoint.state_dict_saver import save
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import Replicate, Shard
+
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+    mesh, wide = init_device_mesh("cpu", (world,)), init_device_mesh("cpu", (world, 1))
+
+    rows = _placed(mesh, Shard(0))
+    found: dict[str, Any] = {name: everything(run(case, rows)) for name, case in {**EXACT, **SUMMED}.items()}
+    found["replicas"] = everything(run(SUMMED["clip_norm"], _placed(wide, Replicate(), Shard(0))))
+    found["columns"] = everything(run(SUMMED["Lamb"], _placed(mesh, Shard(1)), [(5, 7, 3), (4, 2)]))
+    for name, case in SUMMED.items():
+        optimizer = run(case, rows)
+        give(optimizer.param_groups[0]["params"], STEPS, rows)
+        found[f"reductions of {name}"] = counted(optimizer.step)
+    found["monitored"], found["evaluated"] = monitored(rows), evaluated(rows)
+    found["refusals"] = refusals(mesh, folder)
+    model = model_of(fully_shard)
+    trained = optimizer_of(model)
+    model(torch.ones(2, 130, dtype=torch.bfloat16)).sum().backward()
+    for t in range(3):
+        give([*model.parameters()], t, rows)
+        trained.step()
+    of_model, of_optimizer = get_state_dict(model, trained)
+    save({"model": of_model, "optimizer": of_optimizer}, checkpoint_id=folder / "saved")
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.barrier()  # who leaves while the other still reads ends it
+    distributed.destroy_process_group()
