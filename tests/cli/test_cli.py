@@ -19,6 +19,7 @@ from steprule.rules.papers.adafactor import adafactor
 from steprule.rules.papers.adam_mini import adam_mini
 from steprule.rules.papers.came import came
 from tests.cases import Direct, assert_same_bits
+from tests.cli.inside import refused
 
 
 def _run(*words: str, code: int = 0, cwd: Path | None = None) -> str:
@@ -295,7 +296,7 @@ def test_emit_takes_a_rule_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_words_are_answered_in_one_message(words: list[str], said: str) -> None:
-    text = _run(*words, code=2)
+    text = refused(words)
     assert text.startswith("error: ")
     assert said in text
     assert "Traceback" not in text

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from steprule.cli.main import app
 from steprule.rules import CATALOGUE
+from tests.cli.inside import refused
 
 COMMAND = [sys.executable, "-m", "steprule"]
 ESCAPE = "\x1b"
@@ -187,7 +188,7 @@ def test_completion_can_be_installed() -> None:
 )
 def test_what_is_mistyped_is_said_and_nothing_is_written(words: list[str], said: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    text = _run(*words, code=2, cwd=tmp_path)
+    text = refused(words, tmp_path)
     assert said in " ".join(text.split())
     assert "Traceback" not in text
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

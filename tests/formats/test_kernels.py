@@ -231,10 +231,10 @@ def matrix_id(case: tuple[str, str, str]) -> str:
     return "-".join(case)
 
 
-# In the fast run each storage meets some three rules, and its neighbours the others, however many there are.
+# In the fast run each storage meets some two rules, and its neighbours the others, however many there are.
 # Kernels of matrices are launched otherwise: tests/launch/test_row_formats.py has them.
 NAMES = [name for name in CATALOGUE if name not in MATRICES]
-_OF_EACH = -(-3 * len(MATRIX) // len(NAMES))
+_OF_EACH = -(-2 * len(MATRIX) // len(NAMES))
 COVERING = [(name, MATRIX[(5 * i + 11 * k) % len(MATRIX)]) for i, name in enumerate(NAMES) for k in range(_OF_EACH)]
 
 

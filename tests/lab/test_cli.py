@@ -16,6 +16,7 @@ import pytest
 
 from steprule.lab.presets import presets
 from steprule.lab.surfaces import NAMES
+from tests.cli.inside import refused
 
 OWN = '''
 import steprule as sr
@@ -153,7 +154,7 @@ def test_it_lists_the_surfaces(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, arguments: list[str], words: str) -> None:
-    said = _run(*arguments, cwd=tmp_path, code=2)
+    said = " ".join(refused(["lab", *arguments], tmp_path).split())
     assert f"error: {words}" in said
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())

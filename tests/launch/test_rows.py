@@ -20,6 +20,7 @@ from steprule.language.matrices import ROWS
 from steprule.language.sums import BLOCK
 from steprule.runtime import launch
 from tests.cases import assert_same_bits
+from tests.covering import rotated
 from tests.launch.row_rules import ALONE, RULES, starts_of, straight_factored
 
 SHAPES = [
@@ -92,10 +93,13 @@ def by_the_rule(name: str, arrays: Arrays, steps: Sequence[int], **values: Any) 
     return arrays, slots
 
 
-@pytest.mark.parametrize("backend", ["llvm", "numpy"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ALONE)
-def test_steps_are_the_rule_called_on_each_array(name: str, dtype: str, backend: str, threads: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "way"),
+    rotated(ALONE, [(dtype, by) for dtype in ("float32", "float64") for by in ("llvm", "numpy")]),
+    ids=str,
+)
+def test_steps_are_the_rule_called_on_each_array(name: str, way: tuple[str, str], threads: int) -> None:
+    dtype, backend = way
     some, shapes = RULES[name], SHAPES if backend == "numpy" else SHAPES + LARGE
     arrays = starts(dtype, shapes)
     expected, slots = by_the_rule(name, arrays, (1, 2, 3))

@@ -164,12 +164,12 @@ def each_line(kind: str, begun: int, stride: int) -> Iterator[tuple[Run, Any, An
 
 
 # At every line where a step is one call, elsewhere at some; at all of them in the long sweep.
-SHORT = {("dense", 0): 1, ("dense", 2): 1, ("torch", 0): 5, ("torch", 2): 1}
+SHORT = {("dense", 0): 1, ("dense", 2): 1, ("torch", 0): 13, ("torch", 2): 1}
 CASES = [
     pytest.param(kind, begun, stride, id=f"{kind}-{begun}-{stride}", marks=[pytest.mark.slow] if is_long else [])
     for kind in RUNS
     for begun in (0, 2)
-    for stride, is_long in {SHORT.get((kind, begun), 17): False, 1: SHORT.get((kind, begun)) != 1}.items()
+    for stride, is_long in {SHORT.get((kind, begun), 41): False, 1: SHORT.get((kind, begun)) != 1}.items()
 ]
 
 

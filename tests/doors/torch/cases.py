@@ -125,6 +125,8 @@ def with_slots(name: str, formats: dict[str, Any]) -> dict[str, Any]:
 
 def case_id(value: Any) -> str | None:
     """Return the readable id of one option set; pytest makes that of other values."""
+    if isinstance(value, tuple):
+        return "-".join(case_id(part) or str(part) for part in value)
     if isinstance(value, dict):
         return "-".join(f"{key}={number}" for key, number in value.items()) or "defaults"
     return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else None

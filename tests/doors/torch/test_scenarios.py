@@ -524,9 +524,17 @@ OF_EACH_ELEMENT = {"state_transposed_by_data", "state_transposed_in_place", "sur
 """Scenarios with states that have a number of each element."""
 
 
-@pytest.mark.parametrize(("name", "options"), [*DENSE_RICH, ("SGD", {"lr": 0.05})], ids=case_id)
-@pytest.mark.parametrize("run", SCENARIOS, ids=lambda run: run.__name__)
-def test_training_code_gets_what_torch_gives(run: Scenario, name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("run", "case"),
+    [
+        pytest.param(run, case, marks=[] if case[0] in ("AdamW", "SGD") or (i + k) % 3 == 0 else pytest.mark.slow)
+        for i, run in enumerate(SCENARIOS)
+        for k, case in enumerate([*DENSE_RICH, ("SGD", {"lr": 0.05})])
+    ],
+    ids=lambda x: case_id(x) if isinstance(x, tuple) else x.__name__,
+)
+def test_training_code_gets_what_torch_gives(run: Scenario, case: tuple[str, dict[str, Any]]) -> None:
+    name, options = case
     if name == "Adafactor" and run.__name__ == "parameters_of_any_kind":
         with pytest.raises(ZeroDivisionError):  # torch's, of parameters without elements
             run(partial(reference, name, **options))
