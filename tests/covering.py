@@ -1,7 +1,9 @@
-"""Which of many combinations the plain run takes, and which it leaves to the long sweep, which takes all others.
+"""Which of many combinations the plain run takes, and which it leaves to the long sweep.
 
 A rule more in the catalogue multiplies every product that it stands in. What belongs to the product and not to one rule
 shows in any rule: so each rule meets some of the other values in the plain run, and its neighbours the rest of them.
+The long sweep takes all others, but of the largest products (each rule in each of some thirty storages) a third or a
+half, in which each rule meets many values, and each value many rules.
 """
 
 from __future__ import annotations
@@ -17,6 +19,11 @@ from tests.cases import CASES
 def swept(values: Iterable[Any], plain: Container[Any]) -> list[Any]:
     """Return values for ``parametrize``, of which all but the plain ones are for the long sweep."""
     return [value if value in plain else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+def crossed(rows: Sequence[Any], columns: Sequence[Any], every: int = 3) -> list[tuple[Any, Any]]:
+    """Return pairs: each row with one in ``every`` columns, and so each column with one in as many rows."""
+    return [(row, one) for i, row in enumerate(rows) for k, one in enumerate(columns) if (i + k) % every == 0]
 
 
 def rotated(

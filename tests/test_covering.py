@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.cases import CASES
-from tests.covering import FIRST_CASES, SOME_CASES, rotated, swept
+from tests.covering import FIRST_CASES, SOME_CASES, crossed, rotated, swept
 from tests.formats.test_kernels import COVERING, MATRIX
 
 
@@ -35,6 +35,13 @@ def test_rows_that_are_not_plain_are_for_the_long_sweep() -> None:
     params = rotated("abcd", (1, 2), "ad", plain="acd")
     assert plain(params) == [("a", 1), ("a", 2), ("c", 2), ("d", 1), ("d", 2)]
     assert [param.values for param in params] == [(row, column) for row in "abcd" for column in (1, 2)]
+
+
+def test_each_row_meets_a_third_of_the_columns_and_each_column_of_the_rows() -> None:
+    pairs = crossed("abcdef", range(7))
+    assert len(set(pairs)) == len(pairs) == 14
+    assert all(2 <= sum(own == row for own, _ in pairs) <= 3 for row in "abcdef")
+    assert all(sum(own == column for _, own in pairs) == 2 for column in range(7))
 
 
 def test_what_is_swept_is_all_there() -> None:

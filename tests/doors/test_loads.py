@@ -120,7 +120,7 @@ def _assert_whole(make: Callable[[], Any], call: Callable[[Any], Any], stride: i
     assert outcomes == sorted(outcomes), "once it is new it stays so"
 
 
-STRIDES = [7, pytest.param(1, marks=pytest.mark.slow)]
+STRIDES = [7, pytest.param(2, marks=pytest.mark.slow)]
 """How many lines further the next signal comes."""
 
 

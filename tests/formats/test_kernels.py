@@ -26,6 +26,7 @@ from steprule.rules.hyperparameters import NonNegative
 from steprule.runtime.jit import MachineCode
 from tests.cases import CASES, MATRICES, Array, assert_same_bits, case_id, flushed, same, sees, unlike_defaults, wild
 from tests.cases import FOR_VECTORS as CATALOGUE
+from tests.covering import crossed
 from tests.papers import formats as papers
 
 STORED = [(dtype, way) for dtype in ("bfloat16", "float16") for way in WEIGHT_FORMATS] + [("float32", "nearest")]
@@ -227,18 +228,22 @@ def assert_machine_code_is_the_referee(
                 code.assert_equal(referee.step(), f"{shape} t={t} {from_any=}")
 
 
+def id_of(value: str | tuple[str, str, str]) -> str:
+    return value if isinstance(value, str) else matrix_id(value)
+
+
 def matrix_id(case: tuple[str, str, str]) -> str:
     return "-".join(case)
 
 
-# In the fast run each storage meets some two rules, and its neighbours the others, however many there are.
+# In the fast run each storage meets some three rules, and its neighbours the others, however many there are.
 # Kernels of matrices are launched otherwise: tests/launch/test_row_formats.py has them.
 NAMES = [name for name in CATALOGUE if name not in MATRICES]
-_OF_EACH = -(-2 * len(MATRIX) // len(NAMES))
+_OF_EACH = -(-3 * len(MATRIX) // len(NAMES))
 COVERING = [(name, MATRIX[(5 * i + 11 * k) % len(MATRIX)]) for i, name in enumerate(NAMES) for k in range(_OF_EACH)]
 
 
-@pytest.mark.parametrize(("name", "case"), COVERING, ids=lambda x: x if isinstance(x, str) else matrix_id(x))
+@pytest.mark.parametrize(("name", "case"), COVERING, ids=id_of)
 def test_machine_code_is_the_referee(name: str, case: tuple[str, str, str]) -> None:
     some = CATALOGUE[name]
     chosen = zlib.crc32(name.encode() + matrix_id(case).encode()) % 4
@@ -251,8 +256,9 @@ def test_the_fast_run_covers_every_rule_and_storage() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", MATRIX, ids=matrix_id)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "case"), crossed(NAMES, MATRIX), ids=lambda x: x if isinstance(x, str) else matrix_id(x)
+)
 def test_machine_code_is_the_referee_everywhere(name: str, case: tuple[str, str, str]) -> None:
     some = CATALOGUE[name]
     assert_machine_code_is_the_referee(some, storage_of(some, *case), SHAPES, 5, **unlike_defaults(some))
@@ -430,8 +436,9 @@ def test_the_referee_is_the_loops(name: str, case: tuple[str, str, str]) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", MATRIX, ids=matrix_id)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "case"), crossed(NAMES, MATRIX), ids=lambda x: x if isinstance(x, str) else matrix_id(x)
+)
 def test_the_referee_is_the_loops_everywhere(name: str, case: tuple[str, str, str]) -> None:
     assert_the_loops_agree_on(name, case)
 

@@ -33,7 +33,7 @@ from steprule.rules.rule import Variant
 from steprule.runtime import gpu
 from tests.cases import CASES, COMBINED, Array, assert_same_bits, case_id, sees, unlike_defaults, wild
 from tests.cases import FOR_VECTORS as CATALOGUE
-from tests.covering import FIRST_CASES
+from tests.covering import FIRST_CASES, crossed
 from tests.formats.test_kernels import (
     COVERING,
     MATRIX,
@@ -511,8 +511,7 @@ FORMATTED: dict[str, Case] = {
 }
 EVERYWHERE: dict[str, Case] = {
     f"{name} {matrix_id(case)} everywhere": functools.partial(in_formats, name, case, 2)
-    for name in NAMES
-    for case in MATRIX
+    for name, case in crossed(NAMES, MATRIX)
 }
 OPTIONS: dict[str, Case] = {
     f"{case_id(case)} {dtype}": functools.partial(with_options, case, dtype) for case in SOME for dtype in TYPES

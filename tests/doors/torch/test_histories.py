@@ -43,8 +43,8 @@ def test_what_histories_leave_out_is_documented() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(8))
-def test_thousands_of_histories_agree_with_torch(part: int) -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_a_thousand_histories_agree_with_torch(part: int) -> None:
     played(range(1000 + 250 * part, 1250 + 250 * part), 30)
 
 
