@@ -18,7 +18,6 @@ from steprule.launch.products import Work
 from steprule.launch.readings import Reading
 from steprule.launch.recipe import NOTHING, Recipe, reading
 from steprule.launch.row import Row, ScalarGroup
-from steprule.launch.shards import whole_sums
 from steprule.launch.totals import Plans, Sizes, Totals
 from steprule.launch.vectors import Known
 from steprule.runtime import Team
@@ -177,7 +176,7 @@ class Launch(Recipe[Pass]):
         """Return the sums of a pass that moves nothing, whose scalars are there."""
         own.table.prepare(self._team())
         own.table.run()
-        lines = whole_sums(own.rows, own.table.sums())
+        lines = _sums_of(own)
         more: dict[int, Sequence[float]] = {}
         for group in own.vectors:
             if totals := group.totals:
@@ -239,7 +238,7 @@ class Launch(Recipe[Pass]):
         rows: Sequence[RowScalars],
     ) -> None:
         """Let slots have the values that follow from what the step has summed, and tell. It does not fail."""
-        totals.add(plans, last.members, whole_sums(last.rows, last.table.sums()))
+        totals.add(plans, last.members, _sums_of(last))
         for index, (group, plan, of_rows) in enumerate(zip(self.groups, plans, totals.of_rows, strict=True)):
             if not group.rests:
                 own = of_rows[len(of_rows) - len(plan.tensor_totals) :]
@@ -250,5 +249,11 @@ class Launch(Recipe[Pass]):
             self._tell(evaluated)
 
     def _readings(self, monitored: Pass, names: Sequence[str]) -> list[Reading]:
-        pairs = zip(self.rows, whole_sums(self.rows, monitored.table.sums()), strict=True)
+        pairs = zip(self.rows, _sums_of(monitored), strict=True)
         return [reading(row, names, row.group.t, line) for row, line in pairs if not row.group.rests]
+
+
+def _sums_of(own: Pass) -> Lines:
+    """Return the sums that a pass has taken of each row, over the whole of its parameter."""
+    lines = own.table.sums()
+    return lines if own.whole_sums is None else own.whole_sums(lines)

@@ -14,6 +14,7 @@ from steprule.launch.backend import Backend, Bound, Lines, Table
 from steprule.launch.machine import MACHINE
 from steprule.launch.referee import REFEREE
 from steprule.launch.row import Row, ScalarGroup
+from steprule.launch.shards import WholeSums
 from steprule.launch.sums import crosses_rows
 from steprule.launch.vectors import Vectors, vector_groups
 from steprule.runtime import Team
@@ -33,11 +34,11 @@ class Pass:
         is_per_row: whether every row has scalars of its own, not its group's.
 
     Attributes:
-        rows: those.
         table: what runs them.
         members: the places of each group's rows.
         scalars, lines: those of each group's rows, one line per row, and the same as bytes; no lines where rows read
             their group's.
+        whole_sums: adds up what has been summed over parts of larger arrays; None where all are whole.
         vectors: what is computed of the rows that are seen as matrices.
     """
 
@@ -52,7 +53,9 @@ class Pass:
         *,
         is_per_row: bool = False,
     ) -> None:
-        self.which, self.rows, self.is_per_row = which, rows, is_per_row
+        self.which, self.is_per_row = which, is_per_row
+        has_parts = any(row.shard.share is not None for row in rows)
+        self.whole_sums = WholeSums(rows) if has_parts else None
         self.members = _members(rows, groups)
         if is_per_row:
             ends = list(itertools.accumulate(map(len, self.members), initial=0))

@@ -8,26 +8,33 @@ from collections.abc import Callable, Sequence
 from steprule.launch.backend import Lines
 from steprule.launch.row import Row
 
-__all__ = ["whole_sums"]
+__all__ = ["WholeSums"]
 
 Share = Callable[[Sequence[float]], Sequence[float]]
 
 
-def whole_sums(rows: Sequence[Row], lines: Lines) -> Lines:
-    """Return the sums of each row over the whole of its parameter, given those over what lies here.
+class WholeSums:
+    """Adds up what has been summed over parts. All processes get the same bits.
 
-    All processes get the same bits. They must ask for the same rows in the same order, those of empty parts included.
+    They must ask for the same rows in the same order, those of empty parts included.
+
+    Args:
+        rows: those of a pass.
     """
-    places: dict[Share, list[int]] = {}
-    for place, row in enumerate(rows):
-        if row.shard.share is not None:
-            places.setdefault(row.shard.share, []).append(place)
-    if not places:
-        return lines
-    found = [[float(number) for number in line] for line in lines]
-    for share, own in places.items():
-        parts = [found[place] if rows[place].shard.counts else [0.0] * len(found[place]) for place in own]
-        sums = iter(share(list(itertools.chain(*parts))))
-        for place, part in zip(own, parts, strict=True):
-            found[place] = list(itertools.islice(sums, len(part)))
-    return found
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._places: dict[Share, list[int]] = {}
+        for place, row in enumerate(rows):
+            if row.shard.share is not None:
+                self._places.setdefault(row.shard.share, []).append(place)
+        self._counts = [row.shard.counts for row in rows]
+
+    def __call__(self, lines: Lines) -> Lines:
+        """Return the sums of each row over the whole of its parameter, given those over what lies here."""
+        found = [[float(number) for number in line] for line in lines]
+        for share, places in self._places.items():
+            parts = [found[place] if self._counts[place] else [0.0] * len(found[place]) for place in places]
+            sums = iter(share(list(itertools.chain(*parts))))
+            for place, part in zip(places, parts, strict=True):
+                found[place] = list(itertools.islice(sums, len(part)))
+        return found
