@@ -23,6 +23,7 @@ SPEED = {
     "torch_large": 150,
     "torch_odd": 80,
     "torch_small": 250,
+    "sharded": 60,
     "one_large": 20,
     "small": 15,
     "wake_up": 30,
