@@ -153,9 +153,11 @@ def refusals(mesh: Any, folder: Path) -> dict[str, str]:
     param = nn.Parameter(place(torch.ones(8, 600)))
     columns = door.AdamW([param], states="8bit", **LOW)
     param.grad = place(torch.ones(8, 600))
+    both = door.AdamW([param], clip_norm=1.0, process_group=torch.distributed.group.WORLD)
     saved, other = (run(EXACT["AdamW"], _placed(mesh, way)) for way in (Shard(0), Replicate()))
     return {
         "columns": said(columns.step, StructureError),
+        "process_group": said(both.step, StructureError),
         "placements": said(lambda: other.load_state_dict(saved.state_dict()), StateError),
         "save": said(lambda: sr.save(folder / "x", saved), CheckpointError),
     }

@@ -10,11 +10,12 @@ from torch import Tensor
 from steprule.doors.matrices import check_matrix
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions, hyperparameters
+from steprule.doors.torch.shards import is_sharded
 from steprule.errors import StructureError
 from steprule.launch.totals import check_alike
 from steprule.launch.values import GroupValues
 
-__all__ = ["check_added", "check_matrices", "check_together", "sees_all", "values_of"]
+__all__ = ["check_added", "check_matrices", "check_shares", "check_together", "sees_all", "values_of"]
 
 _Options = Mapping[str, Any]
 
@@ -78,4 +79,17 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
         raise StructureError(
             f"rule {options.rule.name!r} sees the rows and columns of a parameter, but one of shape "
             f"{tuple(param.shape)} {what}; nothing was stepped. Give it to an optimizer of another rule"
+        )
+
+
+def check_shares(options: GroupOptions, param: Tensor) -> None:
+    """Refuse DTensors beside ``process_group``: both say over which processes sums are.
+
+    Raises:
+        StructureError: naming the parameter.
+    """
+    if is_sharded(param) and not options.guards.is_local:
+        raise StructureError(
+            f"process_group is for parts that are plain tensors, and a parameter of shape {tuple(param.shape)} is a "
+            "DTensor, whose sums are those of its own mesh; nothing was stepped. Remove process_group"
         )

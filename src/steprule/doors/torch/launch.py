@@ -22,7 +22,7 @@ from steprule.doors.torch.odd import OddGradients
 from steprule.doors.torch.openmp import team
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.rows import Stepped
-from steprule.doors.torch.shards import are_sharded_as, locals_of
+from steprule.doors.torch.shards import are_sharded_as, is_sharded, locals_of
 from steprule.doors.torch.staleness import LaunchInputs, StalenessCheck, guards_of
 from steprule.formats import Formats
 from steprule.launch.aliasing import Aliasing
@@ -120,7 +120,7 @@ class TensorLaunch:
         # These tell of a conjugation or a sign that is due on complex tensors. That a real tensor is given a sign that
         # is due where it lies, by `.data =`, is not noticed.
         kept = [*inputs.params, *(tensor for _, _, tensor in inputs.slots)]
-        self._sharded = [(own.row.place, own.whole) for own in layout.stepped if own.whole is not own.param]
+        self._sharded = [(own.row.place, own.whole) for own in layout.stepped if is_sharded(own.whole)]
         self._complex = [tensor for tensor in kept if tensor.is_complex()]
         self._tensor_guards = guards_of([*self._complex, *inputs.grads])
 

@@ -88,10 +88,13 @@ def shard_of(param: Any) -> Shard:
     if not is_sharded(param):
         return WHOLE
     mesh, placements = _placements_of(param)
+    here = mesh.get_coordinate()
+    if here is None:  # a process that has no part of it
+        return Shard(0, tuple(param.shape))
     cut = [placement for placement in placements if not placement.is_replicate()]
     is_run = all(getattr(placement, "dim", None) == 0 for placement in cut)
     # Of replicas the first counts, where sums are those of all processes.
-    at = zip(mesh.get_coordinate(), placements, strict=True)
+    at = zip(here, placements, strict=True)
     counts = all(place == 0 for place, placement in at if placement.is_replicate())
     first = _first_row(tuple(param.shape), mesh, tuple(placements)) if cut and is_run else 0
     return Shard(first, tuple(param.shape), MeshSums(mesh), counts, is_run)

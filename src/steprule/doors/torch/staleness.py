@@ -104,7 +104,7 @@ class StalenessCheck:
             "state_items": _ids(inputs.states),
             "slot_dicts": _ids([owner for owner, _, _ in inputs.slots]),
             "slot_keys": _ids([key for _, key, _ in inputs.slots]),
-            "slot_items": _ids([owner[key] for owner, key, _ in inputs.slots]),
+            "slot_items": _ids([owner.get(key) for owner, key, _ in inputs.slots]),
             "slot_objects": _ids(slots),
             "slot_facts": facts.of(slots),
             "param_items": _ids(inputs.params),
