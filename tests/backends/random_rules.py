@@ -63,7 +63,7 @@ _NUMBERS = ("0.5", "2", "-1.5", "1e-3", "3.0", "0.1", "1", "-0.25", "7")
 
 
 SOME = range(20)
-MANY = range(20, 200)
+MANY = range(20, 110)
 """Those of the plain run, which have all that the language has, and those of the slow one."""
 
 

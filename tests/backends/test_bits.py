@@ -16,7 +16,7 @@ import steprule as sr
 from steprule.runtime import launch
 from tests.cases import CASES, COMBINED, Array, Direct, assert_same_bits, case_id, same, sees, unlike_defaults, wild
 from tests.cases import FOR_VECTORS as CATALOGUE
-from tests.covering import FIRST_CASES, SOME_CASES, rotated
+from tests.covering import FIRST_CASES, SOME_CASES, crossed, rotated
 
 RULES = {**CATALOGUE, **COMBINED}
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
@@ -75,8 +75,7 @@ def test_sizes(name: str, n: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(("name", "dtype"), crossed([*RULES], ["float32", "float64"], 2))
 def test_a_million_elements_on_any_number_of_threads(name: str, dtype: str, threads: int) -> None:
     theta, gradients = wild_run(1_000_003, dtype, 3, rule=RULES[name])
     agree(RULES[name], theta, gradients)
