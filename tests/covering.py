@@ -2,8 +2,8 @@
 
 A rule more in the catalogue multiplies every product that it stands in. What belongs to the product and not to one rule
 shows in any rule: so each rule meets some of the other values in the plain run, and its neighbours the rest of them.
-The long sweep takes all others, but of the largest products (each rule in each of some thirty storages) a third or a
-half, in which each rule meets many values, and each value many rules.
+The long sweep takes all others, but of the largest products (each rule in each of some thirty storages) a part, in
+which each rule meets many values, and each value many rules.
 """
 
 from __future__ import annotations

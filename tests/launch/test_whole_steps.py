@@ -163,10 +163,10 @@ def each_line(kind: str, begun: int, stride: int) -> Iterator[tuple[Run, Any, An
         yield own, *states, line
 
 
-# At every line where a step is one call; elsewhere at some, and at every third in the long sweep.
+# At every line where a step is one call; elsewhere at some, and at more of them in the long sweep.
 SHORT = {("dense", 0): 1, ("dense", 2): 1, ("torch", 0): 13, ("torch", 2): 1}
 PLAIN = {(kind, begun): SHORT.get((kind, begun), 41) for kind in RUNS for begun in (0, 2)}
-LONG = {case: 3 for case, stride in PLAIN.items() if stride > 1}
+LONG = {case: 7 for case, stride in PLAIN.items() if stride > 1}
 CASES = [
     pytest.param(*case, stride, id=f"{case[0]}-{case[1]}-{stride}", marks=[pytest.mark.slow] if some is LONG else [])
     for some in (PLAIN, LONG)

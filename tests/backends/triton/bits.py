@@ -511,7 +511,7 @@ FORMATTED: dict[str, Case] = {
 }
 EVERYWHERE: dict[str, Case] = {
     f"{name} {matrix_id(case)} everywhere": functools.partial(in_formats, name, case, 2)
-    for name, case in crossed(NAMES, MATRIX)
+    for name, case in crossed(NAMES, MATRIX, 5)
 }
 OPTIONS: dict[str, Case] = {
     f"{case_id(case)} {dtype}": functools.partial(with_options, case, dtype) for case in SOME for dtype in TYPES
