@@ -12,7 +12,7 @@ from steprule.language.node import Node, constant, host_call
 from steprule.language.polar import polar
 from steprule.language.walk import postorder
 
-__all__ = ["computed", "without"]
+__all__ = ["computed", "computed_together", "without"]
 
 _MEANINGS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -49,10 +49,16 @@ def computed(root: Node, values: Mapping[str, Any]) -> Any:
         root: of the words of rules; not of formats.
         values: arrays, numbers or symbols; of arrays, all of one shape.
     """
+    (found,) = computed_together([root], values)
+    return found
+
+
+def computed_together(roots: Sequence[Node], values: Mapping[str, Any]) -> list[Any]:
+    """Return what expressions come to; what they have in common is one value, or one node, of all."""
     found: dict[Node, Any] = {}
-    for node in postorder([root]):
+    for node in postorder(roots):
         found[node] = _computed(node, [found[arg] for arg in node.args], values)
-    return found[root]
+    return [found[root] for root in roots]
 
 
 def _computed(node: Node, args: Sequence[Any], values: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from steprule.rules.hyperparameters import Hyperparameter
 from steprule.rules.registry import find
 from steprule.rules.rule import Rule
 
-__all__ = ["combinator", "computed", "wrap"]
+__all__ = ["combinator", "computed", "computed_together", "wrap"]
 
 _last: deque[Rule] = deque(maxlen=32)
 
@@ -79,5 +79,13 @@ def combinator(make: Callable[[Rule, str], Rule], last: deque[Rule] = _last) -> 
 
 def computed(rule: Rule, root: Node, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> Any:
     """Return an expression of a rule's symbols, computed on other values."""
+    (found,) = computed_together(rule, [root], elements, t, values)
+    return found
+
+
+def computed_together(
+    rule: Rule, roots: Sequence[Node], elements: Sequence[Any], t: Any, values: Mapping[str, Any]
+) -> list[Any]:
+    """Return expressions of a rule's symbols, computed on other values; what they have in common is computed once."""
     names = (rule.parameter, rule.gradient, *rule.slots)
-    return computing.computed(root, {**values, "t": t, **dict(zip(names, elements, strict=True))})
+    return computing.computed_together(roots, {**values, "t": t, **dict(zip(names, elements, strict=True))})

@@ -9,8 +9,9 @@ from typing import Any
 from steprule.errors import RuleError
 from steprule.language import maximum, minimum, where
 from steprule.language.computing import without
+from steprule.language.node import Node
 from steprule.language.walk import postorder
-from steprule.rules.combine import combinator, computed, wrap
+from steprule.rules.combine import combinator, computed_together, wrap
 from steprule.rules.difference import descent
 from steprule.rules.hyperparameters import Hyperparameter, Range, Role
 from steprule.rules.points import check_single, with_names, with_slots
@@ -67,8 +68,13 @@ def schedule_free(rule: Rule, name: str) -> Rule:
         c = where(weight_sum > 0, weight / where(weight_sum > 0, weight_sum, 1.0), 0.0)
         of = dict(zip(slots, kept, strict=True))
         elements = [y, g, *(of.get(slot, 0.0) for slot in rule.slots)]
-        down = computed(rule, without(descent(rule, rule.variant(values)), zeros), elements, t, values)
         new = dict(zip(rule.slots, rule.compute(elements, t, values)[1:], strict=True))
+        # Together: a monitor finds the second moment in the step by its being the very one that is kept.
+        variant = rule.variant(values)
+        kept_now = {slot: node for slot, node in rule.trace(variant).slots.items() if slot in slots}
+        roots = [without(descent(rule, variant), zeros), *kept_now.values()]
+        down, *found = computed_together(rule, roots, elements, t, values)
+        new |= zip(kept_now, found, strict=True) if isinstance(down, Node) else ()
         y = y + c * (z - y) - (1 - beta * (1 - c)) * down
         return y, z - down, *(new[slot] for slot in slots), lr_max, weight_sum
 
