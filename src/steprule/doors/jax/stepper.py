@@ -199,8 +199,8 @@ class Stepper:
         Raises:
             StructureError: for what is not of a floating-point type, and for complex numbers in rows and columns.
         """
+        kind = FORMATS[format_of(leaf, path, what).compute]  # which refuses what is no array
         check_matrix(self.rule, leaf.shape, f"the {what} {path}")
-        kind = FORMATS[format_of(leaf, path, what).compute]
         if is_part and self.rule.view is not None:
             raise StructureError(
                 f"rule {self.rule.name!r} sees the rows and columns of a parameter, but {path} of shape {leaf.shape} "
