@@ -109,6 +109,14 @@ REMEDIES: dict[str, Remedy] = {
     "option": made(lambda: ours.adam(0.1, seeds=1), "mean 'seed'", lambda: ours.adam(0.1, seed=1, **SMALL)),
     "decay": made(lambda: ours.adamw(0.1, mask_=MASK), "mean 'mask'", lambda: ours.adamw(0.1, mask=MASK)),
     "case": made(lambda: ours.transformation("AdamW"), "mean 'adamw'", lambda: ours.transformation("adamw")),
+    "no rule": Remedy(
+        lambda: ours.transformation(None),
+        "no rule is named; give the name of one, or routes",
+        (
+            lambda: stepped(ours.transformation("adam", lr=0.1)),
+            lambda: stepped(ours.transformation(None, routes=[("*", "adam", {})])),
+        ),
+    ),
     "static": Remedy(
         lambda: jitted(lambda flag: ours.momentum(0.1, nesterov=flag), True),
         "Give a Python value, or with jax.jit make nesterov a static argument",
