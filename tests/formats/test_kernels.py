@@ -256,9 +256,7 @@ def test_the_fast_run_covers_every_rule_and_storage() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "case"), crossed(NAMES, MATRIX, 5), ids=lambda x: x if isinstance(x, str) else matrix_id(x)
-)
+@pytest.mark.parametrize(("name", "case"), crossed(NAMES, MATRIX, 5), ids=id_of)
 def test_machine_code_is_the_referee_everywhere(name: str, case: tuple[str, str, str]) -> None:
     some = CATALOGUE[name]
     assert_machine_code_is_the_referee(some, storage_of(some, *case), SHAPES, 5, **unlike_defaults(some))
@@ -436,9 +434,7 @@ def test_the_referee_is_the_loops(name: str, case: tuple[str, str, str]) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "case"), crossed(NAMES, MATRIX, 5), ids=lambda x: x if isinstance(x, str) else matrix_id(x)
-)
+@pytest.mark.parametrize(("name", "case"), crossed(NAMES, MATRIX, 5), ids=id_of)
 def test_the_referee_is_the_loops_everywhere(name: str, case: tuple[str, str, str]) -> None:
     assert_the_loops_agree_on(name, case)
 

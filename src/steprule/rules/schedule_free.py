@@ -71,10 +71,11 @@ def schedule_free(rule: Rule, name: str) -> Rule:
         new = dict(zip(rule.slots, rule.compute(elements, t, values)[1:], strict=True))
         # Together: a monitor finds the second moment in the step by its being the very one that is kept.
         variant = rule.variant(values)
-        kept_now = {slot: node for slot, node in rule.trace(variant).slots.items() if slot in slots}
+        traced = rule.trace(variant).slots if isinstance(g, Node) else {}
+        kept_now = {slot: node for slot, node in traced.items() if slot in slots}
         roots = [without(descent(rule, variant), zeros), *kept_now.values()]
         down, *found = computed_together(rule, roots, elements, t, values)
-        new |= zip(kept_now, found, strict=True) if isinstance(down, Node) else ()
+        new |= zip(kept_now, found, strict=True)
         y = y + c * (z - y) - (1 - beta * (1 - c)) * down
         return y, z - down, *(new[slot] for slot in slots), lr_max, weight_sum
 

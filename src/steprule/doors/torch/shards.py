@@ -50,8 +50,6 @@ def local_of(tensor: Any) -> Any:
 def locals_of(grads: Sequence[Tensor | None]) -> list[Any]:
     """Return this process's parts of gradients."""
     kind = _kind()
-    if kind is None:
-        return list(grads)
     return [grad._local_tensor if isinstance(grad, kind) else grad for grad in grads]
 
 
@@ -72,8 +70,7 @@ class MeshSums:
 
     def __call__(self, numbers: Sequence[float]) -> list[float]:
         """Return the sums of all processes: one reduction for each dimension of the mesh."""
-        device = "cpu" if self.mesh.device_type == "cpu" else self.mesh.device_type
-        sums = torch.tensor(numbers, dtype=torch.float64, device=device)
+        sums = torch.tensor(numbers, dtype=torch.float64, device=self.mesh.device_type)
         for axis in range(self.mesh.ndim):
             torch.distributed.all_reduce(sums, group=self.mesh.get_group(axis))
         found: list[float] = sums.tolist()
