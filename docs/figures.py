@@ -105,6 +105,10 @@ _REMARKS = {
         "How much torch's fused implementation slows down on subnormal numbers depends on the processor.\n"
     ),
     "torch_memory": "The two slots are created in these steps. A transposed gradient is read without a copy.\n",
+    "sharded": (
+        "Each of the two processes has a core, half of the elements and half of the memory's speed. Plain tensors are\n"
+        "the same parts without their wrapping.\n"
+    ),
     "jax_large": "XLA makes three loops of an Adam step: 7 arrays read and 3 written, where one pass reads 4.\n",
     "jax_compile": "Without any cache. Leaves of the same shape are traced once; XLA compiles each.\n",
     "lab_frames": "Including charts, which are drawn in turn. At 60 frames a second a frame has 16.7 ms in all.\n",
