@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import steprule as sr
 import steprule.torch as door
 from steprule.errors import CheckpointError, StateError, StructureError
 from tests.doors.torch.cases import numbers
+from tests.doors.torch.processes import alive
 
 Place = Callable[[Tensor], Tensor]
 SHAPES = [(67, 130), (5, 4, 60), (300,), (2, 5000)]
@@ -163,29 +163,27 @@ def refusals(mesh: Any, folder: Path) -> dict[str, str]:
     }
 
 
-def work(rank: int, world: int, port: int, folder: Path) -> None:
+def work(rank: int, world: int, folder: Path) -> None:
     """Do all of it in one of ``world`` processes, and save what came of it."""
-    faulthandler.dump_traceback_later(150, exit=True)  # of a process that waits for another
-    import torch.distributed as distributed
     from torch.distributed.checkpoint.state_dict import get_state_dict
     from torch.distributed.checkpoint.state_dict_saver import save
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import Replicate, Shard
 
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     mesh, wide = init_device_mesh("cpu", (world,)), init_device_mesh("cpu", (world, 1))
-
-    rows = _placed(mesh, Shard(0))
-    found: dict[str, Any] = {name: everything(run(case, rows)) for name, case in {**EXACT, **SUMMED}.items()}
+    rows, found = _placed(mesh, Shard(0)), dict[str, Any]()
+    for name, case in {**EXACT, **SUMMED}.items():
+        alive()
+        found[name] = everything(run(case, rows))
+    alive()
     found["replicas"] = everything(run(SUMMED["clip_norm"], _placed(wide, Replicate(), Shard(0))))
     found["columns"] = everything(run(SUMMED["Lamb"], _placed(mesh, Shard(1)), [(5, 7, 3), (4, 2)]))
     for name, case in SUMMED.items():
         optimizer = run(case, rows)
         give(optimizer.param_groups[0]["params"], STEPS, rows)
         found[f"reductions of {name}"] = counted(optimizer.step)
+    alive()
     found["monitored"], found["evaluated"] = monitored(rows), evaluated(rows)
     found["refusals"] = refusals(mesh, folder)
     model = model_of(fully_shard)
@@ -197,5 +195,3 @@ def work(rank: int, world: int, port: int, folder: Path) -> None:
     of_model, of_optimizer = get_state_dict(model, trained)
     save({"model": of_model, "optimizer": of_optimizer}, checkpoint_id=folder / "saved")
     torch.save(found, folder / f"{rank}.pt")
-    distributed.barrier()  # who leaves while the other still reads ends it
-    distributed.destroy_process_group()
