@@ -19,7 +19,7 @@ PATIENCE = 50
 """After how many seconds without a word of ``alive`` a process says where it is, and ends."""
 GRACE = 10
 """How many seconds the others of a process that has failed may go on: many end by themselves, with an error."""
-LIBRARIES = ["steprule.torch", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor"]
+LIBRARIES = ["steprule.torch", "torch.distributed.checkpoint", "torch.distributed.fsdp", "tests.doors.torch.sharded"]
 
 
 def alive() -> None:

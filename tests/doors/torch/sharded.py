@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import CheckpointError, StateError, StructureError
-from tests.doors.torch.cases import numbers
 from tests.doors.torch.processes import alive
+from tests.doors.torch.tensors import numbers
 
 Place = Callable[[Tensor], Tensor]
 SHAPES = [(67, 130), (5, 4, 60), (300,), (2, 5000)]
@@ -74,7 +74,12 @@ def everything(optimizer: Any) -> list[dict[str, Tensor]]:
     found = []
     for param in optimizer.param_groups[0]["params"]:
         values = {"param": param.detach(), **optimizer.state[param]}
-        found.append({key: getattr(value, "full_tensor", value.clone)() for key, value in values.items()})
+        found.append({key: whole(value).clone() for key, value in values.items()})
+    return found
+
+
+def whole(tensor: Any) -> Tensor:
+    found: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return found
 
 
@@ -117,9 +122,9 @@ def evaluated(place: Place) -> list[dict[str, Tensor]]:
     return [*found, *everything(optimizer)]
 
 
-def model_of(fully_shard: Callable[[nn.Module], object]) -> nn.Sequential:
+def model_of(fully_shard: Callable[[nn.Module], object], dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(130, 67), nn.ReLU(), nn.Linear(67, 5)).to(torch.bfloat16)
+    model = nn.Sequential(nn.Linear(130, 67), nn.ReLU(), nn.Linear(67, 5)).to(dtype)
     for layer in (model[0], model[2], model):
         fully_shard(layer)
     return model
@@ -129,7 +134,7 @@ def optimizer_of(model: nn.Module) -> door.AdamW:
     return door.AdamW(model.parameters(), lr=0.01, states="8bit", weights="split24", min_elements=300)
 
 
-def _placed(mesh: Any, *placements: Any) -> Place:
+def placed(mesh: Any, *placements: Any) -> Place:
     """Return what makes a DTensor of a tensor."""
     from torch.distributed.tensor import distribute_tensor
 
@@ -149,12 +154,12 @@ def refusals(mesh: Any, folder: Path) -> dict[str, str]:
     """Return what is said of what cannot be."""
     from torch.distributed.tensor import Replicate, Shard
 
-    place = _placed(mesh, Shard(1))
+    place = placed(mesh, Shard(1))
     param = nn.Parameter(place(torch.ones(8, 600)))
     columns = door.AdamW([param], states="8bit", **LOW)
     param.grad = place(torch.ones(8, 600))
     both = door.AdamW([param], clip_norm=1.0, process_group=torch.distributed.group.WORLD)
-    saved, other = (run(EXACT["AdamW"], _placed(mesh, way)) for way in (Shard(0), Replicate()))
+    saved, other = (run(EXACT["AdamW"], placed(mesh, way)) for way in (Shard(0), Replicate()))
     return {
         "columns": said(columns.step, StructureError),
         "process_group": said(both.step, StructureError),
@@ -172,13 +177,13 @@ def work(rank: int, world: int, folder: Path) -> None:
     from torch.distributed.tensor import Replicate, Shard
 
     mesh, wide = init_device_mesh("cpu", (world,)), init_device_mesh("cpu", (world, 1))
-    rows, found = _placed(mesh, Shard(0)), dict[str, Any]()
+    rows, found = placed(mesh, Shard(0)), dict[str, Any]()
     for name, case in {**EXACT, **SUMMED}.items():
         alive()
         found[name] = everything(run(case, rows))
     alive()
-    found["replicas"] = everything(run(SUMMED["clip_norm"], _placed(wide, Replicate(), Shard(0))))
-    found["columns"] = everything(run(SUMMED["Lamb"], _placed(mesh, Shard(1)), [(5, 7, 3), (4, 2)]))
+    found["replicas"] = everything(run(SUMMED["clip_norm"], placed(wide, Replicate(), Shard(0))))
+    found["columns"] = everything(run(SUMMED["Lamb"], placed(mesh, Shard(1)), [(5, 7, 3), (4, 2)]))
     for name, case in SUMMED.items():
         optimizer = run(case, rows)
         give(optimizer.param_groups[0]["params"], STEPS, rows)
