@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -163,7 +164,8 @@ def refusals(optimizer: door.Optimizer, folder: Path, local: dict[str, Any]) -> 
 
 
 def resumes(rank: int, world: int, folder: Path) -> None:
-    """Go on from the last whole checkpoint, and save again."""
+    """Go on from the last whole checkpoint, and save again where the killed process has left its half."""
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     runs, rows = _runs()
     read(runs, last_whole(folder))
@@ -171,8 +173,16 @@ def resumes(rank: int, world: int, folder: Path) -> None:
     for run in runs.values():
         advance(run, range(BEFORE, AFTER), rows)
     found["went on"] = {name: everything(run.optimizer) for name, run in runs.items()}
+    again = folder / f"again-{world}"
+    if rank == 0:
+        shutil.copytree(folder / "step-3", again)
+    torch.distributed.barrier()
+    save(states_of(runs), checkpoint_id=again)
+    alive()
     read(runs, folder / "async")
     found["async"] = {name: everything(run.optimizer) for name, run in runs.items()}
+    read(runs, again)
+    found["again"] = {name: everything(run.optimizer) for name, run in runs.items()}
     found["typed"] = typed(runs["low"], folder, rows)
     found["refusals"] = refusals(runs["low"].optimizer, folder, torch.load(folder / "local-0.pt", weights_only=False))
     if rank == 0:

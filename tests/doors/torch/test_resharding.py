@@ -63,6 +63,12 @@ def test_a_save_in_the_background_is_of_its_moment(name: str, resumed: Found) ->
     assert_equal(found["async"][name], expected["saved"][name])
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_the_place_of_a_save_that_was_killed_is_saved_to_again(name: str, resumed: Found) -> None:
+    found = resumed[2]
+    assert_equal(found["again"][name], found["went on"][name])
+
+
 def test_a_process_killed_while_saving_leaves_the_last_whole_checkpoint(resumed: Found) -> None:
     folder = resumed[0]
     assert (folder / "step-3").is_dir()
