@@ -213,7 +213,7 @@ def compare(
 ) -> None:
     """Train in 1, 2 and 4 processes, kill one of 4 and go on in 2, with both formats; draw the losses."""
     figure = Figure(figsize=(9.6, 5.4), layout="constrained")
-    panels = figure.subplots(2, len(FORMATS), sharex=True, sharey="row", height_ratios=[5, 3])
+    panels = figure.subplots(2, len(FORMATS), sharex=True, sharey="row", squeeze=False, height_ratios=[5, 3])
     for column, (name, options) in enumerate(FORMATS.items()):
         runs = dict(all_runs(steps, save_every, output / name.replace(" ", "-").replace(",", ""), options))
         draw((panels[0, column], panels[1, column]), name, runs, kill_step(steps, save_every))
