@@ -137,15 +137,15 @@ def evaluated(place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[
     return [*found, *everything(optimizer)]
 
 
-def loaded(place: Place) -> list[door.Optimizer]:
+def loaded(place: Place) -> list[Any]:
     """Return an optimizer, one that has loaded its state dict, and one that has taken it over as float32."""
-    made, kept = [], run(GATHERED["CAME 8bit"], place, MATRICES, is_kept=False)
+    kept = run(GATHERED["CAME 8bit"], place, MATRICES, is_kept=False)
+    made: list[Any] = []
+    options: dict[str, Any]
     for options in (LOW | {"states": "8bit"}, {}):
         params = [nn.Parameter(param.detach().clone()) for param in kept.param_groups[0]["params"]]
         made.append(door.CAME(params, **options))
-        made[-1].load_state_dict(kept.state_dict(), convert=True) if not options else made[-1].load_state_dict(
-            kept.state_dict()
-        )
+        made[-1].load_state_dict(kept.state_dict(), convert=not options)
     for own in (kept, *made):
         give(own.param_groups[0]["params"], STEPS, place)
         own.step()
