@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.doors.torch.processes import run_in_group
 from tests.doors.torch.sharded import (
     COLUMNS,
     EXACT,
@@ -29,7 +29,6 @@ from tests.doors.torch.sharded import (
     run,
     work,
 )
-from tests.doors.torch.test_guards import _free_port
 
 WORLDS = [3, *(pytest.param(world, marks=pytest.mark.slow) for world in (1, 2, 4))]
 
@@ -37,14 +36,8 @@ WORLDS = [3, *(pytest.param(world, marks=pytest.mark.slow) for world in (1, 2, 4
 @pytest.fixture(scope="module", params=WORLDS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """Return what processes have found, by rank, and where they have saved a model."""
-    world, folder, port = request.param, tmp_path_factory.mktemp("sharded"), _free_port()
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(rank, world, port, folder)) for rank in range(world)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(200)
-    assert [process.exitcode for process in processes] == [0] * world
+    world, folder = request.param, tmp_path_factory.mktemp("sharded")
+    assert run_in_group(work, world, folder) == [0] * world
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
@@ -142,7 +135,7 @@ def test_what_cannot_be_is_said(shared: tuple[Path, list[Any]]) -> None:
         assert (
             "whose sums are those of its own mesh; nothing was stepped. Remove process_group" in words["process_group"]
         )
-        assert "get_optimizer_state_dict and set_optimizer_state_dict" in words["save"]
+        assert "set_optimizer_state_dict(model, optimizer, state)" in words["save"]
         if len(shared[1]) > 1:
             assert "set_optimizer_state_dict), which reshards" in words["placements"]
 

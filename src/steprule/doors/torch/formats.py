@@ -141,15 +141,31 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
     """Refuse formats that no parameter can have, and options without effect.
 
     Raises:
-        StructureError: for low-precision states on float64.
+        StructureError: for low-precision states on float64, and on flat parts of FSDP1.
         HyperparameterError: for an option without effect on any parameter.
     """
     if all(own.formats.is_plain for own in groups) and DEFAULTS.keys().isdisjoint(given):
         return
     params = [(p, own) for own in groups for p in own.group["params"] if p.is_floating_point() or p.is_complex()]
     storages = [storage_of(own.formats, param, own.rule, own.values.variant) for param, own in params]
+    for (param, own), storage in zip(params, storages, strict=True):
+        _check_flat_part(param, own, storage)
     changed = {name: given[name] for name, value in DEFAULTS.items() if given.get(name, value) != value}
     check_effects(changed, [own.formats for own in groups], storages, [param.numel() for param, _ in params])
+
+
+def _check_flat_part(param: Tensor, own: _Group, storage: Storage) -> None:
+    """Refuse formats whose planes FSDP1 could not divide among the tensors of a part, after all of the training."""
+    if not getattr(param, "_fsdp_flattened", False):
+        return
+    codecs = codecs_of(own.rule, own.values.variant, storage)
+    slots = [codec for value, codec in codecs.items() if value != own.rule.parameter and codec.is_elementwise]
+    if len(codecs[own.rule.parameter].planes) > 1 or not all(codec.is_plain for codec in slots):
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)} is a flat part of FullyShardedDataParallel (FSDP1), whose "
+            f"optim_state_dict could not save what is kept as asked ({_asked(storage)}). Use fully_shard (FSDP2), "
+            "which takes every format, or states='float32' and weights='stochastic' or 'nearest'"
+        )
 
 
 def names_of(group: Mapping[str, Any], index: int) -> list[str]:

@@ -19,6 +19,7 @@ from steprule.errors import StateError, StructureError
 from steprule.launch.row import WHOLE, Shard
 
 __all__ = [
+    "RESHARD",
     "are_sharded_as",
     "closed",
     "is_sharded",
@@ -31,6 +32,10 @@ __all__ = [
     "sharding_of",
     "wrapped",
 ]
+
+
+RESHARD = "Load it by torch.distributed.checkpoint (set_optimizer_state_dict), which reshards"
+"""What helps against a state of other parts."""
 
 
 def is_sharded(tensor: object) -> bool:
@@ -113,15 +118,12 @@ def opened(entry: Mapping[str, Any], param: Any, what: str) -> Mapping[str, Any]
     Raises:
         StateError: for a state that is sharded in another way than its parameter.
     """
-    if not is_sharded(param):
-        return entry
+    is_part = is_sharded(param)
     for key, value in entry.items():
-        if is_sharded(value) and not _are_alike(value, param):
-            raise StateError(
-                f"{what}: {key} is sharded as {sharding_of(value)}, and its parameter as {sharding_of(param)}. Load it "
-                "by torch.distributed.checkpoint (set_optimizer_state_dict), which reshards"
-            )
-    return {key: local_of(value) for key, value in entry.items()}
+        if is_sharded(value) and not (is_part and _are_alike(value, param)):
+            own = f"sharded as {sharding_of(param)}" if is_part else "in one piece"
+            raise StateError(f"{what}: {key} is sharded as {sharding_of(value)}, and its parameter is {own}. {RESHARD}")
+    return {key: local_of(value) for key, value in entry.items()} if is_part else entry
 
 
 def _are_alike(one: Any, other: Any) -> bool:
