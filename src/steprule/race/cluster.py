@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from steprule.errors import ProblemError, RuleError, StepruleError
@@ -52,6 +53,7 @@ class Cluster:
         self.address = address
         self._client: Client = Client(address, timeout=_ANSWER, set_as_default=False)
         try:
+            self._check_scheduler()
             self._wait_for_a_worker()
             self.workers = len(self._client.ncores())
         except BaseException:
@@ -103,13 +105,22 @@ class Cluster:
         except CancelledError:
             raise self._gone() from None
 
+    def _check_scheduler(self) -> None:
+        try:
+            self._client.run_on_scheduler(import_module, __name__)
+        except ModuleNotFoundError as error:
+            raise StepruleError(
+                f"the Dask scheduler at {self.address} cannot import {error.name}, and tasks go through its hands. "
+                "Install the same there as here"
+            ) from None
+
     def _wait_for_a_worker(self) -> None:
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError:
             raise StepruleError(
-                f"the Dask scheduler at {self.address} has had no worker for {_PATIENCE:g} s. Start some: "
-                f"dask worker {self.address} --nthreads 1 --nworkers N"
+                f"the Dask scheduler at {self.address} has had no worker for {_PATIENCE:g} s. Start some where the "
+                f"same is installed as here: dask worker {self.address} --nthreads 1 --nworkers N"
             ) from None
         except OSError:
             raise self._gone() from None
