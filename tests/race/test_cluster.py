@@ -164,14 +164,15 @@ def test_a_worker_that_runs_several_tasks_at_once_is_refused(quadratic: str, tmp
 
 def test_a_run_that_kills_its_workers_ends_the_race(two: LocalCluster, quadratic: str, tmp_path: Path) -> None:
     plan, arm = _mortal(quadratic, tmp_path)
-    allowed, two.scheduler.allowed_failures = two.scheduler.allowed_failures, 0
+    scheduler: Any = two.scheduler
+    allowed, scheduler.allowed_failures = scheduler.allowed_failures, 0
     try:
         with pytest.raises(
             StepruleError, match=r"^1 workers were killed while racing (sgd|adam), lr 0\.0?1, seed \d, the"
         ):
             run_plan(plan, tmp_path / "out", address=two.scheduler_address, watch=arm)
     finally:
-        two.scheduler.allowed_failures = allowed
+        scheduler.allowed_failures = allowed
     done = run_plan(plan, tmp_path / "out", address=two.scheduler_address)
     assert done.is_complete
     assert done.resumed >= 3
@@ -220,7 +221,7 @@ def test_where_no_scheduler_listens_it_is_said_soon_and_nothing_is_changed(
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
     with ThreadingHTTPServer(("127.0.0.1", 0), _Mute) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        worker = next(iter(two.scheduler.workers))
+        worker = next(iter(two.scheduler_info["workers"]))
         places = {"nothing": _unused(), "web": f"127.0.0.1:{web.server_port}", "worker": worker}
         begin = time.monotonic()
         with pytest.raises(StepruleError, match=rf"^no Dask scheduler answers at '\S+': {why}.*Start one by `dask sch"):
