@@ -2,8 +2,8 @@
 
 python -m benchmarks.scale [--rule adamw] [--bandwidth 3350] [--ranks 1,8,64,512]
 
-Arithmetic, in Markdown: nothing is measured, no array is made. Bytes are those of ``describe()`` for a large matrix, and
-those that ``steprule emit`` says a step moves; norms and biases, which keep float32 states, are less than a
+Arithmetic, in Markdown: nothing is measured, no array is made. Bytes are those of ``describe()`` for a large
+matrix, and those that ``steprule emit`` says a step moves; norms and biases, which keep float32 states, are less than a
 thousandth of such models. A rank keeps its share of every parameter, as with FSDP2's ``fully_shard``; with data
 parallelism alone it keeps what the table says of one rank. A step takes at least the time in which memory moves its
 bytes; products of matrices, and what ranks send to each other (sums over tensors, norms of gradients), come on top.
