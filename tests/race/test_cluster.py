@@ -104,6 +104,22 @@ def test_a_worker_killed_in_the_middle_costs_no_run_and_doubles_none(
     assert numbers_of(shared) == numbers_of(run_plan(plan, tmp_path / "alone", jobs=1))
 
 
+def test_the_cluster_keeps_no_run_that_has_been_written(two: LocalCluster, quadratic: str, tmp_path: Path) -> None:
+    """Or it would be run again when the worker that keeps it is killed."""
+    scheduler: Any = two.scheduler
+    least = []
+
+    def watch(runs: dict[Task, Run]) -> None:
+        if len(runs) == 12:
+            deadline = time.monotonic() + 30
+            while len(scheduler.tasks) > 0 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            least.append(len(scheduler.tasks))
+
+    run_plan(_plan(quadratic), tmp_path / "out", address=two.scheduler_address, watch=watch)
+    assert least == [0]
+
+
 def test_what_is_missing_is_run_by_any_backend(two: LocalCluster, quadratic: str, tmp_path: Path) -> None:
     plan, folder = _plan(quadratic), tmp_path / "out"
     whole = run_plan(plan, folder, jobs=1)
@@ -178,7 +194,9 @@ def test_a_run_that_kills_its_workers_ends_the_race(two: LocalCluster, quadratic
     assert done.resumed >= 3
 
 
-def test_a_scheduler_that_goes_away_is_said(quadratic: str, tmp_path: Path) -> None:
+def test_a_scheduler_that_goes_away_is_said_in_one_message(
+    quadratic: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     passing = _started(1, processes=False, protocol="tcp://")
 
     def watch(runs: dict[Task, Run]) -> None:
@@ -188,6 +206,7 @@ def test_a_scheduler_that_goes_away_is_said(quadratic: str, tmp_path: Path) -> N
     with pytest.raises(StepruleError, match=r"the Dask scheduler at \S+ is gone\. Finished runs are kept"):
         run_plan(_plan(quadratic), tmp_path / "out", address=passing.scheduler_address, watch=watch)
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
+    assert "distributed.client" not in {record.name for record in caplog.records}
 
 
 def test_a_cluster_without_workers_is_said(

@@ -7,8 +7,10 @@ given up a run whose workers were killed, and waits for it for ever.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from steprule.race.run import Run, in_words, run
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "connected"]
 
 _ANSWER = 5.0
 """Seconds within which a scheduler has to answer."""
@@ -32,40 +34,39 @@ _KEPT = "Finished runs are kept; the same command goes on from there"
 _SAME = "every machine needs the same files under the same paths"
 
 
+@contextmanager
+def connected(address: str) -> Iterator[Cluster]:
+    """Give the workers of the scheduler at ``address``, as in ``"10.0.0.1:8786"``.
+
+    After the block the scheduler forgets what has not begun; runs that have begun end in their workers, unheard.
+
+    Raises:
+        StepruleError: when ``distributed`` is not installed, no scheduler answers within 5 s, it cannot import steprule,
+            or it has no worker for 20 s.
+    """
+    _check_answers(address)
+    from distributed import Client
+
+    with _quiet(), Client(address, timeout=_ANSWER, set_as_default=False) as client:
+        yield Cluster(address, client)
+
+
 class Cluster:
-    """The workers of a Dask scheduler, until the end of the ``with`` block.
+    """The workers of a Dask scheduler.
+
+    Args:
+        address: of the scheduler, for messages.
+        client: connected to it.
 
     Attributes:
-        address: of the scheduler.
         workers: how many there were at first; they may come and go.
     """
 
-    def __init__(self, address: str) -> None:
-        """Connect to the scheduler at ``address``, as in ``"10.0.0.1:8786"``.
-
-        Raises:
-            StepruleError: when ``distributed`` is not installed, no scheduler answers within 5 s, or it has no worker
-                for 20 s.
-        """
-        _check_answers(address)
-        from distributed import Client
-
-        self.address = address
-        self._client: Client = Client(address, timeout=_ANSWER, set_as_default=False)
-        try:
-            self._check_scheduler()
-            self._wait_for_a_worker()
-            self.workers = len(self._client.ncores())
-        except BaseException:
-            self._client.close()
-            raise
-
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Have the scheduler forget what has not begun; runs that have begun end in their workers, unheard."""
-        self._client.close()
+    def __init__(self, address: str, client: Client) -> None:
+        self._address, self._client = address, client
+        self._check_scheduler()
+        self._wait_for_a_worker()
+        self.workers = len(client.ncores())
 
     def execute(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Run]]:
         """Yield each task with its run, as they finish; a run whose worker is killed begins anew in another one.
@@ -77,7 +78,9 @@ class Cluster:
         futures = self._client.map(_work, tasks, wanted=versions(), pure=False)
         of = dict(zip(futures, tasks, strict=True))
         for future in self._finished(futures):
-            yield of[future], self._result(future, of[future])
+            result = self._result(future, of[future])
+            future.release()  # or it would be computed again, for nobody, when the worker that keeps it is killed
+            yield of[future], result
 
     def _finished(self, futures: Sequence[Future[Run]]) -> Iterator[Future[Run]]:
         from distributed import as_completed
@@ -110,7 +113,7 @@ class Cluster:
             self._client.run_on_scheduler(import_module, __name__)
         except ModuleNotFoundError as error:
             raise StepruleError(
-                f"the Dask scheduler at {self.address} cannot import {error.name}, and tasks go through its hands. "
+                f"the Dask scheduler at {self._address} cannot import {error.name}, and tasks go through its hands. "
                 "Install the same there as here"
             ) from None
 
@@ -119,14 +122,26 @@ class Cluster:
             self._client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError:
             raise StepruleError(
-                f"the Dask scheduler at {self.address} has had no worker for {_PATIENCE:g} s. Start some where the "
-                f"same is installed as here: dask worker {self.address} --nthreads 1 --nworkers N"
+                f"the Dask scheduler at {self._address} has had no worker for {_PATIENCE:g} s. Start some where the "
+                f"same is installed as here: dask worker {self._address} --nthreads 1 --nworkers N"
             ) from None
         except OSError:
             raise self._gone() from None
 
     def _gone(self) -> StepruleError:
-        return StepruleError(f"the Dask scheduler at {self.address} is gone. {_KEPT}, once a scheduler is there")
+        return StepruleError(f"the Dask scheduler at {self._address} is gone. {_KEPT}, once a scheduler is there")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tracebacks of Dask's client off the terminal: what ends a race is said in one message."""
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _check_answers(address: str) -> None:

@@ -115,9 +115,9 @@ def _workers(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[
     if address is None or not tasks:
         yield jobs, _execute(tasks, jobs)
         return
-    from steprule.race.cluster import Cluster
+    from steprule.race.cluster import connected
 
-    with Cluster(address) as cluster:
+    with connected(address) as cluster:
         yield cluster.workers, cluster.execute(tasks)
 
 
