@@ -41,8 +41,8 @@ def connected(address: str) -> Iterator[Cluster]:
     After the block the scheduler forgets what has not begun; runs that have begun end in their workers, unheard.
 
     Raises:
-        StepruleError: when ``distributed`` is not installed, no scheduler answers within 5 s, it cannot import steprule,
-            or it has no worker for 20 s.
+        StepruleError: when ``distributed`` is not installed, no scheduler answers within 5 s, it cannot import
+            steprule, or it has no worker for 20 s.
     """
     _check_answers(address)
     from distributed import Client
