@@ -56,6 +56,13 @@ def race(
         int | None,
         typer.Option(parser=whole, metavar="N", help="Processes; the numbers do not depend on it. Default: all."),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where runs are executed: local (the default), or dask, a cluster."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The scheduler of the Dask cluster, for --backend dask.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -78,7 +85,7 @@ def race(
     begin = time.perf_counter()
     if list_:
         switches = (switch or None for switch in (fresh, quick, animate))
-        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, output, *switches)
+        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, backend, address, output, *switches)
         _list_problems()
         return
     _check_installed()
@@ -88,6 +95,7 @@ def race(
     settings = Settings(
         problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), lrs=_rates(lrs), seeds=seeds,
         epochs=epochs, seed=seed or 0, jobs=jobs, output=output, fresh=fresh, quick=quick,
+        backend=backend or "local", address=address,
     )  # fmt: skip
     try:
         with interruptible():
@@ -113,7 +121,9 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
         plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
     with watching(plan, console) as watch:
-        done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh, watch=watch, begin=begin)
+        done = run_plan(
+            plan, folder, jobs=settings.jobs, address=settings.address, fresh=settings.fresh, watch=watch, begin=begin
+        )
     if not done.runs:
         typer.echo(_NOTHING)
         return True

@@ -40,7 +40,7 @@ def race(settings: Settings) -> Race:
     begin = time.perf_counter()
     plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
-    done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh, begin=begin)
+    done = run_plan(plan, folder, jobs=settings.jobs, address=settings.address, fresh=settings.fresh, begin=begin)
     write(done, folder)
     return done
 

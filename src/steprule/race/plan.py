@@ -22,9 +22,10 @@ from steprule.race.entrant import Entrant, entrants
 from steprule.race.load import Loaded, load_problem
 from steprule.version import __version__
 
-__all__ = ["DEFAULT_RULES", "Plan", "Settings", "Task", "make_plan", "versions"]
+__all__ = ["DEFAULT_RULES", "Plan", "Settings", "Task", "check_jobs", "make_plan", "versions"]
 
 DEFAULT_RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw")
+_BACKENDS = ("local", "dask")
 _SEEDS = 3
 _QUICK_RATES, _QUICK_EPOCHS = 3, 8
 _PACKAGES = ("numpy", "scipy", "scikit-learn")
@@ -42,6 +43,8 @@ class Settings:
         epochs: of one run.
         seed: the first seed.
         jobs: worker processes. Default: the processors at hand.
+        backend: where runs are executed: "local", in processes of this machine, or "dask", by the workers of a cluster.
+        address: of the Dask cluster's scheduler, as in "10.0.0.1:8786".
         output: folder of the results. Default ``race-results/PROBLEM``.
         fresh: forget the runs that are in the folder.
         quick: every third learning rate and an eighth of the epochs, unless given.
@@ -54,6 +57,8 @@ class Settings:
     epochs: int | None = None
     seed: int = 0
     jobs: int | None = None
+    backend: str = "local"
+    address: str | None = None
     output: Path | None = None
     fresh: bool = False
     quick: bool = False
@@ -70,10 +75,25 @@ class Settings:
                 raise HyperparameterError(f"{name} must be at least 1, got {value}")
         if self.seed < 0:
             raise HyperparameterError(f"seed must be at least 0, got {self.seed}")
+        self._check_backend()
         if self.quick and self.lrs is not None and self.epochs is not None:
             raise HyperparameterError("quick does nothing beside lrs and epochs: it chooses fewer of both")
         if self.lrs is not None and (not self.lrs or not all(math.isfinite(lr) and lr > 0 for lr in self.lrs)):
             raise HyperparameterError(f"learning rates must be positive numbers, got {list(self.lrs)}")
+
+    def _check_backend(self) -> None:
+        if self.backend not in _BACKENDS:
+            raise HyperparameterError(f"backend must be one of {', '.join(_BACKENDS)}, got {self.backend!r}")
+        if self.backend == "dask" and not self.address:
+            raise HyperparameterError(
+                "backend dask needs the address of a scheduler, as in --address 10.0.0.1:8786; `dask scheduler` starts "
+                "one and prints its address"
+            )
+        if self.backend != "dask" and self.address is not None:
+            raise HyperparameterError(
+                f"an address ({self.address}) does nothing without --backend dask; add that, or drop the address"
+            )
+        check_jobs(self.jobs, self.address)
 
 
 @dataclass(frozen=True)
@@ -164,6 +184,18 @@ def make_plan(settings: Settings) -> Plan:
         epochs=epochs or problem.epochs,
         start=check_problem(problem),
     )
+
+
+def check_jobs(jobs: int | None, address: str | None) -> None:
+    """Refuse a number of jobs where the workers of a cluster do the work.
+
+    Raises:
+        HyperparameterError: when both are given.
+    """
+    if jobs is not None and address is not None:
+        raise HyperparameterError(
+            f"jobs={jobs} does nothing on a Dask cluster, which has as many workers as were started; drop it"
+        )
 
 
 @functools.cache

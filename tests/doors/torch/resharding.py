@@ -23,6 +23,7 @@ from tests.doors.torch.sharded import Case, Place, everything, give, model_of, p
 CASES = {
     "float32": Case("AdamW", {}),
     "low": Case("AdamW", {"states": "8bit", "weights": "split24", "min_elements": 300}, torch.bfloat16),
+    "gathered": Case("CAME", {"states": "8bit", "min_elements": 300}),
     "sums": Case("Lamb", {}, torch.float64),
 }
 BEFORE, AFTER = 2, 4
@@ -43,6 +44,7 @@ def run_of(case: Case, fully_shard: Callable[[nn.Module], object]) -> Run:
 
 def advance(run: Run, steps: Iterable[int], place: Place) -> None:
     for t in steps:
+        alive()
         give([*run.model.parameters()], t, place)
         run.optimizer.step()
 
@@ -58,6 +60,7 @@ def read(runs: dict[str, Run], folder: Path) -> None:
     from torch.distributed.checkpoint.state_dict import set_state_dict
     from torch.distributed.checkpoint.state_dict_loader import load
 
+    alive()
     states = states_of(runs)
     load(states, checkpoint_id=folder)
     for name, run in runs.items():

@@ -72,8 +72,9 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
     """
     if options.rule.view is None:
         return
+    differs = options.group.get("differentiable")
     check_matrix(options.rule, param.shape, f"a parameter of shape {tuple(param.shape)}")
-    is_shared = "is a DTensor, which processes share" if hasattr(param, "full_tensor") else ""
+    is_shared = "is a DTensor, and differentiable=True" if differs and is_sharded(param) else ""
     what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else is_shared
     if what:
         raise StructureError(
