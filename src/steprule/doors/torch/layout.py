@@ -12,7 +12,7 @@ from torch import Tensor
 from steprule.doors.torch.contiguous import contiguous_copies
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
-from steprule.doors.torch.extent import check_matrices, check_shares, check_together
+from steprule.doors.torch.extent import check_matrices, check_together
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions
@@ -113,7 +113,6 @@ class Layout:
         given, grad = local_of(grad), self._read(grad, options.group)
         check_parameter(param, grad)
         check_matrices(options, param, grad)
-        check_shares(options, param)
         grad = readable(sharded_as(grad, param), param)
         state, fresh = check_entry(entry, param, options, self._deciding_device)
         self.entries.add(param, entry, fresh)
