@@ -84,13 +84,14 @@ def _local(tensor: Any) -> Tensor:
     return found
 
 
-def disagreements(rank: int, rows: Place, whole: Place) -> dict[str, str]:
+def disagreements(rank: int, rows: Place, whole: Place, wide: Place) -> dict[str, str]:
     """Return what is said where the first process has another optimizer than the others."""
     found = {}
     for name, (cls, options, other, others) in DISAGREEMENTS.items():
         kind, given = (other, others) if rank else (cls, options)
         dtype = torch.bfloat16 if "weights" in given else torch.float32
         found[name] = refusal(getattr(door, kind)([nn.Parameter(rows(torch.ones(6, 4, dtype=dtype)))], **given), [rows])
+    found["plane"] = refusal(door.AdamW(params_of([wide], SHAPES[:1]), lr=0.1 if rank < 1 else 0.2), [wide])
     fewer, shapes = (2 if rank else 3), [(6, 4 if rank else 5)]
     found["count"] = refusal(door.AdamW(params_of([rows] * fewer, SHAPES[:fewer])), [rows] * fewer)
     found["shape"] = refusal(door.AdamW(params_of([rows], shapes)), [rows])
@@ -131,21 +132,23 @@ def meshes(rows: Place, wide: Place, first: Place) -> dict[str, Any]:
     }
 
 
-def parts(rank: int, world: int, group: Any, own: Any, rows: Place) -> dict[str, Any]:
+def parts(stage: int, stages: int, group: Any, own: Any, rows: Place) -> dict[str, Any]:
     """Return what comes of ``process_group``: plain parts, and DTensors of a mesh that is this process's."""
     from torch.distributed.tensor import Shard
 
-    whole = numbers((2 * world, 4), torch.float64, 0)
-    part, staged = (nn.Parameter(made) for made in (mine(whole, rank).clone(), over(own, Shard(0))(mine(whole, rank))))
+    whole = numbers((2 * stages, 4), torch.float64, 0)
+    part, staged = (
+        nn.Parameter(made) for made in (mine(whole, stage).clone(), over(own, Shard(0))(mine(whole, stage)))
+    )
     by_part: list[Any] = [door.AdamW([p], process_group=group, **GUARDED) for p in (part, staged)]
-    by_part.append(door.Prodigy([nn.Parameter(mine(whole, rank).clone())], process_group=group))
+    by_part.append(door.Prodigy([nn.Parameter(mine(whole, stage).clone())], process_group=group))
     for t in range(STEPS):
         for optimizer in by_part:
             param = optimizer.param_groups[0]["params"][0]
-            grad = mine(gradient_of_parts(world, t, optimizer is not by_part[2]), rank)
+            grad = mine(gradient_of_parts(stages, t, optimizer is not by_part[2]), stage)
             param.grad = over(own, Shard(0))(grad) if param is staged else grad.clone()
             optimizer.step()
-    other = door.AdamW([nn.Parameter(torch.ones(rank + 1))], clip_norm=2.0 if rank else 1.0, process_group=group)
+    other = door.AdamW([nn.Parameter(torch.ones(stage + 1))], clip_norm=2.0 if stage else 1.0, process_group=group)
     both = door.AdamW(params_of([rows], SHAPES[:1]), clip_norm=1.0, process_group=group)
     return {
         "ends": [everything(optimizer) for optimizer in by_part],
@@ -156,13 +159,13 @@ def parts(rank: int, world: int, group: Any, own: Any, rows: Place) -> dict[str,
     }
 
 
-def mine(whole: Tensor, rank: int) -> Tensor:
-    return whole[2 * rank : 2 * rank + 2]
+def mine(whole: Tensor, stage: int) -> Tensor:
+    return whole[2 * stage : 2 * stage + 2]
 
 
-def gradient_of_parts(world: int, t: int, spoilt: bool) -> Tensor:
+def gradient_of_parts(stages: int, t: int, spoilt: bool) -> Tensor:
     """Return a gradient that is not finite in the last part at step 1, and in the first at step 3."""
-    grad = numbers((2 * world, 4), torch.float64, 10 + t)
+    grad = numbers((2 * stages, 4), torch.float64, 10 + t)
     if spoilt and t in (1, 3):
         grad[-1 if t == 1 else 0, 1] = torch.nan
     return grad
@@ -199,19 +202,26 @@ def destroyed(rank: int, rows: Place, folder: Path) -> dict[str, str]:
 MIXED: dict[str, dict[str, Any]] = {"AdamW": GUARDED, "Prodigy": {}, "Lamb": {"lr": 0.1}}
 
 
+def width_of(world: int) -> int:
+    """Return how many processes have parts of a stage."""
+    return 2 if world == 4 else 1
+
+
 def work(rank: int, world: int, folder: Path) -> None:
     """Do all of it in one of ``world`` processes, and save what came of it."""
     from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
     from torch.distributed.tensor import Replicate, Shard
 
-    mesh, plane = init_device_mesh("cpu", (world,)), init_device_mesh("cpu", (world, 1), mesh_dim_names=("a", "b"))
-    rows, whole = over(mesh, Shard(0)), over(mesh, Replicate())
+    width = width_of(world)
+    mesh = init_device_mesh("cpu", (world,))
+    plane = init_device_mesh("cpu", (world // width, width), mesh_dim_names=("stage", "part"))
+    rows, whole, wide = over(mesh, Shard(0)), over(mesh, Replicate()), over(plane, Shard(0), Replicate())
     found: dict[str, Any] = {
-        "disagreements": disagreements(rank, rows, whole),
+        "disagreements": disagreements(rank, rows, whole, wide),
         "exchanges": exchanges(rows),
-        "meshes": meshes(rows, over(plane, Shard(0), Replicate()), over(DeviceMesh("cpu", [0]), Shard(0))),
+        "meshes": meshes(rows, wide, over(DeviceMesh("cpu", [0]), Shard(0))),
         "mixed": {cls: trained(cls, [rows, whole, same], options) for cls, options in MIXED.items()},
-        "parts": parts(rank, world, plane["a"].get_group(), plane["b"], rows),
+        "parts": parts(rank // width, world // width, plane["stage"].get_group(), plane["part"], rows),
         "destroyed": destroyed(rank, rows, folder),
     }
     torch.save(found, folder / f"{rank}.pt")

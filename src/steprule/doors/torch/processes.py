@@ -48,10 +48,9 @@ class ProcessSums:
         Raises:
             StructureError: when one was destroyed.
         """
+        over = self.over
         try:
-            groups = (
-                [self.over.get_group(axis) for axis in range(self.over.ndim)] if _is_mesh(self.over) else [self.over]
-            )
+            groups = [over.get_group(axis) for axis in range(over.ndim)] if _is_mesh(over) else [over]
             for group in groups:
                 torch.distributed.get_backend(group)
         except (RuntimeError, ValueError) as error:  # torch: "Could not resolve the process group registered under ..."
