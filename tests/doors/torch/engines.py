@@ -14,9 +14,9 @@ import steprule.torch as door
 from steprule.doors.torch.release import SpentGradient
 from steprule.doors.torch.shards import local_of
 from steprule.errors import StructureError
-from tests.doors.torch.cases import numbers
 from tests.doors.torch.ranks import GUARDED, SHAPES, over, params_of
 from tests.doors.torch.sharded import everything, said
+from tests.doors.torch.tensors import numbers
 
 
 def model_of(dtype: torch.dtype) -> nn.Sequential:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import steprule.torch as door
 from steprule.doors.torch.shards import local_of
 from steprule.errors import HyperparameterError, StructureError
-from tests.doors.torch.cases import numbers
 from tests.doors.torch.sharded import everything, said
+from tests.doors.torch.tensors import numbers
 
 SHAPES = [(6, 4), (9,), (3, 5)]
 STEPS = 4

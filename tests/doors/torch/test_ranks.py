@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import steprule.torch as door
-from tests.doors.torch.cases import numbers
 from tests.doors.torch.processes import run_in_group
 from tests.doors.torch.ranks import (
     GUARDED,
@@ -26,6 +25,7 @@ from tests.doors.torch.ranks import (
     work,
 )
 from tests.doors.torch.sharded import everything
+from tests.doors.torch.tensors import numbers
 
 
 @pytest.fixture(scope="module", params=[2, *(pytest.param(world, marks=pytest.mark.slow) for world in (3, 4))])
