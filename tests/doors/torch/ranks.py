@@ -105,20 +105,29 @@ def disagreements(rank: int, rows: Place, whole: Place, wide: Place) -> dict[str
     return found
 
 
-def exchanges(rows: Place) -> int:
-    """Return how many objects processes exchange in some steps."""
+def exchanges(rows: Place) -> list[int]:
+    """Return how many objects processes have exchanged: after some steps, one after a load, and one of a new group."""
     calls, before = [], torch.distributed.all_gather_object
 
     def all_gather_object(*args: Any, **kwargs: Any) -> Any:
         calls.append(args)
         return before(*args, **kwargs)
 
+    def counted(places: Sequence[Place], times: int = 1) -> int:
+        for t in range(times):
+            step(optimizer, places, t)
+        return len(calls)
+
+    optimizer = door.AdamW(params_of([rows] * 2, SHAPES[:2]), **GUARDED)
     torch.distributed.all_gather_object = all_gather_object
     try:
-        trained("AdamW", [rows] * 3, GUARDED)
+        found = [counted([rows] * 2, 3)]
+        optimizer.load_state_dict(optimizer.state_dict())
+        found.append(counted([rows] * 2))
+        optimizer.add_param_group({"params": params_of([rows], SHAPES[2:])})
+        return [*found, counted([rows] * 3)]
     finally:
         torch.distributed.all_gather_object = before
-    return len(calls)
 
 
 def meshes(rows: Place, wide: Place, first: Place) -> dict[str, Any]:

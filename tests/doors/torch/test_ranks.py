@@ -73,8 +73,8 @@ def test_a_disagreement_is_found_before_the_first_step_and_named_on_all(name: st
     assert SAID[name].replace("{world}", str(len(found))) in words.pop()
 
 
-def test_they_ask_each_other_once(found: list[Any]) -> None:
-    assert [own["exchanges"] for own in found] == [1] * len(found)
+def test_they_ask_each_other_once_and_after_a_load_and_of_a_new_group(found: list[Any]) -> None:
+    assert [own["exchanges"] for own in found] == [[1, 2, 3]] * len(found)
 
 
 @pytest.mark.parametrize("cls", ["AdamW", "Lamb"])
