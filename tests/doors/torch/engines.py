@@ -32,6 +32,7 @@ def sharded_model(dtype: torch.dtype, **options: Any) -> nn.Sequential:
 RELEASED: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
     "AdamW": (torch.bfloat16, {"states": "8bit", "weights": "split24", "min_elements": 100}),
     "Lamb": (torch.float64, {}),
+    "Adafactor": (torch.float32, {}),
     "Lion": (torch.float32, {"clip_value": 0.01}),
 }
 

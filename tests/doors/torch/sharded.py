@@ -39,6 +39,17 @@ EXACT = {
     "schedule-free": Case("AdamWScheduleFree", {"states": "8bit", **LOW}),
 }
 """By element: a part has the bits of the whole."""
+GATHERED = {
+    "Adafactor": Case("Adafactor", {}),
+    "CAME 8bit": Case("CAME", {"states": "8bit", **LOW}),
+    "AdamMini": Case("AdamMini", {}),
+    "NorMuon": Case("NorMuon", {}),
+    "Muon, clipped": Case("Muon", {"clip_norm": 0.1}, torch.float64),
+}
+"""Of rows and columns, or with products of matrices: all processes step the whole, with its bits."""
+COLUMNS = ["AdamW", "8bit", "4bit, split24", "stochastic", "clip_value", "schedule-free"]
+"""Those of ``EXACT`` that are run on parts that are no runs of rows, where formats are of the whole as well."""
+MATRICES = [(67, 130), (2, 5000), (5, 300)]
 SUMMED = {
     "clip_norm": Case("AdamW", {"clip_norm": 0.5, "nonfinite": "skip"}, torch.float64),
     "update_clip": Case("AdamW", {"update_clip": True}, torch.float64),
@@ -52,14 +63,23 @@ SUMMED = {
 STEPS = 5
 
 
-def run(case: Case, place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> door.Optimizer:
-    """Return an optimizer that has stepped, whose tensors are placed by a function; a gradient is NaN once."""
+def run(
+    case: Case, place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES, *, is_kept: bool = True
+) -> door.Optimizer:
+    """Return an optimizer that has stepped, whose tensors are placed by a function; a gradient is NaN once.
+
+    Args:
+        case: what it is.
+        place: makes a tensor of a whole one.
+        shapes: of the parameters.
+        is_kept: whether its launch is to serve again.
+    """
     params = [nn.Parameter(place(numbers(shape, case.dtype, 50 + i))) for i, shape in enumerate(shapes)]
     optimizer: Any = getattr(door, case.cls)(params, lr=0.01, **case.options)
     for t in range(STEPS):
         give(params, t, place, spoilt=t == 2 and "nonfinite" in case.options)
         optimizer.step()
-        assert t == 0 or optimizer._launch is not None, "laid out anew in every step"
+        assert t == 0 or not is_kept or optimizer._launch is not None, "laid out anew in every step"
     made: door.Optimizer = optimizer
     return made
 
@@ -114,15 +134,30 @@ def monitored(place: Place) -> list[dict[str, Any]]:
     return rows
 
 
-def evaluated(place: Place) -> list[dict[str, Tensor]]:
+def evaluated(place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[dict[str, Tensor]]:
     """Return what there is in evaluation mode, and after one more step."""
-    optimizer: Any = run(EXACT["schedule-free"], place)
+    optimizer: Any = run(EXACT["schedule-free"], place, shapes, is_kept=False)
     optimizer.eval()
     found = everything(optimizer)
     optimizer.train()
     give(optimizer.param_groups[0]["params"], STEPS, place)
     optimizer.step()
     return [*found, *everything(optimizer)]
+
+
+def loaded(place: Place) -> list[Any]:
+    """Return an optimizer, one that has loaded its state dict, and one that has taken it over as float32."""
+    kept = run(GATHERED["CAME 8bit"], place, MATRICES, is_kept=False)
+    made: list[Any] = []
+    options: dict[str, Any]
+    for options in (LOW | {"states": "8bit"}, {}):
+        params = [nn.Parameter(param.detach().clone()) for param in kept.param_groups[0]["params"]]
+        made.append(door.CAME(params, **options))
+        made[-1].load_state_dict(kept.state_dict(), convert=not options)
+    for own in (kept, *made):
+        give(own.param_groups[0]["params"], STEPS, place)
+        own.step()
+    return [kept, *made]
 
 
 def model_of(fully_shard: Callable[[nn.Module], object], dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
@@ -159,12 +194,12 @@ def refusals(mesh: Any, folder: Path) -> dict[str, str]:
 
     place = placed(mesh, Shard(1))
     param = nn.Parameter(place(torch.ones(8, 600)))
-    columns = door.AdamW([param], states="8bit", **LOW)
-    param.grad = place(torch.ones(8, 600))
+    graphed = door.AdamMini([param.clone()], differentiable=True)
+    param.grad = graphed.param_groups[0]["params"][0].grad = place(torch.ones(8, 600))
     both = door.AdamW([param], clip_norm=1.0, process_group=torch.distributed.group.WORLD)
     saved, other = (run(EXACT["AdamW"], placed(mesh, way)) for way in (Shard(0), Replicate()))
     return {
-        "columns": said(columns.step, StructureError),
+        "differentiable": said(graphed.step, StructureError),
         "process_group": said(both.step, StructureError),
         "placements": said(lambda: other.load_state_dict(saved.state_dict()), StateError),
         "save": said(lambda: sr.save(folder / "x", saved), CheckpointError),
@@ -180,13 +215,22 @@ def work(rank: int, world: int, folder: Path) -> None:
     from torch.distributed.tensor import Replicate, Shard
 
     mesh, wide = init_device_mesh("cpu", (world,)), init_device_mesh("cpu", (world, 1))
-    rows, found = placed(mesh, Shard(0)), dict[str, Any]()
+    rows, columns, found = placed(mesh, Shard(0)), placed(mesh, Shard(1)), dict[str, Any]()
     for name, case in {**EXACT, **SUMMED}.items():
         alive()
         found[name] = everything(run(case, rows))
+    for name, case in GATHERED.items():
+        alive()
+        found[name] = everything(run(case, rows, MATRICES, is_kept=False))
+    for name in COLUMNS:
+        alive()
+        found[f"columns of {name}"] = everything(run(EXACT[name], columns, MATRICES, is_kept=False))
+    alive()
+    found["columns, evaluated"] = evaluated(columns, MATRICES)
+    found["loaded"] = [everything(one) for one in loaded(columns)]
     alive()
     found["replicas"] = everything(run(SUMMED["clip_norm"], placed(wide, Replicate(), Shard(0))))
-    found["columns"] = everything(run(SUMMED["Lamb"], placed(mesh, Shard(1)), [(5, 7, 3), (4, 2)]))
+    found["columns"] = everything(run(SUMMED["Lamb"], columns, [(5, 7, 3), (4, 2)]))
     for name, case in SUMMED.items():
         optimizer = run(case, rows)
         give(optimizer.param_groups[0]["params"], STEPS, rows)

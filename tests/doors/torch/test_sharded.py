@@ -13,12 +13,16 @@ from torch import Tensor
 
 from tests.doors.torch.processes import run_in_group
 from tests.doors.torch.sharded import (
+    COLUMNS,
     EXACT,
+    GATHERED,
+    MATRICES,
     STEPS,
     SUMMED,
     evaluated,
     everything,
     give,
+    loaded,
     model_of,
     monitored,
     optimizer_of,
@@ -59,6 +63,30 @@ def test_parts_have_the_bits_of_the_whole(name: str, shared: tuple[Path, list[An
     expected = everything(run(EXACT[name], same))
     for found in shared[1]:
         assert_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_what_sees_rows_and_columns_has_the_bits_of_the_whole(name: str, shared: tuple[Path, list[Any]]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as there: products of matrices have the bits of so many
+    expected = everything(run(GATHERED[name], same, MATRICES, is_kept=False))
+    torch.set_num_threads(threads)
+    for found in shared[1]:
+        assert_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_parts_that_are_columns_have_the_bits_of_the_whole(name: str, shared: tuple[Path, list[Any]]) -> None:
+    expected = everything(run(EXACT[name], same, MATRICES))
+    for found in shared[1]:
+        assert_equal(found[f"columns of {name}"], expected)
+
+
+def test_states_of_what_is_stepped_whole_are_loaded_and_evaluated(shared: tuple[Path, list[Any]]) -> None:
+    for found in shared[1]:
+        assert_equal(found["columns, evaluated"], evaluated(same, MATRICES))
+        for own, expected in zip(found["loaded"], loaded(same), strict=True):
+            assert_equal(own, everything(expected))
 
 
 @pytest.mark.parametrize("name", SUMMED)
@@ -103,7 +131,7 @@ def test_the_evaluated_point_of_parts(shared: tuple[Path, list[Any]]) -> None:
 def test_what_cannot_be_is_said(shared: tuple[Path, list[Any]]) -> None:
     for found in shared[1]:
         words = found["refusals"]
-        assert "shards of whole rows: Shard(0), as fully_shard makes them" in words["columns"]
+        assert "is a DTensor, and differentiable=True; nothing was stepped" in words["differentiable"]
         if len(shared[1]) > 1:
             assert "whose sums are those of its own mesh; nothing was stepped" in words["process_group"]
         assert "set_optimizer_state_dict(model, optimizer, state)" in words["save"]

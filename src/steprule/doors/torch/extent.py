@@ -10,6 +10,7 @@ from torch import Tensor
 from steprule.doors.matrices import check_matrix
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions, hyperparameters
+from steprule.doors.torch.shards import is_sharded
 from steprule.errors import HyperparameterError, StructureError
 from steprule.launch.guards import Guards
 from steprule.launch.totals import check_alike
@@ -72,8 +73,9 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
     """
     if options.rule.view is None:
         return
+    differs = options.group.get("differentiable")
     check_matrix(options.rule, param.shape, f"a parameter of shape {tuple(param.shape)}")
-    is_shared = "is a DTensor, which processes share" if hasattr(param, "full_tensor") else ""
+    is_shared = "is a DTensor, and differentiable=True" if differs and is_sharded(param) else ""
     what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else is_shared
     if what:
         raise StructureError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steprule.doors.describe import Line, line, table
 from steprule.doors.torch.modes import is_intercepted
-from steprule.doors.torch.shards import is_sharded, sharding_of
+from steprule.doors.torch.shards import is_sharded
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import (
@@ -100,7 +100,8 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
     what = f"a parameter of shape {tuple(param.shape)}"
     storage = formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
     # A vector is one row, and its groups of neighbours would be cut otherwise by other numbers of processes.
-    return storage.uncoded() if storage.slots and param.dim() < 2 and is_sharded(param) else storage
+    is_cut = rule.view is None and param.dim() < 2 and is_sharded(param)
+    return storage.uncoded() if storage.slots and is_cut else storage
 
 
 def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:
@@ -122,12 +123,6 @@ def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = Fa
             f"update_clip takes dense tensors in this machine's memory, or on a GPU for which Triton is installed; a "
             f"parameter of shape {tuple(param.shape)} is a {type(param).__name__} on {param.device}; nothing was "
             "stepped. Use clip_norm"
-        )
-    if not storage.is_plain and is_sharded(param):
-        raise StructureError(
-            f"a DTensor of shape {tuple(param.shape)}, sharded as {sharding_of(param)}, cannot be kept as "
-            f"asked ({_asked(storage)}), which is for shards of whole rows: Shard(0), as fully_shard makes them, or "
-            "Replicate(). Give it to a group with states='float32' and weights='nearest'"
         )
     if not storage.is_plain:
         raise StructureError(

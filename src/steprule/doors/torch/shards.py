@@ -26,10 +26,12 @@ __all__ = [
     "local_of",
     "locals_of",
     "opened",
+    "placements_of",
     "shard_of",
     "sharded_as",
     "sharding_of",
     "with_local",
+    "wrapped",
 ]
 
 
@@ -66,7 +68,7 @@ def locals_of(grads: Sequence[Tensor | None]) -> list[Any]:
     return [grad._local_tensor if isinstance(grad, kind) else grad for grad in grads]
 
 
-def _placements_of(tensor: Any) -> tuple[Any, Any]:
+def placements_of(tensor: Any) -> tuple[Any, Any]:
     """Return where the parts of a DTensor are: the mesh of processes, and along which axes it is cut."""
     return tensor.device_mesh, tensor.placements
 
@@ -78,7 +80,7 @@ def shard_of(param: Any) -> Shard:
     """
     if not is_sharded(param):
         return WHOLE
-    mesh, placements = _placements_of(param)
+    mesh, placements = placements_of(param)
     here = mesh.get_coordinate()
     if here is None:  # a process that has no part of it
         return Shard(0, tuple(param.shape))
@@ -114,12 +116,12 @@ def opened(entry: Mapping[str, Any], param: Any, what: str) -> Mapping[str, Any]
 
 
 def _are_alike(one: Any, other: Any) -> bool:
-    return one._spec is other._spec or _placements_of(one) == _placements_of(other)
+    return one._spec is other._spec or placements_of(one) == placements_of(other)
 
 
 def sharding_of(tensor: Any) -> str:
     """Return how a DTensor is sharded, for messages."""
-    mesh, placements = _placements_of(tensor)
+    mesh, placements = placements_of(tensor)
     return f"{', '.join(map(str, placements))} over {tuple(mesh.shape)} processes"
 
 
@@ -134,9 +136,13 @@ def _like(param: Any, tensor: Tensor) -> Tensor:
     """Return a plane of a DTensor as a DTensor; planes have the first axis of their parameter, or all."""
     shape = tuple(param.shape)
     whole = shape if tensor.shape == local_of(param).shape else (shape[0], *tensor.shape[1:])
-    mesh, placements = _placements_of(param)
-    stride = torch.empty(whole, device="meta").stride()
-    made: Tensor = _kind().from_local(tensor, mesh, placements, run_check=False, shape=whole, stride=stride)
+    return wrapped(tensor, *placements_of(param), whole)
+
+
+def wrapped(local: Tensor, mesh: Any, placements: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return a DTensor of a shape, of which this process has a part."""
+    stride = torch.empty(shape, device="meta").stride()
+    made: Tensor = _kind().from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)
     return made
 
 
@@ -155,7 +161,7 @@ def sharded_as(grad: Any, param: Any) -> Any:
         )
     if _are_alike(grad, param):
         return grad
-    return grad.redistribute(*_placements_of(param))
+    return grad.redistribute(*placements_of(param))
 
 
 def are_sharded_as(grads: Sequence[Any], params: Sequence[tuple[int, Any]]) -> bool:
