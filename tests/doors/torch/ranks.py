@@ -116,6 +116,8 @@ def exchanges(rows: Place) -> list[int]:
     def counted(places: Sequence[Place], times: int = 1) -> int:
         for t in range(times):
             step(optimizer, places, t)
+        optimizer.param_groups[0]["params"][0].grad = None
+        optimizer.step()  # which is laid out anew
         return len(calls)
 
     optimizer = door.AdamW(params_of([rows] * 2, SHAPES[:2]), **GUARDED)
