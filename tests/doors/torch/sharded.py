@@ -54,6 +54,9 @@ SUMMED = {
     "clip_norm": Case("AdamW", {"clip_norm": 0.5, "nonfinite": "skip"}, torch.float64),
     "update_clip": Case("AdamW", {"update_clip": True}, torch.float64),
     "Lamb": Case("Lamb", {}, torch.float64),
+    "LARS": Case("LARS", {}, torch.float64),
+    "MARS": Case("MARS", {}, torch.float64),
+    "NovoGrad": Case("NovoGrad", {}, torch.float64),
     "Prodigy": Case("Prodigy", {}, torch.float64),
 }
 """With sums, which are added up in another order."""

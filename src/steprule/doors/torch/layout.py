@@ -12,7 +12,7 @@ from torch import Tensor
 from steprule.doors.torch.contiguous import contiguous_copies
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
-from steprule.doors.torch.extent import check_matrices, check_shares, check_together
+from steprule.doors.torch.extent import check_matrices, check_together
 from steprule.doors.torch.formats import check_has_kernel
 from steprule.doors.torch.gathered import Gathered, gathered, is_gathered
 from steprule.doors.torch.groups import TensorGroups
@@ -128,7 +128,6 @@ class Layout:
         given, grad = local_of(grad), self._read(grad, options.group)
         check_parameter(param, grad)
         check_matrices(options, param, grad)
-        check_shares(options, param)
         if is_gathered(param, options):
             self._add_gathered(param, grad, entry, place, options)
             return

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from steprule.doors.torch.processes import ProcessSums
 from steprule.errors import StateError, StructureError
 from steprule.launch.row import WHOLE, Shard
 
@@ -30,6 +30,7 @@ __all__ = [
     "shard_of",
     "sharded_as",
     "sharding_of",
+    "with_local",
     "wrapped",
 ]
 
@@ -54,6 +55,13 @@ def local_of(tensor: Any) -> Any:
     return tensor._local_tensor if is_sharded(tensor) else tensor
 
 
+def with_local(tensor: Any, make: Callable[[Tensor], Tensor]) -> Any:
+    """Return what is made of a tensor; of a DTensor one that is sharded alike, of what is made of its part."""
+    if not is_sharded(tensor):
+        return make(tensor)
+    return _kind()(make(tensor._local_tensor), tensor._spec, requires_grad=False)
+
+
 def locals_of(grads: Sequence[Tensor | None]) -> list[Any]:
     """Return this process's parts of gradients."""
     kind = _kind()
@@ -63,25 +71,6 @@ def locals_of(grads: Sequence[Tensor | None]) -> list[Any]:
 def placements_of(tensor: Any) -> tuple[Any, Any]:
     """Return where the parts of a DTensor are: the mesh of processes, and along which axes it is cut."""
     return tensor.device_mesh, tensor.placements
-
-
-@dataclass(frozen=True)
-class MeshSums:
-    """Adds up what the processes of a mesh have summed over their shards.
-
-    Attributes:
-        mesh: a ``DeviceMesh``.
-    """
-
-    mesh: Any
-
-    def __call__(self, numbers: Sequence[float]) -> list[float]:
-        """Return the sums of all processes: one reduction for each dimension of the mesh."""
-        sums = torch.tensor(numbers, dtype=torch.float64, device=self.mesh.device_type)
-        for axis in range(self.mesh.ndim):
-            torch.distributed.all_reduce(sums, group=self.mesh.get_group(axis))
-        found: list[float] = sums.tolist()
-        return found
 
 
 def shard_of(param: Any) -> Shard:
@@ -101,7 +90,7 @@ def shard_of(param: Any) -> Shard:
     at = zip(here, placements, strict=True)
     counts = all(place == 0 for place, placement in at if placement.is_replicate())
     first = _first_row(tuple(param.shape), mesh, tuple(placements)) if cut and is_run else 0
-    return Shard(first, tuple(param.shape), MeshSums(mesh), counts, is_run)
+    return Shard(first, tuple(param.shape), ProcessSums(mesh), counts, is_run)
 
 
 @functools.lru_cache(maxsize=4096)
