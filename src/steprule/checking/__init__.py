@@ -6,6 +6,14 @@ from steprule.checking.mistakes import MISTAKES, Mistake
 from steprule.checking.subject import Subject, subject_at, subject_of
 
 __all__ = [
-    *("MISTAKES", "Answer", "Difference", "Mistake", "Recovered", "Subject"),
-    *("check", "check_subject", "subject_at", "subject_of"),
+    "MISTAKES",
+    "Answer",
+    "Difference",
+    "Mistake",
+    "Recovered",
+    "Subject",
+    "check",
+    "check_subject",
+    "subject_at",
+    "subject_of",
 ]

@@ -6,6 +6,7 @@ that "fits" means: in every step every element is where the rule puts it, as far
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,8 +30,8 @@ _STEP = 1e-7
 _UNTOLD = 0.3
 """A hyperparameter whose relative error (of 1 - beta for a decay) is larger cannot be told from the steps."""
 _DECAYS = (0.0, 0.5, 0.9, 0.97, 0.99, 0.999, 0.9999)
-_SIZES = (1e-16, 1e-8, 1e-4, 1.0)
-_MOST_STARTS = 200
+_SIZES = {"eps": (1e-16, 1e-4, 1.0), "weight_decay": (1e-5, 1.0, 100.0)}
+_MOST_STARTS = 250
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Observed:
 
     def of(self, elements: NDArray[np.bool_]) -> Observed:
         """Return what is observed of some elements."""
-        kept = (part[:, elements] for part in (self.before, self.after, self.gradients))
-        return Observed(*kept, self.unit)
+        return Observed(self.before[:, elements], self.after[:, elements], self.gradients[:, elements], self.unit)
 
     def noise(self, decay: float) -> Floats:
         """Return how far off rounding may put each step, if the slowest average decays by ``decay``.
@@ -83,12 +83,14 @@ class Candidate:
         options: hyperparameters that are not fitted.
         freed: hyperparameters that are fitted although their default is 0 or None, and where that begins.
         books: what it does around its formula.
+        begins: where fitted hyperparameters are known to be near; of others, several starts are compared.
     """
 
     rule: Rule
     options: Mapping[str, Any] = field(default_factory=dict)
     freed: Mapping[str, float] = field(default_factory=dict)
     books: Books = PLAIN
+    begins: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def start(self) -> dict[str, Any]:
@@ -143,27 +145,30 @@ class Fit:
         return np.where(np.isfinite(seen.after), np.where(np.isfinite(off), off, np.inf), 0.0)
 
 
-def fit(candidate: Candidate, seen: Observed, start: Mapping[str, float] | None = None) -> Fit:
+def fit(candidate: Candidate, seen: Observed) -> Fit:
     """Return a candidate with the hyperparameters that bring it nearest to what is observed.
 
     Args:
         candidate: the rule and its options.
         seen: the steps.
-        start: hyperparameters to begin with instead of the defaults.
     """
     free = candidate.free
-    values = {**candidate.start, **{name: value for name, value in (start or {}).items() if name in free}}
-    problem = _Problem(candidate, free, values, seen)
+    values = {**candidate.start, **{name: value for name, value in candidate.begins.items() if name in free}}
+    problem = _Problem(candidate, free, values, seen, known=frozenset(candidate.begins))
     x, distance = problem.descend(problem.begin())
     if not distance < _NEAR:
         return Fit(candidate, problem.values(x), {}, np.inf, distance)
     for _ in range(_POLISH):
         weights = 1 / seen.noise(_slowest(candidate.rule, problem.values(x)))
-        residual, slopes = problem.linear(x, lambda after, w=weights: (after - seen.after[:, None]) * w[:, None])
+        residual, slopes = problem.linear(x, functools.partial(_weighted, seen.after[:, None], weights[:, None]))
         x = x - np.clip(np.linalg.lstsq(slopes, residual, rcond=1e-13)[0], -1, 1) if len(x) else x
     found = Fit(candidate, problem.values(x), {}, np.inf, distance)
     worst = float(found.deviations(seen).max(initial=0.0))
     return replace(found, errors=problem.errors(x, slopes, max(1.0, worst)), worst=worst)
+
+
+def _weighted(theirs: Floats, weights: Floats, after: Floats) -> Floats:
+    return np.asarray((after - theirs) * weights)
 
 
 def _slowest(rule: Rule, values: Mapping[str, Any]) -> float:
@@ -180,8 +185,15 @@ def _is_decay(rule: Rule, name: str) -> bool:
 class _Problem:
     """Residuals as a function of the logarithms of hyperparameters, of 1 - beta in place of a decay."""
 
-    def __init__(self, candidate: Candidate, free: Sequence[str], values: Mapping[str, Any], seen: Observed) -> None:
-        self.candidate, self.free, self.given, self.seen = candidate, free, values, seen
+    def __init__(
+        self,
+        candidate: Candidate,
+        free: Sequence[str],
+        values: Mapping[str, Any],
+        seen: Observed,
+        known: frozenset[str],
+    ) -> None:
+        self.candidate, self.free, self.given, self.seen, self.known = candidate, free, values, seen, known
         self.decays = np.array([_is_decay(candidate.rule, name) for name in free], bool)
         self.together = candidate.rule.trace(candidate.rule.variant(values)).sees == "element"
         self.finite = np.isfinite(seen.after)
@@ -210,18 +222,17 @@ class _Problem:
         return np.asarray(rows[int(np.argmin(costs))])
 
     def _starts(self, name: str, value: float) -> list[float]:
-        if name == "lr":
+        if name == "lr" or name in self.known:
             return [value]
         if self.decays[self.free.index(name)]:
             return [value, *(one for one in _DECAYS if one != value)]
-        return [value, *_SIZES] if name == "eps" else [value]
+        return [value, *_SIZES.get(name, ())]
 
     def values(self, x: Floats) -> dict[str, Any]:
         """Return all hyperparameters at a point, or of rows of points as columns."""
         numbers = np.where(self.decays, 1 - np.exp(x), np.exp(x))
         own = {name: numbers[..., place] for place, name in enumerate(self.free)}
-        own = {name: float(one) if one.ndim == 0 else one[:, None] for name, one in own.items()}
-        return {**self.given, **own}
+        return {**self.given, **{name: one[:, None] if one.ndim else float(one) for name, one in own.items()}}
 
     def after(self, rows: Floats) -> Floats:
         """Return the parameters after each step, for rows of points: of shape (steps, points, elements)."""
@@ -231,10 +242,16 @@ class _Problem:
                 found = simulate(own.rule, self.values(rows), seen.before, seen.gradients, own.books)
                 if found.ndim == 3:
                     return found
-            except TypeError:  # a rule that takes a function of math of a hyperparameter
+            except (TypeError, ValueError, ArithmeticError):  # a rule that takes a function of math of a hyperparameter
                 self.together = False
-        each = [simulate(own.rule, self.values(row), seen.before, seen.gradients, own.books) for row in rows]
-        return np.stack(each, axis=1)
+        return np.stack([self._alone(row) for row in rows], axis=1)
+
+    def _alone(self, row: Floats) -> Floats:
+        own, seen = self.candidate, self.seen
+        try:
+            return simulate(own.rule, self.values(row), seen.before, seen.gradients, own.books)
+        except (ArithmeticError, ValueError):  # a function of math of a number that is out of its range
+            return np.full_like(seen.before, np.nan)
 
     def linear(self, x: Floats, residual: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
         """Return the residuals at a point and their slopes."""

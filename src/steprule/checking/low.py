@@ -36,7 +36,7 @@ def find_rounded(seen: Observed, probe: Probe, kept: Collection[str]) -> Fit | N
     medium = seen.of(probe.medium)
     near = [found for one in adam_forms(seen, probe) if (found := fit(one, medium)).distance < _NEAR]
     tried = [one for found in sorted(near, key=lambda one: one.distance)[:2] for one in _rounded(found, medium)]
-    if not tried:
+    if not tried or any(one.fits for one in near):
         return None
     best = min(tried, key=lambda one: one.distance)
     nearest = min(one.distance for one in near)
@@ -56,7 +56,9 @@ def _rounded(found: Fit, medium: Observed) -> Iterator[Fit]:
         if isinstance(value, float)
     }
     values = {**found.values, **values}
-    errors = {name: tolerance * (1 - values[name] if name in decays else values[name]) for name in found.errors}
+    sizes = {name: 1 - found.values[name] if name in decays else found.values[name] for name in found.errors}
+    errors = {name: tolerance * size if found.errors[name] < np.inf else np.inf for name, size in sizes.items()}
+    values |= {name: default for name, default in found.candidate.start.items() if errors.get(name) == np.inf}
     for kind in TYPES:
         candidate = replace(found.candidate, books=replace(found.candidate.books, slots=kind))
         after = simulate(candidate.rule, values, medium.before, medium.gradients, candidate.books)

@@ -108,7 +108,8 @@ _ALL = (
     ),
     Mistake(
         "weight decay is in the gradient",
-        "It is called AdamW, but adds weight_decay * theta to the gradient, where Adam divides it by the root of v again.",
+        "It is called AdamW, but adds weight_decay * theta to the gradient, where it is divided by the root of v like "
+        "the gradient itself.",
         "Shrink the parameter itself: theta = theta - lr * weight_decay * theta, and leave the gradient as it is.",
     ),
     Mistake(
@@ -146,7 +147,10 @@ def found_in(found: Fit, books: Books, habits: Habits, declared: Mapping[str, fl
         declared: the hyperparameters that the code itself names.
         name: what it is called.
     """
-    names = [*(_in_formula(found, name) if found.fits else ()), *_in_bookkeeping(books if found.fits else PLAIN, habits)]
+    names = [
+        *(_in_formula(found, name) if found.fits else ()),
+        *_in_bookkeeping(books if found.fits else PLAIN, habits),
+    ]
     scaled = _scaled_otherwise(found, declared) if found.fits else None
     return [*(MISTAKES[one] for one in names), *([scaled] if scaled else [])]
 
@@ -174,7 +178,7 @@ def _in_bookkeeping(books: Books, habits: Habits) -> Iterator[str]:
     for is_there, name in (
         (books.per_tensor, "step counter advances once a tensor"),
         (books.shared, "state is shared between tensors"),
-        (books.late, "gradient is read late"),
+        (books.late and not habits.keeps, "gradient is read late"),
         (habits.keeps, "gradient is kept by reference"),
         (habits.wrote, "gradient is written to"),
         (bool(books.slots), "moments in low precision"),

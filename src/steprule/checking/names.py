@@ -85,5 +85,3 @@ def _of_hyperparameters(found: Fit, said: Mapping[str, float]) -> Iterator[str]:
             1e-6 * abs(value), 10 * error
         ):  # fmt: skip
             yield f"The code says {name} = {value:g}, and its steps are those of {name} = {found.values[name]:.6g}."
-
-

@@ -111,9 +111,9 @@ class Runner:
                 raise CheckError(f"{self.subject.name} returned {wrong}") from None
         self.habits.printed += said.getvalue().count("\n")
 
-    def observe(self, probe: Probe, elements: slice = slice(None), **options: bool) -> Observed:
+    def observe(self, probe: Probe, elements: slice = slice(None), *, reuse: bool = False) -> Observed:
         """Return what it does to one tensor along the probing sequence, or to some elements of it."""
-        before, after = self.run(probe.start[None, elements], probe.gradients[:, None, elements], **options)
+        before, after = self.run(probe.start[None, elements], probe.gradients[:, None, elements], reuse=reuse)
         return Observed(before[:, 0], after[:, 0], probe.gradients[:, elements], self.unit)
 
 
@@ -124,15 +124,22 @@ def runner(subject: Subject) -> Runner:
         CheckError: when none does, with what went wrong in each.
     """
     failures: dict[str, str] = {}
-    for equal in (False, True):  # one state for all tensors needs equal shapes
-        for opener in openers(subject):
-            if equal and opener.most == 1:
-                continue
-            wrong = _trial(subject, opener, equal=equal)
-            if not wrong:
-                return Runner(subject, opener)
-            failures.setdefault(opener.words, wrong)
+    for opener, equal in _in_order(openers(subject)):
+        wrong = _trial(subject, opener, equal=equal)
+        if not wrong:
+            return Runner(subject, opener)
+        failures.setdefault(opener.words, wrong)
     raise CheckError(_what_went_wrong(subject, failures))
+
+
+def _in_order(ways: list[Opener]) -> list[tuple[Opener, bool]]:
+    """Return ways of calling, and whether tensors have equal shapes: those of one state for all tensors need that.
+
+    A loop over a list of arrays runs over the numbers of one array, too, so lists are tried first in either case.
+    """
+    several = [one for one in ways if one.most > 1 and not one.alone]
+    others = [one for one in ways if one not in several]
+    return [*((one, False) for one in several), *((one, True) for one in several), *((one, False) for one in others)]
 
 
 def _trial(subject: Subject, opener: Opener, *, equal: bool) -> str:
@@ -170,8 +177,8 @@ def _raised(error: BaseException) -> str:
 def _what_went_wrong(subject: Subject, failures: dict[str, str]) -> str:
     zero = next((wrong for wrong in failures.values() if wrong.startswith("ZeroDivisionError")), "")
     hint = (
-        "\nA division by zero in the first steps is most often a step counter that starts at 0, so that 1 - beta**0 = 0; "
-        "count the step before the correction: t = t + 1"
+        "\nA division by zero in the first step is most often a step counter that starts at 0, so that 1 - beta**0 is "
+        "0. Count the step before the correction: t = t + 1"
         if zero
         else ""
     )
@@ -222,12 +229,10 @@ def look(run: Runner, probe: Probe) -> Observed:
     return seen
 
 
-def together(run: Runner, tensors: int = 3) -> tuple[Floats, Floats, Floats]:
+def together(run: Runner, tensors: int = 3, spread: float = 3.0) -> tuple[Floats, Floats, Floats]:
     """Return gradients, and parameters before and after each step, of several tensors that are stepped together."""
-    starts, gradients = further(min(tensors, run.opener.most))
+    starts, gradients = further(min(tensors, run.opener.most), spread)
     if run.opener.alone:
         starts, gradients = starts[:, :1], gradients[:, :, :1]
     before, after = run.run(starts, gradients)
     return gradients, before, after
-
-

@@ -62,12 +62,18 @@ def probe() -> Probe:
     return Probe(start, gradients, kinds == 0, kinds == 3, (kinds == 1) | (kinds == 4))
 
 
-def further(tensors: int, steps: int = 30, size: int = 8) -> tuple[Floats, Floats]:
+def further(tensors: int, spread: float, steps: int = 30, size: int = 8) -> tuple[Floats, Floats]:
     """Return starts and gradients of several tensors, for what has been fitted to be tried on.
+
+    Args:
+        tensors: how many.
+        spread: over how many powers of ten, upwards and downwards, sizes of gradients are spread.
+        steps: how many.
+        size: elements of each tensor.
 
     Returns:
         starts of shape (tensors, size) and gradients of shape (steps, tensors, size), of other random numbers.
     """
     random = np.random.default_rng(26)
-    sizes = 10.0 ** random.uniform(-4, 2, (tensors, size))
+    sizes = 10.0 ** random.uniform(-spread, spread, (tensors, size))
     return random.normal(size=(tensors, size)), sizes * random.normal(size=(steps, tensors, size))

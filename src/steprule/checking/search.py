@@ -20,10 +20,12 @@ __all__ = ["adam_forms", "decays", "find", "inner", "is_adam"]
 _STRUCTURE = 1e-4
 """Relative deviation of large gradients' steps, below which a form of the moments is looked at in full."""
 _FIRST = ("sgd", "momentum", "momentum_ema", "rmsprop", "adagrad")
-"""Rules that a hand-written Adam with several mistakes could be mistaken for, such as an Adam without a first moment."""
+"""Rules that are common, and that are tried before an Adam with mistakes."""
 _NEAREST = 5
 """Of so many rules that come nearest with their default options, the others are tried as well."""
 _MADE = ("_as_written_l2", "_as_written_decayed", "_l2", "_decayed")
+_NO_EPSILON = 1e-30
+"""An epsilon that nothing shows, but that keeps 0 / 0 from the first step of gradients that are read late."""
 _NEVER_ZERO = 1e-18
 """An epsilon that a fit drives below this is tried as 0."""
 
@@ -35,7 +37,11 @@ def is_adam(candidate: Candidate) -> bool:
 
 def inner(rule: Rule) -> Rule:
     """Return the rule inside one with weight decay."""
-    return rule.made_by[1][0] if rule.made_by and rule.made_by[0] in (l2, decoupled) and rule.name.endswith(_MADE) else rule
+    return (
+        rule.made_by[1][0]
+        if rule.made_by and rule.made_by[0] in (l2, decoupled) and rule.name.endswith(_MADE)
+        else rule
+    )
 
 
 def find(seen: Observed, probe: Probe, *, elementwise: bool) -> tuple[Fit, Fit]:
@@ -99,9 +105,10 @@ def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: 
     rules = [rule for rule in CATALOGUE.values() if (rule.trace().sees == "element") == elementwise]
     first = [rule for rule in rules if rule.name in _FIRST]
     if elementwise:
-        yield from _adams({}, kinds, books[:1])
+        plain, *others = _forms(books)
+        yield from _of_form(*plain, seen, probe, kinds)
         yield from (one for rule in first for one in _of_catalogue(rule, kinds, books[0]))
-        yield from _mistaken(seen, probe, kinds, books)
+        yield from (one for form in others for one in _of_form(*form, seen, probe, kinds))
     yield from (one for rule in rules if rule not in first for one in _of_catalogue(rule, kinds, books[0]))
     nearest = sorted((one for one in tried if not is_adam(one.candidate)), key=lambda one: one.distance)
     near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[:_NEAREST]
@@ -113,13 +120,6 @@ _FORMS = {"both": 0, "none": 1, "m": 1, "v": 1, "both in place": 1, "m in place"
 """How moments may be corrected, and how many mistakes each is."""
 
 
-def _adams(options: dict[str, Any], kinds: tuple[str, ...], books: tuple[Books, ...]) -> Iterator[Candidate]:
-    """Return Adams of one form of their moments: with decay of each kind, and each place of epsilon."""
-    places = ("outside", "inside", *(["uncorrected"] if options.get("corrected", "both") in _V_CORRECTED else []))
-    for own, epsilon, kind in itertools.product(books, places, kinds):
-        yield _with_decay(Candidate(adam_as_written, {**options, "epsilon": epsilon}, books=own), kind)
-
-
 def _with_decay(candidate: Candidate, kind: str) -> Candidate:
     if not kind:
         return candidate
@@ -128,18 +128,26 @@ def _with_decay(candidate: Candidate, kind: str) -> Candidate:
     return replace(candidate, rule=made)
 
 
-def _mistaken(
-    seen: Observed, probe: Probe, kinds: tuple[str, ...], books: tuple[Books, ...]
+def _of_form(
+    options: dict[str, Any], books: Books, seen: Observed, probe: Probe, kinds: tuple[str, ...]
 ) -> Iterator[Candidate]:
-    """Return Adams with mistakes whose moments explain the steps of large gradients, beside which no epsilon counts."""
+    """Return Adams of a form of their moments, with decay of each kind and each place of epsilon, if the form may be.
+
+    It must explain the steps of large gradients, beside which no epsilon counts, with a decoupled decay undone.
+    """
     still = probe.still
-    share = seen.moved[0, still][0] / seen.before[0, still][0] if "decoupled" in kinds else 0.0
-    undecayed = replace(seen, after=seen.after - (share if np.isfinite(share) else 0.0) * seen.before)
-    large = undecayed.of(probe.large)
-    for options, own in _forms(books):
-        form = Candidate(adam_as_written, {**options, "eps": 0.0}, books=own)
-        if fit(form, large).distance < _STRUCTURE:
-            yield from _adams(options, kinds, (own,))
+    share = float(-seen.moved[0, still][0] / seen.before[0, still][0]) if "decoupled" in kinds else 0.0
+    share = share if np.isfinite(share) else 0.0
+    large = replace(seen, after=seen.after + share * seen.before).of(probe.large)
+    near = fit(Candidate(adam_as_written, {**options, "eps": _NO_EPSILON}, books=books), large)
+    if near.distance > _STRUCTURE:
+        return
+    begins = {name: near.values[name] for name in ("lr", "beta1", "beta2")}
+    places = ("outside", "inside", *(["uncorrected"] if options["corrected"] in _V_CORRECTED else []))
+    for epsilon, kind in itertools.product(places, kinds):
+        decay = {"weight_decay": share / begins["lr"]} if kind == "decoupled" and share else {}
+        own = Candidate(adam_as_written, {**options, "epsilon": epsilon}, {}, books, {**begins, **decay})
+        yield _with_decay(own, kind)
 
 
 def _forms(books: tuple[Books, ...]) -> list[tuple[dict[str, Any], Books]]:
@@ -179,7 +187,9 @@ def _of_catalogue(rule: Rule, kinds: tuple[str, ...], books: Books, *, options: 
     frees = [{}, *([zero] if zero else []), *({name: 0.9 if name == "momentum" else 1e-8} for name in optional)]
     all_choices = itertools.product(*(_choices(hyper) if options else [hyper.default] for hyper in static))
     for choices, freed in itertools.product(all_choices, frees):
-        one = Candidate(rule, dict(zip([hyper.name for hyper in static], choices, strict=True)), {**freed, **own_decay}, books)
+        one = Candidate(
+            rule, dict(zip([hyper.name for hyper in static], choices, strict=True)), {**freed, **own_decay}, books
+        )
         if set(freed) <= set(one.free):
             for kind in [""] if "weight_decay" in rule.hyperparameters else kinds:
                 yield _with_decay(one, kind)
@@ -188,4 +198,3 @@ def _of_catalogue(rule: Rule, kinds: tuple[str, ...], books: Books, *, options: 
 def _choices(hyper: Any) -> list[Any]:
     """Return the choices of an option, the default first."""
     return [hyper.default, *(choice for choice in hyper.choices if choice != hyper.default)]
-

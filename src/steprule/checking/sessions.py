@@ -20,7 +20,8 @@ __all__ = ["BoundSession", "FunctionSession", "OptaxSession", "RuleSession", "Se
 def _types(kept: Any, depth: int) -> Iterator[str]:
     """Return the types of arrays within dicts, sequences and attributes."""
     if hasattr(kept, "dtype") and hasattr(kept, "shape"):
-        yield str(kept.dtype).removeprefix("torch.")
+        if len(kept.shape):  # a step number may be an array as well
+            yield str(kept.dtype).removeprefix("torch.")
         return
     if depth == 0 or isinstance(kept, (str, bytes, int, float, type(None))):
         return

@@ -36,9 +36,7 @@ class Books:
 PLAIN = Books()
 
 
-def simulate(
-    rule: Rule, values: Mapping[str, Any], before: Floats, gradients: Floats, books: Books = PLAIN
-) -> Floats:
+def simulate(rule: Rule, values: Mapping[str, Any], before: Floats, gradients: Floats, books: Books = PLAIN) -> Floats:
     """Return the parameter after each step of a rule that is given the parameter before each.
 
     Args:
@@ -51,7 +49,7 @@ def simulate(
     Returns:
         an array of shape (steps, elements), or (steps, k, elements).
     """
-    return simulate_tensors(rule, values, before[:, None], gradients[:, None], books)[:, 0]
+    return np.asarray(simulate_tensors(rule, values, before[:, None], gradients[:, None], books)[:, 0])
 
 
 def simulate_tensors(
@@ -73,7 +71,8 @@ def simulate_tensors(
                 row.append(_one_step(rule, values, state, theta, g, t + books.ahead, books))
             after.append(row)
     shape = np.broadcast_shapes(*(np.shape(one) for row in after for one in row))
-    return np.array([[np.broadcast_to(one, shape) for one in row] for row in after])
+    found: Floats = np.array([[np.broadcast_to(one, shape) for one in row] for row in after], np.float64)
+    return found
 
 
 def _read(gradients: Floats, step: int, place: int, *, late: bool) -> Floats:
@@ -114,5 +113,3 @@ def _rounded(slot: Any, kind: str) -> Any:
     bits = slot.astype(np.float32).view(np.uint32)
     bits = bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32) & np.uint32(0xFFFF0000)
     return bits.view(np.float32).astype(np.float64)
-
-

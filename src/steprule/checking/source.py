@@ -21,8 +21,15 @@ _REWRITES: dict[str, list[tuple[str, str]]] = {
         (rf"\((?P<v>[^()]+?)\s*\+\s*{_EPS}\)\s*\*\*\s*0?\.5", r"((\g<v>) ** 0.5 + \g<eps>)"),
     ],
     "beta2 is 0.99": [(r"(?<![\d.])0?\.99(?!\d)", "0.999")],
-    "step counter advances once a tensor": [(r"^\s*[\w.\[\]\"']*\b(t|step|steps|count|i)\b[\"'\]]*\s*(\+= 1|=.*\+ 1)\s*$", "")],
-    "gradient is written to": [(r"^(?P<in>\s*)(?P<g>g\w*|grad\w*(\[\w+\])?) (?P<op>[-+*/])= (?P<rest>.*)$", r"\g<in>\g<g> = \g<g> \g<op> \g<rest>")],
+    "step counter advances once a tensor": [
+        (r"^\s*[\w.\[\]\"']*\b(t|step|steps|count|i)\b[\"'\]]*\s*(\+= 1|=.*\+ 1)\s*$", "")
+    ],
+    "gradient is written to": [
+        (
+            r"^(?P<in>\s*)(?P<g>g\w*|grad\w*(\[\w+\])?) (?P<op>[-+*/])= (?P<rest>.*)$",
+            r"\g<in>\g<g> = \g<g> \g<op> \g<rest>",
+        )
+    ],
 }
 _STORED = [
     (rf"^(?P<in>\s*)(?P<m>[\w.]+(?:\[[^\]]*\])*) = (?P=m) / {_CORRECTION}$", r"\g<in>HAT = \g<m> / \g<rest>"),
@@ -38,7 +45,9 @@ def lines_of(thing: Any, mistakes: Iterable[Mistake]) -> dict[str, str]:
         mistakes: that were found.
     """
     try:
-        lines, first = inspect.getsourcelines(thing if inspect.isroutine(thing) or inspect.isclass(thing) else type(thing))
+        lines, first = inspect.getsourcelines(
+            thing if inspect.isroutine(thing) or inspect.isclass(thing) else type(thing)
+        )
     except (OSError, TypeError):
         return {}
     found = {}

@@ -128,7 +128,9 @@ def _pick(module: Any, name: str, place: str) -> None:
     own = [key for key, value in vars(module).items() if _is_candidate(value, module)]
     has = f" It has {', '.join(own)}." if own else ""
     if not name:
-        raise CheckError(f"{place}: say which function or class is meant, as in {place}:{own[0] if own else 'NAME'}.{has}")
+        raise CheckError(
+            f"{place}: say which function or class is meant, as in {place}:{own[0] if own else 'NAME'}.{has}"
+        )
     raise CheckError(f"{place} has no {name!r}.{suggest(name, own)}")
 
 
@@ -155,7 +157,9 @@ def _openers(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Ope
         make = functools.partial(_settled, settings=settings)
         yield Opener("a class of PyTorch's optimizers", lambda own, arrays: TorchSession(make(own), arrays))
     elif base and isinstance(thing, base):
-        raise CheckError(f"{name} is an optimizer that has its parameters already; give its class, or a function that makes it")
+        raise CheckError(
+            f"{name} is an optimizer that has its parameters already; give its class, or a function that makes it"
+        )
     elif callable(getattr(thing, "init", None)) and callable(getattr(thing, "update", None)):
         yield Opener("a transformation of optax", lambda own, arrays: OptaxSession(own, arrays))
     elif isinstance(thing, type):
@@ -178,7 +182,9 @@ def _of_class(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Op
     steps = _required(thing.step) - 1
     for form in FORMS:
         for library in libraries():
-            words = f"a class whose step takes {form.name}" + ("" if library.name == "NumPy arrays" else f", {library.name}")
+            words = f"a class whose step takes {form.name}" + (
+                "" if library.name == "NumPy arrays" else f", {library.name}"
+            )
             if steps <= 1:
                 yield Opener(words, _bound(settings, form, library), form.most, form.alone)
             else:
@@ -250,11 +256,10 @@ def _other_signature(function: Any, name: str, needed: int) -> str:
     plain = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
     names = [one.name for one in plain]
     wrapper = (
-        f"def checked(params, grads, state):\n    ...  # {name}({', '.join(names)}), what it keeps from step to step in "
-        "state\n    return params, state"
+        f"def checked(params, grads, state):\n    ...  # {name}({', '.join(names)}); what it keeps goes into state\n"
+        "    return params, state"
     )
     return (
         f"{name}{inspect.Signature(plain)} needs {needed} arguments; an optimizer that is checked is called as "
         f"(params, grads, state) and returns params, or (params, state). Write around it\n{wrapper}"
     )
-
