@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ class Answer:
             lines.append(f"  {name:13} {one.text:10} {_within(one)}")
         for place, mistake in enumerate(self.mistakes, 1):
             lines += ["", f"{place}. {mistake.name.capitalize()}. {mistake.what}", f"  Remedy: {mistake.remedy}"]
-            lines += [f"  {self.lines[mistake.name]}"] if mistake.name in self.lines else []
+            lines += [f"  {one}" for one in self.lines.get(mistake.name, "").splitlines()]
         if self.rule and self.difference:
             lines += ["", f"Without its mistakes it would first step otherwise {self.difference}."]
         lines += [part for remark in self.remarks for part in ("", f"Note: {remark}")]
@@ -128,4 +129,5 @@ def _count(mistakes: tuple[Mistake, ...]) -> str:
 def _within(one: Recovered) -> str:
     if one.error == float("inf"):
         return "(the default; these steps do not tell)"
-    return f"(within {one.error:.0e})" if one.error else "(exactly)"
+    # Upwards to a power of ten: more digits of an error say nothing, and differ between machines.
+    return f"(within {10.0 ** math.ceil(math.log10(one.error)):.0e})" if one.error else "(exactly)"

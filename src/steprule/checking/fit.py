@@ -23,15 +23,16 @@ __all__ = ["Candidate", "Fit", "Observed", "fit", "noise"]
 
 _NEAR = 0.02
 """Relative residuals (root mean square) below which a fit is worth polishing."""
-_FAR = 0.05
+_FAR = 0.2
 _ROUNDS, _POLISH = 20, 8
 _STEP = 1e-7
 """By how much a logarithm is moved for a derivative."""
 _UNTOLD = 0.3
 """A hyperparameter whose relative error (of 1 - beta for a decay) is larger cannot be told from the steps."""
 _DECAYS = (0.0, 0.5, 0.9, 0.97, 0.99, 0.999, 0.9999)
-_SIZES = {"eps": (1e-16, 1e-4, 1.0), "weight_decay": (1e-5, 1.0, 100.0)}
-_MOST_STARTS = 250
+_MORE_DECAYS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 0.999, 0.9999)
+_SIZES = {"eps": tuple(10.0 ** np.arange(-16, 1)), "weight_decay": (1e-5, 1.0, 100.0)}
+_MOST_STARTS = 1200
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class Fit:
         return np.where(np.isfinite(seen.after), np.where(np.isfinite(off), off, np.inf), 0.0)
 
 
+@np.errstate(all="ignore")  # far from a fit, numbers overflow
 def fit(candidate: Candidate, seen: Observed) -> Fit:
     """Return a candidate with the hyperparameters that bring it nearest to what is observed.
 
@@ -198,7 +200,9 @@ class _Problem:
         self.together = candidate.rule.trace(candidate.rule.variant(values)).sees == "element"
         self.finite = np.isfinite(seen.after)
         self.theirs = seen.moved[:, None]
-        self.size = np.abs(self.theirs) + 1e3 * seen.noise(0.0)[:, None]
+        largest = np.where(self.finite, np.abs(seen.moved), 0.0).max(axis=0, initial=0.0)
+        # Of an element that moves at other times, a step of zero is no other than one of a millionth.
+        self.size = np.abs(self.theirs) + (1e3 * seen.noise(0.0) + 1e-6 * largest)[:, None]
 
     def begin(self) -> Floats:
         """Return the best point of a grid, each with the learning rate that gives steps about their observed size."""
@@ -225,7 +229,8 @@ class _Problem:
         if name == "lr" or name in self.known:
             return [value]
         if self.decays[self.free.index(name)]:
-            return [value, *(one for one in _DECAYS if one != value)]
+            decays = _DECAYS if "eps" in self.free else _MORE_DECAYS
+            return [value, *(one for one in decays if one != value)]
         return [value, *_SIZES.get(name, ())]
 
     def values(self, x: Floats) -> dict[str, Any]:

@@ -56,7 +56,10 @@ def _read_tensor(tensor: Any) -> NDArray[Any]:
 
 
 def _read_array(array: Any) -> NDArray[Any]:
-    found = np.array(array)
+    try:
+        found = np.array(array)
+    except ValueError:
+        raise Unfit(f"{_a(array)} in the place of an array of numbers") from None
     if found.dtype == object or found.dtype.kind not in "fiub":
         raise Unfit(f"{type(array).__name__} in the place of an array of numbers")
     return found.astype(np.float64) if found.dtype.kind != "f" else found
@@ -71,7 +74,15 @@ def _in_float64() -> contextlib.AbstractContextManager[Any]:
     return found
 
 
-NUMPY = Library("NumPy arrays", np.array, _read_array, _fill_array)
+def _read_own(array: Any) -> NDArray[Any]:
+    """Return a copy of what is NumPy's: code for another library takes NumPy's arrays, too, and returns its own."""
+    library = type(array).__module__.partition(".")[0]
+    if library in ("jax", "jaxlib", "torch"):
+        raise Unfit(f"an array of {library} in the place of NumPy's")
+    return _read_array(array)
+
+
+NUMPY = Library("NumPy arrays", np.array, _read_own, _fill_array)
 TORCH = Library("tensors of PyTorch", _make_tensor, _read_tensor, _fill_tensor)
 JAX = Library("arrays of JAX", lambda array: sys.modules["jax"].numpy.asarray(array), _read_array, None, _in_float64)
 LIBRARIES = {"numpy": NUMPY, "torch": TORCH, "jax": JAX}

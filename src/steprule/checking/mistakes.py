@@ -164,7 +164,7 @@ def _in_formula(found: Fit, name: str) -> Iterator[str]:
         yield _CORRECTED[options["corrected"]]
     if options.get("epsilon") == "inside" and values["eps"]:
         yield "epsilon inside the root"
-    if abs(values["beta2"] - 0.99) <= 1e-6:
+    if abs(values["beta2"] - 0.99) <= (1e-3 if found.candidate.books.slots else 1e-6):
         yield "beta2 is 0.99"
     if "adamw" in name.lower().replace("_", "") and found.candidate.rule.name.endswith("_l2"):
         yield "weight decay is in the gradient"

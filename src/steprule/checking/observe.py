@@ -184,16 +184,14 @@ def _what_went_wrong(subject: Subject, failures: dict[str, str]) -> str:
     )
     by_reason: dict[str, list[str]] = {}
     for words, wrong in failures.items():
-        by_reason.setdefault(wrong, []).append(words)
-    lines = [f"  as {words[0]}{_others(len(words) - 1)}: {wrong}" for wrong, words in by_reason.items()]
+        form = words.partition(" and a")[0].replace("a function of ", "given ")
+        if form not in (known := by_reason.setdefault(wrong, [])):
+            known.append(form)
+    lines = [f"  {', '.join(forms)}: {wrong}" for wrong, forms in by_reason.items()]
     return (
         f"{subject.name} cannot be run as an optimizer. Called as (params, grads, state) it must return params or "
-        f"(params, state); tried\n" + "\n".join(lines) + hint
+        "(params, state). What was tried:\n" + "\n".join(lines) + hint
     )
-
-
-def _others(count: int) -> str:
-    return f" (and in {count} other ways)" if count else ""
 
 
 def is_elementwise(run: Runner, probe: Probe, seen: Observed) -> bool:

@@ -77,8 +77,8 @@ def simulate_tensors(
 
 def _read(gradients: Floats, step: int, place: int, *, late: bool) -> Floats:
     if not late:
-        return gradients[step, place]
-    return gradients[step - 1, place] if step else np.zeros_like(gradients[0, place])
+        return np.asarray(gradients[step, place])
+    return np.asarray(gradients[step - 1, place] if step else np.zeros_like(gradients[0, place]))
 
 
 def _slots(rule: Rule, values: Mapping[str, Any], theta: Floats) -> list[Any]:

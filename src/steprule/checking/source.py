@@ -73,5 +73,6 @@ def _rewritten(line: str, place: int, patterns: list[tuple[str, str]]) -> str:
             name = match["m"].partition("[")[0].rpartition(".")[2]
             new = new.replace("HAT", f"{name}_hat")
         new = re.sub(r"([\w.]+\.)\(sqrt\(", r"(\1sqrt(", new)  # np.(sqrt(v) is (np.sqrt(v)
+        new = new.replace(" )", ")")
         return f"line {place}: {code.strip()}\n  write: {new.strip()}"
     return ""

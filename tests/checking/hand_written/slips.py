@@ -93,10 +93,8 @@ def adam(
             state["v"][at] = v_hat if {"both stored", "v stored"} & set(slips) else v
             m_hat, v_hat = m_hat.astype(np.float64), v_hat.astype(np.float64)
             root = np.sqrt(v_hat + eps) if "eps inside" in slips else np.sqrt(v_hat) + eps
-            p = p - lr * m_hat / root
-            if weight_decay and "l2" not in slips:
-                p = p - (weight_decay if "scaled" in slips else lr * weight_decay) * p
-            new.append(p)
+            shrink = 0.0 if "l2" in slips else weight_decay if "scaled" in slips else lr * weight_decay
+            new.append(p - shrink * p - lr * m_hat / root)
         return new
 
     return adamw
