@@ -31,8 +31,8 @@ _SLACK = 100.0
 
 _ALL_NAN = (
     "{} makes every parameter NaN or infinite in every step, even where it is given finite ones again, so there is "
-    "nothing to compare. Most often a step counter starts at 0, so that 1 - beta**0 = 0 divides a moment, which is then "
-    "stored. Count the step before the correction, t = t + 1, and do not store corrected moments"
+    "nothing to compare. Most often a step counter starts at 0, so that 1 - beta**0 = 0 divides a moment, which is "
+    "then stored. Count the step before the correction, t = t + 1, and do not store corrected moments"
 )
 
 

@@ -59,7 +59,9 @@ def on_a_number(x, dx, state):
 
 def closure(lr=0.001, b1=0.9, b2=0.999, eps=1e-8):
     """What it keeps lies in a closure."""
-    m, v, t = {}, {}, 0
+    m: dict[int, Any] = {}
+    v: dict[int, Any] = {}
+    t = 0
 
     def step(params, grads):
         nonlocal t
@@ -96,7 +98,8 @@ class Free:
     """An object that is given parameters and gradients in every step."""
 
     def __init__(self):
-        self.m = self.v = None
+        self.m: Any = None
+        self.v: Any = None
         self.t = 0
 
     def step(self, params, grads):
