@@ -181,7 +181,7 @@ def test_an_answer_says_where_it_differs_and_what_to_write() -> None:
     assert abs(answer.difference.gradient) < 1e-4
     assert "write: root = (np.sqrt(v_hat) + eps) if" in answer.lines["epsilon inside the root"]
     text = str(answer)
-    assert text.startswith("adamw is Adam with 1 mistake: epsilon inside the root.")
+    assert text.startswith("adamw is Adam, with 1 mistake: epsilon inside the root.")
     assert "Remedy: Add epsilon to the root" in text
     assert "beta2         0.999" in text
 
@@ -198,3 +198,15 @@ def test_what_the_code_says_is_held_against_its_steps() -> None:
     answer = sr.check(mine)
     assert answer.rule == "sgd"
     assert any("The code says lr = 0.5" in remark for remark in answer.remarks)
+
+
+def test_float32_is_looked_at_as_well() -> None:
+    """Types that widen are told, and steps that are other ones in float32; neither is, of those that are right."""
+
+    def other(params: Any, grads: Any, state: Any) -> Any:
+        rates = [0.1 if p.dtype == np.float64 else 0.11 for p in params]
+        return [(p - lr * g).astype(p.dtype) for lr, p, g in zip(rates, params, grads, strict=True)]
+
+    found = [sr.check(one).remarks for one in (adam([]), other, styles.Bound)]
+    assert ["another type" in " ".join(one) for one in found] == [True, False, False]
+    assert ["steps differ from the rule's" in " ".join(one) for one in found] == [False, True, False]

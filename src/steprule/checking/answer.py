@@ -101,7 +101,7 @@ class Answer:
         if not self.mistakes:
             return f"{self.name} is {self.rule}."
         names = ", ".join(mistake.name for mistake in self.mistakes)
-        return f"{self.name} is {self.rule} with {_count(self.mistakes)}: {names}."
+        return f"{self.name} is {self.rule}, with {_count(self.mistakes)}: {names}."
 
     def __str__(self) -> str:
         return "\n".join(self.paragraphs())

@@ -85,6 +85,8 @@ def check_subject(subject: Subject, say: Callable[[str], None] = lambda _: None)
     found = _explained(run, seen, sequence, elementwise=elementwise)
     say("trying that on other tensors")
     books, agrees = _of_several(run, found)
+    if agrees and not (run.opener.alone or books.slots or run.habits.types):
+        run.habits.differs = not _agrees_in_float32(run, found, books)
     return _answer(run, seen, found, books, agrees, elementwise=elementwise)
 
 
@@ -115,6 +117,14 @@ def _of_several(run: Runner, found: Fit) -> tuple[Books, bool]:
         if (off <= allowed).all() or (books.slots and np.median(off) < 0.02 * np.median(np.abs(after - before))):
             return own, True
     return books, False
+
+
+def _agrees_in_float32(run: Runner, found: Fit, books: Books) -> bool:
+    """Whether parameters and gradients of float32 are stepped as the rule steps them, to the rounding of float32."""
+    gradients, before, after = together(run, kind="float32")
+    theirs = simulate_tensors(found.candidate.rule, found.values, before, gradients, books)
+    off = np.where(np.isfinite(after), np.abs(theirs - after), 0.0)
+    return bool((off <= 4 * noise(before, after, 2.0**-24, found.slowest)).all())
 
 
 def _answer(run: Runner, seen: Observed, found: Fit, books: Books, agrees: bool, *, elementwise: bool) -> Answer:

@@ -53,6 +53,10 @@ def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, element
         )
     if habits.types:
         yield f"Parameters of float64 come back as {', '.join(sorted(habits.types))}, so fewer digits were compared."
+    if habits.widens:
+        yield "Parameters of float32 come back in another type; return them in the type in which they came."
+    if habits.differs:
+        yield "With parameters of float32 its steps differ from the rule's by more than rounding."
     if habits.printed:
         yield f"It printed {habits.printed} lines, which are not shown."
 

@@ -35,6 +35,8 @@ class Habits:
         printed: so many lines.
         types: the types that parameters came back in, other than the one that they had.
         kept: the types of arrays in its state, as far as they can be seen.
+        widens: parameters of float32 come back in another type.
+        differs: its steps of float32 are not those of the rule, though those of float64 are.
     """
 
     wrote: bool = False
@@ -42,6 +44,8 @@ class Habits:
     printed: int = 0
     types: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
+    widens: bool = False
+    differs: bool = False
 
 
 @dataclass
@@ -92,7 +96,11 @@ class Runner:
                 self._restore(session, before[-1], after[-1])
         self.habits.wrote |= session.wrote
         self.habits.kept |= session.kept()
-        self.habits.types |= {str(one.dtype) for one in after[-1]} - {kind}
+        types = {str(one.dtype) for one in after[-1]} - {kind}
+        if kind == "float64":
+            self.habits.types |= types
+        else:
+            self.habits.widens |= bool(types)
         return np.array(before, np.float64), np.array(after, np.float64)
 
     @staticmethod
@@ -227,10 +235,12 @@ def look(run: Runner, probe: Probe) -> Observed:
     return seen
 
 
-def together(run: Runner, tensors: int = 3, spread: float = 3.0) -> tuple[Floats, Floats, Floats]:
+def together(
+    run: Runner, tensors: int = 3, spread: float = 3.0, kind: str = "float64"
+) -> tuple[Floats, Floats, Floats]:
     """Return gradients, and parameters before and after each step, of several tensors that are stepped together."""
     starts, gradients = further(min(tensors, run.opener.most), spread)
     if run.opener.alone:
         starts, gradients = starts[:, :1], gradients[:, :, :1]
-    before, after = run.run(starts, gradients)
+    before, after = run.run(starts, gradients, kind=kind)
     return gradients, before, after
