@@ -65,7 +65,7 @@ class Answer:
         name: what was checked.
         called: how it was called.
         rule: the rule that explains its steps, as a person says it, or ``""`` if none does.
-        hyperparameters: those of the rule, or of the nearest one.
+        hyperparameters: those of the rule.
         mistakes: what is wrong with it.
         remarks: what is worth knowing beside.
         difference: where it first differs from the rule without its mistakes, or from the nearest rule.

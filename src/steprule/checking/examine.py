@@ -139,7 +139,9 @@ def _answer(run: Runner, seen: Observed, found: Fit, books: Books, agrees: bool,
         called=run.opener.words,
         rule=called(found) if found.fits else "",
         hyperparameters={
-            one: Recovered.of(one, found.values[one], error) for one, error in {**found.errors, **zeros}.items()
+            one: Recovered.of(one, found.values[one], error)
+            for one, error in {**found.errors, **zeros}.items()
+            if found.fits
         },
         mistakes=tuple(mistakes),
         remarks=tuple(remarks_of(found, run.habits, said, elementwise=elementwise)),

@@ -173,7 +173,7 @@ def _in_formula(found: Fit, name: str) -> Iterator[str]:
 def _in_bookkeeping(books: Books, habits: Habits) -> Iterator[str]:
     if books.ahead == 1:
         yield "step counter is one ahead"
-    if books.ahead == -1 and not books.late:
+    if books.ahead == -1 and not books.skips:
         yield "step counter starts at 0"
     for is_there, name in (
         (books.per_tensor, "step counter advances once a tensor"),

@@ -26,6 +26,8 @@ _NEAREST = 5
 _MADE = ("_as_written_l2", "_as_written_decayed", "_l2", "_decayed")
 _NO_EPSILON = 1e-30
 """An epsilon that nothing shows, but that keeps 0 / 0 from the first step of gradients that are read late."""
+_TINY = 1e-8
+"""Where an optional hyperparameter begins; one that may not be so small stays out."""
 _NEVER_ZERO = 1e-18
 """An epsilon that a fit drives below this is tried as 0."""
 
@@ -93,9 +95,10 @@ def _bookkeeping(seen: Observed, probe: Probe) -> tuple[Books, ...]:
     first = seen.after[0, probe.large | probe.medium]
     moved = seen.moved[0, probe.large]
     if not np.isfinite(first).any():
-        return (Books(ahead=-1),)
+        return Books(ahead=-1), Books(ahead=-1, late=True)
     if not moved.any():
-        return Books(late=True), Books(late=True, ahead=-1)
+        # The last divides by the root of infinity, where the second moment alone is corrected.
+        return Books(late=True), Books(ahead=-1, late=True, skips=True), Books(ahead=-1)
     return PLAIN, Books(ahead=1)
 
 
@@ -111,7 +114,7 @@ def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: 
         yield from (one for form in others for one in _of_form(*form, seen, probe, kinds))
     yield from (one for rule in rules if rule not in first for one in _of_catalogue(rule, kinds, books[0]))
     nearest = sorted((one for one in tried if not is_adam(one.candidate)), key=lambda one: one.distance)
-    near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[:_NEAREST]
+    near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[: _NEAREST if elementwise else 1]
     yield from (one for rule in near for one in _of_catalogue(rule, kinds, books[0], options=True))
 
 
@@ -183,8 +186,8 @@ def _of_catalogue(rule: Rule, kinds: tuple[str, ...], books: Books, *, options: 
     zero = {hyper.name: 0.1 for hyper in hypers if hyper.default == 0 and not hyper.is_static}
     own_decay = {name: 0.01 for name in zero.keys() & {"weight_decay"} if kinds != ("",)}
     zero.pop("weight_decay", None)
-    optional = [hyper.name for hyper in hypers if hyper.optional and hyper.default is None]
-    frees = [{}, *([zero] if zero else []), *({name: 0.9 if name == "momentum" else 1e-8} for name in optional)]
+    optional = [hyper.name for hyper in hypers if hyper.optional and hyper.default is None and _TINY in hyper.range]
+    frees = [{}, *([zero] if zero else []), *({name: 0.9 if name == "momentum" else _TINY} for name in optional)]
     all_choices = itertools.product(*(_choices(hyper) if options else [hyper.default] for hyper in static))
     for choices, freed in itertools.product(all_choices, frees):
         one = Candidate(

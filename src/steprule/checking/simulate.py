@@ -21,6 +21,7 @@ class Books:
     Attributes:
         ahead: how far the step number is ahead of the paper's, which is 1 at the first step.
         late: whether a step reads the gradient of the step before, and the first one zeros.
+        skips: whether the first step only puts its gradient aside, and is not counted.
         per_tensor: whether the step number advances once a tensor.
         shared: whether all tensors have one state.
         slots: the type that slots are kept in, for NumPy; ``""``: that of the parameter.
@@ -28,6 +29,7 @@ class Books:
 
     ahead: int = 0
     late: bool = False
+    skips: bool = False
     per_tensor: bool = False
     shared: bool = False
     slots: str = ""
@@ -96,8 +98,8 @@ def _one_step(
     rule: Rule, values: Mapping[str, Any], state: list[Any], theta: Floats, g: Floats, t: int, books: Books
 ) -> Any:
     """Step once, write the new slots into ``state`` and return the new parameter."""
-    if t < 1 and books.late:
-        return theta  # it has put its first gradient aside, and does not count that
+    if t < 1 and books.skips:
+        return theta
     new, *slots = rule.compute([theta, g, *state], t, values)
     state[:] = slots if not books.slots else [_rounded(slot, books.slots) for slot in slots]
     return new
