@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from steprule.checking.fit import Candidate, Fit, Observed, fit
-from steprule.checking.probe import Probe
+from steprule.checking.probe import Floats, Probe
 from steprule.checking.simulate import PLAIN, Books
 from steprule.checking.written import adam_as_written
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
@@ -81,13 +81,20 @@ def _tried(candidate: Candidate, seen: Observed) -> Fit:
 
 def decays(seen: Observed, probe: Probe) -> tuple[str, ...]:
     """Return which kinds of weight decay the elements without a gradient bear out: they move by decay alone."""
-    theta, moved = seen.before[0, probe.still], seen.moved[0, probe.still]
+    theta, moved = _still(seen, probe)
     if not np.isfinite(moved).all():
         return ("", "decoupled", "l2")
     if not moved.any():
         return ("",)
     shares = moved / theta
     return ("decoupled", "l2") if np.ptp(shares) <= 64 * seen.unit + 1e-9 * abs(shares[0]) else ("l2",)
+
+
+def _still(seen: Observed, probe: Probe) -> tuple[Floats, Floats]:
+    """Return parameters whose gradients are zero, and how far they move, in the first step that leaves them numbers."""
+    moved = seen.moved[:, probe.still]
+    step = int(np.argmax(np.isfinite(moved).all(axis=1)))
+    return seen.before[step, probe.still], moved[step]
 
 
 def _bookkeeping(seen: Observed, probe: Probe) -> tuple[Books, ...]:
@@ -138,8 +145,8 @@ def _of_form(
 
     It must explain the steps of large gradients, beside which no epsilon counts, with a decoupled decay undone.
     """
-    still = probe.still
-    share = float(-seen.moved[0, still][0] / seen.before[0, still][0]) if "decoupled" in kinds else 0.0
+    theta, moved = _still(seen, probe)
+    share = float(-moved[0] / theta[0]) if "decoupled" in kinds else 0.0
     share = share if np.isfinite(share) else 0.0
     large = replace(seen, after=seen.after + share * seen.before).of(probe.large)
     near = fit(Candidate(adam_as_written, {**options, "eps": _NO_EPSILON}, books=books), large)
