@@ -67,6 +67,7 @@ def check(thing: Any, **settings: Any) -> Answer:
     return check_subject(replace(subject, settings={**subject.settings, **settings}))
 
 
+@np.errstate(all="ignore")  # a step that leaves infinity is looked at like any other
 def check_subject(subject: Subject, say: Callable[[str], None] = lambda _: None) -> Answer:
     """Do what ``check`` does, of a subject; ``say`` is told what is being done.
 

@@ -105,7 +105,7 @@ def _bookkeeping(seen: Observed, probe: Probe) -> tuple[Books, ...]:
         return Books(ahead=-1), Books(ahead=-1, late=True)
     if not moved.any():
         # The last divides by the root of infinity, where the second moment alone is corrected.
-        return Books(late=True), Books(ahead=-1, late=True, skips=True), Books(ahead=-1)
+        return Books(late=True), Books(ahead=-1, late=True, skips=True), Books(ahead=-1), Books(ahead=1, late=True)
     return PLAIN, Books(ahead=1)
 
 
