@@ -33,7 +33,7 @@ ROWS = [
     {"evaluated"},
     {"launch"},
     {"doors", "film"},
-    {"scipy", "torch", "jax", "convert", "race", "lab", "monitor"},
+    {"scipy", "torch", "jax", "convert", "race", "lab", "monitor", "checking"},
     {"cli"},
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

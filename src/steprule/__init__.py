@@ -9,7 +9,8 @@
 See ``steprule.Optimizer`` (NumPy arrays, in place), ``steprule.minimize`` and ``steprule.scipy``
 (SciPy's conventions), ``steprule.torch`` (PyTorch's optimizers), ``steprule.jax`` (optax's
 transformations), ``steprule.rules`` (the catalogue),
-``steprule.rule`` (your own rules), ``steprule.schedules``, and the command ``steprule``.
+``steprule.rule`` (your own rules), ``steprule.check`` (somebody's optimizer, held against the rules),
+``steprule.schedules``, and the command ``steprule``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from steprule import convert, scipy
     from steprule import jax as jax
     from steprule import torch as torch
+    from steprule.checking import check
     from steprule.doors.checkpoint.api import load, save
     from steprule.doors.scipy import minimize
     from steprule.monitor import Monitor
@@ -82,6 +84,7 @@ __all__ = [
     "cautious",
     "cautious_decay",
     "centralized",
+    "check",
     "convert",
     "decoupled",
     "errors",
@@ -122,6 +125,10 @@ def __getattr__(name: str) -> Any:
         from steprule.doors.scipy import minimize
 
         return minimize
+    if name == "check":
+        from steprule.checking import check
+
+        return check
     if name == "Monitor":
         from steprule.monitor import Monitor
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CheckError",
     "CheckpointError",
     "HyperparameterError",
     "NonFiniteError",
@@ -53,6 +54,10 @@ class TargetError(StepruleError, ValueError):
 
 class NonFiniteError(StepruleError, ArithmeticError):
     """A gradient has elements that are infinite or NaN, and the optimizer was told not to step along it."""
+
+
+class CheckError(StepruleError, ValueError):
+    """An optimizer that is to be checked is not there, or cannot be run."""
 
 
 class ProblemError(StepruleError, ValueError):

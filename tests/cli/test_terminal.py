@@ -20,7 +20,7 @@ from tests.cli.inside import refused
 
 COMMAND = [sys.executable, "-m", "steprule"]
 ESCAPE = "\x1b"
-VERBS = ("race", "rules", "emit", "lab")
+VERBS = ("race", "rules", "emit", "lab", "check")
 
 
 def _environment(**changed: str) -> dict[str, str]:

@@ -1,0 +1,19 @@
+"""Which rule somebody's optimizer is, and which known mistakes it has: found by fitting rules to its steps."""
+
+from steprule.checking.answer import Answer, Difference, Recovered
+from steprule.checking.examine import check, check_subject
+from steprule.checking.mistakes import MISTAKES, Mistake
+from steprule.checking.subject import Subject, subject_at, subject_of
+
+__all__ = [
+    "MISTAKES",
+    "Answer",
+    "Difference",
+    "Mistake",
+    "Recovered",
+    "Subject",
+    "check",
+    "check_subject",
+    "subject_at",
+    "subject_of",
+]
