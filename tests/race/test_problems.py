@@ -84,11 +84,12 @@ def test_problems_that_ship_keep_the_protocol(name: str) -> None:
     loaded = load_problem(name)
     assert isinstance(loaded.problem, Problem)
     assert len(describe(name)) > 20
-    start = check_problem(loaded)
+    found = check_problem(loaded)
     if hasattr(loaded.problem, "data"):
         # All classes are equally likely at the start.
         classes = int(loaded.problem.data.train_y.max()) + 1
-        assert start == pytest.approx(math.log(classes), rel=1e-6)
+        assert found.start == pytest.approx(math.log(classes), rel=1e-6)
+        assert found.metric == "validation_loss"
         assert {array.dtype.name for array in loaded.problem.init(np.random.default_rng(0))["weights"]} == {"float32"}
 
 
@@ -121,6 +122,9 @@ def test_evaluate_is_the_loss_over_all_samples(monkeypatch: pytest.MonkeyPatch) 
     hidden = np.maximum(problem.data.test_x @ params["weights"][0], 0)
     right = (hidden @ params["weights"][1]).argmax(axis=1) == problem.data.test_y
     assert metrics["test_accuracy"] == pytest.approx(right.mean())
+    # The penalty is of training; what is held out is scored without it.
+    held = loss_and_grad(params, problem.data.validation_x, problem.data.validation_y, 0.0)[0]
+    assert metrics["validation_loss"] == pytest.approx(held, rel=1e-5)
 
 
 def test_split_is_always_the_same_and_keeps_shares() -> None:
@@ -128,6 +132,9 @@ def test_split_is_always_the_same_and_keeps_shares() -> None:
     first, second = split(x, y), split(x, y)
     assert np.array_equal(first.test_x, second.test_x)
     assert np.bincount(first.test_y).tolist() == [16, 4]
+    assert np.bincount(first.validation_y).tolist() == [13, 3]
+    parts = (first.train_x, first.validation_x, first.test_x)
+    assert sorted(np.concatenate(parts)[:, 0]) == x[:, 0].tolist()
 
 
 @pytest.fixture
@@ -185,7 +192,7 @@ def test_mnist_is_fetched_once_and_scaled(data_home: Path, monkeypatch: pytest.M
     first, second = data.mnist(), data.mnist()
     assert calls == [("mnist_784", 1)]
     assert np.array_equal(first.train_x, second.train_x)
-    assert first.train_x.shape == (120, 784)
+    assert first.train_x.shape == (100, 784)
     assert first.test_y.tolist() == [i % 10 for i in range(120, 140)]
     assert first.train_x.dtype == np.float32
     assert first.train_x.max() == 1.0
@@ -206,7 +213,7 @@ def test_sparse_classifier_learns() -> None:
     rng = np.random.default_rng(0)
     x = scipy.sparse.csr_array((rng.random((200, 30)) < 0.1).astype(np.float32))
     y = np.asarray(x.toarray()[:, 0], np.int64)
-    problem = Classifier(Split(x, y, x, y), l2=1e-3)
+    problem = Classifier(Split(x, y, x, y, x, y), l2=1e-3)
     params = problem.init(rng)
     before = problem.evaluate(params)["train_loss"]
     for batch in problem.batches(rng):

@@ -7,7 +7,7 @@ import textwrap
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from steprule.race import Race, Settings
+    from steprule.race.plan import Schedule
 
 __all__ = ["race"]
 
@@ -44,10 +45,24 @@ def race(
             autocompletion=complete_rules,
         ),
     ] = None,
-    lrs: Annotated[
-        str | None, typer.Option(metavar="RATES", help="Learning rates: 0.001,0.01 or LOW:HIGH:POINTS (a log grid).")
+    trials: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Settings tried of each rule. Default 16.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(parser=whole, metavar="N", help="How many seeds. Default 3.")] = None,
+    lrs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATES", help="Tune the learning rate alone, over 0.001,0.01 or LOW:HIGH:POINTS (a log grid)."
+        ),
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="How rates fall to zero: linear or cosine; or constant.")
+    ] = "linear",
+    tuning_seeds: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Seeds of each trial. Default 1.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Fresh seeds that are reported. Default 16.")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(parser=whole, metavar="N", help="Epochs of a run. Default: the problem's.")
     ] = None,
@@ -65,20 +80,23 @@ def race(
     fresh: Annotated[
         bool, typer.Option("--fresh", metavar="", help="Discard the finished runs in the folder.")
     ] = False,
-    quick: Annotated[bool, typer.Option("--quick", metavar="", help="A small race: fewer rates and epochs.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar="", help="A small race: fewer trials, seeds and epochs.")
+    ] = False,
     animate: Annotated[
         bool, typer.Option("--animate", metavar="", help="Write a GIF and an MP4 of the race too, for slides.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", metavar="", help="List the problems.")] = False,
 ) -> None:
-    """Race optimizers on a problem: same start, same batches, each rule at its best learning rate.
+    """Race optimizers on a problem: same start, batches and tuning, each rule at its best setting on fresh seeds.
 
     Interrupted, it keeps the finished runs; the same command continues.
     """
     begin = time.perf_counter()
     if list_:
         switches = (switch or None for switch in (fresh, quick, animate))
-        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, output, *switches)
+        others = (trials, lrs, None if schedule == "linear" else schedule, tuning_seeds, seeds, epochs, seed, jobs)
+        _check_alone(problem, rules, *others, output, *switches)
         _list_problems()
         return
     _check_installed()
@@ -86,8 +104,9 @@ def race(
     from steprule.race.runner import interruptible
 
     settings = Settings(
-        problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), lrs=_rates(lrs), seeds=seeds,
-        epochs=epochs, seed=seed or 0, jobs=jobs, output=output, fresh=fresh, quick=quick,
+        problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), trials=trials, lrs=_rates(lrs),
+        schedule=cast("Schedule", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs, seed=seed or 0,
+        jobs=jobs, output=output, fresh=fresh, quick=quick,
     )  # fmt: skip
     try:
         with interruptible():
@@ -128,13 +147,19 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
 def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
     """Write the results and show the table."""
     from steprule.race import summarize, write
+    from steprule.race.evidence import judge
     from steprule.race.live import busy, final_table
+    from steprule.race.verdict import verdict
+    from steprule.race.words import loss_format
 
     with busy(console, "Drawing the report"):
         *_, report = write(done, folder)
-    console.print(final_table(summarize(done.plan, done.runs), console))
-    expected = len(done.plan.tasks)
-    counted = f"{expected} runs" if done.is_complete else f"{len(done.runs)} of {expected} runs"
+    rows = summarize(done.plan, done.runs)
+    evidence = judge(done.plan, done.runs, rows)
+    console.print(final_table(rows, evidence, console))
+    for sentence in verdict(done.plan, rows, evidence, loss_format(rows)):
+        typer.echo(textwrap.fill(sentence, console.width))
+    counted = f"{len(done.runs)} runs" if done.is_complete else f"{len(done.runs)} of {done.expected} runs"
     kept = f", {done.resumed} of them from earlier" if done.resumed else ""
     typer.echo(f"{done.plan.problem.name}: {counted}{kept}, {time.perf_counter() - begin:.0f} s.")
     if done.interrupted:

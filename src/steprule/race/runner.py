@@ -15,6 +15,7 @@ from typing import Any
 from steprule.errors import StepruleError
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run, run
+from steprule.race.stages import expected, is_complete, known
 from steprule.race.store import Store
 from steprule.runtime.interrupts import uninterrupted
 
@@ -38,8 +39,13 @@ class Race:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every run of the plan is finished."""
-        return len(self.runs) == len(self.plan.tasks)
+        """Whether every run is finished."""
+        return is_complete(self.plan, self.runs)
+
+    @property
+    def expected(self) -> int:
+        """How many runs there will be."""
+        return sum(expected(self.plan, self.runs, entrant) for entrant in self.plan.entrants)
 
 
 def run_plan(
@@ -51,7 +57,7 @@ def run_plan(
     watch: Callable[[dict[Task, Run]], None] = lambda runs: None,
     begin: float | None = None,
 ) -> Race:
-    """Run what the folder does not hold yet.
+    """Run what the folder does not hold yet, stage by stage: a stage follows from the results of the one before.
 
     Args:
         plan: of ``make_plan``.
@@ -67,21 +73,26 @@ def run_plan(
     """
     begin = time.perf_counter() if begin is None else begin
     store = Store(folder, fresh)
-    runs = {task: found for task in plan.tasks if (found := store.get(task)) is not None}
-    todo = [task for task in plan.tasks if task not in runs]
-    jobs = max(1, min(jobs or _processors(), len(todo)))
-    resumed, interrupted = len(runs), False
-    watch(runs)
+    runs: dict[Task, Run] = {}
+    resumed, most, interrupted = 0, 1, False
     try:
-        for task, result in _execute(todo, jobs):
-            # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
-            with uninterrupted():
-                store.put(task, result)
-                runs[task] = result
+        while todo := [task for task in known(plan, runs) if task not in runs]:
+            kept = {task: found for task in todo if (found := store.get(task)) is not None}
+            runs |= kept
+            resumed += len(kept)
             watch(runs)
+            todo = [task for task in todo if task not in kept]
+            workers = min(jobs or _processors(), len(todo))
+            most = max(most, workers)
+            for task, result in _execute(todo, workers):
+                # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
+                with uninterrupted():
+                    store.put(task, result)
+                    runs[task] = result
+                watch(runs)
     except KeyboardInterrupt:
         interrupted = True
-    return Race(plan, runs, jobs, time.perf_counter() - begin, resumed, interrupted)
+    return Race(plan, runs, most, time.perf_counter() - begin, resumed, interrupted)
 
 
 @contextmanager
@@ -100,7 +111,7 @@ def interruptible() -> Iterator[None]:
 
 def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
     """Yield each task with its run, as they finish."""
-    if jobs == 1:
+    if jobs <= 1:
         for task in tasks:
             yield task, run(task)
         return
