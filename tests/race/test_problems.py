@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from steprule.race.corpus import FEATURES, bag_of_words, docstrings
 from steprule.race.load import describe, load_problem
 from steprule.race.network import init_network, loss_and_grad
 from steprule.race.problems import NAMES
+from steprule.race.problems.associative_memory import Memory
 
 OFFLINE = [name for name in NAMES if not name.startswith("mnist")]
 
@@ -91,6 +93,33 @@ def test_problems_that_ship_keep_the_protocol(name: str) -> None:
         assert found.start == pytest.approx(math.log(classes), rel=1e-6)
         assert found.metric == "validation_loss"
         assert {array.dtype.name for array in loaded.problem.init(np.random.default_rng(0))["weights"]} == {"float32"}
+
+
+def test_gradient_and_loss_of_the_associative_memory() -> None:
+    whole = load_problem("associative-memory").problem
+    assert isinstance(whole, Memory)
+    problem = replace(
+        whole, keys=whole.keys[:6, :4].astype(float), values=whole.values[:6, :4].astype(float), shares=np.ones(6) / 6
+    )
+    params = np.random.default_rng(0).normal(size=(4, 4))
+    batch = np.array([0, 3, 3, 5])
+    _check_gradient(lambda: problem.loss_and_grad(params, batch)[0], params, problem.loss_and_grad(params, batch)[1])
+    # By a straight loop over all pairs.
+    losses, found = [], 0
+    for i in range(6):
+        scores = [sum(problem.values[j] * (params @ problem.keys[i])) for j in range(6)]
+        losses.append(math.log(sum(map(math.exp, scores))) - scores[i])
+        found += max(range(6), key=scores.__getitem__) == i
+    assert problem.evaluate(params) == pytest.approx({"train_loss": sum(losses) / 6, "test_accuracy": found / 6})
+    assert problem.loss_and_grad(params, batch)[0] == pytest.approx(np.mean([losses[i] for i in batch]))
+
+
+def test_keys_of_the_associative_memory_come_up_by_zipfs_law() -> None:
+    problem = load_problem("associative-memory").problem
+    drawn = np.concatenate([batch for seed in range(20) for batch in problem.batches(np.random.default_rng(seed))])
+    counts = np.bincount(drawn, minlength=512)
+    assert counts[0] / counts[1] == pytest.approx(2, rel=0.1)
+    assert counts[0] / counts[9] == pytest.approx(10, rel=0.15)
 
 
 def test_every_problem_has_its_file() -> None:

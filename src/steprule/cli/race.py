@@ -80,6 +80,9 @@ def race(
     fresh: Annotated[
         bool, typer.Option("--fresh", metavar="", help="Discard the finished runs in the folder.")
     ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="What the race may take; it plans trials and seeds to fit.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", metavar="", help="A small race: fewer trials, seeds and epochs.")
     ] = False,
@@ -87,6 +90,9 @@ def race(
         bool, typer.Option("--animate", metavar="", help="Write a GIF and an MP4 of the race too, for slides.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", metavar="", help="List the problems.")] = False,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="After the word compare: the folders of two races.", show_default=False)
+    ] = None,
 ) -> None:
     """Race optimizers on a problem: same start, batches and tuning, each rule at its best setting on fresh seeds.
 
@@ -96,17 +102,25 @@ def race(
     if list_:
         switches = (switch or None for switch in (fresh, quick, animate))
         others = (trials, lrs, None if schedule == "linear" else schedule, tuning_seeds, seeds, epochs, seed, jobs)
-        _check_alone(problem, rules, *others, output, *switches)
+        _check_alone(problem, folders or None, rules, *others, output, minutes, *switches)
         _list_problems()
         return
     _check_installed()
+    if problem == "compare":
+        _compare(folders or [])
+        return
+    if folders:
+        raise HyperparameterError(
+            f"{str(folders[0])!r} is a word too many: a race has one problem. In --rules, separate rules by commas, "
+            "without spaces; two finished races are compared by: steprule race compare FOLDER FOLDER"
+        )
     from steprule.race import DEFAULT_RULES, Settings
     from steprule.race.runner import interruptible
 
     settings = Settings(
         problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), trials=trials, lrs=_rates(lrs),
         schedule=cast("Schedule", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs, seed=seed or 0,
-        jobs=jobs, output=output, fresh=fresh, quick=quick,
+        jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
     )  # fmt: skip
     try:
         with interruptible():
@@ -124,15 +138,20 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
     Raises:
         KeyboardInterrupt: before there is a race.
     """
-    from steprule.race import make_plan, run_plan
+    from steprule.race import fit, make_plan, run_plan
     from steprule.race.live import busy, watching
 
     console = terminal.console()
     with busy(console, "Loading the problem and the rules"):
         plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
+    fresh = settings.fresh
+    if settings.minutes is not None:
+        with busy(console, "Timing a run of each rule"):
+            plan, fresh = fit(plan, settings, folder), False
+        typer.echo(f"{plan.note[0].upper()}{plan.note[1:]}.")
     with watching(plan, console) as watch:
-        done = run_plan(plan, folder, jobs=settings.jobs, fresh=settings.fresh, watch=watch, begin=begin)
+        done = run_plan(plan, folder, jobs=settings.jobs, fresh=fresh, watch=watch, begin=begin)
     if not done.runs:
         typer.echo(_NOTHING)
         return True
@@ -142,6 +161,17 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
         typer.echo("Interrupted while the report was drawn. The same command draws it; finished runs are kept.")
         return True
     return (animated and _animate(done, folder, console)) or done.interrupted
+
+
+def _compare(folders: list[Path]) -> None:
+    from steprule.race.compare import compare
+
+    if len(folders) != 2:
+        raise HyperparameterError(
+            f"compare takes two folders of finished races, got {len(folders)}: steprule race compare FOLDER FOLDER"
+        )
+    for line in compare(*folders):
+        typer.echo(line)
 
 
 def _report(done: Race, folder: Path, console: Console, begin: float) -> None:

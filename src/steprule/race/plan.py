@@ -50,6 +50,7 @@ class Settings:
         jobs: worker processes. Default: the processors at hand.
         output: folder of the results. Default ``race-results/PROBLEM``.
         fresh: forget the runs that are in the folder.
+        minutes: that the race may take; trials and seeds follow from it.
         quick: 4 trials, 10 seeds and an eighth of the epochs, unless given.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     jobs: int | None = None
     output: Path | None = None
     fresh: bool = False
+    minutes: float | None = None
     quick: bool = False
 
     def folder(self, problem: str) -> Path:
@@ -83,12 +85,23 @@ class Settings:
             raise HyperparameterError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {self.schedule!r}")
         if self.quick and None not in (self.trials or self.lrs, self.seeds, self.epochs):
             raise HyperparameterError("quick does nothing beside trials (or lrs), seeds and epochs: it chooses fewer")
+        self._check_minutes()
         if self.lrs is None:
             return
         if self.trials is not None:
             raise HyperparameterError("trials does nothing beside lrs: each of these learning rates is a trial")
         if not self.lrs or not all(math.isfinite(lr) and lr > 0 for lr in self.lrs):
             raise HyperparameterError(f"learning rates must be positive numbers, got {list(self.lrs)}")
+
+    def _check_minutes(self) -> None:
+        if self.minutes is None:
+            return
+        if not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise HyperparameterError(f"minutes must be a positive number, got {self.minutes}")
+        others = {"trials": self.trials, "lrs": self.lrs, "seeds": self.seeds, "quick": self.quick or None}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise HyperparameterError(f"minutes plans trials and seeds, so {' and '.join(given)} would not be followed")
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,8 @@ class Plan:
     epochs: int
     seed: int
     found: Found
+    note: str = ""
+    """What a budget has made of it."""
 
     @property
     def start(self) -> float:

@@ -208,6 +208,7 @@ def _settings(race: Race, written: _Written) -> str:
         "loss at the start": written(plan.start),
         "runs": f"{len(race.runs)} of {race.expected}: {done}",
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        **({"budget": plan.note} if plan.note else {}),
         "command": command(plan),
     }
     return "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())

@@ -19,7 +19,7 @@ from steprule.race.stages import expected, is_complete, known
 from steprule.race.store import Store
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["Race", "interruptible", "run_plan"]
+__all__ = ["Race", "interruptible", "processors", "run_plan"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,7 +82,7 @@ def run_plan(
             resumed += len(kept)
             watch(runs)
             todo = [task for task in todo if task not in kept]
-            workers = min(jobs or _processors(), len(todo))
+            workers = min(jobs or processors(), len(todo))
             most = max(most, workers)
             for task, result in _execute(todo, workers):
                 # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
@@ -161,7 +161,8 @@ def _work(task: Task, parent: int) -> tuple[Task, Run]:
     return task, run(task, parent)
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Return how many processors this process may use."""
     from joblib import cpu_count
 
     return int(cpu_count())

@@ -8,7 +8,7 @@ from steprule.race.evidence import Evidence
 from steprule.race.plan import Plan
 from steprule.race.statistics import LEVEL, fewest_seeds
 from steprule.race.summary import Row
-from steprule.race.words import listed, loss_name
+from steprule.race.words import counted, listed, loss_name
 
 __all__ = ["verdict"]
 
@@ -43,12 +43,12 @@ def _said(first: Row, evidence: Evidence, written: Callable[[float], str]) -> st
 
 
 def _unsaid(plan: Plan, ranked: Sequence[Row], evidence: Evidence) -> str:
-    test = f"Wilcoxon's signed-rank test over {evidence.seeds} seeds, Holm's correction for {evidence.pairs} pairs"
-    test += f", {LEVEL:.0%} level".replace("%", " %")
+    seeds, pairs = counted(evidence.seeds, "seed"), counted(evidence.pairs, "pair")
+    test = f"Wilcoxon's signed-rank test over {seeds}, Holm's correction for {pairs}, {100 * LEVEL:g} % level"
     fewest = fewest_seeds(len(evidence.labels))
     if len(evidence.labels) > 1 and evidence.seeds < fewest:
         return (
-            f"With {_seeds(evidence.seeds)} no two of {len(evidence.labels)} rules can be told apart, however they "
+            f"With {seeds} no two of {len(evidence.labels)} rules can be told apart, however they "
             f"differ; it takes at least {fewest} (--seeds {fewest})."
         )
     alike = evidence.alike(ranked[0].entrant.label)
@@ -57,18 +57,15 @@ def _unsaid(plan: Plan, ranked: Sequence[Row], evidence: Evidence) -> str:
         return f"{other} ({test}): that is no proof that they are equal, and more seeds may part them."
     others = [(a, b) for i, a in enumerate(evidence.labels) for b in evidence.labels[i + 1 :] if b in evidence.alike(a)]
     if others:
-        pairs = [f"{a} from {b}" for a, b in others[:3]]
+        some = [f"{a} from {b}" for a, b in others[:3]]
         more = f", nor {len(others) - 3} other pairs" if len(others) > 3 else ""
-        return f"It cannot tell {listed(pairs) if not more else ', '.join(pairs)}{more} ({test})."
+        return f"It cannot tell {', '.join(some) if more else listed(some)}{more} ({test})."
     return f"No pair of rules is left undecided ({test})." if evidence.pairs else "A race of one rule compares nothing."
 
 
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
-
-
 def _scope(plan: Plan, ranked: Sequence[Row]) -> str:
-    tuned = f"{plan.trials} trials of each rule" if plan.trials else f"{len(plan.lrs)} learning rates and nothing else"
+    rates = f"{counted(len(plan.lrs), 'learning rate')} and nothing else"
+    tuned = f"{counted(plan.trials, 'trial')} of each rule" if plan.trials else rates
     falls = "a constant learning rate" if plan.schedule == "constant" else f"a {plan.schedule} decay to zero"
     text = f"All of it holds for {plan.problem.name}, {plan.steps} steps with {falls}, and {tuned}"
     if plan.found.metric == "train_loss":

@@ -13,7 +13,7 @@ from steprule.race.trial import EQUAL
 
 __all__ = [
     *("ACCURACY", "FORGIVING", "INTERVAL", "LOSS", "cells", "columns", "headings"),
-    *("listed", "loss", "loss_format", "loss_name", "rate", "setting_words"),
+    *("counted", "listed", "loss", "loss_format", "loss_name", "rate", "setting_words"),
 ]
 
 LOSS, INTERVAL, ACCURACY, FORGIVING, _RUNS = 3, 4, 5, 7, 9
@@ -75,6 +75,11 @@ def setting_words(setting: Setting) -> str:
         )
         or "nothing to tune"
     )
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def listed(words: Sequence[str]) -> str:
