@@ -301,4 +301,4 @@ def test_the_example_file_runs(tmp_path: Path) -> None:
     *_, found = done.runs.values()
     assert found.train_loss is not None
     assert found.train_loss < 0.2 * done.plan.start
-    assert found.metrics["test_loss"] > found.train_loss
+    assert found.metrics["validation_loss"] > found.train_loss
