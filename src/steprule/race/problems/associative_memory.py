@@ -1,9 +1,9 @@
 """A linear associative memory of 512 random pairs in 64 dimensions, whose keys come up by Zipf's law.
 
 The memory is one matrix W; the scores of a key k are V W k for the values V, under a softmax. The i-th key is drawn
-with probability proportional to 1/i, so rules differ in how soon they learn the rare ones: those that step along a
-polar factor treat all directions of a gradient alike, and learn the tail sooner than Adam (Wang et al. 2025,
-arXiv:2509.26030).
+with probability proportional to 1/i, so the rare ones are the hard part. Wang et al. 2025, arXiv:2509.26030, find that
+rules which step along a polar factor learn them sooner than Adam. At this size, with batches of 128, muon and adamw
+without weight decay end alike (0.299 and 0.305, six fresh seeds): the problem is for trying, not a proof of it.
 """
 
 from __future__ import annotations
