@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from tests import ROOT
+from tests.halving import is_whole
 
 MARK = "\npytestmark = pytest.mark.apart\n"
 ENVIRONMENT = {
@@ -149,7 +150,8 @@ class Beside:
         files = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if MARK in file.read_text()]
         files = [file for file in files if any(file.is_relative_to(place) for place in places)]
         if files:
-            self._collected = self._pool.submit(self._run, "--collect-only", *map(str, files))
+            whole = ["--whole"] if is_whole(session.config) else []
+            self._collected = self._pool.submit(self._run, "--collect-only", *whole, *map(str, files))
 
     def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         if MARK not in module_path.read_text():

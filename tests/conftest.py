@@ -13,6 +13,7 @@ import pytest
 import steprule as sr
 from steprule.rules import CATALOGUE
 from tests.apart import Beside, Teller
+from tests.halving import halve, is_whole, part_of
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
@@ -58,7 +59,19 @@ def _kernels_go() -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="take all cases of each test, as where tests are named")
+    parser.addoption("--part", metavar="K/N", help="take the K-th of N parts of the tests")
     parser.addoption("--tell", metavar="FILE", help="run here what else has its own process, and tell FILE about it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave half of many cases to the long sweep, unless tests are named; and take a part of those that are left."""
+    if not is_whole(config):
+        halve(items, config.rootpath)
+    if part := config.getoption("part"):
+        items[:], others = part_of(items, part)
+        config.hook.pytest_deselected(items=others)
 
 
 def pytest_configure(config: pytest.Config) -> None:

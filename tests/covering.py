@@ -4,6 +4,9 @@ A rule more in the catalogue multiplies every product that it stands in. What be
 shows in any rule: so each rule meets some of the other values in the plain run, and its neighbours the rest of them.
 The long sweep takes all others, but of the largest products (each rule in each of some thirty storages) a part, in
 which each rule meets many values, and each value many rules.
+
+Of what is left, a run that names no tests takes half of the cases of each function that has many, and the long sweep
+the other half (`tests/halving.py`).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 from tests.cases import CASES
 from tests.covering import FIRST_CASES, SOME_CASES, crossed, rotated, swept
 from tests.formats.test_kernels import COVERING, MATRIX
+from tests.halving import left_to_the_sweep, part_of
 
 
 def plain(params: list[Any]) -> list[tuple[Any, ...]]:
@@ -53,3 +54,20 @@ def test_each_storage_meets_some_rules() -> None:
     met = [case for _, case in COVERING]
     assert all(met.count(case) >= 2 for case in MATRIX)
     assert len(set(COVERING)) == len(COVERING) < 6 * len(MATRIX)
+
+
+def test_half_of_many_cases_is_left_of_every_row_and_column() -> None:
+    assert left_to_the_sweep(7) == [False] * 7
+    for columns in (2, 3, 4, 5, 7):
+        left = left_to_the_sweep(24 * columns)
+        rows = [left[start : start + columns] for start in range(0, len(left), columns)]
+        shares = [sum(column) / 24 for column in zip(*rows, strict=True)]
+        assert all(0.25 <= share <= 0.75 for share in shares), (columns, shares)
+        assert abs(sum(left) - 12 * columns) <= 2
+
+
+def test_parts_are_all_of_it() -> None:
+    items: list[Any] = [object() for _ in range(10)]
+    parts = [part_of(items, f"{k}/3") for k in (1, 2, 3)]
+    assert sorted(map(id, items)) == sorted(id(item) for own, _ in parts for item in own)
+    assert all(len(own) + len(others) == 10 for own, others in parts)

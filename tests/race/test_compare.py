@@ -131,7 +131,8 @@ def test_too_few_minutes_for_too_many_rules(quadratic: str, tmp_path: Path, time
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"minutes": 0}, "minutes must be a positive number"), ({"trials": 4}, "trials would not be followed"),
-     ({"quick": True, "seeds": 3}, "seeds and quick would not be followed")],
+     ({"quick": True, "seeds": 3}, "seeds and quick would not be followed"),
+     ({"backend": "dask", "address": "a:1"}, "minutes times runs on this machine")],
 )  # fmt: skip
 def test_wrong_budgets(change: dict[str, Any], message: str) -> None:
     with pytest.raises(HyperparameterError, match=message):

@@ -71,6 +71,13 @@ def race(
         int | None,
         typer.Option(parser=whole, metavar="N", help="Processes; the numbers do not depend on it. Default: all."),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where runs are executed: local (the default), or dask, a cluster."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The scheduler of the Dask cluster, for --backend dask.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -102,7 +109,7 @@ def race(
     if list_:
         switches = (switch or None for switch in (fresh, quick, animate))
         others = (trials, lrs, None if schedule == "linear" else schedule, tuning_seeds, seeds, epochs, seed, jobs)
-        _check_alone(problem, folders or None, rules, *others, output, minutes, *switches)
+        _check_alone(problem, folders or None, rules, *others, backend, address, output, minutes, *switches)
         _list_problems()
         return
     _check_installed()
@@ -121,6 +128,7 @@ def race(
         problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), trials=trials, lrs=_rates(lrs),
         schedule=cast("Schedule", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs, seed=seed or 0,
         jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
+        backend=backend or "local", address=address,
     )  # fmt: skip
     try:
         with interruptible():
@@ -151,7 +159,9 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
             plan, fresh = fit(plan, settings, folder), False
         typer.echo(f"{plan.note[0].upper()}{plan.note[1:]}.")
     with watching(plan, console) as watch:
-        done = run_plan(plan, folder, jobs=settings.jobs, fresh=fresh, watch=watch, begin=begin)
+        done = run_plan(
+            plan, folder, jobs=settings.jobs, address=settings.address, fresh=fresh, watch=watch, begin=begin
+        )
     if not done.runs:
         typer.echo(_NOTHING)
         return True

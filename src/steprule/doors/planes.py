@@ -48,6 +48,7 @@ class Target:
         is_complex: whether its numbers, and those of its slots, are complex.
         called: what messages call values, where that is not their name.
         remedy: what helps against other formats.
+        other_shape: what helps against another shape; empty where nothing does.
     """
 
     what: str
@@ -58,6 +59,7 @@ class Target:
     is_complex: bool = False
     called: Mapping[str, str] = field(default_factory=dict)
     remedy: str = REMEDY
+    other_shape: str = ""
 
     @functools.cached_property
     def formats(self) -> dict[str, str]:
@@ -171,7 +173,9 @@ class Target:
             if found != expected:
                 kind = f"a {type(saved[plane]).__name__}"
                 got = kind if found is None else f"{found[0]} of shape {found[1]}"
-                raise StateError(f"{self.what}: slot {key} is {got}, expected {expected[0]} of shape {expected[1]}")
+                raise StateError(
+                    f"{self.what}: slot {key} is {got}, expected {expected[0]} of shape {expected[1]}{self.other_shape}"
+                )
 
     def look(self, plane: Any) -> tuple[str, tuple[int, ...]] | None:
         """Return the type and the shape of a plane; None for what is none."""

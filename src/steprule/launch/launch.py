@@ -210,6 +210,8 @@ class Launch(Recipe[Pass]):
         for vectors in last.vectors:
             vectors.compute(known, team)
         if plans.wait:
+            if last.whole_sums is not None:
+                last.whole_sums.check()
             # Not a bound method: a cycle would keep all there is.
             self._waiting = last, plans.last, totals, evaluated, rows
         return evaluated

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,19 @@ from steprule.launch.memory import Memory, array_memory, same_strides
 from steprule.launch.values import GroupValues
 from steprule.runtime.addresses import address
 
-__all__ = ["WHOLE", "Row", "ScalarGroup", "Shard", "Touched"]
+__all__ = ["WHOLE", "Row", "ScalarGroup", "Shard", "Share", "Touched"]
+
+
+class Share(Protocol):
+    """Adds up numbers over the processes that have parts of one array."""
+
+    def __call__(self, numbers: Sequence[float], /) -> Sequence[float]:
+        """Return the sums, the same bits on all processes."""
+        ...
+
+    def check(self) -> None:
+        """Raise what adding up would raise."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Shard:
 
     first_row: int = 0
     whole: tuple[int, ...] | None = None
-    share: Callable[[Sequence[float]], Sequence[float]] | None = None
+    share: Share | None = None
     counts: bool = True
     is_run: bool = True
 

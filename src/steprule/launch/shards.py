@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from steprule.launch.backend import Lines
-from steprule.launch.row import Row
+from steprule.launch.row import Row, Share
 
 __all__ = ["WholeSums"]
-
-Share = Callable[[Sequence[float]], Sequence[float]]
 
 
 class WholeSums:
@@ -28,6 +26,11 @@ class WholeSums:
             if row.shard.share is not None:
                 self._places.setdefault(row.shard.share, []).append(place)
         self._counts = [row.shard.counts for row in rows]
+
+    def check(self) -> None:
+        """Raise what adding up would raise: for a step that adds up when it has moved."""
+        for share in self._places:
+            share.check()
 
     def __call__(self, lines: Lines) -> Lines:
         """Return the sums of each row over the whole of its parameter, given those over what lies here."""

@@ -45,7 +45,7 @@ def race(settings: Settings) -> Race:
     fresh = settings.fresh
     if settings.minutes is not None:
         plan, fresh = fit(plan, settings, folder), False
-    done = run_plan(plan, folder, jobs=settings.jobs, fresh=fresh, begin=begin)
+    done = run_plan(plan, folder, jobs=settings.jobs, address=settings.address, fresh=fresh, begin=begin)
     write(done, folder)
     return done
 

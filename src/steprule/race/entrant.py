@@ -19,7 +19,7 @@ from steprule.rules.load import load_plain
 from steprule.rules.settings import labelled, parse, split
 from steprule.usercode import user_code
 
-__all__ = ["WARMUP_STEPS", "Entrant", "entrants", "load_rule"]
+__all__ = ["WARMUP_STEPS", "Entrant", "digest_of", "entrants", "load_rule"]
 
 WARMUP_STEPS = "warmup_steps"
 _COMMA = re.compile(r",(?![^()]*\))")
@@ -105,6 +105,11 @@ def load_rule(spec: str, digest: str) -> Rule:
     """
     with user_code(f"rule {spec}", RuleError):
         return load_plain(spec)
+
+
+def digest_of(spec: str) -> str:
+    """Return the digest of the file or module that a specification names; empty for the catalogue's rules."""
+    return _place(spec)[1]
 
 
 def _parse(text: str) -> Entrant:

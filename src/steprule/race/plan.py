@@ -22,9 +22,10 @@ from steprule.race.load import Loaded, load_problem
 from steprule.race.space import LR, Dimension, Setting, defaults, dimensions, draw, value_of
 from steprule.version import __version__
 
-__all__ = ["DEFAULT_RULES", "Plan", "Schedule", "Settings", "Task", "make_plan", "versions"]
+__all__ = ["DEFAULT_RULES", "Plan", "Schedule", "Settings", "Task", "check_jobs", "make_plan", "versions"]
 
 DEFAULT_RULES = ("adam", "adamw", "rmsprop", "adagrad", "momentum", "sgd")
+_BACKENDS = ("local", "dask")
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 _TRIALS, _SEEDS, _TUNING_SEEDS = 16, 16, 1
 _QUICK_TRIALS, _QUICK_SEEDS, _QUICK_EPOCHS = 4, 10, 8
@@ -40,14 +41,16 @@ class Settings:
     Args:
         problem: a name, or a path to a .py file.
         rules: specifications, each ``RULE`` or ``RULE(name=value, ...)``. The first is the reference.
-        trials: settings that are tried of each rule. Default 16.
         lrs: learning rates, the same for every rule; then nothing else is tuned, and each is a trial.
+        trials: settings that are tried of each rule. Default 16.
         schedule: how the learning rate falls to zero after its warm-up; ``constant``: it stays, from the first step.
         tuning_seeds: seeds that each trial is run with. Default 1. They are ``seed``, ``seed + 1``, ...
         seeds: fresh seeds that each rule's best setting is run with. Default 16. They come after those of the tuning.
         epochs: of one run.
         seed: the first seed; settings are drawn by it too.
         jobs: worker processes. Default: the processors at hand.
+        backend: where runs are executed: "local", in processes of this machine, or "dask", by the workers of a cluster.
+        address: of the Dask cluster's scheduler, as in "10.0.0.1:8786".
         output: folder of the results. Default ``race-results/PROBLEM``.
         fresh: forget the runs that are in the folder.
         minutes: that the race may take; trials and seeds follow from it.
@@ -56,14 +59,16 @@ class Settings:
 
     problem: str = "digits-mlp"
     rules: tuple[str, ...] = DEFAULT_RULES
-    trials: int | None = None
     lrs: tuple[float, ...] | None = None
+    trials: int | None = None
     schedule: Schedule = "linear"
     tuning_seeds: int | None = None
     seeds: int | None = None
     epochs: int | None = None
     seed: int = 0
     jobs: int | None = None
+    backend: str = "local"
+    address: str | None = None
     output: Path | None = None
     fresh: bool = False
     minutes: float | None = None
@@ -85,6 +90,7 @@ class Settings:
             raise HyperparameterError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {self.schedule!r}")
         if self.quick and None not in (self.trials or self.lrs, self.seeds, self.epochs):
             raise HyperparameterError("quick does nothing beside trials (or lrs), seeds and epochs: it chooses fewer")
+        self._check_backend()
         self._check_minutes()
         if self.lrs is None:
             return
@@ -99,9 +105,25 @@ class Settings:
         if not (math.isfinite(self.minutes) and self.minutes > 0):
             raise HyperparameterError(f"minutes must be a positive number, got {self.minutes}")
         others = {"trials": self.trials, "lrs": self.lrs, "seeds": self.seeds, "quick": self.quick or None}
+        if self.address is not None:
+            raise HyperparameterError("minutes times runs on this machine; for a cluster give --trials and --seeds")
         given = [name for name, value in others.items() if value is not None]
         if given:
             raise HyperparameterError(f"minutes plans trials and seeds, so {' and '.join(given)} would not be followed")
+
+    def _check_backend(self) -> None:
+        if self.backend not in _BACKENDS:
+            raise HyperparameterError(f"backend must be one of {', '.join(_BACKENDS)}, got {self.backend!r}")
+        if self.backend == "dask" and not self.address:
+            raise HyperparameterError(
+                "backend dask needs the address of a scheduler, as in --address 10.0.0.1:8786; `dask scheduler` starts "
+                "one and prints its address"
+            )
+        if self.backend != "dask" and self.address is not None:
+            raise HyperparameterError(
+                f"an address ({self.address}) does nothing without --backend dask; add that, or drop the address"
+            )
+        check_jobs(self.jobs, self.address)
 
 
 @dataclass(frozen=True)
@@ -238,6 +260,18 @@ def make_plan(settings: Settings) -> Plan:
         seed=settings.seed,
         found=check_problem(problem),
     )
+
+
+def check_jobs(jobs: int | None, address: str | None) -> None:
+    """Refuse a number of jobs where the workers of a cluster do the work.
+
+    Raises:
+        HyperparameterError: when both are given.
+    """
+    if jobs is not None and address is not None:
+        raise HyperparameterError(
+            f"jobs={jobs} does nothing on a Dask cluster, which has as many workers as were started; drop it"
+        )
 
 
 @functools.cache

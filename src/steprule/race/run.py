@@ -25,7 +25,7 @@ from steprule.rules.settings import labelled
 from steprule.runtime import get_num_threads, set_num_threads
 from steprule.usercode import user_code
 
-__all__ = ["Run", "one_thread", "run"]
+__all__ = ["Run", "in_words", "one_thread", "run"]
 
 T = TypeVar("T")
 _BOUND = 1000.0
@@ -94,7 +94,7 @@ def run(task: Task, parent: int | None = None) -> Run:
         with one_thread(), np.errstate(all="ignore"), user_code(f"problem {loaded.name}", ProblemError):
             return _Training(loaded, task, parent, place).run()
     except StepruleError as error:
-        raise type(error)(f"{error}\nwhile racing {_words(task)}{place}") from None
+        raise type(error)(f"{error}\nwhile racing {in_words(task)}{place}") from None
 
 
 @dataclass
@@ -109,7 +109,8 @@ class _Place:
         return f", epoch {self.epoch}{batch}" if self.epoch else ""
 
 
-def _words(task: Task) -> str:
+def in_words(task: Task) -> str:
+    """Return what messages call a task."""
     rule = labelled(task.rule.rpartition("/")[2], task.hyperparameters)
     return f"{rule}{'' if task.lr is None else f', lr {task.lr:.3g}'}, seed {task.seed}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from steprule.errors import StepruleError
-from steprule.race.plan import Plan, Task
+from steprule.race.plan import Plan, Task, check_jobs
 from steprule.race.run import Run, run
 from steprule.race.stages import expected, is_complete, known
 from steprule.race.store import Store
@@ -31,6 +31,7 @@ class Race:
     plan: Plan
     runs: dict[Task, Run]
     jobs: int
+    """Processes that worked; on a Dask cluster, its workers at the beginning."""
     seconds: float
     """Wall time from the beginning of the work until the last run was finished or the race interrupted."""
     resumed: int
@@ -53,6 +54,7 @@ def run_plan(
     folder: Path,
     *,
     jobs: int | None = None,
+    address: str | None = None,
     fresh: bool = False,
     watch: Callable[[dict[Task, Run]], None] = lambda runs: None,
     begin: float | None = None,
@@ -64,32 +66,39 @@ def run_plan(
         folder: where finished runs are kept, each as soon as it is finished.
         jobs: worker processes; 1 runs in this process. Default: the processors at hand. The
             numbers do not depend on it.
+        address: of the scheduler of a Dask cluster, whose workers do the work instead. They need the same versions
+            and, under the same paths, the same files; the numbers are the same.
         fresh: forget the runs that the folder holds.
         watch: called with the finished runs, at the beginning and whenever there is one more.
         begin: when the work began, of ``time.perf_counter``. Default: now.
 
     Raises:
-        StepruleError: what the problem or a rule raises; finished runs are kept.
+        StepruleError: what the problem or a rule raises; finished runs are kept. No scheduler at the address, or no
+            worker; the folder is as before.
+        HyperparameterError: for both ``jobs`` and ``address``.
     """
+    check_jobs(jobs, address)
     begin = time.perf_counter() if begin is None else begin
-    store = Store(folder, fresh)
+    store = Store(folder)
     runs: dict[Task, Run] = {}
     resumed, most, interrupted = 0, 1, False
     try:
         while todo := [task for task in known(plan, runs) if task not in runs]:
-            kept = {task: found for task in todo if (found := store.get(task)) is not None}
+            kept = {task: found for task in todo if not fresh and (found := store.get(task)) is not None}
             runs |= kept
             resumed += len(kept)
-            watch(runs)
             todo = [task for task in todo if task not in kept]
-            workers = min(jobs or processors(), len(todo))
-            most = max(most, workers)
-            for task, result in _execute(todo, workers):
-                # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
-                with uninterrupted():
-                    store.put(task, result)
-                    runs[task] = result
+            with _workers(todo, min(jobs or processors(), len(todo)), address) as (workers, results):
+                if fresh and not runs:
+                    store.clear()
+                most = max(most, workers)
                 watch(runs)
+                for task, result in results:
+                    # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
+                    with uninterrupted():
+                        store.put(task, result)
+                        runs[task] = result
+                    watch(runs)
     except KeyboardInterrupt:
         interrupted = True
     return Race(plan, runs, most, time.perf_counter() - begin, resumed, interrupted)
@@ -107,6 +116,18 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in zip(_ENDING, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def _workers(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[tuple[int, Iterator[tuple[Task, Run]]]]:
+    """Give how many workers there are, and each task with its run, as they finish."""
+    if address is None or not tasks:
+        yield jobs, _execute(tasks, jobs)
+        return
+    from steprule.race.cluster import connected
+
+    with connected(address) as cluster:
+        yield cluster.workers, cluster.execute(tasks)
 
 
 def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:

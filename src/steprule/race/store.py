@@ -18,8 +18,8 @@ __all__ = ["Store", "to_json"]
 class Store:
     """Finished runs in ``folder/runs``, by the key of their task."""
 
-    def __init__(self, folder: Path, fresh: bool = False) -> None:
-        """Make the folder; ``fresh`` removes the runs in it.
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
 
         Raises:
             StepruleError: when the folder cannot be made or written to.
@@ -28,11 +28,21 @@ class Store:
         self._runs = folder / "runs"
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
-            for path in self._runs.glob("*.json") if fresh else ():
-                path.unlink()
             remove_stale(self._runs)
         except OSError as error:
             raise cannot_write(folder, error) from None
+
+    def clear(self) -> None:
+        """Remove the runs.
+
+        Raises:
+            StepruleError: when one cannot be removed.
+        """
+        try:
+            for path in self._runs.glob("*.json"):
+                path.unlink()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
 
     def get(self, task: Task) -> Run | None:
         """Return the finished run of a task, or None; a file that cannot be read counts as none."""

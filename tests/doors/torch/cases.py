@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -291,14 +291,6 @@ def random_gradients(params: Iterable[Tensor], t: int, name: str = "") -> None:
         if name == "SparseAdam":
             rows = torch.tensor([[t % p.shape[0], (t + 3) % p.shape[0]]])
             p.grad = torch.sparse_coo_tensor(rows, g[rows[0]], p.shape)
-
-
-def numbers(shape: Sequence[int], dtype: torch.dtype, seed: int) -> Tensor:
-    """Return normal numbers: the same for every type, but for its rounding."""
-    random = torch.Generator().manual_seed(seed)
-    if dtype.is_complex:
-        return torch.view_as_complex(torch.randn((*shape, 2), generator=random)).to(dtype)
-    return torch.randn(tuple(shape), generator=random, dtype=torch.float64).to(dtype)
 
 
 def parameter(dtype: torch.dtype = torch.float32) -> torch.nn.Parameter:

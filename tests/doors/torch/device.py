@@ -17,7 +17,7 @@ import tests.backends.triton.interpreter  # noqa: F401  (gives the interpreter t
 from steprule.doors.torch import devices
 from steprule.formats import SLOT_FORMATS
 from steprule.runtime import gpu
-from tests.doors.torch.cases import numbers
+from tests.doors.torch.tensors import numbers
 
 COUNTED = ("k", "lr_max", "weight_sum", "scheduled_lr")
 CODED = [one.name for one in SLOT_FORMATS.values() if one.signed.is_coded]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import CheckpointError, StateError, StructureError
-from tests.doors.torch.cases import numbers
+from tests.doors.torch.processes import alive
+from tests.doors.torch.tensors import numbers
 
 Place = Callable[[Tensor], Tensor]
 SHAPES = [(67, 130), (5, 4, 60), (300,), (2, 5000)]
@@ -39,24 +39,47 @@ EXACT = {
     "schedule-free": Case("AdamWScheduleFree", {"states": "8bit", **LOW}),
 }
 """By element: a part has the bits of the whole."""
+GATHERED = {
+    "Adafactor": Case("Adafactor", {}),
+    "CAME 8bit": Case("CAME", {"states": "8bit", **LOW}),
+    "AdamMini": Case("AdamMini", {}),
+    "NorMuon": Case("NorMuon", {}),
+    "Muon, clipped": Case("Muon", {"clip_norm": 0.1}, torch.float64),
+}
+"""Of rows and columns, or with products of matrices: all processes step the whole, with its bits."""
+COLUMNS = ["AdamW", "8bit", "4bit, split24", "stochastic", "clip_value", "schedule-free"]
+"""Those of ``EXACT`` that are run on parts that are no runs of rows, where formats are of the whole as well."""
+MATRICES = [(67, 130), (2, 5000), (5, 300)]
 SUMMED = {
     "clip_norm": Case("AdamW", {"clip_norm": 0.5, "nonfinite": "skip"}, torch.float64),
     "update_clip": Case("AdamW", {"update_clip": True}, torch.float64),
     "Lamb": Case("Lamb", {}, torch.float64),
+    "LARS": Case("LARS", {}, torch.float64),
+    "MARS": Case("MARS", {}, torch.float64),
+    "NovoGrad": Case("NovoGrad", {}, torch.float64),
     "Prodigy": Case("Prodigy", {}, torch.float64),
 }
 """With sums, which are added up in another order."""
 STEPS = 5
 
 
-def run(case: Case, place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> door.Optimizer:
-    """Return an optimizer that has stepped, whose tensors are placed by a function; a gradient is NaN once."""
+def run(
+    case: Case, place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES, *, is_kept: bool = True
+) -> door.Optimizer:
+    """Return an optimizer that has stepped, whose tensors are placed by a function; a gradient is NaN once.
+
+    Args:
+        case: what it is.
+        place: makes a tensor of a whole one.
+        shapes: of the parameters.
+        is_kept: whether its launch is to serve again.
+    """
     params = [nn.Parameter(place(numbers(shape, case.dtype, 50 + i))) for i, shape in enumerate(shapes)]
     optimizer: Any = getattr(door, case.cls)(params, lr=0.01, **case.options)
     for t in range(STEPS):
         give(params, t, place, spoilt=t == 2 and "nonfinite" in case.options)
         optimizer.step()
-        assert t == 0 or optimizer._launch is not None, "laid out anew in every step"
+        assert t == 0 or not is_kept or optimizer._launch is not None, "laid out anew in every step"
     made: door.Optimizer = optimizer
     return made
 
@@ -74,7 +97,12 @@ def everything(optimizer: Any) -> list[dict[str, Tensor]]:
     found = []
     for param in optimizer.param_groups[0]["params"]:
         values = {"param": param.detach(), **optimizer.state[param]}
-        found.append({key: getattr(value, "full_tensor", value.clone)() for key, value in values.items()})
+        found.append({key: whole(value).clone() for key, value in values.items()})
+    return found
+
+
+def whole(tensor: Any) -> Tensor:
+    found: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return found
 
 
@@ -106,9 +134,9 @@ def monitored(place: Place) -> list[dict[str, Any]]:
     return rows
 
 
-def evaluated(place: Place) -> list[dict[str, Tensor]]:
+def evaluated(place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[dict[str, Tensor]]:
     """Return what there is in evaluation mode, and after one more step."""
-    optimizer: Any = run(EXACT["schedule-free"], place)
+    optimizer: Any = run(EXACT["schedule-free"], place, shapes, is_kept=False)
     optimizer.eval()
     found = everything(optimizer)
     optimizer.train()
@@ -117,9 +145,24 @@ def evaluated(place: Place) -> list[dict[str, Tensor]]:
     return [*found, *everything(optimizer)]
 
 
-def model_of(fully_shard: Callable[[nn.Module], object]) -> nn.Sequential:
+def loaded(place: Place) -> list[Any]:
+    """Return an optimizer, one that has loaded its state dict, and one that has taken it over as float32."""
+    kept = run(GATHERED["CAME 8bit"], place, MATRICES, is_kept=False)
+    made: list[Any] = []
+    options: dict[str, Any]
+    for options in (LOW | {"states": "8bit"}, {}):
+        params = [nn.Parameter(param.detach().clone()) for param in kept.param_groups[0]["params"]]
+        made.append(door.CAME(params, **options))
+        made[-1].load_state_dict(kept.state_dict(), convert=not options)
+    for own in (kept, *made):
+        give(own.param_groups[0]["params"], STEPS, place)
+        own.step()
+    return [kept, *made]
+
+
+def model_of(fully_shard: Callable[[nn.Module], object], dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(130, 67), nn.ReLU(), nn.Linear(67, 5)).to(torch.bfloat16)
+    model = nn.Sequential(nn.Linear(130, 67), nn.ReLU(), nn.Linear(67, 5)).to(dtype)
     for layer in (model[0], model[2], model):
         fully_shard(layer)
     return model
@@ -129,7 +172,7 @@ def optimizer_of(model: nn.Module) -> door.AdamW:
     return door.AdamW(model.parameters(), lr=0.01, states="8bit", weights="split24", min_elements=300)
 
 
-def _placed(mesh: Any, *placements: Any) -> Place:
+def placed(mesh: Any, *placements: Any) -> Place:
     """Return what makes a DTensor of a tensor."""
     from torch.distributed.tensor import distribute_tensor
 
@@ -149,43 +192,50 @@ def refusals(mesh: Any, folder: Path) -> dict[str, str]:
     """Return what is said of what cannot be."""
     from torch.distributed.tensor import Replicate, Shard
 
-    place = _placed(mesh, Shard(1))
+    place = placed(mesh, Shard(1))
     param = nn.Parameter(place(torch.ones(8, 600)))
-    columns = door.AdamW([param], states="8bit", **LOW)
-    param.grad = place(torch.ones(8, 600))
+    graphed = door.AdamMini([param.clone()], differentiable=True)
+    param.grad = graphed.param_groups[0]["params"][0].grad = place(torch.ones(8, 600))
     both = door.AdamW([param], clip_norm=1.0, process_group=torch.distributed.group.WORLD)
-    saved, other = (run(EXACT["AdamW"], _placed(mesh, way)) for way in (Shard(0), Replicate()))
+    saved, other = (run(EXACT["AdamW"], placed(mesh, way)) for way in (Shard(0), Replicate()))
     return {
-        "columns": said(columns.step, StructureError),
+        "differentiable": said(graphed.step, StructureError),
         "process_group": said(both.step, StructureError),
         "placements": said(lambda: other.load_state_dict(saved.state_dict()), StateError),
         "save": said(lambda: sr.save(folder / "x", saved), CheckpointError),
     }
 
 
-def work(rank: int, world: int, port: int, folder: Path) -> None:
+def work(rank: int, world: int, folder: Path) -> None:
     """Do all of it in one of ``world`` processes, and save what came of it."""
-    faulthandler.dump_traceback_later(150, exit=True)  # of a process that waits for another
-    import torch.distributed as distributed
     from torch.distributed.checkpoint.state_dict import get_state_dict
     from torch.distributed.checkpoint.state_dict_saver import save
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import Replicate, Shard
 
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     mesh, wide = init_device_mesh("cpu", (world,)), init_device_mesh("cpu", (world, 1))
-
-    rows = _placed(mesh, Shard(0))
-    found: dict[str, Any] = {name: everything(run(case, rows)) for name, case in {**EXACT, **SUMMED}.items()}
-    found["replicas"] = everything(run(SUMMED["clip_norm"], _placed(wide, Replicate(), Shard(0))))
-    found["columns"] = everything(run(SUMMED["Lamb"], _placed(mesh, Shard(1)), [(5, 7, 3), (4, 2)]))
+    rows, columns, found = placed(mesh, Shard(0)), placed(mesh, Shard(1)), dict[str, Any]()
+    for name, case in {**EXACT, **SUMMED}.items():
+        alive()
+        found[name] = everything(run(case, rows))
+    for name, case in GATHERED.items():
+        alive()
+        found[name] = everything(run(case, rows, MATRICES, is_kept=False))
+    for name in COLUMNS:
+        alive()
+        found[f"columns of {name}"] = everything(run(EXACT[name], columns, MATRICES, is_kept=False))
+    alive()
+    found["columns, evaluated"] = evaluated(columns, MATRICES)
+    found["loaded"] = [everything(one) for one in loaded(columns)]
+    alive()
+    found["replicas"] = everything(run(SUMMED["clip_norm"], placed(wide, Replicate(), Shard(0))))
+    found["columns"] = everything(run(SUMMED["Lamb"], columns, [(5, 7, 3), (4, 2)]))
     for name, case in SUMMED.items():
         optimizer = run(case, rows)
         give(optimizer.param_groups[0]["params"], STEPS, rows)
         found[f"reductions of {name}"] = counted(optimizer.step)
+    alive()
     found["monitored"], found["evaluated"] = monitored(rows), evaluated(rows)
     found["refusals"] = refusals(mesh, folder)
     model = model_of(fully_shard)
@@ -197,5 +247,3 @@ def work(rank: int, world: int, port: int, folder: Path) -> None:
     of_model, of_optimizer = get_state_dict(model, trained)
     save({"model": of_model, "optimizer": of_optimizer}, checkpoint_id=folder / "saved")
     torch.save(found, folder / f"{rank}.pt")
-    distributed.barrier()  # who leaves while the other still reads ends it
-    distributed.destroy_process_group()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import steprule.torch as door
 from steprule.doors.torch import deciding_device, layout, rows
 from steprule.launch.machine import MACHINE
-from tests.doors.torch.cases import ALL, ROWS, case_id, numbers
+from tests.doors.torch.cases import ALL, ROWS, case_id
 from tests.doors.torch.device import (
     BRAIN,
     CODED,
@@ -33,6 +33,7 @@ from tests.doors.torch.device import (
     placed,
     spying,
 )
+from tests.doors.torch.tensors import numbers
 from tests.doors.torch.test_guards import Tagged
 from tests.doors.torch.test_launch import CHANGES, _load
 from tests.language.test_sums import RULES as RULES_WITH_SUMS

@@ -11,7 +11,6 @@ from torch import nn
 
 import steprule as sr
 import steprule.torch as door
-from tests.doors.torch.cases import numbers
 from tests.doors.torch.device import (
     BRAIN,
     DOUBLE,
@@ -26,6 +25,7 @@ from tests.doors.torch.device import (
     placed,
     spying,
 )
+from tests.doors.torch.tensors import numbers
 
 pytestmark = pytest.mark.apart
 

@@ -29,7 +29,6 @@ from steprule.doors.torch.decision import Decision
 from steprule.doors.torch.launch import TensorLaunch
 from steprule.errors import NonFiniteError
 from steprule.runtime import gpu
-from tests.doors.torch.cases import numbers
 from tests.doors.torch.device import (
     BRAIN,
     CODED,
@@ -47,6 +46,7 @@ from tests.doors.torch.device import (
     placed,
     spying,
 )
+from tests.doors.torch.tensors import numbers
 
 pytestmark = pytest.mark.apart
 

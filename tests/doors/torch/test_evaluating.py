@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import StateError, StructureError
-from tests.doors.torch.cases import assert_equal, everything, frozen, numbers, one_thread
+from tests.doors.torch.cases import assert_equal, everything, frozen, one_thread
+from tests.doors.torch.tensors import numbers
 from tests.doors.torch.test_guards import Tagged
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)

@@ -17,7 +17,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 import steprule as sr
 import steprule.torch as door
 from steprule.errors import StateError
-from tests.doors.torch.cases import everything, numbers
+from tests.doors.torch.cases import everything
+from tests.doors.torch.tensors import numbers
 from tests.doors.torch.test_frameworks import (  # noqa: F401  (a fixture that is used by all tests here)
     HALF,
     STEPS,

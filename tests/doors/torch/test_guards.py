@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import multiprocessing
 import pickle
-import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -703,78 +701,6 @@ def test_tensors_that_no_kernel_walks_are_guarded_alike() -> None:
         torch.testing.assert_close(p, q, rtol=1e-12, atol=0)
 
 
-# Several processes.
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def gradient_of_step(t: int) -> Tensor:
-    """Return a gradient that is not finite in the last shard at step 1, and in the first at step 3."""
-    grad = tensor_of(t, (6, 4))
-    grad[5 if t == 1 else 0, 1] = math.nan if t in (1, 3) else 1.0
-    return grad
-
-
-def _sharded(rank: int, port: int, results: Any) -> None:
-    """Train a sharded parameter, and the same in two plain tensors."""
-    import torch.distributed as distributed
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
-
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (2,))
-    param = distribute_tensor(tensor_of(1, (6, 4)), mesh, [Shard(0)])
-    optimizer = door.AdamW([param], lr=0.1, clip_norm=0.5, nonfinite="skip", max_skips=2)
-    own = slice(3 * rank, 3 * rank + 3)
-    part = tensor_of(1, (6, 4))[own].clone()
-    of_parts = door.AdamW(
-        [part], lr=0.1, clip_norm=0.5, nonfinite="skip", max_skips=2, process_group=distributed.group.WORLD
-    )
-    for t in range(5):
-        grad = gradient_of_step(t)
-        param.grad, part.grad = distribute_tensor(grad, mesh, [Shard(0)]), grad[own].clone()
-        optimizer.step()
-        of_parts.step()
-    results.put((rank, (optimizer.skipped, of_parts.skipped), param.full_tensor().tolist(), part.tolist()))
-    distributed.barrier()  # who leaves while the other still reads ends it
-    distributed.destroy_process_group()
-
-
-def run_two(work: Callable[..., None]) -> list[Any]:
-    """Return what two processes put into a queue, by rank."""
-    context = multiprocessing.get_context("spawn")
-    results: Any = context.Queue()
-    port = _free_port()
-    processes = [context.Process(target=work, args=(rank, port, results)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = sorted(results.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    return found
-
-
-@pytest.mark.slow
-def test_all_processes_decide_alike_about_sharded_gradients() -> None:
-    found = run_two(_sharded)
-    param = tensor_of(1, (6, 4))
-    optimizer = door.AdamW([param], lr=0.1, clip_norm=0.5, nonfinite="skip")
-    for t in (0, 2, 4):
-        param.grad = gradient_of_step(t)
-        optimizer.step()
-    assert [item[:2] for item in found] == [(0, (2, 2)), (1, (2, 2))]
-    for _, _, whole, _ in found:
-        np.testing.assert_allclose(whole, param.numpy(), rtol=1e-12)
-    np.testing.assert_allclose([*found[0][3], *found[1][3]], param.numpy(), rtol=1e-12)
-
-
 @pytest.mark.parametrize("nonfinite", ["skip", "raise"])
 def test_a_gradient_that_overflows_without_its_scale_is_not_finite(nonfinite: str) -> None:
     param = torch.zeros(2)
@@ -838,7 +764,7 @@ def test_the_optimizer_of_zero_has_guards(guards: dict[str, Any], tmp_path: Path
         group = distributed.group.WORLD
         own: Any = functools.partial(door.AdamW, process_group=group)
         sharded = ZeroRedundancyOptimizer([param], optimizer_class=own, process_group=group, lr=0.5, **guards)
-        assert sharded.optim.guards.share.group is group
+        assert sharded.optim.guards.share.over is group
         sharded.step()
     finally:
         distributed.destroy_process_group()

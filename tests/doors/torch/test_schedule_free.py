@@ -13,7 +13,8 @@ from torch import nn
 
 import steprule.torch as door
 from steprule.errors import HyperparameterError, StateError
-from tests.doors.torch.cases import everything, numbers, one_thread
+from tests.doors.torch.cases import everything, one_thread
+from tests.doors.torch.tensors import numbers
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 

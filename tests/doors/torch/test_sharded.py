@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,20 +11,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.doors.torch.processes import run_in_group
 from tests.doors.torch.sharded import (
+    COLUMNS,
     EXACT,
+    GATHERED,
+    MATRICES,
     STEPS,
     SUMMED,
     evaluated,
     everything,
     give,
+    loaded,
     model_of,
     monitored,
     optimizer_of,
     run,
     work,
 )
-from tests.doors.torch.test_guards import _free_port
 
 WORLDS = [3, *(pytest.param(world, marks=pytest.mark.slow) for world in (1, 2, 4))]
 
@@ -33,14 +36,8 @@ WORLDS = [3, *(pytest.param(world, marks=pytest.mark.slow) for world in (1, 2, 4
 @pytest.fixture(scope="module", params=WORLDS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """Return what processes have found, by rank, and where they have saved a model."""
-    world, folder, port = request.param, tmp_path_factory.mktemp("sharded"), _free_port()
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(rank, world, port, folder)) for rank in range(world)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(200)
-    assert [process.exitcode for process in processes] == [0] * world
+    world, folder = request.param, tmp_path_factory.mktemp("sharded")
+    assert run_in_group(work, world, folder) == [0] * world
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
@@ -66,6 +63,30 @@ def test_parts_have_the_bits_of_the_whole(name: str, shared: tuple[Path, list[An
     expected = everything(run(EXACT[name], same))
     for found in shared[1]:
         assert_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_what_sees_rows_and_columns_has_the_bits_of_the_whole(name: str, shared: tuple[Path, list[Any]]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as there: products of matrices have the bits of so many
+    expected = everything(run(GATHERED[name], same, MATRICES, is_kept=False))
+    torch.set_num_threads(threads)
+    for found in shared[1]:
+        assert_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_parts_that_are_columns_have_the_bits_of_the_whole(name: str, shared: tuple[Path, list[Any]]) -> None:
+    expected = everything(run(EXACT[name], same, MATRICES))
+    for found in shared[1]:
+        assert_equal(found[f"columns of {name}"], expected)
+
+
+def test_states_of_what_is_stepped_whole_are_loaded_and_evaluated(shared: tuple[Path, list[Any]]) -> None:
+    for found in shared[1]:
+        assert_equal(found["columns, evaluated"], evaluated(same, MATRICES))
+        for own, expected in zip(found["loaded"], loaded(same), strict=True):
+            assert_equal(own, everything(expected))
 
 
 @pytest.mark.parametrize("name", SUMMED)
@@ -110,11 +131,10 @@ def test_the_evaluated_point_of_parts(shared: tuple[Path, list[Any]]) -> None:
 def test_what_cannot_be_is_said(shared: tuple[Path, list[Any]]) -> None:
     for found in shared[1]:
         words = found["refusals"]
-        assert "shards of whole rows: Shard(0), as fully_shard makes them" in words["columns"]
-        assert (
-            "whose sums are those of its own mesh; nothing was stepped. Remove process_group" in words["process_group"]
-        )
-        assert "get_optimizer_state_dict and set_optimizer_state_dict" in words["save"]
+        assert "is a DTensor, and differentiable=True; nothing was stepped" in words["differentiable"]
+        if len(shared[1]) > 1:
+            assert "whose sums are those of its own mesh; nothing was stepped" in words["process_group"]
+        assert "set_optimizer_state_dict(model, optimizer, state)" in words["save"]
         if len(shared[1]) > 1:
             assert "set_optimizer_state_dict), which reshards" in words["placements"]
 

@@ -13,6 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from steprule.doors.foreign.optim import check_dict
 from steprule.doors.torch.arguments import check_implementation, documented
+from steprule.doors.torch.extent import check_process_group
 from steprule.doors.torch.formats import DEFAULTS, check_formats, described
 from steprule.doors.torch.grouping import Grouping
 from steprule.doors.torch.guards import guards_of
@@ -61,7 +62,9 @@ class Base(Grouping):
         self._option_names, self.defaults = tuple(defaults), defaults
         self._check(defaults, "")  # first, as torch does, and before parameters that cannot be optimized
         super().__init__(params, defaults)
-        check_formats(self._options_of(self.param_groups), defaults)
+        options = self._options_of(self.param_groups)
+        check_formats(options, defaults)
+        check_process_group(options, self.guards)
         check_implementation(defaults)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]

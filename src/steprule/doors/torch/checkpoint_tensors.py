@@ -59,8 +59,9 @@ def _why_not(tensor: Tensor) -> str:
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         if hasattr(tensor, "full_tensor"):
             return (
-                "a DTensor, of which each process has a part. Save and load it by torch.distributed.checkpoint, with "
-                "get_optimizer_state_dict and set_optimizer_state_dict"
+                "a DTensor, of which each process has a part. Use torch.distributed.checkpoint: with state = "
+                "get_optimizer_state_dict(model, optimizer), save(state, checkpoint_id=folder); or load(state, "
+                "checkpoint_id=folder), then set_optimizer_state_dict(model, optimizer, state)"
             )
         return f"a {type(tensor).__name__}, which a file cannot hold"
     if tensor.layout is not torch.strided or tensor.is_quantized:

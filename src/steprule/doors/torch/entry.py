@@ -17,7 +17,7 @@ from steprule.doors.torch.checkpoint_tensors import stored_array, tensor_of
 from steprule.doors.torch.formats import DEFAULTS, storage_of
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import GroupOptions
-from steprule.doors.torch.shards import local_of
+from steprule.doors.torch.shards import RESHARD, is_sharded, local_of
 from steprule.engine import codecs_of
 from steprule.errors import StateError
 from steprule.formats import SLOT_FORMATS, Codec, PlaneSpec, Storage, shape_of
@@ -288,6 +288,7 @@ def entry_of(
         param.is_complex(),
         called,
         remedy,
+        f", this process's part of a DTensor. {RESHARD}" if is_sharded(param) else "",
         rule=rule,
         naming=naming,
         storage=storage,

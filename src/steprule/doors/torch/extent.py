@@ -11,11 +11,12 @@ from steprule.doors.matrices import check_matrix
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions, hyperparameters
 from steprule.doors.torch.shards import is_sharded
-from steprule.errors import StructureError
+from steprule.errors import HyperparameterError, StructureError
+from steprule.launch.guards import Guards
 from steprule.launch.totals import check_alike
 from steprule.launch.values import GroupValues
 
-__all__ = ["check_added", "check_matrices", "check_shares", "check_together", "sees_all", "values_of"]
+__all__ = ["check_added", "check_matrices", "check_process_group", "check_together", "sees_all", "values_of"]
 
 _Options = Mapping[str, Any]
 
@@ -72,8 +73,9 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
     """
     if options.rule.view is None:
         return
+    differs = options.group.get("differentiable")
     check_matrix(options.rule, param.shape, f"a parameter of shape {tuple(param.shape)}")
-    is_shared = "is a DTensor, which processes share" if hasattr(param, "full_tensor") else ""
+    is_shared = "is a DTensor, and differentiable=True" if differs and is_sharded(param) else ""
     what = "is complex" if param.is_complex() else "has a sparse gradient" if grad.is_sparse else is_shared
     if what:
         raise StructureError(
@@ -82,14 +84,13 @@ def check_matrices(options: GroupOptions, param: Tensor, grad: Tensor) -> None:
         )
 
 
-def check_shares(options: GroupOptions, param: Tensor) -> None:
-    """Refuse DTensors beside ``process_group``: both say over which processes sums are.
+def check_process_group(groups: Sequence[GroupOptions], guards: Guards) -> None:
+    """Refuse a ``process_group`` over which nothing is added up.
 
     Raises:
-        StructureError: naming the parameter.
+        HyperparameterError: naming what would be.
     """
-    if is_sharded(param) and not options.guards.is_local:
-        raise StructureError(
-            f"process_group is for parts that are plain tensors, and a parameter of shape {tuple(param.shape)} is a "
-            "DTensor, whose sums are those of its own mesh; nothing was stepped. Remove process_group"
+    if not (guards.is_local or guards.measures or sees_all(groups)):
+        raise HyperparameterError(
+            "process_group does nothing without clip_norm, nonfinite and a rule that sums over all tensors; remove it"
         )

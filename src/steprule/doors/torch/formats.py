@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steprule.doors.describe import Line, line, table
 from steprule.doors.torch.modes import is_intercepted
-from steprule.doors.torch.shards import is_sharded, sharding_of
+from steprule.doors.torch.shards import is_sharded
 from steprule.engine import codecs_of
 from steprule.errors import HyperparameterError, StructureError
 from steprule.formats import (
@@ -100,7 +100,8 @@ def storage_of(formats: Formats, param: Tensor, rule: Rule, variant: Variant) ->
     what = f"a parameter of shape {tuple(param.shape)}"
     storage = formats.storage(FORMATS[STORAGE[param.dtype]], param.shape, rule.trace(variant).slots, what)
     # A vector is one row, and its groups of neighbours would be cut otherwise by other numbers of processes.
-    return storage.uncoded() if storage.slots and param.dim() < 2 and is_sharded(param) else storage
+    is_cut = rule.view is None and param.dim() < 2 and is_sharded(param)
+    return storage.uncoded() if storage.slots and is_cut else storage
 
 
 def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = False) -> None:
@@ -123,12 +124,6 @@ def check_has_kernel(storage: Storage, param: Tensor, *, clips_update: bool = Fa
             f"parameter of shape {tuple(param.shape)} is a {type(param).__name__} on {param.device}; nothing was "
             "stepped. Use clip_norm"
         )
-    if not storage.is_plain and is_sharded(param):
-        raise StructureError(
-            f"a DTensor of shape {tuple(param.shape)}, sharded as {sharding_of(param)}, cannot be kept as "
-            f"asked ({_asked(storage)}), which is for shards of whole rows: Shard(0), as fully_shard makes them, or "
-            "Replicate(). Give it to a group with states='float32' and weights='nearest'"
-        )
     if not storage.is_plain:
         raise StructureError(
             f"a parameter of shape {tuple(param.shape)}, a {type(param).__name__} on {param.device}, cannot be kept as "
@@ -146,15 +141,31 @@ def check_formats(groups: Sequence[_Group], given: Mapping[str, Any]) -> None:
     """Refuse formats that no parameter can have, and options without effect.
 
     Raises:
-        StructureError: for low-precision states on float64.
+        StructureError: for low-precision states on float64, and on flat parts of FSDP1.
         HyperparameterError: for an option without effect on any parameter.
     """
     if all(own.formats.is_plain for own in groups) and DEFAULTS.keys().isdisjoint(given):
         return
     params = [(p, own) for own in groups for p in own.group["params"] if p.is_floating_point() or p.is_complex()]
     storages = [storage_of(own.formats, param, own.rule, own.values.variant) for param, own in params]
+    for (param, own), storage in zip(params, storages, strict=True):
+        _check_flat_part(param, own, storage)
     changed = {name: given[name] for name, value in DEFAULTS.items() if given.get(name, value) != value}
     check_effects(changed, [own.formats for own in groups], storages, [param.numel() for param, _ in params])
+
+
+def _check_flat_part(param: Tensor, own: _Group, storage: Storage) -> None:
+    """Refuse formats whose planes FSDP1 could not divide among the tensors of a part, after all of the training."""
+    if not getattr(param, "_fsdp_flattened", False):
+        return
+    codecs = codecs_of(own.rule, own.values.variant, storage)
+    slots = [codec for value, codec in codecs.items() if value != own.rule.parameter and codec.is_elementwise]
+    if len(codecs[own.rule.parameter].planes) > 1 or not all(codec.is_plain for codec in slots):
+        raise StructureError(
+            f"a parameter of shape {tuple(param.shape)} is a flat part of FullyShardedDataParallel (FSDP1), whose "
+            f"optim_state_dict could not save what is kept as asked ({_asked(storage)}). Use fully_shard (FSDP2), "
+            "which takes every format, or states='float32' and weights='stochastic' or 'nearest'"
+        )
 
 
 def names_of(group: Mapping[str, Any], index: int) -> list[str]:

@@ -119,7 +119,7 @@ class Grouping(Stepping, torch.optim.Optimizer):
         known = self._known(param_group)
         for name in [name for name in self.defaults if name not in known and name not in given]:
             del param_group[name]
-        self._launch = None
+        self._launch, self._is_agreed = None, False
 
     def _unlike_groups(self) -> list[dict[str, Any]]:
         """Return the groups that there are, of each rule that they name the first."""

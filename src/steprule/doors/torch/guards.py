@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from steprule.doors.torch.formats import FormatOptions, names_of
 from steprule.doors.torch.keys import PROCESS_GROUP
 from steprule.doors.torch.modes import number_of
 from steprule.doors.torch.options import GroupOptions
+from steprule.doors.torch.processes import ProcessSums
 from steprule.doors.torch.rows import state_dtype
 from steprule.errors import HyperparameterError
 from steprule.launch.guards import GUARDS, Guards, NonFinite, scaled_squares
@@ -30,8 +31,9 @@ class GuardOptions(TypedDict, total=False):
         nonfinite: for infinite or NaN elements: ``"propagate"`` (default), ``"skip"`` the step, or ``"raise"``.
         max_skips: after so many skipped steps in a row the next one raises. Default 10.
         update_clip: divide the learning rate of each tensor by ``max(1, RMS)`` of ``g / sqrt(max(v_hat, eps**2))``.
-        process_group: of processes whose optimizers hold different parts of one model in plain tensors: norms and
-            decisions are those of all. DTensors need no such group.
+        process_group: of processes whose optimizers hold different parts of one model, as plain tensors or as DTensors
+            of other meshes: norms, decisions and sums over all tensors are those of all. Processes that share the
+            same DTensors need no such group.
     """
 
     clip_norm: float | None
@@ -44,29 +46,6 @@ class GuardOptions(TypedDict, total=False):
 
 class Options(FormatOptions, GuardOptions, total=False):
     """The options that every class has beside torch's."""
-
-
-class _Shared:
-    """Adds up numbers over the processes of a group."""
-
-    def __init__(self, group: Any) -> None:
-        self.group = group
-
-    def __call__(self, numbers: Sequence[float]) -> Sequence[float]:
-        distributed = torch.distributed
-        device = "cuda" if distributed.get_backend(self.group) == "nccl" else "cpu"
-        sums = torch.tensor(numbers, dtype=torch.float64, device=device)
-        distributed.all_reduce(sums, group=self.group)
-        return sums.tolist()
-
-    def __deepcopy__(self, memo: object) -> _Shared:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "an optimizer with process_group= cannot be pickled: a process group belongs to its process. Save its "
-            "state_dict(), or by steprule.save"
-        )
 
 
 def guards_of(defaults: dict[str, Any]) -> Guards:
@@ -82,9 +61,7 @@ def guards_of(defaults: dict[str, Any]) -> Guards:
             raise HyperparameterError(
                 f"process_group is what torch.distributed.new_group returns, or dist.group.WORLD; got {group!r}"
             )
-        if not guards.measures:
-            raise HyperparameterError("process_group does nothing without clip_norm and nonfinite; remove it")
-        guards.share = _Shared(group)
+        guards.share = ProcessSums(group)
     if defaults.get("differentiable") and (guards.measures or guards.update_clip):
         raise HyperparameterError(
             "differentiable=True cannot be combined with clip_norm, nonfinite and update_clip, whose factors have no "

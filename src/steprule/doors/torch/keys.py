@@ -31,7 +31,7 @@ def check_group(group: Mapping[str, Any], guards: Guards, where: str) -> None:
         HyperparameterError: naming the option.
     """
     other = [name for name in GUARDS if name in group and not guards.has(name, group[name])]
-    if group.get(PROCESS_GROUP) is not None and group[PROCESS_GROUP] is not getattr(guards.share, "group", None):
+    if group.get(PROCESS_GROUP) is not None and group[PROCESS_GROUP] is not getattr(guards.share, "over", None):
         other.append(PROCESS_GROUP)
     if other:
         name = other[0]

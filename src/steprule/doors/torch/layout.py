@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from steprule.doors.torch.contiguous import contiguous_copies
 from steprule.doors.torch.device_table import TRITON
 from steprule.doors.torch.eager import differentiable_step, eager_step
-from steprule.doors.torch.extent import check_matrices, check_shares, check_together
+from steprule.doors.torch.extent import check_matrices, check_together
 from steprule.doors.torch.formats import check_has_kernel
+from steprule.doors.torch.gathered import Gathered, gathered, is_gathered
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.positions import Item
@@ -23,7 +24,9 @@ from steprule.doors.torch.sparse import gather, slices_of
 from steprule.doors.torch.staleness import LaunchInputs
 from steprule.doors.torch.state import check_entry
 from steprule.errors import StructureError
+from steprule.launch.backend import Backend
 from steprule.launch.machine import MACHINE
+from steprule.launch.row import WHOLE, Shard, Touched
 
 __all__ = ["Layout"]
 
@@ -58,6 +61,18 @@ class Entries:
             entry.update(before)
             if not before:
                 self._state.pop(param, None)
+
+
+class _Own(NamedTuple):
+    """A parameter with its gradient and state, as it is stepped; ``whole`` is that which the optimizer has."""
+
+    whole: Tensor
+    param: Tensor
+    grad: Tensor
+    state: Slots
+    entry: dict[str, Any]
+    options: GroupOptions
+    place: int
 
 
 class Layout:
@@ -113,7 +128,9 @@ class Layout:
         given, grad = local_of(grad), self._read(grad, options.group)
         check_parameter(param, grad)
         check_matrices(options, param, grad)
-        check_shares(options, param)
+        if is_gathered(param, options):
+            self._add_gathered(param, grad, entry, place, options)
+            return
         grad = readable(sharded_as(grad, param), param)
         state, fresh = check_entry(entry, param, options, self._deciding_device)
         self.entries.add(param, entry, fresh)
@@ -123,10 +140,8 @@ class Layout:
             state = _of_whole(state, param)
             self.eager.append(differentiable_step(param, grad, options, state, entry, state.keys))
             return
-        whole, shard = (param, grad), shard_of(param)
-        param, grad = local_of(param), local_of(grad)
-        put_back = None
-        touched, is_copy = None, grad is not given
+        whole, grad_of_whole, touched, put_back = param, grad, None, None
+        param, grad, is_copy = local_of(param), local_of(grad), grad is not given
         if grad.is_sparse:
             check_has_kernel(state.storage, param)
             if backend_of((param, *state.slots.values())) is MACHINE:
@@ -134,31 +149,60 @@ class Layout:
             else:
                 param, grad, state, put_back = gather(param, grad, state)
         backend = backend_of((param, grad, *state.slots.values()))
-        if backend is not None and (shard.is_run or state.storage.is_plain):
-            is_waverer = place in self._waverers and backend is MACHINE
-            group = self.groups.of(options, state, place if is_waverer else None)
-            row = make_row(param, grad, place, group, state, backend, touched, shard)
-            if backend is TRITON and not row.is_direct:
-                param, grad, state, back = contiguous_copies(param, grad, state)
-                row = make_row(param, grad, place, group, state, backend, shard=shard)
-                self.put_back.append(back)
-            self.stepped.append(Stepped(row, param, grad, state, entry, options, whole[0]))
-            is_unaligned = backend is MACHINE and row.align_gradient()
-            if is_copy or is_waverer or is_unaligned or not row.is_direct:
-                self.odd.append(self.stepped[-1])
-                # A copy, a gradient of another type, on a device: a copy is another one at the next step.
-                self.is_reusable = self.is_reusable and backend is MACHINE
+        own = _Own(whole, param, grad, state, entry, options, place)
+        if backend is not None:
+            self._add_row(own, backend, touched, shard_of(whole), is_copy=is_copy)
+        elif put_back is None:
+            self._add_eager(own._replace(param=whole, grad=grad_of_whole, state=_of_whole(state, whole)))
         else:
-            if put_back is None:
-                (param, grad), state = whole, _of_whole(state, whole[0])
-            self._check_deciding_device(param)
-            what = f"a {type(param).__name__} of shape {tuple(param.shape)} on {param.device}"
-            check_together(options, f"{what} is stepped by torch operations")
-            check_has_kernel(state.storage, param, clips_update=options.values.guard.clips_update)
-            self.eager.append(eager_step(param, grad, options, state))
-            self.eager_grads.append((grad, options))
+            self._add_eager(own)
         if put_back is not None:
             self.put_back.append(put_back)
+
+    def _add_gathered(
+        self, param: Tensor, grad: Tensor, entry: dict[str, Any], place: int, options: GroupOptions
+    ) -> None:
+        """Add a DTensor that every process steps whole."""
+        whole = Gathered.of(param, entry)
+        grad = readable(gathered(sharded_as(grad, param)), whole.param)
+        state, fresh = check_entry(whole.entry, whole.param, options, self._deciding_device)
+        made = whole.closed(fresh)
+        self.entries.add(param, entry, made)
+        own = _Own(param, whole.param, grad, state, entry, options, place)
+        backend = backend_of((whole.param, grad, *state.slots.values()))
+        if backend is None:
+            self._add_eager(own)
+        else:
+            self._add_row(own, backend, None, WHOLE, is_copy=True)
+        self.is_reusable = False  # what was gathered is of this step
+        self.put_back.append(whole.put_back(state, made))
+
+    def _add_row(self, own: _Own, backend: Backend, touched: Touched | None, shard: Shard, *, is_copy: bool) -> None:
+        """Add what a kernel steps; ``is_copy``: along a gradient that is made anew in every step."""
+        whole, param, grad, state, entry, options, place = own
+        is_waverer = place in self._waverers and backend is MACHINE
+        group = self.groups.of(options, state, place if is_waverer else None)
+        row = make_row(param, grad, place, group, state, backend, touched, shard)
+        if backend is TRITON and not row.is_direct:
+            param, grad, state, back = contiguous_copies(param, grad, state)
+            row = make_row(param, grad, place, group, state, backend, shard=shard)
+            self.put_back.append(back)
+        self.stepped.append(Stepped(row, param, grad, state, entry, options, whole))
+        is_unaligned = backend is MACHINE and row.align_gradient()
+        if is_copy or is_waverer or is_unaligned or not row.is_direct:
+            self.odd.append(self.stepped[-1])
+            # A copy, a gradient of another type, on a device: a copy is another one at the next step.
+            self.is_reusable = self.is_reusable and backend is MACHINE
+
+    def _add_eager(self, own: _Own) -> None:
+        """Add what torch's operations step."""
+        param, options, storage = own.param, own.options, own.state.storage
+        self._check_deciding_device(param)
+        what = f"a {type(param).__name__} of shape {tuple(param.shape)} on {param.device}"
+        check_together(options, f"{what} is stepped by torch operations")
+        check_has_kernel(storage, param, clips_update=options.values.guard.clips_update)
+        self.eager.append(eager_step(param, own.grad, options, own.state))
+        self.eager_grads.append((own.grad, options))
 
     def _check_deciding_device(self, param: Tensor) -> None:
         """Refuse a state that kernels cannot step where the device counts the steps."""

@@ -18,6 +18,7 @@ from steprule.doors.state import ParameterState
 from steprule.doors.torch.copies import copied, on_device_of, waiting
 from steprule.doors.torch.entry import Entry, coded_keys, entry_of
 from steprule.doors.torch.formats import DEFAULTS, OF_FORMATS
+from steprule.doors.torch.gathered import Gathered, is_gathered
 from steprule.doors.torch.keys import check_keys
 from steprule.doors.torch.options import GroupOptions
 from steprule.doors.torch.shards import closed, local_of, opened
@@ -101,7 +102,7 @@ def loaded_state(state_dict: Mapping[str, Any], options: Sequence[GroupOptions],
             (param, own), place = at[key], f"the state of parameter {key!r}"
             converts = convert or (saved[key].get("coding") == EARLIER_CODING and param.dim() < 2)
             given = {name: value for name, value in entry.items() if value is not None}
-            state[param] = _loaded(given, entry_of(param, own, place), param, own, converts, saved[key])
+            state[param] = _loaded_here(given, place, param, own, converts, saved[key])
             _check_slots(given, own, place)
         else:
             state[key] = entry
@@ -112,6 +113,18 @@ def _homes(state_dict: Mapping[str, Any], options: Sequence[GroupOptions]) -> di
     """Return which parameter each key of a state dict means, and its group."""
     keys = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
     return dict(zip(keys, ((param, own) for own in options for param in own.group["params"]), strict=True))
+
+
+def _loaded_here(
+    given: dict[str, Any], place: str, param: Tensor, options: GroupOptions, convert: bool, saved: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a copy of an entry; that of a parameter that is stepped whole is read as a whole."""
+    if not is_gathered(param, options):
+        return _loaded(given, entry_of(param, options, place), param, options, convert, saved)
+    whole = Gathered.of(param, given)
+    form = entry_of(whole.param, options, place)
+    entry = _loaded(whole.entry, form, whole.param, options, convert, saved)
+    return {**entry, **whole.closed({key: entry[key] for key in entry if key in {*form.known, *TRAINED_KEYS}})}
 
 
 def _loaded(
@@ -211,6 +224,9 @@ def decoded_state_dict(state_dict: dict[str, Any], options: Sequence[GroupOption
 def _decoded(entry: Mapping[str, Any], param: Tensor, options: GroupOptions) -> dict[str, Any]:
     """Return an entry with float32 slots and nothing beside the parameter, as torch.optim has it."""
     rule, what = options.rule, f"the state of a parameter of shape {tuple(param.shape)}"
+    if is_gathered(param, options):
+        whole = Gathered.of(param, entry)
+        return whole.closed(_decoded(whole.entry, whole.param, options))
     kind = entry_of(param, options, what).kind
     codecs = {slot: plain(kind.compute, flushes=True) for slot in rule.element_slots}
     form = entry_of(param, options, what, codecs=codecs)

@@ -17,6 +17,7 @@ from steprule.doors.torch.device_table import TRITON, shared_places
 from steprule.doors.torch.eager import evaluated_point
 from steprule.doors.torch.entry import Entry, entry_of
 from steprule.doors.torch.formats import check_has_kernel
+from steprule.doors.torch.gathered import Gathered, is_gathered
 from steprule.doors.torch.groups import TensorGroups
 from steprule.doors.torch.memory import tensor_memory
 from steprule.doors.torch.openmp import team
@@ -29,7 +30,7 @@ from steprule.errors import StateError, StructureError
 from steprule.formats import Codec
 from steprule.launch.backend import Backend
 from steprule.launch.evaluation import Evaluation
-from steprule.launch.row import Row, Shard
+from steprule.launch.row import WHOLE, Row, Shard
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Entered", "Left"]
@@ -116,20 +117,31 @@ class Entered:
         _check(param, options)
         step = entry.get("step")
         device = step.device if isinstance(step, Tensor) and step.device.type != "cpu" else None
-        slots, fresh = check_entry(entry, param, options, device)
-        whole, shard, param = param, shard_of(param), local_of(param)
+        parts = Gathered.of(param, entry) if is_gathered(param, options) else None
+        whole, param, shard = param, local_of(param), shard_of(param)
+        if parts is None:
+            slots, fresh = check_entry(entry, whole, options, device)
+        else:
+            param, shard = parts.param, WHOLE
+            slots, fresh = check_entry(parts.entry, param, options, device)
+            fresh = parts.closed(fresh)
         low = [slots.slots[plane] for plane in form.planes(form.parameter, own.codec)]
         saved = [torch.empty_like(plane, requires_grad=False) for plane in (param.detach(), *low)]
         backend = backend_of((param, *slots.slots.values()))
-        if backend is None or not (shard.is_run or slots.storage.is_plain):
+        if backend is None:
             check_has_kernel(slots.storage, whole)
             self._before.append(_by_torch(param, evaluated_point(param, options, slots), saved[0]))
         else:
             self._add_row(param, options, slots, saved, backend, shard)
         self._params.append(whole)
-        self._after.append(
-            lambda: entry.update({**fresh, **closed(dict(zip(TRAINED_KEYS, saved, strict=False)), whole)})
-        )
+
+        def keep() -> None:
+            kept = dict(zip(TRAINED_KEYS, saved, strict=False))
+            entry.update({**fresh, **(closed(kept, whole) if parts is None else parts.closed(kept))})
+
+        if parts is not None:
+            self._after.append(parts.put_back(slots, fresh))
+        self._after.append(keep)
 
     def _add_row(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from steprule.doors.torch.base import Base
 from steprule.doors.torch.extent import sees_all
+from steprule.doors.torch.processes import job_size
+from steprule.doors.torch.shards import is_sharded, local_of, with_local
 
 __all__ = ["Handle", "step_in_backward"]
 
@@ -65,7 +67,7 @@ class Handle:
                     "the optimizer, or the handle, as long as the model is trained, or remove() the handle before"
                 )
             optimizer._step_alone(param)
-            param.grad = SpentGradient(param if param.grad is None else param.grad)
+            param.grad = with_local(param if param.grad is None else param.grad, SpentGradient)
 
         return step
 
@@ -74,7 +76,7 @@ class Handle:
         for hook in self._hooks:
             hook.remove()
         for param in self._params if self._hooks else ():
-            if type(param.grad) is SpentGradient:
+            if type(local_of(param.grad)) is SpentGradient:
                 param.grad = None
         self._hooks = []
         self._optimizer._released = None
@@ -105,8 +107,10 @@ def step_in_backward(optimizer: Base) -> Handle:
         TypeError: for other optimizers.
         RuntimeError: where it would be wrong: with ``differentiable=True``, with guards that need all gradients
             (``clip_norm``, ``nonfinite``) and rules that do (sums over all tensors), when there already are gradients,
-            and in a job of several processes, whose gradients are complete only later. In the backward pass: when a
-            gradient is added to a used one, and when the optimizer no longer exists.
+            and in a job of several processes for all but DTensors over all of them, as ``fully_shard`` makes them:
+            other gradients are complete only later. In the backward pass: when a gradient is added to a used one, and
+            when the optimizer no longer exists.
+        StructureError: when processes disagree on options or parameters.
 
     Example:
         >>> import torch, steprule.torch
@@ -138,15 +142,32 @@ def step_in_backward(optimizer: Base) -> Handle:
     params = [param for group in optimizer.param_groups for param in group["params"]]
     if any(param.grad is not None for param in params):
         raise RuntimeError("there are gradients already, which a backward would add to; call zero_grad() first")
-    processes = _processes()
-    if processes > 1:
-        raise RuntimeError(
-            f"step_in_backward steps along the gradients of this process, before they are summed over the {processes} "
-            "processes of this job; step as usual"
-        )
+    _check_processes(params)
+    optimizer._refresh()
+    optimizer._agree()  # here, and not while gradients are being reduced
     return Handle(optimizer)
 
 
-def _processes() -> int:
-    distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+def _check_processes(params: Sequence[Any]) -> None:
+    """Refuse parameters whose gradients are not complete yet where the backward pass has them.
+
+    DDP and FSDP1 reduce them later, and what is a DTensor over some processes may have replicas on the others, whose
+    gradients are still to be added. ``fully_shard`` calls hooks when it has reduced the gradient over its mesh.
+
+    Raises:
+        RuntimeError: saying which.
+    """
+    processes = job_size()
+    for param in params if processes > 1 else ():
+        if not is_sharded(param):
+            raise RuntimeError(
+                "step_in_backward steps along the gradients of this process, and those of a plain tensor of shape "
+                f"{tuple(param.shape)} may still have to be summed over the {processes} processes of this job. Step as "
+                "usual, or make DTensors of all parameters by fully_shard, which reduces gradients first"
+            )
+        if param.device_mesh.size() != processes:
+            raise RuntimeError(
+                f"step_in_backward steps along the gradients of a DTensor's own mesh, and those over "
+                f"{param.device_mesh.size()} of the {processes} processes of this job may still have to be summed over "
+                "the others; step as usual"
+            )

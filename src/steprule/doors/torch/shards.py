@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from steprule.doors.torch.processes import ProcessSums
 from steprule.errors import StateError, StructureError
 from steprule.launch.row import WHOLE, Shard
 
 __all__ = [
+    "RESHARD",
     "are_sharded_as",
     "closed",
     "is_sharded",
     "local_of",
     "locals_of",
     "opened",
+    "placements_of",
     "shard_of",
     "sharded_as",
     "sharding_of",
+    "with_local",
+    "wrapped",
 ]
+
+
+RESHARD = "Load it by torch.distributed.checkpoint (set_optimizer_state_dict), which reshards"
+"""What helps against a state of other parts."""
 
 
 def is_sharded(tensor: object) -> bool:
@@ -47,34 +55,22 @@ def local_of(tensor: Any) -> Any:
     return tensor._local_tensor if is_sharded(tensor) else tensor
 
 
+def with_local(tensor: Any, make: Callable[[Tensor], Tensor]) -> Any:
+    """Return what is made of a tensor; of a DTensor one that is sharded alike, of what is made of its part."""
+    if not is_sharded(tensor):
+        return make(tensor)
+    return _kind()(make(tensor._local_tensor), tensor._spec, requires_grad=False)
+
+
 def locals_of(grads: Sequence[Tensor | None]) -> list[Any]:
     """Return this process's parts of gradients."""
     kind = _kind()
     return [grad._local_tensor if isinstance(grad, kind) else grad for grad in grads]
 
 
-def _placements_of(tensor: Any) -> tuple[Any, Any]:
+def placements_of(tensor: Any) -> tuple[Any, Any]:
     """Return where the parts of a DTensor are: the mesh of processes, and along which axes it is cut."""
     return tensor.device_mesh, tensor.placements
-
-
-@dataclass(frozen=True)
-class MeshSums:
-    """Adds up what the processes of a mesh have summed over their shards.
-
-    Attributes:
-        mesh: a ``DeviceMesh``.
-    """
-
-    mesh: Any
-
-    def __call__(self, numbers: Sequence[float]) -> list[float]:
-        """Return the sums of all processes: one reduction for each dimension of the mesh."""
-        sums = torch.tensor(numbers, dtype=torch.float64, device=self.mesh.device_type)
-        for axis in range(self.mesh.ndim):
-            torch.distributed.all_reduce(sums, group=self.mesh.get_group(axis))
-        found: list[float] = sums.tolist()
-        return found
 
 
 def shard_of(param: Any) -> Shard:
@@ -84,7 +80,7 @@ def shard_of(param: Any) -> Shard:
     """
     if not is_sharded(param):
         return WHOLE
-    mesh, placements = _placements_of(param)
+    mesh, placements = placements_of(param)
     here = mesh.get_coordinate()
     if here is None:  # a process that has no part of it
         return Shard(0, tuple(param.shape))
@@ -94,7 +90,7 @@ def shard_of(param: Any) -> Shard:
     at = zip(here, placements, strict=True)
     counts = all(place == 0 for place, placement in at if placement.is_replicate())
     first = _first_row(tuple(param.shape), mesh, tuple(placements)) if cut and is_run else 0
-    return Shard(first, tuple(param.shape), MeshSums(mesh), counts, is_run)
+    return Shard(first, tuple(param.shape), ProcessSums(mesh), counts, is_run)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -111,24 +107,21 @@ def opened(entry: Mapping[str, Any], param: Any, what: str) -> Mapping[str, Any]
     Raises:
         StateError: for a state that is sharded in another way than its parameter.
     """
-    if not is_sharded(param):
-        return entry
+    is_part = is_sharded(param)
     for key, value in entry.items():
-        if is_sharded(value) and not _are_alike(value, param):
-            raise StateError(
-                f"{what}: {key} is sharded as {sharding_of(value)}, and its parameter as {sharding_of(param)}. Load it "
-                "by torch.distributed.checkpoint (set_optimizer_state_dict), which reshards"
-            )
-    return {key: local_of(value) for key, value in entry.items()}
+        if is_sharded(value) and not (is_part and _are_alike(value, param)):
+            own = f"sharded as {sharding_of(param)}" if is_part else "in one piece"
+            raise StateError(f"{what}: {key} is sharded as {sharding_of(value)}, and its parameter is {own}. {RESHARD}")
+    return {key: local_of(value) for key, value in entry.items()} if is_part else entry
 
 
 def _are_alike(one: Any, other: Any) -> bool:
-    return one._spec is other._spec or _placements_of(one) == _placements_of(other)
+    return one._spec is other._spec or placements_of(one) == placements_of(other)
 
 
 def sharding_of(tensor: Any) -> str:
     """Return how a DTensor is sharded, for messages."""
-    mesh, placements = _placements_of(tensor)
+    mesh, placements = placements_of(tensor)
     return f"{', '.join(map(str, placements))} over {tuple(mesh.shape)} processes"
 
 
@@ -143,9 +136,13 @@ def _like(param: Any, tensor: Tensor) -> Tensor:
     """Return a plane of a DTensor as a DTensor; planes have the first axis of their parameter, or all."""
     shape = tuple(param.shape)
     whole = shape if tensor.shape == local_of(param).shape else (shape[0], *tensor.shape[1:])
-    mesh, placements = _placements_of(param)
-    stride = torch.empty(whole, device="meta").stride()
-    made: Tensor = _kind().from_local(tensor, mesh, placements, run_check=False, shape=whole, stride=stride)
+    return wrapped(tensor, *placements_of(param), whole)
+
+
+def wrapped(local: Tensor, mesh: Any, placements: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return a DTensor of a shape, of which this process has a part."""
+    stride = torch.empty(shape, device="meta").stride()
+    made: Tensor = _kind().from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)
     return made
 
 
@@ -164,7 +161,7 @@ def sharded_as(grad: Any, param: Any) -> Any:
         )
     if _are_alike(grad, param):
         return grad
-    return grad.redistribute(*_placements_of(param))
+    return grad.redistribute(*placements_of(param))
 
 
 def are_sharded_as(grads: Sequence[Any], params: Sequence[tuple[int, Any]]) -> bool:

@@ -22,6 +22,8 @@ from steprule.doors.torch.modes import is_intercepted
 from steprule.doors.torch.naming import Naming
 from steprule.doors.torch.options import Choice, GroupOptions
 from steprule.doors.torch.positions import Item, Places, Presence, places_of, rounds
+from steprule.doors.torch.ranks import check_ranks
+from steprule.doors.torch.shards import local_of
 from steprule.launch.guards import Gradients, Guards
 from steprule.launch.readings import Reading, StepMonitor
 from steprule.runtime.interrupts import uninterrupted
@@ -49,6 +51,8 @@ class Stepping(HasEvaluated, HasGuards):
     _presence: Presence
     _is_stepping = False
     _stepping_alone: list[Tensor]
+    _is_agreed = False
+    """Whether the processes that have parts of the parameters have found that they agree."""
     _is_refused = False
     """Whether the device has refused the last step, as far as it was asked: when the step was to be read."""
 
@@ -91,7 +95,7 @@ class Stepping(HasEvaluated, HasGuards):
             found = None  # GradScaler tells 0 where no parameter has a gradient
         grads = [param.grad for group in self.param_groups for param in group["params"]]
         if self._released is not None:
-            grads = [None if type(grad) is self._released else grad for grad in grads]
+            grads = [None if type(local_of(grad)) is self._released else grad for grad in grads]
         launch = None if is_intercepted() else self._launch
         states = list(self.state.values())
         if launch is not None and launch.fits(found) and launch.is_valid(self._options, states, grads, self._read):
@@ -135,6 +139,7 @@ class Stepping(HasEvaluated, HasGuards):
             alone.append(param)
             self._check_training()
             self._refresh()
+            self._agree()
             if self._places is None or self._places[0] is not self._options:
                 self._places = (self._options, places_of(self._options))
             self._launch = None
@@ -172,6 +177,7 @@ class Stepping(HasEvaluated, HasGuards):
         turns = rounds(items)
         for own in self._options if len(turns) > 1 else ():
             check_together(own, "a parameter stands in its groups twice, and takes two steps, each")
+        self._agree()
         self._presence.note(grads)
         device = self._deciding_device(items, found) if len(turns) == 1 else None
         if found is not None and device is None and found.item():
@@ -193,6 +199,12 @@ class Stepping(HasEvaluated, HasGuards):
                 launches.append(launch if launch.prepare_reuse(layout, self._options) else None)
         self._launch = launches[0] if len(launches) == 1 else None
         return readings
+
+    def _agree(self) -> None:
+        """Ask the other processes, once, whether they step by the same options: of DTensors, or a process group."""
+        if not self._is_agreed:
+            check_ranks(self._options, self.guards, self.state)
+            self._is_agreed = True
 
     def _step_once(self, items: Sequence[Item]) -> None:
         layout, launch = self._laid_out(items, self._deciding_device(items, None), None)
@@ -232,7 +244,7 @@ class Stepping(HasEvaluated, HasGuards):
         """Lay out the next step anew."""
         self._options, self._launch, self._places, self._decision = [], None, None, None
         self._stepping_alone = []
-        self._presence = Presence()
+        self._presence, self._is_agreed = Presence(), False
 
     @property
     def skipped(self) -> int:
