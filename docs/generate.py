@@ -225,19 +225,21 @@ def table() -> str:
 def race() -> str:
     """Return the race's table, from the results of a real run."""
     raw = json.loads((RACE / "results.json").read_text())
-    headings = ["rule", "best lr", "training loss", "over the seeds", "test accuracy", "forgiving", "µs a step"]
+    headings = ["rule", "rank", "best lr", "validation loss", "95 % interval", "test accuracy", "forgiving"]
     rows = [headings, ["---"] * len(headings)]
     for entry in raw["table"]:
-        low, high = entry["train_loss_range"]
-        losses = [f"{entry['train_loss']:.2g}", f"{low:.2g} to {high:.2g}"]
+        first, last = entry["rank"]
+        low, high = entry["interval"]
+        losses = [f"{entry['loss']:.3f}", f"{low:.3f} to {high:.3f}"]
         shares = [f"{entry['test_accuracy']:.1%}", f"{entry['forgiving']:.0%}"]
-        rows.append([f"`{entry['rule']}`", f"{entry['lr']:g}", *losses, *shares, f"{entry['step_us']:.0f}"])
+        rank = f"{first}" if first == last else f"{first}–{last}"
+        rows.append([f"`{entry['rule']}`", rank, f"{entry['setting']['lr']:g}", *losses, *shares])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     settings = raw["settings"]
-    runs = len(settings["rules"]) * len(settings["lrs"]) * len(settings["seeds"])
+    runs = sum(entry["finished"] for entry in raw["table"])
     caption = f"{raw['problem']['name']}, {settings['epochs']} epochs, {runs} runs on two cores"
     return "\n".join(
-        [*lines, "", f"![Training loss of each rule at its best learning rate: {caption}](docs/race/curves.png)"]
+        [*lines, "", f"![Validation loss of each rule at its best setting: {caption}](docs/race/curves.png)"]
     )
 
 

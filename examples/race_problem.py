@@ -18,7 +18,7 @@ import numpy as np
 PEOPLE, FILMS, TASTES = 200, 100, 5
 BATCH = 128
 
-# Optional: how many epochs a run has, and the learning rates (default: 9 from 3e-4 to 3).
+# Optional: how many epochs a run has, and learning rates, whose lowest and highest the race draws between.
 epochs = 30
 lrs = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0]
 
@@ -72,5 +72,5 @@ def loss_and_grad(params: Params, batch: Ratings) -> tuple[float, Params]:
 
 
 def evaluate(params: Params) -> dict[str, float]:
-    """Return ``train_loss``, which the race compares; anything else is kept in results.json."""
-    return {"train_loss": loss_and_grad(params, TRAIN)[0], "test_loss": loss_and_grad(params, TEST)[0]}
+    """Return ``train_loss``, and ``validation_loss``, which the race compares; anything else is kept."""
+    return {"train_loss": loss_and_grad(params, TRAIN)[0], "validation_loss": loss_and_grad(params, TEST)[0]}

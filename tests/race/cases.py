@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from steprule.race import Race, Row, Settings, make_plan
+from steprule.race import Race, Row, Settings, make_plan, summarize
+from steprule.race.check import Found
+from steprule.race.evidence import Evidence, judge
 from steprule.race.live import final_table
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
@@ -35,27 +36,72 @@ def write_quadratic(folder: Path) -> str:
     return str(path)
 
 
-def numbers_of(done: Race) -> dict[tuple[str, float | None, int], dict[str, Any]]:
-    tasks = done.plan.tasks
-    return {(tasks[task].label, task.lr, task.seed): found.numbers() for task, found in done.runs.items()}
+def numbers_of(done: Race) -> dict[tuple[str, Any, int], dict[str, Any]]:
+    """Return the numbers of all runs by rule, setting and seed."""
+    return {
+        (done.plan.entrant(task).label, task.setting, task.seed): found.numbers() for task, found in done.runs.items()
+    }
+
+
+def with_start(plan: Plan, start: float) -> Plan:
+    """Return a plan whose problem starts at another loss."""
+    return replace(plan, found=Found(plan.found.metric, start, plan.found.batches))
 
 
 def sgd_plan(quadratic: str, lrs: tuple[float, ...], seeds: int, start: float = 2.0) -> Plan:
-    return replace(make_plan(Settings(quadratic, rules=("sgd",), lrs=lrs, seeds=seeds)), start=start)
+    """Return a race of gradient descent over these rates, each on that many tuning seeds, and one fresh seed."""
+    settings = Settings(quadratic, rules=("sgd",), lrs=lrs, tuning_seeds=seeds, seeds=1)
+    return with_start(make_plan(settings), start)
 
 
 def runs_of(plan: Plan, losses: dict[float, list[float | None]]) -> dict[Task, Run]:
-    tasks = {(task.lr, task.seed): task for task in plan.tasks}
+    """Return finished trials of one rule, seed by seed."""
+    (entrant,) = plan.entrants
     return {
-        tasks[lr, seed]: Run(10, loss is None, loss, {"test_accuracy": 0.5}, [2.0, loss or 3.0], step_us=4.0)
+        plan.task(entrant, (("lr", lr),), seed): Run(
+            10, loss is None, loss, {"test_accuracy": 0.5}, [2.0, loss or 3.0], step_us=4.0
+        )
         for lr, of_seeds in losses.items()
         for seed, loss in enumerate(of_seeds)
     }
 
 
-def shown(rows: Sequence[Row], width: int) -> str:
+def reported(plan: Plan, losses: dict[str, list[float | None]]) -> dict[Task, Run]:
+    """Return a finished race over one learning rate: the fresh runs of each rule, and tuning runs as good as the first.
+
+    A rule that diverges on the first seed has diverged in its trials as well.
+    """
+    runs: dict[Task, Run] = {}
+    for entrant in plan.entrants:
+        own = losses[entrant.label]
+        for setting in plan.first(entrant):
+            for seed in plan.tuning_seeds:
+                runs[plan.task(entrant, setting, seed)] = run_to(own[0], plan)
+            for seed, loss in zip(plan.seeds, own, strict=True):
+                if own[0] is not None:
+                    runs[plan.task(entrant, setting, seed)] = run_to(loss, plan)
+    return runs
+
+
+def run_to(loss: float | None, plan: Plan) -> Run:
+    """Return a run that falls in even steps from the plan's start to a loss, or diverges after an epoch."""
+    if loss is None:
+        return Run(1, True, None, {}, [plan.start], clock=[0.0], step_us=4.0)
+    history = [plan.start + (loss - plan.start) * epoch / plan.epochs for epoch in range(plan.epochs)] + [loss]
+    clock = [float(epoch) for epoch in range(plan.epochs + 1)]
+    return Run(plan.steps, False, loss, {"train_loss": loss}, history, clock=clock, step_us=4.0)
+
+
+def evidence_of(plan: Plan, runs: dict[Task, Run]) -> tuple[list[Row], Evidence]:
+    """Return the rows of a race and what can be said of them."""
+    rows = summarize(plan, runs)
+    return rows, judge(plan, runs, rows)
+
+
+def shown(plan: Plan, runs: dict[Task, Run], width: int) -> str:
+    """Return the table as a terminal of that width shows it."""
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(final_table(rows, console))
+    console.print(final_table(*evidence_of(plan, runs), console))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     return str(text)

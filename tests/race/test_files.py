@@ -117,7 +117,7 @@ def test_a_problem_that_changes_its_parameters(tmp_path: Path, function: str, ch
         "def evaluate(p): return {'train_loss': 1.0}",
     ]
     source = "\n".join(lines)
-    assert check_problem(load_problem(_write(tmp_path / "good.py", source))) == 1.0
+    assert check_problem(load_problem(_write(tmp_path / "good.py", source))).start == 1.0
     lines = [line.replace(": return", f":\n    {change}\n    return") if function in line else line for line in lines]
     with pytest.raises(ProblemError, match=re.escape(f"problem bad: {function} changes {place}")):
         _load(tmp_path / "bad.py", "\n".join(lines))

@@ -10,9 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from steprule.race import Race, Settings, make_plan, write
-from steprule.race.run import Run
 from tests.lab.test_page import browser  # noqa: F401
-from tests.race.cases import write_quadratic
+from tests.race.cases import reported, with_start, write_quadratic
 
 pytestmark = pytest.mark.apart
 
@@ -23,9 +22,13 @@ LRS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("race")
-    plan = make_plan(Settings(write_quadratic(folder), rules=RULES, lrs=LRS, seeds=2))
-    history = [1.0, 0.5, 0.1, 0.001, 0.00012345]
-    runs = {task: Run(1, False, history[-1] + index / 1000, {}, history) for index, task in enumerate(plan.tasks)}
+    settings = Settings(write_quadratic(folder), rules=RULES, lrs=LRS, seeds=12)
+    plan = with_start(make_plan(settings), 1.0)
+    losses: dict[str, list[float | None]] = {
+        entrant.label: [0.00012345 * (place + 1 + seed / 50) for seed in range(12)]
+        for place, entrant in enumerate(plan.entrants)
+    }
+    runs = reported(plan, losses)
     return Path(write(Race(plan, runs, 1, 0.0, 0, False), folder / "out")[-1]).as_uri()
 
 
@@ -34,9 +37,10 @@ def test_tables_leave_room_for_their_numbers(browser: Browser, address: str, wid
     """The names stay in sight while a narrow table is scrolled: so they take half of it at most."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(address)
-    page.locator("summary").click()
+    for summary in page.locator("summary").all():
+        summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    for place in (".scroll >> nth=0", ".scroll >> nth=1"):
+    for place in (".scroll >> nth=0", ".scroll >> nth=1", ".scroll >> nth=2"):
         table = page.locator(place)
         names = table.evaluate(
             "one => Math.max(...[...one.querySelectorAll('td:first-child')].map((td) => td.offsetWidth))"

@@ -12,6 +12,7 @@ import pytest
 from steprule.errors import HyperparameterError, RuleError, StepruleError
 from steprule.race import DEFAULT_RULES, Settings, make_plan, run_plan, summarize, write
 from steprule.race.entrant import entrants
+from steprule.race.stages import known
 from steprule.race.words import cells
 from tests.race.cases import QUADRATIC, numbers_of, write_quadratic
 
@@ -25,19 +26,19 @@ def test_the_default_race() -> None:
     plan = make_plan(Settings())
     assert plan.problem.name == "digits-mlp"
     assert tuple(entrant.label for entrant in plan.entrants) == DEFAULT_RULES
-    assert plan.seeds == (0, 1, 2)
-    assert len(plan.tasks) == 6 * 9 * 3
-    ratios = [b / a for a, b in zip(plan.lrs[:-1], plan.lrs[1:], strict=True)]
-    assert min(ratios) > 2.99
-    assert max(ratios) < 3.4
+    assert (plan.trials, plan.schedule, plan.tuning_seeds, plan.seeds) == (16, "linear", (0,), tuple(range(1, 17)))
+    assert (plan.lrs[0], plan.lrs[-1]) == (3e-4, 3.0)
+    assert plan.found.metric == "validation_loss"
     quick = make_plan(Settings(quick=True))
-    assert (len(quick.lrs), quick.seeds, quick.epochs) == (3, (0, 1, 2), 6)
+    assert (quick.trials, len(quick.seeds), quick.epochs) == (4, 10, 6)
 
 
 def test_tasks_go_from_a_coarse_grid_to_a_fine_one(quadratic: str) -> None:
-    plan = make_plan(Settings(quadratic, rules=("sgd",), lrs=(1, 2, 3, 4, 5, 6, 7, 8, 9), seeds=2, seed=5))
-    assert [task.lr for task in plan.tasks] == 2 * [1, 5, 9, 3, 7, 2, 4, 6, 8]
-    assert [task.seed for task in plan.tasks] == 9 * [5] + 9 * [6]
+    settings = Settings(quadratic, rules=("sgd",), lrs=(1, 2, 3, 4, 5, 6, 7, 8, 9), tuning_seeds=2, seeds=3, seed=5)
+    plan = make_plan(settings)
+    assert [task.lr for task in known(plan, {})] == 2 * [1, 5, 9, 3, 7, 2, 4, 6, 8]
+    assert [task.seed for task in known(plan, {})] == 9 * [5] + 9 * [6]
+    assert plan.seeds == (7, 8, 9)
 
 
 def test_entrants_with_hyperparameters() -> None:
@@ -79,7 +80,11 @@ def test_wrong_entrants(text: str, kind: type[StepruleError], message: str) -> N
         ({"seed": -1}, "seed must be at least 0"),
         ({"lrs": (0.1, -0.1)}, r"learning rates must be positive numbers, got \[0.1, -0.1\]"),
         ({"lrs": (math.nan,)}, "learning rates must be positive"),
-        ({"quick": True, "lrs": (0.1,), "epochs": 3}, "quick does nothing beside lrs and epochs"),
+        ({"quick": True, "lrs": (0.1,), "seeds": 1, "epochs": 3}, "quick does nothing beside trials"),
+        ({"trials": 0}, "trials must be at least 1, got 0"),
+        ({"tuning_seeds": 0}, "tuning seeds must be at least 1, got 0"),
+        ({"trials": 3, "lrs": (0.1,)}, "trials does nothing beside lrs"),
+        ({"schedule": "step"}, "schedule must be one of linear, cosine, constant, got 'step'"),
     ],
 )
 def test_wrong_settings(change: dict[str, Any], message: str) -> None:
@@ -90,7 +95,7 @@ def test_wrong_settings(change: dict[str, Any], message: str) -> None:
 def test_learning_rates_for_rules_that_have_none(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(RULE)
     settings = Settings("saddle", rules=(f"{tmp_path}/own.py:adam",))
-    assert len(make_plan(settings).tasks) == 3
+    assert len(known(make_plan(settings), {})) == 1
     with pytest.raises(HyperparameterError, match="do nothing: no rule of this race has one"):
         make_plan(replace(settings, lrs=(0.1,)))
 
@@ -110,15 +115,15 @@ def test_rules_of_the_users_own(quadratic: str, tmp_path: Path) -> None:
     path = tmp_path / "rules_of_mine.py"
     path.write_text(RULE)
     rules = (f"{path}:mine", "adam", f"{path}:adam", "sgd")
-    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1, 0.125), seeds=1))
+    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1, 0.125), schedule="constant", seeds=1))
     assert [entrant.label for entrant in plan.entrants] == ["mine", "adam", f"{path}:adam", "sgd"]
     done = run_plan(plan, tmp_path / "out", jobs=1)
     numbers = numbers_of(done)
     # A rule without a learning rate runs once a seed.
-    assert numbers[f"{path}:adam", None, 0] == numbers["sgd", 0.125, 0]
-    assert len(done.runs) == 2 + 2 + 1 + 2
+    assert numbers[f"{path}:adam", (), 0] == numbers["sgd", (("lr", 0.125),), 0]
+    assert len(done.runs) == 2 + 2 + 1 + 2 + 4
     row = next(row for row in summarize(plan, done.runs) if not row.entrant.has_lr)
-    assert cells(row)[1] == "none"
+    assert cells(row)[2] == "none"
     write(done, tmp_path / "out")
 
 
@@ -128,7 +133,7 @@ def test_a_run_is_used_again_only_if_its_numbers_are_the_same(quadratic: str, tm
     base = Settings(quadratic, rules=(f"{own}:mine",), lrs=(0.1,), seeds=1)
 
     def key(settings: Settings) -> str:
-        return next(iter(make_plan(settings).tasks)).key
+        return known(make_plan(settings), {})[0].key
 
     first = key(base)
     assert key(replace(base, jobs=2, output=tmp_path, epochs=4)) == first
@@ -136,6 +141,7 @@ def test_a_run_is_used_again_only_if_its_numbers_are_the_same(quadratic: str, tm
         key(replace(base, lrs=(0.2,))),
         key(replace(base, seed=1)),
         key(replace(base, epochs=5)),
+        key(replace(base, schedule="cosine")),
         key(replace(base, problem="saddle")),
         key(replace(base, rules=("sgd",))),
         key(replace(base, rules=("momentum",))),
@@ -151,6 +157,6 @@ def test_a_run_is_used_again_only_if_its_numbers_are_the_same(quadratic: str, tm
 
 def test_a_key_depends_on_the_versions(quadratic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(quadratic, rules=("sgd",), lrs=(0.1,), seeds=1)
-    first = next(iter(make_plan(settings).tasks)).key
+    first = known(make_plan(settings), {})[0].key
     monkeypatch.setattr("steprule.race.plan.versions", lambda: {"numpy": "another"})
-    assert next(iter(make_plan(settings).tasks)).key != first
+    assert known(make_plan(settings), {})[0].key != first

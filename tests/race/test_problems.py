@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from steprule.race.corpus import FEATURES, bag_of_words, docstrings
 from steprule.race.load import describe, load_problem
 from steprule.race.network import init_network, loss_and_grad
 from steprule.race.problems import NAMES
+from steprule.race.problems.associative_memory import Memory
 
 OFFLINE = [name for name in NAMES if not name.startswith("mnist")]
 
@@ -84,12 +86,40 @@ def test_problems_that_ship_keep_the_protocol(name: str) -> None:
     loaded = load_problem(name)
     assert isinstance(loaded.problem, Problem)
     assert len(describe(name)) > 20
-    start = check_problem(loaded)
+    found = check_problem(loaded)
     if hasattr(loaded.problem, "data"):
         # All classes are equally likely at the start.
         classes = int(loaded.problem.data.train_y.max()) + 1
-        assert start == pytest.approx(math.log(classes), rel=1e-6)
+        assert found.start == pytest.approx(math.log(classes), rel=1e-6)
+        assert found.metric == "validation_loss"
         assert {array.dtype.name for array in loaded.problem.init(np.random.default_rng(0))["weights"]} == {"float32"}
+
+
+def test_gradient_and_loss_of_the_associative_memory() -> None:
+    whole = load_problem("associative-memory").problem
+    assert isinstance(whole, Memory)
+    problem = replace(
+        whole, keys=whole.keys[:6, :4].astype(float), values=whole.values[:6, :4].astype(float), shares=np.ones(6) / 6
+    )
+    params = np.random.default_rng(0).normal(size=(4, 4))
+    batch = np.array([0, 3, 3, 5])
+    _check_gradient(lambda: problem.loss_and_grad(params, batch)[0], params, problem.loss_and_grad(params, batch)[1])
+    # By a straight loop over all pairs.
+    losses, found = [], 0
+    for i in range(6):
+        scores = [sum(problem.values[j] * (params @ problem.keys[i])) for j in range(6)]
+        losses.append(math.log(sum(map(math.exp, scores))) - scores[i])
+        found += max(range(6), key=scores.__getitem__) == i
+    assert problem.evaluate(params) == pytest.approx({"train_loss": sum(losses) / 6, "test_accuracy": found / 6})
+    assert problem.loss_and_grad(params, batch)[0] == pytest.approx(np.mean([losses[i] for i in batch]))
+
+
+def test_keys_of_the_associative_memory_come_up_by_zipfs_law() -> None:
+    problem = load_problem("associative-memory").problem
+    drawn = np.concatenate([batch for seed in range(20) for batch in problem.batches(np.random.default_rng(seed))])
+    counts = np.bincount(drawn, minlength=512)
+    assert counts[0] / counts[1] == pytest.approx(2, rel=0.1)
+    assert counts[0] / counts[9] == pytest.approx(10, rel=0.15)
 
 
 def test_every_problem_has_its_file() -> None:
@@ -121,6 +151,9 @@ def test_evaluate_is_the_loss_over_all_samples(monkeypatch: pytest.MonkeyPatch) 
     hidden = np.maximum(problem.data.test_x @ params["weights"][0], 0)
     right = (hidden @ params["weights"][1]).argmax(axis=1) == problem.data.test_y
     assert metrics["test_accuracy"] == pytest.approx(right.mean())
+    # The penalty is of training; what is held out is scored without it.
+    held = loss_and_grad(params, problem.data.validation_x, problem.data.validation_y, 0.0)[0]
+    assert metrics["validation_loss"] == pytest.approx(held, rel=1e-5)
 
 
 def test_split_is_always_the_same_and_keeps_shares() -> None:
@@ -128,6 +161,9 @@ def test_split_is_always_the_same_and_keeps_shares() -> None:
     first, second = split(x, y), split(x, y)
     assert np.array_equal(first.test_x, second.test_x)
     assert np.bincount(first.test_y).tolist() == [16, 4]
+    assert np.bincount(first.validation_y).tolist() == [13, 3]
+    parts = (first.train_x, first.validation_x, first.test_x)
+    assert sorted(np.concatenate(parts)[:, 0]) == x[:, 0].tolist()
 
 
 @pytest.fixture
@@ -185,7 +221,7 @@ def test_mnist_is_fetched_once_and_scaled(data_home: Path, monkeypatch: pytest.M
     first, second = data.mnist(), data.mnist()
     assert calls == [("mnist_784", 1)]
     assert np.array_equal(first.train_x, second.train_x)
-    assert first.train_x.shape == (120, 784)
+    assert first.train_x.shape == (100, 784)
     assert first.test_y.tolist() == [i % 10 for i in range(120, 140)]
     assert first.train_x.dtype == np.float32
     assert first.train_x.max() == 1.0
@@ -206,7 +242,7 @@ def test_sparse_classifier_learns() -> None:
     rng = np.random.default_rng(0)
     x = scipy.sparse.csr_array((rng.random((200, 30)) < 0.1).astype(np.float32))
     y = np.asarray(x.toarray()[:, 0], np.int64)
-    problem = Classifier(Split(x, y, x, y), l2=1e-3)
+    problem = Classifier(Split(x, y, x, y, x, y), l2=1e-3)
     params = problem.init(rng)
     before = problem.evaluate(params)["train_loss"]
     for batch in problem.batches(rng):

@@ -21,6 +21,8 @@ from steprule.race import DEFAULT_RULES, Settings, make_plan, race, run_plan, su
 from steprule.race.plan import Task
 from steprule.race.run import Run, one_thread, run
 from steprule.race.runner import _deaf_children, interruptible
+from steprule.race.space import LR
+from steprule.race.stages import known
 from steprule.race.store import Store
 from tests import ROOT
 from tests.race.cases import QUADRATIC, numbers_of, write_quadratic
@@ -32,13 +34,13 @@ def quadratic(tmp_path: Path) -> str:
 
 
 def test_the_numbers_do_not_depend_on_the_number_of_jobs(tmp_path: Path) -> None:
-    settings = Settings("digits-mlp", rules=("sgd", "adam"), lrs=(1e-3, 1e-1), seeds=2, epochs=2)
+    settings = Settings("digits-mlp", rules=("sgd", "adam"), trials=4, seeds=2, epochs=2)
     plan = make_plan(settings)
     alone = run_plan(plan, tmp_path / "one", jobs=1)
     assert sr.get_num_threads() >= 1
     shared = run_plan(plan, tmp_path / "two", jobs=2)
     assert (alone.jobs, shared.jobs) == (1, 2)
-    assert len(alone.runs) == 8
+    assert len(alone.runs) == 2 * (4 + 2)
     assert numbers_of(alone) == numbers_of(shared)
 
 
@@ -59,7 +61,9 @@ def test_all_rules_start_alike_and_see_the_same_batches(quadratic: str, tmp_path
     log.unlink()
     seen: dict[int, set[str]] = {0: set(), 1: set()}
     starts: dict[int, set[float]] = {0: set(), 1: set()}
-    for task in plan.tasks:
+    for task in [
+        plan.task(entrant, ((LR, lr),), seed) for entrant in plan.entrants for lr in (0.01, 0.1) for seed in (0, 1)
+    ]:
         starts[task.seed].add(run(task).history[0])
         seen[task.seed].add(log.read_text())
         log.unlink()
@@ -72,8 +76,9 @@ def test_all_rules_start_alike_and_see_the_same_batches(quadratic: str, tmp_path
 
 
 def test_a_run_is_the_plain_loop(quadratic: str) -> None:
-    plan = make_plan(Settings(quadratic, rules=("adam(beta2=0.9)",), lrs=(0.05,), seeds=1, seed=3))
-    found = run(next(iter(plan.tasks)))
+    settings = Settings(quadratic, rules=("adam(beta2=0.9)",), lrs=(0.05,), schedule="constant", seeds=1, seed=3)
+    plan = make_plan(settings)
+    found = run(known(plan, {})[0])
     problem = plan.problem.problem
     params = problem.init(np.random.default_rng([3, 0]))
     optimizer = sr.Optimizer(params, "adam", lr=0.05, beta2=0.9)
@@ -86,7 +91,10 @@ def test_a_run_is_the_plain_loop(quadratic: str) -> None:
     assert found.steps == 12
     assert found.train_loss == history[-1]
     assert found.metrics == {"train_loss": history[-1], "size": 1.5}
-    assert found.path == []
+    assert not found.path
+    assert not found.validation
+    assert len(found.clock) == 5
+    assert found.clock == sorted(found.clock)
 
 
 def test_one_thread_everywhere() -> None:
@@ -101,7 +109,7 @@ def test_one_thread_everywhere() -> None:
 
 def test_paths_are_kept_for_problems_in_the_plane() -> None:
     plan = make_plan(Settings("saddle", rules=("sgd",), lrs=(0.1,), seeds=1, epochs=3))
-    found = run(next(iter(plan.tasks)))
+    found = run(known(plan, {})[0])
     assert len(found.path) == 3 * 5 + 1
     assert found.path[0] == plan.problem.problem.init(np.random.default_rng([0, 0])).tolist()
 
@@ -120,14 +128,17 @@ def test_divergence_is_recorded_and_ends_the_run(quadratic: str, tmp_path: Path,
         r"    return loss, .*", f'    return {loss}, {{"a": [p["a"][0] * 0], "b": p["b"] * 0 - 1}}', QUADRATIC
     )
     Path(quadratic).write_text(source.replace("rng.normal(size=2)", "np.zeros(2)"))
-    done = race(Settings(quadratic, rules=("sgd",), lrs=(1e-3, 1.0, 30.0), seeds=1, jobs=1, output=tmp_path / "out"))
+    settings = Settings(
+        quadratic, rules=("sgd",), lrs=(1e-3, 1.0, 30.0), schedule="constant", seeds=1, jobs=1, output=tmp_path / "out"
+    )
+    done = race(settings)
     runs = {task.lr: found for task, found in done.runs.items()}
     assert not runs[1e-3].diverged
     assert runs[30.0].diverged
     assert runs[30.0].train_loss is None
     assert runs[30.0].steps < 12
     saved = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [line["diverged"] for line in saved["runs"] if line["lr"] == 30.0] == [True]
+    assert [line["diverged"] for line in saved["runs"] if line["setting"]["lr"] == 30.0] == [True]
 
 
 TIRED = """
@@ -135,7 +146,7 @@ calls = []
 _batches = batches
 def batches(rng):
     calls.append(1)
-    assert len(calls) < 4, "tired"
+    assert len(calls) < 5, "tired"
     return _batches(rng)
 """
 
@@ -149,7 +160,7 @@ def test_an_error_of_the_problem_in_a_worker_is_the_users_own(quadratic: str, tm
         text = str(caught.value)
         error, place = text.splitlines()[-2:]
         assert error == "AssertionError: tired"
-        assert re.fullmatch(r"while racing sgd, lr (0\.1|1), seed [01], epoch \d, batch 1", place)
+        assert re.fullmatch(r"while racing sgd, lr (0\.1|1), seed [012], epoch \d, batch 1", place)
         assert set(re.findall(r'File "(.*?)"', text)) == {quadratic}
 
 
@@ -160,7 +171,7 @@ def test_gradients_that_stop_fitting_are_placed(quadratic: str, tmp_path: Path) 
     )
     Path(quadratic).write_text(QUADRATIC + longer)
     with pytest.raises(ProblemError) as caught:
-        run(Task(quadratic, "", "adam", "", (("beta2", 0.9),), 0.001, 4, 2))
+        run(Task(quadratic, "", "adam", "", (("beta2", 0.9),), ((LR, 0.001),), "constant", 6, 4, 2))
     text = str(caught.value)
     assert text.startswith("problem quadratic: the gradients of loss_and_grad do not fit: grads['b'] has shape (1,)")
     assert text.splitlines()[-1] == "while racing adam(beta2=0.9), lr 0.001, seed 4, epoch 1, batch 2"
@@ -208,7 +219,7 @@ def test_the_clock_begins_with_the_work(quadratic: str, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_leaves_the_finished_runs(quadratic: str, tmp_path: Path) -> None:
-    killed = TIRED.replace('assert len(calls) < 4, "tired"', "len(calls) < 8 or __import__('os')._exit(1)")
+    killed = TIRED.replace('assert len(calls) < 5, "tired"', "len(calls) < 8 or __import__('os')._exit(1)")
     Path(quadratic).write_text(QUADRATIC + killed)
     settings = Settings(quadratic, rules=("sgd",), lrs=(0.1, 1), seeds=3, jobs=2, output=tmp_path / "out")
     with pytest.raises(StepruleError, match="a worker process was killed"):
@@ -218,7 +229,7 @@ def test_a_worker_that_is_killed_leaves_the_finished_runs(quadratic: str, tmp_pa
 
 
 def test_learning_at_the_best_rate_gets_below_the_start(tmp_path: Path) -> None:
-    settings = Settings("digits-logistic", lrs=(1e-4, 1e-2, 1e-1, 1.0), seeds=1, epochs=4, jobs=1)
+    settings = Settings("digits-logistic", lrs=(1e-4, 1e-2, 1e-1, 1.0), schedule="constant", seeds=1, epochs=4, jobs=1)
     plan = make_plan(settings)
     rows = summarize(plan, run_plan(plan, tmp_path, jobs=1).runs)
     assert {row.entrant.label for row in rows} == set(DEFAULT_RULES)
@@ -234,7 +245,7 @@ def test_resuming_runs_only_what_is_missing(quadratic: str, tmp_path: Path) -> N
     settings = Settings(quadratic, rules=("sgd", "adam"), lrs=(0.01, 0.1), seeds=2, jobs=1, output=tmp_path / "out")
     whole = race(settings)
     files = sorted((tmp_path / "out" / "runs").iterdir())
-    assert len(files) == 8
+    assert len(files) == 4 + 4
     for path, content in zip(files[:3], ("", '{"run": {"no', '{"run": {"unknown": 1}}'), strict=True):
         path.write_text(content)
     files[3].unlink()
@@ -251,7 +262,7 @@ def test_resuming_runs_only_what_is_missing(quadratic: str, tmp_path: Path) -> N
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    task = Task("p", "", "sgd", "", (), 0.1, 0, 1)
+    task = Task("p", "", "sgd", "", (), ((LR, 0.1),), "linear", 3, 0, 1)
     store.put(task, Run(1, False, 0.5, {}, [1.0, 0.5]))
 
     def fail(*args: Any) -> None:
@@ -273,18 +284,21 @@ def test_an_output_folder_that_cannot_be_made(quadratic: str, tmp_path: Path) ->
         race(Settings(quadratic, rules=("sgd",), output=tmp_path / "file"))
 
 
-def test_the_example_in_the_manual_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_examples_in_the_manual_run(tmp_path: Path, place: int) -> None:
     manual = (ROOT / "docs" / "race.md").read_text()
-    (source,) = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)
+    source = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)[place]
     (tmp_path / "manual.py").write_text(source)
-    done = race(Settings(str(tmp_path / "manual.py"), lrs=(0.01, 0.1), seeds=1, jobs=1, output=tmp_path / "out"))
-    assert summarize(done.plan, done.runs)[0].low < 0.1 * done.plan.start
+    settings = Settings(str(tmp_path / "manual.py"), rules=("adam", "sgd"), lrs=(0.01, 0.1), seeds=1, jobs=1)
+    done = race(replace(settings, output=tmp_path / "out"))
+    assert done.plan.found.metric == "validation_loss"
+    assert summarize(done.plan, done.runs)[0].low < (0.1, 0.5, 0.5)[place] * done.plan.start
 
 
 def test_the_example_file_runs(tmp_path: Path) -> None:
     path = ROOT / "examples" / "race_problem.py"
     done = race(Settings(str(path), rules=("adam",), lrs=(0.03,), seeds=1, jobs=1, output=tmp_path / "out"))
-    (found,) = done.runs.values()
+    *_, found = done.runs.values()
     assert found.train_loss is not None
     assert found.train_loss < 0.2 * done.plan.start
-    assert found.metrics["test_loss"] > found.train_loss
+    assert found.metrics["validation_loss"] > found.train_loss

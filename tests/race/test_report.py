@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ import pytest
 
 import steprule as sr
 from steprule.race import Race, Settings, make_plan, race, summarize, write
-from steprule.race.figures import _cells, curves, sensitivity
+from steprule.race.figures import curves
 from steprule.race.run import Run
+from steprule.race.stages import known
 from steprule.race.theme import spread, styles_of
+from steprule.race.tuning import sensitivity
 from steprule.race.words import cells
 from steprule.style import LIGHT
-from tests.race.cases import QUADRATIC, runs_of, sgd_plan, shown, write_quadratic
+from tests.race.cases import QUADRATIC, reported, run_to, runs_of, sgd_plan, shown, with_start, write_quadratic
 
 
 @pytest.fixture
@@ -36,45 +37,47 @@ def test_a_race_that_has_not_begun_leaves_no_report(quadratic: str, tmp_path: Pa
 
 def test_an_unfinished_race_says_how_much_of_each_rule_is_there(quadratic: str, tmp_path: Path) -> None:
     plan = make_plan(Settings(quadratic, rules=("sgd", "adam", "lion"), lrs=(0.1, 1), seeds=2))
-    tasks = list(plan.tasks)
+    tasks = known(plan, {})
     runs = {tasks[0]: Run(1, False, 0.5, {}, [1.0] * 5), tasks[1]: Run(diverged=True, history=[1.0])}
     rows = summarize(plan, runs)
-    assert [(row.entrant.label, cells(row)[2], cells(row)[7]) for row in rows] == [
-        ("sgd", "0.500", "1/4"), ("adam", "diverged so far", "1/4"), ("lion", "no run yet", "0/4"),
+    assert [(row.entrant.label, cells(row)[3], cells(row)[9]) for row in rows] == [
+        ("sgd", "0.500†", "1/4"), ("adam", "diverged so far", "1/4"), ("lion", "no run yet", "0/4"),
     ]  # fmt: skip
-    assert "1/4" in shown(rows, 120)
+    assert "1/4" in shown(plan, runs, 120)
     html = write(Race(plan, runs, 1, 0.0, 0, True), tmp_path)[-1].read_text()
     assert "<th>runs</th>" in html
     assert "2 of 12 runs" in html
-    assert "(one seed)" in html
+    assert "Nothing can be said yet" in html
+    assert "† Of the runs that the setting was selected by" in html
 
 
 @pytest.mark.parametrize(
-    ("rules", "words"),
+    ("settings", "words"),
     [
-        (("sgd", "adam"), "None of these rules decays the weights."),
-        (("adam", "adamw"), "Weights are decayed in adamw by 0.01; the others decay none."),
+        ({"rules": ("sgd",), "lrs": (0.1, 1)}, "The learning rate alone was tuned, over the 2 given"),
         (
-            ("adamw(weight_decay=0.2)", "adamw"),
-            "Weights are decayed in adamw(weight_decay=0.2) by 0.2 and adamw by 0.01.",
+            {"rules": ("sgd", "adamw", "momentum"), "trials": 4},
+            "The space of sgd and momentum: lr 0.0003 to 3, warm-up 0 to 0.2; adamw: lr 0.0003 to 3, warm-up 0 to 0.2, "
+            "beta2 0.9 to 0.999, weight_decay 0.0001 to 1 (warm-up as a share of the steps).",
         ),
-        (("adamw(weight_decay=0)",), "None of these rules decays the weights."),
+        ({"rules": ("adam(beta2=0.9)",), "trials": 4, "schedule": "constant"}, "adam(beta2=0.9): lr 0.0003 to 3 ("),
+        ({"rules": ("schedule_free_sgd", "sgd"), "trials": 4}, "The rate of schedule_free_sgd stays constant after"),
     ],
 )
-def test_the_page_says_what_was_not_tuned(quadratic: str, tmp_path: Path, rules: tuple[str, ...], words: str) -> None:
-    plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1,), seeds=1))
-    runs = {task: Run(1, False, 0.5, {}, [1.0] * 5) for task in plan.tasks}
+def test_the_page_says_what_was_tuned(quadratic: str, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    plan = make_plan(Settings(quadratic, seeds=1, **settings))
+    runs = {task: run_to(0.5, plan) for task in known(plan, {})}
     text = " ".join(write(Race(plan, runs, 1, 0.0, 0, False), tmp_path)[-1].read_text().split())
-    assert f"unless a rule's name says otherwise. {words}</p>" in text
-    assert "The rate is <b>constant</b> over a run" in text
+    assert words in text
     assert "within 10&nbsp;% of the rule's own best one, which counts itself" in text
 
 
 def test_where_all_have_diverged_no_heading_is_left_alone(quadratic: str, tmp_path: Path) -> None:
     plan = make_plan(Settings(quadratic, rules=("sgd",), lrs=(0.1,), seeds=1))
-    runs = {task: Run(diverged=True, history=[1.0]) for task in plan.tasks}
+    runs = {task: Run(diverged=True, history=[1.0]) for task in known(plan, {})}
     html = write(Race(plan, runs, 1, 0.0, 0, False), tmp_path)[-1].read_text()
-    assert "Every run that is finished has diverged." in html
+    assert "Every run that is finished has diverged, so nothing can be said" in html
+    assert "as code" not in html
     assert "The way down" not in html
     assert "<th>runs</th>" not in html
 
@@ -85,39 +88,41 @@ def test_the_best_cell_is_marked_only_where_no_other_reads_the_same(quadratic: s
     def page(accuracies: list[float]) -> str:
         found = dict(zip(("sgd", "adam", "lion"), zip((0.1, 0.2, 0.3), accuracies, strict=True), strict=True))
         runs = {
-            task: Run(1, False, found[task.rule][0] * (task.lr or 0), {"test_accuracy": found[task.rule][1]}, [1.0] * 5)
-            for task in plan.tasks
+            task: Run(1, False, found[task.rule][0], {"test_accuracy": found[task.rule][1]}, [1.0] * 5)
+            for task in known(plan, {})
         }
         return write(Race(plan, runs, 1, 0.0, 0, False), tmp_path)[-1].read_text()
 
-    # All rules have one rate of five near their best, which marks none of them.
-    assert re.findall(r'<td class="best">([^<]*)', page([0.5, 0.9, 0.7]).split("</table>")[0]) == ["0.100", "90.0%"]
-    assert re.findall(r'<td class="best">([^<]*)', page([0.5, 0.9, 0.9001]).split("</table>")[0]) == ["0.100"]
+    # All trials of a rule are as good as its best one, which marks none of them.
+    assert re.findall(r'<td class="best">([^<]*)', page([0.5, 0.9, 0.7]).split("</table>")[0]) == ["0.100†", "90.0%"]
+    assert re.findall(r'<td class="best">([^<]*)', page([0.5, 0.9, 0.9001]).split("</table>")[0]) == ["0.100†"]
 
 
-def test_what_is_shaded_is_half_a_step_of_the_grid_and_at_most_a_factor_of_two() -> None:
-    assert np.allclose(_cells([1.0, 4.0, 8.0, 80.0]), [(0.5, 2.0), (2.0, 4 * 2**0.5), (8 / 2**0.5, 16.0), (40, 160)])
-
-
-@pytest.mark.parametrize(("count", "shaded"), [(5, True), (4, False)])
-def test_sensitivity_is_shaded_where_the_share_is_told(quadratic: str, count: int, shaded: bool) -> None:
+@pytest.mark.parametrize(("count", "told"), [(5, True), (4, False)])
+def test_sensitivity_tells_the_share_of_trials_near_the_best(quadratic: str, count: int, told: bool) -> None:
     plan = sgd_plan(quadratic, tuple(float(i + 1) for i in range(count)), 1)
-    rows = summarize(plan, runs_of(plan, {lr: [lr] for lr in plan.lrs}))
+    rows = summarize(plan, runs_of(plan, {lr: [1.0 if lr < 3 else 1.5] for lr in plan.lrs}))
     figure = sensitivity(plan, rows, LIGHT)
-    words = " ".join(text.get_text() for text in figure.texts)
-    assert ("share of the grid tried" in words) is shaded
-    assert (len(figure.axes[0].patches) == 1) is shaded
-    assert "training loss" in words
+    assert figure.axes[0].get_title("right") == ("40%" if told else "")
+    # Behind, the filled ones, the pale ones, those that diverged.
+    filled, pale, lost = (np.size(line.get_xdata()) for line in figure.axes[0].lines[1:4])
+    assert (filled, pale, lost) == (2, count - 2, 0)
+    assert any(text.get_text() == "training loss" for text in figure.texts)
     assert curves(plan, rows, LIGHT).axes[0].get_ylabel() == "training loss"
 
 
 LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
-TABLE = {"rule": str, "finished": int, "expected": int, "lr": float, "at_edge_of_grid": bool, "train_loss": float,
-         "train_loss_range": list, "test_accuracy": float, "forgiving": float, "forgiving_tolerance": float,
-         "step_us": float}  # fmt: skip
-RUNS = {"rule": str, "specification": str, "hyperparameters": dict, "lr": float, "seed": int, "key": str, "steps": int,
-        "diverged": bool, "train_loss": float, "metrics": dict, "history": list, "path": list,
-        "path_steps": list, "step_us": float, "seconds": float}  # fmt: skip
+TABLE = {
+    "rule": str, "finished": int, "expected": int, "setting": dict, "at_edge": bool, "fresh": bool, "loss": float,
+    "rank": list, "interval": list, "loss_range": list, "steps_to_target": float, "seconds_to_target": float,
+    "runs_at_target": int, "tuning_loss": float, "train_loss": float, "test_accuracy": float, "forgiving": float,
+    "forgiving_tolerance": float, "step_us": float,
+}  # fmt: skip
+RUNS = {
+    "rule": str, "specification": str, "hyperparameters": dict, "setting": dict, "schedule": str, "seed": int,
+    "tuning": bool, "key": str, "steps": int, "diverged": bool, "train_loss": float, "metrics": dict, "history": list,
+    "path": list, "path_steps": list, "validation": list, "clock": list, "step_us": float, "seconds": float,
+}  # fmt: skip
 
 
 def _types(line: dict[str, Any]) -> dict[str, type]:
@@ -129,18 +134,22 @@ def test_results_and_report_hold_everything(tmp_path: Path) -> None:
     settings = Settings("digits-logistic", rules=rules, lrs=LRS, seeds=2, epochs=2, jobs=1, output=tmp_path)
     race(settings)
     saved = json.loads((tmp_path / "results.json").read_text())
-    assert (saved["format"], saved["complete"], saved["finished"], saved["expected"]) == (1, True, 20, 20)
+    assert (saved["format"], saved["complete"], saved["finished"], saved["expected"]) == (2, True, 14, 14)
     assert saved["settings"] == {
-        "rules": list(rules), "lrs": list(LRS), "seeds": [0, 1], "epochs": 2, "jobs": 1,
+        "rules": list(rules), "trials": None, "lrs": list(LRS), "schedule": "linear", "tuning_seeds": [0],
+        "seeds": [1, 2], "epochs": 2, "jobs": 1,
     }  # fmt: skip
+    assert saved["pairs"]["rules"] == [line["rule"] for line in saved["table"]]
     assert set(saved["versions"]) == {"steprule", "python", "numpy", "scipy", "scikit-learn", "joblib", "matplotlib"}
     assert saved["problem"]["name"] == "digits-logistic"
     assert saved["problem"]["start_loss"] == pytest.approx(math.log(10))
-    assert [_types(line) for line in saved["table"]] == [TABLE, TABLE]
-    assert [_types(line) for line in saved["runs"]] == [RUNS] * 20
+    assert [{**_types(line), "steps_to_target": float, "seconds_to_target": float} for line in saved["table"]] == [
+        TABLE
+    ] * 2
+    assert [_types(line) for line in saved["runs"]] == [RUNS] * 14
     for line in saved["runs"]:
         assert (tmp_path / "runs" / f"{line['key']}.json").is_file()
-        assert len(line["history"]) == 3
+        assert len(line["history"]) == len(line["validation"]) == len(line["clock"]) == 3
         assert line["metrics"]["train_loss"] == line["train_loss"] == line["history"][-1]
     for name in ("curves.png", "sensitivity.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -186,7 +195,7 @@ def test_names_of_panels_end_before_their_notes(quadratic: str) -> None:
     """However long they are: what does not fit is left out, and marked."""
     rules = ("sgd", "adam(beta1=0.95, beta2=0.9999, eps=1e-6)", "adamw(weight_decay=0.123456)", "momentum_ema")
     plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1, 0.2, 0.3, 0.4, 0.5), seeds=1))
-    rows = summarize(plan, {task: Run(1, False, 0.5, {}, [1.0] * 5) for task in plan.tasks})
+    rows = summarize(plan, {task: Run(1, False, 0.5, {}, [1.0] * 5) for task in known(plan, {})})
     axes = sensitivity(plan, rows, LIGHT).axes
     names = [one.get_title("left") for one in axes]
     assert {"sgd", "momentum_ema"} <= set(names)
@@ -199,10 +208,11 @@ def test_names_of_panels_end_before_their_notes(quadratic: str) -> None:
 
 def test_numbers_do_not_break_in_the_middle(quadratic: str, tmp_path: Path) -> None:
     plan = sgd_plan(quadratic, (0.1,), 1)
-    html = write(Race(plan, runs_of(plan, {0.1: [3.7e-5]}), 1, 0.0, 0, False), tmp_path)[-1].read_text()
+    runs = reported(plan, {"sgd": [3.7e-5]})
+    html = write(Race(plan, runs, 1, 0.0, 0, False), tmp_path)[-1].read_text()
     # Browsers break 3.7e-05 after its hyphen, unless told otherwise; cells of tables are.
-    assert html.count('<span class="number">3.7e-05</span>') == 1
-    prose = re.sub(r'<span class="number">.*?</span>|<td.*?</td>|<dd>.*?</dd>|base64,[^"]*', "", html)
+    assert html.count('<span class="number">3.7e-05</span>') == 2
+    prose = re.sub(r'<span class="number">.*?</span>|<td.*?</td>|<dd>.*?</dd>|<pre>.*?</pre>|base64,[^"]*', "", html)
     assert re.findall(r"\de-\d+", prose) == []
 
 
@@ -249,17 +259,16 @@ def test_every_rule_of_the_catalogue_has_a_look_of_its_own() -> None:
 @pytest.mark.parametrize(("by", "margin"), [(0.0, "0.00400"), (-0.05, "0.00400"), (-5.0, "0.00400"), (5.0, "0.00900")])
 def test_the_page_holds_for_losses_of_any_sign(quadratic: str, tmp_path: Path, by: float, margin: str) -> None:
     rules = ("sgd", "adam", "lion")
-    plan = replace(make_plan(Settings(quadratic, rules=rules, lrs=(1, 2), seeds=2)), start=4.0 + by)
+    plan = with_start(make_plan(Settings(quadratic, rules=rules, lrs=(1, 2), tuning_seeds=2, seeds=1)), 4.0 + by)
     found = {"sgd": (0.0, 0.2), "adam": (0.1, 0.3), "lion": (0.4, 0.5)}
     runs = {
         task: Run(
             1, False, by + found[task.rule][task.seed], {}, [4.0 + by, by + 100.0, by + found[task.rule][task.seed]]
         )
-        for task in plan.tasks
+        for task in known(plan, {})
     }
     done = Race(plan, runs, 1, 0.0, 0, False)
     text = " ".join(re.sub("<[^>]*>", "", write(done, tmp_path)[-1].read_text()).split())
-    assert "its range overlaps with that of adam." in text  # and not with lion's
     assert ("Losses of this race can be negative" in text) is (by < 0)
     assert f"which is {margin}." in text
     rows = summarize(plan, runs)
@@ -273,7 +282,7 @@ def test_the_page_holds_for_losses_of_any_sign(quadratic: str, tmp_path: Path, b
 
 def test_a_loss_below_zero_on_the_way_has_no_logarithm(quadratic: str) -> None:
     plan = sgd_plan(quadratic, (0.1,), 1)
-    runs = {task: Run(1, False, 0.5, {}, [2.0, -1.0, 0.5, 0.5, 0.5]) for task in plan.tasks}
+    runs = {task: Run(1, False, 0.5, {}, [2.0, -1.0, 0.5, 0.5, 0.5]) for task in known(plan, {})}
     rows = summarize(plan, runs)
     # Nothing ends below zero, so zero is the least that counts, and what lies below is drawn at the lower end.
     assert curves(plan, rows, LIGHT).axes[0].get_yscale() == "log"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import pytest
 
 from steprule.race import Settings, make_plan, summarize
 from steprule.race.run import Run
+from steprule.race.stages import known
 from steprule.race.words import cells, loss, loss_format
-from tests.race.cases import runs_of, sgd_plan, shown, write_quadratic
+from tests.race.cases import reported, runs_of, sgd_plan, shown, with_start, write_quadratic
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_best_rate_has_the_lowest_median_over_the_seeds(quadratic: str) -> N
     assert row.best is not None
     assert (row.best.lr, row.best.median, row.low, row.high) == (0.1, 0.6, 0.5, 0.7)
     assert row.at_edge
-    assert cells(row) == ("sgd", "0.1*", "0.600", "0.500 to 0.700", "50.0%", "–", "4", "9/9")
+    assert cells(row) == ("sgd", "–", "0.1*", "0.600†", "–", "50.0%", "–", "–", "4", "9/10")
 
 
 def test_forgiving_near_zero_is_measured_by_the_start(quadratic: str) -> None:
@@ -36,12 +36,12 @@ def test_forgiving_near_zero_is_measured_by_the_start(quadratic: str) -> None:
     (row,) = summarize(plan, runs)
     assert row.tolerance == pytest.approx(0.002)
     assert row.forgiving == 2 / 5
-    assert cells(row)[5] == "40%"
+    assert cells(row)[7] == "40%"
     # A share of four rates would not tell rules apart.
     runs.popitem()
     (row,) = summarize(plan, runs)
     assert row.forgiving is None
-    assert cells(row)[5] == "–"
+    assert cells(row)[7] == "–"
 
 
 def test_losses_that_are_rounding_are_equal_and_the_earlier_one_wins(quadratic: str) -> None:
@@ -52,32 +52,31 @@ def test_losses_that_are_rounding_are_equal_and_the_earlier_one_wins(quadratic: 
     (row,) = summarize(plan, runs)
     assert row.best is not None
     assert row.best.lr == 0.1
-    assert cells(row)[2] == "<1e-12"
+    assert cells(row)[3] == "<1e-12†"
 
 
 def test_rules_that_diverge_everywhere_come_last(quadratic: str) -> None:
     plan = make_plan(Settings(quadratic, rules=("sgd", "adam"), lrs=(0.1,), seeds=1))
-    first, second = plan.tasks
+    first, second = known(plan, {})
     rows = summarize(plan, {first: Run(diverged=True, history=[1.0]), second: Run(1, False, 0.5, {}, [1.0, 0.5])})
     assert [row.entrant.label for row in rows] == ["adam", "sgd"]
-    assert cells(rows[1])[2] == "diverged"
+    assert cells(rows[1])[3] == "diverged"
 
 
 def test_the_table_folds_into_a_narrow_terminal(quadratic: str) -> None:
-    plan = make_plan(Settings(quadratic, rules=("adam(beta2=0.99)",), lrs=(1, 2, 3, 4, 5), seeds=3))
-    losses = iter([1.2e-4, 2.2e-4, 0.05] * 5)
-    runs = {task: Run(1, False, next(losses), {"test_accuracy": 0.5}, [1.0], step_us=4.0) for task in plan.tasks}
-    rows = summarize(plan, runs)
-    wide = shown(rows, 120)
-    assert "over the seeds" in wide
-    assert len(wide.splitlines()) == 5 + 1
-    middle = shown(rows, 80)
-    assert "over the seeds" not in middle
-    for narrow, kept in ((middle, True), (shown(rows, 60), False)):
+    plan = make_plan(Settings(quadratic, rules=("adam(beta2=0.99)", "sgd"), lrs=(1, 2, 3, 4, 5), seeds=4))
+    plan = with_start(plan, 2.0)
+    losses: list[float | None] = [1.2e-4, 2.2e-4, 0.05, 2.2e-4]
+    runs = reported(plan, {"adam(beta2=0.99)": losses, "sgd": losses})
+    wide = shown(plan, runs, 130)
+    assert "95 % interval" in wide
+    middle = shown(plan, runs, 84)
+    assert "95 % interval" not in middle
+    for narrow, kept in ((middle, True), (shown(plan, runs, 55), False)):
         for text in ("adam(beta2=0.99)", "1*", "2.2e-04\n", "1.2e-04 to 5.0e-02"):
             assert text.rstrip() in narrow
-        assert (" 4 " in narrow, "100%" in narrow) == (kept, kept)
-        assert ("The report has more columns" in narrow) is not kept
+        assert ("100%" in narrow) is kept
+    assert "The report has more columns" in shown(plan, runs, 55)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +110,20 @@ def test_losses_have_the_digits_that_tell_them_apart(quadratic: str, losses: lis
     rules = ("sgd", "adam", "lion")
     plan = make_plan(Settings(quadratic, rules=rules, lrs=(0.1,), seeds=1))
     found = dict(zip(rules, losses, strict=True))
-    rows = summarize(plan, {task: Run(1, False, found[task.rule], {}, [7.0]) for task in plan.tasks})
+    rows = summarize(plan, {task: Run(1, False, found[task.rule], {}, [7.0]) for task in known(plan, {})})
     written = loss_format(rows)
-    assert [cells(row, written)[2] for row in rows] == texts
+    assert [cells(row, None, written)[3].rstrip("†") for row in rows] == texts
 
 
 def _shifted(quadratic: str, by: float) -> tuple[list[str], list[float | None], list[float | None]]:
     """Return the order of three rules, their rates and how forgiving they are, all losses moved by a number."""
-    plan = replace(
-        make_plan(Settings(quadratic, rules=("sgd", "adam", "lion"), lrs=(1, 2, 3, 4, 5), seeds=1)), start=4.0 + by
+    plan = with_start(
+        make_plan(Settings(quadratic, rules=("sgd", "adam", "lion"), lrs=(1, 2, 3, 4, 5), seeds=1)), 4.0 + by
     )
     found = {"sgd": (0.0, 0.003, 0.005, 1, 9), "adam": (0.5, 0.54, 0.56, 0.549, 8), "lion": (2, 1.9, 2.08, 2.1, 1.8)}
-    runs = {task: Run(1, False, by + found[task.rule][int(task.lr or 0) - 1], {}, [4.0 + by]) for task in plan.tasks}
+    runs = {
+        task: Run(1, False, by + found[task.rule][int(task.lr or 0) - 1], {}, [4.0 + by]) for task in known(plan, {})
+    }
     rows = summarize(plan, runs)
     best = [row.best.lr if row.best else None for row in rows]
     return [row.entrant.label for row in rows], best, [row.forgiving for row in rows]

@@ -7,7 +7,7 @@ import textwrap
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from steprule.race import Race, Settings
+    from steprule.race.plan import Schedule
 
 __all__ = ["race"]
 
@@ -44,10 +45,24 @@ def race(
             autocompletion=complete_rules,
         ),
     ] = None,
-    lrs: Annotated[
-        str | None, typer.Option(metavar="RATES", help="Learning rates: 0.001,0.01 or LOW:HIGH:POINTS (a log grid).")
+    trials: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Settings tried of each rule. Default 16.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(parser=whole, metavar="N", help="How many seeds. Default 3.")] = None,
+    lrs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATES", help="Tune the learning rate alone, over 0.001,0.01 or LOW:HIGH:POINTS (a log grid)."
+        ),
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="How rates fall to zero: linear or cosine; or constant.")
+    ] = "linear",
+    tuning_seeds: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Seeds of each trial. Default 1.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Fresh seeds that are reported. Default 16.")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(parser=whole, metavar="N", help="Epochs of a run. Default: the problem's.")
     ] = None,
@@ -72,29 +87,47 @@ def race(
     fresh: Annotated[
         bool, typer.Option("--fresh", metavar="", help="Discard the finished runs in the folder.")
     ] = False,
-    quick: Annotated[bool, typer.Option("--quick", metavar="", help="A small race: fewer rates and epochs.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="What the race may take; it plans trials and seeds to fit.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar="", help="A small race: fewer trials, seeds and epochs.")
+    ] = False,
     animate: Annotated[
         bool, typer.Option("--animate", metavar="", help="Write a GIF and an MP4 of the race too, for slides.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", metavar="", help="List the problems.")] = False,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="After the word compare: the folders of two races.", show_default=False)
+    ] = None,
 ) -> None:
-    """Race optimizers on a problem: same start, same batches, each rule at its best learning rate.
+    """Race optimizers on a problem: same start, batches and tuning, each rule at its best setting on fresh seeds.
 
     Interrupted, it keeps the finished runs; the same command continues.
     """
     begin = time.perf_counter()
     if list_:
         switches = (switch or None for switch in (fresh, quick, animate))
-        _check_alone(problem, rules, lrs, seeds, epochs, seed, jobs, backend, address, output, *switches)
+        others = (trials, lrs, None if schedule == "linear" else schedule, tuning_seeds, seeds, epochs, seed, jobs)
+        _check_alone(problem, folders or None, rules, *others, backend, address, output, minutes, *switches)
         _list_problems()
         return
     _check_installed()
+    if problem == "compare":
+        _compare(folders or [])
+        return
+    if folders:
+        raise HyperparameterError(
+            f"{str(folders[0])!r} is a word too many: a race has one problem. In --rules, separate rules by commas, "
+            "without spaces; two finished races are compared by: steprule race compare FOLDER FOLDER"
+        )
     from steprule.race import DEFAULT_RULES, Settings
     from steprule.race.runner import interruptible
 
     settings = Settings(
-        problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), lrs=_rates(lrs), seeds=seeds,
-        epochs=epochs, seed=seed or 0, jobs=jobs, output=output, fresh=fresh, quick=quick,
+        problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), trials=trials, lrs=_rates(lrs),
+        schedule=cast("Schedule", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs, seed=seed or 0,
+        jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
         backend=backend or "local", address=address,
     )  # fmt: skip
     try:
@@ -113,16 +146,21 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
     Raises:
         KeyboardInterrupt: before there is a race.
     """
-    from steprule.race import make_plan, run_plan
+    from steprule.race import fit, make_plan, run_plan
     from steprule.race.live import busy, watching
 
     console = terminal.console()
     with busy(console, "Loading the problem and the rules"):
         plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
+    fresh = settings.fresh
+    if settings.minutes is not None:
+        with busy(console, "Timing a run of each rule"):
+            plan, fresh = fit(plan, settings, folder), False
+        typer.echo(f"{plan.note[0].upper()}{plan.note[1:]}.")
     with watching(plan, console) as watch:
         done = run_plan(
-            plan, folder, jobs=settings.jobs, address=settings.address, fresh=settings.fresh, watch=watch, begin=begin
+            plan, folder, jobs=settings.jobs, address=settings.address, fresh=fresh, watch=watch, begin=begin
         )
     if not done.runs:
         typer.echo(_NOTHING)
@@ -135,16 +173,33 @@ def _race(settings: Settings, begin: float, animated: bool) -> bool:
     return (animated and _animate(done, folder, console)) or done.interrupted
 
 
+def _compare(folders: list[Path]) -> None:
+    from steprule.race.compare import compare
+
+    if len(folders) != 2:
+        raise HyperparameterError(
+            f"compare takes two folders of finished races, got {len(folders)}: steprule race compare FOLDER FOLDER"
+        )
+    for line in compare(*folders):
+        typer.echo(line)
+
+
 def _report(done: Race, folder: Path, console: Console, begin: float) -> None:
     """Write the results and show the table."""
     from steprule.race import summarize, write
+    from steprule.race.evidence import judge
     from steprule.race.live import busy, final_table
+    from steprule.race.verdict import verdict
+    from steprule.race.words import loss_format
 
     with busy(console, "Drawing the report"):
         *_, report = write(done, folder)
-    console.print(final_table(summarize(done.plan, done.runs), console))
-    expected = len(done.plan.tasks)
-    counted = f"{expected} runs" if done.is_complete else f"{len(done.runs)} of {expected} runs"
+    rows = summarize(done.plan, done.runs)
+    evidence = judge(done.plan, done.runs, rows)
+    console.print(final_table(rows, evidence, console))
+    for sentence in verdict(done.plan, rows, evidence, loss_format(rows)):
+        typer.echo(textwrap.fill(sentence, console.width))
+    counted = f"{len(done.runs)} runs" if done.is_complete else f"{len(done.runs)} of {done.expected} runs"
     kept = f", {done.resumed} of them from earlier" if done.resumed else ""
     typer.echo(f"{done.plan.problem.name}: {counted}{kept}, {time.perf_counter() - begin:.0f} s.")
     if done.interrupted:

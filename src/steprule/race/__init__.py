@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from steprule.race.budget import fit
 from steprule.race.film import animate
 from steprule.race.plan import DEFAULT_RULES, Plan, Settings, make_plan
 from steprule.race.problem import Problem
@@ -23,6 +24,7 @@ __all__ = [
     "Row",
     "Settings",
     "animate",
+    "fit",
     "make_plan",
     "race",
     "run_plan",
@@ -40,7 +42,10 @@ def race(settings: Settings) -> Race:
     begin = time.perf_counter()
     plan = make_plan(settings)
     folder = settings.folder(plan.problem.name)
-    done = run_plan(plan, folder, jobs=settings.jobs, address=settings.address, fresh=settings.fresh, begin=begin)
+    fresh = settings.fresh
+    if settings.minutes is not None:
+        plan, fresh = fit(plan, settings, folder), False
+    done = run_plan(plan, folder, jobs=settings.jobs, address=settings.address, fresh=fresh, begin=begin)
     write(done, folder)
     return done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,31 @@ from steprule.race.problem import Array, Params, Problem
 from steprule.race.signature import check_signature
 from steprule.usercode import user_code
 
-__all__ = ["check_problem", "metrics_of", "misfit"]
+__all__ = ["VALIDATION", "Found", "check_problem", "metrics_of", "misfit"]
 
 _ARGUMENTS = {"init": ("rng",), "batches": ("rng",), "loss_and_grad": ("params", "batch"), "evaluate": ("params",)}
 _NOTHING = object()
+VALIDATION = "validation_loss"
 
 
-def check_problem(loaded: Loaded) -> float:
-    """Try each function once, and a step; return the loss at the start.
+@dataclass(frozen=True)
+class Found:
+    """What trying a problem has shown.
+
+    Args:
+        metric: the loss that settings are selected by and rules compared by: ``validation_loss``, or ``train_loss``
+            where ``evaluate`` gives no other.
+        start: that loss at the start, for one seed.
+        batches: how many there are in the first epoch.
+    """
+
+    metric: str
+    start: float
+    batches: int
+
+
+def check_problem(loaded: Loaded) -> Found:
+    """Try each function once, and a step; return what that has shown.
 
     Raises:
         ProblemError: naming the function and what is wrong with it, or with what it returned.
@@ -54,17 +72,18 @@ def misfit(error: StructureError, name: str) -> str:
     return f"problem {name}: the gradients of loss_and_grad do not fit: {error}"
 
 
-def _try(problem: Problem, name: str) -> float:
+def _try(problem: Problem, name: str) -> Found:
     params = problem.init(np.random.default_rng(0))
     # The optimizer says best what does not fit it.
     optimizer = Optimizer(params, "sgd", lr=0.0)
     _check_repeats(params, problem.init(np.random.default_rng(0)), name)
     structure = Structure.of(params)
     before = [np.array(array) for array in structure.leaves(params, "params")]
-    start = metrics_of(problem.evaluate(params), name)["train_loss"]
+    metrics = metrics_of(problem.evaluate(params), name)
     _check_unchanged(structure, before, params, f"problem {name}: evaluate")
-    if not math.isfinite(start):
-        raise ProblemError(f"problem {name} starts at train_loss = {start}; init(rng) must give a finite loss")
+    for key in ("train_loss", VALIDATION):
+        if not math.isfinite(metrics.get(key, 0.0)):
+            raise ProblemError(f"problem {name} starts at {key} = {metrics[key]}; init(rng) must give a finite loss")
     result = problem.loss_and_grad(params, _first_batch(problem, name))
     _check_unchanged(structure, before, params, f"problem {name}: loss_and_grad")
     if not isinstance(result, tuple) or len(result) != 2:
@@ -74,7 +93,8 @@ def _try(problem: Problem, name: str) -> float:
         optimizer.step(result[1])
     except StructureError as error:
         raise ProblemError(misfit(error, name)) from None
-    return start
+    metric = VALIDATION if VALIDATION in metrics else "train_loss"
+    return Found(metric, metrics[metric], sum(1 for _ in problem.batches(np.random.default_rng(0))))
 
 
 def _first_batch(problem: Problem, name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from steprule.race.network import init_network, logits, loss_and_grad
 from steprule.race.problem import DEFAULT_LRS, Array, Params
 
-__all__ = ["Classifier", "Split", "split"]
+__all__ = ["Classifier", "Split", "held_out", "split"]
 
 _ROWS = 8_192
 """Samples that ``evaluate`` takes at a time, so that its activations stay small."""
@@ -19,20 +19,36 @@ _ROWS = 8_192
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs (samples, features), dense or sparse float32, and classes (samples,), for training and test."""
+    """Inputs (samples, features), dense or sparse float32, and classes (samples,): to train, to select, to test."""
 
     train_x: Any
     train_y: Array
+    validation_x: Any
+    validation_y: Array
     test_x: Any
     test_y: Array
 
 
-def split(x: Any, y: Array, test_share: float = 0.2) -> Split:
-    """Return a split in which every class keeps its share of the test samples. Always the same one."""
+def split(x: Any, y: Array) -> Split:
+    """Return a split in which every class keeps its share: 64 % for training, 16 % for validation, 20 % for the test.
+
+    Always the same one.
+    """
+    rest_x, test_x, rest_y, test_y = _parted(x, y, 0.2)
+    return Split(*held_out(rest_x, rest_y, 0.2), test_x, test_y)
+
+
+def held_out(x: Any, y: Array, share: float) -> tuple[Any, Array, Any, Array]:
+    """Return samples and classes for training, and those that are held out for validation."""
+    train_x, held_x, train_y, held_y = _parted(x, y, share)
+    return train_x, train_y, held_x, held_y
+
+
+def _parted(x: Any, y: Array, share: float) -> tuple[Any, Any, Array, Array]:
     from sklearn.model_selection import train_test_split
 
-    train_x, test_x, train_y, test_y = train_test_split(x, y, test_size=test_share, stratify=y, random_state=0)
-    return Split(train_x, train_y, test_x, test_y)
+    train_x, other_x, train_y, other_y = train_test_split(x, y, test_size=share, stratify=y, random_state=0)
+    return train_x, other_x, train_y, other_y
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Classifier:
         epochs: of one run.
         l2: penalty ``l2 / 2 |weights|^2`` in the loss.
         batch_size: samples a batch; the last batch of an epoch holds what is left.
-        lrs: the grid of learning rates.
+        lrs: learning rates; the race draws from the lowest to the highest.
     """
 
     data: Split
@@ -72,11 +88,12 @@ class Classifier:
         return loss_and_grad(params, *batch, self.l2)
 
     def evaluate(self, params: Params) -> Mapping[str, float]:
-        """Return the regularised training loss over all samples, and the share of test samples that are right."""
+        """Return the training loss with the penalty, the validation loss without it, and the test accuracy."""
         loss, _ = self._score(params, self.data.train_x, self.data.train_y)
         penalty = 0.5 * self.l2 * sum(float(np.vdot(w, w)) for w in params["weights"])
+        validation, _ = self._score(params, self.data.validation_x, self.data.validation_y)
         _, right = self._score(params, self.data.test_x, self.data.test_y)
-        return {"train_loss": loss + penalty, "test_accuracy": right}
+        return {"train_loss": loss + penalty, "validation_loss": validation, "test_accuracy": right}
 
     def _score(self, params: Params, x: Any, y: Array) -> tuple[float, float]:
         """Return the mean cross entropy and the share of samples that are right."""

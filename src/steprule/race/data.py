@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from steprule.errors import ProblemError
-from steprule.race.classifier import Split, split
+from steprule.race.classifier import Split, held_out, split
 
 __all__ = ["digits", "mnist"]
 
@@ -18,7 +18,7 @@ _MNIST_TRAIN = 60_000
 
 
 def digits() -> Split:
-    """Return 1,797 digits of 8 x 8 pixels in [0, 1], float32, four fifths of them for training."""
+    """Return 1,797 digits of 8 x 8 pixels in [0, 1], float32, 64 % of them for training."""
     from sklearn.datasets import load_digits
 
     table = load_digits()
@@ -26,7 +26,7 @@ def digits() -> Split:
 
 
 def mnist() -> Split:
-    """Return MNIST's 70,000 digits of 28 x 28 pixels in [0, 1], float32; the first 60,000 are for training.
+    """Return MNIST's 70,000 digits of 28 x 28 pixels in [0, 1], float32; the last 10,000 are for the test.
 
     Downloaded once through scikit-learn to its data folder (``sklearn.datasets.get_data_home()``).
 
@@ -36,7 +36,7 @@ def mnist() -> Split:
     pixels, classes = _mnist_arrays()
     x = pixels.astype(np.float32) / np.float32(255)
     cut = min(_MNIST_TRAIN, len(x) * 6 // 7)
-    return Split(x[:cut], classes[:cut], x[cut:], classes[cut:])
+    return Split(*held_out(x[:cut], classes[:cut], 1 / 6), x[cut:], classes[cut:])
 
 
 def _mnist_arrays() -> tuple[Any, Any]:

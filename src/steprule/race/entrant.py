@@ -14,12 +14,14 @@ from typing import Any
 
 from steprule.errors import HyperparameterError, RuleError
 from steprule.rules import Rule
+from steprule.rules.combinators import schedule_free
 from steprule.rules.load import load_plain
 from steprule.rules.settings import labelled, parse, split
 from steprule.usercode import user_code
 
-__all__ = ["Entrant", "digest_of", "entrants", "load_rule"]
+__all__ = ["WARMUP_STEPS", "Entrant", "digest_of", "entrants", "load_rule"]
 
+WARMUP_STEPS = "warmup_steps"
 _COMMA = re.compile(r",(?![^()]*\))")
 
 
@@ -45,10 +47,35 @@ class Entrant:
         return labelled(self.name if self.by_name else self.given, self.hyperparameters)
 
     @property
-    def weight_decay(self) -> float:
-        """The weight decay it runs with, its default unless it is set; 0 where the rule has none."""
-        values = load_rule(self.spec, self.digest).resolve(dict(self.hyperparameters))
-        return float(values.get("weight_decay") or 0.0)
+    def rule(self) -> Rule:
+        """The rule, with its own defaults."""
+        return load_rule(self.spec, self.digest)
+
+    @property
+    def free(self) -> dict[str, float]:
+        """The numbers that the rule has by default, but for those that the user has set: what may be tuned."""
+        values = self.rule.resolve(dict(self.hyperparameters))
+        given = dict(self.hyperparameters)
+        return {
+            name: float(value)
+            for name, value in values.items()
+            if name not in given and isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+
+    @property
+    def is_schedule_free(self) -> bool:
+        """Whether the rule averages in place of a schedule, as what ``schedule_free`` makes does: lr stays constant."""
+        rule = self.rule
+        while rule.made_by:
+            if rule.made_by[0] is schedule_free:
+                return True
+            rule = rule.made_by[1][0]
+        return False
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether the race chooses how long the rate rises: a schedule-free rule has a count of its own for it."""
+        return not self.is_schedule_free or WARMUP_STEPS in self.free
 
 
 def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:

@@ -17,7 +17,7 @@ PICTURES = 90
 
 
 def animate(race: Race, folder: Path, *, pictures: int = PICTURES) -> list[Path]:
-    """Write an animation of a race, each rule at its best learning rate, as a GIF and an MP4; return where they are.
+    """Write an animation of a race, each rule at its best setting, as a GIF and an MP4; return where they are.
 
     They are ``paths.gif`` and ``paths.mp4`` for a problem in the plane, ``curves.gif`` and ``curves.mp4`` for any
     other. Without ffmpeg there is no MP4. Where every finished run has diverged there is nothing to draw, and the

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steprule.race.figures import curves, sensitivity
+from steprule.race.evidence import Evidence, judge
+from steprule.race.export import latex, spreadsheet
+from steprule.race.figures import curves
 from steprule.race.folder import write_files
 from steprule.race.paths import paths
 from steprule.race.plan import Plan
@@ -16,6 +19,7 @@ from steprule.race.runner import Race
 from steprule.race.store import to_json
 from steprule.race.summary import Row, summarize
 from steprule.race.theme import to_png
+from steprule.race.tuning import best_of_k, sensitivity
 from steprule.style import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ _Draw = Callable[[Plan, list[Row], Theme], "Figure"]
 
 
 def write_all(race: Race, folder: Path) -> list[Path]:
-    """Write ``results.json``, a PNG a figure (light) and ``report.html``; return their paths, the report last.
+    """Write ``results.json``, the table, a PNG a figure (light) and ``report.html``; return where, the report last.
 
     Without a finished run nothing is written: the page would be headings.
 
@@ -37,20 +41,27 @@ def write_all(race: Race, folder: Path) -> list[Path]:
     if not race.runs:
         return []
     rows = summarize(race.plan, race.runs)
-    contents: dict[str, str | bytes] = {"results.json": to_json(results(race, rows))}
+    evidence = judge(race.plan, race.runs, rows)
+    contents: dict[str, str | bytes] = {
+        "results.json": to_json(results(race, rows, evidence)),
+        "table.csv": spreadsheet(rows, evidence),
+        "table.tex": latex(race.plan, rows, evidence),
+    }
     pictures: dict[str, dict[str, bytes]] = {}
-    for name, draw in _figures(race, rows).items():
+    for name, draw in _figures(race, rows, evidence).items():
         pictures[name] = {theme.name: to_png(draw(race.plan, rows, theme)) for theme in (LIGHT, DARK)}
         contents[f"{name}.png"] = pictures[name]["light"]
-    contents["report.html"] = report(race, rows, pictures)
+    contents["report.html"] = report(race, rows, evidence, pictures)
     return write_files(folder, contents)
 
 
-def _figures(race: Race, rows: list[Row]) -> dict[str, _Draw]:
+def _figures(race: Race, rows: list[Row], evidence: Evidence) -> dict[str, _Draw]:
     """Return the figures that have something to show."""
     drawn: dict[str, _Draw] = {}
     if any(row.best for row in rows):
         drawn["curves"] = curves
+    if evidence.budget:
+        drawn["best_of_k"] = partial(best_of_k, evidence)
     if any(row.finished and row.entrant.has_lr for row in rows):
         drawn["sensitivity"] = sensitivity
     if race.plan.problem.box and any(row.best and row.best.runs[0].path for row in rows):

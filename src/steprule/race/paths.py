@@ -29,7 +29,7 @@ _NOTE = "ring: start · dot: end · a line cut at the frame went on outside"
 
 
 def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
-    """Return a panel a rule: its path at its best learning rate from the first seed's start, over the contours."""
+    """Return a panel a rule: its path at its best setting from the first seed's start, over the contours."""
     assert plan.problem.box is not None
     shown = [row for row in rows if row.best]
     lines, columns = panels(len(shown))
@@ -47,7 +47,7 @@ def paths(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
         _backdrop(axes, ground, theme)
         _path(axes, row, styles[row.entrant.label], theme)
         axes.set(xlim=(left, right), ylim=(low, high))
-    title(figure, "Paths, each rule at its best learning rate", f"{plan.problem.name} · {_NOTE}", theme)
+    title(figure, "Paths, each rule at its best setting", f"{plan.problem.name} · {_NOTE}", theme)
     return figure
 
 

@@ -25,7 +25,7 @@ class Surface:
         spread: standard deviation of the start, in x and in y.
         box: the part of the plane that is drawn, ((x_low, x_high), (y_low, y_high)).
         epochs: of one run, each of ``steps`` steps.
-        lrs: the grid of learning rates.
+        lrs: learning rates; the race draws from the lowest to the highest.
         minima: the points that a film marks.
     """
 

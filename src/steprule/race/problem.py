@@ -31,7 +31,8 @@ class Problem(Protocol):
     A problem may also have, as attributes or module globals:
 
     - ``epochs`` (int): how many epochs a run has. Default 20.
-    - ``lrs`` (sequence of floats): the grid of learning rates. Default: 9 points from 3e-4 to 3.
+    - ``lrs`` (sequence of floats): learning rates; the lowest and the highest bound the range that the race draws
+      from. Default: 3e-4 to 3.
     - ``description`` (str): one line for the report. Default: the first line of the docstring.
     - ``box`` (((x_low, x_high), (y_low, y_high))): for a problem whose parameters are one array of
       two numbers, the part of the plane on which the report draws the paths.
@@ -48,7 +49,8 @@ class Problem(Protocol):
         """Return the loss on a batch, and its gradient: arrays in the structure, shapes and types of ``params``."""
 
     def evaluate(self, params: Params) -> Mapping[str, float]:
-        """Return at least ``train_loss``, and ``test_accuracy`` (a share of 1) where there is one.
+        """Return at least ``train_loss``; ``validation_loss`` and ``test_accuracy`` (a share of 1) where there are.
 
-        Called before the first epoch and after each. ``train_loss`` is what the race compares.
+        Called before the first epoch and after each. Settings are selected, and rules compared, by
+        ``validation_loss``: the loss on samples that are not trained on. Without it, by ``train_loss``.
         """

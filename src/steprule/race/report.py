@@ -3,61 +3,79 @@
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
 from string import Template
 
+from steprule.race.evidence import Evidence
 from steprule.race.plan import versions
 from steprule.race.runner import Race
-from steprule.race.summary import EQUAL, FORGIVING, NEAR_ZERO, Row
-from steprule.race.words import ACCURACY, HEADINGS, LOSS, RANGE, cells, columns, loss_format, rate
-from steprule.race.words import FORGIVING as SHARE
+from steprule.race.snippets import command, snippets
+from steprule.race.summary import Row
+from steprule.race.tables import breakable, pairs_table, results_table, trials_table
+from steprule.race.trial import FORGIVING, NEAR_ZERO
+from steprule.race.verdict import verdict
+from steprule.race.words import listed, loss_format, loss_name, rate, setting_words
 from steprule.style import DARK, LIGHT
 from steprule.version import __version__
 
 __all__ = ["Pictures", "report"]
 
 Pictures = Mapping[str, Mapping[str, bytes]]
-"""PNGs by figure (``curves``, ``sensitivity``, ``paths``) and theme (``light``, ``dark``)."""
+"""PNGs by figure (``curves``, ``best_of_k``, ``sensitivity``, ``paths``) and theme (``light``, ``dark``)."""
 
 _Written = Callable[[float], str]
 
-_HEADINGS = {"curves": "The way down", "sensitivity": "How forgiving each rule is", "paths": "Paths"}
+_HEADINGS = {
+    "curves": "The way down",
+    "best_of_k": "What tuning buys",
+    "sensitivity": "How forgiving each rule is",
+    "paths": "Paths",
+}
 _CAPTIONS = {
-    "curves": "Training loss over the epochs. Lines are medians, bands reach from the lowest to the highest seed.",
-    "sensitivity": "Training loss after the last epoch over the learning rate, each rule in front of the others. "
-    "Dotted: the loss at the start. Shaded, where at least five rates were tried: what the table counts as forgiving.",
+    "curves": "The compared loss over the epochs. Lines are medians over the fresh seeds, bands their 95 % intervals.",
+    "best_of_k": "The expected lowest loss of so many trials, drawn at random from those of the declared space; where "
+    "lines cross, who wins depends on how much one tunes. A trial that diverged is worth as much as no training.",
+    "sensitivity": "The loss of every trial over its learning rate, each rule in front of the others, on the tuning "
+    "seeds. Trials differ in their other hyperparameters too. Dotted: the loss at the start. Filled: what the table "
+    "counts as forgiving.",
     "paths": "The way of each rule from the start of the first seed. Paler ground is lower in the light theme, "
     "darker ground in the dark one. Where a line is cut at the frame, the rule left the part of the plane that is "
     "drawn; it went on outside, and came back where the line does. Without a dot, it ended outside.",
 }
 
 
-def report(race: Race, rows: list[Row], pictures: Pictures) -> str:
+def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) -> str:
     """Return the page."""
     plan = race.plan
-    name = plan.problem.name
     page = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
     written = loss_format(rows)
     sections = {name: _section(name, pictures) for name in _CAPTIONS}
-    sections["sensitivity"] += _grid(race, rows, written)
+    sections["sensitivity"] += _details("Every trial as a table", trials_table(rows, written), _TRIALS)
     return page.substitute(
         light=LIGHT.css(),
         dark=DARK.css(),
-        title=escape(f"Optimizers on {name}"),
+        title=escape(f"Optimizers on {plan.problem.name}"),
         description=_sentence(plan.problem.description),
         warning=_warning(race),
-        finding=_finding(rows, written),
-        table=_table(race, rows, written),
-        edge=_edge(rows),
+        finding=" ".join(map(_prose, verdict(plan, rows, evidence, written))),
+        table=results_table(plan, rows, evidence, written),
+        notes=_notes(rows, evidence, written),
         **sections,
-        decay=_decay(race),
+        pairs=_details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
+        code=_code(race, rows),
+        tuned=_tuned(race),
+        loss=loss_name(evidence.metric),
         margin=_margin(race, rows, written),
         settings=_settings(race, written),
         version=escape(__version__),
     )
+
+
+_TRIALS = "Median loss over the tuning seeds; × where half of the runs or more diverged, · where none is finished."
+_PAIRS = "Chance of differences as large as these between equal rules, corrected for all pairs; marked below 0.05."
 
 
 def _sentence(text: str) -> str:
@@ -69,33 +87,34 @@ def _number(text: str) -> str:
     return f'<span class="number">{escape(text)}</span>'
 
 
+def _prose(text: str) -> str:
+    """Return a sentence in which no number is broken in two."""
+    return re.sub(r"(?<![\w.])\d[\d.]*e[-+]\d+", lambda found: _number(found[0]), escape(text))
+
+
 def _warning(race: Race) -> str:
     if race.is_complete:
         return ""
-    done, all_of_them = len(race.runs), len(race.plan.tasks)
     return (
-        f'<p class="warn"><b>Not finished:</b> {done} of {all_of_them} runs. Medians are over the seeds that are '
-        "finished. Run the same command again to continue.</p>"
+        f'<p class="warn"><b>Not finished:</b> {len(race.runs)} of {race.expected} runs. Medians are over the seeds '
+        "that are finished. Run the same command again to continue.</p>"
     )
 
 
-def _finding(rows: list[Row], written: _Written) -> str:
-    ranked = [row for row in rows if row.best is not None]
-    if not ranked:
-        return "Every run that is finished has diverged."
-    first = ranked[0]
-    assert first.best is not None
-    seeds = len(first.best.runs)
-    over = f"the median of {seeds} seeds" if seeds > 1 else "one seed"
-    at = "" if first.best.lr is None else f" at a learning rate of {rate(first.best.lr)}"
-    lowest = _number(written(first.best.median))
-    text = f"<b>{escape(first.entrant.label)}</b> has the lowest training loss: {lowest}{at} ({over})."
-    # What is left below 1e-12 is rounding, and reads the same; a negative loss is no such rest.
-    highest = EQUAL if 0 <= first.high < EQUAL else first.high
-    alike = [escape(row.entrant.label) for row in ranked[1:] if row.low <= highest]
-    if alike:
-        text += f" Over the seeds, its range overlaps with that of {_list(alike)}."
-    return text
+def _notes(rows: list[Row], evidence: Evidence, written: _Written) -> str:
+    notes = []
+    if any(row.at_edge for row in rows):
+        notes.append(
+            "* The best learning rate is the lowest or the highest that was tried; a better one may lie outside."
+        )
+    if any(row.best and not row.is_fresh for row in rows):
+        notes.append("† Of the runs that the setting was selected by, which flatters it; fresh seeds are not run yet.")
+    if evidence.target is not None:
+        notes.append(
+            f"Target: {written(evidence.target)}, the median loss of {evidence.reference} at its end. Median steps to "
+            "it; in parentheses the runs that reach it, where not all do."
+        )
+    return "".join(f'<p class="note">{_prose(note)}</p>' for note in notes)
 
 
 def _margin(race: Race, rows: list[Row], written: _Written) -> str:
@@ -114,97 +133,44 @@ def _margin(race: Race, rows: list[Row], written: _Written) -> str:
     )
 
 
-def _decay(race: Race) -> str:
-    """Return which rules decay the weights: it is not tuned, and at its default it may slow a rule down."""
-    decays = [(entrant.label, entrant.weight_decay) for entrant in race.plan.entrants]
-    having = [f"{escape(label)} by {decay:g}" for label, decay in decays if decay]
-    if not having:
-        return "None of these rules decays the weights."
-    others = "" if len(having) == len(decays) else "; the others decay none"
-    return f"Weights are decayed in {_list(having)}{others}."
+def _tuned(race: Race) -> str:
+    """Return what was tuned of each rule, and how the rate falls."""
+    plan = race.plan
+    if plan.trials is None:
+        text = f"The learning rate alone was tuned, over the {len(plan.lrs)} given; all else has its defaults."
+    else:
+        of: dict[str, list[str]] = {}
+        for entrant in plan.entrants:
+            words = ", ".join(
+                f"{one.name.replace('warmup', 'warm-up')} {one.low:g} to {one.high:g}" for one in plan.space(entrant)
+            )
+            of.setdefault(words or "nothing", []).append(entrant.label)
+        spaces = "; ".join(f"{listed(labels)}: {words}" for words, labels in of.items())
+        text = f"The space of {spaces} (warm-up as a share of the steps)."
+    free = [entrant.label for entrant in plan.entrants if entrant.is_schedule_free]
+    if free and plan.schedule != "constant":
+        text += f" The rate of {listed(free)} stays constant after the warm-up, as a schedule-free rule asks for."
+    return escape(text)
 
 
-def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _table(race: Race, rows: list[Row], written: _Written) -> str:
-    slots = {entrant.label: slot for slot, entrant in enumerate(race.plan.entrants)}
-    texts = [cells(row, written) for row in rows]
-    # The range stands below the loss here, which leaves a narrow screen fewer columns.
-    kept = [i for i in columns(rows, texts) if i != RANGE]
-    head = "".join(f"<th>{escape(HEADINGS[i])}</th>" for i in kept)
-    marked = _marked(rows, texts)
-    lines = []
-    for row, text in zip(rows, texts, strict=True):
-        made = [f'<td><span class="rule">{_swatch(slots[row.entrant.label])}{_breakable(text[0])}</span></td>']
-        for i in kept[1:]:
-            small = f"<small>{escape(text[RANGE])}</small>" if i == LOSS and text[RANGE] != "–" else ""
-            best = ' class="best"' if (row.entrant.label, i) in marked else ""
-            made.append(f"<td{best}>{escape(text[i])}{small}</td>")
-        lines.append(f"<tr>{''.join(made)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-
-
-def _breakable(label: str) -> str:
-    """Return a rule's name that a narrow column may break before its hyperparameters, and between their words."""
-    return escape(label).replace("(", "(<wbr>").replace("_", "_<wbr>")
-
-
-def _swatch(slot: int) -> str:
-    """Return a dot in the colour of the rule's lines; a ring where the lines are dashed."""
-    color = f"var(--rule-{slot % len(LIGHT.palette)})"
-    fill = f"border:.2em solid {color}" if LIGHT.style(slot).dash else f"background:{color}"
-    return f'<span class="swatch" style="{fill}"></span>'
-
-
-def _marked(rows: Sequence[Row], texts: Sequence[tuple[str, ...]]) -> set[tuple[str, int]]:
-    """Return (rule, column) of the cells to mark: the best one, unless another reads the same."""
-    keys: dict[int, Callable[[Row], float | None]] = {
-        LOSS: lambda row: -row.best.median if row.best else None,
-        ACCURACY: lambda row: row.accuracy,
-        SHARE: lambda row: row.forgiving if row.best else None,
-    }
-    marked = set()
-    for column, key in keys.items():
-        values = [(value, text) for row, text in zip(rows, texts, strict=True) if (value := key(row)) is not None]
-        if not values:
+def _code(race: Race, rows: list[Row]) -> str:
+    made = []
+    for row in rows:
+        if row.best is None:
             continue
-        _, best = max(values)
-        if sum(text[column] == best[column] for text in texts) == 1:
-            marked.add((best[0], column))
-    return marked
+        task = race.plan.task(row.entrant, row.best.setting, race.plan.seeds[0])
+        is_file = bool(row.entrant.digest)
+        of = snippets(task, row.entrant.name if is_file else f'"{row.entrant.spec}"')
+        given = f"<p class='note'>{escape(row.entrant.name)} is the rule of {escape(row.entrant.given)}.</p>"
+        blocks = "".join(f"<h3>{name}</h3><pre>{escape(text)}</pre>" for name, text in of.items())
+        words = escape(setting_words(row.best.setting))
+        label = breakable(row.entrant.label)
+        made.append(f"<details><summary>{label}: {words}</summary>{given if is_file else ''}{blocks}</details>")
+    return f"<h2>The settings, as code</h2>{''.join(made)}" if made else ""
 
 
-def _edge(rows: list[Row]) -> str:
-    if not any(row.at_edge for row in rows):
-        return ""
-    return (
-        '<p class="note">* The best learning rate is at the edge of the grid; a better one may lie outside. '
-        "Widen it by <code>--lrs</code>.</p>"
-    )
-
-
-def _grid(race: Race, rows: list[Row], written: _Written) -> str:
-    rated = [row for row in rows if row.entrant.has_lr]
-    if not rated:
-        return ""
-    head = "".join(f"<th>{rate(lr)}</th>" for lr in race.plan.lrs)
-    lines = []
-    for row in rated:
-        made = []
-        for point in row.points:
-            lost = not math.isfinite(point.median)
-            text = "·" if not point.runs else "×" if lost else escape(written(point.median))
-            kind = "lost" if lost else "best" if point is row.best else ""
-            made.append(f'<td class="{kind}">{text}</td>')
-        lines.append(f"<tr><td>{_breakable(row.entrant.label)}</td>{''.join(made)}</tr>")
-    return (
-        '<details><summary>Every learning rate as a table</summary><div class="scroll"><table class="grid">'
-        f"<thead><tr><th>learning rate</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-        '<p class="note">Median training loss after the last epoch over the finished seeds; × where half of the '
-        "runs or more diverged, · where none is finished.</p></details>"
-    )
+def _details(title: str, table: str, note: str) -> str:
+    return f'<details><summary>{title}</summary><div class="scroll">{table}</div><p class="note">{note}</p></details>'
 
 
 def _section(name: str, pictures: Pictures) -> str:
@@ -230,13 +196,19 @@ def _settings(race: Race, written: _Written) -> str:
     done = f"{race.seconds:.0f} s without drawing, on {race.jobs} process{'es' if race.jobs > 1 else ''}"
     if race.resumed:
         done += f", and {race.resumed} runs of an earlier time"
+    rates = (plan.lrs[0], plan.lrs[-1])
     facts = {
         "rules": ", ".join(entrant.label for entrant in plan.entrants),
-        "learning rates": ", ".join(map(rate, plan.lrs)),
-        "seeds": ", ".join(map(str, plan.seeds)),
-        "epochs": str(plan.epochs),
+        "trials": f"{plan.trials} of each rule" if plan.trials else f"{len(plan.lrs)} learning rates",
+        "learning rates": f"{rate(rates[0])} to {rate(rates[1])}" if plan.trials else ", ".join(map(rate, plan.lrs)),
+        "schedule": plan.schedule,
+        "tuning seeds": ", ".join(map(str, plan.tuning_seeds)),
+        "fresh seeds": f"{plan.seeds[0]} to {plan.seeds[-1]}",
+        "epochs": f"{plan.epochs}, {plan.steps} steps",
         "loss at the start": written(plan.start),
-        "runs": f"{len(race.runs)} of {len(plan.tasks)}: {done}",
+        "runs": f"{len(race.runs)} of {race.expected}: {done}",
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        **({"budget": plan.note} if plan.note else {}),
+        "command": command(plan),
     }
     return "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())

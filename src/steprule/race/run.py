@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from steprule.doors.numpy import Optimizer
 from steprule.errors import ProblemError, StepruleError, StructureError
-from steprule.race.check import metrics_of, misfit
+from steprule.race.check import VALIDATION, metrics_of, misfit
 from steprule.race.entrant import load_rule
 from steprule.race.load import Loaded, load_problem
 from steprule.race.plan import Task
 from steprule.race.problem import Params
+from steprule.race.rates import hyperparameters_of
 from steprule.rules.settings import labelled
 from steprule.runtime import get_num_threads, set_num_threads
 from steprule.usercode import user_code
@@ -51,13 +52,27 @@ class Run:
     """The parameters step by step, for a problem of one array of two numbers; none while they rest."""
     path_steps: list[int] = field(default_factory=list)
     """The step after which they were there: 0 at the start."""
+    validation: list[float] = field(default_factory=list)
+    """validation_loss before the first epoch and after each, where the problem has one."""
+    clock: list[float] = field(default_factory=list)
+    """Seconds of training before the first epoch (0) and after each."""
     step_us: float | None = None
     """Median time of the optimizer's step, in microseconds, on one thread."""
     seconds: float = 0.0
 
+    @property
+    def curve(self) -> list[float]:
+        """The loss that is compared, before the first epoch and after each."""
+        return self.validation or self.history
+
+    @property
+    def loss(self) -> float | None:
+        """The loss that is compared, after the last epoch; None when the run diverged."""
+        return None if self.diverged or self.train_loss is None else [self.train_loss, *self.validation][-1]
+
     def numbers(self) -> dict[str, Any]:
         """Return all but the times."""
-        return {name: value for name, value in asdict(self).items() if name not in ("step_us", "seconds")}
+        return {name: value for name, value in asdict(self).items() if name not in ("clock", "step_us", "seconds")}
 
 
 class _DivergedError(Exception):
@@ -118,10 +133,9 @@ class _Training:
     def __init__(self, loaded: Loaded, task: Task, parent: int | None, place: _Place) -> None:
         self._loaded, self._task, self._parent, self._place = loaded, task, parent, place
         self._params: Params = loaded.problem.init(np.random.default_rng([task.seed, _INIT]))
-        hyperparameters = (
-            dict(task.hyperparameters) if task.lr is None else {"lr": task.lr, **dict(task.hyperparameters)}
-        )
-        self._optimizer = Optimizer(self._params, load_rule(task.rule, task.rule_digest), **hyperparameters)
+        rule = load_rule(task.rule, task.rule_digest)
+        self._optimizer = Optimizer(self._params, rule, **hyperparameters_of(task))
+        self._has_point = rule.evaluated is not None
         self._is_plane = isinstance(self._params, np.ndarray) and self._params.shape == (2,)
         self._times: list[int] = []
         self._result = Run()
@@ -131,6 +145,7 @@ class _Training:
         result = self._result
         try:
             self._evaluate()
+            result.clock.append(0.0)
             start = result.history[0]
             bound = start + _BOUND * max(1.0, abs(start))
             for epoch in range(self._task.epochs):
@@ -149,6 +164,7 @@ class _Training:
 
     def _epoch(self, epoch: int, bound: float) -> None:
         problem, optimizer, place = self._loaded.problem, self._optimizer, self._place
+        started = time.perf_counter()
         place.epoch, place.batch = epoch + 1, 1
         if self._parent is not None and os.getppid() != self._parent:
             os._exit(1)
@@ -166,13 +182,16 @@ class _Training:
             self._times.append(time.perf_counter_ns() - begin)
             place.batch += 1
         place.batch = 0
+        self._result.clock.append(self._result.clock[-1] + time.perf_counter() - started)
 
     def _evaluate(self, bound: float = math.inf) -> None:
-        metrics = metrics_of(self._loaded.problem.evaluate(self._params), self._loaded.name)
+        with self._optimizer.evaluating() if self._has_point else nullcontext():
+            metrics = metrics_of(self._loaded.problem.evaluate(self._params), self._loaded.name)
         loss = metrics["train_loss"]
-        if not (math.isfinite(loss) and loss <= bound):
+        if not (math.isfinite(loss) and loss <= bound and math.isfinite(metrics.get(VALIDATION, 0.0))):
             raise _DivergedError
         self._result.history.append(loss)
+        self._result.validation += [metrics[VALIDATION]] if VALIDATION in metrics else []
         self._result.metrics = metrics
         self._note_point()
 

@@ -15,10 +15,11 @@ from typing import Any
 from steprule.errors import StepruleError
 from steprule.race.plan import Plan, Task, check_jobs
 from steprule.race.run import Run, run
+from steprule.race.stages import expected, is_complete, known
 from steprule.race.store import Store
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["Race", "interruptible", "run_plan"]
+__all__ = ["Race", "interruptible", "processors", "run_plan"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,8 +40,13 @@ class Race:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every run of the plan is finished."""
-        return len(self.runs) == len(self.plan.tasks)
+        """Whether every run is finished."""
+        return is_complete(self.plan, self.runs)
+
+    @property
+    def expected(self) -> int:
+        """How many runs there will be."""
+        return sum(expected(self.plan, self.runs, entrant) for entrant in self.plan.entrants)
 
 
 def run_plan(
@@ -53,7 +59,7 @@ def run_plan(
     watch: Callable[[dict[Task, Run]], None] = lambda runs: None,
     begin: float | None = None,
 ) -> Race:
-    """Run what the folder does not hold yet.
+    """Run what the folder does not hold yet, stage by stage: a stage follows from the results of the one before.
 
     Args:
         plan: of ``make_plan``.
@@ -74,25 +80,28 @@ def run_plan(
     check_jobs(jobs, address)
     begin = time.perf_counter() if begin is None else begin
     store = Store(folder)
-    kept = () if fresh else plan.tasks
-    runs = {task: found for task in kept if (found := store.get(task)) is not None}
-    todo = [task for task in plan.tasks if task not in runs]
-    jobs = max(1, min(jobs or _processors(), len(todo)))
-    resumed, interrupted = len(runs), False
+    runs: dict[Task, Run] = {}
+    resumed, most, interrupted = 0, 1, False
     try:
-        with _workers(todo, jobs, address) as (jobs, results):
-            if fresh:
-                store.clear()
-            watch(runs)
-            for task, result in results:
-                # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
-                with uninterrupted():
-                    store.put(task, result)
-                    runs[task] = result
+        while todo := [task for task in known(plan, runs) if task not in runs]:
+            kept = {task: found for task in todo if not fresh and (found := store.get(task)) is not None}
+            runs |= kept
+            resumed += len(kept)
+            todo = [task for task in todo if task not in kept]
+            with _workers(todo, min(jobs or processors(), len(todo)), address) as (workers, results):
+                if fresh and not runs:
+                    store.clear()
+                most = max(most, workers)
                 watch(runs)
+                for task, result in results:
+                    # What is in the folder is in the report as well, also when Ctrl-C comes between the two.
+                    with uninterrupted():
+                        store.put(task, result)
+                        runs[task] = result
+                    watch(runs)
     except KeyboardInterrupt:
         interrupted = True
-    return Race(plan, runs, jobs, time.perf_counter() - begin, resumed, interrupted)
+    return Race(plan, runs, most, time.perf_counter() - begin, resumed, interrupted)
 
 
 @contextmanager
@@ -123,7 +132,7 @@ def _workers(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[
 
 def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
     """Yield each task with its run, as they finish."""
-    if jobs == 1:
+    if jobs <= 1:
         for task in tasks:
             yield task, run(task)
         return
@@ -173,7 +182,8 @@ def _work(task: Task, parent: int) -> tuple[Task, Run]:
     return task, run(task, parent)
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Return how many processors this process may use."""
     from joblib import cpu_count
 
     return int(cpu_count())

@@ -10,13 +10,13 @@ import numpy as np
 from steprule.film import Scene, Shot, Track, compose
 from steprule.film.draw import HEIGHT, WIDTH, dashes, line_of, marker, new_figure, width_of, write
 from steprule.film.shots import walked
-from steprule.race.figures import loss_axis, losses
+from steprule.race.figures import curves_title, loss_axis, losses
 from steprule.race.paths import ground_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
 from steprule.race.theme import bare, short, spread, styles_of
-from steprule.race.words import rate
+from steprule.race.words import loss_name, rate
 from steprule.style import LIGHT, Style
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ _LETTERS = 24.0
 
 
 def paths_scene(plan: Plan, rows: Sequence[Row]) -> Scene:
-    """Return all paths over one surface, each at its best learning rate from the first seed's start."""
+    """Return all paths over one surface, each at its best setting from the first seed's start."""
     styles = styles_of([entrant.label for entrant in plan.entrants], LIGHT)
     ground = ground_of(plan)
     # The best, which is the first, is on top.
     tracks = [_track(row, styles[row.entrant.label], ground.loss, -place) for place, row in enumerate(rows)]
     end = max(float(track.steps[-1]) for track in tracks)
-    return compose([Shot(plan.problem.name, "each rule at its best learning rate", ground, tracks, end)])
+    return compose([Shot(plan.problem.name, "each rule at its best setting", ground, tracks, end)])
 
 
 def _track(row: Row, style: Style, loss: Callable[[Array], Array], front: int) -> Track:
@@ -60,17 +60,17 @@ def _track(row: Row, style: Style, loss: Callable[[Array], Array], front: int) -
 
 
 def curves_scene(plan: Plan, rows: Sequence[Row]) -> Scene:
-    """Return the median training losses over the epochs, with the names at the ends of their lines."""
+    """Return the median losses over the epochs, with the names at the ends of their lines."""
     figure = new_figure(WIDTH, HEIGHT, LIGHT.paper)
     styles = styles_of([entrant.label for entrant in plan.entrants], LIGHT)
-    _words(figure, 0.4, 6.65, "Training loss, each rule at its best learning rate", 26, 12.0, fontweight="bold")
+    _words(figure, 0.4, 6.65, curves_title(plan), 26, 12.0, fontweight="bold")
     seeds = max(len(row.best.runs) for row in rows if row.best)
     note = f"median of {seeds} seeds" if seeds > 1 else "one seed"
     _words(figure, 0.4, 6.15, f"{plan.problem.name} · {note}", 18, 12.0, color=LIGHT.muted)
     ends = _Ends(figure, rows, styles)
     axes = _loss_axes(figure, plan, WIDTH - 1.3 - ends.width)
     curves = [_Curve(axes, np.median(losses(plan, row), axis=0), styles[row.entrant.label]) for row in rows]
-    loss_axis(axes, [min(loss for run in row.best.runs for loss in run.history) for row in rows if row.best], plan)
+    loss_axis(axes, [min(loss for run in row.best.runs for loss in run.curve) for row in rows if row.best], plan)
     axes.set(xlim=(0, plan.epochs), ylim=axes.get_ylim())
 
     def move(moment: float) -> None:
@@ -89,7 +89,7 @@ def _loss_axes(figure: Figure, plan: Plan, width: float) -> Axes:
     bare(axes, LIGHT)
     axes.tick_params(which="both", labelsize=18, pad=6)
     axes.set_xlabel("epoch", color=LIGHT.muted, fontsize=20)
-    axes.set_ylabel("training loss", color=LIGHT.muted, fontsize=20)
+    axes.set_ylabel(loss_name(plan.found.metric), color=LIGHT.muted, fontsize=20)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
 

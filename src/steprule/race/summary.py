@@ -1,70 +1,23 @@
-"""From runs to the table: each rule at its best learning rate."""
+"""From runs to the table: each rule at its best setting."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steprule.race.entrant import Entrant
 from steprule.race.plan import Plan, Task
 from steprule.race.run import Run
+from steprule.race.space import LR, value_of
+from steprule.race.stages import expected, selected, tuned
+from steprule.race.trial import Point, Scale, best_of, point
 
-__all__ = ["EQUAL", "FEWEST_RATES", "FORGIVING", "NEAR_ZERO", "Point", "Row", "Scale", "summarize"]
+__all__ = ["FEWEST_TRIALS", "Row", "summarize"]
 
-FORGIVING = 0.1
-NEAR_ZERO = 0.01
-EQUAL = 1e-12
-FEWEST_RATES = 5
-"""Learning rates that must have been tried for a share of them to tell anything."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a loss of a race is measured by. Losses may be negative; then none of their ratios means anything."""
-
-    floor: float
-    """From where losses are counted: zero, or the lowest loss of the race where one is negative."""
-    start: float
-    """How far above that the loss at the start is: what is small against it does not count."""
-
-    @classmethod
-    def of(cls, start: float, runs: Iterable[Run]) -> Scale:
-        """Return the scale of a race from the loss at the start and the runs that are finished."""
-        floor = min([0.0, start, *(run.train_loss for run in runs if run.train_loss is not None)])
-        return cls(floor, start - floor)
-
-    def above(self, loss: float) -> float:
-        """Return how far a loss is above the floor. Below 1e-12 of the start, all count as that: it is rounding."""
-        return max(loss - self.floor, EQUAL * self.start)
-
-    def tolerance(self, best: float) -> float:
-        """Return by how much a loss may be above the best one, to count as near it."""
-        return FORGIVING * max(best - self.floor, NEAR_ZERO * self.start)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A rule at one learning rate: its finished runs over the seeds."""
-
-    lr: float | None
-    runs: tuple[Run, ...]
-
-    @property
-    def losses(self) -> list[float]:
-        """Final training losses, infinite for runs that diverged, in order."""
-        return sorted(math.inf if run.train_loss is None else run.train_loss for run in self.runs)
-
-    @property
-    def median(self) -> float:
-        """The median final training loss; infinite when half of the runs diverged."""
-        return median(self.losses)
-
-    def rank(self, scale: Scale) -> tuple[float, float]:
-        """Return what is compared: the median above the floor, and for equal ones how low the loss was on the way."""
-        on_the_way = [math.fsum(run.history) if run.train_loss is not None else math.inf for run in self.runs]
-        return scale.above(self.median), median(on_the_way)
+FEWEST_TRIALS = 5
+"""Trials that must be finished for a share of them to tell anything."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +26,15 @@ class Row:
 
     entrant: Entrant
     points: tuple[Point, ...]
+    """The trials."""
+    chosen: Point | None
+    """The trial with the lowest median loss so far."""
     best: Point | None
+    """The runs that are reported: of the best setting, on fresh seeds; while there are none, those of the tuning."""
+    is_fresh: bool
+    """Whether they are on fresh seeds. Otherwise the setting was selected by these very runs, which flatters it."""
     forgiving: float | None
-    """Share of the learning rates tried whose median loss is within ``tolerance`` of the best one.
+    """Share of the trials whose median loss is within ``tolerance`` of that of the best one.
 
     None where fewer than five were tried: with three of them, every rule has a third or two.
     """
@@ -84,65 +43,75 @@ class Row:
     finished: int
     expected: int
     at_edge: bool
-    """The best learning rate is the first or the last of the grid, so a better one may lie outside."""
+    """The best learning rate is the lowest or the highest that was tried, so a better one may lie outside."""
 
     @property
     def low(self) -> float:
-        """The lowest final training loss over the seeds, at the best learning rate."""
+        """The lowest final loss over the seeds, at the best setting."""
         return self.best.losses[0] if self.best else math.inf
 
     @property
     def high(self) -> float:
-        """The highest final training loss over the seeds, at the best learning rate."""
+        """The highest final loss over the seeds, at the best setting."""
         return self.best.losses[-1] if self.best else math.inf
 
     @property
     def accuracy(self) -> float | None:
-        """The median test accuracy at the best learning rate, where the problem has one."""
-        runs = self.best.runs if self.best else ()
-        shares = [run.metrics["test_accuracy"] for run in runs if "test_accuracy" in run.metrics]
-        return statistics.median(shares) if shares else None
+        """The median test accuracy at the best setting, where the problem has one."""
+        return _median_of([run.metrics.get("test_accuracy") for run in self._shown])
+
+    @property
+    def train_loss(self) -> float | None:
+        """The median final training loss at the best setting, over the runs that did not diverge."""
+        return _median_of([run.train_loss for run in self._shown])
 
     @property
     def step_us(self) -> float | None:
-        """Microseconds a step of the optimizer alone: the median over the runs at the best learning rate."""
-        times = [run.step_us for run in (self.best.runs if self.best else ()) if run.step_us is not None]
-        return statistics.median(times) if times else None
+        """Microseconds a step of the optimizer alone: the median over the runs at the best setting."""
+        return _median_of([run.step_us for run in self._shown])
+
+    @property
+    def _shown(self) -> tuple[Run, ...]:
+        return self.best.runs if self.best else ()
 
 
 def summarize(plan: Plan, runs: Mapping[Task, Run]) -> list[Row]:
-    """Return one row an entrant, the lowest training loss first."""
+    """Return one row an entrant, the lowest loss first, those with fresh runs before those without."""
     scale = Scale.of(plan.start, runs.values())
     rows = [_row(plan, runs, entrant, scale) for entrant in plan.entrants]
-    return sorted(rows, key=lambda row: row.best.rank(scale) if row.best else (math.inf, math.inf))
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median; infinite where half of the values are, or where there are none."""
-    return statistics.median(values) if values else math.inf
+    last = (math.inf, math.inf)
+    return sorted(rows, key=lambda row: (not row.is_fresh, row.best.rank(scale) if row.best else last))
 
 
 def _row(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant, scale: Scale) -> Row:
-    grid = plan.grid(entrant)
-    points = tuple(_point(plan, runs, entrant, lr) for lr in grid)
-    usable = [point for point in points if math.isfinite(point.median)]
-    best = min(usable, key=lambda point: point.rank(scale), default=None)
-    tolerance = scale.tolerance(best.median) if best else 0.0
+    points = tuned(plan, runs, entrant)
     tried = [point for point in points if point.runs]
-    near = sum(point.median <= best.median + tolerance for point in tried) if best else 0
+    chosen, setting = best_of(tried, plan.start), selected(plan, runs, entrant)
+    fresh = point(plan, runs, entrant, setting, plan.seeds) if setting is not None else None
+    shown = fresh if fresh and fresh.runs else chosen
+    tolerance = scale.tolerance(chosen.median) if chosen else 0.0
+    near = sum(point.median <= chosen.median + tolerance for point in tried) if chosen else 0
     return Row(
         entrant=entrant,
         points=points,
-        best=best,
-        forgiving=near / len(tried) if len(tried) >= FEWEST_RATES else None,
+        chosen=chosen,
+        best=shown,
+        is_fresh=bool(fresh and fresh.runs),
+        forgiving=near / len(tried) if len(tried) >= FEWEST_TRIALS else None,
         tolerance=tolerance,
         scale=scale,
-        finished=sum(len(point.runs) for point in points),
-        expected=len(grid) * len(plan.seeds),
-        at_edge=best is not None and len(tried) == len(grid) > 2 and best.lr in (grid[0], grid[-1]),
+        finished=sum(len(point.runs) for point in points) + len(fresh.runs if fresh else ()),
+        expected=expected(plan, runs, entrant),
+        at_edge=chosen is not None and _is_at_edge(plan, entrant, chosen, tried),
     )
 
 
-def _point(plan: Plan, runs: Mapping[Task, Run], entrant: Entrant, lr: float | None) -> Point:
-    tasks = [plan.task(entrant, lr, seed) for seed in plan.seeds]
-    return Point(lr, tuple(runs[task] for task in tasks if task in runs))
+def _is_at_edge(plan: Plan, entrant: Entrant, best: Point, tried: list[Point]) -> bool:
+    """Return whether all trials are there, of more than two rates, and the best one has the lowest or the highest."""
+    rates = sorted({rate for one in tried if (rate := value_of(one.setting, LR)) is not None})
+    return len(tried) == plan.count(entrant) and len(rates) > 2 and best.lr in (rates[0], rates[-1])
+
+
+def _median_of(values: list[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None

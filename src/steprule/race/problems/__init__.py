@@ -11,6 +11,7 @@ NAMES: Final = (
     "digits-logistic",
     "digits-mlp",
     "docs-bow",
+    "associative-memory",
     "long-valley",
     "saddle",
     "mnist-logistic",

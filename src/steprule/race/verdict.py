@@ -1,0 +1,80 @@
+"""The verdict of a race in three sentences: what can be said, what cannot, and for what that holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from steprule.race.evidence import Evidence
+from steprule.race.plan import Plan
+from steprule.race.statistics import LEVEL, fewest_seeds
+from steprule.race.summary import Row
+from steprule.race.words import counted, listed, loss_name
+
+__all__ = ["verdict"]
+
+
+def verdict(plan: Plan, rows: Sequence[Row], evidence: Evidence, written: Callable[[float], str]) -> list[str]:
+    """Return the sentences, without markup."""
+    ranked = [row for row in rows if row.best is not None]
+    if not ranked:
+        return ["Every run that is finished has diverged, so nothing can be said about these rules here."]
+    if not (ranked[0].is_fresh and evidence.seeds):
+        return [
+            "Nothing can be said yet: no fresh seed is finished for every rule, and the losses of the tuning flatter "
+            "the settings that were selected by them."
+        ]
+    return [_said(ranked[0], evidence, written), _unsaid(plan, ranked, evidence), _scope(plan, ranked)]
+
+
+def _said(first: Row, evidence: Evidence, written: Callable[[float], str]) -> str:
+    assert first.best is not None
+    label = first.entrant.label
+    low, high = evidence.judged[label].interval
+    runs = len(first.best.runs)
+    spread = f"95 % interval {written(low)} to {written(high)}, {runs} fresh seeds" if runs > 1 else "one fresh seed"
+    begin = f"{label} has the lowest {loss_name(evidence.metric)}: median {written(first.best.median)} ({spread})"
+    worse = [other for other in evidence.labels if other not in (label, *evidence.alike(label))]
+    if len(evidence.labels) == 1:
+        return f"{begin}; there is no other rule to tell it apart from."
+    if not worse:
+        return f"{begin}, but this race cannot tell it apart from any other rule."
+    everyone = len(worse) == len(evidence.labels) - 1 > 1
+    return f"{begin}, and is better than {'every other rule' if everyone else listed(worse)}."
+
+
+def _unsaid(plan: Plan, ranked: Sequence[Row], evidence: Evidence) -> str:
+    seeds, pairs = counted(evidence.seeds, "seed"), counted(evidence.pairs, "pair")
+    test = f"Wilcoxon's signed-rank test over {seeds}, Holm's correction for {pairs}, {100 * LEVEL:g} % level"
+    fewest = fewest_seeds(len(evidence.labels))
+    if len(evidence.labels) > 1 and evidence.seeds < fewest:
+        return (
+            f"With {seeds} no two of {len(evidence.labels)} rules can be told apart, however they "
+            f"differ; it takes at least {fewest} (--seeds {fewest})."
+        )
+    alike = evidence.alike(ranked[0].entrant.label)
+    if alike:
+        other = f"{listed(alike)} cannot be told apart from it"
+        return f"{other} ({test}): that is no proof that they are equal, and more seeds may part them."
+    others = [(a, b) for i, a in enumerate(evidence.labels) for b in evidence.labels[i + 1 :] if b in evidence.alike(a)]
+    if others:
+        some = [f"{a} from {b}" for a, b in others[:3]]
+        more = f", nor {len(others) - 3} other pairs" if len(others) > 3 else ""
+        return f"It cannot tell {', '.join(some) if more else listed(some)}{more} ({test})."
+    return f"No pair of rules is left undecided ({test})." if evidence.pairs else "A race of one rule compares nothing."
+
+
+def _scope(plan: Plan, ranked: Sequence[Row]) -> str:
+    rates = f"{counted(len(plan.lrs), 'learning rate')} and nothing else"
+    tuned = f"{counted(plan.trials, 'trial')} of each rule" if plan.trials else rates
+    falls = "a constant learning rate" if plan.schedule == "constant" else f"a {plan.schedule} decay to zero"
+    text = f"All of it holds for {plan.problem.name}, {plan.steps} steps with {falls}, and {tuned}"
+    if plan.found.metric == "train_loss":
+        text += (
+            "; the problem has no validation data, so settings were selected and rules compared by the training loss"
+        )
+    edge = [row.entrant.label for row in ranked if row.at_edge]
+    return (
+        f"{text}; at the edge of its learning rates is {listed(edge)}, which may do better beyond."
+        if edge
+        else f"{text}."
+    )
