@@ -170,7 +170,7 @@ def test_where_the_keyboard_is_can_be_seen(opened: Opened) -> None:
             page.keyboard.press("Tab")
             found = page.evaluate("""(() => {
               const one = document.activeElement, { outlineStyle, outlineWidth, outlineOffset } = getComputedStyle(one);
-              const name = one.id || one.className || one.tagName;
+              const name = one.id || one.classList[0] || one.tagName;  // a line that is pointed at has more
               return [name, outlineStyle, parseFloat(outlineWidth), parseFloat(outlineOffset), one.tagName];
             })()""")
             if found[-1] == "BODY":

@@ -68,19 +68,27 @@ def _unused() -> str:
 MORTAL = """
 _evaluate = evaluate
 def evaluate(p):
-    import os, signal
+    import os, signal, time
+    from distributed import get_worker
     try:
-        os.rename({armed!r}, {fired!r})  # by one process only
-    except FileNotFoundError:
+        get_worker()
+        os.rename({claimed!r}, {fired!r})  # by one worker only
+    except (ValueError, FileNotFoundError):
         return _evaluate(p)
+    while not os.path.exists({armed!r}):
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def _mortal(problem: str, folder: Path) -> tuple[Plan, Callable[[dict[Task, Run]], None]]:
-    """Return a plan of which one run kills its process, once three runs have finished; and what arms it."""
-    armed, fired = folder / "armed", folder / "fired"
-    Path(problem).write_text(QUADRATIC + MORTAL.format(armed=str(armed), fired=str(fired)))
+    """Return a plan of which one run kills its process, once three others have finished; and what arms it.
+
+    It waits for that: while nothing has told of three, all the others may have finished.
+    """
+    claimed, armed, fired = folder / "claimed", folder / "armed", folder / "fired"
+    claimed.touch()
+    Path(problem).write_text(QUADRATIC + MORTAL.format(claimed=str(claimed), armed=str(armed), fired=str(fired)))
     return _plan(problem), lambda runs: armed.touch() if len(runs) == 3 else None
 
 
