@@ -145,6 +145,27 @@ def evaluated(place: Place, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[
     return [*found, *everything(optimizer)]
 
 
+def forwarded(fully_shard: Callable[[nn.Module], object], place: Place) -> list[Tensor]:
+    """Return what a model makes of the evaluated point and of the trained one, each after a forward pass at the other.
+
+    FSDP2 goes on with what it has gathered for a forward pass without a backward, unless it is told to gather anew.
+    """
+    model = model_of(fully_shard, torch.float32)
+    optimizer = door.AdamWScheduleFree(model.parameters(), lr=0.01)
+    found = []
+    with torch.no_grad():
+        for t in range(2):
+            give([*model.parameters()], t, place)
+            optimizer.step()
+        x = numbers((3, 130), torch.float32, 7)
+        model(x)
+        for switch in (optimizer.eval, optimizer.train):
+            switch()
+            getattr(model, "reshard", lambda: None)()
+            found.append(model(x).clone())
+    return found
+
+
 def loaded(place: Place) -> list[Any]:
     """Return an optimizer, one that has loaded its state dict, and one that has taken it over as float32."""
     kept = run(GATHERED["CAME 8bit"], place, MATRICES, is_kept=False)
@@ -226,6 +247,7 @@ def work(rank: int, world: int, folder: Path) -> None:
         alive()
         found[f"columns of {name}"] = everything(run(EXACT[name], columns, MATRICES, is_kept=False))
     alive()
+    found["forwarded"] = forwarded(fully_shard, rows)
     found["columns, evaluated"] = evaluated(columns, MATRICES)
     found["loaded"] = [everything(one) for one in loaded(columns)]
     alive()

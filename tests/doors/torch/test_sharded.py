@@ -21,6 +21,7 @@ from tests.doors.torch.sharded import (
     SUMMED,
     evaluated,
     everything,
+    forwarded,
     give,
     loaded,
     model_of,
@@ -63,6 +64,16 @@ def test_parts_have_the_bits_of_the_whole(name: str, shared: tuple[Path, list[An
     expected = everything(run(EXACT[name], same))
     for found in shared[1]:
         assert_equal(found[name], expected)
+
+
+def test_forward_passes_see_the_point_that_was_switched_to(shared: tuple[Path, list[Any]]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = forwarded(lambda layer: None, same)
+    torch.set_num_threads(threads)
+    assert not torch.equal(*expected)
+    for found in shared[1]:
+        assert all(map(torch.equal, found["forwarded"], expected))
 
 
 @pytest.mark.parametrize("name", GATHERED)
