@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from tests import ROOT
-from tests.halving import is_whole
+from tests.thinning import is_whole
 
 MARK = "\npytestmark = pytest.mark.apart\n"
 ENVIRONMENT = {

@@ -5,8 +5,8 @@ shows in any rule: so each rule meets some of the other values in the plain run,
 The long sweep takes all others, but of the largest products (each rule in each of some thirty storages) a part, in
 which each rule meets many values, and each value many rules.
 
-Of what is left, a run that names no tests takes half of the cases of each function that has many, and the long sweep
-the other half (`tests/halving.py`).
+Of what is left, a run that names no tests takes a few of the cases of each function that has many, and the long sweep
+the others (`tests/thinning.py`).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
     (place / "tests" / "room").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", place)
-    for name in ("__init__", "apart", "conftest", "halving"):
+    for name in ("__init__", "apart", "conftest", "thinning"):
         shutil.copy(ROOT / "tests" / f"{name}.py", place / "tests")
     for name, text in FILES.items():
         (place / "tests" / "room" / name).write_text(text)

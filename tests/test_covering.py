@@ -7,7 +7,7 @@ from typing import Any
 from tests.cases import CASES
 from tests.covering import FIRST_CASES, SOME_CASES, crossed, rotated, swept
 from tests.formats.test_kernels import COVERING, MATRIX
-from tests.halving import left_to_the_sweep, part_of
+from tests.thinning import kept, left_to_the_sweep, part_of
 
 
 def plain(params: list[Any]) -> list[tuple[Any, ...]]:
@@ -56,14 +56,15 @@ def test_each_storage_meets_some_rules() -> None:
     assert len(set(COVERING)) == len(COVERING) < 6 * len(MATRIX)
 
 
-def test_half_of_many_cases_is_left_of_every_row_and_column() -> None:
-    assert left_to_the_sweep(7) == [False] * 7
+def test_few_of_many_cases_are_kept_and_of_every_row_and_column() -> None:
+    assert [kept(count) for count in (1, 7, 8, 16, 64, 400)] == [1, 7, 4, 6, 12, 30]
+    assert [kept(count, is_dear=True) for count in (1, 2, 4, 7, 64)] == [1, 1, 2, 3, 8]
     for columns in (2, 3, 4, 5, 7):
-        left = left_to_the_sweep(24 * columns)
+        left = left_to_the_sweep(24 * columns, 12 * columns)
         rows = [left[start : start + columns] for start in range(0, len(left), columns)]
         shares = [sum(column) / 24 for column in zip(*rows, strict=True)]
         assert all(0.25 <= share <= 0.75 for share in shares), (columns, shares)
-        assert abs(sum(left) - 12 * columns) <= 2
+        assert sum(left) == 12 * columns
 
 
 def test_parts_are_all_of_it() -> None:

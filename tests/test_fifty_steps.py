@@ -35,6 +35,7 @@ def _alone() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("rows", [agreement.of_muon, agreement.of_schedule_free, agreement.of_optax])
+@pytest.mark.dear
 def test_fifty_steps_lead_where_those_of_others_do(rows: Rows) -> None:
     if rows is agreement.of_schedule_free:
         pytest.importorskip("schedulefree")

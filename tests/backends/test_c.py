@@ -180,6 +180,7 @@ def test_contraction_would_change_bits(tmp_path: Path) -> None:
     assert (theta != ours).any()
 
 
+@pytest.mark.slow
 def test_it_is_cplusplus_too(tmp_path: Path) -> None:
     some = list(MATRIX.values())[::9]
     texts = {f"case{number}": c.emit(case.plan, f"case{number}") for number, case in enumerate(some)}

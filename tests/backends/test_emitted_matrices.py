@@ -165,6 +165,7 @@ def _emitted(rule: Rule) -> tuple[str, str]:
     return c.emit(recipe, rule.name, rule.init), javascript.emit(recipe)
 
 
+@pytest.mark.slow
 def test_it_is_cplusplus_too(tmp_path: Path) -> None:
     texts = {own.name: _emitted(own)[0] for own in (adafactor, came, *RULES.values())}
     compiled(tmp_path, texts, "-std=c++17", *FLAGS, compiler="g++")

@@ -54,6 +54,7 @@ def _cases(numbers: Sequence[int]) -> dict[str, tuple[Random, Case]]:
 
 
 @pytest.mark.parametrize("numbers", PARTS, ids=lambda numbers: f"from {numbers[0]}")
+@pytest.mark.slow
 def test_in_c(numbers: Sequence[int], tmp_path: Path) -> None:
     cases = _cases(numbers)
     texts = {f"case{k}": c.emit(case.plan, f"case{k}") for k, (_, case) in enumerate(cases.values())}

@@ -525,14 +525,15 @@ def loaded(place):
     assert file.tensors["a"].shape == (40_000,) and all((t.array() == n).all() for t in file.tensors.values()), place
     return n
 save(0)
-litter, last = 0, 0
-for turn in range(kills):
+litter, last, turn = 0, 0, 0
+while turn < kills or litter <= 100 or last <= 25:  # on a busy machine most are killed before they write
+    turn += 1
     child = os.fork()
     if not child:
         for n in range(last + 1, last + 1000):
             save(n)
         os._exit(1)
-    time.sleep(rng.random() * 0.012)
+    time.sleep(rng.random() * 0.012 * max(1, turn / kills))
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     names = os.listdir(directory)
@@ -542,7 +543,6 @@ for turn in range(kills):
     last = found[0]
 save(last + 1)
 assert sorted(os.listdir(directory)) == ["x", "x.1", "x.2"], os.listdir(directory)
-print(litter, last)
 """
 
 
@@ -550,11 +550,9 @@ print(litter, last)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a writer is killed many times a second by forking")
 def test_killed_at_any_moment_the_newest_complete_checkpoint_loads(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _KILLED, str(tmp_path), "500"]
+    # It ends when more than 100 were killed while they wrote, and 25 came to write.
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
-    litter, last = map(int, done.stdout.split())
-    assert litter > 100, "killed while it wrote"
-    assert last > 25, "and it came to write"
 
 
 _STOPPED = """

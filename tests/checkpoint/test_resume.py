@@ -95,6 +95,7 @@ def check_resume(path: Path, rule: Any, dtype: str, half: int = HALF, **options:
     [*PLAIN, *(pytest.param(*each, marks=[] if each in QUICK else pytest.mark.slow) for each in COMBINATIONS)],
     ids=combination_id,
 )
+@pytest.mark.dear
 def test_every_rule_and_format_resumes_in_every_bit(tmp_path: Path, dtype: str, formats: dict[str, Any]) -> None:
     for name, rule in {**CATALOGUE, **COMBINED}.items():
         check_resume(tmp_path / name, rule, dtype, **fitting(rule, formats))
@@ -113,6 +114,7 @@ def test_every_variant_resumes(tmp_path: Path, case: tuple[str, dict[str, Any]])
 
 
 @pytest.mark.parametrize(("dtype", "formats"), [PLAIN[0], COMBINATIONS[2]], ids=combination_id)
+@pytest.mark.dear
 def test_the_referee_resumes(tmp_path: Path, dtype: str, formats: dict[str, Any]) -> None:
     for name, rule in CATALOGUE.items():
         options = fitting(rule, formats)

@@ -213,6 +213,7 @@ def test_every_verb_takes_a_rule_with_settings() -> None:
     assert _run("emit", "momentum( nesterov = True )", "--target", "latex") == nesterov
 
 
+@pytest.mark.slow
 def test_a_line_on_settings_is_a_comment_of_every_target() -> None:
     marks = {
         "llvm": ";",

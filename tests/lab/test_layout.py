@@ -72,6 +72,7 @@ def assert_what_plays_it_is_in_sight(page: Page, width: int, story: str) -> None
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.dear
 def test_nothing_is_cut_off_and_what_plays_a_story_is_in_sight(opened: Opened, width: int) -> None:
     page = sized(opened, width)
     assert page.evaluate(_FAULTS) == []
@@ -101,6 +102,7 @@ def test_nothing_is_cut_off_and_what_plays_a_story_is_in_sight(opened: Opened, w
     assert box["x"] + box["width"] <= width
 
 
+@pytest.mark.slow
 def test_curves_of_a_row_stand_at_one_height(opened: Opened) -> None:
     for width in SIZES:
         page = sized(opened, width, link(rules="adam", surface="beale"))
@@ -229,6 +231,7 @@ _WORDS = """() => {
 
 
 @pytest.mark.parametrize("width", [320, 1440])
+@pytest.mark.dear
 def test_labels_of_three_dimensions_keep_apart(opened: Opened, width: int) -> None:
     page = sized(opened, width)
     page.locator("#tab-solid").click()

@@ -293,6 +293,7 @@ def run_script(body: str) -> None:
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_at_random_times() -> None:
     """Signals of two kinds, one whose handler raises and one whose handler looks, while steps run."""
     run_script("""

@@ -113,6 +113,7 @@ def test_killed_and_resumed(slow: Path, jobs: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+@pytest.mark.dear
 def test_interrupted_it_reports_what_there_is(slow: Path, number: signal.Signals, jobs: int) -> None:
     process = _start(slow, jobs)
     process.send_signal(number)
@@ -221,6 +222,7 @@ def test_options_beside_the_list_do_nothing(given: dict[str, Any]) -> None:
         verb.race(**given, list_=True)
 
 
+@pytest.mark.slow
 def test_the_table_is_as_wide_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     words = ["saddle", "--quick", "--rules", "sgd,adam(beta2=0.9)", "--output", "out"]

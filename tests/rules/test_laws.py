@@ -93,6 +93,7 @@ def _longest_step(silence: int, train: Array) -> float:
     return longest
 
 
+@pytest.mark.slow
 def test_how_far_adam_steps_after_a_long_silence() -> None:
     # By Cauchy-Schwarz no history of gradients makes m_hat / sqrt(v_hat) larger than this, and gradients that grow by
     # beta2 / beta1 a step come as near as one likes; alike ones do not, and a single one makes the paper's factor.

@@ -77,10 +77,10 @@ def under(name: str, text: str) -> str:
 
 
 def wrapped(text: str, first: str = "", others: str = "") -> str:
-    """Return a text in lines that fit, the first and the others behind what they begin with."""
+    """Return a text in lines that fit and can be read, the first and the others behind what they begin with."""
     return textwrap.fill(
         text,
-        console().width,
+        min(console().width, _WIDE),
         initial_indent=first,
         subsequent_indent=others,
         break_long_words=False,

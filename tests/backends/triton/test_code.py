@@ -150,6 +150,7 @@ def doing(task: PassKey, kind: str, guard: Guard = UNGUARDED) -> Plan:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ["float32", pytest.param("float64", marks=pytest.mark.slow), "8bit"])
+@pytest.mark.dear
 def test_sums_are_exact(kind: str, target: str, tmp_path: Path) -> None:
     assert_exact(doing("norm", kind), target, tmp_path)
     assert_exact(doing(("step", 0), kind, Guard(True, True, True, True)), target, tmp_path)

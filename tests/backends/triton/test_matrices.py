@@ -55,12 +55,14 @@ def plans_of(rule: Rule, dtype: str, kind: PassKind = "step") -> list[Plan]:
 
 
 @pytest.mark.parametrize(("rule", "dtype", "target"), CASES, ids=str)
+@pytest.mark.dear
 def test_walks_over_elements_are_exact(rule: Rule, dtype: str, target: str, tmp_path: Path) -> None:
     for own in plans_of(rule, dtype):
         assert_exact(own, target, tmp_path, guarded=bool(own.stores))
 
 
 @pytest.mark.parametrize(("rule", "dtype", "target"), CASES, ids=str)
+@pytest.mark.dear
 def test_numbers_of_rows_and_columns_are_exact(rule: Rule, dtype: str, target: str, tmp_path: Path) -> None:
     texts = [text for own in plans_of(rule, dtype) for text in triton_vectors.texts(own)]
     assert len(texts) > 2

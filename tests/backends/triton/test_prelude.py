@@ -74,6 +74,7 @@ def test_every_rule_compiles(name: str) -> None:
 
 @needs_triton
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
+@pytest.mark.dear
 def test_with_the_factors_of_guards(target: str) -> None:
     recipe = _plan("adamw", Guard(clips_norm=True, clips_update=True))
     threads = triton_prelude.threads_of(recipe.prelude, recipe.before)

@@ -190,6 +190,7 @@ PARTS = 4
 
 
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.dear
 def test_rows_of_every_rule_and_value_of_an_option(part: int) -> None:
     seen, rng = set(), np.random.default_rng(3)
     for rule, options in _ALL[part::PARTS]:
@@ -358,6 +359,7 @@ def _check_single(kind: str, t: int, x: float, y: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["floor", "zero", "math"])
+@pytest.mark.dear
 def test_operations(kind: str) -> None:
     numbers = [0.0, -0.0, 1.0, -2.5, 3.0, 1e300, -7e-310, math.inf]
     for index, x in enumerate(numbers):
@@ -511,6 +513,7 @@ _TIES = [2.0**53, 1.0, 0.5, 2.0**-53, 2.0**-54, 1.0 + 2.0**-52, 3.0, 1e-300, 5e-
 @example([2.0**53 + 2, 1.0])
 @example([1.7976931348623157e308, 9.9e291])
 @example([1.7976931348623157e308, 1e292])
+@pytest.mark.slow
 def test_totals_are_rounded_once(numbers: list[float]) -> None:
     for apart in (1, 512):  # in lanes of their own, and all in one
         sums = np.zeros((len(numbers) * apart, 1))

@@ -205,6 +205,7 @@ def test_what_estimates_its_rate_agrees_in_64_bits(line: str, within: float) -> 
     assert found > 1e-7 or within < 1e-5
 
 
+@pytest.mark.slow
 def test_matrices_that_optax_does_not_factor_are_factored() -> None:
     """Those of fewer than 128 rows or columns, and of more axes others than the last two."""
     mine, theirs = ours.adafactor(0.1), optax.adafactor(0.1)
@@ -230,6 +231,7 @@ def test_the_arguments_are_those_of_optax_in_their_order_with_their_defaults() -
 
 
 @pytest.mark.parametrize("line", ["centralize()", "scale_by_trust_ratio()", "scale_by_trust_ratio(0.0, 0.1, 1e-2)"])
+@pytest.mark.dear
 def test_transformations_of_updates(line: str) -> None:
     mine, theirs = (eval(f"lib.{line}", {"lib": lib}) for lib in (ours, optax))
     assert distance(*(optax.chain(one, lib.adam(0.01)) for one, lib in ((mine, ours), (theirs, optax)))) <= TOLERANCE

@@ -386,6 +386,7 @@ def test_keys_of_random_bits_are_those_of_all_backends(seed: int) -> None:
 @pytest.mark.parametrize(
     "name", ["adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lion", "yogi", "adan", "rprop")), "nadam"]
 )
+@pytest.mark.dear
 def test_slots_in_fewer_bits_have_the_bits_of_the_other_backends(name: str, states: str) -> None:
     shapes = [(5, 300), (3, 128), (2, 7, 70), (40,), (3, 131)]
     params = [start(shape) for shape in shapes]

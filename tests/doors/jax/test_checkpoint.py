@@ -78,6 +78,7 @@ def resumed(name: str, path: Path, **options: Any) -> ours.Training:
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.dear
 def test_a_run_resumes_in_every_bit(tmp_path: Path, name: str) -> None:
     transformation, params = RUNS[name][0](), params_of(RUNS[name][1])
     half = train(transformation, params, transformation.init(params), range(4))

@@ -270,6 +270,7 @@ def test_equinox() -> None:
 
 
 @pytest.mark.parametrize("states", STATES)
+@pytest.mark.dear
 def test_orbax_keeps_states_exactly(tmp_path: Path, states: str) -> None:
     options: dict[str, Any] = {} if states == "float32" else {"states": states, "min_elements": 1}
     transformation = optax.chain(optax.clip_by_global_norm(1.0), steprule.jax.nadam(0.1, psi=4e-3, **options))
@@ -413,6 +414,7 @@ def meta_loss(values: Any, name: str, names: tuple[str, ...]) -> Any:
         ("radam", {"lr": 0.05, "beta2": 0.9}),
     ],
 )
+@pytest.mark.dear
 def test_gradients_run_through_steps(name: str, values: dict[str, float]) -> None:
     names = tuple(values)
     with jax.enable_x64(True):  # for the differences

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 pytestmark = pytest.mark.apart
 
 
+@pytest.mark.slow
 def test_it_trains_sweeps_and_draws(tmp_path: Path) -> None:
     command = [sys.executable, jax_mlp.__file__, "--epochs", "4", "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -381,6 +381,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.dear
 def test_derivatives_pass_through_rows_and_columns(name: str) -> None:
     def last(scale: Any, dtype: Any) -> Any:
         step = steprule.jax.step(RULES[name], lr=0.1)

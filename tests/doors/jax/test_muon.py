@@ -64,6 +64,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.dear
 def test_fifty_steps_are_those_of_optax(options: dict[str, Any]) -> None:
     rate = optax.linear_schedule(0.02, 0.01, 50)
     ours = trained(steprule.jax.muon(rate, **options))

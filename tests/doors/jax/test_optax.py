@@ -23,6 +23,7 @@ def run_tests(*arguments: str) -> None:
 
 
 @pytest.mark.timeout(1500)
+@pytest.mark.slow
 def test_the_tests_of_optax() -> None:
     run_tests(
         *(f"optax.transforms._{name}_test" for name in ("masking", "combining", "freezing")),

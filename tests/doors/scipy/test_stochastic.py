@@ -218,6 +218,7 @@ def online(rule: str, cycles: int, x1: float, alpha: float) -> tuple[float, Arra
     return float(res.x[0]), np.array(regret)
 
 
+@pytest.mark.slow
 def test_amsgrad_s_counterexample() -> None:
     """Reddi, Kale & Kumar 2018: f_t(x) = 1010 x if t mod 101 = 1, else -10 x, on [-1, 1], betas (0.9, 0.99).
 

@@ -77,6 +77,7 @@ CLASSES = [*ALL, *((cls, {**options, **own}) for cls, options in ALL if (own := 
 
 
 @pytest.mark.parametrize(("cls", "options"), CLASSES, ids=case_id)
+@pytest.mark.dear
 def test_every_class(cls: str, options: Options, spy: Spy) -> None:
     if cls == "SparseAdam":
         check_both(sparse_loop, cls, options)
@@ -163,6 +164,7 @@ def test_guards(cls: str, options: Options, spy: Spy) -> None:
 @pytest.mark.parametrize("capturing", [False, True], ids=["", "capturable"])
 @pytest.mark.parametrize("guards", [{}, {"clip_norm": 0.5, "nonfinite": "skip"}], ids=case_id)
 @pytest.mark.parametrize("name", ["by_norm", pytest.param("layerwise", marks=pytest.mark.slow), "standardized"])
+@pytest.mark.dear
 def test_rules_with_sums(name: str, guards: Options, capturing: bool, spy: Spy) -> None:
     def steps() -> Iterator[Any]:
         params = parameters(FEW)

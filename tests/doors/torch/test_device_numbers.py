@@ -47,6 +47,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "guards"), CASES, ids=str)
+@pytest.mark.dear
 def test_a_device_has_the_bits_of_this_machine(name: str, guards: dict[str, Any], spy: Spy) -> None:
     def steps() -> Iterator[Any]:
         params = parameters(SPECS)

@@ -72,6 +72,7 @@ def run(rule: Any, specs: Sequence[Spec], steps: int = 2, without: int = 1, **op
 
 
 @pytest.mark.parametrize("name", [slow_but(name, QUICK) for name in RULES])
+@pytest.mark.dear
 def test_a_device_decides_with_the_bits_of_this_machine(name: str, spy: Spy) -> None:
     check_both(run, RULES[name], SPECS)
     assert spy.launches
@@ -97,6 +98,7 @@ def test_this_machine_decides_with_the_same_bits(name: str) -> None:
     ],
     ids=str,
 )
+@pytest.mark.dear
 def test_rules_of_papers_have_the_same_bits(name: str, options: dict[str, Any]) -> None:
     def steps() -> Iterator[Any]:
         yield from run(PAPERS[name], FEW, 3, **options)
@@ -105,11 +107,13 @@ def test_rules_of_papers_have_the_same_bits(name: str, options: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("name", ["in_pairs", "mixed"])
+@pytest.mark.dear
 def test_sums_go_on_in_the_next_block_of_columns(name: str) -> None:
     check_both(run, RULES[name], [((1, 16_384 + 130), FLOAT)], 2, 5)
 
 
 @pytest.mark.parametrize("decides", ["a device", "this machine"])
+@pytest.mark.dear
 def test_steps_are_skipped_and_clipped(decides: str) -> None:
     guards = {"clip_norm": 0.5, "nonfinite": "skip"} if decides == "a device" else {"clip_norm": 0.5, **HOST}
 
@@ -141,6 +145,7 @@ def test_a_step_that_is_not_taken_leaves_the_slots_of_rows() -> None:
             assert torch.equal(optimizer.state[params[0]][name], slot)
 
 
+@pytest.mark.slow
 def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     with placed():
         params = parameters(FEW)
@@ -159,6 +164,7 @@ def _refuse(*_: Any, **__: Any) -> None:
     raise AssertionError("the host waits for the device")
 
 
+@pytest.mark.slow
 def test_what_is_read_of_a_step_has_the_same_bits() -> None:
     def steps(is_read: bool) -> Iterator[Any]:
         params = parameters(FEW)

@@ -387,6 +387,7 @@ def _graph_steps(cls: str, given: Options, step: Callable[[Any, int], None]) -> 
 
 
 @pytest.mark.parametrize(("cls", "options"), GRAPHS)
+@pytest.mark.dear
 def test_replays_are_steps(cls: str, options: Options, capture: Callable[[Any], Recording]) -> None:
     graph: list[Recording] = []
 

@@ -60,6 +60,7 @@ def assert_equal(found: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[
 
 
 @pytest.mark.parametrize("name", EXACT)
+@pytest.mark.dear
 def test_parts_have_the_bits_of_the_whole(name: str, shared: tuple[Path, list[Any]]) -> None:
     expected = everything(run(EXACT[name], same))
     for found in shared[1]:
