@@ -13,8 +13,11 @@ from steprule.version import __version__  # noqa: E402
 project = "steprule"
 copyright = "The steprule developers"
 release = __version__
-extensions = ["myst_parser", "site_parts"]
+extensions = ["myst_parser", "site_parts", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+
+suppress_warnings = ["ref.python"]  # a name in a signature that two classes have needs no link
+napoleon_use_ivar = True  # or fields of named tuples would be there twice
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4

@@ -49,6 +49,14 @@ def _write_lab(app: Sphinx, error: Exception | None) -> None:
         path.write_text(lab.page())
 
 
+def _bars(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """Keep bars as they are outside of code: |g| is a size, and no substitution."""
+    for at, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[at] = "``".join(parts)
+
+
 def _inline(translator: Any, node: nodes.math) -> None:
     translator.body.append(convert(node.astext()))
     raise nodes.SkipNode
@@ -61,7 +69,9 @@ def _display(translator: Any, node: nodes.math_block) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Let Sphinx know."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.add_directive("lab", Lab)
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
+    app.connect("autodoc-process-docstring", _bars)
     app.connect("build-finished", _write_lab)
     return {"version": "1", "parallel_read_safe": True}
