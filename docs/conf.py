@@ -19,7 +19,7 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["ref.python"]  # a name in a signature that two classes have needs no link
 napoleon_use_ivar = True  # or fields of named tuples would be there twice
 
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
 html_math_renderer = "mathml"  # MathJax would be fetched from elsewhere, whenever a page is read
