@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from steprule.errors import StepruleError
 from steprule.files import write_whole
 
-__all__ = ["cannot_write", "write_files"]
+__all__ = ["cannot_write", "to_json", "write_files"]
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
@@ -39,3 +41,19 @@ def cannot_write(path: Path, error: OSError) -> StepruleError:
     elif in_the_way := next((part for part in (path, *path.parents) if os.path.isfile(part)), None):
         what = "it is a file" if in_the_way == path else f"{str(in_the_way)!r} is a file"
     return StepruleError(f"cannot write to {str(path)!r}: {what}. Choose another folder by --output")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: no NaN, no Infinity."""
+    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, indent=indent) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with None for what JSON has no number for."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
