@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from steprule.checking.fit import Fit
 from steprule.checking.observe import Habits
 from steprule.checking.search import inner, is_adam
 
-__all__ = ["called", "remarks_of"]
+__all__ = ["called", "remarks_of", "so_far"]
 
 _AMSGRAD = {
     "before": "AMSGrad takes the maximum of the second moment and corrects it afterwards, as PyTorch does.",
@@ -32,6 +32,14 @@ def called(found: Fit) -> str:
     if own.name == "sgd" and (penalized or decayed):
         return "sgd with weight decay"  # for which the two are the same
     return f"{name} with decoupled weight decay" if decayed else f"{name} with an L2 penalty" if penalized else name
+
+
+def so_far(tried: Sequence[Fit]) -> str:
+    """Return what is known before everything has been tried."""
+    nearest = min(tried, key=lambda one: one.distance)
+    number = f"{len(tried)} rules were" if len(tried) > 1 else "1 rule was"
+    off = "" if nearest.distance < 0.01 else f", {min(nearest.distance, 1):.0%} off"
+    return f"{number} tried so far, and none explains every step; the nearest is {called(nearest)}{off}"
 
 
 def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, elementwise: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from steprule.checking.simulate import PLAIN, Books
 from steprule.checking.written import adam_as_written
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
-__all__ = ["adam_forms", "decays", "find", "inner", "is_adam"]
+__all__ = ["adam_forms", "decayed", "decays", "find", "inner", "is_adam"]
 
 _STRUCTURE = 1e-4
 """Relative deviation of large gradients' steps, below which a form of the moments is looked at in full."""
@@ -46,17 +46,21 @@ def inner(rule: Rule) -> Rule:
     )
 
 
-def find(seen: Observed, probe: Probe, *, elementwise: bool) -> tuple[Fit, Fit]:
+def find(
+    seen: Observed, probe: Probe, *, elementwise: bool, watch: Callable[[Sequence[Fit]], None] = lambda _: None
+) -> tuple[Fit, Fit]:
     """Return the first fit that explains every step, or else the nearest, and the one next to it.
 
     Args:
         seen: what was observed of the probing sequence.
         probe: the sequence.
         elementwise: whether a step of one element depends on that element alone.
+        watch: told what has been tried, after each.
     """
     tried: list[Fit] = []
     for candidate in _candidates(seen, probe, tried, elementwise=elementwise):
         tried.append(_tried(candidate, seen))
+        watch(tried)
         if tried[-1].fits and not _is_another(tried[-1]):
             return tried[-1], min(tried[:-1] or tried, key=lambda one: one.distance)
     nearest = sorted(tried, key=lambda one: (not one.fits, one.distance))
@@ -170,6 +174,11 @@ def _forms(books: tuple[Books, ...]) -> list[tuple[dict[str, Any], Books]]:
         changed = (own != books[0]) + slips + (maximum != "none")
         found.append((changed, {"corrected": corrected, "maximum": maximum}, own))
     return [(options, own) for _, options, own in sorted(found, key=lambda one: one[0])]
+
+
+def decayed(candidate: Candidate) -> Candidate:
+    """Return a candidate with a decoupled decay in the place of its own."""
+    return _with_decay(replace(candidate, rule=inner(candidate.rule)), "decoupled")
 
 
 def adam_forms(seen: Observed, probe: Probe) -> Iterator[Candidate]:

@@ -11,7 +11,7 @@ from typing import Any
 from steprule.errors import StepruleError
 from steprule.files import write_whole
 
-__all__ = ["cannot_write", "to_json", "write_files"]
+__all__ = ["cannot_write", "check_own", "to_json", "write_files"]
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
@@ -31,6 +31,36 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]
         except OSError as error:
             raise cannot_write(path, error) from None
     return paths
+
+
+def check_own(folder: Path, mark: str, kind: str) -> None:
+    """Check that a folder is empty, is not there yet, or is one that the same command has written.
+
+    Args:
+        folder: where a report is to go.
+        mark: a JSON file of the report's, which says what it is by the key ``kind``.
+        kind: what it must say.
+
+    Raises:
+        StepruleError: when other files lie there, which a report would mix with.
+    """
+    try:
+        if not any(folder.iterdir()):
+            return
+        saved = json.loads((folder / mark).read_text(encoding="utf-8"))
+        if isinstance(saved, dict) and saved.get("kind") == kind:
+            return
+    except FileNotFoundError:
+        if not folder.exists():
+            return
+    except ValueError:
+        pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    raise StepruleError(
+        f"{str(folder)!r} has other files in it, among which a report would be hard to find and to send. Choose an "
+        "empty folder, or a new one, by --output"
+    )
 
 
 def cannot_write(path: Path, error: OSError) -> StepruleError:
