@@ -32,7 +32,7 @@ _UNTOLD = 0.3
 _DECAYS = (0.0, 0.1, 0.5, 0.9, 0.97, 0.99, 0.999, 0.9999)
 # None between 0 and 0.3 would leave a beta2 of 0.1 at the edge, 0: there 0 / 0 bars the way back.
 _MORE_DECAYS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 0.999, 0.9999)
-_SIZES = {"eps": tuple(10.0 ** np.arange(-16, 1)), "weight_decay": (1e-5, 1.0, 100.0)}
+_SIZES = {"eps": tuple(10.0 ** np.arange(-16, 1)), "weight_decay": (1e-5, 1.0, 100.0), "fall": (1e-3, 0.01, 0.1, 1.0)}
 _MOST_STARTS = 1200
 
 

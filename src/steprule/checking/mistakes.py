@@ -10,7 +10,7 @@ from steprule.checking.observe import Habits
 from steprule.checking.search import is_adam
 from steprule.checking.simulate import PLAIN, Books
 
-__all__ = ["DISTURBED", "MISTAKES", "Mistake", "found_in"]
+__all__ = ["DISTURBED", "LATER", "MISTAKES", "Mistake", "found_in"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,13 @@ DISTURBED = Mistake(
     "Keep all that is kept from step to step by parameter, but for the step number.",
 )
 """What several tensors do that no known mistake explains."""
+LATER = Mistake(
+    "later steps are others",
+    "The first steps go as the rule takes them, and later ones do not, of one tensor alone as well.",
+    "See what happens at the step that is named below. The end of a warm-up, or another change of the learning rate, "
+    "is none, if it is meant.",
+)
+"""What a longer run does that no rule explains."""
 MISTAKES: Mapping[str, Mistake] = {one.name: one for one in _ALL}
 """The known mistakes by name; that weight decay is scaled otherwise is beside them, since it has a number."""
 

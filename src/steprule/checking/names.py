@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from steprule.checking.fit import Fit
 from steprule.checking.observe import Habits
+from steprule.checking.scheduled import schedule_words, scheduled
 from steprule.checking.search import inner, is_adam
 
 __all__ = ["called", "remarks_of", "so_far"]
@@ -19,6 +21,10 @@ _AMSGRAD = {
 
 def called(found: Fit) -> str:
     """Return the rule of a fit as a person says it, mistakes left out."""
+    made = found.candidate.rule.made_by
+    if made and made[0] is scheduled:
+        plain = replace(found, candidate=replace(found.candidate, rule=made[1][0]))
+        return f"{called(plain)} with a rate that {schedule_words(made[1][1], found.values['fall'])}"
     rule, options = found.candidate.rule, found.candidate.options
     penalized, decayed = rule.name.endswith("_l2"), rule.name.endswith("_decayed")
     if is_adam(found.candidate):

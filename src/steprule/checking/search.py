@@ -11,6 +11,7 @@ import numpy as np
 
 from steprule.checking.fit import Candidate, Fit, Observed, fit
 from steprule.checking.probe import Floats, Probe
+from steprule.checking.scheduled import SCHEDULES, scheduled
 from steprule.checking.simulate import PLAIN, Books
 from steprule.checking.written import adam_as_written
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
@@ -23,7 +24,7 @@ _FIRST = ("sgd", "momentum", "momentum_ema", "rmsprop", "adagrad")
 """Rules that are common, and that are tried before an Adam with mistakes."""
 _NEAREST = 5
 """Of so many rules that come nearest with their default options, the others are tried as well."""
-_MADE = ("_as_written_l2", "_as_written_decayed", "_l2", "_decayed")
+_MADE = ("_l2", "_decayed", *(f"_{one}" for one in SCHEDULES))
 _NO_EPSILON = 1e-30
 """An epsilon that nothing shows, but that keeps 0 / 0 from the first step of gradients that are read late."""
 _TINY = 1e-8
@@ -41,7 +42,7 @@ def inner(rule: Rule) -> Rule:
     """Return the rule inside one with weight decay."""
     return (
         rule.made_by[1][0]
-        if rule.made_by and rule.made_by[0] in (l2, decoupled) and rule.name.endswith(_MADE)
+        if rule.made_by and rule.made_by[0] in (l2, decoupled, scheduled) and rule.name.endswith(_MADE)
         else rule
     )
 
@@ -123,6 +124,8 @@ def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: 
         yield from _of_form(*plain, seen, probe, kinds)
         yield from (one for rule in first for one in _of_catalogue(rule, kinds, books[0]))
         yield from (one for form in others for one in _of_form(*form, seen, probe, kinds))
+        if kinds == ("",):
+            yield from _of_schedules(first, seen, probe, books[0])
     yield from (one for rule in rules if rule not in first for one in _of_catalogue(rule, kinds, books[0]))
     nearest = sorted((one for one in tried if not is_adam(one.candidate)), key=lambda one: one.distance)
     near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[: _NEAREST if elementwise else 1]
@@ -130,6 +133,7 @@ def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: 
 
 
 _V_CORRECTED = ("both", "v", "m in place")
+_PLAIN = ("both", "none", "m", "v")
 _FORMS = {"both": 0, "none": 1, "m": 1, "v": 1, "both in place": 1, "m in place": 2, "v in place": 2}
 """How moments may be corrected, and how many mistakes each is."""
 
@@ -162,6 +166,21 @@ def _of_form(
         decay = {"weight_decay": share / begins["lr"]} if kind == "decoupled" and share else {}
         own = Candidate(adam_as_written, {**options, "epsilon": epsilon}, {}, books, {**begins, **decay})
         yield _with_decay(own, kind)
+
+
+def _of_schedules(rules: Sequence[Rule], seen: Observed, probe: Probe, books: Books) -> Iterator[Candidate]:
+    """Return common rules, and Adam in the plain forms of its moments, with rates that change from step to step."""
+    for schedule, begin in SCHEDULES.items():
+        freed = {"fall": begin}
+        yield from (Candidate(scheduled(rule, schedule), {}, freed, books) for rule in rules)
+        rule = scheduled(adam_as_written, schedule)
+        for corrected in _PLAIN:
+            options = {"corrected": corrected}
+            large = fit(Candidate(rule, {**options, "eps": _NO_EPSILON}, freed, books), seen.of(probe.large))
+            if large.distance < _STRUCTURE:
+                begins = {name: large.values[name] for name in ("lr", "beta1", "beta2", "fall")}
+                for epsilon in ("outside", "inside", *(["uncorrected"] if corrected in _V_CORRECTED else [])):
+                    yield Candidate(rule, {**options, "epsilon": epsilon}, freed, books, begins)
 
 
 def _forms(books: tuple[Books, ...]) -> list[tuple[dict[str, Any], Books]]:

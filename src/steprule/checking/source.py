@@ -21,7 +21,14 @@ _REWRITES: dict[str, list[tuple[str, str]]] = {
         (rf"\(\((?P<v>[^()]+)\s\+\s*{_EPS}\)\s*\*\*\s*0?\.5\)", r"((\g<v>) ** 0.5 + \g<eps>)"),
         (rf"\((?P<v>[^()]+?)\s*\+\s*{_EPS}\)\s*\*\*\s*0?\.5", r"((\g<v>) ** 0.5 + \g<eps>)"),
     ],
-    "beta2 is 0.99": [(r"(?<![\d.])0?\.99(?!\d)", "0.999")],
+    "beta2 is 0.99": [
+        # Both weights of the average, where they are written as numbers; a learning rate may be 0.01 as well.
+        (
+            r"(?P<a>(?<![\d.])0?\.99)(?P<rest> ?\*[^*].*?)(?<![\d.])0?\.01(?= ?\*[^*]|\)? *$)",
+            r"0.999\g<rest>0.001",
+        ),
+        (r"(?<![\d.])0?\.99(?!\d)", "0.999"),
+    ],
     "step counter advances once a tensor": [
         (r"^\s*[\w.\[\]\"']*\b(t|step|steps|count|i)\b[\"'\]]*\s*(\+= 1|=.*\+ 1)\s*$", "")
     ],

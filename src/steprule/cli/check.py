@@ -141,8 +141,8 @@ def _text(answer: Answer) -> str:
     lines = []
     for line in answer.paragraphs():
         stands = line[: len(line) - len(line.lstrip())]
-        if line.lstrip().startswith(("line ", "write: ")):
+        if not line or line.lstrip().startswith(("line ", "write: ")):
             lines.append(line)
         else:
-            lines.append(terminal.wrapped(line, "", stands or ("   " if re.match(r"\d+\. ", line) else "")) if line else "")
+            lines.append(terminal.wrapped(line, "", stands or ("   " if re.match(r"\d+\. ", line) else "")))
     return "\n".join(lines)
