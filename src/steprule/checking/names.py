@@ -77,6 +77,8 @@ def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, element
 
 def _of_formula(found: Fit) -> Iterator[str]:
     options, values = found.candidate.options, found.values
+    if found.candidate.rule.made_by[:1] == (scheduled,):
+        yield "The learning rate is that of the first step."
     if not is_adam(found.candidate):
         return
     if options.get("maximum", "none") != "none":

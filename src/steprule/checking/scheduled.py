@@ -53,4 +53,4 @@ def _factor(schedule: str, t: Any, fall: Any) -> Any:
 def schedule_words(schedule: str, fall: float) -> str:
     """Return what a rate does, in words."""
     text = _WORDS[schedule].format(fall=f"{fall:.6g}")
-    return "falls as 1 / sqrt(t)" if schedule == "power" and abs(fall - 0.5) < 1e-9 else text
+    return text.replace("t**0.5", "sqrt(t)").removesuffix("**1")

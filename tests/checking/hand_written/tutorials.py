@@ -42,7 +42,7 @@ class PerTensor:
         self.v: dict[str, Any] = {}
         self.t = 0
 
-    def _update(self, key, w, dw):
+    def _update(self, key: str, w: Any, dw: Any) -> Any:
         self.t += 1
         self.m[key] = self.b1 * self.m.get(key, 0) + (1 - self.b1) * dw
         self.v[key] = self.b2 * self.v.get(key, 0) + (1 - self.b2) * dw**2
