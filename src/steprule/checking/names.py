@@ -18,6 +18,8 @@ _AMSGRAD = {
     "none": "AMSGrad corrects no moment, as its paper writes it; PyTorch and optax correct both.",
 }
 
+_PROPER = {"adam": "Adam", "adamw": "AdamW", "amsgrad": "AMSGrad"}
+
 
 def called(found: Fit) -> str:
     """Return the rule of a fit as a person says it, mistakes left out."""
@@ -34,7 +36,7 @@ def called(found: Fit) -> str:
         return f"{base} with an L2 penalty in the gradient" if penalized else base
     own = inner(rule)
     changed = [f"{name}={value!r}" for name, value in options.items() if own.hyperparameters[name].default != value]
-    name = f"{own.name}({', '.join(changed)})" if changed else own.name
+    name = f"{own.name}({', '.join(changed)})" if changed else _PROPER.get(own.name, own.name)
     if own.name == "sgd" and (penalized or decayed):
         return "sgd with weight decay"  # for which the two are the same
     return f"{name} with decoupled weight decay" if decayed else f"{name} with an L2 penalty" if penalized else name

@@ -68,13 +68,14 @@ def check(
     try:
         with _no_longer_than(seconds or _SECONDS, optimizer, told):
             answer = check_subject(subject_at(optimizer), told.say, told.watch)
+        typer.echo(to_json(page.as_json(answer), indent=1).rstrip() if as_json else _text(answer))
+        if output is not None:
+            told.say("drawing the page")
+            command = shlex.join(["steprule", "check", optimizer, "--output", str(output)])
+            typer.echo(f"Page: {page.write(answer, output, command)}", err=as_json)
     except KeyboardInterrupt:
         typer.echo(terminal.wrapped(f"Interrupted {told.end()}"), err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    typer.echo(to_json(page.as_json(answer), indent=1).rstrip() if as_json else _text(answer))
-    if output is not None:
-        command = shlex.join(["steprule", "check", optimizer, "--output", str(output)])
-        typer.echo(f"Page: {page.write(answer, output, command)}", err=as_json)
     if not answer.is_right:
         raise typer.Exit(_WRONG)
 
@@ -87,7 +88,7 @@ class _Told:
 
     def say(self, doing: str) -> None:
         """Say what is being done now."""
-        self.doing, self._last = doing, time.monotonic()
+        self.doing, self.known, self._last = doing, "", time.monotonic()
         typer.echo(f"  {doing}", err=True)
 
     def watch(self, known: str) -> None:
