@@ -87,6 +87,11 @@ _ALL = (
         "Keep moments for each parameter, by its place or its name.",
     ),
     Mistake(
+        "step goes uphill",
+        "It adds the step to the parameter, so that the loss rises.",
+        "Subtract it: theta = theta - lr * ..., unless the gradient is that of what is to be maximized.",
+    ),
+    Mistake(
         "gradient is read late",
         "A step goes along the gradient of the step before.",
         "Read the gradient that the step is given.",
@@ -185,6 +190,7 @@ def _in_bookkeeping(books: Books, habits: Habits) -> Iterator[str]:
     for is_there, name in (
         (books.per_tensor, "step counter advances once a tensor"),
         (books.shared, "state is shared between tensors"),
+        (books.uphill, "step goes uphill"),
         (books.late and not habits.keeps, "gradient is read late"),
         (habits.keeps, "gradient is kept by reference"),
         (habits.wrote, "gradient is written to"),

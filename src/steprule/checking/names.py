@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from steprule.checking.fit import Fit
 from steprule.checking.observe import Habits
-from steprule.checking.scheduled import schedule_words, scheduled
-from steprule.checking.search import inner, is_adam
+from steprule.checking.scheduled import schedule_words
+from steprule.checking.search import inner, is_adam, is_scheduled
 
 __all__ = ["called", "remarks_of", "so_far"]
 
@@ -23,8 +23,8 @@ _PROPER = {"adam": "Adam", "adamw": "AdamW", "amsgrad": "AMSGrad"}
 
 def called(found: Fit) -> str:
     """Return the rule of a fit as a person says it, mistakes left out."""
-    made = found.candidate.rule.made_by
-    if made and made[0] is scheduled:
+    if is_scheduled(found.candidate):
+        made = found.candidate.rule.made_by
         plain = replace(found, candidate=replace(found.candidate, rule=made[1][0]))
         return f"{called(plain)} with a rate that {schedule_words(made[1][1], found.values['fall'])}"
     rule, options = found.candidate.rule, found.candidate.options
@@ -44,7 +44,7 @@ def called(found: Fit) -> str:
 
 def so_far(tried: Sequence[Fit]) -> str:
     """Return what is known before everything has been tried."""
-    nearest = min(tried, key=lambda one: one.distance)
+    nearest = min(tried, key=lambda one: (is_scheduled(one.candidate), one.distance))
     number = f"{len(tried)} rules were" if len(tried) > 1 else "1 rule was"
     off = "" if nearest.distance < 0.01 else f", {min(nearest.distance, 1):.0%} off"
     return f"{number} tried so far, and none explains every step; the nearest is {called(nearest)}{off}"
@@ -79,7 +79,7 @@ def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, element
 
 def _of_formula(found: Fit) -> Iterator[str]:
     options, values = found.candidate.options, found.values
-    if found.candidate.rule.made_by[:1] == (scheduled,):
+    if is_scheduled(found.candidate):
         yield "The learning rate is that of the first step."
     if not is_adam(found.candidate):
         return

@@ -16,7 +16,7 @@ from steprule.checking.simulate import PLAIN, Books
 from steprule.checking.written import adam_as_written
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
-__all__ = ["adam_forms", "decayed", "decays", "find", "inner", "is_adam"]
+__all__ = ["adam_forms", "decayed", "decays", "find", "inner", "is_adam", "is_scheduled"]
 
 _STRUCTURE = 1e-4
 """Relative deviation of large gradients' steps, below which a form of the moments is looked at in full."""
@@ -36,6 +36,11 @@ _NEVER_ZERO = 1e-18
 def is_adam(candidate: Candidate) -> bool:
     """Whether a candidate is Adam, AMSGrad, or one of them with mistakes."""
     return inner(candidate.rule) is adam_as_written
+
+
+def is_scheduled(candidate: Candidate) -> bool:
+    """Whether its rate changes from step to step: of what no rule explains, such a one says little by being near."""
+    return candidate.rule.made_by[:1] == (scheduled,)
 
 
 def inner(rule: Rule) -> Rule:
@@ -64,7 +69,7 @@ def find(
         watch(tried)
         if tried[-1].fits and not _is_another(tried[-1]):
             return tried[-1], min(tried[:-1] or tried, key=lambda one: one.distance)
-    nearest = sorted(tried, key=lambda one: (not one.fits, one.distance))
+    nearest = sorted(tried, key=lambda one: (not one.fits, is_scheduled(one.candidate), one.distance))
     return nearest[0], nearest[min(1, len(nearest) - 1)]
 
 
@@ -107,10 +112,13 @@ def _bookkeeping(seen: Observed, probe: Probe) -> tuple[Books, ...]:
     first = seen.after[0, probe.large | probe.medium]
     moved = seen.moved[0, probe.large]
     if not np.isfinite(first).any():
-        return Books(ahead=-1), Books(ahead=-1, late=True)
+        return _either_way(Books(ahead=-1), Books(ahead=-1, late=True))
     if not moved.any():
         # The last divides by the root of infinity, where the second moment alone is corrected.
-        return Books(late=True), Books(ahead=-1, late=True, skips=True), Books(ahead=-1), Books(ahead=1, late=True)
+        skips = Books(ahead=-1, late=True, skips=True)
+        return _either_way(Books(late=True), skips, Books(ahead=-1), Books(ahead=1, late=True))
+    if _goes_uphill(seen, probe):
+        return Books(uphill=True), Books(uphill=True, ahead=1)
     return PLAIN, Books(ahead=1)
 
 
@@ -130,6 +138,17 @@ def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: 
     nearest = sorted((one for one in tried if not is_adam(one.candidate)), key=lambda one: one.distance)
     near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[: _NEAREST if elementwise else 1]
     yield from (one for rule in near for one in _of_catalogue(rule, kinds, books[0], options=True))
+
+
+def _goes_uphill(seen: Observed, probe: Probe) -> bool:
+    """Whether the first step goes up the gradient, from zero, where no decay hides it."""
+    ups = (seen.moved * seen.gradients)[0, (probe.large | probe.medium) & (seen.before[0] == 0)]
+    return bool((ups[np.isfinite(ups)] > 0).all() and np.isfinite(ups).any())
+
+
+def _either_way(*books: Books) -> tuple[Books, ...]:
+    """Return bookkeeping of which the first step does not tell whether it goes uphill, both ways."""
+    return (*books, *(replace(one, uphill=True) for one in books))
 
 
 _V_CORRECTED = ("both", "v", "m in place")
@@ -188,7 +207,9 @@ def _forms(books: tuple[Books, ...]) -> list[tuple[dict[str, Any], Books]]:
     found = []
     for own, (corrected, slips), maximum in itertools.product(books, _FORMS.items(), ("none", "before", "after")):
         # Of a moment that is not corrected, or overwritten, the maximum before is the maximum after.
-        if (maximum == "after" and corrected not in _V_CORRECTED) or (own != books[0] and corrected == "none"):
+        if (maximum == "after" and corrected not in _V_CORRECTED) or (
+            corrected == "none" and replace(own, uphill=books[0].uphill) != books[0]
+        ):
             continue
         changed = (own != books[0]) + slips + (maximum != "none")
         found.append((changed, {"corrected": corrected, "maximum": maximum}, own))
