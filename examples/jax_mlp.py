@@ -33,10 +33,10 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from steprule.race.theme import WIDTH, bare, title
 
 import steprule.jax
 from steprule.film.draw import new_figure
+from steprule.report.theme import WIDTH, bare, title
 from steprule.rules.catalogue import find
 from steprule.style import LIGHT
 
