@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
@@ -18,7 +16,7 @@ from steprule.race.tables import breakable, pairs_table, results_table, trials_t
 from steprule.race.trial import FORGIVING, NEAR_ZERO
 from steprule.race.verdict import verdict
 from steprule.race.words import listed, loss_format, loss_name, rate, setting_words
-from steprule.style import DARK, LIGHT
+from steprule.report.page import details, facts, number, page, picture, prose
 from steprule.version import __version__
 
 __all__ = ["Pictures", "report"]
@@ -50,21 +48,20 @@ _CAPTIONS = {
 def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) -> str:
     """Return the page."""
     plan = race.plan
-    page = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
+    body = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
+    title = f"Optimizers on {plan.problem.name}"
     written = loss_format(rows)
     sections = {name: _section(name, pictures) for name in _CAPTIONS}
-    sections["sensitivity"] += _details("Every trial as a table", trials_table(rows, written), _TRIALS)
-    return page.substitute(
-        light=LIGHT.css(),
-        dark=DARK.css(),
-        title=escape(f"Optimizers on {plan.problem.name}"),
+    sections["sensitivity"] += details("Every trial as a table", trials_table(rows, written), _TRIALS)
+    filled = body.substitute(
+        title=escape(title),
         description=_sentence(plan.problem.description),
         warning=_warning(race),
-        finding=" ".join(map(_prose, verdict(plan, rows, evidence, written))),
+        finding=" ".join(map(prose, verdict(plan, rows, evidence, written))),
         table=results_table(plan, rows, evidence, written),
         notes=_notes(rows, evidence, written),
         **sections,
-        pairs=_details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
+        pairs=details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
         code=_code(race, rows),
         tuned=_tuned(race),
         loss=loss_name(evidence.metric),
@@ -72,6 +69,7 @@ def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) 
         settings=_settings(race, written),
         version=escape(__version__),
     )
+    return page(title, filled)
 
 
 _TRIALS = "Median loss over the tuning seeds; × where half of the runs or more diverged, · where none is finished."
@@ -80,16 +78,6 @@ _PAIRS = "Chance of differences as large as these between equal rules, corrected
 
 def _sentence(text: str) -> str:
     return escape(text if text.endswith((".", "!", "?")) or not text else f"{text}.")
-
-
-def _number(text: str) -> str:
-    """Return a number that no line breaks in two, as browsers do after the hyphen of 3.7e-05."""
-    return f'<span class="number">{escape(text)}</span>'
-
-
-def _prose(text: str) -> str:
-    """Return a sentence in which no number is broken in two."""
-    return re.sub(r"(?<![\w.])\d[\d.]*e[-+]\d+", lambda found: _number(found[0]), escape(text))
 
 
 def _warning(race: Race) -> str:
@@ -114,22 +102,22 @@ def _notes(rows: list[Row], evidence: Evidence, written: _Written) -> str:
             f"Target: {written(evidence.target)}, the median loss of {evidence.reference} at its end. Median steps to "
             "it; in parentheses the runs that reach it, where not all do."
         )
-    return "".join(f'<p class="note">{_prose(note)}</p>' for note in notes)
+    return "".join(f'<p class="note">{prose(note)}</p>' for note in notes)
 
 
 def _margin(race: Race, rows: list[Row], written: _Written) -> str:
     """Return what counts as near the best loss where 10 % of it would mean nothing."""
     scale = rows[0].scale
-    least = _number(written(FORGIVING * NEAR_ZERO * scale.start))
+    least = number(written(FORGIVING * NEAR_ZERO * scale.start))
     if scale.floor < 0:
         return (
             "Losses of this race can be negative, so they are counted from the lowest one at the end of a run, "
-            f"{_number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
+            f"{number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
             f"that one, and at least 0.1&nbsp;% of how far the loss at the start is, which is {least}."
         )
     return (
         "Near zero, 10&nbsp;% means nothing: where the best loss is below 1&nbsp;% of the loss at the start "
-        f"({_number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
+        f"({number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
     )
 
 
@@ -169,26 +157,9 @@ def _code(race: Race, rows: list[Row]) -> str:
     return f"<h2>The settings, as code</h2>{''.join(made)}" if made else ""
 
 
-def _details(title: str, table: str, note: str) -> str:
-    return f'<details><summary>{title}</summary><div class="scroll">{table}</div><p class="note">{note}</p></details>'
-
-
 def _section(name: str, pictures: Pictures) -> str:
     """Return heading and figure; nothing where there is no such picture."""
-    return f"<h2>{_HEADINGS[name]}</h2>{_figure(name, pictures)}" if name in pictures else ""
-
-
-def _figure(name: str, pictures: Pictures) -> str:
-    light, dark = (_inline(pictures[name][theme]) for theme in ("light", "dark"))
-    caption = _CAPTIONS[name]
-    return (
-        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="{escape(caption)}" src="{light}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
-    )
-
-
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return f"<h2>{_HEADINGS[name]}</h2>{picture(pictures[name], _CAPTIONS[name])}" if name in pictures else ""
 
 
 def _settings(race: Race, written: _Written) -> str:
@@ -197,7 +168,7 @@ def _settings(race: Race, written: _Written) -> str:
     if race.resumed:
         done += f", and {race.resumed} runs of an earlier time"
     rates = (plan.lrs[0], plan.lrs[-1])
-    facts = {
+    told = {
         "rules": ", ".join(entrant.label for entrant in plan.entrants),
         "trials": f"{plan.trials} of each rule" if plan.trials else f"{len(plan.lrs)} learning rates",
         "learning rates": f"{rate(rates[0])} to {rate(rates[1])}" if plan.trials else ", ".join(map(rate, plan.lrs)),
@@ -211,4 +182,4 @@ def _settings(race: Race, written: _Written) -> str:
         **({"budget": plan.note} if plan.note else {}),
         "command": command(plan),
     }
-    return "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
+    return facts(told)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from steprule.files import remove_stale
-from steprule.race.folder import cannot_write, write_files
 from steprule.race.plan import Task
 from steprule.race.run import Run
+from steprule.report.folder import cannot_write, to_json, write_files
 
-__all__ = ["Store", "to_json"]
+__all__ = ["Store"]
 
 
 class Store:
@@ -65,19 +64,3 @@ class Store:
 
     def _path(self, task: Task) -> Path:
         return self._runs / f"{task.key}.json"
-
-
-def to_json(value: Any) -> str:
-    """Return JSON that every reader takes: no NaN, no Infinity."""
-    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Return ``value`` with None for what JSON has no number for."""
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
