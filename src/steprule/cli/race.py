@@ -55,8 +55,9 @@ def race(
         ),
     ] = None,
     schedule: Annotated[
-        str, typer.Option(metavar="NAME", help="How rates fall to zero: linear or cosine; or constant.")
-    ] = "linear",
+        str | None,
+        typer.Option(metavar="NAME", help="How rates fall to zero: linear or cosine; or constant. Default: linear."),
+    ] = None,
     tuning_seeds: Annotated[
         int | None, typer.Option(parser=whole, metavar="N", help="Seeds of each trial. Default 1.")
     ] = None,
@@ -108,7 +109,7 @@ def race(
     begin = time.perf_counter()
     if list_:
         switches = (switch or None for switch in (fresh, quick, animate))
-        others = (trials, lrs, None if schedule == "linear" else schedule, tuning_seeds, seeds, epochs, seed, jobs)
+        others = (trials, lrs, schedule, tuning_seeds, seeds, epochs, seed, jobs)
         _check_alone(problem, folders or None, rules, *others, backend, address, output, minutes, *switches)
         _list_problems()
         return
@@ -126,8 +127,8 @@ def race(
 
     settings = Settings(
         problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), trials=trials, lrs=_rates(lrs),
-        schedule=cast("Schedule", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs, seed=seed or 0,
-        jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
+        schedule=cast("Schedule | None", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs,
+        seed=seed or 0, jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
         backend=backend or "local", address=address,
     )  # fmt: skip
     try:

@@ -12,6 +12,8 @@ NAMES: Final = (
     "digits-mlp",
     "docs-bow",
     "associative-memory",
+    "char-transformer",
+    "drifting-target",
     "long-valley",
     "saddle",
     "mnist-logistic",
