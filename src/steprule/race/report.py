@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from steprule.race.evidence import Evidence
+from steprule.race.page import Pictures, details, figure, number, page, prose, sentence
 from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.snippets import command, snippets
@@ -18,13 +15,8 @@ from steprule.race.tables import breakable, pairs_table, results_table, trials_t
 from steprule.race.trial import FORGIVING, NEAR_ZERO
 from steprule.race.verdict import verdict
 from steprule.race.words import listed, loss_format, loss_name, rate, setting_words
-from steprule.style import DARK, LIGHT
-from steprule.version import __version__
 
-__all__ = ["Pictures", "report"]
-
-Pictures = Mapping[str, Mapping[str, bytes]]
-"""PNGs by figure (``curves``, ``best_of_k``, ``sensitivity``, ``paths``) and theme (``light``, ``dark``)."""
+__all__ = ["report"]
 
 _Written = Callable[[float], str]
 
@@ -50,46 +42,29 @@ _CAPTIONS = {
 def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) -> str:
     """Return the page."""
     plan = race.plan
-    page = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
     written = loss_format(rows)
-    sections = {name: _section(name, pictures) for name in _CAPTIONS}
-    sections["sensitivity"] += _details("Every trial as a table", trials_table(rows, written), _TRIALS)
-    return page.substitute(
-        light=LIGHT.css(),
-        dark=DARK.css(),
-        title=escape(f"Optimizers on {plan.problem.name}"),
-        description=_sentence(plan.problem.description),
+    sections = {name: figure(_HEADINGS[name], _CAPTIONS[name], pictures.get(name)) for name in _CAPTIONS}
+    sections["sensitivity"] += details("Every trial as a table", trials_table(rows, written), _TRIALS)
+    return page(
+        "report.html",
+        f"Optimizers on {plan.problem.name}",
+        description=sentence(plan.problem.description),
         warning=_warning(race),
-        finding=" ".join(map(_prose, verdict(plan, rows, evidence, written))),
+        finding=" ".join(map(prose, verdict(plan, rows, evidence, written))),
         table=results_table(plan, rows, evidence, written),
         notes=_notes(rows, evidence, written),
         **sections,
-        pairs=_details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
+        pairs=details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
         code=_code(race, rows),
         tuned=_tuned(race),
         loss=loss_name(evidence.metric),
         margin=_margin(race, rows, written),
         settings=_settings(race, written),
-        version=escape(__version__),
     )
 
 
 _TRIALS = "Median loss over the tuning seeds; × where half of the runs or more diverged, · where none is finished."
 _PAIRS = "Chance of differences as large as these between equal rules, corrected for all pairs; marked below 0.05."
-
-
-def _sentence(text: str) -> str:
-    return escape(text if text.endswith((".", "!", "?")) or not text else f"{text}.")
-
-
-def _number(text: str) -> str:
-    """Return a number that no line breaks in two, as browsers do after the hyphen of 3.7e-05."""
-    return f'<span class="number">{escape(text)}</span>'
-
-
-def _prose(text: str) -> str:
-    """Return a sentence in which no number is broken in two."""
-    return re.sub(r"(?<![\w.])\d[\d.]*e[-+]\d+", lambda found: _number(found[0]), escape(text))
 
 
 def _warning(race: Race) -> str:
@@ -114,22 +89,22 @@ def _notes(rows: list[Row], evidence: Evidence, written: _Written) -> str:
             f"Target: {written(evidence.target)}, the median loss of {evidence.reference} at its end. Median steps to "
             "it; in parentheses the runs that reach it, where not all do."
         )
-    return "".join(f'<p class="note">{_prose(note)}</p>' for note in notes)
+    return "".join(f'<p class="note">{prose(note)}</p>' for note in notes)
 
 
 def _margin(race: Race, rows: list[Row], written: _Written) -> str:
     """Return what counts as near the best loss where 10 % of it would mean nothing."""
     scale = rows[0].scale
-    least = _number(written(FORGIVING * NEAR_ZERO * scale.start))
+    least = number(written(FORGIVING * NEAR_ZERO * scale.start))
     if scale.floor < 0:
         return (
             "Losses of this race can be negative, so they are counted from the lowest one at the end of a run, "
-            f"{_number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
+            f"{number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
             f"that one, and at least 0.1&nbsp;% of how far the loss at the start is, which is {least}."
         )
     return (
         "Near zero, 10&nbsp;% means nothing: where the best loss is below 1&nbsp;% of the loss at the start "
-        f"({_number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
+        f"({number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
     )
 
 
@@ -167,28 +142,6 @@ def _code(race: Race, rows: list[Row]) -> str:
         label = breakable(row.entrant.label)
         made.append(f"<details><summary>{label}: {words}</summary>{given if is_file else ''}{blocks}</details>")
     return f"<h2>The settings, as code</h2>{''.join(made)}" if made else ""
-
-
-def _details(title: str, table: str, note: str) -> str:
-    return f'<details><summary>{title}</summary><div class="scroll">{table}</div><p class="note">{note}</p></details>'
-
-
-def _section(name: str, pictures: Pictures) -> str:
-    """Return heading and figure; nothing where there is no such picture."""
-    return f"<h2>{_HEADINGS[name]}</h2>{_figure(name, pictures)}" if name in pictures else ""
-
-
-def _figure(name: str, pictures: Pictures) -> str:
-    light, dark = (_inline(pictures[name][theme]) for theme in ("light", "dark"))
-    caption = _CAPTIONS[name]
-    return (
-        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="{escape(caption)}" src="{light}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
-    )
-
-
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _settings(race: Race, written: _Written) -> str:

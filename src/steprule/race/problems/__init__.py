@@ -5,7 +5,7 @@ The first line of a file's docstring is its description.
 
 from typing import Final
 
-__all__ = ["NAMES"]
+__all__ = ["DOWNLOADED", "NAMES"]
 
 NAMES: Final = (
     "digits-logistic",
@@ -20,3 +20,5 @@ NAMES: Final = (
     "mnist-mlp",
 )
 """Each name's file is that name with underscores."""
+DOWNLOADED: Final = ("mnist-logistic", "mnist-mlp")
+"""Those whose data are no part of any package."""
