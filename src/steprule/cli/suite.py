@@ -80,10 +80,10 @@ def _table(standing: Standing) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     names = [result.name for result in standing.results]
-    for heading in ("rule", "mean rank", *names, "targets", "forgiving"):
+    (first, *heads), *texts = overall(standing)
+    for heading in ("rule", first, *names, *heads):
         table.add_column(heading, justify="left" if heading == "rule" else "right", overflow="fold")
-    for label in standing.labels:
-        rank, targets, forgiving, _ = overall(standing, label)
+    for label, (rank, *others) in zip(standing.labels, texts, strict=True):
         places = [place_words(result.evidence.judged[label].rank) for result in standing.results]
-        table.add_row(Text(label), rank, *places, targets, forgiving)
+        table.add_row(Text(label), rank, *places, *others)
     return table

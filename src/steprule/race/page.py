@@ -43,7 +43,8 @@ def prose(text: str) -> str:
 
 def details(title: str, table: str, note: str) -> str:
     """Return a table that is shown when asked for."""
-    return f'<details><summary>{title}</summary><div class="scroll">{table}</div><p class="note">{note}</p></details>'
+    inside = f'<div class="scroll">{table}</div><p class="note">{note}</p>'
+    return f'<details class="table"><summary>{title}</summary>{inside}</details>'
 
 
 def figure(heading: str, caption: str, picture: Mapping[str, bytes] | None) -> str:

@@ -49,8 +49,15 @@ def suite_report(suite: Suite, standing: Standing, pictures: Pictures) -> str:
     )
 
 
-def overall(standing: Standing, label: str) -> tuple[str, ...]:
-    """Return what is said of a rule over all problems: mean rank, targets, forgiving, diverged."""
+def overall(standing: Standing) -> list[list[str]]:
+    """Return headings, and what is said of each rule over all problems, in columns that have something to tell."""
+    lines = [_overall(standing, label) for label in standing.labels]
+    columns = zip(("mean rank", "targets", "forgiving", "diverged"), *lines, strict=True)
+    kept = [column for column in columns if any(text != "–" for text in column[1:])]
+    return [list(line) for line in zip(*kept, strict=True)]
+
+
+def _overall(standing: Standing, label: str) -> tuple[str, ...]:
     place = standing.labels.index(label)
     share, forgiving = standing.share(label), standing.forgiving[place]
     problems = len(standing.profiled)
@@ -65,12 +72,12 @@ def overall(standing: Standing, label: str) -> tuple[str, ...]:
 def _table(standing: Standing) -> str:
     slots = {entrant.label: slot for slot, entrant in enumerate(standing.results[0].race.plan.entrants)}
     links = [f'<a href="{quote(result.name)}/report.html">{breakable(result.name)}</a>' for result in standing.results]
+    (first, *heads), *texts = overall(standing)
     lines = []
-    for label in standing.labels:
-        rank, *others = overall(standing, label)
+    for label, (rank, *others) in zip(standing.labels, texts, strict=True):
         made = [named(label, slots[label]), f"<td>{rank}</td>", *(_cell(result, label) for result in standing.results)]
         lines.append("".join([*made, *(f"<td>{text}</td>" for text in others)]))
-    return table(["rule", "mean rank", *links, "targets", "forgiving", "diverged"], lines)
+    return table(["rule", first, *links, *heads], lines)
 
 
 def _cell(result: Result, label: str) -> str:
