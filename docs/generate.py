@@ -2,11 +2,13 @@
 
 docs/rules.md, the README's table, the stubs of the doors and the classes that docs/torch.md names (stubs.py) come from
 the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py) from
-benchmarks/results/*/*.json, the README's race from docs/race/results.json.
+benchmarks/results/*/*.json, the README's race from docs/race/results.json, docs/race/suite.md and the table of
+protocols in docs/race.md from what is beside it (races.py).
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
     python docs/generate.py --race race-results/digits-mlp  # take over a new race, then write
+    python docs/generate.py --suite race-results/suite  # the same of a suite; --protocol: see races.py
 
 The tests run the check.
 """
@@ -28,6 +30,7 @@ from steprule.rules.combinators import COMBINATORS
 
 ROOT = Path(__file__).parent.parent
 RACE = ROOT / "docs" / "race"
+RACES = runpy.run_path(str(ROOT / "docs" / "races.py"))
 MEASURED = runpy.run_path(str(ROOT / "docs" / "figures.py"))
 
 _HEAD = """# All optimizers: formulas, hyperparameters, sources
@@ -283,6 +286,10 @@ def targets() -> dict[Path, str]:
         ROOT / "docs" / "schedules.md": schedules_page(),
         ROOT / "docs" / "benchmarks.md": MEASURED["page"](),
         ROOT / "README.md": readme(),
+        RACE / "suite.md": RACES["suite_page"](),
+        ROOT / "docs" / "race.md": filled(
+            (ROOT / "docs" / "race.md").read_text(), "protocols", f"\n{RACES['protocol_table']()}\n"
+        ),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),
@@ -293,6 +300,9 @@ def main() -> int:
     """Write or check."""
     if "--race" in sys.argv[1:]:
         keep_race(Path(sys.argv[sys.argv.index("--race") + 1]))
+    for name in ("suite", "protocol"):
+        if f"--{name}" in sys.argv[1:]:
+            RACES[f"keep_{name}"](Path(sys.argv[sys.argv.index(f"--{name}") + 1]))
     wanted = targets()
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:

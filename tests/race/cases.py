@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from rich.console import Console
 
+from steprule.doors.structure import Structure
 from steprule.race import Race, Row, Settings, make_plan, summarize
 from steprule.race.check import Found
 from steprule.race.evidence import Evidence, judge
@@ -105,3 +108,18 @@ def shown(plan: Plan, runs: dict[Task, Run], width: int) -> str:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     return str(text)
+
+
+def check_gradient(loss: Any, params: Any, grads: Any) -> None:
+    """Compare with central differences, element by element. Smooth at the point, so the error is O(h^2)."""
+    structure = Structure.of(params)
+    for array, grad in zip(structure.leaves(params), structure.leaves(grads), strict=True):
+        assert array.shape == grad.shape
+        for index in np.ndindex(array.shape):
+            kept, h = array[index], 1e-6
+            array[index] = kept + h
+            above = loss()
+            array[index] = kept - h
+            below = loss()
+            array[index] = kept
+            assert grad[index] == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-8)

@@ -197,11 +197,28 @@ def test_what_is_wrong_is_said_in_a_few_lines(tmp_path: Path) -> None:
         (["digits-mpl"], "Did you mean 'digits-mlp'"),
         (["saddle", "--rules", "adm"], "Did you mean 'adam'"),
         (["momentum", "--rules", "adam,sgd"], "separate rules by commas, without spaces"),
+        (["saddle", "long-valley"], "'long-valley' is a word too many: a race has one problem, but for --suite"),
+        (["--suite", "--animate"], "--animate makes a film of one race, and a suite has several"),
+        (["--suite", "compare", "saddle"], "no problem is called 'compare'"),
         (["saddle", "--output", "raises.py"], "'raises.py': it is a file. Choose another folder by --output"),
         (["saddle", "--lrs", "1:2"], "--lrs takes numbers (0.001,0.01) or LOW:HIGH:POINTS (1e-4:1:9), got '1:2'"),
     ):
         assert message in _run(*words, cwd=tmp_path, code=2)
     assert not (tmp_path / "race-results").exists()
+
+
+def test_a_suite_from_the_command_line(tmp_path: Path) -> None:
+    write_quadratic(tmp_path)
+    words = ["--suite", "saddle", "quadratic.py", "--rules", "sgd,adam", "--trials", "2", "--seeds", "6", "--jobs", "1"]
+    text = _run(*words, cwd=tmp_path)
+    folder = Path("race-results/suite")
+    assert f"saddle: 16 runs, {re.findall('saddle: 16 runs, ([0-9]+ s)', text)[0]}. {folder}/saddle/report.html" in text
+    assert re.search(r"^ *rule +mean rank +saddle +quadratic +targets", text, re.MULTILINE)
+    assert "has the lowest mean rank" in text
+    assert text.splitlines()[-1] == f"Report: {folder}/report.html"
+    saved = json.loads((tmp_path / folder / "suite.json").read_text())
+    assert [one["name"] for one in saved["problems"]] == ["saddle", "quadratic"]
+    assert saved["complete"]
 
 
 def test_list_shows_every_problem(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

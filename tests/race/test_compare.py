@@ -79,12 +79,12 @@ def test_races_that_cannot_be_compared(quadratic: str, tmp_path: Path) -> None:
 
 def test_compare_on_the_command_line(quadratic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = _written(quadratic, tmp_path / "a", {"sgd": [0.1]})
-    verb.race("compare", folders=[a, a])
+    verb.race("compare", others=[str(a), str(a)])
     assert "sgd: 0.100 and 0.100, cannot be told apart (p = 1, 1 seed)" in capsys.readouterr().out
     with pytest.raises(HyperparameterError, match="compare takes two folders of finished races, got 1"):
-        verb.race("compare", folders=[a])
+        verb.race("compare", others=[str(a)])
     with pytest.raises(HyperparameterError, match="'sgd' is a word too many: a race has one problem"):
-        verb.race("saddle", folders=[Path("sgd")])
+        verb.race("saddle", others=["sgd"])
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from steprule.doors.structure import Structure
 from steprule.errors import ProblemError
 from steprule.race import Problem, data
 from steprule.race.check import check_problem
@@ -22,23 +21,9 @@ from steprule.race.load import describe, load_problem
 from steprule.race.network import init_network, loss_and_grad
 from steprule.race.problems import NAMES
 from steprule.race.problems.associative_memory import Memory
+from tests.race.cases import check_gradient
 
 OFFLINE = [name for name in NAMES if not name.startswith("mnist")]
-
-
-def _check_gradient(loss: Any, params: Any, grads: Any) -> None:
-    """Compare with central differences, element by element. Smooth at the point, so the error is O(h^2)."""
-    structure = Structure.of(params)
-    for array, grad in zip(structure.leaves(params), structure.leaves(grads), strict=True):
-        assert array.shape == grad.shape
-        for index in np.ndindex(array.shape):
-            kept, h = array[index], 1e-6
-            array[index] = kept + h
-            above = loss()
-            array[index] = kept - h
-            below = loss()
-            array[index] = kept
-            assert grad[index] == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-8)
 
 
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
@@ -54,7 +39,7 @@ def test_gradient_of_a_network(hidden: tuple[int, ...], l2: float, sparse: bool)
     y = rng.integers(0, 3, 7)
     loss, grads = loss_and_grad(params, x, y, l2)
     assert loss == loss_and_grad(params, dense, y, l2)[0]
-    _check_gradient(lambda: loss_and_grad(params, x, y, l2)[0], params, grads)
+    check_gradient(lambda: loss_and_grad(params, x, y, l2)[0], params, grads)
 
 
 @pytest.mark.parametrize("name", ["long-valley", "saddle"])
@@ -64,7 +49,7 @@ def test_gradient_of_a_surface(name: str) -> None:
         point = 2 * np.random.default_rng(seed).normal(size=2)
         loss, grad = problem.loss_and_grad(point, None)
         assert loss == problem.evaluate(point)["train_loss"]
-        _check_gradient(lambda point=point: problem.loss_and_grad(point, None)[0], point, grad)
+        check_gradient(lambda point=point: problem.loss_and_grad(point, None)[0], point, grad)
 
 
 def test_minima_of_the_surfaces() -> None:
@@ -103,7 +88,7 @@ def test_gradient_and_loss_of_the_associative_memory() -> None:
     )
     params = np.random.default_rng(0).normal(size=(4, 4))
     batch = np.array([0, 3, 3, 5])
-    _check_gradient(lambda: problem.loss_and_grad(params, batch)[0], params, problem.loss_and_grad(params, batch)[1])
+    check_gradient(lambda: problem.loss_and_grad(params, batch)[0], params, problem.loss_and_grad(params, batch)[1])
     # By a straight loop over all pairs.
     losses, found = [], 0
     for i in range(6):

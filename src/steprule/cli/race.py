@@ -13,6 +13,7 @@ import typer
 
 from steprule.cli import terminal
 from steprule.cli.arguments import complete_problem, complete_rules, path_to_write, whole
+from steprule.cli.suite import run_suite
 from steprule.errors import HyperparameterError, StepruleError
 from steprule.install import how_to_install
 
@@ -55,8 +56,9 @@ def race(
         ),
     ] = None,
     schedule: Annotated[
-        str, typer.Option(metavar="NAME", help="How rates fall to zero: linear or cosine; or constant.")
-    ] = "linear",
+        str | None,
+        typer.Option(metavar="NAME", help="How rates fall to zero: linear or cosine; or constant. Default: linear."),
+    ] = None,
     tuning_seeds: Annotated[
         int | None, typer.Option(parser=whole, metavar="N", help="Seeds of each trial. Default 1.")
     ] = None,
@@ -96,9 +98,16 @@ def race(
     animate: Annotated[
         bool, typer.Option("--animate", metavar="", help="Write a GIF and an MP4 of the race too, for slides.")
     ] = False,
+    suite: Annotated[
+        bool,
+        typer.Option("--suite", metavar="", help="Race on several problems: those that are named, or all that ship."),
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", metavar="", help="List the problems.")] = False,
-    folders: Annotated[
-        list[Path] | None, typer.Argument(help="After the word compare: the folders of two races.", show_default=False)
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="With --suite: more problems. After the word compare: the folders of two races.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Race optimizers on a problem: same start, batches and tuning, each rule at its best setting on fresh seeds.
@@ -107,32 +116,37 @@ def race(
     """
     begin = time.perf_counter()
     if list_:
-        switches = (switch or None for switch in (fresh, quick, animate))
-        others = (trials, lrs, None if schedule == "linear" else schedule, tuning_seeds, seeds, epochs, seed, jobs)
-        _check_alone(problem, folders or None, rules, *others, backend, address, output, minutes, *switches)
+        switches = (switch or None for switch in (fresh, quick, animate, suite))
+        numbers = (trials, lrs, schedule, tuning_seeds, seeds, epochs, seed, jobs)
+        _check_alone(problem, others or None, rules, *numbers, backend, address, output, minutes, *switches)
         _list_problems()
         return
     _check_installed()
-    if problem == "compare":
-        _compare(folders or [])
+    if problem == "compare" and not suite:
+        _compare([Path(folder) for folder in others or []])
         return
-    if folders:
+    if suite and animate:
         raise HyperparameterError(
-            f"{str(folders[0])!r} is a word too many: a race has one problem. In --rules, separate rules by commas, "
-            "without spaces; two finished races are compared by: steprule race compare FOLDER FOLDER"
+            "--animate makes a film of one race, and a suite has several; race that problem without --suite"
+        )
+    if others and not suite:
+        raise HyperparameterError(
+            f"{others[0]!r} is a word too many: a race has one problem, but for --suite. In --rules, separate rules by "
+            "commas, without spaces; two finished races are compared by: steprule race compare FOLDER FOLDER"
         )
     from steprule.race import DEFAULT_RULES, Settings
     from steprule.race.runner import interruptible
 
+    problems = [problem, *(others or [])] if problem else []
     settings = Settings(
-        problem=problem or "digits-mlp", rules=tuple(rules or DEFAULT_RULES), trials=trials, lrs=_rates(lrs),
-        schedule=cast("Schedule", schedule), tuning_seeds=tuning_seeds, seeds=seeds, epochs=epochs, seed=seed or 0,
-        jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
+        problem="digits-mlp" if suite or not problem else problem, rules=tuple(rules or DEFAULT_RULES),
+        trials=trials, lrs=_rates(lrs), schedule=cast("Schedule | None", schedule), tuning_seeds=tuning_seeds,
+        seeds=seeds, epochs=epochs, seed=seed or 0, jobs=jobs, output=output, fresh=fresh, minutes=minutes, quick=quick,
         backend=backend or "local", address=address,
     )  # fmt: skip
     try:
         with interruptible():
-            interrupted = _race(settings, begin, animate)
+            interrupted = run_suite(settings, problems, begin) if suite else _race(settings, begin, animate)
     except KeyboardInterrupt:
         typer.echo(_NOTHING)
         interrupted = True

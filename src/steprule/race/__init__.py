@@ -7,6 +7,8 @@ own has to offer. It needs scikit-learn, matplotlib and joblib: ``pip install '.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from steprule.race.budget import fit
@@ -14,6 +16,7 @@ from steprule.race.film import animate
 from steprule.race.plan import DEFAULT_RULES, Plan, Settings, make_plan
 from steprule.race.problem import Problem
 from steprule.race.runner import Race, run_plan
+from steprule.race.suites import Suite, fit_suite, make_plans, run_plans
 from steprule.race.summary import Row, summarize
 
 __all__ = [
@@ -23,11 +26,16 @@ __all__ = [
     "Race",
     "Row",
     "Settings",
+    "Suite",
     "animate",
     "fit",
+    "fit_suite",
     "make_plan",
+    "make_plans",
     "race",
     "run_plan",
+    "run_plans",
+    "suite",
     "summarize",
     "write",
 ]
@@ -47,6 +55,28 @@ def race(settings: Settings) -> Race:
         plan, fresh = fit(plan, settings, folder), False
     done = run_plan(plan, folder, jobs=settings.jobs, address=settings.address, fresh=fresh, begin=begin)
     write(done, folder)
+    return done
+
+
+def suite(settings: Settings, problems: Sequence[str] = ()) -> Suite:
+    """Run races of the same rules on several problems, or go on with them; write each, and what they say together.
+
+    Args:
+        settings: of every race. ``output`` is the folder of the suite, ``race-results/suite`` by default, in which
+            each race has its own; ``minutes`` is for all of them.
+        problems: names or paths. Default: all problems that ship and need no download.
+
+    Raises:
+        StepruleError: whatever is wrong with a problem, a rule or a setting, before anything is run.
+    """
+    from steprule.race.suite_output import write_suite
+
+    begin = time.perf_counter()
+    plans, folder, fresh = make_plans(settings, problems), settings.folder("suite"), settings.fresh
+    if settings.minutes is not None:
+        plans, fresh = fit_suite(plans, settings, folder), False
+    done = run_plans(plans, folder, replace(settings, fresh=fresh), begin=begin)
+    write_suite(done, folder)
     return done
 
 

@@ -15,13 +15,18 @@ import numpy as np
 from steprule.errors import ProblemError
 from steprule.race.problem import Array
 
-__all__ = ["FEATURES", "bag_of_words", "docstrings"]
+__all__ = ["FEATURES", "LETTERS", "bag_of_words", "docstrings", "letters_of"]
 
 FEATURES = 10_000
 _FEWEST = 30
 """Docstrings that a module must have to be a class."""
 _SHORTEST = 5
 """Words that a docstring must have to be a sample."""
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,()'_-=:0123456789"
+_HARDLY_ANY = (
+    "{problem} reads the sources of Python's standard library, and there are hardly any in {folder}. "
+    "Use a Python with its .py files, or race digits-mlp"
+)
 _WORD = re.compile(r"[a-z]{2,}")
 _LEFT_OUT = frozenset({"test", "tests", "idlelib", "turtledemo", "lib2to3", "site-packages", "__pycache__"})
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -45,10 +50,7 @@ def docstrings(folder: Path | None = None) -> tuple[list[str], list[str]]:
             texts += found
             modules += [module] * len(found)
     if len(set(modules)) < 2:
-        raise ProblemError(
-            f"docs-bow reads the sources of Python's standard library, and there are hardly any in {folder}. "
-            "Use a Python with its .py files, or race digits-mlp"
-        )
+        raise ProblemError(_HARDLY_ANY.format(problem="docs-bow", folder=folder))
     return texts, modules
 
 
@@ -64,6 +66,26 @@ def bag_of_words(texts: Sequence[str], labels: Sequence[str]) -> tuple[Any, Arra
     )
     numbers = {name: number for number, name in enumerate(sorted(set(labels)))}
     return vectorizer.transform(texts), np.array([numbers[label] for label in labels], np.int64)
+
+
+def letters_of(modules: Sequence[str], folder: Path | None = None) -> tuple[Array, int]:
+    """Return the docstrings of some modules as numbers of letters, in order, and how many letters there are.
+
+    In lower case; what is not in ``LETTERS`` is left out, and every run of blanks is one.
+
+    Raises:
+        ProblemError: when there are fewer than 10,000 letters.
+    """
+    folder = folder or Path(sysconfig.get_path("stdlib"))
+    texts = dict.fromkeys(
+        text for module in modules for path in _sources(folder, module) for text in _docstrings_of(path)
+    )
+    text = " ".join("\n".join(texts).lower().split())
+    numbers = {letter: number for number, letter in enumerate(LETTERS)}
+    found = np.array([numbers[letter] for letter in text if letter in numbers], np.int64)
+    if len(found) < 10_000:
+        raise ProblemError(_HARDLY_ANY.format(problem="char-transformer", folder=folder))
+    return found, len(LETTERS)
 
 
 def _sources(folder: Path, module: str) -> list[Path]:

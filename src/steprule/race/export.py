@@ -12,7 +12,7 @@ from steprule.race.plan import Plan
 from steprule.race.summary import Row
 from steprule.race.words import INTERVAL, LOSS, cells, columns, headings, loss_format, loss_name, setting_words
 
-__all__ = ["FIELDS", "latex", "spreadsheet"]
+__all__ = ["FIELDS", "latex", "spreadsheet", "tabular"]
 
 FIELDS = (
     *("rule", "rank_first", "rank_last", "setting", "fresh_seeds", "metric", "median", "low", "high"),
@@ -46,17 +46,21 @@ def latex(plan: Plan, rows: Sequence[Row], evidence: Evidence) -> str:
     texts = [cells(row, evidence, written) for row in rows]
     kept = [i for i in columns(rows, texts) if i != INTERVAL]
     names = [headings(evidence.metric)[i] for i in kept]
-    lines = [" & ".join(_cell(text, i) for i in kept) + r" \\" for text in texts]
     caption = (
         f"{plan.problem.name}: {loss_name(evidence.metric)} after {plan.steps} steps, median of {len(plan.seeds)} "
         f"fresh seeds with its 95 % bootstrap interval, {_tried(plan)}; ranks by Wilcoxon's signed-rank test with "
         "Holm's correction at 5 %."
     )
+    return tabular(caption, names, [[_cell(text, i) for i in kept] for text in texts])
+
+
+def tabular(caption: str, names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table of plain texts in LaTeX."""
+    rows = [" & ".join(map(_escaped, cells)) + r" \\" for cells in (names, *lines)]
     return "\n".join([
         r"\begin{table}", r"\centering", rf"\caption{{{_escaped(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(kept) - 1)}}}", r"\toprule",
-        " & ".join(map(_escaped, names)) + r" \\", r"\midrule", *lines, r"\bottomrule", r"\end{tabular}",
-        r"\end{table}", "",
+        rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
+        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])  # fmt: skip
 
 
@@ -66,7 +70,7 @@ def _tried(plan: Plan) -> str:
 
 def _cell(text: Sequence[str], column: int) -> str:
     beside = column == LOSS and text[INTERVAL] != "–"
-    return _escaped(f"{text[column]} [{text[INTERVAL].replace(' to ', ', ')}]" if beside else text[column])
+    return f"{text[column]} [{text[INTERVAL].replace(' to ', ', ')}]" if beside else text[column]
 
 
 def _escaped(text: str) -> str:

@@ -45,7 +45,7 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
     axes.set_ylabel(loss_name(plan.found.metric), color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    end_labels(axes, shown, ends, styles, theme)
+    end_labels(axes, [row.entrant.label for row in shown], ends, styles, theme, [_rate(row) for row in shown])
     title(figure, curves_title(plan), f"{plan.problem.name} · {_seeds(shown)}", theme)
     return figure
 
@@ -87,41 +87,27 @@ def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
 
 
 def end_labels(
-    axes: Axes,
-    rows: Sequence[Row],
-    ends: Sequence[float],
-    styles: dict[str, Style],
-    theme: Theme,
-    *,
-    rates: bool = True,
-) -> None:
+    axes: Axes, labels: Sequence[str], ends: Sequence[float], styles: dict[str, Style], theme: Theme,
+    notes: Sequence[str] | None = None,
+) -> None:  # fmt: skip
     """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
-    if not rows:
+    if not labels:
         return
     to_axes = axes.transData + axes.transAxes.inverted()
-    wanted = [float(to_axes.transform((0.0, end))[1]) for end in ends]
+    wanted = [float(to_axes.transform((axes.get_xlim()[1], end))[1]) for end in ends]
     places = spread(wanted, 0.062, 0.0, 1.0)
-    size = 10 if len(rows) <= 12 else 8
-    for row, end, place in zip(rows, wanted, places, strict=True):
-        style = styles[row.entrant.label]
+    size = 10 if len(labels) <= 12 else 8
+    for label, end, place, note in zip(labels, wanted, places, notes or [""] * len(labels), strict=True):
+        style = styles[label]
         axes.plot(
             [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
             color=style.color, linestyle=dashes(style), linewidth=1.6,
         )  # fmt: skip
         axes.text(
-            1.06,
-            place,
-            short(row.entrant.label),
-            transform=axes.transAxes,
-            color=theme.text,
-            fontsize=size,
-            va="center",
+            1.06, place, short(label), transform=axes.transAxes, color=theme.text, fontsize=size, va="center",
             parse_math=False,
-        )
-        axes.annotate(
-            _rate(row) if rates else "", (1.0, 0.5), xycoords=axes.texts[-1],
-            color=theme.muted, fontsize=size - 1.5, va="center",
         )  # fmt: skip
+        axes.annotate(note, (1.0, 0.5), xycoords=axes.texts[-1], color=theme.muted, fontsize=size - 1.5, va="center")
 
 
 def _rate(row: Row) -> str:

@@ -20,7 +20,7 @@ from steprule.race.stages import expected
 from steprule.race.summary import Row, summarize
 from steprule.race.words import INTERVAL, LOSS, cells, columns, headings, loss_format, loss_name, rate
 
-__all__ = ["busy", "final_table", "watching"]
+__all__ = ["Watch", "busy", "final_table", "watching"]
 
 Watch = Callable[[dict[Task, Run]], None]
 

@@ -42,6 +42,8 @@ class Loaded:
     lrs: tuple[float, ...]
     box: Box | None
     minima: tuple[tuple[float, float], ...]
+    schedule: Any
+    """How the learning rate falls unless the user says it; "linear" where the problem does not."""
     digest: str
     """Of the user's file, so that runs of its earlier versions are not taken for runs of this one."""
 
@@ -122,7 +124,8 @@ def _loaded(problem: Problem, name: str, spec: str, description: str, digest: st
     if not isinstance(lrs, Iterable):
         raise ProblemError(f"problem {name}: lrs must be a sequence of positive numbers, got {lrs!r}")
     box = getattr(problem, "box", None)
-    return Loaded(problem, name, spec, description, epochs, tuple(lrs), box, _minima(problem, name), digest)
+    schedule = getattr(problem, "schedule", "linear")
+    return Loaded(problem, name, spec, description, epochs, tuple(lrs), box, _minima(problem, name), schedule, digest)
 
 
 def _minima(problem: Problem, name: str) -> tuple[tuple[float, float], ...]:

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = ["DEFAULT_RULES", "Plan", "Schedule", "Settings", "Task", "check_jobs"
 DEFAULT_RULES = ("adam", "adamw", "rmsprop", "adagrad", "momentum", "sgd")
 _BACKENDS = ("local", "dask")
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+_SCHEDULES = get_args(Schedule)
 _TRIALS, _SEEDS, _TUNING_SEEDS = 16, 16, 1
 _QUICK_TRIALS, _QUICK_SEEDS, _QUICK_EPOCHS = 4, 10, 8
 _LATER = 4
@@ -42,6 +43,7 @@ class Settings:
         lrs: learning rates, the same for every rule; then nothing else is tuned, and each is a trial.
         trials: settings that are tried of each rule. Default 16.
         schedule: how the learning rate falls to zero after its warm-up; ``constant``: it stays, from the first step.
+            Default: the problem's own, if it has one, or linear.
         tuning_seeds: seeds that each trial is run with. Default 1. They are ``seed``, ``seed + 1``, ...
         seeds: fresh seeds that each rule's best setting is run with. Default 16. They come after those of the tuning.
         epochs: of one run.
@@ -59,7 +61,7 @@ class Settings:
     rules: tuple[str, ...] = DEFAULT_RULES
     lrs: tuple[float, ...] | None = None
     trials: int | None = None
-    schedule: Schedule = "linear"
+    schedule: Schedule | None = None
     tuning_seeds: int | None = None
     seeds: int | None = None
     epochs: int | None = None
@@ -84,8 +86,8 @@ class Settings:
                 raise HyperparameterError(f"{name.replace('_', ' ')} must be at least 1, got {value}")
         if self.seed < 0:
             raise HyperparameterError(f"seed must be at least 0, got {self.seed}")
-        if self.schedule not in get_args(Schedule):
-            raise HyperparameterError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {self.schedule!r}")
+        if self.schedule not in (None, *_SCHEDULES):
+            raise HyperparameterError(f"schedule must be one of {', '.join(_SCHEDULES)}, got {self.schedule!r}")
         if self.quick and None not in (self.trials or self.lrs, self.seeds, self.epochs):
             raise HyperparameterError("quick does nothing beside trials (or lrs), seeds and epochs: it chooses fewer")
         self._check_backend()
@@ -251,7 +253,7 @@ def make_plan(settings: Settings) -> Plan:
         entrants=field,
         lrs=tuple(sorted(set(map(float, lrs)))),
         trials=None if settings.lrs else trials,
-        schedule=settings.schedule,
+        schedule=settings.schedule or _checked_schedule(problem),
         tuning_seeds=tuple(range(settings.seed, begin)),
         seeds=tuple(range(begin, begin + seeds)),
         epochs=settings.epochs or (max(1, problem.epochs // _QUICK_EPOCHS) if quick else problem.epochs),
@@ -276,6 +278,14 @@ def check_jobs(jobs: int | None, address: str | None) -> None:
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers may depend on."""
     return about.versions(_PACKAGES)
+
+
+def _checked_schedule(problem: Loaded) -> Schedule:
+    if problem.schedule in _SCHEDULES:
+        return cast("Schedule", problem.schedule)
+    raise ProblemError(
+        f"problem {problem.name}: schedule must be one of {', '.join(_SCHEDULES)}, got {problem.schedule!r}"
+    )
 
 
 def _checked_grid(problem: Loaded) -> tuple[float, ...]:

@@ -33,6 +33,7 @@ class Problem(Protocol):
     - ``epochs`` (int): how many epochs a run has. Default 20.
     - ``lrs`` (sequence of floats): learning rates; the lowest and the highest bound the range that the race draws
       from. Default: 3e-4 to 3.
+    - ``schedule`` (str): how the learning rate falls: linear, cosine or constant. Default: linear.
     - ``description`` (str): one line for the report. Default: the first line of the docstring.
     - ``box`` (((x_low, x_high), (y_low, y_high))): for a problem whose parameters are one array of
       two numbers, the part of the plane on which the report draws the paths.

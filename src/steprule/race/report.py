@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from steprule.race.evidence import Evidence
 from steprule.race.plan import versions
@@ -16,13 +14,9 @@ from steprule.race.tables import breakable, pairs_table, results_table, trials_t
 from steprule.race.trial import FORGIVING, NEAR_ZERO
 from steprule.race.verdict import verdict
 from steprule.race.words import listed, loss_format, loss_name, rate, setting_words
-from steprule.report.page import details, facts, number, page, picture, prose
-from steprule.version import __version__
+from steprule.report.page import Pictures, details, facts, figure, filled, number, prose, sentence
 
-__all__ = ["Pictures", "report"]
-
-Pictures = Mapping[str, Mapping[str, bytes]]
-"""PNGs by figure (``curves``, ``best_of_k``, ``sensitivity``, ``paths``) and theme (``light``, ``dark``)."""
+__all__ = ["report"]
 
 _Written = Callable[[float], str]
 
@@ -48,14 +42,14 @@ _CAPTIONS = {
 def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) -> str:
     """Return the page."""
     plan = race.plan
-    body = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
-    title = f"Optimizers on {plan.problem.name}"
     written = loss_format(rows)
-    sections = {name: _section(name, pictures) for name in _CAPTIONS}
+    sections = {name: figure(_HEADINGS[name], _CAPTIONS[name], pictures.get(name)) for name in _CAPTIONS}
     sections["sensitivity"] += details("Every trial as a table", trials_table(rows, written), _TRIALS)
-    filled = body.substitute(
-        title=escape(title),
-        description=_sentence(plan.problem.description),
+    return filled(
+        "steprule.race",
+        "report.html",
+        f"Optimizers on {plan.problem.name}",
+        description=sentence(plan.problem.description),
         warning=_warning(race),
         finding=" ".join(map(prose, verdict(plan, rows, evidence, written))),
         table=results_table(plan, rows, evidence, written),
@@ -67,17 +61,11 @@ def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) 
         loss=loss_name(evidence.metric),
         margin=_margin(race, rows, written),
         settings=_settings(race, written),
-        version=escape(__version__),
     )
-    return page(title, filled)
 
 
 _TRIALS = "Median loss over the tuning seeds; × where half of the runs or more diverged, · where none is finished."
 _PAIRS = "Chance of differences as large as these between equal rules, corrected for all pairs; marked below 0.05."
-
-
-def _sentence(text: str) -> str:
-    return escape(text if text.endswith((".", "!", "?")) or not text else f"{text}.")
 
 
 def _warning(race: Race) -> str:
@@ -155,11 +143,6 @@ def _code(race: Race, rows: list[Row]) -> str:
         label = breakable(row.entrant.label)
         made.append(f"<details><summary>{label}: {words}</summary>{given if is_file else ''}{blocks}</details>")
     return f"<h2>The settings, as code</h2>{''.join(made)}" if made else ""
-
-
-def _section(name: str, pictures: Pictures) -> str:
-    """Return heading and figure; nothing where there is no such picture."""
-    return f"<h2>{_HEADINGS[name]}</h2>{picture(pictures[name], _CAPTIONS[name])}" if name in pictures else ""
 
 
 def _settings(race: Race, written: _Written) -> str:

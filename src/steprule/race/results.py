@@ -14,7 +14,7 @@ from steprule.race.runner import Race
 from steprule.race.snippets import command
 from steprule.race.summary import Row
 
-__all__ = ["FORMAT", "results"]
+__all__ = ["FORMAT", "line", "results"]
 
 FORMAT = 2
 
@@ -49,7 +49,7 @@ def results(race: Race, rows: list[Row], evidence: Evidence) -> dict[str, Any]:
         "command": command(plan),
         "reference": evidence.reference,
         "target": evidence.target,
-        "table": [_line(row, evidence) for row in rows],
+        "table": [line(row, evidence) for row in rows],
         "pairs": {"rules": list(evidence.labels), "seeds": evidence.seeds, "p": evidence.p.tolist()},
         "best_of_k": {label: list(values) for label, values in evidence.budget.items()},
         "runs": [
@@ -69,7 +69,8 @@ def results(race: Race, rows: list[Row], evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _line(row: Row, evidence: Evidence) -> dict[str, Any]:
+def line(row: Row, evidence: Evidence) -> dict[str, Any]:
+    """Return what is known of a rule, as in ``table``."""
     best, judged = row.best, evidence.judged.get(row.entrant.label)
     reach = judged.reach if judged else None
     return {

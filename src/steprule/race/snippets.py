@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from steprule.race.entrant import Entrant
 from steprule.race.plan import Plan, Task
 from steprule.race.rates import hyperparameters_of, warmup_of
 from steprule.race.space import LR
 
-__all__ = ["command", "snippets"]
+__all__ = ["command", "snippets", "suite_command"]
 
 
 def command(plan: Plan) -> str:
     """Return the command that runs this race, with all its numbers."""
-    name = plan.problem.spec if plan.problem.digest else plan.problem.name
-    tried = f"--trials {plan.trials}" if plan.trials else f"--lrs {','.join(f'{lr:g}' for lr in plan.lrs)}"
+    schedule = f"--schedule {plan.schedule}"
+    own = f"--epochs {plan.epochs} --seed {plan.seed}"
+    return f"steprule race {_named(plan)} {_tried(plan)} {schedule} {_seeds(plan)} {own}"
+
+
+def suite_command(plans: Sequence[Plan]) -> str:
+    """Return the command that runs these races, with all numbers that are not the problems' own."""
+    first = plans[0]
+    own_schedules = all(plan.schedule == plan.problem.schedule for plan in plans)
+    schedule = "" if own_schedules else f" --schedule {first.schedule}"
+    epochs = f" --epochs {first.epochs}" if len({plan.epochs for plan in plans}) == 1 else " --quick"
+    epochs = "" if all(plan.epochs == plan.problem.epochs for plan in plans) else epochs
+    names = " ".join(map(_named, plans))
+    return f"steprule race --suite {names} {_tried(first)}{schedule} {_seeds(first)}{epochs} --seed {first.seed}"
+
+
+def _named(plan: Plan) -> str:
+    return shlex.quote(plan.problem.spec if plan.problem.digest else plan.problem.name)
+
+
+def _tried(plan: Plan) -> str:
     rules = ",".join(f"{entrant.given}{_settings(entrant)}" for entrant in plan.entrants)
-    return (
-        f"steprule race {shlex.quote(name)} --rules {shlex.quote(rules)} {tried} --schedule {plan.schedule} "
-        f"--tuning-seeds {len(plan.tuning_seeds)} --seeds {len(plan.seeds)} --epochs {plan.epochs} --seed {plan.seed}"
-    )
+    tried = f"--trials {plan.trials}" if plan.trials else f"--lrs {','.join(f'{lr:g}' for lr in plan.lrs)}"
+    return f"--rules {shlex.quote(rules)} {tried}"
+
+
+def _seeds(plan: Plan) -> str:
+    return f"--tuning-seeds {len(plan.tuning_seeds)} --seeds {len(plan.seeds)}"
 
 
 def snippets(task: Task, rule: str) -> dict[str, str]:

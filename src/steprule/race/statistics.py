@@ -11,7 +11,9 @@ import numpy as np
 
 from steprule.race.problem import Array
 
-__all__ = ["LEVEL", "best_of_k", "fewest_seeds", "holm", "interval", "p_values", "ranks"]
+__all__ = [
+    *("LEVEL", "best_of_k", "critical_difference", "fewest_seeds", "holm", "interval", "p_values", "ranks", "ratios"),
+]
 
 LEVEL = 0.05
 """How often a race of equal rules may say that any two of them differ."""
@@ -87,6 +89,38 @@ def fewest_seeds(rules: int) -> int:
     pairs = max(1, rules * (rules - 1) // 2)
     # With n seeds no p value of the test is below 2 / 2^n.
     return int(np.floor(np.log2(2 * pairs / LEVEL))) + 1
+
+
+def critical_difference(rules: int, problems: int) -> float:
+    """Return by how much the mean ranks of two rules over that many problems must differ for them to be told apart.
+
+    Nemenyi 1963, as in Demsar 2006 (JMLR 7, section 3.2.2): with k rules, N problems and the studentized range q of k
+    values, q / sqrt(2) sqrt(k (k + 1) / (6 N)). It is made for all pairs, and for ranks without ties; those that share
+    ranks vary less, so equal rules are told apart less often still. Infinite for a single rule.
+    """
+    from scipy.stats import studentized_range
+
+    if rules < 2:
+        return float("inf")
+    q = float(studentized_range.isf(LEVEL, rules, np.inf))
+    return q * float(np.sqrt(rules * (rules + 1) / (12 * problems)))
+
+
+def ratios(steps: Array) -> Array:
+    """Return what a performance profile is of: the steps of each rule by the fewest ones, problem by problem.
+
+    Dolan & More 2002, Mathematical Programming 91: r = t / min t, infinite for a rule that does not reach the target.
+
+    Args:
+        steps: to the target (rules, problems); infinite for never, NaN where there is no target.
+
+    Returns:
+        The ratios, at least 1; NaN for problems without a target, with one that nobody reaches, or with one that
+        some rule has reached before its first step.
+    """
+    fewest = steps.min(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where((fewest > 0) & np.isfinite(fewest), steps / fewest, np.nan))
 
 
 def best_of_k(losses: Array) -> Array:

@@ -13,7 +13,7 @@ from steprule.race.summary import Row
 from steprule.race.words import ACCURACY, FORGIVING, INTERVAL, LOSS, cells, columns, headings, setting_words
 from steprule.style import LIGHT
 
-__all__ = ["breakable", "pairs_table", "results_table", "trials_table"]
+__all__ = ["breakable", "named", "pairs_table", "results_table", "table", "trials_table"]
 
 Written = Callable[[float], str]
 
@@ -27,13 +27,13 @@ def results_table(plan: Plan, rows: Sequence[Row], evidence: Evidence, written: 
     marked = _marked(rows, texts)
     lines = []
     for row, text in zip(rows, texts, strict=True):
-        made = [f'<td><span class="rule">{_swatch(slots[row.entrant.label])}{breakable(text[0])}</span></td>']
+        made = [named(row.entrant.label, slots[row.entrant.label])]
         for i in kept[1:]:
             small = f"<small>{escape(text[INTERVAL])}</small>" if i == LOSS and text[INTERVAL] != "–" else ""
             best = ' class="best"' if (row.entrant.label, i) in marked else ""
             made.append(f"<td{best}>{escape(text[i])}{small}</td>")
         lines.append("".join(made))
-    return _table([names[i] for i in kept], lines)
+    return table([breakable(names[i]) for i in kept], lines)
 
 
 def trials_table(rows: Sequence[Row], written: Written) -> str:
@@ -49,7 +49,7 @@ def trials_table(rows: Sequence[Row], written: Written) -> str:
             lines.append(
                 f'<td>{name}</td><td>{number}</td><td class="words">{words}</td><td class="{kind}">{text}</td>'
             )
-    return _table(["rule", "trial", "setting", "loss"], lines, "grid")
+    return table(["rule", "trial", "setting", "loss"], lines, "grid")
 
 
 def pairs_table(evidence: Evidence) -> str:
@@ -61,7 +61,7 @@ def pairs_table(evidence: Evidence) -> str:
             p = evidence.p[i, j]
             made.append("<td></td>" if i == j else f'<td class="{"best" if p < LEVEL else "lost"}">{p:.2g}</td>')
         lines.append("".join(made))
-    return _table(["corrected p", *evidence.labels], lines, "grid")
+    return table(["corrected p", *map(breakable, evidence.labels)], lines, "grid")
 
 
 def breakable(label: str) -> str:
@@ -69,8 +69,14 @@ def breakable(label: str) -> str:
     return escape(label).replace("(", "(<wbr>").replace("_", "_<wbr>")
 
 
-def _table(names: Sequence[str], lines: Sequence[str], kind: str = "") -> str:
-    head = "".join(f"<th>{breakable(name)}</th>" for name in names)
+def named(label: str, slot: int) -> str:
+    """Return the cell of a rule: a dot that looks as its lines do, and its name."""
+    return f'<td><span class="rule">{_swatch(slot)}{breakable(label)}</span></td>'
+
+
+def table(heads: Sequence[str], lines: Sequence[str], kind: str = "") -> str:
+    """Return a table of headings and of lines of cells, all of them HTML."""
+    head = "".join(f"<th>{name}</th>" for name in heads)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 

@@ -77,7 +77,7 @@ def best_of_k(evidence: Evidence, plan: Plan, rows: Sequence[Row], theme: Theme)
     axes.set_xlabel("trials", color=theme.muted, fontsize=10)
     axes.set_ylabel(loss_name(plan.found.metric), color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    end_labels(axes, shown, ends, styles, theme, rates=False)
+    end_labels(axes, [row.entrant.label for row in shown], ends, styles, theme)
     name = loss_name(plan.found.metric)
     title(figure, "What tuning buys", f"expected lowest {name} of that many trials, drawn from the space", theme)
     return figure

@@ -1,4 +1,4 @@
-"""The verdict of a race in three sentences: what can be said, what cannot, and for what that holds."""
+"""The verdict of a race, or of a suite, in three sentences: what can be said, what cannot, for what that holds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from steprule.race.evidence import Evidence
 from steprule.race.plan import Plan
+from steprule.race.standing import Standing
 from steprule.race.statistics import LEVEL, fewest_seeds
 from steprule.race.summary import Row
 from steprule.race.words import counted, listed, loss_name
 
-__all__ = ["verdict"]
+__all__ = ["suite_verdict", "verdict"]
 
 
 def verdict(plan: Plan, rows: Sequence[Row], evidence: Evidence, written: Callable[[float], str]) -> list[str]:
@@ -64,10 +65,8 @@ def _unsaid(plan: Plan, ranked: Sequence[Row], evidence: Evidence) -> str:
 
 
 def _scope(plan: Plan, ranked: Sequence[Row]) -> str:
-    rates = f"{counted(len(plan.lrs), 'learning rate')} and nothing else"
-    tuned = f"{counted(plan.trials, 'trial')} of each rule" if plan.trials else rates
     falls = "a constant learning rate" if plan.schedule == "constant" else f"a {plan.schedule} decay to zero"
-    text = f"All of it holds for {plan.problem.name}, {plan.steps} steps with {falls}, and {tuned}"
+    text = f"All of it holds for {plan.problem.name}, {plan.steps} steps with {falls}, and {_tuned(plan)}"
     if plan.found.metric == "train_loss":
         text += (
             "; the problem has no validation data, so settings were selected and rules compared by the training loss"
@@ -78,3 +77,51 @@ def _scope(plan: Plan, ranked: Sequence[Row]) -> str:
         if edge
         else f"{text}."
     )
+
+
+def _tuned(plan: Plan) -> str:
+    rates = f"{counted(len(plan.lrs), 'learning rate')} and nothing else"
+    return f"{counted(plan.trials, 'trial')} of each rule" if plan.trials else rates
+
+
+def suite_verdict(standing: Standing) -> list[str]:
+    """Return the sentences on a suite, without markup."""
+    return [_said_of_all(standing), _unsaid_of_all(standing), _scope_of_all(standing)]
+
+
+def _said_of_all(standing: Standing) -> str:
+    first, rules, problems = standing.labels[0], len(standing.labels), len(standing.results)
+    if rules == 1:
+        return "A suite of one rule compares nothing."
+    begin = (
+        f"{first} has the lowest mean rank, {standing.mean_ranks[0]:.1f} of {rules} over {counted(problems, 'problem')}"
+    )
+    alike = standing.alike(first)
+    worse = [label for label in standing.labels[1:] if label not in alike]
+    said = f", better than {listed(worse)}" if worse else ", but mean ranks alone tell it apart from no other rule"
+    best = [result.name for result in standing.results if result.evidence.judged[first].rank == (1, 1)]
+    own = f"; it is told apart as the best of all on {listed(best)}" if best else ""
+    return f"{begin}{said}{own}."
+
+
+def _unsaid_of_all(standing: Standing) -> str:
+    apart = sum((result.evidence.p < LEVEL).sum() // 2 for result in standing.results)
+    pairs = sum(result.evidence.pairs for result in standing.results)
+    if not pairs:
+        return "There is no pair of rules to tell apart."
+    alike = standing.alike(standing.labels[0])
+    none = f"{listed(alike)} cannot be told apart from it over all problems" if alike else "No rule shares its place"
+    return (
+        f"{none} (mean ranks must differ by {standing.difference:.1f}, Nemenyi's test at {100 * LEVEL:g} %), which is "
+        f"no proof that they are equal; problem by problem, {apart} of {pairs} pairs of rules are told apart."
+    )
+
+
+def _scope_of_all(standing: Standing) -> str:
+    plan = standing.results[0].race.plan
+    names = listed([result.name for result in standing.results])
+    seeds = counted(len(plan.seeds), "fresh seed")
+    edges = sum(row.at_edge for result in standing.results for row in result.rows)
+    beyond = f"; {counted(edges, 'best rate')} of {sum(len(result.rows) for result in standing.results)} "
+    beyond += f"{'is' if edges == 1 else 'are'} at the edge of what was tried, and may be better beyond"
+    return f"All of it holds for {names}, with {_tuned(plan)} and {seeds}{beyond if edges else ''}."

@@ -13,7 +13,7 @@ from steprule.race.trial import EQUAL
 
 __all__ = [
     *("ACCURACY", "FORGIVING", "INTERVAL", "LOSS", "cells", "columns", "headings"),
-    *("counted", "listed", "loss", "loss_format", "loss_name", "rate", "setting_words"),
+    *("counted", "listed", "loss", "loss_format", "loss_name", "place_words", "rate", "setting_words"),
 ]
 
 LOSS, INTERVAL, ACCURACY, FORGIVING, _RUNS = 3, 4, 5, 7, 9
@@ -97,7 +97,7 @@ def cells(row: Row, evidence: Evidence | None = None, written: Callable[[float],
     """Return a row of the table, a text for each of ``headings``; ``written`` formats its losses."""
     runs = f"{row.finished}/{row.expected}"
     judged = evidence.judged.get(row.entrant.label) if evidence else None
-    place = "–" if judged is None else _place(judged)
+    place = "–" if judged is None else place_words(judged.rank)
     if row.best is None:
         return (row.entrant.label, place, "–", _state(row), "–", "–", "–", "–", "–", runs)
     return (
@@ -114,8 +114,9 @@ def cells(row: Row, evidence: Evidence | None = None, written: Callable[[float],
     )
 
 
-def _place(judged: Judged) -> str:
-    first, last = judged.rank
+def place_words(rank: tuple[int, int]) -> str:
+    """Return the ranks that a rule may have, as 2–4."""
+    first, last = rank
     return str(first) if first == last else f"{first}–{last}"
 
 
