@@ -34,6 +34,7 @@ ROWS = [
     {"launch"},
     {"doors", "film"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor", "checking"},
+    {"figures"},
     {"cli"},
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

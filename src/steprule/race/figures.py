@@ -13,7 +13,7 @@ from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.statistics import interval
 from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, bare, short, spread, styles_of, title
+from steprule.race.theme import WIDTH, bare, name_ends, short, styles_of, title
 from steprule.race.trial import EQUAL, Scale
 from steprule.race.words import loss_name, rate
 from steprule.style import Style, Theme
@@ -95,33 +95,9 @@ def end_labels(
     *,
     rates: bool = True,
 ) -> None:
-    """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
-    if not rows:
-        return
-    to_axes = axes.transData + axes.transAxes.inverted()
-    wanted = [float(to_axes.transform((0.0, end))[1]) for end in ends]
-    places = spread(wanted, 0.062, 0.0, 1.0)
-    size = 10 if len(rows) <= 12 else 8
-    for row, end, place in zip(rows, wanted, places, strict=True):
-        style = styles[row.entrant.label]
-        axes.plot(
-            [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
-            color=style.color, linestyle=dashes(style), linewidth=1.6,
-        )  # fmt: skip
-        axes.text(
-            1.06,
-            place,
-            short(row.entrant.label),
-            transform=axes.transAxes,
-            color=theme.text,
-            fontsize=size,
-            va="center",
-            parse_math=False,
-        )
-        axes.annotate(
-            _rate(row) if rates else "", (1.0, 0.5), xycoords=axes.texts[-1],
-            color=theme.muted, fontsize=size - 1.5, va="center",
-        )  # fmt: skip
+    """Name the lines at their right ends."""
+    labels = [row.entrant.label for row in rows]
+    name_ends(axes, labels, ends, styles, theme, [_rate(row) if rates else "" for row in rows])
 
 
 def _rate(row: Row) -> str:

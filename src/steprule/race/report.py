@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from html import escape
@@ -10,6 +9,7 @@ from importlib.resources import files
 from string import Template
 
 from steprule.race.evidence import Evidence
+from steprule.race.markup import figure, style
 from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.snippets import command, snippets
@@ -18,7 +18,6 @@ from steprule.race.tables import breakable, pairs_table, results_table, trials_t
 from steprule.race.trial import FORGIVING, NEAR_ZERO
 from steprule.race.verdict import verdict
 from steprule.race.words import listed, loss_format, loss_name, rate, setting_words
-from steprule.style import DARK, LIGHT
 from steprule.version import __version__
 
 __all__ = ["Pictures", "report"]
@@ -55,8 +54,7 @@ def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) 
     sections = {name: _section(name, pictures) for name in _CAPTIONS}
     sections["sensitivity"] += _details("Every trial as a table", trials_table(rows, written), _TRIALS)
     return page.substitute(
-        light=LIGHT.css(),
-        dark=DARK.css(),
+        style=style(),
         title=escape(f"Optimizers on {plan.problem.name}"),
         description=_sentence(plan.problem.description),
         warning=_warning(race),
@@ -175,20 +173,7 @@ def _details(title: str, table: str, note: str) -> str:
 
 def _section(name: str, pictures: Pictures) -> str:
     """Return heading and figure; nothing where there is no such picture."""
-    return f"<h2>{_HEADINGS[name]}</h2>{_figure(name, pictures)}" if name in pictures else ""
-
-
-def _figure(name: str, pictures: Pictures) -> str:
-    light, dark = (_inline(pictures[name][theme]) for theme in ("light", "dark"))
-    caption = _CAPTIONS[name]
-    return (
-        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="{escape(caption)}" src="{light}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
-    )
-
-
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return f"<h2>{_HEADINGS[name]}</h2>{figure(pictures[name], _CAPTIONS[name])}" if name in pictures else ""
 
 
 def _settings(race: Race, written: _Written) -> str:

@@ -1,0 +1,42 @@
+"""The samples that figures are made of, by name: those that ship, and real sets from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from steprule.race.classifier import Split, split
+from steprule.race.corpus import bag_of_words, docstrings
+from steprule.race.data import digits
+
+__all__ = ["SHIPPED", "samples", "words_for"]
+
+_MODULES = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "xml")
+"""Those of the standard library with the most docstrings that no distribution leaves out."""
+
+
+def _docs() -> Split:
+    return split(*bag_of_words(*docstrings(wanted=_MODULES)))
+
+
+SHIPPED: dict[str, tuple[Callable[[], Any], str]] = {
+    "digits": (digits, "scikit-learn's 1,797 digits of 8 x 8 pixels, 64 % of them for training"),
+    "docs": (
+        _docs,
+        f"a bag of 10,000 words of the docstrings of {len(_MODULES)} modules of Python's standard library (which of "
+        "them is one from?), 64 % for training",
+    ),
+}
+"""What needs no download: how it is made, and in words."""
+
+
+def samples(data: str) -> Split:
+    """Return the samples of a name."""
+    make, _ = SHIPPED[data]
+    found: Split = make()
+    return found
+
+
+def words_for(data: str) -> str:
+    """Return what samples are, for a sentence."""
+    return SHIPPED[data][1]
