@@ -14,17 +14,20 @@ __all__ = ["PAPERS", "TITLES", "figures_of"]
 TITLES: Final = {
     "adam": "Adam: the figures of the paper, and what is said of it",
     "amsgrad": "AMSGrad: where Adam does not converge",
+    "adamw": "AdamW: decay inside the gradient, and decoupled",
 }
 """Headings of the pages, by paper."""
 
 PAPERS: Final = {
     "adam": (
         *("adam_logistic:Dense", "adam_logistic:Sparse", "adam_logistic:SparseDropout"),
+        *("adam_network:Dropout", "adam_torch:Convolutions", "adam_torch:Autoencoder"),
         *("claims_moments:BiasCorrection", "claims_moments:StepBound", "claims_moments:Scale"),
         *("claims_progress:Annealing", "claims_progress:MovingTarget"),
         *("claims_generalization:Memory", "claims_generalization:Generalization"),
     ),
     "amsgrad": ("amsgrad:Online", "amsgrad:Stochastic"),
+    "adamw": ("adamw:AdamMaps", "adamw:SgdMaps", "adamw:Schedules"),
 }
 """Where the figures are, within this package, in the order of the page."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -65,12 +66,14 @@ class Contest(Figure):
     source_digest: str = ""
     entries: ClassVar[Sequence[Entry]] = ()
     seeds: ClassVar[int] = 8
+    work: ClassVar[str] = "training:train"
+    """What trains."""
     setup: ClassVar[Mapping[str, Any]] = {}
 
     def _part(self, entry: Entry, lr: float, seed: int) -> Part:
         setup = {**self.setup, **({"schedule": entry.schedule} if entry.schedule else {})}
         return part(
-            "training:train", self.source_digest, data=self.data, rule=entry.rule, lr=lr, seed=seed,
+            self.work, self.source_digest, data=self.data, rule=entry.rule, lr=lr, seed=seed,
             hyperparameters=entry.hyperparameters, **setup,
         )  # fmt: skip
 
@@ -197,7 +200,11 @@ class Compared:
 
     def p(self, first: str, second: str) -> float:
         """Return how surprising the difference is between equal rules: Wilcoxon's test, corrected for all pairs."""
-        return float(p_values(self.losses)[self.labels.index(first), self.labels.index(second)])
+        return float(self._p[self.labels.index(first), self.labels.index(second)])
+
+    @cached_property
+    def _p(self) -> Array:
+        return p_values(self.losses)
 
     def below(self, first: str, second: str) -> bool:
         """Whether the first is told apart as the better one."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Line", "Panel", "draw_bars", "draw_panels", "ground", "to_svg"]
+__all__ = ["Heat", "Line", "Panel", "draw_bars", "draw_heats", "draw_panels", "ground", "to_svg"]
 
 _HEAD, _FOOT, _PANEL = 0.95, 0.55, 2.75
 """Inches above and below the panels, and of a panel."""
@@ -132,7 +132,8 @@ def draw_bars(name: str, note: str, values: Mapping[str, float], theme: Theme) -
     """Return a figure of bars, each with its name and its value."""
     height = _HEAD + 0.3 * len(values) + 0.2
     figure = new_figure(WIDTH, height, theme.paper)
-    axes = figure.add_axes((0.2, 0.15 / height, 0.7, 0.3 * len(values) / height))
+    left = 0.04 + _LETTER * max(len(short(label)) for label in values)
+    axes = figure.add_axes((left, 0.15 / height, 0.9 - left, 0.3 * len(values) / height))
     axes.set_axis_off()
     places = np.arange(len(values))[::-1]
     axes.barh(places, list(values.values()), height=0.62, color=theme.palette[0])
@@ -143,6 +144,57 @@ def draw_bars(name: str, note: str, values: Mapping[str, float], theme: Theme) -
         axes.text(value + 0.02 * most, place, f"{value:.3g}", color=theme.muted, **words)
     title(figure, name, note, theme)
     return figure
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A map of losses.
+
+    Attributes:
+        name: above it.
+        x, y: learning rates and decays, one a column and one a row from below.
+        losses: (rows, columns).
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    losses: Array
+
+
+def draw_heats(name: str, note: str, heats: Sequence[Heat], theme: Theme) -> Figure:
+    """Return a figure of heat maps on one scale, one below the other, each cell with its loss."""
+    height = _HEAD + 0.2 + _FOOT + len(heats) * _PANEL + (len(heats) - 1) * _BETWEEN
+    figure = new_figure(WIDTH, height, theme.paper)
+    best = min(float(heat.losses.min()) for heat in heats)
+    for index, heat in enumerate(heats):
+        bottom = height - _HEAD - 0.2 - (index + 1) * _PANEL - index * _BETWEEN
+        axes = figure.add_axes((0.16, bottom / height, 0.8, _PANEL / height))
+        _draw_heat(axes, heat, best, theme)
+    title(figure, name, note, theme)
+    return figure
+
+
+def _draw_heat(axes: Axes, heat: Heat, best: float, theme: Theme) -> None:
+    from matplotlib.colors import LogNorm
+
+    axes.pcolormesh(heat.losses, cmap=ground(theme), norm=LogNorm(best, 4 * best), edgecolors=theme.paper, linewidth=1)
+    for row, column in np.ndindex(heat.losses.shape):
+        loss = float(heat.losses[row, column])
+        is_dark = loss < 1.5 * best
+        color = theme.paper if is_dark else theme.text
+        axes.text(column + 0.5, row + 0.5, f"{loss:.2f}", color=color, fontsize=8.5, ha="center", va="center")
+    row, column = (int(place) for place in np.unravel_index(heat.losses.argmin(), heat.losses.shape))
+    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": theme.palette[1], "markeredgewidth": 2.2}
+    axes.plot([column + 0.5], [row + 0.5], "o", markersize=24, **ring)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.set_xticks(np.arange(len(heat.x)) + 0.5, [f"{value:.2g}" for value in heat.x])
+    axes.set_yticks(np.arange(len(heat.y)) + 0.5, [f"{value:.2g}" for value in heat.y])
+    axes.tick_params(length=0, colors=theme.muted, labelsize=9)
+    axes.set_xlabel("learning rate", color=theme.muted, fontsize=10)
+    axes.set_ylabel("decay", color=theme.muted, fontsize=10)
+    axes.set_title(heat.name, color=theme.text, fontsize=10.5, loc="left", pad=5, parse_math=False)
 
 
 def ground(theme: Theme) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from steprule.race.classifier import Split, split
@@ -15,12 +16,25 @@ _MODULES = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing
 """Those of the standard library with the most docstrings that no distribution leaves out."""
 
 
+_FEW = 300
+"""Images on which a network overfits, so that decay counts."""
+
+
 def _docs() -> Split:
     return split(*bag_of_words(*docstrings(wanted=_MODULES)))
 
 
+def _few() -> Split:
+    whole = digits()
+    return replace(whole, train_x=whole.train_x[:_FEW], train_y=whole.train_y[:_FEW])
+
+
 SHIPPED: dict[str, tuple[Callable[[], Any], str]] = {
     "digits": (digits, "scikit-learn's 1,797 digits of 8 x 8 pixels, 64 % of them for training"),
+    "digits-300": (
+        _few,
+        f"{_FEW} of scikit-learn's digits of 8 x 8 pixels for training and 360 for the test",
+    ),
     "docs": (
         _docs,
         f"a bag of 10,000 words of the docstrings of {len(_MODULES)} modules of Python's standard library (which of "
