@@ -31,6 +31,12 @@ def figures(
     only: Annotated[
         list[str] | None, typer.Option(metavar="FIGURE", help="Make this figure alone; may be given several times.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SET", help="Make those that are of mnist, cifar10 or imdb, of the real set.")
+    ] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the files of --data are; nothing is downloaded.")
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(parser=whole, metavar="N", help="Processes; the numbers do not depend on it. Default: all."),
@@ -52,7 +58,8 @@ def figures(
     from steprule.race.runner import interruptible
 
     console = terminal.console()
-    wanted = figures_of(paper, only or ())
+    with busy(console, "Reading the data"):
+        wanted = figures_of(paper, only or (), data, data_folder)
     ready = [figure for figure in wanted if not figure.missing]
     left_out = [figure for figure in wanted if figure.missing]
     for figure in left_out:

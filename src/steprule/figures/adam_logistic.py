@@ -20,6 +20,7 @@ class Dense(Contest):
     name = "adam-1-dense"
     title = "Logistic regression on images"
     source = "Kingma & Ba 2015, section 6.1, figure 1, left"
+    takes = "mnist"
     setup: ClassVar[Mapping[str, Any]] = {"epochs": 30, "l2": 1e-4, "schedule": "inverse_sqrt"}
     entries = (
         Entry("Adam", "adam", half_decades(-2, 4)),
@@ -60,6 +61,7 @@ class Sparse(Contest):
     name = "adam-1-sparse"
     title = "Logistic regression on a bag of words"
     source = "Kingma & Ba 2015, section 6.1, figure 1, right"
+    takes = "imdb"
     data: str = "docs"
     setup: ClassVar[Mapping[str, Any]] = {"epochs": 20, "l2": 1e-5, "schedule": "inverse_sqrt"}
     entries = (

@@ -17,6 +17,7 @@ class Dropout(Contest):
     name = "adam-2-dropout"
     title = "A network of two hidden layers with dropout"
     source = "Kingma & Ba 2015, section 6.2, figure 2, right"
+    takes = "mnist"
     seeds = 10
     setup: ClassVar[Mapping[str, Any]] = {"epochs": 20, "hidden": (64, 64), "dropout": (0.2, 0.5, 0.5)}
     entries = (

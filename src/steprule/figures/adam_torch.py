@@ -29,6 +29,7 @@ class Convolutions(Contest):
     name = "adam-3-convolutions"
     title = "A network of convolutions"
     source = "Kingma & Ba 2015, section 6.3, figure 3"
+    takes = "cifar10"
     needs = _TORCH
     work = "networks:convolutions"
     seeds = 8

@@ -60,10 +60,13 @@ class Contest(Figure):
 
     Attributes:
         data: the samples.
+        source_digest: of the files that they are in, if any.
     """
 
     data: str = "digits"
     source_digest: str = ""
+    takes: ClassVar[str] = ""
+    """The real set that it can be made of as well."""
     entries: ClassVar[Sequence[Entry]] = ()
     seeds: ClassVar[int] = 8
     work: ClassVar[str] = "training:train"

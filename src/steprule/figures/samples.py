@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from steprule.figures.datasets import WORDS, read
 from steprule.race.classifier import Split, split
 from steprule.race.corpus import bag_of_words, docstrings
 from steprule.race.data import digits
@@ -45,7 +47,10 @@ SHIPPED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 def samples(data: str) -> Split:
-    """Return the samples of a name."""
+    """Return the samples of a name: of what ships, or of a set and the folder that it is in, ``NAME:FOLDER``."""
+    name, _, folder = data.partition(":")
+    if folder:
+        return read(name, Path(folder))
     make, _ = SHIPPED[data]
     found: Split = make()
     return found
@@ -53,4 +58,5 @@ def samples(data: str) -> Split:
 
 def words_for(data: str) -> str:
     """Return what samples are, for a sentence."""
-    return SHIPPED[data][1]
+    name, _, folder = data.partition(":")
+    return WORDS[name] if folder else SHIPPED[data][1]
