@@ -126,7 +126,7 @@ def test_figures_take_the_sets_that_are_theirs(mnist: Path) -> None:
     assert first.source == digest_of(mnist)
     assert "MNIST's 60,000 digits" in found[0].setting
     with pytest.raises(HyperparameterError, match="--data mnist does nothing"):
-        figures_of("amsgrad", data="mnist", folder=mnist)
+        figures_of("adamw", data="mnist", folder=mnist)
     with pytest.raises(HyperparameterError, match=r"no data 'minst'\. Did you mean 'mnist'"):
         figures_of("adam", data="minst", folder=mnist)
     assert "--data and --data-folder come together" in refused(["figures", "adam", "--data", "mnist"])

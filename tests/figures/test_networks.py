@@ -12,6 +12,7 @@ import torch
 from steprule.figures.adam_network import Dropout
 from steprule.figures.adam_torch import Autoencoder, Convolutions
 from steprule.figures.adamw import AdamMaps, Schedules, SgdMaps, lean
+from steprule.figures.amsgrad_networks import Network
 from steprule.figures.catalogue import PAPERS, figures_of
 from steprule.figures.contest import Contest
 from steprule.figures.networks import _bound, _images, _network, autoencoder, convolutions
@@ -111,6 +112,15 @@ def test_dropout_asks_for_adam_below_each() -> None:
     (one,) = figure.judge(_contest(figure, other, other))
     assert not one.holds
     assert "not told apart as better than AdaDelta" in one.why
+
+
+def test_amsgrad_is_judged_by_both_losses() -> None:
+    figure = Network()
+    better = {"Adam": 0.2, "AMSGrad": 0.1}
+    for losses, expected in ((better, True), (dict(zip(better, (0.1, 0.2), strict=True)), False)):
+        results = _contest(figure, losses, losses)
+        results = {part: {**one, "test": one["batch"][-1]} for part, one in results.items()}
+        assert [one.holds for one in figure.judge(results)] == [expected] * 2
 
 
 def test_convolutions_are_judged_early_and_late() -> None:

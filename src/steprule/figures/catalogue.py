@@ -29,7 +29,7 @@ PAPERS: Final = {
         *("claims_progress:Annealing", "claims_progress:MovingTarget"),
         *("claims_generalization:Memory", "claims_generalization:Generalization"),
     ),
-    "amsgrad": ("amsgrad:Online", "amsgrad:Stochastic"),
+    "amsgrad": ("amsgrad:Online", "amsgrad:Stochastic", "amsgrad_networks:Network"),
     "adamw": ("adamw:AdamMaps", "adamw:SgdMaps", "adamw:Schedules"),
 }
 """Where the figures are, within this package, in the order of the page."""
