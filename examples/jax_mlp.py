@@ -36,7 +36,7 @@ from sklearn.model_selection import train_test_split
 
 import steprule.jax
 from steprule.film.draw import new_figure
-from steprule.race.theme import WIDTH, bare, title
+from steprule.report.theme import WIDTH, bare, title
 from steprule.rules.catalogue import find
 from steprule.style import LIGHT
 

@@ -170,13 +170,20 @@ class Direct:
             return shape
         return kept_shape(shape, "row" if slot in rule.per_row else "column", rule.view)
 
+    @staticmethod
+    def _as_array(one: Any) -> Any:
+        """Return an array of no dimensions with one: NumPy makes scalars of the former, whose x**2 is not x * x."""
+        return one.reshape(1) if isinstance(one, np.ndarray) and one.ndim == 0 else one
+
     def step(self, g: Array) -> None:
         """Take one step, replacing theta."""
         self.t += 1
-        theta = self.theta.astype(self.compute)
+        theta, g, *given = map(
+            self._as_array, (self.theta.astype(self.compute), g.astype(self.compute), *self.slots.values())
+        )
         with np.errstate(all="ignore"):
-            new, *slots = self.rule(theta, g.astype(self.compute), *self.slots.values(), t=self.t, **self.values)
-            self.theta = new.astype(self.theta.dtype)
+            new, *slots = self.rule(theta, g, *given, t=self.t, **self.values)
+            self.theta = np.reshape(new, self.theta.shape).astype(self.theta.dtype)
         for name, slot in zip(self.rule.slots, slots, strict=True):
             # A slot that a variant does not keep must not be read: None would raise.
             is_number = slot is None or name in self.rule.numbers

@@ -21,9 +21,9 @@ from steprule import lab
 from steprule.errors import StepruleError
 from steprule.files import fcntl, name_aside, replace_whole, write_all, write_whole
 from steprule.race import Settings, animate, race
-from steprule.race.folder import write_files
 from steprule.race.live import watching
 from steprule.race.runner import run_plan
+from steprule.report.folder import write_files
 from tests.checkpoint.test_file import Calls
 from tests.race.cases import QUADRATIC
 

@@ -33,6 +33,7 @@ ROWS = [
     {"evaluated"},
     {"launch"},
     {"doors", "film"},
+    {"report"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor", "checking"},
     {"figures"},
     {"cli"},

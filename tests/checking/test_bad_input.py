@@ -56,6 +56,11 @@ def test_what_cannot_be_run_is_said(name: str, said: str) -> None:
         (f"{BAD}:noise(0.1)", "must be settings"),
         ("not a module:adam", "names no file and no module"),
         ("adm", "Did you mean 'adam'"),
+        (f"{STYLES}:closure(lrr=0.1)", "closure has no setting 'lrr'. Did you mean 'lr'?"),
+        ("torch.optim:Adam(epps=0.1)", "Adam has no setting 'epps'. Did you mean 'eps'?"),
+        (f"{BAD}:Renamed", "It has update; if update makes a step, write in the class: step = update"),
+        (f"{BAD}:by_name", "Loop over the keys that there are: for name in params"),
+        (f"{str(BAD)[:-3]}", "For what is in the file"),
     ],
 )
 def test_what_is_not_there_is_said(place: str, said: str) -> None:

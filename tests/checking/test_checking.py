@@ -128,11 +128,11 @@ def test_several_mistakes_are_named_together() -> None:
 
 
 _RATES = st.floats(1e-5, 1.0)
-_DECAYS = st.floats(0.5, 0.9999).filter(lambda beta: abs(beta - 0.99) > 1e-3)
+_DECAYS = st.floats(0.02, 0.9999).filter(lambda beta: abs(beta - 0.99) > 1e-3)
 
 
 @settings(max_examples=12, deadline=None, phases=[Phase.generate])
-@given(lr=_RATES, beta1=st.floats(0.0, 0.99), beta2=_DECAYS, eps=st.floats(1e-12, 1e-2))
+@given(lr=_RATES, beta1=st.just(0.0) | st.floats(0.02, 0.99), beta2=_DECAYS, eps=st.floats(1e-12, 1e-2))
 def test_no_adam_is_accused(lr: float, beta1: float, beta2: float, eps: float) -> None:
     answer = sr.check(adam((), lr=lr, beta1=beta1, beta2=beta2, eps=eps))
     assert not answer.mistakes, (str(answer), lr, beta1, beta2, eps)
@@ -179,7 +179,8 @@ def test_an_answer_says_where_it_differs_and_what_to_write() -> None:
     assert answer.difference is not None
     assert answer.difference.step == 1
     assert abs(answer.difference.gradient) < 1e-4
-    assert "write: root = (np.sqrt(v_hat) + eps) if" in answer.lines["epsilon inside the root"]
+    (line,) = answer.lines["epsilon inside the root"]
+    assert line.instead.startswith("root = (np.sqrt(v_hat) + eps) if")
     text = str(answer)
     assert text.startswith("adamw is Adam, with 1 mistake: epsilon inside the root.")
     assert "Remedy: Add epsilon to the root" in text

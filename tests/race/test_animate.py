@@ -32,7 +32,7 @@ from steprule.race.problem import Array
 from steprule.race.run import Run
 from steprule.race.scenes import curves_scene, paths_scene
 from steprule.race.stages import known
-from steprule.race.theme import styles_of
+from steprule.report.theme import styles_of
 from steprule.style import LIGHT
 from tests.race.cases import QUADRATIC, write_quadratic
 

@@ -17,9 +17,9 @@ from steprule.race import Race, Settings, make_plan, race, summarize, write
 from steprule.race.figures import curves
 from steprule.race.run import Run
 from steprule.race.stages import known
-from steprule.race.theme import spread, styles_of
 from steprule.race.tuning import sensitivity
 from steprule.race.words import cells
+from steprule.report.theme import spread, styles_of
 from steprule.style import LIGHT
 from tests.race.cases import QUADRATIC, reported, run_to, runs_of, sgd_plan, shown, with_start, write_quadratic
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steprule.checking.mistakes import Mistake
 from steprule.checking.nice import written
+from steprule.checking.picture import draw
+from steprule.checking.righted import Deviations, Difference
+from steprule.checking.source import Line
+from steprule.style import LIGHT, Theme
 
-__all__ = ["Answer", "Difference", "Recovered"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Answer", "Recovered", "within"]
 
 
 @dataclass(frozen=True)
@@ -33,31 +41,6 @@ class Recovered:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Where the steps first differ from a rule's.
-
-    Attributes:
-        step: the step number, 1 at the first.
-        element: of the probing sequence.
-        gradient: that this element has in this step.
-        theirs: how far it goes.
-        rules: how far the rule goes.
-    """
-
-    step: int
-    element: int
-    gradient: float
-    theirs: float
-    rules: float
-
-    def __str__(self) -> str:
-        return (
-            f"at step {self.step}, in element {self.element} (gradient {self.gradient:.3g}): it steps by "
-            f"{self.theirs:.6g}, the rule by {self.rules:.6g}"
-        )
-
-
-@dataclass(frozen=True)
 class Answer:
     """What somebody's optimizer is.
 
@@ -71,7 +54,8 @@ class Answer:
         difference: where it first differs from the rule without its mistakes, or from the nearest rule.
         nearest: the rule that comes nearest where none explains it.
         evidence: on what the answer rests.
-        lines: of each mistake's name, the line that it stands in and what to write there, where that can be said.
+        lines: of each mistake's name, the lines that it stands in and what to write there, where that can be said.
+        deviations: how far each of some further steps is from the rule's.
     """
 
     name: str
@@ -83,7 +67,8 @@ class Answer:
     difference: Difference | None
     nearest: str
     evidence: str
-    lines: Mapping[str, str]
+    lines: Mapping[str, tuple[Line, ...]]
+    deviations: Deviations
 
     @property
     def is_right(self) -> bool:
@@ -106,16 +91,27 @@ class Answer:
     def __str__(self) -> str:
         return "\n".join(self.paragraphs())
 
+    def figure(self, theme: Theme = LIGHT) -> Figure:
+        """Return a figure of matplotlib's: how far each step is from the rule's, with and without the mistakes.
+
+        Args:
+            theme: of ``steprule.style``, ``LIGHT`` or ``DARK``.
+
+        Raises:
+            ImportError: without matplotlib.
+        """
+        return draw(self.deviations, "the rule" if self.rule else "the nearest rule", theme)
+
     def paragraphs(self) -> list[str]:
         """Return the answer in lines; a line that begins with two blanks belongs to the one above."""
         lines = [self.headline, ""]
         if not self.rule and self.nearest:
             lines += [f"The nearest is {self.nearest}. It first differs {self.difference}."]
         for name, one in self.hyperparameters.items():
-            lines.append(f"  {name:13} {one.text:10} {_within(one)}")
+            lines.append(f"  {name:13} {one.text:10} ({within(one)})")
         for place, mistake in enumerate(self.mistakes, 1):
             lines += ["", f"{place}. {mistake.name.capitalize()}. {mistake.what}", f"  Remedy: {mistake.remedy}"]
-            lines += [f"  {one}" for one in self.lines.get(mistake.name, "").splitlines()]
+            lines += [f"  {part}" for one in self.lines.get(mistake.name, ()) for part in str(one).splitlines()]
         if self.rule and self.difference:
             lines += ["", f"Without its mistakes it would first step otherwise {self.difference}."]
         lines += [part for remark in self.remarks for part in ("", f"Note: {remark}")]
@@ -126,11 +122,12 @@ def _count(mistakes: tuple[Mistake, ...]) -> str:
     return "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
 
 
-def _within(one: Recovered) -> str:
+def within(one: Recovered) -> str:
+    """Return in words how well a hyperparameter is known."""
     if one.error == float("inf"):
-        return "(the default; these steps do not tell)"
+        return "the default; these steps do not tell"
     # What is known to nine digits and more depends on the processor's rounding.
     if 0 < one.error < 1e-9 * abs(one.value):
-        return "(to rounding)"
+        return "to rounding"
     # Upwards to a power of ten: more digits of an error say nothing.
-    return f"(within {10.0 ** math.ceil(math.log10(one.error)):.0e})" if one.error else "(exactly)"
+    return f"within {10.0 ** math.ceil(math.log10(one.error)):.0e}" if one.error else "exactly"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from steprule.checking.answer import Answer, Difference, Recovered
+from steprule.checking.answer import Answer, Recovered
 from steprule.checking.declared import declared
-from steprule.checking.fit import Candidate, Fit, Observed, noise
+from steprule.checking.fit import Fit, Observed, noise
 from steprule.checking.low import find_rounded
-from steprule.checking.mistakes import DISTURBED, found_in
-from steprule.checking.names import called, remarks_of
+from steprule.checking.mistakes import DISTURBED, LATER, found_in
+from steprule.checking.names import called, remarks_of, so_far
 from steprule.checking.observe import TYPES, Runner, is_elementwise, look, runner, together
 from steprule.checking.probe import Probe, probe
-from steprule.checking.search import find, is_adam
-from steprule.checking.simulate import PLAIN, Books, simulate, simulate_tensors
+from steprule.checking.righted import deviations, first_difference, righted
+from steprule.checking.search import find
+from steprule.checking.simulate import Books, simulate_tensors
 from steprule.checking.source import lines_of
 from steprule.checking.subject import Subject, subject_at, subject_of
 from steprule.errors import CheckError
@@ -68,8 +69,15 @@ def check(thing: Any, **settings: Any) -> Answer:
 
 
 @np.errstate(all="ignore")  # a step that leaves infinity is looked at like any other
-def check_subject(subject: Subject, say: Callable[[str], None] = lambda _: None) -> Answer:
-    """Do what ``check`` does, of a subject; ``say`` is told what is being done.
+def check_subject(
+    subject: Subject, say: Callable[[str], None] = lambda _: None, watch: Callable[[str], None] = lambda _: None
+) -> Answer:
+    """Do what ``check`` does, of a subject.
+
+    Args:
+        subject: what is to be checked.
+        say: told what is being done.
+        watch: told what is known, after each rule that has been tried.
 
     Raises:
         CheckError: as ``check`` does.
@@ -83,41 +91,55 @@ def check_subject(subject: Subject, say: Callable[[str], None] = lambda _: None)
         raise CheckError(_ALL_NAN.format(subject.name))
     elementwise = is_elementwise(run, sequence, seen)
     say("fitting the rules to its steps")
-    found = _explained(run, seen, sequence, elementwise=elementwise)
+    found = _explained(run, seen, sequence, elementwise, lambda tried: watch(so_far(tried)))
     say("trying that on other tensors")
-    books, agrees = _of_several(run, found)
+    several = _several(run, found)
+    books, agrees = _of_several(several, found)
     if agrees and not (run.opener.alone or books.slots or run.habits.types):
         run.habits.differs = not _agrees_in_float32(run, found, books)
-    return _answer(run, seen, found, books, agrees, elementwise=elementwise)
+    return _answer(run, (seen, several), found, books, agrees, elementwise=elementwise)
 
 
-def _explained(run: Runner, seen: Observed, sequence: Probe, *, elementwise: bool) -> Fit:
+def _explained(
+    run: Runner, seen: Observed, sequence: Probe, elementwise: bool, watch: Callable[[Sequence[Fit]], None]
+) -> Fit:
     """Return what explains the steps, or comes nearest."""
     kept = run.habits.kept & TYPES.keys() - run.habits.types
     if kept and elementwise and (rounded := find_rounded(seen, sequence, kept)):
         return rounded
-    found, _ = find(seen, sequence, elementwise=elementwise)
+    found, _ = find(seen, sequence, elementwise=elementwise, watch=watch)
     if not found.fits and elementwise and (rounded := find_rounded(seen, sequence, ())):
         return rounded
     return found
 
 
-def _of_several(run: Runner, found: Fit) -> tuple[Books, bool]:
+def _several(run: Runner, found: Fit) -> Observed:
+    """Return steps of several tensors along other gradients, to which nothing was fitted."""
+    gradients, before, after = together(run, spread=0.0 if found.candidate.books.slots else 3.0)
+    return Observed(before, after, gradients, run.unit)
+
+
+def _of_several(several: Observed, found: Fit) -> tuple[Books, bool]:
     """Return what an optimizer does around its formula when it steps several tensors, and whether that explains it."""
     books = found.candidate.books
     if not found.fits:
         return books, False
-    gradients, before, after = together(run, spread=0.0 if books.slots else 3.0)
-    allowed = _SLACK * noise(before, after, run.unit, found.slowest)
-    choices = itertools.product((False, True), repeat=2) if before.shape[1] > 1 else [(False, False)]
-    for shared, per_tensor in choices:
+    allowed = _SLACK * several.noise(found.slowest)
+    many = several.before.shape[1] > 1
+    for shared, per_tensor in itertools.product((False, True), repeat=2) if many else [(False, False)]:
         own = replace(books, shared=shared, per_tensor=per_tensor)
-        theirs = simulate_tensors(found.candidate.rule, found.values, before, gradients, own)
-        off = np.where(np.isfinite(after), np.abs(theirs - after), 0.0)
+        theirs = simulate_tensors(found.candidate.rule, found.values, several.before, several.gradients, own)
+        off = np.where(np.isfinite(several.after), np.abs(theirs - several.after), 0.0)
         # Rounded moments are met but roughly, since nobody knows in which order they are rounded.
-        if (off <= allowed).all() or (books.slots and np.median(off) < 0.02 * np.median(np.abs(after - before))):
+        if (off <= allowed).all() or (books.slots and np.median(off) < 0.02 * np.median(np.abs(several.moved))):
             return own, True
     return books, False
+
+
+def _alone_agrees(run: Runner, found: Fit) -> bool:
+    """Whether one tensor alone goes as the rule takes it, for more steps than it was fitted to."""
+    gradients, before, after = together(run, tensors=1)
+    return _of_several(Observed(before, after, gradients, run.unit), found)[1]
 
 
 def _agrees_in_float32(run: Runner, found: Fit, books: Books) -> bool:
@@ -128,12 +150,16 @@ def _agrees_in_float32(run: Runner, found: Fit, books: Books) -> bool:
     return bool((off <= 4 * noise(before, after, 2.0**-24, found.slowest)).all())
 
 
-def _answer(run: Runner, seen: Observed, found: Fit, books: Books, agrees: bool, *, elementwise: bool) -> Answer:
+def _answer(
+    run: Runner, runs: tuple[Observed, Observed], found: Fit, books: Books, agrees: bool, *, elementwise: bool
+) -> Answer:
     thing, name = run.subject.fresh(), run.subject.name
     said = declared(thing, run.subject.settings)
     mistakes = found_in(found, books, run.habits, said, name)
     if found.fits and not agrees and np.isfinite(list(found.errors.values())).all():
-        mistakes.append(DISTURBED)
+        mistakes.append(DISTURBED if _alone_agrees(run, found) else LATER)
+    seen, several = runs
+    right = righted(found, [one.name for one in mistakes], said)
     zeros = {one: 0.0 for one, value in found.candidate.options.items() if type(value) is float and value == 0.0}
     return Answer(
         name=name,
@@ -146,38 +172,12 @@ def _answer(run: Runner, seen: Observed, found: Fit, books: Books, agrees: bool,
         },
         mistakes=tuple(mistakes),
         remarks=tuple(remarks_of(found, run.habits, said, elementwise=elementwise)),
-        difference=_first_difference(seen, found),
+        difference=first_difference(seen, right) or (first_difference(several, right) if mistakes else None),
         nearest="" if found.fits else called(found),
         evidence=_evidence(seen, found, agrees=agrees),
         lines=lines_of(thing, mistakes),
+        deviations=deviations(several, right, found, books),
     )
-
-
-def _first_difference(seen: Observed, found: Fit) -> Difference | None:
-    """Return where steps first differ from those of the rule without its mistakes, or of one that comes near."""
-    rule = found.candidate if not found.fits else _without_mistakes(found.candidate)
-    values = {**found.values, **rule.options}
-    right = simulate(rule.rule, values, seen.before, seen.gradients, rule.books) - seen.before
-    allowed = noise(seen.before, seen.after, seen.unit, found.slowest)
-    off = np.abs(right - seen.moved)
-    off = np.where(np.isnan(off), np.inf, off) / np.maximum(allowed, 1e-6 * np.abs(right))
-    steps = np.flatnonzero((off > 1).any(axis=1))
-    if not steps.size:
-        return None
-    step = int(steps[0])
-    element = int(np.argmax(np.where(np.isfinite(right[step]), off[step], 0.0)))
-    numbers = (seen.gradients, seen.moved, right)
-    return Difference(step + 1, element, *(float(one[step, element]) for one in numbers))
-
-
-def _without_mistakes(candidate: Candidate) -> Candidate:
-    """Return Adam as it should be, of one that has mistakes; of any other rule, its bookkeeping put right."""
-    options = dict(candidate.options)
-    if is_adam(candidate) and not (options.get("corrected") == "none" and options.get("maximum", "none") != "none"):
-        options |= {"corrected": "both"}
-    if options.get("epsilon") == "inside":
-        options |= {"epsilon": "outside"}
-    return replace(candidate, options=options, books=PLAIN)
 
 
 def _evidence(seen: Observed, found: Fit, *, agrees: bool) -> str:

@@ -29,9 +29,10 @@ _STEP = 1e-7
 """By how much a logarithm is moved for a derivative."""
 _UNTOLD = 0.3
 """A hyperparameter whose relative error (of 1 - beta for a decay) is larger cannot be told from the steps."""
-_DECAYS = (0.0, 0.5, 0.9, 0.97, 0.99, 0.999, 0.9999)
-_MORE_DECAYS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 0.999, 0.9999)
-_SIZES = {"eps": tuple(10.0 ** np.arange(-16, 1)), "weight_decay": (1e-5, 1.0, 100.0)}
+_DECAYS = (0.0, 0.1, 0.5, 0.9, 0.97, 0.99, 0.999, 0.9999)
+# None between 0 and 0.3 would leave a beta2 of 0.1 at the edge, 0: there 0 / 0 bars the way back.
+_MORE_DECAYS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 0.999, 0.9999)
+_SIZES = {"eps": tuple(10.0 ** np.arange(-16, 1)), "weight_decay": (1e-5, 1.0, 100.0), "fall": (1e-3, 0.01, 0.1, 1.0)}
 _MOST_STARTS = 1200
 
 
@@ -209,7 +210,9 @@ class _Problem:
         given = [float(self.given[name]) for name in self.free]
         axes = [[value] for value in given]
         if self.together:
-            axes = [self._starts(name, value) for name, value in zip(self.free, given, strict=True)]
+            axes = self._axes(given, _MORE_DECAYS)
+            if np.prod([len(axis) for axis in axes]) > _MOST_STARTS:
+                axes = self._axes(given, _DECAYS)
             while np.prod([len(axis) for axis in axes]) > _MOST_STARTS:
                 axes = [axis[:-1] if len(axis) == max(map(len, axes)) else axis for axis in axes]
         values = np.array(list(itertools.product(*axes)))
@@ -225,11 +228,13 @@ class _Problem:
         costs = np.square(self.relative(self.after(rows)) * self.finite[:, None]).sum(axis=(0, 2))
         return np.asarray(rows[int(np.argmin(costs))])
 
-    def _starts(self, name: str, value: float) -> list[float]:
+    def _axes(self, given: Sequence[float], decays: Sequence[float]) -> list[list[float]]:
+        return [self._starts(name, value, decays) for name, value in zip(self.free, given, strict=True)]
+
+    def _starts(self, name: str, value: float, decays: Sequence[float]) -> list[float]:
         if name == "lr" or name in self.known:
             return [value]
         if self.decays[self.free.index(name)]:
-            decays = _DECAYS if "eps" in self.free else _MORE_DECAYS
             return [value, *(one for one in decays if one != value)]
         return [value, *_SIZES.get(name, ())]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from steprule.checking.fit import Fit, Observed, fit
+from steprule.checking.fit import Candidate, Fit, Observed, fit
 from steprule.checking.nice import roundest
 from steprule.checking.observe import TYPES
-from steprule.checking.probe import Probe
+from steprule.checking.probe import Floats, Probe
 from steprule.checking.search import adam_forms
 from steprule.checking.simulate import simulate
 
@@ -19,6 +21,9 @@ __all__ = ["find_rounded"]
 _NEAR = 0.02
 _GAIN = 4.0
 """By what factor rounding must bring a rule nearer to be taken for the reason."""
+
+
+_USUAL = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
 
 
 def find_rounded(seen: Observed, probe: Probe, kept: Collection[str]) -> Fit | None:
@@ -47,21 +52,43 @@ def find_rounded(seen: Observed, probe: Probe, kept: Collection[str]) -> Fit | N
 
 
 def _rounded(found: Fit, medium: Observed) -> Iterator[Fit]:
-    """Return a fit with round values and each type of slots; its distance says how near that comes."""
+    """Return a fit with round values, or usual ones near them, and each type of slots; its distance says how near."""
     tolerance = max(10 * found.distance, 1e-6)
-    decays = {name for name in found.values if name.startswith("beta")}
-    values = {
-        name: 1 - roundest(1 - value, tolerance * (1 - value)) if name in decays else roundest(value, tolerance * value)
-        for name, value in found.values.items()
-        if isinstance(value, float)
-    }
-    values = {**found.values, **values}
-    sizes = {name: 1 - found.values[name] if name in decays else found.values[name] for name in found.errors}
-    errors = {name: tolerance * size if found.errors[name] < np.inf else np.inf for name, size in sizes.items()}
-    values |= {name: default for name, default in found.candidate.start.items() if errors.get(name) == np.inf}
-    for kind in TYPES:
+    values = {name: _round(name, value, tolerance) for name, value in found.values.items() if isinstance(value, float)}
+    untold = [name for name, error in found.errors.items() if error == np.inf]
+    values = {**found.values, **values, **{name: found.candidate.start[name] for name in untold}}
+    decays = [[values[name]] if name in untold else _near(values[name]) for name in ("beta1", "beta2")]
+    for kind, (beta1, beta2) in itertools.product(TYPES, itertools.product(*decays)):
         candidate = replace(found.candidate, books=replace(found.candidate.books, slots=kind))
-        after = simulate(candidate.rule, values, medium.before, medium.gradients, candidate.books)
-        off = (after - medium.after) / (np.abs(medium.moved) + 1e3 * medium.noise(0.0))
-        distance = float(np.sqrt(np.mean(np.where(np.isfinite(off), off, 0.0) ** 2)))
-        yield Fit(candidate, values, errors, 0.0, distance)
+        own = _with_rate(candidate, {**values, "beta1": beta1, "beta2": beta2}, medium, tolerance)
+        distance = float(np.sqrt(np.mean(_off(candidate, own, medium) ** 2)))
+        known = max(10 * distance, 1e-6)
+        sizes = {name: 1 - own[name] if name.startswith("beta") else own[name] for name in found.errors}
+        errors = {name: np.inf if name in untold else known * size for name, size in sizes.items()}
+        yield Fit(candidate, own, errors, 0.0, distance)
+
+
+def _round(name: str, value: float, tolerance: float) -> float:
+    if name.startswith("beta"):
+        return 1 - roundest(1 - value, tolerance * (1 - value))
+    return roundest(value, tolerance * value)
+
+
+def _near(decay: float) -> list[float]:
+    """Return a decay, and the usual ones near it: rounding pulls the slow averages off what they are fitted as."""
+    return [decay, *(one for one in _USUAL if one != decay and 0.3 < (1 - one) / max(1 - decay, 1e-9) < 3)]
+
+
+def _with_rate(candidate: Candidate, values: dict[str, Any], medium: Observed, tolerance: float) -> dict[str, Any]:
+    """Return hyperparameters with the learning rate that gives steps of the observed size."""
+    after = simulate(candidate.rule, values, medium.before, medium.gradients, candidate.books)
+    with np.errstate(all="ignore"):
+        ratios = medium.moved / (after - medium.before)
+    ratio = float(np.median(ratios[np.isfinite(ratios)]))
+    return {**values, "lr": roundest(values["lr"] * ratio, tolerance * values["lr"])} if ratio > 0 else values
+
+
+def _off(candidate: Candidate, values: dict[str, Any], medium: Observed) -> Floats:
+    after = simulate(candidate.rule, values, medium.before, medium.gradients, candidate.books)
+    off = (after - medium.after) / (np.abs(medium.moved) + 1e3 * medium.noise(0.0))
+    return np.where(np.isfinite(off), off, 0.0)

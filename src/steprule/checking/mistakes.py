@@ -10,7 +10,7 @@ from steprule.checking.observe import Habits
 from steprule.checking.search import is_adam
 from steprule.checking.simulate import PLAIN, Books
 
-__all__ = ["DISTURBED", "MISTAKES", "Mistake", "found_in"]
+__all__ = ["DISTURBED", "LATER", "MISTAKES", "Mistake", "found_in"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ _ALL = (
         "Keep moments for each parameter, by its place or its name.",
     ),
     Mistake(
+        "step goes uphill",
+        "It adds the step to the parameter, so that the loss rises.",
+        "Subtract it: theta = theta - lr * ..., unless the gradient is that of what is to be maximized.",
+    ),
+    Mistake(
         "gradient is read late",
         "A step goes along the gradient of the step before.",
         "Read the gradient that the step is given.",
@@ -124,6 +129,13 @@ DISTURBED = Mistake(
     "Keep all that is kept from step to step by parameter, but for the step number.",
 )
 """What several tensors do that no known mistake explains."""
+LATER = Mistake(
+    "later steps are others",
+    "The first steps go as the rule takes them, and later ones do not, of one tensor alone as well.",
+    "See what happens at the step that is named below. The end of a warm-up, or another change of the learning rate, "
+    "is none, if it is meant.",
+)
+"""What a longer run does that no rule explains."""
 MISTAKES: Mapping[str, Mistake] = {one.name: one for one in _ALL}
 """The known mistakes by name; that weight decay is scaled otherwise is beside them, since it has a number."""
 
@@ -178,6 +190,7 @@ def _in_bookkeeping(books: Books, habits: Habits) -> Iterator[str]:
     for is_there, name in (
         (books.per_tensor, "step counter advances once a tensor"),
         (books.shared, "state is shared between tensors"),
+        (books.uphill, "step goes uphill"),
         (books.late and not habits.keeps, "gradient is read late"),
         (habits.keeps, "gradient is kept by reference"),
         (habits.wrote, "gradient is written to"),

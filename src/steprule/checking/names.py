@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from steprule.checking.fit import Fit
 from steprule.checking.observe import Habits
-from steprule.checking.search import inner, is_adam
+from steprule.checking.scheduled import schedule_words
+from steprule.checking.search import inner, is_adam, is_scheduled
 
-__all__ = ["called", "remarks_of"]
+__all__ = ["called", "remarks_of", "so_far"]
 
 _AMSGRAD = {
     "before": "AMSGrad takes the maximum of the second moment and corrects it afterwards, as PyTorch does.",
@@ -16,9 +18,15 @@ _AMSGRAD = {
     "none": "AMSGrad corrects no moment, as its paper writes it; PyTorch and optax correct both.",
 }
 
+_PROPER = {"adam": "Adam", "adamw": "AdamW", "amsgrad": "AMSGrad"}
+
 
 def called(found: Fit) -> str:
     """Return the rule of a fit as a person says it, mistakes left out."""
+    if is_scheduled(found.candidate):
+        made = found.candidate.rule.made_by
+        plain = replace(found, candidate=replace(found.candidate, rule=made[1][0]))
+        return f"{called(plain)} with a rate that {schedule_words(made[1][1], found.values['fall'])}"
     rule, options = found.candidate.rule, found.candidate.options
     penalized, decayed = rule.name.endswith("_l2"), rule.name.endswith("_decayed")
     if is_adam(found.candidate):
@@ -28,10 +36,18 @@ def called(found: Fit) -> str:
         return f"{base} with an L2 penalty in the gradient" if penalized else base
     own = inner(rule)
     changed = [f"{name}={value!r}" for name, value in options.items() if own.hyperparameters[name].default != value]
-    name = f"{own.name}({', '.join(changed)})" if changed else own.name
+    name = f"{own.name}({', '.join(changed)})" if changed else _PROPER.get(own.name, own.name)
     if own.name == "sgd" and (penalized or decayed):
         return "sgd with weight decay"  # for which the two are the same
     return f"{name} with decoupled weight decay" if decayed else f"{name} with an L2 penalty" if penalized else name
+
+
+def so_far(tried: Sequence[Fit]) -> str:
+    """Return what is known before everything has been tried."""
+    nearest = min(tried, key=lambda one: (is_scheduled(one.candidate), one.distance))
+    number = f"{len(tried)} rules were" if len(tried) > 1 else "1 rule was"
+    off = "" if nearest.distance < 0.01 else f", {min(nearest.distance, 1):.0%} off"
+    return f"{number} tried so far, and none explains every step; the nearest is {called(nearest)}{off}"
 
 
 def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, elementwise: bool) -> Iterator[str]:
@@ -63,6 +79,8 @@ def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, element
 
 def _of_formula(found: Fit) -> Iterator[str]:
     options, values = found.candidate.options, found.values
+    if is_scheduled(found.candidate):
+        yield "The learning rate is that of the first step."
     if not is_adam(found.candidate):
         return
     if options.get("maximum", "none") != "none":

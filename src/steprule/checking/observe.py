@@ -182,14 +182,16 @@ def _raised(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
+_HINTS = {
+    "ZeroDivisionError": "\nA division by zero in the first step is most often a step counter that starts at 0, so "
+    "that 1 - beta**0 is 0. Count the step before the correction: t = t + 1",
+    "KeyError": "\nA dict of parameters and that of their gradients have the same keys here, w00, w01, ..., and the "
+    "state is empty at first. Loop over the keys that there are: for name in params",
+}
+
+
 def _what_went_wrong(subject: Subject, failures: dict[str, str]) -> str:
-    zero = next((wrong for wrong in failures.values() if wrong.startswith("ZeroDivisionError")), "")
-    hint = (
-        "\nA division by zero in the first step is most often a step counter that starts at 0, so that 1 - beta**0 is "
-        "0. Count the step before the correction: t = t + 1"
-        if zero
-        else ""
-    )
+    hint = next((words for kind, words in _HINTS.items() if any(one.startswith(kind) for one in failures.values())), "")
     by_reason: dict[str, list[str]] = {}
     for words, wrong in failures.items():
         form = words.partition(" and a")[0].replace("a function of ", "given ")

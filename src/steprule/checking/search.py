@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from steprule.checking.fit import Candidate, Fit, Observed, fit
 from steprule.checking.probe import Floats, Probe
+from steprule.checking.scheduled import SCHEDULES, scheduled
 from steprule.checking.simulate import PLAIN, Books
 from steprule.checking.written import adam_as_written
 from steprule.rules import CATALOGUE, Rule, decoupled, l2
 
-__all__ = ["adam_forms", "decays", "find", "inner", "is_adam"]
+__all__ = ["adam_forms", "decayed", "decays", "find", "inner", "is_adam", "is_scheduled"]
 
 _STRUCTURE = 1e-4
 """Relative deviation of large gradients' steps, below which a form of the moments is looked at in full."""
@@ -23,7 +24,7 @@ _FIRST = ("sgd", "momentum", "momentum_ema", "rmsprop", "adagrad")
 """Rules that are common, and that are tried before an Adam with mistakes."""
 _NEAREST = 5
 """Of so many rules that come nearest with their default options, the others are tried as well."""
-_MADE = ("_as_written_l2", "_as_written_decayed", "_l2", "_decayed")
+_MADE = ("_l2", "_decayed", *(f"_{one}" for one in SCHEDULES))
 _NO_EPSILON = 1e-30
 """An epsilon that nothing shows, but that keeps 0 / 0 from the first step of gradients that are read late."""
 _TINY = 1e-8
@@ -37,29 +38,38 @@ def is_adam(candidate: Candidate) -> bool:
     return inner(candidate.rule) is adam_as_written
 
 
+def is_scheduled(candidate: Candidate) -> bool:
+    """Whether its rate changes from step to step: of what no rule explains, such a one says little by being near."""
+    return candidate.rule.made_by[:1] == (scheduled,)
+
+
 def inner(rule: Rule) -> Rule:
     """Return the rule inside one with weight decay."""
     return (
         rule.made_by[1][0]
-        if rule.made_by and rule.made_by[0] in (l2, decoupled) and rule.name.endswith(_MADE)
+        if rule.made_by and rule.made_by[0] in (l2, decoupled, scheduled) and rule.name.endswith(_MADE)
         else rule
     )
 
 
-def find(seen: Observed, probe: Probe, *, elementwise: bool) -> tuple[Fit, Fit]:
+def find(
+    seen: Observed, probe: Probe, *, elementwise: bool, watch: Callable[[Sequence[Fit]], None] = lambda _: None
+) -> tuple[Fit, Fit]:
     """Return the first fit that explains every step, or else the nearest, and the one next to it.
 
     Args:
         seen: what was observed of the probing sequence.
         probe: the sequence.
         elementwise: whether a step of one element depends on that element alone.
+        watch: told what has been tried, after each.
     """
     tried: list[Fit] = []
     for candidate in _candidates(seen, probe, tried, elementwise=elementwise):
         tried.append(_tried(candidate, seen))
+        watch(tried)
         if tried[-1].fits and not _is_another(tried[-1]):
             return tried[-1], min(tried[:-1] or tried, key=lambda one: one.distance)
-    nearest = sorted(tried, key=lambda one: (not one.fits, one.distance))
+    nearest = sorted(tried, key=lambda one: (not one.fits, is_scheduled(one.candidate), one.distance))
     return nearest[0], nearest[min(1, len(nearest) - 1)]
 
 
@@ -102,10 +112,13 @@ def _bookkeeping(seen: Observed, probe: Probe) -> tuple[Books, ...]:
     first = seen.after[0, probe.large | probe.medium]
     moved = seen.moved[0, probe.large]
     if not np.isfinite(first).any():
-        return Books(ahead=-1), Books(ahead=-1, late=True)
+        return _either_way(Books(ahead=-1), Books(ahead=-1, late=True))
     if not moved.any():
         # The last divides by the root of infinity, where the second moment alone is corrected.
-        return Books(late=True), Books(ahead=-1, late=True, skips=True), Books(ahead=-1), Books(ahead=1, late=True)
+        skips = Books(ahead=-1, late=True, skips=True)
+        return _either_way(Books(late=True), skips, Books(ahead=-1), Books(ahead=1, late=True))
+    if _goes_uphill(seen, probe):
+        return Books(uphill=True), Books(uphill=True, ahead=1)
     return PLAIN, Books(ahead=1)
 
 
@@ -119,13 +132,27 @@ def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: 
         yield from _of_form(*plain, seen, probe, kinds)
         yield from (one for rule in first for one in _of_catalogue(rule, kinds, books[0]))
         yield from (one for form in others for one in _of_form(*form, seen, probe, kinds))
+        if kinds == ("",):
+            yield from _of_schedules(first, seen, probe, books[0])
     yield from (one for rule in rules if rule not in first for one in _of_catalogue(rule, kinds, books[0]))
     nearest = sorted((one for one in tried if not is_adam(one.candidate)), key=lambda one: one.distance)
     near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[: _NEAREST if elementwise else 1]
     yield from (one for rule in near for one in _of_catalogue(rule, kinds, books[0], options=True))
 
 
+def _goes_uphill(seen: Observed, probe: Probe) -> bool:
+    """Whether the first step goes up the gradient, from zero, where no decay hides it."""
+    ups = (seen.moved * seen.gradients)[0, (probe.large | probe.medium) & (seen.before[0] == 0)]
+    return bool((ups[np.isfinite(ups)] > 0).all() and np.isfinite(ups).any())
+
+
+def _either_way(*books: Books) -> tuple[Books, ...]:
+    """Return bookkeeping of which the first step does not tell whether it goes uphill, both ways."""
+    return (*books, *(replace(one, uphill=True) for one in books))
+
+
 _V_CORRECTED = ("both", "v", "m in place")
+_PLAIN = ("both", "none", "m", "v")
 _FORMS = {"both": 0, "none": 1, "m": 1, "v": 1, "both in place": 1, "m in place": 2, "v in place": 2}
 """How moments may be corrected, and how many mistakes each is."""
 
@@ -160,16 +187,38 @@ def _of_form(
         yield _with_decay(own, kind)
 
 
+def _of_schedules(rules: Sequence[Rule], seen: Observed, probe: Probe, books: Books) -> Iterator[Candidate]:
+    """Return common rules, and Adam in the plain forms of its moments, with rates that change from step to step."""
+    for schedule, begin in SCHEDULES.items():
+        freed = {"fall": begin}
+        yield from (Candidate(scheduled(rule, schedule), {}, freed, books) for rule in rules)
+        rule = scheduled(adam_as_written, schedule)
+        for corrected in _PLAIN:
+            options = {"corrected": corrected}
+            large = fit(Candidate(rule, {**options, "eps": _NO_EPSILON}, freed, books), seen.of(probe.large))
+            if large.distance < _STRUCTURE:
+                begins = {name: large.values[name] for name in ("lr", "beta1", "beta2", "fall")}
+                for epsilon in ("outside", "inside", *(["uncorrected"] if corrected in _V_CORRECTED else [])):
+                    yield Candidate(rule, {**options, "epsilon": epsilon}, freed, books, begins)
+
+
 def _forms(books: tuple[Books, ...]) -> list[tuple[dict[str, Any], Books]]:
     """Return all forms of the moments, those with the fewest deviations from Adam first."""
     found = []
     for own, (corrected, slips), maximum in itertools.product(books, _FORMS.items(), ("none", "before", "after")):
         # Of a moment that is not corrected, or overwritten, the maximum before is the maximum after.
-        if (maximum == "after" and corrected not in _V_CORRECTED) or (own != books[0] and corrected == "none"):
+        if (maximum == "after" and corrected not in _V_CORRECTED) or (
+            corrected == "none" and replace(own, uphill=books[0].uphill) != books[0]
+        ):
             continue
         changed = (own != books[0]) + slips + (maximum != "none")
         found.append((changed, {"corrected": corrected, "maximum": maximum}, own))
     return [(options, own) for _, options, own in sorted(found, key=lambda one: one[0])]
+
+
+def decayed(candidate: Candidate) -> Candidate:
+    """Return a candidate with a decoupled decay in the place of its own."""
+    return _with_decay(replace(candidate, rule=inner(candidate.rule)), "decoupled")
 
 
 def adam_forms(seen: Observed, probe: Probe) -> Iterator[Candidate]:

@@ -24,6 +24,7 @@ class Books:
         skips: whether the first step only puts its gradient aside, and is not counted.
         per_tensor: whether the step number advances once a tensor.
         shared: whether all tensors have one state.
+        uphill: whether steps go up the gradient, and not down.
         slots: the type that slots are kept in, for NumPy; ``""``: that of the parameter.
     """
 
@@ -32,6 +33,7 @@ class Books:
     skips: bool = False
     per_tensor: bool = False
     shared: bool = False
+    uphill: bool = False
     slots: str = ""
 
 
@@ -100,7 +102,7 @@ def _one_step(
     """Step once, write the new slots into ``state`` and return the new parameter."""
     if t < 1 and books.skips:
         return theta
-    new, *slots = rule.compute([theta, g, *state], t, values)
+    new, *slots = rule.compute([theta, -g if books.uphill else g, *state], t, values)
     state[:] = slots if not books.slots else [_rounded(slot, books.slots) for slot in slots]
     return new
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from steprule.checking.mistakes import Mistake
 
-__all__ = ["lines_of"]
+__all__ = ["Line", "lines_of"]
 
 _NUMBER = r"\d[\d.]*e-?\d+"
 _EPS = rf"(?P<eps>[\w.]*eps\w*|[\w.]+\[[\"']\w*eps\w*[\"']\]|{_NUMBER})"
@@ -20,7 +21,14 @@ _REWRITES: dict[str, list[tuple[str, str]]] = {
         (rf"\(\((?P<v>[^()]+)\s\+\s*{_EPS}\)\s*\*\*\s*0?\.5\)", r"((\g<v>) ** 0.5 + \g<eps>)"),
         (rf"\((?P<v>[^()]+?)\s*\+\s*{_EPS}\)\s*\*\*\s*0?\.5", r"((\g<v>) ** 0.5 + \g<eps>)"),
     ],
-    "beta2 is 0.99": [(r"(?<![\d.])0?\.99(?!\d)", "0.999")],
+    "beta2 is 0.99": [
+        # Both weights of the average, where they are written as numbers; a learning rate may be 0.01 as well.
+        (
+            r"(?P<a>(?<![\d.])0?\.99)(?P<rest> ?\*[^*].*?)(?<![\d.])0?\.01(?= ?\*[^*]|\)? *$)",
+            r"0.999\g<rest>0.001",
+        ),
+        (r"(?<![\d.])0?\.99(?!\d)", "0.999"),
+    ],
     "step counter advances once a tensor": [
         (r"^\s*[\w.\[\]\"']*\b(t|step|steps|count|i)\b[\"'\]]*\s*(\+= 1|=.*\+ 1)\s*$", "")
     ],
@@ -31,14 +39,34 @@ _REWRITES: dict[str, list[tuple[str, str]]] = {
         )
     ],
 }
-_STORED = [
-    (rf"^(?P<in>\s*)(?P<m>[\w.]+(?:\[[^\]]*\])*) = (?P=m) / {_CORRECTION}$", r"\g<in>HAT = \g<m> / \g<rest>"),
-    (rf"^(?P<in>\s*)(?P<m>[\w.]+(?:\[[^\]]*\])*) /= {_CORRECTION}$", r"\g<in>HAT = \g<m> / \g<rest>"),
-]
+_STORED = (
+    (rf"^(?P<in>\s*)(?P<m>[\w.]+(?:\[[^\]]*\])*) = (?P=m) / {_CORRECTION}$"),
+    (rf"^(?P<in>\s*)(?P<m>[\w.]+(?:\[[^\]]*\])*) /= {_CORRECTION}$"),
+)
 
 
-def lines_of(thing: Any, mistakes: Iterable[Mistake]) -> dict[str, str]:
-    """Return for each mistake the line that it stands in and what to write there, where a pattern finds it.
+@dataclass(frozen=True)
+class Line:
+    """A line of somebody's code.
+
+    Attributes:
+        number: of the line in its file.
+        code: what stands there.
+        instead: what to write there; ``""`` where the line is to go elsewhere.
+    """
+
+    number: int
+    code: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.code}" + (f"\n  write: {self.instead}" if self.instead else "")
+
+
+def lines_of(thing: Any, mistakes: Iterable[Mistake]) -> dict[str, tuple[Line, ...]]:
+    """Return for each mistake the lines that it stands in and what to write there, where patterns find them.
+
+    A line that has several mistakes is said with all of them corrected, so that what is written is what is meant.
 
     Args:
         thing: the function, class or object.
@@ -50,29 +78,62 @@ def lines_of(thing: Any, mistakes: Iterable[Mistake]) -> dict[str, str]:
         )
     except (OSError, TypeError):
         return {}
-    found = {}
-    for mistake in mistakes:
-        patterns = _STORED if "stored" in mistake.name else _REWRITES.get(mistake.name, [])
-        said = [text for place, line in enumerate(lines, first) if (text := _rewritten(line.rstrip(), place, patterns))]
-        if said:
-            found[mistake.name] = "\n".join(said)
-    return found
+    code = {place: line.rstrip().partition("  #")[0] for place, line in enumerate(lines, first)}
+    new = dict(code)
+    places = {mistake.name: _correct(mistake.name, new) for mistake in mistakes}
+    return {
+        name: tuple(
+            Line(place, code[place].strip(), new[place].strip() if new[place] != code[place] else "")
+            for place in sorted(own)
+        )
+        for name, own in places.items()
+        if own
+    }
 
 
-def _rewritten(line: str, place: int, patterns: list[tuple[str, str]]) -> str:
-    """Return a line and what to write in its place, if a pattern is in it."""
-    code = line.partition("  #")[0]
-    for pattern, instead in patterns:
-        match = re.search(pattern, code)
-        if match is None:
-            continue
-        if not instead:
-            return f"line {place}: {code.strip()}"
-        new = code[: match.start()] + match.expand(instead) + code[match.end() :]
-        if "HAT" in instead:
-            name = match["m"].partition("[")[0].rpartition(".")[2]
-            new = new.replace("HAT", f"{name}_hat")
-        new = re.sub(r"([\w.]+\.)\(sqrt\(", r"(\1sqrt(", new)  # np.(sqrt(v) is (np.sqrt(v)
-        new = new.replace(" )", ")")
-        return f"line {place}: {code.strip()}\n  write: {new.strip()}"
-    return ""
+def _correct(name: str, code: dict[int, str]) -> set[int]:
+    """Correct a mistake in lines of code where they have it; return which."""
+    if "stored" in name:
+        return _with_names_of_their_own(code)
+    touched = set()
+    for place, line in code.items():
+        for pattern, instead in _REWRITES.get(name, []):
+            if match := re.search(pattern, line):
+                touched.add(place)
+                code[place] = _replaced(line, match, instead) if instead else line
+                break
+    return touched
+
+
+def _with_names_of_their_own(code: dict[int, str]) -> set[int]:
+    """Give corrected moments names of their own, where they are made and in the quotients that read them below."""
+    hats: dict[str, str] = {}
+    touched = set()
+    for place, line in code.items():
+        match = next((found for pattern in _STORED if (found := re.search(pattern, line))), None)
+        if match is not None:
+            moment = match["m"]
+            hats[moment] = f"{moment.partition('[')[0].rpartition('.')[2]}_hat"
+            new = f"{match['in']}{hats[moment]} = {moment} / {match['rest']}"
+        else:
+            new = _read(line, hats)
+        if new != line:
+            code[place] = new
+            touched.add(place)
+    return touched
+
+
+def _read(line: str, hats: dict[str, str]) -> str:
+    """Return a line that reads corrected moments by their names, if it has a quotient or a root: a step."""
+    if not re.search(r"/|sqrt|\*\* ?0?\.5", line):
+        return line
+    for moment, hat in hats.items():
+        if not re.match(rf"\s*{re.escape(moment)}\s*[-+*/]?=", line):
+            line = re.sub(rf"(?<![\w.\]]){re.escape(moment)}(?![\w\[])", hat, line)
+    return line
+
+
+def _replaced(line: str, match: re.Match[str], instead: str) -> str:
+    new = line[: match.start()] + match.expand(instead) + line[match.end() :]
+    new = re.sub(r"([\w.]+\.)\(sqrt\(", r"(\1sqrt(", new)  # np.(sqrt(v) is (np.sqrt(v)
+    return new.replace(" )", ")")

@@ -23,7 +23,7 @@ from steprule.checking.sessions import (
     TorchSession,
 )
 from steprule.errors import CheckError, suggest
-from steprule.rules import Rule
+from steprule.rules import CATALOGUE, Rule
 from steprule.rules.load import load, load_file
 from steprule.usercode import user_code
 
@@ -78,6 +78,8 @@ def subject_at(text: str) -> Subject:
     if not colon and (spec.endswith(".py") or "." in spec):
         place, name = spec, ""
     elif not colon:
+        if text not in CATALOGUE and Path(f"{text}.py").is_file():
+            raise CheckError(f"no rule is called {text!r}. For what is in the file {text}.py, write {text}.py:NAME")
         rule = load(text)
         return subject_of(rule)
     is_file = place.endswith(".py")
@@ -154,6 +156,7 @@ def _openers(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Ope
     if isinstance(thing, Rule):
         yield Opener("a rule of steprule", lambda own, arrays: RuleSession(own, arrays))
     elif isinstance(thing, type) and base and issubclass(thing, base):
+        _check_settings(thing, settings, name)
         make = functools.partial(_settled, settings=settings)
         yield Opener("a class of PyTorch's optimizers", lambda own, arrays: TorchSession(make(own), arrays))
     elif base and isinstance(thing, base):
@@ -169,7 +172,33 @@ def _openers(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Ope
     elif callable(thing):
         yield from _of_function(lambda own: own, thing, settings, name)
     else:
-        raise CheckError(f"{name} is {type(thing).__name__!r}, and no function, class or object with a method step")
+        raise CheckError(
+            f"{name} is of type {type(thing).__name__!r}, and no function, class or object with a method step."
+            + _other_methods(type(thing))
+        )
+
+
+def _other_methods(kind: type) -> str:
+    """Return which methods a class has, one of which may be its step by another name."""
+    own = [key for key, value in vars(kind).items() if not key.startswith("_") and inspect.isfunction(value)]
+    return f" It has {', '.join(own)}; if {own[0]} makes a step, write in the class: step = {own[0]}." if own else ""
+
+
+def _check_settings(thing: Any, settings: Mapping[str, Any], name: str) -> None:
+    """Check that it takes these settings.
+
+    Raises:
+        CheckError: for one that it does not know.
+    """
+    try:
+        known = inspect.signature(thing).parameters
+    except (TypeError, ValueError):
+        return
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
+        return
+    own = [key for key, one in known.items() if one.default is not inspect.Parameter.empty]
+    for setting in sorted(settings.keys() - known.keys()):
+        raise CheckError(f"{name} has no setting {setting!r}.{suggest(setting, own)}")
 
 
 def _settled(make: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
@@ -178,7 +207,10 @@ def _settled(make: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[
 
 def _of_class(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Opener]:
     if not callable(getattr(thing, "step", None)):
-        raise CheckError(f"class {name} has no method step(gradients), nor step(params, gradients)")
+        raise CheckError(
+            f"class {name} has no method step(gradients), nor step(params, gradients).{_other_methods(thing)}"
+        )
+    _check_settings(thing, settings, name)
     steps = _required(thing.step) - 1
     for form in FORMS:
         for library in libraries():
@@ -214,6 +246,7 @@ def _required(function: Any) -> int:
 
 def _of_function(get: Callable[[Any], Any], function: Any, settings: Mapping[str, Any], name: str) -> Iterator[Opener]:
     """Return the ways to call a function: with parameters, gradients and a state, or as what makes an optimizer."""
+    _check_settings(function, settings, name)
     settled = functools.partial(function, **settings) if settings else function
     needed = _required(settled)
     if needed == 0:

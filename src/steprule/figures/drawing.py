@@ -11,7 +11,7 @@ import numpy as np
 
 from steprule.film.draw import dashes, new_figure, rgb
 from steprule.race.problem import Array
-from steprule.race.theme import WIDTH, bare, name_ends, short, title
+from steprule.report.theme import WIDTH, bare, name_ends, short, title
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from steprule.race.plan import versions
-from steprule.race.store import to_json
+from steprule.report.folder import to_json
 from steprule.style import Theme
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from steprule.figures.drawing import to_svg
 from steprule.figures.figure import Figure, Results, Table
 from steprule.figures.page import Shown, page
 from steprule.figures.work import Work
-from steprule.race.folder import write_files
-from steprule.race.theme import to_png
+from steprule.report.folder import write_files
+from steprule.report.theme import to_png
 from steprule.style import DARK, LIGHT
 
 __all__ = ["to_csv", "write"]

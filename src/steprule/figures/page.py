@@ -11,8 +11,8 @@ from string import Template
 
 from steprule.figures.catalogue import TITLES
 from steprule.figures.figure import Figure, Judgement
-from steprule.race import markup
 from steprule.race.plan import versions
+from steprule.report import page as pages
 from steprule.version import __version__
 
 __all__ = ["Shown", "page"]
@@ -46,8 +46,7 @@ def page(paper: str, shown: Sequence[Shown], left: Sequence[Figure], missing: Se
     """
     template = Template((files("steprule.figures") / "page.html").read_text(encoding="utf-8"))
     every = [judgement for one in shown for judgement in one.judgements]
-    return template.substitute(
-        style=markup.style(),
+    body = template.substitute(
         title=escape(TITLES[paper]),
         finding=_finding(every),
         warning=_warning(left, missing),
@@ -57,6 +56,7 @@ def page(paper: str, shown: Sequence[Shown], left: Sequence[Figure], missing: Se
         version=escape(__version__),
         paper=escape(paper),
     )
+    return pages.page(TITLES[paper], body)
 
 
 def _finding(judgements: Sequence[Judgement]) -> str:
@@ -93,7 +93,7 @@ def _section(one: Shown) -> str:
     data = base64.b64encode(one.numbers.encode()).decode("ascii")
     return (
         f'<h2 id="{figure.name}">{escape(figure.title)}</h2>'
-        + markup.figure(one.pictures, figure.source)
+        + pages.picture(one.pictures, figure.source)
         + "".join(map(_claim, one.judgements))
         + f'<p class="note">{escape(figure.setting)}</p>'
         f'<p class="note"><a download="{figure.name}.csv" href="data:text/csv;base64,{data}">The numbers as CSV</a>. '

@@ -13,9 +13,9 @@ from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.statistics import interval
 from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, bare, name_ends, short, styles_of, title
 from steprule.race.trial import EQUAL, Scale
 from steprule.race.words import loss_name, rate
+from steprule.report.theme import WIDTH, bare, name_ends, short, styles_of, title
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from steprule.errors import StepruleError
 from steprule.film import NO_FFMPEG, Scene, encode
-from steprule.race.folder import write_files
 from steprule.race.runner import Race
 from steprule.race.scenes import curves_scene, paths_scene
 from steprule.race.summary import summarize
+from steprule.report.folder import write_files
 
 __all__ = ["PICTURES", "animate"]
 

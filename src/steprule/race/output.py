@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from steprule.race.evidence import Evidence, judge
 from steprule.race.export import latex, spreadsheet
 from steprule.race.figures import curves
-from steprule.race.folder import write_files
 from steprule.race.paths import paths
 from steprule.race.plan import Plan
 from steprule.race.report import report
 from steprule.race.results import results
 from steprule.race.runner import Race
-from steprule.race.store import to_json
 from steprule.race.summary import Row, summarize
-from steprule.race.theme import to_png
 from steprule.race.tuning import best_of_k, sensitivity
+from steprule.report.folder import to_json, write_files
+from steprule.report.theme import to_png
 from steprule.style import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from steprule.race.check import metrics_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, panel_title, panels, styles_of, title
 from steprule.race.words import rate
+from steprule.report.theme import WIDTH, panel_title, panels, styles_of, title
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:

@@ -6,10 +6,8 @@ import functools
 import hashlib
 import json
 import math
-import platform
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -20,7 +18,7 @@ from steprule.race.check import Found, check_problem
 from steprule.race.entrant import Entrant, entrants
 from steprule.race.load import Loaded, load_problem
 from steprule.race.space import LR, Dimension, Setting, defaults, dimensions, draw, value_of
-from steprule.version import __version__
+from steprule.report import about
 
 __all__ = ["DEFAULT_RULES", "Plan", "Schedule", "Settings", "Task", "check_jobs", "make_plan", "versions"]
 
@@ -277,8 +275,7 @@ def check_jobs(jobs: int | None, address: str | None) -> None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers may depend on."""
-    packages = {name: version(name) for name in _PACKAGES}
-    return {"steprule": __version__, "python": platform.python_version(), **packages}
+    return about.versions(_PACKAGES)
 
 
 def _checked_grid(problem: Loaded) -> tuple[float, ...]:

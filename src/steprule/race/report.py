@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
 from string import Template
 
 from steprule.race.evidence import Evidence
-from steprule.race.markup import figure, style
 from steprule.race.plan import versions
 from steprule.race.runner import Race
 from steprule.race.snippets import command, snippets
@@ -18,6 +16,7 @@ from steprule.race.tables import breakable, pairs_table, results_table, trials_t
 from steprule.race.trial import FORGIVING, NEAR_ZERO
 from steprule.race.verdict import verdict
 from steprule.race.words import listed, loss_format, loss_name, rate, setting_words
+from steprule.report.page import details, facts, number, page, picture, prose
 from steprule.version import __version__
 
 __all__ = ["Pictures", "report"]
@@ -49,20 +48,20 @@ _CAPTIONS = {
 def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) -> str:
     """Return the page."""
     plan = race.plan
-    page = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
+    body = Template((files("steprule.race") / "report.html").read_text(encoding="utf-8"))
+    title = f"Optimizers on {plan.problem.name}"
     written = loss_format(rows)
     sections = {name: _section(name, pictures) for name in _CAPTIONS}
-    sections["sensitivity"] += _details("Every trial as a table", trials_table(rows, written), _TRIALS)
-    return page.substitute(
-        style=style(),
-        title=escape(f"Optimizers on {plan.problem.name}"),
+    sections["sensitivity"] += details("Every trial as a table", trials_table(rows, written), _TRIALS)
+    filled = body.substitute(
+        title=escape(title),
         description=_sentence(plan.problem.description),
         warning=_warning(race),
-        finding=" ".join(map(_prose, verdict(plan, rows, evidence, written))),
+        finding=" ".join(map(prose, verdict(plan, rows, evidence, written))),
         table=results_table(plan, rows, evidence, written),
         notes=_notes(rows, evidence, written),
         **sections,
-        pairs=_details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
+        pairs=details("Every pair of rules", pairs_table(evidence), _PAIRS) if evidence.pairs else "",
         code=_code(race, rows),
         tuned=_tuned(race),
         loss=loss_name(evidence.metric),
@@ -70,6 +69,7 @@ def report(race: Race, rows: list[Row], evidence: Evidence, pictures: Pictures) 
         settings=_settings(race, written),
         version=escape(__version__),
     )
+    return page(title, filled)
 
 
 _TRIALS = "Median loss over the tuning seeds; × where half of the runs or more diverged, · where none is finished."
@@ -78,16 +78,6 @@ _PAIRS = "Chance of differences as large as these between equal rules, corrected
 
 def _sentence(text: str) -> str:
     return escape(text if text.endswith((".", "!", "?")) or not text else f"{text}.")
-
-
-def _number(text: str) -> str:
-    """Return a number that no line breaks in two, as browsers do after the hyphen of 3.7e-05."""
-    return f'<span class="number">{escape(text)}</span>'
-
-
-def _prose(text: str) -> str:
-    """Return a sentence in which no number is broken in two."""
-    return re.sub(r"(?<![\w.])\d[\d.]*e[-+]\d+", lambda found: _number(found[0]), escape(text))
 
 
 def _warning(race: Race) -> str:
@@ -112,22 +102,22 @@ def _notes(rows: list[Row], evidence: Evidence, written: _Written) -> str:
             f"Target: {written(evidence.target)}, the median loss of {evidence.reference} at its end. Median steps to "
             "it; in parentheses the runs that reach it, where not all do."
         )
-    return "".join(f'<p class="note">{_prose(note)}</p>' for note in notes)
+    return "".join(f'<p class="note">{prose(note)}</p>' for note in notes)
 
 
 def _margin(race: Race, rows: list[Row], written: _Written) -> str:
     """Return what counts as near the best loss where 10 % of it would mean nothing."""
     scale = rows[0].scale
-    least = _number(written(FORGIVING * NEAR_ZERO * scale.start))
+    least = number(written(FORGIVING * NEAR_ZERO * scale.start))
     if scale.floor < 0:
         return (
             "Losses of this race can be negative, so they are counted from the lowest one at the end of a run, "
-            f"{_number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
+            f"{number(written(scale.floor))}: the margin is 10&nbsp;% of how far the rule's own best loss is above "
             f"that one, and at least 0.1&nbsp;% of how far the loss at the start is, which is {least}."
         )
     return (
         "Near zero, 10&nbsp;% means nothing: where the best loss is below 1&nbsp;% of the loss at the start "
-        f"({_number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
+        f"({number(written(race.plan.start))}), the margin is 10&nbsp;% of that 1&nbsp;%, which is {least}."
     )
 
 
@@ -167,13 +157,9 @@ def _code(race: Race, rows: list[Row]) -> str:
     return f"<h2>The settings, as code</h2>{''.join(made)}" if made else ""
 
 
-def _details(title: str, table: str, note: str) -> str:
-    return f'<details><summary>{title}</summary><div class="scroll">{table}</div><p class="note">{note}</p></details>'
-
-
 def _section(name: str, pictures: Pictures) -> str:
     """Return heading and figure; nothing where there is no such picture."""
-    return f"<h2>{_HEADINGS[name]}</h2>{figure(pictures[name], _CAPTIONS[name])}" if name in pictures else ""
+    return f"<h2>{_HEADINGS[name]}</h2>{picture(pictures[name], _CAPTIONS[name])}" if name in pictures else ""
 
 
 def _settings(race: Race, written: _Written) -> str:
@@ -182,7 +168,7 @@ def _settings(race: Race, written: _Written) -> str:
     if race.resumed:
         done += f", and {race.resumed} runs of an earlier time"
     rates = (plan.lrs[0], plan.lrs[-1])
-    facts = {
+    told = {
         "rules": ", ".join(entrant.label for entrant in plan.entrants),
         "trials": f"{plan.trials} of each rule" if plan.trials else f"{len(plan.lrs)} learning rates",
         "learning rates": f"{rate(rates[0])} to {rate(rates[1])}" if plan.trials else ", ".join(map(rate, plan.lrs)),
@@ -196,4 +182,4 @@ def _settings(race: Race, written: _Written) -> str:
         **({"budget": plan.note} if plan.note else {}),
         "command": command(plan),
     }
-    return "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
+    return facts(told)

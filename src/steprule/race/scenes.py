@@ -15,8 +15,8 @@ from steprule.race.paths import ground_of
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import bare, short, spread, styles_of
 from steprule.race.words import loss_name, rate
+from steprule.report.theme import bare, short, spread, styles_of
 from steprule.style import LIGHT, Style
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from steprule.files import remove_stale
-from steprule.race.folder import cannot_write, write_files
 from steprule.race.plan import Task
 from steprule.race.run import Run
+from steprule.report.folder import cannot_write, to_json, write_files
 
-__all__ = ["Kept", "Store", "to_json"]
+__all__ = ["Kept", "Store"]
 
 
 class Kept:
@@ -88,19 +88,3 @@ class Store(Kept):
         """
         told = {**asdict(task), "hyperparameters": dict(task.hyperparameters)}
         self.write(task.key, {"task": told, "run": asdict(run)})
-
-
-def to_json(value: Any) -> str:
-    """Return JSON that every reader takes: no NaN, no Infinity."""
-    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Return ``value`` with None for what JSON has no number for."""
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

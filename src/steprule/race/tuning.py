@@ -13,8 +13,8 @@ from steprule.race.figures import clip, end_labels, limits, loss_axis
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
-from steprule.race.theme import WIDTH, bare, panel_title, panels, short, styles_of, title
 from steprule.race.words import loss_name
+from steprule.report.theme import WIDTH, bare, panel_title, panels, short, styles_of, title
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:

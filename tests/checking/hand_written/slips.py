@@ -20,6 +20,7 @@ SLIPS = {
     "t from 2": "step counter is one ahead",
     "t per tensor": "step counter advances once a tensor",
     "shared": "state is shared between tensors",
+    "uphill": "step goes uphill",
     "late": "gradient is read late",
     "kept": "gradient is kept by reference",
     "writes": "gradient is written to",
@@ -32,6 +33,7 @@ _ONE_OF = [
     {"both stored", "m stored", "v stored", "no correction", "m alone", "v alone"},
     {"t from 0", "t from 2", "t per tensor"},
     {"late", "kept"},
+    {"uphill", "l2"},  # a decay that grows
     {"l2", "scaled"},
     # A first step that is no number is kept by such moments for ever; and their squares leave half precision.
     {"t from 0", "float16", "both stored"},
@@ -94,7 +96,8 @@ def adam(
             m_hat, v_hat = m_hat.astype(np.float64), v_hat.astype(np.float64)
             root = np.sqrt(v_hat + eps) if "eps inside" in slips else np.sqrt(v_hat) + eps
             shrink = 0.0 if "l2" in slips else weight_decay if "scaled" in slips else lr * weight_decay
-            new.append(p - shrink * p - lr * m_hat / root)
+            step = -lr * m_hat / root if "uphill" in slips else lr * m_hat / root
+            new.append(p - shrink * p - step)
         return new
 
     return adamw
