@@ -35,6 +35,7 @@ ROWS = [
     {"doors", "film"},
     {"report"},
     {"scipy", "torch", "jax", "convert", "race", "lab", "monitor", "checking"},
+    {"figures"},
     {"cli"},
 ]
 FLOOR = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def kept(count: int, *, is_dear: bool = False) -> int:
     they are many.
     """
     if is_dear:
-        return round(count**0.5)
-    return round(1.5 * count**0.5) if count >= MANY else count
+        return round(math.sqrt(count))
+    return round(1.5 * math.sqrt(count)) if count >= MANY else count
 
 
 def left_to_the_sweep(count: int, kept: int) -> list[bool]:

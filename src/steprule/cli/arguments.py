@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 __all__ = [
-    *("complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface"),
+    *("complete_paper", "complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface"),
     *("path_to_write", "whole"),
 ]
 
@@ -47,6 +47,13 @@ def complete_rules(incomplete: str) -> list[str]:
     """Return what a list of rules, parted by commas, may go on with."""
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + name for name in complete_rule(last)]
+
+
+def complete_paper(incomplete: str) -> list[str]:
+    """Return the papers whose names begin so."""
+    from steprule.figures.catalogue import PAPERS
+
+    return _begin(PAPERS, incomplete)
 
 
 def complete_problem(incomplete: str) -> list[str]:

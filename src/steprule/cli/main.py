@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steprule.cli import check, emit, lab, race, rules
+from steprule.cli import check, emit, figures, lab, race, rules
 from steprule.cli.terminal import Command, Group, say_error, take_any_text
 from steprule.errors import StepruleError
 from steprule.version import __version__
@@ -28,6 +28,7 @@ for _verb, _short in (
     (emit.emit, "Print the code of a rule for a target."),
     (lab.lab, "Show rules at work, on a page in a browser."),
     (check.check, "Say which rule an optimizer is, and what is wrong with it."),
+    (figures.figures, "Make a paper's figures, and judge its claims."),
 ):
     app.command(cls=Command, short_help=_short)(_verb)
 

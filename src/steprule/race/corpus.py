@@ -32,11 +32,12 @@ _LEFT_OUT = frozenset({"test", "tests", "idlelib", "turtledemo", "lib2to3", "sit
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def docstrings(folder: Path | None = None) -> tuple[list[str], list[str]]:
+def docstrings(folder: Path | None = None, wanted: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
     """Return docstrings and, for each, the top-level module it comes from. Sources are parsed, not imported.
 
     Args:
         folder: of the library. Default: that of the running Python.
+        wanted: top-level modules. Default: all.
 
     Raises:
         ProblemError: when fewer than two modules have enough docstrings.
@@ -44,7 +45,8 @@ def docstrings(folder: Path | None = None) -> tuple[list[str], list[str]]:
     folder = folder or Path(sysconfig.get_path("stdlib"))
     texts: list[str] = []
     modules: list[str] = []
-    for module in sorted(name for name in sys.stdlib_module_names if not name.startswith("_")):
+    public = (name for name in sys.stdlib_module_names if not name.startswith("_"))
+    for module in sorted(public if wanted is None else wanted):
         found = dict.fromkeys(text for path in _sources(folder, module) for text in _docstrings_of(path))
         if len(found) >= _FEWEST:
             texts += found

@@ -15,14 +15,14 @@ from steprule.race.statistics import interval
 from steprule.race.summary import Row
 from steprule.race.trial import EQUAL, Scale
 from steprule.race.words import loss_name, rate
-from steprule.report.theme import WIDTH, bare, short, spread, styles_of, title
+from steprule.report.theme import WIDTH, bare, name_ends, short, styles_of, title
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["clip", "curves", "curves_title", "end_labels", "limits", "loss_axis", "losses"]
+__all__ = ["clip", "curves", "curves_title", "limits", "loss_axis", "losses"]
 
 _CEILING = 3.0
 """Losses further up than this multiple of the loss at the start are drawn there, as open marks."""
@@ -45,7 +45,7 @@ def curves(plan: Plan, rows: Sequence[Row], theme: Theme) -> Figure:
     axes.set_xlabel("epoch", color=theme.muted, fontsize=10)
     axes.set_ylabel(loss_name(plan.found.metric), color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    end_labels(axes, [row.entrant.label for row in shown], ends, styles, theme, [_rate(row) for row in shown])
+    name_ends(axes, [row.entrant.label for row in shown], ends, styles, theme, [_rate(row) for row in shown])
     title(figure, curves_title(plan), f"{plan.problem.name} · {_seeds(shown)}", theme)
     return figure
 
@@ -84,30 +84,6 @@ def _curve(axes: Axes, plan: Plan, row: Row, style: Style) -> float:
         axes.fill_between(x, *interval(histories, axis=0), color=style.color, alpha=0.16, linewidth=0)
     axes.plot(x, middle, color=style.color, linestyle=dashes(style), linewidth=1.9)
     return float(middle[-1])
-
-
-def end_labels(
-    axes: Axes, labels: Sequence[str], ends: Sequence[float], styles: dict[str, Style], theme: Theme,
-    notes: Sequence[str] | None = None,
-) -> None:  # fmt: skip
-    """Name the lines at their right ends, in the order they end, with a leader where one had to move."""
-    if not labels:
-        return
-    to_axes = axes.transData + axes.transAxes.inverted()
-    wanted = [float(to_axes.transform((axes.get_xlim()[1], end))[1]) for end in ends]
-    places = spread(wanted, 0.062, 0.0, 1.0)
-    size = 10 if len(labels) <= 12 else 8
-    for label, end, place, note in zip(labels, wanted, places, notes or [""] * len(labels), strict=True):
-        style = styles[label]
-        axes.plot(
-            [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
-            color=style.color, linestyle=dashes(style), linewidth=1.6,
-        )  # fmt: skip
-        axes.text(
-            1.06, place, short(label), transform=axes.transAxes, color=theme.text, fontsize=size, va="center",
-            parse_math=False,
-        )  # fmt: skip
-        axes.annotate(note, (1.0, 0.5), xycoords=axes.texts[-1], color=theme.muted, fontsize=size - 1.5, va="center")
 
 
 def _rate(row: Row) -> str:

@@ -32,7 +32,9 @@ def logits(params: Params, x: Any) -> Array:
     return scores
 
 
-def loss_and_grad(params: Params, x: Any, y: Array, l2: float = 0.0) -> tuple[float, Params]:
+def loss_and_grad(
+    params: Params, x: Any, y: Array, l2: float = 0.0, masks: Sequence[Array] = ()
+) -> tuple[float, Params]:
     """Return the mean cross entropy plus ``l2 / 2`` times the squared weights, and its gradient.
 
     Args:
@@ -40,8 +42,9 @@ def loss_and_grad(params: Params, x: Any, y: Array, l2: float = 0.0) -> tuple[fl
         x: inputs (samples, features), a dense array or a SciPy sparse one.
         y: classes (samples,), integers from 0.
         l2: of the weights; biases are free.
+        masks: that the units of each hidden layer are multiplied with, (samples, units): dropout.
     """
-    *inputs, scores = _activations(params, x)
+    *inputs, scores = _activations(params, x, masks)
     loss, delta = cross_entropy(scores, y)
     weights = params["weights"]
     grads: dict[str, list[Array]] = {"weights": [], "biases": []}
@@ -51,6 +54,8 @@ def loss_and_grad(params: Params, x: Any, y: Array, l2: float = 0.0) -> tuple[fl
         if layer:
             # An activation of zero passes no gradient; at the kink itself the slope is taken as 0.
             delta = (delta @ weights[layer].T) * (inputs[layer] > 0)
+            if masks:
+                delta *= masks[layer - 1]
     if l2:
         loss += 0.5 * l2 * sum(float(np.vdot(w, w)) for w in weights)
         for grad, weight in zip(grads["weights"], weights, strict=True):
@@ -73,11 +78,13 @@ def cross_entropy(scores: Array, y: Array) -> tuple[float, Array]:
     return loss, delta
 
 
-def _activations(params: Params, x: Any) -> list[Any]:
+def _activations(params: Params, x: Any, masks: Sequence[Array] = ()) -> list[Any]:
     """Return the input of every layer, then the scores."""
     values = [x]
     last = len(params["weights"]) - 1
     for layer, (weight, bias) in enumerate(zip(params["weights"], params["biases"], strict=True)):
         z = values[-1] @ weight + bias
         values.append(z if layer == last else np.maximum(z, 0))
+        if masks and layer < last:
+            values[-1] *= masks[layer]
     return values

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steprule.film.draw import dashes, new_figure
-from steprule.race.figures import end_labels
 from steprule.race.standing import Standing
 from steprule.race.words import counted
-from steprule.report.theme import WIDTH, bare, short, styles_of, title
+from steprule.report.theme import WIDTH, bare, name_ends, short, styles_of, title
 from steprule.style import Theme
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def profile(standing: Standing, theme: Theme) -> Figure:
     axes.set_xlabel("tau: steps to the target, by the fewest of all rules", color=theme.muted, fontsize=10)
     axes.set_ylabel("problems", color=theme.muted, fontsize=10)
     ends = [(standing.share(label) or 0.0) - _APART * place for place, label in enumerate(standing.labels)]
-    end_labels(axes, standing.labels, ends, styles, theme)
+    name_ends(axes, standing.labels, ends, styles, theme)
     count = counted(len(standing.profiled), "problem")
     subtitle = f"share of {count} on which a rule needs at most tau times the fewest steps"
     title(figure, "Performance profiles", subtitle, theme)

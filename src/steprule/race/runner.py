@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from steprule.errors import StepruleError
 from steprule.race.plan import Plan, Task, check_jobs
@@ -19,7 +19,10 @@ from steprule.race.stages import expected, is_complete, known
 from steprule.race.store import Store
 from steprule.runtime.interrupts import uninterrupted
 
-__all__ = ["Race", "interruptible", "processors", "run_plan"]
+__all__ = ["Race", "execute", "interruptible", "processors", "run_plan"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -122,7 +125,7 @@ def interruptible() -> Iterator[None]:
 def _workers(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[tuple[int, Iterator[tuple[Task, Run]]]]:
     """Give how many workers there are, and each task with its run, as they finish."""
     if address is None or not tasks:
-        yield jobs, _execute(tasks, jobs)
+        yield jobs, execute(run, tasks, jobs)
         return
     from steprule.race.cluster import connected
 
@@ -130,11 +133,20 @@ def _workers(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[
         yield cluster.workers, cluster.execute(tasks)
 
 
-def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
-    """Yield each task with its run, as they finish."""
+def execute(do: Callable[..., R], tasks: Sequence[T], jobs: int) -> Iterator[tuple[T, R]]:
+    """Yield each task with what comes of it, as they finish: here for one of ``jobs``, otherwise in processes.
+
+    Args:
+        do: is given a task; in a process also ``parent``, the process that waits, without which it has to end.
+        tasks: what to do.
+        jobs: how many processes.
+
+    Raises:
+        StepruleError: when a process was killed. What ``do`` raises.
+    """
     if jobs <= 1:
         for task in tasks:
-            yield task, run(task)
+            yield task, do(task)
         return
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -144,7 +156,7 @@ def _execute(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Run]]:
             # Small batches: a task that has not been handed out yet is not lost with its worker.
             parallel: Any = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
             with _deaf_children():
-                results = parallel(delayed(_work)(task, os.getpid()) for task in tasks)
+                results = parallel(delayed(_work)(do, task, os.getpid()) for task in tasks)
             yield from results
     except TerminatedWorkerError:
         raise StepruleError(
@@ -176,10 +188,10 @@ def _deaf_children() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(task: Task, parent: int) -> tuple[Task, Run]:
+def _work(do: Callable[..., R], task: T, parent: int) -> tuple[T, R]:
     # Where a process cannot be started deaf.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return task, run(task, parent)
+    return task, do(task, parent=parent)
 
 
 def processors() -> int:

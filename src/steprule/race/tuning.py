@@ -9,12 +9,12 @@ import numpy as np
 
 from steprule.film.draw import dashes, new_figure
 from steprule.race.evidence import Evidence
-from steprule.race.figures import clip, end_labels, limits, loss_axis
+from steprule.race.figures import clip, limits, loss_axis
 from steprule.race.plan import Plan
 from steprule.race.problem import Array
 from steprule.race.summary import Row
 from steprule.race.words import loss_name
-from steprule.report.theme import WIDTH, bare, panel_title, panels, short, styles_of, title
+from steprule.report.theme import WIDTH, bare, name_ends, panel_title, panels, short, styles_of, title
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def best_of_k(evidence: Evidence, plan: Plan, rows: Sequence[Row], theme: Theme)
     axes.set_xlabel("trials", color=theme.muted, fontsize=10)
     axes.set_ylabel(loss_name(plan.found.metric), color=theme.muted, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    end_labels(axes, [row.entrant.label for row in shown], ends, styles, theme)
+    name_ends(axes, [row.entrant.label for row in shown], ends, styles, theme)
     name = loss_name(plan.found.metric)
     title(figure, "What tuning buys", f"expected lowest {name} of that many trials, drawn from the space", theme)
     return figure

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steprule.film.draw import drawable
+from steprule.film.draw import dashes, drawable
 from steprule.style import Style, Theme
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WIDTH",
     "bare",
+    "name_ends",
     "panel_title",
     "panels",
     "short",
@@ -63,6 +64,42 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     placed = np.empty(len(order))
     placed[order] = fitted + offsets
     return [float(place) for place in placed]
+
+
+def name_ends(
+    axes: Axes,
+    labels: Sequence[str],
+    ends: Sequence[float],
+    styles: Mapping[str, Style],
+    theme: Theme,
+    notes: Sequence[str] = (),
+) -> None:
+    """Name lines at their right ends, in the order they end, with a leader where a name had to move.
+
+    Args:
+        axes: that the lines are in, to its right edge; names and notes are right of it.
+        labels: a name a line.
+        ends: where each line ends, in data.
+        styles: how each is drawn.
+        theme: colours of words.
+        notes: what stands behind each name, smaller.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    right = axes.get_xlim()[1]  # not 0, which an axis of logarithms does not have
+    wanted = [float(to_axes.transform((right, end))[1]) for end in ends]
+    places = spread(wanted, 0.062, 0.0, 1.0) if wanted else []
+    size = 10 if len(labels) <= 12 else 8
+    for label, note, end, place in zip(labels, notes or [""] * len(labels), wanted, places, strict=True):
+        style = styles[label]
+        axes.plot(
+            [1.0, 1.025, 1.05], [end, place, place], transform=axes.transAxes, clip_on=False,
+            color=style.color, linestyle=dashes(style), linewidth=1.6,
+        )  # fmt: skip
+        where: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "parse_math": False}
+        axes.text(1.06, place, short(label), color=theme.text, fontsize=size, **where)
+        axes.annotate(
+            note, (1.0, 0.5), xycoords=axes.texts[-1], color=theme.muted, fontsize=size - 1.5, va="center",
+        )  # fmt: skip
 
 
 def panels(count: int) -> tuple[int, int]:
