@@ -71,7 +71,7 @@ class Convolutions(Contest):
                 all(found.below(one, "AdaGrad") for one in ("Adam", "Nesterov")),
                 f"Last training losses: {found.said('Adam', 'AdaGrad')}; {found.said('Nesterov', 'AdaGrad')} (asked "
                 "for: both lower, with p below 0.05).",
-                "In so few steps AdaGrad's rate has not fallen far, and Nesterov has not yet come away from the start.",
+                "The training is short, which favours AdaGrad's falling rate, and Nesterov has hardly left the start.",
             ),
         ]
 
