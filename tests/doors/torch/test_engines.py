@@ -23,7 +23,10 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_steps_in_the_backward_pass_are_along_reduced_gradients(name: str, found: list[Any]) -> None:
     for own in found:
         (usual, grads), (at_once, seen) = own[name]
-        assert_equal(at_once, usual)
+        # Three numbers are added in an order that depends on where they lie among those that are reduced together.
+        bound = 1e-12 if name == "Lamb" and len(found) > 2 else 0.0
+        for one, other in zip(at_once, usual, strict=True):
+            torch.testing.assert_close(dict(one), dict(other), rtol=bound, atol=bound * 1e-3)
         torch.testing.assert_close(seen, grads, rtol=0, atol=0)
         assert_equal(usual, found[0][name][0][0])
 
