@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from importlib.util import find_spec
 
-__all__ = ["how_to_install"]
+__all__ = ["how_to_install", "lacking"]
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bounds>[^;\[]*)")
+
+
+def lacking(needed: Mapping[str, str]) -> list[str]:
+    """Return the packages that are not installed, of modules and the packages that have them."""
+    return [package for module, package in needed.items() if find_spec(module) is None]
 
 
 def how_to_install(*packages: str) -> str:

@@ -165,7 +165,7 @@ def test_ctrl_c_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_lacks_a_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steprule.cli.figures._NEEDED", {"no_such_module": "nothing"})
+    monkeypatch.setattr("steprule.cli.arguments._RACE_EXTRA", {"no_such_module": "nothing"})
     assert "figures need nothing. Install: pip install" in refused(["figures", "adam"])
 
 

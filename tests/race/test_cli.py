@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 
+from steprule import install
 from steprule.cli import race as verb
 from steprule.errors import StepruleError
 from steprule.race.problems import NAMES
@@ -249,7 +250,7 @@ def test_the_table_is_as_wide_as_it_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "find_spec", lambda name: None if name == "sklearn" else object())
+    monkeypatch.setattr(install, "find_spec", lambda name: None if name == "sklearn" else object())
     with pytest.raises(StepruleError, match=r'needs scikit-learn\. Install: pip install "scikit-learn>=1\.5"$'):
         verb.race()
 

@@ -17,8 +17,7 @@ from steprule.install import how_to_install
 from steprule.report.about import versions
 from steprule.report.folder import check_own, to_json, write_files
 from steprule.report.page import facts, page, picture, prose
-from steprule.report.theme import to_png
-from steprule.style import DARK, LIGHT
+from steprule.report.theme import to_pngs
 
 __all__ = ["as_json", "check_folder", "write"]
 
@@ -62,7 +61,7 @@ def write(answer: Answer, folder: str | Path, command: str = "") -> Path:
     """
     folder = Path(folder)
     check_folder(folder)
-    pngs = {theme.name: to_png(answer.figure(theme)) for theme in (LIGHT, DARK)}
+    pngs = to_pngs(answer.figure)
     used = versions([*_PACKAGES, *(name for name in _FRAMEWORKS if name in sys.modules)])
     saved = {**as_json(answer), "command": command, "versions": used}
     *_, written = write_files(

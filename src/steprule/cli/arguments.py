@@ -1,4 +1,4 @@
-"""What several verbs take: numbers, places to write to, and names, which a shell can complete."""
+"""What several verbs have: numbers, places to write to, names, which a shell can complete, and what they need."""
 
 from __future__ import annotations
 
@@ -7,10 +7,32 @@ from pathlib import Path
 
 import typer
 
+from steprule.errors import StepruleError
+from steprule.install import how_to_install, lacking
+
 __all__ = [
+    *("INTERRUPTED", "check_race_extra"),
     *("complete_paper", "complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface"),
     *("path_to_write", "whole"),
 ]
+
+
+INTERRUPTED = 130
+"""What a shell is told where Ctrl-C has ended a verb."""
+_RACE_EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "joblib": "joblib"}
+
+
+def check_race_extra(needs: str) -> None:
+    """Check that the packages of the extra ``race`` are there.
+
+    Args:
+        needs: who needs them, as in "the race needs".
+
+    Raises:
+        StepruleError: naming what to install.
+    """
+    if missing := lacking(_RACE_EXTRA):
+        raise StepruleError(f"{needs} {', '.join(missing)}. Install: {how_to_install(*missing)}")
 
 
 def whole(text: str) -> int:

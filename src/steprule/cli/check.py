@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steprule.cli import terminal
-from steprule.cli.arguments import complete_rule, path_to_write, whole
+from steprule.cli.arguments import INTERRUPTED, complete_rule, path_to_write, whole
 from steprule.errors import CheckError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SILENT = 5.0
 """Seconds without a word, after which what is known is said."""
 _GRACE = 5.0
 """Seconds within which code that is interrupted has to end."""
-_WRONG, _INTERRUPTED = 1, 130
+_WRONG = 1
 
 
 def check(
@@ -75,7 +75,7 @@ def check(
             typer.echo(f"Page: {page.write(answer, output, command)}", err=as_json)
     except KeyboardInterrupt:
         typer.echo(terminal.wrapped(f"Interrupted {told.end()}"), err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     if not answer.is_right:
         raise typer.Exit(_WRONG)
 

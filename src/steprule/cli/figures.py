@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steprule.cli import terminal
-from steprule.cli.arguments import complete_paper, path_to_write, whole
-from steprule.errors import StepruleError
+from steprule.cli.arguments import INTERRUPTED, check_race_extra, complete_paper, path_to_write, whole
 from steprule.install import how_to_install
 
 if TYPE_CHECKING:
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from steprule.figures import Work
 
 __all__ = ["figures"]
-
-_NEEDED = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "joblib": "joblib"}
-_INTERRUPTED = 130
 
 
 def figures(
@@ -51,8 +46,7 @@ def figures(
 
     Writes pictures (PNG, SVG), numbers (CSV) and a page. Interrupted, it keeps what is done; the same command goes on.
     """
-    if missing := [package for module, package in _NEEDED.items() if find_spec(module) is None]:
-        raise StepruleError(f"figures need {', '.join(missing)}. Install: {how_to_install(*missing)}")
+    check_race_extra("figures need")
     from steprule.figures import do_parts, figures_of, write
     from steprule.race.live import busy
     from steprule.race.runner import interruptible
@@ -84,7 +78,7 @@ def figures(
         pass
     if interrupted:
         typer.echo("Interrupted. Run the same command again to continue.")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _report(work: Work) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import shutil
 import textwrap
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from steprule.cli import terminal
-from steprule.cli.arguments import complete_problem, complete_rules, path_to_write, whole
+from steprule.cli.arguments import INTERRUPTED, check_race_extra, complete_problem, complete_rules, path_to_write, whole
 from steprule.cli.suite import run_suite
-from steprule.errors import HyperparameterError, StepruleError
-from steprule.install import how_to_install
+from steprule.errors import HyperparameterError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["race"]
 
-_NEEDED = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "joblib": "joblib"}
-_INTERRUPTED = 130
 _NOTHING = "Interrupted before the first run was finished; nothing to report."
 
 
@@ -121,7 +117,7 @@ def race(
         _check_alone(problem, others or None, rules, *numbers, backend, address, output, minutes, *switches)
         _list_problems()
         return
-    _check_installed()
+    check_race_extra("the race needs")
     if problem == "compare" and not suite:
         _compare([Path(folder) for folder in others or []])
         return
@@ -151,7 +147,7 @@ def race(
         typer.echo(_NOTHING)
         interrupted = True
     if interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _race(settings: Settings, begin: float, animated: bool) -> bool:
@@ -280,9 +276,3 @@ def _list_problems() -> None:
     for name in NAMES:
         typer.echo(textwrap.fill(f"{name:16} {describe(name)}", width, subsequent_indent=" " * 17))
     typer.echo("\nOr a path to a .py file of your own: see docs/race.md.")
-
-
-def _check_installed() -> None:
-    missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise StepruleError(f"the race needs {', '.join(missing)}. Install: {how_to_install(*missing)}")

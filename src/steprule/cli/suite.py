@@ -50,13 +50,12 @@ def run_suite(settings: Settings, problems: list[str], begin: float) -> bool:
     done = run_plans(plans, folder, settings, begin=begin, watching=shown, done=said)
     try:
         if done.finished:
-            from steprule.race.standing import stand
             from steprule.race.suite_output import write_suite
             from steprule.race.verdict import suite_verdict
 
             with busy(console, "Drawing the page"):
                 *_, report = write_suite(done, folder)
-            standing = stand(done.finished)
+            standing = done.standing
             console.print(terminal.listed(_table(standing), console))
             for sentence in suite_verdict(standing):
                 typer.echo(terminal.wrapped(sentence))

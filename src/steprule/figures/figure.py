@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from steprule.install import lacking
 from steprule.race.plan import versions
 from steprule.report.folder import to_json
 from steprule.style import Theme
@@ -119,7 +119,7 @@ class Figure(ABC):
     @property
     def missing(self) -> list[str]:
         """Packages that are not installed, without which it cannot be made."""
-        return [package for module, package in self.needs.items() if find_spec(module) is None]
+        return lacking(self.needs)
 
     def left(self, results: Results) -> list[Part]:
         """Return the known parts that are not done."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from steprule.figures.drawing import to_svg
-from steprule.figures.figure import Figure, Results, Table
+from steprule.figures.figure import Figure, Results
 from steprule.figures.page import Shown, page
 from steprule.figures.work import Work
-from steprule.report.folder import write_files
+from steprule.report.folder import to_csv, write_files
 from steprule.report.theme import to_png
 from steprule.style import DARK, LIGHT
 
-__all__ = ["to_csv", "write"]
+__all__ = ["write"]
+
+_VERDICTS = ("figure", "claim", "holds", "statistic", "why_not")
 
 
 def write(paper: str, work: Work, folder: Path, missing: Sequence[Figure] = ()) -> Path:
@@ -36,13 +37,14 @@ def write(paper: str, work: Work, folder: Path, missing: Sequence[Figure] = ()) 
         if not work.is_done(figure):
             continue
         pictures = _pictures(figure, work.results)
-        numbers = to_csv(figure.table(work.results))
+        table = figure.table(work.results)
+        numbers = to_csv(table.columns, table.rows)
         contents |= {f"{figure.name}.{ending}": data for ending, data in pictures.items() if ending != "dark"}
         contents[f"{figure.name}.csv"] = numbers
         themes = {"light": pictures["png"], "dark": pictures["dark"]}
         shown.append(Shown(figure, figure.judge(work.results), themes, numbers))
     left = [figure for figure in work.figures if not work.is_done(figure)]
-    contents["verdicts.csv"] = to_csv(_verdicts(shown))
+    contents["verdicts.csv"] = to_csv(_VERDICTS, _verdicts(shown))
     contents["index.html"] = page(paper, shown, left, missing)
     return write_files(folder, contents)[-1]
 
@@ -52,8 +54,8 @@ def _pictures(figure: Figure, results: Results) -> dict[str, bytes]:
     return {"png": to_png(light), "svg": to_svg(light), "dark": to_png(figure.draw(results, DARK))}
 
 
-def _verdicts(shown: Sequence[Shown]) -> Table:
-    rows = [
+def _verdicts(shown: Sequence[Shown]) -> list[list[Any]]:
+    return [
         [
             one.figure.name,
             judgement.claim,
@@ -64,13 +66,3 @@ def _verdicts(shown: Sequence[Shown]) -> Table:
         for one in shown
         for judgement in one.judgements
     ]
-    return Table(("figure", "claim", "holds", "statistic", "why_not"), rows)
-
-
-def to_csv(table: Table) -> str:
-    """Return a table as CSV (RFC 4180), with all digits; what is not a number is empty."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
-    return stream.getvalue()

@@ -6,14 +6,11 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from steprule.figures.catalogue import TITLES
 from steprule.figures.figure import Figure, Judgement
 from steprule.race.plan import versions
 from steprule.report import page as pages
-from steprule.version import __version__
 
 __all__ = ["Shown", "page"]
 
@@ -44,19 +41,18 @@ def page(paper: str, shown: Sequence[Shown], left: Sequence[Figure], missing: Se
         left: what is not finished.
         missing: what lacks a package.
     """
-    template = Template((files("steprule.figures") / "page.html").read_text(encoding="utf-8"))
     every = [judgement for one in shown for judgement in one.judgements]
-    body = template.substitute(
-        title=escape(TITLES[paper]),
+    return pages.filled(
+        "steprule.figures",
+        "page.html",
+        TITLES[paper],
         finding=_finding(every),
         warning=_warning(left, missing),
         overview="".join(_lines(one) for one in shown),
         sections="".join(map(_section, shown)),
         versions=escape(", ".join(f"{name} {number}" for name, number in versions().items())),
-        version=escape(__version__),
         paper=escape(paper),
     )
-    return pages.page(TITLES[paper], body)
 
 
 def _finding(judgements: Sequence[Judgement]) -> str:

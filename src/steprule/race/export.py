@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 
@@ -11,6 +9,7 @@ from steprule.race.evidence import Evidence
 from steprule.race.plan import Plan
 from steprule.race.summary import Row
 from steprule.race.words import INTERVAL, LOSS, cells, columns, headings, loss_format, loss_name, setting_words
+from steprule.report.folder import to_csv
 
 __all__ = ["FIELDS", "latex", "spreadsheet", "tabular"]
 
@@ -23,21 +22,19 @@ FIELDS = (
 
 def spreadsheet(rows: Sequence[Row], evidence: Evidence) -> str:
     """Return the table as CSV (RFC 4180), with all digits."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(FIELDS)
+    lines = []
     for row in rows:
         judged = evidence.judged.get(row.entrant.label)
         reach = judged.reach if judged else None
         best = row.best if row.is_fresh else None
-        writer.writerow([
+        lines.append([
             row.entrant.label, *(judged.rank if judged else ("", "")),
             setting_words(row.best.setting) if row.best else "", len(best.runs) if best else 0, evidence.metric,
             best.median if best else None, *(judged.interval if judged and best else ("", "")),
             row.chosen.median if row.chosen else None, row.train_loss, row.accuracy,
             reach.steps if reach else None, reach.runs if reach else None, row.forgiving, row.step_us,
         ])  # fmt: skip
-    return stream.getvalue()
+    return to_csv(FIELDS, lines)
 
 
 def latex(plan: Plan, rows: Sequence[Row], evidence: Evidence) -> str:

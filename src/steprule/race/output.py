@@ -18,8 +18,8 @@ from steprule.race.runner import Race
 from steprule.race.summary import Row, summarize
 from steprule.race.tuning import best_of_k, sensitivity
 from steprule.report.folder import to_json, write_files
-from steprule.report.theme import to_png
-from steprule.style import DARK, LIGHT, Theme
+from steprule.report.theme import to_pngs
+from steprule.style import Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def write_all(race: Race, folder: Path) -> list[Path]:
     }
     pictures: dict[str, dict[str, bytes]] = {}
     for name, draw in _figures(race, rows, evidence).items():
-        pictures[name] = {theme.name: to_png(draw(race.plan, rows, theme)) for theme in (LIGHT, DARK)}
+        pictures[name] = to_pngs(partial(draw, race.plan, rows))
         contents[f"{name}.png"] = pictures[name]["light"]
     contents["report.html"] = report(race, rows, evidence, pictures)
     return write_files(folder, contents)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import platform
@@ -16,14 +14,13 @@ from steprule.race.profiles import profile
 from steprule.race.results import line
 from steprule.race.snippets import suite_command
 from steprule.race.space import LR
-from steprule.race.standing import Result, Standing, stand
+from steprule.race.standing import Result, Standing
 from steprule.race.suite_report import overall, suite_report
 from steprule.race.suites import Suite
 from steprule.race.verdict import suite_verdict
 from steprule.race.words import counted, place_words
-from steprule.report.folder import to_json, write_files
-from steprule.report.theme import to_png
-from steprule.style import DARK, LIGHT
+from steprule.report.folder import to_csv, to_json, write_files
+from steprule.report.theme import to_pngs
 
 __all__ = ["SUITE_FIELDS", "write_suite"]
 
@@ -44,10 +41,10 @@ def write_suite(suite: Suite, folder: Path) -> list[Path]:
     """
     if not suite.finished:
         return []
-    standing = stand(suite.finished)
+    standing = suite.standing
     pictures = {}
     if standing.profiled:
-        pictures["profile"] = {theme.name: to_png(profile(standing, theme)) for theme in (LIGHT, DARK)}
+        pictures["profile"] = to_pngs(lambda theme: profile(standing, theme))
     contents: dict[str, str | bytes] = {
         "suite.json": to_json(suite_results(suite, standing)),
         "table.csv": suite_spreadsheet(standing),
@@ -113,20 +110,18 @@ def _problem(standing: Standing, column: int, result: Result) -> dict[str, Any]:
 
 def suite_spreadsheet(standing: Standing) -> str:
     """Return the results of all rules on all problems as CSV (RFC 4180), with all digits."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(SUITE_FIELDS)
+    lines = []
     for column, result in enumerate(standing.results):
         for place, label in enumerate(standing.labels):
             found = line(result.row(label), result.evidence)
             ratio = float(standing.ratios[place, column])
-            writer.writerow([
+            lines.append([
                 result.name, label, standing.mean_ranks[place], *result.evidence.judged[label].rank,
                 result.evidence.metric, found["loss"], *(found["interval"] or ("", "")), found["steps_to_target"],
                 "" if math.isnan(ratio) else ratio, found["runs_at_target"], found["forgiving"],
                 dict(found["setting"] or {}).get(LR), found["at_edge"],
             ])  # fmt: skip
-    return stream.getvalue()
+    return to_csv(SUITE_FIELDS, lines)
 
 
 def suite_latex(standing: Standing) -> str:

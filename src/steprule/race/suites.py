@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from steprule.race.plan import Plan, Settings, Task, make_plan
 from steprule.race.problems import DOWNLOADED, NAMES
 from steprule.race.run import Run
 from steprule.race.runner import Race, run_plan
+from steprule.race.standing import Standing, stand
 from steprule.race.words import listed
 
 __all__ = ["SHIPPED", "Suite", "fit_suite", "make_plans", "run_plans"]
@@ -42,6 +44,11 @@ class Suite:
     def finished(self) -> tuple[Race, ...]:
         """The races of which every run is finished."""
         return tuple(race for race in self.races if race.is_complete)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """What the finished races say together; there is at least one. Once: its tests may take minutes."""
+        return stand(self.finished)
 
     @property
     def is_complete(self) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from steprule.errors import StepruleError
 from steprule.files import write_whole
 
-__all__ = ["cannot_write", "check_own", "to_json", "write_files"]
+__all__ = ["cannot_write", "check_own", "to_csv", "to_json", "write_files"]
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
@@ -71,6 +73,15 @@ def cannot_write(path: Path, error: OSError) -> StepruleError:
     elif in_the_way := next((part for part in (path, *path.parents) if os.path.isfile(part)), None):
         what = "it is a file" if in_the_way == path else f"{str(in_the_way)!r} is a file"
     return StepruleError(f"cannot write to {str(path)!r}: {what}. Choose another folder by --output")
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV (RFC 4180), with all digits; what is None is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

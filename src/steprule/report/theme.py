@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from steprule.film.draw import dashes, drawable
-from steprule.style import Style, Theme
+from steprule.style import DARK, LIGHT, Style, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,7 @@ __all__ = [
     "styles_of",
     "title",
     "to_png",
+    "to_pngs",
 ]
 
 _DPI = 200
@@ -139,3 +140,8 @@ def to_png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=_DPI, facecolor=figure.get_facecolor(), metadata={"Software": None})
     return stream.getvalue()
+
+
+def to_pngs(draw: Callable[[Theme], Figure]) -> dict[str, bytes]:
+    """Return what is drawn in each theme as PNG, by the theme's name."""
+    return {theme.name: to_png(draw(theme)) for theme in (LIGHT, DARK)}
