@@ -58,7 +58,10 @@ class Evidence:
     judged: Mapping[str, Judged]
     reference: str
     target: float | None
-    """The median loss of the reference at its end, of an even number the upper one; None where it has none."""
+    """The median loss of the reference at its end, of an even number the upper one; None where it has none.
+
+    Not below 1e-12 of the start, where losses are rounding.
+    """
     budget: Mapping[str, tuple[float, ...]]
     """The expected lowest loss of k random trials, for k = 1, 2, ..., of each rule that has enough of them."""
 
@@ -107,7 +110,10 @@ def _has(plan: Plan, runs: Mapping[Task, Run], row: Row, seed: int) -> bool:
 
 
 def _losses(plan: Plan, runs: Mapping[Task, Run], row: Row, seeds: Sequence[int]) -> list[float]:
-    return point(plan, runs, row.entrant, row.best.setting, seeds).values if row.best else [math.inf] * len(seeds)
+    """Return what is compared: how far losses are above the floor, so that what is rounding is equal."""
+    if row.best is None:
+        return [math.inf] * len(seeds)
+    return [row.scale.above(loss) for loss in point(plan, runs, row.entrant, row.best.setting, seeds).values]
 
 
 def _interval(best: Point | None) -> tuple[float, float]:
@@ -122,7 +128,8 @@ def _target(plan: Plan, rows: Sequence[Row]) -> float | None:
     if not (row.best and row.is_fresh and math.isfinite(row.best.median)):
         return None
     # The upper one of an even number, so that most runs of the reference reach it.
-    return min(loss for loss in row.best.losses if loss >= row.best.median)
+    upper = min(loss for loss in row.best.losses if loss >= row.best.median)
+    return row.scale.floor + row.scale.above(upper)
 
 
 def _reach(plan: Plan, best: Point | None, target: float | None) -> Reach | None:
