@@ -44,13 +44,18 @@ def _crossing(middle: float) -> list[float | None]:
 
 def test_what_is_rounding_is_equal(plan: Plan) -> None:
     # 1e-12 of the loss at the start, which is 2: what is below is not told apart, nor is a target there.
-    losses = {"sgd": [1e-14 * (1 + seed) for seed in range(SEEDS)], "adam": [1e-30] * SEEDS, "lion": _around(1e-6)}
+    losses: dict[str, list[float | None]] = {
+        "sgd": [1e-14 * (1 + seed) for seed in range(SEEDS)],
+        "adam": [1e-30] * SEEDS,
+        "lion": _around(1e-6),
+    }
     _, evidence = evidence_of(plan, reported(plan, losses))
     assert {label: judged.rank for label, judged in evidence.judged.items()} == {
         "sgd": (1, 2), "adam": (1, 2), "lion": (3, 3),
     }  # fmt: skip
     assert evidence.target == 2e-12
-    assert evidence.judged["sgd"].reach.runs == SEEDS
+    reach = evidence.judged["sgd"].reach
+    assert reach and reach.runs == SEEDS
 
 
 def _said(plan: Plan, losses: dict[str, list[float | None]]) -> list[str]:

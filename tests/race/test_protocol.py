@@ -12,11 +12,12 @@ import pytest
 import steprule as sr
 from steprule.race import Race, Settings, make_plan, run_plan, summarize
 from steprule.race.entrant import entrants
-from steprule.race.plan import Plan, Task
+from steprule.race.plan import Plan, Schedule, Task
 from steprule.race.rates import hyperparameters_of, rate_of
 from steprule.race.run import Run, run
 from steprule.race.space import LR, WARMUP, Setting, dimensions, draw, value_of
 from steprule.race.stages import is_complete, known, selected, trials
+from steprule.rules import CATALOGUE
 from tests.race.cases import QUADRATIC, numbers_of, write_quadratic
 
 
@@ -191,11 +192,19 @@ def test_a_schedule_free_rule_keeps_its_rate_and_is_evaluated_at_its_point(quadr
 @pytest.mark.parametrize(
     ("rule", "exempt"),
     [("schedule_free_sgd", True), ("schedule_free(lion)", True), ("cautious(schedule_free_adamw)", True),
-     ("adam", False), ("lookahead(adam)", False), ("asgd", False)],
+     ("adam", False), ("lookahead(adam)", False), ("asgd", False), ("rprop", True), ("maximize(rprop)", True)],
 )  # fmt: skip
 def test_which_rules_keep_their_rate(quadratic: str, rule: str, exempt: bool) -> None:
     plan = make_plan(Settings(quadratic, rules=(rule,)))
     assert plan.task(plan.entrants[0], ((LR, 0.1),), 0).schedule == ("constant" if exempt else "linear")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_every_rule_of_the_catalogue_can_be_raced(quadratic: str, schedule: Schedule) -> None:
+    rules = [name for name, rule in CATALOGUE.items() if not rule.needs_matrices]
+    plan = make_plan(Settings(quadratic, rules=rules, schedule=schedule))
+    for entrant in plan.entrants:
+        assert not run(plan.task(entrant, plan.first(entrant)[0], 3)).diverged
 
 
 def test_a_whole_race_is_the_same_for_every_number_of_jobs_and_when_resumed(quadratic: str, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_an_unfinished_race_says_how_much_of_each_rule_is_there(quadratic: str, 
             "beta2 0.9 to 0.999, weight_decay 0.0001 to 1 (warm-up as a share of the steps).",
         ),
         ({"rules": ("adam(beta2=0.9)",), "trials": 4, "schedule": "constant"}, "adam(beta2=0.9): lr 0.0003 to 3 ("),
+        ({"rules": ("rprop",), "trials": 4}, "The rate of rprop is that of the first step, after"),
         ({"rules": ("schedule_free_sgd", "sgd"), "trials": 4}, "The rate of schedule_free_sgd stays constant after"),
     ],
 )

@@ -95,7 +95,7 @@ class GroupValues(MutableMapping[str, Any]):
                     f"{name} is fixed when the optimizer is made; make a new one with {name}={new[name]!r}"
                 )
         values = self.rule.resolve({**self._values, **new}, self.place)
-        for name in self._read_once() & set(new):
+        for name in self.rule.read_once(self.variant) & set(new):
             if values[name] != self._values[name]:
                 raise HyperparameterError(
                     f"{name} is read before the first step only{self.place}; make a new optimizer"
@@ -221,10 +221,6 @@ class GroupValues(MutableMapping[str, Any]):
             )
         return float(value)
 
-    def _read_once(self) -> set[str]:
-        starts = {start for start in self.rule.init.values() if isinstance(start, str)}
-        return starts - self.rule.trace(self.variant).used
-
     def _check_slots(self, before: Any) -> None:
         kept, was = (trace.kept for trace in map(self.rule.trace, (self.variant, before)))
         if set(kept) != set(was):
@@ -238,7 +234,7 @@ class GroupValues(MutableMapping[str, Any]):
         hyper = self.rule.hyperparameters[name]
         if hyper.is_static or self._values[name] is None or self._values[name] == hyper.default:
             return
-        if name not in self.rule.trace(self.variant).named | self._read_once():
+        if name not in self.rule.trace(self.variant).named | self.rule.read_once(self.variant):
             options = ", ".join(f"{n}={self._values[n]!r}" for n, h in self.rule.hyperparameters.items() if h.is_static)
             raise HyperparameterError(
                 f"{name} does nothing in {self.rule.name!r} with {options}{self.place}; remove it"

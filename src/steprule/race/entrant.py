@@ -73,9 +73,14 @@ class Entrant:
         return False
 
     @property
+    def keeps_rate(self) -> bool:
+        """Whether lr stays constant, whatever the schedule: also where, as in Rprop, it is only where steps begin."""
+        return self.is_schedule_free or not self.has_lr or "lr" in self.rule.read_once()
+
+    @property
     def warms_up(self) -> bool:
         """Whether the race chooses how long the rate rises: a schedule-free rule has a count of its own for it."""
-        return not self.is_schedule_free or WARMUP_STEPS in self.free
+        return not self.keeps_rate or WARMUP_STEPS in self.free
 
 
 def entrants(texts: Iterable[str]) -> tuple[Entrant, ...]:

@@ -218,7 +218,7 @@ class Plan:
             rule_digest=entrant.digest,
             hyperparameters=entrant.hyperparameters,
             setting=setting,
-            schedule="constant" if entrant.is_schedule_free or not entrant.has_lr else self.schedule,
+            schedule="constant" if entrant.keeps_rate else self.schedule,
             steps=self.steps,
             seed=seed,
             epochs=self.epochs,

@@ -101,6 +101,11 @@ class Traced:
             found = self._traced.setdefault(variant, self._trace(variant))
         return found
 
+    def read_once(self, variant: Variant | None = None) -> set[str]:
+        """Return what is read before the first step only, as the start of a slot (default: with the default values)."""
+        starts = {start for start in self.init.values() if isinstance(start, str)}
+        return starts - self.trace(variant).used
+
     def named_trace(self, variant: Variant | None = None) -> tuple[Trace, dict[Node, str]]:
         """Return a fresh trace, and the names that the rule's source gives to its expressions."""
         labels: dict[Node, str] = {}
