@@ -55,7 +55,8 @@ def test_what_is_rounding_is_equal(plan: Plan) -> None:
     }  # fmt: skip
     assert evidence.target == 2e-12
     reach = evidence.judged["sgd"].reach
-    assert reach and reach.runs == SEEDS
+    assert reach
+    assert reach.runs == SEEDS
 
 
 def _said(plan: Plan, losses: dict[str, list[float | None]]) -> list[str]:
