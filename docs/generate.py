@@ -159,6 +159,9 @@ def targets() -> dict[Path, str]:
         ROOT / "README.md": readme(),
         RACE / "suite.md": RACES["suite_page"](),
         ROOT / "docs" / "race.md": race_page(),
+        ROOT / "docs" / "which.md": filled(
+            (ROOT / "docs" / "which.md").read_text(), "which", f"\n{RACES['which']()}\n"
+        ),
         ROOT / "docs" / "numpy.md": with_figures((ROOT / "docs" / "numpy.md").read_text()),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
