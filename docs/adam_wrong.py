@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import runpy
 import statistics
 import textwrap
@@ -42,7 +43,11 @@ def _table(rows: Mapping[str, Row]) -> str:
     lines = [headings, ["---"] * len(headings)]
     for name, row in rows.items():
         right = _is_right(row, rows)
-        words = f"**{_right_name(name)}, right**" if right else f"[{name}](#{name.lower().replace(' ', '-')})"
+        words = (
+            f"**{_right_name(name)}, right**"
+            if right
+            else f"[{name}](#{re.sub('[^a-z0-9-]', '', name.lower().replace(' ', '-'))})"
+        )
         lines.append([words, _loss(row["usual"]), _loss(row["small"]), _rate(row), _loss(row["best"]), _said(row)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from typing import Any
 
@@ -45,3 +47,32 @@ def test_hooks_run_what_ci_runs() -> None:
     assert entries >= {"ruff check", "ruff format --check", "mypy"}
     for entry in entries - {"python docs/generate.py --check"}:  # which tests/docs calls
         assert re.search(rf"^{re.escape(entry)}\b", ci, re.MULTILINE), entry
+
+
+DOCUMENTED = re.findall(
+    r"^\.\. automodule:: (\S+)$",
+    "".join(page.read_text() for page in sorted((ROOT / "docs" / "api").glob("*.md"))),
+    re.MULTILINE,
+)
+"""The modules of the API reference. Sphinx shows of each what it has in ``__all__``, where that has a docstring."""
+
+
+def test_the_reference_has_every_public_module() -> None:
+    doors = {"steprule", "steprule.torch", "steprule.jax", "steprule.scipy", "steprule.convert"}
+    parts = {"schedules", "errors", "lab", "figures", "race", "checking"}  # rules have pages of their own
+    assert set(DOCUMENTED) == doors | {f"steprule.{name}" for name in parts}
+    assert len(DOCUMENTED) == len(set(DOCUMENTED))
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_public_names_have_docstrings(name: str) -> None:
+    """And so have what classes define, but for what they inherit with its docstring."""
+    module = importlib.import_module(name)
+    for public in module.__all__:
+        one = getattr(module, public)
+        if not callable(one) or getattr(one, "__module__", "").startswith("typing"):
+            continue  # a number or an alias: `#:` or a docstring below it says what it is
+        assert inspect.getdoc(one), f"{name}.{public}"
+        for member, value in vars(one).items() if inspect.isclass(one) else ():
+            if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                assert inspect.getdoc(getattr(one, member)), f"{name}.{public}.{member}"
