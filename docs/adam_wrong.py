@@ -39,7 +39,7 @@ def _lines(right: str, wrong: str) -> str:
 
 
 def _table(rows: Mapping[str, Row]) -> str:
-    headings = ["", "lr 0.001", "the same, gradients / 10,000", "its best lr", "at that lr", "`steprule check` says"]
+    headings = ["", "lr 0.001", "gradients / 10,000", "best lr", "at best lr", "`steprule check`"]
     lines = [headings, ["---"] * len(headings)]
     for name, row in rows.items():
         right = _is_right(row, rows)
@@ -62,7 +62,7 @@ def _rate(row: Row) -> str:
 
 def _said(row: Row) -> str:
     if row["found"]:
-        return "this" if row["found"] == [row["name"]] else ", ".join(map(str, row["found"]))
+        return "finds it" if row["found"] == [row["name"]] else f"finds {', '.join(row['found'])}"
     rule: str = row["headline"].partition(" is ")[2].rstrip(".")
     return rule + (", with a note" if row["remarks"] else "")
 
