@@ -2,8 +2,8 @@
 
 The pages of the catalogue (rule_pages.py), the stubs of the doors and the classes that docs/torch.md names (stubs.py)
 come from the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py)
-from benchmarks/results/*/*.json, docs/race/suite.md and the tables of docs/race.md from what is in docs/race
-(races.py).
+from benchmarks/results/*/*.json, docs/race/suite.md and the tables of docs/race.md and docs/which.md from what is in
+docs/race (races.py), the losses of docs/adam-wrong.md from docs/adam_wrong.json.
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -29,6 +29,7 @@ RACE = ROOT / "docs" / "race"
 RULES = runpy.run_path(str(ROOT / "docs" / "rule_pages.py"))
 RACES = runpy.run_path(str(ROOT / "docs" / "races.py"))
 MEASURED = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+MISTAKES = ROOT / "docs" / "adam-wrong.md"
 
 _SCHEDULES = """# Schedules
 
@@ -147,6 +148,14 @@ def with_figures(text: str) -> str:
     return text
 
 
+def mistakes() -> str:
+    """Return docs/adam-wrong.md, with fresh lines and losses."""
+    text = MISTAKES.read_text()
+    for mark, content in runpy.run_path(str(ROOT / "docs" / "adam_wrong.py"))["parts"]().items():
+        text = filled(text, mark, content)
+    return text
+
+
 def targets() -> dict[Path, str]:
     """Return what each generated file must hold."""
     stubs = runpy.run_path(str(ROOT / "docs" / "stubs.py"))
@@ -165,6 +174,7 @@ def targets() -> dict[Path, str]:
         ROOT / "docs" / "numpy.md": with_figures((ROOT / "docs" / "numpy.md").read_text()),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
+        MISTAKES: mistakes(),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import tomllib
 from typing import Any
@@ -56,3 +58,31 @@ def test_hooks_run_what_ci_runs() -> None:
     assert entries >= {"ruff check", "ruff format --check", "mypy"}
     for entry in entries - {"python docs/generate.py --check"}:  # which tests/docs calls
         assert re.search(rf"^{re.escape(entry)}\b", ci, re.MULTILINE), entry
+
+
+REFERENCE = "".join(page.read_text() for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+MODULES = re.findall(r"^\.\. automodule:: (\S+)$", REFERENCE, re.MULTILINE)
+"""The modules of the API reference. Of each Sphinx shows the classes and functions in ``__all__`` with a docstring."""
+DATA = re.findall(r"^\.\. autodata:: \S+\.(\w+)$", REFERENCE, re.MULTILINE)
+
+
+def test_the_reference_has_every_public_module() -> None:
+    doors = {"steprule", "steprule.torch", "steprule.jax", "steprule.scipy", "steprule.convert"}
+    parts = {"schedules", "errors", "lab", "figures", "race", "checking"}  # rules have pages of their own
+    assert set(MODULES) == doors | {f"steprule.{name}" for name in parts}
+    assert len(MODULES) == len(set(MODULES))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_are_in_the_reference(name: str) -> None:
+    """With docstrings, and so is what classes define."""
+    module = importlib.import_module(name)
+    for public in set(module.__all__) - {"__version__"}:
+        one = getattr(module, public)
+        if inspect.isclass(one) or inspect.isroutine(one):
+            assert inspect.getdoc(one), f"{name}.{public} has no docstring"
+        else:
+            assert inspect.ismodule(one) or public in DATA, f"{name}.{public} has no place in docs/api"
+        for member, value in vars(one).items() if inspect.isclass(one) else ():
+            if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+                assert inspect.getdoc(getattr(one, member)), f"{name}.{public}.{member} has no docstring"

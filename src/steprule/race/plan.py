@@ -23,6 +23,7 @@ from steprule.report import about
 __all__ = ["DEFAULT_RULES", "Plan", "Schedule", "Settings", "Task", "check_jobs", "make_plan", "versions"]
 
 DEFAULT_RULES = ("adam", "adamw", "rmsprop", "adagrad", "momentum", "sgd")
+"""The rules of a race that names none."""
 _BACKENDS = ("local", "dask")
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 _SCHEDULES = get_args(Schedule)
