@@ -86,9 +86,9 @@ def which() -> str:
         shares = [f"{first} of {len(ranks)}", f"{worst:g}", forgiving, f"{entry['diverged']:.0%}"]
         rules.append([f"`{entry['rule']}`", f"{entry['mean_rank']:.1f}", *shares])
     seen = (
-        "A rule is *best on* a problem where none is told apart as better. *Worst rank* is the middle of the ranks that "
-        "it may have where it does worst. *Forgiving* is the share of its trials that end within 10 % of its own best "
-        "loss."
+        "A rule is *best on* a problem where none is told apart as better. *Worst rank* is the middle of the ranks "
+        "that it may have where it does worst. *Forgiving* is the share of its trials that end within 10 % of its own "
+        "best loss."
     )
     return f"{_table(kinds)}\n\nOver all of them:\n\n{_table(rules)}\n\n{seen}"
 
