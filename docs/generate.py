@@ -1,9 +1,9 @@
 """Write what follows from the catalogue and from measured results.
 
-docs/rules.md, the README's table, the stubs of the doors and the classes that docs/torch.md names (stubs.py) come from
-the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py) from
-benchmarks/results/*/*.json, the README's race from docs/race/results.json, docs/race/suite.md and the table of
-protocols in docs/race.md from what is beside it (races.py), the losses of docs/adam-wrong.md from docs/adam_wrong.json.
+The pages of the catalogue (rule_pages.py), the stubs of the doors and the classes that docs/torch.md names (stubs.py)
+come from the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py)
+from benchmarks/results/*/*.json, docs/race/suite.md and the tables of docs/race.md and docs/which.md from what is in
+docs/race (races.py), the losses of docs/adam-wrong.md from docs/adam_wrong.json.
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -22,42 +22,14 @@ import sys
 from pathlib import Path
 
 from steprule import schedules
-from steprule.backends import latex
-from steprule.cli.rules import bytes_per_parameter, fewest, least_bytes, sees, slots
 from steprule.files import write_whole
-from steprule.rules import CATALOGUE, Rule
-from steprule.rules.combinators import COMBINATORS
 
 ROOT = Path(__file__).parent.parent
 RACE = ROOT / "docs" / "race"
+RULES = runpy.run_path(str(ROOT / "docs" / "rule_pages.py"))
 RACES = runpy.run_path(str(ROOT / "docs" / "races.py"))
 MEASURED = runpy.run_path(str(ROOT / "docs" / "figures.py"))
 MISTAKES = ROOT / "docs" / "adam-wrong.md"
-
-_HEAD = """# All optimizers: formulas, hyperparameters, sources
-
-Generated from the rules by `docs/generate.py`; do not edit. Formulas are for the default options, and generated from
-the traced rule itself; `steprule emit RULE --target latex --set OPTION=VALUE` shows another variant. An index t - 1
-marks a value stored by the previous step, $\\eta$ is `lr`, and slots start at zero unless the entry says otherwise.
-Sizes count a float32 parameter with its slots; those in 4 bits, a bfloat16 parameter with 8 extra bits (`split24`)
-and 4-bit slots ([formats](formats.md)). Slots that are numbers, of a row, a column or a tensor, are not counted.
-"""
-
-_RULES_OF_RULES = """# Combinators
-
-Combinators take a rule, or its name, and return a new rule: one fused kernel, like any other. The outermost one acts
-on the gradient first. Where the order matters:
-
-| you want | write | not |
-|---|---|---|
-| C-AdamW: AdamW with a mask | `cautious("adamw")`, which is `decoupled(cautious("adam"))` | |
-| ascent, with an L2 penalty on weights | `maximize(l2(rule))` | `l2(maximize(rule))`: it maximizes the penalty, too |
-| an unscaled penalty with a scaled loss | `unscaled(l2(rule))` | `l2(unscaled(rule))`: it divides the penalty, too |
-| a mask by the gradient including the penalty | `l2(cautious(rule))` | `cautious(l2(rule))`: by the gradient alone |
-
-On the command line, settings follow in parentheses of their own:
-`steprule rules 'l2(adam)(weight_decay=0.1, beta2=0.9)'`.
-"""
 
 _SCHEDULES = """# Schedules
 
@@ -98,100 +70,6 @@ _EXAMPLES = {
 }
 _STEPS = (1, 2, 10, 11, 100, 101, 500, 1000, 2000)
 
-_OWN_RULES = """# Your own rules
-
-[Writing a rule](writing-a-rule.md) is a tutorial. The following sections are a reference.
-
-# What a slot may be
-
-A slot's annotation says what it is; its name has no meaning. An annotation that says nothing about a slot, such as
-`Decay`, is an error; types for type checkers are ignored.
-
-| annotation | what the slot is |
-|---|---|
-| none | a number for each element |
-| `FirstMoment` | the average of gradients along which the step goes |
-| `SecondMoment` | the average of squared gradients by whose root the step divides; never negative |
-| `NonNegative` | any other slot that is never negative: a sum of squares, a maximum |
-| `Scalar` | one number for all tensors of a group, in float64: of hyperparameters, `t`, sums over all tensors |
-| `PerTensor` | one number of each tensor, in float64: also of sums over the tensor |
-| `PerRow`, `PerColumn` | a number for each row or column of the tensor, in float32 (float64 for float64 parameters) |
-
-A [`Monitor`](monitor.md) needs the `FirstMoment` for `idle_share`, the `SecondMoment` for `update_rms`, and both for
-`signal_to_noise`; `update_clip` ([guards](guards.md)) needs a `SecondMoment`. [8-bit codes](formats.md) of
-non-negative slots have no sign. torch.optim and optax have both moments, as `exp_avg` and `exp_avg_sq`, or `mu` and
-`nu`, so [conversions](checkpoints.md) recognize yours, and states in JAX use optax's names for them. A rule has at
-most one of each: if it has a fast and a slow average of gradients, the fast one is the `FirstMoment` (as in
-AdEMAMix).
-
-If a rule corrects a moment for its start at zero, these features use the corrected value. It is recognized where the
-new value of the slot is divided by `1 - beta**t`, or by one minus anything else that changes with t. If a rule
-corrects it in another way, the corrected value is the variable called `SLOT_hat` in its source: `nu_hat` for a slot
-`nu`.
-
-```python
-import numpy as np
-import steprule as sr
-from steprule import Decay, FirstMoment, Rate, SecondMoment, sqrt
-
-
-@sr.rule(paper="Ziyin, Wang & Ueda 2020, arXiv:2002.04839")
-def laprop(theta, g, mu: FirstMoment, nu: SecondMoment, *, t, lr: Rate = 4e-4, beta: Decay = 0.9):
-    nu = 0.999 * nu + (1 - 0.999) * g**2
-    mu = beta * mu + (1 - beta) * g / (sqrt(nu / (1 - 0.999**t)) + 1e-15)
-    theta = theta - lr * mu / (1 - beta**t)
-    return theta, mu, nu
-
-
-theta = np.ones(4)
-opt = sr.Optimizer(theta, laprop, update_clip=True)
-with sr.Monitor(opt, every=1) as monitor:
-    opt.step(np.array([1.0, 2.0, -3.0, 4.0]))
-print(round(monitor.latest[0]["update_rms"], 6))  # 1.0
-```
-
-# What a rule may call
-
-A rule is a function of its arguments. Python runs it on symbols when it is defined, not when it steps. So it may use
-
-- steprule's `sqrt`, `maximum`, `minimum`, `where` and `sign`, Python's `+ - * /`, `**2`, `abs` and comparisons, and
-  `& | ~` on conditions;
-- steprule's `total`, `mean`, `norm`, `rms` and `size`: numbers of the tensor, or with `over="all"` of all tensors, with
-  `over="row"` or `"column"` of each row or column; and `ndim`, the number of axes of the tensor;
-- on hyperparameters, `t`, sums over a tensor or all tensors, and the slots that are one number also `%`, `//`, `**`
-  and the functions of `math`;
-- your own functions that use only these, and your own constants. Anything else that it reads (a global, a setting, a
-  file, the environment) is read when the rule is defined, and keeps that value.
-
-It may not draw random numbers, read a clock or count its calls: the result would be one constant for all steps and
-elements. Each variant of a rule is therefore run twice, and refused if the two runs differ. Add noise to the gradient
-before the step; make a number that changes from step to step a hyperparameter, which may be a schedule of t. Nothing
-should depend on the order of a set either, which differs between processes.
-"""
-
-
-def rules_page() -> str:
-    """Return docs/rules.md."""
-    return "\n".join([_HEAD, *(_entry(rule) for rule in CATALOGUE.values()), *_combinators(), _OWN_RULES])
-
-
-def _combinators() -> list[str]:
-    """Return what combinators say of themselves."""
-    return [_RULES_OF_RULES, *(f"## {name}\n\n{inspect.getdoc(one)}\n" for name, one in COMBINATORS.items())]
-
-
-def _entry(rule: Rule) -> str:
-    lines = [f"## {rule.name}\n", f"{rule.paper}.\n", "$$", latex.emit(rule), "$$\n", f"{rule.doc}\n"]
-    lines += ["| hyperparameter | default | values |", "|---|---|---|"]
-    lines += [f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values()]
-    starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
-    sizes = f"{bytes_per_parameter(rule)} bytes per parameter, {least_bytes(rule)} in {fewest().title}"
-    depends = f"The step of an element depends on {sees(rule)}"
-    point = latex.point(rule)
-    where = f" It trains at {rule.parameter} and is evaluated at {point}." if point else ""
-    lines.append(f"\nSlots: {slots(rule)}{starts}. {sizes}. {depends}.{where}\n")
-    return "\n".join(lines)
-
 
 def schedules_page() -> str:
     """Return docs/schedules.md."""
@@ -216,16 +94,6 @@ def markdown(docstring: str) -> str:
     return f"{text}\n\nIt raises a `HyperparameterError` {raised}"
 
 
-def table() -> str:
-    """Return the table of the README."""
-    lines = [f"| rule | sees | slots | bytes | in {fewest().title} | source |", "|---|---|---|---|---|---|"]
-    for rule in CATALOGUE.values():
-        link = f"[`{rule.name}`](docs/rules.md#{rule.name})"
-        sizes = f"{bytes_per_parameter(rule)} | {least_bytes(rule)}"
-        lines.append(f"| {link} | {rule.trace().sees} | {slots(rule)} | {sizes} | {rule.paper} |")
-    return "\n".join(lines)
-
-
 def race() -> str:
     """Return the race's table, from the results of a real run."""
     raw = json.loads((RACE / "results.json").read_text())
@@ -242,13 +110,11 @@ def race() -> str:
     settings = raw["settings"]
     runs = sum(entry["finished"] for entry in raw["table"])
     caption = f"{raw['problem']['name']}, {settings['epochs']} epochs, {runs} runs on two cores"
-    return "\n".join(
-        [*lines, "", f"![Validation loss of each rule at its best setting: {caption}](docs/race/curves.png)"]
-    )
+    return "\n".join([*lines, "", f"![Validation loss of each rule at its best setting: {caption}](race/curves.png)"])
 
 
 def keep_race(folder: Path) -> None:
-    """Copy what the README shows of a race's output: the picture, and the table without the machine."""
+    """Copy what docs/race.md shows of a race's output: the picture, and the table without the machine."""
     raw = json.loads((folder / "results.json").read_text())
     kept = {key: raw[key] for key in ("problem", "settings", "versions", "table")}
     RACE.mkdir(exist_ok=True)
@@ -265,8 +131,13 @@ def filled(text: str, mark: str, content: str) -> str:
 
 def readme() -> str:
     """Return the README, fresh."""
-    text = with_figures((ROOT / "README.md").read_text())
-    return filled(filled(text, "rules", f"\n{table()}\n"), "race", f"\n{race()}\n")
+    return with_figures((ROOT / "README.md").read_text())
+
+
+def race_page() -> str:
+    """Return docs/race.md, fresh."""
+    text = filled((ROOT / "docs" / "race.md").read_text(), "protocols", f"\n{RACES['protocol_table']()}\n")
+    return filled(text, "race", f"\n{race()}\n")
 
 
 def with_figures(text: str) -> str:
@@ -291,14 +162,16 @@ def targets() -> dict[Path, str]:
     return {
         ROOT / "src" / "steprule" / "torch.pyi": stubs["torch_stub"](),
         ROOT / "src" / "steprule" / "jax.pyi": stubs["jax_stub"](),
-        ROOT / "docs" / "rules.md": rules_page(),
+        **RULES["pages"](),
         ROOT / "docs" / "schedules.md": schedules_page(),
         ROOT / "docs" / "benchmarks.md": MEASURED["page"](),
         ROOT / "README.md": readme(),
         RACE / "suite.md": RACES["suite_page"](),
-        ROOT / "docs" / "race.md": filled(
-            (ROOT / "docs" / "race.md").read_text(), "protocols", f"\n{RACES['protocol_table']()}\n"
+        ROOT / "docs" / "race.md": race_page(),
+        ROOT / "docs" / "which.md": filled(
+            (ROOT / "docs" / "which.md").read_text(), "which", f"\n{RACES['which']()}\n"
         ),
+        ROOT / "docs" / "numpy.md": with_figures((ROOT / "docs" / "numpy.md").read_text()),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
         MISTAKES: mistakes(),

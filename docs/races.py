@@ -70,6 +70,29 @@ def suite_page() -> str:
     )  # fmt: skip
 
 
+def which() -> str:
+    """Return what the suite says of each kind of problem, and of each rule over all, for docs/which.md."""
+    raw = json.loads(SUITE.read_text())
+    kinds = [["problem", "what it is like", "not told apart from the best, best first"]]
+    for problem in raw["problems"]:
+        best = [f"`{line['rule']}`" for line in problem["table"] if line["loss"] is not None and line["rank"][0] == 1]
+        kinds.append([f"`{problem['name']}`", problem["description"], listed(best)])
+    rules = [["rule", "mean rank", "best on", "worst rank", "forgiving", "trials diverged"]]
+    for entry in raw["table"]:
+        ranks = [line["rank"] for one in raw["problems"] for line in one["table"] if line["rule"] == entry["rule"]]
+        first = sum(rank[0] == 1 for rank in ranks)
+        worst = max((sum(rank) / 2 for rank in ranks), default=0)
+        forgiving = "–" if entry["forgiving"] is None else f"{entry['forgiving']:.0%}"
+        shares = [f"{first} of {len(ranks)}", f"{worst:g}", forgiving, f"{entry['diverged']:.0%}"]
+        rules.append([f"`{entry['rule']}`", f"{entry['mean_rank']:.1f}", *shares])
+    seen = (
+        "A rule is *best on* a problem where none is told apart as better. *Worst rank* is the middle of the ranks that "
+        "it may have where it does worst. *Forgiving* is the share of its trials that end within 10 % of its own best "
+        "loss."
+    )
+    return f"{_table(kinds)}\n\nOver all of them:\n\n{_table(rules)}\n\n{seen}"
+
+
 def keep_suite(folder: Path) -> None:
     """Copy what the page shows of a suite, without the machine."""
     raw = json.loads((folder / "suite.json").read_text())

@@ -170,10 +170,13 @@ class Direct:
             return shape
         return kept_shape(shape, "row" if slot in rule.per_row else "column", rule.view)
 
-    @staticmethod
-    def _as_array(one: Any) -> Any:
-        """Return an array of no dimensions with one: NumPy makes scalars of the former, whose x**2 is not x * x."""
-        return one.reshape(1) if isinstance(one, np.ndarray) and one.ndim == 0 else one
+    def _as_array(self, one: Any) -> Any:
+        """Return an array of no dimensions with one: NumPy makes scalars of the former, whose x**2 is not x * x.
+
+        Not for a rule that sees matrices, which may ask how many dimensions there are.
+        """
+        is_point = isinstance(one, np.ndarray) and one.ndim == 0 and self.rule.view is None
+        return one.reshape(1) if is_point else one
 
     def step(self, g: Array) -> None:
         """Take one step, replacing theta."""

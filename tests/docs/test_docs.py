@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,31 @@ def test_what_is_generated_is_fresh() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_every_rule_has_its_entry() -> None:
-    page = (ROOT / "docs" / "rules.md").read_text()
+def test_every_rule_has_its_page() -> None:
+    listed = (ROOT / "docs" / "rules.md").read_text()
+    assert {path.stem for path in (ROOT / "docs" / "rules").iterdir()} == {*CATALOGUE}
     for name in CATALOGUE:
-        assert f"\n## {name}\n" in page
+        assert f"| [`{name}`](rules/{name}.md) |" in listed
+
+
+def test_what_is_said_of_other_libraries_is_of_rules_that_there_are() -> None:
+    assert tomllib.loads((ROOT / "docs" / "elsewhere.toml").read_text()).keys() <= CATALOGUE.keys()
+
+
+def _laws(rule: str) -> list[str]:
+    page = (ROOT / "docs" / "rules" / f"{rule}.md").read_text()
+    return re.findall(
+        r" \| (.*) \|$", page.partition("| law | obeyed |\n|---|---|\n")[2].partition("\n\n")[0], re.MULTILINE
+    )
+
+
+def test_the_laws_on_the_pages_are_those_of_the_formulas() -> None:
+    bits, rounded = "yes, in every bit", "yes, but for rounding"
+    # Signs, scale-free, proportional, rate, place, rest, first step.
+    assert _laws("sgd") == [bits, "no", bits, bits, rounded, bits, "no"]
+    assert _laws("adam") == [bits, bits, "no", bits, rounded, bits, "yes, by lr"]
+    assert _laws("adamw") == [bits, bits, "no", "no", "no", "no", "yes, by lr"]
+    assert _laws("adabelief")[-1] == "yes, by 1.11 lr"  # lr / beta1
 
 
 def test_ci_calls_the_readmes_test_command() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -38,6 +39,16 @@ def test_forms_are_forms(path: Any) -> None:
         assert field["attributes"]["label"]
     names = [field["id"] for field in form["body"]]
     assert len(set(names)) == len(names)
+
+
+def test_what_lies_in_changes_is_of_a_kind_that_there_is() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]
+    kinds = {kind["directory"] for kind in settings["type"]}
+    told = (ROOT / "changes" / "README.md").read_text()
+    assert all(f"`{kind}`" in told for kind in kinds)
+    for path in (ROOT / settings["directory"]).iterdir():
+        assert path.name == "README.md" or re.fullmatch(rf"\+?[\w-]+\.({'|'.join(kinds)})\.md", path.name), path.name
+    assert settings["start_string"] in (ROOT / settings["filename"]).read_text()
 
 
 def test_hooks_run_what_ci_runs() -> None:
