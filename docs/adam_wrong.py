@@ -71,7 +71,7 @@ def _sentence(row: Row, rows: Mapping[str, Row]) -> str:
     right = rows[row["beside"]]
     usual, best = (f"**{_loss(row[key])}** (right: {_loss(right[key])})" for key in ("usual", "best"))
     at = f", and {best} at its best rate, {_rate(row)} (right: {_rate(right)})" if _rate(row) != "none" else ""
-    return f"Validation loss: {usual} at a rate of 0.001{at}."
+    return f"Loss: {usual} at a rate of 0.001{at}."
 
 
 def _loss(seeds: list[float]) -> str:
