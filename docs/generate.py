@@ -1,9 +1,9 @@
 """Write what follows from the catalogue and from measured results.
 
 docs/rules.md, the README's table, the stubs of the doors and the classes that docs/torch.md names (stubs.py) come from
-the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py) from
-benchmarks/results/*/*.json, the README's race from docs/race/results.json, docs/race/suite.md and the table of
-protocols in docs/race.md from what is beside it (races.py).
+the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md, the tables of docs/peers.md and the README's
+figures (figures.py) from benchmarks/results/*/*.json, the README's race from docs/race/results.json, docs/race/suite.md
+and the table of protocols in docs/race.md from what is beside it (races.py).
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -292,6 +292,7 @@ def targets() -> dict[Path, str]:
         ),
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
+        ROOT / "docs" / "peers.md": filled((ROOT / "docs" / "peers.md").read_text(), "peers", MEASURED["peers"]()),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),
     }
 
