@@ -112,6 +112,20 @@ def test_what_is_known_when_it_is_interrupted_is_kept() -> None:
     assert "It was interrupted" in " ".join(notes(found))
 
 
+def test_an_interruption_in_a_round_leaves_whole_rounds_of_those_who_work() -> None:
+    class Interrupts(Fake):
+        def step(self) -> None:
+            self.steps += 1
+            if self.steps == 6:  # two calls to warm up and two in each round: in the second round
+                raise KeyboardInterrupt
+
+    peers = [_peer("a"), _peer("bad", 3), replace(_peer("b"), make=lambda thetas: Interrupts(thetas, 0))]
+    found = _compare(peers, replace(QUICK, works=WORKS[:1]))
+    assert not found.is_whole
+    assert [sorted(one) for one in found.rounds["one"]] == [["a", "b"]]
+    assert list(found.failed) == ["bad"]
+
+
 def test_what_stands_in_for_a_work_that_memory_would_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "available_bytes", lambda: 18 * 2 * 11)
     smaller = (Work("of 8", ((8,),)), Work("of 7", ((3,), (4,))), Work("of 1", ((1,),)))

@@ -193,21 +193,22 @@ def _side_by_side(
     say(f"{work.name}, side by side")
     known.rounds[work.name] = []
     steps = {peer.name: _Watched(made.step) for peer, made in _ready(peers, work, known)}
-    for one in rounds(steps, turns=settings.turns, turn=settings.turn):
-        known.rounds[work.name].append(one)
-    broken = {name: step.error for name, step in steps.items() if step.error}
-    known.failed |= {name: f"{work.name}: {error}" for name, error in broken.items()}
-    for one in known.rounds[work.name]:
-        for name in broken:
-            one.pop(name, None)
+    try:
+        for one in rounds(steps, turns=settings.turns, turn=settings.turn):
+            known.rounds[work.name].append(one)
+    finally:  # also when it is interrupted: a step that does nothing has no time
+        broken = {name: step.error for name, step in steps.items() if step.error}
+        known.failed |= {name: f"{work.name}: {error}" for name, error in broken.items()}
+        known.rounds[work.name] = [
+            {name: seconds for name, seconds in one.items() if name not in broken} for one in known.rounds[work.name]
+        ]
 
 
 def _ready(peers: Sequence[Peer], work: Work, known: Comparison) -> Iterable[tuple[Peer, Contestant]]:
     """Yield the contestants, over parameters of their own and the same gradients."""
     thetas, gradients = work.arrays()
     for peer in peers:
-        for name, value in peer.environment.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(peer.environment)
         try:
             made = peer.make(thetas)
             made.give(gradients)
