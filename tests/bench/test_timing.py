@@ -70,6 +70,12 @@ def test_a_ratio_is_of_the_same_rounds() -> None:
     assert b.median / a.best == 8.0  # what one would have without rounds
 
 
+def test_a_ratio_is_the_median_of_ratios_and_not_the_ratio_of_medians() -> None:
+    a, b = timing.Timing("a", [1.0, 2.0, 8.0]), timing.Timing("b", [2.0, 1.0, 16.0])
+    assert timing.ratio(b, a) == 2.0
+    assert b.median / a.median == 1.0
+
+
 def test_a_stop_leaves_whole_rounds() -> None:
     clock = Clock()
     left = iter(range(9))
