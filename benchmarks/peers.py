@@ -13,7 +13,7 @@ import sys
 from benchmarks.harness import report
 from steprule.bench.compare import Comparison, Settings, compare
 from steprule.bench.peers import chosen
-from steprule.bench.report import markdown
+from steprule.bench.report import digits, markdown
 from steprule.bench.work import works
 
 QUESTION = "A step of AdamW beside other libraries"
@@ -23,7 +23,7 @@ def row(found: Comparison, name: str) -> list[str]:
     """Return the median times of a contestant, and what it was by itself."""
     times = [found.timings(work).get(name) for work in found.rounds]
     alone = found.alone[name]
-    return [name, *(f"{time.median * 1e3:.3g}" if time else "" for time in times), f"{alone.kept:.2f}"]
+    return [name, *(digits(time.median * 1e3) if time else "" for time in times), f"{alone.kept:.2f}"]
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from steprule.bench.compare import Comparison
 from steprule.bench.timing import quartiles, ratio
 from steprule.report.folder import check_own, to_csv, to_json, write_files
 
-__all__ = ["Shown", "check_folder", "markdown", "notes", "tables", "write"]
+__all__ = ["Shown", "check_folder", "digits", "markdown", "notes", "tables", "write"]
 
 _SAVED, _KIND = "bench.json", "steprule bench"
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
@@ -44,14 +44,14 @@ def _times(known: Comparison, work: str) -> Shown:
     scale, unit = next(pair for pair in _UNITS if fastest.median >= pair[0] or pair is _UNITS[-1])
     rows = []
     for name, timing in timings.items():
-        lower, middle, upper = (_digits(value / scale) for value in quartiles(timing.seconds))
+        lower, middle, upper = (digits(value / scale) for value in quartiles(timing.seconds))
         rows.append([name, middle, f"{lower} to {upper}", f"{ratio(timing, fastest):.2f}"])
     count = len(known.rounds[work])
     title = f"A step of {work}, in {unit}: {count} round{'s' * (count > 1)}"
     return Shown(title, ["", "median", "quartiles", "times the fastest"], rows)
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Return a number with three digits, or all before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
@@ -60,8 +60,8 @@ _COLUMNS: tuple[tuple[str, Callable[[Alone], str]], ...] = (
     ("bytes a parameter, kept", lambda one: f"{one.kept:.2f}"),
     ("and more in a step", lambda one: "not known" if one.extra is None else f"{one.extra:.2f}"),
     ("zero gradients, times as long", lambda one: f"{one.zero_ratio:.2f}"),
-    ("error, ulp", lambda one: "another rule" if one.error is None else _digits(one.error)),
-    ("largest", lambda one: "" if one.largest_error is None else _digits(one.largest_error)),
+    ("error, ulp", lambda one: "another rule" if one.error is None else digits(one.error)),
+    ("largest", lambda one: "" if one.largest_error is None else digits(one.largest_error)),
     ("import, s", lambda one: f"{one.import_seconds:.2f}"),
     ("first step, s", lambda one: f"{one.first_seconds:.2f}"),
 )
