@@ -32,6 +32,7 @@ SPEED = {
     "sums_small": 20,
     "sums_memory": 30,
     "peers_large": 60,
+    "peers": 600,
     "schedule_free_large": 40,
     "muon_gpt": 150,
     "agreement": 30,

@@ -1,18 +1,16 @@
-"""The one timing harness: contestants take turns in one run, and ratios are taken turn by turn.
+"""What every benchmark says of its machine, and how its results are shown and kept.
 
-These machines are shared and noisy: a figure in milliseconds says little, the ratio of two loops
-that ran within the same tenth of a second says much more.
+Contestants are timed by ``steprule.bench.timing``: in turns, and ratios are taken turn by turn.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,75 +20,9 @@ from rich.table import Table
 
 import steprule as sr
 from benchmarks.machine import RESULTS, processor, slug
+from steprule.bench.timing import Timing, measure, ratio
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds a call, turn by turn."""
-
-    name: str
-    seconds: list[float]
-
-    @property
-    def best(self) -> float:
-        return min(self.seconds)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def measure(
-    contestants: Mapping[str, Callable[[], object]],
-    *,
-    turns: int = 15,
-    turn: float = 0.06,
-    before: Callable[[], object] | None = None,
-) -> dict[str, Timing]:
-    """Time the contestants in turns of about ``turn`` seconds each, after one call to warm up.
-
-    ``before`` runs before every call, and takes no part of its time: a backward pass, whose threads still spin when the
-    call begins, or a pause, in which all fall asleep.
-    """
-    calls: dict[str, int] = {}
-    for name, function in contestants.items():
-        function()
-        start = time.perf_counter()
-        if before:
-            before()
-        function()
-        calls[name] = max(1, int(turn / max(time.perf_counter() - start, 1e-7)))
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(turns):
-        for name, function in contestants.items():
-            # OpenMP's threads still spin for some milliseconds after a loop, on the processors that the
-            # next contestant needs; without the pause sgd showed 0.80 of the limit instead of 0.95.
-            time.sleep(0.02)
-            function()
-            seconds[name].append(_mean(function, calls[name], before))
-    return {name: Timing(name, values) for name, values in seconds.items()}
-
-
-def _mean(function: Callable[[], object], calls: int, before: Callable[[], object] | None) -> float:
-    """Return the mean seconds of a call."""
-    start = time.perf_counter()
-    if before is None:
-        for _ in range(calls):
-            function()
-        return (time.perf_counter() - start) / calls
-    spent = 0.0
-    for _ in range(calls):
-        before()
-        start = time.perf_counter()
-        function()
-        spent += time.perf_counter() - start
-    return spent / calls
-
-
-def ratio(numerator: Timing, denominator: Timing) -> float:
-    """Return the median, over turns, of the ratio of two contestants."""
-    pairs = zip(numerator.seconds, denominator.seconds, strict=True)
-    return statistics.median(a / b for a, b in pairs)
+__all__ = ["Timing", "machine", "measure", "ratio", "report"]
 
 
 def machine() -> dict[str, Any]:

@@ -19,8 +19,8 @@ import torch
 import steprule as sr
 import steprule.torch
 from benchmarks.harness import Timing, measure, ratio, report
-from benchmarks.memory import resident
 from benchmarks.streaming import Limit, beside_limit
+from steprule.bench.machine import resident_bytes
 
 N = 20_000_000
 OPTIONS: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.01}
@@ -109,9 +109,9 @@ def _there_and_back(optimizer: Any) -> None:
 
 def _grown(optimizer: Any) -> int:
     """Return by how many bytes the process grows while an optimizer is in evaluation."""
-    before = resident()
+    before = resident_bytes()
     optimizer.eval()
-    grown = resident() - before
+    grown = resident_bytes() - before
     optimizer.train()
     return grown
 

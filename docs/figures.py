@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from steprule.bench.compare import Comparison
+from steprule.bench.report import markdown
+
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 COMPARED = Path(__file__).parent / "gpt_optimizers.json"
 Write = Callable[[float], str]
@@ -57,6 +60,7 @@ _REMARKS = {
         "Through PyTorch, and optax jitted and donated. A sweep over one large matrix goes to memory; of 20 matrices\n"
         "each fits a cache, which serves those who step one after the other.\n"
     ),
+    "peers": "Who they are, what is measured, and all of it: [beside other libraries](peers.md).\n",
     "schedule_free_large": (
         "Four arrays are read, three written. The authors' package steps the same arrays, in both of its modes. The\n"
         "switch to the point of evaluation reads two arrays and writes two, and the way back, which is exact, copies\n"
@@ -160,6 +164,15 @@ def compared(path: Path = COMPARED) -> str:
     raw = json.loads(path.read_text())
     rows = [raw["headings"], ["---"] * len(raw["headings"]), *raw["rows"]]
     return "\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def peers(folder: Path = RESULTS) -> str:
+    """Return the tables of docs/peers.md, of the processor on which the comparison was run last."""
+    found = results("peers", folder)
+    if not found:
+        return "\nIt has not been run on any processor yet: `python -m benchmarks.peers`.\n"
+    raw = max(found, key=lambda one: str(one["machine"]["date"]))
+    return f"\n{markdown(Comparison.of(raw['timings']['comparison']), level=3)}"
 
 
 def figures(folder: Path = RESULTS) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Write what follows from the catalogue and from measured results.
 
 The pages of the catalogue (rule_pages.py), the stubs of the doors and the classes that docs/torch.md names (stubs.py)
-come from the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md and the README's figures (figures.py)
-from benchmarks/results/*/*.json, docs/race/suite.md and the tables of docs/race.md and docs/which.md from what is in
-docs/race (races.py), the losses of docs/adam-wrong.md from docs/adam_wrong.json.
+come from the catalogue, docs/schedules.md from docstrings, docs/benchmarks.md, the tables of docs/peers.md and the
+README's figures (figures.py) from benchmarks/results/*/*.json, docs/race/suite.md and the tables of docs/race.md and
+docs/which.md from what is in docs/race (races.py), the losses of docs/adam-wrong.md from docs/adam_wrong.json.
 
     python docs/generate.py          # write
     python docs/generate.py --check  # say what is stale, exit 1
@@ -175,6 +175,7 @@ def targets() -> dict[Path, str]:
         ROOT / "docs" / "torch.md": filled((ROOT / "docs" / "torch.md").read_text(), "classes", stubs["classes"]()),
         ROOT / "docs" / "gpt.md": filled((ROOT / "docs" / "gpt.md").read_text(), "gpt", MEASURED["compared"]()),
         MISTAKES: mistakes(),
+        ROOT / "docs" / "peers.md": filled((ROOT / "docs" / "peers.md").read_text(), "peers", MEASURED["peers"]()),
         ROOT / "docs" / "jax.md": with_figures((ROOT / "docs" / "jax.md").read_text()),
     }
 

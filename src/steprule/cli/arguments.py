@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import typer
@@ -12,7 +12,8 @@ from steprule.install import how_to_install, lacking
 
 __all__ = [
     *("INTERRUPTED", "check_race_extra"),
-    *("complete_paper", "complete_problem", "complete_rule", "complete_rules", "complete_story", "complete_surface"),
+    *("complete_paper", "complete_peers", "complete_problem", "complete_rule", "complete_rules"),
+    *("complete_story", "complete_surface"),
     *("path_to_write", "whole"),
 ]
 
@@ -67,8 +68,7 @@ def complete_rule(incomplete: str) -> list[str]:
 
 def complete_rules(incomplete: str) -> list[str]:
     """Return what a list of rules, parted by commas, may go on with."""
-    before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in complete_rule(last)]
+    return _go_on(incomplete, complete_rule)
 
 
 def complete_paper(incomplete: str) -> list[str]:
@@ -76,6 +76,14 @@ def complete_paper(incomplete: str) -> list[str]:
     from steprule.figures.catalogue import PAPERS
 
     return _begin(PAPERS, incomplete)
+
+
+def complete_peers(incomplete: str) -> list[str]:
+    """Return what a list of peers' libraries, parted by commas, may go on with."""
+    from steprule.bench.peers import PEERS
+
+    libraries = dict.fromkeys(peer.library for peer in PEERS)
+    return _go_on(incomplete, lambda last: _begin(libraries, last))
 
 
 def complete_problem(incomplete: str) -> list[str]:
@@ -98,6 +106,12 @@ def complete_story(incomplete: str) -> list[str]:
     from steprule.lab.presets import presets
 
     return _begin([FIRST, *(story["key"] for story in presets())], incomplete)
+
+
+def _go_on(incomplete: str, complete: Callable[[str], list[str]]) -> list[str]:
+    """Return a list, parted by commas, with its last word completed."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in complete(last)]
 
 
 def _begin(names: Iterable[str], incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steprule.cli import check, emit, figures, lab, race, rules
+from steprule.cli import bench, check, emit, figures, lab, race, rules
 from steprule.cli.terminal import Command, Group, say_error, take_any_text
 from steprule.errors import StepruleError
 from steprule.version import __version__
@@ -29,6 +29,7 @@ for _verb, _short in (
     (lab.lab, "Show rules at work, on a page in a browser."),
     (check.check, "Say which rule an optimizer is, and what is wrong with it."),
     (figures.figures, "Make a paper's figures, and judge its claims."),
+    (bench.bench, "Measure a step beside the libraries installed here."),
 ):
     app.command(cls=Command, short_help=_short)(_verb)
 
