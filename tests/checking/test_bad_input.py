@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 import steprule as sr
 from steprule.cli.main import app
 from steprule.errors import CheckError
+from tests import ROOT
 from tests.checking.hand_written import bad
 from tests.cli.inside import refused
 
 FOLDER = Path(bad.__file__).parent
-BAD, STYLES = FOLDER / "bad.py", FOLDER / "styles.py"
+BAD, STYLES, TORCH = FOLDER / "bad.py", FOLDER / "styles.py", FOLDER / "bad_torch.py"
 
 _REFUSED = [
     ("nothing", "the parameters are what they were after three steps"),
@@ -58,9 +59,16 @@ def test_what_cannot_be_run_is_said(name: str, said: str) -> None:
         ("adm", "Did you mean 'adam'"),
         (f"{STYLES}:closure(lrr=0.1)", "closure has no setting 'lrr'. Did you mean 'lr'?"),
         ("torch.optim:Adam(epps=0.1)", "Adam has no setting 'epps'. Did you mean 'eps'?"),
-        (f"{BAD}:Renamed", "It has update; if update makes a step, write in the class: step = update"),
+        (f"{BAD}:Renamed", "It has apply; if apply makes a step, write in the class: step = apply"),
         (f"{BAD}:by_name", "Loop over the keys that there are: for name in params"),
         (f"{str(BAD)[:-3]}", "For what is in the file"),
+        (f"{ROOT / 'docs'}:adam", "is a folder. Give a file in it"),
+        (f"{ROOT / 'docs'}", "is a folder. Give a file in it"),
+        ("torch.optim.Adam", "the name stands behind a colon: torch.optim:Adam"),
+        (f"{BAD}:by_keyword", "by_keyword(*, params, grads, state) needs 3 arguments, 3 by name"),
+        (f"{BAD}:NeedsARate", "Give it as a setting behind the name, as in '...:NeedsARate(lr=0.01)'"),
+        (f"{TORCH}:BindsAnew", "return the new ones, or write p -= ..."),
+        (f"{TORCH}:ForgetsNoGrad", "Put @torch.no_grad() above the step"),
     ],
 )
 def test_what_is_not_there_is_said(place: str, said: str) -> None:
@@ -96,6 +104,18 @@ def test_a_step_that_depends_on_the_norm_is_no_rule_of_elements() -> None:
     answer = sr.check(bad.clips)
     assert not answer.rule
     assert any("depends on others" in remark for remark in answer.remarks)
+
+
+def test_what_has_no_state_is_run_all_the_same() -> None:
+    assert sr.check(f"{TORCH}:OfNothing").rule == "sgd"
+
+
+def test_what_a_file_prints_is_not_in_the_way_of_json(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "print('hello')\ndef own(params, grads): return [p - g for p, g in zip(params, grads)]\n"
+    )
+    found = CliRunner().invoke(app, ["check", str(tmp_path / "own.py:own"), "--json"])
+    assert json.loads(found.stdout)["headline"] == "own is sgd."
 
 
 def test_what_it_prints_is_counted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

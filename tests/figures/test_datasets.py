@@ -118,13 +118,52 @@ def test_what_is_wrong_with_a_folder_is_told(mnist: Path, tmp_path_factory: pyte
         read("mnist", mnist)
 
 
+def test_a_damaged_file_is_told_whatever_its_reader_raises(tmp_path: Path) -> None:
+    body = gzip.compress(bytes(100))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(body[:10] + b"\xff" * 20)  # zlib.error
+    with pytest.raises(ProblemError, match=r"mnist cannot be read from .*Error -3 while decompressing"):
+        read("mnist", tmp_path)
+    _cifar(tmp_path)
+    (tmp_path / "data_batch_3").write_bytes(b"}K\x01a.")  # AttributeError: 1 is appended to a dict
+    with pytest.raises(ProblemError, match=r"cifar10 cannot be read from .*no attribute 'append'"):
+        read("cifar10", tmp_path)
+
+
+def test_training_and_test_go_together(mnist: Path) -> None:
+    for old in mnist.glob("t10k-images*"):
+        old.unlink()
+    _idx(mnist / "t10k-images-idx3-ubyte", np.zeros((20, 4, 4)), False)
+    with pytest.raises(ProblemError, match="samples have 9 numbers for training and 16 for the test"):
+        read("mnist", mnist)
+    _idx(mnist / "t10k-images-idx3-ubyte", np.zeros((20, 3, 3)), False)
+    for old in mnist.glob("t10k-labels*"):
+        old.unlink()
+    _idx(mnist / "t10k-labels-idx1-ubyte", np.full(20, 11), False)
+    with pytest.raises(ProblemError, match="class 11 is in the test, and not in training"):
+        read("mnist", mnist)
+
+
+def test_a_text_that_changes_makes_another_digest(tmp_path: Path) -> None:
+    text = tmp_path / "train" / "pos" / "0.txt"
+    text.parent.mkdir(parents=True)
+    text.write_text("good")
+    before = digest_of(tmp_path)
+    text.write_text("better")
+    assert digest_of(tmp_path) != before
+
+
 def test_figures_take_the_sets_that_are_theirs(mnist: Path) -> None:
     found = figures_of("adam", data="mnist", folder=mnist)
     assert [figure.name for figure in found] == ["adam-1-dense", "adam-2-dropout"]
     first = found[0].parts({})[0]
     assert dict(first.arguments)["data"] == f"mnist:{mnist}"
     assert first.source == digest_of(mnist)
-    assert "MNIST's 60,000 digits" in found[0].setting
+    assert "nine tenths of its 60,000 for training" in found[0].setting
+    cifar = mnist / "cifar"
+    cifar.mkdir()
+    _cifar(cifar)
+    found = figures_of("amsgrad", data="cifar10", folder=cifar)
+    assert [figure.name for figure in found] == ["amsgrad-2-convolutions"]
     with pytest.raises(HyperparameterError, match="--data mnist does nothing"):
         figures_of("adamw", data="mnist", folder=mnist)
     with pytest.raises(HyperparameterError, match=r"no data 'minst'\. Did you mean 'mnist'"):

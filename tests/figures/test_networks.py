@@ -12,7 +12,7 @@ import torch
 from steprule.figures.adam_network import Dropout
 from steprule.figures.adam_torch import Autoencoder, Convolutions
 from steprule.figures.adamw import AdamMaps, Schedules, SgdMaps, lean
-from steprule.figures.amsgrad_networks import Network
+from steprule.figures.amsgrad_networks import Cifarnet, Network
 from steprule.figures.catalogue import PAPERS, figures_of
 from steprule.figures.contest import Contest
 from steprule.figures.networks import _bound, _images, _network, autoencoder, convolutions
@@ -111,11 +111,17 @@ def test_dropout_asks_for_adam_below_each() -> None:
     other = {**losses, "AdaDelta": 0.2}
     (one,) = figure.judge(_contest(figure, other, other))
     assert not one.holds
-    assert "not told apart as better than AdaDelta" in one.why
+    assert "Adam cannot be told from AdaDelta" in one.why
+    assert "Lower than" not in one.why
+    better = {**losses, "AdaGrad": 0.1}
+    (one,) = figure.judge(_contest(figure, better, better))
+    assert (
+        one.why == "AdaGrad has the lowest median here. Lower than Adam's are those of AdaGrad, each at its best rate."
+    )
 
 
-def test_amsgrad_is_judged_by_both_losses() -> None:
-    figure = Network()
+@pytest.mark.parametrize("figure", [Network(), Cifarnet()])
+def test_amsgrad_is_judged_by_both_losses(figure: Contest) -> None:
     better = {"Adam": 0.2, "AMSGrad": 0.1}
     for losses, expected in ((better, True), (dict(zip(better, (0.1, 0.2), strict=True)), False)):
         results = _contest(figure, losses, losses)
@@ -148,7 +154,8 @@ def test_convolutions_learn_and_are_the_same_again() -> None:
     first = convolutions(lr=0.02, epochs=4, dropout=0.1, **given)
     assert first == convolutions(lr=0.02, epochs=4, dropout=0.1, **given)
     assert first["batch"][-1] < first["batch"][0] - 0.05
-    assert convolutions(lr=1e30, epochs=2, dropout=0.1, **given) == {"batch": None}
+    assert 0 < first["test"] < math.log(10)
+    assert convolutions(lr=1e30, epochs=2, dropout=0.1, **given) == {"batch": None, "test": None}
 
 
 def test_images_are_read_from_rows() -> None:

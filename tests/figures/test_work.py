@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from steprule.cli.main import app
 from steprule.errors import HyperparameterError, StepruleError
-from steprule.figures import PAPERS, do_parts, figures_of, write
+from steprule.figures import PAPERS, do_parts, figures_of, make, write
 from steprule.figures.claims_moments import StepBound
 from steprule.figures.figure import part
 from tests.cli.inside import refused
@@ -151,6 +151,24 @@ def test_the_command_writes_says_and_goes_on(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("steprule.figures.claims_generalization.memory", never)
     assert CliRunner().invoke(app, words).exit_code == 0
+    # Those of another paper would write their page over this one.
+    others = ["figures", "amsgrad", "--only", "amsgrad-2-network", "--output", "figures/adam"]
+    assert "has other files in it" in " ".join(refused(others, tmp_path).split())
+
+
+def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    words = ["figures", "adam", "--only", "adam-claim-memory", "--output", str(tmp_path)]
+    assert "has other files in it" in " ".join(refused(words, tmp_path).split())
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    with pytest.raises(StepruleError, match="has other files in it"):
+        make("adam", str(tmp_path), only=["adam-claim-memory"])
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(HyperparameterError, match="jobs must be at least 1"):
+        make("adam", tmp_path / "new", only=["adam-claim-memory"], jobs=0)
+    assert not (tmp_path / "new").exists()
 
 
 def test_ctrl_c_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

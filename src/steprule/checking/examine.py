@@ -11,21 +11,24 @@ import numpy as np
 
 from steprule.checking.answer import Answer, Recovered
 from steprule.checking.declared import declared
-from steprule.checking.fit import Fit, Observed, noise
+from steprule.checking.fit import Fit, Observed, fit, noise
 from steprule.checking.low import find_rounded
 from steprule.checking.mistakes import DISTURBED, LATER, found_in
 from steprule.checking.names import called, remarks_of, so_far
-from steprule.checking.observe import TYPES, Runner, is_elementwise, look, runner, together
+from steprule.checking.observe import HALVES, TYPES, Runner, is_elementwise, look, runner, together
+from steprule.checking.place import subject_at
 from steprule.checking.probe import Probe, probe
 from steprule.checking.righted import deviations, first_difference, righted
 from steprule.checking.search import find
 from steprule.checking.simulate import Books, simulate_tensors
 from steprule.checking.source import lines_of
-from steprule.checking.subject import Subject, subject_at, subject_of
+from steprule.checking.subject import Subject, subject_of
 from steprule.errors import CheckError
 
 __all__ = ["check", "check_subject"]
 
+_SINGLE = 2e-5
+"""A rule that comes so near may be it in float32, which a rate or a state has that cannot be seen."""
 _SLACK = 100.0
 """By what factor rounding may be larger in steps that nothing was fitted to, since it adds up."""
 
@@ -92,10 +95,11 @@ def check_subject(
     elementwise = is_elementwise(run, sequence, seen)
     say("fitting the rules to its steps")
     found = _explained(run, seen, sequence, elementwise, lambda tried: watch(so_far(tried)))
+    seen = replace(seen, unit=run.unit)
     say("trying that on other tensors")
     several = _several(run, found)
     books, agrees = _of_several(several, found)
-    if agrees and not (run.opener.alone or books.slots or run.habits.types):
+    if agrees and not (run.opener.alone or books.slots or run.habits.types or run.habits.single):
         run.habits.differs = not _agrees_in_float32(run, found, books)
     return _answer(run, (seen, several), found, books, agrees, elementwise=elementwise)
 
@@ -104,13 +108,20 @@ def _explained(
     run: Runner, seen: Observed, sequence: Probe, elementwise: bool, watch: Callable[[Sequence[Fit]], None]
 ) -> Fit:
     """Return what explains the steps, or comes nearest."""
-    kept = run.habits.kept & TYPES.keys() - run.habits.types
+    kept = run.habits.kept & HALVES - run.habits.types
     if kept and elementwise and (rounded := find_rounded(seen, sequence, kept)):
         return rounded
-    found, _ = find(seen, sequence, elementwise=elementwise, watch=watch)
-    if not found.fits and elementwise and (rounded := find_rounded(seen, sequence, ())):
-        return rounded
-    return found
+    found, *others = find(seen, sequence, elementwise=elementwise, watch=watch)
+    if found.fits or not elementwise:
+        return found
+    near = [one.candidate for one in [found, *others] if one.distance < _SINGLE]
+    for candidate in sorted(near, key=lambda one: (len(one.free), one.rule.name)):
+        single = fit(candidate, replace(seen, unit=TYPES["float32"]))
+        # What has a number that the steps do not tell is another rule in the guise of this one.
+        if single.fits and np.isfinite(list(single.errors.values())).all():
+            run.habits.single = True
+            return single
+    return find_rounded(seen, sequence, ()) or found
 
 
 def _several(run: Runner, found: Fit) -> Observed:

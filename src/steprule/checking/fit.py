@@ -34,6 +34,10 @@ _DECAYS = (0.0, 0.1, 0.5, 0.9, 0.97, 0.99, 0.999, 0.9999)
 _MORE_DECAYS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 0.999, 0.9999)
 _SIZES = {"eps": tuple(10.0 ** np.arange(-16, 1)), "weight_decay": (1e-5, 1.0, 100.0), "fall": (1e-3, 0.01, 0.1, 1.0)}
 _MOST_STARTS = 1200
+_SLOWEST = 1e-6
+"""1 - decay below which rounding is not thought to be larger still."""
+_MOST_OFF = 0.01
+"""The share of a step that rounding may make at most, in float32 with a slow average."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ def noise(before: Floats, after: Floats, unit: float, decay: float) -> Floats:
     """Return how far off rounding may put each step, of arrays whose first axis is that of steps."""
     moved = np.where(np.isfinite(after), np.abs(after - before), 0.0).max(axis=0)
     theta = np.where(np.isfinite(before), np.abs(before), 0.0)
-    return np.asarray(unit * (4 * theta + (100 + 8 / (1 - decay)) * moved) + 1e-300)
+    # Without a bound a rule whose decay tends to 1 would be allowed everything, and fit whatever it is fitted to.
+    share = min(unit * (100 + 8 / max(1 - decay, _SLOWEST)), _MOST_OFF)
+    return np.asarray(4 * unit * theta + share * moved + 1e-300)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from steprule.checking.simulate import simulate
 __all__ = ["find_rounded"]
 
 _NEAR = 0.02
+_ALIKE = 1.5
+"""Distances that are within this factor say nothing."""
 _GAIN = 4.0
 """By what factor rounding must bring a rule nearer to be taken for the reason."""
 
@@ -40,15 +42,24 @@ def find_rounded(seen: Observed, probe: Probe, kept: Collection[str]) -> Fit | N
     """
     medium = seen.of(probe.medium)
     near = [found for one in adam_forms(seen, probe) if (found := fit(one, medium)).distance < _NEAR]
-    tried = [one for found in sorted(near, key=lambda one: one.distance)[:2] for one in _rounded(found, medium)]
-    if not tried or any(one.fits for one in near):
+    if not near or any(one.fits for one in near):
         return None
-    best = min(tried, key=lambda one: one.distance)
-    nearest = min(one.distance for one in near)
-    named = [one for one in tried if one.candidate.books.slots in kept]
-    if best.distance * _GAIN < nearest:
+    nearest = sorted(one.distance for one in near)[:2]
+    forms = [[*_rounded(found, medium)] for found in near if found.distance <= nearest[-1]]
+    best = _simplest(forms)
+    if best and best.distance * _GAIN < nearest[0]:
         return best
-    return min(named, key=lambda one: one.distance, default=None)
+    return _simplest([[one for one in form if one.candidate.books.slots in kept] for form in forms])
+
+
+def _simplest(forms: Sequence[Sequence[Fit]]) -> Fit | None:
+    """Return the nearest fit of the first form that comes about as near as any; forms begin with what is most usual.
+
+    An average that is rounded may not fall at all, as a maximum does not, so that Adam is like AMSGrad.
+    """
+    best = [min(form, key=lambda one: one.distance) for form in forms if form]
+    nearest = min((one.distance for one in best), default=0.0)
+    return next((one for one in best if one.distance <= _ALIKE * nearest), None)
 
 
 def _rounded(found: Fit, medium: Observed) -> Iterator[Fit]:

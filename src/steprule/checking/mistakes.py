@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from steprule.checking.fit import Fit
-from steprule.checking.observe import Habits
+from steprule.checking.observe import HALVES, Habits
 from steprule.checking.search import is_adam
 from steprule.checking.simulate import PLAIN, Books
 
@@ -119,8 +119,13 @@ _ALL = (
     ),
     Mistake(
         "moments in low precision",
-        "The moments are rounded to fewer digits than the parameters have.",
+        "The moments are rounded to half precision, in which an average of 1000 steps may not move at all.",
         "Make them of the parameter's type, or of float32 at least.",
+    ),
+    Mistake(
+        "step is returned",
+        "It returns the step alone, in the place of the parameter after it.",
+        "Return p + step; or add it where it is called, as optax.apply_updates does.",
     ),
 )  # fmt: skip
 DISTURBED = Mistake(
@@ -194,7 +199,8 @@ def _in_bookkeeping(books: Books, habits: Habits) -> Iterator[str]:
         (books.late and not habits.keeps, "gradient is read late"),
         (habits.keeps, "gradient is kept by reference"),
         (habits.wrote, "gradient is written to"),
-        (bool(books.slots), "moments in low precision"),
+        (books.slots in HALVES, "moments in low precision"),
+        (habits.returns_step, "step is returned"),
     ):
         if is_there:
             yield name

@@ -69,6 +69,11 @@ def remarks_of(found: Fit, habits: Habits, said: Mapping[str, float], *, element
         )
     if habits.types:
         yield f"Parameters of float64 come back as {', '.join(sorted(habits.types))}, so fewer digits were compared."
+    elif habits.single or found.candidate.books.slots == "float32":
+        yield (
+            "With parameters of float64 its steps have the digits of float32 alone, so fewer were compared: its state, "
+            "a rate or a constant is of float32."
+        )
     if habits.widens:
         yield "Parameters of float32 come back in another type; return them in the type in which they came."
     if habits.differs:
@@ -85,6 +90,8 @@ def _of_formula(found: Fit) -> Iterator[str]:
         return
     if options.get("maximum", "none") != "none":
         yield _AMSGRAD["none" if options["corrected"] == "none" else options["maximum"]]
+    if values["beta1"] > values["beta2"]:
+        yield "beta1 is larger than beta2: usual are 0.9 and 0.999, so they may have changed places."
     if options.get("epsilon") == "uncorrected":
         yield (
             "Epsilon is added to the root of the second moment before that is corrected, as at the end of the paper's "

@@ -6,7 +6,7 @@ import contextlib
 import io
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,11 +18,13 @@ from steprule.checking.subject import Opener, Subject, openers
 from steprule.errors import CheckError
 from steprule.usercode import user_code
 
-__all__ = ["TYPES", "Habits", "Runner", "is_elementwise", "look", "runner", "together"]
+__all__ = ["HALVES", "TYPES", "Habits", "Runner", "is_elementwise", "look", "runner", "together"]
 
 
 TYPES = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Types of fewer digits than float64, and their unit roundoffs."""
+HALVES = frozenset({"float16", "bfloat16"})
+"""Those of half precision, in which moments are a mistake."""
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Habits:
         kept: the types of arrays in its state, as far as they can be seen.
         widens: parameters of float32 come back in another type.
         differs: its steps of float32 are not those of the rule, though those of float64 are.
+        returns_step: what it returns is the step, and not the parameter after it.
+        single: with parameters of float64 its steps have the digits of float32 alone.
     """
 
     wrote: bool = False
@@ -46,6 +50,8 @@ class Habits:
     kept: set[str] = field(default_factory=set)
     widens: bool = False
     differs: bool = False
+    returns_step: bool = False
+    single: bool = False
 
 
 @dataclass
@@ -58,8 +64,9 @@ class Runner:
 
     @property
     def unit(self) -> float:
-        """The unit roundoff of what parameters came back in."""
-        return max([2.0**-53, *(TYPES.get(kind, 2.0**-53) for kind in self.habits.types)])
+        """The unit roundoff of what parameters came back in; of float32, where it computes in that."""
+        kinds = self.habits.types | ({"float32"} if self.habits.single else set())
+        return max([2.0**-53, *(TYPES.get(kind, 2.0**-53) for kind in kinds)])
 
     def run(
         self, starts: Floats, gradients: Floats, *, reuse: bool = False, kind: str = "float64"
@@ -88,15 +95,17 @@ class Runner:
     def _run(self, starts: Arrays, gradients: Floats, reuse: bool, kind: str) -> tuple[Floats, Floats]:
         with self._theirs():
             session = self.opener.open(self.subject.fresh(), [np.asarray(one, kind) for one in starts])
-            before, after = [], []
+            before, after, types = [], [], set()
             for row in gradients:
                 before.append(session.read())
                 session.step([np.asarray(one, kind) for one in row], reuse=reuse)
+                types = {str(one.dtype) for one in session.read()} - {kind}
+                if self.habits.returns_step:
+                    session.write([old + new for old, new in zip(before[-1], session.read(), strict=True)])
                 after.append(session.read())
                 self._restore(session, before[-1], after[-1])
         self.habits.wrote |= session.wrote
         self.habits.kept |= session.kept()
-        types = {str(one.dtype) for one in after[-1]} - {kind}
         if kind == "float64":
             self.habits.types |= types
         else:
@@ -185,6 +194,9 @@ def _raised(error: BaseException) -> str:
 _HINTS = {
     "ZeroDivisionError": "\nA division by zero in the first step is most often a step counter that starts at 0, so "
     "that 1 - beta**0 is 0. Count the step before the correction: t = t + 1",
+    "it ran": "\np = p - ... within it makes a new array and leaves the parameter as it was: return the new ones, or "
+    "write p -= ...",
+    "RuntimeError: a leaf Variable": "\nPut @torch.no_grad() above the step",
     "KeyError": "\nA dict of parameters and that of their gradients have the same keys here, w00, w01, ..., and the "
     "state is empty at first. Loop over the keys that there are: for name in params",
 }
@@ -192,6 +204,8 @@ _HINTS = {
 
 def _what_went_wrong(subject: Subject, failures: dict[str, str]) -> str:
     hint = next((words for kind, words in _HINTS.items() if any(one.startswith(kind) for one in failures.values())), "")
+    if all("required positional argument" in one for one in failures.values()):
+        hint = f"\nGive it as a setting behind the name, as in '...:{subject.name}(lr=0.01)'"
     by_reason: dict[str, list[str]] = {}
     for words, wrong in failures.items():
         form = words.partition(" and a")[0].replace("a function of ", "given ")
@@ -204,13 +218,20 @@ def _what_went_wrong(subject: Subject, failures: dict[str, str]) -> str:
     )
 
 
+_OTHERWISE = 0.1
+"""A share of a step within which no element depends on others: without half of them a norm is less by more."""
+
+
 def is_elementwise(run: Runner, probe: Probe, seen: Observed) -> bool:
     """Whether each element is stepped by itself: without the others it goes the same way."""
     if run.opener.alone:
         return True
     part = run.observe(probe, slice(None, None, 2))
     whole = seen.after[:, ::2]
-    near = np.abs(part.after - whole) <= 64 * seen.unit * (np.abs(whole) + np.abs(seen.moved[:, ::2]))
+    # Moments of few digits are rounded otherwise where an element stands elsewhere in an array, by some libraries.
+    unit = max([seen.unit, *(TYPES.get(kind, 0.0) for kind in run.habits.kept)])
+    largest = np.where(np.isfinite(seen.moved), np.abs(seen.moved), 0.0).max(axis=0)[::2]
+    near = np.abs(part.after - whole) <= 64 * seen.unit * np.abs(whole) + min(64 * unit, _OTHERWISE) * largest
     return bool((near | ~np.isfinite(whole)).all())
 
 
@@ -220,7 +241,12 @@ def look(run: Runner, probe: Probe) -> Observed:
     Raises:
         CheckError: for what differs from run to run.
     """
-    seen, again = run.observe(probe), run.observe(probe)
+    seen = run.observe(probe)
+    # Without a gradient a parameter stays where it is, or loses a share; of a step alone nothing is left.
+    if not seen.after[:, probe.still].any():
+        run.habits.returns_step = True
+        seen = run.observe(probe)
+    again = run.observe(probe)
     if not np.array_equal(seen.after, again.after, equal_nan=True):
         remedy = (
             "remove what is random, or seed it when the state is made"
@@ -234,7 +260,8 @@ def look(run: Runner, probe: Probe) -> Observed:
         )
     reused = run.observe(probe, reuse=True)
     run.habits.keeps = not np.array_equal(seen.after, reused.after, equal_nan=True) and not run.habits.wrote
-    return seen
+    run.habits.single = run.habits.kept & TYPES.keys() == {"float32"}
+    return replace(seen, unit=run.unit)
 
 
 def together(

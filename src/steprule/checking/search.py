@@ -22,8 +22,8 @@ _STRUCTURE = 1e-4
 """Relative deviation of large gradients' steps, below which a form of the moments is looked at in full."""
 _FIRST = ("sgd", "momentum", "momentum_ema", "rmsprop", "adagrad")
 """Rules that are common, and that are tried before an Adam with mistakes."""
-_NEAREST = 5
-"""Of so many rules that come nearest with their default options, the others are tried as well."""
+_NEAREST, _WHOLE = 5, 3
+"""Of so many rules that come nearest with their default options, the others are tried; of whole tensors' fewer."""
 _MADE = ("_l2", "_decayed", *(f"_{one}" for one in SCHEDULES))
 _NO_EPSILON = 1e-30
 """An epsilon that nothing shows, but that keeps 0 / 0 from the first step of gradients that are read late."""
@@ -54,8 +54,8 @@ def inner(rule: Rule) -> Rule:
 
 def find(
     seen: Observed, probe: Probe, *, elementwise: bool, watch: Callable[[Sequence[Fit]], None] = lambda _: None
-) -> tuple[Fit, Fit]:
-    """Return the first fit that explains every step, or else the nearest, and the one next to it.
+) -> list[Fit]:
+    """Return the first fit that explains every step; or else all, those that come nearest first.
 
     Args:
         seen: what was observed of the probing sequence.
@@ -68,9 +68,13 @@ def find(
         tried.append(_tried(candidate, seen))
         watch(tried)
         if tried[-1].fits and not _is_another(tried[-1]):
-            return tried[-1], min(tried[:-1] or tried, key=lambda one: one.distance)
-    nearest = sorted(tried, key=lambda one: (not one.fits, is_scheduled(one.candidate), one.distance))
-    return nearest[0], nearest[min(1, len(nearest) - 1)]
+            return tried[-1:]
+    return sorted(tried, key=lambda one: (not one.fits, _says_little(one), one.distance))
+
+
+def _says_little(found: Fit) -> bool:
+    """Whether it comes near since its rate is fitted to each step's size; very near it is not by chance."""
+    return is_scheduled(found.candidate) and found.distance > _STRUCTURE
 
 
 def _is_another(found: Fit) -> bool:
@@ -125,18 +129,23 @@ def _bookkeeping(seen: Observed, probe: Probe) -> tuple[Books, ...]:
 def _candidates(seen: Observed, probe: Probe, tried: list[Fit], *, elementwise: bool) -> Iterator[Candidate]:
     """Return what may explain the steps, from Adam to what is rare; ``tried`` is read when they are at its end."""
     kinds, books = decays(seen, probe), _bookkeeping(seen, probe)
-    rules = [rule for rule in CATALOGUE.values() if (rule.trace().sees == "element") == elementwise]
-    first = [rule for rule in rules if rule.name in _FIRST]
+    # The simplest first, since one with more hyperparameters may do the same with some of them at zero.
+    every = sorted(CATALOGUE.values(), key=lambda rule: len(rule.hyperparameters))
+    rules = [rule for rule in every if (rule.trace().sees == "element") == elementwise]
+    first = [CATALOGUE[name] for name in _FIRST]
     if elementwise:
         plain, *others = _forms(books)
         yield from _of_form(*plain, seen, probe, kinds)
         yield from (one for rule in first for one in _of_catalogue(rule, kinds, books[0]))
         yield from (one for form in others for one in _of_form(*form, seen, probe, kinds))
+        yield from (one for rule in first for one in _of_catalogue(rule, kinds, books[0], options=True))
         if kinds == ("",):
             yield from _of_schedules(first, seen, probe, books[0])
     yield from (one for rule in rules if rule not in first for one in _of_catalogue(rule, kinds, books[0]))
     nearest = sorted((one for one in tried if not is_adam(one.candidate)), key=lambda one: one.distance)
-    near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))[: _NEAREST if elementwise else 1]
+    near = list(dict.fromkeys(inner(one.candidate.rule) for one in nearest))
+    # What adamw can be beside is among the options of adam with decay, and those of common rules have been tried.
+    near = [rule for rule in near if rule not in first and rule.name != "adamw"][: _NEAREST if elementwise else _WHOLE]
     yield from (one for rule in near for one in _of_catalogue(rule, kinds, books[0], options=True))
 
 
@@ -244,11 +253,11 @@ def _of_catalogue(rule: Rule, kinds: tuple[str, ...], books: Books, *, options: 
     zero.pop("weight_decay", None)
     optional = [hyper.name for hyper in hypers if hyper.optional and hyper.default is None and _TINY in hyper.range]
     frees = [{}, *([zero] if zero else []), *({name: 0.9 if name == "momentum" else _TINY} for name in optional)]
+    without = [{}, *({hyper.name: None} for hyper in hypers if hyper.optional and hyper.default is not None)]
     all_choices = itertools.product(*(_choices(hyper) if options else [hyper.default] for hyper in static))
-    for choices, freed in itertools.product(all_choices, frees):
-        one = Candidate(
-            rule, dict(zip([hyper.name for hyper in static], choices, strict=True)), {**freed, **own_decay}, books
-        )
+    for choices, freed, absent in itertools.product(all_choices, frees, without):
+        chosen = {**dict(zip([hyper.name for hyper in static], choices, strict=True)), **absent}
+        one = Candidate(rule, chosen, {**freed, **own_decay}, books)
         if set(freed) <= set(one.free):
             for kind in [""] if "weight_decay" in rule.hyperparameters else kinds:
                 yield _with_decay(one, kind)

@@ -121,6 +121,11 @@ class FunctionSession(Session):
     def _kept(self) -> Any:
         return self.state, getattr(self.call, "__self__", ())
 
+    def write(self, arrays: Arrays) -> None:
+        """Hand over new parameters in the next step: those that were returned may not be arrays to write to."""
+        with self.library.scope():
+            self.params = self.form.pack([self.library.make(one) for one in arrays])
+
     def _step(self, gradients: list[Any]) -> None:
         packed = self.form.pack(gradients)
         self._take(self.call(self.params, packed, *self.state))
@@ -131,6 +136,8 @@ class FunctionSession(Session):
         """Take what a step returns: new parameters, or these and a state, or None where it wrote into the old ones."""
         if result is None:
             return
+        if isinstance(result, Iterator):
+            result = list(result)
         if self.state and isinstance(result, tuple) and len(result) == 2:
             try:
                 self._arrays(result[0])
@@ -146,9 +153,13 @@ class FunctionSession(Session):
 class BoundSession(FunctionSession):
     """An object that was made with the parameters, and steps along gradients."""
 
-    def __init__(self, made: Callable[[Any], Any], form: Form, library: Library, arrays: Arrays) -> None:
-        super().__init__(lambda _, gradients: self.object.step(gradients), form, library, (), arrays)
+    def __init__(self, made: Callable[[Any], Any], method: str, form: Form, library: Library, arrays: Arrays) -> None:
+        super().__init__(lambda _, gradients: getattr(self.object, method)(gradients), form, library, (), arrays)
         self.object = made(self.params)
+
+    def write(self, arrays: Arrays) -> None:
+        """Write into the parameters that the object has."""
+        Session.write(self, arrays)
 
     def _kept(self) -> Any:
         return self.object
@@ -182,23 +193,23 @@ class OptaxSession(Session):
 
 
 class TorchSession(Session):
-    """An optimizer of torch.optim's kind, by its class."""
+    """An optimizer of torch.optim's kind, by its class: its step takes nothing, and reads the gradients of tensors."""
 
     library = TORCH
     form = Form("a list of tensors", list, list)
 
-    def __init__(self, make: Callable[[list[Any]], Any], arrays: Arrays) -> None:
+    def __init__(self, make: Callable[[list[Any]], Any], arrays: Arrays, method: str = "step") -> None:
         super().__init__(arrays)
         self.params = [sys.modules["torch"].nn.Parameter(TORCH.make(one)) for one in arrays]
-        self.optimizer = make(self.params)
+        self.optimizer, self.method = make(self.params), method
 
     def _kept(self) -> Any:
-        return self.optimizer.state
+        return getattr(self.optimizer, "state", self.optimizer)
 
     def _step(self, gradients: list[Any]) -> None:
         for param, gradient in zip(self.params, gradients, strict=True):
             param.grad = gradient
-        self.optimizer.step()
+        getattr(self.optimizer, self.method)()
 
 
 class RuleSession(Session):

@@ -1,16 +1,15 @@
-"""What is to be checked: found by its place, and how it is called found out by trying."""
+"""What is to be checked, and in which ways it may be called."""
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import copy
 import functools
-import importlib
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from steprule.checking.forms import FORMS, Arrays, libraries
@@ -23,13 +22,10 @@ from steprule.checking.sessions import (
     TorchSession,
 )
 from steprule.errors import CheckError, suggest
-from steprule.rules import CATALOGUE, Rule
-from steprule.rules.load import load, load_file
+from steprule.rules import Rule
 from steprule.usercode import user_code
 
-__all__ = ["Opener", "Subject", "openers", "subject_at", "subject_of"]
-
-_EXAMPLES = "path/to/file.py:adam, package.module:Adam or 'torch.optim:Adam(lr=0.01)'"
+__all__ = ["Opener", "Subject", "openers", "subject_of"]
 
 
 @dataclass(frozen=True)
@@ -62,83 +58,8 @@ class Opener:
 def subject_of(thing: Any, settings: Mapping[str, Any] | None = None) -> Subject:
     """Return an object as a subject. Of an instance, each session gets a copy."""
     name = getattr(thing, "__name__", None) or getattr(thing, "name", None) or type(thing).__name__
-    is_instance = hasattr(thing, "step") and not isinstance(thing, type)
+    is_instance = bool(_stepping(thing)) and not isinstance(thing, type)
     return Subject(str(name), (lambda: copy.deepcopy(thing)) if is_instance else (lambda: thing), settings or {})
-
-
-def subject_at(text: str) -> Subject:
-    """Return what stands at ``file.py:name`` or ``module:name``, with ``(name=value, ...)`` behind it, or a rule.
-
-    Raises:
-        CheckError: when there is none, or its file raises.
-        RuleError: for a name without a place that is no rule.
-    """
-    spec, settings = _split(text.strip())
-    place, colon, name = spec.rpartition(":")
-    if not colon and (spec.endswith(".py") or "." in spec):
-        place, name = spec, ""
-    elif not colon:
-        if text not in CATALOGUE and Path(f"{text}.py").is_file():
-            raise CheckError(f"no rule is called {text!r}. For what is in the file {text}.py, write {text}.py:NAME")
-        rule = load(text)
-        return subject_of(rule)
-    is_file = place.endswith(".py")
-    module = _load(place, is_file=is_file)
-    _pick(module, name, place)
-    again = (lambda: getattr(_load(place, is_file=True), name)) if is_file else (lambda: getattr(module, name))
-    return Subject(name, again, settings, reloads=is_file)
-
-
-def _split(text: str) -> tuple[str, dict[str, Any]]:
-    spec, parenthesis, rest = text.partition("(")
-    if not parenthesis or ":" not in spec:
-        return text, {}
-    try:
-        call = ast.parse(f"f({rest}", mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert not call.args
-        return spec.strip(), {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
-        raise CheckError(f"{text}: what stands in parentheses must be settings, as in {_EXAMPLES}") from None
-
-
-def _load(place: str, *, is_file: bool) -> Any:
-    path = Path(place)
-    if is_file and not path.is_file():
-        raise CheckError(f"there is no file {place!r} (from {Path.cwd()}). Give a place such as {_EXAMPLES}")
-    if is_file:
-        if str(path.resolve().parent) not in sys.path:
-            sys.path.append(str(path.resolve().parent))  # it may import what lies beside it, as a script may
-        with user_code(f"file {place!r}", CheckError):
-            return load_file(path)
-    if not all(part.isidentifier() for part in place.split(".")):
-        raise CheckError(f"{place!r} names no file and no module. Give a place such as {_EXAMPLES}")
-    try:
-        with user_code(f"module {place!r}", CheckError):
-            return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise CheckError(
-            f"no module is called {error.name!r}. Of a file, give its path: path/to/{place.split('.')[-1]}.py:NAME; "
-            "a module must be installed, or lie where PYTHONPATH leads"
-        ) from None
-
-
-def _pick(module: Any, name: str, place: str) -> None:
-    """Check that a module has such a thing."""
-    if name and hasattr(module, name):
-        return
-    own = [key for key, value in vars(module).items() if _is_candidate(value, module)]
-    has = f" It has {', '.join(own)}." if own else ""
-    if not name:
-        raise CheckError(
-            f"{place}: say which function or class is meant, as in {place}:{own[0] if own else 'NAME'}.{has}"
-        )
-    raise CheckError(f"{place} has no {name!r}.{suggest(name, own)}")
-
-
-def _is_candidate(value: Any, module: Any) -> bool:
-    here = getattr(value, "__module__", "") == module.__name__
-    return here and not getattr(value, "__name__", "_").startswith("_") and callable(value)
 
 
 def openers(subject: Subject) -> list[Opener]:
@@ -167,8 +88,8 @@ def _openers(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Ope
         yield Opener("a transformation of optax", lambda own, arrays: OptaxSession(own, arrays))
     elif isinstance(thing, type):
         yield from _of_class(thing, settings, name)
-    elif callable(getattr(thing, "step", None)):
-        yield from _of_function(lambda own: own.step, thing.step, {}, f"{name}.step")
+    elif method := _stepping(thing):
+        yield from _of_function(lambda own: getattr(own, method), getattr(thing, method), {}, f"{name}.{method}")
     elif callable(thing):
         yield from _of_function(lambda own: own, thing, settings, name)
     else:
@@ -176,6 +97,14 @@ def _openers(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Ope
             f"{name} is of type {type(thing).__name__!r}, and no function, class or object with a method step."
             + _other_methods(type(thing))
         )
+
+
+def _stepping(thing: Any) -> str:
+    """Return which method of an object or class makes a step: ``step``, its own ``update``, or none (``""``)."""
+    if callable(getattr(thing, "step", None)):
+        return "step"
+    kind = thing if isinstance(thing, type) else type(thing)
+    return "update" if inspect.isfunction(getattr(kind, "update", None)) else ""
 
 
 def _other_methods(kind: type) -> str:
@@ -206,26 +135,38 @@ def _settled(make: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[
 
 
 def _of_class(thing: Any, settings: Mapping[str, Any], name: str) -> Iterator[Opener]:
-    if not callable(getattr(thing, "step", None)):
+    method = _stepping(thing)
+    if not method:
         raise CheckError(
             f"class {name} has no method step(gradients), nor step(params, gradients).{_other_methods(thing)}"
         )
     _check_settings(thing, settings, name)
-    steps = _required(thing.step) - 1
+    steps = _required(getattr(thing, method)) - 1
+    if steps == 0 and "torch" in sys.modules:
+        make = functools.partial(_settled, settings=settings)
+        yield Opener(
+            f"a class whose {method} reads what lies in the grad of PyTorch's tensors",
+            lambda own, arrays: TorchSession(make(own), arrays, method),
+        )
     for form in FORMS:
         for library in libraries():
-            words = f"a class whose step takes {form.name}" + (
+            words = f"a class whose {method} takes {form.name}" + (
                 "" if library.name == "NumPy arrays" else f", {library.name}"
             )
             if steps <= 1:
-                yield Opener(words, _bound(settings, form, library), form.most, form.alone)
+                yield Opener(words, _bound(settings, method, form, library), form.most, form.alone)
             else:
-                begin = functools.partial(_called, lambda own: own(**settings).step, form, library, lambda: ())
+                get = functools.partial(_method_of, settings=settings, method=method)
+                begin = functools.partial(_called, get, form, library, lambda: ())
                 yield Opener(words, begin, form.most, form.alone)
 
 
-def _bound(settings: Mapping[str, Any], form: Any, library: Any) -> Callable[[Any, Arrays], Session]:
-    return lambda own, arrays: BoundSession(functools.partial(own, **settings), form, library, arrays)
+def _method_of(own: Any, settings: Mapping[str, Any], method: str) -> Any:
+    return getattr(own(**settings), method)
+
+
+def _bound(settings: Mapping[str, Any], method: str, form: Any, library: Any) -> Callable[[Any, Arrays], Session]:
+    return lambda own, arrays: BoundSession(functools.partial(own, **settings), method, form, library, arrays)
 
 
 def _called(
@@ -235,28 +176,41 @@ def _called(
 
 
 def _required(function: Any) -> int:
-    """Return how many positional arguments a function needs; 3 where that cannot be told."""
+    """Return how many positional arguments a function needs; 3 where that cannot be told, as of ``f(*args)``."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return 3
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in kinds and one.default is inspect.Parameter.empty for one in parameters)
+    needed = sum(one.kind in kinds and one.default is inspect.Parameter.empty for one in parameters)
+    return needed or 3 * any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
+
+
+def _by_name(function: Any) -> int:
+    """Return how many arguments a function needs that are given by name alone."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    named = inspect.Parameter.KEYWORD_ONLY
+    return sum(one.kind is named and one.default is inspect.Parameter.empty for one in parameters)
 
 
 def _of_function(get: Callable[[Any], Any], function: Any, settings: Mapping[str, Any], name: str) -> Iterator[Opener]:
     """Return the ways to call a function: with parameters, gradients and a state, or as what makes an optimizer."""
     _check_settings(function, settings, name)
     settled = functools.partial(function, **settings) if settings else function
-    needed = _required(settled)
+    needed, by_name = _required(settled), _by_name(settled)
+    if by_name:
+        raise CheckError(_other_signature(function, name, f"{needed + by_name} arguments, {by_name} by name"))
     if needed == 0:
-        with user_code(f"{name}()", CheckError):
+        with user_code(f"{name}()", CheckError), contextlib.redirect_stdout(io.StringIO()):
             made = settled()
         for one in _openers(made, {}, f"{name}()"):
             yield Opener(f"what {name}() returns, {one.words}", _of_made(one, get, settings), one.most, one.alone)
         return
     if needed not in (2, 3):
-        raise CheckError(_other_signature(function, name, needed))
+        raise CheckError(_other_signature(function, name, f"{needed} arguments"))
     states: list[tuple[str, Callable[[], tuple[Any, ...]]]] = [("", lambda: ())]
     if needed == 3 or _takes_three(settled):
         states = [(" and a state that begins as {}", lambda: ({},)), (" and as None", lambda: (None,))]
@@ -284,7 +238,7 @@ def _takes_three(function: Any) -> bool:
     return "state" in inspect.signature(function).parameters
 
 
-def _other_signature(function: Any, name: str, needed: int) -> str:
+def _other_signature(function: Any, name: str, needed: str) -> str:
     signature = inspect.signature(function)
     plain = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
     names = [one.name for one in plain]
@@ -293,6 +247,7 @@ def _other_signature(function: Any, name: str, needed: int) -> str:
         "    return params, state"
     )
     return (
-        f"{name}{inspect.Signature(plain)} needs {needed} arguments; an optimizer that is checked is called as "
-        f"(params, grads, state) and returns params, or (params, state). Write around it\n{wrapper}"
+        f"{name}{inspect.Signature(plain)} needs {needed}; an optimizer that is checked is called as "
+        "(params, grads, state) and returns params, or (params, state). Give what is a setting behind its name, as in "
+        f"'...:{name}(lr=0.01)', or write around it\n{wrapper}"
     )

@@ -68,7 +68,7 @@ def figures(
     try:
         with interruptible():
             with _watching(console) as watch:
-                work = do_parts(ready, folder, jobs=jobs, fresh=fresh, watch=watch)
+                work = do_parts(ready, folder, paper=paper, jobs=jobs, fresh=fresh, watch=watch)
             with busy(console, "Drawing"):
                 written = write(paper, work, folder, left_out)
             _report(work)

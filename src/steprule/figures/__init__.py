@@ -17,19 +17,24 @@ from steprule.figures.work import Work, do_parts
 __all__ = ["PAPERS", "Figure", "Judgement", "Work", "do_parts", "figures_of", "make", "write"]
 
 
-def make(paper: str, folder: Path, *, only: Sequence[str] = (), jobs: int | None = None) -> dict[str, list[Judgement]]:
+def make(
+    paper: str, folder: str | Path, *, only: Sequence[str] = (), jobs: int | None = None
+) -> dict[str, list[Judgement]]:
     """Make the figures of a paper, or go on with them, write them to a folder, and return the judgements by figure.
 
     Args:
         paper: ``adam``, ``amsgrad`` or ``adamw``.
-        folder: where ``index.html``, pictures, numbers and, in ``parts``, finished work go.
+        folder: where ``index.html``, pictures, numbers and, in ``parts``, finished work go: a new or empty one, or
+            one that holds figures of the same paper.
         only: names of figures. Default: all of the paper.
         jobs: processes. Default: the processors at hand. The numbers do not depend on it.
 
     Raises:
         HyperparameterError: for a paper, figure or number that there is not.
-        StepruleError: when the folder cannot be written to.
+        StepruleError: when other files lie in the folder, or it cannot be written to.
     """
-    work = do_parts([figure for figure in figures_of(paper, only) if not figure.missing], folder, jobs=jobs)
+    folder = Path(folder)
+    figures = [figure for figure in figures_of(paper, only) if not figure.missing]
+    work = do_parts(figures, folder, paper=paper, jobs=jobs)
     write(paper, work, folder)
     return {figure.name: list(figure.judge(work.results)) for figure in work.figures if work.is_done(figure)}

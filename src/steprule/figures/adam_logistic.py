@@ -41,7 +41,7 @@ class Dense(Contest):
                 "Adam converges like SGD with Nesterov momentum.",
                 found.near("Adam", "Nesterov"),
                 f"Last training losses: {found.said('Adam', 'Nesterov')}; alike means within 10 %.",
-                "In a small convex problem the rate that each may take decides, and the grid is by half decades.",
+                "In a convex problem the rate that each may take decides, and the grid is by half decades.",
             ),
             *(
                 Judgement(
@@ -87,7 +87,7 @@ class Sparse(Contest):
                 "AdaGrad outperforms SGD with Nesterov momentum by a large margin, as rare words have rare gradients.",
                 found.below("AdaGrad", "Nesterov") and found.median("AdaGrad") < 0.9 * found.median("Nesterov"),
                 f"Last training losses: {found.said('AdaGrad', 'Nesterov')}; a large margin means 10 % and p < 0.05.",
-                "With rows of length 1 and a rate tuned up to far above 1, rare words are learnt by plain steps, too.",
+                "Rows have length 1 and Nesterov's rate is tuned: rare words are learnt by plain steps, too.",
             ),
             Judgement(
                 "Adam converges as fast as AdaGrad.",

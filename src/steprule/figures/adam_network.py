@@ -43,7 +43,8 @@ class Dropout(Contest):
         others = [entry.label for entry in self.entries[1:]]
         beaten = [label for label in others if found.below("Adam", label)]
         best = min(found.labels, key=found.median)
-        left = [label for label in others if label not in beaten]
+        ahead = [label for label in others if found.below(label, "Adam")]
+        apart = [label for label in others if label not in (*beaten, *ahead)]
         return [
             Judgement(
                 "Adam converges better than the other first-order methods.",
@@ -51,7 +52,8 @@ class Dropout(Contest):
                 f"Last training losses: Adam {found.median('Adam'):.3g}, "
                 + ", ".join(f"{label} {found.median(label):.3g} (p = {found.p('Adam', label):.2g})" for label in others)
                 + " (asked for: Adam lower than each, with p below 0.05).",
-                f"{best} has the lowest median here, and Adam is not told apart as better than {', '.join(left)}: at "
-                "its best rate each gets about as far in these few epochs, beside the noise of dropout.",
+                f"{best} has the lowest median here."
+                + (f" Lower than Adam's are those of {', '.join(ahead)}, each at its best rate." if ahead else "")
+                + (f" Beside the noise of dropout Adam cannot be told from {', '.join(apart)}." if apart else ""),
             )
         ]

@@ -29,7 +29,10 @@ PAPERS: Final = {
         *("claims_progress:Annealing", "claims_progress:MovingTarget"),
         *("claims_generalization:Memory", "claims_generalization:Generalization"),
     ),
-    "amsgrad": ("amsgrad:Online", "amsgrad:Stochastic", "amsgrad_networks:Network"),
+    "amsgrad": (
+        *("amsgrad:Online", "amsgrad:Stochastic"),
+        *("amsgrad_networks:Network", "amsgrad_networks:Cifarnet"),
+    ),
     "adamw": ("adamw:AdamMaps", "adamw:SgdMaps", "adamw:Schedules"),
 }
 """Where the figures are, within this package, in the order of the page."""

@@ -21,9 +21,11 @@ from steprule.race.problem import Array
 __all__ = ["READERS", "WORDS", "digest_of", "read"]
 
 WORDS = {
-    "mnist": "MNIST's 60,000 digits of 28 x 28 pixels and 10,000 for the test",
-    "cifar10": "CIFAR-10's 50,000 images of 32 x 32 pixels in three colours and 10,000 for the test",
-    "imdb": "a bag of 10,000 words of IMDB's 25,000 reviews, good or bad, and 25,000 for the test",
+    "mnist": "MNIST's digits of 28 x 28 pixels, nine tenths of its 60,000 for training and 10,000 for the test",
+    "cifar10": "CIFAR-10's images of 32 x 32 pixels in three colours, nine tenths of its 50,000 for training and "
+    "10,000 for the test",
+    "imdb": "a bag of 10,000 words of IMDB's reviews, good or bad, nine tenths of its 25,000 for training and 25,000 "
+    "for the test",
 }
 """What the sets are, for a sentence."""
 _VALIDATION = 0.1
@@ -38,17 +40,27 @@ def read(name: str, folder: Path) -> Split:
     """
     try:
         x, y, test_x, test_y = READERS[name](folder)
+        _check_alike(x, y, test_x, test_y)
         return Split(*held_out(x, y, _VALIDATION), test_x, test_y)
-    except (OSError, EOFError, ValueError, KeyError, struct.error, pickle.UnpicklingError) as error:
+    except Exception as error:  # of a damaged file zlib, NumPy and above all pickle raise whatever they come upon
         raise ProblemError(
-            f"{name} cannot be read from {str(folder)!r}: {error}. It should hold {_FILES[name]}"
+            f"{name} cannot be read from {str(folder)!r}: {str(error) or type(error).__name__}. It should hold "
+            f"{_FILES[name]}"
         ) from None
+
+
+def _check_alike(x: Any, y: Array, test_x: Any, test_y: Array) -> None:
+    """Check that what is trained on and what it is tested on go together."""
+    if x.shape[1] != test_x.shape[1]:
+        raise ValueError(f"samples have {x.shape[1]} numbers for training and {test_x.shape[1]} for the test")
+    if unknown := set(test_y.tolist()) - set(y.tolist()):
+        raise ValueError(f"class {min(unknown)} is in the test, and not in training")
 
 
 def digest_of(folder: Path) -> str:
     """Return what changes when files of a folder do: a digest of their names, sizes and times."""
-    found = sorted(path for path in folder.glob("*") if path.is_file())
-    text = repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found])
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    text = repr([(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in found])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -31,7 +31,7 @@ def convolutions(
     data: str, rule: str, lr: float, seed: int, epochs: int, channels: tuple[int, ...], units: int, dropout: float,
     hyperparameters: tuple[tuple[str, Any], ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the mean training loss of each epoch of a network of convolutions on images.
+    """Train a network of convolutions on images, and return its losses.
 
     Args:
         data: images, by name.
@@ -45,7 +45,8 @@ def convolutions(
         hyperparameters: of the rule.
 
     Returns:
-        ``batch``: the loss by epoch; None where it diverged.
+        ``batch``: the mean loss over the batches of each epoch, with dropout; ``test``: the loss of the test images at
+        the end, without. Both None where it diverged.
     """
     import torch
 
@@ -67,9 +68,21 @@ def convolutions(
             optimizer.step()
             total += float(loss.detach()) * len(rows)
         if not math.isfinite(total):
-            return {"batch": None}
+            return {"batch": None, "test": None}
         curve.append(total / len(y))
-    return {"batch": curve}
+    return {"batch": curve, "test": _test_loss(model, _images(split.test_x), torch.from_numpy(split.test_y))}
+
+
+def _test_loss(model: torch.nn.Sequential, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return the mean loss without dropout, batch by batch."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        pairs = zip(x.split(_BATCH), y.split(_BATCH), strict=True)
+        return sum(
+            float(torch.nn.functional.cross_entropy(model(one), of, reduction="sum")) for one, of in pairs
+        ) / len(y)
 
 
 def _images(x: Array) -> torch.Tensor:

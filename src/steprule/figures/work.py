@@ -13,11 +13,12 @@ from steprule.figures.figure import Figure, Part
 from steprule.race.run import one_thread
 from steprule.race.runner import execute, processors
 from steprule.race.store import Kept
+from steprule.report.folder import check_own, to_json, write_files
 from steprule.runtime.interrupts import uninterrupted
 
 __all__ = ["Work", "do_parts"]
 
-_PARTS = "parts"
+_MARK, _PARTS = "figures.json", "parts"
 Watch = Callable[["Work"], None]
 
 
@@ -51,6 +52,7 @@ def do_parts(
     figures: Sequence[Figure],
     folder: Path,
     *,
+    paper: str = "",
     jobs: int | None = None,
     fresh: bool = False,
     watch: Watch = lambda work: None,
@@ -60,16 +62,21 @@ def do_parts(
     Args:
         figures: what for.
         folder: where parts are kept, in ``parts``.
+        paper: whose figures they are: the folder is marked as theirs, and one that has other files is refused. Default:
+            neither.
         jobs: processes; 1 works in this one. Default: the processors at hand. The numbers do not depend on it.
         fresh: forget the parts that the folder holds.
         watch: called at the beginning and whenever there is one more.
 
     Raises:
-        StepruleError: what a part raises; finished parts are kept.
+        StepruleError: what a part raises; finished parts are kept. When other files lie in the folder, those of another
+            paper among them, or it cannot be written to.
         HyperparameterError: for fewer than one process.
     """
     if jobs is not None and jobs < 1:
         raise HyperparameterError(f"jobs must be at least 1, got {jobs}")
+    if paper:
+        _claim(folder, f"steprule figures {paper}")
     kept = Kept(folder, _PARTS)
     if fresh:
         kept.clear()
@@ -87,6 +94,12 @@ def do_parts(
         work.interrupted = True
     watch(work)
     return work
+
+
+def _claim(folder: Path, kind: str) -> None:
+    """Mark a folder before there is anything in it, so that a run that is killed can go on."""
+    check_own(folder, _MARK, kind)
+    write_files(folder, {_MARK: to_json({"kind": kind})})
 
 
 def _take(work: Work, kept: Kept) -> list[Part]:

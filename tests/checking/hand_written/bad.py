@@ -85,10 +85,23 @@ class Stepless:
 class Renamed:
     """A class that calls its step otherwise."""
 
-    def update(self, params, grads):
+    def apply(self, params, grads):
         return [p - 0.1 * g for p, g in zip(params, grads, strict=True)]
 
 
 def by_name(params, grads, state):
     params["W1"] -= 0.1 * grads["dW1"]
     return params
+
+
+def by_keyword(*, params, grads, state):
+    return [p - 0.1 * g for p, g in zip(params, grads, strict=True)]
+
+
+class NeedsARate:
+    def __init__(self, params, lr):
+        self.params, self.lr = params, lr
+
+    def step(self, grads):
+        for p, g in zip(self.params, grads, strict=True):
+            p -= self.lr * g
