@@ -21,7 +21,7 @@ ADAM = {"lr": "0.001", "beta1": "0.9", "beta2": "0.999", "eps": "1e-08"}
         (odd.yields, "sgd", {"lr": "0.1"}),
         (odd.decorated, "sgd", {"lr": "0.1"}),
         (odd.Updates, "momentum", {"lr": "0.01", "mu": "0.9"}),
-        (odd.Updates(lr=0.1), "momentum", {"lr": "0.1", "mu": "0.9"}),
+        (odd.Updates(lr=0.1), "momentum", {"lr": "0.1", "mu": "0.9"}),  # type: ignore[no-untyped-call]
         (odd.ReadsGrad, "Adam", ADAM),
         (odd.nadam, "nadam(psi=None)", {**ADAM, "lr": "0.002"}),
         (odd.rmsprop_under_the_root, "rmsprop(eps_inside=True)", {"lr": "0.001", "rho": "0.9", "eps": "1e-06"}),

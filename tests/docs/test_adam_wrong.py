@@ -17,7 +17,7 @@ ROWS = {row["name"]: row for row in json.loads((ROOT / "docs" / "adam_wrong.json
 PAGE = (ROOT / "docs" / "adam-wrong.md").read_text()
 NONE = {row["beside"] for row in ROWS.values()}
 """What is right."""
-KEPT = "gradient is kept by reference"
+TOLD = {"gradient is kept by reference", "step is returned"}
 """What the page tells in words."""
 
 
@@ -44,10 +44,10 @@ def test_the_program_is_adam() -> None:
 def test_every_known_mistake_is_there_and_is_found() -> None:
     assert [slip.name for slip in SLIPS] == list(ROWS)
     wrong = {name: row["found"] for name, row in ROWS.items() if name not in NONE}
-    assert {name for found in wrong.values() for name in found} | {KEPT} == MISTAKES.keys() | {
+    assert {name for found in wrong.values() for name in found} | TOLD == MISTAKES.keys() | {
         "weight decay is scaled otherwise"
     }
-    assert KEPT in PAGE
+    assert all(name in PAGE for name in TOLD)
     assert [name for name, found in wrong.items() if found != [name]] == [
         "moments in bfloat16",  # which has a name of both precisions
         "maximum after the correction",  # which is a note

@@ -11,7 +11,7 @@ class OfNothing(torch.optim.Optimizer):
     def __init__(self, params, lr=0.1):
         self.own, self.lr = list(params), lr
 
-    def step(self):
+    def step(self):  # type: ignore[override]
         for p in self.own:
             p.data -= self.lr * p.grad
 
@@ -20,7 +20,7 @@ class BindsAnew(torch.optim.Optimizer):
     def __init__(self, params, lr=0.1):
         super().__init__(params, {"lr": lr})
 
-    def step(self):
+    def step(self):  # type: ignore[override]
         for group in self.param_groups:
             for p in group["params"]:
                 p = p - group["lr"] * p.grad
@@ -30,7 +30,7 @@ class ForgetsNoGrad(torch.optim.Optimizer):
     def __init__(self, params, lr=0.1):
         super().__init__(params, {"lr": lr})
 
-    def step(self):
+    def step(self):  # type: ignore[override]
         for group in self.param_groups:
             for p in group["params"]:
                 p -= group["lr"] * p.grad

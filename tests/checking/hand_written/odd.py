@@ -116,7 +116,7 @@ def momentum_in_float32(params, grads, state):
 def hidden_float32():
     """The same with a state that cannot be seen."""
     state: dict[Any, Any] = {}
-    return lambda params, grads: momentum_in_float32(params, grads, state)
+    return lambda params, grads: momentum_in_float32(params, grads, state)  # type: ignore[no-untyped-call]
 
 
 def betas_changed(params, grads, state):
