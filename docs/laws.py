@@ -97,11 +97,11 @@ def _first_step(rule: Rule) -> str:
 
 
 _LAWS: dict[str, Callable[[Rule], str]] = {
-    "With all signs turned, the path is the same the other way round": _odd,
+    "With parameter and gradients negated, the path is negated": _odd,
     "Gradients four times as large change nothing (with `eps` = 0, where it has one)": _scale_free,
     "Gradients four times as large take steps four times as long (from zero)": _proportional,
     "Twice the rate takes steps twice as long (from zero)": _of_the_rate,
     "Steps do not depend on where the parameter is": _anywhere,
-    "Without gradients, nothing moves": _at_rest,
-    "The first step moves every element by as much, whatever its gradient (from zero, `eps` = 0)": _first_step,
+    "With gradients of zero, nothing moves": _at_rest,
+    "The first step moves all elements equally far, whatever their gradients (from zero, `eps` = 0)": _first_step,
 }

@@ -73,22 +73,20 @@ def suite_page() -> str:
 def which() -> str:
     """Return what the suite says of each kind of problem, and of each rule over all, for docs/which.md."""
     raw = json.loads(SUITE.read_text())
-    kinds = [["problem", "what it is like", "not told apart from the best, best first"]]
+    kinds = [["problem", "what it is like", "ahead, best first"]]
     for problem in raw["problems"]:
         best = [f"`{line['rule']}`" for line in problem["table"] if line["loss"] is not None and line["rank"][0] == 1]
         kinds.append([f"`{problem['name']}`", problem["description"], listed(best)])
-    rules = [["rule", "mean rank", "best on", "worst rank", "forgiving", "trials diverged"]]
+    rules = [["rule", "mean rank", "ahead on", "worst rank", "trials diverged"]]
     for entry in raw["table"]:
         ranks = [line["rank"] for one in raw["problems"] for line in one["table"] if line["rule"] == entry["rule"]]
         first = sum(rank[0] == 1 for rank in ranks)
         worst = max((sum(rank) / 2 for rank in ranks), default=0)
-        forgiving = "–" if entry["forgiving"] is None else f"{entry['forgiving']:.0%}"
-        shares = [f"{first} of {len(ranks)}", f"{worst:g}", forgiving, f"{entry['diverged']:.0%}"]
+        shares = [f"{first} of {len(ranks)}", f"{worst:g}", f"{entry['diverged']:.0%}"]
         rules.append([f"`{entry['rule']}`", f"{entry['mean_rank']:.1f}", *shares])
     seen = (
-        "A rule is *best on* a problem where none is told apart as better. *Worst rank* is the middle of the ranks "
-        "that it may have where it does worst. *Forgiving* is the share of its trials that end within 10 % of its own "
-        "best loss."
+        "A rule is *ahead* on a problem if no other can be told apart as better. *Worst rank* is its rank on the "
+        "problem where it does worst; of a range of ranks, the middle."
     )
     return f"{_table(kinds)}\n\nOver all of them:\n\n{_table(rules)}\n\n{seen}"
 

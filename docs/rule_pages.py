@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import runpy
 import tomllib
 from collections.abc import Iterator
@@ -38,9 +39,10 @@ _RULES = """# All optimizers
 Generated from the catalogue by `docs/generate.py`; do not edit. Each rule has a page: its formula and source, what may
 be set, what it keeps and in how many bytes, the laws it obeys, how other libraries differ, and its kernels.
 
-*Sees* is what a step of one element depends on. *Bytes* counts a float32 parameter with its slots; *in 4 bits*, a
-bfloat16 parameter with 8 extra bits (`split24`) and 4-bit slots ([formats](formats.md)). Slots that are numbers, of a
-row, a column or a tensor, are not counted. Slots in parentheses are kept by some options only.
+*Sees* is what the step of an element depends on. *Slots* are what the rule keeps between steps: moments, averages.
+Those in parentheses are kept by some options only. *Bytes* counts a float32 parameter with its slots; *in 4 bits*, a
+bfloat16 parameter with 8 extra bits (`split24`) and 4-bit slots ([formats](formats.md)). Slots with one number for a
+row, a column or a tensor are not counted.
 
 {table}
 
@@ -72,8 +74,9 @@ On the command line, settings follow in parentheses of their own:
 `steprule rules 'l2(adam)(weight_decay=0.1, beta2=0.9)'`.
 """
 
-_FORMULA = """An index t - 1 marks a value stored by the previous step, $\\eta$ is `lr`, and slots start at zero unless
-this page says otherwise. Formula and tables are generated from the rule itself by `docs/generate.py`."""
+_FORMULA = """An index t - 1 marks a value stored by the previous step{symbols}. Slots, which the rule keeps between
+steps, start at zero unless this page says otherwise. Formula and tables are generated from the rule itself by
+`docs/generate.py`."""
 
 
 def pages() -> dict[Path, str]:
@@ -102,19 +105,31 @@ def _page(rule: Rule) -> Iterator[str]:
     yield f"{rule.paper}."
     yield f"$$\n{latex.emit(rule)}\n$$"
     yield rule.doc
-    yield _FORMULA
+    yield _FORMULA.format(symbols=_symbols(rule))
     yield "## What may be set"
     rows = (f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values())
     yield "\n".join(["| hyperparameter | default | values |", "|---|---|---|", *rows])
     yield from _variants(rule)
     yield "## What it keeps"
     yield _kept(rule)
+    yield "A row says how the slots are stored, a column how the parameter is ([formats](../formats.md)):"
     yield _sizes(rule)
     yield "## Laws"
-    yield "With the default options, found by stepping the rule on a small matrix in float64:"
+    yield (
+        "With the default options, found by stepping the rule on a small matrix in float64. *From zero* means that the "
+        "parameter starts at 0:"
+    )
     yield _LAWS["table"](rule)
     yield from _elsewhere(rule)
     yield from _seen(rule)
+
+
+def _symbols(rule: Rule) -> str:
+    """Return which letters of the formula stand for a hyperparameter of another name."""
+    formula = latex.emit(rule)
+    rate = re.search(r"\\eta(?!_)", formula)  # with an index it is another: asgd's slot, rprop's factors
+    decay = r"\lambda" in formula and "weight_decay" in rule.hyperparameters
+    return (", $\\eta$ is `lr`" if rate else "") + (", $\\lambda$ is `weight_decay`" if decay else "")
 
 
 def _variants(rule: Rule) -> Iterator[str]:
@@ -145,7 +160,7 @@ def _lines(rule: Rule, variant: tuple[tuple[str, object], ...]) -> list[str]:
 
 def _kept(rule: Rule) -> str:
     starts = "".join(f"; {slot} starts at {start}" for slot, start in rule.init.items())
-    sizes = f"{bytes_per_parameter(rule)} bytes per parameter, {least_bytes(rule)} in {fewest().title}"
+    sizes = f"{bytes_per_parameter(rule)} bytes for a float32 parameter and its slots"
     point = latex.point(rule)
     where = f" It trains at {rule.parameter} and is evaluated at {point}." if point else ""
     return f"Slots: {slots(rule)}{starts}. {sizes}. The step of an element depends on {sees(rule)}.{where}"

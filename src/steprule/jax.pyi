@@ -580,9 +580,10 @@ def dadapt_adam(
     Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together. From the authors' code: the product in r is with v as it was
-    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
-    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
-    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+    before the step; ``growth_rate`` is the largest factor by which d grows in a step;
+    ``bias_correction`` is Adam's, in lr; the decay is part of the gradient, or with
+    ``decoupled_decay`` of the step. optax's dadapt_adamw has the last two always. After a
+    gradient that is not finite d stays.
 
     Source: Defazio & Mishchenko 2023, Adam with D-Adaptation, arXiv:2301.07733.
     """
@@ -613,9 +614,10 @@ def dadapt_adamw(
     Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together. From the authors' code: the product in r is with v as it was
-    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
-    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
-    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+    before the step; ``growth_rate`` is the largest factor by which d grows in a step;
+    ``bias_correction`` is Adam's, in lr; the decay is part of the gradient, or with
+    ``decoupled_decay`` of the step. optax's dadapt_adamw has the last two always. After a
+    gradient that is not finite d stays.
 
     Source: Defazio & Mishchenko 2023, Adam with D-Adaptation, arXiv:2301.07733.
     """
@@ -995,10 +997,11 @@ def prodigy(
     Adam with lr times an estimate d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together; r and s are the paper's over (1 - beta3) d0, which cancels.
-    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` limits by what
-    d is multiplied in a step, but in the first that raises it; ``bias_correction`` is Adam's, in lr;
-    ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before the step, as
-    in the paper; in the authors' code by the new one. After a gradient that is not finite d stays.
+    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` is the largest
+    factor by which d grows in a step, except in the first that raises it; ``bias_correction`` is
+    Adam's, in lr; ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before
+    the step, as in the paper; in the authors' code by the new one. After a gradient that is not finite
+    d stays.
 
     Source: Mishchenko & Defazio 2023, Algorithm 4, arXiv:2306.06101.
     """

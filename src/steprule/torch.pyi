@@ -372,9 +372,10 @@ class DAdaptAdam(Base):
     Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together. From the authors' code: the product in r is with v as it was
-    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
-    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
-    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+    before the step; ``growth_rate`` is the largest factor by which d grows in a step;
+    ``bias_correction`` is Adam's, in lr; the decay is part of the gradient, or with
+    ``decoupled_decay`` of the step. optax's dadapt_adamw has the last two always. After a
+    gradient that is not finite d stays.
 
     State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``s``, ``r``, ``d``.
 
@@ -840,10 +841,11 @@ class Prodigy(Base):
     Adam with lr times an estimate d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together; r and s are the paper's over (1 - beta3) d0, which cancels.
-    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` limits by what
-    d is multiplied in a step, but in the first that raises it; ``bias_correction`` is Adam's, in lr;
-    ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before the step, as
-    in the paper; in the authors' code by the new one. After a gradient that is not finite d stays.
+    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` is the largest
+    factor by which d grows in a step, except in the first that raises it; ``bias_correction`` is
+    Adam's, in lr; ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before
+    the step, as in the paper; in the authors' code by the new one. After a gradient that is not finite
+    d stays.
 
     State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``s``, ``p0``, ``r``, ``d``, ``d_max``.
 

@@ -32,9 +32,10 @@ def dadapt_adam(
     """Adam with lr times a lower bound d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together. From the authors' code: the product in r is with v as it was
-    before the step; ``growth_rate`` limits by what d is multiplied in a step; ``bias_correction`` is
-    Adam's, in lr; the decay is part of the gradient, or with ``decoupled_decay`` of the step. optax's
-    dadapt_adamw has the last two always. After a gradient that is not finite d stays.
+    before the step; ``growth_rate`` is the largest factor by which d grows in a step;
+    ``bias_correction`` is Adam's, in lr; the decay is part of the gradient, or with
+    ``decoupled_decay`` of the step. optax's dadapt_adamw has the last two always. After a
+    gradient that is not finite d stays.
     """
     root = math.sqrt(beta2)
     g = g if decoupled_decay else g + weight_decay * theta

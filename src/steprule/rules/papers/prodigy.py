@@ -37,10 +37,11 @@ def prodigy(
     """Adam with lr times an estimate d of how far away the solution is, which grows from d0.
 
     Sums are over all tensors together; r and s are the paper's over (1 - beta3) d0, which cancels.
-    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` limits by what
-    d is multiplied in a step, but in the first that raises it; ``bias_correction`` is Adam's, in lr;
-    ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before the step, as
-    in the paper; in the authors' code by the new one. After a gradient that is not finite d stays.
+    ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` is the largest
+    factor by which d grows in a step, except in the first that raises it; ``bias_correction`` is
+    Adam's, in lr; ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before
+    the step, as in the paper; in the authors' code by the new one. After a gradient that is not finite
+    d stays.
     """
     beta3 = math.sqrt(beta2) if beta3 is None else beta3
     g = g if decoupled_decay else g + weight_decay * theta
