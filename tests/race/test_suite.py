@@ -132,6 +132,9 @@ def test_the_verdict_has_three_sentences(standing: Standing, races: list[Race], 
         scope
         == "All of it holds for one, two, three and four, with 1 learning rate and nothing else and 12 fresh seeds."
     )
+    eight = [f"sgd(lr_scale={i})" for i in range(8)]
+    alike = replace(standing, labels=("adam", *eight), mean_ranks=tuple(4.6 + i / 10 for i in range(9)), difference=4.0)
+    assert suite_verdict(alike)[1].startswith("None of the other 8 rules can be told apart from it over all problems (")
     many = stand([_race(tmp_path, f"p{i}", {"sgd": 4.0, "adam": 0.0, "lion": 3.0}) for i in range(8)])
     assert suite_verdict(many)[0].startswith(
         "adam has the lowest mean rank, 1.0 of 3 over 8 problems, better than sgd;"

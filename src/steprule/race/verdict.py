@@ -13,6 +13,9 @@ from steprule.race.words import counted, listed, loss_name
 
 __all__ = ["suite_verdict", "verdict"]
 
+_MOST_NAMED = 6
+"""Of rules that none is told apart from; more are counted."""
+
 
 def verdict(plan: Plan, rows: Sequence[Row], evidence: Evidence, written: Callable[[float], str]) -> list[str]:
     """Return the sentences, without markup."""
@@ -110,7 +113,12 @@ def _unsaid_of_all(standing: Standing) -> str:
     if not pairs:
         return "There is no pair of rules to tell apart."
     alike = standing.alike(standing.labels[0])
-    none = f"{listed(alike)} cannot be told apart from it over all problems" if alike else "No rule shares its place"
+    if len(alike) > _MOST_NAMED and len(alike) == len(standing.labels) - 1:
+        none = f"None of the other {len(alike)} rules can be told apart from it over all problems"
+    else:
+        none = (
+            f"{listed(alike)} cannot be told apart from it over all problems" if alike else "No rule shares its place"
+        )
     return (
         f"{none} (mean ranks must differ by {standing.difference:.1f}, Nemenyi's test at {100 * LEVEL:g} %), which is "
         f"no proof that they are equal; problem by problem, {apart} of {pairs} pairs of rules are told apart."
