@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["profile"]
 
 _APART = 0.007
+"""How far coinciding lines are drawn apart, where few are: all of them together by half a problem at most."""
 _NARROWEST = 4.0
 """The axis goes to this multiple of the fewest steps at least."""
 
@@ -34,9 +35,10 @@ def profile(standing: Standing, theme: Theme) -> Figure:
     finite = standing.ratios[np.isfinite(standing.ratios)]
     last = max(_NARROWEST, 1.15 * float(finite.max()))
     tau = np.unique(np.append(finite, [1.0, last]))
+    # Many lines coincide, since shares of few problems do: each is drawn a little below the one before it.
+    apart = min(_APART, 0.5 / max(1, len(standing.profiled)) / len(labels))
     for place, label in enumerate(standing.labels):
-        # Many lines coincide, since shares of few problems do: each is drawn a little below the one before it.
-        shares = [(standing.share(label, float(value)) or 0.0) - _APART * place for value in tau]
+        shares = [(standing.share(label, float(value)) or 0.0) - apart * place for value in tau]
         style = styles[label]
         axes.step(tau, shares, where="post", color=style.color, linestyle=dashes(style), linewidth=1.9)
     axes.set_xscale("log")
@@ -45,11 +47,12 @@ def profile(standing: Standing, theme: Theme) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylim(-0.02 - _APART * len(labels), 1.02)
+    axes.set_ylim(-0.02 - apart * len(labels), 1.02)
+    axes.yaxis.set_major_locator(FixedLocator([share / 5 for share in range(6)]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("tau: steps to the target, by the fewest of all rules", color=theme.muted, fontsize=10)
     axes.set_ylabel("problems", color=theme.muted, fontsize=10)
-    ends = [(standing.share(label) or 0.0) - _APART * place for place, label in enumerate(standing.labels)]
+    ends = [(standing.share(label) or 0.0) - apart * place for place, label in enumerate(standing.labels)]
     name_ends(axes, standing.labels, ends, styles, theme)
     count = counted(len(standing.profiled), "problem")
     subtitle = f"share of {count} on which a rule needs at most tau times the fewest steps"
