@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from steprule.cli.main import app
 from steprule.rules import CATALOGUE
 from tests import ROOT
 
@@ -87,6 +88,12 @@ def test_what_is_generated_is_fresh() -> None:
     command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]  # it imports JAX
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_every_command_has_its_line() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert set(re.findall(r"^\| `steprule (\w+)", page, re.MULTILINE)) == names
 
 
 def test_every_rule_has_its_page() -> None:
