@@ -843,9 +843,8 @@ class Prodigy(Base):
     Sums are over all tensors together; r and s are the paper's over (1 - beta3) d0, which cancels.
     ``beta3`` is by default the root of beta2. From the authors' code: ``growth_rate`` is the largest
     factor by which d grows in a step, except in the first that raises it; ``bias_correction`` is
-    Adam's, in lr; ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d as it was before
-    the step, as in the paper; in the authors' code by the new one. After a gradient that is not finite
-    d stays.
+    Adam's, in lr; ``safeguard_warmup`` keeps lr out of s. ``eps`` is multiplied by d before the step,
+    as in the paper; there by the new one. After a gradient that is not finite d stays.
 
     State: ``step``, ``exp_avg``, ``exp_avg_sq``, ``s``, ``p0``, ``r``, ``d``, ``d_max``.
 
