@@ -60,7 +60,8 @@ class ReadsGrad:
 
 def signs(params, grads, state):
     """Given one array, it returns a list of numbers."""
-    return [p - 0.1 * (g > 0) + 0.1 * (g < 0) for p, g in zip(params, grads, strict=True)]
+    lr = np.asarray(params[0]).dtype.type(0.1)
+    return [p - lr * (g > 0) + lr * (g < 0) for p, g in zip(params, grads, strict=True)]
 
 
 def nadam(params, grads, state):
