@@ -29,6 +29,7 @@ from steprule.monitor.illnesses import ILLNESSES
 from steprule.monitor.judge import groups, look_back, overall, scores
 from steprule.race.data import digits
 from steprule.race.network import init_network, loss_and_grad
+from steprule.report.table import markdown_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "monitor.md"
 NAMES = tuple(illness.name for illness in ILLNESSES)
@@ -336,12 +337,12 @@ ILL = (
 def table(outcomes: Mapping[Run, Outcome]) -> str:
     """Return the table of the page."""
     short = ("not finite", "too high", "too low", "epsilon", "frozen", "dead", "warming", "spikes", "bits")
-    lines = [f"| run | {' | '.join(short)} | found |", "|---|" + "---|" * (len(short) + 1)]
+    lines = []
     for run, outcome in outcomes.items():
         cells = [_cell(name, outcome.highest[name], run) for name in NAMES]
         found = ", ".join(f"{name} ({t})" for name, t in outcome.found.items()) or "–"
-        lines.append(f"| {run.name} | {' | '.join(cells)} | {found} |")
-    return "\n".join(lines)
+        lines.append([run.name, *cells, found])
+    return markdown_table(["run", *short, "found"], lines)
 
 
 def _cell(name: str, score: float, run: Run) -> str:

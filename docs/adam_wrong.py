@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from steprule.report.table import markdown_table
+
 HERE = Path(__file__).parent
 Row = Mapping[str, Any]
 
@@ -40,7 +42,7 @@ def _lines(right: str, wrong: str) -> str:
 
 def _table(rows: Mapping[str, Row]) -> str:
     headings = ["", "lr 0.001", "gradients / 10,000", "best lr", "at best lr", "`steprule check`"]
-    lines = [headings, ["---"] * len(headings)]
+    lines = []
     for name, row in rows.items():
         right = _is_right(row, rows)
         words = (
@@ -49,7 +51,7 @@ def _table(rows: Mapping[str, Row]) -> str:
             else f"[{name}](#{re.sub('[^a-z0-9-]', '', name.lower().replace(' ', '-'))})"
         )
         lines.append([words, _loss(row["usual"]), _loss(row["small"]), _rate(row), _loss(row["best"]), _said(row)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(headings, lines)
 
 
 def _right_name(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from steprule.bench.compare import Comparison
 from steprule.bench.report import markdown
+from steprule.report.table import markdown_table
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 COMPARED = Path(__file__).parent / "gpt_optimizers.json"
@@ -147,10 +148,9 @@ def _section(name: str, remark: str, found: Sequence[dict[str, Any]]) -> str:
 
 def _table(name: str, raw: dict[str, Any]) -> str:
     """Return a table below the name of its processor, and above what else its figures depend on."""
-    rows = [raw["headings"], ["---"] * len(raw["headings"]), *raw["rows"]]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
     rest = ", ".join(f"{key} {value}" for key, value in raw["machine"].items() if key not in ("processor", "device"))
-    return "\n".join([f"**{_processor(raw)}**\n", *lines, f"\n`python -m benchmarks.{name}`; {rest}.\n"])
+    table = markdown_table(raw["headings"], raw["rows"])
+    return "\n".join([f"**{_processor(raw)}**\n", table, f"\n`python -m benchmarks.{name}`; {rest}.\n"])
 
 
 def _processor(raw: dict[str, Any]) -> str:
@@ -162,8 +162,7 @@ def _processor(raw: dict[str, Any]) -> str:
 def compared(path: Path = COMPARED) -> str:
     """Return the table of the optimizers that examples/gpt_optimizers.py has compared."""
     raw = json.loads(path.read_text())
-    rows = [raw["headings"], ["---"] * len(raw["headings"]), *raw["rows"]]
-    return "\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    return f"\n{markdown_table(raw['headings'], raw['rows'])}\n"
 
 
 def peers(folder: Path = RESULTS) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from steprule import schedules
 from steprule.files import write_whole
+from steprule.report.table import markdown_table
 
 ROOT = Path(__file__).parent.parent
 RACE = ROOT / "docs" / "race"
@@ -75,7 +76,7 @@ def schedules_page() -> str:
     """Return docs/schedules.md."""
     assert set(_EXAMPLES) == set(schedules.__all__), "an example for every schedule"
     names = {name: getattr(schedules, name) for name in schedules.__all__}
-    rows = [["t", *map("{:,}".format, _STEPS)], ["---"] * (1 + len(_STEPS))]
+    rows = []
     for example in _EXAMPLES.values():
         schedule = eval(example, names)
         rows.append([f"`{example}`", *(f"{schedule(t):.3g}" for t in _STEPS)])
@@ -84,7 +85,8 @@ def schedules_page() -> str:
         + markdown(inspect.getdoc(names[name]) or "")
         for name in _EXAMPLES
     ]
-    return _SCHEDULES + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n\n" + "\n\n".join(entries) + "\n"
+    table = markdown_table(["t", *map("{:,}".format, _STEPS)], rows)
+    return _SCHEDULES + "\n\n".join([table, *entries]) + "\n"
 
 
 def markdown(docstring: str) -> str:
@@ -98,7 +100,7 @@ def race() -> str:
     """Return the race's table, from the results of a real run."""
     raw = json.loads((RACE / "results.json").read_text())
     headings = ["rule", "rank", "best lr", "validation loss", "95 % interval", "test accuracy", "forgiving"]
-    rows = [headings, ["---"] * len(headings)]
+    rows = []
     for entry in raw["table"]:
         first, last = entry["rank"]
         low, high = entry["interval"]
@@ -106,11 +108,11 @@ def race() -> str:
         shares = [f"{entry['test_accuracy']:.1%}", f"{entry['forgiving']:.0%}"]
         rank = f"{first}" if first == last else f"{first}–{last}"
         rows.append([f"`{entry['rule']}`", rank, f"{entry['setting']['lr']:g}", *losses, *shares])
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
     settings = raw["settings"]
     runs = sum(entry["finished"] for entry in raw["table"])
     caption = f"{raw['problem']['name']}, {settings['epochs']} epochs, {runs} runs on two cores"
-    return "\n".join([*lines, "", f"![Validation loss of each rule at its best setting: {caption}](race/curves.png)"])
+    picture = f"![Validation loss of each rule at its best setting: {caption}](race/curves.png)"
+    return f"{markdown_table(headings, rows)}\n\n{picture}"
 
 
 def keep_race(folder: Path) -> None:

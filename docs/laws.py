@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import steprule as sr
+from steprule.report.table import markdown_table
 from steprule.rules import Rule
 
 __all__ = ["table"]
@@ -21,8 +22,7 @@ _BITS, _NEARLY, _NO = "yes, in every bit", "to one part in a million", "no"
 
 def table(rule: Rule) -> str:
     """Return the laws of a rule with its default options as a table, in Markdown."""
-    rows = ["| law | obeyed |", "|---|---|", *(f"| {words} | {found(rule)} |" for words, found in _LAWS.items())]
-    return "\n".join(rows)
+    return markdown_table(["law", "obeyed"], [[words, found(rule)] for words, found in _LAWS.items()])
 
 
 def _inputs() -> tuple[_Array, _Array]:

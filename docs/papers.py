@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from steprule.files import write_whole
+from steprule.report.table import markdown_table
 
 PAGE = Path(__file__).parent / "papers.md"
 PICTURES = Path(__file__).parent / "papers"
@@ -37,16 +38,17 @@ def _with_table(page: str, folder: Path) -> str:
     begin, end = f"<!-- {folder.name} -->\n", f"<!-- /{folder.name} -->\n"
     with (folder / "verdicts.csv").open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
-    lines = ["| figure | claim | holds here | by |", "| --- | --- | --- | --- |"]
+    lines = []
     last = ""
     for row in rows:
         name, last = "" if row["figure"] == last else row["figure"], row["figure"]
         by = " ".join(filter(None, (row["statistic"], row["why_not"])))
         cells = (name, row["claim"], "yes" if row["holds"] == "True" else "no", by)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append([cell.replace("|", r"\|") for cell in cells])
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
-    return f"{before}{begin}{chr(10).join(lines)}\n{end}{after}"
+    table = markdown_table(["figure", "claim", "holds here", "by"], lines)
+    return f"{before}{begin}{table}\n{end}{after}"
 
 
 def _small(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 from steprule.files import write_whole
 from steprule.race.plan import Plan, Settings, make_plan
 from steprule.race.words import counted, listed, loss, place_words
+from steprule.report.table import markdown_table
 
 RACE = Path(__file__).parent / "race"
 SUITE, PROTOCOL = RACE / "suite.json", RACE / "protocol.json"
@@ -53,18 +54,21 @@ def suite_page() -> str:
     raw = json.loads(SUITE.read_text())
     labels = [entry["rule"] for entry in raw["table"]]
     of = {problem["name"]: {line["rule"]: line for line in problem["table"]} for problem in raw["problems"]}
-    rows = [["rule", "mean rank", *of, "targets", "diverged"]]
+    rows = []
     for entry in raw["table"]:
         cells = [_cell(lines[entry["rule"]]) for lines in of.values()]
         targets = "–" if entry["targets"] is None else f"{entry['targets']:.0%}"
         rows.append([f"`{entry['rule']}`", f"{entry['mean_rank']:.2f}", *cells, targets, f"{entry['diverged']:.0%}"])
-    problems = [["problem", "steps", "schedule", "compared", f"what {raw['reference']} ends with"]]
+    problems = []
     for one in raw["problems"]:
         target = "–" if one["target"] is None else loss(one["target"])
         compared = one["metric"].replace("_", " ").replace("train", "training")
         problems.append([f"`{one['name']}`", str(one["steps"]), one["schedule"], compared, target])
+    shown = markdown_table(["rule", "mean rank", *of, "targets", "diverged"], rows)
+    ends = f"what {raw['reference']} ends with"
     return _PAGE.format(
-        verdict=" ".join(raw["verdict"]), cut=_cut(raw, len(labels)), table=_table(rows), problems=_table(problems),
+        verdict=" ".join(raw["verdict"]), cut=_cut(raw, len(labels)), table=shown,
+        problems=markdown_table(["problem", "steps", "schedule", "compared", ends], problems),
         reference=f"`{raw['reference']}`", command=raw["command"].replace(" --rules", " \\\n    --rules"),
         versions=", ".join(f"{name} {version}" for name, version in raw["versions"].items()),
     )  # fmt: skip
@@ -73,11 +77,11 @@ def suite_page() -> str:
 def which() -> str:
     """Return what the suite says of each kind of problem, and of each rule over all, for docs/which.md."""
     raw = json.loads(SUITE.read_text())
-    kinds = [["problem", "what it is like", "ahead, best first"]]
+    kinds = []
     for problem in raw["problems"]:
         best = [f"`{line['rule']}`" for line in problem["table"] if line["loss"] is not None and line["rank"][0] == 1]
         kinds.append([f"`{problem['name']}`", problem["description"], listed(best)])
-    rules = [["rule", "mean rank", "ahead on", "worst rank", "trials diverged"]]
+    rules = []
     for entry in raw["table"]:
         ranks = [line["rank"] for one in raw["problems"] for line in one["table"] if line["rule"] == entry["rule"]]
         first = sum(rank[0] == 1 for rank in ranks)
@@ -88,7 +92,9 @@ def which() -> str:
         "A rule is *ahead* on a problem if no other can be told apart as better. *Worst rank* is its rank on the "
         "problem where it does worst; of a range of ranks, the middle."
     )
-    return f"{_table(kinds)}\n\nOver all of them:\n\n{_table(rules)}\n\n{seen}"
+    of_problems = markdown_table(["problem", "what it is like", "ahead, best first"], kinds)
+    of_rules = markdown_table(["rule", "mean rank", "ahead on", "worst rank", "trials diverged"], rules)
+    return f"{of_problems}\n\nOver all of them:\n\n{of_rules}\n\n{seen}"
 
 
 def keep_suite(folder: Path) -> None:
@@ -135,7 +141,7 @@ def protocol_table() -> str:
         {rule: f"{place_words(tuple(entry['rank']))} ({loss(entry['loss'])})" for rule, entry in new.items()}
     )
     heads = ["rule", "training loss, constant rate", "validation loss, constant rate", "today's protocol"]
-    return _table([heads, *([f"`{rule}`", *(column[rule] for column in columns)] for rule in new)])
+    return markdown_table(heads, ([f"`{rule}`", *(column[rule] for column in columns)] for rule in new))
 
 
 def _cut(raw: dict[str, Any], rules: int) -> str:
@@ -163,7 +169,3 @@ def _cell(line: dict[str, Any]) -> str:
     return f"{f'**{place}**' if line['rank'][0] == 1 and not lost else place}{'*' if line['at_edge'] else ''} " + (
         "diverged" if lost else f"({loss(line['loss'])})"
     )
-
-
-def _table(rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])

@@ -15,10 +15,12 @@ import torch.optim
 import steprule.jax
 import steprule.torch
 from steprule.backends import latex
-from steprule.cli.rules import bytes_by_format, bytes_per_parameter, fewest, least_bytes, sees, slots
+from steprule.cli.rules import bytes_per_parameter, bytes_table, fewest, least_bytes, sees, slots
 from steprule.lab.entrants import menu
+from steprule.report.table import markdown_table
 from steprule.rules import CATALOGUE, Rule
 from steprule.rules.combinators import COMBINATORS
+from steprule.rules.trace import Variant
 
 __all__ = ["pages"]
 
@@ -92,12 +94,12 @@ def pages() -> dict[Path, str]:
 
 def _table() -> str:
     """Return the table of all rules, with links to their pages."""
-    lines = [f"| rule | sees | slots | bytes | in {fewest().title} | source |", "|---|---|---|---|---|---|"]
+    rows = []
     for rule in CATALOGUE.values():
         link = f"[`{rule.name}`](rules/{rule.name}.md)"
-        sizes = f"{bytes_per_parameter(rule)} | {least_bytes(rule)}"
-        lines.append(f"| {link} | {rule.trace().sees} | {slots(rule)} | {sizes} | {rule.paper} |")
-    return "\n".join(lines)
+        sizes = [str(bytes_per_parameter(rule)), least_bytes(rule)]
+        rows.append([link, rule.trace().sees, slots(rule), *sizes, rule.paper])
+    return markdown_table(["rule", "sees", "slots", "bytes", f"in {fewest().title}", "source"], rows)
 
 
 def _page(rule: Rule) -> Iterator[str]:
@@ -107,13 +109,14 @@ def _page(rule: Rule) -> Iterator[str]:
     yield rule.doc
     yield _FORMULA.format(symbols=_symbols(rule))
     yield "## What may be set"
-    rows = (f"| `{h.name}` | `{h.default!r}` | {h.kind} |" for h in rule.hyperparameters.values())
-    yield "\n".join(["| hyperparameter | default | values |", "|---|---|---|", *rows])
+    rows = ([f"`{h.name}`", f"`{h.default!r}`", h.kind] for h in rule.hyperparameters.values())
+    yield markdown_table(["hyperparameter", "default", "values"], rows)
     yield from _variants(rule)
     yield "## What it keeps"
     yield _kept(rule)
     yield "A row says how the slots are stored, a column how the parameter is ([formats](../formats.md)):"
-    yield _sizes(rule)
+    headings, sizes = bytes_table(rule)
+    yield markdown_table(headings, ([f"`{states}`", *others] for states, *others in sizes))
     yield "## Laws"
     yield (
         "With the default options, found by stepping the rule on a small matrix in float64. *From zero* means that the "
@@ -132,28 +135,22 @@ def _symbols(rule: Rule) -> str:
     return (", $\\eta$ is `lr`" if rate else "") + (", $\\lambda$ is `weight_decay`" if decay else "")
 
 
-def _variants(rule: Rule) -> Iterator[str]:
+def _variants(rule: Rule) -> list[str]:
     """Return the lines of the formula that an option changes, set alone."""
     usual = rule.variant(rule.resolve({}))
     plain = _lines(rule, usual)
-    first = True
-    for name, value in usual:
-        for other in rule.hyperparameters[name].statics():
-            if other == value:
-                continue
-            variant = tuple((key, other if key == name else own) for key, own in usual)
-            changed = [line for line in _lines(rule, variant) if line not in plain]
-            if not changed:
-                continue  # it has an effect beside another option
-            if first:
-                yield "Options, each set alone, change these lines:"
-            first = False
-            words = f"`{name}`, a number:" if other == "number" else f"`{name}={other!r}`:"
-            yield words
-            yield "$$\n\\begin{aligned}\n" + " \\\\\n".join(changed) + "\n\\end{aligned}\n$$"
+    others = [(name, other) for name, own in usual for other in rule.hyperparameters[name].statics() if other != own]
+    found: list[str] = []
+    for name, other in others:
+        variant = tuple((key, other if key == name else own) for key, own in usual)
+        changed = [line for line in _lines(rule, variant) if line not in plain]
+        if changed:  # otherwise it has an effect beside another option
+            found.append(f"`{name}`, a number:" if other == "number" else f"`{name}={other!r}`:")
+            found.append("$$\n\\begin{aligned}\n" + " \\\\\n".join(changed) + "\n\\end{aligned}\n$$")
+    return ["Options, each set alone, change these lines:", *found] if found else []
 
 
-def _lines(rule: Rule, variant: tuple[tuple[str, object], ...]) -> list[str]:
+def _lines(rule: Rule, variant: Variant) -> list[str]:
     text = latex.emit(rule, variant)
     return text.removeprefix("\\begin{aligned}\n").removesuffix("\n\\end{aligned}").split(" \\\\\n")
 
@@ -164,16 +161,6 @@ def _kept(rule: Rule) -> str:
     point = latex.point(rule)
     where = f" It trains at {rule.parameter} and is evaluated at {point}." if point else ""
     return f"Slots: {slots(rule)}{starts}. {sizes}. The step of an element depends on {sees(rule)}.{where}"
-
-
-def _sizes(rule: Rule) -> str:
-    found = {(states, weights): size for states, weights, size in bytes_by_format(rule)}
-    columns = list(dict.fromkeys(weights for _, weights in found))
-    rows = [f"| bytes per parameter, with states in | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    for states in dict.fromkeys(states for states, _ in found):
-        sizes = (f"{found[states, column]:.2f}".removesuffix(".00") for column in columns)
-        rows.append(f"| `{states}` | {' | '.join(sizes)} |")
-    return "\n".join(rows)
 
 
 def _elsewhere(rule: Rule) -> Iterator[str]:

@@ -110,7 +110,7 @@ def test_what_is_said_of_other_libraries_is_of_rules_that_there_are() -> None:
 def _laws(rule: str) -> list[str]:
     page = (ROOT / "docs" / "rules" / f"{rule}.md").read_text()
     return re.findall(
-        r" \| (.*) \|$", page.partition("| law | obeyed |\n|---|---|\n")[2].partition("\n\n")[0], re.MULTILINE
+        r" \| (.*) \|$", page.partition("| law | obeyed |\n| --- | --- |\n")[2].partition("\n\n")[0], re.MULTILINE
     )
 
 

@@ -10,6 +10,7 @@ from steprule.bench.alone import Alone
 from steprule.bench.compare import Comparison
 from steprule.bench.timing import quartiles, ratio
 from steprule.report.folder import check_own, to_csv, to_json, write_files
+from steprule.report.table import markdown_table
 
 __all__ = ["Shown", "check_folder", "digits", "markdown", "notes", "tables", "write"]
 
@@ -106,8 +107,7 @@ def markdown(known: Comparison, level: int = 2) -> str:
     """Return the tables and the notes as Markdown, below headings of a level."""
     parts = []
     for table in tables(known):
-        rows = [table.headings, ["---", *["---:"] * (len(table.headings) - 1)], *table.rows]
-        lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        lines = markdown_table(table.headings, table.rows, numbers=True)
         parts.append(f"{'#' * level} {table.title}\n\n{lines}\n")
     parts += [f"{note}\n" for note in notes(known)]
     return "\n".join(parts)

@@ -135,11 +135,20 @@ def sees(rule: Rule) -> str:
     return f"{', '.join(parts)} and {last}" if parts else last
 
 
-def _formats(rule: Rule) -> Table:
-    """Return the table of bytes per parameter: states down, weights across."""
+def bytes_table(rule: Rule) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the rows of a table of bytes per parameter: states down, weights across."""
     found = {(states, weights): size for states, weights, size in bytes_by_format(rule)}
     columns = list(dict.fromkeys(weights for _, weights in found))
-    table = Table("bytes per parameter, with states in", *columns)
-    for states in dict.fromkeys(states for states, _ in found):
-        table.add_row(states, *(f"{found[states, column]:.2f}".removesuffix(".00") for column in columns))
+    rows = [
+        [states, *(f"{found[states, column]:.2f}".removesuffix(".00") for column in columns)]
+        for states in dict.fromkeys(states for states, _ in found)
+    ]
+    return ["bytes per parameter, with states in", *columns], rows
+
+
+def _formats(rule: Rule) -> Table:
+    headings, rows = bytes_table(rule)
+    table = Table(*headings)
+    for row in rows:
+        table.add_row(*row)
     return table

@@ -75,7 +75,13 @@ class Entrant:
     @property
     def keeps_rate(self) -> bool:
         """Whether lr stays constant, whatever the schedule: also where, as in Rprop, it is only where steps begin."""
-        return self.is_schedule_free or not self.has_lr or "lr" in self.rule.read_once()
+        return self.is_schedule_free or not self.has_lr or self.reads_rate_once
+
+    @property
+    def reads_rate_once(self) -> bool:
+        """Whether lr is the start of a slot and read no more, so that a schedule of it is refused."""
+        rule = self.rule
+        return "lr" in rule.read_once(rule.variant(rule.resolve(dict(self.hyperparameters))))
 
     @property
     def warms_up(self) -> bool:

@@ -126,7 +126,7 @@ def _tuned(race: Race) -> str:
     free = [entrant.label for entrant in plan.entrants if entrant.is_schedule_free]
     if free and plan.schedule != "constant":
         text += f" The rate of {listed(free)} stays constant after the warm-up, as a schedule-free rule asks for."
-    once = [entrant.label for entrant in plan.entrants if "lr" in entrant.rule.read_once()]
+    once = [entrant.label for entrant in plan.entrants if entrant.reads_rate_once]
     if once and plan.schedule != "constant":
         text += f" The rate of {listed(once)} is that of the first step, after which the rule has its own."
     return escape(text)

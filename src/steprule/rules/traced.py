@@ -101,8 +101,8 @@ class Traced:
             found = self._traced.setdefault(variant, self._trace(variant))
         return found
 
-    def read_once(self, variant: Variant | None = None) -> set[str]:
-        """Return what is read before the first step only, as the start of a slot (default: with the default values)."""
+    def read_once(self, variant: Variant) -> set[str]:
+        """Return what is read before the first step only, as the start of a slot."""
         starts = {start for start in self.init.values() if isinstance(start, str)}
         return starts - self.trace(variant).used
 
