@@ -54,6 +54,7 @@ class Comparison:
         missing: modules that others would need, by name.
         left_out: who was not asked for, and why.
         failed: who does not work here, and what it said.
+        absent: by work, who could not take part in it, and what it said.
         alone: what was measured of each by itself.
         smaller: what stands in for a work that memory would not hold, by name.
         rounds: seconds of a step, by work and then round by round; every round has the same contestants.
@@ -66,6 +67,7 @@ class Comparison:
     missing: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, dict[str, str]] = field(default_factory=dict)
     alone: dict[str, Alone] = field(default_factory=dict)
     smaller: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
@@ -183,7 +185,12 @@ class _Watched:
         try:
             self._step()
         except Exception as error:
-            self.error = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.error = _said(error)
+
+
+def _said(error: Exception) -> str:
+    """Return an error in a line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _side_by_side(
@@ -198,10 +205,16 @@ def _side_by_side(
             known.rounds[work.name].append(one)
     finally:  # also when it is interrupted: a step that does nothing has no time
         broken = {name: step.error for name, step in steps.items() if step.error}
-        known.failed |= {name: f"{work.name}: {error}" for name, error in broken.items()}
+        _leave_out(known, work, broken)
         known.rounds[work.name] = [
             {name: seconds for name, seconds in one.items() if name not in broken} for one in known.rounds[work.name]
         ]
+
+
+def _leave_out(known: Comparison, work: Work, who: Mapping[str, str]) -> None:
+    """Note who could not take part in a work."""
+    if who:
+        known.absent.setdefault(work.name, {}).update(who)
 
 
 def _ready(peers: Sequence[Peer], work: Work, known: Comparison) -> Iterable[tuple[Peer, Contestant]]:
@@ -213,6 +226,6 @@ def _ready(peers: Sequence[Peer], work: Work, known: Comparison) -> Iterable[tup
             made = peer.make(thetas)
             made.give(gradients)
         except Exception as error:
-            known.failed[peer.name] = f"{work.name}: {type(error).__name__}: {error}".splitlines()[0]
+            _leave_out(known, work, {peer.name: _said(error)})
         else:
             yield peer, made

@@ -96,6 +96,9 @@ def notes(known: Comparison) -> Iterator[str]:
         yield f"Memory would not hold {name} once for each; {instead} stands in for it."
     for name, said in known.failed.items():
         yield f"{name} does not work here: {said}"
+    for work, absent in known.absent.items():
+        for name, said in absent.items():
+            yield f"{name} took no part in {work}: {said}"
     if known.left_out:
         yield f"Left out: {'; '.join(f'{name} ({why})' for name, why in known.left_out.items())}."
     if known.missing:
