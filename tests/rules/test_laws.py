@@ -110,10 +110,34 @@ def test_adamw_without_gradient_only_decays(theta: Array, decay: float, lr: floa
     zero = np.zeros(4)
     x = theta.copy()
     sr.Optimizer(x, "adamw", lr=lr, weight_decay=decay).step(zero)
-    np.testing.assert_array_equal(x, (1 - lr * decay) * theta)
+    np.testing.assert_array_equal(x, theta - lr * decay * theta)
     x = theta.copy()
     sr.Optimizer(x, "adamw", lr=lr, weight_decay=decay, scale_by_lr=False).step(zero)
-    np.testing.assert_array_equal(x, (1 - decay) * theta)
+    np.testing.assert_array_equal(x, theta - decay * theta)
+
+
+_DECAYING = ["adafactor", "adam_mini", "adamw", "adan", "asgd", "came", "lamb", "mars", "muon", "normuon"]
+_COMBINED = {"cautious_decay(adam)": sr.cautious_decay("adam"), "decoupled(adabelief)": sr.decoupled("adabelief")}
+
+
+@pytest.mark.parametrize("lr", [1e-3, 1e-5])
+@pytest.mark.parametrize("rule", [*_DECAYING, *_COMBINED])
+def test_rounding_makes_weight_decay_neither_stronger_nor_weaker(rule: str, lr: float) -> None:
+    # Multiplied by 1 - decay, or taken off by itself, theta's last place goes the same way in step after step: with
+    # adamw, the mean error was 17 and 24 places. Random roundings of half a place at most make 3 of a hundred steps.
+    rng = np.random.default_rng(1)
+    theta = rng.uniform(1.25, 1.75, (64, 64)).astype(np.float32)
+    exact = theta.astype(np.float64)
+    given = {"lambd": 0.01} if rule == "asgd" else {"weight_decay": 0.01}
+    made = _COMBINED.get(rule, rule)
+    mine, theirs = (sr.Optimizer(x, made, lr=lr, **given) for x in (theta, exact))
+    for _ in range(100):
+        g = rng.standard_normal(theta.shape, np.float32)
+        mine.step(g)
+        theirs.step(g.astype(np.float64))
+    places = (theta - exact) / np.spacing(np.float32(1.5))
+    assert abs(places.mean()) < 0.5
+    assert abs(places).mean() < 4
 
 
 @hypothesis.given(grads=gradients)
@@ -326,7 +350,7 @@ def test_parameters_decay_into_subnormal_numbers_as_the_rule_says(backend: str) 
     optimizer, expected = sr.Optimizer(theta, "adamw", backend=backend, lr=0.5, weight_decay=1.0), theta.copy()
     for _ in range(135):
         optimizer.step(np.zeros(4, np.float32))
-        expected = expected * np.float32(0.5)
+        expected = expected - np.float32(0.5) * expected
         assert_same_bits(theta, expected)
     assert 0 < theta[0] < np.finfo(np.float32).smallest_normal
 

@@ -130,7 +130,7 @@ def as_tuple(result: Any) -> tuple[Any, ...]:
     return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
 
-_OWN = ("steprule.language", "steprule.rules.rule", "steprule.rules.traced")
+_OWN = ("steprule.language", "steprule.rules.difference", "steprule.rules.rule", "steprule.rules.traced")
 """The modules whose variables are no names of a rule's."""
 
 
@@ -144,9 +144,7 @@ def naming(labels: dict[Node, str]) -> Iterator[None]:
 
     def watch(frame: types.FrameType, event: str, _: object) -> None:
         module = frame.f_globals.get("__name__") or ""
-        if event != "return" or module.startswith(
-            ("steprule.language", "steprule.rules.rule", "steprule.rules.traced")
-        ):
+        if event != "return" or module.startswith(_OWN):
             return
         for name, value in frame.f_locals.items():
             if isinstance(value, Node) and value.op not in ("symbol", "const"):

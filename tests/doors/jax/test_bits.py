@@ -199,35 +199,8 @@ class Heard(logging.Handler):
 
 # Updates, which optax.apply_updates adds.
 
-SCALES_THETA = ("decoupled", "cautious(adamw)", "cautious_decay")
-"""Rules made of others that scale the parameter: what is added was never theta's own difference, and has other
-roundings."""
 ULP = 2
 """Units in the last place of the larger of the old and the new parameter."""
-
-
-def scales_theta(name: str, options: dict[str, Any]) -> bool:
-    """Whether a parameter that lies 1 further does not lie 1 further after the step."""
-    if name in COMBINED:
-        return name.startswith(SCALES_THETA)
-    rule, values = CATALOGUE[name], CATALOGUE[name].resolve(options)
-    starts = [rule.init.get(slot, 0.0) for slot in rule.slots]
-
-    def moved(theta: float) -> Array:
-        begun = {**values, rule.parameter: theta}
-        kept = [begun[start] if isinstance(start, str) else start for start in starts]
-        slots = [x if slot in rule.numbers else np.full(1, x) for slot, x in zip(rule.slots, kept, strict=True)]
-        new: Array = rule(np.full(1, theta), np.ones(1), *slots, t=2, **options)[0]
-        return new
-
-    near, far = moved(1.0), moved(2.0)
-    return bool(abs(far - near - 1).max() > 1e-12)
-
-
-def test_rules_that_scale_the_parameter_are_told() -> None:
-    assert [name for name in CATALOGUE if scales_theta(name, unlike_defaults(CATALOGUE[name]))][:3] == [
-        *("adamw", "asgd", "adan")
-    ]
 
 
 @pytest.mark.parametrize("name", [*CATALOGUE, *COMBINED])
@@ -248,7 +221,7 @@ def test_adding_an_update_gives_the_new_parameter(name: str) -> None:
     state = transformation.init(theta)
     for g in gradients((200,)):
         added, direct, state = both(theta, jnp.asarray(g), state)
-        if rule.points or scales_theta(name, options):  # towards a point, and then by a step: rounded twice
+        if rule.points:  # towards a point, and then by a step: rounded twice
             unit = np.spacing(np.maximum(abs(as_numpy(theta)), abs(as_numpy(direct))))
             assert (abs(as_numpy(added) - as_numpy(direct)) <= ULP * unit).all()
         else:

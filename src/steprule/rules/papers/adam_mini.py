@@ -33,5 +33,5 @@ def adam_mini(
     v = beta2 * v + (1 - beta2) * mean(g**2, over=blocks)
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
-    theta = (1 - lr * weight_decay) * theta - lr * m_hat / (sqrt(v_hat) + eps)
+    theta = theta - (lr * weight_decay * theta + lr * m_hat / (sqrt(v_hat) + eps))
     return theta, m, v

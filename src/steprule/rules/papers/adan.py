@@ -28,8 +28,8 @@ def adan(
 
     The betas are decay rates, one minus the paper's. ``bias_correction`` is that of the authors'
     code; the paper's algorithm has none, and starts m and n at the first gradient and its square,
-    where here they start at zero. ``weight_decay`` is the paper's proximal form: the result is
-    divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
+    where here they start at zero. ``weight_decay`` is the paper's proximal form:
+    theta - step is divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
     is added under the root in addition to ``eps`` (optax).
     """
     change = where(t == 1, 0.0, g - g_prev)
@@ -40,6 +40,6 @@ def adan(
     v_hat = v / (1 - beta2**t) if bias_correction else v
     n_hat = n / (1 - beta3**t) if bias_correction else n
     shifted = n_hat if eps_root is None else n_hat + eps_root
-    theta = theta - lr * (m_hat + beta2 * v_hat) / (sqrt(shifted) + eps)
-    theta = theta / (1 + lr * weight_decay)
+    step = lr * (m_hat + beta2 * v_hat) / (sqrt(shifted) + eps)
+    theta = theta - (lr * weight_decay * theta + step) / (1 + lr * weight_decay)
     return theta, m, v, n, g

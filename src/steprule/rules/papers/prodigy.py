@@ -52,8 +52,8 @@ def prodigy(
     v = beta2 * v + (1 - beta2) * d * d * g**2
     length = total(abs(s), over="all")
     d_hat = d_coef * r / where(length > 0, length, 1.0)
-    decayed = theta - rate * weight_decay * theta if decoupled_decay else theta
-    theta = decayed - rate * m / (sqrt(v) + d * eps)
+    step = rate * m / (sqrt(v) + d * eps)
+    theta = theta - (rate * weight_decay * theta + step if decoupled_decay else step)
     if growth_rate is None:
         return theta, m, v, s, theta0, r, where(d_hat > d, d_hat, d), None
     d_max = where(d_hat > d_max, d_hat, d_max)
