@@ -128,7 +128,7 @@ def test_rounding_makes_weight_decay_neither_stronger_nor_weaker(rule: str, lr: 
     rng = np.random.default_rng(1)
     theta = rng.uniform(1.25, 1.75, (64, 64)).astype(np.float32)
     exact = theta.astype(np.float64)
-    given = {"lambd": 0.01} if rule == "asgd" else {"weight_decay": 0.01}
+    given: dict[str, Any] = {"lambd": 0.01} if rule == "asgd" else {"weight_decay": 0.01}
     made = _COMBINED.get(rule, rule)
     mine, theirs = (sr.Optimizer(x, made, lr=lr, **given) for x in (theta, exact))
     for _ in range(100):

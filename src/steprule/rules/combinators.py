@@ -60,7 +60,7 @@ def l2(rule: Rule, name: str) -> Rule:
 def decoupled(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, independently of g.
 
-    Both come off in one subtraction, ``theta - (decay + step)``: theta is rounded once, so that a decay of less than
+    Both come off in one subtraction, ``theta - (step + decay)``: theta is rounded once, so that a decay of less than
     half of its last place counts as well.
 
     Adds ``weight_decay`` (default 0.01, at least 0) and ``scale_by_lr`` (default True): what is taken off is

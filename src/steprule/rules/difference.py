@@ -41,7 +41,7 @@ def descent(rule: Rule, variant: Variant) -> Node:
 
 
 def decayed(rule: Rule, decay: Any, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a rule computes where ``theta - decay`` is the parameter: ``theta - (decay + its step)``, and slots.
+    """Return what a rule computes where ``theta - decay`` is the parameter: ``theta - (its step + decay)``, and slots.
 
     Only where the step cannot be taken out of what the rule computes is it computed from ``theta - decay`` itself.
 
@@ -56,7 +56,7 @@ def decayed(rule: Rule, decay: Any, elements: Sequence[Any], t: Any, values: Map
     less = theta - decay
     new, *slots = rule.compute([less, *others], t, values)
     down = _down(new, less) if isinstance(new, Node) else _computed_down(rule, [less, *others], t, values)
-    return (new if down is None else theta - (decay + down)), *slots
+    return (new if down is None else theta - (down + decay)), *slots
 
 
 def _down(new: Node, parameter: Node) -> Node | None:

@@ -50,5 +50,5 @@ def adafactor(
     if beta1 is not None:
         m = beta1 * m + (1 - beta1) * step
         step = m
-    theta = theta - (lr * weight_decay * theta + step)
+    theta = theta - (step + lr * weight_decay * theta)
     return theta, r, c, None if beta1 is None else m

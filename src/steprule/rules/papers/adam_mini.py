@@ -33,5 +33,5 @@ def adam_mini(
     v = beta2 * v + (1 - beta2) * mean(g**2, over=blocks)
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
-    theta = theta - (lr * weight_decay * theta + lr * m_hat / (sqrt(v_hat) + eps))
+    theta = theta - (lr * m_hat / (sqrt(v_hat) + eps) + lr * weight_decay * theta)
     return theta, m, v

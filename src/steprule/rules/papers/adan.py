@@ -41,5 +41,5 @@ def adan(
     n_hat = n / (1 - beta3**t) if bias_correction else n
     shifted = n_hat if eps_root is None else n_hat + eps_root
     step = lr * (m_hat + beta2 * v_hat) / (sqrt(shifted) + eps)
-    theta = theta - (lr * weight_decay * theta + step) / (1 + lr * weight_decay)
+    theta = theta - (step + lr * weight_decay * theta) / (1 + lr * weight_decay)
     return theta, m, v, n, g

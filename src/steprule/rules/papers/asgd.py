@@ -33,7 +33,7 @@ def asgd(
     """
     gamma = eta if lagged else lr / (1 + lambd * lr * (t - 1)) ** alpha
     weight = mu if lagged else 1 / maximum(1.0, t - 1 - t0)
-    theta = theta - (lambd * gamma * theta + gamma * g)
+    theta = theta - (gamma * g + lambd * gamma * theta)
     ax = where(weight == 1, theta, ax + weight * (theta - ax))
     if not lagged:
         return theta, ax, None, None

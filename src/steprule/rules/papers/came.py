@@ -41,5 +41,5 @@ def came(
     c_s = beta3 * c_s + (1 - beta3) * mean(distance, over="column")
     is_matrix = ndim(g) > 1
     share = where(is_matrix, sqrt(r_s / mean(r_s, over="column")), 1.0)
-    theta = theta - (lr * weight_decay * theta + lr * m / (share * where(is_matrix, sqrt(c_s), 1.0)))
+    theta = theta - (lr * m / (share * where(is_matrix, sqrt(c_s), 1.0)) + lr * weight_decay * theta)
     return theta, m, r, c, r_s, c_s

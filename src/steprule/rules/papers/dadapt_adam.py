@@ -47,7 +47,7 @@ def dadapt_adam(
     length = (1 - root) * total(abs(s), over="all")
     d_hat = r / where(length > 0, length, 1.0)
     step = m / (sqrt(v) + eps)
-    theta = theta - (rate * weight_decay * theta + step if decoupled_decay else step)
+    theta = theta - (step + rate * weight_decay * theta if decoupled_decay else step)
     if growth_rate is not None:
         d_hat = minimum(d_hat, d * growth_rate)
     return theta, m, v, s, r, where(d_hat > d, d_hat, d)

@@ -51,5 +51,5 @@ def muon(
         scale = consistent_rms * sqrt(maximum(rows, columns))
     else:
         scale = sqrt(maximum(1.0, columns / rows if adjust_lr == "transposed" else rows / columns))
-    theta = theta - (lr * weight_decay * theta + lr * scale * o)
+    theta = theta - (lr * scale * o + lr * weight_decay * theta)
     return theta, m

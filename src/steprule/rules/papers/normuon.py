@@ -44,5 +44,5 @@ def normuon(
     else:
         length = consistent_rms**2 * rows
     scale = where(after > 0, sqrt(length / where(after > 0, after, 1.0)), 0.0)
-    theta = theta - (lr * weight_decay * theta + lr * scale * r * o)
+    theta = theta - (lr * scale * r * o + lr * weight_decay * theta)
     return theta, m, v

@@ -53,7 +53,7 @@ def prodigy(
     length = total(abs(s), over="all")
     d_hat = d_coef * r / where(length > 0, length, 1.0)
     step = rate * m / (sqrt(v) + d * eps)
-    theta = theta - (rate * weight_decay * theta + step if decoupled_decay else step)
+    theta = theta - (step + rate * weight_decay * theta if decoupled_decay else step)
     if growth_rate is None:
         return theta, m, v, s, theta0, r, where(d_hat > d, d_hat, d), None
     d_max = where(d_hat > d_max, d_hat, d_max)
