@@ -2,7 +2,9 @@
 ``tests/checkpoint/written``. They are not written anew: what somebody keeps on a disk must load in every later version.
 
 Each optimizer takes three steps, is written, and takes two more; the parameters that follow are in the files of the
-NumPy door, as ``after_w`` and ``after_b``: both doors have the same bits.
+NumPy door, as ``after_w`` and ``after_b``: both doors have the same bits. Where the bits of a rule's steps have changed
+since, as the changelog says, those that follow now are in a file of their own: ``python -m
+tests.checkpoint.written_states NAME`` wrote it.
 Gradients are made by integers and one division, so that no library has a part in them.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,8 +182,31 @@ def _written_by_tensors(name: str, case: Case) -> None:
     torch.save({"params": own, "state": optimizer.state_dict()}, WRITTEN / f"{name}.torch.pt")
 
 
+def _written_after(name: str) -> None:
+    """Write what now follows from a file, in the bits of this version."""
+    case, path = CASES[name], WRITTEN / f"{name}.numpy.safetensors"
+    params = start(case.dtype)
+    optimizer = arrays_of(case, params)
+    sr.load(path, optimizer, params=True)
+    step_arrays(case, optimizer, STEPS, MORE)
+    (WRITTEN / f"{name}.after.json").write_text(json.dumps({key: one.tobytes().hex() for key, one in params.items()}))
+
+
+def after(name: str) -> dict[str, bytes]:
+    """Return the bits of the parameters that follow, by their names."""
+    own = WRITTEN / f"{name}.after.json"
+    if own.exists():
+        return {key: bytes.fromhex(value) for key, value in json.loads(own.read_text()).items()}
+    file = tensors_in(WRITTEN / f"{name}.numpy.safetensors")
+    return {key: file[f"extra/after_{key}"] for key in SHAPES}
+
+
 def main() -> None:
-    """Write everything."""
+    """Write everything, or what follows from the files that are named."""
+    if named := sys.argv[1:]:
+        for name in named:
+            _written_after(name)
+        return
     for name, case in CASES.items():
         _written_by_arrays(name, case)
         _written_by_tensors(name, case)

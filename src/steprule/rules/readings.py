@@ -85,8 +85,29 @@ def _steps(rule: Rule, variant: Variant) -> dict[str, Read]:
 
 
 def _step(rule: Rule, new: Node) -> Node:
-    """Return what a rule subtracts from the parameter; decoupled decay is in what it subtracts from."""
-    return new.args[1] if new.op == "sub" else symbol(rule.parameter, "element") - new
+    """Return what a rule subtracts from the parameter, without decoupled decay.
+
+    That is part of what it subtracts from, or is added to the step.
+    """
+    down = new.args[1] if new.op == "sub" else symbol(rule.parameter, "element") - new
+    if down.op != "add":
+        return down
+    left, right = down.args
+    if _is_decay(rule, right):
+        return left
+    return right if _is_decay(rule, left) else down
+
+
+def _is_decay(rule: Rule, node: Node) -> bool:
+    """Whether a node is the parameter times a number, or for some elements 0."""
+    if node.op == "where":
+        return all((part.op == "const" and part.value == 0) or _is_decay(rule, part) for part in node.args[1:])
+    if node.op != "mul":
+        return False
+    return any(
+        is_number(one) and other.op == "symbol" and other.name == rule.parameter
+        for one, other in (node.args, reversed(node.args))
+    )
 
 
 def _moments(rule: Rule, variant: Variant, given: Node) -> dict[str, Read]:
