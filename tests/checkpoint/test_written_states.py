@@ -142,5 +142,6 @@ def test_a_run_of_minimize_goes_on() -> None:
 
 def test_everything_that_was_written_is_loaded() -> None:
     kinds = ("numpy.safetensors", "torch.safetensors", "numpy.pickle", "torch.pt")
-    expected = {f"{name}.{kind}" for name in _NAMES for kind in kinds} | {"minimize.safetensors", "adamw_amsgrad.after.json"}
+    expected = {f"{name}.{kind}" for name in _NAMES for kind in kinds}
+    expected |= {"minimize.safetensors", "adamw_amsgrad.after.json"}
     assert {path.name for path in WRITTEN.iterdir()} == expected
