@@ -315,8 +315,8 @@ def adamaxw(
     The arguments and defaults are those of ``optax.adamaxw``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    With decoupled weight decay: theta shrinks by lr weight_decay theta before the step, or by weight_decay
-    theta if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
+    With decoupled weight decay: before the step, theta shrinks by ``lr * weight_decay * theta``, or by
+    ``weight_decay * theta`` if ``scale_by_lr`` is False (the paper's form; the decay has its own schedule).
 
     Adam with the infinity norm: u is a decayed maximum of |g|.
 
@@ -351,8 +351,8 @@ def adamw(
     The arguments and defaults are those of ``optax.adamw``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    With decoupled weight decay: theta shrinks by lr weight_decay theta before the step, or by weight_decay
-    theta if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
+    With decoupled weight decay: before the step, theta shrinks by ``lr * weight_decay * theta``, or by
+    ``weight_decay * theta`` if ``scale_by_lr`` is False (the paper's form; the decay has its own schedule).
 
     Step along an average of gradients over the root of an average of their squares.
 
@@ -391,9 +391,9 @@ def adan(
 
     The betas are decay rates, one minus the paper's. ``bias_correction`` is that of the authors'
     code; the paper's algorithm has none, and starts m and n at the first gradient and its square,
-    where here they start at zero. ``weight_decay`` is the paper's proximal form:
-    theta - step is divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
-    is added under the root in addition to ``eps`` (optax).
+    where here they start at zero. ``weight_decay`` is the paper's proximal form, which is
+    (theta - step) / (1 + lr weight_decay), written as a difference. In the first step the change
+    of g counts as zero. ``eps_root`` is added under the root in addition to ``eps`` (optax).
 
     Source: Xie et al. 2022, Algorithm 1, arXiv:2208.06677.
     """
@@ -740,8 +740,8 @@ def lion(
     The arguments and defaults are those of ``optax.lion``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    With decoupled weight decay: theta shrinks by lr weight_decay theta before the step, or by weight_decay
-    theta if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
+    With decoupled weight decay: before the step, theta shrinks by ``lr * weight_decay * theta``, or by
+    ``weight_decay * theta`` if ``scale_by_lr`` is False (the paper's form; the decay has its own schedule).
 
     Step by the sign of an average of gradients; the average that is stored is a slower one.
 
@@ -889,8 +889,8 @@ def nadamw(
     The arguments and defaults are those of ``optax.nadamw``; beside optax's names there are those of the rule, and its own options.
     What is kept, and how: see ``transformation``.
 
-    With decoupled weight decay: theta shrinks by lr weight_decay theta before the step, or by weight_decay
-    theta if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
+    With decoupled weight decay: before the step, theta shrinks by ``lr * weight_decay * theta``, or by
+    ``weight_decay * theta`` if ``scale_by_lr`` is False (the paper's form; the decay has its own schedule).
 
     Adam with Nesterov's look-ahead and a momentum mu_t that warms up.
 
@@ -1131,8 +1131,8 @@ def schedule_free_adamw(
 
     Schedule-free: the rule steps z, x averages z, gradients are taken at y between both, and x is evaluated.
 
-    With decoupled weight decay: theta shrinks by lr weight_decay theta before the step, or by weight_decay
-    theta if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule).
+    With decoupled weight decay: before the step, theta shrinks by ``lr * weight_decay * theta``, or by
+    ``weight_decay * theta`` if ``scale_by_lr`` is False (the paper's form; the decay has its own schedule).
 
     Step along an average of gradients over the root of an average of their squares.
 

@@ -208,6 +208,7 @@ def main() -> None:
             _written_after(name)
         return
     for name, case in CASES.items():
+        (WRITTEN / f"{name}.after.json").unlink(missing_ok=True)
         _written_by_arrays(name, case)
         _written_by_tensors(name, case)
     result = minimized()

@@ -597,3 +597,27 @@ def test_moments_in_factors_have_no_ratio_and_no_signal(backend: str) -> None:
         assert monitor.diagnose() == []
         with pytest.raises(sr.errors.HyperparameterError, match=r"does not keep .*; remove it, or use clip_norm"):
             sr.Optimizer(theta, own, update_clip=True)
+
+
+@sr.rule
+def tangent(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
+    return theta - (lr * g + lr * sr.mean(g * theta) * theta)
+
+
+@sr.rule
+def tangent_as_product(theta: Any, g: Any, *, lr: float = 0.1) -> Any:
+    return theta - lr * (g + sr.mean(g * theta) * theta)
+
+
+def _middle_step(rule: str | sr.Rule, **options: Any) -> float:
+    theta, g = np.random.default_rng(6).standard_normal((2, 500))
+    optimizer = sr.Optimizer(100 * theta, rule, lr=0.1, **options)
+    monitor = sr.Monitor(optimizer, every=1)
+    optimizer.step(g)
+    return float(monitor.latest[0]["step_q50"])
+
+
+def test_decay_alone_is_left_out_of_the_sizes_of_steps() -> None:
+    assert _middle_step(tangent) == _middle_step(tangent_as_product)  # the term with theta depends on the gradient
+    assert _middle_step("adan", weight_decay=0.5) == pytest.approx(_middle_step("adan"), rel=0.06)
+    assert _middle_step("adamw", weight_decay=0.5) == _middle_step("adamw", weight_decay=0.0)

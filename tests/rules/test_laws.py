@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -138,6 +139,59 @@ def test_rounding_makes_weight_decay_neither_stronger_nor_weaker(rule: str, lr: 
     places = (theta - exact) / np.spacing(np.float32(1.5))
     assert abs(places.mean()) < 0.5
     assert abs(places).mean() < 4
+
+
+@sr.rule
+def twice(theta: Any, g: Any, m: Any, *, lr: float = 0.01) -> Any:
+    m = 0.9 * m + 0.1 * g
+    return theta - lr * m - lr * g, m
+
+
+@sr.rule
+def scaled(theta: Any, g: Any, *, lr: float = 0.01) -> Any:
+    return (1 - 0.5 * lr) * theta - lr * g
+
+
+@sr.rule
+def rising(theta: Any, g: Any, *, lr: float = 0.01) -> Any:
+    return theta + lr * -g
+
+
+INSIDE = [twice, scaled, rising, *(sr.schedule_free(name) for name in ("sgd", "adam")), sr.lookahead("adam")]
+INSIDE += [sr.rules.adam, sr.rules.asgd, sr.averaged("adam")]
+
+
+@pytest.mark.parametrize("combine", [sr.decoupled, sr.cautious_decay])
+@pytest.mark.parametrize("rule", INSIDE, ids=lambda rule: rule.name)
+def test_a_decay_of_zero_leaves_every_bit_of_the_rule_inside(rule: Rule, combine: Callable[[Rule], Rule]) -> None:
+    rng = np.random.default_rng(2)
+    bare = rng.standard_normal(300).astype(np.float32)
+    decaying = bare.copy()
+    optimizers = sr.Optimizer(bare, rule), sr.Optimizer(decaying, combine(rule), weight_decay=0.0)
+    for _ in range(7):  # past a synchronisation of lookahead
+        g = rng.standard_normal(300, np.float32)
+        for optimizer in optimizers:
+            optimizer.step(g)
+        assert_same_bits(bare, decaying)
+
+
+def test_what_is_kept_of_a_decayed_parameter_has_its_bits() -> None:
+    theta = np.random.default_rng(2).standard_normal(300).astype(np.float32)
+    optimizer = sr.Optimizer(theta, sr.decoupled("asgd"), lr=0.1, weight_decay=0.3)
+    for _ in range(5):
+        optimizer.step(np.cos(theta))
+        assert_same_bits(theta, optimizer.slots["ax"])
+
+
+@pytest.mark.parametrize("rule", INSIDE, ids=lambda rule: rule.name)
+def test_a_decayed_rule_on_arrays_has_the_bits_of_its_kernel(rule: Rule) -> None:
+    made = sr.decoupled(rule)
+    theta, g = np.random.default_rng(3).standard_normal((2, 300)).astype(np.float32)
+    optimizer = sr.Optimizer(theta.copy(), made, lr=0.1, weight_decay=0.3)
+    begun = {name: 0.0 if name in made.numbers else optimizer.slots[name].copy() for name in made.slots}
+    optimizer.step(g)
+    direct = made(theta, g, *begun.values(), t=1, lr=0.1, weight_decay=0.3)[0]
+    assert_same_bits(np.asarray(direct), np.asarray(optimizer.params))
 
 
 @hypothesis.given(grads=gradients)

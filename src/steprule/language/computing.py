@@ -12,7 +12,7 @@ from steprule.language.node import Node, constant, host_call
 from steprule.language.polar import polar
 from steprule.language.walk import postorder
 
-__all__ = ["computed", "computed_together", "without"]
+__all__ = ["computed", "computed_together", "of_others", "without"]
 
 _MEANINGS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -90,12 +90,20 @@ def without(root: Node, zeros: Collection[str]) -> Node:
         args = [found[arg] for arg in node.args]
         if node.op == "symbol" and node.name in zeros:
             found[node] = constant(0.0)
-        elif all(map(operator.is_, args, node.args)):
-            found[node] = node
         else:
-            shortened = _shortened(node.op, args)
-            found[node] = _computed(node, args, {}) if shortened is None else shortened
+            shortened = None if _are(args, node) else _shortened(node.op, args)
+            found[node] = of_others(node, args) if shortened is None else shortened
     return found[root]
+
+
+def of_others(node: Node, args: Sequence[Node]) -> Node:
+    """Return the operation of a node on other arguments; the node itself where they are its own."""
+    return node if _are(args, node) else _computed(node, args, {})
+
+
+def _are(args: Sequence[Node], node: Node) -> bool:
+    """Whether these are the node's own arguments."""
+    return all(map(operator.is_, args, node.args))
 
 
 def _shortened(op: str, args: Sequence[Node]) -> Node | None:

@@ -130,7 +130,7 @@ def as_tuple(result: Any) -> tuple[Any, ...]:
     return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
 
-_OWN = ("steprule.language", "steprule.rules.difference", "steprule.rules.rule", "steprule.rules.traced")
+_OWN = ("steprule.language", "steprule.rules.decay", "steprule.rules.rule", "steprule.rules.traced")
 """The modules whose variables are no names of a rule's."""
 
 

@@ -10,7 +10,8 @@ from steprule.errors import RuleError
 from steprule.language import maximum, mean, ndim, sign, size, total, where
 from steprule.rules.averages import averaged, lookahead
 from steprule.rules.combine import combinator, computed, wrap
-from steprule.rules.difference import decayed, descent
+from steprule.rules.decay import decayed
+from steprule.rules.difference import descent
 from steprule.rules.hyperparameters import Hyperparameter, Range
 from steprule.rules.registry import COMBINATORS
 from steprule.rules.rule import Rule
@@ -60,12 +61,9 @@ def l2(rule: Rule, name: str) -> Rule:
 def decoupled(rule: Rule, name: str) -> Rule:
     """Return ``rule`` with decoupled weight decay: ``theta`` shrinks before the step, independently of g.
 
-    Both come off in one subtraction, ``theta - (step + decay)``: theta is rounded once, so that a decay of less than
-    half of its last place counts as well.
-
     Adds ``weight_decay`` (default 0.01, at least 0) and ``scale_by_lr`` (default True): what is taken off is
     ``lr * weight_decay * theta``, or ``weight_decay * theta`` when False (the paper's form, in which the decay has its
-    own schedule).
+    own schedule). It is taken off together with the step, ``theta - (step + decay)``, so that theta is rounded once.
 
     Source: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101.
     """
@@ -73,17 +71,17 @@ def decoupled(rule: Rule, name: str) -> Rule:
     def step(
         theta: Any, g: Any, /, *slots: Any, t: Any, weight_decay: Any, scale_by_lr: bool = False, **hyper: Any
     ) -> tuple[Any, ...]:
-        return decayed(rule, _off(theta, weight_decay, scale_by_lr, hyper), [theta, g, *slots], t, hyper)
+        return decayed(rule, _shrinkage(theta, weight_decay, scale_by_lr, hyper), [theta, g, *slots], t, hyper)
 
     doc = (
-        "With decoupled weight decay: theta shrinks by lr weight_decay theta before the step, or by weight_decay\n"
-        "theta if ``scale_by_lr`` is False (the paper's form, in which the decay has its own schedule)."
+        "With decoupled weight decay: before the step, theta shrinks by ``lr * weight_decay * theta``, or by\n"
+        "``weight_decay * theta`` if ``scale_by_lr`` is False (the paper's form; the decay has its own schedule)."
     )
     paper = "decay: Loshchilov & Hutter 2019, Algorithm 2, arXiv:1711.05101"
     return wrap(decoupled, rule, name, step, doc, paper, *_decay(rule))
 
 
-def _off(theta: Any, weight_decay: Any, scale_by_lr: bool, hyper: Mapping[str, Any]) -> Any:
+def _shrinkage(theta: Any, weight_decay: Any, scale_by_lr: bool, hyper: Mapping[str, Any]) -> Any:
     """Return what decoupled weight decay takes off theta."""
     return (hyper["lr"] * weight_decay if scale_by_lr else weight_decay) * theta
 
@@ -112,7 +110,7 @@ def cautious_decay(rule: Rule, name: str) -> Rule:
         down = computed(rule, descent(rule, rule.variant(hyper)), [theta, g, *slots], t, hyper)
         # Of the signs, since the product of small numbers is 0.
         is_inward = sign(down) * sign(theta) >= 0
-        decay = where(is_inward, _off(theta, weight_decay, scale_by_lr, hyper), 0.0)
+        decay = where(is_inward, _shrinkage(theta, weight_decay, scale_by_lr, hyper), 0.0)
         return decayed(rule, decay, [theta, g, *slots], t, hyper)
 
     doc = "With decoupled weight decay of the elements that the step does not move away from 0."

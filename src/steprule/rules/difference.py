@@ -3,24 +3,17 @@
 Subtracted as a number, a new parameter has already lost what lies below its own last place, and adding the difference
 to the old one rounds again. Taken out of the expression, ``theta - lr * m`` leaves ``-(lr * m)``, and
 ``(1 - c) * theta - lr * m`` leaves ``-c * theta - lr * m``: exact to the step's own last places, not theta's.
-
-Weight decay is added to the step for the same reason: taken off ``theta`` by itself, it would be rounded to the same
-side in step after step, and less than half of theta's last place would be lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from steprule.language import where
 from steprule.language.node import Node, constant, is_number, symbol
 from steprule.rules.cache import cached_with_rule
-from steprule.rules.combine import computed
 from steprule.rules.rule import Rule
 from steprule.rules.trace import Variant
 
-__all__ = ["decayed", "descent", "difference"]
+__all__ = ["descent", "difference"]
 
 _ZERO = constant(0.0)
 
@@ -40,38 +33,6 @@ def descent(rule: Rule, variant: Variant) -> Node:
     return _negated(difference(rule.trace(variant).parameter, symbol(rule.parameter, "element")))
 
 
-def decayed(rule: Rule, decay: Any, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a rule computes where ``theta - decay`` is the parameter: ``theta - (its step + decay)``, and slots.
-
-    Only where the step cannot be taken out of what the rule computes is it computed from ``theta - decay`` itself.
-
-    Args:
-        rule: any.
-        decay: what is taken off the parameter.
-        elements: parameter, gradient and slots: arrays or symbols.
-        t: the number of the step.
-        values: of the hyperparameters.
-    """
-    theta, *others = elements
-    less = theta - decay
-    new, *slots = rule.compute([less, *others], t, values)
-    down = _down(new, less) if isinstance(new, Node) else _computed_down(rule, [less, *others], t, values)
-    return (new if down is None else theta - (down + decay)), *slots
-
-
-def _down(new: Node, parameter: Node) -> Node | None:
-    """Return ``parameter - new`` as an expression, if it has such a form."""
-    found = _Difference(parameter)(new)
-    return None if found is None else _negated(found)
-
-
-def _computed_down(rule: Rule, elements: Sequence[Any], t: Any, values: Mapping[str, Any]) -> Any:
-    """Return what that comes to of arrays."""
-    theta = symbol(rule.parameter, "element")
-    down = _down(rule.trace(rule.variant(values)).parameter, theta)
-    return None if down is None else computed(rule, down, elements, t, values)
-
-
 class _Difference:
     """Finds the difference of an expression to ``parameter``; None where it is not a sum of it and something."""
 
@@ -85,8 +46,8 @@ class _Difference:
         return self._found[node]
 
     def _find(self, node: Node) -> Node | None:
-        if node is self._parameter or (node.op == "symbol" and node.name == self._parameter.name):
-            return _ZERO
+        if node.op == "symbol":
+            return _ZERO if node.name == self._parameter.name else None
         if node.op in ("add", "sub"):
             return self._of_sum(*node.args, is_sum=node.op == "add")
         if node.op == "where":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steprule.language import sqrt, where
+from steprule.language.computing import of_others
 from steprule.language.node import Node, constant, is_number, symbol
 from steprule.language.walk import symbols_in
 from steprule.rules.guard import update_ratio
@@ -89,23 +90,31 @@ def _step(rule: Rule, new: Node) -> Node:
 
     That is part of what it subtracts from, or is added to the step.
     """
-    down = new.args[1] if new.op == "sub" else symbol(rule.parameter, "element") - new
-    if down.op != "add":
-        return down
-    left, right = down.args
+    return _without_decay(rule, new.args[1]) if new.op == "sub" else symbol(rule.parameter, "element") - new
+
+
+def _without_decay(rule: Rule, step: Node) -> Node:
+    """Return a sum, or a quotient of one by a number, without the terms that are the parameter times a number."""
+    if step.op == "div" and is_number(step.args[1]):
+        inner = _without_decay(rule, step.args[0])
+        return of_others(step, [inner, step.args[1]])
+    if step.op != "add":
+        return step
+    left, right = step.args
     if _is_decay(rule, right):
-        return left
-    return right if _is_decay(rule, left) else down
+        return _without_decay(rule, left)
+    return _without_decay(rule, right) if _is_decay(rule, left) else step
 
 
 def _is_decay(rule: Rule, node: Node) -> bool:
-    """Whether a node is the parameter times a number, or for some elements 0."""
+    """Whether a node is the parameter times a number without this step's gradient, or for some elements 0."""
     if node.op == "where":
         return all((part.op == "const" and part.value == 0) or _is_decay(rule, part) for part in node.args[1:])
-    if node.op != "mul":
-        return False
-    return any(
-        is_number(one) and other.op == "symbol" and other.name == rule.parameter
+    return node.op == "mul" and any(
+        is_number(one)
+        and rule.gradient not in symbols_in([one])
+        and other.op == "symbol"
+        and other.name == rule.parameter
         for one, other in (node.args, reversed(node.args))
     )
 

@@ -203,9 +203,14 @@ ULP = 2
 """Units in the last place of the larger of the old and the new parameter."""
 
 
-@pytest.mark.parametrize("name", [*CATALOGUE, *COMBINED])
+@sr.rule
+def scaling(theta: Any, g: Any, *, lr: float = 0.1, shrink: float = 0.3) -> Any:
+    return (1 - lr * shrink) * theta - lr * g
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, *COMBINED, "scaling"])
 def test_adding_an_update_gives_the_new_parameter(name: str) -> None:
-    rule = {**CATALOGUE, **COMBINED}[name]
+    rule = {**CATALOGUE, **COMBINED, "scaling": scaling}[name]
     options = unlike_defaults(rule)
     transformation = steprule.jax.transformation(rule, **options)
     step = steprule.jax.step(rule, **options)
@@ -221,7 +226,7 @@ def test_adding_an_update_gives_the_new_parameter(name: str) -> None:
     state = transformation.init(theta)
     for g in gradients((200,)):
         added, direct, state = both(theta, jnp.asarray(g), state)
-        if rule.points:  # towards a point, and then by a step: rounded twice
+        if rule.points or rule is scaling:  # towards a point, and then by a step: rounded twice
             unit = np.spacing(np.maximum(abs(as_numpy(theta)), abs(as_numpy(direct))))
             assert (abs(as_numpy(added) - as_numpy(direct)) <= ULP * unit).all()
         else:

@@ -72,8 +72,8 @@ def transformation(
 
     The updates are what ``optax.apply_updates`` adds to the parameters, including learning rate and sign. They are
     derived from the rule's expression before anything is rounded, so that float32 parameters with float32 gradients get
-    exactly the rule's result, or, if the rule draws them to another point (schedule-free), are within two units in the
-    last place of it. They have the dtype that optax's have: the promoted
+    exactly the rule's result, or, if the rule multiplies them by a number or draws them to another point
+    (schedule-free), are within two units in the last place of it. They have the dtype that optax's have: the promoted
     dtype of gradients and parameters, or that of the gradients if parameters are not passed, or not read and there are
     no slots. Parameters must be passed to ``update`` if the rule reads them; other arguments are for other
     transformations. Where a gradient is None nothing changes.

@@ -28,9 +28,9 @@ def adan(
 
     The betas are decay rates, one minus the paper's. ``bias_correction`` is that of the authors'
     code; the paper's algorithm has none, and starts m and n at the first gradient and its square,
-    where here they start at zero. ``weight_decay`` is the paper's proximal form:
-    theta - step is divided by 1 + lr weight_decay. In the first step the change of g counts as zero. ``eps_root``
-    is added under the root in addition to ``eps`` (optax).
+    where here they start at zero. ``weight_decay`` is the paper's proximal form, which is
+    (theta - step) / (1 + lr weight_decay), written as a difference. In the first step the change
+    of g counts as zero. ``eps_root`` is added under the root in addition to ``eps`` (optax).
     """
     change = where(t == 1, 0.0, g - g_prev)
     m = beta1 * m + (1 - beta1) * g
