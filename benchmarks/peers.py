@@ -20,10 +20,11 @@ QUESTION = "A step of AdamW beside other libraries"
 
 
 def row(found: Comparison, name: str) -> list[str]:
-    """Return the median times of a contestant, and what it was by itself."""
+    """Return the median times of a contestant, and what it keeps and errs by itself."""
     times = [found.timings(work).get(name) for work in found.rounds]
     alone = found.alone[name]
-    return [name, *(digits(time.median * 1e3) if time else "" for time in times), f"{alone.kept:.2f}"]
+    error = "" if alone.error is None else digits(alone.error)
+    return [name, *(digits(time.median * 1e3) if time else "" for time in times), f"{alone.kept:.2f}", error]
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     print(markdown(found))
     if not found.is_whole:
         raise SystemExit("It was interrupted, so it is not kept.")
-    headings = ["", *(f"{work}, median ms" for work in found.rounds), "bytes a parameter"]
+    headings = ["", *(f"{work}, median ms" for work in found.rounds), "bytes a parameter", "error, ulp"]
     report(QUESTION, headings, [row(found, name) for name in found.alone], {"comparison": found.as_json()})
 
 

@@ -62,8 +62,7 @@ _REMARKS = {
         "each fits a cache, which serves those who step one after the other.\n"
     ),
     "peers": (
-        "Who they are, what is measured, and how this run was made, which is not by the command as it stands: [beside\n"
-        "other libraries](peers.md).\n"
+        "Who they are, what is measured, and more of it: [beside other libraries](peers.md).\n"
     ),
     "schedule_free_large": (
         "Four arrays are read, three written. The authors' package steps the same arrays, in both of its modes. The\n"
@@ -195,6 +194,8 @@ def figures(folder: Path = RESULTS) -> dict[str, str]:
         "tiny": of("small", "1 x 10", "best us", "{:.0f}".format) + " microseconds",
         "many": f"{many} ms",
         "torch_large": beside_torch("torch_large", "Adam"),
+        "adamw_error": of("peers", "steprule torch", "error, ulp", "{:.1f}".format),
+        "torch_error": of("peers", "torch fused", "error, ulp", "{:.0f}".format),
         "torch_many": beside_torch("torch_small", "Adam, 1,000 x 1,000"),
         "guards": _guards(folder),
         **{name: _of_optax(name, folder) for name in ("jax_large", "jax_compile")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -68,6 +69,17 @@ def test_one_that_fails_is_told_of_and_left_out_of_the_rounds(fails_at: int) -> 
     assert found.absent["one"] == {"bad": "ValueError: no more"}
     assert [sorted(one) for one in found.rounds["one"]] == [["a"]] * 2
     assert any(note == "bad took no part in one: ValueError: no more" for note in notes(found))
+
+
+def test_one_whose_first_step_takes_too_long_is_given_up() -> None:
+    class Compiles(Fake):
+        def step(self) -> None:
+            time.sleep(20)
+
+    slow = replace(_peer("slow"), make=lambda thetas: Compiles(thetas, 0))
+    found = _compare([_peer("a"), slow], replace(QUICK, seconds=0.2))
+    assert found.is_whole
+    assert found.absent == {one: {"slow": "TimeoutError: no step within 0.2 s"} for one in ("one", "two")}
 
 
 def test_one_that_cannot_be_made_is_told_of() -> None:

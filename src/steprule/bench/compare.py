@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,7 +37,7 @@ class Settings:
         turns: rounds of each.
         turn: about how many seconds of a round a contestant has.
         sizes: of what is measured of each contestant by itself.
-        seconds: after which a contestant that is measured by itself is given up.
+        seconds: after which a contestant is given up, measured by itself or in the first step of a work.
     """
 
     works: Sequence[Work]
@@ -174,18 +177,44 @@ def _fitting(work: Work, contestants: int, known: Comparison) -> Work:
 
 
 class _Watched:
-    """A step that fails once at most, and does nothing from then on."""
+    """A step that fails once at most, and does nothing from then on.
 
-    def __init__(self, step: Callable[[], object]) -> None:
-        self._step, self.error = step, ""
+    Args:
+        step: a contestant's.
+        seconds: that its first call may take: for some, the compilation for a thousand tensors takes hours.
+    """
+
+    def __init__(self, step: Callable[[], object], seconds: float) -> None:
+        self._step, self._seconds, self.error = step, seconds, ""
 
     def __call__(self) -> None:
         if self.error:
             return
+        seconds, self._seconds = self._seconds, 0.0
         try:
-            self._step()
+            with _at_most(seconds):
+                self._step()
         except Exception as error:
             self.error = _said(error)
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError after so many seconds; never after 0, nor where there is no such alarm, as in threads."""
+    if not seconds or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"no step within {seconds:.3g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _said(error: Exception) -> str:
@@ -199,7 +228,7 @@ def _side_by_side(
     """Time a step of the work, round by round."""
     say(f"{work.name}, side by side")
     known.rounds[work.name] = []
-    steps = {peer.name: _Watched(made.step) for peer, made in _ready(peers, work, known)}
+    steps = {peer.name: _Watched(made.step, settings.seconds) for peer, made in _ready(peers, work, known)}
     try:
         for one in rounds(steps, turns=settings.turns, turn=settings.turn):
             known.rounds[work.name].append(one)
