@@ -38,6 +38,7 @@ def _all(folder: Path, processor: str, fused: float, tiny: float) -> None:
     _keep(
         folder, processor, "torch_guards", ["", "", ""], [["large", "clip_norm", "0.7"], ["many", "clip_norm", "0.2"]]
     )
+    _keep(folder, processor, "peers", ["", "error, ulp"], [["steprule torch", "2.28"], ["torch fused", "18.0"]])
     for name in ("jax_large", "jax_compile"):
         _keep(folder, processor, name, ["", "share"], [["steprule", f"{fused}"], ["optax", "99"], ["steprule", "1.0"]])
 
@@ -48,6 +49,7 @@ def test_a_figure_is_the_range_over_processors(tmp_path: Path) -> None:
     assert one["torch_large"] == "1.3 times as fast (9 times)"
     assert (one["share"], one["tiny"], one["many"], one["times"]) == ("99 %", "6 microseconds", "0.7 ms", "15")
     assert one["jax_large"] == "1.00 to 1.31"
+    assert (one["adamw_error"], one["torch_error"]) == ("2.3", "18")
     _all(tmp_path, "B, 2 cores", 0.96, 11.4)
     two = FIGURES["figures"](tmp_path)
     assert two["torch_large"] == "1.0 to 1.3 times as fast (9 times)"
