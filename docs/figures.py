@@ -61,7 +61,7 @@ _REMARKS = {
         "Through PyTorch, and optax jitted and donated. A sweep over one large matrix goes to memory; of 20 matrices\n"
         "each fits a cache, which serves those who step one after the other.\n"
     ),
-    "peers": ("Who they are, what is measured, and more of it: [beside other libraries](peers.md).\n"),
+    "peers": "Who they are, what is measured, and more of it: [beside other libraries](peers.md).\n",
     "schedule_free_large": (
         "Four arrays are read, three written. The authors' package steps the same arrays, in both of its modes. The\n"
         "switch to the point of evaluation reads two arrays and writes two, and the way back, which is exact, copies\n"

@@ -38,9 +38,9 @@ def decayed(rule: Rule, decay: Any, elements: Sequence[Any], t: Any, values: Map
         less = theta - decay
         return _together(rule.compute([less, *others], t, values), less, less, theta, decay)
     roots = _traced(rule, rule.variant(values))
-    kept = computed_together(rule, [root for root in roots if root is not None], elements, t, {**values, _DECAY: decay})
-    computed = iter(kept)
-    return tuple(None if root is None else next(computed) for root in roots)
+    kept = [root for root in roots if root is not None]
+    found = dict(zip(kept, computed_together(rule, kept, elements, t, {**values, _DECAY: decay}), strict=True))
+    return tuple(None if root is None else found[root] for root in roots)
 
 
 @cached_with_rule

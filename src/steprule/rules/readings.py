@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -160,11 +159,10 @@ def _without_epsilon(root: Node) -> Node | None:
         stack.pop()
         if node in done:
             continue
-        args = tuple(done[arg] for arg in node.args)
-        if all(map(operator.is_, args, node.args)):
-            done[node] = constant(0.0) if node.op == "symbol" and node.name == "eps" else node
-        elif node.stage == "host":
+        if node.op == "symbol" and node.name == "eps":
+            done[node] = constant(0.0)
+        elif node.stage == "host" and any(done[arg] is not arg for arg in node.args):
             return None
         else:
-            done[node] = Node(node.op, args, stage=node.stage, kind=node.kind, name=node.name, value=node.value)
+            done[node] = of_others(node, [done[arg] for arg in node.args])
     return None if done[root] is root else done[root]
